@@ -63,9 +63,7 @@ class OrchestratorError(Exception):
         return cls(f"{message}: {type(cause).__name__}: {text}", remedy=remedy)
 
 
-def _rebuild(
-    kind: type[OrchestratorError], message: str, remedy: str, details: dict[str, Any]
-) -> OrchestratorError:
+def _rebuild(kind: type[OrchestratorError], message: str, remedy: str, details: dict[str, Any]) -> OrchestratorError:
     return kind(message, remedy=remedy, details=details)
 
 

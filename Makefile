@@ -1,0 +1,51 @@
+# The two commands of a new user are `make demo` and `make test`: each sets up all that it needs in .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (tf or ray or gpu or chaos or soak or bench or browser or fuzz)"
+
+.PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check wheel-check clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+setup: $(STAMP)  ## Install everything into .venv
+
+demo: $(STAMP)  ## Make a small TF1 run and resume it on two workers
+	$(BIN)/tfresume demo
+
+check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (under a minute)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(FAST)
+
+check: test  ## The same as test
+
+test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
+	$(BIN)/python -m pytest tests --ignore=tests/benchmarks -m "(tf or ray or chaos) and not (gpu or soak or bench or browser or fuzz)"
+
+soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
+	$(BIN)/python -m pytest tests -m soak --timeout 7200
+
+fuzz: $(STAMP)  ## Fuzz the readers for a while
+	$(BIN)/python -m pytest tests -m fuzz --timeout 7200
+
+bench: $(STAMP)  ## Speed and memory, as ratios measured side by side
+	$(BIN)/python -m tests.benchmarks
+
+browser: $(STAMP)  ## The report page in a real browser (needs Chromium)
+	$(BIN)/python -m pytest tests -m browser
+
+gpu-check: $(STAMP)  ## What needs a GPU (one is enough)
+	$(BIN)/python -m pytest tests -m gpu -v -p no:cacheprovider
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

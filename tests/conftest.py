@@ -1,0 +1,54 @@
+"""What do all tests share? Checkpoints made once, one Ray cluster, and a process environment of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.graphs.library import CheckpointLibrary
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray.init writes a token under the home directory
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+RAY_CPUS = 8  # of Ray's bookkeeping, not of the machine: workers in tests are small
+
+
+@pytest.fixture(scope="session")
+def tf1_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointLibrary:
+    """Makes checkpoints of TF1 runs: ``tf1_checkpoint("mlp", optimizer="adam")`` is a prefix that no test writes to."""
+    return CheckpointLibrary(tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The directory of third-party checkpoints; skips where it isn't there."""
+    if not (CORPUS / "corpus.tsv").is_file():
+        pytest.skip("the third-party checkpoints of ../shared/corpus are not on this machine")
+    return CORPUS
+
+
+@pytest.fixture(scope="session")
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one Ray cluster of one node that all tests of this session share."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": RAY_CPUS, "include_dashboard": False, "object_store_memory": 400 * 1024 * 1024},
+    )
+    try:
+        yield cluster.address
+    finally:
+        import ray
+
+        ray.shutdown()
+        cluster.shutdown()

@@ -1,0 +1,338 @@
+"""Which graphs do the tests resume? Small TF1 runs, written as their authors would have written them in 2017.
+
+Rule: each maker builds its graph with ``tf.compat.v1`` alone, trains a few steps, and saves with ``tf.train.Saver``. Run as a program
+(``python -m tests.graphs.makers KIND DIRECTORY [OPTION=VALUE ...]``), so that no test process needs TensorFlow to get a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import numpy as np
+
+FEATURES, CLASSES, ROWS = 6, 3, 40
+STEPS_BEFORE_SAVE = 3
+
+
+def _tf() -> Any:
+    import tensorflow as tf
+
+    return tf.compat.v1
+
+
+def _optimizer(tf: Any, name: str, rate: Any = 0.05) -> Any:
+    return {
+        "sgd": lambda: tf.train.GradientDescentOptimizer(rate),
+        "momentum": lambda: tf.train.MomentumOptimizer(rate, 0.9),
+        "adam": lambda: tf.train.AdamOptimizer(rate),
+        "adagrad": lambda: tf.train.AdagradOptimizer(rate),
+        "rmsprop": lambda: tf.train.RMSPropOptimizer(rate),
+        "ftrl": lambda: tf.train.FtrlOptimizer(rate),
+    }[name]()
+
+
+def _variable(tf: Any, name: str, shape: Iterable[int], resource: bool, scale: float = 0.3) -> Any:
+    return tf.get_variable(
+        name, list(shape), initializer=tf.random_normal_initializer(stddev=scale, seed=7), use_resource=resource
+    )
+
+
+def _placeholders(tf: Any, batch: int | None = None) -> tuple[Any, Any]:
+    x = tf.placeholder(tf.float32, [batch, FEATURES], name="x")
+    y = tf.placeholder(tf.int64, [batch], name="y")
+    return x, y
+
+
+def _loss(tf: Any, logits: Any, labels: Any) -> Any:
+    loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), name="loss")
+    tf.losses.add_loss(loss)
+    return loss
+
+
+def _dense(tf: Any, x: Any, units: int, name: str, resource: bool) -> Any:
+    with tf.variable_scope(name):
+        kernel = _variable(tf, "kernel", [int(x.shape[-1]), units], resource)
+        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer(), use_resource=resource)
+        return tf.matmul(x, kernel) + bias
+
+
+def xy_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
+    """The batch for ``step``: ``x:0`` float32 ``[rows, 6]`` and ``y:0`` int64 ``[rows]``; a learnable rule with noise."""
+    rng = np.random.default_rng(1000 + step)
+    x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
+    return {"x:0": x, "y:0": np.argmax(x[:, :CLASSES] + 0.1 * rng.normal(size=(rows, CLASSES)), axis=1)}
+
+
+def mlp(optimizer: str = "adam", resource: bool = False, clip: bool = False, devices: bool = False, step: bool = True) -> Any:
+    """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and a worker's GPUs."""
+    tf = _tf()
+    with tf.device("/job:ps/task:0" if devices else None):
+        counter = tf.train.get_or_create_global_step() if step else None
+        x, y = _placeholders(tf)
+        hidden = tf.nn.relu(_dense(tf, x, 16, "hidden", resource))
+    with tf.device("/job:worker/task:3/device:GPU:2" if devices else None):
+        loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y)
+        chosen = _optimizer(tf, optimizer)
+        if not clip:
+            return chosen.minimize(loss, global_step=counter)
+        gradients, variables = zip(*chosen.compute_gradients(loss), strict=True)
+        clipped, _ = tf.clip_by_global_norm(gradients, 0.1)
+        return chosen.apply_gradients(list(zip(clipped, variables, strict=True)), global_step=counter)
+
+
+def embedding(optimizer: str = "adam", resource: bool = False, clip: bool = False, partitions: int = 0) -> Any:
+    """Sparse gradients of a looked-up table; ``ids:0`` int64 ``[rows]``, ``y:0`` int64 ``[rows]``."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    ids = tf.placeholder(tf.int64, [None], name="ids")
+    labels = tf.placeholder(tf.int64, [None], name="y")
+    partitioner = tf.fixed_size_partitioner(partitions) if partitions else None
+    with tf.variable_scope("embedding", partitioner=partitioner):
+        table = tf.get_variable(
+            "table", [20, 8], initializer=tf.random_normal_initializer(stddev=0.3, seed=3), use_resource=resource
+        )
+    rows = tf.nn.embedding_lookup(table, ids)
+    # A mean over all rows of a fixed number would hide a wrong weighting; an empty batch must not divide by zero
+    logits = _dense(tf, rows, CLASSES, "out", resource)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    loss = tf.reduce_sum(losses, name="loss") / 8.0
+    tf.losses.add_loss(loss)
+    chosen = _optimizer(tf, optimizer)
+    pairs = chosen.compute_gradients(loss)
+    if clip:
+        gradients, variables = zip(*pairs, strict=True)
+        clipped, _ = tf.clip_by_global_norm(gradients, 0.1)
+        pairs = list(zip(clipped, variables, strict=True))
+    return chosen.apply_gradients(pairs, global_step=counter)
+
+
+def conv_bn(style: str = "dependencies", optimizer: str = "momentum") -> Any:
+    """Convolution with batch norm; UPDATE_OPS before the gradients (``dependencies``) or beside them (``group``)."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    image = tf.placeholder(tf.float32, [None, 8, 8, 1], name="image")
+    labels = tf.placeholder(tf.int64, [None], name="y")
+    kernel = _variable(tf, "conv/kernel", [3, 3, 1, 4], False)
+    value = tf.nn.conv2d(image, kernel, strides=[1, 1, 1, 1], padding="SAME")
+    value = tf.nn.relu(_batch_norm(tf, value))
+    loss = _loss(tf, _dense(tf, tf.reduce_mean(value, axis=[1, 2]), CLASSES, "out", False), labels)
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    chosen = _optimizer(tf, optimizer)
+    if style == "group":
+        return tf.group(chosen.minimize(loss, global_step=counter), *updates, name="train")
+    with tf.control_dependencies(updates):
+        return chosen.minimize(tf.identity(loss), global_step=counter)
+
+
+def _batch_norm(tf: Any, value: Any) -> Any:
+    from tensorflow.python.training import moving_averages
+
+    channels = int(value.shape[-1])
+    with tf.variable_scope("bn"):
+        gamma = tf.get_variable("gamma", [channels], initializer=tf.ones_initializer(), use_resource=False)
+        beta = tf.get_variable("beta", [channels], initializer=tf.zeros_initializer(), use_resource=False)
+        mean = tf.get_variable("moving_mean", [channels], initializer=tf.zeros_initializer(), trainable=False, use_resource=False)
+        variance = tf.get_variable(
+            "moving_variance", [channels], initializer=tf.ones_initializer(), trainable=False, use_resource=False
+        )
+        batch_mean, batch_variance = tf.nn.moments(value, [0, 1, 2])
+        for moving, batch in ((mean, batch_mean), (variance, batch_variance)):
+            update = moving_averages.assign_moving_average(moving, batch, 0.9, zero_debias=False)
+            tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
+        return tf.nn.batch_normalization(value, batch_mean, batch_variance, beta, gamma, 1e-3)
+
+
+def ema(optimizer: str = "adam") -> Any:
+    """Moving averages of the weights, hung downstream of the optimizer; the collection holds the optimizer only."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    loss = _loss(tf, _dense(tf, x, CLASSES, "out", False), y)
+    applied = _optimizer(tf, optimizer).minimize(loss, global_step=counter)
+    averages = tf.train.ExponentialMovingAverage(0.9, counter)
+    with tf.control_dependencies([applied]):
+        return tf.group(averages.apply(tf.trainable_variables()), name="train")
+
+
+def dropout(resource: bool = False) -> Any:
+    """A dropout mask and input noise drawn anew each step."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    noisy = x + tf.random_normal(tf.shape(x), stddev=0.01)
+    hidden = tf.nn.dropout(tf.nn.relu(_dense(tf, noisy, 16, "hidden", resource)), rate=0.5)
+    loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y)
+    return _optimizer(tf, "sgd").minimize(loss, global_step=counter)
+
+
+def lstm() -> Any:
+    """A recurrent cell in a ``while`` loop; ``sequence:0`` float32 ``[rows, time, 4]``."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    sequence = tf.placeholder(tf.float32, [None, None, 4], name="sequence")
+    labels = tf.placeholder(tf.int64, [None], name="y")
+    kernel = _variable(tf, "cell/kernel", [4 + 5, 5], False)
+    time_major = tf.transpose(sequence, [1, 0, 2])
+
+    def body(index: Any, state: Any) -> tuple[Any, Any]:
+        return index + 1, tf.tanh(tf.matmul(tf.concat([time_major[index], state], 1), kernel))
+
+    zeros = tf.zeros([tf.shape(sequence)[0], 5])
+    shapes = [tf.TensorShape([]), tf.TensorShape([None, 5])]
+    _, state = tf.while_loop(lambda index, _: index < tf.shape(time_major)[0], body, [0, zeros], shape_invariants=shapes)
+    loss = _loss(tf, _dense(tf, state, CLASSES, "out", False), labels)
+    return _optimizer(tf, "rmsprop").minimize(loss, global_step=counter)
+
+
+def metrics() -> Any:
+    """A streaming accuracy of local variables, updated within the train op."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    logits = _dense(tf, x, CLASSES, "out", False)
+    applied = _optimizer(tf, "sgd").minimize(_loss(tf, logits, y), global_step=counter)
+    _, update = tf.metrics.accuracy(y, tf.argmax(logits, 1))
+    return tf.group(applied, update, name="train")
+
+
+def queue() -> Any:
+    """A FIFO queue filled by a queue runner inside the graph."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    rng = np.random.default_rng(5)
+    rows = tf.constant(rng.normal(size=(ROWS, FEATURES)).astype(np.float32))
+    row = tf.train.slice_input_producer([rows, tf.constant(rng.integers(0, CLASSES, ROWS))], shuffle=False)
+    x, y = tf.train.batch(row, batch_size=8)
+    loss = _loss(tf, _dense(tf, x, CLASSES, "out", False), y)
+    return _optimizer(tf, "sgd").minimize(loss, global_step=counter)
+
+
+def tfdata(resource: bool = False) -> Any:
+    """An initializable tf.data iterator over arrays inside the graph."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    rng = np.random.default_rng(5)
+    arrays = (rng.normal(size=(ROWS, FEATURES)).astype(np.float32), rng.integers(0, CLASSES, ROWS))
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).repeat().batch(8, drop_remainder=True)
+    iterator = tf.data.make_initializable_iterator(dataset)
+    tf.add_to_collection(tf.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+    x, y = iterator.get_next()
+    loss = _loss(tf, _dense(tf, x, CLASSES, "out", resource), y)
+    return _optimizer(tf, "sgd").minimize(loss, global_step=counter)
+
+
+def wide(megabytes: int = 16, optimizer: str = "sgd", work: int = 1) -> Any:
+    """As many megabytes of weights as asked, for tests and benchmarks of state and saves; ``work`` repeats the product."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    units = megabytes * 1024 * 1024 // (4 * (FEATURES + CLASSES + 1))
+    hidden = tf.nn.relu(_dense(tf, x, units, "hidden", False))
+    for _ in range(work - 1):
+        hidden = tf.nn.relu(hidden * 0.999)
+    loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", False), y)
+    return _optimizer(tf, optimizer).minimize(loss, global_step=counter)
+
+
+def image_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
+    """``image:0`` float32 ``[rows, 8, 8, 1]`` and ``y:0`` int64 ``[rows]``."""
+    rng = np.random.default_rng(2000 + step)
+    return {"image:0": rng.normal(size=(rows, 8, 8, 1)).astype(np.float32), "y:0": rng.integers(0, CLASSES, rows)}
+
+
+def id_feeds(step: int, rows: int | None = None) -> dict[str, np.ndarray]:
+    """``ids:0`` and ``y:0`` int64 ``[rows]``; where ``rows`` is None a number from 0 to 8 that differs by step."""
+    rng = np.random.default_rng(3000 + step)
+    rows = int(rng.integers(0, 9)) if rows is None else rows
+    return {"ids:0": rng.integers(0, 20, rows), "y:0": rng.integers(0, CLASSES, rows)}
+
+
+def sequence_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
+    """``sequence:0`` float32 ``[rows, 5, 4]`` and ``y:0`` int64 ``[rows]``."""
+    rng = np.random.default_rng(4000 + step)
+    return {"sequence:0": rng.normal(size=(rows, 5, 4)).astype(np.float32), "y:0": rng.integers(0, CLASSES, rows)}
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "mlp": mlp,
+    "embedding": embedding,
+    "conv_bn": conv_bn,
+    "ema": ema,
+    "dropout": dropout,
+    "lstm": lstm,
+    "metrics": metrics,
+    "queue": queue,
+    "tfdata": tfdata,
+    "wide": wide,
+}
+FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
+    "embedding": id_feeds,
+    "conv_bn": image_feeds,
+    "lstm": sequence_feeds,
+    "queue": lambda step: {},
+    "tfdata": lambda step: {},
+}
+
+
+def feeds_for(kind: str) -> Callable[[int], Mapping[str, np.ndarray]]:
+    """The function from a step to a batch that fits the graph of this kind; empty for graphs that feed themselves."""
+    return FEEDS.get(kind, xy_feeds)
+
+
+def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: str = "model.ckpt", **options: Any) -> Path:
+    """Build, train ``steps`` steps, save; the prefix of the checkpoint. Needs TensorFlow in this process."""
+    tf = _tf()
+    tf.disable_resource_variables()
+    directory.mkdir(parents=True, exist_ok=True)
+    devices = options.pop("devices", False)
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(11)
+        train_op = MAKERS[kind](**options)
+        if train_op not in tf.get_collection("train_op") and kind != "ema":
+            tf.add_to_collection("train_op", train_op)
+        saver = tf.train.Saver(max_to_keep=5)
+        with tf.Session(graph=graph) as session:
+            session.run(tf.variables_initializer(tf.trainable_variables()))  # moving averages start from them
+            session.run([tf.variables_initializer(_untrained(tf)), tf.local_variables_initializer(), tf.tables_initializer()])
+            coordinator = tf.train.Coordinator()
+            threads = tf.train.start_queue_runners(session, coordinator) if kind == "queue" else []
+            for step in range(steps):
+                session.run(train_op, feeds_for(kind)(step))
+            prefix = saver.save(session, str(directory / name), global_step=steps)
+            coordinator.request_stop()
+            if threads:
+                session.run(
+                    [op for op in graph.get_operations() if op.type == "QueueCloseV2" and "cancel" in op.name.lower()] or []
+                )
+            coordinator.join(threads, stop_grace_period_secs=5, ignore_live_threads=True)
+    if devices:  # trained here without them, since no such machines are here
+        with tf.Graph().as_default():
+            tf.add_to_collection("train_op", MAKERS[kind](devices=True, **options))
+            tf.train.export_meta_graph(f"{prefix}.meta", saver_def=tf.train.Saver().as_saver_def())
+    return Path(prefix)
+
+
+def _untrained(tf: Any) -> list[Any]:
+    trained = {variable.name for variable in tf.trainable_variables()}
+    return [variable for variable in tf.global_variables() if variable.name not in trained]
+
+
+def _value(text: str) -> Any:
+    return {"true": True, "false": False}.get(text, int(text) if text.lstrip("-").isdigit() else text)
+
+
+def main(arguments: list[str]) -> None:
+    kind, directory, *options = arguments
+    parsed = {key: _value(value) for key, _, value in (option.partition("=") for option in options)}
+    sys.stdout.write(f"{make(kind, Path(directory), **parsed)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
