@@ -1,8 +1,8 @@
 """What does an operation do to state, as its OpDef tells?
 
 Rule: decided by the OpDef (reference inputs, resource inputs, argument and attribute names, statefulness), so that operations of
-later TensorFlows and of custom libraries fall into place by themselves. Names of operations are used only where the OpDef can't tell,
-each with its reason.
+later TensorFlows and of custom libraries fall into place by themselves. Names of operations are used only where the OpDef can't
+tell, each with its reason.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def is_variable(op: OpDef) -> bool:
     if not {"shape", "dtype", "container", "shared_name"} <= {attribute.name for attribute in op.attr}:
         return False
     output = op.output_arg[0]
-    return (output.is_ref and output.name == "ref") or (output.type == DT_RESOURCE and output.name == "resource")
+    return bool((output.is_ref and output.name == "ref") or (output.type == DT_RESOURCE and output.name == "resource"))
 
 
 def is_random(op: OpDef) -> bool:
@@ -124,9 +124,9 @@ def takes_from_queue(op: OpDef) -> bool:
 
 def takes_from_iterator(op: OpDef) -> bool:
     """Whether the operation takes an element out of a tf.data iterator."""
-    return op.name.startswith("IteratorGetNext")
+    return str(op.name).startswith("IteratorGetNext")
 
 
 def takes_from_reader(op: OpDef) -> bool:
     """Whether the operation reads a record of a file through a reader (ReaderRead, ReaderReadUpTo, either version)."""
-    return op.name.startswith("ReaderRead")
+    return str(op.name).startswith("ReaderRead")

@@ -1,8 +1,9 @@
 """Which operations does the installed TensorFlow know, and with which inputs, outputs and attributes?
 
 Rule: answered without importing TensorFlow. The package ships the operations of the TensorFlow it was released with
-(``opset.json.gz``, made by ``training.opset_export``); where another TensorFlow is installed, that one is asked once in a process of
-its own and the answer cached. The graph's own ``stripped_op_list`` speaks only for operations that the installed TensorFlow lacks.
+(``opset.json.gz``, made by ``training.opset_export``); where another TensorFlow is installed, that one is asked once in a process
+of its own and the answer cached. The graph's own ``stripped_op_list`` speaks only for operations that the installed TensorFlow
+lacks.
 """
 
 from __future__ import annotations
@@ -88,21 +89,18 @@ def merged(meta: MetaGraphDef) -> OpSet:
 @lru_cache(maxsize=1)
 def installed() -> OpSet:
     """The operations of the installed TensorFlow; of the shipped one, and ``stale``, where the installed one can't be asked."""
-    shipped = read_opset(resources.files("orchestrator.graph").joinpath("opset.json.gz").read_bytes())
+    data = resources.files("orchestrator.graph").joinpath("opset.json.gz").read_bytes()
+    shipped = read_opset(data)
     version = installed_version()
-    if version in (shipped.tensorflow, None):
+    if version is None or version == shipped.tensorflow:
         return shipped
-    cached = cache_path(str(version))
-    if not cached.exists():
-        failure = _export(cached)
-        if failure:
-            return read_opset(
-                resources.files("orchestrator.graph").joinpath("opset.json.gz").read_bytes(),
-                stale=(
-                    f"checked against TensorFlow {shipped.tensorflow}, since the installed {version} didn't list its operations: {failure}"
-                ),
-            )
-    return read_opset(cached.read_bytes())
+    cached = cache_path(version)
+    failure = "" if cached.exists() else _export(cached)
+    if not failure:
+        return read_opset(cached.read_bytes())
+    return read_opset(
+        data, stale=f"these are TensorFlow {shipped.tensorflow}'s; the installed {version} couldn't be asked: {failure}"
+    )
 
 
 def installed_version() -> str | None:
@@ -143,10 +141,6 @@ def _export(path: Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=EXPORT_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{type(error).__name__}: {error}"
-    return (
-        ""
-        if done.returncode == 0
-        else done.stderr.strip().splitlines()[-1]
-        if done.stderr.strip()
-        else f"exit code {done.returncode}"
-    )
+    if done.returncode == 0:
+        return ""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -1,8 +1,8 @@
 """Which operations does the TensorFlow of this environment register?
 
-Rule: asked once, with TensorFlow, and written down, so that everything outside this room knows it without importing TensorFlow. The
-shipped file is made by ``python -m orchestrator.training.opset_export orchestrator/graph/opset.json.gz``; for another TensorFlow
-``graph.opset`` runs the same command into its cache.
+Rule: asked once, with TensorFlow, and written down, so that everything outside this room knows it without importing TensorFlow.
+The shipped file is made by ``python -m orchestrator.training.opset_export orchestrator/graph/opset.json.gz``; for another
+TensorFlow ``graph.opset`` runs the same command into its cache.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def describe_installed() -> dict[str, Any]:
     """The installed TensorFlow's operations and GraphDef versions.
 
     Returns:
-        ``tensorflow`` (version text), ``graph_def_version``, ``min_consumer``, ``min_producer`` (integers), ``gpu_only`` (operation
-        types with a GPU kernel and no CPU kernel), ``without_kernel`` (neither), ``ops`` (base64 of a serialized OpList without its
-        documentation).
+        ``tensorflow`` (version text), ``graph_def_version``, ``min_consumer``, ``min_producer`` (integers), ``gpu_only``
+        (operation types with a GPU kernel and no CPU kernel), ``without_kernel`` (neither), ``ops`` (base64 of a serialized
+        OpList without its documentation).
     """
     import tensorflow as tf
     from tensorflow.core.framework import op_def_pb2
