@@ -241,6 +241,25 @@ def wide(megabytes: int = 16, optimizer: str = "sgd", work: int = 1) -> Any:
     return _optimizer(tf, optimizer).minimize(loss, global_step=counter)
 
 
+def mnist(units: int = 256, optimizer: str = "sgd") -> Any:
+    """A 784-units-units-10 perceptron, the model that frameworks are timed with; ``x:0`` ``[rows, 784]``, ``y:0`` ``[rows]``."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x = tf.placeholder(tf.float32, [None, 784], name="x")
+    y = tf.placeholder(tf.int64, [None], name="y")
+    hidden = x
+    for layer in range(2):
+        hidden = tf.nn.relu(_dense(tf, hidden, units, f"hidden{layer}", False))
+    loss = _loss(tf, _dense(tf, hidden, 10, "out", False), y)
+    return _optimizer(tf, optimizer, 1e-3).minimize(loss, global_step=counter)
+
+
+def mnist_feeds(step: int, rows: int = 64) -> dict[str, np.ndarray]:
+    """``x:0`` float32 ``[rows, 784]`` and ``y:0`` int64 ``[rows]``."""
+    rng = np.random.default_rng(5000 + step)
+    return {"x:0": rng.normal(size=(rows, 784)).astype(np.float32), "y:0": rng.integers(0, 10, rows)}
+
+
 def image_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
     """``image:0`` float32 ``[rows, 8, 8, 1]`` and ``y:0`` int64 ``[rows]``."""
     rng = np.random.default_rng(2000 + step)
@@ -271,11 +290,13 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "queue": queue,
     "tfdata": tfdata,
     "wide": wide,
+    "mnist": mnist,
 }
 FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
     "embedding": id_feeds,
     "conv_bn": image_feeds,
     "lstm": sequence_feeds,
+    "mnist": mnist_feeds,
     "queue": lambda step: {},
     "tfdata": lambda step: {},
 }
