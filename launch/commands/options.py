@@ -1,0 +1,37 @@
+"""Which flags do all commands share?
+
+Rule: they mean the same everywhere, and are spelled once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+LOOKS = Group("Looks", sort_key=1000)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Looks:
+    """How a command talks."""
+
+    json: Annotated[
+        bool,
+        Parameter(
+            name="--json",
+            negative=(),
+            group=LOOKS,
+            show_default=False,
+            help="End with one JSON object on stdout.",
+        ),
+    ] = False
+    verbose: Annotated[
+        bool, Parameter(name=["--verbose", "-v"], negative=(), group=LOOKS, show_default=False, help="Log every decision.")
+    ] = False
+    quiet: Annotated[
+        bool,
+        Parameter(name=["--quiet", "-q"], negative=(), group=LOOKS, show_default=False, help="Log warnings and errors alone."),
+    ] = False

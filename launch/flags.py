@@ -1,0 +1,241 @@
+"""Which command-line flags set which key of the configuration?
+
+Rule: `orchestrator.config.RunConfig` is the only truth. Each of its fields becomes one flag of the same name (dashes for
+underscores), its docstring the help text, its default the shown default. A flag beats the same key of ``--config``; what
+neither names keeps the model's default. Mappings (``--feed NAME=VALUE``) are merged key by key, lists are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, make_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from cyclopts import Group, Parameter
+from pydantic.fields import FieldInfo
+
+from orchestrator.config import RunConfig, WorkersConfig, parse_config
+from orchestrator.errors import ConfigError
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Where": ("output", "address"),
+    "How far": ("until_step", "steps"),
+    "Saving": (
+        "save_steps",
+        "save_secs",
+        "max_to_keep",
+        "keep_every_hours",
+        "max_failed_saves",
+        "save_policy",
+        "on_nonfinite",
+    ),
+    "Workers": (
+        "workers",
+        "exchange",
+        "on_loss",
+        "on_resize",
+        "scale_lr_feed",
+        "wait",
+        "wait_s",
+        "hang_floor_s",
+        "orphan_timeout_s",
+        "reforms_per_process",
+        "max_losses_per_hour",
+        "lease_s",
+    ),
+    "Inputs": (
+        "input",
+        "feed",
+        "array",
+        "batch_size",
+        "shuffle",
+        "input_map",
+        "path_map",
+        "py_func",
+        "import_modules",
+    ),
+    "The graph": (
+        "train_op",
+        "watch",
+        "clear_devices",
+        "device_map",
+        "import_scope",
+        "init_missing",
+        "load_op_library",
+        "allow_op",
+        "force",
+    ),
+    "Reproducibility and looks": ("seed", "deterministic", "tensorboard"),
+}
+"""Headings of ``--help`` and ``config --explain``. A field in none of them appears under "More"; a test keeps that empty."""
+
+EITHER_OR = (("until_step", "steps"),)
+"""Keys that exclude each other: a flag for one silences the configuration file's other."""
+
+
+def section_of(name: str) -> str:
+    """The heading under which a field of `RunConfig` is shown."""
+    return next((heading for heading, names in SECTIONS.items() if name in names), "More")
+
+
+def is_mapping(info: FieldInfo) -> bool:
+    """Whether a field is given as repeatable ``NAME=VALUE``."""
+    return get_origin(_without_constraints(info.annotation)) is dict
+
+
+def _without_constraints(annotation: Any) -> Any:
+    """The annotation as a command line sees it: pydantic's constraints removed, they are checked by the model itself."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _without_constraints(arguments[0])
+    if origin in (Union, UnionType):
+        kinds = tuple(_without_constraints(item) for item in arguments if item is not NoneType)
+        return kinds[0] if len(kinds) == 1 else annotation
+    return annotation
+
+
+def default_text(info: FieldInfo) -> str:
+    """A field's default, as help and ``--explain`` show it; empty where the default is "nothing given"."""
+    value = info.get_default(call_default_factory=True)
+    if info.is_required() or value is None or value == "" or value in ([], {}):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, WorkersConfig):
+        return str(value.count)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flag(name: str, info: FieldInfo, heading: str) -> tuple[str, Any, Any]:
+    kind: Any = _without_constraints(info.annotation)
+    metavar = None
+    if kind is WorkersConfig:
+        kind, metavar = int, "N"
+    elif is_mapping(info):
+        kind, metavar = list[str], "NAME=VALUE"
+    elif kind == list[str]:
+        metavar = "NAME"
+    parameter = Parameter(
+        name="--" + name.replace("_", "-"),
+        help=_plain_text(info.description or ""),
+        group=_GROUPS[heading],
+        show_default=default_text(info) or False,
+        metavar=metavar,
+        negative_iterable=(),
+    )
+    return name.replace(".", "__"), Annotated[kind | None, parameter], field(default=None)
+
+
+def _plain_text(description: str) -> str:
+    return description.replace("``", "`")
+
+
+_GROUPS = {heading: Group.create_ordered(heading) for heading in (*SECTIONS, "More")}
+
+
+def _fields() -> list[tuple[str, Any, Any]]:
+    rows: list[tuple[str, Any, Any]] = []
+    for name, info in RunConfig.model_fields.items():
+        if name == "source":
+            continue
+        heading = section_of(name)
+        rows.append(_flag(name, info, heading))
+        if name == "workers":
+            rows += [
+                _flag(f"workers.{part}", part_info, heading)
+                for part, part_info in WorkersConfig.model_fields.items()
+                if part != "count"
+            ]
+    return rows
+
+
+RunFlags = make_dataclass("RunFlags", _fields(), frozen=True, namespace={"__module__": __name__})
+"""One optional attribute for each flag; ``workers.min`` is the attribute ``workers__min``."""
+
+
+def given(flags: Any) -> dict[str, Any]:
+    """The keys that the command line names, in the shape of the configuration file.
+
+    Raises:
+        ConfigError: a ``NAME=VALUE`` without its equals sign.
+    """
+    values: dict[str, Any] = {}
+    for attribute, value in vars(flags).items():
+        if value is None:
+            continue
+        if attribute == "workers":
+            values.setdefault("workers", {})["count"] = value
+        elif attribute.startswith("workers__"):
+            values.setdefault("workers", {})[attribute.removeprefix("workers__")] = value
+        elif is_mapping(RunConfig.model_fields[attribute]):
+            values[attribute] = dict(_pair(attribute, item) for item in value)
+        else:
+            values[attribute] = value
+    return values
+
+
+def _pair(attribute: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        flag = "--" + attribute.replace("_", "-")
+        raise ConfigError(f"{flag} {text!r} isn't of the form NAME=VALUE", remedy=f"Write {flag} NAME=VALUE, once for each name")
+    return name, value
+
+
+def merged(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's keys with the command line's over them (the rule in the module docstring)."""
+    values = dict(file)
+    for one, other in EITHER_OR:
+        if one in flags or other in flags:
+            values.pop(one, None)
+            values.pop(other, None)
+    for name, value in flags.items():
+        below = values.get(name)
+        if name == "workers" and isinstance(below, int) and not isinstance(below, bool):
+            below = {"count": below}
+        values[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return values
+
+
+def read_config_file(url: str) -> dict[str, Any]:
+    """The keys of a YAML configuration file, at a path or any fsspec URL.
+
+    Raises:
+        ConfigError: it is missing, unreadable, not YAML or not a mapping.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rt", encoding="utf-8") as stream:
+            values = yaml.safe_load(stream)
+    except yaml.YAMLError as error:
+        raise ConfigError.from_cause(f"{url} isn't valid YAML", error, remedy="Mend the place that the message names") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError.from_cause(f"the configuration file {url} can't be read", error, remedy="Check --config") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{url} holds a {type(values).__name__} where a mapping of keys is needed",
+            remedy="Write one `key: value` a line; `tfresume config --explain` lists the keys",
+        )
+    return {str(name): value for name, value in values.items()}
+
+
+def run_config(source: str | None, config: str | None, flags: Any) -> RunConfig:
+    """The run that SOURCE, ``--config`` and the flags describe together.
+
+    Raises:
+        ConfigError: naming every wrong key by its dotted path, or the missing SOURCE.
+    """
+    values = merged(read_config_file(config) if config else {}, given(flags))
+    if source is not None:
+        values["source"] = source
+    if not values.get("source"):
+        raise ConfigError(
+            "no SOURCE was given",
+            remedy="Name a .meta file, a checkpoint prefix or a directory, as in `tfresume resume gs://bucket/run/model.ckpt-10000`",
+        )
+    return parse_config(values)

@@ -1,0 +1,111 @@
+"""What goes to standard output, what to standard error, and how does a command end?
+
+Rule: standard output carries the answer alone (a table for people, or exactly one JSON object with ``--json``); logs, progress and
+errors go to standard error. Nothing is written without passing through redaction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from orchestrator.errors import ConfigError, OrchestratorError, Preempted
+from orchestrator.redaction import redacted, redacted_data, secrets_in
+
+EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+
+
+def answer_console() -> Console:
+    """Where tables for people go: standard output."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def message_console() -> Console:
+    """Where progress and errors go: standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Write one JSON object to standard output, redacted."""
+    plain = redacted_data(plain_data(data), secrets_in(os.environ))
+    sys.stdout.write(json.dumps(plain, indent=2, default=str, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def plain_data(data: Any) -> Any:
+    """Dataclasses, pydantic models, tuples and sets as JSON knows them; numbers that aren't finite become None."""
+    if hasattr(data, "as_dict"):
+        return plain_data(data.as_dict())
+    if hasattr(data, "model_dump"):
+        return plain_data(data.model_dump(mode="json"))
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        return {item.name: plain_data(getattr(data, item.name)) for item in dataclasses.fields(data)}
+    if isinstance(data, Mapping):
+        return {str(name): plain_data(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple, set, frozenset)):
+        return [plain_data(item) for item in data]
+    if isinstance(data, float) and (data != data or data in (float("inf"), float("-inf"))):
+        return None
+    return data
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code for an error that ended a command (see docs/operations.md)."""
+    match error:
+        case ConfigError():
+            return EXIT_REFUSED
+        case Preempted():
+            return EXIT_TERMINATED
+        case KeyboardInterrupt():
+            return EXIT_INTERRUPTED
+        case _:
+            return EXIT_FAILED
+
+
+def show_error(error: BaseException, *, as_json: bool) -> None:
+    """Print what went wrong: cause and remedy for errors raised on purpose, the traceback for anything else (it is a bug)."""
+    secrets = secrets_in(os.environ)
+    console = message_console()
+    if isinstance(error, KeyboardInterrupt):
+        console.print("[yellow]interrupted[/yellow]")
+    elif isinstance(error, OrchestratorError):
+        console.print(f"[red bold]error:[/red bold] {escape(redacted(error.message, secrets))}")
+        if user_traceback := error.details.get("traceback"):
+            console.print(escape(redacted(str(user_traceback), secrets)))
+        if error.remedy:
+            console.print(f"[bold]what to do:[/bold] {escape(redacted(error.remedy, secrets))}")
+    else:
+        console.print(escape(redacted("".join(traceback.format_exception(error)), secrets)))
+        console.print("[red bold]error:[/red bold] this is a fault in tfresume itself; please report it with the lines above")
+    if as_json:
+        status = "refused" if exit_code(error) == EXIT_REFUSED else "failed"
+        told = error.as_dict() if isinstance(error, OrchestratorError) else {"kind": type(error).__name__, "message": str(error)}
+        print_json({"status": status, "error": told})
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats a record, then removes every credential from the finished text, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record), secrets_in(os.environ))
+
+
+def configure_logging(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Send the ``tfresume`` logger to standard error: INFO, with ``--verbose`` DEBUG, with ``--quiet`` warnings alone."""
+    logger = logging.getLogger("tfresume")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False

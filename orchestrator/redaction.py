@@ -1,0 +1,78 @@
+"""Which parts of a text are secret, and what stands in their place?
+
+Rule: nothing that leaves the process (log line, journal event, job metadata, report, error) carries a credential. Two nets: the
+*shapes* that credentials have (user:password in a URL, signed query parameters, bearer tokens, key files), and the *values* of
+this process's environment variables whose names say that they are secret. What is found becomes ``***``; names stay readable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+MASK = "***"
+
+_SECRET_WORDS = r"(?:secret|token|passw(?:or)?d|passphrase|api_?key|access_?key|account_?key|private_?key|credential|signature)"
+
+_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+    # scheme://user:password@host; AWS secrets contain slashes, but HOST:PORT/path@x is no credential
+    (re.compile(r"(?<=://)[^/\s@:'\"]+:(?!\d+(?:/|$))[^\s@'\"]+(?=@)"), MASK),
+    # scheme://token@host
+    (re.compile(r"(?<=://)[^/\s@'\"]+(?=@)"), MASK),
+    # signed URLs: AWS, Google, Azure SAS, and plain ?access_token=
+    (
+        re.compile(r"(?i)([?&](?:x-amz-|x-goog-)?(?:sig|signature|credential|security-token|[a-z_-]*token|key)=)[^&\s'\"]+"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic)\s+|bearer\s+)[\w.~+/=-]{8,}"), rf"\1{MASK}"),
+    # AccountKey=...; aws_secret_access_key: ..., "private_key": "..."
+    (re.compile(rf"(?i)([\w-]*{_SECRET_WORDS}[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"), rf"\1{MASK}"),
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), MASK),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
+)
+
+_SECRET_NAME = re.compile(rf"(?i){_SECRET_WORDS}|^(?:AWS_ACCESS_KEY_ID|AZURE_STORAGE_CONNECTION_STRING)$")
+_NOT_SECRET_NAME = re.compile(r"(?i)(?:_file|_path|_dir|_mode|_uri|_url)$")
+_SHORTEST_SECRET = 6
+"""Shorter values ("1", "true") stand in every other word; masking them would make logs unreadable."""
+
+
+def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:
+    """The values of an environment's variables whose names say that they are secret."""
+    return frozenset(
+        value
+        for name, value in environment.items()
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name) and not _NOT_SECRET_NAME.search(name)
+    )
+
+
+def redacted(text: str, secrets: Collection[str] = ()) -> str:
+    """``text`` with every credential in it replaced by ``***``.
+
+    Args:
+        text: any text; multi-line is fine.
+        secrets: exact values to hide besides the known shapes, as from `secrets_in`.
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    for shape, replacement in _SHAPES:
+        text = shape.sub(replacement, text)
+    return text
+
+
+def redacted_data(data: Any, secrets: Collection[str] = ()) -> Any:
+    """Plain data (mappings, lists, strings, numbers) with every string redacted, and values under secret names hidden whole."""
+    if isinstance(data, str):
+        return redacted(data, secrets)
+    if isinstance(data, Mapping):
+        return {name: MASK if _hides(name, value) else redacted_data(value, secrets) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [redacted_data(item, secrets) for item in data]
+    return data
+
+
+def _hides(name: object, value: Any) -> bool:
+    return (
+        isinstance(name, str) and isinstance(value, str) and bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name)
+    )

@@ -1,0 +1,120 @@
+"""Does the command line say exactly what the configuration knows?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launch.flags import SECTIONS, RunFlags, given, merged, read_config_file, run_config
+from orchestrator.config import RunConfig, WorkersConfig
+from orchestrator.errors import ConfigError
+
+
+def flags(**values: object) -> object:
+    return RunFlags(**values)  # type: ignore[call-arg]
+
+
+def test_sections_hold_every_field_of_the_configuration_exactly_once() -> None:
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(set(RunConfig.model_fields) - {"source"})
+
+
+def test_flags_exist_for_every_field_and_every_part_of_workers() -> None:
+    parts = {f"workers__{part}" for part in WorkersConfig.model_fields if part != "count"}
+    assert set(RunFlags.__dataclass_fields__) == (set(RunConfig.model_fields) - {"source"}) | parts
+
+
+def test_flags_have_a_help_text_for_every_field() -> None:
+    for model in (RunConfig, WorkersConfig):
+        assert [name for name, info in model.model_fields.items() if not info.description] == []
+
+
+def test_given_names_only_what_the_command_line_said() -> None:
+    assert given(flags(until_step=5, clear_devices=False)) == {"until_step": 5, "clear_devices": False}
+
+
+def test_given_splits_pairs_at_the_first_equals_sign() -> None:
+    assert given(flags(feed=["keep_prob:0=0.5", "words:0=a=b"])) == {"feed": {"keep_prob:0": "0.5", "words:0": "a=b"}}
+
+
+@pytest.mark.parametrize("text", ["keep_prob:0", "=0.5", ""])
+def test_given_without_name_or_equals_sign_is_refused_with_the_flags_name(text: str) -> None:
+    with pytest.raises(ConfigError, match="--feed") as caught:
+        given(flags(feed=[text]))
+    assert "NAME=VALUE" in str(caught.value)
+
+
+def test_given_workers_and_their_parts_become_one_mapping() -> None:
+    assert given(flags(workers=3, workers__min=2)) == {"workers": {"count": 3, "min": 2}}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "result"),
+    [
+        ({"seed": 1}, {"seed": 2}, {"seed": 2}),
+        ({"seed": 1}, {"until_step": 2}, {"seed": 1, "until_step": 2}),
+        ({"steps": 9}, {"until_step": 2}, {"until_step": 2}),
+        ({"until_step": 9}, {"steps": 2}, {"steps": 2}),
+        ({"feed": {"a:0": 1, "b:0": 2}}, {"feed": {"b:0": "3"}}, {"feed": {"a:0": 1, "b:0": "3"}}),
+        ({"train_op": ["a", "b"]}, {"train_op": ["c"]}, {"train_op": ["c"]}),
+        ({"workers": 4}, {"workers": {"min": 2}}, {"workers": {"count": 4, "min": 2}}),
+        ({"workers": {"count": 4, "min": 2}}, {"workers": {"count": 3}}, {"workers": {"count": 3, "min": 2}}),
+    ],
+)
+def test_merged_lets_the_command_line_win(file: dict[str, object], line: dict[str, object], result: dict[str, object]) -> None:
+    assert merged(file, line) == result
+
+
+def test_run_config_of_file_and_flags_is_one_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("output: out\nworkers: {count: 4, min: 2}\nsteps: 10\nfeed: {'keep_prob:0': 0.5}\n")
+    config = run_config("gs://b/run", str(file), flags(until_step=7, workers=3))
+    assert (config.source, config.until_step, config.steps) == ("gs://b/run", 7, None)
+    assert (config.workers.count, config.workers.smallest, config.feed) == (3, 2, {"keep_prob:0": "0.5"})
+
+
+def test_run_config_source_may_stand_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("source: gs://b/run\n")
+    assert run_config(None, str(file), flags()).source == "gs://b/run"
+
+
+def test_run_config_without_any_source_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no SOURCE"):
+        run_config(None, None, flags())
+
+
+def test_run_config_unknown_keys_are_all_named_by_their_dotted_path(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("workers: {coutn: 3}\nsave_step: 4\n")
+    with pytest.raises(ConfigError) as caught:
+        run_config("s", str(file), flags())
+    assert "workers.coutn" in caught.value.message
+    assert "save_step" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [", "isn't valid YAML"), ("- a\n- b\n", "a list where a mapping"), ("just words", "a str where")]
+)
+def test_read_config_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_config_file(str(file))
+
+
+def test_read_config_file_that_is_empty_sets_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("# nothing yet\n")
+    assert read_config_file(str(file)) == {}
+
+
+def test_read_config_file_that_is_missing_is_refused_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml can't be read"):
+        read_config_file(str(tmp_path / "absent.yaml"))
+
+
+def test_read_config_file_of_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(ConfigError, match="bogus"):
+        read_config_file("bogus://b/run.yaml")
