@@ -11,6 +11,7 @@ them between processes.
     │   ├── SourceError        the source is missing, unreadable or not what it claims to be
     │   ├── GraphRefused       the graph can't be resumed as asked; carries every problem found
     │   ├── OutputError        the output isn't writable, or belongs to another source or another driver
+    │   │   └── AlreadyExists  an object that may be created once only is there already, written by someone else
     │   └── PlacementError     the cluster can't place the workers that were asked for
     ├── RetryableError         infrastructure failed; the same action may work again
     │   ├── WorkerLost         a worker's process or node is gone, or it hangs
@@ -81,6 +82,10 @@ class GraphRefused(ConfigError):
 
 class OutputError(ConfigError):
     """The output isn't writable, or belongs to another source or another driver."""
+
+
+class AlreadyExists(OutputError):
+    """An object that may be created once only is there already, written by someone else."""
 
 
 class PlacementError(ConfigError):
