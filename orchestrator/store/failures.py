@@ -1,0 +1,175 @@
+"""What does an exception of a storage client mean to us?
+
+Rule: five storage clients raise some sixty kinds of exception; here each becomes one of six meanings, by type and code, never by the
+wording alone. Everything above this file sees only errors of ours.
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import Literal
+
+from orchestrator.errors import AlreadyExists, ConfigError, OrchestratorError, OutputError, SourceError, StorageUnavailable
+
+Action = Literal["read", "list", "write", "delete"]
+
+
+class Meaning(Enum):
+    """What went wrong, as far as the caller's next step is concerned."""
+
+    MISSING = "missing"
+    EXISTS = "exists"
+    DENIED = "denied"
+    FULL = "full"
+    UNSUPPORTED = "unsupported"
+    TRANSIENT = "transient"
+    UNKNOWN = "unknown"
+
+
+_DENIED_NAMES = {
+    # botocore
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "TokenRetrievalError",
+    "SSOTokenLoadError",
+    "UnauthorizedSSOTokenError",
+    "NoAuthTokenError",
+    # google.auth
+    "DefaultCredentialsError",
+    "RefreshError",
+    "MutualTLSChannelError",
+    # azure
+    "ClientAuthenticationError",
+}
+_DENIED_CODES = {
+    401,
+    403,
+    "401",
+    "403",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "AccessDenied",
+    "Forbidden",
+}
+_DENIED_CODES |= {
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "RequestExpired",
+    "AuthorizationHeaderMalformed",
+}
+_TRANSIENT_CODES = {408, 429, 500, 502, 503, 504, "408", "429", "500", "502", "503", "504", "SlowDown", "InternalError"}
+_TRANSIENT_CODES |= {"ServiceUnavailable", "RequestTimeout", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
+_MISSING_CODES = {404, "404", "NoSuchKey", "NoSuchBucket", "NotFound", "BlobNotFound", "ContainerNotFound"}
+_EXISTS_CODES = {412, "412", "PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists"}
+_TRANSIENT_MODULES = ("aiohttp", "requests", "urllib3", "botocore.exceptions", "google.auth.exceptions", "azure.core.exceptions")
+_DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TRANSIENT_ERRNOS = {errno.EIO, errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE, errno.ENETUNREACH}
+_TRANSIENT_ERRNOS |= {errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.EHOSTUNREACH}
+
+
+def meaning(error: BaseException) -> Meaning:
+    """What ``error``, raised by a storage client or by the operating system, means."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Meaning.MISSING
+    if isinstance(error, FileExistsError) or "pre-condition" in str(error).lower():
+        return Meaning.EXISTS
+    if isinstance(error, PermissionError):
+        return Meaning.DENIED
+    if isinstance(error, TimeoutError | ConnectionError | EOFError):
+        return Meaning.TRANSIENT
+    return _by_code(error) or _by_name(error) or _by_errno(error) or Meaning.UNKNOWN
+
+
+def _by_code(error: BaseException) -> Meaning | None:
+    code = getattr(error, "code", None) or getattr(error, "status", None) or getattr(error, "status_code", None)
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's ClientError
+        code = response.get("Error", {}).get("Code", code)
+    if not isinstance(code, int | str):
+        return None
+    for codes, result in (
+        (_DENIED_CODES, Meaning.DENIED),
+        (_TRANSIENT_CODES, Meaning.TRANSIENT),
+        (_MISSING_CODES, Meaning.MISSING),
+        (_EXISTS_CODES, Meaning.EXISTS),
+    ):
+        if code in codes:
+            return result
+    return None
+
+
+def _by_name(error: BaseException) -> Meaning | None:
+    kinds = type(error).__mro__
+    if any(kind.__name__ in _DENIED_NAMES for kind in kinds):
+        return Meaning.DENIED
+    # gcsfs says 403 as a plain OSError whose text begins with the word
+    if str(error).startswith("Forbidden:"):
+        return Meaning.DENIED
+    if type(error).__name__ in {"ChecksumError", "FSTimeoutError", "IncompleteReadError"}:
+        return Meaning.TRANSIENT
+    if any(kind.__module__.startswith(_TRANSIENT_MODULES) for kind in kinds):
+        return Meaning.TRANSIENT
+    return None
+
+
+def _by_errno(error: BaseException) -> Meaning | None:
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _DENIED_ERRNOS:
+        return Meaning.DENIED
+    if error.errno in _FULL_ERRNOS:
+        return Meaning.FULL
+    if error.errno in _TRANSIENT_ERRNOS:
+        return Meaning.TRANSIENT
+    if error.errno in {errno.ENOSYS, errno.ENOTSUP}:
+        return Meaning.UNSUPPORTED
+    return None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may work in a moment."""
+    return meaning(error) is Meaning.TRANSIENT
+
+
+def translate(error: BaseException, url: str, action: Action) -> OrchestratorError:
+    """The error of ours for ``error``, met at ``url`` while trying to ``action``."""
+    if isinstance(error, OrchestratorError):
+        return error
+    kind: type[ConfigError] = OutputError if action in ("write", "delete") else SourceError
+    details = {"url": url, "action": action}
+    match meaning(error):
+        case Meaning.MISSING:
+            return kind(f"{url} doesn't exist", remedy="Check the URL and its spelling", details={**details, "missing": True})
+        case Meaning.EXISTS:
+            return AlreadyExists(f"{url} exists already", remedy="Another writer was first; see its holder", details=details)
+        case Meaning.DENIED:
+            remedy = (
+                "Check that the credentials are there, haven't expired and allow this, for example with the store's own command"
+            )
+            if isinstance(error, OSError) and error.errno in _DENIED_ERRNOS:
+                remedy = "Check who owns the directory and whether the file system is mounted read-only"
+            return kind(f"no permission to {action} {url}: {_one_line(error)}", remedy=remedy, details=details)
+        case Meaning.FULL:
+            return OutputError(
+                f"no space left to {action} {url}: {_one_line(error)}",
+                remedy="Free space or raise the quota; the run goes on from its newest checkpoint",
+                details={**details, "full": True},
+            )
+        case Meaning.UNSUPPORTED:
+            return kind(f"the store can't {action} {url}: {_one_line(error)}", remedy="Use another store", details=details)
+        case Meaning.TRANSIENT | Meaning.UNKNOWN:
+            return StorageUnavailable(
+                f"the store didn't {action} {url}: {_one_line(error)}",
+                remedy="Check that the store is up and can be reached from here, then run the same command again",
+                details=details,
+            )
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no text"
+    return f"{type(error).__name__}: {text[:300]}"

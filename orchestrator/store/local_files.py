@@ -1,0 +1,86 @@
+"""How does a whole file appear on a local disk, or not at all?
+
+Rule: bytes go to a temporary name in the same directory, are flushed to the disk, and get their real name in one step: by ``rename``
+where replacing is wanted, by ``link`` where the name may be taken only once. A crash leaves a temporary file, never half a real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".tfresume-"
+TEMPORARY_SUFFIX = ".tmp"
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def is_temporary(name: str) -> bool:
+    """Whether ``name`` is one of this module's temporary files."""
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """``path`` holds ``data`` afterwards, or what it held before. Creates directories. Raises OSError."""
+    with _written_beside(path, data) as temporary:
+        os.replace(temporary, path)
+    _flush_directory(path.parent)
+
+
+def create_exclusively(path: Path, data: bytes) -> None:
+    """Creates ``path`` with ``data``, whole. Creates directories.
+
+    Raises:
+        FileExistsError: the name is taken; nothing was changed.
+        OSError: anything else.
+    """
+    with _written_beside(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _create_in_place(path, data)
+    _flush_directory(path.parent)
+
+
+def _create_in_place(path: Path, data: bytes) -> None:
+    # File systems without hard links (some FUSE mounts): exclusive, but a crash can leave a part, which no reader takes for the whole
+    # since everything that is created once is JSON with a closing brace.
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _flush_directory(directory: Path) -> None:
+    """Makes the new name itself survive a power failure; some network file systems refuse, and then it's theirs to keep."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
+    finally:
+        os.close(descriptor)
