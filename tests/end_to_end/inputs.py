@@ -1,0 +1,59 @@
+"""Which batches do the end-to-end runs train on? Input functions as users would write them, by the documented contract.
+
+Rule: batch number ``i`` of the run is a function of ``i`` alone, so that any split over ranks can be compared with one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tests.graphs import makers
+
+Batch = Mapping[str, np.ndarray]
+OFFSET = 10_000  # other batches than those of the source run
+
+
+def batch(kind: str, number: int) -> Batch:
+    """Batch ``number`` of the whole run."""
+    return makers.feeds_for(kind)(OFFSET + number)
+
+
+def _serve(kind: str) -> Callable[[Any], Iterator[Batch]]:
+    def batches(ctx: Any) -> Iterator[Batch]:
+        number = ctx.position + ctx.rank
+        end = int(os.environ.get("TEST_INPUT_END", "1000000"))
+        while number < end:
+            yield batch(kind, number)
+            number += ctx.world_size
+
+    return batches
+
+
+mlp = _serve("mlp")
+embedding = _serve("embedding")
+conv_bn = _serve("conv_bn")
+lstm = _serve("lstm")
+
+
+def ends_at_seven(ctx: Any) -> Iterator[Batch]:
+    """Seven batches in all: with two ranks three whole steps, then one rank has data and the other none."""
+    for number in range(ctx.position + ctx.rank, 7, ctx.world_size):
+        yield batch("mlp", number)
+
+
+def raises_at_three(ctx: Any) -> Iterator[Batch]:
+    """User code with a bug that shows in its third batch."""
+    for count, number in enumerate(range(ctx.position + ctx.rank, 1000, ctx.world_size)):
+        if count == 2:
+            raise ValueError("the shelf of batch three is empty")
+        yield batch("mlp", number)
+
+
+def wrong_shape(ctx: Any) -> Iterator[Batch]:
+    """Seven features where the graph has six."""
+    while True:
+        yield {"x:0": np.zeros((4, 7), np.float32), "y:0": np.zeros(4, np.int64)}
