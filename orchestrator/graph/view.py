@@ -1,0 +1,186 @@
+"""How do the nodes of a graph hang together?
+
+Rule: one pass over the nodes builds the index, every question after that costs what it touches, and no question is quadratic.
+A view is a snapshot: whoever edits the graph builds a new one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
+
+
+class Edge(NamedTuple):
+    """An output of a node, as a consumer names it."""
+
+    node: str
+    port: int
+
+    @property
+    def tensor(self) -> str:
+        """``node:port``, as users write it."""
+        return f"{self.node}:{self.port}"
+
+    @property
+    def text(self) -> str:
+        """As a NodeDef's ``input`` writes it."""
+        return self.node if self.port == 0 else f"{self.node}:{self.port}"
+
+
+class Use(NamedTuple):
+    """A data input of a node: ``node``'s input number ``slot`` takes ``port`` of the producer asked about."""
+
+    node: str
+    slot: int
+    port: int
+
+
+def parse_tensor(text: str) -> Edge:
+    """``"a/b:1"`` as an edge; a name without a port means port 0."""
+    name, colon, port = text.rpartition(":")
+    if colon and port.isdigit():
+        return Edge(name, int(port))
+    return Edge(text, 0)
+
+
+class GraphView:
+    """An index over the top-level nodes of a graph.
+
+    Attributes:
+        nodes: name to NodeDef, in the graph's order.
+        data: name to its data inputs, in order.
+        controls: name to the nodes of its control inputs.
+        uses: name to the data inputs that take its outputs.
+        control_uses: name to the nodes that wait for it.
+    """
+
+    def __init__(self, graph: GraphDef) -> None:
+        self.nodes: dict[str, NodeDef] = {node.name: node for node in graph.node}
+        self.ops: dict[str, str] = {name: node.op for name, node in self.nodes.items()}
+        self.data: dict[str, tuple[Edge, ...]] = {}
+        self.controls: dict[str, tuple[str, ...]] = {}
+        self.uses: dict[str, list[Use]] = {name: [] for name in self.nodes}
+        self.control_uses: dict[str, list[str]] = {name: [] for name in self.nodes}
+        self.dangling: list[tuple[str, str]] = []
+        for name, node in self.nodes.items():
+            self._index(name, node)
+
+    def _index(self, name: str, node: NodeDef) -> None:
+        data: list[Edge] = []
+        controls: list[str] = []
+        for text in node.input:
+            if text.startswith("^"):
+                source = text[1:]
+                controls.append(source)
+                if source in self.nodes:
+                    self.control_uses[source].append(name)
+                else:
+                    self.dangling.append((name, text))
+                continue
+            edge = parse_tensor(text)
+            if edge.node in self.nodes:
+                self.uses[edge.node].append(Use(name, len(data), edge.port))
+            else:
+                self.dangling.append((name, text))
+            data.append(edge)
+        self.data[name] = tuple(data)
+        self.controls[name] = tuple(controls)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.nodes
+
+    def op(self, name: str) -> str:
+        """The operation type of a node; ``""`` where there is none of this name."""
+        return self.ops.get(name, "")
+
+    def ancestors(self, starts: Iterable[str], *, control: bool = True, stop: Callable[[str], bool] | None = None) -> set[str]:
+        """All nodes that ``starts`` need, themselves included.
+
+        Args:
+            control: follow control edges too.
+            stop: nodes whose own inputs aren't followed; they're still part of the answer.
+        """
+        data, controls = self.data, self.controls
+        seen = {name for name in starts if name in self.nodes}
+        waiting = list(seen)
+        while waiting:
+            name = waiting.pop()
+            if stop is not None and stop(name):
+                continue
+            sources = [edge.node for edge in data[name]]
+            if control:
+                sources.extend(controls[name])
+            for source in sources:
+                if source not in seen and source in self.nodes:
+                    seen.add(source)
+                    waiting.append(source)
+        return seen
+
+    def descendants(
+        self,
+        starts: Iterable[str],
+        *,
+        control: bool = True,
+        within: set[str] | None = None,
+        stop: Callable[[str], bool] | None = None,
+    ) -> set[str]:
+        """All nodes that depend on ``starts``, themselves included; ``within`` limits where it looks, ``stop`` where it goes on."""
+        seen = {name for name in starts if name in self.nodes}
+        waiting = list(seen)
+        while waiting:
+            name = waiting.pop()
+            if stop is not None and stop(name):
+                continue
+            targets = [use.node for use in self.uses[name]]
+            if control:
+                targets.extend(self.control_uses[name])
+            for target in targets:
+                if target not in seen and (within is None or target in within):
+                    seen.add(target)
+                    waiting.append(target)
+        return seen
+
+    def order(self) -> tuple[list[str], list[str]]:
+        """Nodes in topological order, and those on a cycle that no loop explains.
+
+        The edges from a loop's NextIteration to its Merge are taken out first: they're the only cycles that TensorFlow knows.
+        """
+        missing = {name: self._waits_for(name) for name in self.nodes}
+        ready = deque(name for name, count in missing.items() if count == 0)
+        done: list[str] = []
+        while ready:
+            name = ready.popleft()
+            done.append(name)
+            if self.ops[name] in NEXT_ITERATIONS:
+                continue_from = [use.node for use in self.uses[name] if self.ops[use.node] not in MERGES]
+            else:
+                continue_from = [use.node for use in self.uses[name]]
+            for target in continue_from + self.control_uses[name]:
+                missing[target] -= 1
+                if missing[target] == 0:
+                    ready.append(target)
+        finished = set(done)
+        return done, [name for name in self.nodes if name not in finished]
+
+    def _waits_for(self, name: str) -> int:
+        sources = [edge.node for edge in self.data[name] if edge.node in self.nodes]
+        if self.ops[name] in MERGES:
+            sources = [source for source in sources if self.ops[source] not in NEXT_ITERATIONS]
+        return len(sources) + sum(1 for source in self.controls[name] if source in self.nodes)
+
+
+MERGES = frozenset({"Merge", "RefMerge"})
+NEXT_ITERATIONS = frozenset({"NextIteration", "RefNextIteration"})
+
+
+def resolve_alias(view: GraphView, edge: Edge, through: Mapping[str, int] | frozenset[str]) -> Edge:
+    """Follow ``edge`` back through operations of the given types by their first data input."""
+    seen = 0
+    while view.op(edge.node) in through and view.data[edge.node] and seen < 1000:
+        edge = view.data[edge.node][0]
+        seen += 1
+    return edge
