@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (tf or ray or gpu or chaos or soak or bench or browser or fuzz)"
 
-.PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check wheel-check clean
+.PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

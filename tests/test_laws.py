@@ -1,0 +1,60 @@
+"""Do the laws that no single room owns hold? TensorFlow stays out of every process that doesn't train; no foreign names in the product."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; "
+PRODUCT = sorted([*(ROOT / "orchestrator").rglob("*.py"), *(ROOT / "launch").rglob("*.py")])
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+
+
+def test_blocker_of_tensorflow_really_blocks_it() -> None:
+    done = _python(WITHOUT_TENSORFLOW + "import tensorflow")
+    assert done.returncode != 0
+    assert "ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "orchestrator",
+        "orchestrator.driver.main",
+        "orchestrator.workers.group",
+        "orchestrator.graph.plan",
+        "orchestrator.store.commits",
+    ],
+)
+def test_module_of_the_driver_imports_without_tensorflow(module: str) -> None:
+    done = _python(WITHOUT_TENSORFLOW + f"import {module}")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["resume", "--help"], ["config", "--explain"]])
+def test_command_line_answers_without_tensorflow(words: list[str]) -> None:
+    done = _python(WITHOUT_TENSORFLOW + f"from launch.cli import main; sys.argv = ['tfresume', *{words!r}]; main()")
+    assert done.returncode == 0, done.stderr
+    assert "workers" in done.stdout or words == ["--help"]
+    assert "resume" in done.stdout
+
+
+def test_product_code_names_nothing_of_the_third_party_checkpoints(corpus: Path) -> None:
+    with (corpus / "corpus.tsv").open() as table:
+        rows = list(csv.DictReader(table, delimiter="\t"))
+    foreign = {part for row in rows for part in row["repo"].split("/")} | {row["entry"] for row in rows}
+    text = "\n".join(path.read_text() for path in PRODUCT)
+    common = {"horovod"}  # a library as well as a repository's name
+    assert [name for name in sorted(foreign - common) if name in text] == []
+
+
+def test_product_modules_are_found() -> None:
+    assert len(PRODUCT) > 20
