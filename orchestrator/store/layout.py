@@ -1,0 +1,73 @@
+"""What is called how in an output directory?
+
+Rule: every name below the output is made and read here, and nowhere else. Names of ours are recognised exactly; anything else in the
+directory is somebody else's and is never touched.
+
+::
+
+    OUTPUT/
+      checkpoint                              TensorFlow's pointer
+      a0001-g0001/NAME-11000.index, .data-00000-of-00001, .meta
+      a0001-g0001/NAME-11000.manifest.json    the commit marker
+      _tfresume/run.json                      the run record
+      _tfresume/lease/0001.json               attempt 1's lease; 0001.heartbeat, 0001.released beside it
+      _tfresume/lineage/a0001-g0001.json      generation 1 of attempt 1 took over at step s
+      _tfresume/journal/a0001-000001.jsonl    part 1 of attempt 1's journal
+      _tfresume/stop/TOKEN.json               a request to stop
+      _tfresume/deleting/a0001-g0001.NAME-11000.json    a checkpoint on its way out
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from orchestrator.vocabulary import Attempt, Generation, Step
+
+CONTROL = "_tfresume"
+POINTER = "checkpoint"
+MANIFEST_SUFFIX = ".manifest.json"
+
+_DIRECTORY = re.compile(r"a(\d{4,})-g(\d{4,})")
+_STEPPED = re.compile(r"(?P<name>.+)-(?P<step>\d+)", re.DOTALL)
+_BUNDLE_FILE = re.compile(r"(?P<prefix>.+)(?P<suffix>\.index|\.meta|\.manifest\.json|\.data-\d{5}-of-\d{5})", re.DOTALL)
+
+
+class Place(NamedTuple):
+    """The attempt and generation that a directory of checkpoints belongs to; ordered as they came."""
+
+    attempt: Attempt
+    generation: Generation
+
+    @property
+    def directory(self) -> str:
+        """The directory's name."""
+        return checkpoint_dir(self.attempt, self.generation)
+
+
+def checkpoint_dir(attempt: int, generation: int) -> str:
+    """``a0001-g0001``: the directory that attempt and generation write to, and nobody else."""
+    return f"a{attempt:04d}-g{generation:04d}"
+
+
+def checkpoint_name(name: str, step: int) -> str:
+    """``NAME-11000``: the prefix of one checkpoint's files."""
+    return f"{name}-{step}"
+
+
+def read_place(directory: str) -> Place | None:
+    """The attempt and generation in a directory's name, None for anyone else's directory."""
+    found = _DIRECTORY.fullmatch(directory)
+    return Place(Attempt(int(found[1])), Generation(int(found[2]))) if found else None
+
+
+def split_step(prefix: str) -> tuple[str, Step | None]:
+    """``model.ckpt-500`` into ``model.ckpt`` and 500; the step is None where the name has none."""
+    found = _STEPPED.fullmatch(prefix)
+    return (found["name"], Step(int(found["step"]))) if found else (prefix, None)
+
+
+def split_bundle_file(file_name: str) -> tuple[str, str] | None:
+    """``model.ckpt-500.index`` into the prefix and the suffix ``.index``; None for anything that isn't a checkpoint's file."""
+    found = _BUNDLE_FILE.fullmatch(file_name)
+    return (found["prefix"], found["suffix"]) if found else None
