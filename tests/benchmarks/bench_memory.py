@@ -48,7 +48,8 @@ class PeakMemory:
                 continue  # a process ended while it was looked at
 
 
-def _role(process: psutil.Process) -> str:
+def role_of(process: psutil.Process) -> str:
+    """``worker``, ``driver`` or ``other``, by the command line."""
     words = " ".join(process.cmdline())
     if "Worker" in words and words.startswith("ray::"):
         return "worker"
@@ -65,9 +66,11 @@ def figures(directory: Path) -> list[Figure]:
     alone = int(run("-c", RAY_ALONE, probe_file=directory / "ray").stdout.split()[-1])
     settings = os.environ | ENVIRONMENT | environment | {"PROBE_FILE": str(directory / "ours")}
     command = [sys.executable, *map(str, resume_words(meta, directory / "out", 1, 50))]
-    with subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        with PeakMemory(psutil.Process(process.pid), _role) as peak:
-            code = process.wait(timeout=300)
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        PeakMemory(psutil.Process(process.pid), role_of) as peak,
+    ):
+        code = process.wait(timeout=300)
     if code:
         raise RuntimeError(f"resume ended with {code}")
     state, mib = STATE_MB * 2**20, 2**20
