@@ -1,0 +1,135 @@
+"""What can the rules tell the driver to do?
+
+Rule: an action is a value; the loop carries it out and what comes of it returns as an event. None of them blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from orchestrator.decide.events import SaveWritten
+
+
+class StateFrom(Enum):
+    """Where a member gets the state from that its generation starts with."""
+
+    OWN = "own"
+    """It holds it already."""
+    DONOR = "donor"
+    """From the donor's host memory, through the object store."""
+    CHECKPOINT = "checkpoint"
+    """From the staged checkpoint."""
+
+
+class Outcome(Enum):
+    """How a run ends."""
+
+    DONE = "done"
+    END_OF_DATA = "end of data"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One member's place in a new generation."""
+
+    worker: str
+    rank: int
+    address: str
+    state_from: StateFrom
+
+
+@dataclass(frozen=True)
+class StartWorker:
+    """Start a worker process after ``delay_s``, not on a node in ``avoid``."""
+
+    worker: str
+    delay_s: float = 0.0
+    avoid: tuple[str, ...] = ()
+    standby: bool = False
+
+
+@dataclass(frozen=True)
+class EndWorker:
+    """Kill a worker's process. Its ``Gone`` comes back with ``cause``."""
+
+    worker: str
+    cause: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Quiesce:
+    """Ask members to stop at the next step boundary and hold their state."""
+
+    generation: int
+    workers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BreakStep:
+    """Make the group's hanging step fail by abandoning it from this member."""
+
+    worker: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """Form a generation. ``donor`` is None where everybody has the state or reads the checkpoint."""
+
+    generation: int
+    seats: tuple[Seat, ...]
+    donor: str | None
+    step: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Tell the members that they may run up to ``end``, and the steps at which to copy the state for a save."""
+
+    generation: int
+    workers: tuple[str, ...]
+    end: int
+    saves: tuple[int, ...]
+    writer: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Write manifest and pointer for files that are in the store."""
+
+    written: SaveWritten
+
+
+@dataclass(frozen=True)
+class FindCheckpoint:
+    """Look for the newest good checkpoint; nobody has the state."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Write an event into the journal."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """End the run. ``error`` is ``OrchestratorError.as_dict()`` where there is one."""
+
+    outcome: Outcome
+    reason: str
+    step: int | None
+    stop_cause: str | None = None
+    error: Mapping[str, Any] | None = None
+
+
+Action = StartWorker | EndWorker | Quiesce | BreakStep | Form | Grant | Commit | FindCheckpoint | Note | Finish

@@ -1,0 +1,103 @@
+"""How does a run end?
+
+Rule: every end that leaves time for it saves first; the first reason to end is the one that is told. ``Finish`` is final.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.decide import forming, recovery, saves, saving, stepping
+from orchestrator.decide.actions import Finish, Grant, Note, Outcome
+from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, UserFailed
+from orchestrator.decide.run import Ending, Phase
+from orchestrator.decide.turn import Turn
+
+LAST_SAVE_S = 300.0
+"""Longest time for the last save where nobody is about to kill us."""
+
+
+def on_stop(turn: Turn, event: StopAsked) -> None:
+    """Somebody asks for the end: stop at the leases' end, save, and finish."""
+    if turn.run.ending is not None:
+        earlier = turn.run.ending
+        if earlier.deadline_s is None or turn.now_s + event.grace_s < earlier.deadline_s:
+            turn.set(ending=replace(earlier, deadline_s=turn.now_s + event.grace_s))
+        return
+    cause = event.cause.value
+    signal = None if event.cause is StopCause.REQUEST else cause
+    turn.set(ending=Ending(Outcome.STOPPED, f"stopped by {cause}", turn.now_s + event.grace_s, stop_cause=signal))
+    turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.lease_end)
+    match turn.run.phase:
+        case Phase.TRAINING:
+            stepping.boundary(turn)
+        case Phase.WAITING | Phase.GATHERING:
+            forming.settle(turn)
+        case Phase.FINDING:
+            finish(turn)
+        case Phase.FORMING | Phase.ENDED:
+            pass
+
+
+def on_user_failed(turn: Turn, event: UserFailed) -> None:
+    """The user's code raised: stop with its traceback, after a last save of the state before it."""
+    if event.generation != turn.run.generation or event.worker not in turn.run.members:
+        return
+    rank = turn.run.rank_of(event.worker)
+    message = str(event.error.get("message", "the user's code failed"))
+    turn.note("user_error", worker=event.worker, rank=rank, step=event.step, reason=message)
+    if turn.run.ending is None or turn.run.ending.outcome is not Outcome.FAILED:
+        turn.set(ending=Ending(Outcome.FAILED, message, turn.now_s + LAST_SAVE_S, error=event.error))
+    forming.gather(turn, f"rank {rank}: {message}")
+
+
+def on_data_ended(turn: Turn, event: DataEnded) -> None:
+    """One rank's input is at its end: the step is abandoned on all ranks, and that is the end of data."""
+    if event.generation != turn.run.generation or event.worker not in turn.run.members:
+        return
+    reason = f"the input of rank {turn.run.rank_of(event.worker)} ended after step {event.step}"
+    turn.note("end_of_data", worker=event.worker, step=event.step, reason=reason)
+    if turn.run.ending is None:
+        turn.set(ending=Ending(Outcome.END_OF_DATA, reason, turn.now_s + LAST_SAVE_S))
+    forming.gather(turn, reason)
+
+
+def end_gathered(turn: Turn) -> None:
+    """All living members stand still and the run is to end: save the highest state, then finish."""
+    run = turn.run
+    steps = {ident: run.workers[ident].step for ident in run.members}
+    writer = recovery.donor(run.members, steps)
+    if writer is None or run.saves.committed == steps[writer] or saving.too_many_failed(run.policy.saving, run.saves):
+        turn.set(step=run.step if writer is None else steps[writer])
+        finish(turn)
+    elif run.saves.in_flight is None or run.saves.in_flight.step > (steps[writer] or 0):
+        step = steps[writer] or 0
+        turn.set(step=step)
+        agreed = saves.agree_now(turn, step, writer, (writer,))
+        turn.act(Grant(run.generation, (writer,), max(run.lease_end, step), agreed, writer))
+
+
+def on_fenced(turn: Turn, event: Fenced) -> None:
+    """Another driver has taken over: do nothing more, least of all a save."""
+    turn.set(ending=Ending(Outcome.FAILED, str(event.error.get("message", "")), turn.now_s, error=event.error))
+    finish(turn)
+
+
+def finish(turn: Turn) -> None:
+    """The end."""
+    run = turn.run
+    if run.phase is Phase.ENDED:
+        return
+    how = run.ending or Ending(Outcome.DONE, f"step {run.policy.until} is reached")
+    if run.incident is not None:
+        turn.act(Note(stepping.incident_record(run, run.incident, None)))
+    turn.enter(Phase.ENDED)
+    fields: dict[str, Any] = {
+        "outcome": how.outcome.value,
+        "reason": how.reason,
+        "step": run.step,
+        "checkpoint_step": run.saves.committed,
+    }
+    turn.note("finish", **fields)
+    turn.act(Finish(how.outcome, how.reason, run.step, how.stop_cause, how.error))

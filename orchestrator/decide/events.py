@@ -1,0 +1,220 @@
+"""What can the driver learn that changes what it does?
+
+Rule: an event is plain data about something that *happened*; nothing in it is a wish. Times aren't in events: the loop passes its own
+monotonic clock beside each one. Workers are named by identities (``w0003``) that are never used twice within a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Cause(Enum):
+    """Why a worker is gone."""
+
+    DIED = "died"
+    """The process ended by itself or by a signal (SIGKILL, out of memory)."""
+    NODE = "node"
+    """Its node is gone."""
+    HUNG = "hung"
+    """It stopped answering or stepping, and was killed for it."""
+    ERROR = "error"
+    """It raised something that isn't the user's fault; the detail says what."""
+    PREEMPTED = "preempted"
+    """A planned loss: SIGTERM, or a drain notice for its node."""
+    RELEASED = "released"
+    """We ended it ourselves (recycled, shrunk away)."""
+
+
+class Doing(Enum):
+    """What a worker says that it is doing."""
+
+    IDLE = "idle"
+    INPUT = "input"
+    STEP = "step"
+    JOINING = "joining"
+
+
+class StopCause(Enum):
+    """Who asked for the end."""
+
+    SIGTERM = "SIGTERM"
+    SIGINT = "SIGINT"
+    REQUEST = "stop request"
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A worker has TensorFlow and the graph loaded. ``address`` is the ``host:port`` it reserved for its next group."""
+
+    worker: str
+    node: str
+    pid: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A worker's process is gone for good."""
+
+    worker: str
+    cause: Cause
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """A sign of life: the last step that the worker finished, and what it does now."""
+
+    worker: str
+    generation: int
+    step: int
+    doing: Doing
+    steps_per_s: float = 0.0
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A member has stopped between two steps; its state (None where it has none) is in its host memory."""
+
+    worker: str
+    generation: int
+    step: int | None
+    position: int
+    address: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A member has formed its part of the generation and its variables are set."""
+
+    worker: str
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True)
+class JoinFailed:
+    """A member is alive and could not join. ``bad_checkpoint``: what it was to load is broken."""
+
+    worker: str
+    generation: int
+    detail: str
+    bad_checkpoint: bool = False
+
+
+@dataclass(frozen=True)
+class UserFailed:
+    """The user's code or graph raised in a member; ``error`` is ``OrchestratorError.as_dict()``."""
+
+    worker: str
+    generation: int
+    step: int
+    error: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DataEnded:
+    """A member's input has no batch for the step after ``step``."""
+
+    worker: str
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True)
+class SaveWritten:
+    """The writer's files are in the store; not committed yet. ``files`` is what the manifest will list."""
+
+    worker: str
+    generation: int
+    step: int
+    position: int
+    directory: str
+    prefix: str
+    files: tuple[Any, ...]
+    digests: Mapping[str, int]
+    nonfinite: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SaveChecked:
+    """Another rank's checksum of every variable at an agreed step."""
+
+    worker: str
+    generation: int
+    step: int
+    digests: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SaveFailed:
+    """A save came to nothing, in the worker or at the commit."""
+
+    generation: int
+    step: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Manifest and pointer are written: the checkpoint exists."""
+
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A worker was told that it will be ended (SIGTERM, drain)."""
+
+    worker: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest good checkpoint; all None where the store has none."""
+
+    step: int | None
+    position: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many more workers the cluster could place now."""
+
+    free: int
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """Somebody wants the run to end; ``grace_s`` is what is left until we are killed."""
+
+    cause: StopCause
+    grace_s: float
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """Another driver holds the lease: this one may do nothing any more. ``error`` is ``as_dict()``."""
+
+    error: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Warm | Gone | Pulse | Held | Joined | JoinFailed | UserFailed | DataEnded | SaveWritten | SaveChecked | SaveFailed | Committed
+    | Notice | Found | Room | StopAsked | Fenced | Tick
+)  # fmt: skip

@@ -1,0 +1,201 @@
+"""Who forms the next generation, from whose state?
+
+Rule: a group is formed only when every living member of the last one has stopped between two steps (``Held``) or is gone. The state with
+the highest step goes on; a checkpoint is read only if nobody has a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide import ending, membership, recovery, saves, scaling, stepping
+from orchestrator.decide.actions import EndWorker, FindCheckpoint, Form, Outcome, Quiesce, Seat, StateFrom
+from orchestrator.decide.events import Cause, Found, Held, Joined, JoinFailed
+from orchestrator.decide.run import Ending, Phase, Run, Stage, Worker
+from orchestrator.decide.turn import Turn
+from orchestrator.errors import CorruptCheckpoint
+
+
+def gather(turn: Turn, reason: str) -> None:
+    """Stop the members at their next step boundary; go on to ``settle`` when all have."""
+    if turn.run.phase is Phase.ENDED:
+        return
+    if turn.run.phase not in (Phase.GATHERING, Phase.WAITING):
+        turn.enter(Phase.GATHERING)
+        turn.note("gathering", reason=reason, generation=turn.run.generation, step=turn.run.step)
+        running = tuple(ident for ident in turn.run.members if not turn.run.workers[ident].held)
+        if running:
+            turn.act(Quiesce(turn.run.generation, running))
+    settle(turn)
+
+
+def on_held(turn: Turn, event: Held) -> None:
+    """A member has stopped."""
+    run = turn.run
+    if event.worker not in run.members or event.generation != run.generation:
+        return
+    turn.worker(
+        event.worker, held=True, joined=False, step=event.step, position=event.position, address=event.address, heard_s=turn.now_s
+    )
+    turn.set(highest=max(run.highest, event.step or 0))
+    if run.phase in (Phase.TRAINING, Phase.FORMING):
+        if event.why:
+            membership.open_incident(turn, "peer lost", None, None, event.why)
+        gather(turn, event.why or "a member stopped")
+    elif run.phase in (Phase.GATHERING, Phase.WAITING):
+        settle(turn)
+
+
+def settle(turn: Turn) -> None:
+    """If all living members have stopped: end the run, form the next generation, or wait for what is missing."""
+    run = turn.run
+    if run.phase not in (Phase.GATHERING, Phase.WAITING) or not all(run.workers[ident].held for ident in run.members):
+        return
+    if run.ending is not None:
+        ending.end_gathered(turn)
+        return
+    if run.rolling_back:
+        saves.roll_back(turn)
+        return
+    chosen = recovery.donor(run.members, {ident: run.workers[ident].step for ident in run.members})
+    seats = _seats(turn, run)
+    if seats is None:
+        if run.phase is not Phase.WAITING:
+            turn.note("waiting", reason=f"too few workers: {_counts(turn)}", longest_s=run.policy.wait_s)
+            turn.enter(Phase.WAITING)
+        membership.staff(turn)
+    elif run.fruitless >= recovery.FRUITLESS_LIMIT:
+        membership.give_up(turn, f"the group was formed {run.fruitless} times in a row without finishing a step")
+        settle(turn)
+    elif chosen is None and run.origin is None:
+        turn.enter(Phase.FINDING)
+        turn.note("finding_checkpoint", reason="no living worker has the state")
+        turn.act(FindCheckpoint("no living worker has the state"))
+    else:
+        _form(turn, seats, chosen)
+
+
+def _counts(turn: Turn) -> str:
+    run = turn.run
+    return f"{len(run.members)} with a rank, {len(turn.alive(Stage.WARM))} warm, {run.target} wanted, {run.policy.sizes.smallest} at least"
+
+
+def _seats(turn: Turn, run: Run) -> tuple[str, ...] | None:
+    warm = [worker.ident for worker in turn.alive(Stage.WARM) if not worker.leaving]
+    staying = [ident for ident in run.members if not run.workers[ident].leaving]
+    spare = len(warm) - max(0, run.target - len(staying))
+    for ident in sorted(staying, key=lambda name: -run.workers[name].reforms):
+        if spare > 0 and run.workers[ident].reforms >= run.policy.reforms_per_process:
+            staying.remove(ident)
+            spare -= 1
+    size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
+    if size is None:
+        leaving = [ident for ident in run.members if ident not in staying]
+        staying = [*staying, *leaving]  # better to go on with one that is about to go than not at all
+        size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
+    return None if size is None else scaling.seating(run.seats, staying, warm, size)
+
+
+def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
+    run = turn.run
+    if chosen is not None:
+        step, position = run.workers[chosen].step or 0, run.workers[chosen].position
+    else:
+        assert run.origin is not None
+        assert run.origin.step is not None
+        step, position = run.origin.step, run.origin.position
+    generation = max(run.generation, run.used_generation) + 1
+    placed = tuple(
+        Seat(ident, rank, run.workers[ident].address, _state_from(run, ident, chosen, step)) for rank, ident in enumerate(seats)
+    )
+    saves.on_form(turn, step)
+    _begin_generation(turn, generation, seats, step, position)
+    source = "donor" if chosen else "checkpoint"
+    needs_donor = any(seat.state_from is StateFrom.DONOR for seat in placed)
+    turn.act(Form(generation, placed, chosen if needs_donor else None, step, position))
+    turn.note(
+        "generation", generation=generation, step=step, position=position, world_size=len(seats), workers=list(seats), donor=chosen,
+        state_from=source, redone=max(0, run.highest - step), reason=run.reform or (run.incident.kind if run.incident else "start"),
+    )  # fmt: skip
+    if run.incident is not None:
+        how = f"went on with {len(seats)} workers from {'the live state' if chosen else 'a checkpoint'}"
+        turn.set(incident=replace(run.incident, done=how, resumed_from=step))
+
+
+def _state_from(run: Run, ident: str, chosen: str | None, step: int) -> StateFrom:
+    if chosen is None:
+        return StateFrom.CHECKPOINT
+    worker = run.workers[ident]
+    own = worker.stage is Stage.MEMBER and worker.step == step and (not run.divergence or ident == chosen)
+    return StateFrom.OWN if own else StateFrom.DONOR
+
+
+def _begin_generation(turn: Turn, generation: int, seats: tuple[str, ...], step: int, position: int) -> None:
+    run = turn.run
+    changed: dict[str, Worker] = {}
+    for ident in {*seats, *run.members}:
+        worker = run.workers[ident]
+        reforms = worker.reforms + (1 if ident in seats and worker.stage is Stage.MEMBER else 0)
+        stage = Stage.MEMBER if ident in seats else worker.stage
+        changed[ident] = replace(
+            worker, stage=stage, held=False, joined=False, reforms=reforms, leaving=worker.leaving or ident not in seats
+        )
+    turn.workers(changed)
+    turn.enter(Phase.FORMING)
+    turn.set(
+        generation=generation, seats=seats, members=seats, step=step, position=position, lease_end=step, stepped=False, reform="",
+        broke_step=False, fruitless=run.fruitless + 1, target=scaling.target_after(run.policy.sizes, run.target, len(seats)),
+        moved_s=turn.now_s, divergence=False,
+    )  # fmt: skip
+
+
+def on_joined(turn: Turn, event: Joined) -> None:
+    """A member is ready to step; when all are, training goes on."""
+    run = turn.run
+    if event.generation != run.generation or event.worker not in run.members or run.phase is not Phase.FORMING:
+        return
+    turn.worker(event.worker, joined=True, step=event.step, heard_s=turn.now_s)
+    run = turn.run
+    if not all(run.workers[ident].joined for ident in run.members):
+        return
+    turn.enter(Phase.TRAINING)
+    turn.set(started=True, origin=None, moved_s=turn.now_s)
+    for worker in run.workers.values():
+        if worker.stage is Stage.MEMBER and worker.ident not in run.members:
+            turn.act(EndWorker(worker.ident, Cause.RELEASED.value, "its rank has moved on"))
+    turn.note("training", generation=run.generation, step=run.step, world_size=run.world_size)
+    membership.staff(turn)
+    membership.consider_reform(turn)
+    stepping.grant(turn)
+    stepping.boundary(turn)
+
+
+def on_join_failed(turn: Turn, event: JoinFailed) -> None:
+    """A member lives but couldn't join: gather again, and read another checkpoint if that one was broken."""
+    run = turn.run
+    if event.generation != run.generation or event.worker not in run.members:
+        return
+    turn.note(
+        "join_failed", worker=event.worker, rank=run.rank_of(event.worker), reason=event.detail, generation=event.generation
+    )
+    if event.bad_checkpoint:
+        turn.set(origin=None)
+    if run.phase is Phase.FORMING:
+        gather(turn, f"{event.worker} couldn't join: {event.detail}")
+
+
+def on_found(turn: Turn, event: Found) -> None:
+    """The store has answered which checkpoint is the newest good one."""
+    if turn.run.phase is not Phase.FINDING:
+        return
+    if event.step is None:
+        error = CorruptCheckpoint(
+            f"no good checkpoint is left to go on from: {event.detail}", remedy="Name another source"
+        ).as_dict()
+        turn.set(ending=Ending(Outcome.FAILED, event.detail or "no good checkpoint", turn.now_s, error=error))
+        ending.finish(turn)
+        return
+    turn.set(origin=event)
+    turn.note("checkpoint_found", step=event.step, position=event.position, reason=event.detail)
+    turn.enter(Phase.GATHERING)
+    settle(turn)

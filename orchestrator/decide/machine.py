@@ -1,0 +1,171 @@
+"""What does the driver do about what it has just learned?
+
+Rule: ``advance`` is a pure function of the run, one event and the clock. The driver's loop is: observe, ``advance``, write down, act. The
+simulation in ``tests/simulation`` drives the very same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from orchestrator.decide import ending, events, forming, membership, saves, stepping, timers
+from orchestrator.decide.actions import Action
+from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.events import Doing, Event, Found
+from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
+from orchestrator.decide.saving import SaveLog
+from orchestrator.decide.turn import Turn
+
+
+def advance(run: Run, event: Event, now_s: float) -> tuple[Run, tuple[Action, ...]]:
+    """The run after ``event``, and what is to be done. After the end, nothing is."""
+    if run.phase is Phase.ENDED:
+        return run, ()
+    turn = Turn(run, now_s)
+    _dispatch(turn, event)
+    return turn.run, tuple(turn.actions)
+
+
+def _dispatch(turn: Turn, event: Event) -> None:
+    match event:
+        case events.Pulse():
+            stepping.on_pulse(turn, event)
+        case events.Tick():
+            timers.on_tick(turn)
+        case events.Warm():
+            membership.on_warm(turn, event)
+        case events.Gone():
+            membership.on_gone(turn, event)
+        case events.Held():
+            forming.on_held(turn, event)
+        case events.Joined():
+            forming.on_joined(turn, event)
+        case events.JoinFailed():
+            forming.on_join_failed(turn, event)
+        case _:
+            _dispatch_rare(turn, event)
+
+
+def _dispatch_rare(
+    turn: Turn,
+    event: events.SaveWritten | events.SaveChecked | events.SaveFailed | events.Committed | events.UserFailed | events.DataEnded
+    | events.Notice | events.Found | events.Room | events.StopAsked | events.Fenced,
+) -> None:  # fmt: skip
+    match event:
+        case events.SaveWritten():
+            saves.on_written(turn, event)
+        case events.SaveChecked():
+            saves.on_checked(turn, event)
+        case events.SaveFailed():
+            saves.on_save_failed(turn, event)
+        case events.Committed():
+            saves.on_committed(turn, event)
+        case events.UserFailed():
+            ending.on_user_failed(turn, event)
+        case events.DataEnded():
+            ending.on_data_ended(turn, event)
+        case events.Notice():
+            membership.on_notice(turn, event)
+        case events.Found():
+            forming.on_found(turn, event)
+        case events.Room():
+            membership.on_room(turn, event)
+        case events.StopAsked():
+            ending.on_stop(turn, event)
+        case events.Fenced():
+            ending.on_fenced(turn, event)
+        case _:
+            assert_never(event)
+
+
+def begin(
+    policy: Policy, origin: Found, committed: int | None, budgets: Budgets, generation: int, now_s: float
+) -> tuple[Run, tuple[Action, ...]]:
+    """A run that starts from a checkpoint, with no worker yet.
+
+    Args:
+        origin: the checkpoint to start from.
+        committed: its step if it's a checkpoint of this run's own output, else None.
+        generation: the highest number that any earlier generation of this output had; 0 for a fresh one.
+    """
+    step = origin.step or 0
+    log = SaveLog(last_step=step, last_s=now_s, committed=committed)
+    run = Run(
+        policy, budgets, log, since_s=now_s, generation=generation, step=step, highest=step, position=origin.position, lease_end=step,
+        origin=origin, target=policy.sizes.count, moved_s=now_s,
+    )  # fmt: skip
+    turn = Turn(run, now_s)
+    membership.staff(turn)
+    return turn.run, tuple(turn.actions)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a living worker says of itself to a new driver. ``lease_end``: the highest that it was ever granted."""
+
+    worker: str
+    node: str
+    pid: int
+    address: str
+    generation: int
+    rank: int | None
+    world_size: int
+    step: int | None
+    position: int
+    lease_end: int
+    held: bool
+    joined: bool
+    loaded: bool
+
+
+def adopt(
+    policy: Policy,
+    reports: Sequence[Report],
+    committed: int | None,
+    budgets: Budgets,
+    generation: int,
+    next_worker: int,
+    now_s: float,
+) -> tuple[Run, tuple[Action, ...]]:
+    """A run taken over from a driver that died, with the workers that live, at their live step.
+
+    A complete group that is training goes on as it is, leases being extended from the highest end that anybody was granted. Otherwise
+    its members are gathered. ``generation`` is the highest number that the journal knows.
+    """
+    newest = max((report.generation for report in reports if report.rank is not None), default=0)
+    group = sorted(
+        (report for report in reports if report.rank is not None and report.generation == newest), key=lambda item: item.rank or 0
+    )
+    complete = bool(group) and len(group) == group[0].world_size and all(report.joined and not report.held for report in group)
+    members = tuple(report.worker for report in group)
+    steps = [report.step for report in group if report.step is not None]
+    step, highest = (min(steps), max(steps)) if steps else (0, 0)
+    run = Run(
+        policy, budgets, SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True), since_s=now_s,
+        phase=Phase.TRAINING, workers={report.worker: _adopted(report, newest, now_s) for report in reports},
+        next_worker=next_worker, generation=newest, used_generation=generation, seats=members, members=members, step=step, highest=highest,
+        lease_end=max((report.lease_end for report in group), default=0), target=policy.sizes.count, moved_s=now_s, started=bool(steps),
+    )  # fmt: skip
+    turn = Turn(run, now_s)
+    turn.note("adopted", workers=[report.worker for report in reports], generation=newest, complete=complete, step=step)
+    if complete:
+        turn.set(target=max(policy.sizes.count, len(members)) if policy.sizes.on_loss != "shrink" else len(members))
+        membership.staff(turn)
+        stepping.grant(turn)
+        stepping.boundary(turn)
+    else:
+        forming.gather(turn, "the driver died, and so did a part of the group")
+        membership.staff(turn)
+    return turn.run, tuple(turn.actions)
+
+
+def _adopted(report: Report, newest: int, now_s: float) -> Worker:
+    member = report.rank is not None and report.generation == newest
+    stage = Stage.MEMBER if member else Stage.WARM if report.loaded else Stage.STARTING
+    doing = Doing.JOINING if member and not report.joined else Doing.IDLE
+    return Worker(
+        report.worker, stage, since_s=now_s, heard_s=now_s, node=report.node, pid=report.pid, address=report.address, step=report.step,
+        position=report.position, held=report.held, joined=report.joined, doing=doing,
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""What follows from a disturbance: whose state goes on, and when is it time to give up?
+
+Rule: the survivor with the highest step has the state that nobody has to do again. The same error at the same step twice in a row is a
+crash loop; so are many re-forms without a step between them, whatever the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.events import Cause
+
+SAME_ERROR_LIMIT = 2
+SAME_DEATH_LIMIT = 4
+"""A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of them to be a loop."""
+FRUITLESS_LIMIT = 10
+"""Formations in a row that didn't lead to a single step."""
+
+
+@dataclass(frozen=True)
+class Streak:
+    """The last disturbance of a generation that had begun to step, and how often it came in a row at the same step."""
+
+    signature: str = ""
+    step: int = -1
+    times: int = 0
+
+    def after(self, signature: str, step: int) -> Streak:
+        """The streak after one more disturbance."""
+        if signature == self.signature and step == self.step:
+            return replace(self, times=self.times + 1)
+        return Streak(signature, step, 1)
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """Recover."""
+
+    budgets: Budgets
+    streak: Streak
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Stop the run after a last save."""
+
+    budgets: Budgets
+    streak: Streak
+    reason: str
+
+
+def after_loss(
+    cause: Cause, detail: str, node: str, step: int, begun: bool, budgets: Budgets, streak: Streak, now_s: float
+) -> GoOn | GiveUp:
+    """What a worker's loss means for the run.
+
+    Args:
+        detail: the error's text; empty for a bare death.
+        step: the group's last finished step.
+        begun: the worker's generation was training, so that the loss can have to do with the step.
+    """
+    budgets = budgets.spend(cause, node, now_s)
+    if cause in (Cause.PREEMPTED, Cause.RELEASED, Cause.NODE):
+        reason = budgets.exhausted(now_s)
+        return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
+    if begun:
+        streak = streak.after(f"{cause.value}:{detail}", step)
+    limit = SAME_ERROR_LIMIT if cause is Cause.ERROR and detail else SAME_DEATH_LIMIT
+    if begun and streak.times >= limit:
+        what = detail or f"a worker {cause.value}"
+        return GiveUp(budgets, streak, f"crash loop: {what}, {streak.times} times in a row at step {step}")
+    reason = budgets.exhausted(now_s)
+    return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
+
+
+def donor(order: Sequence[str], steps: Mapping[str, int | None]) -> str | None:
+    """The worker whose state goes on: the highest step, the first in ``order`` among equals; None if nobody has a state."""
+    holders = [(step, -place, worker) for place, worker in enumerate(order) if (step := steps.get(worker)) is not None]
+    return max(holders)[2] if holders else None

@@ -1,0 +1,177 @@
+"""What does the driver know about its run?
+
+Rule: this is the whole of it, as one frozen value. ``machine.advance`` folds events into it; nothing else changes it.
+
+::
+
+                 a worker is warm             all held                       all joined
+    WAITING ───────────────────► (settle) ◄────────────── GATHERING    FORMING ─────────► TRAINING
+       ▲                            │  │                     ▲  ▲         │                  │
+       └── too few workers ─────────┘  ├── group, state ─────┼──┼────────►┘                  │
+                                       │                     │  └─── lost, could not join ───┤
+                                       └── nobody has ─► FINDING                             │
+                                           the state         └── lost, hung, peer lost, planned re-form
+    any ──► ENDED   (last step saved, stopped and saved, given up, fenced)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from orchestrator.decide.actions import Outcome
+from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.recovery import Streak
+from orchestrator.decide.saving import SaveLog, SavePolicy
+from orchestrator.decide.scaling import Sizes
+
+
+class Phase(Enum):
+    """What the run is doing."""
+
+    WAITING = "waiting for workers"
+    GATHERING = "gathering"
+    FINDING = "looking for a checkpoint"
+    FORMING = "forming"
+    TRAINING = "training"
+    ENDED = "ended"
+
+
+class Stage(Enum):
+    """How far a worker is."""
+
+    STARTING = "starting"
+    WARM = "standby"
+    MEMBER = "member"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the configuration asks for, as the rules need it. Times in seconds."""
+
+    sizes: Sizes
+    saving: SavePolicy
+    until: int
+    hang_floor_s: float = 5.0
+    reforms_per_process: int = 32
+    wait_s: float = 1800.0
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker process.
+
+    Attributes:
+        step: the last step that it said to have finished; None before it had any state.
+        held: it has stopped, and its state (if any) is in its host memory.
+        position: batches that the whole group had consumed at ``step``.
+        leaving: it will be gone soon (notice), or is to be recycled.
+    """
+
+    ident: str
+    stage: Stage
+    since_s: float
+    heard_s: float
+    node: str = ""
+    pid: int = 0
+    address: str = ""
+    step: int | None = None
+    position: int = 0
+    held: bool = False
+    joined: bool = False
+    doing: Doing = Doing.IDLE
+    reforms: int = 0
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A disturbance that isn't over yet. ``highest``: the last step that anybody had finished before it."""
+
+    kind: str
+    rank: int | None
+    node: str
+    worker: str
+    began_s: float
+    detected_s: float
+    highest: int
+    world_size: int
+    detail: str = ""
+    done: str = ""
+    resumed_from: int | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The run is to end, after a last save if there is time for one."""
+
+    outcome: Outcome
+    reason: str
+    deadline_s: float | None = None
+    stop_cause: str | None = None
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the driver knows.
+
+    Attributes:
+        members: identities by rank of the present generation, the dead ones being taken out (``vacant`` keeps the ranks).
+        seats: identities by rank as the generation was formed.
+        step: the step that all members have finished; ``highest`` the step that any had finished, in the run's life.
+        used_generation: the highest number that the journal knows of, which an earlier driver may have spent in vain.
+        lease_end: the highest lease end that was ever granted in this generation.
+        origin: a checkpoint that is known to be good, to start from when nobody has the state.
+        target: the world size that the run wants.
+        reform: why the group is to be formed anew at the next boundary; empty where it isn't.
+        fruitless: formations since the last finished step.
+    """
+
+    policy: Policy
+    budgets: Budgets
+    saves: SaveLog
+    phase: Phase = Phase.WAITING
+    since_s: float = 0.0
+    workers: Mapping[str, Worker] = field(default_factory=dict)
+    next_worker: int = 1
+    generation: int = 0
+    used_generation: int = 0
+    seats: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    step: int = 0
+    highest: int = 0
+    position: int = 0
+    lease_end: int = 0
+    stepped: bool = False
+    step_time_s: float | None = None
+    moved_s: float = 0.0
+    ticked_s: float = 0.0
+    origin: Found | None = None
+    target: int = 1
+    reform: str = ""
+    broke_step: bool = False
+    fruitless: int = 0
+    streak: Streak = field(default_factory=Streak)
+    failures: int = 0
+    incident: Incident | None = None
+    ending: Ending | None = None
+    written: SaveWritten | None = None
+    digests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    expected: frozenset[str] = frozenset()
+    divergence: bool = False
+    rolling_back: bool = False
+    started: bool = False
+
+    @property
+    def world_size(self) -> int:
+        """Members of the present generation, dead or alive."""
+        return len(self.seats)
+
+    def rank_of(self, worker: str) -> int | None:
+        """The worker's rank in the present generation."""
+        return self.seats.index(worker) if worker in self.seats else None

@@ -1,0 +1,107 @@
+"""Which steps are saved, and what follows from how a save went?
+
+Rule: a save is agreed before anybody may run beyond its step, there is one at a time, and one that comes due meanwhile is skipped or
+waited for. A failed save never stops training; too many in a row do. What isn't finite, or differs between ranks, isn't committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SavePolicy:
+    """``save_steps`` and ``save_every_s`` as in the configuration (None: doesn't count)."""
+
+    save_steps: int | None
+    save_every_s: float | None
+    when_busy: Literal["skip", "wait"]
+    max_failed: int
+    on_nonfinite: Literal["stop", "rollback", "ignore"]
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A save that was agreed and isn't committed yet."""
+
+    generation: int
+    step: int
+    writer: str
+    since_s: float
+
+
+@dataclass(frozen=True)
+class SaveLog:
+    """What is known about this run's saves.
+
+    Attributes:
+        last_step: step of the newest checkpoint or skipped save.
+        last_s: when the last save was agreed.
+        failed: saves that failed in a row.
+        owed: save at the next boundary whatever the policy says (a save was lost, or a node is about to go).
+        committed: step of the newest committed checkpoint of this run's lineage, None before the first.
+    """
+
+    last_step: int
+    last_s: float
+    failed: int = 0
+    owed: bool = False
+    in_flight: InFlight | None = None
+    committed: int | None = None
+
+
+def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float) -> int | None:
+    """The first step in ``(after, upto]`` at which a save is due, None where there is none.
+
+    Saves by steps fall on multiples of ``save_steps``, so that a run that was interrupted saves at the same steps as one that wasn't.
+    """
+    if upto <= after:
+        return None
+    if policy.save_steps is not None:
+        multiple = (max(after, log.last_step) // policy.save_steps + 1) * policy.save_steps
+        if multiple <= upto:
+            return multiple
+    timed = policy.save_every_s is not None and now_s - log.last_s >= policy.save_every_s
+    return upto if timed or log.owed else None
+
+
+def lease_limit(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float) -> int:
+    """How far a lease may reach: not past a save that has to wait for another one."""
+    if policy.when_busy == "skip" or log.in_flight is None:
+        return upto
+    due = due_step(policy, log, after, upto, now_s)
+    return upto if due is None else max(after, due - 1)
+
+
+class Verdict(Enum):
+    """What to do with a save whose files are written."""
+
+    COMMIT = "commit"
+    STOP = "stop"
+    ROLL_BACK = "roll back"
+    REPAIR = "repair"
+    """Ranks differ: don't commit, send rank 0's state to all."""
+
+
+def judge(policy: SavePolicy, nonfinite: tuple[str, ...], digests: Mapping[str, Mapping[str, int]]) -> Verdict:
+    """What to do with written files. ``digests``: worker to checksum per variable."""
+    if nonfinite and policy.on_nonfinite != "ignore":
+        return Verdict.STOP if policy.on_nonfinite == "stop" else Verdict.ROLL_BACK
+    return Verdict.REPAIR if differing(digests) else Verdict.COMMIT
+
+
+def differing(digests: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
+    """Names of variables whose checksum isn't the same in all workers, sorted."""
+    seen: dict[str, set[int]] = {}
+    for per_variable in digests.values():
+        for name, checksum in per_variable.items():
+            seen.setdefault(name, set()).add(checksum)
+    return tuple(sorted(name for name, values in seen.items() if len(values) > 1))
+
+
+def too_many_failed(policy: SavePolicy, log: SaveLog) -> bool:
+    """Whether going on would mean training on unsaved."""
+    return log.failed >= policy.max_failed

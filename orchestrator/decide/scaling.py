@@ -1,0 +1,75 @@
+"""How many workers train now, how many should be started, and who sits where?
+
+Rule: a standby takes a lost rank before anything else is considered. Below ``smallest`` nobody trains. Survivors keep their ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``WorkersConfig`` and the two policies; ``largest`` is 1 for a graph that can't be cut."""
+
+    count: int
+    smallest: int
+    largest: int
+    standby: int
+    on_loss: Literal["replace", "shrink", "wait"] = "replace"
+    on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
+
+
+def group_size(sizes: Sizes, target: int, started: bool, survivors: int, warm: int) -> int | None:
+    """The world size to form now, or None to wait for workers.
+
+    Args:
+        target: the size that the run wants to have at the moment.
+        started: a generation has trained before (the first one needs ``count``).
+        survivors, warm: members that stay, and loaded workers without a rank.
+    """
+    fill = min(target, survivors + warm)
+    grown = survivors + max(0, warm - sizes.standby)
+    size = min(sizes.largest, max(fill, grown if sizes.on_resize != "wait" else fill))
+    fewest = sizes.smallest if started and sizes.on_loss != "wait" and sizes.on_resize != "wait" else target
+    return size if size >= max(1, fewest) else None
+
+
+def target_after(sizes: Sizes, target: int, size: int) -> int:
+    """The size that the run wants from now on, after forming with ``size``."""
+    return size if sizes.on_loss == "shrink" or size > target else target
+
+
+def missing(sizes: Sizes, target: int, alive: int, due_for_recycling: bool) -> int:
+    """How many workers to start. ``alive`` counts members, standbys and those that are starting, without those about to leave."""
+    spare = max(sizes.standby, 1 if due_for_recycling else 0)
+    return max(0, target + spare - alive)
+
+
+def growth(sizes: Sizes, alive: int, room: int) -> int:
+    """How many workers to start because the cluster has room for ``room`` more."""
+    if sizes.on_resize == "wait" or sizes.on_loss == "shrink":
+        return 0
+    return max(0, min(room, sizes.largest + sizes.standby - alive))
+
+
+def seating(previous: Sequence[str], staying: Sequence[str], warm: Sequence[str], size: int) -> tuple[str, ...]:
+    """Workers by rank: who stays keeps its rank where that exists, the others fill the gaps in order.
+
+    Args:
+        previous: the last generation's members by rank.
+        staying: those of them that are to be seated.
+        warm: workers without a rank, first come first served.
+    """
+    seats: list[str | None] = [None] * size
+    rest: list[str] = []
+    for rank, worker in enumerate(previous):
+        if worker in staying:
+            if rank < size:
+                seats[rank] = worker
+            else:
+                rest.append(worker)
+    queue = iter([*rest, *warm])
+    return tuple(worker if worker is not None else next(queue) for worker in seats)

@@ -1,0 +1,122 @@
+"""What follows from time having passed?
+
+Rule: silence is judged by the driver's own clock, and not right after the driver itself was standing still (a paused driver would else
+find everybody silent and kill them all).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide import ending, forming, leases, stepping
+from orchestrator.decide.actions import BreakStep, EndWorker, Outcome
+from orchestrator.decide.events import Cause, Doing
+from orchestrator.decide.run import Ending, Phase, Stage, Worker
+from orchestrator.decide.turn import Turn
+from orchestrator.errors import PlacementError
+
+PAUSE_S = 1.5
+"""A gap between two ticks (a quarter of a second apart) from which on the driver itself must have stood still."""
+GATHER_S = 10.0
+JOIN_S = 180.0
+INPUT_S = 60.0
+"""A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
+
+
+def on_tick(turn: Turn) -> None:
+    """Look at every deadline."""
+    run = turn.run
+    paused = run.ticked_s and turn.now_s - run.ticked_s > PAUSE_S
+    turn.set(ticked_s=turn.now_s)
+    if paused:
+        turn.note("driver_paused", seconds=round(turn.now_s - run.ticked_s, 3))
+        turn.workers({ident: replace(worker, heard_s=turn.now_s) for ident, worker in run.workers.items()})
+        turn.set(moved_s=turn.now_s, since_s=turn.now_s)
+    if run.phase is Phase.ENDED:
+        return
+    if run.ending is not None and run.ending.deadline_s is not None and turn.now_s >= run.ending.deadline_s:
+        turn.note("deadline", reason="no time is left for the last save")
+        ending.finish(turn)
+        return
+    _silence(turn)
+    _phase_deadline(turn)
+    stepping.grant(turn)
+    stepping.boundary(turn)
+
+
+def _silence(turn: Turn) -> None:
+    bound_s = leases.silence_bound_s(turn.run.policy.hang_floor_s)
+    for worker in turn.run.workers.values():
+        if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s:
+            _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
+
+
+def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
+    turn.note("worker_hung", worker=worker.ident, rank=turn.run.rank_of(worker.ident), node=worker.node, reason=detail)
+    turn.worker(worker.ident, heard_s=turn.now_s)
+    turn.act(EndWorker(worker.ident, Cause.HUNG.value, detail))
+
+
+def _phase_deadline(turn: Turn) -> None:
+    run = turn.run
+    waited_s = turn.now_s - run.since_s
+    match run.phase:
+        case Phase.TRAINING:
+            _stuck(turn)
+        case Phase.GATHERING:
+            bound_s = max(GATHER_S, leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True))
+            if waited_s > bound_s:
+                _end_all(turn, [ident for ident in run.members if not run.workers[ident].held], "didn't stop at a step boundary")
+        case Phase.FORMING:
+            if waited_s > JOIN_S:
+                _end_all(
+                    turn, [ident for ident in run.members if not run.workers[ident].joined], f"didn't join within {JOIN_S:.0f} s"
+                )
+        case Phase.WAITING:
+            if waited_s > run.policy.wait_s and run.ending is None:
+                _give_up_waiting(turn)
+        case Phase.FINDING | Phase.ENDED:
+            pass
+
+
+def _end_all(turn: Turn, idents: list[str], detail: str) -> None:
+    for ident in idents:
+        _end_hung(turn, turn.run.workers[ident], detail)
+    turn.set(since_s=turn.now_s)
+
+
+def _stuck(turn: Turn) -> None:
+    run = turn.run
+    if run.step >= run.lease_end:
+        return
+    still_s = turn.now_s - run.moved_s
+    if still_s <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped):
+        return
+    detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
+    outside = [
+        ident
+        for ident in run.members
+        if run.workers[ident].doing is not Doing.STEP and (run.workers[ident].step or 0) < run.lease_end
+    ]
+    if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
+        return
+    if outside:
+        _end_all(turn, outside, f"{detail}; the others wait for it")
+    elif not run.broke_step:
+        turn.set(broke_step=True)
+        turn.note("step_broken", reason=f"{detail}; all members are inside it")
+        turn.act(BreakStep(run.members[0], run.generation))
+    elif still_s > 2 * leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped):
+        _end_all(turn, list(run.members), f"{detail}; breaking it off didn't help")
+    turn.set(moved_s=run.moved_s)
+
+
+def _give_up_waiting(turn: Turn) -> None:
+    run = turn.run
+    reason = f"no room for {run.policy.sizes.smallest} workers within {run.policy.wait_s:.0f} s"
+    error = PlacementError(
+        reason, remedy="Add nodes, lower --workers, or raise wait_s; the same command goes on from here"
+    ).as_dict()
+    turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error))
+    turn.note("give_up", reason=reason)
+    forming.settle(turn)

@@ -1,0 +1,377 @@
+"""A run's world in simulated time: workers, storage and a driver that is nothing but ``machine.advance``.
+
+Everything that happens is drawn from one seed. The invariants are checked while it happens; a broken one raises ``Broken`` with the seed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide import machine
+from orchestrator.decide.budgets import Budgets, from_journal
+from orchestrator.decide.run import Phase, Policy, Run
+from orchestrator.decide.saving import SavePolicy
+from orchestrator.decide.scaling import Sizes
+
+
+class Broken(AssertionError):
+    """An invariant doesn't hold."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What training has made of the variables: equal ``chain`` means equal bytes."""
+
+    step: int
+    position: int
+    chain: int
+
+    def after_step(self, world_size: int) -> State:
+        return State(self.step + 1, self.position + world_size, hash((self.chain, self.position, world_size)))
+
+
+@dataclass
+class SimWorker:
+    ident: str
+    node: str
+    warm: bool = False
+    alive: bool = True
+    stopped: bool = False
+    """SIGSTOP: it neither steps nor speaks."""
+    generation: int = 0
+    rank: int = 0
+    seats: tuple[str, ...] = ()
+    state: State | None = None
+    held: bool = False
+    joined: bool = False
+    lease: int = 0
+    saves: set[int] = field(default_factory=set)
+    writer: str = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often what goes wrong: mean seconds between two of a kind, 0 for never."""
+
+    kill_s: float = 0.0
+    stop_s: float = 0.0
+    driver_s: float = 0.0
+    notice_s: float = 0.0
+    save_fails: float = 0.0
+    join_fails: float = 0.0
+    start_s: float = 3.0
+    until_s: float = 60.0
+
+
+def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
+    sizes = Sizes(
+        count, changes.pop("smallest", count), changes.pop("largest", count), changes.pop("standby", 0), changes.pop("on_loss", "replace")
+    )
+    saving = SavePolicy(changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, "stop")
+    return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)
+
+
+class World:
+    """One simulated run. ``advance`` may be replaced by a planted bug."""
+
+    def __init__(self, seed: int, rules: Policy, faults: Faults, advance: Callable[..., Any] = machine.advance) -> None:
+        self.random = random.Random(seed)
+        self.seed, self.rules, self.faults, self.advance = seed, rules, faults, advance
+        self.now = 0.0
+        self.queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.count = 0
+        self.workers: dict[str, SimWorker] = {}
+        self.committed: dict[int, State] = {}
+        self.chains: dict[int, int] = {0: 0}
+        self.journal: list[dict[str, Any]] = []
+        self.finish: act.Finish | None = None
+        self.attempt = 1
+        self.events = 0
+        self.stepping: set[int] = set()
+        self.redone = 0
+        budgets = Budgets(100000)
+        self.run, actions = machine.begin(rules, ev.Found(0, 0), None, budgets, 0, 0.0)
+        self.perform(actions, 1)
+        self.at(0.25, self.tick)
+        for kind, mean in (("kill", faults.kill_s), ("stop", faults.stop_s), ("driver", faults.driver_s), ("notice", faults.notice_s)):
+            if mean:
+                self.at(self.random.expovariate(1 / mean), lambda kind=kind, mean=mean: self.fault(kind, mean))
+
+    # -- time
+
+    def at(self, delay: float, what: Callable[[], None]) -> None:
+        self.count += 1
+        heapq.heappush(self.queue, (self.now + delay, self.count, what))
+
+    def play(self, horizon_s: float = 3000.0, most_events: int = 400_000) -> act.Finish:
+        for _ in range(most_events):
+            if self.finish is not None:
+                return self.finish
+            self.now, _, what = heapq.heappop(self.queue)
+            if self.now > horizon_s:
+                break
+            what()
+        raise Broken(f"seed {self.seed}: neither ended nor waited within bounds: {self.run.phase} at {self.now:.1f} s, step {self.run.step}")
+
+    def check(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise Broken(f"seed {self.seed}, {self.now:.3f} s: {what}")
+
+    # -- driver
+
+    def tell(self, event: ev.Event) -> None:
+        if self.finish is not None or self.run is None:
+            return
+        before = self.run
+        self.events += 1
+        self.run, actions = self.advance(before, event, self.now)
+        self.check_run(before, self.run)
+        self.perform(actions, self.attempt)
+
+    def check_run(self, before: Run, after: Run) -> None:
+        self.check(after.generation >= before.generation, "a generation number was used again")
+        if after.generation == before.generation:
+            self.check(after.lease_end >= before.lease_end, "a lease was shortened")
+        self.check(before.phase is not Phase.ENDED or after.phase is Phase.ENDED, "the end wasn't final")
+        self.check(len(set(after.members)) == len(after.members), "one worker has two ranks")
+        self.check(set(after.members) <= set(after.workers), "a dead worker is a member")
+        spent = len(after.budgets.entries)
+        self.check(spent >= len(before.budgets.entries) or self.now > 3600, "a budget grew")
+
+    def soon(self, event: ev.Event, delay: float = 0.002) -> None:
+        attempt = self.attempt
+        self.at(delay * (0.5 + self.random.random()), lambda: self.tell(event) if attempt == self.attempt else None)
+
+    def tick(self) -> None:
+        self.tell(ev.Tick())
+        for worker in list(self.workers.values()):
+            if worker.alive and worker.warm and not worker.stopped:
+                self.pulse(worker)
+        self.at(0.25, self.tick)
+
+    def pulse(self, worker: SimWorker) -> None:
+        doing = ev.Doing.STEP if worker.joined and not worker.held and worker.state and worker.state.step < worker.lease else ev.Doing.IDLE
+        self.soon(ev.Pulse(worker.ident, worker.generation, worker.state.step if worker.state else 0, doing, 50.0))
+
+    # -- actions
+
+    def perform(self, actions: tuple[act.Action, ...], attempt: int) -> None:
+        for action in actions:
+            getattr(self, f"do_{type(action).__name__}")(action)
+
+    def do_Note(self, action: act.Note) -> None:
+        self.journal.append({"at": self.now, **action.event})
+        if action.event["event"] == "incident":
+            self.redone += action.event["steps_redone"]
+
+    def do_StartWorker(self, action: act.StartWorker) -> None:
+        worker = SimWorker(action.worker, f"n{self.random.randrange(4)}", attempt=self.attempt)
+        self.workers[action.worker] = worker
+        self.at(action.delay_s + self.faults.start_s * (0.5 + self.random.random()), lambda: self.warmed(worker))
+
+    def warmed(self, worker: SimWorker) -> None:
+        if worker.alive:
+            worker.warm = True
+            self.soon(ev.Warm(worker.ident, worker.node, 1, f"{worker.ident}:1"))
+
+    def do_EndWorker(self, action: act.EndWorker) -> None:
+        self.kill(self.workers[action.worker], ev.Cause(action.cause), action.detail)
+
+    def kill(self, worker: SimWorker, cause: ev.Cause = ev.Cause.DIED, detail: str = "") -> None:
+        if not worker.alive:
+            return
+        worker.alive = False
+        self.soon(ev.Gone(worker.ident, cause, detail), 0.012)
+        self.lose_peer(worker)
+
+    def lose_peer(self, gone: SimWorker) -> None:
+        """Survivors see the step fail; some of them had it already applied."""
+        if not gone.joined:
+            return
+        group = [other for other in self.workers.values() if other.alive and other.joined and other.generation == gone.generation and not other.held]
+        mid_step = gone.generation in self.stepping and self.random.random() < 0.5
+        for other in group:
+            if other.stopped:
+                continue
+            if mid_step and self.random.random() < 0.5 and all(mate.state.step <= other.state.step for mate in group):
+                self.apply(other, len(gone.seats))
+            if other.state.step < other.lease:
+                self.hold(other, "peer lost")
+        self.stepping.discard(gone.generation)
+
+    def hold(self, worker: SimWorker, why: str = "") -> None:
+        if not worker.alive or worker.held or worker.stopped:
+            return
+        worker.held, worker.joined = True, False
+        step, position = (worker.state.step, worker.state.position) if worker.state else (None, 0)
+        self.soon(ev.Held(worker.ident, worker.generation, step, position, f"{worker.ident}:{self.count}", why))
+
+    def do_Quiesce(self, action: act.Quiesce) -> None:
+        for ident in action.workers:
+            worker = self.workers[ident]
+            if worker.generation == action.generation:
+                self.at(0.01, lambda worker=worker: self.hold(worker))
+
+    def do_BreakStep(self, action: act.BreakStep) -> None:
+        self.hold(self.workers[action.worker], "broken off")
+        self.lose_peer(self.workers[action.worker])
+
+    def do_Form(self, action: act.Form) -> None:
+        start = self.committed.get(action.step) if action.step else State(0, 0, 0)
+        if action.donor is not None:
+            start = self.workers[action.donor].state
+        else:
+            own = [self.workers[seat.worker] for seat in action.seats if seat.state_from is act.StateFrom.OWN]
+            start = own[0].state if own else start
+        self.check(start is not None and start.step == action.step, f"a generation starts at step {action.step} from a state that nobody has")
+        living = [w.state.step for w in self.workers.values() if w.alive and w.held and w.state and w.ident in self.run.workers]
+        self.check(not living or action.step >= max(living), "an uncommitted step that a survivor had is lost")
+        self.check(not self.committed or action.step >= max(self.committed), "a committed step is lost")
+        self.check(action.position == start.position, "a batch is skipped or served twice")
+        seats = tuple(seat.worker for seat in action.seats)
+        for seat in action.seats:
+            worker = self.workers[seat.worker]
+            self.at(0.1 + 0.1 * self.random.random(), lambda w=worker, s=seat: self.join(w, s, action, seats, start))
+
+    def join(self, worker: SimWorker, seat: act.Seat, action: act.Form, seats: tuple[str, ...], start: State) -> None:
+        if not worker.alive or worker.stopped or worker.generation >= action.generation:
+            return
+        worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
+        worker.held, worker.joined, worker.lease, worker.saves = False, False, action.step, set()
+        donor_gone = seat.state_from is act.StateFrom.DONOR and not self.workers[action.donor].alive
+        if donor_gone or self.random.random() < self.faults.join_fails:
+            self.soon(ev.JoinFailed(worker.ident, action.generation, "the donor is gone" if donor_gone else "no luck"))
+            return
+        if seat.state_from is act.StateFrom.OWN:
+            self.check(worker.state == start, f"{worker.ident} keeps a state that differs from the group's")
+        worker.state, worker.joined = start, True
+        self.soon(ev.Joined(worker.ident, action.generation, start.step))
+
+    def do_Grant(self, action: act.Grant) -> None:
+        for ident in action.workers:
+            worker = self.workers[ident]
+            self.at(0.002 * self.random.random(), lambda worker=worker: self.granted(worker, action))
+
+    def granted(self, worker: SimWorker, action: act.Grant) -> None:
+        if not worker.alive or worker.generation != action.generation or worker.state is None:
+            return
+        worker.lease, worker.writer = max(worker.lease, action.end), action.writer
+        self.check(all(step >= worker.state.step for step in action.saves), "a save was agreed for a step that is past")
+        worker.saves |= set(action.saves)
+        self.save_if_due(worker)
+        self.next_step(worker.generation, worker.seats)
+
+    def next_step(self, generation: int, seats: tuple[str, ...]) -> None:
+        group = [self.workers[ident] for ident in seats]
+        ready = all(w.alive and w.joined and not w.held and not w.stopped and w.generation == generation for w in group)
+        if not ready or generation in self.stepping or not all(w.state.step < w.lease for w in group):
+            return
+        self.check(len({w.state for w in group}) == 1, "ranks differ")
+        self.stepping.add(generation)
+        self.at(0.02 * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats))
+
+    def end_step(self, generation: int, seats: tuple[str, ...]) -> None:
+        group = [self.workers[ident] for ident in seats]
+        if generation not in self.stepping or not all(w.alive and w.joined and not w.stopped for w in group):
+            return
+        self.stepping.discard(generation)
+        for worker in group:
+            self.apply(worker, len(seats))
+            if worker.rank == 0 or worker.state.step >= worker.lease:
+                self.pulse(worker)
+        self.next_step(generation, seats)
+
+    def apply(self, worker: SimWorker, world_size: int) -> None:
+        worker.state = worker.state.after_step(world_size)
+        if self.rules.sizes.smallest == self.rules.sizes.largest:
+            expected = self.chains.setdefault(worker.state.step, worker.state.chain)
+            self.check(expected == worker.state.chain, f"step {worker.state.step} isn't bit-identical to when it was first done")
+        self.save_if_due(worker)
+
+    def save_if_due(self, worker: SimWorker) -> None:
+        state = worker.state
+        if state.step not in worker.saves:
+            return
+        worker.saves.discard(state.step)
+        digests = {"v": state.chain}
+        if worker.ident != worker.writer:
+            self.soon(ev.SaveChecked(worker.ident, worker.generation, state.step, digests), 0.05)
+        elif self.random.random() < self.faults.save_fails:
+            self.soon(ev.SaveFailed(worker.generation, state.step, "503"), 0.1)
+        else:
+            written = ev.SaveWritten(worker.ident, worker.generation, state.step, state.position, "d", "p", (state,), digests)
+            self.at(0.2, lambda: self.soon(written) if worker.alive else None)
+
+    def do_Commit(self, action: act.Commit) -> None:
+        state = action.written.files[0]
+        self.check(state.step == action.written.step, "saved bytes aren't those of the agreed step")
+        attempt = self.attempt
+
+        def commit() -> None:
+            self.check(attempt == self.attempt, "two writers")
+            self.committed[state.step] = state
+            self.tell(ev.Committed(action.written.generation, state.step))
+
+        self.at(0.05, lambda: commit() if attempt == self.attempt else None)
+
+    def do_FindCheckpoint(self, action: act.FindCheckpoint) -> None:
+        living = [w.ident for w in self.workers.values() if w.alive and not w.stopped and w.held and w.state and w.ident in self.run.members]
+        self.check(not living, "storage is read though somebody has the state")
+        step = max(self.committed, default=0)
+        self.soon(ev.Found(step, self.committed[step].position if step else 0), 0.3)
+
+    def do_Finish(self, action: act.Finish) -> None:
+        self.finish = action
+
+    # -- faults
+
+    def fault(self, kind: str, mean: float) -> None:
+        if self.now > self.faults.until_s:
+            return
+        victims = [worker for worker in self.workers.values() if worker.alive and not worker.stopped]
+        if kind == "driver":
+            self.driver_dies()
+        elif victims:
+            victim = self.random.choice(victims)
+            if kind == "kill":
+                self.kill(victim)
+            elif kind == "stop":
+                victim.stopped = True
+            else:
+                self.soon(ev.Notice(victim.ident, "SIGTERM"))
+                self.at(10.0, lambda: self.kill(victim))
+        self.at(self.random.expovariate(1 / mean), lambda: self.fault(kind, mean))
+
+    def driver_dies(self) -> None:
+        self.attempt += 1
+        self.at(3.0, lambda attempt=self.attempt: self.adopt() if attempt == self.attempt else None)
+        self.run = None
+
+    def adopt(self) -> None:
+        living = [w for w in self.workers.values() if w.alive and not w.stopped]
+        for worker in self.workers.values():
+            worker.saves = set()
+            if worker.alive and worker.stopped:
+                worker.alive = False  # the new driver gets no answer and kills it
+                self.lose_peer(worker)
+        reports = [
+            machine.Report(
+                w.ident, w.node, 1, w.ident, w.generation, w.rank if w.generation else None, len(w.seats), w.state.step if w.state else None,
+                w.state.position if w.state else 0, w.lease, w.held, w.joined, w.warm,
+            )
+            for w in living
+        ]  # fmt: skip
+        generation = max((event["generation"] for event in self.journal if event["event"] == "generation"), default=0)
+        budgets = from_journal(self.journal, 100000, self.now, self.now)
+        self.check(sum(1 for e in self.journal if e["event"] == "worker_lost") == len(budgets.entries), "a budget grew")
+        newest = max(self.committed, default=None)
+        number = max((int(ident[1:]) for ident in self.workers), default=0) + 1
+        self.run, actions = machine.adopt(self.rules, reports, newest, budgets, generation, number, self.now)
+        self.perform(actions, self.attempt)
