@@ -40,9 +40,11 @@ last checkpoint), 2 refused with nothing started, 130/143 stopped by a signal.
 def build_app() -> App:
     """The command tree."""
     from launch.commands import setup
+    from launch.commands.render import render
 
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
     app.command(setup.config, group=SETTING_UP)
+    app.command(render, group=SETTING_UP)
     return app
 
 

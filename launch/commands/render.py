@@ -1,0 +1,103 @@
+"""The command ``render``: Kubernetes manifests from the run's own configuration."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from launch.commands.options import Looks
+from launch.flags import merged, read_config_file
+from launch.render.spec import BASE, IMAGE, Deployment, Kind, with_overlays
+from launch.terminal import EXIT_DONE, print_json
+from orchestrator.errors import ConfigError, OutputError
+
+
+def render(
+    source: str | None = None,
+    /,
+    *,
+    output: Annotated[str | None, Parameter(help="Directory URL for checkpoints, journal and events.")] = None,
+    config: Annotated[str | None, Parameter(help="The run's configuration file; its `workers` size the node groups.")] = None,
+    overlay: Annotated[
+        list[str] | None, Parameter(negative_iterable=(), help="cpu, gpu, spot, gcs or s3; repeat to combine.")
+    ] = None,
+    kind: Annotated[Kind, Parameter(help="`job`: a RayJob that runs and goes away; `cluster`: a RayCluster that stays.")] = "job",
+    name: Annotated[str, Parameter(help="Name of all objects.")] = "tfresume",
+    namespace: Annotated[str, Parameter(help="Kubernetes namespace.")] = "train",
+    image: Annotated[str, Parameter(help="Container image with a pinned tag (`-gpu` is added by the gpu overlay).")] = IMAGE,
+    to: Annotated[Path | None, Parameter(help="Write into this file instead of standard output.")] = None,
+    tree: Annotated[Path | None, Parameter(help="Write the whole kustomize tree, as in k8s/, into this directory.")] = None,
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """Write Kubernetes manifests for a run.
+
+    For example:
+
+        tfresume render --overlay gpu --overlay gcs gs://b/run --output gs://b/more
+        tfresume render --config configs/spot.yaml --overlay spot --to run.yaml
+        tfresume render --kind cluster --overlay cpu | kubectl apply -f -
+
+    Args:
+        source: A .meta URL, a checkpoint prefix or a directory.
+    """
+    from launch.render.kustomize import stream
+    from launch.render.kustomize import tree as kustomize_tree
+    from launch.render.manifests import manifests
+
+    if tree is not None:
+        _write_all(tree, kustomize_tree())
+        return EXIT_DONE
+    run = _run_values(config, {"source": source, "output": output})
+    base = BASE.model_copy(update={"kind": kind, "name": name, "namespace": namespace, "image": image})
+    deployment = checked(_with_users_run(with_overlays(base, tuple(overlay or ())), run))
+    if looks.json:
+        print_json({"objects": manifests(deployment)})
+    elif to is not None:
+        _write_all(to.parent, {to.name: stream(deployment)})
+    else:
+        sys.stdout.write(stream(deployment))
+    return EXIT_DONE
+
+
+def _run_values(config: str | None, flags: dict[str, str | None]) -> dict[str, Any]:
+    return merged(read_config_file(config) if config else {}, {key: value for key, value in flags.items() if value is not None})
+
+
+def _with_users_run(deployment: Deployment, run: dict[str, Any]) -> Deployment:
+    """What the user asks of the run beats what base and overlays suggest."""
+    return deployment.model_copy(update={"run": merged(merged(deployment.run, _counted(run)), {"address": "auto"})})
+
+
+def _counted(run: dict[str, Any]) -> dict[str, Any]:
+    workers = run.get("workers")
+    return {**run, "workers": {"count": workers}} if isinstance(workers, int) else run
+
+
+def checked(deployment: Deployment) -> Deployment:
+    """The deployment, if its run is valid and no rule of the operator is broken.
+
+    Raises:
+        ConfigError: with every broken rule.
+    """
+    from launch.render.manifests import manifests
+    from launch.render.rules import violations
+
+    found = violations(manifests(deployment))
+    if found:
+        raise ConfigError("the manifests would be refused: " + "; ".join(found), remedy="Change the flags that the message names")
+    return deployment
+
+
+def _write_all(directory: Path, files: dict[str, str]) -> None:
+    try:
+        for path, text in files.items():
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError.from_cause(
+            f"can't write below {directory}", error, remedy="Name a directory that you may write to"
+        ) from error

@@ -1,0 +1,1 @@
+"""Kubernetes manifests from one typed description: see `launch.render.spec`."""
