@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -67,14 +68,19 @@ class BundleIndex:
         """What ``graph`` wants to know: dtype and shape by key."""
         return {key: CheckpointTensor(tensor.dtype, tensor.shape) for key, tensor in self.entries.items()}
 
-    def pieces(self) -> list[BundleTensor]:
+    @cached_property
+    def pieces(self) -> tuple[BundleTensor, ...]:
         """Everything that lies in a data file, in file order."""
         whole = [tensor for tensor in self.entries.values() if not tensor.slices]
-        return sorted([*whole, *self.slice_data], key=lambda piece: (piece.shard, piece.offset))
+        return tuple(sorted([*whole, *self.slice_data], key=lambda piece: (piece.shard, piece.offset)))
 
-    def shard_bytes(self, shard: int) -> int:
-        """How long the data file must be at least: the end of the last tensor in it."""
-        return max((piece.offset + piece.size_bytes for piece in self.pieces() if piece.shard == shard), default=0)
+    @cached_property
+    def shard_bytes(self) -> Mapping[int, int]:
+        """How long each data file has to be: the end of the last tensor in it. Files without any tensor are left out."""
+        ends: dict[int, int] = {}
+        for piece in self.pieces:
+            ends[piece.shard] = max(ends.get(piece.shard, 0), piece.offset + piece.size_bytes)
+        return ends
 
     def step_key(self) -> str | None:
         """The key of the global step where its name tells: ``global_step``, alone or under one scope; None if unclear."""
