@@ -1,0 +1,236 @@
+"""What is in this ``.meta``, and does its checkpoint fit?
+
+Rule: one pass of the same analysis that plans a run (``nodes``, ``variables``, ``train_ops``, ``inputs``), so that what is shown here
+is what would happen there. Nothing is refused: a graph that can't be trained is described all the same. Linear in the graph's size.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+from tensorboard.compat.proto.saver_pb2 import SaverDef
+
+from orchestrator.graph.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.compat import compat_problems, mend
+from orchestrator.graph.constants import constant_strings
+from orchestrator.graph.entrances import inputs
+from orchestrator.graph.global_step import find_step
+from orchestrator.graph.inspection import (
+    CheckpointComparison,
+    DeviceEntry,
+    Inspection,
+    OptimizerEntry,
+    Origin,
+    SaverEntryReport,
+    Totals,
+    VariableEntry,
+)
+from orchestrator.graph.library import every_node
+from orchestrator.graph.memory import variable_bytes
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.saver import SaverKeys, read_saver
+from orchestrator.graph.train_ops import choose_train_ops, training_updates
+from orchestrator.graph.untrusted import untrusted_ops
+from orchestrator.graph.variables import find_variables
+from orchestrator.graph.view import parse_tensor
+from orchestrator.graph.worker_graph import Variable
+
+LOSS_COLLECTION = "losses"
+FREE = ""
+
+
+def inspect(
+    meta: MetaGraphDef, *, source: str, size_bytes: int, checkpoint: CheckpointKeys | None = None, clear_devices: bool = True
+) -> Inspection:
+    """Describe a graph.
+
+    Args:
+        source: what the user called it, for the report.
+        size_bytes: size of the file.
+        checkpoint: what the checkpoint beside it holds, None where there is none.
+        clear_devices: whether a run would clear the devices (``RunConfig.clear_devices``).
+    """
+    ops = merged(meta)
+    mended, repairs = mend(meta, ops)
+    graph = Graph(mended, ops)
+    saver = read_saver(graph)
+    variables = find_variables(graph, saver, checkpoint, set())
+    choice = choose_train_ops(graph, {variable.name for variable in variables if variable.trainable}, ())
+    targets = [name for name, _ in choice.targets] or [candidate.op for candidate in choice.candidates]
+    needed = graph.view.ancestors(targets)
+    entries = tuple(_variable(variable, checkpoint, needed) for variable in variables)
+    return Inspection(
+        source=source,
+        size_bytes=size_bytes,
+        origin=_origin(meta, ops),
+        totals=_totals(mended, entries),
+        variables=entries,
+        optimizers=_optimizers(graph, {variable.name for variable in variables if variable.trainable}),
+        train_ops=choice.candidates,
+        chosen_train_ops=tuple(name for name, _ in choice.targets),
+        step=find_step(graph, targets) if targets else None,
+        losses=_losses(graph),
+        inputs=inputs(graph, needed),
+        devices=_devices(mended, clear_devices),
+        summaries=_summaries(graph),
+        saver=_saver(mended, saver),
+        checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
+        collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
+        reaching_out=untrusted_ops(mended.graph_def, ops, needed),
+        problems=(*compat_problems(mended, ops), *choice.problems),
+        repairs=repairs,
+    )
+
+
+def _origin(meta: MetaGraphDef, ops: OpSet) -> Origin:
+    versions, info = meta.graph_def.versions, meta.meta_info_def
+    return Origin(
+        producer=versions.producer,
+        min_consumer=versions.min_consumer,
+        tensorflow=info.tensorflow_version,
+        git=info.tensorflow_git_version,
+        checked_against=ops.tensorflow,
+        tags=tuple(info.tags),
+        stripped_defaults=info.stripped_default_attrs,
+    )
+
+
+def _totals(meta: MetaGraphDef, variables: Iterable[VariableEntry]) -> Totals:
+    counts: Counter[str] = Counter()
+    function_nodes = 0
+    for function, node in every_node(meta.graph_def):
+        counts[node.op] += 1
+        function_nodes += bool(function)
+    every = list(variables)
+    return Totals(
+        nodes=len(meta.graph_def.node),
+        functions=len(meta.graph_def.library.function),
+        function_nodes=function_nodes,
+        op_types=dict(counts.most_common()),
+        variables=len(every),
+        variable_bytes=sum(variable.size_bytes or 0 for variable in every),
+        trainable_bytes=sum(variable.size_bytes or 0 for variable in every if variable.trainable),
+    )
+
+
+def _variable(variable: Variable, checkpoint: CheckpointKeys | None, needed: set[str]) -> VariableEntry:
+    return VariableEntry(
+        name=variable.name,
+        kind=variable.kind,
+        dtype=variable.dtype,
+        shape=variable.shape,
+        size_bytes=variable_bytes(variable),
+        trainable=variable.trainable,
+        local=variable.local,
+        slot_of=variable.slot_of,
+        part_of=variable.key if variable.slice_spec else None,
+        key=variable.key,
+        in_checkpoint=_state_in(variable, checkpoint),
+        needed=variable.name in needed,
+    )
+
+
+def _state_in(variable: Variable, checkpoint: CheckpointKeys | None) -> str:
+    if checkpoint is None:
+        return ""
+    if variable.key is None or variable.key not in checkpoint:
+        return "no"
+    saved = checkpoint[variable.key]
+    if saved.dtype != variable.dtype:
+        return "other type"
+    expected = variable.saved_shape if variable.slice_spec else variable.shape
+    if expected is None or saved.shape is None:
+        return "yes"
+    same = len(expected) == len(saved.shape) and all(
+        size is None or size == there for size, there in zip(expected, saved.shape, strict=True)
+    )
+    return "yes" if same else "other shape"
+
+
+def _optimizers(graph: Graph, trainable: set[str]) -> tuple[OptimizerEntry, ...]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in training_updates(graph, trainable):
+        variable = graph.variable_of(name)
+        scope = _optimizer_scope(name, variable)
+        found.setdefault((graph.view.op(name), scope), []).append(variable or name)
+    return tuple(OptimizerEntry(op_type, scope, tuple(dict.fromkeys(names))) for (op_type, scope), names in found.items())
+
+
+def _optimizer_scope(update: str, variable: str | None) -> str:
+    """``train/Adam`` of ``train/Adam/update_layer/kernel/ApplyAdam``: what stands before ``/update_VARIABLE``."""
+    if variable is not None and f"/update_{variable}/" in update:
+        return update.partition(f"/update_{variable}/")[0]
+    return update.partition("/update_")[0] if "/update_" in update else update.rpartition("/")[0]
+
+
+def _losses(graph: Graph) -> tuple[str, ...]:
+    if LOSS_COLLECTION not in graph.meta.collection_def:
+        return ()
+    names = graph.meta.collection_def[LOSS_COLLECTION].node_list.value
+    return tuple(dict.fromkeys(name for name in names if parse_tensor(name).node in graph.view))
+
+
+def _devices(meta: MetaGraphDef, clear: bool) -> tuple[DeviceEntry, ...]:
+    inside: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
+    for function, node in every_node(meta.graph_def):
+        (inside if function else outside)[node.device] += 1
+    named = sorted((set(inside) | set(outside)) - {FREE})
+    return tuple(DeviceEntry(device, outside[device], inside[device], FREE if clear else device) for device in named)
+
+
+def _summaries(graph: Graph) -> tuple[tuple[str, str], ...]:
+    """(tag, operation type) of every summary in the graph."""
+    found: list[tuple[str, str]] = []
+    for name, op in graph.view.ops.items():
+        if op.endswith(("Summary", "SummaryV2")) and op != "MergeSummary" and graph.view.data[name]:
+            tags = constant_strings(graph.view, graph.view.data[name][0]) or [name]
+            found.extend((tag, op) for tag in tags)
+    return tuple(found)
+
+
+def _saver(meta: MetaGraphDef, saver: SaverKeys) -> SaverEntryReport:
+    definition = meta.saver_def
+    return SaverEntryReport(
+        format=SaverDef.CheckpointFormatVersion.Name(definition.version) if definition.version in (0, 1, 2) else "unknown",
+        sharded=definition.sharded,
+        max_to_keep=definition.max_to_keep,
+        keep_every_hours=definition.keep_checkpoint_every_n_hours,
+        variables=len(saver.variables),
+        others=len(saver.entries),
+        usable=saver.found,
+    )
+
+
+def _compare(
+    checkpoint: CheckpointKeys, variables: Iterable[Variable], entries: Iterable[VariableEntry], saver: SaverKeys
+) -> CheckpointComparison:
+    every = list(entries)
+    missing = [entry for entry in every if entry.in_checkpoint == "no" and not entry.local]
+    used = {variable.key for variable in variables} | {entry.key for entry in saver.entries}
+    return CheckpointComparison(
+        tensors=len(checkpoint),
+        missing=tuple(entry.name for entry in sorted(missing, key=lambda entry: entry.slot_of is None)),
+        unused=tuple(key for key in checkpoint if key not in used),
+        different=tuple(_difference(entry, checkpoint) for entry in every if entry.in_checkpoint.startswith("other")),
+    )
+
+
+def _difference(entry: VariableEntry, checkpoint: CheckpointKeys) -> str:
+    saved = checkpoint[str(entry.key)]
+    return (
+        f"{entry.name}: {entry.dtype} {_words(entry.shape)} in the graph, {saved.dtype} {_words(saved.shape)} in the checkpoint"
+    )
+
+
+def _words(shape: Iterable[int | None] | None) -> str:
+    return "of unknown rank" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def _entries(meta: MetaGraphDef, key: str) -> int:
+    collection = meta.collection_def[key]
+    kind = collection.WhichOneof("kind")
+    return 0 if kind is None else len(getattr(collection, kind).value)
