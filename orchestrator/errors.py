@@ -17,7 +17,10 @@ them between processes.
     │   ├── WorkerLost         a worker's process or node is gone, or it hangs
     │   ├── PeerLost           seen by a survivor: a step was abandoned since a peer is gone
     │   ├── Preempted          a planned loss: SIGTERM or a drain notice
-    │   └── StorageUnavailable the store refuses or doesn't answer
+    │   ├── AddressTaken       a port that was reserved for a group is in use; reserve another and form again
+    │   ├── StorageUnavailable the store refuses or doesn't answer
+    │   └── ClusterUnavailable Ray's cluster or its job server doesn't answer any more
+    ├── EndOfData              the input is exhausted; the run ends with a last save, as it should
     └── FatalError             going on would do harm (exit code 1)
         ├── CorruptCheckpoint  a checkpoint's bytes aren't what its index or manifest says
         ├── GraphMismatch      graph and checkpoint don't fit each other
@@ -108,8 +111,20 @@ class Preempted(RetryableError):
     """A planned loss: SIGTERM or a drain notice."""
 
 
+class AddressTaken(RetryableError):
+    """A port that was reserved for a group is in use; reserve another and form the group again."""
+
+
 class StorageUnavailable(RetryableError):
     """The store refuses or doesn't answer."""
+
+
+class EndOfData(OrchestratorError):
+    """The input is exhausted: the step wasn't taken, and the run ends with a last save, as it should."""
+
+
+class ClusterUnavailable(RetryableError):
+    """Ray's cluster or its job server doesn't answer any more."""
 
 
 class FatalError(OrchestratorError):
