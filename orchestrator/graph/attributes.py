@@ -27,6 +27,17 @@ KINDS = {
 """Name of an attribute's type in an OpDef to the field of AttrValue that holds it; lists are all in ``list``."""
 
 
+_ABSENT = AttrValue()
+
+
+def attribute(node: NodeDef, name: str) -> AttrValue:
+    """The attribute ``name`` of ``node``, an empty value where it has none.
+
+    ``node.attr[name]`` on a protobuf map adds the attribute when it's read, and TensorFlow refuses unknown ones.
+    """
+    return node.attr[name] if name in node.attr else _ABSENT
+
+
 @dataclass(frozen=True)
 class AttributeRules:
     """What one operation's definition demands of a node, looked up once per operation rather than once per node.

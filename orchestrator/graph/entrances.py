@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
+from orchestrator.graph.attributes import attribute
 from orchestrator.graph.collection_protos import QueueRunnerDef
 from orchestrator.graph.inputs import PLACEHOLDERS, element_shapes, placeholder_shape
 from orchestrator.graph.inspection import InputEntry
@@ -41,7 +42,7 @@ def queues_with_runners(meta: MetaGraphDef) -> Iterator[str]:
 def _placeholders(graph: Graph, needed: Collection[str]) -> Iterator[InputEntry]:
     for name, op in graph.view.ops.items():
         if op in PLACEHOLDERS:
-            dtype = dtype_name(graph.view.nodes[name].attr["dtype"].type)
+            dtype = dtype_name(attribute(graph.view.nodes[name], "dtype").type)
             shape = placeholder_shape(graph, name)
             yield InputEntry(f"{name}:0", "placeholder", op, dtype, shape, name in needed, op == "PlaceholderWithDefault")
 
@@ -77,7 +78,7 @@ def _fed_by(graph: Graph, handle: str) -> Iterator[str]:
         elif op in MAKERS:
             yield from _datasets(graph, use.node)
     if graph.view.op(handle) == "OneShotIterator":
-        yield graph.view.nodes[handle].attr["dataset_factory"].func.name
+        yield attribute(graph.view.nodes[handle], "dataset_factory").func.name
 
 
 def _datasets(graph: Graph, maker: str) -> Iterator[str]:

@@ -18,6 +18,9 @@ _SPECIAL = {"float": "float32", "double": "float64", "half": "float16", "resourc
 _REF_OFFSET = 100
 """DT_FLOAT_REF is DT_FLOAT + 100, and so on for all types."""
 
+LIST_LIMIT = 1 << 20
+"""Longest list of inputs or outputs that is believed: a damaged file may claim 2**60, and nothing has that many."""
+
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 COMPLEX = frozenset({"complex64", "complex128"})
 INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
@@ -77,6 +80,17 @@ def output_dtypes(node: NodeDef, definition: OpDef | None) -> tuple[str, ...]:
     return tuple(found)
 
 
+def input_dtypes(node: NodeDef, definition: OpDef) -> tuple[str, ...] | None:
+    """The types of all data inputs that ``node`` must have by its OpDef; None where attributes that say so are missing."""
+    found: list[str] = []
+    for argument in definition.input_arg:
+        types = _argument_dtypes(node, argument)
+        if types is None:
+            return None
+        found.extend(types)
+    return tuple(found)
+
+
 def _argument_dtypes(node: NodeDef, argument: OpDef.ArgDef) -> list[str] | None:
     if argument.type_list_attr:
         if argument.type_list_attr not in node.attr:
@@ -89,7 +103,8 @@ def _argument_dtypes(node: NodeDef, argument: OpDef.ArgDef) -> list[str] | None:
     else:
         single = dtype_name(argument.type)
     if argument.number_attr:
-        return [single] * int(node.attr[argument.number_attr].i) if argument.number_attr in node.attr else None
+        count = int(node.attr[argument.number_attr].i) if argument.number_attr in node.attr else -1
+        return [single] * count if 0 <= count <= LIST_LIMIT else None
     return [single]
 
 

@@ -14,6 +14,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.types_pb2 import DT_RESOURCE
 from tensorboard.compat.proto.variable_pb2 import VariableDef
 
+from orchestrator.graph.attributes import attribute
 from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.saver import SavedAs, SaverKeys
@@ -115,8 +116,8 @@ def _describe(
     return Variable(
         name=name,
         kind="resource" if node.op == "VarHandleOp" else "ref",
-        dtype=dtype_name(node.attr["dtype"].type),
-        shape=shape_of(node.attr["shape"].shape),
+        dtype=dtype_name(attribute(node, "dtype").type),
+        shape=shape_of(attribute(node, "shape").shape),
         initializer=initializer,
         key=place.key if place else None,
         slice_spec=place.slice_spec if place else "",
@@ -197,5 +198,5 @@ def _slot_inputs(graph: Graph, writer: str) -> Iterator[str]:
 
 
 def _same_shape(graph: Graph, one: str, other: str) -> bool:
-    shapes: list[Shape] = [shape_of(graph.view.nodes[name].attr["shape"].shape) for name in (one, other)]
+    shapes: list[Shape] = [shape_of(attribute(graph.view.nodes[name], "shape").shape) for name in (one, other)]
     return shapes[0] == shapes[1]
