@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, OutputError, RetryableError
+from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, OutputError
 from orchestrator.store.candidates import Candidate, Refusal, group
 from orchestrator.store.exclusive import create_once
 from orchestrator.store.layout import MANIFEST_SUFFIX, Place, read_place, split_step
@@ -20,7 +20,7 @@ from orchestrator.store.lineage import Lineage, read_lineage
 from orchestrator.store.location import FileInfo, Location
 from orchestrator.store.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.pointer import write_pointer
-from orchestrator.store.verification import Checked, check
+from orchestrator.store.verification import Checked, check, speaks_of_content
 from orchestrator.vocabulary import Step
 
 LISTERS = 16
@@ -151,9 +151,9 @@ def newest_good(output: Location, *, exclude: Mapping[str, str] | None = None, d
         if not reason:
             try:
                 return NewestGood(item, item.check(deep=deep), tuple(refused))
-            except RetryableError:
-                raise
             except OrchestratorError as error:
+                if not speaks_of_content(error):
+                    raise
                 reason = error.message
         refused.append(Refusal(item.label, item.step, reason))
     return NewestGood(None, None, tuple(refused))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import google_crc32c
 
-from orchestrator.errors import CorruptCheckpoint, SourceError
+from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceError
 from orchestrator.store.bundle import BundleIndex, read_index
 from orchestrator.store.bundle_v1 import read_v1, read_v1_scalar
 from orchestrator.store.candidates import Candidate
@@ -211,3 +211,10 @@ def _corrupt(candidate: Candidate, what: str, file: str) -> CorruptCheckpoint:
         remedy=_REMEDY,
         details={"checkpoint": candidate.location.shown, "file": file, "step": candidate.step_in_name},
     )
+
+
+def speaks_of_content(error: OrchestratorError) -> bool:
+    """Whether an error says that a checkpoint is bad, and not that it couldn't be read: no permission is no reason to go back in time."""
+    if isinstance(error, SourceError):
+        return "action" not in error.details or bool(error.details.get("missing"))
+    return isinstance(error, CorruptCheckpoint)
