@@ -35,7 +35,8 @@ def attribute(node: NodeDef, name: str) -> AttrValue:
 
     ``node.attr[name]`` on a protobuf map adds the attribute when it's read, and TensorFlow refuses unknown ones.
     """
-    return node.attr[name] if name in node.attr else _ABSENT
+    value: AttrValue = node.attr.get(name, _ABSENT)
+    return value
 
 
 @dataclass(frozen=True)
