@@ -1,0 +1,192 @@
+"""Does ``status`` tell the truth about runs that live, ended, or died without a word?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.cli import run
+from launch.history import history
+from launch.status import status
+from launch.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
+from orchestrator.errors import SourceError
+from orchestrator.store.journal import Journal
+from orchestrator.store.lease import BEATS_PER_LEASE, Lease, acquire
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.run_record import RunRecord, create_run_record
+from tests.launch import journals
+
+RECORD = {"source": "gs://b/run/model.ckpt-500", "started_step": 500}
+SAVED = SavedCheckpoint("gs://b/more/a0001-g0002/model.ckpt-1100", "a0001-g0002/model.ckpt-1100", 1100, 480, journals.EPOCH + 43)
+TRAINING = [*journals.beginning(), journals.progress(10, 580)]
+
+
+def told(events: list[journals.Event], driver: Driver, attempt: int = 1, saved: SavedCheckpoint | None = SAVED) -> RunStatus:
+    held = Held(attempt, "ann@head pid 4711")
+    return run_status("gs://b/more", history(events), driver, held, RECORD, saved, now=journals.EPOCH + 100)
+
+
+@pytest.mark.parametrize(
+    ("events", "driver", "attempt", "state"),
+    [
+        pytest.param([], Driver.NONE, 0, "not started", id="nobody came"),
+        pytest.param([], Driver.ALIVE, 1, "starting", id="no word yet"),
+        pytest.param(journals.beginning()[:3], Driver.ALIVE, 1, "starting", id="workers are starting"),
+        pytest.param(TRAINING, Driver.ALIVE, 1, "training", id="training"),
+        pytest.param([*TRAINING, journals.loss_of_rank_1()[0]], Driver.ALIVE, 1, "recovering", id="a rank is lost"),
+        pytest.param([*TRAINING, *journals.loss_of_rank_1()], Driver.ALIVE, 1, "training", id="recovered"),
+        pytest.param(
+            [*TRAINING, journals.event(20, "waiting", reason="1 of 2")], Driver.ALIVE, 1, "waiting", id="too few workers"
+        ),
+        pytest.param([*TRAINING, journals.event(20, "stopping", reason="SIGTERM")], Driver.ALIVE, 1, "stopping", id="SIGTERM"),
+        pytest.param(TRAINING, Driver.DEAD, 1, "dead", id="driver killed"),
+        pytest.param(TRAINING, Driver.SILENT, 1, "silent", id="looked too briefly"),
+        pytest.param(journals.whole_run(), Driver.RELEASED, 1, "done", id="done"),
+        pytest.param(journals.whole_run(), Driver.DEAD, 1, "done", id="done, and its process is gone"),
+        pytest.param([*TRAINING, journals.finish(20, 600, outcome="stopped")], Driver.RELEASED, 1, "stopped", id="stopped"),
+        pytest.param([*TRAINING, journals.finish(20, 600, outcome="failed")], Driver.RELEASED, 1, "failed", id="failed"),
+        pytest.param(journals.whole_run(), Driver.ALIVE, 2, "starting", id="a second command has just begun"),
+        pytest.param(journals.whole_run(), Driver.DEAD, 2, "dead", id="a second driver died before its first word"),
+    ],
+)
+def test_state_of_a_run_follows_from_journal_and_heartbeat(
+    events: list[journals.Event], driver: Driver, attempt: int, state: str
+) -> None:
+    assert told(events, driver, attempt).state == state
+
+
+def test_status_of_a_living_run_tells_workers_rate_next_save_and_the_time_left() -> None:
+    events = [*TRAINING, *journals.loss_of_rank_1(), journals.progress(35, 1000, next_save_step=1100)]
+    found = told(events, Driver.ALIVE)
+    assert [(worker.rank, worker.worker, worker.pid) for worker in found.workers] == [(0, "w0001", 100), (1, "w0003", 102)]
+    assert (found.world_size, found.generation, found.step, found.next_save_step) == (2, 2, 1000, 1100)
+    assert (found.steps_per_s, found.eta_s, found.checkpoint_age_s) == (20.0, 50.0, 57.0)
+    assert found.incidents[0]["recovered_s"] == 0.41
+    assert 0 < found.goodput < 1
+
+
+def test_status_of_a_living_run_lists_standbys_without_a_rank() -> None:
+    assert [(worker.rank, worker.worker) for worker in told(TRAINING, Driver.ALIVE).workers] == [
+        (0, "w0001"),
+        (1, "w0002"),
+        (None, "w0003"),
+    ]
+
+
+def test_status_of_a_dead_run_claims_no_workers_rate_or_next_save() -> None:
+    found = told(TRAINING, Driver.DEAD)
+    assert (found.workers, found.world_size, found.steps_per_s, found.next_save_step, found.eta_s) == ((), 0, None, None, None)
+    assert found.step == 580
+    assert found.checkpoint == SAVED.prefix
+
+
+def test_status_before_the_first_event_tells_the_checkpoints_step() -> None:
+    assert told([], Driver.DEAD).step == 1100
+    assert told([], Driver.DEAD, saved=None).step == 500
+
+
+class Clock:
+    """A clock that only waiting moves; ``while_waiting`` is what others do meanwhile."""
+
+    def __init__(self, while_waiting: Any = lambda: None) -> None:
+        self.now_s = 0.0
+        self.while_waiting = while_waiting
+
+    def now(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.while_waiting()
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Location:
+    return open_location(str(tmp_path / "more"))
+
+
+def started(output: Location, lease_s: float = 30.0) -> Lease:
+    lease = acquire(output, "bob@elsewhere pid 12", lease_s=lease_s)
+    create_run_record(output, RunRecord(source="gs://b/run", fingerprint="f", name="model.ckpt", started_step=500))
+    journal = Journal(output, lease.attempt)
+    for event in TRAINING:
+        journal.append(event)
+    journal.flush()
+    return lease
+
+
+def on_another_machine(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.store.lease.this_machine", lambda: "another machine")
+
+
+def test_status_of_a_run_whose_heart_beats_is_alive_as_soon_as_it_beats(output: Location) -> None:
+    lease = started(output)
+    clock = Clock(while_waiting=lease.heartbeat)
+    found = status(output.url, now=clock.now, wait=clock.wait)
+    assert (found.state, found.driver, found.holder) == ("training", "alive", "bob@elsewhere pid 12")
+    assert clock.now_s <= 30.0 / BEATS_PER_LEASE
+
+
+def test_status_of_a_silent_driver_elsewhere_is_dead_after_its_lease_and_not_before(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(output)
+    on_another_machine(output, monkeypatch)
+    clock = Clock()
+    assert status(output.url, now=clock.now, wait=clock.wait).state == "dead"
+    assert clock.now_s >= 30.0
+    clock = Clock()
+    assert status(output.url, patience_s=5.0, now=clock.now, wait=clock.wait).state == "silent"
+
+
+def test_status_of_a_released_run_needs_no_waiting(output: Location) -> None:
+    started(output).release()
+    clock = Clock()
+    assert status(output.url, now=clock.now, wait=clock.wait).state == "stopped"
+    assert clock.now_s == 0
+
+
+def test_status_of_a_place_without_a_run_is_refused_by_name(output: Location) -> None:
+    with pytest.raises(SourceError, match=r"there is no run at .*more"):
+        status(output.url)
+
+
+def test_command_status_prints_one_object_with_the_promised_keys(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+    started(output).release()
+    assert run(["status", output.url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    promised = {"state", "step", "world_size", "generation", "workers", "checkpoint", "incidents", "goodput"}
+    assert promised <= set(found)
+
+
+def test_command_status_prints_step_incident_and_goodput_for_people(
+    output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    lease = started(output)
+    journal = Journal(output, lease.attempt + 1)
+    for event in [*journals.loss_of_rank_1(), journals.progress(40, 1000), journals.finish(41, 1000)]:
+        journal.append({**event, "attempt": 1}, durable=True)
+    lease.release()
+    assert run(["status", output.url]) == 0
+    shown = capsys.readouterr().out
+    assert "1,000 of 2,000" in shown
+    assert "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone" in shown
+    assert "goodput" in shown
+
+
+def test_command_status_never_shows_a_credential(
+    output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE_TOKEN", "s3cr3t-value-of-the-store")
+    lease = acquire(output, "bob s3cr3t-value-of-the-store")
+    create_run_record(output, RunRecord(source="s3://k:AKIAABCDEFGHIJKLMNOP@b/run", fingerprint="f", name="m", started_step=0))
+    lease.release()
+    assert run(["status", output.url]) == 0
+    assert run(["status", output.url, "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "s3cr3t-value" not in shown
+    assert "AKIAABCDEFGHIJKLMNOP" not in shown
