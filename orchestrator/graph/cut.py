@@ -1,0 +1,220 @@
+"""How is a graph cut so that a group of workers can train it as one?
+
+Rule: gradients first, then every other value that differs between ranks and ends in a variable; then the barrier. Each cut becomes a
+seam, an Identity that the exchange is put in front of. If anything would still reach a variable around the seams, the graph isn't cut at
+all and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from orchestrator.graph.barrier import detach, hang
+from orchestrator.graph.edit import Editor, identity, type_attribute
+from orchestrator.graph.flow import frames_and_conditionals
+from orchestrator.graph.gradients import Frontier, GradientCut, describe_cut, frontier, optimizer_cuts
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.opset import OpSet
+from orchestrator.graph.rank_local import RankLocal, rank_local, rank_local_sources
+from orchestrator.graph.tensors import COMPLEX, FLOATS, INTEGERS
+from orchestrator.graph.updates import update_cuts
+from orchestrator.graph.view import Edge, Use
+from orchestrator.graph.worker_graph import DenseSeam, InputPort, SparseSeam, TrainTarget
+
+SCOPE_RULE, OPTIMIZER_RULE, SCATTER_RULE, NO_RULE = "gradients scope", "optimizer inputs", "scatter updates", "none"
+
+
+class _Refused(Exception):
+    """The graph can't be cut; never seen outside of this file."""
+
+
+@dataclass(frozen=True)
+class CutGraph:
+    """A graph with its seams.
+
+    Attributes:
+        meta: the graph; the given one where it's refused.
+        targets: with their seams and barriers.
+        rule: which rule found the gradients.
+        refused: why this graph runs on one worker only; empty where it's cut.
+    """
+
+    meta: MetaGraphDef
+    targets: tuple[TrainTarget, ...]
+    rule: str
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    gradients: tuple[GradientCut, ...]
+    rule: str
+    local: RankLocal
+    sewn: frozenset[Use]
+    """Inputs that get an equal value already."""
+
+
+def cut_graph(
+    meta: MetaGraphDef, ops: OpSet, targets: Iterable[TrainTarget], ports: Iterable[InputPort], constants: set[str]
+) -> CutGraph:
+    """Cut the gradients and other updates of all targets.
+
+    Args:
+        ports: what is fed.
+        constants: names of fed tensors that hold the same value on all ranks.
+    """
+    targets, ports = tuple(targets), tuple(ports)
+    editor = Editor(meta)
+    done: list[TrainTarget] = []
+    rules: list[str] = []
+    try:
+        for number, target in enumerate(targets):
+            cut, rule = _cut_target(editor, ops, target, number, ports, constants)
+            done.append(cut)
+            rules.append(rule)
+    except _Refused as why:
+        return CutGraph(meta, targets, NO_RULE, str(why))
+    return CutGraph(editor.meta, tuple(done), next((rule for rule in rules if rule != NO_RULE), NO_RULE))
+
+
+def _cut_target(
+    editor: Editor, ops: OpSet, target: TrainTarget, number: int, ports: tuple[InputPort, ...], constants: set[str]
+) -> tuple[TrainTarget, str]:
+    graph = Graph(editor.meta, ops)
+    found = _find_gradients(graph, target.op, ports, constants)
+    frames, depths = frames_and_conditionals(graph.view)
+    once = {name for name in frames if not frames[name] and not depths[name]}
+    _require_once(found.gradients, once)
+    closure = graph.view.ancestors([target.op])
+    detachment = detach(graph, closure, _sources(found.gradients))
+    if detachment.refused:
+        raise _Refused(detachment.refused)
+    if detachment.dropped:
+        for consumer, sources in detachment.dropped.items():
+            editor.drop_controls(consumer, sources)
+        graph = Graph(editor.meta, ops)
+        closure = graph.view.ancestors([target.op, *detachment.hung])
+    updates = update_cuts(graph, closure, found.local, once, found.sewn)
+    if updates.refused:
+        raise _Refused(updates.refused)
+    sewn = _Seamstress(editor, graph, number)
+    sewn.gradients(found.gradients)
+    sewn.updates(updates.uses)
+    if not sewn.nodes:
+        return target, found.rule
+    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, frames)
+    _verify(Graph(editor.meta, ops), sewn.nodes)
+    return replace(target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier), found.rule
+
+
+def _find_gradients(graph: Graph, target: str, ports: tuple[InputPort, ...], constants: set[str]) -> _Found:
+    closure = graph.view.ancestors([target])
+    depths = frames_and_conditionals(graph.view)[1]
+    sources = rank_local_sources(graph, closure, ports, constants)
+    front = frontier(graph, closure)
+    candidates = _candidates(graph, front)
+    local = rank_local(graph, closure, sources, _seams(candidates), depths)
+    cuts = list(candidates)
+    rule = SCOPE_RULE if cuts else NO_RULE
+    more = optimizer_cuts(graph, local.writes, front.beyond)
+    if more:
+        cuts += more
+        local = rank_local(graph, closure, sources, _seams(cuts), depths)
+        optimizers = any(graph.traits(use.node).update for cut in more for use in cut.uses)
+        rule = rule if rule != NO_RULE else OPTIMIZER_RULE if optimizers else SCATTER_RULE
+    sewn = frozenset(use for uses in _seams(cuts).values() for use in uses)
+    return _Found(tuple(cuts), rule, local, sewn)
+
+
+def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
+    """Every gradient of the frontier; one that no batch reaches is exchanged too, since machines may differ in its last bit."""
+    floats = [(edge, uses) for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX]
+    return [describe_cut(graph, edge, tuple(uses), front.beyond) for edge, uses in floats]
+
+
+def _seams(cuts: Iterable[GradientCut]) -> dict[Edge, set[Use]]:
+    seams: dict[Edge, set[Use]] = {}
+    for cut in cuts:
+        seams.setdefault(cut.values, set()).update(cut.uses)
+        if cut.indices is not None:
+            seams.setdefault(cut.indices, set()).update(cut.index_uses)
+    return seams
+
+
+def _sources(cuts: Iterable[GradientCut]) -> set[str]:
+    return {edge.node for cut in cuts for edge in (cut.values, cut.indices) if edge is not None}
+
+
+def _require_once(cuts: Iterable[GradientCut], once: set[str]) -> None:
+    for name in sorted(_sources(cuts)):
+        if name not in once:
+            raise _Refused(f"the gradient {name} is computed inside a loop or a conditional, where workers may not meet")
+
+
+class _Seamstress:
+    """Puts Identity nodes into the editor's graph and remembers what each one is."""
+
+    def __init__(self, editor: Editor, graph: Graph, target: int) -> None:
+        self._editor = editor
+        self._graph = graph
+        self._target = target
+        self.nodes: list[str] = []
+        self.dense: list[DenseSeam] = []
+        self.sparse: list[SparseSeam] = []
+
+    def gradients(self, cuts: Iterable[GradientCut]) -> None:
+        for cut in cuts:
+            dtype = self._graph.dtype(cut.values)
+            if cut.indices is None:
+                node = self._sew("", cut.values, dtype, cut.uses)
+                self.dense.append(DenseSeam(node, dtype, cut.shape))
+                continue
+            index_dtype = self._graph.dtype(cut.indices)
+            values = self._sew("/values", cut.values, dtype, cut.uses)
+            indices = self._sew("/indices", cut.indices, index_dtype, cut.index_uses)
+            self.sparse.append(SparseSeam(values, indices, dtype, index_dtype, cut.shape))
+
+    def updates(self, uses: dict[Edge, list[Use]]) -> None:
+        for edge, inputs in sorted(uses.items()):
+            dtype = self._graph.dtype(edge)
+            if dtype in INTEGERS:
+                self._counts(edge, dtype, inputs)
+                continue
+            node = self._sew("", edge, dtype, inputs)
+            self.dense.append(DenseSeam(node, dtype, None, "update"))
+
+    def _sew(self, kind: str, edge: Edge, dtype: str, uses: Iterable[Use]) -> str:
+        node = identity(self._editor, f"seam/{self._target}/{len(self.nodes)}{kind}", edge, dtype)
+        for use in uses:
+            self._editor.set_input(use.node, use.slot, Edge(node, 0))
+        self.nodes.append(node)
+        return node
+
+    def _counts(self, edge: Edge, dtype: str, uses: Iterable[Use]) -> None:
+        """Average whole numbers in float64, exact up to 2**53, and round."""
+        name = f"count/{self._target}/{len(self.nodes)}"
+        wide = self._cast(f"{name}/wide", edge, dtype, "float64")
+        node = self._sew("", Edge(wide, 0), "float64", ())
+        attributes = {"T": type_attribute("float64")}
+        rounded = self._editor.add("Rint", f"{name}/rounded", [Edge(node, 0)], attributes=attributes)
+        narrow = self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype)
+        for use in uses:
+            self._editor.set_input(use.node, use.slot, Edge(narrow, 0))
+        self.dense.append(DenseSeam(node, "float64", None, "update"))
+
+    def _cast(self, name: str, edge: Edge, old: str, new: str) -> str:
+        attributes = {"SrcT": type_attribute(old), "DstT": type_attribute(new)}
+        return self._editor.add("Cast", name, [edge], attributes=attributes)
+
+
+def _verify(graph: Graph, seams: Iterable[str]) -> None:
+    """The last word: no cycle, and no writer before a seam."""
+    cyclic = graph.view.order()[1]
+    if cyclic:
+        raise _Refused(f"cutting it would make a cycle through {cyclic[0]}")
+    writers = graph.writers(graph.view.ancestors(seams))
+    if writers:
+        raise _Refused(f"{writers[0]} writes state before all gradients are known")

@@ -1,0 +1,56 @@
+"""Which nodes of a graph run exactly once in every step?
+
+Rule: those outside all loops and conditionals. A Switch opens a conditional and a Merge closes it, Enter opens a loop's frame and Exit
+closes it; an exchange with other workers on a branch that isn't taken would hang the group.
+"""
+
+from __future__ import annotations
+
+from orchestrator.graph.attributes import attribute
+from orchestrator.graph.view import MERGES, NEXT_ITERATIONS, GraphView
+
+Frame = tuple[tuple[str, int], ...]
+"""Enclosing loops, outermost first: frame name, and how many conditionals were open at its Enter."""
+
+
+def frames_and_conditionals(view: GraphView) -> tuple[dict[str, Frame], dict[str, int]]:
+    """For each node the loops around it and the number of conditionals open there."""
+    frames: dict[str, Frame] = {}
+    depths: dict[str, int] = {}
+    for name in view.order()[0]:
+        frame: Frame = ()
+        depth = 0
+        for source in _sources(view, name):
+            if len(frames[source]) > len(frame):
+                frame = frames[source]
+            depth = max(depth, depths[source])
+        frames[name], depths[name] = _after(view, name, frame, depth)
+    return frames, depths
+
+
+def _sources(view: GraphView, name: str) -> list[str]:
+    sources = [edge.node for edge in view.data[name] if edge.node in view]
+    if view.ops[name] in MERGES:
+        sources = [source for source in sources if view.ops[source] not in NEXT_ITERATIONS]
+    return sources + [source for source in view.controls[name] if source in view]
+
+
+def _after(view: GraphView, name: str, frame: Frame, depth: int) -> tuple[Frame, int]:
+    op = view.ops[name]
+    if op in ("Switch", "RefSwitch"):
+        return frame, depth + 1
+    if op in MERGES:
+        loops = any(view.op(edge.node) in NEXT_ITERATIONS for edge in view.data[name])
+        return frame, depth if loops else max(0, depth - 1)
+    if op in ("Enter", "RefEnter"):
+        label = attribute(view.nodes[name], "frame_name").s.decode("utf-8", "replace")
+        return (*frame, (label, depth)), depth
+    if op in ("Exit", "RefExit") and frame:
+        return frame[:-1], frame[-1][1]
+    return frame, depth
+
+
+def runs_once(view: GraphView) -> set[str]:
+    """Nodes that run exactly once in every step that needs them."""
+    frames, depths = frames_and_conditionals(view)
+    return {name for name in frames if not frames[name] and depths[name] == 0}
