@@ -38,7 +38,12 @@ def constant_strings(view: GraphView, edge: Edge) -> list[str] | None:
 def constant_integer(view: GraphView, edge: Edge) -> int | None:
     """The integer that an edge carries where it comes from a scalar constant, else None."""
     tensor = _constant(view, edge)
-    if tensor is None or _count(tensor) != 1 or dtype_name(tensor.dtype) not in INTEGERS:
+    return None if tensor is None else integer_in(tensor)
+
+
+def integer_in(tensor: TensorProto) -> int | None:
+    """The integer of a scalar tensor; None for any other."""
+    if _count(tensor) != 1 or dtype_name(tensor.dtype) not in INTEGERS:
         return None
     if tensor.tensor_content:
         dtype = np.dtype(dtype_name(tensor.dtype))
