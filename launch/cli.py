@@ -42,11 +42,14 @@ def build_app() -> App:
     from launch.commands import setup
     from launch.commands.render import render
     from launch.commands.run import submit
+    from launch.commands.steer import logs, stop
     from launch.commands.watch import status
 
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
     app.command(submit, group=RUNNING)
     app.command(status, group=WATCHING)
+    app.command(stop, group=WATCHING)
+    app.command(logs, group=WATCHING)
     app.command(setup.config, group=SETTING_UP)
     app.command(render, group=SETTING_UP)
     return app

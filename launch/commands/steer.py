@@ -1,0 +1,137 @@
+"""The commands that act on a run from outside: ``stop`` and ``logs``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from launch.commands.options import Looks
+from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
+
+FOLLOW_EVERY_S = 1.0
+
+_SAID = {
+    "stopped": "stopped",
+    "asked": "asked to stop; it will after its last save",
+    "not running": "nothing runs there",
+    "dead": "its driver is gone already; the next `tfresume resume` of it goes on from the newest checkpoint",
+}
+
+
+def stop(
+    run: str,
+    /,
+    *,
+    now: Annotated[bool, Parameter(negative=(), show_default=False, help="Leave the last save out.")] = False,
+    timeout_s: Annotated[float, Parameter(help="Longest wait for the end in seconds; 0 asks and returns.")] = 300.0,
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """Ask a run to save and stop, and wait until it has.
+
+    The request goes through the output URL: it works from anywhere, also for
+    runs on clusters that this machine can't reach.
+
+    For example:
+
+        tfresume stop gs://b/more
+        tfresume stop gs://b/more --now --timeout-s 30
+
+    Args:
+        run: A run's output URL.
+    """
+    from launch.stop import stop as ask
+
+    outcome = ask(run, mode="now" if now else "save", timeout_s=timeout_s)
+    if looks.json:
+        print_json(outcome)
+    else:
+        answer_console().print(f"{outcome.run}: {_SAID[outcome.state]}", markup=False)
+    return EXIT_DONE
+
+
+def logs(
+    run: str,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(name=["--follow", "-f"], negative=(), show_default=False, help="Go on until the run ends.")
+    ] = False,
+    lines: Annotated[int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")] = 0,
+    address: Annotated[
+        str | None, Parameter(help="Job server: show what the run's latest job wrote instead of its journal.")
+    ] = None,
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """Show what happened in a run: its journal, or its Ray job's output.
+
+    For example:
+
+        tfresume logs gs://b/more -n 50
+        tfresume logs gs://b/more --follow
+        tfresume logs gs://b/more --address http://HEAD:8265 --follow
+
+    Args:
+        run: A run's output URL.
+    """
+    if address is not None:
+        return _job_output(run, address, follow=follow)
+    from launch.log_lines import log_lines
+    from launch.status import no_run
+    from orchestrator.store.journal import read_journal, read_journal_tail
+    from orchestrator.store.location import open_location
+
+    output = open_location(run)
+    events: list[dict[str, Any]] = read_journal_tail(output, lines) if lines else read_journal(output)
+    if not events:
+        raise no_run(output)
+    if looks.json:
+        print_json({"run": output.shown, "events": events})
+        return EXIT_DONE
+    _write(log_lines(events))
+    seen = len(read_journal(output)) if follow and lines else len(events)
+    while follow and not _ended(events):
+        time.sleep(FOLLOW_EVERY_S)
+        events = read_journal(output)
+        _write(log_lines(events[seen:]))
+        seen = len(events)
+    return EXIT_DONE
+
+
+def _ended(events: list[dict[str, Any]]) -> bool:
+    return bool(events) and events[-1].get("event") == "finish"
+
+
+def _write(lines: list[str]) -> None:
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _job_output(run: str, address: str, *, follow: bool) -> int:
+    from launch.jobs.plan import exit_code_of, submission_name
+    from launch.jobs.server import JobServer
+    from orchestrator.errors import ConfigError
+    from orchestrator.redaction import redacted, secrets_in
+
+    server = JobServer(address)
+    job = server.find(submission_name(run))
+    if job is None:
+        raise ConfigError(
+            f"the job server at {server.address} knows no job for {redacted(run)}",
+            remedy="Was it submitted to another cluster, or with another --output? `tfresume logs RUN` alone reads the journal",
+        )
+    secrets = secrets_in(os.environ)
+    if not follow:
+        sys.stdout.write(redacted(server.logs(job.submission_id), secrets))
+        return EXIT_DONE
+    state = server.follow(job.submission_id, lambda text: _flush(redacted(text, secrets)))
+    return EXIT_DONE if state.status == "SUCCEEDED" else exit_code_of(state) or EXIT_FAILED
+
+
+def _flush(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,88 @@
+"""How is a run ended from outside, and when is it over?
+
+Rule: the request goes through the run's own output, where its driver reads it wherever it lives; a job server's SIGTERM would leave
+three seconds, which a last save may not have. The run has ended when its driver has given the lease up, or is dead.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from launch.status import driver_state, no_run
+from launch.status_model import Driver
+from orchestrator.errors import ClusterUnavailable
+from orchestrator.store.lease import observe
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.run_record import read_run_record, request_stop
+
+LOOK_EVERY_S = 0.5
+Mode = Literal["save", "now"]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """How it went. ``state``: ``stopped``, ``asked`` (didn't wait), ``not running`` or ``dead`` (its driver was gone already)."""
+
+    run: str
+    state: Literal["stopped", "asked", "not running", "dead"]
+    attempt: int | None
+    waited_s: float = 0.0
+
+
+def stop(
+    run: str,
+    *,
+    mode: Mode = "save",
+    timeout_s: float = 300.0,
+    now: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> Stopped:
+    """Ask the run at an output URL to stop, and wait until it has.
+
+    Args:
+        mode: ``save``: after a last checkpoint. ``now``: without.
+        timeout_s: longest wait; 0 returns as soon as the request is written.
+        now, wait: the clock, for tests.
+
+    Raises:
+        SourceError: there is no run at this URL.
+        ClusterUnavailable: the driver lives and hasn't stopped in time; the request stands.
+        OutputError, StorageUnavailable: the store refuses.
+    """
+    output = open_location(run)
+    observed = observe(output)
+    if observed.holder is None:
+        if read_run_record(output) is None:
+            raise no_run(output)
+        return Stopped(output.shown, "not running", None)
+    attempt = observed.holder.attempt
+    if observed.released or observed.dead:
+        return Stopped(output.shown, "not running" if observed.released else "dead", attempt)
+    begun = now()
+    request_stop(output, mode=mode, attempt=attempt, asked_by=f"{os.environ.get('USER', 'someone')}@{socket.gethostname()}")
+    if timeout_s <= 0:
+        return Stopped(output.shown, "asked", attempt)
+    return _wait_for_end(output, attempt, begun, timeout_s, now, wait)
+
+
+def _wait_for_end(
+    output: Location, attempt: int, begun: float, timeout_s: float, now: Callable[[], float], wait: Callable[[float], None]
+) -> Stopped:
+    while now() - begun < timeout_s:
+        observed = observe(output)
+        if observed.holder is None or observed.released or observed.holder.attempt != attempt:
+            return Stopped(output.shown, "stopped", attempt, now() - begun)
+        if observed.dead:
+            return Stopped(output.shown, "dead", attempt, now() - begun)
+        wait(LOOK_EVERY_S)
+    if driver_state(output, observe(output), None, now, wait) is Driver.DEAD:
+        return Stopped(output.shown, "dead", attempt, now() - begun)
+    raise ClusterUnavailable(
+        f"{output.shown} hasn't stopped within {timeout_s:.0f} s; its driver (attempt {attempt}) lives and has the request",
+        remedy="Wait for it with `tfresume status`, or ask again with --now to leave the last save out",
+    )

@@ -1,0 +1,157 @@
+"""Does ``stop`` reach the driver that holds the run, and know when it's over?"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from launch.cli import run
+from launch.log_lines import log_line
+from launch.stop import stop
+from orchestrator.errors import ClusterUnavailable, SourceError
+from orchestrator.store.journal import Journal
+from orchestrator.store.lease import Lease, acquire
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.run_record import RunRecord, create_run_record, read_stop_requests
+from tests.launch.journals import loss_of_rank_1, whole_run
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Location:
+    found = open_location(str(tmp_path / "run"))
+    create_run_record(found, RunRecord(source="gs://b/run", fingerprint="f", name="model.ckpt", started_step=500))
+    return found
+
+
+@pytest.fixture
+def held(output: Location) -> Lease:
+    return acquire(output)
+
+
+class Clock:
+    """A clock that moves when it's waited for, and may do something then."""
+
+    def __init__(self, then: object = None) -> None:
+        self.at = 0.0
+        self.then = then
+
+    def now(self) -> float:
+        return self.at
+
+    def wait(self, seconds: float) -> None:
+        self.at += seconds
+        if callable(self.then):
+            self.then()
+
+
+def test_stop_of_a_living_run_asks_its_attempt_and_ends_when_the_lease_is_released(output: Location, held: Lease) -> None:
+    clock = Clock(then=lambda: held.release())
+    outcome = stop(str(output.url), now=clock.now, wait=clock.wait)
+    assert (outcome.state, outcome.attempt) == ("stopped", held.attempt)
+    (request,) = read_stop_requests(output)
+    assert (request.mode, request.attempt) == ("save", held.attempt)
+
+
+def test_stop_that_does_not_wait_returns_when_the_request_is_written(output: Location, held: Lease) -> None:
+    assert stop(str(output.url), mode="now", timeout_s=0).state == "asked"
+    assert [request.mode for request in read_stop_requests(output)] == ["now"]
+
+
+def test_stop_of_a_run_that_does_not_end_in_time_says_that_the_driver_has_the_request(output: Location, held: Lease) -> None:
+    clock = Clock(then=lambda: held.heartbeat())
+    with pytest.raises(ClusterUnavailable, match="hasn't stopped within 60 s") as caught:
+        stop(str(output.url), timeout_s=60, now=clock.now, wait=clock.wait)
+    assert "--now" in caught.value.remedy
+
+
+def test_stop_of_a_run_that_nobody_holds_asks_nobody(output: Location) -> None:
+    assert stop(str(output.url)).state == "not running"
+    assert read_stop_requests(output) == ()
+
+
+def test_stop_of_a_run_that_has_ended_asks_nobody(output: Location, held: Lease) -> None:
+    held.release()
+    assert stop(str(output.url)).state == "not running"
+    assert read_stop_requests(output) == ()
+
+
+def test_stop_where_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no run at"):
+        stop(str(tmp_path / "nothing"))
+
+
+def test_stop_command_prints_one_json_object(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["stop", str(output.url), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "not running"
+
+
+def test_stop_command_where_no_run_is_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["stop", str(tmp_path / "nothing")]) == 2
+    assert "there is no run" in capsys.readouterr().err
+
+
+def write(output: Location, events: list[dict[str, object]]) -> None:
+    journal = Journal(output, 1)
+    for event in events:
+        journal.append(event)
+    journal.flush()
+
+
+def test_log_line_holds_time_attempt_event_and_every_field() -> None:
+    line = log_line({**loss_of_rank_1()[0], "reason": "killed by hand"})
+    assert line[19:].startswith(" a0001 worker_lost worker=w0002 rank=1 node=node-b")
+    assert 'reason="killed by hand"' in line
+
+
+def test_log_line_hides_credentials() -> None:
+    assert "geheim123" not in log_line({"event": "attempt", "at": 1.0, "attempt": 1, "source": "s3://AKIA1:geheim123@b/x"})
+
+
+def test_logs_prints_the_journal_in_order(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+    write(output, whole_run())
+    assert run(["logs", str(output.url)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(whole_run())
+    assert " attempt " in lines[0]
+    assert " finish " in lines[-1]
+
+
+def test_logs_of_the_last_events_only(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+    write(output, whole_run())
+    assert run(["logs", str(output.url), "-n", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_logs_where_no_run_is_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["logs", str(tmp_path / "nothing")]) == 2
+    assert "there is no run" in capsys.readouterr().err
+
+
+def test_logs_follow_shows_what_comes_and_ends_with_the_run(
+    output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launch.commands.steer.FOLLOW_EVERY_S", 0.01)
+    events = whole_run()
+    journal = Journal(output, 1)
+    for event in events[:5]:
+        journal.append(event)
+    journal.flush()
+    follower = threading.Thread(target=lambda: run(["logs", str(output.url), "--follow"]))
+    follower.start()
+    for event in events[5:]:
+        journal.append(event)
+    journal.flush()
+    follower.join(timeout=30)
+    assert not follower.is_alive()
+    assert len(capsys.readouterr().out.splitlines()) == len(events)
+
+
+def test_logs_of_a_job_nobody_submitted_needs_a_reachable_server(capsys: pytest.CaptureFixture[str]) -> None:
+    begun = time.monotonic()
+    assert run(["logs", "gs://b/out", "--address", "http://127.0.0.1:1"]) == 2
+    assert "no job server answers" in capsys.readouterr().err
+    assert time.monotonic() - begun < 15
