@@ -1,0 +1,108 @@
+"""Under which address will the other workers find this one's next session?
+
+Rule: the port is held open until the session's server takes it, and lies below the range from which the kernel hands out ports to
+outgoing connections, since TensorFlow's server binds it exclusively and can't be told to try another.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+from pathlib import Path
+
+import psutil
+
+from orchestrator.errors import AddressTaken
+
+LOWEST_PORT = 20_000
+"""Above the ports that Ray gives to its own workers (10002 to 19999)."""
+FIRST_EPHEMERAL_PORT = 32_768
+TRIES = 64
+
+
+class Reservation:
+    """A port that is ours until ``release``.
+
+    Attributes:
+        port: the TCP port, on all interfaces.
+    """
+
+    def __init__(self, port: int, held: socket.socket) -> None:
+        self.port = port
+        self._held: socket.socket | None = held
+
+    def release(self) -> None:
+        """Let the server bind the port."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def reserve(*, seed: int | None = None) -> Reservation:
+    """A free port of this machine.
+
+    Raises:
+        AddressTaken: no port could be bound.
+    """
+    choose = random.Random(seed)
+    candidates = [choose.randrange(LOWEST_PORT, _first_ephemeral_port()) for _ in range(TRIES)]
+    last: OSError | None = None
+    for port in [*candidates, 0]:
+        held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            held.bind(("", port))
+        except OSError as error:
+            held.close()
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+            last = error
+            continue
+        return Reservation(int(held.getsockname()[1]), held)
+    raise AddressTaken(
+        f"no free TCP port from {LOWEST_PORT} to {FIRST_EPHEMERAL_PORT} on this machine",
+        remedy="Look for processes that hold many ports (`ss -tln`)",
+    ) from last
+
+
+def port_of(address: str) -> int:
+    """The port in ``host:port``."""
+    return int(address.rpartition(":")[2])
+
+
+def cut_connections(own: str, others: frozenset[str]) -> int:
+    """Shut down this process's connections to and from the group, as its death would; the number of sockets.
+
+    TensorFlow has no way to leave a group: a server can't be stopped, and a failing operation isn't told to ranks that wait.
+    Shutting the sockets down tells them within milliseconds. The descriptors stay with their owner.
+    """
+    ports = {port_of(address) for address in others}
+    cut = 0
+    for connection in psutil.Process().net_connections("tcp"):
+        ours = connection.laddr and connection.laddr.port == port_of(own)
+        theirs = connection.raddr and connection.raddr.port in ports
+        if connection.fd >= 0 and (ours or theirs):
+            cut += _shut_down(connection.fd)
+    return cut
+
+
+def _shut_down(descriptor: int) -> int:
+    try:
+        duplicate = socket.socket(fileno=os.dup(descriptor))
+    except OSError:
+        return 0  # closed by its owner in the meantime
+    with duplicate:
+        try:
+            duplicate.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return 0  # not connected any more
+    return 1
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = FIRST_EPHEMERAL_PORT
+    return max(lowest, LOWEST_PORT + 1000)

@@ -1,0 +1,151 @@
+"""What does a checkpoint on local disk hold for the variables of a graph?
+
+Rule: TensorFlow's own RestoreV2 reads it (V2 and V1 format, slices of partitioned variables), in a small graph of its own, so that the
+training graph's saver nodes and their device names don't matter. What is missing is named, all of it at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import CorruptCheckpoint, GraphMismatch
+from orchestrator.graph.worker_graph import SaverEntry, Shape, Variable, WorkerGraph
+from orchestrator.training.engine import tf, v1
+from orchestrator.training.state import ENTRY_PREFIX
+
+READ_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One tensor to read: where it goes, under which key, which slice, and as what."""
+
+    name: str
+    key: str
+    slice_spec: str
+    dtype: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read, and the variables that the checkpoint lacks."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    missing: tuple[Variable, ...]
+
+
+def checkpoint_keys(graph: WorkerGraph) -> dict[str, str]:
+    """Variable name to the key under which a checkpoint of ours holds it.
+
+    The source's saver decides. Other variables go by their name, unless that saver uses the name for something else (an
+    ``ExponentialMovingAverage`` restores averages under the names of the variables).
+    """
+    taken = {variable.key for variable in graph.variables if variable.key} | {entry.key for entry in graph.saver_entries}
+    return {
+        variable.name: variable.key or (variable.name if variable.name not in taken else f"tfresume/variable/{variable.name}")
+        for variable in graph.variables
+    }
+
+
+def step_in_name(prefix: str) -> int:
+    """The number at the end of a checkpoint's name, 0 where it has none."""
+    match = re.search(r"-(\d+)$", prefix)
+    return int(match.group(1)) if match else 0
+
+
+def read_checkpoint(graph: WorkerGraph, prefix: str) -> Loaded:
+    """Everything in the checkpoint that the graph's variables and saver entries take.
+
+    Args:
+        prefix: local path without ``.index`` (V2), or the file itself (V1).
+
+    Raises:
+        CorruptCheckpoint: the files can't be read.
+        GraphMismatch: a tensor has another shape or dtype than the graph's variable.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    except (ValueError, tf.errors.OpError, RuntimeError) as error:
+        raise _corrupt(prefix, error) from error
+    wanted, missing = _wanted(graph, set(shapes))
+    _refuse_misfits(prefix, wanted, shapes, dtypes)
+    arrays = _restore(prefix, wanted, shapes)
+    counter = None if graph.step is None else arrays.get(graph.step.variable)
+    step = step_in_name(prefix) if counter is None else int(counter)
+    return Loaded(step, arrays, missing)
+
+
+def _wanted(graph: WorkerGraph, stored: set[str]) -> tuple[list[Wanted], tuple[Variable, ...]]:
+    keys = checkpoint_keys(graph)
+    restored = [variable for variable in graph.variables if not variable.local]
+    found = [variable for variable in restored if keys[variable.name] in stored]
+    missing = tuple(variable for variable in restored if keys[variable.name] not in stored)
+    wanted = [Wanted(v.name, keys[v.name], v.slice_spec, v.dtype, v.shape) for v in found]
+    entries = [entry for entry in graph.saver_entries if entry.key in stored]
+    return wanted + [_entry(entry) for entry in entries], missing
+
+
+def _entry(entry: SaverEntry) -> Wanted:
+    return Wanted(ENTRY_PREFIX + entry.key, entry.key, entry.slice_spec, entry.dtype, None)
+
+
+def _refuse_misfits(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], dtypes: Mapping[str, Any]) -> None:
+    problems = []
+    for item in wanted:
+        if dtypes[item.key].base_dtype != tf.as_dtype(item.dtype):
+            problems.append(f"{item.name} is {item.dtype} in the graph, {item.key} is {dtypes[item.key].name} in the checkpoint")
+        elif not item.slice_spec and not tf.TensorShape(item.shape).is_compatible_with(shapes[item.key]):
+            problems.append(f"{item.name} has shape {list(item.shape or ())}, {item.key} has {list(shapes[item.key])}")
+    if problems:
+        raise GraphMismatch(
+            f"the checkpoint {prefix} doesn't fit the graph: " + "; ".join(problems[:10]),
+            remedy="Resume from a checkpoint that this graph wrote",
+            details={"problems": problems},
+        )
+
+
+def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for portion in _portions(wanted, shapes):
+        with tf.Graph().as_default() as small, tf.device("/CPU:0"):
+            tensors = tf.raw_ops.RestoreV2(
+                prefix=prefix,
+                tensor_names=[item.key for item in portion],
+                shape_and_slices=[item.slice_spec for item in portion],
+                dtypes=[tf.as_dtype(item.dtype) for item in portion],
+            )
+            try:
+                with v1.Session(graph=small, config=v1.ConfigProto(device_count={"GPU": 0})) as session:
+                    values = session.run(tensors)
+            except tf.errors.OpError as error:
+                raise _corrupt(prefix, error) from error
+        for item, value in zip(portion, values, strict=True):
+            arrays[item.name] = np.asarray(value, dtype=object) if item.dtype == "string" else np.asarray(value)
+    return arrays
+
+
+def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[Wanted]]:
+    portions: list[list[Wanted]] = []
+    size = READ_BYTES
+    for item in wanted:
+        size_bytes = int(np.prod(shapes[item.key], dtype=np.int64)) * max(1, int(tf.as_dtype(item.dtype).size or 1))
+        if size + size_bytes > READ_BYTES:
+            portions.append([])
+            size = 0
+        portions[-1].append(item)
+        size += size_bytes
+    return portions
+
+
+def _corrupt(prefix: str, error: BaseException) -> CorruptCheckpoint:
+    return CorruptCheckpoint.from_cause(
+        f"the checkpoint {prefix} can't be read", error, remedy="Resume from an older checkpoint; `tfresume verify` finds a good one"
+    )

@@ -1,0 +1,236 @@
+"""How do the local gradients become the mean of the group's?
+
+Rule: between every seam's input and its Identity stand collectives while the group has more than one member; with one member the
+seam's own input is wired back, so that one imported graph serves every world size. Rewiring happens between sessions only.
+
+Three facts shape the code, all measured:
+
+- A collective's ``instance_key`` is bound to the first shape that it sees. Sparse rows differ by rank and by step, so the ranks first
+  gather their row counts, pad to the next power of two, and the key holds the exponent.
+- A rank notices a lost peer by a pending receive. Of a tensor of up to 64 bytes the ring's first rank only sends, and waits for ever
+  for a peer that died: every buffer is padded until each rank has a chunk to receive.
+- Each collective costs round trips, a large copy costs time as well: small dense tensors of a target share one buffer.
+
+Ranks stay bit-identical: the ring reduces each chunk once, in the order of ranks, and hands the result around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tensorflow.python.ops import collective_ops
+
+from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
+from orchestrator.training.engine import tf, v1
+from orchestrator.training.options import Exchange as Hint
+
+PACKED_UP_TO_BYTES = 64 * 1024
+"""Dense tensors up to this size share a buffer; above it the copy costs more than the round trip (see the packing measurements)."""
+CHUNK_BYTES = 64
+"""The ring cuts a tensor at multiples of this."""
+KEYS_PER_SPARSE_SEAM = 128
+FIRST_SPARSE_KEY = 1_000_000
+GROUP_CHECK_KEY = 1
+
+
+@dataclass(frozen=True)
+class _Wire:
+    """A seam's Identity, what feeds it in a group of one, and what feeds it in a larger group."""
+
+    identity: Any
+    local: Any
+    mean: Any
+
+
+class Exchange:
+    """The collectives of one imported graph.
+
+    Args:
+        graph: the imported TensorFlow graph; nodes are added to it, none is removed.
+        targets: the train operations with their seams.
+        hint: ``ring`` or ``nccl``.
+        max_world_size: the largest group; decides the padding of small tensors.
+    """
+
+    def __init__(self, graph: Any, targets: Sequence[TrainTarget], hint: Hint, max_world_size: int) -> None:
+        self._graph = graph
+        self._hint = hint
+        self._max_world_size = max_world_size
+        self._wires: list[_Wire] = []
+        self._previous: Any = None
+        if max_world_size > 1 and any(target.dense or target.sparse for target in targets):
+            device = "/device:GPU:0" if hint == "nccl" else "/device:CPU:0"
+            with graph.as_default(), tf.device(device), v1.name_scope("tfresume/exchange/"):
+                self._build(targets)
+
+    @property
+    def probe(self) -> str:
+        """Name of an operation that joins the group and exchanges nothing else; it ends when every rank runs it. Empty without seams."""
+        return str(self._probe.op.name) if self._wires else ""
+
+    def connect(self, world_size: int) -> None:
+        """Wire the seams for a group of ``world_size``; no session may be running a step of this graph."""
+        for wire in self._wires:
+            wire.identity._update_input(0, wire.local if world_size == 1 else wire.mean)
+
+    def feeds(self, world_size: int, generation: int) -> dict[str, np.ndarray]:
+        """What every run of a connected graph must be fed, by tensor name."""
+        if not self._wires:
+            return {}
+        return {self._size.name: np.array(world_size, np.int32), self._key.name: np.array(generation, np.int32)}
+
+    def _build(self, targets: Sequence[TrainTarget]) -> None:
+        self._size = v1.placeholder_with_default(np.int32(1), [], name="world_size")
+        self._key = v1.placeholder_with_default(np.int32(0), [], name="generation")
+        self._probe = self._reduce(tf.zeros([self._padding(tf.float32)], tf.float32), GROUP_CHECK_KEY)
+        self._previous = None
+        dense, sparse = _by_target(targets)
+        levels = _levels(self._graph, _seam_nodes(targets))
+        packs = sorted(_packs(dense, levels), key=lambda pack: (levels[pack[0].node], pack[0].node))
+        for number, pack in enumerate(packs):
+            self._connect_dense(pack, instance_key=GROUP_CHECK_KEY + 1 + number)
+        for number, seam in enumerate(sorted(sparse, key=lambda seam: (levels[seam.values_node], seam.values_node))):
+            self._connect_sparse(seam, FIRST_SPARSE_KEY + number * KEYS_PER_SPARSE_SEAM)
+
+    def _connect_dense(self, seams: Sequence[DenseSeam], instance_key: int) -> None:
+        identities = [self._graph.get_operation_by_name(seam.node) for seam in seams]
+        local = [identity.inputs[0] for identity in identities]
+        for identity, value, mean in zip(identities, local, self._means(local, instance_key), strict=True):
+            self._wires.append(_Wire(identity, value, mean))
+
+    def _means(self, tensors: list[Any], instance_key: int) -> list[Any]:
+        if len(tensors) == 1 and _static_bytes(tensors[0]) >= self._padding(tensors[0].dtype) * tensors[0].dtype.size:
+            return [self._reduce(tensors[0], instance_key, mean=True)]
+        dtype = tensors[0].dtype.base_dtype
+        flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
+        sizes = [tf.size(part) for part in flat]
+        buffer = tf.concat([*flat, tf.zeros([self._padding(dtype)], dtype)], 0)
+        parts = tf.split(self._reduce(buffer, instance_key, mean=True), [*sizes, self._padding(dtype)], num=len(flat) + 1)
+        return [tf.reshape(part, tf.shape(tensor)) for part, tensor in zip(parts[:-1], tensors, strict=True)]
+
+    def _padding(self, dtype: Any) -> int:
+        return self._max_world_size * CHUNK_BYTES // int(dtype.size)
+
+    def _reduce(self, tensor: Any, instance_key: int, *, mean: bool = False) -> Any:
+        with tf.control_dependencies(self._order()):
+            reduced = collective_ops.all_reduce_v2(
+                tensor,
+                self._size,
+                self._key,
+                np.int32(instance_key),
+                merge_op="Add",
+                final_op="Div" if mean else "Id",
+                communication_hint=self._hint,
+            )
+        self._previous = reduced
+        return reduced
+
+    def _gather(self, tensor: Any, instance_key: Any) -> Any:
+        with tf.control_dependencies(self._order()):
+            gathered = collective_ops.all_gather_v2(
+                tensor, self._size, self._key, instance_key, communication_hint=self._hint
+            )
+        self._previous = gathered
+        return gathered
+
+    def _order(self) -> list[Any]:
+        """NCCL wants its kernels in the same order on every rank; the ring doesn't, and runs them side by side."""
+        return [self._previous] if self._hint == "nccl" and self._previous is not None else []
+
+    def _connect_sparse(self, seam: SparseSeam, first_key: int) -> None:
+        values_identity = self._graph.get_operation_by_name(seam.values_node)
+        indices_identity = self._graph.get_operation_by_name(seam.indices_node)
+        values, indices = values_identity.inputs[0], indices_identity.inputs[0]
+        rows = tf.shape(indices, out_type=tf.int32)[0]
+        counts = self._gather(tf.reshape(rows, [1]), np.int32(first_key))
+        exponent = _exponent(tf.reduce_max(counts))
+        padded_rows = tf.bitwise.left_shift(1, exponent)
+        occupied = tf.reshape(tf.range(padded_rows)[None, :] < counts[:, None], [-1])
+
+        def everyones(tensor: Any, key: int) -> Any:
+            return tf.boolean_mask(self._gather(_pad_rows(tensor, padded_rows - rows), key + exponent), occupied)
+
+        share = tf.cast(self._size, values.dtype)
+        self._wires.append(_Wire(values_identity, values, everyones(values, first_key + 1) / share))
+        self._wires.append(_Wire(indices_identity, indices, everyones(indices, first_key + 64)))
+
+
+def _exponent(rows: Any) -> Any:
+    """The least e with ``2**e >= rows``, int32; 0 where there are no rows."""
+    return tf.reduce_sum(tf.cast(rows - 1 >= tf.constant([1 << bit for bit in range(31)], tf.int32), tf.int32))
+
+
+def _pad_rows(tensor: Any, missing: Any) -> Any:
+    shape = tf.concat([tf.reshape(missing, [1]), tf.shape(tensor)[1:]], 0)
+    return tf.reshape(tf.concat([tensor, tf.zeros(shape, tensor.dtype)], 0), tf.concat([[-1], tf.shape(tensor)[1:]], 0))
+
+
+def _static_bytes(tensor: Any) -> int:
+    """Bytes of a tensor of known shape, 0 where the shape isn't known before the run."""
+    elements = tensor.shape.num_elements()
+    return 0 if elements is None else int(elements) * int(tensor.dtype.size)
+
+
+def _seam_nodes(targets: Iterable[TrainTarget]) -> list[str]:
+    dense = [seam.node for target in targets for seam in target.dense]
+    return dense + [name for target in targets for seam in target.sparse for name in (seam.values_node, seam.indices_node)]
+
+
+def _by_target(targets: Sequence[TrainTarget]) -> tuple[list[tuple[DenseSeam, tuple[int, ...]]], list[SparseSeam]]:
+    """Every seam once; a dense one with the targets that run it."""
+    dense: dict[str, tuple[DenseSeam, tuple[int, ...]]] = {}
+    sparse: dict[str, SparseSeam] = {}
+    for number, target in enumerate(targets):
+        for seam in target.dense:
+            dense[seam.node] = (seam, (*dense.get(seam.node, (seam, ()))[1], number))
+        sparse.update({seam.values_node: seam for seam in target.sparse})
+    return list(dense.values()), list(sparse.values())
+
+
+def _packs(
+    dense: Sequence[tuple[DenseSeam, tuple[int, ...]]], levels: dict[str, int], limit: int = PACKED_UP_TO_BYTES
+) -> list[list[DenseSeam]]:
+    """Which seams share a buffer: small ones of known shape, of one type, one level and the same targets."""
+    packs: dict[tuple[object, ...], list[DenseSeam]] = {}
+    for seam, targets in dense:
+        size = _seam_bytes(seam)
+        own = (seam.node,) if size is None or size > limit else ()
+        packs.setdefault((seam.dtype, levels[seam.node], targets, *own), []).append(seam)
+    return list(packs.values())
+
+
+def _seam_bytes(seam: DenseSeam) -> int | None:
+    if seam.shape is None or any(size is None for size in seam.shape):
+        return None
+    return int(np.prod([size for size in seam.shape if size is not None], dtype=np.int64)) * int(tf.as_dtype(seam.dtype).size)
+
+
+def _levels(graph: Any, seams: Sequence[str]) -> dict[str, int]:
+    """How many seams stand before each seam on the longest way: seams of one level can't depend on each other.
+
+    Loops' back edges are left out: a seam inside a loop would run more than once a step, and there is none.
+    """
+    wanted = set(seams)
+    levels: dict[str, int] = {}
+    for seam in seams:
+        stack = [graph.get_operation_by_name(seam)]
+        while stack:
+            op = stack[-1]
+            if op.name in levels:
+                stack.pop()
+                continue
+            before = [] if op.type in ("NextIteration", "RefNextIteration") else _before(op)
+            open_ops = [other for other in before if other.name not in levels]
+            if open_ops:
+                stack.extend(open_ops)
+                continue
+            levels[op.name] = max((levels[other.name] + (other.name in wanted) for other in before), default=0)
+            stack.pop()
+    return {seam: levels[seam] for seam in seams}
+
+
+def _before(op: Any) -> list[Any]:
+    return [tensor.op for tensor in op.inputs] + list(op.control_inputs)

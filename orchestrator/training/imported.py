@@ -1,0 +1,81 @@
+"""How does a rewritten graph get into TensorFlow?
+
+Rule: once per process, as it is. Everything that differs between world sizes and generations is fed or rewired, so that no re-form pays
+for importing the graph again (seconds on 25,000 nodes).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from tensorflow.python.ops import script_ops
+
+from orchestrator.errors import ConfigError, GraphMismatch
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.engine import tf, v1
+from orchestrator.training.options import TrainingOptions
+
+_callbacks: list[Any] = []
+"""Functions given back to ``py_func`` nodes; TensorFlow's own registry holds them weakly."""
+
+
+def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
+    """A TensorFlow graph of ``graph.meta``.
+
+    Raises:
+        ConfigError: a module, library or function that the options name can't be loaded.
+        GraphMismatch: this TensorFlow can't import the graph.
+    """
+    load_extensions(graph, options)
+    meta = v1.MetaGraphDef.FromString(graph.meta)
+    imported = tf.Graph()
+    try:
+        with imported.as_default():
+            producer = meta.meta_info_def.stripped_op_list if meta.meta_info_def.HasField("stripped_op_list") else None
+            tf.graph_util.import_graph_def(meta.graph_def, name="", producer_op_list=producer)
+    except (ValueError, tf.errors.OpError) as error:
+        raise GraphMismatch.from_cause(
+            f"TensorFlow {tf.__version__} can't import the graph",
+            error,
+            remedy="`tfresume check` says what it needs; custom operations come from --load-op-library or --import-modules",
+        ) from error
+    return imported
+
+
+def load_extensions(graph: WorkerGraph, options: TrainingOptions) -> None:
+    """Import the user's modules, load operation libraries, and give ``py_func`` nodes their functions back."""
+    for module in options.import_modules:
+        _load("module", module, importlib.import_module)
+    for library in dict.fromkeys((*graph.load_op_library, *options.load_op_library)):
+        _load("operation library", library, tf.load_op_library)
+    for token, reference in options.py_func.items():
+        function = _load("py_func function", reference, load_function)
+        _callbacks.append(function)
+        script_ops._py_funcs._funcs[token] = function
+
+
+def load_function(reference: str) -> Any:
+    """The object that ``module:function`` or ``path/file.py:function`` names."""
+    module_name, _, attribute = reference.rpartition(":")
+    if not module_name:
+        raise ImportError(f"{reference!r} isn't module:function")
+    if module_name.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(module_name.rpartition("/")[2].removesuffix(".py"), module_name)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{module_name} isn't a Python file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(module_name)
+    return getattr(module, attribute)
+
+
+def _load(kind: str, name: str, load: Any) -> Any:
+    try:
+        return load(name)
+    except (ImportError, AttributeError, OSError, tf.errors.OpError) as error:
+        raise ConfigError.from_cause(
+            f"the {kind} {name} can't be loaded on a worker", error, remedy="Install it on every node, or correct its name"
+        ) from error

@@ -1,0 +1,107 @@
+"""Where does the graph run, and how does this process join and leave a group?
+
+Rule: every generation gets a new session, since a server that saw an aborted collective never runs one again. With one member it's a
+plain in-process session; with more a server of this process's own, reached without leaving the process.
+
+Sessions isolate their state: closing one then frees its variables (measured: 240 MB in 1 ms, flat over six generations). Without
+isolation they outlive it until ``Session.reset``, which goes over the network and so fails for a worker that has left its group. What
+a server itself costs, 40 MB and 94 threads, stays until the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.errors import AddressTaken
+from orchestrator.training.addresses import Reservation, cut_connections
+from orchestrator.training.engine import tf, v1
+from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.placement import JOB, session_config
+
+BIND_WITHIN_S = 2.0
+BIND_PAUSE_S = 0.05
+SPOIL_WITHIN_S = 0.25
+
+
+class LiveSession:
+    """One generation's session.
+
+    Attributes:
+        group: the membership that it was formed for.
+        session: TensorFlow's session; its variables aren't set until the caller assigns them.
+    """
+
+    def __init__(self, graph: Any, options: TrainingOptions, group: GroupSpec, reservation: Reservation | None) -> None:
+        self.group = group
+        self._server: Any = None
+        config = session_config(options, group)
+        if group.world_size > 1:
+            self._server = _serve(group, config, reservation)
+        self.session: Any = v1.Session(self._server.target if self._server else "", graph=graph, config=config)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes take part."""
+        return self._server is not None
+
+    def run(self, fetches: Any, feeds: Mapping[Any, Any] | None = None, *, timeout_s: float | None = None) -> Any:
+        """``session.run``; with ``timeout_s`` it ends with ``DeadlineExceededError`` after so many seconds."""
+        if timeout_s is None:
+            return self.session.run(fetches, feeds)
+        return self.session.run(fetches, feeds, options=v1.RunOptions(timeout_in_ms=max(1, round(timeout_s * 1000))))
+
+    def callable(self, targets: Sequence[str], fetches: Sequence[str], feeds: Sequence[str]) -> Any:
+        """A prepared run without ``session.run``'s cost per call (0.1 to 0.3 ms); positional feeds in the order given."""
+        from tensorflow.core.protobuf import config_pb2
+
+        options = config_pb2.CallableOptions(target=list(targets), fetch=list(fetches), feed=list(feeds))
+        return self.session._make_callable_from_options(options)
+
+    def spoil(self, probe: str, feeds: Mapping[str, Any]) -> None:
+        """Join the group with a wrong size, so that members that wait for it to be complete get an error.
+
+        Returns after ``SPOIL_WITHIN_S`` at the latest: a rank that waits for the group itself can't ask twice, and the cut
+        connections end that wait.
+        """
+
+        def join() -> None:
+            with contextlib.suppress(tf.errors.OpError, RuntimeError):  # the error is the purpose
+                self.run(self.session.graph.get_operation_by_name(probe), feeds, timeout_s=1.0)
+
+        if probe:
+            thread = threading.Thread(target=join, name="tfresume-spoil", daemon=True)
+            thread.start()
+            thread.join(SPOIL_WITHIN_S)
+
+    def leave(self) -> None:
+        """Cut the connections with the group; see ``cut_connections``."""
+        if self.shared:
+            own = self.group.addresses[self.group.rank]
+            cut_connections(own, frozenset(self.group.addresses) - {own})
+
+    def close(self) -> None:
+        """Free the variables and all else that the session holds; peers that wait for this rank learn that it left."""
+        self.leave()
+        with contextlib.suppress(tf.errors.OpError):  # freed all the same; a step that hangs in it doesn't matter any more
+            self.session.close()
+
+
+def _serve(group: GroupSpec, config: Any, reservation: Reservation | None) -> Any:
+    if reservation is not None:
+        reservation.release()
+    cluster = tf.train.ClusterSpec({JOB: list(group.addresses)})
+    deadline = time.monotonic() + BIND_WITHIN_S
+    while True:
+        try:
+            return tf.distribute.Server(cluster, job_name=JOB, task_index=group.rank, config=config)
+        except tf.errors.UnknownError as error:  # "Could not start gRPC server": somebody took the port in between
+            if time.monotonic() >= deadline:
+                raise AddressTaken(
+                    f"rank {group.rank} can't serve on {group.addresses[group.rank]}: the port was taken by another process",
+                    remedy="Reserve a new address and form the group again",
+                ) from error
+            time.sleep(BIND_PAUSE_S)

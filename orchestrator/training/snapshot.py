@@ -1,0 +1,131 @@
+"""How do variables come out of a session, and how do they get into one?
+
+Rule: read and written between steps, all at once, through nodes that are added once per imported graph. What is read is a copy of its
+own: later steps don't change it. Variables that were never set are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.python.ops import gen_resource_variable_ops, gen_state_ops
+
+from orchestrator.errors import GraphMismatch
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.training.engine import tf, v1
+from orchestrator.training.sessions import LiveSession
+from orchestrator.training.state import ENTRY_PREFIX, State
+
+ASSIGN_BYTES = 64 * 1024 * 1024
+"""Arrays assigned in one run, so that TensorFlow's copies of what is fed stay small beside the state."""
+
+
+class Snapshot:
+    """Reads and assigns the variables of one imported graph.
+
+    Args:
+        imported: the imported TensorFlow graph; three nodes are added per variable.
+        graph: its variables, saver entries and initialisers.
+    """
+
+    def __init__(self, imported: Any, graph: WorkerGraph) -> None:
+        self._graph = graph
+        self._imported = imported
+        self.variables = {variable.name: variable for variable in graph.variables}
+        self._present: list[str] = []
+        self._restored: LiveSession | None = None
+        self._values: dict[str, Any] = {}
+        self._feeds: dict[str, Any] = {}
+        self._assigns: dict[str, Any] = {}
+        with imported.as_default(), v1.name_scope("tfresume/state/"), tf.control_dependencies(None):
+            for variable in self.variables.values():
+                self._add(variable, imported.get_operation_by_name(variable.name))
+
+    def restore(self, session: LiveSession, state: State) -> None:
+        """Make a new session's state ``state``: tables and local variables as the graph initialises them, then what ``state`` holds."""
+        if self._restored is not session:
+            self.initialise(session, (*self._graph.table_initializers, *self._graph.local_initializers))
+            self._restored = session
+        values = {name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)}
+        self.assign(session, values)
+        for entry in self._graph.saver_entries:
+            array = state.arrays.get(ENTRY_PREFIX + entry.key)
+            if array is not None:
+                session.run(self._imported.get_operation_by_name(entry.restore_op), {entry.restore_tensor: array})
+        initialised = [v.name for v in self._graph.variables if v.local and v.initializer in self._graph.local_initializers]
+        self._present = list(dict.fromkeys((*values, *initialised)))
+
+    def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
+        """Copies of every variable that was ever set, and of the saver's other entries (``entry:KEY``)."""
+        arrays = self.read(session, self._present)
+        entries = self._graph.saver_entries
+        fetched = session.run([entry.save_tensor for entry in entries]) if entries else []
+        for entry, value in zip(entries, fetched, strict=True):
+            arrays[ENTRY_PREFIX + entry.key] = np.asarray(value, dtype=object if entry.dtype == "string" else None)
+        return arrays
+
+    def initialise(self, session: LiveSession, operations: Sequence[str]) -> None:
+        """Run the graph's own initialisers."""
+        if operations:
+            session.run([self._imported.get_operation_by_name(name) for name in operations])
+
+    def _add(self, variable: Variable, op: Any) -> None:
+        dtype = tf.as_dtype(variable.dtype)
+        with v1.colocate_with(op):
+            feed = v1.placeholder(dtype, name="value")
+            if variable.kind == "ref":
+                value = op.outputs[0]
+                assign = gen_state_ops.assign(value, feed, validate_shape=variable.shape is not None).op
+            else:
+                value = gen_resource_variable_ops.read_variable_op(op.outputs[0], dtype)
+                assign = gen_resource_variable_ops.assign_variable_op(op.outputs[0], feed)
+        self._values[variable.name], self._feeds[variable.name], self._assigns[variable.name] = value, feed, assign
+
+    def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Copies of the named variables, in host memory."""
+        fetched = session.run([self._values[name] for name in names]) if names else []
+        return {name: np.asarray(value, dtype=object if self._is_text(name) else None) for name, value in zip(names, fetched, strict=True)}
+
+    def assign(self, session: LiveSession, arrays: Mapping[str, np.ndarray]) -> None:
+        """Set the named variables.
+
+        Raises:
+            GraphMismatch: a name or a shape isn't the graph's.
+        """
+        problems = [problem for name, array in arrays.items() if (problem := self._misfit(name, array))]
+        if problems:
+            raise GraphMismatch(
+                f"{len(problems)} values don't fit the graph's variables: " + "; ".join(problems[:10]),
+                remedy="Resume from a checkpoint of this graph",
+                details={"problems": problems},
+            )
+        for names in _portions(arrays, ASSIGN_BYTES):
+            session.run([self._assigns[name] for name in names], {self._feeds[name]: arrays[name] for name in names})
+
+    def _misfit(self, name: str, array: np.ndarray) -> str:
+        variable = self.variables.get(name)
+        if variable is None:
+            return f"the graph has no variable {name}"
+        shape = variable.shape
+        fits = shape is None or (
+            len(shape) == array.ndim and all(want is None or want == have for want, have in zip(shape, array.shape, strict=True))
+        )
+        return "" if fits else f"{name} has shape {list(shape or ())} in the graph, the value {list(array.shape)}"
+
+    def _is_text(self, name: str) -> bool:
+        return self.variables[name].dtype == "string"
+
+
+def _portions(arrays: Mapping[str, np.ndarray], limit_bytes: int) -> list[list[str]]:
+    """Names in order, cut where the limit is passed."""
+    portions: list[list[str]] = [[]]
+    size = 0
+    for name, array in arrays.items():
+        if portions[-1] and size + array.nbytes > limit_bytes:
+            portions.append([])
+            size = 0
+        portions[-1].append(name)
+        size += array.nbytes
+    return [portion for portion in portions if portion]

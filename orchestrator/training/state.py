@@ -1,0 +1,74 @@
+"""What does a worker hand out: its state, and what a step showed?
+
+Rule: plain data in host memory that pickles without a copy (protocol 5, Ray's object store). No TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import google_crc32c
+import numpy as np
+
+ENTRY_PREFIX = "entry:"
+"""Before the key of a saver entry that isn't a variable, among the names of ``State.arrays``."""
+
+CHECKSUM_BYTES = 4 * 1024 * 1024
+"""google_crc32c takes bytes objects only: the copy stays small."""
+
+
+@dataclass(frozen=True)
+class State:
+    """All that training changes, between two steps.
+
+    Attributes:
+        step: the global step.
+        arrays: variable name to its value; ``entry:KEY`` to the value of a saver entry that isn't a variable (a lookup table).
+            A variable that was never initialised is absent.
+        phase: with several train operations, how many runs of the cycle are done; 0 except after a failure within a cycle.
+    """
+
+    step: int
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    phase: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in host memory (string tensors count their pointers only)."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one step showed.
+
+    Attributes:
+        step: the global step after it.
+        watched: tensor name to value, this rank's own batch; the mean where the tensor isn't a scalar.
+        summaries: tag to value of the graph's scalar summaries; empty on most steps (``TrainingOptions.summary_steps``).
+    """
+
+    step: int
+    watched: Mapping[str, float]
+    summaries: Mapping[str, float]
+
+
+def array_checksum(array: np.ndarray) -> int:
+    """crc32c over dtype, shape and values; strings are hashed by their bytes and lengths, never by address."""
+    header = f"{array.dtype.str if array.dtype.kind != 'V' else array.dtype.name}{array.shape}".encode()
+    checksum = google_crc32c.extend(0, header)
+    if array.dtype.kind == "O":
+        for item in array.ravel().tolist():
+            data = item if isinstance(item, bytes) else str(item).encode()
+            checksum = google_crc32c.extend(checksum, b"%d:" % len(data) + data)
+        return int(checksum)
+    values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for start in range(0, values.size, CHECKSUM_BYTES):
+        checksum = google_crc32c.extend(checksum, values[start : start + CHECKSUM_BYTES].tobytes())
+    return int(checksum)
+
+
+def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[str, int]:
+    """crc32c of every array, by name, for comparing ranks; ``without`` names what may differ between them (local variables)."""
+    return {name: array_checksum(array) for name, array in sorted(state.arrays.items()) if name not in without}

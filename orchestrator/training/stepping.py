@@ -1,0 +1,162 @@
+"""What exactly does one run of a train operation feed and fetch?
+
+Rule: what the user supplies is checked against the graph before TensorFlow sees it, and everything is resolved once per session. A run
+in a group of one is a single prepared call, which costs less than ``session.run``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import UserCodeError
+from orchestrator.graph.worker_graph import InputPort, Shape, WorkerGraph
+from orchestrator.training.engine import tf
+from orchestrator.training.options import TrainingOptions
+from orchestrator.training.sessions import LiveSession
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a run fetches besides its operation: tensor names, and under which names they are shown."""
+
+    watched: tuple[str, ...]
+    summaries: tuple[tuple[str, str], ...]
+
+
+class StepRunner:
+    """The train operations of one imported graph, ready to run in any session.
+
+    Args:
+        graph: the worker's view of the graph.
+        imported: the imported TensorFlow graph.
+        options: which tensors to watch besides the losses.
+    """
+
+    def __init__(self, graph: WorkerGraph, imported: Any, options: TrainingOptions) -> None:
+        self._targets = graph.targets
+        self._ports = {key: port for port in graph.inputs for key in (port.name, port.tensor)}
+        self._dtypes = {port.tensor: _numpy_dtype(port) for port in graph.inputs}
+        self._imported = imported
+        watched = tuple(dict.fromkeys((*graph.losses, *options.watch)))
+        self._shown = [_shown_by(number, graph, imported, watched) for number in range(len(graph.targets))]
+        self._prepared: dict[tuple[object, ...], Any] = {}
+        self._prepared_for: LiveSession | None = None
+
+    def checked(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The user's batch by tensor of the rewritten graph.
+
+        Raises:
+            UserCodeError: a key the graph has no input for, a missing input, or a value of another shape or type.
+        """
+        batch: dict[str, np.ndarray] = {}
+        for key, value in feeds.items():
+            port = self._ports.get(key)
+            if port is None:
+                raise _bad_feed(f"the graph has no input {key}", sorted({port.name for port in self._ports.values()}))
+            batch[port.tensor] = _converted(port, self._dtypes[port.tensor], value)
+        needed = {port.tensor: port.name for port in self._ports.values() if not port.optional and port.pull is None}
+        lacking = sorted(name for tensor, name in needed.items() if tensor not in batch)
+        if lacking:
+            raise _bad_feed(f"the batch lacks {', '.join(lacking)}", sorted(feeds))
+        return batch
+
+    def run(
+        self,
+        session: LiveSession,
+        target: int,
+        batch: Mapping[str, np.ndarray],
+        extra: Mapping[str, np.ndarray],
+        *,
+        timeout_s: float | None = None,
+        summaries: bool = False,
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """One run of a target; what it watched and its summaries."""
+        shown = self._shown[target]
+        tags = shown.summaries if summaries else ()
+        fetches = (*shown.watched, *(tensor for _, tensor in tags))
+        feeds = {name: value for name, value in batch.items() if target in self._ports[name].targets}
+        feeds.update(extra)
+        values = self._run(session, target, fetches, feeds, timeout_s)
+        numbers = [_number(value) for value in values]
+        count = len(shown.watched)
+        return dict(zip(shown.watched, numbers, strict=False)), {
+            tag: number for (tag, _), number in zip(tags, numbers[count:], strict=True)
+        }
+
+    def _run(
+        self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: dict[str, np.ndarray], timeout_s: float | None
+    ) -> Sequence[Any]:
+        op = self._targets[target].op
+        if session.shared:
+            values: list[Any] = session.run([*fetches, op], feeds, timeout_s=timeout_s)
+            return values[:-1]
+        if self._prepared_for is not session:
+            self._prepared, self._prepared_for = {}, session
+        key = (target, fetches, *feeds)
+        if key not in self._prepared:
+            self._prepared[key] = session.callable([op], fetches, list(feeds))
+        prepared: Sequence[Any] = self._prepared[key](*feeds.values())
+        return prepared
+
+    def release(self) -> None:
+        """Let go of the calls prepared for a session that is about to close."""
+        self._prepared, self._prepared_for = {}, None
+
+
+def _shown_by(target: int, graph: WorkerGraph, imported: Any, watched: tuple[str, ...]) -> Shown:
+    """With several targets each shows what it computes anyway; the last one shows what none does."""
+    if len(graph.targets) == 1:
+        return Shown(watched, graph.scalar_summaries)
+    computed = [_ancestors(imported, each.op) for each in graph.targets]
+    last = target == len(graph.targets) - 1
+
+    def mine(tensor: str) -> bool:
+        op = tensor.partition(":")[0]
+        return op in computed[target] or (last and not any(op in names for names in computed))
+
+    return Shown(tuple(filter(mine, watched)), tuple(pair for pair in graph.scalar_summaries if mine(pair[1])))
+
+
+def _ancestors(imported: Any, op_name: str) -> set[str]:
+    stack, seen = [imported.get_operation_by_name(op_name)], {op_name}
+    while stack:
+        op = stack.pop()
+        for before in (*(tensor.op for tensor in op.inputs), *op.control_inputs):
+            if before.name not in seen:
+                seen.add(before.name)
+                stack.append(before)
+    return seen
+
+
+def _numpy_dtype(port: InputPort) -> Any:
+    return tf.as_dtype(port.dtype).as_numpy_dtype
+
+
+def _converted(port: InputPort, dtype: Any, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise _bad_feed(f"the value for {port.name} can't become {port.dtype}: {error}", []) from error
+    if not _fits(port.shape, array.shape):
+        wanted = "[" + ", ".join("any" if size is None else str(size) for size in port.shape or ()) + "]"
+        raise _bad_feed(f"the value for {port.name} has shape {list(array.shape)}, the graph wants {wanted}", [])
+    return array
+
+
+def _fits(wanted: Shape, shape: tuple[int, ...]) -> bool:
+    if wanted is None:
+        return True
+    return len(wanted) == len(shape) and all(want is None or want == have for want, have in zip(wanted, shape, strict=True))
+
+
+def _number(value: Any) -> float:
+    return float(value) if np.ndim(value) == 0 else float(np.mean(value))
+
+
+def _bad_feed(message: str, known: list[str]) -> UserCodeError:
+    listed = f" ({'it has ' if 'no input' in message else 'got '}{', '.join(known)})" if known else ""
+    return UserCodeError(message + listed, remedy="Correct the input function or --feed; `tfresume inspect` lists all inputs")

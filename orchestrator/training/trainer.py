@@ -1,0 +1,271 @@
+"""How does one worker train one graph, step by step, in one group after another?
+
+Rule: a step happens as a whole or not at all, and what a step is given doesn't depend on what failed before it. The order of calls::
+
+    Trainer ─► reserve_address ─► form ─► assign ─► step … step ─► state
+                     ▲                                  │ PeerLost
+                     └──────────── state ◄──────────────┘
+
+Threads: ``form``, ``assign``, ``step``, ``pull`` and ``close`` belong to one thread. Any other thread may call ``abandon``,
+``reserve_address``, ``checksums`` and the properties at any time, and ``state``, which waits for a running step to end.
+``checksums`` and ``write_bundle`` work on a State alone and may run beside steps.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import GraphRefused, OrchestratorError, PeerLost, UserCodeError
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training import addresses, failures
+from orchestrator.training.engine import tf
+from orchestrator.training.exchange import Exchange
+from orchestrator.training.imported import import_graph
+from orchestrator.training.live_inputs import LiveInputs
+from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.placement import prepare_process
+from orchestrator.training.restoring import load
+from orchestrator.training.rng import step_key
+from orchestrator.training.sessions import LiveSession
+from orchestrator.training.snapshot import Snapshot
+from orchestrator.training.state import State, StepOutput, checksums
+from orchestrator.training.stepping import StepRunner
+
+__all__ = ["GroupSpec", "State", "StepOutput", "Trainer", "TrainingOptions"]
+
+RUN_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, TypeError)
+"""What TensorFlow raises out of a run: an operation's error, a closed session, a feed that doesn't convert."""
+
+
+class Trainer:
+    """One imported graph and at most one live session.
+
+    Args:
+        graph: the rewritten graph and what it needs.
+        options: what holds for all generations.
+
+    Raises:
+        ConfigError: a module or library that the options name can't be loaded.
+        GraphMismatch: this TensorFlow can't import the graph.
+    """
+
+    def __init__(self, graph: WorkerGraph, options: TrainingOptions) -> None:
+        prepare_process(options)
+        self.graph = graph
+        self.options = options
+        self._imported = import_graph(graph, options)
+        largest = 1 if graph.group_refused else options.max_world_size
+        self._exchange = Exchange(self._imported, graph.targets, options.exchange, largest)
+        self._snapshot = Snapshot(self._imported, graph)
+        self._runner = StepRunner(graph, self._imported, options)
+        self._inputs = LiveInputs(graph, self._imported, options)
+        self._cycle = tuple(number for number, target in enumerate(graph.targets) for _ in range(target.ratio))
+        self._reservation: addresses.Reservation | None = None
+        self._live: LiveSession | None = None
+        self._step, self._phase = 0, 0
+        self._left = threading.Event()
+        self._met = False
+        self._busy = threading.RLock()
+
+    @property
+    def step_now(self) -> int:
+        """The global step of the last finished step (or of the last assigned state)."""
+        return self._step
+
+    @property
+    def group(self) -> GroupSpec | None:
+        """The group of the live session."""
+        return self._live.group if self._live else None
+
+    def reserve_address(self) -> str:
+        """``host:port`` under which the next ``form`` will serve; the port is held until then.
+
+        Raises:
+            AddressTaken: this machine has no free port.
+        """
+        if self._reservation is not None:
+            self._reservation.release()
+        self._reservation = addresses.reserve()
+        return f"{self.options.host}:{self._reservation.port}"
+
+    def form(self, group: GroupSpec) -> None:
+        """Leave the old session and its variables, and open the one of ``group``. Call ``state`` before and ``assign`` after it.
+
+        Raises:
+            AddressTaken: another process took the reserved port; reserve a new one on every rank and form again.
+            GraphRefused: the graph can't be trained by more than one worker.
+        """
+        if group.world_size > 1 and (self.graph.group_refused or self.options.max_world_size < group.world_size):
+            why = self.graph.group_refused or f"the worker was started for at most {self.options.max_world_size} workers"
+            raise GraphRefused(f"this graph can't train on {group.world_size} workers: {why}", remedy="Use --workers 1")
+        with self._busy:
+            self._close_session()
+            self._left.clear()
+            self._met = False
+            self._exchange.connect(group.world_size)
+            reservation, self._reservation = self._reservation, None
+            self._live = LiveSession(self._imported, self.options, group, reservation)
+
+    def load_checkpoint(self, prefix: str, *, init_missing: bool = False) -> State:
+        """The state that a checkpoint on local disk holds.
+
+        Args:
+            prefix: path without ``.index`` (V2 format), or the file itself (V1 format).
+            init_missing: run the graph's initialisers for needed variables that the checkpoint lacks. They may draw random
+                numbers: let one rank load, and give its State to the others.
+
+        Raises:
+            CorruptCheckpoint: the files can't be read.
+            GraphMismatch: tensors are missing, or have another shape or dtype than the graph's variables; all are named.
+        """
+        return load(self.graph, self._imported, self._snapshot, self.options, prefix, init_missing=init_missing)
+
+    def assign(self, state: State) -> None:
+        """Make ``state`` this session's; its tables and local variables are initialised before that, once per session.
+
+        Raises:
+            GraphMismatch: a name or a shape isn't the graph's.
+            UserCodeError: an initialiser of the graph failed (a vocabulary file that isn't there).
+        """
+        live = self._session()
+        with self._busy:
+            try:
+                self._snapshot.restore(live, state)
+            except tf.errors.OpError as error:
+                raise failures.user_error(error, "the graph's initialisers failed", step=state.step) from error
+            self._step, self._phase = state.step, state.phase
+
+    def state(self) -> State:
+        """A copy of everything that training changes, in host memory; also after PeerLost. Waits for a running step."""
+        with self._busy:
+            arrays = self._snapshot.read_all(self._session())
+            counter = self.graph.step
+            if counter is not None and counter.variable in arrays:
+                self._step = int(arrays[counter.variable])
+            return State(self._step, arrays, self._phase)
+
+    def step(self, feeds: Mapping[str, Any], *, timeout_s: float | None = None) -> StepOutput:
+        """Take one step: all train operations of a cycle, nearly always one.
+
+        Args:
+            feeds: input name or tensor name to this rank's batch.
+            timeout_s: end with PeerLost after so many seconds; in a group of one there is nobody to wait for and it is ignored.
+
+        Raises:
+            PeerLost: a peer is gone, hangs, or has abandoned the group; nothing changed here, form a new group.
+            UserCodeError: the feeds or an operation of the graph are wrong; nothing changed here. Peers see PeerLost.
+        """
+        live = self._session()
+        with self._busy:
+            try:
+                batch = self._runner.checked(feeds)
+                return self._run_cycle(live, batch, timeout_s)
+            except UserCodeError:
+                self.abandon()
+                raise
+
+    def pull(self) -> dict[str, np.ndarray]:
+        """One batch from the graph's own queues or iterators, by input name; empty where it has none.
+
+        Raises:
+            EndOfData: they are exhausted.
+            UserCodeError: reading or decoding failed.
+        """
+        return self._inputs.pull()
+
+    def abandon(self) -> None:
+        """Leave the group, from any thread: a step that runs here and steps of the peers end with PeerLost within about a second.
+
+        For the end of the input, for an error outside the graph, and for every loss that this worker is told of: a peer that
+        dies before its first step in a generation leaves nothing behind that TensorFlow could notice.
+        """
+        live = self._live
+        if live is None or not live.shared:
+            return
+        self._left.set()
+        if not self._met:
+            live.spoil(self._exchange.probe, self._exchange.feeds(live.group.world_size + 1, live.group.generation))
+        live.leave()
+
+    def checksums(self, state: State) -> dict[str, int]:
+        """crc32c of every variable that must be equal on all ranks (all but local ones), by name."""
+        return checksums(state, without=frozenset(variable.name for variable in self.graph.variables if variable.local))
+
+    def close(self) -> None:
+        """End the session and the graph's own input threads."""
+        with self._busy:
+            self._inputs.close()
+            self._close_session()
+            if self._reservation is not None:
+                self._reservation.release()
+
+    def _run_cycle(self, live: LiveSession, batch: Mapping[str, np.ndarray], timeout_s: float | None) -> StepOutput:
+        every = self.options.summary_steps
+        summaries = bool(every) and (self._step + 1) % every == 0
+        watched: dict[str, float] = {}
+        shown: dict[str, float] = {}
+        while True:
+            more_watched, more_shown = self._run_target(live, batch, timeout_s, summaries)
+            watched.update(more_watched)
+            shown.update(more_shown)
+            if self._phase == 0:
+                return StepOutput(self._step, watched, shown)
+
+    def _run_target(
+        self, live: LiveSession, batch: Mapping[str, np.ndarray], timeout_s: float | None, summaries: bool
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        if self._left.is_set():
+            raise self._abandoned(live)
+        target = self._cycle[self._phase]
+        try:
+            result = self._runner.run(live, target, batch, self._extra_feeds(live), timeout_s=timeout_s, summaries=summaries)
+        except RUN_ERRORS as error:
+            raise self._translated(live, error) from error
+        self._met = True
+        self._phase = (self._phase + 1) % len(self._cycle)
+        self._advance(live)
+        return result
+
+    def _extra_feeds(self, live: LiveSession) -> dict[str, np.ndarray]:
+        extra: dict[str, np.ndarray] = {}
+        if self.graph.rng_feed is not None:
+            extra[self.graph.rng_feed] = step_key(self.options.seed, live.group.rank, self._step, self._phase)
+        if live.shared:
+            extra.update(self._exchange.feeds(live.group.world_size, live.group.generation))
+        return extra
+
+    def _advance(self, live: LiveSession) -> None:
+        counter = self.graph.step
+        if counter is None:
+            self._step += self._phase == 0
+        elif counter.increment is not None and len(self._cycle) == 1:
+            self._step += counter.increment
+        else:
+            self._step = int(self._snapshot.read(live, [counter.variable])[counter.variable])
+
+    def _translated(self, live: LiveSession, error: BaseException) -> OrchestratorError:
+        if self._left.is_set():
+            return self._abandoned(live)
+        return failures.step_error(error, rank=live.group.rank, step=self._step, shared=live.shared)
+
+    def _abandoned(self, live: LiveSession) -> PeerLost:
+        return PeerLost(
+            f"rank {live.group.rank}: this worker has left generation {live.group.generation} of the group after step {self._step}",
+            remedy="Form a new group and take the step again",
+            details={"rank": live.group.rank, "step": self._step},
+        )
+
+    def _session(self) -> LiveSession:
+        if self._live is None:
+            raise RuntimeError("form() comes first")
+        return self._live
+
+    def _close_session(self) -> None:
+        self._runner.release()
+        live, self._live = self._live, None
+        if live is not None:
+            live.close()

@@ -1,0 +1,230 @@
+"""How do tests train on several ranks without Ray? One child process per rank, driven over a socket.
+
+Rule: a rank holds one Trainer and does what it's told, one call at a time; calls to several ranks overlap, since a step ends only when
+all ranks take it. ``abandon`` and the like go over a second connection, as a control thread would call them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import RunConfig
+from orchestrator.graph.meta import read_meta
+from orchestrator.graph.plan import plan
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.state import State
+
+ROOT = Path(__file__).resolve().parents[2]
+CALL_WITHIN_S = 120.0
+
+
+def worker_graph(prefix: Path, *, workers: int = 3, **config: Any) -> WorkerGraph:
+    """What the planner makes of a checkpoint's graph; inputs come from the test."""
+    meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
+    planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input="tests:none", **config))
+    if planned.worker_graph is None:
+        raise AssertionError([problem.message for problem in planned.errors])
+    return planned.worker_graph
+
+
+class RankProcess:
+    """A child process that holds one Trainer."""
+
+    def __init__(self) -> None:
+        directory = tempfile.mkdtemp(prefix="rank-")
+        listener = Listener(f"{directory}/socket", "AF_UNIX")
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+        )
+        self._connection: Connection = listener.accept()
+        self._control: Connection = listener.accept()
+        listener.close()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self.process.pid
+
+    def send(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Begin a call on the trainer's thread."""
+        self._connection.send((method, args, kwargs))
+
+    def receive(self, within_s: float = CALL_WITHIN_S) -> Any:
+        """The result of the call begun last; raises what it raised."""
+        return _result(self._connection, within_s)
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """``send`` and ``receive``."""
+        self.send(method, *args, **kwargs)
+        return self.receive()
+
+    def control(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """A call on another thread, while the trainer's may be busy."""
+        self._control.send((method, args, kwargs))
+        return _result(self._control, CALL_WITHIN_S)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        self._connection.close()
+        self._control.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process can still be used."""
+        return self.process.poll() is None
+
+
+def _result(connection: Connection, within_s: float) -> Any:
+    if not connection.poll(within_s):
+        raise TimeoutError(f"no answer from the rank within {within_s} s")
+    ok, value = connection.recv()
+    if ok:
+        return value
+    raise value
+
+
+class Ranks:
+    """A group of rank processes, formed and re-formed by the test."""
+
+    def __init__(self, processes: list[RankProcess]) -> None:
+        self.processes = processes
+        self.generation = 0
+
+    def load(self, graph: WorkerGraph, options: TrainingOptions) -> None:
+        """Give every rank a new Trainer."""
+        self.each("create", graph, options)
+
+    def form(self, members: Sequence[RankProcess] | None = None) -> None:
+        """A new generation of the members, in this order of ranks."""
+        self.processes = list(self.processes if members is None else members)
+        self.generation += 1
+        addresses = tuple(process.call("reserve_address") for process in self.processes)
+        for rank, process in enumerate(self.processes):
+            process.send("form", GroupSpec(self.generation, rank, len(self.processes), addresses))
+        for process in self.processes:
+            process.receive()
+
+    def assign(self, state: State) -> None:
+        """Give every rank the same state."""
+        self.each("assign", state)
+
+    def each(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+        """The same call on all ranks at once."""
+        for process in self.processes:
+            process.send(method, *args, **kwargs)
+        return [process.receive() for process in self.processes]
+
+    def step(self, batches: Sequence[Mapping[str, Any]], **kwargs: Any) -> list[Any]:
+        """One step, each rank with its own batch; errors are raised after all ranks have answered."""
+        outcomes = self.outcomes(batches, **kwargs)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return outcomes
+
+    def outcomes(self, batches: Sequence[Mapping[str, Any]], **kwargs: Any) -> list[Any]:
+        """One step; each rank's output or error."""
+        for process, batch in zip(self.processes, batches, strict=True):
+            process.send("step", batch, **kwargs)
+        return [outcome_of(process.receive) for process in self.processes]
+
+    def states(self) -> list[State]:
+        """Every rank's state."""
+        return self.each("state")
+
+
+def outcome_of(call: Callable[[], Any]) -> Any:
+    """What a call returned or raised."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001  (the test looks at it)
+        return error
+
+
+class RankPool:
+    """Rank processes that outlive a test, since importing TensorFlow takes seconds."""
+
+    def __init__(self) -> None:
+        self._idle: list[RankProcess] = []
+
+    def take(self, count: int) -> list[RankProcess]:
+        """That many processes, new ones where the pool has none."""
+        self._idle = [process for process in self._idle if process.alive]
+        while len(self._idle) < count:
+            self._idle.append(RankProcess())
+        taken, self._idle = self._idle[:count], self._idle[count:]
+        return taken
+
+    def give_back(self, processes: Sequence[RankProcess], *, reusable: bool) -> None:
+        """Keep the healthy ones for the next test."""
+        for process in processes:
+            if reusable and process.alive:
+                self._idle.append(process)
+            else:
+                process.close()
+
+    def close(self) -> None:
+        """End all of them."""
+        for process in self._idle:
+            process.close()
+
+
+def _serve(address: str) -> None:
+    trainer: dict[str, Any] = {}
+    main, control = Client(address, "AF_UNIX"), Client(address, "AF_UNIX")
+    thread = threading.Thread(target=_answer, args=(control, trainer), daemon=True)
+    thread.start()
+    _answer(main, trainer)
+
+
+def _answer(connection: Connection, holder: dict[str, Any]) -> None:
+    while True:
+        try:
+            method, args, kwargs = connection.recv()
+        except EOFError:
+            os._exit(0)
+        try:
+            connection.send((True, _perform(holder, method, args, kwargs)))
+        except Exception as error:  # noqa: BLE001  (it travels to the test)
+            connection.send((False, error))
+
+
+def _perform(holder: dict[str, Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    from orchestrator.training.trainer import Trainer
+
+    if method == "create":
+        if "trainer" in holder:
+            holder["trainer"].close()
+        holder["trainer"] = Trainer(*args)
+        return None
+    if method == "apply":  # a function of the test, given the trainer
+        function, *rest = args
+        return function(holder["trainer"], *rest, **kwargs)
+    if method == "timed_step":
+        started = time.monotonic()
+        outcome = outcome_of(lambda: holder["trainer"].step(*args, **kwargs))
+        return outcome, time.monotonic() - started
+    value = getattr(holder["trainer"], method)
+    return value(*args, **kwargs) if callable(value) else value
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
