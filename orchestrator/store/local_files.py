@@ -27,7 +27,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """``path`` holds ``data`` afterwards, or what it held before. Creates directories. Raises OSError."""
     with _written_beside(path, data) as temporary:
         os.replace(temporary, path)
-    _flush_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def create_exclusively(path: Path, data: bytes) -> None:
@@ -44,7 +44,7 @@ def create_exclusively(path: Path, data: bytes) -> None:
             if error.errno not in _NO_LINKS:
                 raise
             _create_in_place(path, data)
-    _flush_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def _create_in_place(path: Path, data: bytes) -> None:
@@ -57,21 +57,28 @@ def _create_in_place(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """A free temporary name in the directory of ``path``; what's there at the end is deleted."""
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         yield temporary
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
 
 
-def _flush_directory(directory: Path) -> None:
+@contextlib.contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_beside(path) as temporary:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+
+
+def flush_directory(directory: Path) -> None:
     """Makes the new name itself survive a power failure; some network file systems refuse, and then it's theirs to keep."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
