@@ -40,6 +40,7 @@ last checkpoint), 2 refused with nothing started, 130/143 stopped by a signal.
 def build_app() -> App:
     """The command tree."""
     from launch.commands import setup
+    from launch.commands.look import check, inspect
     from launch.commands.render import render
     from launch.commands.run import submit
     from launch.commands.steer import logs, stop
@@ -47,6 +48,8 @@ def build_app() -> App:
 
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
     app.command(submit, group=RUNNING)
+    app.command(inspect, group=LOOKING)
+    app.command(check, group=LOOKING)
     app.command(status, group=WATCHING)
     app.command(stop, group=WATCHING)
     app.command(logs, group=WATCHING)
