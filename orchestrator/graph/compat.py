@@ -137,7 +137,7 @@ def compat_problems(meta: MetaGraphDef, ops: OpSet, *, libraries: Iterable[str] 
     found = compatibility(meta, ops)
     return (
         *_missing(found, ops, tuple(libraries)),
-        *_attributes(found, ops, force=force),
+        *_unknown_attributes(found, ops, force=force),
         *_functions(meta, ops),
         *_reader(meta, ops),
         *((Problem("opset-stale", "warning", f"the list of operations may not fit: {ops.stale}"),) if ops.stale else ()),
@@ -163,12 +163,10 @@ def _missing(found: Compatibility, ops: OpSet, libraries: tuple[str, ...]) -> It
         yield Problem("removed-op", "error", said, "Export the graph with a TensorFlow that uses the new form", tuple(nodes))
 
 
-def _attributes(found: Compatibility, ops: OpSet, *, force: bool) -> Iterator[Problem]:
+def _unknown_attributes(found: Compatibility, ops: OpSet, *, force: bool) -> Iterator[Problem]:
     for (op_type, fault), nodes in found.attributes.items():
         name = f"attribute {fault.attribute} of {op_type}"
-        if fault.kind == "unknown":
-            if fault.droppable or force:
-                continue
+        if fault.kind == "unknown" and not (fault.droppable or force):
             yield Problem(
                 "unknown-attribute",
                 "error",
@@ -177,10 +175,23 @@ def _attributes(found: Compatibility, ops: OpSet, *, force: bool) -> Iterator[Pr
                 tuple(nodes),
                 forceable=True,
             )
-            continue
-        said = {"missing": "is missing", "kind": "holds a value of another kind", "value": "holds a value that isn't allowed"}
-        remedy = "The file is damaged or was edited; copy it again from where it was written"
-        yield Problem(f"{fault.kind}-attribute", "error", f"{name} {said[fault.kind]}", remedy, tuple(nodes))
+
+
+def attribute_problems(meta: MetaGraphDef, ops: OpSet) -> tuple[Problem, ...]:
+    """Attributes that are missing, or hold what their operation doesn't allow: the marks of a damaged graph."""
+    said = {"missing": "is missing", "kind": "holds a value of another kind", "value": "holds a value that isn't allowed"}
+    remedy = "The file is damaged or was edited; copy it again from where it was written"
+    return tuple(
+        Problem(
+            f"{fault.kind}-attribute",
+            "error",
+            f"attribute {fault.attribute} of {op_type} {said[fault.kind]}",
+            remedy,
+            tuple(nodes),
+        )
+        for (op_type, fault), nodes in compatibility(meta, ops).attributes.items()
+        if fault.kind in said
+    )
 
 
 def _functions(meta: MetaGraphDef, ops: OpSet) -> Iterator[Problem]:

@@ -1,7 +1,8 @@
 """What is in this ``.meta``, and does its checkpoint fit?
 
 Rule: one pass of the same analysis that plans a run (``nodes``, ``variables``, ``train_ops``, ``inputs``), so that what is shown here
-is what would happen there. Nothing is refused: a graph that can't be trained is described all the same. Linear in the graph's size.
+is what would happen there. Nothing is refused: a graph that can't be trained is described all the same, and of one whose wiring is
+damaged what stands in it without following an edge. Linear in the graph's size.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from orchestrator.graph.memory import variable_bytes
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet, merged
 from orchestrator.graph.saver import SaverKeys, read_saver
-from orchestrator.graph.train_ops import choose_train_ops, training_updates
+from orchestrator.graph.soundness import soundness_problems
+from orchestrator.graph.train_ops import TrainChoice, choose_train_ops, training_updates
 from orchestrator.graph.untrusted import untrusted_ops
 from orchestrator.graph.variables import find_variables
 from orchestrator.graph.view import parse_tensor
@@ -56,9 +58,10 @@ def inspect(
     ops = merged(meta)
     mended, repairs = mend(meta, ops)
     graph = Graph(mended, ops)
-    saver = read_saver(graph)
-    variables = find_variables(graph, saver, checkpoint, set())
-    choice = choose_train_ops(graph, {variable.name for variable in variables if variable.trainable}, ())
+    unsound = soundness_problems(mended, ops, graph.view)
+    saver = SaverKeys() if unsound else read_saver(graph)
+    variables = () if unsound else find_variables(graph, saver, checkpoint, set())
+    choice = TrainChoice() if unsound else choose_train_ops(graph, _trainable(variables), ())
     targets = [name for name, _ in choice.targets] or [candidate.op for candidate in choice.candidates]
     needed = graph.view.ancestors(targets)
     entries = tuple(_variable(variable, checkpoint, needed) for variable in variables)
@@ -68,21 +71,25 @@ def inspect(
         origin=_origin(meta, ops),
         totals=_totals(mended, entries),
         variables=entries,
-        optimizers=_optimizers(graph, {variable.name for variable in variables if variable.trainable}),
+        optimizers=() if unsound else _optimizers(graph, _trainable(variables)),
         train_ops=choice.candidates,
         chosen_train_ops=tuple(name for name, _ in choice.targets),
         step=find_step(graph, targets) if targets else None,
         losses=_losses(graph),
-        inputs=inputs(graph, needed),
+        inputs=() if unsound else inputs(graph, needed),
         devices=_devices(mended, clear_devices),
-        summaries=_summaries(graph),
+        summaries=() if unsound else _summaries(graph),
         saver=_saver(mended, saver),
         checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
         collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
         reaching_out=untrusted_ops(mended.graph_def, ops, needed),
-        problems=(*compat_problems(mended, ops), *choice.problems),
+        problems=(*unsound, *compat_problems(mended, ops), *choice.problems),
         repairs=repairs,
     )
+
+
+def _trainable(variables: Iterable[Variable]) -> set[str]:
+    return {variable.name for variable in variables if variable.trainable}
 
 
 def _origin(meta: MetaGraphDef, ops: OpSet) -> Origin:

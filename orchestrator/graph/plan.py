@@ -25,6 +25,7 @@ from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet, merged
 from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
+from orchestrator.graph.soundness import soundness_problems
 from orchestrator.graph.train_ops import Candidate, TrainChoice, choose_train_ops
 from orchestrator.graph.variables import find_variables
 from orchestrator.graph.watching import losses, scalar_summaries
@@ -63,6 +64,9 @@ def plan(meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | 
         checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said about it).
     """
     original, repairs = repair(meta, config)
+    unsound = soundness_problems(original, merged(original))
+    if unsound:
+        return GraphPlan(None, unsound)
     editor = Editor(original)
     devices = place(editor.meta, clear=config.clear_devices, device_map=config.device_map)
     ops = merged(editor.meta)

@@ -1,0 +1,172 @@
+"""Why would this graph not resume as asked?
+
+Rule: every reason at once, each with the nodes concerned, the cause and what to do; one verdict per mode (a group of workers, one
+worker). ``resume`` runs the same check before it starts anything. What ``--force`` can mean something for turns into a warning then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import GraphRefused
+from orchestrator.graph.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.compat import compat_problems, kernel_problems
+from orchestrator.graph.executed import executed_nodes, likely_executed_nodes
+from orchestrator.graph.library import every_node, reachable_functions
+from orchestrator.graph.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
+from orchestrator.graph.opset import merged
+from orchestrator.graph.plan import GraphPlan, plan
+from orchestrator.graph.repair import repair
+from orchestrator.graph.untrusted import UntrustedOp, untrusted_ops, untrusted_problems
+from orchestrator.graph.worker_graph import Problem
+
+Mode = Literal["group", "one"]
+MODES: tuple[Mode, ...] = ("group", "one")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a mode works, and the codes of the errors if it doesn't."""
+
+    mode: Mode
+    resumes: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The answer of ``tfresume check``.
+
+    Attributes:
+        problems: errors first; what ``--force`` overrides is a warning here.
+        asked: the mode that the configuration asks for.
+        repairs: what is mended in memory, in words.
+        plan: what would run; its ``worker_graph`` is None where an error prevents it.
+    """
+
+    problems: tuple[Problem, ...]
+    verdicts: tuple[Verdict, ...]
+    asked: Mode
+    repairs: tuple[str, ...]
+    untrusted: tuple[UntrustedOp, ...]
+    memory: MemoryNeed | None
+    plan: GraphPlan
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the run that was asked for can start."""
+        return next(verdict.resumes for verdict in self.verdicts if verdict.mode == self.asked)
+
+    @property
+    def exit_code(self) -> int:
+        """0 or 2, as the command exits."""
+        return 0 if self.resumes else 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as ``check --json`` prints it."""
+        return {
+            "resumes": self.resumes,
+            "asked": self.asked,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "problems": [asdict(problem) for problem in self.problems],
+            "repairs": list(self.repairs),
+            "untrusted_ops": [asdict(item) for item in self.untrusted],
+            "memory": None if self.memory is None else asdict(self.memory),
+            "plan": _plan_in_short(self.plan),
+        }
+
+    def refuse(self, name: str) -> None:
+        """Raise what keeps the asked run from starting.
+
+        Raises:
+            GraphRefused: there is an error for the asked mode; ``details["problems"]`` has them all.
+        """
+        errors = [problem for problem in self.problems if problem.severity == "error" and self.asked in problem.modes]
+        if not errors:
+            return
+        first = errors[0]
+        more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more; `tfresume check` lists them)"
+        details = {"problems": [asdict(problem) for problem in self.problems]}
+        raise GraphRefused(f"{name} can't be resumed as asked: {first.message}{more}", remedy=first.remedy, details=details)
+
+
+def check(
+    meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | None = None, memory: FreeMemory | None = None
+) -> CheckReport:
+    """Plan the run and collect everything that speaks against it.
+
+    Args:
+        checkpoint: what the checkpoint holds; None skips the comparison with it.
+        memory: what the workers have; None skips that question.
+
+    Raises:
+        SourceError: never for a graph that ``read_meta`` accepted.
+    """
+    planned = plan(meta, config, checkpoint=checkpoint)
+    worker_graph = planned.worker_graph
+    mended, repairs = repair(meta, config)
+    ops = merged(mended)
+    gpu = config.workers.gpus > 0
+    if worker_graph is None:
+        running, executed = mended, likely_executed_nodes(mended, ops)
+    else:
+        running = MetaGraphDef.FromString(worker_graph.meta)
+        executed = executed_nodes(running, worker_graph)
+    untrusted = untrusted_ops(
+        running.graph_def, ops, executed, allow=config.allow_op, path_map=config.path_map, py_func=config.py_func
+    )
+    need = None if worker_graph is None else memory_need(worker_graph.variables, gpu=gpu)
+    found = [
+        *planned.problems,
+        *compat_problems(mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force),
+        *kernel_problems(_executed_with_bodies(running, executed), ops, gpu=gpu),
+        *untrusted_problems(untrusted),
+        *(memory_problems(need, memory) if need is not None and memory is not None else ()),
+        *(Problem("repaired", "warning", said, "Nothing to do: repaired in memory and in what is saved") for said in repairs),
+    ]
+    problems = ordered(found, force=config.force)
+    verdicts = tuple(_verdict(mode, problems) for mode in MODES)
+    asked: Mode = "group" if config.workers.largest > 1 else "one"
+    return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
+
+
+def ordered(problems: Iterable[Problem], *, force: bool) -> tuple[Problem, ...]:
+    """Each problem once, errors first; with ``force`` the forceable errors as warnings."""
+    unique = dict.fromkeys(
+        replace(problem, severity="warning") if force and problem.forceable else problem for problem in problems
+    )
+    return tuple(sorted(unique, key=lambda problem: problem.severity != "error"))
+
+
+def _executed_with_bodies(meta: MetaGraphDef, executed: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    reached = reachable_functions(meta.graph_def, [node for node in meta.graph_def.node if node.name in executed])
+    for function, node in every_node(meta.graph_def):
+        if (function in reached) if function else (node.name in executed):
+            yield function, node
+
+
+def _verdict(mode: Mode, problems: Iterable[Problem]) -> Verdict:
+    reasons = dict.fromkeys(problem.code for problem in problems if problem.severity == "error" and mode in problem.modes)
+    return Verdict(mode, not reasons, tuple(reasons))
+
+
+def _plan_in_short(planned: GraphPlan) -> dict[str, Any] | None:
+    graph = planned.worker_graph
+    if graph is None:
+        return None
+    return {
+        "train_ops": [{"op": target.op, "ratio": target.ratio, "updates": list(target.updates)} for target in graph.targets],
+        "inputs": [
+            {"name": port.name, "dtype": port.dtype, "shape": port.shape, "origin": port.origin, "optional": port.optional}
+            for port in graph.inputs
+        ],
+        "step": None if graph.step is None else asdict(graph.step),
+        "losses": list(graph.losses),
+        "cut": graph.cut_rule,
+        "group_refused": graph.group_refused,
+    }
