@@ -7,6 +7,7 @@ finishes. Files that no manifest of ours lists are never touched.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,10 +58,9 @@ def retain(
         remaining = [item.label for item in checkpoints if item.label not in going]
         # Before the files go: TensorFlow must never be pointed at what's gone
         write_pointer(output, remaining[0], list(reversed(remaining)))
-        for item in reversed(checkpoints):
-            if item.label in going:
-                delete_checkpoint(item)
-    return Retained(decision.keep, decision.delete)
+        gone = {item.label for item in reversed(checkpoints) if item.label in going and delete_checkpoint(item)}
+        return Retained(decision.keep, tuple(label for label in decision.delete if label in gone))
+    return Retained(decision.keep, ())
 
 
 def _facts(checkpoints: Sequence[Checkpoint], max_to_keep: int) -> list[Kept]:
@@ -93,18 +93,21 @@ def _training_s(item: Checkpoint) -> float:
         return 0.0
 
 
-def delete_checkpoint(item: Checkpoint) -> None:
-    """Deletes one committed checkpoint, by its manifest's list. Raises OutputError, CorruptCheckpoint, StorageUnavailable."""
+def delete_checkpoint(item: Checkpoint) -> bool:
+    """Deletes one committed checkpoint, by its manifest's list; False where that can't be read. Raises OutputError, StorageUnavailable."""
     manifest_file = item.manifest_file
     if manifest_file is None:
-        return
+        return False
     note = item.output.child(CONTROL, "deleting", f"{item.place.directory}.{item.candidate.prefix}.json")
     try:
-        create_once(note, item.manifest().to_bytes())
-    except AlreadyExists:
-        pass  # an earlier try's note, of the same manifest
+        manifest = item.manifest()
+    except CorruptCheckpoint:
+        return False  # which files were ours, only its manifest could tell
+    with contextlib.suppress(AlreadyExists):  # an earlier try's note
+        create_once(note, manifest.to_bytes())
     manifest_file.location.delete()
     _delete_listed(item.output, note)
+    return True
 
 
 def _finish(output: Location) -> None:
@@ -158,8 +161,7 @@ def prune(output: Location, *, held: bool) -> Pruned:
     fenced = [item for item in items if item.committed and item.fenced]
     unfinished = [item for item in items if not item.committed and not (held and item.place == newest)]
     freed = sum(item.size_bytes for item in [*fenced, *unfinished])
-    for item in fenced:
-        delete_checkpoint(item)
+    gone = tuple(item.label for item in fenced if delete_checkpoint(item))
     leftovers = [file for item in unfinished for file in item.candidate.files.values()]
     for entry in output.list():
         if (place := read_place(entry.name)) is not None and not (held and place == newest):
@@ -168,7 +170,7 @@ def prune(output: Location, *, held: bool) -> Pruned:
             freed += sum(file.size_bytes for file in parts)
     for file in leftovers:
         file.location.delete()
-    return Pruned(tuple(item.label for item in fenced), tuple(file.location.shown for file in leftovers), freed)
+    return Pruned(gone, tuple(file.location.shown for file in leftovers), freed)
 
 
 def _is_part(name: str) -> bool:

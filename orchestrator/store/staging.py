@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
 from orchestrator.errors import CorruptCheckpoint, OutputError
 from orchestrator.store.bundle import BundleIndex, read_index
 from orchestrator.store.cache import SEAL, discard, locked, make_room
@@ -177,4 +175,4 @@ def _is_current(entry: Path, files: Sequence[FileInfo]) -> bool:
         return True
     if index is None:
         return False
-    return google_crc32c.value(index.location.read_bytes()) == google_crc32c.value((entry / index.name).read_bytes())
+    return index.location.read_bytes() == (entry / index.name).read_bytes()
