@@ -147,5 +147,7 @@ def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[
 
 def _corrupt(prefix: str, error: BaseException) -> CorruptCheckpoint:
     return CorruptCheckpoint.from_cause(
-        f"the checkpoint {prefix} can't be read", error, remedy="Resume from an older checkpoint; `tfresume verify` finds a good one"
+        f"the checkpoint {prefix} can't be read",
+        error,
+        remedy="Resume from an older checkpoint; `tfresume verify` finds a good one",
     )

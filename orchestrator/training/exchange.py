@@ -130,9 +130,7 @@ class Exchange:
 
     def _gather(self, tensor: Any, instance_key: Any) -> Any:
         with tf.control_dependencies(self._order()):
-            gathered = collective_ops.all_gather_v2(
-                tensor, self._size, self._key, instance_key, communication_hint=self._hint
-            )
+            gathered = collective_ops.all_gather_v2(tensor, self._size, self._key, instance_key, communication_hint=self._hint)
         self._previous = gathered
         return gathered
 

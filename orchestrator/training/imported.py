@@ -7,7 +7,6 @@ for importing the graph again (seconds on 25,000 nodes).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any
 
 from tensorflow.python.ops import script_ops
@@ -16,6 +15,7 @@ from orchestrator.errors import ConfigError, GraphMismatch
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine import tf, v1
 from orchestrator.training.options import TrainingOptions
+from orchestrator.training.user_code import load_function
 
 _callbacks: list[Any] = []
 """Functions given back to ``py_func`` nodes; TensorFlow's own registry holds them weakly."""
@@ -25,7 +25,8 @@ def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
     """A TensorFlow graph of ``graph.meta``.
 
     Raises:
-        ConfigError: a module, library or function that the options name can't be loaded.
+        ConfigError: a module or library that the options name can't be loaded.
+        UserCodeError: nor a ``py_func`` function.
         GraphMismatch: this TensorFlow can't import the graph.
     """
     load_extensions(graph, options)
@@ -51,25 +52,9 @@ def load_extensions(graph: WorkerGraph, options: TrainingOptions) -> None:
     for library in dict.fromkeys((*graph.load_op_library, *options.load_op_library)):
         _load("operation library", library, tf.load_op_library)
     for token, reference in options.py_func.items():
-        function = _load("py_func function", reference, load_function)
+        function = load_function(reference)
         _callbacks.append(function)
         script_ops._py_funcs._funcs[token] = function
-
-
-def load_function(reference: str) -> Any:
-    """The object that ``module:function`` or ``path/file.py:function`` names."""
-    module_name, _, attribute = reference.rpartition(":")
-    if not module_name:
-        raise ImportError(f"{reference!r} isn't module:function")
-    if module_name.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(module_name.rpartition("/")[2].removesuffix(".py"), module_name)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{module_name} isn't a Python file")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = importlib.import_module(module_name)
-    return getattr(module, attribute)
 
 
 def _load(kind: str, name: str, load: Any) -> Any:

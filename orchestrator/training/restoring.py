@@ -56,7 +56,9 @@ def _initialised(
             failed, error = _attempt(snapshot, session, waiting)
             if len(failed) == len(waiting):
                 raise GraphMismatch.from_cause(
-                    f"the initialiser of {failed[0].name} failed", error or ValueError(), remedy="Resume from a checkpoint that holds it"
+                    f"the initialiser of {failed[0].name} failed",
+                    error or ValueError(),
+                    remedy="Resume from a checkpoint that holds it",
                 ) from error
             waiting = failed
         return snapshot.read(session, [variable.name for variable in missing])
@@ -64,7 +66,9 @@ def _initialised(
         session.close()
 
 
-def _attempt(snapshot: Snapshot, session: LiveSession, waiting: Sequence[Variable]) -> tuple[list[Variable], BaseException | None]:
+def _attempt(
+    snapshot: Snapshot, session: LiveSession, waiting: Sequence[Variable]
+) -> tuple[list[Variable], BaseException | None]:
     failed: list[Variable] = []
     last: BaseException | None = None
     for variable in waiting:

@@ -86,7 +86,10 @@ class Snapshot:
     def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Copies of the named variables, in host memory."""
         fetched = session.run([self._values[name] for name in names]) if names else []
-        return {name: np.asarray(value, dtype=object if self._is_text(name) else None) for name, value in zip(names, fetched, strict=True)}
+        return {
+            name: np.asarray(value, dtype=object if self._is_text(name) else None)
+            for name, value in zip(names, fetched, strict=True)
+        }
 
     def assign(self, session: LiveSession, arrays: Mapping[str, np.ndarray]) -> None:
         """Set the named variables.

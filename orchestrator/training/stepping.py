@@ -6,6 +6,7 @@ in a group of one is a single prepared call, which costs less than ``session.run
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class StepRunner:
     def __init__(self, graph: WorkerGraph, imported: Any, options: TrainingOptions) -> None:
         self._targets = graph.targets
         self._ports = {key: port for port in graph.inputs for key in (port.name, port.tensor)}
-        self._dtypes = {port.tensor: _numpy_dtype(port) for port in graph.inputs}
+        self._needed = {port.tensor: port.name for port in graph.inputs if not port.optional}
         self._imported = imported
         watched = tuple(dict.fromkeys((*graph.losses, *options.watch)))
         self._shown = [_shown_by(number, graph, imported, watched) for number in range(len(graph.targets))]
@@ -54,15 +55,23 @@ class StepRunner:
         """
         batch: dict[str, np.ndarray] = {}
         for key, value in feeds.items():
-            port = self._ports.get(key)
-            if port is None:
-                raise _bad_feed(f"the graph has no input {key}", sorted({port.name for port in self._ports.values()}))
-            batch[port.tensor] = _converted(port, self._dtypes[port.tensor], value)
-        needed = {port.tensor: port.name for port in self._ports.values() if not port.optional and port.pull is None}
-        lacking = sorted(name for tensor, name in needed.items() if tensor not in batch)
+            port = self._ports.get(key) or self._inner(key)
+            batch[port.tensor] = _converted(port, value)
+        lacking = sorted(name for tensor, name in self._needed.items() if tensor not in batch)
         if lacking:
             raise _bad_feed(f"the batch lacks {', '.join(lacking)}", sorted(feeds))
         return batch
+
+    def _inner(self, key: str) -> InputPort:
+        """A tensor inside the graph that a constant replaces, such as a learning rate that isn't a placeholder."""
+        try:
+            tensor = self._imported.get_tensor_by_name(key)
+        except (KeyError, ValueError):
+            raise _bad_feed(f"the graph has no input {key}", sorted({port.name for port in self._ports.values()})) from None
+        shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
+        port = InputPort(key, key, tensor.dtype.base_dtype.name, shape, optional=True, targets=tuple(range(len(self._targets))))
+        self._ports[key] = port
+        return port
 
     def run(
         self,
@@ -132,13 +141,14 @@ def _ancestors(imported: Any, op_name: str) -> set[str]:
     return seen
 
 
-def _numpy_dtype(port: InputPort) -> Any:
-    return tf.as_dtype(port.dtype).as_numpy_dtype
+@functools.cache
+def _numpy_dtype(dtype: str) -> Any:
+    return tf.as_dtype(dtype).as_numpy_dtype
 
 
-def _converted(port: InputPort, dtype: Any, value: Any) -> np.ndarray:
+def _converted(port: InputPort, value: Any) -> np.ndarray:
     try:
-        array = np.asarray(value, dtype=dtype)
+        array = np.asarray(value, dtype=_numpy_dtype(port.dtype))
     except (TypeError, ValueError) as error:
         raise _bad_feed(f"the value for {port.name} can't become {port.dtype}: {error}", []) from error
     if not _fits(port.shape, array.shape):

@@ -44,9 +44,15 @@ class RankProcess:
     def __init__(self) -> None:
         directory = tempfile.mkdtemp(prefix="rank-")
         listener = Listener(f"{directory}/socket", "AF_UNIX")
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+        environment = os.environ | {
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.DEVNULL,
         )
         self._connection: Connection = listener.accept()
         self._control: Connection = listener.accept()
