@@ -17,6 +17,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
 
+from tests.graphs.pipeline_makers import PIPELINES, fill, pipeline_feeds
+
 FEATURES, CLASSES, ROWS = 6, 3, 40
 STEPS_BEFORE_SAVE = 3
 
@@ -304,7 +306,7 @@ FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
 
 def feeds_for(kind: str) -> Callable[[int], Mapping[str, np.ndarray]]:
     """The function from a step to a batch that fits the graph of this kind; empty for graphs that feed themselves."""
-    return FEEDS.get(kind, xy_feeds)
+    return pipeline_feeds(kind) if kind in PIPELINES else FEEDS.get(kind, xy_feeds)
 
 
 def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: str = "model.ckpt", **options: Any) -> Path:
@@ -315,7 +317,7 @@ def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: st
     devices = options.pop("devices", False)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(11)
-        train_op = MAKERS[kind](**options)
+        train_op = MAKERS[kind](**options) if kind in MAKERS else PIPELINES[kind](directory / "data", **options)
         if train_op not in tf.get_collection("train_op") and kind != "ema":
             tf.add_to_collection("train_op", train_op)
         saver = tf.train.Saver(max_to_keep=5)
@@ -323,7 +325,8 @@ def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: st
             session.run(tf.variables_initializer(tf.trainable_variables()))  # moving averages start from them
             session.run([tf.variables_initializer(_untrained(tf)), tf.local_variables_initializer(), tf.tables_initializer()])
             coordinator = tf.train.Coordinator()
-            threads = tf.train.start_queue_runners(session, coordinator) if kind == "queue" else []
+            threads = tf.train.start_queue_runners(session, coordinator) if tf.get_collection("queue_runners") else []
+            fill(tf, session)
             for step in range(steps):
                 session.run(train_op, feeds_for(kind)(step))
             prefix = saver.save(session, str(directory / name), global_step=steps)
