@@ -101,9 +101,9 @@ def python_calls(bodies: Bodies, places: Sequence[Place]) -> Iterator[PythonCall
     roles: dict[str, tuple[Role, str]] = {}
     for place in places:
         if "GeneratorDataset" in place.node.op:
-            for attribute, role in GENERATOR_ROLES.items():
-                if attribute in place.node.attr:
-                    roles[place.node.attr[attribute].func.name] = (role, place.label)
+            for key, role in GENERATOR_ROLES.items():
+                if key in place.node.attr:
+                    roles[place.node.attr[key].func.name] = (role, place.label)
     for place in sorted(places, key=lambda place: place.label):
         node = place.node
         if node.op in PYTHON:

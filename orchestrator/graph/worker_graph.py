@@ -149,6 +149,26 @@ class InputPort:
 
 
 @dataclass(frozen=True)
+class LivePipeline:
+    """A dataset pipeline that runs in the worker, each rank with its own part of the batches; see ``pipelines_sharding``.
+
+    Attributes:
+        name: the iterator's node.
+        starter: the operation that starts it anew at what is fed.
+        shards: into how many streams its files are split; 1 where every rank reads them all.
+        shard_feed, start_feed: int64 ``[streams]``: which streams the rank opens, and from which batch on.
+        stride_feed: int64 scalar: every how many batches of a stream are the rank's.
+    """
+
+    name: str
+    starter: str
+    shards: int
+    shard_feed: str
+    start_feed: str
+    stride_feed: str
+
+
+@dataclass(frozen=True)
 class StepCounter:
     """Where the number of the step is kept in the graph.
 
@@ -207,6 +227,8 @@ class WorkerGraph:
     rng_feed: str | None = None
     """``STEP_FEED`` where the graph has random nodes, else None."""
     load_op_library: tuple[str, ...] = field(default=())
+    pipelines: tuple[LivePipeline, ...] = ()
+    """Live dataset pipelines that are shared out by rank; their starters aren't among ``pipeline_initializers``."""
 
 
 @dataclass(frozen=True)
