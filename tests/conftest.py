@@ -10,6 +10,8 @@ import pytest
 
 from tests.graphs.library import CheckpointLibrary
 
+pytest_plugins = ["tests.servers.object_stores"]
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray.init writes a token under the home directory
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

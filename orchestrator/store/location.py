@@ -138,16 +138,14 @@ class Location:
         else:
             self.call("write", "pipe_file", self.path, data)
 
-    def delete(self) -> bool:
-        """Deletes one file; False where it wasn't there. Raises OutputError, StorageUnavailable."""
+    def delete(self) -> None:
+        """Deletes one file; one that isn't there is deleted already. Raises OutputError, StorageUnavailable."""
         try:
             # rm_file and not rm: the latter takes * and ? in a name for wildcards
             self.call("delete", "rm_file", self.path)
         except ConfigError as error:
-            if error.details.get("missing"):
-                return False
-            raise
-        return True
+            if not error.details.get("missing"):
+                raise
 
     def call(self, action: Action, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method of the file system with deadline, retries and translated errors."""

@@ -1,0 +1,167 @@
+"""Committing, resolving, staging and letting go mean the same on every store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
+from orchestrator.store.lineage import read_lineage, record_takeover
+from orchestrator.store.location import Location
+from orchestrator.store.pointer import read_pointer
+from orchestrator.store.reports import checkpoints_report
+from orchestrator.store.retention import prune, retain
+from orchestrator.store.source import newest_source
+from orchestrator.store.staging import stage
+from orchestrator.store.upload import upload
+from tests.store.runs import saved, uploaded
+
+
+def test_commit_files_without_manifest_dont_exist(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    uploaded(store, 100)
+    assert list_checkpoints(store) == ()
+    newest = newest_good(store)
+    assert newest.checkpoint is None
+    assert "never committed" in newest.refused[0].reason
+
+
+def test_commit_newest_is_found_pointed_at_and_staged(store: Location, tmp_path: Path) -> None:
+    record_takeover(store, 1, 1, 0)
+    saved(store, 100)
+    checkpoint = saved(store, 200, position=37)
+    assert checkpoint.label == "a0001-g0001/model.ckpt-200"
+    assert [item.step for item in list_checkpoints(store)] == [200, 100]
+    assert read_pointer(store) == "a0001-g0001/model.ckpt-200"
+    source, newest = newest_source(store)
+    assert source is not None
+    assert (source.step, source.name, source.manifest.position if source.manifest else None) == (200, "model.ckpt", 37)
+    assert newest.refused == ()
+    prefix = stage(source.files, tmp_path / "cache")
+    assert Path(f"{prefix}.index").is_file()
+    assert Path(f"{prefix}.data-00000-of-00001").stat().st_size == source.files[1].size_bytes
+
+
+def test_commit_called_again_changes_nothing(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    manifest = uploaded(store, 100)
+    commit(store, manifest)
+    commit(store, manifest)
+    assert len(list_checkpoints(store)) == 1
+
+
+def test_commit_other_save_under_the_same_name_is_refused(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    manifest = uploaded(store, 100)
+    commit(store, manifest)
+    with pytest.raises(OutputError, match="exists already"):
+        commit(store, manifest.model_copy(update={"save_id": "another"}))
+
+
+def test_commit_missing_file_is_refused(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    manifest = uploaded(store, 100)
+    store.child("a0001-g0001", "model.ckpt-100.index").delete()
+    with pytest.raises(OutputError, match=r"model\.ckpt-100\.index has no of"):
+        commit(store, manifest)
+    assert list_checkpoints(store) == ()
+
+
+def test_upload_over_a_committed_checkpoint_is_refused(store: Location, tmp_path: Path) -> None:
+    record_takeover(store, 1, 1, 0)
+    saved(store, 100)
+    file = tmp_path / "model.ckpt-100.index"
+    file.write_bytes(b"other")
+    with pytest.raises(OutputError, match="committed already"):
+        upload([file], store.child("a0001-g0001"))
+
+
+def test_rollback_reaching_the_same_step_again_keeps_both(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    first = saved(store, 100)
+    saved(store, 200)
+    record_takeover(store, 1, 2, 100, parent=(1, 1))
+    second = saved(store, 200, generation=2)
+    assert first.label != second.label
+    labels = [item.label for item in list_checkpoints(store)]
+    assert labels == ["a0001-g0002/model.ckpt-200", "a0001-g0001/model.ckpt-100"]
+
+
+def test_paused_writer_waking_up_is_fenced(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    saved(store, 100)
+    late = uploaded(store, 200)
+    record_takeover(store, 2, 1, 100, parent=(1, 1))
+    with pytest.raises(LeaseLost, match="taken over at step 100"):
+        commit(store, late)
+    # It may have passed that check before it was paused, so that its manifest and pointer are written all the same
+    store.child("a0001-g0001", late.file_name).write_bytes(late.to_bytes())
+    store.child("checkpoint").write_bytes(b'model_checkpoint_path: "a0001-g0001/model.ckpt-200"\n')
+    newest = newest_good(store)
+    assert newest.checkpoint is not None
+    assert newest.checkpoint.step == 100
+    set_pointer(store)
+    assert read_pointer(store) == "a0001-g0001/model.ckpt-100"
+    saved(store, 150, attempt=2)
+    assert [item.step for item in list_checkpoints(store)] == [150, 100]
+
+
+def test_takeover_by_a_stale_attempt_is_refused(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    record_takeover(store, 2, 1, 50)
+    with pytest.raises(LeaseLost):
+        record_takeover(store, 1, 2, 60)
+    assert [link.step for link in read_lineage(store).chain] == [0, 50]
+
+
+def test_retain_keeps_the_window_and_deletes_only_listed_files(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    for step in (100, 200, 300, 400):
+        saved(store, step)
+    store.child("a0001-g0001", "notes.txt").write_bytes(b"mine")
+    store.child("a0001-g0001", "model.ckpt-100.index.bak").write_bytes(b"mine")
+    store.child("model.ckpt-100.index").write_bytes(b"mine")
+    done = retain(store, max_to_keep=2, keep_every_hours=10000)
+    assert done.deleted == ("a0001-g0001/model.ckpt-200", "a0001-g0001/model.ckpt-100")
+    assert [item.step for item in list_checkpoints(store)] == [400, 300]
+    names = {entry.name for entry in store.child("a0001-g0001").list()}
+    assert {"notes.txt", "model.ckpt-100.index.bak"} <= names
+    assert not any(name.startswith(("model.ckpt-100.d", "model.ckpt-200")) for name in names)
+    assert store.child("model.ckpt-100.index").exists()
+    assert store.child("_tfresume", "deleting").list() == ()
+
+
+def test_retain_protected_and_last_good_stay(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    for step in (100, 200, 300, 400):
+        saved(store, step)
+    for step in (300, 400):
+        store.child("a0001-g0001", f"model.ckpt-{step}.index").write_bytes(b"broken")
+    done = retain(store, max_to_keep=1, keep_every_hours=10000, protect={"a0001-g0001/model.ckpt-100"})
+    assert done.deleted == ("a0001-g0001/model.ckpt-300",)
+    newest = newest_good(store)
+    assert newest.checkpoint is not None
+    assert newest.checkpoint.step == 200
+
+
+def test_prune_removes_what_the_run_cant_use(store: Location) -> None:
+    record_takeover(store, 1, 1, 0)
+    saved(store, 100)
+    saved(store, 200)
+    record_takeover(store, 2, 1, 100, parent=(1, 1))
+    saved(store, 150, attempt=2)
+    uploaded(store, 170, attempt=2)
+    states = {row.label: row.state for row in checkpoints_report(store).checkpoints}
+    assert states == {
+        "a0002-g0001/model.ckpt-170": "incomplete",
+        "a0002-g0001/model.ckpt-150": "good",
+        "a0001-g0001/model.ckpt-200": "fenced",
+        "a0001-g0001/model.ckpt-100": "good",
+    }
+    assert prune(store, held=True).leftovers == ()  # may be the driver's save under way
+    done = prune(store, held=False)
+    assert len(done.leftovers) == 3
+    assert [item.step for item in list_checkpoints(store)] == [150, 100]
+    assert {row.state for row in checkpoints_report(store, verify=True).checkpoints} == {"good"}
