@@ -42,3 +42,76 @@ def status(
     else:
         answer_console().print(status_text(found))
     return EXIT_DONE
+
+
+def report(
+    run: str,
+    /,
+    *,
+    output: Annotated[str, Parameter(name=["--output", "-o"], help="Where to write the page: a path or any fsspec URL.")],
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """Write one self-contained HTML page about a run: loss, throughput, workers, incidents, saves, goodput.
+
+    For example:
+
+        tfresume report gs://b/more -o report.html
+
+    The page needs no network and no server: open it in a browser, or mail it.
+
+    Args:
+        run: A run's output URL.
+    """
+    from launch.report.make import write_report
+
+    location = write_report(run, output)
+    if looks.json:
+        print_json({"report": location.shown})
+    else:
+        answer_console().print(f"written: {location.shown}", soft_wrap=True)
+    return EXIT_DONE
+
+
+def checkpoints(
+    run: str,
+    /,
+    *,
+    verify: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Read every byte and compare every tensor's checksum.")
+    ] = False,
+    prune: Annotated[
+        bool,
+        Parameter(
+            negative=(), show_default=False, help="First delete what the run can't use: fenced checkpoints and unfinished saves."
+        ),
+    ] = False,
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """List a run's checkpoints, newest first: step, size, age, state and where each came from.
+
+    For example:
+
+        tfresume checkpoints gs://b/more
+        tfresume checkpoints gs://b/more --verify --json
+
+    States: good; incomplete (the save didn't finish, or is under way); corrupt,
+    with the reason; fenced (saved by a driver after another had taken over, and
+    never resumed from).
+
+    Args:
+        run: A run's output URL.
+    """
+    from launch.checkpoints_view import checkpoints_table, prune_run, pruned_text
+    from orchestrator.store.location import open_location
+    from orchestrator.store.reports import checkpoints_report
+
+    output = open_location(run)
+    pruned = prune_run(output) if prune else None
+    found = checkpoints_report(output, verify=verify)
+    if looks.json:
+        print_json(found.as_dict() | ({"pruned": pruned} if pruned is not None else {}))
+        return EXIT_DONE
+    if pruned is not None:
+        answer_console().print(pruned_text(pruned))
+    answer_console().print(checkpoints_table(found))
+    return EXIT_DONE

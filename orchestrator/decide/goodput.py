@@ -107,9 +107,9 @@ def spans(moments: Sequence[Moment]) -> tuple[Span, ...]:
                 begin = moment.at_s - number_of(moment.event.get("seconds"))
                 painted = _paint(painted, Span(Spent.STAGING, begin, moment.at_s), {Spent.START})
             case "save_committed":
-                begin = moment.at_s - number_of(moment.event.get("seconds"))
-                end = begin + number_of(moment.event.get("stall_s"))
-                painted = _paint(painted, Span(Spent.SAVE_STALL, begin, end), {Spent.USEFUL})
+                # Where exactly the copy stood in the save doesn't matter to the sum
+                begin = moment.at_s - number_of(moment.event.get("stall_s"))
+                painted = _paint(painted, Span(Spent.SAVE_STALL, begin, moment.at_s), {Spent.USEFUL})
             case "finish":
                 painted = _paint(painted, Span(Spent.SAVE_STALL, _last_step_at(moments, moment), moment.at_s), {Spent.USEFUL})
     return tuple(_joined(painted))
@@ -153,10 +153,10 @@ def _after(kind: Spent, moment: Moment) -> Spent:
 
 
 def _last_step_at(moments: Sequence[Moment], finish: Moment) -> float:
-    """When the run's last step was done: from there to the end it waited for its last save."""
+    """When the run's last step was done, at the latest: from there to the end it waited for its last save."""
     step: Any = finish.event.get("step")
     for moment in moments:
-        if moment.attempt == finish.attempt and moment.kind == "progress" and moment.event.get("step") == step:
+        if moment.attempt == finish.attempt and moment.kind in ("progress", "save_agreed") and moment.event.get("step") == step:
             return moment.at_s
     return finish.at_s
 

@@ -67,6 +67,11 @@ START = [entry(0, "attempt"), entry(10, "generation", generation=1), entry(12, "
             id="waiting for the last save after the last step isn't useful",
         ),
         pytest.param(
+            [*START, entry(104, "save_agreed", step=5), entry(112, "finish", step=5), entry(112, "progress", step=5)],
+            {"start": 12, "useful": 92, "save_stall": 8},
+            id="where progress is told too late, the last save's agreement tells when the last step was near",
+        ),
+        pytest.param(
             [
                 *START,
                 entry(50, "worker_lost", rank=0),

@@ -1,0 +1,1 @@
+"""The picture of a run: one self-contained page from its journal, manifests and run record."""

@@ -1,0 +1,116 @@
+"""What does the report of a run say?
+
+Rule: everything on the page is a field here, made by plain functions from the journal, the run record, the status and the list of
+checkpoints. Times are seconds since the run's first event; the page adds nothing of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from launch.history import History
+from launch.report.happenings import (
+    Decision,
+    IncidentMark,
+    SaveMark,
+    StagingMark,
+    decisions,
+    incidents,
+    saves,
+    stagings,
+)
+from launch.report.lanes import Life, Stretch, lanes, lives
+from launch.report.series import Point, points, thinned
+from launch.status_model import RunStatus
+from orchestrator.decide.goodput import Span, Spent, goodput, spans
+from orchestrator.redaction import redacted_data
+from orchestrator.store.reports import CheckpointRow
+
+MOST_DECISIONS = 400
+
+
+@dataclass(frozen=True)
+class Share:
+    """How long the run spent on one kind of thing."""
+
+    kind: str
+    seconds: float
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows."""
+
+    run: str
+    source: str
+    state: str
+    reason: str
+    begun_at: float | None
+    made_at: float
+    seconds: float
+    wall_s: float
+    start_step: int | None
+    step: int | None
+    until_step: int | None
+    checkpoint: str | None
+    steps_redone: int
+    goodput: float
+    shares: tuple[Share, ...]
+    series: tuple[Point, ...]
+    lanes: tuple[Stretch, ...]
+    lives: tuple[Life, ...]
+    spans: tuple[Span, ...]
+    incidents: tuple[IncidentMark, ...]
+    saves: tuple[SaveMark, ...]
+    stagings: tuple[StagingMark, ...]
+    decisions: tuple[Decision, ...]
+    checkpoints: tuple[CheckpointRow, ...]
+    config: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+
+
+def report(
+    status: RunStatus, seen: History, record: Mapping[str, Any], checkpoints: Sequence[CheckpointRow], *, made_at: float
+) -> Report:
+    """The report of a run.
+
+    Args:
+        status: its status at ``made_at``.
+        seen: its journal.
+        record: the run record's fields.
+        made_at: unix seconds.
+    """
+    moments = seen.moments
+    account = goodput([moment.event for moment in moments])
+    begun = next((moment.event.get("at") for moment in moments), None)
+    config = seen.begun.get("config") or record.get("config") or {}
+    return Report(
+        run=status.run, source=status.source, state=status.state, reason=status.reason,
+        begun_at=float(begun) if isinstance(begun, int | float) else None, made_at=made_at,
+        seconds=max([moment.at_s for moment in moments], default=0.0), wall_s=account.wall_s,
+        start_step=status.start_step, step=status.step, until_step=status.until_step, checkpoint=status.checkpoint,
+        steps_redone=status.steps_redone, goodput=account.fraction,
+        shares=tuple(_share(kind, getattr(account, f"{kind.value}_s"), account.wall_s) for kind in Spent),
+        series=thinned(points(moments)), lanes=lanes(moments), lives=lives(moments), spans=spans(moments),
+        incidents=incidents(moments), saves=saves(moments), stagings=stagings(moments),
+        decisions=decisions(moments, MOST_DECISIONS), checkpoints=tuple(checkpoints),
+        config=tuple(flat(redacted_data(config))), versions=tuple(flat(seen.begun.get("versions") or {})),
+    )  # fmt: skip
+
+
+def _share(kind: Spent, seconds: float, wall_s: float) -> Share:
+    return Share(kind.value, round(seconds, 3), seconds / wall_s if wall_s > 0 else 0.0)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as dotted names and texts; what is empty or not set is left out."""
+    found: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{name}.")
+        elif value not in (None, "", [], ()):
+            found.append((f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
+    return found

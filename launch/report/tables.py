@@ -1,0 +1,132 @@
+"""How do the report's tables read?
+
+Rule: every value is escaped here, and nowhere is markup made from data otherwise. Each cell carries its column's name, which a phone
+shows in place of the header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+
+from launch.quantities import UNKNOWN, bytes_text, count_text, seconds_text
+from launch.report.happenings import IncidentMark
+from launch.report.model import Report
+
+MOST_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width."""
+
+    value: object
+    number: bool = False
+    code: bool = False
+
+    @property
+    def text(self) -> str:
+        """What is shown."""
+        return UNKNOWN if self.value is None else str(self.value)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], marks: Sequence[str] = (), empty: str = "None.") -> str:
+    """An HTML table; ``marks`` are attributes of its rows."""
+    if not rows:
+        return f'<p class="quiet">{escape(empty)}</p>'
+    numbers = [isinstance(cell, Cell) and cell.number for cell in rows[0]]
+    head = "".join(f"<th{_n(number)}>{escape(name)}</th>" for name, number in zip(columns, numbers, strict=True))
+    body = "".join(
+        f"<tr{marks[index] if marks else ''}>{''.join(map(_cell, row, columns))}</tr>"
+        for index, row in enumerate(rows[:MOST_ROWS])
+    )
+    more = f'<p class="quiet">and {len(rows) - MOST_ROWS} more</p>' if len(rows) > MOST_ROWS else ""
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}'
+
+
+def _cell(content: Cell | str, column: str) -> str:
+    cell = content if isinstance(content, Cell) else Cell(content)
+    text = escape(cell.text)
+    shown = f"<code>{text}</code>" if cell.code and text else f"<span>{text}</span>" if text else ""
+    return f'<td{_n(cell.number)} data-label="{escape(column)}">{shown}</td>'
+
+
+def _n(number: bool) -> str:
+    return ' class="n"' if number else ""
+
+
+def incident_rows(report: Report) -> str:
+    """The incidents; a click on one shows its moment in the lanes."""
+    columns = ("after", "what", "rank", "node", "noticed in", "back in step after", "redone", "what was done")
+    rows = [
+        (
+            Cell(seconds_text(item.begin), number=True), f"{item.kind}: {item.reason}" if item.reason else item.kind,
+            Cell(item.rank, number=True), Cell(item.node), Cell(seconds_text(item.detected_s), number=True),
+            Cell(seconds_text(item.recovered_s), number=True), Cell(count_text(item.steps_redone), number=True), item.action,
+        )
+        for item in report.incidents
+    ]  # fmt: skip
+    return table(columns, rows, [_mark(item) for item in report.incidents], "Nothing went wrong.")
+
+
+def _mark(item: IncidentMark) -> str:
+    told = escape(f"{item.kind}, rank {item.rank}: {item.action}", quote=True)
+    return f' data-begin="{item.begin:.4f}" data-end="{item.end:.4f}" data-told="{told}"'
+
+
+def checkpoint_rows(report: Report) -> str:
+    """The checkpoints with their state."""
+    rows = [
+        (
+            Cell(count_text(item.step), number=True), Cell(item.label, code=True), Cell(bytes_text(item.size_bytes), number=True),
+            f"{item.state}: {item.why}" if item.why else item.state, when(item.modified),
+        )
+        for item in report.checkpoints
+    ]  # fmt: skip
+    return table(("step", "checkpoint", "size", "state", "saved"), rows, empty="None yet.")
+
+
+def save_rows(report: Report) -> str:
+    """The saves with how they ended, newest first."""
+    rows = [
+        (
+            Cell(count_text(item.step), number=True), f"{item.state}: {item.reason}" if item.reason else item.state,
+            Cell(seconds_text(item.begin), number=True), Cell(seconds_text(item.seconds), number=True),
+            Cell(seconds_text(item.stall_s), number=True), Cell(bytes_text(item.size_bytes), number=True),
+        )
+        for item in reversed(report.saves)
+    ]  # fmt: skip
+    return table(("step", "how it ended", "began after", "took", "training stood still", "size"), rows, empty="None yet.")
+
+
+def driver_rows(report: Report) -> str:
+    """The attempts."""
+    rows = [
+        (Cell(item.attempt, number=True), item.holder, Cell(seconds_text(item.begin), number=True),
+         Cell(seconds_text(item.end - item.begin), number=True), item.how)
+        for item in report.lives
+    ]  # fmt: skip
+    return table(("attempt", "driver", "began after", "lived", "how it ended"), rows)
+
+
+def config_rows(report: Report) -> str:
+    """Versions, then the configuration."""
+    versions = table(("part", "version"), report.versions, empty="The journal doesn't tell the versions.")
+    config = [(Cell(name, code=True), value) for name, value in report.config]
+    return f"{versions}<details><summary>The configuration</summary>{table(('key', 'value'), config)}</details>"
+
+
+def decision_rows(report: Report) -> str:
+    """What the driver noted down, newest first."""
+    rows: Iterable[tuple[Cell | str, ...]] = (
+        (Cell(seconds_text(item.t), number=True), item.event.replace("_", " "), item.text) for item in reversed(report.decisions)
+    )
+    listed = table(("after", "what", "why"), list(rows))
+    return f"<details><summary>{len(report.decisions)} notes of the driver</summary>{listed}</details>"
+
+
+def when(at: float | None) -> str:
+    """A moment for people: date and minute in UTC."""
+    return UNKNOWN if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
