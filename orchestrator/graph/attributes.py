@@ -14,6 +14,8 @@ from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.op_def_pb2 import OpDef
 
+from orchestrator.graph.tensors import dtype_name
+
 KINDS = {
     "string": "s",
     "int": "i",
@@ -98,10 +100,18 @@ def faults(node: NodeDef, rules: AttributeRules, own: OpDef | None, *, in_functi
         has = value.WhichOneof("value")
         if has != kind and not (in_function and has == "placeholder"):
             found.append(AttributeFault(name, "kind"))
-        elif name in rules.allowed and has == kind and getattr(value, kind) not in rules.allowed[name]:
+        elif has == kind and not _allowed(value, kind, rules.allowed.get(name)):
             found.append(AttributeFault(name, "value"))
     found.extend(AttributeFault(name, "missing") for name in sorted(rules.required) if name not in attributes)
     return found
+
+
+def _allowed(value: AttrValue, kind: str, allowed: frozenset[int] | frozenset[bytes] | None) -> bool:
+    if kind == "type":
+        return bool(dtype_name(value.type)) and (allowed is None or value.type in allowed)
+    if kind == "list" and value.list.type:
+        return all(dtype_name(number) for number in value.list.type)
+    return kind != "s" or allowed is None or value.s in allowed
 
 
 def is_default(own: OpDef | None, name: str, value: AttrValue) -> bool:

@@ -139,6 +139,7 @@ def compat_problems(meta: MetaGraphDef, ops: OpSet, *, libraries: Iterable[str] 
         *_missing(found, ops, tuple(libraries)),
         *_unknown_attributes(found, ops, force=force),
         *_functions(meta, ops),
+        *_gradient_cycles(meta),
         *_reader(meta, ops),
         *((Problem("opset-stale", "warning", f"the list of operations may not fit: {ops.stale}"),) if ops.stale else ()),
     )
@@ -207,10 +208,30 @@ def _functions(meta: MetaGraphDef, ops: OpSet) -> Iterator[Problem]:
             yield Problem("function-collision", "error", said, "Rename the function and export the graph again", (name,))
 
 
+def _gradient_cycles(meta: MetaGraphDef) -> Iterator[Problem]:
+    """Functions that are gradients of each other in a circle, which TensorFlow refuses."""
+    following = {gradient.function_name: gradient.gradient_func for gradient in meta.graph_def.library.gradient}
+    done: set[str] = set()
+    for name in following:
+        path: dict[str, None] = {}
+        current = name
+        while current in following and current not in done and current not in path:
+            path[current] = None
+            current = following[current]
+        if current in path:
+            said = f"the functions {', '.join(path)} are gradients of each other in a circle"
+            yield Problem("function-collision", "error", said, "Export the graph again", tuple(path))
+        done.update(path)
+
+
 def _reader(meta: MetaGraphDef, ops: OpSet) -> Iterator[Problem]:
+    versions = meta.graph_def.versions
+    if versions.producer < ops.min_producer:
+        said = f"the graph is of GraphDef version {versions.producer}; TensorFlow {ops.tensorflow} reads {ops.min_producer} and later"
+        yield Problem("producer-too-old", "error", said, "Import and export it once with an older TensorFlow")
     if too_new(meta, ops):
         said = (
-            f"the graph demands a reader of GraphDef version {meta.graph_def.versions.min_consumer} or excludes "
+            f"the graph demands a reader of GraphDef version {versions.min_consumer} or excludes "
             f"{ops.graph_def_version}, that of TensorFlow {ops.tensorflow}, and holds things that this one doesn't know"
         )
         yield Problem("min-consumer", "error", said, "Install the TensorFlow that wrote it, or a later one")

@@ -116,25 +116,30 @@ NAMES_IN: dict[str, Callable[[bytes], list[str] | None]] = {
 """Collection name to a function that lists the node or tensor names in one of its byte strings, None where it can't be read."""
 
 
-def lost_colocations(graph: GraphDef) -> Iterator[tuple[NodeDef, str]]:
-    """Each node that is to be colocated with a node that isn't there, and that one's name."""
-    nodes = {node.name for node in graph.node}
+def drop_lost_colocations(graph: GraphDef) -> list[str]:
+    """Remove colocations with nodes that aren't there, and unreadable ones, from ``graph`` in place; each removal in words."""
+    nodes = {node.name.encode() for node in graph.node}
+    done: list[str] = []
     for node in graph.node:
         if COLOCATION in node.attr:
-            for value in node.attr[COLOCATION].list.s:
-                if value.startswith(COLOCATED_WITH):
-                    name = value.removeprefix(COLOCATED_WITH).decode("utf-8", "replace")
-                    if name not in nodes:
-                        yield node, name
-
-
-def drop_lost_colocations(graph: GraphDef) -> list[str]:
-    """Remove such constraints from ``graph`` in place; each removal in words."""
-    done: list[str] = []
-    for node, name in list(lost_colocations(graph)):
-        values = node.attr[COLOCATION].list.s
-        values.remove(COLOCATED_WITH + name.encode())
-        if not values:
-            del node.attr[COLOCATION]
-        done.append(f"node {node.name}: dropped its colocation with {name!r}, which isn't in the graph")
+            done.extend(_drop_lost(node, nodes))
     return done
+
+
+def _drop_lost(node: NodeDef, nodes: Collection[bytes]) -> Iterator[str]:
+    value = node.attr[COLOCATION]
+    if value.WhichOneof("value") != "list" or len(value.list.s) != sum(len(items) for _, items in value.list.ListFields()):
+        del node.attr[COLOCATION]
+        yield f"node {node.name}: dropped a colocation that can't be read"
+        return
+    lost = [text for text in value.list.s if text.startswith(COLOCATED_WITH) and text.removeprefix(COLOCATED_WITH) not in nodes]
+    if not lost:
+        return
+    kept = [text for text in value.list.s if text not in lost]
+    del value.list.s[:]
+    value.list.s.extend(kept)
+    if not kept:
+        del node.attr[COLOCATION]
+    for text in lost:
+        name = text.removeprefix(COLOCATED_WITH).decode("utf-8", "replace")
+        yield f"node {node.name}: dropped its colocation with {name!r}, which isn't in the graph"

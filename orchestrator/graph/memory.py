@@ -11,26 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
+from orchestrator.graph.tensors import element_bytes
 from orchestrator.graph.worker_graph import Problem, Variable
 
 HOST_COPIES_ON_CPU = 3
 """Live variables, the copy between steps, the copy being written."""
 HOST_COPIES_ON_GPU = 2
 """The same without the live variables, which are on the GPU."""
-WIDTHS = {
-    "bfloat16": 2,
-    "string": 0,
-    "resource": 0,
-    "variant": 0,
-    "qint8": 1,
-    "quint8": 1,
-    "qint16": 2,
-    "quint16": 2,
-    "qint32": 4,
-}
-"""Bytes of an element of the types that NumPy doesn't know; strings have no fixed size."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +43,6 @@ class MemoryNeed:
     gradient_bytes: int
     host_bytes: int
     gpu_bytes: int
-
-
-def element_bytes(dtype: str) -> int:
-    """Bytes of one element; 0 for types without a fixed size."""
-    if dtype in WIDTHS:
-        return WIDTHS[dtype]
-    try:
-        return np.dtype(dtype).itemsize
-    except TypeError:
-        return 1
 
 
 def variable_bytes(variable: Variable) -> int | None:

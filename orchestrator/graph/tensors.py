@@ -5,8 +5,9 @@ Rule: types are lower-case NumPy names, shapes are tuples with None for what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 from tensorboard.compat.proto import types_pb2
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.op_def_pb2 import OpDef
@@ -17,6 +18,19 @@ from orchestrator.graph.worker_graph import Shape
 _SPECIAL = {"float": "float32", "double": "float64", "half": "float16", "resource": "resource"}
 _REF_OFFSET = 100
 """DT_FLOAT_REF is DT_FLOAT + 100, and so on for all types."""
+
+WIDTHS = {
+    "bfloat16": 2,
+    "string": 0,
+    "resource": 0,
+    "variant": 0,
+    "qint8": 1,
+    "quint8": 1,
+    "qint16": 2,
+    "quint16": 2,
+    "qint32": 4,
+}
+"""Bytes of an element of the types that NumPy doesn't know; strings have no fixed size."""
 
 LIST_LIMIT = 1 << 20
 """Longest list of inputs or outputs that is believed: a damaged file may claim 2**60, and nothing has that many."""
@@ -51,6 +65,16 @@ def dtype_number(name: str) -> int:
     return _NUMBER_OF[name]
 
 
+def element_bytes(dtype: str) -> int:
+    """Bytes of one element; 0 for types without a fixed size."""
+    if dtype in WIDTHS:
+        return WIDTHS[dtype]
+    try:
+        return np.dtype(dtype).itemsize
+    except TypeError:
+        return 1
+
+
 def shape_of(proto: TensorShapeProto) -> Shape:
     """A shape proto as a tuple; None for an unknown rank."""
     if proto.unknown_rank:
@@ -80,14 +104,14 @@ def output_dtypes(node: NodeDef, definition: OpDef | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def input_dtypes(node: NodeDef, definition: OpDef) -> tuple[str, ...] | None:
-    """The types of all data inputs that ``node`` must have by its OpDef; None where attributes that say so are missing."""
-    found: list[str] = []
-    for argument in definition.input_arg:
+def argument_types(node: NodeDef, arguments: Iterable[OpDef.ArgDef]) -> tuple[tuple[str, bool], ...] | None:
+    """Type and whether it's a reference, for all tensors of an OpDef's inputs or outputs; None where attributes are missing."""
+    found: list[tuple[str, bool]] = []
+    for argument in arguments:
         types = _argument_dtypes(node, argument)
         if types is None:
             return None
-        found.extend(types)
+        found.extend((dtype, argument.is_ref) for dtype in types)
     return tuple(found)
 
 
