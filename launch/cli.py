@@ -40,19 +40,23 @@ last checkpoint), 2 refused with nothing started, 130/143 stopped by a signal.
 def build_app() -> App:
     """The command tree."""
     from launch.commands import setup
+    from launch.commands.doctor import doctor
     from launch.commands.look import check, inspect
     from launch.commands.render import render
     from launch.commands.run import submit
     from launch.commands.steer import logs, stop
-    from launch.commands.watch import status
+    from launch.commands.watch import checkpoints, report, status
 
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
     app.command(submit, group=RUNNING)
     app.command(inspect, group=LOOKING)
     app.command(check, group=LOOKING)
     app.command(status, group=WATCHING)
+    app.command(report, group=WATCHING)
+    app.command(checkpoints, group=WATCHING)
     app.command(stop, group=WATCHING)
     app.command(logs, group=WATCHING)
+    app.command(doctor, group=SETTING_UP)
     app.command(setup.config, group=SETTING_UP)
     app.command(render, group=SETTING_UP)
     return app

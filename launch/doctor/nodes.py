@@ -1,0 +1,83 @@
+"""How are all nodes of a cluster asked?
+
+Rule: one small actor without resources on every node, so that a full cluster answers too; a deadline for each, since an actor on a node
+that is going away stays pending for ever. What doesn't answer is a finding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from launch.doctor.facts import NodeFacts, gather
+from orchestrator.errors import ConfigError
+from orchestrator.redaction import redacted
+
+ANSWER_DEADLINE_S = 180.0
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Ray, connected to a running cluster.
+
+    Raises:
+        ConfigError: no cluster answers there.
+    """
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {redacted(address)}: {redacted(str(error)).splitlines()[0]}",
+            remedy="Give a running cluster's address (auto, HOST:PORT, ray://HOST:PORT), or its job server's http://HEAD:8265",
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def ask_nodes(ray: Any, url: str | None = None, deadline_s: float = ANSWER_DEADLINE_S) -> tuple[NodeFacts, ...]:
+    """The facts of every living node of the connected cluster."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    class Asker:
+        def gather(self, url: str | None) -> NodeFacts:
+            return gather(url)
+
+        def time(self) -> float:
+            return time.time()
+
+    remote = ray.remote(num_cpus=0, max_restarts=0)(Asker)
+    living = [node for node in ray.nodes() if node["Alive"]]
+    askers = {
+        node["NodeID"]: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        for node in living
+    }
+    asked = {node_id: asker.gather.remote(url) for node_id, asker in askers.items()}
+    end = time.monotonic() + deadline_s
+    return tuple(_answer(ray, node, askers[node["NodeID"]], asked[node["NodeID"]], end) for node in living)
+
+
+def _answer(ray: Any, node: dict[str, Any], asker: Any, asked: Any, end: float) -> NodeFacts:
+    resources = node.get("Resources", {})
+    known = {
+        "node_id": node["NodeID"],
+        "ray_cpus": float(resources.get("CPU", 0)),
+        "ray_gpus": float(resources.get("GPU", 0)),
+    }
+    try:
+        facts: NodeFacts = ray.get(asked, timeout=max(1.0, end - time.monotonic()))
+        before = time.time()
+        theirs = ray.get(asker.time.remote(), timeout=10)
+        after = time.time()
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        said = redacted(str(error)).strip().splitlines()
+        return NodeFacts(host=node.get("NodeManagerHostname", "?"), error=said[-1] if said else type(error).__name__, **known)
+    finally:
+        ray.kill(asker)
+    return replace(facts, clock_offset_s=theirs - (before + after) / 2, clock_error_s=(after - before) / 2, **known)

@@ -1,0 +1,101 @@
+"""Does a person see how far the run is, and every incident once, with and without a terminal?"""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from launch.progress import LiveProgress, LogProgress, event_text, progress_observer, progress_text
+from orchestrator.driver.observer import Progress
+from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
+
+AT_1000 = Progress(step=1000, loss=0.25, steps_per_s=50.0, checkpoint="a0001-g0001/model.ckpt-900", world_size=2, until=2000)
+
+
+def test_progress_text_says_step_loss_rate_time_left_and_last_checkpoint() -> None:
+    text = progress_text(AT_1000)
+    for part in ("step 1,000 of 2,000", "loss 0.25", "50 steps/s", "20 s left", "2 workers", "saved model.ckpt-900"):
+        assert part in text
+
+
+def test_progress_text_of_what_is_not_known_yet_leaves_it_out() -> None:
+    text = progress_text(Progress(step=0, loss=None, steps_per_s=0.0, checkpoint=None, world_size=1, until=10))
+    assert "loss" not in text
+    assert "steps/s" not in text
+    assert "1 worker ·" in text
+    assert "nothing saved yet" in text
+
+
+@pytest.mark.parametrize(("start", "cells"), [(0, 10), (1000, 0), (500, 7)])
+def test_progress_text_bar_counts_from_the_start_of_the_run(start: int, cells: int) -> None:
+    assert progress_text(AT_1000, start).count("━") == cells
+
+
+def test_event_text_of_an_incident_says_who_and_what_it_cost() -> None:
+    (incident,) = (event for event in loss_of_rank_1() if event["event"] == "incident")
+    text = event_text(incident)
+    assert text is not None
+    assert "rank 1" in text
+    assert "0.41 s" in text
+
+
+def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
+    told = {event["event"] for event in whole_run() if event_text(event) is not None}
+    assert told >= {"attempt", "generation", "incident", "save_committed", "finish"}
+    assert "progress" not in told
+
+
+def test_log_progress_is_written_every_ten_seconds_and_at_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("tfresume"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="tfresume")
+    clock = iter([0.0, 3.0, 9.9, 10.0, 11.0])
+    observer = LogProgress(now=lambda: next(clock))
+    for step in (1, 2, 3, 4):
+        observer.progress(Progress(step, None, 1.0, None, 1, until=5))
+    observer.progress(Progress(5, None, 1.0, None, 1, until=5))
+    assert [message.split(" of")[0] for message in caplog.messages] == ["step 1", "step 4", "step 5"]
+
+
+def test_log_progress_events_are_lines_and_the_rest_is_for_verbose(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("tfresume"), "propagate", True)
+    caplog.set_level(logging.DEBUG, logger="tfresume")
+    observer = LogProgress()
+    for event in [*loss_of_rank_1(), *save(40, 1100), finish(50, 1100)]:
+        observer.event(event)
+    assert {record.levelname for record in caplog.records if "worker_lost" in record.getMessage()} == {"DEBUG"}
+    assert any("saved a0001-g0002/model.ckpt-1100" in message for message in caplog.messages)
+
+
+def test_live_progress_keeps_events_and_leaves_the_terminal_clean() -> None:
+    screen = io.StringIO()
+    observer = LiveProgress(Console(file=screen, force_terminal=True, width=120))
+    for event in whole_run():
+        observer.event(event)
+        observer.progress(AT_1000)
+    observer.close()
+    shown = screen.getvalue()
+    assert shown.count("incident:") == 1
+    assert "step 1,000 of 2,000" in shown
+    assert "\x1b[?25h" in shown  # the cursor is back
+
+
+def test_live_progress_hides_credentials() -> None:
+    screen = io.StringIO()
+    LiveProgress(Console(file=screen, force_terminal=True, width=200)).event(
+        {**finish(1, 2), "reason": "s3://AKIA1:geheim123@b/x is gone"}
+    )
+    assert "geheim123" not in screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "kind"), [(True, False, LiveProgress), (False, False, LogProgress), (True, True, LogProgress)]
+)
+def test_progress_observer_fits_the_terminal(terminal: bool, quiet: bool, kind: type) -> None:
+    assert isinstance(progress_observer(Console(file=io.StringIO(), force_terminal=terminal), quiet=quiet), kind)
