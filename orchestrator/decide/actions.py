@@ -64,10 +64,11 @@ class EndWorker:
 
 @dataclass(frozen=True)
 class Quiesce:
-    """Ask members to stop at the next step boundary and hold their state."""
+    """Ask members to stop at the next step boundary and hold their state. ``urgent``: a peer is gone, abandon the step under way."""
 
     generation: int
     workers: tuple[str, ...]
+    urgent: bool
 
 
 @dataclass(frozen=True)

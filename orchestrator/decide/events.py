@@ -58,11 +58,12 @@ class Warm:
 
 @dataclass(frozen=True)
 class Gone:
-    """A worker's process is gone for good."""
+    """A worker's process is gone for good. ``error``: ``as_dict()`` of one that no other worker could avoid either."""
 
     worker: str
     cause: Cause
     detail: str = ""
+    error: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Pulse:
     doing: Doing
     steps_per_s: float = 0.0
     values: Mapping[str, float] = field(default_factory=dict)
+    summaries: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class SaveWritten:
     files: tuple[Any, ...]
     digests: Mapping[str, int]
     nonfinite: tuple[str, ...] = ()
-    seconds: float = 0.0
+    stall_s: float = 0.0
 
 
 @dataclass(frozen=True)

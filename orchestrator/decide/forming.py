@@ -25,7 +25,7 @@ def gather(turn: Turn, reason: str) -> None:
         turn.note("gathering", reason=reason, generation=turn.run.generation, step=turn.run.step)
         running = tuple(ident for ident in turn.run.members if not turn.run.workers[ident].held)
         if running:
-            turn.act(Quiesce(turn.run.generation, running))
+            turn.act(Quiesce(turn.run.generation, running, urgent=turn.run.step < turn.run.lease_end))
     settle(turn)
 
 

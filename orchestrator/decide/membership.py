@@ -132,6 +132,10 @@ def on_gone(turn: Turn, event: Gone) -> None:
         step=worker.step, phase=run.phase.value,
     )  # fmt: skip
     _judge(turn, worker, cause, event.detail, member=rank is not None)
+    if event.error is not None and turn.run.ending is None:
+        turn.set(ending=Ending(Outcome.FAILED, event.detail, turn.now_s + 120.0, error=event.error))
+        turn.note("give_up", reason=event.detail)
+        forming.settle(turn)
     if rank is not None:
         open_incident(turn, cause.value, worker, rank, event.detail)
         turn.set(members=tuple(ident for ident in run.members if ident != event.worker))

@@ -15,6 +15,8 @@ from orchestrator.decide.events import Cause
 SAME_ERROR_LIMIT = 2
 SAME_DEATH_LIMIT = 4
 """A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of them to be a loop."""
+START_ERROR_LIMIT = 3
+"""Workers in a row that end with the same error before they have a rank."""
 FRUITLESS_LIMIT = 10
 """Formations in a row that didn't lead to a single step."""
 
@@ -65,12 +67,15 @@ def after_loss(
     if cause in (Cause.PREEMPTED, Cause.RELEASED, Cause.NODE):
         reason = budgets.exhausted(now_s)
         return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
-    if begun:
-        streak = streak.after(f"{cause.value}:{detail}", step)
-    limit = SAME_ERROR_LIMIT if cause is Cause.ERROR and detail else SAME_DEATH_LIMIT
-    if begun and streak.times >= limit:
-        what = detail or f"a worker {cause.value}"
-        return GiveUp(budgets, streak, f"crash loop: {what}, {streak.times} times in a row at step {step}")
+    told = cause is Cause.ERROR and bool(detail)
+    if begun or told:
+        streak = streak.after(f"{cause.value}:{detail}", step if begun else -1)
+        limit = SAME_DEATH_LIMIT if not told else SAME_ERROR_LIMIT if begun else START_ERROR_LIMIT
+        if streak.times >= limit:
+            where = f"at step {step}" if begun else "before training"
+            return GiveUp(
+                budgets, streak, f"crash loop: {detail or f'a worker {cause.value}'}, {streak.times} times in a row {where}"
+            )
     reason = budgets.exhausted(now_s)
     return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
 

@@ -59,6 +59,7 @@ class Policy:
     reforms_per_process: int = 32
     wait_s: float = 1800.0
     batch_size: int | None = None
+    max_losses_per_hour: int = 60
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,211 @@
+"""What does one life of the driver hold, and how is it put down again?
+
+Rule: lease, journal, heart and fleet are taken in this order and put down in the reverse one. A driver that ends in an orderly way ends its
+workers; one that was fenced leaves them to its successor.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+from orchestrator.config import RunConfig
+from orchestrator.decide import actions as act
+from orchestrator.decide import budgets
+from orchestrator.decide.goodput import goodput
+from orchestrator.decide.machine import Report
+from orchestrator.decide.run import Run
+from orchestrator.driver.keeper import Keeper, Saved, files_of
+from orchestrator.driver.loop import Inbox, Loop
+from orchestrator.driver.observer import Observers
+from orchestrator.driver.pulse import Heart
+from orchestrator.driver.result import RunResult, exit_code_of, status_of
+from orchestrator.driver.startup import StartPoint
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.redaction import redacted_data
+from orchestrator.store.commits import list_checkpoints
+from orchestrator.store.journal import read_journal
+from orchestrator.store.lease import Lease, acquire
+from orchestrator.store.location import Location
+from orchestrator.store.run_record import RunRecord
+from orchestrator.store.source import Source
+from orchestrator.workers.fleet import Fleet, namespace_of
+from orchestrator.workers.orders import CheckpointFiles, Setup
+from orchestrator.workers.placement import Placement
+
+
+class Attempt:
+    """One life of the driver, from the lease on."""
+
+    def __init__(self, config: RunConfig, output: Location, lease: Lease, observers: Observers, inbox: Inbox) -> None:
+        self._config, self._output, self._lease, self._observers, self._inbox = config, output, lease, observers, inbox
+        self._past = read_journal(output) if lease.attempt > 1 else []
+        self._events: list[Mapping[str, Any]] = list(self._past)
+        self._keeper: Keeper | None = None
+        self._heart: Heart | None = None
+        self._fleet: Fleet | None = None
+        self._fenced = False
+        self._start_step = 0
+        self._pending: list[Mapping[str, Any]] = []
+
+    @classmethod
+    def begin(cls, config: RunConfig, output: Location, observers: Observers, inbox: Inbox) -> Self:
+        """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
+        return cls(config, output, acquire(output, lease_s=config.lease_s), observers, inbox)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._fleet is not None:
+            self._fleet.close(kill=not self._fenced)
+        if self._heart is not None:
+            self._heart.close()
+        if self._keeper is not None:
+            self._keeper.close()
+        elif not self._fenced:
+            self._lease.release()
+
+    # -- storage
+
+    def store(
+        self,
+        record: RunRecord,
+        step_key: str | None,
+        repairs: tuple[str, ...],
+        parent: tuple[int, int] | None,
+        parent_label: str | None,
+    ) -> None:
+        """Open journal and commits, and begin to beat."""
+        saved = Saved(record.name, record.fingerprint, step_key, repairs)
+        self._keeper = Keeper(
+            self._output, self._lease, self._config, saved, parent, parent_label, self._trained_s(), self._inbox.put
+        )
+        self._heart = Heart(self._output, self._lease, self._keeper, self._inbox.put)
+
+    def _trained_s(self) -> float:
+        last: dict[Any, float] = {}
+        for event in self._past:
+            last[event.get("attempt")] = float(event.get("t_s", 0.0))
+        return sum(last.values())
+
+    def files_of(self, source: Source, step: int) -> CheckpointFiles:
+        """What workers need in order to restore ``source``."""
+        return files_of(source, step)
+
+    def newest_label(self) -> str | None:
+        """The newest committed checkpoint, as the journal tells it."""
+        return next((str(event["checkpoint"]) for event in reversed(self._past) if event.get("event") == "save_committed"), None)
+
+    def newest_step(self) -> int | None:
+        """Its step."""
+        return next((int(event["step"]) for event in reversed(self._past) if event.get("event") == "save_committed"), None)
+
+    def has_checkpoints(self) -> bool:
+        """Whether the output holds any of ours."""
+        return bool(list_checkpoints(self._output))
+
+    # -- the past
+
+    def budgets(self) -> budgets.Budgets:
+        """What earlier drivers left of the retry budgets."""
+        return budgets.from_journal(self._past, self._config.max_losses_per_hour, time.monotonic(), time.time())
+
+    def last_generation(self) -> int:
+        """The highest generation number that was ever used in this output."""
+        return max((int(event["generation"]) for event in self._past if event.get("event") == "generation"), default=0)
+
+    def next_worker(self, reports: Sequence[Report]) -> int:
+        """The first worker number that was never used."""
+        started = [str(event["worker"]) for event in self._past if event.get("event") == "worker_start"]
+        return max((int(ident[1:]) for ident in [*started, *(report.worker for report in reports)]), default=0) + 1
+
+    # -- workers
+
+    def staff(self, setup: Callable[[], Setup]) -> None:
+        """Be ready to start workers."""
+        namespace = namespace_of(self._output.url)
+        placement = Placement(namespace, self._config.workers)
+        self._fleet = Fleet(namespace, self._lease.attempt, placement, self._inbox.put, setup, lambda: self._lease.is_fresh)
+
+    def take_over_workers(self) -> tuple[list[Report], Setup | None]:
+        """The workers that live and what they were made with; (…, None) where none answers."""
+        found: list[Setup] = []
+        self.staff(lambda: found[0])
+        assert self._fleet is not None
+        reports = self._fleet.adopt()
+        if not reports:
+            return reports, None
+        found.append(self._fleet.setup_of(reports[0].worker))
+        return reports, found[0]
+
+    def give_up_quietly(self) -> None:
+        """Nothing lives: leave the lease, so that the ordinary start can take the next one."""
+
+    @staticmethod
+    def step_key_of(graph: WorkerGraph) -> str | None:
+        """The key under which the graph's step is saved."""
+        step = graph.step
+        return None if step is None else next((item.key for item in graph.variables if item.name == step.variable), None)
+
+    # -- the run
+
+    def announce(self, step: int, until: int, *, resumed_from: str | None, adopted: bool, warnings: Sequence[str]) -> None:
+        """Write down what this attempt is about; the first event of its journal."""
+        self._start_step = step
+        versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {"python": platform.python_version()}
+        event = {
+            "event": "attempt", "holder": self._lease.holder.name, "pid": os.getpid(), "host": socket.gethostname(),
+            "source": self._config.source, "address": self._config.address, "start_step": step, "until": until, "resumed_from": resumed_from,
+            "adopted": adopted, "config": self._config.model_dump(mode="json"), "versions": versions,
+        }  # fmt: skip
+        self._pending.append(redacted_data(event))
+        self._pending.extend({"event": "warning", "reason": text} for text in warnings)
+
+    def play(self, run: Run, actions: tuple[act.Action, ...], files: CheckpointFiles | None, label: str | None) -> RunResult:
+        """Let the loop work until the end."""
+        assert self._keeper is not None
+        assert self._fleet is not None
+        self._observers.add(_Memory(self._events))
+        loop = Loop(run, self._fleet, self._keeper, self._observers, self._inbox, self._lease.attempt, files)
+        loop.checkpoint_label = label
+        for event in self._pending:
+            loop.write_down(event)
+        if run.generation and run.seats and not any(isinstance(action, act.Form) for action in actions):
+            self._keeper.take_over(run.generation, run.step)
+        finish = loop.play(actions)
+        self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
+        return self._result(loop, finish)
+
+    def _result(self, loop: Loop, finish: act.Finish) -> RunResult:
+        step = finish.step if finish.step is not None else loop.run.step
+        return RunResult(
+            status_of(finish.outcome), self._start_step, step, loop.checkpoint_label, loop.run.world_size, tuple(loop.incidents),
+            goodput(self._events).as_dict(), finish.reason, self._output.shown, self._lease.attempt, exit_code_of(finish), finish.error,
+            max(0, step - self._start_step),
+        )  # fmt: skip
+
+
+class _Memory:
+    """Keeps the journal's events for the goodput at the end."""
+
+    def __init__(self, events: list[Mapping[str, Any]]) -> None:
+        self._events = events
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        self._events.append(event)
+
+    def progress(self, progress: object) -> None:
+        """Only what is journaled counts."""
+
+
+def ended_before_it_began(output: Location, start: StartPoint) -> RunResult:
+    """The answer where there is nothing left to do."""
+    reason = f"step {start.until} is reached already: the newest checkpoint is at step {start.step}"
+    return RunResult("done", start.step, start.step, start.own_label, 0, reason=reason, output=output.shown)

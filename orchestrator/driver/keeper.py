@@ -1,0 +1,168 @@
+"""Who speaks to the output's storage while the run goes on?
+
+Rule: one thread, first in first out, so that a generation's take-over is recorded before anything of it is committed and the journal keeps
+its order. What fails here never raises into the loop: it comes back as an event.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import RunConfig
+from orchestrator.decide import events as ev
+from orchestrator.driver.loop import Message, Restorable, Told
+from orchestrator.errors import LeaseLost, OrchestratorError
+from orchestrator.store.commits import commit
+from orchestrator.store.journal import Journal
+from orchestrator.store.lease import Lease
+from orchestrator.store.lineage import record_takeover
+from orchestrator.store.location import Location
+from orchestrator.store.manifest import Manifest
+from orchestrator.store.retention import retain
+from orchestrator.store.source import Source, newest_source, resolve_source
+from orchestrator.workers.orders import CheckpointFiles
+
+log = logging.getLogger("tfresume")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What all manifests of an attempt have in common."""
+
+    name: str
+    fingerprint: str
+    step_key: str | None
+    repairs: tuple[str, ...]
+
+
+class Keeper:
+    """The output's storage, as the loop uses it. All methods return at once.
+
+    Args:
+        parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for the source, None for the newest.
+        parent_label: that checkpoint's label below the output.
+        trained_s: seconds that earlier attempts took.
+        tell: takes messages for the loop.
+    """
+
+    def __init__(
+        self, output: Location, lease: Lease, config: RunConfig, saved: Saved, parent: tuple[int, int] | None,
+        parent_label: str | None, trained_s: float, tell: Callable[[Message], None],
+    ) -> None:  # fmt: skip
+        self._output, self._lease, self._config, self._saved = output, lease, config, saved
+        self._parent, self._tell = parent, tell
+        self._parent_label = parent_label
+        self._bad: dict[str, str] = {}
+        self._journal = Journal(output, lease.attempt)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._began_s = time.monotonic() - trained_s
+        self._thread = threading.Thread(target=self._work, name="tfresume-keeper", daemon=True)
+        self._thread.start()
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Append to the journal."""
+        self._jobs.put(lambda: self._journal.append(event))
+
+    def flush(self) -> None:
+        """Have everything written that was noted."""
+        self._jobs.put(self._journal.flush)
+
+    def take_over(self, generation: int, step: int) -> None:
+        """Record that a generation goes on from ``step``."""
+        self._jobs.put(lambda: self._take_over(generation, step))
+
+    def commit(self, written: ev.SaveWritten, world_size: int) -> None:
+        """Write manifest and pointer; ``Committed`` or ``SaveFailed`` comes back."""
+        self._jobs.put(lambda: self._commit(written, world_size))
+
+    def find(self, reason: str) -> None:
+        """Look for the newest good checkpoint; ``Found`` comes back."""
+        self._jobs.put(lambda: self._find(reason))
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Do what is still to be done, flush the journal and give up the lease."""
+        self._jobs.put(self._journal.flush)
+        self._jobs.put(self._lease.release)
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except LeaseLost as error:
+                self._tell(ev.Fenced(error.as_dict()))
+            except OrchestratorError as error:
+                log.warning("storage: %s", error)
+
+    def _take_over(self, generation: int, step: int) -> None:
+        record_takeover(self._output, self._lease.attempt, generation, step, self._parent)
+        self._parent = (self._lease.attempt, generation)
+
+    def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
+        manifest = Manifest(
+            name=self._saved.name, step=written.step, attempt=self._lease.attempt, generation=written.generation,
+            files=tuple(written.files), parent=self._parent_label, position=written.position, world_size=world_size,
+            step_key=self._saved.step_key, training_s=max(0.0, time.monotonic() - self._began_s), created=time.time(),
+            repairs=self._saved.repairs, source=self._saved.fingerprint,
+        )  # fmt: skip
+        began_s = time.monotonic()
+        try:
+            commit(self._output, manifest, lease=self._lease)
+        except LeaseLost:
+            raise
+        except OrchestratorError as error:
+            self._tell(ev.SaveFailed(written.generation, written.step, str(error)))
+            return
+        label = f"{written.directory}/{written.prefix}"
+        self._parent_label = label
+        size = sum(record.size_bytes for record in manifest.files)
+        self._tell(
+            Told(
+                {
+                    "event": "save_committed", "step": written.step, "generation": written.generation, "checkpoint": label,
+                    "size_bytes": size, "stall_s": round(written.stall_s, 4), "commit_s": round(time.monotonic() - began_s, 4),
+                }
+            )
+        )  # fmt: skip
+        self._tell(ev.Committed(written.generation, written.step))
+        keep, hours = self._config.max_to_keep, self._config.keep_every_hours
+        retain(self._output, max_to_keep=keep, keep_every_hours=hours, protect=(label,), lease=self._lease)
+
+    def _find(self, reason: str) -> None:
+        try:
+            source, newest = newest_source(self._output, exclude=self._bad, deep=True)
+            if source is None:
+                source = resolve_source(self._config.source, deep=True)
+                self._parent = (0, 0)
+            else:
+                assert newest.checkpoint is not None
+                self._parent = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation)
+                self._parent_label = newest.checkpoint.label
+        except OrchestratorError as error:
+            self._tell(ev.Found(None, detail=error.message))
+            return
+        files = files_of(source)
+        refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
+        self._tell(Restorable(files))
+        self._tell(ev.Found(files.step, files.position, refused or reason))
+
+    def mark_bad(self, label: str, reason: str) -> None:
+        """Never take this checkpoint again in this attempt."""
+        self._bad = {**self._bad, label: reason}
+
+
+def files_of(source: Source, step: int | None = None) -> CheckpointFiles:
+    """What workers need in order to restore ``source``."""
+    assert source.prefix is not None
+    if step is None:
+        known = source.manifest.step if source.manifest else source.step
+        step = known if known is not None else source.step_in_name or 0
+    position = source.manifest.position if source.manifest else 0
+    return CheckpointFiles(step, position, source.prefix.url, source.files)

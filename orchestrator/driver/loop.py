@@ -1,0 +1,231 @@
+"""How are decisions carried out?
+
+Rule: observe, decide, write down, act; nothing else. One thread takes events out of one inbox, in their order; everything slow (Ray, storage)
+happens elsewhere and comes back as an event. A tick every quarter of a second lets the rules look at the clock.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide import machine
+from orchestrator.decide.run import Phase, Run
+from orchestrator.driver.observer import Observer, Progress
+from orchestrator.store.layout import checkpoint_dir
+from orchestrator.workers.orders import CheckpointFiles
+
+TICK_S = 0.25
+SHOW_S = 0.2
+"""Progress is shown at most so often."""
+JOURNAL_PROGRESS_S = 5.0
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something to be written down that no decision hangs on."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Restorable:
+    """The files of the checkpoint that a coming ``Found`` speaks of."""
+
+    files: CheckpointFiles
+
+
+class Interrupted(BaseException):
+    """The second Ctrl-C: end now, without a last save."""
+
+
+Message = ev.Event | Told | Restorable | Interrupted
+
+
+class Inbox:
+    """Where everything arrives. ``put`` may be called from any thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def put(self, message: Message) -> None:
+        """Leave a message for the loop."""
+        self._queue.put(message)
+
+    def get(self, timeout_s: float) -> Message | None:
+        """The next message; None after ``timeout_s``."""
+        try:
+            return self._queue.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
+            return None
+
+
+class FleetLike(Protocol):
+    """``workers.fleet.Fleet``."""
+
+    def start(self, action: act.StartWorker) -> None: ...
+    def end(self, action: act.EndWorker) -> None: ...
+    def quiesce(self, action: act.Quiesce) -> None: ...
+    def break_step(self, action: act.BreakStep) -> None: ...
+    def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None: ...
+    def grant(self, action: act.Grant, directory: str) -> None: ...
+
+
+class KeeperLike(Protocol):
+    """``driver.keeper.Keeper``."""
+
+    def note(self, event: Mapping[str, Any]) -> None: ...
+    def take_over(self, generation: int, step: int) -> None: ...
+    def commit(self, written: ev.SaveWritten, world_size: int) -> None: ...
+    def find(self, reason: str) -> None: ...
+
+
+class Loop:
+    """The driver of one attempt.
+
+    Args:
+        run, actions: as ``machine.begin`` or ``machine.adopt`` returned them.
+        checkpoint: the files that ``run.origin`` speaks of.
+        wall: unix seconds, for the journal's readers.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        fleet: FleetLike,
+        keeper: KeeperLike,
+        observer: Observer,
+        inbox: Inbox,
+        attempt: int,
+        checkpoint: CheckpointFiles | None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.run = run
+        self.incidents: list[Mapping[str, Any]] = []
+        self.checkpoint_label: str | None = None
+        self._fleet, self._keeper, self._observer, self._inbox = fleet, keeper, observer, inbox
+        self._attempt, self._checkpoint = attempt, checkpoint
+        self._clock, self._wall, self._began_s = clock, wall, clock()
+        self._finish: act.Finish | None = None
+        self._next_tick_s = 0.0
+        self._shown_s = self._journaled_s = float("-inf")
+        self._progress: Progress | None = None
+
+    def play(self, actions: tuple[act.Action, ...]) -> act.Finish:
+        """Carry out ``actions``, then live until the end. Raises Interrupted."""
+        self._perform(actions)
+        while self._finish is None:
+            message = self._inbox.get(self._next_tick_s - self._clock())
+            if message is not None:
+                self._handle(message)
+            if self._clock() >= self._next_tick_s:
+                self._handle(ev.Tick())
+                self._next_tick_s = self._clock() + TICK_S
+        return self._finish
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Told():
+                self.write_down(message.event)
+            case Restorable():
+                self._checkpoint = message.files
+            case Interrupted():
+                raise message
+            case _:
+                self.run, actions = machine.advance(self.run, message, self._clock())
+                self._perform(actions)
+                if isinstance(message, ev.Pulse):
+                    self._show(message)
+
+    def write_down(self, event: Mapping[str, Any]) -> None:
+        """Journal an event and show it."""
+        stamped = {
+            "at": round(self._wall(), 3),
+            "attempt": self._attempt,
+            "t_s": round(self._clock() - self._began_s, 3),
+            **event,
+        }
+        if event["event"] == "incident":
+            self.incidents.append(stamped)
+        elif event["event"] == "save_committed":
+            self.checkpoint_label = str(event["checkpoint"])
+        self._keeper.note(stamped)
+        self._observer.event(stamped)
+        if event["event"] in ("training", "incident", "finish") and self._progress is not None:
+            self._journal_progress()
+
+    def _perform(self, actions: tuple[act.Action, ...]) -> None:
+        for action in actions:
+            match action:
+                case act.Note():
+                    self.write_down(action.event)
+                case act.Grant():
+                    self._fleet.grant(action, checkpoint_dir(self._attempt, action.generation))
+                case act.Form():
+                    self._keeper.take_over(action.generation, action.step)
+                    self._fleet.form(action, self._checkpoint)
+                case act.Finish():
+                    self._finish = action
+                case _:
+                    self._perform_rare(action)
+
+    def _perform_rare(
+        self, action: act.StartWorker | act.EndWorker | act.Quiesce | act.BreakStep | act.Commit | act.FindCheckpoint
+    ) -> None:
+        match action:
+            case act.StartWorker():
+                self._fleet.start(action)
+            case act.EndWorker():
+                self._fleet.end(action)
+            case act.Quiesce():
+                self._fleet.quiesce(action)
+            case act.BreakStep():
+                self._fleet.break_step(action)
+            case act.Commit():
+                self._keeper.commit(action.written, self.run.world_size)
+            case act.FindCheckpoint():
+                self._keeper.find(action.reason)
+
+    def _show(self, pulse: ev.Pulse) -> None:
+        run = self.run
+        if run.phase is not Phase.TRAINING or not run.seats or pulse.worker != run.seats[0]:
+            return
+        loss = next(iter(pulse.values.values()), None)
+        self._progress = Progress(
+            run.step, loss, pulse.steps_per_s, self.checkpoint_label, run.world_size, run.policy.until, run.generation, pulse.values,
+            pulse.summaries,
+        )  # fmt: skip
+        now_s = self._clock()
+        if now_s - self._shown_s >= SHOW_S or run.step >= run.policy.until:
+            self._shown_s = now_s
+            self._observer.progress(self._progress)
+        if now_s - self._journaled_s >= JOURNAL_PROGRESS_S:
+            self._journal_progress()
+
+    def _journal_progress(self) -> None:
+        progress = self._progress
+        assert progress is not None
+        self._journaled_s = self._clock()
+        saving = self.run.policy.saving
+        next_step = (self.run.step // saving.save_steps + 1) * saving.save_steps if saving.save_steps else None
+        next_s = None
+        if saving.save_every_s is not None:
+            next_s = round(max(0.0, saving.save_every_s - (self._clock() - self.run.saves.last_s)), 1)
+        self.write_down(
+            {
+                "event": "progress", "generation": progress.generation, "step": progress.step, "loss": finite(progress.loss),
+                "steps_per_s": round(progress.steps_per_s, 3), "values": {key: finite(value) for key, value in progress.values.items()},
+                "world_size": progress.world_size, "until": progress.until, "next_save_step": next_step, "next_save_s": next_s,
+            }
+        )  # fmt: skip
+
+
+def finite(value: float | None) -> float | str | None:
+    """The value as JSON can hold it: NaN and infinities as their names."""
+    return value if value is None or value - value == 0 else str(value)

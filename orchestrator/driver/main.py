@@ -1,0 +1,144 @@
+"""How does one call continue a run from its checkpoint to its last step?
+
+Rule: look, plan, place, hold the lease, and let the loop work; the errors of the first three end with nothing started and nothing written.
+``resume`` is what the command calls and what a program may call::
+
+    from orchestrator import resume
+    from orchestrator.config import parse_config
+
+    result = resume(parse_config({"source": "gs://b/model.ckpt-500", "output": "gs://b/more", "until_step": 1000, "workers": 2}))
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from orchestrator.config import RunConfig
+from orchestrator.decide import machine
+from orchestrator.decide.events import Found
+from orchestrator.decide.room import describe
+from orchestrator.driver.attempt import Attempt, ended_before_it_began
+from orchestrator.driver.loop import Inbox
+from orchestrator.driver.observer import Observer, Observers
+from orchestrator.driver.ray_link import RayLink
+from orchestrator.driver.result import RunResult
+from orchestrator.driver.signals import signals_to
+from orchestrator.driver.startup import make_plan, policy_of, setup_of, start_point
+from orchestrator.errors import ConfigError, PlacementError
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
+from orchestrator.workers.fleet import living_workers, namespace_of
+from orchestrator.workers.placement import free_resources, room
+
+log = logging.getLogger("tfresume")
+
+
+def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None = None) -> RunResult:
+    """Continue the training that ``config.source`` holds, into ``config.output``.
+
+    Blocks until the run ends. In the main thread it takes over SIGTERM and SIGINT for that time. If Ray is connected already it's used,
+    else ``config.address``, else a local Ray is started and stopped again.
+
+    Raises:
+        ConfigError: and its subclasses, before anything was started or written.
+        Interrupted: by the second Ctrl-C.
+        OrchestratorError: storage failed before the first worker was there.
+    """
+    if not config.output:
+        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+    output = open_location(config.output)
+    observers = Observers(list(observer) if isinstance(observer, Sequence) else [observer] if observer else [])
+    inbox = Inbox()
+    with ExitStack() as stack:
+        stack.enter_context(signals_to(inbox.put))
+        stack.callback(observers.close)
+        link = RayLink(config)
+        stack.callback(link.close)
+        return _resume(config, output, link, observers, inbox)
+
+
+def _resume(config: RunConfig, output: Location, link: RayLink, observers: Observers, inbox: Inbox) -> RunResult:
+    record = read_run_record(output)
+    if record is not None:
+        link.wait()
+        if living_workers(namespace_of(output.url)):
+            result = _adopt(config, output, record, observers, inbox)
+            if result is not None:
+                return result
+    return _start(config, output, record, link, observers, inbox)
+
+
+def _start(
+    config: RunConfig, output: Location, record: RunRecord | None, link: RayLink, observers: Observers, inbox: Inbox
+) -> RunResult:
+    start = start_point(config, output, record)
+    if start.step >= start.until:
+        return ended_before_it_began(output, start)
+    plan = make_plan(config, start)
+    policy = policy_of(config, plan.graph, start.until)
+    link.wait()
+    check_room(config)
+    with Attempt.begin(config, output, observers, inbox) as attempt:
+        wanted = RunRecord(
+            source=start.source.url if record is None else record.source, fingerprint=start.fingerprint, name=start.source.name,
+            started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(),
+        )  # fmt: skip
+        record = create_run_record(output, wanted)
+        attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
+        files = attempt.files_of(start.source, plan.step)
+        attempt.announce(
+            start.step, start.until, resumed_from=start.own_label, adopted=False, warnings=(*start.warnings, *plan.warnings)
+        )
+        attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files))
+        origin = Found(plan.step, files.position)
+        committed = plan.step if start.own_label else None
+        run, actions = machine.begin(policy, origin, committed, attempt.budgets(), attempt.last_generation(), time.monotonic())
+        return attempt.play(run, actions, files, start.own_label)
+
+
+def _adopt(config: RunConfig, output: Location, record: RunRecord, observers: Observers, inbox: Inbox) -> RunResult | None:
+    """Go on with the workers of a driver that died; None where none of them answers."""
+    from orchestrator.decide.resume_point import last_step
+
+    until = last_step(config.until_step, config.steps, record.started_step)
+    with Attempt.begin(config, output, observers, inbox) as attempt:
+        reports, setup = attempt.take_over_workers()
+        if setup is None:
+            attempt.give_up_quietly()
+            return None
+        policy = policy_of(config, setup.graph, until)
+        attempt.store(record, attempt.step_key_of(setup.graph), setup.graph.repairs, None, attempt.newest_label())
+        step = max((report.step for report in reports if report.step is not None), default=record.started_step)
+        attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())
+        run, actions = machine.adopt(
+            policy, reports, attempt.newest_step(), attempt.budgets(), attempt.last_generation(), attempt.next_worker(reports),
+            time.monotonic(),
+        )  # fmt: skip
+        return attempt.play(run, actions, None, attempt.newest_label())
+
+
+def check_room(config: RunConfig) -> None:
+    """Refuse more workers than the cluster can place, unless waiting was asked for.
+
+    Raises:
+        PlacementError: says what is free.
+    """
+    free, wanted = room(config.workers), config.workers.count
+    if free >= wanted or config.wait:
+        return
+    asked = f"{config.workers.cpus:g} CPUs" + (f" and {config.workers.gpus:g} GPUs" if config.workers.gpus else "")
+    raise PlacementError(
+        f"the cluster has room for {free} of {wanted} workers of {asked} each; free: {describe(free_resources())}",
+        remedy="Ask for fewer or smaller workers, or wait for room with --wait",
+        details={"room": free, "wanted": wanted},
+    )
+
+
+def holder_name() -> str:
+    """What others read about who holds the run."""
+    return f"{socket.gethostname()}, process {os.getpid()}"

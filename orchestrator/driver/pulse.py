@@ -1,0 +1,78 @@
+"""How do others see that this driver lives, and how do they ask it to stop?
+
+Rule: threads of their own, so that neither a slow commit nor a busy loop makes a living driver look dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from orchestrator.decide import events as ev
+from orchestrator.driver.keeper import Keeper
+from orchestrator.driver.loop import Message
+from orchestrator.errors import LeaseLost, OrchestratorError
+from orchestrator.store.lease import Lease
+from orchestrator.store.location import Location
+from orchestrator.store.run_record import StopRequest, answer_stop_request, read_stop_requests
+
+log = logging.getLogger("tfresume")
+STOP_POLL_S = 1.0
+STOP_GRACE_S = 120.0
+
+
+class Heart:
+    """Beats for the lease, flushes the journal, and looks for requests to stop."""
+
+    def __init__(self, output: Location, lease: Lease, keeper: Keeper, tell: Callable[[Message], None]) -> None:
+        self._output, self._lease, self._keeper, self._tell = output, lease, keeper, tell
+        self._over = threading.Event()
+        self.requests: tuple[StopRequest, ...] = ()
+        self._threads = [
+            threading.Thread(target=self._beat, name="tfresume-heart", daemon=True),
+            threading.Thread(target=self._listen, name="tfresume-stop", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop beating; requests that were followed are taken away."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(10.0)
+        for request in self.requests:
+            try:
+                answer_stop_request(self._output, request)
+            except OrchestratorError as error:
+                log.warning("a stop request stays in the output: %s", error)
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._lease.beat_every_s):
+            self._keeper.flush()
+            try:
+                self._lease.heartbeat()
+            except LeaseLost as error:
+                self._tell(ev.Fenced(error.as_dict()))
+                return
+            except OrchestratorError as error:
+                log.warning("heartbeat: %s", error)
+                if not self._lease.is_fresh:
+                    lost = LeaseLost(
+                        "no heartbeat has reached the output for a lease's length, so another driver may have taken over"
+                    )
+                    self._tell(ev.Fenced(lost.as_dict()))
+                    return
+
+    def _listen(self) -> None:
+        while not self._over.wait(STOP_POLL_S):
+            try:
+                found = [item for item in read_stop_requests(self._output) if item.attempt in (0, self._lease.attempt)]
+            except OrchestratorError as error:
+                log.debug("stop requests can't be read: %s", error)
+                continue
+            if found:
+                self.requests = tuple(found)
+                now = any(item.mode == "now" for item in found)
+                self._tell(ev.StopAsked(ev.StopCause.REQUEST, 0.0 if now else STOP_GRACE_S))
+                return

@@ -1,0 +1,91 @@
+"""How does the driver come by Ray while it still reads the source?
+
+Rule: connecting runs in a thread of its own from the first moment on and is waited for only when the first worker is to be placed. A Ray that
+was running before is left running.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import PlacementError
+
+ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
+"""Environment variable: where the supervisor writes the address of the Ray that it is just starting."""
+CONNECT_S = 120.0
+
+
+class RayLink:
+    """A connection to Ray that is being made."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._error: BaseException | None = None
+        self._own = not ray.is_initialized()
+        self._done, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._connect, name="tfresume-ray", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when Ray can be used.
+
+        Raises:
+            PlacementError: it can't be reached or started.
+        """
+        where = self._config.address or "the local Ray"
+        if not self._done.wait(CONNECT_S):
+            raise PlacementError(f"{where} hasn't answered for {CONNECT_S:.0f} s", remedy="Check --address with `ray status`")
+        if self._error is not None:
+            raise PlacementError.from_cause(f"{where} can't be used", self._error, remedy="Check --address") from self._error
+
+    def close(self) -> None:
+        """Disconnect, if the connection is ours."""
+        if self._own:
+            self._done.wait(CONNECT_S)
+            ray.shutdown()
+        self._over.set()
+
+    def _connect(self) -> None:
+        try:
+            if self._own:
+                ray.init(**self._options())
+        except BaseException as error:  # noqa: BLE001 - raised again where it's waited for
+            self._error = error
+        self._done.set()
+        # The processes of a local Ray die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
+        self._over.wait()
+
+    def _options(self) -> dict[str, Any]:
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        address = self._config.address or _address_from_supervisor()
+        if address is not None:
+            return {"address": address, **quiet}
+        return local_ray_options(self._config) | quiet
+
+
+def local_ray_options(config: RunConfig) -> dict[str, Any]:
+    """How a Ray of this run's own is started: big enough for the workers that were asked for, whatever the machine has."""
+    sizes = config.workers
+    cpus = max(os.cpu_count() or 1, -int(-(sizes.largest + sizes.standby) * sizes.cpus // 1))
+    return {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+
+
+def _address_from_supervisor() -> str | None:
+    path = os.environ.get(ADDRESS_FILE)
+    if path is None:
+        return None
+    deadline = time.monotonic() + CONNECT_S
+    while time.monotonic() < deadline:
+        text = Path(path).read_text().strip() if Path(path).exists() else ""
+        if text:
+            return text
+        time.sleep(0.02)
+    raise TimeoutError(f"no address in {path}")

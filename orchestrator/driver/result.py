@@ -1,0 +1,73 @@
+"""How did the run end?
+
+Rule: the same object for library, ``--json`` and exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from orchestrator.decide.actions import Finish, Outcome
+
+EXIT_DONE, EXIT_FAILED, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 130, 143
+Status = Literal["done", "end of data", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of ``resume``.
+
+    Attributes:
+        status: ``done``, ``end of data``, ``stopped`` or ``failed`` (resumable: the same command goes on).
+        start_step, final_step: global steps at the start of this attempt and at its end.
+        checkpoint: the newest committed checkpoint below the output, None where there is none.
+        incidents: one record each: kind, rank, detected_s, recovered_s, steps_redone, and more.
+        goodput: useful step time over wall time and the rest broken down, as ``decide.goodput.Goodput.as_dict``.
+        error: ``OrchestratorError.as_dict()`` where it failed.
+        exit_code: 0, 1, 130 or 143.
+    """
+
+    status: Status
+    start_step: int
+    final_step: int
+    checkpoint: str | None
+    world_size: int
+    incidents: Sequence[Mapping[str, Any]] = ()
+    goodput: Mapping[str, Any] | None = None
+    reason: str = ""
+    output: str = ""
+    attempt: int = 0
+    exit_code: int = 0
+    error: Mapping[str, Any] | None = None
+    steps_done: int = 0
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return asdict(self)
+
+
+def status_of(outcome: Outcome) -> Status:
+    """The word for people and machines."""
+    match outcome:
+        case Outcome.DONE:
+            return "done"
+        case Outcome.END_OF_DATA:
+            return "end of data"
+        case Outcome.STOPPED:
+            return "stopped"
+        case Outcome.FAILED:
+            return "failed"
+
+
+def exit_code_of(finish: Finish) -> int:
+    """0 done, also when asked to stop through the run record; 130 and 143 after a signal; 1 failed and resumable."""
+    match finish.outcome:
+        case Outcome.DONE | Outcome.END_OF_DATA:
+            return EXIT_DONE
+        case Outcome.STOPPED:
+            return {"SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}.get(finish.stop_cause or "", EXIT_DONE)
+        case Outcome.FAILED:
+            return EXIT_FAILED

@@ -1,0 +1,50 @@
+"""What do SIGTERM and Ctrl-C do to a run?
+
+Rule: the first of either asks for a last save and the end; more of them change nothing, except that a second Ctrl-C, two seconds after the
+first, ends at once. Ray's job server signals a driver and its children, so several SIGTERMs are one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from orchestrator.decide import events as ev
+from orchestrator.driver.loop import Interrupted, Message
+
+FORCE_AFTER_S = 2.0
+SIGTERM_GRACE_S = 25.0
+"""Spot machines give 25 to 30 seconds."""
+SIGINT_GRACE_S = 300.0
+
+
+@contextmanager
+def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Turn signals into messages while the block runs. In a thread other than the main one nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def on_term(_number: int, _frame: FrameType | None) -> None:
+        grace_s = float(os.environ.get("TFRESUME_GRACE_S", SIGTERM_GRACE_S))
+        tell(ev.StopAsked(ev.StopCause.SIGTERM, grace_s))
+
+    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
+        if first and clock() - first[0] >= FORCE_AFTER_S:
+            tell(Interrupted())
+        elif not first:
+            first.append(clock())
+            tell(ev.StopAsked(ev.StopCause.SIGINT, SIGINT_GRACE_S))
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, on_term), signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

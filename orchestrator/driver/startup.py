@@ -1,0 +1,155 @@
+"""What is to be trained, from where, and up to which step?
+
+Rule: everything that can be wrong with the command is found here, before a worker is started or anything is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.config import RunConfig
+from orchestrator.decide.resume_point import last_step
+from orchestrator.decide.run import Policy
+from orchestrator.decide.saving import SavePolicy
+from orchestrator.decide.scaling import Sizes
+from orchestrator.errors import ConfigError
+from orchestrator.graph.check import check
+from orchestrator.graph.meta import read_meta
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.store.location import Location
+from orchestrator.store.run_record import RunRecord, check_same_source
+from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
+from orchestrator.training.options import TrainingOptions
+from orchestrator.workers.orders import CheckpointFiles, Setup
+
+
+@dataclass(frozen=True)
+class StartPoint:
+    """Where a run goes on.
+
+    Attributes:
+        source: the checkpoint to start from: the output's newest good one, else the one that was named.
+        fingerprint: of the source that was named.
+        own_label: the checkpoint's label below the output, None where it's the source's.
+        parent: (attempt, generation) of that checkpoint, (0, 0) for the source's.
+        until: the step at which the run ends.
+        started_step: the step at the run's first start.
+    """
+
+    source: Source
+    fingerprint: str
+    named: str
+    step: int
+    started_step: int
+    until: int
+    own_label: str | None
+    parent: tuple[int, int]
+    warnings: tuple[str, ...]
+
+
+def start_point(config: RunConfig, output: Location, record: RunRecord | None) -> StartPoint:
+    """Look into the output first, then at the source.
+
+    Raises:
+        SourceError, CorruptCheckpoint: nothing usable was named.
+        OutputError: the output belongs to another source; names both.
+        ConfigError: no end was given.
+    """
+    last_step(config.until_step, config.steps, 0)
+    named = resolve_source(config.source)
+    fingerprint = source_fingerprint(named)
+    ours: Source | None = None
+    parent, label = (0, 0), None
+    if record is not None:
+        check_same_source(output, record, named.url, fingerprint)
+        ours, newest = newest_source(output)
+        if newest.checkpoint is not None:
+            parent, label = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation), newest.checkpoint.label
+    source = ours if ours is not None else named
+    step = step_of(source)
+    started = record.started_step if record is not None else step
+    until = last_step(config.until_step, config.steps, started)
+    refused = tuple(f"{item.checkpoint} was passed over: {item.reason}" for item in source.refused)
+    return StartPoint(source, fingerprint, named.name, step, started, until, label, parent, (*source.notes, *refused))
+
+
+def step_of(source: Source) -> int:
+    """The global step of a checkpoint, as far as it can be told without the graph."""
+    if source.manifest is not None:
+        return source.manifest.step
+    return source.step if source.step is not None else source.step_in_name or 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The graph as the workers get it, and the step that its own counter has in the checkpoint."""
+
+    graph: WorkerGraph
+    step: int
+    step_key: str | None
+    warnings: tuple[str, ...]
+
+
+def make_plan(config: RunConfig, start: StartPoint) -> Plan:
+    """Plan the training of the graph. Raises GraphRefused with every reason at once."""
+    source = start.source
+    meta = read_meta(source.meta_data, name=source.meta.shown)
+    report = check(meta, config, checkpoint=source.keys())
+    report.refuse(source.meta.shown)
+    graph = report.plan.worker_graph
+    assert graph is not None
+    key = _step_key(graph)
+    step = start.step
+    if source.manifest is None and key is not None and source.index is not None and key != source.index.step_key():
+        value = read_integer(source, key)
+        step = step if value is None else value
+    warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
+    return Plan(graph, step, key, warnings)
+
+
+def _step_key(graph: WorkerGraph) -> str | None:
+    if graph.step is None:
+        return None
+    return next((variable.key for variable in graph.variables if variable.name == graph.step.variable), None)
+
+
+def read_integer(source: Source, key: str) -> int | None:
+    """An integer scalar out of a V2 checkpoint; None where there is no such thing."""
+    tensor = source.index.entries.get(key) if source.index else None
+    shards = [file for file in source.files if ".data-" in file.name]
+    if tensor is None or tensor.shape != () or not tensor.dtype.startswith("int") or tensor.shard >= len(shards):
+        return None
+    data = shards[tensor.shard].location.read_bytes(tensor.offset, tensor.offset + tensor.size_bytes)
+    return int(np.frombuffer(data, np.dtype(tensor.dtype))[0])
+
+
+def policy_of(config: RunConfig, graph: WorkerGraph | None, until: int) -> Policy:
+    """What the rules need of the configuration."""
+    workers = config.workers
+    alone = graph is not None and bool(graph.group_refused)
+    if alone and workers.count > 1:
+        assert graph is not None
+        raise ConfigError(f"this graph trains on one worker only: {graph.group_refused}", remedy="Use --workers 1")
+    sizes = Sizes(
+        workers.count, workers.smallest, 1 if alone else workers.largest, workers.standby, config.on_loss, config.on_resize
+    )
+    saving = SavePolicy(config.save_steps, config.save_every_s, config.save_policy, config.max_failed_saves, config.on_nonfinite)
+    return Policy(
+        sizes, saving, until, hang_floor_s=config.hang_floor_s, reforms_per_process=config.reforms_per_process, wait_s=config.wait_s,
+        batch_size=config.batch_size, max_losses_per_hour=config.max_losses_per_hour,
+    )  # fmt: skip
+
+
+def setup_of(config: RunConfig, graph: WorkerGraph, output: Location, name: str, files: CheckpointFiles) -> Setup:
+    """What every worker is made with."""
+    workers = config.workers
+    whole_gpus = workers.gpus >= 1
+    exchange = config.exchange if config.exchange != "auto" else "nccl" if whole_gpus else "ring"
+    options = TrainingOptions(
+        exchange=exchange, seed=config.seed, deterministic=config.deterministic, max_world_size=1 if graph.group_refused else workers.largest,
+        watch=tuple(config.watch), gpu=workers.gpus > 0, gpu_memory_fraction=workers.gpus if 0 < workers.gpus < 1 else None,
+        import_modules=tuple(config.import_modules), load_op_library=tuple(config.load_op_library), py_func=dict(config.py_func),
+    )  # fmt: skip
+    return Setup(graph, options, config, output, name, files, config.orphan_timeout_s, workers.count)

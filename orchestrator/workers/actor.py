@@ -1,0 +1,117 @@
+"""What is a worker to Ray?
+
+Rule: a thin, detached, named actor around ``member.Member``. Control calls are answered in threads of their own while the graph trains.
+Every call carries the attempt's number and a lower one is refused, so that a driver that wakes up late commands nobody. Without any call
+for ``orphan_timeout_s`` the process ends itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from typing import Any
+
+from orchestrator.decide import events as ev
+from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError
+from orchestrator.workers.member import Member
+from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
+from orchestrator.workers.outbox import Outbox
+
+POLL_S = 2.0
+CONCURRENCY_GROUPS = {"control": 4, "poll": 2, "hand_over": 2}
+
+
+class WorkerActor:
+    """One worker process. Made through ``fleet``; ``setup`` comes out of the object store."""
+
+    def __init__(self, ident: str, attempt: int, setup: Setup) -> None:
+        from orchestrator.workers.real_tools import RealTools, this_node
+
+        self._attempt, self._contact_s = attempt, time.monotonic()
+        self._orphan_timeout_s = setup.orphan_timeout_s
+        self._outbox = Outbox()
+        self._setup = setup
+        self._ident = ident
+        self._member = Member(ident, (this_node(), os.getpid()), RealTools(setup), self._outbox)
+        signal.signal(signal.SIGTERM, self._on_sigterm)  # Ray runs an actor's constructor in the main thread
+        threading.Thread(target=self._work, name="tfresume-work", daemon=True).start()
+        threading.Thread(target=self._watch_for_orphanage, name="tfresume-orphan", daemon=True).start()
+
+    def poll(self, attempt: int, after: int) -> tuple[int, list[ev.Event]]:
+        """Events after number ``after``; waits up to two seconds for one."""
+        self._obey(attempt)
+        return self._outbox.poll(after, POLL_S)
+
+    def adopt(self, attempt: int) -> dict[str, Any]:
+        """Obey a new driver from now on; the fields of ``decide.machine.Report``."""
+        self._obey(attempt)
+        self._member.forget_saves()
+        return self._member.report()
+
+    def setup(self, attempt: int) -> Setup:
+        """What this worker was made with, so that a new driver needs to read nothing."""
+        self._obey(attempt)
+        return self._setup
+
+    def join(self, attempt: int, order: JoinOrder, donated: Any) -> None:
+        """Join a generation; ``donated`` is a ``(state, position)`` out of the object store, or None."""
+        self._obey(attempt)
+        self._member.join(order, donated)
+
+    def grant(self, attempt: int, order: GrantOrder) -> None:
+        """Extend the lease."""
+        self._obey(attempt)
+        self._member.grant(order)
+
+    def quiesce(self, attempt: int, generation: int, urgent: bool) -> None:
+        """Stop at the next step boundary and hold the state; ``urgent``: a peer is gone, abandon the step under way."""
+        self._obey(attempt)
+        self._member.quiesce(generation, urgent=urgent)
+
+    def break_step(self, attempt: int, generation: int) -> None:
+        """Make the hanging step fail."""
+        self._obey(attempt)
+        self._member.break_step(generation)
+
+    def held_state(self, attempt: int) -> Any:
+        """``(state, position)`` in host memory; Ray puts it into the object store for whoever needs it."""
+        self._obey(attempt)
+        return self._member.held_state()
+
+    def _obey(self, attempt: int) -> None:
+        if attempt < self._attempt:
+            raise LeaseLost(
+                f"worker {self._ident} obeys the driver of attempt {self._attempt}, not of {attempt}",
+                remedy="Nothing is to be done: the newer driver goes on with the run",
+            )
+        self._attempt, self._contact_s = attempt, time.monotonic()
+
+    def _on_sigterm(self, _signum: int, _frame: Any) -> None:
+        # In a thread, since the handler may interrupt a holder of the outbox's lock
+        notice = ev.Notice(self._ident, "SIGTERM")
+        threading.Thread(target=self._outbox.put, args=(notice,), daemon=True).start()
+
+    def _work(self) -> None:
+        try:
+            self._member.run()
+        except Exception as error:  # noqa: BLE001 - told to the driver, which judges it; then this process ends
+            self._outbox.put(_gone(self._ident, error))
+            time.sleep(POLL_S)
+        os._exit(0)
+
+    def _watch_for_orphanage(self) -> None:
+        while time.monotonic() - self._contact_s < self._orphan_timeout_s:
+            time.sleep(min(1.0, self._orphan_timeout_s / 10))
+        os._exit(3)
+
+
+def _gone(ident: str, error: Exception) -> ev.Gone:
+    detail = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, FatalError | ConfigError):
+        return ev.Gone(ident, ev.Cause.ERROR, detail, error.as_dict())
+    if isinstance(error, OrchestratorError):
+        return ev.Gone(ident, ev.Cause.ERROR, error.message)
+    return ev.Gone(ident, ev.Cause.ERROR, detail)

@@ -1,0 +1,255 @@
+"""How does the driver reach its workers?
+
+Rule: everything is asynchronous; what comes back (events, deaths, refusals) goes into the loop's inbox. Workers and their placement groups
+are detached and named, in a namespace that follows from the output URL, so that the next driver finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray import exceptions as rex
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide.machine import Report
+from orchestrator.errors import LeaseLost
+from orchestrator.workers.actor import CONCURRENCY_GROUPS, WorkerActor
+from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
+from orchestrator.workers.placement import Placement
+
+ADOPT_S = 5.0
+"""A worker that doesn't answer a new driver within this is taken for hung, and killed."""
+_GROUP_OF = {
+    "poll": "poll", "adopt": "control", "setup": "control", "join": "control", "grant": "control", "quiesce": "control",
+    "break_step": "control", "held_state": "hand_over",
+}  # fmt: skip
+
+
+def namespace_of(output_url: str) -> str:
+    """The Ray namespace of the run with this output."""
+    return f"tfresume-{hashlib.sha256(output_url.rstrip('/').encode()).hexdigest()[:16]}"
+
+
+def living_workers(namespace: str) -> list[str]:
+    """Names of the workers that live in ``namespace``. Needs a connected Ray."""
+    return sorted(item["name"] for item in ray.util.list_named_actors(all_namespaces=True) if item["namespace"] == namespace)
+
+
+def actor_class() -> Any:
+    """``WorkerActor`` as Ray's class, each method in its concurrency group."""
+    for method, group in _GROUP_OF.items():
+        ray.method(concurrency_group=group)(getattr(WorkerActor, method))
+    return ray.remote(concurrency_groups=CONCURRENCY_GROUPS, max_restarts=0)(WorkerActor)
+
+
+class Fleet:
+    """The workers of one run, as one driver commands them.
+
+    Args:
+        tell: takes an event; called from Ray's threads.
+        setup: makes what new workers are made with, when the first one is started.
+        may_kill: whether this driver still holds the run; a stale one must not kill its successor's workers.
+    """
+
+    def __init__(
+        self, namespace: str, attempt: int, placement: Placement, tell: Callable[[ev.Event], None], setup: Callable[[], Setup],
+        may_kill: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        self._namespace, self._attempt, self._placement, self._tell = namespace, attempt, placement, tell
+        self._setup, self._may_kill = setup, may_kill
+        self._setup_ref: Any = None
+        self._class = actor_class()
+        self._actors: dict[str, Any] = {}
+        self._ending: dict[str, tuple[ev.Cause, str]] = {}
+        self._gone: set[str] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    # -- what the rules ask for
+
+    def start(self, action: act.StartWorker) -> None:
+        """Start a worker, after its delay."""
+        if action.delay_s > 0:
+            timer = threading.Timer(action.delay_s, self._start, (action,))
+            timer.daemon = True
+            timer.start()
+        else:
+            self._start(action)
+
+    def _start(self, action: act.StartWorker) -> None:
+        if self._closed or action.worker in self._gone:
+            return
+        if self._setup_ref is None:
+            self._setup_ref = ray.put(self._setup())
+        options = self._placement.options(action.worker, action.avoid, standby=action.standby)
+        actor = self._class.options(name=action.worker, namespace=self._namespace, lifetime="detached", **options).remote(
+            action.worker, self._attempt, self._setup_ref
+        )
+        self._actors[action.worker] = actor
+        self._poll(action.worker, actor, 0)
+
+    def end(self, action: act.EndWorker) -> None:
+        """Kill a worker; its death is told with this cause."""
+        self._ending[action.worker] = (ev.Cause(action.cause), action.detail)
+        actor = self._actors.get(action.worker)
+        if actor is None:
+            self._told_gone(action.worker, ev.Cause(action.cause), action.detail)
+        elif self._may_kill():
+            ray.kill(actor, no_restart=True)
+
+    def quiesce(self, action: act.Quiesce) -> None:
+        """Stop members."""
+        for worker in action.workers:
+            self._call(worker, "quiesce", action.generation, action.urgent)
+
+    def break_step(self, action: act.BreakStep) -> None:
+        """Break a hanging step off."""
+        self._call(action.worker, "break_step", action.generation)
+
+    def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None:
+        """Have all seats join; the donor's state passes through the object store."""
+        donated = None
+        if action.donor is not None:
+            self._placement.seat_standbys(action)
+            donated = self._actors[action.donor].held_state.remote(self._attempt)
+        addresses = tuple(seat.address for seat in action.seats)
+        for seat in action.seats:
+            needs_files = seat.state_from is act.StateFrom.CHECKPOINT
+            order = JoinOrder(
+                action.generation,
+                seat.rank,
+                addresses,
+                action.step,
+                action.position,
+                seat.state_from,
+                checkpoint if needs_files else None,
+            )
+            state = donated if seat.state_from is act.StateFrom.DONOR else None
+            self._call(seat.worker, "join", order, state, generation=action.generation)
+
+    def grant(self, action: act.Grant, directory: str) -> None:
+        """Extend leases."""
+        order = GrantOrder(action.generation, action.end, action.saves, action.writer, directory)
+        for worker in action.workers:
+            self._call(worker, "grant", order)
+
+    # -- another driver's workers
+
+    def adopt(self) -> list[Report]:
+        """Take over what lives in the namespace; what doesn't answer is killed."""
+        names = living_workers(self._namespace)
+        asked: dict[str, Any] = {}
+        for name in names:
+            try:
+                self._actors[name] = ray.get_actor(name, namespace=self._namespace)
+            except ValueError:
+                continue
+            asked[name] = self._actors[name].adopt.remote(self._attempt)
+        ray.wait(list(asked.values()), num_returns=max(1, len(asked)), timeout=ADOPT_S) if asked else None
+        reports = [report for name, ref in asked.items() if (report := self._answer(name, ref)) is not None]
+        self._placement.adopt([report.worker for report in reports])
+        for report in reports:
+            self._poll(report.worker, self._actors[report.worker], 0)
+        return reports
+
+    def _answer(self, name: str, ref: Any) -> Report | None:
+        try:
+            return Report(**ray.get(ref, timeout=0.2))
+        except (rex.RayActorError, rex.GetTimeoutError):
+            ray.kill(self._actors.pop(name), no_restart=True)
+            return None
+
+    def setup_of(self, worker: str) -> Setup:
+        """What an adopted worker was made with."""
+        setup: Setup = ray.get(self._actors[worker].setup.remote(self._attempt), timeout=ADOPT_S * 4)
+        return setup
+
+    def close(self, *, kill: bool) -> None:
+        """Listen no longer; with ``kill`` end all workers and give their places back."""
+        self._closed = True
+        if not (kill and self._may_kill()):
+            return
+        for actor in list(self._actors.values()):
+            ray.kill(actor, no_restart=True)
+        self._placement.remove()
+
+    # -- calls and what comes back
+
+    def _call(self, worker: str, method: str, *args: Any, generation: int | None = None) -> None:
+        actor = self._actors.get(worker)
+        if actor is None or worker in self._gone:
+            return
+        ref = getattr(actor, method).remote(self._attempt, *args)
+        ref.future().add_done_callback(lambda future: self._called(worker, method, generation, future.exception()))
+
+    def _called(self, worker: str, method: str, generation: int | None, error: BaseException | None) -> None:
+        if error is None or self._closed or (isinstance(error, rex.RayActorError) and method != "join"):
+            return  # a death is told once, by the poll
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, LeaseLost):
+            self._tell(ev.Fenced(cause.as_dict()))
+        elif generation is not None:
+            # The donor died before its state had passed, or the order couldn't be delivered
+            self._tell(ev.JoinFailed(worker, generation, f"{type(error).__name__}: {error}".splitlines()[0]))
+
+    def _poll(self, worker: str, actor: Any, after: int) -> None:
+        ref = actor.poll.remote(self._attempt, after)
+        ref.future().add_done_callback(lambda future: self._polled(worker, actor, after, future))
+
+    def _polled(self, worker: str, actor: Any, after: int, future: Any) -> None:
+        if self._closed:
+            return
+        error = future.exception()
+        if error is None:
+            after, found = future.result()
+            for event in found:
+                self._tell(event)
+            self._poll(worker, actor, after)
+        elif isinstance(error, rex.ActorUnavailableError):
+            timer = threading.Timer(0.2, self._poll, (worker, actor, after))
+            timer.daemon = True
+            timer.start()
+        elif isinstance(error, rex.RayActorError):
+            cause, detail = self._ending.get(worker) or _why(error)
+            self._told_gone(worker, cause, detail)
+        elif isinstance(getattr(error, "cause", None), LeaseLost):
+            self._tell(ev.Fenced(error.cause.as_dict()))
+        else:
+            self._tell(ev.Gone(worker, ev.Cause.ERROR, f"{type(error).__name__}: {error}".splitlines()[0]))
+            ray.kill(actor, no_restart=True)
+
+    def _told_gone(self, worker: str, cause: ev.Cause, detail: str) -> None:
+        with self._lock:
+            if worker in self._gone:
+                return
+            self._gone.add(worker)
+        self._actors.pop(worker, None)
+        self._placement.free(worker)
+        self._tell(ev.Gone(worker, cause, detail))
+
+
+def _why(error: Any) -> tuple[ev.Cause, str]:
+    """Why Ray says that an actor is gone. Its text is the only place that tells a lost node."""
+    text = str(error)
+    if getattr(error, "preempted", False):
+        return ev.Cause.PREEMPTED, "its node was preempted"
+    if "node has died" in text or "node died" in text or "NODE_DIED" in text:
+        return ev.Cause.NODE, "its node is gone"
+    return ev.Cause.DIED, "out of memory" if "OOM killer" in text and "due to the node running low" in text else ""
+
+
+def end_run(output_url: str) -> Mapping[str, int]:
+    """Kill every worker of the run with this output and remove its placement groups; how many of each there were. Needs a connected Ray."""
+    namespace = namespace_of(output_url)
+    names = living_workers(namespace)
+    for name in names:
+        try:
+            ray.kill(ray.get_actor(name, namespace=namespace), no_restart=True)
+        except ValueError:
+            continue
+    return {"workers": len(names), "placement_groups": Placement.remove_all(namespace)}

@@ -1,0 +1,89 @@
+"""What does the driver send to a worker?
+
+Rule: plain data that pickles, without TensorFlow. Whatever outlives one generation goes into ``Setup``; the rest is said anew each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.config import RunConfig
+from orchestrator.decide.actions import StateFrom
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.store.location import Location
+
+if TYPE_CHECKING:
+    from orchestrator.training.options import TrainingOptions
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A good checkpoint in a store.
+
+    Attributes:
+        files: ``store.location.FileInfo`` of each of its files.
+        position: batches that the whole group had consumed before it.
+    """
+
+    step: int
+    position: int
+    prefix: str
+    files: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is made with.
+
+    Attributes:
+        name: the source's own name for its checkpoints, ``model.ckpt`` as a rule.
+        start: the checkpoint that the run starts from, staged while TensorFlow is being imported; None in a worker that comes later.
+    """
+
+    graph: WorkerGraph
+    options: TrainingOptions
+    config: RunConfig
+    output: Location
+    name: str
+    start: CheckpointFiles | None
+    orphan_timeout_s: float
+    first_world_size: int
+
+
+@dataclass(frozen=True)
+class JoinOrder:
+    """Join a generation.
+
+    Attributes:
+        addresses: ``host:port`` by rank.
+        checkpoint: set where ``state_from`` is the checkpoint.
+    """
+
+    generation: int
+    rank: int
+    addresses: tuple[str, ...]
+    step: int
+    position: int
+    state_from: StateFrom
+    checkpoint: CheckpointFiles | None = None
+
+    @property
+    def world_size(self) -> int:
+        """Members of the generation."""
+        return len(self.addresses)
+
+
+@dataclass(frozen=True)
+class GrantOrder:
+    """Run up to ``end``; copy the state for a save at each step of ``saves``.
+
+    Attributes:
+        directory: where the writer's files go: ``a0001-g0001`` below the output.
+    """
+
+    generation: int
+    end: int
+    saves: tuple[int, ...]
+    writer: str
+    directory: str

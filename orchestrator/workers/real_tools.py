@@ -1,0 +1,118 @@
+"""How does the worker's loop come by TensorFlow, batches and storage?
+
+Rule: the only module of this room that imports ``training``, and only inside the actor's process. The start checkpoint is fetched while
+TensorFlow is being imported.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
+from orchestrator.workers.tools import Batches, TrainerLike, WrittenFiles
+
+
+def this_node() -> str:
+    """Ray's identity of the node that this process runs on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+class RealTools:
+    """``tools.Tools`` on TensorFlow and storage."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._trainer: Any = None
+        self._pool = ThreadPoolExecutor(1, "tfresume-stage")
+        self._staged: dict[str, Future[str]] = {}
+        if setup.start is not None:
+            self._stage(setup.start)
+
+    def load(self) -> TrainerLike:
+        import ray.util
+
+        from orchestrator.training.trainer import Trainer
+
+        options = replace(self._setup.options, host=ray.util.get_node_ip_address())
+        self._trainer = Trainer(self._setup.graph, options)
+        trainer: TrainerLike = self._trainer
+        return trainer
+
+    def group(self, order: JoinOrder) -> Any:
+        from orchestrator.training.options import GroupSpec
+
+        return GroupSpec(order.generation, order.rank, order.world_size, order.addresses)
+
+    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
+        prefix = self._stage(checkpoint).result()
+        state = self._trainer.load_checkpoint(prefix, init_missing=self._setup.config.init_missing)
+        return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
+
+    def batches(self, order: JoinOrder) -> Batches:
+        from orchestrator.training.feeds import FeedContext, open_batches
+
+        context = FeedContext(rank=order.rank, world_size=order.world_size, step=order.step, position=order.position)
+        stream: Batches = open_batches(self._setup.config, self._setup.graph, context, self._trainer)
+        if self._setup.config.on_resize == "scale_lr" and self._setup.config.scale_lr_feed:
+            return ScaledRate(stream, self._setup.config.scale_lr_feed, order.world_size / self._setup.first_world_size)
+        return stream
+
+    def digests(self, state: Any) -> Mapping[str, int]:
+        from orchestrator.training.state import checksums
+
+        local = frozenset(variable.name for variable in self._setup.graph.variables if variable.local)
+        return checksums(state, without=local)
+
+    def nonfinite(self, state: Any) -> tuple[str, ...]:
+        import numpy as np
+
+        return tuple(name for name, array in state.arrays.items() if is_float(array) and not bool(np.isfinite(array).all()))
+
+    def write(self, state: Any, directory: str) -> WrittenFiles:
+        from orchestrator.store.layout import checkpoint_name
+        from orchestrator.store.upload import upload
+        from orchestrator.training.bundle_writer import write_bundle
+
+        prefix = checkpoint_name(self._setup.name, state.step)
+        with tempfile.TemporaryDirectory(prefix="tfresume-save-") as scratch:
+            files = write_bundle(state, self._setup.graph, Path(scratch), prefix)
+            records = upload(files, self._setup.output.child(directory))
+        return WrittenFiles(directory, prefix, records)
+
+    def _stage(self, checkpoint: CheckpointFiles) -> Future[str]:
+        from orchestrator.store.staging import stage
+
+        if checkpoint.prefix not in self._staged:
+            cache = Path(tempfile.gettempdir()) / "tfresume-cache"
+            self._staged[checkpoint.prefix] = self._pool.submit(lambda: str(stage(checkpoint.files, cache)))
+        return self._staged[checkpoint.prefix]
+
+
+def is_float(array: Any) -> bool:
+    """Whether NaN can stand in it: NumPy's floats, complex numbers and ml_dtypes' small floats."""
+    return array.dtype.kind in "fc" or "float" in array.dtype.name
+
+
+class ScaledRate:
+    """Batches whose learning rate follows the world size."""
+
+    def __init__(self, stream: Batches, tensor: str, factor: float) -> None:
+        self._stream, self._tensor, self._factor = stream, tensor, factor
+
+    def current(self) -> Mapping[str, Any]:
+        feeds = dict(self._stream.current())
+        feeds[self._tensor] = feeds[self._tensor] * self._factor
+        return feeds
+
+    def applied(self) -> None:
+        self._stream.applied()
+
+    def close(self) -> None:
+        self._stream.close()

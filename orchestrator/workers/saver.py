@@ -1,0 +1,95 @@
+"""What happens to a copy of the state between the step it was taken at and the store?
+
+Rule: one copy at a time, in a thread of its own. Every rank computes checksums; the writer also looks for NaN, writes and uploads. It
+reports what it wrote; the driver commits.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.decide import events as ev
+from orchestrator.errors import OrchestratorError
+from orchestrator.workers.orders import GrantOrder
+from orchestrator.workers.outbox import Outbox
+from orchestrator.workers.tools import Tools
+
+
+@dataclass(frozen=True)
+class SaveJob:
+    """A copy of the state at an agreed step.
+
+    Attributes:
+        watched: the last values of the watched tensors on this rank.
+        stall_s: how long training stood still for the copy.
+    """
+
+    state: Any
+    position: int
+    grant: GrantOrder
+    watched: Mapping[str, float]
+    stall_s: float
+
+
+class Saver:
+    """Carries one copy of the state to the store, behind the training."""
+
+    def __init__(self, ident: str, tools: Tools, outbox: Outbox) -> None:
+        self._ident, self._tools, self._outbox = ident, tools, outbox
+        self._jobs: queue.Queue[SaveJob | None] = queue.Queue()
+        self._busy = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: SaveJob) -> None:
+        """Take a copy over. While another one is under way this one is refused, so that memory stays bounded."""
+        if not self._busy.acquire(blocking=False):
+            self._refuse(job, "the worker is still busy with an earlier save")
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tfresume-save", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Wait for the job under way."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._save(job)
+            except OrchestratorError as error:
+                self._refuse(job, str(error))
+            except Exception as error:  # noqa: BLE001 - a save that fails never stops training; the driver counts it
+                self._refuse(job, f"{type(error).__name__}: {error}")
+            finally:
+                del job
+                self._busy.release()
+
+    def _save(self, job: SaveJob) -> None:
+        grant, step = job.grant, job.state.step
+        digests = dict(self._tools.digests(job.state))
+        if grant.writer != self._ident:
+            self._outbox.put(ev.SaveChecked(self._ident, grant.generation, step, digests))
+            return
+        bad = (*self._tools.nonfinite(job.state), *(name for name, value in job.watched.items() if not math.isfinite(value)))
+        written = self._tools.write(job.state, grant.directory)
+        self._outbox.put(
+            ev.SaveWritten(
+                self._ident, grant.generation, step, job.position, written.directory, written.prefix, written.files, digests, bad,
+                job.stall_s,
+            )
+        )  # fmt: skip
+
+    def _refuse(self, job: SaveJob, reason: str) -> None:
+        if job.grant.writer == self._ident:
+            self._outbox.put(ev.SaveFailed(job.grant.generation, job.state.step, reason))
+        else:
+            self._outbox.put(ev.SaveChecked(self._ident, job.grant.generation, job.state.step, {}))

@@ -1,0 +1,85 @@
+"""What does a worker's loop need from the outside?
+
+Rule: the loop in ``member`` knows these protocols only. ``real_tools`` fills them with TensorFlow and storage inside the actor's process; the
+tests fill them with arrays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestrator.workers.orders import CheckpointFiles, JoinOrder
+
+
+class StateLike(Protocol):
+    """``training.state.State``."""
+
+    @property
+    def step(self) -> int: ...
+
+
+class StepOutputLike(Protocol):
+    """``training.state.StepOutput``."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def watched(self) -> Mapping[str, float]: ...
+    @property
+    def summaries(self) -> Mapping[str, float]: ...
+
+
+class TrainerLike(Protocol):
+    """``training.trainer.Trainer``, as far as the loop uses it."""
+
+    def reserve_address(self) -> str: ...
+    def form(self, group: Any) -> None: ...
+    def assign(self, state: Any) -> None: ...
+    def state(self) -> Any: ...
+    def step(self, feeds: Mapping[str, Any]) -> StepOutputLike: ...
+    def abandon(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Batches(Protocol):
+    """This rank's batches of one generation. A batch is held until it was applied. ``current`` raises EndOfData, UserCodeError."""
+
+    def current(self) -> Mapping[str, Any]: ...
+    def applied(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class WrittenFiles:
+    """A bundle that is in the store: its directory and prefix there, and ``store.manifest.FileRecord`` of each file."""
+
+    directory: str
+    prefix: str
+    files: tuple[Any, ...]
+
+
+class Tools(Protocol):
+    """Everything that isn't the loop's own."""
+
+    def load(self) -> TrainerLike:
+        """Import TensorFlow and the graph. Takes seconds; the checkpoint that the run starts from is staged meanwhile."""
+
+    def group(self, order: JoinOrder) -> Any:
+        """The ``GroupSpec`` of this order."""
+
+    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
+        """The state in a checkpoint. Raises CorruptCheckpoint, GraphMismatch, StorageUnavailable."""
+
+    def batches(self, order: JoinOrder) -> Batches:
+        """This rank's batches from the order's step and position on. Raises UserCodeError."""
+
+    def digests(self, state: Any) -> Mapping[str, int]:
+        """A checksum of every variable that has to be equal on all ranks."""
+
+    def nonfinite(self, state: Any) -> tuple[str, ...]:
+        """Names of float variables that hold NaN or infinity."""
+
+    def write(self, state: Any, directory: str) -> WrittenFiles:
+        """Write the bundle and upload it. Raises StorageUnavailable, OutputError."""
