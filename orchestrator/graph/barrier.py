@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from orchestrator.graph.edit import Editor
-from orchestrator.graph.flow import Frame
+from orchestrator.graph.flow import Flow
 from orchestrator.graph.nodes import ALIASES, Graph
 
 
@@ -107,33 +107,79 @@ def _readers(graph: Graph, variable: str) -> list[str]:
     return [name for name in readers if not graph.writes(name)]
 
 
-def hang(
-    editor: Editor, graph: Graph, target: str, number: int, seams: Iterable[str], detachment: Detachment, frames: dict[str, Frame]
-) -> str:
+def hang(editor: Editor, graph: Graph, target: str, number: int, seams: Iterable[str], detachment: Detachment, flow: Flow) -> str:
     """Put the barrier into the editor's graph; its name.
 
     Args:
-        graph: the graph as the editor had it before the seams went in, with the detached edges already gone.
+        graph: the graph with its seams in and the detached edges gone.
         seams: names of the target's Identity nodes.
-        frames: the loops around each node.
+        flow: the loops and conditionals around each node.
     """
     closure = graph.view.ancestors([target, *detachment.hung])
-    first = editor.add("NoOp", f"barrier/{number}", controls=seams)
-    early = graph.view.ancestors(detachment.hung)
     writers = [name for name in graph.view.nodes if name in closure and graph.writes(name)]
+    late_nodes = graph.view.descendants(writers, within=closure)
+    gates = {writer: _gates(graph, writer, flow) for writer in writers}
+    values = _values(graph, gates, late_nodes, flow)
+    first = editor.add("NoOp", f"barrier/{number}", controls=[*seams, *values])
+    early = graph.view.ancestors(detachment.hung)
     late = first
     if detachment.hung:
         late = editor.add("NoOp", f"barrier/{number}/detached", controls=[first, *detachment.hung])
         editor.add_controls(target, [late])
     for writer in writers:
-        for gate in _gates(graph, writer, frames):
+        for gate in gates[writer]:
             editor.add_controls(gate, [first if writer in early else late])
+    for earlier, later in _copies_before_changes(graph, writers, late_nodes, early):
+        editor.add_controls(later, [earlier])
     return first
 
 
-def _gates(graph: Graph, writer: str, frames: dict[str, Frame]) -> list[str]:
+def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow) -> list[str]:
+    """What writers write, as far as no other writer has a part in it: it's computed before the barrier.
+
+    So a read that the graph doesn't order against a write comes before it on every rank, and an operation that fails between the
+    gradients and the variables (a check for NaN, say) fails before anything is written.
+    """
+    found: dict[str, None] = {}
+    for names in gates.values():
+        for name in names:
+            for edge in graph.view.data[name]:
+                if edge.node not in late and flow.once(edge.node) and graph.view.data[edge.node]:
+                    found[edge.node] = None
+    return list(found)
+
+
+def _copies_before_changes(graph: Graph, writers: list[str], late: set[str], early: set[str]) -> list[tuple[str, str]]:
+    """Pairs of writers of which the first copies the memory of a variable that the second changes, in no order so far.
+
+    A reference's Identity is no copy: its consumer sees what the memory holds when it runs.
+    """
+    by_variable: dict[str, list[str]] = {}
+    for writer in writers:
+        variable = graph.variable_of(writer)
+        if variable is not None and graph.view.op(variable) != "VarHandleOp":
+            by_variable.setdefault(variable, []).append(writer)
+    readers: dict[str, list[str]] = {}
+    for writer in writers:
+        for edge in graph.view.data[writer][1:]:
+            variable = graph.variable_of(edge.node) if graph.view.op(edge.node) in ALIASES else None
+            if variable in by_variable and writer not in by_variable[variable]:
+                readers.setdefault(variable, []).append(writer)
+    pairs: list[tuple[str, str]] = []
+    for variable, copying in readers.items():
+        for changing in by_variable[variable]:
+            above = graph.view.ancestors([changing], stop=lambda name: name not in late)
+            below = graph.view.descendants([changing], within=late)
+            order = [
+                name for name in copying if name not in above and name not in below and (changing in early) <= (name in early)
+            ]
+            pairs.extend((name, changing) for name in order)
+    return pairs
+
+
+def _gates(graph: Graph, writer: str, flow: Flow) -> list[str]:
     """Where a control edge from outside holds a writer back: the writer itself, or its outermost loop's entries."""
-    if not frames.get(writer):
+    if not flow.frames.get(writer):
         return [writer]
-    outermost = frames[writer][:1]
-    return [name for name, op in graph.view.ops.items() if op in ("Enter", "RefEnter") and frames.get(name) == outermost]
+    outermost = flow.frames[writer][:1]
+    return [name for name, op in graph.view.ops.items() if op in ("Enter", "RefEnter") and flow.frames.get(name) == outermost]

@@ -14,7 +14,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.graph.barrier import detach, hang
 from orchestrator.graph.edit import Editor, identity, type_attribute
-from orchestrator.graph.flow import frames_and_conditionals
+from orchestrator.graph.flow import Flow, read_flow
 from orchestrator.graph.gradients import Frontier, GradientCut, describe_cut, frontier, optimizer_cuts
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet
@@ -84,10 +84,9 @@ def _cut_target(
     editor: Editor, ops: OpSet, target: TrainTarget, number: int, ports: tuple[InputPort, ...], constants: set[str]
 ) -> tuple[TrainTarget, str]:
     graph = Graph(editor.meta, ops)
-    found = _find_gradients(graph, target.op, ports, constants)
-    frames, depths = frames_and_conditionals(graph.view)
-    once = {name for name in frames if not frames[name] and not depths[name]}
-    _require_once(found.gradients, once)
+    flow = read_flow(graph.view)
+    found = _find_gradients(graph, flow, target.op, ports, constants)
+    _require_once(found.gradients, flow)
     closure = graph.view.ancestors([target.op])
     detachment = detach(graph, closure, _sources(found.gradients))
     if detachment.refused:
@@ -97,7 +96,7 @@ def _cut_target(
             editor.drop_controls(consumer, sources)
         graph = Graph(editor.meta, ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
-    updates = update_cuts(graph, closure, found.local, once, found.sewn)
+    updates = update_cuts(graph, closure, found.local, flow, found.sewn)
     if updates.refused:
         raise _Refused(updates.refused)
     sewn = _Seamstress(editor, graph, number)
@@ -105,24 +104,24 @@ def _cut_target(
     sewn.updates(updates.uses)
     if not sewn.nodes:
         return target, found.rule
-    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, frames)
+    graph = Graph(editor.meta, ops)
+    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow)
     _verify(Graph(editor.meta, ops), sewn.nodes)
     return replace(target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier), found.rule
 
 
-def _find_gradients(graph: Graph, target: str, ports: tuple[InputPort, ...], constants: set[str]) -> _Found:
+def _find_gradients(graph: Graph, flow: Flow, target: str, ports: tuple[InputPort, ...], constants: set[str]) -> _Found:
     closure = graph.view.ancestors([target])
-    depths = frames_and_conditionals(graph.view)[1]
     sources = rank_local_sources(graph, closure, ports, constants)
     front = frontier(graph, closure)
     candidates = _candidates(graph, front)
-    local = rank_local(graph, closure, sources, _seams(candidates), depths)
+    local = rank_local(graph, closure, sources, _seams(candidates), flow.depths)
     cuts = list(candidates)
     rule = SCOPE_RULE if cuts else NO_RULE
     more = optimizer_cuts(graph, local.writes, front.beyond)
     if more:
         cuts += more
-        local = rank_local(graph, closure, sources, _seams(cuts), depths)
+        local = rank_local(graph, closure, sources, _seams(cuts), flow.depths)
         optimizers = any(graph.traits(use.node).update for cut in more for use in cut.uses)
         rule = rule if rule != NO_RULE else OPTIMIZER_RULE if optimizers else SCATTER_RULE
     sewn = frozenset(use for uses in _seams(cuts).values() for use in uses)
@@ -148,9 +147,9 @@ def _sources(cuts: Iterable[GradientCut]) -> set[str]:
     return {edge.node for cut in cuts for edge in (cut.values, cut.indices) if edge is not None}
 
 
-def _require_once(cuts: Iterable[GradientCut], once: set[str]) -> None:
+def _require_once(cuts: Iterable[GradientCut], flow: Flow) -> None:
     for name in sorted(_sources(cuts)):
-        if name not in once:
+        if not flow.once(name):
             raise _Refused(f"the gradient {name} is computed inside a loop or a conditional, where workers may not meet")
 
 

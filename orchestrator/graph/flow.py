@@ -6,6 +6,8 @@ closes it; an exchange with other workers on a branch that isn't taken would han
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from orchestrator.graph.attributes import attribute
 from orchestrator.graph.view import MERGES, NEXT_ITERATIONS, GraphView
 
@@ -13,8 +15,25 @@ Frame = tuple[tuple[str, int], ...]
 """Enclosing loops, outermost first: frame name, and how many conditionals were open at its Enter."""
 
 
-def frames_and_conditionals(view: GraphView) -> tuple[dict[str, Frame], dict[str, int]]:
-    """For each node the loops around it and the number of conditionals open there."""
+@dataclass(frozen=True)
+class Flow:
+    """Where each node stands.
+
+    Attributes:
+        frames: the loops around it.
+        depths: the number of conditionals open there.
+    """
+
+    frames: dict[str, Frame]
+    depths: dict[str, int]
+
+    def once(self, name: str) -> bool:
+        """Whether the node runs exactly once in every step that needs it."""
+        return name in self.depths and not self.frames[name] and not self.depths[name]
+
+
+def read_flow(view: GraphView) -> Flow:
+    """For each node the loops and conditionals that it stands in."""
     frames: dict[str, Frame] = {}
     depths: dict[str, int] = {}
     for name in view.order()[0]:
@@ -25,7 +44,7 @@ def frames_and_conditionals(view: GraphView) -> tuple[dict[str, Frame], dict[str
                 frame = frames[source]
             depth = max(depth, depths[source])
         frames[name], depths[name] = _after(view, name, frame, depth)
-    return frames, depths
+    return Flow(frames, depths)
 
 
 def _sources(view: GraphView, name: str) -> list[str]:
@@ -48,9 +67,3 @@ def _after(view: GraphView, name: str, frame: Frame, depth: int) -> tuple[Frame,
     if op in ("Exit", "RefExit") and frame:
         return frame[:-1], frame[-1][1]
     return frame, depth
-
-
-def runs_once(view: GraphView) -> set[str]:
-    """Nodes that run exactly once in every step that needs them."""
-    frames, depths = frames_and_conditionals(view)
-    return {name for name in frames if not frames[name] and depths[name] == 0}

@@ -57,7 +57,8 @@ def placeholder_shape(graph: Graph, name: str) -> Shape:
         return None
     shape = shape_of(attributes["shape"].shape)
     if shape == () and graph.view.op(name) == "Placeholder" and graph.meta.graph_def.versions.producer <= SCALAR_MEANS_UNKNOWN:
-        return None
+        noted = attribute(graph.view.nodes[name], "_output_shapes").list.shape
+        return shape_of(noted[0]) if noted else None
     return shape
 
 

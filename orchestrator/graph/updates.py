@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from orchestrator.graph.flow import Flow
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.rank_local import RankLocal
 from orchestrator.graph.tensors import COMPLEX, FLOATS, INTEGERS
@@ -24,11 +25,11 @@ class UpdateCuts:
     refused: str = ""
 
 
-def update_cuts(graph: Graph, closure: set[str], local: RankLocal, once: set[str], sewn: frozenset[Use]) -> UpdateCuts:
+def update_cuts(graph: Graph, closure: set[str], local: RankLocal, flow: Flow, sewn: frozenset[Use]) -> UpdateCuts:
     """Where to average the values that ``local.writes`` lists.
 
     Args:
-        once: the nodes that run exactly once a step.
+        flow: the loops and conditionals around each node.
         sewn: inputs that get an equal value from a gradient's seam.
     """
     writers = [name for name in closure if graph.writes(name)]
@@ -43,7 +44,7 @@ def update_cuts(graph: Graph, closure: set[str], local: RankLocal, once: set[str
         seen.add(use)
         if edge.port < 0:
             return UpdateCuts(refused=_differs(graph, writer, f"whether it runs depends on {edge.node}"))
-        if edge.node in once and edge.node not in late:
+        if flow.once(edge.node) and edge.node not in late:
             if not _can_average(graph, edge, use):
                 return UpdateCuts(refused=_differs(graph, writer, f"{edge.tensor} is {graph.dtype(edge) or 'of unknown type'}"))
             found.uses.setdefault(edge, []).append(use)
