@@ -63,6 +63,9 @@ def pruned_text(pruned: Pruned) -> str:
     """What was deleted, in one line."""
     if not pruned.checkpoints and not pruned.leftovers:
         return "nothing to prune"
-    count = len(pruned.checkpoints)
-    fenced = f"{count} fenced checkpoint{'s' if count != 1 else ''}"
-    return f"deleted {fenced} and {len(pruned.leftovers)} files of unfinished saves, {bytes_text(pruned.freed_bytes)} freed"
+    fenced, files = _counted(len(pruned.checkpoints), "fenced checkpoint"), _counted(len(pruned.leftovers), "file")
+    return f"deleted {fenced} and {files} of unfinished saves, {bytes_text(pruned.freed_bytes)} freed"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from launch.history import history
 from launch.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
 from orchestrator.decide.holding import Hold, Watch, look
-from orchestrator.errors import SourceError
+from orchestrator.errors import FatalError, OutputError, SourceError
 from orchestrator.store.commits import list_checkpoints
 from orchestrator.store.journal import read_journal
 from orchestrator.store.lease import BEATS_PER_LEASE, Observed, observe
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import read_run_record
+
+Told = TypeVar("Told")
 
 
 def status(
@@ -36,20 +38,31 @@ def status(
 
     Raises:
         SourceError: there is no run at this URL.
-        OutputError: a record of it is damaged.
+        OutputError: the lease is damaged; what else can't be read is in ``trouble``.
         StorageUnavailable: the store doesn't answer.
     """
     output = open_location(run)
-    record = read_run_record(output)
+    trouble: list[str] = []
+    record = _told(trouble, lambda: read_run_record(output), None)
     observed = observe(output)
-    if record is None and observed.holder is None:
+    if record is None and observed.holder is None and not trouble:
         raise no_run(output)
     driver = driver_state(output, observed, patience_s, now, wait)
     # After the look at the heartbeat, so that what a living driver told meanwhile is in it
-    seen = history(read_journal(output))
+    events: list[dict[str, Any]] = _told(trouble, lambda: read_journal(output), [])
+    saved = _told(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
     holder = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
-    return run_status(output.shown, seen, driver, holder, fields, newest(output), now=time.time())
+    return run_status(output.shown, history(events), driver, holder, fields, saved, now=time.time(), trouble=tuple(trouble))
+
+
+def _told(trouble: list[str], read: Callable[[], Told], otherwise: Told) -> Told:
+    """What ``read`` returns; a status command that fails where something is damaged is of no use."""
+    try:
+        return read()
+    except (OutputError, FatalError) as error:
+        trouble.append(str(error))
+        return otherwise
 
 
 def no_run(output: Location) -> SourceError:

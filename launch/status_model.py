@@ -83,6 +83,7 @@ class RunStatus:
     goodput: float
     goodput_s: dict[str, float]
     journal_age_s: float | None
+    trouble: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -90,7 +91,15 @@ class RunStatus:
 
 
 def run_status(
-    run: str, seen: History, driver: Driver, holder: Held, record: Entry, checkpoint: SavedCheckpoint | None, *, now: float
+    run: str,
+    seen: History,
+    driver: Driver,
+    holder: Held,
+    record: Entry,
+    checkpoint: SavedCheckpoint | None,
+    *,
+    now: float,
+    trouble: tuple[str, ...] = (),
 ) -> RunStatus:
     """The status of a run.
 
@@ -98,6 +107,7 @@ def run_status(
         run: the output's URL, without credentials.
         record: the run record's fields.
         now: unix seconds, for ages alone.
+        trouble: what of the run couldn't be read, in words.
     """
     state, reason = _state(seen, driver, holder.attempt)
     alive = driver is Driver.ALIVE
@@ -117,7 +127,7 @@ def run_status(
         next_save_s=_real(seen.progress.get("next_save_s")) if alive else None,
         eta_s=_eta(step, until, rate), incidents=tuple(_incident(item) for item in seen.incidents),
         steps_redone=steps_redone(seen.incidents), goodput=round(account.fraction, 4), goodput_s=account.as_dict(),
-        journal_age_s=_age(last, now),
+        journal_age_s=_age(last, now), trouble=trouble,
     )  # fmt: skip
 
 

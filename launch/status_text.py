@@ -33,6 +33,8 @@ def status_text(found: RunStatus) -> RenderableType:
 
 def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "state", found["state"] + (f": {found['reason']}" if found["reason"] else "")
+    for text in found["trouble"]:
+        yield "trouble", text
     yield "step", _progress(found)
     if found["holder"]:
         yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"

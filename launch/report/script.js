@@ -254,6 +254,7 @@
   for (const button of document.querySelectorAll("[data-axis]")) button.addEventListener("click", () => press("axis", button.dataset.axis));
   for (const button of document.querySelectorAll("[data-scale]")) button.addEventListener("click", () => press("scale", button.dataset.scale));
   for (const row of document.querySelectorAll("tr[data-begin]")) {
+    row.addEventListener("keydown", (event) => { if (event.key === "Enter") row.click(); });
     row.addEventListener("click", () => {
       const begin = Number(row.dataset.begin), end = Number(row.dataset.end), around = Math.max((end - begin) * 2, 1);
       press("axis", "t");

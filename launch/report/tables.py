@@ -73,7 +73,7 @@ def incident_rows(report: Report) -> str:
 
 def _mark(item: IncidentMark) -> str:
     told = escape(f"{item.kind}, rank {item.rank}: {item.action}", quote=True)
-    return f' data-begin="{item.begin:.4f}" data-end="{item.end:.4f}" data-told="{told}"'
+    return f' tabindex="0" data-begin="{item.begin:.4f}" data-end="{item.end:.4f}" data-told="{told}"'
 
 
 def checkpoint_rows(report: Report) -> str:

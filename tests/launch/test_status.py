@@ -154,6 +154,14 @@ def test_status_of_a_place_without_a_run_is_refused_by_name(output: Location) ->
         status(output.url)
 
 
+def test_status_of_a_run_with_a_damaged_journal_tells_the_rest_and_the_trouble(output: Location) -> None:
+    started(output).release()
+    output.child("_tfresume", "journal", "a0001-000001.jsonl").write_bytes(b"{half")
+    found = status(output.url)
+    assert (found.state, found.step, found.source) == ("stopped", 500, "gs://b/run")
+    assert "a0001-000001.jsonl is damaged" in found.trouble[0]
+
+
 def test_command_status_prints_one_object_with_the_promised_keys(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
     started(output).release()
     assert run(["status", output.url, "--json"]) == 0
