@@ -28,6 +28,7 @@ def _fetched(graph: WorkerGraph) -> Iterator[str]:
     yield from (parse_tensor(tensor).node for _, tensor in graph.scalar_summaries)
     yield from (parse_tensor(port.pull).node for port in graph.inputs if port.pull)
     yield from (*graph.table_initializers, *graph.local_initializers, *graph.pipeline_initializers)
+    yield from (pipeline.starter for pipeline in graph.pipelines)
     for _, enqueue, close, cancel in graph.queue_runners:
         yield from (*enqueue, close, cancel)
     yield from (parse_tensor(entry.save_tensor).node for entry in graph.saver_entries)

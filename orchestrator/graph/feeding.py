@@ -7,15 +7,18 @@ A pipeline is pulled where it can run and nobody else supplies its batches. Ever
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.edit import Editor
-from orchestrator.graph.inputs import apply_cuts, mapped_cuts, pipeline_cuts, placeholders, with_targets
-from orchestrator.graph.live_pipelines import Pipelines, read_pipelines
+from orchestrator.graph.inputs import Cut, apply_cuts, mapped_cuts, pipeline_cuts, placeholders, with_targets
 from orchestrator.graph.nodes import Graph
+from orchestrator.graph.pipelines_dead import Outside, show_shape
+from orchestrator.graph.pipelines_running import Running, run_pipelines
 from orchestrator.graph.view import Edge
-from orchestrator.graph.worker_graph import InputPort, Problem, Shape
+from orchestrator.graph.worker_graph import InputPort, Problem
+
+NOTHING_KNOWN = Outside()
 
 
 @dataclass(frozen=True)
@@ -24,23 +27,26 @@ class Feeding:
 
     ports: tuple[InputPort, ...]
     problems: tuple[Problem, ...] = ()
-    initializers: tuple[str, ...] = ()
-    queue_runners: tuple[tuple[str, tuple[str, ...], str, str], ...] = ()
+    running: Running = field(default_factory=Running)
 
 
-def feed_graph(editor: Editor, graph: Graph, targets: Iterable[str], config: RunConfig) -> Feeding:
+def feed_graph(
+    editor: Editor, graph: Graph, targets: Iterable[str], config: RunConfig, *, outside: Outside = NOTHING_KNOWN
+) -> Feeding:
     """Cut the inputs of ``targets`` in the editor's graph."""
     targets = tuple(targets)
     mapped, problems = mapped_cuts(graph, config.input_map, config.import_scope)
     cuts = [*mapped, *pipeline_cuts(graph, targets, {cut.tensor for cut in mapped})]
     supplied = _Supplied(config)
     alone = {cut.tensor.node for cut in cuts if cut.origin != "input_map" and not supplied(cut.name)}
-    pipelines = read_pipelines(graph, alone) if alone else Pipelines()
-    made = apply_cuts(editor, graph, cuts, alone & pipelines.live)
+    running = run_pipelines(editor, graph, alone, config, outside=outside, supplied=supplied) if alone else Running()
+    made = apply_cuts(editor, graph, cuts, alone & running.live)
     now = Graph(editor.meta, graph.ops)
     ports = with_targets(now, made, targets) + placeholders(now, targets)
-    problems.extend(_unfed(port, supplied, pipelines, config) for port in ports if _lacks(port, supplied))
-    return Feeding(ports, tuple(problems), pipelines.initializers, pipelines.queue_runners)
+    problems.extend(running.problems)
+    problems.extend(_unfed(port) for port in ports if _lacks(port, supplied))
+    problems.extend(_unexplained(cut, running) for cut in cuts if cut.tensor.node in running.dead)
+    return Feeding(ports, tuple(problems), running)
 
 
 class _Supplied:
@@ -59,21 +65,18 @@ def _full(name: str) -> str:
 
 
 def _lacks(port: InputPort, supplied: _Supplied) -> bool:
-    return not port.optional and port.pull is None and not supplied(port.name)
+    return port.origin in ("placeholder", "input_map") and not port.optional and not supplied(port.name)
 
 
-def _unfed(port: InputPort, supplied: _Supplied, pipelines: Pipelines, config: RunConfig) -> Problem:
+def _unfed(port: InputPort) -> Problem:
     what = f"{port.name} ({port.dtype}, shape {show_shape(port.shape)})"
     remedy = f"Serve it from --input MODULE:FUNCTION, --array {port.name}=URL or --feed {port.name}=VALUE"
-    if port.origin in ("queue", "iterator"):
-        why = pipelines.dead.get(port.name.rpartition(":")[0], "its pipeline can't run here")
-        return Problem("dead-pipeline", "error", f"training takes batches from {what}, and {why}", remedy, (port.name,))
     return Problem("unfed-placeholder", "error", f"training needs {what}, and nothing feeds it", remedy, (port.name,))
 
 
-def show_shape(shape: Shape) -> str:
-    """A shape for people: ``[?, 784]``, ``unknown``."""
-    return "unknown" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+def _unexplained(cut: Cut, running: Running) -> Problem:
+    reason = f"training takes batches from {cut.name} ({cut.dtype}, shape {show_shape(cut.shape)}), and {running.dead[cut.tensor.node]}"
+    return Problem("dead-pipeline", "error", reason, f"Serve {cut.name} from --input MODULE:FUNCTION", (cut.name,))
 
 
 def tensors_of(ports: Iterable[InputPort]) -> set[Edge]:

@@ -6,11 +6,13 @@ that isn't in the graph. What else it reads (files) is for whoever starts it to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
+from orchestrator.graph.attributes import attribute
 from orchestrator.graph.collection_protos import QueueRunnerDef
 from orchestrator.graph.library import reachable_functions
 from orchestrator.graph.nodes import ALIASES, Graph
@@ -37,8 +39,12 @@ class Pipelines:
     queue_runners: tuple[Runner, ...] = ()
 
 
-def read_pipelines(graph: Graph, sources: Iterable[str]) -> Pipelines:
-    """The pipelines behind ``sources``: Dequeue and GetNext nodes."""
+def read_pipelines(graph: Graph, sources: Iterable[str], revived: Collection[str] = ()) -> Pipelines:
+    """The pipelines behind ``sources``: Dequeue and GetNext nodes.
+
+    Args:
+        revived: tokens of Python functions that the run has again.
+    """
     runners = {runner[0]: runner for runner in queue_runners(graph)}
     live: set[str] = set()
     dead: dict[str, str] = {}
@@ -46,8 +52,8 @@ def read_pipelines(graph: Graph, sources: Iterable[str]) -> Pipelines:
     used: dict[str, Runner] = {}
     for name in sorted(sources):
         iterators = graph.traits(name).source == "iterator"
-        started, reason = _iterator(graph, name) if iterators else ((), "")
-        needed, reason = (_queues(graph, name, runners, used)) if not iterators else ((), reason)
+        started, reason = _iterator(graph, name, revived) if iterators else ((), "")
+        needed, reason = (_queues(graph, name, runners, used, revived)) if not iterators else ((), reason)
         if reason:
             dead[name] = reason
             continue
@@ -75,7 +81,9 @@ def _handle(graph: Graph, name: str) -> str:
     return resolve_alias(graph.view, data[0], ALIASES).node if data else ""
 
 
-def _queues(graph: Graph, name: str, runners: Mapping[str, Runner], used: Mapping[str, Runner]) -> tuple[tuple[Runner, ...], str]:
+def _queues(
+    graph: Graph, name: str, runners: Mapping[str, Runner], used: Mapping[str, Runner], revived: Collection[str]
+) -> tuple[tuple[Runner, ...], str]:
     """The runners that keep ``name`` supplied, through all queues that feed its queue, or why there are none."""
     found: dict[str, Runner] = {}
     waiting = [name]
@@ -91,7 +99,7 @@ def _queues(graph: Graph, name: str, runners: Mapping[str, Runner], used: Mappin
         if not enqueues:
             return (), f"the operations that fill {queue} aren't in the graph"
         closure = graph.view.ancestors(enqueues, stop=lambda node: bool(graph.traits(node).source == "queue"))
-        reason = _from_outside(graph, closure)
+        reason = _from_outside(graph, closure, revived)
         if reason:
             return (), reason
         inner = {node for node in closure if graph.traits(node).source == "queue"}
@@ -109,28 +117,34 @@ def _queue_of_reader(graph: Graph, name: str) -> str:
     return resolve_alias(graph.view, data[1], ALIASES).node if len(data) > 1 else ""
 
 
-def _iterator(graph: Graph, name: str) -> tuple[tuple[str, ...], str]:
+def _iterator(graph: Graph, name: str, revived: Collection[str]) -> tuple[tuple[str, ...], str]:
     """The operations that initialise the iterator behind ``name``, or why none can."""
     iterator = _handle(graph, name)
     if graph.view.op(iterator) == "OneShotIterator":
-        return (), _from_outside(graph, {iterator})
+        return (), _from_outside(graph, {iterator}, revived)
     makers = [use.node for use in graph.view.uses.get(iterator, ()) if graph.view.op(use.node) == "MakeIterator"]
     if not makers:
         return (), f"nothing initialises {iterator or name}"
     if len(makers) > 1:
         return (), f"{len(makers)} data sets can initialise {iterator}, and the graph doesn't say which"
-    return tuple(makers), _from_outside(graph, graph.view.ancestors(makers))
+    return tuple(makers), _from_outside(graph, graph.view.ancestors(makers), revived)
 
 
-def _from_outside(graph: Graph, closure: set[str]) -> str:
+def _from_outside(graph: Graph, closure: set[str], revived: Collection[str]) -> str:
     nodes = [graph.view.nodes[name] for name in sorted(closure)]
     for node in nodes:
-        if node.op in PYTHON:
+        if node.op in PYTHON and token_of(node) not in revived:
             return f"{node.name} ran a Python function that is gone"
         if node.op in ("Placeholder", "PlaceholderV2"):
             return f"{node.name} was fed by the program that is gone"
     for function in reachable_functions(graph.meta.graph_def, nodes).values():
         for node in function.node_def:
-            if node.op in PYTHON:
+            if node.op in PYTHON and token_of(node) not in revived:
                 return f"{node.name} in {function.signature.name} ran a Python function that is gone"
     return ""
+
+
+def token_of(node: NodeDef) -> str:
+    """The token by which a ``py_func`` finds its Python function."""
+    token: bytes = attribute(node, "token").s
+    return token.decode("utf-8", "replace")

@@ -51,6 +51,12 @@ def describe(graph: Graph) -> tuple[Pipeline, ...]:
     return tuple(found)
 
 
+def members(graph: Graph, bodies: Bodies, pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
+    """(function, node) of everything that makes up a pipeline, as ``bodies`` has it."""
+    found = _iterator(graph, bodies, pipeline.name) if pipeline.kind == "iterator" else _queue(graph, bodies, pipeline.name)
+    return tuple((place.function, place.node.name) for place in found.places)
+
+
 def takers_by_source(graph: Graph) -> dict[str, list[str]]:
     """Iterator or queue node to the GetNext or Dequeue nodes that take batches out of it."""
     takers: dict[str, list[str]] = defaultdict(list)

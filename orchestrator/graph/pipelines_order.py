@@ -166,14 +166,14 @@ def _pin_seeds(body: Body, ops: OpSet, node: NodeDef, seed: int) -> bool:
         return False
     if any(body.constant_integer(node.input[slot]) != 0 for slot in slots.values()):
         return False
-    for name, value in (("seed", seed), ("seed2", 1 + _number(node.name))):
+    for name, value in (("seed", seed), ("seed2", chance_free_seed(node.name))):
         node.input[slots[name]] = body.constant(f"{node.name}/{name}", np.asarray(value, np.int64))
     return True
 
 
-def _number(name: str) -> int:
-    """A number that stays the same for a name: shuffles one after another shouldn't draw alike."""
-    return zlib.crc32(name.encode())
+def chance_free_seed(name: str) -> int:
+    """A second seed that stays the same for a node, and differs between nodes: shuffles in a row shouldn't draw alike."""
+    return 1 + zlib.crc32(name.encode())
 
 
 def _keep_order(body: Body, ops: OpSet, node: NodeDef) -> bool:

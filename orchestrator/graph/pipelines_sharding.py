@@ -93,7 +93,7 @@ def _starter(editor: Editor, pipeline: Pipeline, name: str, dataset: Edge) -> st
     kept = {key: _copy(attribute(node, key)) for key in ("output_types", "output_shapes")}
     kept |= {"shared_name": AttrValue(s=pipeline.name.encode()), "container": AttrValue(s=b"")}
     editor.change_op(pipeline.name, "IteratorV2", [], [], kept)
-    return editor.add("MakeIterator", f"{name}/start", [dataset, Edge(pipeline.name, 0)])
+    return editor.add("MakeIterator", f"{name}/begin", [dataset, Edge(pipeline.name, 0)])
 
 
 def _copy(value: AttrValue) -> AttrValue:

@@ -17,12 +17,16 @@ from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.cut import CutGraph, cut_graph
 from orchestrator.graph.devices import DeviceReport, place
 from orchestrator.graph.edit import Editor
-from orchestrator.graph.feeding import Feeding, feed_graph
+from orchestrator.graph.feeding import NOTHING_KNOWN, Feeding, feed_graph
 from orchestrator.graph.fit import checkpoint_problems
 from orchestrator.graph.global_step import find_step
 from orchestrator.graph.initializers import local_initializers, table_initializers
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.pipelines_dead import Outside
+from orchestrator.graph.pipelines_paths import remap_paths, remote_paths, unused_prefixes
+from orchestrator.graph.pipelines_running import python_functions
+from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless
 from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
 from orchestrator.graph.soundness import soundness_problems
@@ -56,12 +60,15 @@ class GraphPlan:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
-def plan(meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | None = None) -> GraphPlan:
+def plan(
+    meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | None = None, outside: Outside = NOTHING_KNOWN
+) -> GraphPlan:
     """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it can't.
 
     Args:
         meta: as read; it isn't changed.
         checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said about it).
+        outside: what was found out about the graph's input pipelines where the workers will run.
     """
     original, repairs = repair(meta, config)
     unsound = soundness_problems(original, merged(original))
@@ -69,6 +76,7 @@ def plan(meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | 
         return GraphPlan(None, unsound)
     editor = Editor(original)
     devices = place(editor.meta, clear=config.clear_devices, device_map=config.device_map)
+    moved = remap_paths(editor.meta, config.path_map)
     ops = merged(editor.meta)
     graph = Graph(editor.meta, ops)
     saver = read_saver(graph)
@@ -82,15 +90,16 @@ def plan(meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | 
     targets = tuple(TrainTarget(op, ratio) for op, ratio in choice.targets)
     needed = graph.view.ancestors(target.op for target in targets)
     variables = tuple(replace(variable, needed=variable.name in needed) for variable in variables)
-    fed = feed_graph(editor, graph, [target.op for target in targets], config)
+    fed = feed_graph(editor, graph, [target.op for target in targets], config, outside=outside)
+    drawn = make_random_ops_stateless(editor, Graph(editor.meta, ops), [target.op for target in targets])
     cut = cut_graph(editor.meta, ops, _with_updates(graph, targets), fed.ports, set(config.feed))
-    problems = [*choice.problems, *fed.problems, *_group_problems(cut, config)]
+    problems = [*choice.problems, *unused_prefixes(config.path_map, moved), *fed.problems, *_group_problems(cut, config)]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
     if any(problem.severity == "error" for problem in problems):
         return GraphPlan(None, tuple(problems), choice.candidates, cut.refused, devices)
     group = config.workers.largest > 1
-    built = _Parts(original, repairs, editor.meta, ops, saver, variables, choice, fed)
+    built = _Parts(original, repairs, editor.meta, ops, saver, variables, choice, fed, drawn)
     worker_graph = _build(built, cut if group else replace(cut, meta=editor.meta, targets=_with_updates(graph, targets)), config)
     return GraphPlan(worker_graph, tuple(problems), choice.candidates, cut.refused, devices)
 
@@ -105,6 +114,7 @@ class _Parts:
     variables: tuple[Variable, ...]
     choice: TrainChoice
     fed: Feeding
+    drawn: RandomReport
 
 
 def _build(parts: _Parts, cut: CutGraph, config: RunConfig) -> WorkerGraph:
@@ -122,8 +132,16 @@ def _build(parts: _Parts, cut: CutGraph, config: RunConfig) -> WorkerGraph:
         scalar_summaries=scalar_summaries(graph, targets),
         table_initializers=table_initializers(graph, targets),
         local_initializers=local_initializers(parts.variables),
-        pipeline_initializers=parts.fed.initializers,
-        queue_runners=parts.fed.queue_runners,
+        pipeline_initializers=parts.fed.running.initializers,
+        queue_runners=parts.fed.running.queue_runners,
+        pipelines=parts.fed.running.iterators,
+        queues=parts.fed.running.queues,
+        py_funcs=python_functions(graph),
+        remote_paths=remote_paths(config.path_map, graph.meta),
+        random_nodes=parts.drawn.stateless,
+        stateful_random=parts.drawn.stateful,
+        rng_feed=parts.drawn.rng_feed,
+        group_rng_feed=parts.drawn.group_rng_feed,
         repairs=parts.repairs,
         group_refused=cut.refused,
         cut_rule=cut.rule,

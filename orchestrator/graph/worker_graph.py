@@ -27,6 +27,9 @@ Shape = tuple[int | None, ...] | None
 STEP_FEED = "tfresume/rng:0"
 """int64 ``[2]``: what keys the stateless random operations of one step, from (seed, rank, global step). Absent without random ops."""
 
+GROUP_STEP_FEED = "tfresume/group_rng:0"
+"""int64 ``[2]``: as ``STEP_FEED``, but from (seed, global step) alone: for what all ranks must draw alike, such as gradient noise."""
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -169,6 +172,46 @@ class LivePipeline:
 
 
 @dataclass(frozen=True)
+class LiveQueue:
+    """A queue pipeline that runs in the worker, each rank with its own part of the rows; see ``pipelines_queues``.
+
+    Attributes:
+        name: the queue's node.
+        unit: what is shared out: ``rows`` as they are read, or whole ``batches`` where rows can't be told apart.
+        enqueue: the operation that puts one row into the queue.
+        read: the operation whose run takes one row and drops it; empty for ``batches``.
+        batch_rows: rows in a batch.
+        promise: the ranks' parts don't overlap.
+    """
+
+    name: str
+    unit: Literal["rows", "batches"]
+    enqueue: str
+    read: str
+    batch_rows: int
+    promise: bool
+
+
+@dataclass(frozen=True)
+class PythonFunction:
+    """A ``py_func`` of the graph.
+
+    Attributes:
+        token: under which TensorFlow looks for its Python function.
+        role: ``function``, or which of the three callbacks of ``Dataset.from_generator``.
+        gives: the dtypes that it returns.
+        eager: it's given and gives TensorFlow's eager tensors.
+        generator: for the three callbacks, the token of the one that gives the elements.
+    """
+
+    token: str
+    role: Literal["function", "generator-start", "generator-next", "generator-end"]
+    gives: tuple[str, ...]
+    eager: bool = False
+    generator: str = ""
+
+
+@dataclass(frozen=True)
 class StepCounter:
     """Where the number of the step is kept in the graph.
 
@@ -226,9 +269,17 @@ class WorkerGraph:
     cut_rule: str = ""
     rng_feed: str | None = None
     """``STEP_FEED`` where the graph has random nodes, else None."""
+    group_rng_feed: str | None = None
+    """``GROUP_STEP_FEED`` where nodes draw after the gradients (noise added to them), else None."""
     load_op_library: tuple[str, ...] = field(default=())
     pipelines: tuple[LivePipeline, ...] = ()
     """Live dataset pipelines that are shared out by rank; their starters aren't among ``pipeline_initializers``."""
+    queues: tuple[LiveQueue, ...] = ()
+    """Live queues that are shared out by rank; what fills them stands in ``queue_runners``."""
+    py_funcs: tuple[PythonFunction, ...] = ()
+    """Every ``py_func`` of the graph and of its function bodies."""
+    remote_paths: tuple[str, ...] = ()
+    """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is imported."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""Which of the pipelines that a run takes batches from can run, and what makes each rank get its own part?
+
+Rule: a pipeline runs where nothing speaks against it (``pipelines_dead``); then its order is settled and it is shared out by rank. For
+every other one there is one problem per cause, naming what to supply instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.config import RunConfig
+from orchestrator.graph.edit import Editor
+from orchestrator.graph.live_pipelines import Runner, read_pipelines
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.pipelines import Pipeline
+from orchestrator.graph.pipelines_bodies import Bodies, every_place
+from orchestrator.graph.pipelines_dead import Cause, Facts, Outside, causes_of_death, dead_pipeline
+from orchestrator.graph.pipelines_describe import describe, members
+from orchestrator.graph.pipelines_order import settle_order
+from orchestrator.graph.pipelines_queues import share_queue
+from orchestrator.graph.pipelines_sharding import shard_iterator, shards_by_file
+from orchestrator.graph.pipelines_sources import python_calls
+from orchestrator.graph.worker_graph import LivePipeline, LiveQueue, Problem, PythonFunction
+
+
+@dataclass(frozen=True)
+class Running:
+    """What becomes of the pipelines that were asked about.
+
+    Attributes:
+        live: Dequeue and GetNext nodes whose pipelines run.
+        initializers: what initialises live iterators that aren't shared out.
+        queue_runners: what fills live queues.
+        iterators, queues: how each rank gets its part.
+        dead: Dequeue, GetNext and ReaderRead nodes that no pipeline described here explains, with the reason why they can't run.
+    """
+
+    live: frozenset[str] = frozenset()
+    problems: tuple[Problem, ...] = ()
+    initializers: tuple[str, ...] = ()
+    queue_runners: tuple[Runner, ...] = ()
+    iterators: tuple[LivePipeline, ...] = ()
+    queues: tuple[LiveQueue, ...] = ()
+    dead: Mapping[str, str] = field(default_factory=dict)
+
+
+def run_pipelines(
+    editor: Editor,
+    graph: Graph,
+    takers: Collection[str],
+    config: RunConfig,
+    *,
+    outside: Outside,
+    supplied: Callable[[str], bool],
+) -> Running:
+    """Make the pipelines behind ``takers`` run; the editor's graph changes in place.
+
+    Args:
+        graph: as the editor has it.
+        takers: the Dequeue and GetNext nodes that nobody supplies with batches.
+        outside: what was found out where the workers will run.
+        supplied: whether the user supplies a tensor.
+    """
+    wanted = [pipeline for pipeline in describe(graph) if not set(takers).isdisjoint(pipeline.takers)]
+    facts = Facts(frozenset(revived(wanted, config.py_func)), outside, supplied)
+    read = read_pipelines(graph, takers, facts.functions)
+    live: list[Pipeline] = []
+    problems: list[Problem] = []
+    for pipeline in wanted:
+        causes = causes_of_death(pipeline, facts) or _cause_read(pipeline, read.dead)
+        problems.extend(dead_pipeline(pipeline, cause, facts) for cause in causes)
+        if not causes:
+            live.append(pipeline)
+    dead = {taker for pipeline in wanted if pipeline not in live for taker in pipeline.takers}
+    iterators = _share_iterators(editor, graph, [pipeline for pipeline in live if pipeline.kind == "iterator"], config)
+    queues = tuple(share_queue(editor, graph, pipeline, config.seed) for pipeline in live if pipeline.kind == "queue")
+    problems.extend(problem for queue in queues for problem in _queue_warnings(queue, config))
+    started = {pipeline.starter for pipeline in iterators}
+    return Running(
+        live=frozenset(read.live - dead),
+        problems=tuple(problems),
+        initializers=tuple(name for name in read.initializers if name not in started),
+        queue_runners=tuple(runner for runner in read.queue_runners if not _fills_dead(runner, wanted, live)),
+        iterators=iterators,
+        queues=queues,
+        dead={taker: reason for taker, reason in read.dead.items() if not any(taker in pipeline.takers for pipeline in wanted)},
+    )
+
+
+def revived(pipelines: Iterable[Pipeline], functions: Collection[str]) -> set[str]:
+    """The tokens that have a function again: those given, and a generator's three where one of its own was given."""
+    found = set(functions)
+    for pipeline in pipelines:
+        following = {call.generator for call in pipeline.calls if call.role == "generator-next" and call.token in functions}
+        found.update(call.token for call in pipeline.calls if call.generator in following)
+    return found
+
+
+def python_functions(graph: Graph) -> tuple[PythonFunction, ...]:
+    """Every ``py_func`` of the graph and its function bodies, with what its Python function has to return."""
+    calls = list(python_calls(Bodies(graph.meta.graph_def), every_place(graph.meta.graph_def)))
+    following = {call.generator: call.token for call in calls if call.generator and call.role == "generator-next"}
+    return tuple(
+        PythonFunction(call.token, call.role, call.gives, call.eager, following.get(call.generator, "")) for call in calls
+    )
+
+
+def _cause_read(pipeline: Pipeline, dead: Mapping[str, str]) -> tuple[Cause, ...]:
+    reasons = {dead[taker] for taker in pipeline.takers if taker in dead}
+    return tuple(Cause("dead-pipeline", reason) for reason in sorted(reasons))
+
+
+def _share_iterators(editor: Editor, graph: Graph, live: Iterable[Pipeline], config: RunConfig) -> tuple[LivePipeline, ...]:
+    made = []
+    bodies = Bodies(editor.meta.graph_def)
+    for number, pipeline in enumerate(live):
+        settle_order(editor.meta, graph.ops, members(graph, bodies, pipeline), config.seed)
+        made.append(shard_iterator(editor, pipeline, number, shards_by_file(pipeline, config.workers.largest)))
+    return tuple(made)
+
+
+def _queue_warnings(queue: LiveQueue, config: RunConfig) -> Iterable[Problem]:
+    if not queue.promise and config.workers.largest > 1:
+        yield Problem(
+            "pipeline-parts-overlap",
+            "warning",
+            f"the queue {queue.name} is filled in an order that differs from process to process, so ranks may train on the same rows",
+            "Serve the batches from --input MODULE:FUNCTION where every row has to be used exactly once",
+            (queue.name,),
+            ("group",),
+        )
+
+
+def _fills_dead(runner: Runner, wanted: Iterable[Pipeline], live: Collection[Pipeline]) -> bool:
+    fed = [pipeline for pipeline in wanted if runner[0] == pipeline.name or runner[0] in pipeline.inner_queues]
+    return bool(fed) and not any(pipeline in live for pipeline in fed)
