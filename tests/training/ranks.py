@@ -112,6 +112,7 @@ class Ranks:
 
     def __init__(self, processes: list[RankProcess]) -> None:
         self.processes = processes
+        self.everyone = list(processes)
         self.generation = 0
 
     def load(self, graph: WorkerGraph, options: TrainingOptions) -> None:
@@ -127,6 +128,14 @@ class Ranks:
             process.send("form", GroupSpec(self.generation, rank, len(self.processes), addresses))
         for process in self.processes:
             process.receive()
+
+    def start(self, prefix: Path, *, options: TrainingOptions | None = None, **config: Any) -> State:
+        """Load the graph of a checkpoint on every rank, form the group, and give it the checkpoint's state."""
+        self.load(worker_graph(prefix, **config), options or TrainingOptions(max_world_size=3))
+        state: State = self.processes[0].call("load_checkpoint", str(prefix))
+        self.form()
+        self.assign(state)
+        return state
 
     def assign(self, state: State) -> None:
         """Give every rank the same state."""

@@ -1,0 +1,126 @@
+"""Do N workers with batch b train what one worker with batch N·b does?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.training.state import State
+from tests.graphs.library import CheckpointLibrary
+from tests.graphs.makers import feeds_for
+from tests.training.comparing import assert_close, assert_identical, changed
+from tests.training.conftest import NewRanks
+from tests.training.ranks import Ranks
+
+pytestmark = pytest.mark.tf
+
+STEPS = 20
+OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad", "rmsprop")
+CASES = [
+    *[("mlp", optimizer, clip, False) for optimizer in OPTIMIZERS for clip in (False, True)],
+    *[("embedding", optimizer, clip, False) for optimizer in OPTIMIZERS for clip in (False, True)],
+    ("mlp", "adam", True, True),
+    ("embedding", "adam", True, True),
+    ("embedding", "sgd", False, True),
+]
+
+
+def batches_of(kind: str, ranks: int, steps: int = STEPS, first: int = 100) -> list[list[Mapping[str, Any]]]:
+    """Different data for every rank and step; the row counts of ``embedding`` differ too, zero included."""
+    serve = feeds_for(kind)
+    return [[serve(first + step * ranks + rank) for rank in range(ranks)] for step in range(steps)]
+
+
+def train(ranks: Ranks, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[State]:
+    """Every rank's state after these steps."""
+    for batch in batches:
+        ranks.step(batch)
+    return ranks.states()
+
+
+def train_alone(ranks: Ranks, start: State, batches: Sequence[Sequence[Mapping[str, Any]]]) -> State:
+    """The first rank's state after the same steps in a group of one, with the batches of all ranks put together."""
+    world_size = len(ranks.processes)
+    ranks.form(ranks.processes[:1])
+    ranks.assign(start)
+    for batch in batches:
+        together = {key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
+        if "ids:0" in together:  # this graph's loss is a sum over a fixed number, which stands for b and must be N·b now
+            together["truediv/y:0"] = np.float32(8.0 * world_size)
+        ranks.step([together])
+    return ranks.states()[0]
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize(("kind", "optimizer", "clip", "resource"), CASES)
+def test_group_of_n_with_batch_b_equals_one_with_batch_n_times_b(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, optimizer: str, clip: bool, resource: bool, world_size: int
+) -> None:
+    ranks = new_ranks(world_size)
+    start = ranks.start(tf1_checkpoint(kind, optimizer=optimizer, clip=clip, resource=resource))
+    batches = batches_of(kind, world_size)
+
+    states = train(ranks, batches)
+
+    for state in states[1:]:
+        assert_identical(state, states[0])
+    assert_close(states[0], train_alone(ranks, start, batches))
+
+
+def test_rows_of_sparse_gradients_in_these_tests_differ_and_reach_zero() -> None:
+    counts = {len(batch["ids:0"]) for group in batches_of("embedding", 3) for batch in group}
+    assert 0 in counts
+    assert len(counts) > 4
+
+
+def test_sparse_exchange_two_hundred_steps_with_all_ranks_empty_at_times_stays_identical(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks
+) -> None:
+    ranks = new_ranks(2)
+    ranks.start(tf1_checkpoint("embedding", optimizer="adam"))
+    batches = batches_of("embedding", 2, steps=200)
+    nothing = {key: value[:0] for key, value in batches[0][0].items()}
+    for step in range(0, 200, 20):
+        batches[step] = [nothing, nothing]
+    first, second = train(ranks, batches)
+    assert_identical(first, second)
+
+
+@pytest.mark.parametrize("kind", ["conv_bn", "ema", "lstm", "dropout"])
+def test_group_of_three_other_graphs_stay_identical_on_all_ranks(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str
+) -> None:
+    ranks = new_ranks(3)
+    start = ranks.start(tf1_checkpoint(kind))
+    states = train(ranks, batches_of(kind, 3))
+    for state in states[1:]:
+        assert_identical(state, states[0])
+    assert {name for name, array in start.arrays.items() if array.size} == set(changed(start, states[0]))
+
+
+def without_exchange(trainer: Any) -> None:
+    """Wire every seam to the local gradient whatever the world size, as if the exchange were the identity."""
+    connect = trainer._exchange.connect
+    trainer._exchange.connect = lambda world_size: connect(1)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "embedding"])
+def test_group_whose_exchange_is_the_identity_is_noticed_by_these_tests(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str
+) -> None:
+    ranks = new_ranks(2)
+    start = ranks.start(tf1_checkpoint(kind, optimizer="adam"))
+    ranks.each("apply", without_exchange)
+    ranks.form()
+    ranks.assign(start)
+    batches = batches_of(kind, 2)
+
+    states = train(ranks, batches)
+
+    with pytest.raises(AssertionError):
+        assert_identical(states[1], states[0])
+    with pytest.raises(AssertionError):
+        assert_close(states[0], train_alone(ranks, start, batches))
