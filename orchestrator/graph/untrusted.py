@@ -8,22 +8,22 @@ no run executes (the savers' own operations, unused branches) is only listed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from tensorboard.compat.proto.graph_pb2 import GraphDef
-from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
-from orchestrator.graph.constants import strings_in
-from orchestrator.graph.library import label, reachable_functions
+from orchestrator.graph.attributes import attribute
+from orchestrator.graph.library import every_node, reachable_functions
 from orchestrator.graph.opset import OpSet
+from orchestrator.graph.pipelines import Files
+from orchestrator.graph.pipelines_bodies import Bodies, Place
+from orchestrator.graph.pipelines_sources import CACHES, file_inputs, files_of
 from orchestrator.graph.reaches import PYTHON, Reach, reach_of, reaches_out
 from orchestrator.graph.worker_graph import Problem
 
-PASSING = frozenset(
-    {"Identity", "RandomShuffle", "ExpandDims", "Reshape", "StringJoin", "Pack", "ConcatV2", "TensorSliceDataset"}
-)
-"""Operations that a file name passes on its way from a constant to its reader."""
+NAMING_ATTRIBUTES = ("token", "filename", "file_pattern", "vocab_file", "server_address", "output_stream", "memory_region_name")
+"""Attributes that say where an operation goes; most are inputs instead."""
 
 
 @dataclass(frozen=True)
@@ -60,87 +60,98 @@ def untrusted_ops(
         executed: names of the top-level nodes that a run executes; None for all.
         allow, path_map, py_func: what the operator declared (``RunConfig.allow_op`` and so on).
     """
-    reaches: dict[str, Reach | None] = {}
-    found: dict[str, list[tuple[str, str, NodeDef]]] = defaultdict(list)
-    for state, function, node in _placed(graph, executed):
-        if node.op not in reaches:
-            reaches[node.op] = reach_of(node.op, ops.get(node.op))
-        if reaches[node.op] is not None and reaches_out(node):
-            found[node.op].append((state, label(function, node.name), node))
-    constants = _Names(graph) if found else None
+    found = _reaching(graph, ops, executed)
+    if not found:
+        return ()
+    bodies = Bodies(graph)
+    by_type: dict[str, list[_Reaching]] = defaultdict(list)
+    for item in found:
+        if not _caches_in_memory(bodies, ops, item.place):
+            by_type[item.place.node.op].append(item)
+    running = [item.place for item in found if item.runs]
+    files = {item.node: item for item in files_of(bodies, ops, _with_sources(graph, executed, running))}
     answer = []
-    for op_type, places in sorted(found.items()):
-        names = {state: _names(constants, [node for its, _, node in places if its == state]) for state in ("executed", "idle")}
-        reach = reaches[op_type]
-        assert reach is not None
+    for op_type, items in sorted(by_type.items()):
+        acting = [item.place for item in items if item.runs]
+        names = {name for place in acting for name in _names(place, files.get(place.label), bodies, ops)}
+        declared = op_type in allow or (
+            bool(acting) and all(_declared(place, files.get(place.label), path_map or {}, py_func or {}) for place in acting)
+        )
         answer.append(
             UntrustedOp(
                 op_type=op_type,
-                reach=reach,
-                nodes=tuple(said for state, said, _ in places if state == "executed"),
-                idle=tuple(said for state, said, _ in places if state == "idle"),
-                names=tuple(sorted(names["executed"] or names["idle"])),
-                declared=op_type in allow or _declared(op_type, reach, names["executed"], path_map or {}, py_func or {}),
+                reach=items[0].reach,
+                nodes=tuple(place.label for place in acting),
+                idle=tuple(item.place.label for item in items if not item.runs),
+                names=tuple(sorted(names)),
+                declared=declared,
             )
         )
     return tuple(answer)
 
 
-def _placed(graph: GraphDef, executed: Collection[str] | None) -> Iterator[tuple[str, str, NodeDef]]:
-    running = [node for node in graph.node if executed is None or node.name in executed]
-    reached = reachable_functions(graph, running)
-    for node in graph.node:
-        yield "executed" if executed is None or node.name in executed else "idle", "", node
-    for function in graph.library.function:
-        name = function.signature.name
-        for node in function.node_def:
-            yield "executed" if name in reached else "idle", name, node
+@dataclass(frozen=True)
+class _Reaching:
+    """A node that reaches out, and whether a run executes it."""
+
+    place: Place
+    reach: Reach
+    runs: bool
 
 
-class _Names:
-    """File names, addresses and tokens that stand beside a node: in its attributes, and in the constants that feed it."""
-
-    def __init__(self, graph: GraphDef) -> None:
-        self.nodes = {node.name: node for node in graph.node}
-
-    def of(self, node: NodeDef) -> set[str]:
-        attributes = ("token", "filename", "file_pattern", "vocab_file", "server_address", "output_stream")
-        found = {
-            node.attr[name].s.decode("utf-8", "replace")
-            for name in attributes
-            if name in node.attr and node.attr[name].WhichOneof("value") == "s"
-        }
-        pending, seen = [(text, 0) for text in node.input], set[str]()
-        while pending and len(seen) < 100:
-            text, depth = pending.pop()
-            name = text.partition(":")[0]
-            source = self.nodes.get(name)
-            if source is None or name in seen:
-                continue
-            seen.add(name)
-            if source.op == "Const" and "value" in source.attr:
-                found.update(value for value in strings_in(source.attr["value"].tensor) if value)
-            elif source.op in PASSING and depth < 10:
-                pending.extend((inner, depth + 1) for inner in source.input)
-        return {name for name in found if name}
-
-
-def _names(constants: _Names | None, nodes: Iterable[NodeDef]) -> set[str]:
-    found: set[str] = set()
-    for node in nodes:
-        if constants is not None and len(found) < 1000:
-            found |= constants.of(node)
+def _reaching(graph: GraphDef, ops: OpSet, executed: Collection[str] | None) -> list[_Reaching]:
+    reaches: dict[str, Reach | None] = {}
+    reached = reachable_functions(graph, [node for node in graph.node if executed is None or node.name in executed])
+    found: list[_Reaching] = []
+    for function, node in every_node(graph):
+        if node.op not in reaches:
+            reaches[node.op] = reach_of(node.op, ops.get(node.op))
+        reach = reaches[node.op]
+        if reach is not None and reaches_out(node):
+            runs = function in reached if function else executed is None or node.name in executed
+            found.append(_Reaching(Place(function, node), reach, runs))
     return found
 
 
-def _declared(
-    op_type: str, reach: Reach, names: Collection[str], path_map: Mapping[str, str], py_func: Mapping[str, str]
-) -> bool:
-    if op_type in PYTHON:
-        return bool(names) and all(name in py_func for name in names)
-    if reach == "reads files":
-        return bool(names) and all(any(name.startswith(prefix) for prefix in path_map) for name in names)
-    return False
+def _with_sources(graph: GraphDef, executed: Collection[str] | None, running: list[Place]) -> list[Place]:
+    """The reading nodes and all datasets that a run executes: a function's argument takes its file names from those."""
+    sources = [
+        Place("", node)
+        for node in graph.node
+        if node.op.endswith(("Dataset", "DatasetV2")) and (executed is None or node.name in executed)
+    ]
+    known = {place.node.name for place in sources}
+    return [*sources, *(place for place in running if place.function or place.node.name not in known)]
+
+
+def _caches_in_memory(bodies: Bodies, ops: OpSet, place: Place) -> bool:
+    """A CacheDataset without a file name keeps its elements in memory."""
+    if not place.node.op.startswith(CACHES):
+        return False
+    origins = bodies.origins(place.function, file_inputs(ops, place))
+    return not (origins.strings or origins.placeholders or origins.computed or origins.arguments)
+
+
+def _names(place: Place, files: Files | None, bodies: Bodies, ops: OpSet) -> set[str]:
+    """File names, addresses and tokens beside a node: in its attributes, and in the constants that tell it where to go."""
+    found = set(files.names) if files is not None else set()
+    found.update(attribute(place.node, name).s.decode("utf-8", "replace") for name in NAMING_ATTRIBUTES)
+    definition = ops.get(place.node.op)
+    if definition is not None and reach_of(place.node.op, definition) == "opens sockets":
+        found.update(bodies.origins(place.function, bodies.data_inputs(place)[:1]).strings)
+    return {name for name in found if name}
+
+
+def _declared(place: Place, files: Files | None, path_map: Mapping[str, str], py_func: Mapping[str, str]) -> bool:
+    if place.node.op in PYTHON:
+        return attribute(place.node, "token").s.decode("utf-8", "replace") in py_func
+    prefixes = (*path_map, *path_map.values())
+    return (
+        files is not None
+        and bool(files.names)
+        and files.origin in ("constant", "pattern")
+        and all(name.startswith(prefixes) for name in files.names)
+    )
 
 
 def untrusted_problems(found: Iterable[UntrustedOp]) -> tuple[Problem, ...]:
