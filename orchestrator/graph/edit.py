@@ -48,6 +48,7 @@ class Editor:
         *,
         controls: Iterable[str] = (),
         attributes: Mapping[str, AttrValue] | None = None,
+        device: str = "",
     ) -> str:
         """Add a node; its full name.
 
@@ -57,7 +58,7 @@ class Editor:
         full = name if name.startswith(OWN) else OWN + name
         if full in self._nodes:
             raise ValueError(f"the graph has a node {full} already")
-        node = self.meta.graph_def.node.add(name=full, op=op)
+        node = self.meta.graph_def.node.add(name=full, op=op, device=device)
         node.input.extend(edge.text for edge in inputs)
         node.input.extend(f"^{source}" for source in dict.fromkeys(controls))
         for key, value in (attributes or {}).items():

@@ -92,6 +92,10 @@ class Graph:
             found = self._by_type[op_type] = _traits_of(self.ops.get(op_type))
         return found
 
+    def random_type(self, op_type: str) -> bool:
+        """Whether operations of this type draw from a hidden state."""
+        return self._type_traits(op_type).random
+
     def writes(self, name: str) -> bool:
         """Whether running the node changes a variable, table or accumulator."""
         if self.traits(name).writes:

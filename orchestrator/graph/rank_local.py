@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.tensors import INTEGERS
 from orchestrator.graph.view import Edge, Use, parse_tensor
-from orchestrator.graph.worker_graph import InputPort
+from orchestrator.graph.worker_graph import STEP_FEED, InputPort
+
+_RNG = parse_tensor(STEP_FEED).node
+"""The rank's own key: all that is drawn with it differs between ranks."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def rank_local_sources(graph: Graph, closure: set[str], ports: Iterable[InputPor
         if name in fed:
             if not is_setting(fed[name], constants):
                 found.add(name)
-        elif graph.draws_from_outside(name):
+        elif name == _RNG or graph.draws_from_outside(name):
             found.add(name)
     return found
 
