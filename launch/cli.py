@@ -43,11 +43,12 @@ def build_app() -> App:
     from launch.commands.doctor import doctor
     from launch.commands.look import check, inspect
     from launch.commands.render import render
-    from launch.commands.run import submit
+    from launch.commands.run import resume, submit
     from launch.commands.steer import logs, stop
     from launch.commands.watch import checkpoints, report, status
 
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
+    app.command(resume, group=RUNNING)
     app.command(submit, group=RUNNING)
     app.command(inspect, group=LOOKING)
     app.command(check, group=LOOKING)

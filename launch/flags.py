@@ -132,7 +132,7 @@ def _plain_text(description: str) -> str:
     return description.replace("``", "`")
 
 
-_GROUPS = {heading: Group.create_ordered(heading) for heading in (*SECTIONS, "More")}
+_GROUPS = {heading: Group(heading, sort_key=10 + index) for index, heading in enumerate((*SECTIONS, "More"))}
 
 
 def _fields() -> list[tuple[str, Any, Any]]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-LOOKS = Group("Looks", sort_key=1000)
+LOOKS = Group("Looks", sort_key=99)
 
 
 @Parameter(name="*")

@@ -5,20 +5,82 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
 from launch.flags import RunFlags, merged, read_config_file, run_config
 from launch.flags import given as given_flags
-from launch.terminal import EXIT_DONE, answer_console, print_json
+from launch.terminal import EXIT_DONE, answer_console, message_console, plain_data, print_json
+from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.redaction import redacted, redacted_data, secrets_in
+
+if TYPE_CHECKING:
+    from launch.jobs.plan import JobPlan
 
 Config = Annotated[str | None, Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win.")]
 DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), show_default=False, help="Show the plan and start nothing.")]
 Run = Annotated[RunFlags, Parameter(name="*")]  # type: ignore[valid-type]
-JOB = Group.create_ordered("The job")
+JOB = Group("The job", sort_key=50)
+
+
+def resume(
+    source: str | None = None,
+    /,
+    *,
+    run: Run = RunFlags(),  # noqa: B008  frozen
+    config: Config = None,
+    dry_run: DryRun = False,
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """Continue a training from its checkpoint.
+
+    The same command run again goes on from the output's newest checkpoint.
+    Without `--address` a local Ray is started for this run.
+
+    For example:
+
+        tfresume resume gs://b/run --output gs://b/more --steps 1000
+            --workers 2 --input my_inputs.py:batches --feed keep_prob:0=0.5
+        tfresume resume --config configs/local.yaml /data/run --output /data/more
+
+    Args:
+        source: A .meta URL, a checkpoint prefix or a directory.
+    """
+    checked = run_config(source, config, run)
+    if dry_run:
+        return _show_rehearsal(checked, looks)
+    return _resume_here(checked, looks)
+
+
+def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
+    import yaml
+
+    from orchestrator.driver.rehearsal import rehearse
+
+    plan = rehearse(config)
+    if looks.json:
+        print_json({"status": "planned", **plan})
+    else:
+        answer_console().print(yaml.safe_dump(redacted_data(plain_data(plan)), sort_keys=False), markup=False)
+    return EXIT_DONE
+
+
+def _resume_here(config: RunConfig, looks: Looks) -> int:
+    """Run the driver in this process and tell how it ended."""
+    from launch.progress import progress_observer
+    from orchestrator.driver.main import resume as drive
+
+    result = drive(config, observer=progress_observer(message_console(), quiet=looks.quiet))
+    if looks.json:
+        print_json(result)
+    else:
+        from launch.result_text import result_text
+
+        answer_console().print(result_text(result))
+    return result.exit_code
 
 
 def submit(
@@ -107,22 +169,18 @@ def _job_server(address: str | None) -> str:
     return found
 
 
-def _show_plan(plan: Any, looks: Looks) -> int:
+def _show_plan(plan: JobPlan, looks: Looks) -> int:
     import yaml
-
-    from launch.terminal import plain_data
 
     data = plain_data(plan)
     if looks.json:
         print_json({"status": "planned", "job": data})
     else:
-        from orchestrator.redaction import redacted_data
-
         answer_console().print(yaml.safe_dump(redacted_data(data), sort_keys=False), markup=False)
     return EXIT_DONE
 
 
-def _submit(plan: Any, address: str, looks: Looks, *, follow: bool) -> int:
+def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
     from launch.jobs.plan import Attach, exit_code_of
     from launch.jobs.server import JobServer
 
@@ -149,8 +207,6 @@ def _submit(plan: Any, address: str, looks: Looks, *, follow: bool) -> int:
     return exit_code_of(state)
 
 
-def _write_through(stream: Any, text: str) -> None:
-    from orchestrator.redaction import redacted, secrets_in
-
+def _write_through(stream: TextIO, text: str) -> None:
     stream.write(redacted(text, secrets_in(os.environ)))
     stream.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -48,29 +49,42 @@ def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
     assert "progress" not in told
 
 
-def test_log_progress_is_written_every_ten_seconds_and_at_the_end(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("tfresume"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="tfresume")
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append((record.levelname, record.getMessage()))
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    logger, handler = logging.getLogger("tfresume"), Lines()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def test_log_progress_is_written_every_ten_seconds_and_at_the_end(lines: Lines) -> None:
     clock = iter([0.0, 3.0, 9.9, 10.0, 11.0])
     observer = LogProgress(now=lambda: next(clock))
-    for step in (1, 2, 3, 4):
+    for step in (1, 2, 3, 4, 5):
         observer.progress(Progress(step, None, 1.0, None, 1, until=5))
-    observer.progress(Progress(5, None, 1.0, None, 1, until=5))
-    assert [message.split(" of")[0] for message in caplog.messages] == ["step 1", "step 4", "step 5"]
+    assert [message.split(" of")[0] for _, message in lines.said] == ["step 1", "step 4", "step 5"]
 
 
-def test_log_progress_events_are_lines_and_the_rest_is_for_verbose(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("tfresume"), "propagate", True)
-    caplog.set_level(logging.DEBUG, logger="tfresume")
+def test_log_progress_events_are_lines_and_the_rest_is_for_verbose(lines: Lines) -> None:
     observer = LogProgress()
     for event in [*loss_of_rank_1(), *save(40, 1100), finish(50, 1100)]:
         observer.event(event)
-    assert {record.levelname for record in caplog.records if "worker_lost" in record.getMessage()} == {"DEBUG"}
-    assert any("saved a0001-g0002/model.ckpt-1100" in message for message in caplog.messages)
+    assert {level for level, message in lines.said if "worker_lost" in message} == {"DEBUG"}
+    assert any("saved a0001-g0002/model.ckpt-1100" in message for level, message in lines.said if level == "INFO")
 
 
 def test_live_progress_keeps_events_and_leaves_the_terminal_clean() -> None:
