@@ -6,7 +6,7 @@ A pipeline is pulled where it can run and nobody else supplies its batches. Ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.config import RunConfig
@@ -44,8 +44,8 @@ def feed_graph(
     now = Graph(editor.meta, graph.ops)
     ports = with_targets(now, made, targets) + placeholders(now, targets)
     problems.extend(running.problems)
-    problems.extend(_unfed(port) for port in ports if _lacks(port, supplied))
-    problems.extend(_unexplained(cut, running) for cut in cuts if cut.tensor.node in running.dead)
+    problems.extend(_unfed([port for port in ports if _lacks(port, supplied)]))
+    problems.extend(_unexplained([cut for cut in cuts if cut.tensor.node in running.dead], running))
     return Feeding(ports, tuple(problems), running)
 
 
@@ -68,15 +68,27 @@ def _lacks(port: InputPort, supplied: _Supplied) -> bool:
     return port.origin in ("placeholder", "input_map") and not port.optional and not supplied(port.name)
 
 
-def _unfed(port: InputPort) -> Problem:
-    what = f"{port.name} ({port.dtype}, shape {show_shape(port.shape)})"
-    remedy = f"Serve it from --input MODULE:FUNCTION, --array {port.name}=URL or --feed {port.name}=VALUE"
-    return Problem("unfed-placeholder", "error", f"training needs {what}, and nothing feeds it", remedy, (port.name,))
+def _unfed(ports: list[InputPort]) -> Iterator[Problem]:
+    """One problem for all that nothing feeds: a graph may need dozens."""
+    if not ports:
+        return
+    listed = ", ".join(f"{port.name} ({port.dtype}, shape {show_shape(port.shape)})" for port in ports)
+    remedy = f"Serve them from --input MODULE:FUNCTION, or each with --feed or --array, such as --feed {ports[0].name}=VALUE"
+    said = f"training needs {listed}, and nothing feeds {'it' if len(ports) == 1 else 'them'}"
+    yield Problem("unfed-placeholder", "error", said, remedy, tuple(port.name for port in ports))
 
 
-def _unexplained(cut: Cut, running: Running) -> Problem:
-    reason = f"training takes batches from {cut.name} ({cut.dtype}, shape {show_shape(cut.shape)}), and {running.dead[cut.tensor.node]}"
-    return Problem("dead-pipeline", "error", reason, f"Serve {cut.name} from --input MODULE:FUNCTION", (cut.name,))
+def _unexplained(cuts: list[Cut], running: Running) -> Iterator[Problem]:
+    """One problem for each reason why batches can't come, with all the tensors that it concerns."""
+    by_reason: dict[str, list[Cut]] = {}
+    for cut in cuts:
+        by_reason.setdefault(running.dead[cut.tensor.node], []).append(cut)
+    for reason, concerned in by_reason.items():
+        listed = ", ".join(f"{cut.name} ({cut.dtype}, shape {show_shape(cut.shape)})" for cut in concerned)
+        said = f"training takes batches from {listed}, and {reason}"
+        yield Problem(
+            "dead-pipeline", "error", said, "Serve them from --input MODULE:FUNCTION", tuple(cut.name for cut in concerned)
+        )
 
 
 def tensors_of(ports: Iterable[InputPort]) -> set[Edge]:
