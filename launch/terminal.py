@@ -21,12 +21,15 @@ from rich.markup import escape
 from orchestrator.errors import ConfigError, OrchestratorError, Preempted
 from orchestrator.redaction import redacted, redacted_data, secrets_in
 
+PIPE_WIDTH = 1000
+"""Columns where nobody's window limits them; tables take only what they need."""
+
 EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 
 def answer_console() -> Console:
-    """Where tables for people go: standard output."""
-    return Console(highlight=False, soft_wrap=False)
+    """Where tables for people go: standard output; in a file or a pipe no line is broken, so that names stay whole for ``grep``."""
+    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def message_console() -> Console:

@@ -9,7 +9,6 @@ from launch.commands.run import Config, Run
 from launch.flags import RunFlags, run_config
 from launch.terminal import EXIT_DONE, answer_console, print_json
 from orchestrator.config import RunConfig
-from orchestrator.errors import CorruptCheckpoint, SourceError
 
 
 def inspect(
@@ -31,12 +30,11 @@ def inspect(
         source: A .meta URL, a checkpoint prefix or a directory.
     """
     from launch.inspect_view import render_inspect
+    from launch.looked_at import look_at
     from orchestrator.graph.inspect import inspect as describe
-    from orchestrator.graph.meta import read_meta
 
-    found = _resolved(source, need_checkpoint=False)
-    meta = read_meta(found.meta_data, name=found.meta.shown)
-    report = describe(meta, source=found.meta.shown, size_bytes=len(found.meta_data), checkpoint=found.keys())
+    seen = look_at(source)
+    report = describe(seen.meta, source=seen.shown, size_bytes=seen.size_bytes, checkpoint=seen.keys, also=seen.problems)
     if looks.json:
         print_json(report)
     else:
@@ -65,28 +63,17 @@ def check(
         source: A .meta URL, a checkpoint prefix or a directory.
     """
     from launch.check_view import render_check
+    from launch.looked_at import look_at
     from orchestrator.graph.check import check as judge
-    from orchestrator.graph.meta import read_meta
 
     checked = run_config(source, config, run)
-    found = _resolved(checked.source, need_checkpoint=True)
-    meta = read_meta(found.meta_data, name=found.meta.shown)
-    report = judge(meta, checked, checkpoint=found.keys(), memory=_free_memory(checked))
+    seen = look_at(checked.source)
+    report = judge(seen.meta, checked, checkpoint=seen.keys, memory=_free_memory(checked), also=seen.problems)
     if looks.json:
-        print_json({"source": found.meta.shown, **report.as_dict()})
+        print_json({"source": seen.shown, **report.as_dict()})
     else:
         render_check(report, answer_console())
     return report.exit_code
-
-
-def _resolved(source: str, *, need_checkpoint: bool) -> Any:
-    """The source; a damaged checkpoint is bad input here, since nothing was started."""
-    from orchestrator.store.source import resolve_source
-
-    try:
-        return resolve_source(source, need_checkpoint=need_checkpoint)
-    except CorruptCheckpoint as error:
-        raise SourceError(error.message, remedy=error.remedy, details=error.details) from error
 
 
 def _free_memory(config: RunConfig) -> Any:

@@ -96,16 +96,19 @@ class CheckReport:
 
 
 def check(
-    meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | None = None, memory: FreeMemory | None = None
+    meta: MetaGraphDef,
+    config: RunConfig,
+    *,
+    checkpoint: CheckpointKeys | None = None,
+    memory: FreeMemory | None = None,
+    also: Iterable[Problem] = (),
 ) -> CheckReport:
     """Plan the run and collect everything that speaks against it.
 
     Args:
         checkpoint: what the checkpoint holds; None skips the comparison with it.
         memory: what the workers have; None skips that question.
-
-    Raises:
-        SourceError: never for a graph that ``read_meta`` accepted.
+        also: what was found elsewhere and belongs into the same report (a damaged checkpoint).
     """
     planned = plan(meta, config, checkpoint=checkpoint)
     worker_graph = planned.worker_graph
@@ -122,6 +125,7 @@ def check(
     )
     need = None if worker_graph is None else memory_need(worker_graph.variables, gpu=gpu)
     found = [
+        *also,
         *planned.problems,
         *compat_problems(mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force),
         *kernel_problems(_executed_with_bodies(running, executed), ops, gpu=gpu),

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.saver_pb2 import SaverDef
 
+from orchestrator.config import RunConfig
 from orchestrator.graph.checkpoint_keys import CheckpointKeys
-from orchestrator.graph.compat import compat_problems, mend
+from orchestrator.graph.compat import compat_problems
 from orchestrator.graph.constants import constant_strings
 from orchestrator.graph.entrances import inputs
 from orchestrator.graph.global_step import find_step
@@ -32,20 +33,27 @@ from orchestrator.graph.library import every_node
 from orchestrator.graph.memory import variable_bytes
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
 from orchestrator.graph.soundness import soundness_problems
 from orchestrator.graph.train_ops import TrainChoice, choose_train_ops, training_updates
 from orchestrator.graph.untrusted import untrusted_ops
 from orchestrator.graph.variables import find_variables
 from orchestrator.graph.view import parse_tensor
-from orchestrator.graph.worker_graph import Variable
+from orchestrator.graph.worker_graph import Problem, Variable
 
 LOSS_COLLECTION = "losses"
 FREE = ""
 
 
 def inspect(
-    meta: MetaGraphDef, *, source: str, size_bytes: int, checkpoint: CheckpointKeys | None = None, clear_devices: bool = True
+    meta: MetaGraphDef,
+    *,
+    source: str,
+    size_bytes: int,
+    checkpoint: CheckpointKeys | None = None,
+    clear_devices: bool = True,
+    also: Iterable[Problem] = (),
 ) -> Inspection:
     """Describe a graph.
 
@@ -54,9 +62,10 @@ def inspect(
         size_bytes: size of the file.
         checkpoint: what the checkpoint beside it holds, None where there is none.
         clear_devices: whether a run would clear the devices (``RunConfig.clear_devices``).
+        also: what was found elsewhere and belongs into the same report (a damaged checkpoint).
     """
     ops = merged(meta)
-    mended, repairs = mend(meta, ops)
+    mended, repairs = repair(meta, RunConfig(source=source))
     graph = Graph(mended, ops)
     unsound = soundness_problems(mended, ops, graph.view)
     saver = SaverKeys() if unsound else read_saver(graph)
@@ -69,7 +78,7 @@ def inspect(
         source=source,
         size_bytes=size_bytes,
         origin=_origin(meta, ops),
-        totals=_totals(mended, entries),
+        totals=_totals(meta, entries),
         variables=entries,
         optimizers=() if unsound else _optimizers(graph, _trainable(variables)),
         train_ops=choice.candidates,
@@ -83,7 +92,7 @@ def inspect(
         checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
         collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
         reaching_out=untrusted_ops(mended.graph_def, ops, needed),
-        problems=(*unsound, *compat_problems(mended, ops), *choice.problems),
+        problems=(*also, *unsound, *compat_problems(mended, ops), *choice.problems),
         repairs=repairs,
     )
 
