@@ -268,7 +268,12 @@
   $("lanes").addEventListener("pointerdown", tell);
   $("loss").addEventListener("keydown", arrows);
   $("rate").addEventListener("keydown", arrows);
-  new ResizeObserver(() => requestAnimationFrame(draw)).observe($("curves"));
+  let drawnWidth = $("curves").clientWidth;
+  new ResizeObserver(() => requestAnimationFrame(() => {
+    if ($("curves").clientWidth === drawnWidth) return;
+    drawnWidth = $("curves").clientWidth;
+    draw();
+  })).observe($("curves"));
   draw();
   document.documentElement.dataset.drawn = "yes";
 })();
