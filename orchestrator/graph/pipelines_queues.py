@@ -33,7 +33,7 @@ def share_queue(editor: Editor, graph: Graph, pipeline: Pipeline, seed: int) -> 
     ordered = not any(graph.view.op(queue).startswith("RandomShuffleQueue") for queue in pipeline.inner_queues)
     rows = batch_rows(graph, pipeline)
     if by_row and rows is not None:
-        return LiveQueue(pipeline.name, "rows", own[0], readers[0], rows, promise=ordered)
+        return LiveQueue(pipeline.name, "rows", own[0], readers[0], rows, ordered, pipeline.takers)
     alone = len(own) == 1 and pipeline.op.startswith(("FIFOQueue", "PaddingFIFOQueue"))
     return LiveQueue(
         pipeline.name, "batches", own[0] if own else "", "", rows or 0, promise=alone and ordered and len(readers) <= 1

@@ -182,6 +182,7 @@ class LiveQueue:
         read: the operation whose run takes one row and drops it; empty for ``batches``.
         batch_rows: rows in a batch.
         promise: the ranks' parts don't overlap.
+        takers: the operations that take a batch out of it.
     """
 
     name: str
@@ -190,6 +191,7 @@ class LiveQueue:
     read: str
     batch_rows: int
     promise: bool
+    takers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

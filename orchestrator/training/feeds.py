@@ -18,6 +18,7 @@ from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 from orchestrator.training.arrays import ArrayBatches, open_arrays
 from orchestrator.training.constants import constant_feeds
+from orchestrator.training.pipelines import Share
 from orchestrator.training.user_code import load_function, user_error
 
 
@@ -42,6 +43,9 @@ Batch = Mapping[str, Any]
 
 class Pulls(Protocol):
     """Who pulls from the graph's own queues and iterators: the Trainer."""
+
+    def place_inputs(self, share: Share) -> None:
+        """From now on ``pull`` gives this share of the batches."""
 
     def pull(self) -> dict[str, np.ndarray]:
         """One batch; raises EndOfData."""
@@ -126,6 +130,7 @@ def open_batches(config: RunConfig, graph: WorkerGraph, context: FeedContext, tr
         sources.append(_from_function(config.input, context))
     ports = [port for port in graph.inputs if port.pull is not None]
     if ports and trainer is not None:
+        trainer.place_inputs(Share(context.rank, context.world_size, context.position))
         sources.append(_pulled(ports, trainer, {*config.feed, *config.array}))
     return BatchStream(constant_feeds(config.feed, graph), sources)
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tensorflow.python.ops import script_ops
-
 from orchestrator.errors import ConfigError, GraphMismatch
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine import tf, v1
 from orchestrator.training.options import TrainingOptions
+from orchestrator.training.pipelines_python import bind
+from orchestrator.training.pipelines_staging import localize
 from orchestrator.training.user_code import load_function
-
-_callbacks: list[Any] = []
-"""Functions given back to ``py_func`` nodes; TensorFlow's own registry holds them weakly."""
 
 
 def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
@@ -27,10 +24,12 @@ def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
     Raises:
         ConfigError: a module or library that the options name can't be loaded.
         UserCodeError: nor a ``py_func`` function.
+        SourceError: an input file of ``path_map`` isn't there.
         GraphMismatch: this TensorFlow can't import the graph.
     """
     load_extensions(graph, options)
     meta = v1.MetaGraphDef.FromString(graph.meta)
+    localize(meta, graph.remote_paths)
     imported = tf.Graph()
     try:
         with imported.as_default():
@@ -51,10 +50,7 @@ def load_extensions(graph: WorkerGraph, options: TrainingOptions) -> None:
         _load("module", module, importlib.import_module)
     for library in dict.fromkeys((*graph.load_op_library, *options.load_op_library)):
         _load("operation library", library, tf.load_op_library)
-    for token, reference in options.py_func.items():
-        function = load_function(reference)
-        _callbacks.append(function)
-        script_ops._py_funcs._funcs[token] = function
+    bind(graph.py_funcs, {token: load_function(reference) for token, reference in options.py_func.items()})
 
 
 def _load(kind: str, name: str, load: Any) -> Any:

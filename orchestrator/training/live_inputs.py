@@ -1,13 +1,17 @@
 """Where do batches come from that the graph makes itself, in queues or iterators?
 
-Rule: the graph's own pipeline runs in a session of its own that lives as long as the worker, whatever happens to the groups: what is
-pulled from it is held on the host and fed, so a step that fails takes nothing out of a queue or an iterator.
+Rule: the graph's own pipeline runs in a session of its own, whatever happens to the groups: what is pulled from it is held on the host
+and fed, so a step that fails takes nothing out of a queue or an iterator. It starts at this rank's share of the batches, and starts anew
+only where it isn't already there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training import failures
 from orchestrator.training.engine import tf
 from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.pipelines import Share, start_feeds, turns
 from orchestrator.training.sessions import LiveSession
 
 
@@ -38,6 +43,18 @@ class LiveInputs:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
+        self._share = Share()
+        self._served = 0
+        self._shared_rows = {queue.enqueue: queue for queue in graph.queues if queue.unit == "rows"}
+        self._shared_batches = [queue for queue in graph.queues if queue.unit == "batches"]
+        self._passed: dict[str, int] = {}
+
+    def place(self, share: Share) -> None:
+        """From now on ``pull`` gives this share's batches, the first one at its position."""
+        reached = replace(self._share, position=self._share.position + self._served * self._share.world_size)
+        if self._session is not None and share != reached:
+            self.close()
+        self._share, self._served = share, 0
 
     def pull(self) -> dict[str, np.ndarray]:
         """One batch, by input name; see ``Trainer.pull``."""
@@ -46,6 +63,7 @@ class LiveInputs:
         try:
             if self._session is None:
                 self._start()
+            self._pass_others()
             values = self._live().run(list(self._pulled.values()))
         except tf.errors.OutOfRangeError as error:
             if self._failure is not None:
@@ -53,7 +71,17 @@ class LiveInputs:
             raise EndOfData("the graph's input pipeline is exhausted") from error
         except tf.errors.OpError as error:
             raise failures.user_error(error, "the graph's input pipeline failed") from error
+        self._served += 1
         return dict(zip(self._pulled, values, strict=True))
+
+    def _pass_others(self) -> None:
+        """Drop the batches of queues that are other ranks' until it's this one's turn."""
+        for queue in self._shared_batches:
+            turn = turns(queue, self._share)
+            while not turn.mine(self._passed.get(queue.name, 0)):
+                self._live().run([self._operation(taker) for taker in queue.takers])
+                self._passed[queue.name] = self._passed.get(queue.name, 0) + 1
+            self._passed[queue.name] = self._passed.get(queue.name, 0) + 1
 
     def close(self) -> None:
         """Stop the queue runners and free the pipeline."""
@@ -70,34 +98,51 @@ class LiveInputs:
 
     def _start(self) -> None:
         self._session = LiveSession(self._imported, self._options, GroupSpec(generation=0, rank=0, world_size=1), None)
+        self._stopping, self._failure, self._passed = threading.Event(), None, {}
         graph = self._graph
-        for stage in (graph.table_initializers, graph.local_initializers, graph.pipeline_initializers):
+        starters = tuple(pipeline.starter for pipeline in graph.pipelines)
+        for stage in (graph.table_initializers, graph.local_initializers, (*graph.pipeline_initializers, *starters)):
             if stage:
-                self._session.run([self._operation(name) for name in stage])
+                self._session.run([self._operation(name) for name in stage], start_feeds(graph.pipelines, self._share))
         self._threads = [
             threading.Thread(target=self._fill, args=(enqueue, close), name=f"tfresume-queue-{queue}", daemon=True)
             for queue, enqueues, close, _ in graph.queue_runners
-            for enqueue in enqueues
+            for enqueue in (dict.fromkeys(enqueues) if queue in self._ordered_queues() else enqueues)
         ]
-        self._filling = {id(runner): len(runner[1]) for runner in graph.queue_runners}
         for thread in self._threads:
             thread.start()
 
+    def _ordered_queues(self) -> set[str]:
+        """Queues that one thread fills alone: with more, nobody could tell whose turn a row is."""
+        return {queue.name for queue in self._graph.queues if queue.unit == "rows" or queue.promise}
+
     def _fill(self, enqueue: str, close: str) -> None:
         """One queue runner's thread, as ``tf.train.QueueRunner`` runs it: enqueue until its own input ends, then close."""
-        session = self._live()
-        run = session.callable([enqueue], [], [])
+        session, stopping = self._live(), self._stopping
+        runs = self._runs(session, enqueue)
         try:
-            while not self._stopping.is_set():
-                run()
+            while not stopping.is_set():
+                next(runs)()
         except tf.errors.OutOfRangeError:
             pass  # the end of its input
         except (tf.errors.OpError, RuntimeError) as error:
-            if not self._stopping.is_set():
+            if not stopping.is_set():
                 self._failure = error
-        if not self._stopping.is_set():
+        if not stopping.is_set():
             with contextlib.suppress(tf.errors.OpError):
                 session.run(self._operation(close))
+
+    def _runs(self, session: LiveSession, enqueue: str) -> Iterator[Callable[[], Any]]:
+        """What a queue runner's thread does, one run after another: put a row into the queue, or read another rank's row and drop it."""
+        keep = session.callable([enqueue], [], [])
+        queue = self._shared_rows.get(enqueue)
+        if queue is None:
+            yield from itertools.repeat(keep)
+            return
+        drop = session.callable([queue.read], [], [])
+        turn = turns(queue, self._share)
+        for number in itertools.count():
+            yield keep if turn.mine(number) else drop
 
     def _operation(self, name: str) -> Any:
         return self._imported.get_operation_by_name(name)

@@ -6,7 +6,7 @@ Rule: a step happens as a whole or not at all, and what a step is given doesn't 
                      ▲                                  │ PeerLost
                      └──────────── state ◄──────────────┘
 
-Threads: ``form``, ``assign``, ``step``, ``pull`` and ``close`` belong to one thread. Any other thread may call ``abandon``,
+Threads: ``form``, ``assign``, ``step``, ``place_inputs``, ``pull`` and ``close`` belong to one thread. Any other thread may call ``abandon``,
 ``reserve_address``, ``checksums`` and the properties at any time, and ``state``, which waits for a running step to end.
 ``checksums`` and ``write_bundle`` work on a State alone and may run beside steps.
 """
@@ -27,6 +27,7 @@ from orchestrator.training.exchange import Exchange
 from orchestrator.training.imported import import_graph
 from orchestrator.training.live_inputs import LiveInputs
 from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.pipelines import Share
 from orchestrator.training.placement import prepare_process
 from orchestrator.training.restoring import load
 from orchestrator.training.rng import step_key
@@ -167,6 +168,10 @@ class Trainer:
             except UserCodeError:
                 self.abandon()
                 raise
+
+    def place_inputs(self, share: Share) -> None:
+        """From now on ``pull`` gives this share of the batches that the graph makes itself."""
+        self._inputs.place(share)
 
     def pull(self) -> dict[str, np.ndarray]:
         """One batch from the graph's own queues or iterators, by input name; empty where it has none.
