@@ -1,0 +1,187 @@
+"""An inspection tells what a graph and its checkpoint hold, fast and without TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from launch.inspect_view import clean, render_inspect
+from orchestrator.graph.checkpoint_keys import CheckpointTensor
+from orchestrator.graph.inspect import inspect
+from orchestrator.graph.inspection import Inspection
+from orchestrator.graph.op_traits import is_variable
+from orchestrator.graph.opset import op_def
+from orchestrator.graph.tensors import dtype_name, shape_of
+from tests.graph.fuzzing import seed_graphs
+
+SEEDS = seed_graphs()
+
+
+def _meta(name: str) -> MetaGraphDef:
+    return MetaGraphDef.FromString(SEEDS[name])
+
+
+def _inspect(name: str, **options: Any) -> Inspection:
+    return inspect(_meta(name), source=f"{name}.meta", size_bytes=len(SEEDS[name]), **options)
+
+
+def _checkpoint(meta: MetaGraphDef) -> dict[str, CheckpointTensor]:
+    """What a checkpoint of an unpartitioned graph holds."""
+    found = {}
+    for node in meta.graph_def.node:
+        definition = op_def(node.op)
+        if definition is not None and is_variable(definition):
+            found[node.name] = CheckpointTensor(dtype_name(node.attr["dtype"].type), shape_of(node.attr["shape"].shape))
+    return found
+
+
+def test_inspect_of_an_adam_graph_names_train_op_step_optimizer_and_slots() -> None:
+    report = _inspect("mlp")
+    assert report.chosen_train_ops == ("Adam",)
+    assert report.step is not None
+    assert report.step.variable == "global_step"
+    (optimizer,) = report.optimizers
+    assert (optimizer.op_type, optimizer.scope) == ("ApplyAdam", "Adam")
+    assert set(optimizer.variables) == {"hidden/kernel", "hidden/bias", "out/kernel", "out/bias"}
+    slots = {variable.name: variable.slot_of for variable in report.variables if variable.slot_of}
+    assert slots["hidden/kernel/Adam_1"] == "hidden/kernel"
+    kernel = next(variable for variable in report.variables if variable.name == "hidden/kernel")
+    assert (kernel.kind, kernel.dtype, kernel.trainable, kernel.needed) == ("ref", "float32", True, True)
+    assert kernel.shape is not None
+    assert kernel.size_bytes == 4 * (kernel.shape[0] or 0) * (kernel.shape[1] or 0)
+    assert report.totals.trainable_bytes < report.totals.variable_bytes
+
+
+def test_inspect_of_inputs_tells_placeholders_queues_and_iterators_apart() -> None:
+    placeholders = {entry.name: entry for entry in _inspect("mlp").inputs}
+    assert placeholders["x:0"].origin == "placeholder"
+    assert placeholders["x:0"].needed
+    queues = [entry for entry in _inspect("queue").inputs if entry.origin == "queue" and entry.needed]
+    assert queues
+    assert all(entry.runner and entry.fed_by for entry in queues)
+    iterators = [entry for entry in _inspect("tfdata").inputs if entry.origin == "iterator"]
+    assert iterators
+    assert any("Dataset" in stage for stage in iterators[0].fed_by)
+
+
+def test_inspect_of_partitioned_resource_variables_names_the_whole() -> None:
+    parts = [variable for variable in _inspect("embedding_partitions_2_resource_true").variables if variable.part_of]
+    assert len(parts) >= 2
+    assert all(variable.kind == "resource" for variable in parts)
+    assert all(variable.name != variable.part_of for variable in parts)
+
+
+def test_inspect_of_devices_counts_nodes_and_says_where_they_go() -> None:
+    devices = _inspect("mlp_devices_true_clip_true").devices
+    assert {device.becomes for device in devices} == {""}
+    assert any("ps" in device.device for device in devices)
+    kept = _inspect("mlp_devices_true_clip_true", clear_devices=False).devices
+    assert all(device.becomes == device.device for device in kept)
+
+
+def test_inspect_of_local_metric_variables_marks_them() -> None:
+    assert any(variable.local for variable in _inspect("metrics").variables)
+
+
+def test_inspect_of_a_checkpoint_that_fits_finds_nothing() -> None:
+    found = _inspect("mlp", checkpoint=_checkpoint(_meta("mlp"))).checkpoint
+    assert found is not None
+    assert (found.missing, found.unused, found.different) == ((), (), ())
+
+
+def test_inspect_of_a_checkpoint_that_does_not_fit_names_every_difference() -> None:
+    keys = _checkpoint(_meta("mlp"))
+    del keys["hidden/kernel/Adam"]
+    keys["hidden/bias"] = CheckpointTensor("float64", keys["hidden/bias"].shape)
+    keys["out/bias"] = CheckpointTensor("float32", (77,))
+    keys["other"] = CheckpointTensor("float32", (1,))
+    report = _inspect("mlp", checkpoint=keys)
+    assert report.checkpoint is not None
+    assert report.checkpoint.missing == ("hidden/kernel/Adam",)
+    assert report.checkpoint.unused == ("other",)
+    assert len(report.checkpoint.different) == 2
+    states = {variable.name: variable.in_checkpoint for variable in report.variables}
+    assert (states["hidden/bias"], states["out/bias"], states["out/kernel"]) == ("other type", "other shape", "yes")
+
+
+def test_inspect_of_a_damaged_graph_describes_what_stands_in_it() -> None:
+    meta = _meta("mlp")
+    meta.graph_def.node[5].input.append("nowhere")
+    report = inspect(meta, source="x.meta", size_bytes=1)
+    assert "unknown-input" in {problem.code for problem in report.problems}
+    assert report.totals.nodes == len(meta.graph_def.node)
+    assert report.train_ops == ()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_inspect_as_json_and_rendered_is_complete_and_plain(name: str) -> None:
+    report = _inspect(name, checkpoint=_checkpoint(_meta(name)))
+    plain = json.loads(json.dumps(report.as_dict()))
+    assert len(plain["variables"]) == report.totals.variables
+    with Path("/dev/null").open("w") as nowhere:
+        console = Console(record=True, width=1000, file=nowhere)
+        render_inspect(report, console)
+        text = console.export_text()
+    assert report.chosen_train_ops[0] in text
+    assert all(variable.name in text for variable in report.variables[:40])
+
+
+def test_clean_of_a_hostile_name_has_neither_markup_nor_terminal_codes() -> None:
+    assert clean("[red]a\x1b[31mb\u202ec") == "\\[red]a�[31mb�c"
+
+
+def _large(nodes: int) -> MetaGraphDef:
+    """Copies of a small graph under scopes of their own."""
+    small = _meta("mlp")
+    large = MetaGraphDef()
+    large.CopyFrom(small)
+    for number in range(nodes // len(small.graph_def.node)):
+        for node in small.graph_def.node:
+            copy = large.graph_def.node.add()
+            copy.CopyFrom(node)
+            copy.name = f"copy_{number}/{node.name}"
+            for slot, text in enumerate(node.input):
+                copy.input[slot] = f"^copy_{number}/{text[1:]}" if text.startswith("^") else f"copy_{number}/{text}"
+            if "_class" in copy.attr:
+                del copy.attr["_class"]
+    return large
+
+
+def test_inspect_command_of_25000_nodes_ends_within_three_seconds_without_tensorflow(tmp_path: Path) -> None:
+    path = tmp_path / "large.meta"
+    path.write_bytes(_large(25_000).SerializeToString())
+    program = (
+        "import sys, resource\n"
+        "sys.modules['tensorflow'] = None\n"
+        "from launch.cli import run\n"
+        "code = run(['inspect', sys.argv[1], '--json'])\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(used.ru_utime + used.ru_stime, file=sys.stderr)\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["nodes"] > 24_000
+    assert float(done.stderr.strip().splitlines()[-1]) <= 3.0, "seconds of CPU, process start included"
+
+
+def test_inspect_of_ten_times_the_nodes_takes_about_ten_times_as_long() -> None:
+    def seconds(meta: MetaGraphDef) -> float:
+        best = float("inf")
+        for _ in range(3):
+            started = time.process_time()
+            inspect(meta, source="x.meta", size_bytes=1)
+            best = min(best, time.process_time() - started)
+        return best
+
+    small, large = _large(2_500), _large(25_000)
+    ratio = len(large.graph_def.node) / len(small.graph_def.node)
+    assert seconds(large) <= 1.6 * ratio * seconds(small)
