@@ -64,7 +64,7 @@ def check(
     """
     from launch.check_view import render_check
     from launch.looked_at import look_at
-    from orchestrator.graph.check import check as judge
+    from orchestrator.training.pipelines_preflight import preflight as judge
 
     checked = run_config(source, config, run)
     seen = look_at(checked.source)

@@ -15,13 +15,13 @@ from orchestrator.decide.run import Policy
 from orchestrator.decide.saving import SavePolicy
 from orchestrator.decide.scaling import Sizes
 from orchestrator.errors import ConfigError
-from orchestrator.graph.check import check
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.location import Location
 from orchestrator.store.run_record import RunRecord, check_same_source
 from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
 from orchestrator.training.options import TrainingOptions
+from orchestrator.training.pipelines_preflight import preflight
 from orchestrator.workers.orders import CheckpointFiles, Setup
 
 
@@ -96,7 +96,7 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     """Plan the training of the graph. Raises GraphRefused with every reason at once."""
     source = start.source
     meta = read_meta(source.meta_data, name=source.meta.shown)
-    report = check(meta, config, checkpoint=source.keys())
+    report = preflight(meta, config, checkpoint=source.keys())
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None

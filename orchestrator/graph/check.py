@@ -17,9 +17,12 @@ from orchestrator.errors import GraphRefused
 from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.compat import compat_problems, kernel_problems
 from orchestrator.graph.executed import executed_nodes, likely_executed_nodes
+from orchestrator.graph.feeding import NOTHING_KNOWN
 from orchestrator.graph.library import every_node, reachable_functions
 from orchestrator.graph.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
 from orchestrator.graph.opset import merged
+from orchestrator.graph.pipelines_dead import Outside
+from orchestrator.graph.pipelines_sources import revived_tokens
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.repair import repair
 from orchestrator.graph.untrusted import UntrustedOp, untrusted_ops, untrusted_problems
@@ -102,6 +105,7 @@ def check(
     checkpoint: CheckpointKeys | None = None,
     memory: FreeMemory | None = None,
     also: Iterable[Problem] = (),
+    outside: Outside = NOTHING_KNOWN,
 ) -> CheckReport:
     """Plan the run and collect everything that speaks against it.
 
@@ -109,8 +113,9 @@ def check(
         checkpoint: what the checkpoint holds; None skips the comparison with it.
         memory: what the workers have; None skips that question.
         also: what was found elsewhere and belongs into the same report (a damaged checkpoint).
+        outside: what was found out about the graph's input pipelines where the workers will run.
     """
-    planned = plan(meta, config, checkpoint=checkpoint)
+    planned = plan(meta, config, checkpoint=checkpoint, outside=outside)
     worker_graph = planned.worker_graph
     mended, repairs = repair(meta, config)
     ops = merged(mended)
@@ -121,7 +126,12 @@ def check(
         running = MetaGraphDef.FromString(worker_graph.meta)
         executed = executed_nodes(running, worker_graph)
     untrusted = untrusted_ops(
-        running.graph_def, ops, executed, allow=config.allow_op, path_map=config.path_map, py_func=config.py_func
+        running.graph_def,
+        ops,
+        executed,
+        allow=config.allow_op,
+        path_map=config.path_map,
+        py_func=revived_tokens(running.graph_def, config.py_func),
     )
     need = None if worker_graph is None else memory_need(worker_graph.variables, gpu=gpu)
     found = [

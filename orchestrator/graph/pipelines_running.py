@@ -20,7 +20,7 @@ from orchestrator.graph.pipelines_describe import describe, members
 from orchestrator.graph.pipelines_order import settle_order
 from orchestrator.graph.pipelines_queues import share_queue
 from orchestrator.graph.pipelines_sharding import shard_iterator, shards_by_file
-from orchestrator.graph.pipelines_sources import python_calls
+from orchestrator.graph.pipelines_sources import python_calls, revived_tokens
 from orchestrator.graph.worker_graph import LivePipeline, LiveQueue, Problem, PythonFunction
 
 
@@ -63,7 +63,7 @@ def run_pipelines(
         supplied: whether the user supplies a tensor.
     """
     wanted = [pipeline for pipeline in describe(graph) if not set(takers).isdisjoint(pipeline.takers)]
-    facts = Facts(frozenset(revived(wanted, config.py_func)), outside, supplied)
+    facts = Facts(revived_tokens(graph.meta.graph_def, config.py_func), outside, supplied)
     read = read_pipelines(graph, takers, facts.functions)
     live: list[Pipeline] = []
     problems: list[Problem] = []
@@ -86,15 +86,6 @@ def run_pipelines(
         queues=queues,
         dead={taker: reason for taker, reason in read.dead.items() if not any(taker in pipeline.takers for pipeline in wanted)},
     )
-
-
-def revived(pipelines: Iterable[Pipeline], functions: Collection[str]) -> set[str]:
-    """The tokens that have a function again: those given, and a generator's three where one of its own was given."""
-    found = set(functions)
-    for pipeline in pipelines:
-        following = {call.generator for call in pipeline.calls if call.role == "generator-next" and call.token in functions}
-        found.update(call.token for call in pipeline.calls if call.generator in following)
-    return found
 
 
 def python_functions(graph: Graph) -> tuple[PythonFunction, ...]:

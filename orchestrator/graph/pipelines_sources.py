@@ -6,12 +6,14 @@ function is a ``py_func``'s token, and the three that a GeneratorDataset calls a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 from orchestrator.graph.attributes import attribute
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.pipelines import Files, PythonCall, Role
-from orchestrator.graph.pipelines_bodies import PATTERNS, Bodies, Origins, Place
+from orchestrator.graph.pipelines_bodies import PATTERNS, Bodies, Origins, Place, every_place
 from orchestrator.graph.reaches import FILE_ARGUMENTS, PYTHON
 from orchestrator.graph.tensors import dtype_name, input_slots
 
@@ -111,3 +113,10 @@ def python_calls(bodies: Bodies, places: Sequence[Place]) -> Iterator[PythonCall
             takes, gives = (tuple(dtype_name(number) for number in attribute(node, key).list.type) for key in ("Tin", "Tout"))
             token = attribute(node, "token").s.decode("utf-8", "replace")
             yield PythonCall(token, place.label, role, takes, gives, node.op == "EagerPyFunc", generator)
+
+
+def revived_tokens(graph: GraphDef, functions: Collection[str]) -> set[str]:
+    """The tokens that have a function again: those given, and a generator's three where the one for its elements was given."""
+    calls = list(python_calls(Bodies(graph), every_place(graph))) if functions else []
+    following = {call.generator for call in calls if call.role == "generator-next" and call.token in functions}
+    return {*functions, *(call.token for call in calls if call.generator in following)}

@@ -52,7 +52,7 @@ def untrusted_ops(
     *,
     allow: Collection[str] = (),
     path_map: Mapping[str, str] | None = None,
-    py_func: Mapping[str, str] | None = None,
+    py_func: Collection[str] = (),
 ) -> tuple[UntrustedOp, ...]:
     """Everything in ``graph`` that reaches beyond it, function bodies included; linear.
 
@@ -75,7 +75,7 @@ def untrusted_ops(
         acting = [item.place for item in items if item.runs]
         names = {name for place in acting for name in _names(place, files.get(place.label), bodies, ops)}
         declared = op_type in allow or (
-            bool(acting) and all(_declared(place, files.get(place.label), path_map or {}, py_func or {}) for place in acting)
+            bool(acting) and all(_declared(place, files.get(place.label), path_map or {}, py_func) for place in acting)
         )
         answer.append(
             UntrustedOp(
@@ -142,7 +142,7 @@ def _names(place: Place, files: Files | None, bodies: Bodies, ops: OpSet) -> set
     return {name for name in found if name}
 
 
-def _declared(place: Place, files: Files | None, path_map: Mapping[str, str], py_func: Mapping[str, str]) -> bool:
+def _declared(place: Place, files: Files | None, path_map: Mapping[str, str], py_func: Collection[str]) -> bool:
     if place.node.op in PYTHON:
         return attribute(place.node, "token").s.decode("utf-8", "replace") in py_func
     prefixes = (*path_map, *path_map.values())
