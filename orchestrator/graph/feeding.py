@@ -15,7 +15,6 @@ from orchestrator.graph.inputs import Cut, apply_cuts, mapped_cuts, pipeline_cut
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.pipelines_dead import Outside, show_shape
 from orchestrator.graph.pipelines_running import Running, run_pipelines
-from orchestrator.graph.view import Edge
 from orchestrator.graph.worker_graph import InputPort, Problem
 
 NOTHING_KNOWN = Outside()
@@ -35,7 +34,7 @@ def feed_graph(
 ) -> Feeding:
     """Cut the inputs of ``targets`` in the editor's graph."""
     targets = tuple(targets)
-    mapped, problems = mapped_cuts(graph, config.input_map, config.import_scope)
+    mapped, problems = mapped_cuts(graph, config.input_map)
     cuts = [*mapped, *pipeline_cuts(graph, targets, {cut.tensor for cut in mapped})]
     supplied = _Supplied(config)
     alone = {cut.tensor.node for cut in cuts if cut.origin != "input_map" and not supplied(cut.name)}
@@ -47,6 +46,11 @@ def feed_graph(
     problems.extend(_unfed([port for port in ports if _lacks(port, supplied)]))
     problems.extend(_unexplained([cut for cut in cuts if cut.tensor.node in running.dead], running))
     return Feeding(ports, tuple(problems), running)
+
+
+def constants(config: RunConfig) -> set[str]:
+    """Names of the fed tensors that hold one value for the whole run, on all ranks."""
+    return {form for name in config.feed for form in (name, _full(name))}
 
 
 class _Supplied:
@@ -89,13 +93,3 @@ def _unexplained(cuts: list[Cut], running: Running) -> Iterator[Problem]:
         yield Problem(
             "dead-pipeline", "error", said, "Serve them from --input MODULE:FUNCTION", tuple(cut.name for cut in concerned)
         )
-
-
-def tensors_of(ports: Iterable[InputPort]) -> set[Edge]:
-    """The tensors of the ports, as edges."""
-    return {Edge(*_split(port.tensor)) for port in ports}
-
-
-def _split(tensor: str) -> tuple[str, int]:
-    name, _, port = tensor.rpartition(":")
-    return name, int(port)

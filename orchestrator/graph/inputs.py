@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator.graph.attributes import attribute
+from orchestrator.graph.constants import constant_integer
 from orchestrator.graph.edit import OWN, Editor, shape_attribute, type_attribute
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.tensors import dtype_name, output_dtypes, shape_of
@@ -66,12 +67,12 @@ def _dtype(graph: Graph, name: str) -> str:
     return dtype_name(attribute(graph.view.nodes[name], "dtype").type)
 
 
-def mapped_cuts(graph: Graph, input_map: Mapping[str, str], scope: str | None) -> tuple[list[Cut], list[Problem]]:
+def mapped_cuts(graph: Graph, input_map: Mapping[str, str]) -> tuple[list[Cut], list[Problem]]:
     """What ``input_map`` asks for: tensor name to the key under which the value is supplied."""
     cuts: list[Cut] = []
     problems: list[Problem] = []
     for text, key in input_map.items():
-        edge = find_tensor(graph, text, scope)
+        edge = find_tensor(graph, text)
         dtype = graph.dtype(edge) if edge is not None else ""
         if edge is None or not dtype:
             problems.append(
@@ -89,13 +90,10 @@ def mapped_cuts(graph: Graph, input_map: Mapping[str, str], scope: str | None) -
     return cuts, problems
 
 
-def find_tensor(graph: Graph, text: str, scope: str | None) -> Edge | None:
-    """A tensor by its name, with the import scope in front where it isn't found without; None where there is none."""
-    for name in (text, f"{scope}/{text}" if scope else text):
-        edge = parse_tensor(name)
-        if edge.node in graph.view:
-            return edge
-    return None
+def find_tensor(graph: Graph, text: str) -> Edge | None:
+    """A tensor by its name, None where there is none."""
+    edge = parse_tensor(text)
+    return edge if edge.node in graph.view else None
 
 
 def pipeline_cuts(graph: Graph, targets: Iterable[str], cut_already: set[Edge]) -> list[Cut]:
@@ -126,7 +124,9 @@ def element_shapes(graph: Graph, name: str, count: int) -> tuple[Shape, ...]:
         node = graph.view.nodes.get(queue)
         inner = [shape_of(shape) for shape in attribute(node, "shapes").list.shape] if node is not None else []
         many = "Many" in op or "UpTo" in op
-        shapes = [None if shape is None else ((None, *shape) if many else shape) for shape in inner]
+        # Gradients are built for the static batch size; another one would be averaged by the wrong number in silence
+        rows = constant_integer(graph.view, graph.view.data[name][1]) if "Many" in op and len(graph.view.data[name]) > 1 else None
+        shapes = [None if shape is None else ((rows, *shape) if many else shape) for shape in inner]
     return tuple(shapes) if len(shapes) == count else (None,) * count
 
 

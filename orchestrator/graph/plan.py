@@ -17,7 +17,7 @@ from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.cut import CutGraph, cut_graph
 from orchestrator.graph.devices import DeviceReport, place
 from orchestrator.graph.edit import Editor
-from orchestrator.graph.feeding import NOTHING_KNOWN, Feeding, feed_graph
+from orchestrator.graph.feeding import NOTHING_KNOWN, Feeding, constants, feed_graph
 from orchestrator.graph.fit import checkpoint_problems
 from orchestrator.graph.global_step import find_step
 from orchestrator.graph.initializers import local_initializers, table_initializers
@@ -29,6 +29,7 @@ from orchestrator.graph.pipelines_running import python_functions
 from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless
 from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
+from orchestrator.graph.scope import in_scope, without_scope
 from orchestrator.graph.soundness import soundness_problems
 from orchestrator.graph.train_ops import Candidate, TrainChoice, choose_train_ops
 from orchestrator.graph.variables import find_variables
@@ -70,6 +71,7 @@ def plan(
         checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said about it).
         outside: what was found out about the graph's input pipelines where the workers will run.
     """
+    asked, config = config, without_scope(config)
     original, repairs = repair(meta, config)
     unsound = soundness_problems(original, merged(original))
     if unsound:
@@ -84,7 +86,7 @@ def plan(
     if not variables:
         return GraphPlan(None, (_nothing_to_resume(),), devices=devices)
     trainable = {variable.name for variable in variables if variable.trainable}
-    choice = choose_train_ops(graph, trainable, config.train_op, config.import_scope)
+    choice = choose_train_ops(graph, trainable, config.train_op)
     if not choice.targets:
         return GraphPlan(None, choice.problems, choice.candidates, devices=devices)
     targets = tuple(TrainTarget(op, ratio) for op, ratio in choice.targets)
@@ -92,7 +94,7 @@ def plan(
     variables = tuple(replace(variable, needed=variable.name in needed) for variable in variables)
     fed = feed_graph(editor, graph, [target.op for target in targets], config, outside=outside)
     drawn = make_random_ops_stateless(editor, Graph(editor.meta, ops), [target.op for target in targets])
-    cut = cut_graph(editor.meta, ops, _with_updates(graph, targets), fed.ports, set(config.feed))
+    cut = cut_graph(editor.meta, ops, _with_updates(graph, targets), fed.ports, constants(config))
     problems = [*choice.problems, *unused_prefixes(config.path_map, moved), *fed.problems, *_group_problems(cut, config)]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
@@ -101,7 +103,7 @@ def plan(
     group = config.workers.largest > 1
     built = _Parts(original, repairs, editor.meta, ops, saver, variables, choice, fed, drawn)
     worker_graph = _build(built, cut if group else replace(cut, meta=editor.meta, targets=_with_updates(graph, targets)), config)
-    return GraphPlan(worker_graph, tuple(problems), choice.candidates, cut.refused, devices)
+    return GraphPlan(in_scope(worker_graph, asked), tuple(problems), choice.candidates, cut.refused, devices)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _build(parts: _Parts, cut: CutGraph, config: RunConfig) -> WorkerGraph:
         variables=parts.variables,
         saver_entries=parts.saver.entries,
         step=find_step(graph, targets),
-        losses=losses(graph, targets, config.watch, config.import_scope),
+        losses=losses(graph, targets, config.watch),
         scalar_summaries=scalar_summaries(graph, targets),
         table_initializers=table_initializers(graph, targets),
         local_initializers=local_initializers(parts.variables),

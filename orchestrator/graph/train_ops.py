@@ -53,18 +53,17 @@ class TrainChoice:
     problems: tuple[Problem, ...] = field(default=())
 
 
-def choose_train_ops(graph: Graph, trainable: set[str], asked: Iterable[str], scope: str | None = None) -> TrainChoice:
+def choose_train_ops(graph: Graph, trainable: set[str], asked: Iterable[str]) -> TrainChoice:
     """The operations that a step runs, with their ratios.
 
     Args:
         trainable: names of the trainable variables.
         asked: ``NAME`` or ``NAME:RATIO`` as the user gave them; empty: discover.
-        scope: the import scope, tried in front of names that the graph doesn't have.
     """
     candidates = find_candidates(graph, trainable)
     asked = tuple(asked)
     if asked:
-        return _named(graph, candidates, asked, scope)
+        return _named(graph, candidates, asked)
     listed = tuple(candidate for candidate in candidates if candidate.in_collection) or candidates
     if not listed:
         return TrainChoice((), candidates, (_none_found(trainable),))
@@ -174,7 +173,8 @@ def _rank(graph: Graph, name: str) -> int:
 def _describe(graph: Graph, name: str, mask: int, numbers: Mapping[str, int], updates: set[str], listed: bool) -> Candidate:
     writers = [writer for writer, number in numbers.items() if mask >> number & 1]
     trained = _variables(graph, (writer for writer in writers if writer in updates))
-    others = [variable for variable in _variables(graph, writers) if variable not in trained]
+    every = sorted(graph.writers(graph.view.ancestors([name])))
+    others = [variable for variable in _variables(graph, every) if variable not in trained]
     optimizers = dict.fromkeys(graph.view.op(writer) for writer in writers if writer in updates)
     return Candidate(name, graph.view.op(name), tuple(trained), tuple(optimizers), tuple(others), listed)
 
@@ -184,17 +184,16 @@ def _variables(graph: Graph, writers: Iterable[str]) -> list[str]:
     return [name for name in found if name is not None]
 
 
-def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ...], scope: str | None) -> TrainChoice:
+def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ...]) -> TrainChoice:
     targets: list[tuple[str, int]] = []
     problems: list[Problem] = []
     for text in asked:
         name, ratio = _parse(text)
-        found = next((one for one in (name, f"{scope}/{name}" if scope else name) if one in graph.view), None)
-        if found is None:
-            problems.append(_no_such(name, candidates))
+        if name in graph.view:
+            targets.append((name, ratio))
+            problems.extend(_more_downstream(graph, name, candidates))
         else:
-            targets.append((found, ratio))
-            problems.extend(_more_downstream(graph, found, candidates))
+            problems.append(_no_such(name, candidates))
     return TrainChoice(tuple(targets), candidates, tuple(problems))
 
 

@@ -16,10 +16,10 @@ from orchestrator.graph.view import Edge, parse_tensor
 LOSSES = "losses"
 
 
-def losses(graph: Graph, targets: Iterable[str], watch: Iterable[str], scope: str | None) -> tuple[str, ...]:
+def losses(graph: Graph, targets: Iterable[str], watch: Iterable[str]) -> tuple[str, ...]:
     """The tensors to show as losses: those asked for, else the losses collection's."""
     targets = tuple(targets)
-    asked = [edge.tensor for text in watch if (edge := find_tensor(graph, text, scope)) is not None]
+    asked = [edge.tensor for text in watch if (edge := find_tensor(graph, text)) is not None]
     if asked or LOSSES not in graph.meta.collection_def:
         return tuple(asked)
     listed = dict.fromkeys(parse_tensor(name) for name in graph.meta.collection_def[LOSSES].node_list.value)
