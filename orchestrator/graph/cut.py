@@ -19,7 +19,9 @@ from orchestrator.graph.gradients import Frontier, GradientCut, describe_cut, fr
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.rank_local import RankLocal, rank_local, rank_local_sources
+from orchestrator.graph.separate import separate_targets
 from orchestrator.graph.tensors import COMPLEX, FLOATS, INTEGERS
+from orchestrator.graph.towers import averages
 from orchestrator.graph.updates import update_cuts
 from orchestrator.graph.view import Edge, Use
 from orchestrator.graph.worker_graph import DenseSeam, InputPort, SparseSeam, TrainTarget
@@ -71,7 +73,7 @@ def cut_graph(
     done: list[TrainTarget] = []
     rules: list[str] = []
     try:
-        for number, target in enumerate(targets):
+        for number, target in enumerate(separate_targets(editor, ops, targets)):
             cut, rule = _cut_target(editor, ops, target, number, ports, constants)
             done.append(cut)
             rules.append(rule)
@@ -129,9 +131,17 @@ def _find_gradients(graph: Graph, flow: Flow, target: str, ports: tuple[InputPor
 
 
 def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
-    """Every gradient of the frontier; one that no batch reaches is exchanged too, since machines may differ in its last bit."""
-    floats = [(edge, uses) for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX]
-    return [describe_cut(graph, edge, tuple(uses), front.beyond) for edge, uses in floats]
+    """Every gradient of the frontier, or the towers' average of it; one that no batch reaches is exchanged too.
+
+    Machines may differ in its last bit.
+    """
+    floats = {edge: uses for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX}
+    merged = averages(graph, floats, front.beyond)
+    cuts = [describe_cut(graph, edge, tuple(uses), front.beyond) for edge, uses in floats.items() if edge not in merged]
+    for end in sorted(set(merged.values())):
+        uses = tuple(use for use in graph.view.uses[end.node] if use.port == end.port and use.node in front.beyond)
+        cuts.append(describe_cut(graph, end, uses, front.beyond))
+    return cuts
 
 
 def _seams(cuts: Iterable[GradientCut]) -> dict[Edge, set[Use]]:

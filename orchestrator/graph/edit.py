@@ -118,6 +118,11 @@ def type_attribute(dtype: str) -> AttrValue:
     return AttrValue(type=dtype_number(dtype))
 
 
+def integer_attribute(value: int) -> AttrValue:
+    """An integer attribute."""
+    return AttrValue(i=value)
+
+
 def shape_attribute(shape: Shape) -> AttrValue:
     """A shape attribute."""
     value = AttrValue()

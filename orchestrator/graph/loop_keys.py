@@ -12,7 +12,7 @@ import numpy as np
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 
 from orchestrator.graph.attributes import attribute
-from orchestrator.graph.edit import Editor, constant_attributes, type_attribute
+from orchestrator.graph.edit import Editor, constant_attributes, integer_attribute, type_attribute
 from orchestrator.graph.flow import Flow, Frame
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.view import Edge
@@ -70,7 +70,9 @@ class LoopKeys:
         zero = add("Const", f"{label}/zero", controls=[key.node], attributes=constant_attributes(np.zeros(2, np.int64)))
         start = add("Enter", f"{label}/start", [Edge(zero, 0)], attributes={**INT64, **place, "is_constant": _boolean(False)})
         around = f"tfresume/{label}/next"
-        merged = add("Merge", f"{label}/count", [Edge(start, 0), Edge(around, 0)], attributes={**INT64, "N": _integer(2)})
+        merged = add(
+            "Merge", f"{label}/count", [Edge(start, 0), Edge(around, 0)], attributes={**INT64, "N": integer_attribute(2)}
+        )
         switch = add("Switch", f"{label}/switch", [Edge(merged, 0), Edge(self._conditions[frame], 0)], attributes=INT64)
         inside = add("Identity", f"{label}/inside", [Edge(switch, 1)], attributes=INT64)
         stride = add("Const", f"{label}/stride", controls=[inside], attributes=constant_attributes(_stride(frame)))
@@ -90,7 +92,3 @@ def _stride(frame: Frame) -> np.ndarray:
 
 def _boolean(value: bool) -> AttrValue:
     return AttrValue(b=value)
-
-
-def _integer(value: int) -> AttrValue:
-    return AttrValue(i=value)

@@ -31,6 +31,7 @@ from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
 from orchestrator.graph.scope import in_scope, without_scope
 from orchestrator.graph.soundness import soundness_problems
+from orchestrator.graph.sync_replicas import unwrap_accumulators
 from orchestrator.graph.train_ops import Candidate, TrainChoice, choose_train_ops
 from orchestrator.graph.variables import find_variables
 from orchestrator.graph.watching import losses, scalar_summaries
@@ -80,6 +81,7 @@ def plan(
     devices = place(editor.meta, clear=config.clear_devices, device_map=config.device_map)
     moved = remap_paths(editor.meta, config.path_map)
     ops = merged(editor.meta)
+    unwrapped = unwrap_accumulators(editor, Graph(editor.meta, ops))
     graph = Graph(editor.meta, ops)
     saver = read_saver(graph)
     variables = find_variables(graph, saver, checkpoint, set())
@@ -95,7 +97,13 @@ def plan(
     fed = feed_graph(editor, graph, [target.op for target in targets], config, outside=outside)
     drawn = make_random_ops_stateless(editor, Graph(editor.meta, ops), [target.op for target in targets])
     cut = cut_graph(editor.meta, ops, _with_updates(graph, targets), fed.ports, constants(config))
-    problems = [*choice.problems, *unused_prefixes(config.path_map, moved), *fed.problems, *_group_problems(cut, config)]
+    problems = [
+        *choice.problems,
+        *unwrapped,
+        *unused_prefixes(config.path_map, moved),
+        *fed.problems,
+        *_group_problems(cut, config),
+    ]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
     if any(problem.severity == "error" for problem in problems):
