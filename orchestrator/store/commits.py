@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, OutputError
+from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, OutputError, StorageUnavailable
 from orchestrator.store.candidates import Candidate, Refusal, group
 from orchestrator.store.exclusive import create_once
 from orchestrator.store.layout import MANIFEST_SUFFIX, Place, read_place, split_step
@@ -186,7 +186,13 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     if lease is not None:
         lease.check()
     committed = set_pointer(output, lineage)
-    return next(item for item in committed if item.place == manifest.place and item.step == manifest.step)
+    for item in committed:
+        if item.place == manifest.place and item.candidate.prefix == manifest.prefix:
+            return item
+    raise StorageUnavailable(
+        f"{directory.child(manifest.file_name).shown} was written but isn't listed",
+        remedy="The store forgets or delays: calling again finds out",
+    )
 
 
 def _check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:

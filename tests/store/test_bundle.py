@@ -67,7 +67,7 @@ def test_read_index_every_single_byte_flipped_is_refused_or_harmless(tmp_path: P
 def test_read_index_every_truncation_is_refused(tmp_path: Path) -> None:
     data = write_bundle(tmp_path, "m-1", VALUES)[0].read_bytes()
     for length in range(len(data)):
-        with pytest.raises(CorruptCheckpoint, match="it is|m.index|truncated|empty|bytes"):
+        with pytest.raises(CorruptCheckpoint, match=r"m\.index (is empty|has only|doesn't end)"):
             read_index(data[:length], "m.index")
 
 

@@ -1,0 +1,155 @@
+"""Die before every single write of a save, a clean-up, a take-over: afterwards there's the old or the new, never a mixture."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
+from orchestrator.store.journal import Journal, read_journal
+from orchestrator.store.layout import checkpoint_dir
+from orchestrator.store.lease import acquire, observe
+from orchestrator.store.lineage import read_lineage, record_takeover
+from orchestrator.store.location import Location
+from orchestrator.store.manifest import Manifest
+from orchestrator.store.pointer import read_pointer
+from orchestrator.store.retention import retain
+from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
+from orchestrator.store.upload import upload
+from tests.fakes.bundles import model, write_checkpoint
+from tests.fakes.clocks import FakeClock
+from tests.fakes.dying import Death, Died, dying
+from tests.store.runs import NAME, saved
+
+MOST_WRITES = 200
+
+
+def each_death(run: Callable[[Death], None], recovered: Callable[[int], None]) -> int:
+    """Runs with a death before write 0, 1, 2 … until one survives; checks after each. Returns how many died."""
+    for at in range(MOST_WRITES):
+        death = Death(at)
+        try:
+            run(death)
+        except (Died, OrchestratorError):
+            assert death.happened
+        if not death.happened:
+            assert death.writes == at
+            return at
+        recovered(at)
+    raise AssertionError(f"still dying after {MOST_WRITES} writes")
+
+
+def save_files(scratch: Path, step: int) -> list[Path]:
+    return write_checkpoint(scratch, f"{NAME}-{step}", model(step), shards=2)
+
+
+def assert_whole(output: Location, allowed: set[int | None]) -> None:
+    """Every checkpoint that exists verifies to the last byte, the newest is one of those allowed, and TensorFlow's pointer is whole."""
+    for item in list_checkpoints(output):
+        assert item.check(deep=True).step == item.step
+    newest = newest_good(output, deep=True)
+    assert (newest.checkpoint.step if newest.checkpoint else None) in allowed
+    pointed = read_pointer(output)
+    if pointed is not None:
+        labels = {item.label for item in list_checkpoints(output)}
+        assert pointed in labels
+
+
+def test_save_dying_before_every_write_leaves_old_or_new(store: Location) -> None:
+    deaths = 0
+
+    def prepared(number: int) -> Location:
+        output = store.child(f"run{number}")
+        record_takeover(output, 1, 1, 0)
+        saved(output, 100)
+        return output
+
+    with tempfile.TemporaryDirectory() as scratch:
+        files = save_files(Path(scratch), 200)
+        outputs: list[Location] = []
+
+        def run(death: Death) -> None:
+            output = prepared(len(outputs))
+            outputs.append(output)
+            with pytest.MonkeyPatch.context() as patch:
+                mortal = dying(output, death, patch)
+                records = upload(files, mortal.child(checkpoint_dir(1, 1)))
+                commit(mortal, Manifest(name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"))
+
+        def recovered(at: int) -> None:
+            output = outputs[-1]
+            assert_whole(output, {100, 200})
+            # The next driver takes over, and saves the same step under its own number
+            newest = newest_good(output).checkpoint
+            assert newest is not None
+            record_takeover(output, 2, 1, newest.step, parent=newest.place)
+            set_pointer(output)
+            assert read_pointer(output) == newest.label
+            saved(output, 200, attempt=2)
+            assert_whole(output, {200})
+
+        deaths = each_death(run, recovered)
+        assert_whole(outputs[-1], {200})
+    assert deaths >= 6  # four files, manifest, pointer
+
+
+def test_retain_dying_before_every_write_never_leaves_a_half_checkpoint(store: Location) -> None:
+    outputs: list[Location] = []
+
+    def run(death: Death) -> None:
+        output = store.child(f"run{len(outputs)}")
+        outputs.append(output)
+        record_takeover(output, 1, 1, 0)
+        for step in (100, 200, 300):
+            saved(output, step)
+        with pytest.MonkeyPatch.context() as patch:
+            retain(dying(output, death, patch), max_to_keep=1, keep_every_hours=10000)
+
+    def recovered(at: int) -> None:
+        output = outputs[-1]
+        assert_whole(output, {300})
+        retain(output, max_to_keep=1, keep_every_hours=10000)
+        assert [item.step for item in list_checkpoints(output)] == [300]
+        names = {entry.name for entry in output.child("a0001-g0001").list()}
+        assert {name.rpartition("-")[2].partition(".")[0] for name in names if "data" not in name} == {"300"}
+        assert output.child("_tfresume", "deleting").list() == ()
+
+    assert each_death(run, recovered) >= 10
+
+
+def test_take_over_dying_before_every_write_can_be_done_again(store: Location) -> None:
+    outputs: list[Location] = []
+    clock = FakeClock()
+
+    def start(output: Location) -> int:
+        lease = acquire(output, "driver", now=clock.now, wait=clock.wait)
+        create_run_record(output, RunRecord(source="s", fingerprint="f", name=NAME, started_step=100))
+        journal = Journal(output, lease.attempt)
+        journal.append({"event": "start", "at": 0.0}, durable=True)
+        record_takeover(output, lease.attempt, 1, 100)
+        lease.release()
+        return lease.attempt
+
+    def run(death: Death) -> None:
+        output = store.child(f"run{len(outputs)}")
+        outputs.append(output)
+        with pytest.MonkeyPatch.context() as patch:
+            start(dying(output, death, patch))
+
+    def recovered(at: int) -> None:
+        output = outputs[-1]
+        attempt = start(output)
+        head = read_lineage(output).head
+        assert head is not None
+        assert (head.attempt, head.step) == (attempt, 100)
+        record = read_run_record(output)
+        assert record is not None
+        assert record.started_step == 100
+        assert [event["attempt"] for event in read_journal(output)][-1] == attempt
+        assert observe(output).released
+
+    assert each_death(run, recovered) >= 5
