@@ -115,13 +115,12 @@ def _reaching(graph: GraphDef, ops: OpSet, executed: Collection[str] | None) -> 
 
 def _with_sources(graph: GraphDef, executed: Collection[str] | None, running: list[Place]) -> list[Place]:
     """The reading nodes and all datasets that a run executes: a function's argument takes its file names from those."""
-    sources = [
-        Place("", node)
-        for node in graph.node
-        if node.op.endswith(("Dataset", "DatasetV2")) and (executed is None or node.name in executed)
-    ]
-    known = {place.node.name for place in sources}
-    return [*sources, *(place for place in running if place.function or place.node.name not in known)]
+    top = [node for node in graph.node if executed is None or node.name in executed]
+    places = [Place("", node) for node in top]
+    places.extend(Place(name, node) for name, function in reachable_functions(graph, top).items() for node in function.node_def)
+    sources = [place for place in places if place.node.op.endswith(("Dataset", "DatasetV2"))]
+    known = {place.label for place in sources}
+    return [*sources, *(place for place in running if place.label not in known)]
 
 
 def _caches_in_memory(bodies: Bodies, ops: OpSet, place: Place) -> bool:
