@@ -1,0 +1,117 @@
+"""Lineage: what a run's history may hold, whatever drivers did in between."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.store.layout import Place
+from orchestrator.store.lineage import Lineage, TakeOver, extend, read_lineage, record_takeover
+from orchestrator.store.location import open_location
+from orchestrator.vocabulary import Attempt, Generation
+from tests.store.runs import saved
+
+
+def place(attempt: int, generation: int) -> Place:
+    return Place(Attempt(attempt), Generation(generation))
+
+
+def chain(*links: tuple[int, int, int]) -> Lineage:
+    return Lineage(tuple(TakeOver(attempt=a, generation=g, step=s) for a, g, s in links))
+
+
+@pytest.mark.parametrize(
+    ("where", "step", "held"),
+    [
+        (place(1, 1), 100, True),
+        (place(1, 1), 101, False),
+        (place(1, 2), 100, False),  # never in the chain
+        (place(2, 1), 100, True),
+        (place(2, 1), 150, True),
+        (place(2, 1), 151, False),
+        (place(2, 2), 10**9, True),
+        (place(3, 1), 1, False),
+    ],
+)
+def test_lineage_holds_each_place_up_to_its_successor(where: Place, step: int, held: bool) -> None:
+    lineage = chain((1, 1, 0), (2, 1, 100), (2, 2, 150))
+    assert lineage.holds(where, step) is held
+    assert bool(lineage.why_not(where, step)) is not held
+
+
+def test_lineage_roll_back_below_an_earlier_takeover_bounds_all_before() -> None:
+    lineage = chain((1, 1, 0), (1, 2, 100), (1, 3, 40))
+    assert lineage.holds(place(1, 1), 40)
+    assert not lineage.holds(place(1, 1), 60)
+    assert not lineage.holds(place(1, 2), 100)
+    assert "a0001-g0003 had taken over at step 40" in lineage.why_not(place(1, 1), 60)
+
+
+def test_extend_from_the_source_forgets_everything() -> None:
+    lineage = extend(chain((1, 1, 0), (1, 2, 100)), TakeOver(attempt=1, generation=3, step=0), None)
+    assert [link.generation for link in lineage.chain] == [3]
+
+
+def test_extend_from_a_stranger_is_refused() -> None:
+    with pytest.raises(OutputError, match="isn't part"):
+        extend(chain((1, 1, 0)), TakeOver(attempt=2, generation=1, step=5), place(1, 7))
+
+
+STEPS = st.lists(st.tuples(st.sampled_from(["same", "attempt"]), st.integers(0, 500), st.integers(0, 5)), min_size=1, max_size=12)
+
+
+@given(STEPS)
+@settings(max_examples=200)
+def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) -> None:
+    """Each take-over goes on from some place in the lineage at a step that place holds; afterwards every step of training has one owner."""
+    lineage = extend(Lineage(), TakeOver(attempt=1, generation=1, step=0), None)
+    attempt, generation = 1, 1
+    for kind, step, back in history:
+        attempt, generation = (attempt + 1, 1) if kind == "attempt" else (attempt, generation + 1)
+        parent = lineage.chain[max(0, len(lineage.chain) - 1 - back)]
+        # Nobody goes on from a step that its parent hadn't reached, or that isn't in the lineage
+        step = int(min(max(step, parent.step), lineage.bound(parent.place)))
+        lineage = extend(lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place)
+        assert lineage.head is not None
+        assert lineage.head.place == place(attempt, generation)
+        bounds = [lineage.bound(link.place) for link in lineage.chain]
+        assert bounds == sorted(bounds)
+        assert all(link.step <= bound for link, bound in zip(lineage.chain, bounds, strict=True))
+        places = [link.place for link in lineage.chain]
+        assert places == sorted(places)
+        with pytest.raises(LeaseLost):
+            extend(lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 40)), max_size=8))
+@settings(max_examples=60)
+def test_takeovers_in_any_order_read_back_as_recorded_or_are_refused(calls: list[tuple[int, int, int]]) -> None:
+    output = open_location(f"memory://{uuid.uuid4().hex}")
+    expected: list[tuple[int, int, int]] = []
+    for attempt, generation, step in calls:
+        try:
+            record_takeover(output, attempt, generation, step)
+        except LeaseLost:
+            assert expected
+            assert (attempt, generation) <= expected[-1][:2]
+        else:
+            if not expected or expected[-1] != (attempt, generation, step):
+                expected.append((attempt, generation, step))
+        assert [(link.attempt, link.generation, link.step) for link in read_lineage(output).chain] == expected
+
+
+def test_clocks_of_writers_that_disagree_change_nothing() -> None:
+    output = open_location(f"memory://{uuid.uuid4().hex}")
+    record_takeover(output, 1, 1, 0)
+    saved(output, 100, created=4e9)  # the first driver's clock was a century ahead
+    record_takeover(output, 2, 1, 100, parent=(1, 1))
+    saved(output, 200, attempt=2, created=1.0)
+    from orchestrator.store.commits import newest_good
+
+    newest = newest_good(output)
+    assert newest.checkpoint is not None
+    assert newest.checkpoint.step == 200
