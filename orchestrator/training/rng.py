@@ -10,10 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 MASK = (1 << 64) - 1
+GROUP = -1
+"""In place of a rank: what every rank must draw alike, such as noise on the reduced gradients."""
 
 
 def step_key(seed: int, rank: int, step: int, phase: int = 0) -> np.ndarray:
-    """The value of ``tfresume/rng:0``, int64 ``[2]``."""
+    """The value of ``tfresume/rng:0``, int64 ``[2]``; with ``GROUP`` as the rank that of ``tfresume/group_rng:0``."""
     words = [_mixed((seed & MASK) ^ _mixed(rank + 1)), _mixed(_mixed(step & MASK) ^ (phase * 0x9E3779B97F4A7C15 & MASK))]
     return np.array(words, dtype=np.uint64).view(np.int64)
 

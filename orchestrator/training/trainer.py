@@ -30,7 +30,7 @@ from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.pipelines import Share
 from orchestrator.training.placement import prepare_process
 from orchestrator.training.restoring import load
-from orchestrator.training.rng import step_key
+from orchestrator.training.rng import GROUP, step_key
 from orchestrator.training.sessions import LiveSession
 from orchestrator.training.snapshot import Snapshot
 from orchestrator.training.state import State, StepOutput, checksums
@@ -239,6 +239,8 @@ class Trainer:
         extra: dict[str, np.ndarray] = {}
         if self.graph.rng_feed is not None:
             extra[self.graph.rng_feed] = step_key(self.options.seed, live.group.rank, self._step, self._phase)
+        if self.graph.group_rng_feed is not None:
+            extra[self.graph.group_rng_feed] = step_key(self.options.seed, GROUP, self._step, self._phase)
         if live.shared:
             extra.update(self._exchange.feeds(live.group.world_size, live.group.generation))
         return extra

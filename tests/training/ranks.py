@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CALL_WITHIN_S = 120.0
 
 
-def worker_graph(prefix: Path, *, workers: int = 3, **config: Any) -> WorkerGraph:
-    """What the planner makes of a checkpoint's graph; inputs come from the test."""
+def worker_graph(prefix: Path, *, workers: int = 3, input: str | None = "tests:none", **config: Any) -> WorkerGraph:
+    """What the planner makes of a checkpoint's graph; inputs come from the test, or from the graph itself where ``input`` is None."""
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
-    planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input="tests:none", **config))
+    planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input=input, **config))
     if planned.worker_graph is None:
         raise AssertionError([problem.message for problem in planned.errors])
     return planned.worker_graph
