@@ -24,11 +24,13 @@ from orchestrator.decide.events import Found
 from orchestrator.decide.room import describe
 from orchestrator.driver.attempt import Attempt, ended_before_it_began
 from orchestrator.driver.loop import Inbox
+from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import signals_to
 from orchestrator.driver.startup import make_plan, policy_of, setup_of, start_point
+from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
@@ -52,7 +54,8 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
     if not config.output:
         raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
     output = open_location(config.output)
-    observers = Observers(list(observer) if isinstance(observer, Sequence) else [observer] if observer else [])
+    given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
+    observers = Observers([*given, *own_observers(config, output)])
     inbox = Inbox()
     with ExitStack() as stack:
         stack.enter_context(signals_to(inbox.put))
@@ -60,6 +63,12 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
         link = RayLink(config)
         stack.callback(link.close)
         return _resume(config, output, link, observers, inbox)
+
+
+def own_observers(config: RunConfig, output: Location) -> list[Observer]:
+    """Who watches every run: Ray's metrics, and TensorBoard events unless they were turned off."""
+    metrics = RayMetrics(output.shown)
+    return [metrics, EventWriter(output)] if config.tensorboard else [metrics]
 
 
 def _resume(config: RunConfig, output: Location, link: RayLink, observers: Observers, inbox: Inbox) -> RunResult:

@@ -1,0 +1,98 @@
+"""Which numbers does a monitoring system get to see of a run?
+
+Rule: a plain function from what observers see to measurements; names and units are fixed, since people write alerts against them.
+Counters only grow; a value that isn't known or isn't finite is left out rather than told as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.driver.observer import Progress
+
+Kind = Literal["gauge", "counter", "histogram"]
+
+
+@dataclass(frozen=True)
+class Meter:
+    """One time series: its kind, what it means, and the labels that it has besides ``run``."""
+
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+METERS: Mapping[str, Meter] = {
+    "tfresume_step": Meter("gauge", "The last global step that all workers have finished."),
+    "tfresume_until_step": Meter("gauge", "The global step at which the run ends."),
+    "tfresume_steps_per_second": Meter("gauge", "Global steps per second."),
+    "tfresume_loss": Meter("gauge", "The watched loss of rank 0's last batch."),
+    "tfresume_world_size": Meter("gauge", "Workers in the present generation."),
+    "tfresume_generation": Meter("gauge", "Number of the present generation; it grows with each change of the group."),
+    "tfresume_checkpoint_step": Meter("gauge", "Global step of the newest committed checkpoint."),
+    "tfresume_checkpoint_bytes": Meter("gauge", "Size of the newest committed checkpoint in bytes."),
+    "tfresume_incidents": Meter("counter", "Incidents that are over, by kind.", ("kind",)),
+    "tfresume_steps_redone": Meter("counter", "Steps that had to be done again."),
+    "tfresume_recovery_seconds": Meter(
+        "histogram", "Seconds from an incident's first symptom to the first useful step.", ("kind",)
+    ),
+    "tfresume_saves": Meter(
+        "counter", "Saves by how they ended: committed, failed, refused, lost, cancelled, skipped.", ("state",)
+    ),
+    "tfresume_save_stall_seconds": Meter("histogram", "Seconds that training stood still for a save."),
+}
+BOUNDARIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Of the histograms, in seconds: from a memory copy to a wait for new nodes."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One value for one meter; counters add it."""
+
+    name: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_progress(progress: Progress) -> list[Measurement]:
+    """What progress says."""
+    return _known(
+        ("tfresume_step", progress.step),
+        ("tfresume_until_step", progress.until),
+        ("tfresume_steps_per_second", progress.steps_per_s),
+        ("tfresume_loss", progress.loss),
+        ("tfresume_world_size", progress.world_size),
+        ("tfresume_generation", progress.generation),
+    )
+
+
+def of_event(event: Mapping[str, Any]) -> list[Measurement]:
+    """What a journal event says."""
+    kind = str(event.get("event", ""))
+    if kind == "incident":
+        labels = {"kind": str(event.get("kind") or "unknown")}
+        found = [Measurement("tfresume_incidents", 1.0, labels)]
+        found += _known(("tfresume_steps_redone", event.get("steps_redone") or None))
+        return found + _known(("tfresume_recovery_seconds", event.get("recovered_s")), labels=labels)
+    if kind == "save_committed":
+        told = (
+            ("tfresume_checkpoint_step", event.get("step")),
+            ("tfresume_checkpoint_bytes", event.get("size_bytes")),
+            ("tfresume_save_stall_seconds", event.get("stall_s")),
+        )
+        return [Measurement("tfresume_saves", 1.0, {"state": "committed"}), *_known(*told)]
+    if kind in ("save_failed", "save_refused", "save_lost", "save_cancelled", "save_skipped"):
+        return [Measurement("tfresume_saves", 1.0, {"state": kind.removeprefix("save_")})]
+    return []
+
+
+def _known(*values: tuple[str, Any], labels: Mapping[str, str] | None = None) -> list[Measurement]:
+    return [Measurement(name, float(value), labels or {}) for name, value in _numbers(values)]
+
+
+def _numbers(values: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
+    for name, value in values:
+        if isinstance(value, int | float) and value - value == 0:
+            yield name, float(value)
