@@ -35,7 +35,7 @@ def _lines(result: RunResult) -> list[str]:
     steps = f"steps {count_text(result.start_step)} to {count_text(result.final_step)}"
     lines = [f"{steps} on {workers}" if result.world_size else steps]
     if result.checkpoint:
-        lines.append(f"checkpoint {result.output.rstrip('/')}/{result.checkpoint}")
+        lines.append(f"checkpoint {result.checkpoint}")
     for incident in result.incidents:
         lines.append("incident: " + incident_line(dict(incident)))
     if result.goodput:

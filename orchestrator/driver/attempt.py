@@ -186,7 +186,7 @@ class Attempt:
     def _result(self, loop: Loop, finish: act.Finish) -> RunResult:
         step = finish.step if finish.step is not None else loop.run.step
         return RunResult(
-            status_of(finish.outcome), self._start_step, step, loop.checkpoint_label, loop.run.world_size, tuple(loop.incidents),
+            status_of(finish.outcome), self._start_step, step, _url(self._output, loop.checkpoint_label), loop.run.world_size, tuple(loop.incidents),
             goodput(self._events).as_dict(), finish.reason, self._output.shown, self._lease.attempt, exit_code_of(finish), finish.error,
             max(0, step - self._start_step),
         )  # fmt: skip
@@ -208,4 +208,9 @@ class _Memory:
 def ended_before_it_began(output: Location, start: StartPoint) -> RunResult:
     """The answer where there is nothing left to do."""
     reason = f"step {start.until} is reached already: the newest checkpoint is at step {start.step}"
-    return RunResult("done", start.step, start.step, start.own_label, 0, reason=reason, output=output.shown)
+    return RunResult("done", start.step, start.step, _url(output, start.own_label), 0, reason=reason, output=output.shown)
+
+
+def _url(output: Location, label: str | None) -> str | None:
+    """The prefix that TensorFlow restores, as a URL that works from anywhere."""
+    return None if label is None else f"{output.shown.rstrip('/')}/{label}"

@@ -22,7 +22,7 @@ class RunResult:
     Attributes:
         status: ``done``, ``end of data``, ``stopped`` or ``failed`` (resumable: the same command goes on).
         start_step, final_step: global steps at the start of this attempt and at its end.
-        checkpoint: the newest committed checkpoint below the output, None where there is none.
+        checkpoint: URL of the newest committed checkpoint's prefix, None where there is none.
         incidents: one record each: kind, rank, detected_s, recovered_s, steps_redone, and more.
         goodput: useful step time over wall time and the rest broken down, as ``decide.goodput.Goodput.as_dict``.
         error: ``OrchestratorError.as_dict()`` where it failed.
