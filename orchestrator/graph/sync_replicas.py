@@ -45,9 +45,7 @@ def _handle(graph: Graph, name: str) -> str:
 def _bypass(editor: Editor, graph: Graph, take: str, applied: list[str]) -> None:
     sparse = graph.view.op(take).startswith("Sparse")
     gradients = [graph.view.data[name] for name in applied]
-    outputs = (
-        [edges[2:5] for edges in gradients][0] if sparse else (_sum(editor, graph, take, [edges[2] for edges in gradients]),)
-    )
+    outputs = gradients[0][2:5] if sparse else (_sum(editor, graph, take, [edges[2] for edges in gradients]),)
     for use in graph.view.uses[take]:
         if use.port < len(outputs):
             editor.set_input(use.node, use.slot, outputs[use.port])
