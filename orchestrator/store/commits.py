@@ -177,9 +177,7 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     if lease is not None:
         lease.check()
     lineage = read_lineage(output)
-    fenced = lineage.why_not(manifest.place, manifest.step)
-    if fenced:
-        raise LeaseLost(f"{manifest.directory}/{manifest.prefix} can't be committed: {fenced}", remedy="Nothing to do")
+    _check_lineage(lineage, manifest)
     directory = output.child(manifest.directory)
     _check_files(directory, manifest, directory.list())
     create_once(directory.child(manifest.file_name), manifest.to_bytes())
@@ -193,6 +191,18 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
         f"{directory.child(manifest.file_name).shown} was written but isn't listed",
         remedy="The store forgets or delays: calling again finds out",
     )
+
+
+def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
+    label = f"{manifest.directory}/{manifest.prefix}"
+    if lineage.head is None or manifest.place > lineage.head.place:
+        raise StorageUnavailable(
+            f"{label} can't be committed yet: that {manifest.directory} took over isn't recorded in the output",
+            remedy="Record the take-over, then commit again",
+        )
+    fenced = lineage.why_not(manifest.place, manifest.step)
+    if fenced:
+        raise LeaseLost(f"{label} can't be committed: {fenced}", remedy="Nothing to do: another driver goes on with this run")
 
 
 def _check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:

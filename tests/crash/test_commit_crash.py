@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
-from orchestrator.store.journal import Journal, read_journal
+from orchestrator.store.journal import MERGE, Journal, read_journal
 from orchestrator.store.layout import checkpoint_dir
 from orchestrator.store.lease import acquire, observe
 from orchestrator.store.lineage import read_lineage, record_takeover
-from orchestrator.store.location import Location
+from orchestrator.store.location import Location, open_location
 from orchestrator.store.manifest import Manifest
 from orchestrator.store.pointer import read_pointer
 from orchestrator.store.retention import retain
@@ -153,3 +154,27 @@ def test_take_over_dying_before_every_write_can_be_done_again(store: Location) -
         assert observe(output).released
 
     assert each_death(run, recovered) >= 5
+
+
+def test_journal_dying_before_every_write_loses_nothing_that_was_confirmed() -> None:
+    outputs: list[Location] = []
+    confirmed: list[int] = []
+    events = MERGE + 3
+
+    def run(death: Death) -> None:
+        outputs.append(open_location(f"memory://{uuid.uuid4().hex}"))
+        confirmed.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            journal = Journal(dying(outputs[-1], death, patch), 1)
+            for number in range(events):
+                journal.append({"event": "tick", "at": 0.0, "number": number}, durable=True)
+                confirmed.append(number)
+
+    def recovered(at: int) -> None:
+        numbers = [event["number"] for event in read_journal(outputs[-1])]
+        assert numbers[: len(confirmed)] == confirmed
+        assert len(numbers) - len(confirmed) in (0, 1)  # the one whose reply was never seen
+        Journal(outputs[-1], 2).append({"event": "tick", "at": 0.0, "number": -1}, durable=True)
+        assert [event["number"] for event in read_journal(outputs[-1])] == [*numbers, -1]
+
+    assert each_death(run, recovered) == events + 1 + MERGE

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError, OutputError
 from orchestrator.store.commits import newest_good
-from orchestrator.store.journal import BUFFERED_EVENTS, Journal, read_journal, read_journal_tail
+from orchestrator.store.journal import BUFFERED_EVENTS, MERGE, Journal, read_journal, read_journal_tail
 from orchestrator.store.lease import Lease, acquire, observe
 from orchestrator.store.lineage import record_takeover
 from orchestrator.store.location import Location
@@ -128,6 +129,27 @@ def test_journal_events_come_back_in_order_over_attempts(store: Location) -> Non
     assert [event["number"] for event in read_journal_tail(store, 3)] == [62, 63, 64]
     assert read_journal_tail(store, 1000) == events
     assert read_journal_tail(store, 0) == []
+
+
+def test_journal_small_parts_are_merged_and_nothing_is_lost_or_doubled(store: Location) -> None:
+    journal = Journal(store, 1)
+    for number in range(MERGE + 5):
+        journal.append({"event": "tick", "at": 1.0, "number": number}, durable=True)
+    names = [entry.name for entry in store.child("_tfresume", "journal").list()]
+    assert "a0001-000001-000064.jsonl" in names
+    assert len(names) == 6
+    assert [event["number"] for event in read_journal(store)] == list(range(MERGE + 5))
+    assert [event["number"] for event in read_journal_tail(store, 7)] == list(range(MERGE - 2, MERGE + 5))
+    # A part that outlived its merging is ignored
+    store.child("_tfresume", "journal", "a0001-000003.jsonl").write_bytes(b'{"event": "again"}\n')
+    assert len(read_journal(store)) == MERGE + 5
+
+
+def test_journal_values_that_json_lacks_become_text(store: Location) -> None:
+    event = {"event": "progress", "at": 1.0, "loss": float("nan"), "step": np.int64(5), "worst": [np.float32("inf")]}
+    Journal(store, 1).append(event, durable=True)
+    (read,) = read_journal(store)
+    assert (read["loss"], read["step"], read["worst"]) == ("nan", 5, ["inf"])
 
 
 def test_journal_secret_is_masked(store: Location) -> None:
