@@ -71,8 +71,13 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
-def cut_connections(own: str, others: frozenset[str]) -> int:
+def cut_connections(own: str, others: frozenset[str], *, listener: bool) -> int:
     """Shut down this process's connections to and from the group, as its death would; the number of sockets.
+
+    Args:
+        own: the address that this process serves on.
+        others: the other ranks' addresses.
+        listener: accept no new connections either.
 
     TensorFlow has no way to leave a group: a server can't be stopped, and a failing operation isn't told to ranks that wait.
     Shutting the sockets down tells them within milliseconds. The descriptors stay with their owner.
@@ -82,7 +87,7 @@ def cut_connections(own: str, others: frozenset[str]) -> int:
     for connection in psutil.Process().net_connections("tcp"):
         ours = connection.laddr and connection.laddr.port == port_of(own)
         theirs = connection.raddr and connection.raddr.port in ports
-        if connection.fd >= 0 and (ours or theirs):
+        if connection.fd >= 0 and (ours or theirs) and (listener or connection.status != psutil.CONN_LISTEN):
             cut += _shut_down(connection.fd)
     return cut
 

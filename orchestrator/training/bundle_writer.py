@@ -14,8 +14,9 @@ import numpy as np
 
 from orchestrator.errors import OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.checkpoint_reader import checkpoint_keys
 from orchestrator.training.engine import tf, v1
+from orchestrator.training.gpu import devices_are_final
+from orchestrator.training.keys import checkpoint_keys
 from orchestrator.training.state import ENTRY_PREFIX, State
 
 
@@ -70,6 +71,7 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
 
 
 def _save(path: Path, stored: list[Stored]) -> None:
+    devices_are_final()
     with tf.Graph().as_default() as small, tf.device("/CPU:0"):
         feeds: list[Any] = [v1.placeholder(tf.as_dtype(item.dtype), name="value") for item in stored]
         save = tf.raw_ops.SaveV2(

@@ -16,6 +16,8 @@ import numpy as np
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch
 from orchestrator.graph.worker_graph import SaverEntry, Shape, Variable, WorkerGraph
 from orchestrator.training.engine import tf, v1
+from orchestrator.training.gpu import devices_are_final
+from orchestrator.training.keys import checkpoint_keys
 from orchestrator.training.state import ENTRY_PREFIX
 
 READ_BYTES = 256 * 1024 * 1024
@@ -39,19 +41,6 @@ class Loaded:
     step: int
     arrays: dict[str, np.ndarray]
     missing: tuple[Variable, ...]
-
-
-def checkpoint_keys(graph: WorkerGraph) -> dict[str, str]:
-    """Variable name to the key under which a checkpoint of ours holds it.
-
-    The source's saver decides. Other variables go by their name, unless that saver uses the name for something else (an
-    ``ExponentialMovingAverage`` restores averages under the names of the variables).
-    """
-    taken = {variable.key for variable in graph.variables if variable.key} | {entry.key for entry in graph.saver_entries}
-    return {
-        variable.name: variable.key or (variable.name if variable.name not in taken else f"tfresume/variable/{variable.name}")
-        for variable in graph.variables
-    }
 
 
 def step_in_name(prefix: str) -> int:
@@ -113,6 +102,7 @@ def _refuse_misfits(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, 
 
 
 def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    devices_are_final()
     arrays: dict[str, np.ndarray] = {}
     for portion in _portions(wanted, shapes):
         with tf.Graph().as_default() as small, tf.device("/CPU:0"):

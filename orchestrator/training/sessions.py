@@ -11,6 +11,7 @@ a server itself costs, 40 MB and 94 threads, stays until the process ends.
 from __future__ import annotations
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,14 @@ from typing import Any
 from orchestrator.errors import AddressTaken
 from orchestrator.training.addresses import Reservation, cut_connections
 from orchestrator.training.engine import tf, v1
+from orchestrator.training.gpu import devices_are_final
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.placement import JOB, session_config
 
 BIND_WITHIN_S = 2.0
 BIND_PAUSE_S = 0.05
 SPOIL_WITHIN_S = 0.25
+LOOK_EVERY_S = 0.02
 
 
 class LiveSession:
@@ -38,7 +41,9 @@ class LiveSession:
     def __init__(self, graph: Any, options: TrainingOptions, group: GroupSpec, reservation: Reservation | None) -> None:
         self.group = group
         self._server: Any = None
+        self._deserted = False
         config = session_config(options, group)
+        devices_are_final()
         if group.world_size > 1:
             self._server = _serve(group, config, reservation)
         self.session: Any = v1.Session(self._server.target if self._server else "", graph=graph, config=config)
@@ -61,11 +66,39 @@ class LiveSession:
         options = config_pb2.CallableOptions(target=list(targets), fetch=list(fetches), feed=list(feeds))
         return self.session._make_callable_from_options(options)
 
-    def spoil(self, probe: str, feeds: Mapping[str, Any]) -> None:
-        """Join the group with a wrong size, so that members that wait for it to be complete get an error.
+    def meet(self, probe: str, feeds: Mapping[str, Any], left: threading.Event, within_s: float) -> None:
+        """Wait until every rank of the group is here, or until ``left`` is set.
 
-        Returns after ``SPOIL_WITHIN_S`` at the latest: a rank that waits for the group itself can't ask twice, and the cut
-        connections end that wait.
+        The wait happens on a thread of its own that is left alone if need be: a rank that looks for a dead leader can't be told to
+        stop, and the probe changes nothing.
+
+        Raises:
+            tf.errors.OpError: a peer has left, or wasn't there in time.
+        """
+        outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+        def wait() -> None:
+            try:
+                self.run(self.session.graph.get_operation_by_name(probe), feeds, timeout_s=within_s)
+            except (tf.errors.OpError, RuntimeError) as error:
+                outcome.put(error)
+            else:
+                outcome.put(None)
+
+        thread = threading.Thread(target=wait, name="tfresume-meet", daemon=True)
+        thread.start()
+        while not left.is_set():
+            with contextlib.suppress(queue.Empty):
+                error = outcome.get(timeout=LOOK_EVERY_S)
+                if error is not None:
+                    raise error
+                return
+        self._deserted = True
+
+    def spoil(self, probe: str, feeds: Mapping[str, Any]) -> None:
+        """Join the group with a wrong size, so that members that wait for it to be complete, now or later, get an error.
+
+        Returns after ``SPOIL_WITHIN_S`` at the latest: a rank that waits for the group itself can't ask twice.
         """
 
         def join() -> None:
@@ -77,16 +110,24 @@ class LiveSession:
             thread.start()
             thread.join(SPOIL_WITHIN_S)
 
-    def leave(self) -> None:
-        """Cut the connections with the group; see ``cut_connections``."""
+    def leave(self, *, met: bool) -> None:
+        """Cut the connections with the group; see ``cut_connections``.
+
+        A group that hasn't met keeps the door open: who comes later must be told that it was spoilt, not be left knocking.
+        """
         if self.shared:
             own = self.group.addresses[self.group.rank]
-            cut_connections(own, frozenset(self.group.addresses) - {own})
+            cut_connections(own, frozenset(self.group.addresses) - {own}, listener=met)
 
     def close(self) -> None:
-        """Free the variables and all else that the session holds; peers that wait for this rank learn that it left."""
-        self.leave()
-        with contextlib.suppress(tf.errors.OpError):  # freed all the same; a step that hangs in it doesn't matter any more
+        """Free the variables and all else that the session holds. Where a run hangs in it, freeing waits for that run's end."""
+        if self._deserted:
+            threading.Thread(target=self._close, name="tfresume-close", daemon=True).start()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        with contextlib.suppress(tf.errors.OpError):  # freed all the same
             self.session.close()
 
 

@@ -38,6 +38,8 @@ from orchestrator.training.stepping import StepRunner
 
 __all__ = ["GroupSpec", "State", "StepOutput", "Trainer", "TrainingOptions"]
 
+MEET_WITHIN_S = 300.0
+"""Longest wait for the other ranks' first step of a generation; the driver finds out earlier who doesn't come."""
 RUN_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, TypeError)
 """What TensorFlow raises out of a run: an operation's error, a closed session, a feed that doesn't convert."""
 
@@ -165,8 +167,8 @@ class Trainer:
             try:
                 batch = self._runner.checked(feeds)
                 return self._run_cycle(live, batch, timeout_s)
-            except UserCodeError:
-                self.abandon()
+            except (UserCodeError, PeerLost):
+                self.abandon()  # so that every peer learns of it, whoever it waits for
                 raise
 
     def place_inputs(self, share: Share) -> None:
@@ -192,9 +194,10 @@ class Trainer:
         if live is None or not live.shared:
             return
         self._left.set()
-        if not self._met:
+        met = self._met
+        if not met:
             live.spoil(self._exchange.probe, self._exchange.feeds(live.group.world_size + 1, live.group.generation))
-        live.leave()
+        live.leave(met=met)
 
     def checksums(self, state: State) -> dict[str, int]:
         """crc32c of every variable that must be equal on all ranks (all but local ones), by name."""
@@ -227,13 +230,22 @@ class Trainer:
             raise self._abandoned(live)
         target = self._cycle[self._phase]
         try:
+            self._meet(live, timeout_s)
             result = self._runner.run(live, target, batch, self._extra_feeds(live), timeout_s=timeout_s, summaries=summaries)
         except RUN_ERRORS as error:
             raise self._translated(live, error) from error
-        self._met = True
         self._phase = (self._phase + 1) % len(self._cycle)
         self._advance(live)
         return result
+
+    def _meet(self, live: LiveSession, timeout_s: float | None) -> None:
+        """Before the first step of a generation: until all are connected, a lost peer can't be told from a slow one."""
+        if live.shared and not self._met:
+            feeds = self._exchange.feeds(live.group.world_size, live.group.generation)
+            live.meet(self._exchange.probe, feeds, self._left, min(timeout_s or MEET_WITHIN_S, MEET_WITHIN_S))
+            if self._left.is_set():
+                raise self._abandoned(live)
+            self._met = True
 
     def _extra_feeds(self, live: LiveSession) -> dict[str, np.ndarray]:
         extra: dict[str, np.ndarray] = {}
@@ -275,4 +287,5 @@ class Trainer:
         self._runner.release()
         live, self._live = self._live, None
         if live is not None:
+            live.leave(met=self._met)
             live.close()

@@ -6,6 +6,7 @@ all ranks take it. ``abandon`` and the like go over a second connection, as a co
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -29,10 +30,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CALL_WITHIN_S = 120.0
 
 
-def worker_graph(prefix: Path, *, workers: int = 3, input: str | None = "tests:none", **config: Any) -> WorkerGraph:
-    """What the planner makes of a checkpoint's graph; inputs come from the test, or from the graph itself where ``input`` is None."""
+def worker_graph(prefix: Path, *, workers: int = 3, batches: str | None = "tests:none", **config: Any) -> WorkerGraph:
+    """What the planner makes of a checkpoint's graph; inputs come from the test, or from the graph itself where ``batches`` is None."""
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
-    planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input=input, **config))
+    planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input=batches, **config))
     if planned.worker_graph is None:
         raise AssertionError([problem.message for problem in planned.errors])
     return planned.worker_graph
@@ -41,19 +42,18 @@ def worker_graph(prefix: Path, *, workers: int = 3, input: str | None = "tests:n
 class RankProcess:
     """A child process that holds one Trainer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gpu: bool = False) -> None:
         directory = tempfile.mkdtemp(prefix="rank-")
         listener = Listener(f"{directory}/socket", "AF_UNIX")
-        environment = os.environ | {
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"],
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.DEVNULL,
-        )
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+        self.log = Path(directory, "log")
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"],
+                cwd=ROOT,
+                env=environment,
+                stderr=subprocess.DEVNULL,
+            )
         self._connection: Connection = listener.accept()
         self._control: Connection = listener.accept()
         listener.close()
@@ -205,6 +205,7 @@ class RankPool:
 def _serve(address: str) -> None:
     trainer: dict[str, Any] = {}
     main, control = Client(address, "AF_UNIX"), Client(address, "AF_UNIX")
+    faulthandler.enable()
     thread = threading.Thread(target=_answer, args=(control, trainer), daemon=True)
     thread.start()
     _answer(main, trainer)

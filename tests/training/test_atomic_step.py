@@ -66,7 +66,7 @@ def test_step_whose_peer_leaves_changes_nothing_and_is_taken_again_as_if_nothing
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, options: dict[str, Any]
 ) -> None:
     ranks = new_ranks(2)
-    start = ranks.start(tf1_checkpoint(kind, **options), input=None if kind in ("queue", "tfdata") else "tests:none")
+    start = ranks.start(tf1_checkpoint(kind, **options), batches=None if kind in ("queue", "tfdata") else "tests:none")
     batches = Batches(kind, ranks)
     for step in range(3):
         ranks.step(batches.of(step))
