@@ -17,6 +17,8 @@ from orchestrator.errors import PlacementError
 
 PAUSE_S = 1.5
 """A gap between two ticks (a quarter of a second apart) from which on the driver itself must have stood still."""
+TICK_S = 0.25
+"""How often the loop looks at the clock; bounds are met, not overrun, by it."""
 GATHER_S = 10.0
 JOIN_S = 180.0
 INPUT_S = 60.0
@@ -47,7 +49,7 @@ def on_tick(turn: Turn) -> None:
 def _silence(turn: Turn) -> None:
     bound_s = leases.silence_bound_s(turn.run.policy.hang_floor_s)
     for worker in turn.run.workers.values():
-        if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s:
+        if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
 
 
@@ -90,7 +92,7 @@ def _stuck(turn: Turn) -> None:
     if run.step >= run.lease_end:
         return
     still_s = turn.now_s - run.moved_s
-    if still_s <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped):
+    if still_s <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S:
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
     outside = [

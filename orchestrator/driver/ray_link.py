@@ -7,6 +7,7 @@ was running before is left running.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any
 
 import ray
 
-from orchestrator.config import RunConfig
+from orchestrator.config import RunConfig, WorkersConfig
 from orchestrator.errors import PlacementError
 
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
@@ -68,13 +69,12 @@ class RayLink:
         address = self._config.address or _address_from_supervisor()
         if address is not None:
             return {"address": address, **quiet}
-        return local_ray_options(self._config) | quiet
+        return local_ray_options(self._config.workers) | quiet
 
 
-def local_ray_options(config: RunConfig) -> dict[str, Any]:
+def local_ray_options(workers: WorkersConfig) -> dict[str, Any]:
     """How a Ray of this run's own is started: big enough for the workers that were asked for, whatever the machine has."""
-    sizes = config.workers
-    cpus = max(os.cpu_count() or 1, -int(-(sizes.largest + sizes.standby) * sizes.cpus // 1))
+    cpus = max(os.cpu_count() or 1, math.ceil((workers.largest + workers.standby) * workers.cpus))
     return {"address": "local", "num_cpus": cpus, "include_dashboard": False}
 
 

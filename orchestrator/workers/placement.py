@@ -13,7 +13,6 @@ from typing import Any
 import ray
 from ray.util.placement_group import (
     PlacementGroup,
-    get_placement_group,
     placement_group,
     placement_group_table,
     remove_placement_group,
@@ -78,8 +77,7 @@ class Placement:
 
     def adopt(self, workers: Sequence[str]) -> None:
         """Places of an earlier driver: kept for as long as the run lives, and removed with it."""
-        for name in _names_of(self._namespace):
-            group = get_placement_group(name)
+        for name, group in _groups_of(self._namespace):
             self._places.append(Place(name, group, -1.0, (), "an earlier driver's"))
 
     def free(self, worker: str) -> None:
@@ -100,16 +98,17 @@ class Placement:
     @staticmethod
     def remove_all(namespace: str) -> int:
         """Remove the places of the run with this namespace, whoever made them; how many there were."""
-        names = _names_of(namespace)
-        for name in names:
-            remove_placement_group(get_placement_group(name))
-        return len(names)
+        groups = _groups_of(namespace)
+        for _, group in groups:
+            remove_placement_group(group)
+        return len(groups)
 
 
-def _names_of(namespace: str) -> list[str]:
+def _groups_of(namespace: str) -> list[tuple[str, PlacementGroup]]:
+    """Names and handles of the run's places. By identity, since Ray looks names up in the caller's own namespace only."""
     table: Mapping[str, Mapping[str, Any]] = placement_group_table()
     return [
-        str(entry["name"])
+        (str(entry["name"]), PlacementGroup(ray.PlacementGroupID(bytes.fromhex(str(entry["placement_group_id"])))))
         for entry in table.values()
         if str(entry["name"]).startswith(f"{namespace}/") and entry["state"] != "REMOVED"
     ]

@@ -1,0 +1,61 @@
+"""The driver's process has ended: is that the run's end, or is it to be started again?
+
+Rule: an exit code that the driver chose is the run's. A driver that was killed chose none: it's started again, with a back-off, unless it
+was asked to stop or dies too often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHOSEN = frozenset({0, 1, 2, 130, 143})
+WINDOW_S = 3600.0
+MOST_DEATHS = 20
+QUICK_S = 20.0
+"""A driver that dies sooner than this has hardly begun."""
+MOST_QUICK_DEATHS = 4
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
+
+
+@dataclass(frozen=True)
+class End:
+    """The supervisor ends with this code."""
+
+    code: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StartAgain:
+    """Start the driver again after ``delay_s``."""
+
+    delay_s: float
+    deaths: tuple[tuple[float, float], ...]
+
+
+def after_exit(
+    code: int, lived_s: float, stopping_code: int | None, deaths: tuple[tuple[float, float], ...], now_s: float
+) -> End | StartAgain:
+    """What follows from the driver's end.
+
+    Args:
+        code: its exit code; negative for a signal, as ``subprocess`` has it.
+        lived_s: how long it lived.
+        stopping_code: 130 or 143 where it had been asked to stop by that signal.
+        deaths: (when, how long it had lived) of earlier deaths, as the last answer returned them.
+    """
+    if code in CHOSEN:
+        return End(code)
+    if stopping_code is not None:
+        return End(stopping_code, f"the driver was killed ({code}) before its last save was done")
+    recent = (*(death for death in deaths if now_s - death[0] < WINDOW_S), (now_s, lived_s))
+    quick = 0
+    for _, lived in reversed(recent):
+        if lived >= QUICK_S:
+            break
+        quick += 1
+    if quick >= MOST_QUICK_DEATHS:
+        return End(1, f"the driver died {quick} times in a row within {QUICK_S:.0f} s of its start ({code})")
+    if len(recent) > MOST_DEATHS:
+        return End(1, f"the driver died {len(recent)} times within an hour ({code})")
+    return StartAgain(min(LONGEST_DELAY_S, FIRST_DELAY_S * 4.0 ** (quick - 1 if quick else 0)), recent)

@@ -1,0 +1,99 @@
+"""What does the trained graph of a source give for some batches?
+
+Rule: the same source, flags and inputs as ``resume``, nothing trained and nothing written but what was asked for. What the fetched
+tensors execute is judged as strictly as what training executes.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator import errors
+from orchestrator.config import RunConfig
+from orchestrator.driver.startup import step_of
+from orchestrator.errors import FatalError, GraphRefused, OrchestratorError
+from orchestrator.graph.fetching import fetch_graph
+from orchestrator.graph.meta import read_meta
+from orchestrator.store.source import resolve_source
+from orchestrator.store.staging import stage
+from orchestrator.training.options import TrainingOptions
+
+TIMEOUT_S = 3600.0
+
+
+def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> list[dict[str, np.ndarray]]:
+    """Fetch tensors for some batches.
+
+    Args:
+        config: ``source``, the inputs and what the graph needs count.
+        fetches: tensor names, ``NAME`` or ``NAME:PORT``.
+        batches: how many at most.
+
+    Returns:
+        For each batch the values by tensor name.
+
+    Raises:
+        GraphRefused: a tensor isn't there, has no feeds, or needs operations that weren't allowed.
+        OrchestratorError: the source is bad, or a batch doesn't fit.
+    """
+    source = resolve_source(config.source)
+    asked = fetch_graph(read_meta(source.meta_data, name=source.meta.shown), config, fetches)
+    if asked.graph is None:
+        first, *more = asked.problems
+        others = f" (and {len(more)} more)" if more else ""
+        raise GraphRefused(
+            f"{source.meta.shown}: {first.message}{others}",
+            remedy=first.remedy,
+            details={"problems": [asdict(problem) for problem in asked.problems]},
+        )
+    with tempfile.TemporaryDirectory(prefix="tfresume-infer-") as scratch:
+        room = Path(scratch)
+        task = {
+            "graph": asked.graph,
+            "options": TrainingOptions(
+                import_modules=tuple(config.import_modules),
+                load_op_library=tuple(config.load_op_library),
+                py_func=dict(config.py_func),
+            ),
+            "config": config,
+            "prefix": str(stage(source.files, room / "source")),
+            "fetches": asked.fetches,
+            "batches": batches,
+            "step": step_of(source),
+        }
+        return _fetched(task, room)
+
+
+def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:
+    given, answer = room / "task.pickle", room / "answer.npz"
+    given.write_bytes(pickle.dumps(task))
+    command = [sys.executable, "-m", "orchestrator.training.inference", str(given), str(answer)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    told = Path(f"{answer}.error")
+    if told.exists():
+        raise _error(json.loads(told.read_text()))
+    if done.returncode:
+        raise FatalError(f"the TensorFlow process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}")
+    found: list[dict[str, np.ndarray]] = []
+    with np.load(answer) as arrays:
+        for key in arrays.files:
+            number, _, name = key.partition("|")
+            while len(found) <= int(number):
+                found.append({})
+            found[int(number)][name] = arrays[key]
+    return found
+
+
+def _error(told: dict[str, Any]) -> OrchestratorError:
+    kind = getattr(errors, str(told["kind"]), OrchestratorError)
+    return kind(told["message"], remedy=told["remedy"], details=told["details"])  # type: ignore[no-any-return]
