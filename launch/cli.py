@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
+from launch.commands.options import COMMAND_LINE
 from launch.terminal import EXIT_DONE, EXIT_REFUSED, configure_logging, message_console, print_json, show_error
 
 RUNNING = Group.create_ordered("Run")
@@ -40,6 +41,7 @@ last checkpoint), 2 refused with nothing started, 130/143 stopped by a signal.
 def build_app() -> App:
     """The command tree."""
     from launch.commands import setup
+    from launch.commands.demo import demo
     from launch.commands.doctor import doctor
     from launch.commands.look import check, inspect
     from launch.commands.render import render
@@ -48,6 +50,7 @@ def build_app() -> App:
     from launch.commands.watch import checkpoints, report, status
 
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
+    app.command(demo, group=RUNNING)
     app.command(resume, group=RUNNING)
     app.command(submit, group=RUNNING)
     app.command(inspect, group=LOOKING)
@@ -74,6 +77,7 @@ def run(tokens: Sequence[str]) -> int:
     _quiet_libraries()
     configure_logging(verbose="--verbose" in tokens or "-v" in tokens, quiet="--quiet" in tokens or "-q" in tokens)
     as_json = "--json" in tokens
+    COMMAND_LINE.set(tuple(tokens))
     try:
         outcome = build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value", verbose=False)
     except CycloptsError as error:

@@ -28,6 +28,7 @@ log = logging.getLogger("tfresume")
 
 LOG_EVERY_S = 10.0
 BAR_CELLS = 20
+WATCHED_SHOWN = 3
 
 
 def progress_text(progress: Progress, start_step: int | None = None) -> str:
@@ -35,7 +36,8 @@ def progress_text(progress: Progress, start_step: int | None = None) -> str:
     parts = [f"step {count_text(progress.step)} of {count_text(progress.until)}"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.6g}")
-    parts += [f"{name} {value:.6g}" for name, value in list(progress.values.items())[:3]]
+    others = {name: value for name, value in progress.values.items() if value != progress.loss}
+    parts += [f"{name} {value:.6g}" for name, value in list(others.items())[:WATCHED_SHOWN]]
     if progress.steps_per_s > 0:
         parts.append(rate_text(progress.steps_per_s))
         parts.append(f"{seconds_text(max(0, progress.until - progress.step) / progress.steps_per_s)} left")
@@ -124,7 +126,7 @@ class LiveProgress:
         if self._start_step is None:
             self._start_step = progress.step
         if self._live is None:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True, redirect_stdout=False)
             self._live.start()
         self._live.update(Text(progress_text(progress, self._start_step), overflow="ellipsis", no_wrap=True))
 

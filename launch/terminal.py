@@ -7,13 +7,15 @@ errors go to standard error. Nothing is written without passing through redactio
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +25,8 @@ from orchestrator.redaction import redacted, redacted_data, secrets_in
 
 PIPE_WIDTH = 1000
 """Columns where nobody's window limits them; tables take only what they need."""
+
+log = logging.getLogger("tfresume")
 
 EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
@@ -102,12 +106,48 @@ class RedactingFormatter(logging.Formatter):
         return redacted(super().format(record), secrets_in(os.environ))
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to whatever standard error is at that moment: above the live progress line while there is one."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error, looked up anew."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:
+        raise AttributeError(f"this handler always writes to standard error, not to {value}")
+
+
+class _ToLog(io.TextIOBase):
+    """A text stream whose lines become log lines for ``--verbose``."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                log.debug("printed by a library: %s", line)
+        return len(text)
+
+
+@contextmanager
+def answers_only() -> Iterator[None]:
+    """Keep standard output clean while libraries work: Ray prints a paragraph to it whenever a worker dies."""
+    with redirect_stdout(cast(TextIO, _ToLog())):
+        yield
+
+
 def configure_logging(*, verbose: bool = False, quiet: bool = False) -> None:
     """Send the ``tfresume`` logger to standard error: INFO, with ``--verbose`` DEBUG, with ``--quiet`` warnings alone."""
     logger = logging.getLogger("tfresume")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)

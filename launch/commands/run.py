@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 from cyclopts import Group, Parameter
 
-from launch.commands.options import Looks
+from launch.commands.options import COMMAND_LINE, Looks
 from launch.flags import RunFlags, merged, read_config_file, run_config
 from launch.flags import given as given_flags
-from launch.terminal import EXIT_DONE, answer_console, message_console, plain_data, print_json
+from launch.terminal import EXIT_DONE, answer_console, answers_only, message_console, plain_data, print_json
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted, redacted_data, secrets_in
@@ -52,7 +52,13 @@ def resume(
     checked = run_config(source, config, run)
     if dry_run:
         return _show_rehearsal(checked, looks)
-    return _resume_here(checked, looks)
+    if not checked.output:
+        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+    from launch.supervisor import SUPERVISED, supervise
+
+    if os.environ.get(SUPERVISED):
+        return _resume_here(checked, looks)
+    return supervise(COMMAND_LINE.get()[1:], checked)
 
 
 def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
@@ -73,7 +79,8 @@ def _resume_here(config: RunConfig, looks: Looks) -> int:
     from launch.progress import progress_observer
     from orchestrator.driver.main import resume as drive
 
-    result = drive(config, observer=progress_observer(message_console(), quiet=looks.quiet))
+    with answers_only():
+        result = drive(config, observer=progress_observer(message_console(), quiet=looks.quiet))
     if looks.json:
         print_json(result)
     else:
