@@ -47,6 +47,17 @@ def share_text(fraction: float) -> str:
     return f"{min(fraction * 100, 99.9) if fraction < 1 else 100:.1f} %"
 
 
+def node_text(node: str) -> str:
+    """A node's name; Ray's own identifiers of 56 digits are cut to the eight that tell them apart."""
+    return node[:8] if len(node) == 56 and not set(node) - set("0123456789abcdef") else node
+
+
+def cut_text(text: str, most: int = 160) -> str:
+    """The first line of a text, cut where it's longer than ``most``; the whole of it stands in the journal."""
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
 def rate_text(per_s: float | None) -> str:
     """``83.2 steps/s``, or ``12 s a step`` where that's easier to read."""
     if per_s is None or per_s <= 0:

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launch.quantities import count_text, rate_text, seconds_text, share_text
+from launch.quantities import count_text, cut_text, node_text, rate_text, seconds_text, share_text
 from launch.status_model import RunStatus
 from orchestrator.redaction import redacted_data, secrets_in
 
@@ -32,7 +32,7 @@ def status_text(found: RunStatus) -> RenderableType:
 
 
 def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    yield "state", found["state"] + (f": {found['reason']}" if found["reason"] else "")
+    yield "state", found["state"] + (f": {cut_text(found['reason'])}" if found["reason"] else "")
     for text in found["trouble"]:
         yield "trouble", text
     yield "step", _progress(found)
@@ -62,7 +62,7 @@ def _progress(found: dict[str, Any]) -> str:
 
 def _worker(worker: dict[str, Any]) -> str:
     place = "standby" if worker["rank"] is None else f"rank {worker['rank']}"
-    return f"{place}: {worker['worker']}, pid {worker['pid'] or '?'} on {worker['node'] or 'an unknown node'}"
+    return f"{place}: {worker['worker']}, pid {worker['pid'] or '?'} on {node_text(worker['node'] or 'an unknown node')}"
 
 
 def _checkpoint(found: dict[str, Any]) -> str:
@@ -88,12 +88,12 @@ def _incidents(found: dict[str, Any]) -> str:
 def incident_line(incident: dict[str, Any]) -> str:
     """One incident as one line: what, which rank and node, seconds lost, steps redone, what was done."""
     who = f" rank {incident['rank']}" if incident.get("rank") is not None else ""
-    where = f" on {incident['node']}" if incident.get("node") else ""
+    where = f" on {node_text(incident['node'])}" if incident.get("node") else ""
     recovered = incident.get("recovered_s")
     lost = f"first useful step after {seconds_text(recovered)}" if recovered is not None else "not recovered"
     redone = incident.get("steps_redone") or 0
     done = f"; {incident['action']}" if incident.get("action") else ""
-    why = f" ({incident['reason']})" if incident.get("reason") else ""
+    why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
     return f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}"
 
 

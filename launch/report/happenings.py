@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launch.quantities import cut_text, node_text
 from orchestrator.decide.timeline import Moment, number_of
 
 _ENDS = {
@@ -20,6 +21,7 @@ _ENDS = {
     "save_cancelled": "cancelled",
     "save_skipped": "skipped",
 }
+LONGEST_REASON = 400
 _UNTOLD = {"progress", "incident", "staging", "save_agreed", *_ENDS}
 
 
@@ -87,8 +89,9 @@ def _incident(moment: Moment) -> IncidentMark:
     recovered = _optional(event.get("recovered_s"))
     return IncidentMark(
         max(0.0, moment.at_s - (recovered or 0.0)), moment.at_s, str(event.get("kind") or "unknown"), event.get("rank"),
-        str(event.get("node") or ""), str(event.get("worker") or ""), event.get("step"), _optional(event.get("detected_s")),
-        recovered, int(event.get("steps_redone") or 0), str(event.get("action") or ""), str(event.get("reason") or ""),
+        node_text(str(event.get("node") or "")), str(event.get("worker") or ""), event.get("step"),
+        _optional(event.get("detected_s")), recovered, int(event.get("steps_redone") or 0), str(event.get("action") or ""),
+        cut_text(str(event.get("reason") or "")),
     )  # fmt: skip
 
 
@@ -113,7 +116,7 @@ def _save(moment: Moment, agreed_s: float, state: str) -> SaveMark:
     begin = moment.at_s - seconds if seconds is not None else agreed_s
     return SaveMark(
         max(0.0, begin), moment.at_s, int(event.get("step") or 0), state, str(event.get("checkpoint") or ""),
-        _optional(event.get("size_bytes")), _optional(event.get("stall_s")), seconds, str(event.get("reason") or ""),
+        _optional(event.get("size_bytes")), _optional(event.get("stall_s")), seconds, cut_text(str(event.get("reason") or "")),
     )  # fmt: skip
 
 
@@ -121,7 +124,7 @@ def stagings(moments: Sequence[Moment]) -> tuple[StagingMark, ...]:
     """Every fetch of a checkpoint by a node."""
     return tuple(
         StagingMark(
-            max(0.0, moment.at_s - number_of(moment.event.get("seconds"))), moment.at_s, str(moment.event.get("node") or ""),
+            max(0.0, moment.at_s - number_of(moment.event.get("seconds"))), moment.at_s, node_text(str(moment.event.get("node") or "")),
             _optional(moment.event.get("size_bytes")), bool(moment.event.get("cached")),
         )
         for moment in moments
@@ -138,15 +141,15 @@ def decisions(moments: Sequence[Moment], most: int) -> tuple[Decision, ...]:
 def _text(moment: Moment) -> str:
     hidden = {"event", "at", "t_s", "attempt", "config", "versions"}
     fields = {key: value for key, value in moment.event.items() if key not in hidden and value not in (None, "", [], {})}
-    reason = fields.pop("reason", "")
+    reason = cut_text(str(fields.pop("reason", "")), LONGEST_REASON)
     listed = ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in fields.items())
-    return f"{reason} ({listed})" if reason and listed else str(reason or listed)
+    return f"{reason} ({listed})" if reason and listed else reason or listed
 
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else node_text(str(value))
 
 
 def _optional(value: Any) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from launch.quantities import node_text
 from orchestrator.decide.timeline import Moment
 
 
@@ -84,7 +85,7 @@ class _Lanes:
         self.generation = int(moment.event.get("generation") or self.generation + 1)
         for rank, item in enumerate(moment.event.get("workers") or ()):
             seen = self.known.get(str(item))
-            node = str(seen.event.get("node") or "") if seen else ""
+            node = node_text(str(seen.event.get("node") or "")) if seen else ""
             pid = seen.event.get("pid") if seen else None
             self.open[str(item)] = Stretch(rank, self.generation, str(item), moment.at_s, None, node, pid)
 

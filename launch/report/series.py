@@ -33,14 +33,14 @@ def points(moments: Sequence[Moment]) -> tuple[Point, ...]:
 def _point(moment: Moment) -> Point:
     event = moment.event
     loss = event.get("loss")
-    rate = number_of(event.get("steps_per_s"), -1.0)
+    rate = number_of(event.get("steps_per_s"))
     world = event.get("world_size")
     finite = number_of(loss, float("nan")) if isinstance(loss, int | float) else None
     return Point(
         round(moment.at_s, 2),
         int(event["step"]),
         finite if finite == finite else None,
-        rate if rate >= 0 else None,
+        rate if rate > 0 else None,  # 0 is told while it isn't known
         world if isinstance(world, int) else None,
     )
 

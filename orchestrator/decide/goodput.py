@@ -16,7 +16,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from orchestrator.decide.timeline import Entry, Moment, number_of, timeline
 
@@ -153,12 +152,23 @@ def _after(kind: Spent, moment: Moment) -> Spent:
 
 
 def _last_step_at(moments: Sequence[Moment], finish: Moment) -> float:
-    """When the run's last step was done, at the latest: from there to the end it waited for its last save."""
-    step: Any = finish.event.get("step")
-    for moment in moments:
-        if moment.attempt == finish.attempt and moment.kind in ("progress", "save_agreed") and moment.event.get("step") == step:
-            return moment.at_s
-    return finish.at_s
+    """When the run's last step was done; from there to the end it waited for its last save.
+
+    The save of that step is agreed on a little before the step is reached, so it's reckoned from the last known rate; it was reached
+    no later than progress told it.
+    """
+    last = number_of(finish.event.get("step"), -1.0)
+    agreed = reckoned = None
+    told = finish.at_s
+    for moment in (item for item in moments if item.attempt == finish.attempt):
+        step, rate = number_of(moment.event.get("step"), -1.0), number_of(moment.event.get("steps_per_s"))
+        if moment.kind == "save_agreed" and step == last:
+            agreed = moment.at_s
+        elif moment.kind == "progress" and step == last:
+            told = min(told, moment.at_s)
+        elif moment.kind == "progress" and rate > 0:
+            reckoned = moment.at_s + (last - step) / rate
+    return told if agreed is None else min(told, max(agreed, reckoned or agreed))
 
 
 def _paint(spans: list[Span], new: Span, over: set[Spent]) -> list[Span]:

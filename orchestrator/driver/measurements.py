@@ -61,7 +61,7 @@ def of_progress(progress: Progress) -> list[Measurement]:
     return _known(
         ("tfresume_step", progress.step),
         ("tfresume_until_step", progress.until),
-        ("tfresume_steps_per_second", progress.steps_per_s),
+        ("tfresume_steps_per_second", progress.steps_per_s or None),
         ("tfresume_loss", progress.loss),
         ("tfresume_world_size", progress.world_size),
         ("tfresume_generation", progress.generation),

@@ -74,6 +74,16 @@ START = [entry(0, "attempt"), entry(10, "generation", generation=1), entry(12, "
         pytest.param(
             [
                 *START,
+                entry(103, "save_agreed", step=1000),
+                entry(104, "progress", step=980, steps_per_s=10.0),
+                entry(112, "finish", step=1000),
+            ],
+            {"start": 12, "useful": 94, "save_stall": 6},
+            id="and the last known rate when it was reached",
+        ),
+        pytest.param(
+            [
+                *START,
                 entry(50, "worker_lost", rank=0),
                 entry(50, "waiting", reason="no room"),
                 entry(80, "generation", generation=2),
