@@ -52,7 +52,7 @@ class RankProcess:
                 [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"],
                 cwd=ROOT,
                 env=environment,
-                stderr=subprocess.DEVNULL,
+                stderr=log,
             )
         self._connection: Connection = listener.accept()
         self._control: Connection = listener.accept()

@@ -1,0 +1,62 @@
+"""Is a deterministic run with recoveries bit by bit the undisturbed one, and do the settings that it names matter?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import PeerLost
+from orchestrator.training.options import TrainingOptions
+from orchestrator.training.state import State
+from tests.graphs.library import CheckpointLibrary
+from tests.graphs.makers import feeds_for
+from tests.training.comparing import assert_identical
+from tests.training.conftest import NewRanks
+from tests.training.ranks import Ranks, outcome_of
+
+pytestmark = pytest.mark.tf
+
+OPTIONS = TrainingOptions(max_world_size=3, deterministic=True, seed=5)
+STEPS = 12
+
+
+def run(ranks: Ranks, start: State, kind: str, disturbed: set[int]) -> State:
+    """The state after all steps; in a disturbed step one rank leaves while the others are in it, and the step is taken again."""
+    serve = feeds_for(kind)
+    ranks.form()
+    ranks.assign(start)
+    for step in range(STEPS):
+        batches: list[Any] = [serve(300 + 3 * step + rank) for rank in range(3)]
+        if step in disturbed:
+            leaver = step % 3
+            others = [rank for rank in range(3) if rank != leaver]
+            for rank in others:
+                ranks.processes[rank].send("step", batches[rank])
+            ranks.processes[leaver].control("abandon")
+            for rank in others:
+                assert isinstance(outcome_of(ranks.processes[rank].receive), PeerLost)
+            state = ranks.processes[others[0]].call("state")
+            ranks.form()
+            ranks.assign(state)
+        ranks.step(batches)
+    return ranks.states()[0]
+
+
+@pytest.mark.parametrize("kind", ["conv_bn", "embedding", "dropout", "lstm"])
+def test_run_with_recoveries_ends_bit_by_bit_where_an_undisturbed_one_does(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str
+) -> None:
+    ranks = new_ranks(3)
+    start = ranks.start(tf1_checkpoint(kind), options=OPTIONS)
+    undisturbed = run(ranks, start, kind, set())
+    assert_identical(run(ranks, start, kind, {0, 4, 8}), undisturbed)
+
+
+def test_run_with_another_seed_draws_other_random_numbers(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks) -> None:
+    ranks = new_ranks(3)
+    start = ranks.start(tf1_checkpoint("dropout"), options=OPTIONS)
+    first = run(ranks, start, "dropout", set())
+    ranks.start(tf1_checkpoint("dropout"), options=TrainingOptions(max_world_size=3, deterministic=True, seed=6))
+    with pytest.raises(AssertionError):
+        assert_identical(run(ranks, start, "dropout", set()), first)

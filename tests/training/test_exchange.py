@@ -1,0 +1,145 @@
+"""Which tensors share a buffer, in which order, and how large is a gathered one?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
+
+pytestmark = pytest.mark.tf
+
+tensorflow = pytest.importorskip("tensorflow")
+
+
+def seam(node: str, *shape: int | None, dtype: str = "float32") -> DenseSeam:
+    return DenseSeam(node, dtype, shape)
+
+
+def chain(*names: str) -> Any:
+    """A graph of Identity nodes, each over the one before."""
+    graph = tensorflow.Graph()
+    with graph.as_default():
+        value = tensorflow.zeros([2], name="zero")
+        for name in names:
+            value = tensorflow.identity(value, name=name)
+    return graph
+
+
+def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() -> None:
+    from orchestrator.training.exchange import _packs
+
+    seams = [
+        (seam("a", 4), (0,)),
+        (seam("b", 2, 3), (0,)),
+        (seam("half", 4, dtype="float16"), (0,)),
+        (seam("later", 4), (0,)),
+        (seam("large", 1024, 1024), (0,)),
+        (seam("unknown", None, 3), (0,)),
+        (seam("other target", 4), (1,)),
+    ]
+    levels = {each.node: int(each.node == "later") for each, _ in seams}
+    packs = [[each.node for each in pack] for pack in _packs(seams, levels)]
+    assert sorted(packs) == sorted([["a", "b"], ["half"], ["later"], ["large"], ["unknown"], ["other target"]])
+
+
+def test_levels_count_the_seams_before_a_seam() -> None:
+    from orchestrator.training.exchange import _levels
+
+    assert _levels(chain("first", "between", "second", "third"), ["third", "first", "second"]) == {
+        "first": 0,
+        "second": 1,
+        "third": 2,
+    }
+
+
+def test_levels_of_a_graph_with_a_loop_are_found() -> None:
+    from orchestrator.training.exchange import _levels
+
+    tf1 = tensorflow.compat.v1
+    graph = tensorflow.Graph()
+    with graph.as_default():
+        tf1.disable_control_flow_v2()
+        total = tf1.while_loop(lambda index: index < 5, lambda index: index + 1, [tensorflow.identity(0, name="before")])
+        tensorflow.identity(total, name="after")
+    assert _levels(graph, ["before", "after"]) == {"before": 0, "after": 1}
+
+
+@given(rows=st.integers(0, 5000))
+def test_exponent_is_the_least_power_of_two_that_holds_the_rows(rows: int) -> None:
+    exponent = int(np.asarray(_exponents()[rows]))
+    assert 2**exponent >= rows
+    assert exponent == 0 or 2 ** (exponent - 1) < rows
+
+
+_known: list[Any] = []
+
+
+def _exponents() -> Any:
+    """``_exponent`` of 0 to 5000 in one run."""
+    from orchestrator.training.exchange import _exponent
+
+    if not _known:
+        with tensorflow.Graph().as_default(), tensorflow.compat.v1.Session() as session:
+            rows = tensorflow.range(5001)
+            _known.append(session.run(tensorflow.map_fn(_exponent, rows, fn_output_signature=tensorflow.int32)))
+    return _known[0]
+
+
+def test_exchange_of_a_group_of_one_at_most_adds_no_node() -> None:
+    from orchestrator.training.exchange import Exchange
+
+    graph = chain("seam")
+    before = len(graph.get_operations())
+    exchange = Exchange(graph, [TrainTarget("seam", dense=(seam("seam", 2),))], "ring", 1)
+    exchange.connect(1)
+    assert len(graph.get_operations()) == before
+    assert exchange.feeds(1, 3) == {}
+
+
+def test_exchange_wires_collectives_for_a_group_and_the_own_gradient_for_one() -> None:
+    from orchestrator.training.exchange import Exchange
+
+    graph = chain("gradient", "seam")
+    exchange = Exchange(graph, [TrainTarget("seam", dense=(seam("seam", 2),))], "ring", 4)
+    identity = graph.get_operation_by_name("seam")
+    exchange.connect(3)
+    assert identity.inputs[0].op.name != "gradient"
+    assert identity.inputs[0].shape.is_compatible_with([2])
+    exchange.connect(1)
+    assert identity.inputs[0].op.name == "gradient"
+
+
+def test_every_buffer_is_large_enough_that_each_rank_receives() -> None:
+    from orchestrator.training.exchange import CHUNK_BYTES, Exchange
+
+    graph = tensorflow.Graph()
+    with graph.as_default():
+        for name, shape in (("tiny", [3]), ("large", [40_000])):
+            tensorflow.identity(tensorflow.zeros(shape), name=name)
+    seams = (seam("tiny", 3), seam("large", 40_000))
+    Exchange(graph, [TrainTarget("tiny", dense=seams)], "ring", 8)
+    reductions = [op for op in graph.get_operations() if op.type == "CollectiveReduceV2"]
+    elements = [op.inputs[0].shape.num_elements() for op in reductions]
+    assert len(reductions) == 3  # the probe and both
+    assert all(4 * count >= 8 * CHUNK_BYTES for count in elements if count)
+
+
+def test_sparse_exchange_of_a_seam_has_keys_of_its_own() -> None:
+    from orchestrator.training.exchange import FIRST_SPARSE_KEY, KEYS_PER_SPARSE_SEAM, Exchange
+
+    graph = tensorflow.Graph()
+    with graph.as_default():
+        for name in ("a", "b"):
+            tensorflow.identity(tensorflow.zeros([5, 2]), name=f"{name}_values")
+            tensorflow.identity(tensorflow.zeros([5], tensorflow.int64), name=f"{name}_indices")
+    seams = tuple(SparseSeam(f"{name}_values", f"{name}_indices", "float32", "int64", (2,)) for name in ("a", "b"))
+    Exchange(graph, [TrainTarget("a_values", sparse=seams)], "ring", 2)
+    gathers = [op for op in graph.get_operations() if op.type == "CollectiveGatherV2"]
+    assert len(gathers) == 6
+    static = [tensorflow.get_static_value(op.inputs[3]) for op in gathers]
+    assert {int(key) for key in static if key is not None} == {FIRST_SPARSE_KEY, FIRST_SPARSE_KEY + KEYS_PER_SPARSE_SEAM}
