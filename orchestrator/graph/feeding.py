@@ -14,7 +14,8 @@ from orchestrator.graph.edit import Editor
 from orchestrator.graph.inputs import Cut, apply_cuts, mapped_cuts, pipeline_cuts, placeholders, with_targets
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.pipelines_dead import Outside, show_shape
-from orchestrator.graph.pipelines_running import Running, run_pipelines
+from orchestrator.graph.pipelines_running import Running, lost_functions, run_pipelines
+from orchestrator.graph.pipelines_sources import revived_tokens
 from orchestrator.graph.worker_graph import InputPort, Problem
 
 NOTHING_KNOWN = Outside()
@@ -40,9 +41,10 @@ def feed_graph(
     alone = {cut.tensor.node for cut in cuts if cut.origin != "input_map" and not supplied(cut.name)}
     running = run_pipelines(editor, graph, alone, config, outside=outside, supplied=supplied) if alone else Running()
     made = apply_cuts(editor, graph, cuts, alone & running.live)
-    now = Graph(editor.meta, graph.ops)
+    now = editor.graph(graph.ops)
     ports = with_targets(now, made, targets) + placeholders(now, targets)
     problems.extend(running.problems)
+    problems.extend(lost_functions(now, targets, revived_tokens(now.meta.graph_def, config.py_func)))
     problems.extend(_unfed([port for port in ports if _lacks(port, supplied)]))
     problems.extend(_unexplained([cut for cut in cuts if cut.tensor.node in running.dead], running))
     return Feeding(ports, tuple(problems), running)

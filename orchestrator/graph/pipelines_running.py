@@ -13,8 +13,8 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.edit import Editor
 from orchestrator.graph.live_pipelines import Runner, read_pipelines
 from orchestrator.graph.nodes import Graph
-from orchestrator.graph.pipelines import Pipeline
-from orchestrator.graph.pipelines_bodies import Bodies, every_place
+from orchestrator.graph.pipelines import Pipeline, PythonCall
+from orchestrator.graph.pipelines_bodies import Bodies, Place, every_place
 from orchestrator.graph.pipelines_dead import Cause, Facts, Outside, causes_of_death, dead_pipeline
 from orchestrator.graph.pipelines_describe import describe, members
 from orchestrator.graph.pipelines_order import settle_order
@@ -94,6 +94,34 @@ def python_functions(graph: Graph) -> tuple[PythonFunction, ...]:
     following = {call.generator: call.token for call in calls if call.generator and call.role == "generator-next"}
     return tuple(
         PythonFunction(call.token, call.role, call.gives, call.eager, following.get(call.generator, "")) for call in calls
+    )
+
+
+def lost_functions(graph: Graph, targets: Iterable[str], functions: Collection[str]) -> tuple[Problem, ...]:
+    """A problem for every ``py_func`` that the targets themselves run, outside of any pipeline, and that has no function.
+
+    Args:
+        graph: with its inputs cut.
+        functions: tokens that have a function again.
+    """
+    bodies = Bodies(graph.meta.graph_def)
+    closure = graph.view.ancestors(targets)
+    top = [Place("", graph.view.nodes[name]) for name in graph.view.nodes if name in closure]
+    places = [*top, *bodies.reached([place.node for place in top])]
+    return tuple(_lost(call) for call in python_calls(bodies, places) if call.token not in functions)
+
+
+def _lost(call: PythonCall) -> Problem:
+    takes, gives = ", ".join(call.takes), ", ".join(call.gives)
+    outputs = ", ".join(f"--input-map {call.node}:{port}=KEY" for port in range(len(call.gives)))
+    instead = f", or replace what it gives: {outputs}" if outputs and " " not in call.node else ""
+    return Problem(
+        "python-lost",
+        "error",
+        f"training runs {call.node}, which calls the Python function {call.token} (({takes}) -> ({gives})) of the process that built"
+        " the graph",
+        f"Give it back with --py-func {call.token}=MODULE:FUNCTION{instead}",
+        (call.node,),
     )
 
 

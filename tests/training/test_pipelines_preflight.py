@@ -20,11 +20,11 @@ pytestmark = pytest.mark.tf
 Damage = Callable[[MetaGraphDef], None]
 
 
-def report_on(prefix: Path, damage: Damage | None = None, **config: Any) -> CheckReport:
+def report_on(prefix: Path, damage: Damage | None = None, *, within_s: float = 60.0, **config: Any) -> CheckReport:
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
     if damage is not None:
         damage(meta)
-    return preflight(meta, RunConfig(source=str(prefix), **config), batch_within_s=float(config.pop("within_s", 60)))
+    return preflight(meta, RunConfig(source=str(prefix), **config), batch_within_s=within_s)
 
 
 def errors_of(report: CheckReport) -> dict[str, str]:
@@ -96,6 +96,11 @@ def test_preflight_of_workers_elsewhere_doesnt_judge_by_this_machines_files(
     prefix = tf1_checkpoint("records")
     report = report_on(prefix, path_map={str(prefix.parent / "data"): str(tmp_path / "gone")}, address="auto")
     assert errors_of(report) == {}
+
+
+def test_preflight_of_a_pipeline_that_is_too_slow_gives_up(tf1_checkpoint: CheckpointLibrary) -> None:
+    report = report_on(tf1_checkpoint("slices"), within_s=0.05)  # far less than TensorFlow takes to import
+    assert "it gave no batch within" in errors_of(report)["pipeline-unbuildable"]
 
 
 def test_names_nothing_looks_at_files_patterns_and_urls(tmp_path: Path) -> None:
