@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -48,6 +49,8 @@ class LiveInputs:
         self._shared_rows = {queue.enqueue: queue for queue in graph.queues if queue.unit == "rows"}
         self._shared_batches = [queue for queue in graph.queues if queue.unit == "batches"]
         self._passed: dict[str, int] = {}
+        self._filling: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     def place(self, share: Share) -> None:
         """From now on ``pull`` gives this share's batches, the first one at its position."""
@@ -104,10 +107,16 @@ class LiveInputs:
         for stage in (graph.table_initializers, graph.local_initializers, (*graph.pipeline_initializers, *starters)):
             if stage:
                 self._session.run([self._operation(name) for name in stage], start_feeds(graph.pipelines, self._share))
-        self._threads = [
-            threading.Thread(target=self._fill, args=(enqueue, close), name=f"tfresume-queue-{queue}", daemon=True)
+        alone = self._ordered_queues()
+        runners = [
+            (queue, tuple(dict.fromkeys(enqueues)) if queue in alone else enqueues, close)
             for queue, enqueues, close, _ in graph.queue_runners
-            for enqueue in (dict.fromkeys(enqueues) if queue in self._ordered_queues() else enqueues)
+        ]
+        self._filling = Counter(queue for queue, enqueues, _ in runners for _ in enqueues)
+        self._threads = [
+            threading.Thread(target=self._fill, args=(queue, enqueue, close), name=f"tfresume-queue-{queue}", daemon=True)
+            for queue, enqueues, close in runners
+            for enqueue in enqueues
         ]
         for thread in self._threads:
             thread.start()
@@ -116,8 +125,8 @@ class LiveInputs:
         """Queues that one thread fills alone: with more, nobody could tell whose turn a row is."""
         return {queue.name for queue in self._graph.queues if queue.unit == "rows" or queue.promise}
 
-    def _fill(self, enqueue: str, close: str) -> None:
-        """One queue runner's thread, as ``tf.train.QueueRunner`` runs it: enqueue until its own input ends, then close."""
+    def _fill(self, queue: str, enqueue: str, close: str) -> None:
+        """One queue runner's thread, as ``tf.train.QueueRunner`` runs it: enqueue until its input ends; the last one closes."""
         session, stopping = self._live(), self._stopping
         runs = self._runs(session, enqueue)
         try:
@@ -128,7 +137,10 @@ class LiveInputs:
         except (tf.errors.OpError, RuntimeError) as error:
             if not stopping.is_set():
                 self._failure = error
-        if not stopping.is_set():
+        with self._counting:
+            self._filling[queue] -= 1
+            last = not self._filling[queue]
+        if last and not stopping.is_set():
             with contextlib.suppress(tf.errors.OpError):
                 session.run(self._operation(close))
 

@@ -82,8 +82,10 @@ class RankProcess:
         return _result(self._control, CALL_WITHIN_S)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal."""
+        """Send a signal; a killed process is gone on return."""
         os.kill(self.pid, number)
+        if number == signal.SIGKILL:
+            self.process.wait()
 
     def close(self) -> None:
         """End the process."""

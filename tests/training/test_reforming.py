@@ -68,7 +68,6 @@ def test_survivor_of_a_kill_before_the_first_step_is_freed_by_abandon(
     survivor = ranks.processes[1 - victim]
     survivor.send("step", serve(0))
     ranks.processes[victim].kill()
-    ranks.processes[victim].process.wait()
     started = time.monotonic()
 
     survivor.control("abandon")
