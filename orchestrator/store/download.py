@@ -6,23 +6,28 @@ shorter than asked for is a failure, whatever the server's status said.
 
 from __future__ import annotations
 
-import asyncio
+import errno
+import http.client
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import stamina
 
-from orchestrator.errors import SourceError
+from orchestrator.errors import SourceError, StorageUnavailable
+from orchestrator.store.direct import Link, NotDirect, link_to, read_range
 from orchestrator.store.failures import is_transient, translate
 from orchestrator.store.location import FileInfo
-from orchestrator.store.watchdog import run_on
 
 RANGE_BYTES = 8 << 20
+RANGES = 8
+"""A file is asked for in about so many ranges at least; more, smaller ones cost a request each and win nothing."""
 PARALLEL = 8
 STALL_S = 60.0
-"""A range of 8 MiB that takes longer is asked for again; the deadline doubles with each try, so that a slow link gets there too."""
+"""A range that's silent for so long is asked for again."""
 ATTEMPTS = 5
 
 
@@ -30,7 +35,7 @@ def download(
     file: FileInfo,
     target: Path,
     *,
-    range_bytes: int = RANGE_BYTES,
+    range_bytes: int | None = None,
     parallel: int = PARALLEL,
     stall_s: float = STALL_S,
     attempts: int = ATTEMPTS,
@@ -39,7 +44,8 @@ def download(
 
     Args:
         file: its size is believed and held the server to.
-        parallel: ranges asked for at a time; with ``range_bytes`` it bounds the memory.
+        range_bytes: asked for at once; an eighth of the file, 8 MiB at least, by default.
+        parallel: ranges asked for at a time.
 
     Raises:
         SourceError: it isn't there any more, or no permission. OutputError: no space left here.
@@ -50,19 +56,15 @@ def download(
             opened.truncate(file.size_bytes)
             if file.location.is_local:
                 _copy(file, opened.fileno())
-            elif file.location.is_async:
-                run_on(file.location.fs.loop, _ranges(file, opened.fileno(), range_bytes, parallel, stall_s, attempts))
-            else:
-                _threads(file, opened.fileno(), range_bytes, parallel)
+            elif file.size_bytes:
+                size = range_bytes or max(RANGE_BYTES, -(-file.size_bytes // RANGES))
+                _ranges(file, size, parallel, _reader(file, opened.fileno(), stall_s, attempts))
+    except http.client.HTTPException as error:
+        raise translate(ConnectionError(str(error)), file.location.shown, "read") from error
     except OSError as error:
-        local = error.filename is not None and str(error.filename) == str(target)
-        raise translate(error, str(target) if local else file.location.shown, "write" if _is_space(error) else "read") from error
-
-
-def _is_space(error: OSError) -> bool:
-    import errno
-
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise translate(error, str(target), "write") from error
+        raise translate(error, file.location.shown, "read") from error
 
 
 def _copy(file: FileInfo, descriptor: int) -> None:
@@ -75,46 +77,46 @@ def _copy(file: FileInfo, descriptor: int) -> None:
         )
 
 
-async def _ranges(file: FileInfo, descriptor: int, range_bytes: int, parallel: int, stall_s: float, attempts: int) -> None:
-    room = asyncio.Semaphore(parallel)
-
-    async def one(start: int) -> None:
-        async with room:
-            await _range(file, descriptor, start, min(start + range_bytes, file.size_bytes), stall_s, attempts)
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for start in range(0, file.size_bytes, range_bytes):
-                tasks.create_task(one(start))
-    except ExceptionGroup as group:
-        raise translate(_first(group), file.location.shown, "read") from group
-
-
-async def _range(file: FileInfo, descriptor: int, start: int, end: int, stall_s: float, attempts: int) -> None:
-    async for attempt in stamina.retry_context(on=is_transient, attempts=attempts, timeout=None, wait_initial=0.1, wait_max=10.0):
-        with attempt:
-            deadline_s = stall_s * 2 ** (attempt.num - 1)
-            data = await asyncio.wait_for(file.location.fs._cat_file(file.location.path, start=start, end=end), deadline_s)
-            _place(file, descriptor, start, end, data)
+def _ranges(file: FileInfo, range_bytes: int, parallel: int, read: Callable[[int, int], None]) -> None:
+    with ThreadPoolExecutor(parallel, thread_name_prefix="download") as pool:
+        futures = [
+            pool.submit(read, start, min(start + range_bytes, file.size_bytes))
+            for start in range(0, file.size_bytes, range_bytes)
+        ]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _threads(file: FileInfo, descriptor: int, range_bytes: int, parallel: int) -> None:
-    def one(start: int) -> None:
-        end = min(start + range_bytes, file.size_bytes)
-        _place(file, descriptor, start, end, file.location.read_bytes(start, end))
+def _reader(file: FileInfo, descriptor: int, stall_s: float, attempts: int) -> Callable[[int, int], None]:
+    link = link_to(file.location)
 
-    with ThreadPoolExecutor(parallel) as pool:
-        list(pool.map(one, range(0, file.size_bytes, range_bytes)))
+    def read(start: int, end: int) -> None:
+        for attempt in stamina.retry_context(on=_passing, attempts=attempts, timeout=None, wait_initial=0.1, wait_max=10.0):
+            with attempt:
+                # The client's own path tells no silence from slowness, so its deadline grows
+                _read_once(file, link, descriptor, start, end, stall_s if link else stall_s * 2 ** (attempt.num - 1))
+
+    return read
 
 
-def _place(file: FileInfo, descriptor: int, start: int, end: int, data: bytes) -> None:
+def _passing(error: Exception) -> bool:
+    return isinstance(error, http.client.HTTPException | StorageUnavailable) or is_transient(error)
+
+
+def _read_once(file: FileInfo, link: Link | None, descriptor: int, start: int, end: int, stall_s: float) -> None:
+    if link is not None:
+        try:
+            read_range(link, descriptor, start, end, stall_s)
+        except NotDirect:
+            link = None
+        else:
+            return
+    location = replace(file.location, deadline_s=stall_s, attempts=1)
+    data = location.read_bytes(start, end)
     if len(data) != end - start:
         raise ConnectionError(f"{file.location.shown}: {len(data)} bytes came for the {end - start} from {start} on")
     os.pwrite(descriptor, data, start)
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -1,0 +1,125 @@
+"""How fast does a checkpoint come down, against one plain stream, and how long does it take to find one among ten thousand?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.store.commits import list_checkpoints
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.source import resolve_source
+from orchestrator.store.staging import stage
+from orchestrator.store.upload import upload
+from tests.benchmarks.figures import Figure, spread
+from tests.fakes.bundles import model, write_checkpoint
+from tests.servers import object_stores
+from tests.store.runs import uploaded
+
+STATE_MB, TURNS, CHECKPOINTS = 1024, 3, 10_000
+Timed = Callable[[], object]
+
+
+def _seconds(work: Timed) -> float:
+    began_s = time.perf_counter()
+    work()
+    return time.perf_counter() - began_s
+
+
+@contextmanager
+def _server(kind: str) -> Iterator[object_stores.Server]:
+    command = object_stores.gcs_command if kind == "gcs" else object_stores.s3_command
+    servers = object_stores._run(kind, command, "/storage/v1/b" if kind == "gcs" else "/moto-api/")
+    server = next(servers)
+    try:
+        if kind == "gcs":
+            body = f'{{"name": "{object_stores.GCS_BUCKET}"}}'.encode()
+            request = urllib.request.Request(
+                f"{server.endpoint}/storage/v1/b?project=p", body, {"Content-Type": "application/json"}
+            )
+        else:
+            request = urllib.request.Request(f"{server.endpoint}/{object_stores.S3_BUCKET}", method="PUT")
+        urllib.request.urlopen(request, timeout=10).close()
+        yield server
+    finally:
+        servers.close()  # type: ignore[attr-defined]
+
+
+def _staging(kind: str, directory: Path) -> Figure:
+    source_dir = directory / "source"
+    if not source_dir.exists():
+        rows = np.random.default_rng(0).random((STATE_MB * 1024, 256), dtype=np.float32)
+        write_checkpoint(source_dir, "m-1", {"w": rows, "global_step": np.int64(1)})
+    with _server(kind) as server:
+        where = open_location(server.url("big"), **server.options())
+        upload(sorted(source_dir.iterdir()), where)
+        files = _source(where).files
+        data = max(files, key=lambda file: file.size_bytes)
+        streams, ours = [], []
+        one_stream: dict[str, Any] = {"max_concurrency": 1} if kind == "s3" else {"concurrency": 1}
+        for turn in range(TURNS):
+            # Turn about, so that neither always gets the warmer server
+            streams.append(_seconds(lambda: where.fs.get_file(data.location.path, str(directory / "stream"), **one_stream)))
+            os.unlink(directory / "stream")
+            cache = directory / f"cache-{kind}-{turn}"
+            ours.append(_seconds(lambda cache=cache: stage(files, cache)))  # type: ignore[misc]
+            shutil.rmtree(cache)
+    ratio = statistics.median(streams) / statistics.median(ours)
+    behind = f"fs.get {spread(streams, 's')}, staged and verified {spread(ours, 's')}"
+    return Figure(f"staging {STATE_MB} MiB from {kind} over fs.get of one stream", ratio, 2.0, False, behind)
+
+
+def _source(where: Location) -> Any:
+    from orchestrator.store.candidates import group
+    from orchestrator.store.verification import check
+
+    return check(group(where, where.list())["m-1"])
+
+
+def _foreign_ten_thousand(directory: Path) -> Figure:
+    where = directory / "many"
+    files = write_checkpoint(where, "m-1", model(1))
+    for step in range(2, CHECKPOINTS + 1):
+        for file in files:
+            (where / file.name.replace("m-1", f"m-{step}", 1)).hardlink_to(file)
+    times = [_seconds(lambda: resolve_source(str(where))) for _ in range(TURNS)]
+    return Figure(
+        f"resolving among {CHECKPOINTS} foreign checkpoints, s", statistics.median(times), 2.0, True, spread(times, "s")
+    )
+
+
+def _own_ten_thousand(directory: Path) -> list[Figure]:
+    from orchestrator.store.lineage import record_takeover
+    from orchestrator.store.source import newest_source
+
+    output = open_location(str(directory / "run"))
+    record_takeover(output, 1, 1, 0)
+    manifest = uploaded(output, CHECKPOINTS)
+    place = directory / "run" / manifest.directory
+    (place / manifest.file_name).write_bytes(manifest.to_bytes())
+    for step in range(1, CHECKPOINTS):
+        for name in [*(record.name for record in manifest.files), manifest.file_name]:
+            (place / name.replace(manifest.prefix, f"{manifest.name}-{step}", 1)).hardlink_to(place / name)
+    listing = [_seconds(lambda: list_checkpoints(output)) for _ in range(TURNS)]
+    newest = [_seconds(lambda: newest_source(output)) for _ in range(TURNS)]
+    return [
+        Figure(f"listing {CHECKPOINTS} checkpoints of a run, s", statistics.median(listing), 2.0, True, spread(listing, "s")),
+        Figure(f"newest good of {CHECKPOINTS} of a run, s", statistics.median(newest), 2.0, True, spread(newest, "s")),
+    ]
+
+
+def figures(directory: Path) -> list[Figure]:
+    """Staging from both object stores, listing and resolving."""
+    return [
+        *(_staging(kind, directory) for kind in ("gcs", "s3")),
+        _foreign_ten_thousand(directory),
+        *_own_ten_thousand(directory),
+    ]
