@@ -20,12 +20,14 @@ from orchestrator.graph.executed import executed_nodes, likely_executed_nodes
 from orchestrator.graph.feeding import NOTHING_KNOWN
 from orchestrator.graph.library import every_node, reachable_functions
 from orchestrator.graph.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
-from orchestrator.graph.opset import merged
+from orchestrator.graph.opset import OpSet, merged
 from orchestrator.graph.pipelines_dead import Outside
 from orchestrator.graph.pipelines_sources import revived_tokens
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.repair import repair
+from orchestrator.graph.supplied import supplied_problems
 from orchestrator.graph.untrusted import UntrustedOp, untrusted_ops, untrusted_problems
+from orchestrator.graph.view import GraphView
 from orchestrator.graph.worker_graph import Problem
 
 Mode = Literal["group", "one"]
@@ -116,15 +118,9 @@ def check(
         outside: what was found out about the graph's input pipelines where the workers will run.
     """
     planned = plan(meta, config, checkpoint=checkpoint, outside=outside)
-    worker_graph = planned.worker_graph
     mended, repairs = repair(meta, config)
     ops = merged(mended)
-    gpu = config.workers.gpus > 0
-    if worker_graph is None:
-        running, executed = mended, likely_executed_nodes(mended, ops)
-    else:
-        running = MetaGraphDef.FromString(worker_graph.meta)
-        executed = executed_nodes(running, worker_graph)
+    running, executed = _running(planned, mended, ops)
     untrusted = untrusted_ops(
         running.graph_def,
         ops,
@@ -133,11 +129,13 @@ def check(
         path_map=config.path_map,
         py_func=revived_tokens(running.graph_def, config.py_func),
     )
-    need = None if worker_graph is None else memory_need(worker_graph.variables, gpu=gpu)
+    gpu = config.workers.gpus > 0
+    need = None if planned.worker_graph is None else memory_need(planned.worker_graph.variables, gpu=gpu)
     found = [
         *also,
         *planned.problems,
         *compat_problems(mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force),
+        *supplied_problems(GraphView(mended.graph_def), config, planned.worker_graph),
         *kernel_problems(_executed_with_bodies(running, executed), ops, gpu=gpu),
         *untrusted_problems(untrusted),
         *(memory_problems(need, memory) if need is not None and memory is not None else ()),
@@ -147,6 +145,14 @@ def check(
     verdicts = tuple(_verdict(mode, problems) for mode in MODES)
     asked: Mode = "group" if config.workers.largest > 1 else "one"
     return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
+
+
+def _running(planned: GraphPlan, mended: MetaGraphDef, ops: OpSet) -> tuple[MetaGraphDef, frozenset[str]]:
+    """The graph that workers import, and what they execute of it; the best guess where nothing could be planned."""
+    if planned.worker_graph is None:
+        return mended, likely_executed_nodes(mended, ops)
+    meta = MetaGraphDef.FromString(planned.worker_graph.meta)
+    return meta, executed_nodes(meta, planned.worker_graph)
 
 
 def ordered(problems: Iterable[Problem], *, force: bool) -> tuple[Problem, ...]:

@@ -31,6 +31,9 @@ def _fetched(graph: WorkerGraph) -> Iterator[str]:
     yield from (pipeline.starter for pipeline in graph.pipelines)
     for _, enqueue, close, cancel in graph.queue_runners:
         yield from (*enqueue, close, cancel)
+    yield from (pipeline.starter for pipeline in graph.pipelines)
+    for shared in graph.queues:
+        yield from (shared.enqueue, shared.read, *shared.takers)
     yield from (parse_tensor(entry.save_tensor).node for entry in graph.saver_entries)
     lacking = [variable for variable in graph.variables if variable.key is None and variable.initializer]
     yield from (str(variable.initializer) for variable in lacking)

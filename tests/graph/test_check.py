@@ -54,6 +54,15 @@ def test_check_of_a_graph_with_several_faults_names_them_all_at_once() -> None:
     assert pickle.loads(pickle.dumps(caught.value)).details == caught.value.details
 
 
+@pytest.mark.parametrize("flag", ["feed", "array"])
+def test_check_of_a_misspelt_input_refuses_it_and_tells_near_names(flag: str) -> None:
+    given = {flag: {"xx:0": "1"}, "batch_size": 4}
+    (problem,) = [problem for problem in check(_meta(), _config(**given)).problems if problem.severity == "error"]
+    assert (problem.code, problem.nodes) == ("unknown-tensor", ("xx:0",))
+    assert "x:0" in problem.remedy
+    assert check(_meta(), _config(feed={"hidden/kernel": "1", "key": "1"}, input_map={"x:0": "key"})).resumes
+
+
 def test_check_of_a_damaged_graph_stops_at_the_damage() -> None:
     meta = _meta()
     next(node for node in meta.graph_def.node if node.op == "MatMul").input[0] = "nowhere"
