@@ -9,9 +9,13 @@ UNKNOWN = "–"
 
 
 def seconds_text(seconds: float | None) -> str:
-    """``0.42 s``, ``37 s``, ``4 min 10 s``, ``3 h 05 min``, ``2 d 4 h``."""
+    """``13 ms``, ``0.42 s``, ``37 s``, ``4 min 10 s``, ``3 h 05 min``, ``2 d 4 h``."""
     if seconds is None:
         return UNKNOWN
+    if 0 < seconds < 0.1:
+        return f"{max(1, round(seconds * 1000))} ms"
+    if seconds == 0:
+        return "0 s"
     if seconds < 10:
         return f"{seconds:.2f} s"
     whole = round(seconds)

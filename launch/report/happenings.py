@@ -114,6 +114,8 @@ def _save(moment: Moment, agreed_s: float, state: str) -> SaveMark:
     event = moment.event
     seconds = _optional(event.get("seconds"))
     begin = moment.at_s - seconds if seconds is not None else agreed_s
+    if seconds is None and moment.at_s > agreed_s:
+        seconds = round(moment.at_s - agreed_s, 3)  # the step was reached a little after it had been agreed on
     return SaveMark(
         max(0.0, begin), moment.at_s, int(event.get("step") or 0), state, str(event.get("checkpoint") or ""),
         _optional(event.get("size_bytes")), _optional(event.get("stall_s")), seconds, cut_text(str(event.get("reason") or "")),

@@ -11,6 +11,8 @@
   const count = (n) => Number(n).toLocaleString("en-US");
   function span(s) {
     if (s == null) return "–";
+    if (s === 0) return "0 s";
+    if (s < 0.1) return `${Math.max(1, Math.round(s * 1000))} ms`;
     if (s < 10) return `${s.toFixed(2)} s`;
     if (s < 60) return `${Math.round(s)} s`;
     if (s < 3600) return `${Math.floor(s / 60)} min ${String(Math.round(s) % 60).padStart(2, "0")} s`;
