@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from launch.status import driver_state, no_run
@@ -32,6 +32,8 @@ class Stopped:
     state: Literal["stopped", "asked", "not running", "dead"]
     attempt: int | None
     waited_s: float = 0.0
+    workers_ended: int = 0
+    """Workers that were still there and were ended by name; looked for where a cluster's address is given."""
 
 
 def stop(
@@ -68,6 +70,20 @@ def stop(
     if timeout_s <= 0:
         return Stopped(output.shown, "asked", attempt)
     return _wait_for_end(output, attempt, begun, timeout_s, now, wait)
+
+
+def end_workers(outcome: Stopped, run: str, address: str) -> Stopped:
+    """End every worker that the stopped run has left on the cluster at ``address``, and free what they held.
+
+    Raises:
+        ConfigError: no cluster answers there.
+    """
+    from launch.doctor.nodes import connected
+    from orchestrator.workers.fleet import end_run
+
+    with connected(address):
+        ended = end_run(open_location(run).url)
+    return replace(outcome, workers_ended=int(ended["workers"]))
 
 
 def _wait_for_end(

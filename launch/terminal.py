@@ -28,17 +28,23 @@ PIPE_WIDTH = 1000
 
 log = logging.getLogger("tfresume")
 
+PIPE_WIDTH = 160
 EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 
 def answer_console() -> Console:
-    """Where tables for people go: standard output; in a file or a pipe no line is broken, so that names stay whole for ``grep``."""
-    return Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    """Where tables for people go: standard output."""
+    return Console(highlight=False, soft_wrap=False, width=_width(sys.stdout))
 
 
 def message_console() -> Console:
     """Where progress and errors go: standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, width=_width(sys.stderr))
+
+
+def _width(stream: TextIO) -> int | None:
+    """None lets the terminal say; a file or pipe has no width, and names broken at 80 columns can't be searched for."""
+    return None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
 
 
 def print_json(data: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,9 +32,10 @@ def doctor(
     """
     from launch.doctor.diagnosis import diagnosis, passed
     from launch.doctor.facts import gather
+    from launch.jobs.inside import is_job_server, run_inside
 
-    if address and address.startswith(("http://", "https://")):
-        return _as_a_job(address, url, looks)
+    if address is not None and is_job_server(address):
+        return run_inside(address, ["doctor", *(["--url", url] if url else [])], as_json=looks.json)
     if address is None:
         findings = diagnosis([gather(url)])
     else:
@@ -66,30 +66,3 @@ def _show(findings: Sequence[Finding]) -> None:
             _MARK[finding.verdict], escape(finding.check), escape(finding.where), escape(redacted(finding.found)) + cure
         )
     answer_console().print(table)
-
-
-def _as_a_job(address: str, url: str | None, looks: Looks) -> int:
-    """Run the same command inside the cluster, and show what it says."""
-    import shlex
-    import uuid
-
-    from launch.jobs.plan import JobPlan, exit_code_of
-    from launch.jobs.server import JobServer
-    from orchestrator.errors import ConfigError
-    from orchestrator.redaction import redacted
-
-    if url and redacted(url) != url:
-        raise ConfigError(
-            "--url holds a credential, and a job's command is shown to everyone", remedy="Give the nodes their own credentials"
-        )
-    words = ["tfresume", "doctor", "--address", "auto", *(["--url", url] if url else []), *(["--json"] if looks.json else [])]
-    plan = JobPlan(name=f"tfresume-doctor-{uuid.uuid4().hex[:8]}", entrypoint=shlex.join(words), run={}, files={})
-    server = JobServer(address)
-    outcome = server.submit(plan)
-    written: list[str] = []
-    state = server.follow(outcome.submission_id, written.append)
-    text = "".join(written)
-    sys.stdout.write(text[text.find("{\n") :] if looks.json and "{\n" in text else text)
-    if not written:
-        answer_console().print(f"job {state.submission_id} ended as {state.status}: {state.message}", markup=False)
-    return exit_code_of(state)

@@ -28,6 +28,7 @@ def stop(
     *,
     now: Annotated[bool, Parameter(negative=(), show_default=False, help="Leave the last save out.")] = False,
     timeout_s: Annotated[float, Parameter(help="Longest wait for the end in seconds; 0 asks and returns.")] = 300.0,
+    address: Annotated[str | None, Parameter(help="The run's cluster: end what a dead driver left there, too.")] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Ask a run to save and stop, and wait until it has.
@@ -39,17 +40,26 @@ def stop(
 
         tfresume stop gs://b/more
         tfresume stop gs://b/more --now --timeout-s 30
+        tfresume stop gs://b/more --address http://HEAD:8265
 
     Args:
         run: A run's output URL.
     """
+    from launch.jobs.inside import is_job_server, run_inside
+    from launch.stop import end_workers
     from launch.stop import stop as ask
 
+    if address is not None and is_job_server(address):
+        words = ["stop", run, *(["--now"] if now else []), "--timeout-s", f"{timeout_s:g}"]
+        return run_inside(address, words, as_json=looks.json)
     outcome = ask(run, mode="now" if now else "save", timeout_s=timeout_s)
+    if address is not None and outcome.state != "asked":
+        outcome = end_workers(outcome, run, address)
     if looks.json:
         print_json(outcome)
     else:
-        answer_console().print(f"{outcome.run}: {_SAID[outcome.state]}", markup=False)
+        ended = f"; {outcome.workers_ended} workers ended" if outcome.workers_ended else ""
+        answer_console().print(f"{outcome.run}: {_SAID[outcome.state]}{ended}", markup=False)
     return EXIT_DONE
 
 
