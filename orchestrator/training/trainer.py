@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import GraphRefused, OrchestratorError, PeerLost, UserCodeError
+from orchestrator.errors import PeerLost, UserCodeError
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training import addresses, failures
+from orchestrator.training import failures
 from orchestrator.training.engine import tf
-from orchestrator.training.exchange import Exchange
 from orchestrator.training.imported import import_graph
 from orchestrator.training.live_inputs import LiveInputs
+from orchestrator.training.membership import Membership
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.pipelines import Share
 from orchestrator.training.placement import prepare_process
@@ -38,8 +38,6 @@ from orchestrator.training.stepping import StepRunner
 
 __all__ = ["GroupSpec", "State", "StepOutput", "Trainer", "TrainingOptions"]
 
-MEET_WITHIN_S = 300.0
-"""Longest wait for the other ranks' first step of a generation; the driver finds out earlier who doesn't come."""
 RUN_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, TypeError)
 """What TensorFlow raises out of a run: an operation's error, a closed session, a feed that doesn't convert."""
 
@@ -61,17 +59,12 @@ class Trainer:
         self.graph = graph
         self.options = options
         self._imported = import_graph(graph, options)
-        largest = 1 if graph.group_refused else options.max_world_size
-        self._exchange = Exchange(self._imported, graph.targets, options.exchange, largest)
+        self._membership = Membership(graph, self._imported, options)
         self._snapshot = Snapshot(self._imported, graph)
         self._runner = StepRunner(graph, self._imported, options)
         self._inputs = LiveInputs(graph, self._imported, options)
         self._cycle = tuple(number for number, target in enumerate(graph.targets) for _ in range(target.ratio))
-        self._reservation: addresses.Reservation | None = None
-        self._live: LiveSession | None = None
         self._step, self._phase = 0, 0
-        self._left = threading.Event()
-        self._met = False
         self._busy = threading.RLock()
 
     @property
@@ -82,7 +75,7 @@ class Trainer:
     @property
     def group(self) -> GroupSpec | None:
         """The group of the live session."""
-        return self._live.group if self._live else None
+        return self._membership.group
 
     def reserve_address(self) -> str:
         """``host:port`` under which the next ``form`` will serve; the port is held until then.
@@ -90,10 +83,7 @@ class Trainer:
         Raises:
             AddressTaken: this machine has no free port.
         """
-        if self._reservation is not None:
-            self._reservation.release()
-        self._reservation = addresses.reserve()
-        return f"{self.options.host}:{self._reservation.port}"
+        return self._membership.reserve_address()
 
     def form(self, group: GroupSpec) -> None:
         """Leave the old session and its variables, and open the one of ``group``. Call ``state`` before and ``assign`` after it.
@@ -102,16 +92,9 @@ class Trainer:
             AddressTaken: another process took the reserved port; reserve a new one on every rank and form again.
             GraphRefused: the graph can't be trained by more than one worker.
         """
-        if group.world_size > 1 and (self.graph.group_refused or self.options.max_world_size < group.world_size):
-            why = self.graph.group_refused or f"the worker was started for at most {self.options.max_world_size} workers"
-            raise GraphRefused(f"this graph can't train on {group.world_size} workers: {why}", remedy="Use --workers 1")
         with self._busy:
-            self._close_session()
-            self._left.clear()
-            self._met = False
-            self._exchange.connect(group.world_size)
-            reservation, self._reservation = self._reservation, None
-            self._live = LiveSession(self._imported, self.options, group, reservation)
+            self._runner.release()
+            self._membership.form(group)
 
     def load_checkpoint(self, prefix: str, *, init_missing: bool = False) -> State:
         """The state that a checkpoint on local disk holds.
@@ -134,10 +117,9 @@ class Trainer:
             GraphMismatch: a name or a shape isn't the graph's.
             UserCodeError: an initialiser of the graph failed (a vocabulary file that isn't there).
         """
-        live = self._session()
         with self._busy:
             try:
-                self._snapshot.restore(live, state)
+                self._snapshot.restore(self._membership.live, state)
             except tf.errors.OpError as error:
                 raise failures.user_error(error, "the graph's initialisers failed", step=state.step) from error
             self._step, self._phase = state.step, state.phase
@@ -145,7 +127,7 @@ class Trainer:
     def state(self) -> State:
         """A copy of everything that training changes, in host memory; also after PeerLost. Waits for a running step."""
         with self._busy:
-            arrays = self._snapshot.read_all(self._session())
+            arrays = self._snapshot.read_all(self._membership.live)
             counter = self.graph.step
             if counter is not None and counter.variable in arrays:
                 self._step = int(arrays[counter.variable])
@@ -162,11 +144,9 @@ class Trainer:
             PeerLost: a peer is gone, hangs, or has abandoned the group; nothing changed here, form a new group.
             UserCodeError: the feeds or an operation of the graph are wrong; nothing changed here. Peers see PeerLost.
         """
-        live = self._session()
         with self._busy:
             try:
-                batch = self._runner.checked(feeds)
-                return self._run_cycle(live, batch, timeout_s)
+                return self._run_cycle(self._runner.checked(feeds), timeout_s)
             except (UserCodeError, PeerLost):
                 self.abandon()  # so that every peer learns of it, whoever it waits for
                 raise
@@ -184,20 +164,16 @@ class Trainer:
         """
         return self._inputs.pull()
 
-    def abandon(self) -> None:
+    def abandon(self, generation: int | None = None) -> None:
         """Leave the group, from any thread: a step that runs here and steps of the peers end with PeerLost within about a second.
 
         For the end of the input, for an error outside the graph, and for every loss that this worker is told of: a peer that
         dies before its first step in a generation leaves nothing behind that TensorFlow could notice.
+
+        Args:
+            generation: do nothing where the live session is another generation's, for calls that may come late.
         """
-        live = self._live
-        if live is None or not live.shared:
-            return
-        self._left.set()
-        met = self._met
-        if not met:
-            live.spoil(self._exchange.probe, self._exchange.feeds(live.group.world_size + 1, live.group.generation))
-        live.leave(met=met)
+        self._membership.abandon(generation)
 
     def checksums(self, state: State) -> dict[str, int]:
         """crc32c of every variable that must be equal on all ranks (all but local ones), by name."""
@@ -207,45 +183,35 @@ class Trainer:
         """End the session and the graph's own input threads."""
         with self._busy:
             self._inputs.close()
-            self._close_session()
-            if self._reservation is not None:
-                self._reservation.release()
+            self._runner.release()
+            self._membership.close()
+            self._membership.release_address()
 
-    def _run_cycle(self, live: LiveSession, batch: Mapping[str, np.ndarray], timeout_s: float | None) -> StepOutput:
+    def _run_cycle(self, batch: Mapping[str, np.ndarray], timeout_s: float | None) -> StepOutput:
         every = self.options.summary_steps
         summaries = bool(every) and (self._step + 1) % every == 0
         watched: dict[str, float] = {}
         shown: dict[str, float] = {}
         while True:
-            more_watched, more_shown = self._run_target(live, batch, timeout_s, summaries)
+            more_watched, more_shown = self._run_target(batch, timeout_s, summaries)
             watched.update(more_watched)
             shown.update(more_shown)
             if self._phase == 0:
                 return StepOutput(self._step, watched, shown)
 
     def _run_target(
-        self, live: LiveSession, batch: Mapping[str, np.ndarray], timeout_s: float | None, summaries: bool
+        self, batch: Mapping[str, np.ndarray], timeout_s: float | None, summaries: bool
     ) -> tuple[dict[str, float], dict[str, float]]:
-        if self._left.is_set():
-            raise self._abandoned(live)
-        target = self._cycle[self._phase]
+        live, target = self._membership.live, self._cycle[self._phase]
         try:
-            self._meet(live, timeout_s)
+            self._membership.enter(timeout_s)
             result = self._runner.run(live, target, batch, self._extra_feeds(live), timeout_s=timeout_s, summaries=summaries)
         except RUN_ERRORS as error:
-            raise self._translated(live, error) from error
+            self._membership.must_be_in()
+            raise failures.step_error(error, rank=live.group.rank, step=self._step, shared=live.shared) from error
         self._phase = (self._phase + 1) % len(self._cycle)
         self._advance(live)
         return result
-
-    def _meet(self, live: LiveSession, timeout_s: float | None) -> None:
-        """Before the first step of a generation: until all are connected, a lost peer can't be told from a slow one."""
-        if live.shared and not self._met:
-            feeds = self._exchange.feeds(live.group.world_size, live.group.generation)
-            live.meet(self._exchange.probe, feeds, self._left, min(timeout_s or MEET_WITHIN_S, MEET_WITHIN_S))
-            if self._left.is_set():
-                raise self._abandoned(live)
-            self._met = True
 
     def _extra_feeds(self, live: LiveSession) -> dict[str, np.ndarray]:
         extra: dict[str, np.ndarray] = {}
@@ -253,9 +219,7 @@ class Trainer:
             extra[self.graph.rng_feed] = step_key(self.options.seed, live.group.rank, self._step, self._phase)
         if self.graph.group_rng_feed is not None:
             extra[self.graph.group_rng_feed] = step_key(self.options.seed, GROUP, self._step, self._phase)
-        if live.shared:
-            extra.update(self._exchange.feeds(live.group.world_size, live.group.generation))
-        return extra
+        return extra | self._membership.feeds()
 
     def _advance(self, live: LiveSession) -> None:
         counter = self.graph.step
@@ -265,27 +229,3 @@ class Trainer:
             self._step += counter.increment
         else:
             self._step = int(self._snapshot.read(live, [counter.variable])[counter.variable])
-
-    def _translated(self, live: LiveSession, error: BaseException) -> OrchestratorError:
-        if self._left.is_set():
-            return self._abandoned(live)
-        return failures.step_error(error, rank=live.group.rank, step=self._step, shared=live.shared)
-
-    def _abandoned(self, live: LiveSession) -> PeerLost:
-        return PeerLost(
-            f"rank {live.group.rank}: this worker has left generation {live.group.generation} of the group after step {self._step}",
-            remedy="Form a new group and take the step again",
-            details={"rank": live.group.rank, "step": self._step},
-        )
-
-    def _session(self) -> LiveSession:
-        if self._live is None:
-            raise RuntimeError("form() comes first")
-        return self._live
-
-    def _close_session(self) -> None:
-        self._runner.release()
-        live, self._live = self._live, None
-        if live is not None:
-            live.leave(met=self._met)
-            live.close()

@@ -103,8 +103,8 @@ def test_group_of_three_other_graphs_stay_identical_on_all_ranks(
 
 def without_exchange(trainer: Any) -> None:
     """Wire every seam to the local gradient whatever the world size, as if the exchange were the identity."""
-    connect = trainer._exchange.connect
-    trainer._exchange.connect = lambda world_size: connect(1)
+    connect = trainer._membership._exchange.connect
+    trainer._membership._exchange.connect = lambda world_size: connect(1)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "embedding"])

@@ -52,7 +52,7 @@ def devices_used(trainer: Any, batch: Any) -> dict[str, str]:
     import tensorflow as tf
 
     metadata = tf.compat.v1.RunMetadata()
-    trainer._live.session.run(
+    trainer._membership.live.session.run(
         trainer._imported.get_operation_by_name(trainer.graph.targets[0].op),
         trainer._runner.checked(batch),
         options=tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE),
@@ -142,11 +142,14 @@ def run_nccl_alone(trainer: Any) -> list[float]:
     from orchestrator.training.placement import session_config
 
     address = trainer.reserve_address()
-    trainer._reservation.release()
+    trainer._membership._reservation.release()
     config = session_config(trainer.options, GroupSpec(77, 0, 2, (address,)))
     server = tf.distribute.Server(tf.train.ClusterSpec({"worker": [address]}), "worker", 0, config=config)
     with tf.compat.v1.Session(server.target, graph=trainer._imported, config=config) as session:
-        return [float(value) for value in session.run(f"{trainer._exchange.probe}:0", trainer._exchange.feeds(1, 77))]
+        return [
+            float(value)
+            for value in session.run(f"{trainer._membership._exchange.probe}:0", trainer._membership._exchange.feeds(1, 77))
+        ]
 
 
 def test_nccl_collective_in_a_server_of_one_runs_on_the_gpu(tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks) -> None:

@@ -210,7 +210,7 @@ def _form_on_a_taken_port(trainer: Any) -> Any:
     import socket
 
     address = trainer.reserve_address()
-    trainer._reservation.release()
+    trainer._membership._reservation.release()
     with socket.socket() as other:
         other.bind(("", int(address.rpartition(":")[2])))
         other.listen()
