@@ -44,6 +44,7 @@ def build_app() -> App:
     from launch.commands.demo import demo
     from launch.commands.doctor import doctor
     from launch.commands.look import check, inspect
+    from launch.commands.prove import infer, verify
     from launch.commands.render import render
     from launch.commands.run import resume, submit
     from launch.commands.steer import logs, stop
@@ -55,6 +56,8 @@ def build_app() -> App:
     app.command(submit, group=RUNNING)
     app.command(inspect, group=LOOKING)
     app.command(check, group=LOOKING)
+    app.command(verify, group=LOOKING)
+    app.command(infer, group=LOOKING)
     app.command(status, group=WATCHING)
     app.command(report, group=WATCHING)
     app.command(checkpoints, group=WATCHING)

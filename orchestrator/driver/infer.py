@@ -95,5 +95,5 @@ def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:
 
 
 def _error(told: dict[str, Any]) -> OrchestratorError:
-    kind = getattr(errors, str(told["kind"]), OrchestratorError)
-    return kind(told["message"], remedy=told["remedy"], details=told["details"])  # type: ignore[no-any-return]
+    kind: type[OrchestratorError] = getattr(errors, str(told["kind"]), OrchestratorError)
+    return kind(told["message"], remedy=told["remedy"], details=told["details"])

@@ -129,6 +129,7 @@ def _for_comparison(config: RunConfig, output: Path, *, until_step: int) -> RunC
         "deterministic": True,
         "tensorboard": False,
         "on_nonfinite": "ignore",
+        "wait": True,  # for the resources of the run before, which Ray gives back in its own time
     }
     return config.model_copy(update=changes)
 

@@ -1,0 +1,98 @@
+"""What does it take to fetch a tensor of a graph?
+
+Rule: as ``plan`` for training: repairs, soundness, what has to be fed, what reaches beyond the graph. All problems at once; no rewriting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from orchestrator.config import RunConfig
+from orchestrator.graph.compat import compat_problems
+from orchestrator.graph.inputs import find_tensor, pipeline_cuts, placeholders
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.opset import merged
+from orchestrator.graph.repair import repair
+from orchestrator.graph.soundness import soundness_problems
+from orchestrator.graph.untrusted import untrusted_ops, untrusted_problems
+from orchestrator.graph.view import parse_tensor
+from orchestrator.graph.worker_graph import InputPort, Problem, WorkerGraph
+
+
+@dataclass(frozen=True)
+class FetchPlan:
+    """A graph to fetch from, None where ``problems`` has errors; ``fetches`` are the tensors' full names."""
+
+    graph: WorkerGraph | None
+    problems: tuple[Problem, ...] = ()
+    fetches: tuple[str, ...] = ()
+
+
+def fetch_graph(meta: MetaGraphDef, config: RunConfig, fetches: Sequence[str]) -> FetchPlan:
+    """What has to be fed for ``fetches``, and what stands in the way.
+
+    Args:
+        config: ``feed``, ``array``, ``input`` and ``input_map`` say what is supplied; ``allow_op`` and its like what is trusted.
+    """
+    mended, repairs = repair(meta, config)
+    ops = merged(mended)
+    unsound = soundness_problems(mended, ops)
+    if unsound:
+        return FetchPlan(None, unsound)
+    graph = Graph(mended, ops)
+    found = {text: find_tensor(graph, text) for text in fetches}
+    lost = tuple(_no_tensor(text) for text, edge in found.items() if edge is None)
+    edges = [edge for edge in found.values() if edge is not None]
+    ports = _ports(graph, [edge.node for edge in edges], config)
+    cut = {parse_tensor(port.name).node for port in ports if port.origin != "placeholder"}
+    executed = graph.view.ancestors([edge.node for edge in edges], stop=lambda name: name in cut)
+    untrusted = untrusted_ops(
+        mended.graph_def, ops, executed - cut, allow=config.allow_op, path_map=config.path_map, py_func=config.py_func
+    )
+    problems = (
+        *lost,
+        *compat_problems(mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force),
+        *_unfed(ports, config),
+        *untrusted_problems(untrusted),
+    )
+    if any(problem.severity == "error" for problem in problems):
+        return FetchPlan(None, tuple(problem for problem in problems if problem.severity == "error"))
+    data = mended.SerializeToString()
+    return FetchPlan(
+        WorkerGraph(data, data, (), tuple(ports), (), repairs=repairs), problems, tuple(edge.tensor for edge in edges)
+    )
+
+
+def _ports(graph: Graph, nodes: list[str], config: RunConfig) -> list[InputPort]:
+    """The batches that the fetches take out of pipelines, and the placeholders that are left beside them."""
+    mapped = {parse_tensor(tensor) for tensor in config.input_map}
+    cuts = pipeline_cuts(graph, nodes, mapped)
+    ports = [InputPort(cut.name, cut.name, cut.dtype, cut.shape, origin="iterator") for cut in cuts]
+    for tensor, key in config.input_map.items():
+        edge = parse_tensor(tensor)
+        ports.append(InputPort(tensor, key, graph.dtype(edge), None, origin="input_map"))
+    stops = {parse_tensor(port.tensor).node for port in ports}
+    needed = graph.view.ancestors(nodes, stop=lambda name: name in stops)
+    ports.extend(port for port in placeholders(graph, nodes) if parse_tensor(port.tensor).node in needed)
+    return ports
+
+
+def _unfed(ports: Iterable[InputPort], config: RunConfig) -> tuple[Problem, ...]:
+    if config.input is not None:
+        return ()
+    given = {name if ":" in name else f"{name}:0" for name in (*config.feed, *config.array)}
+    lacking = [port.name for port in ports if not port.optional and port.name not in given]
+    if not lacking:
+        return ()
+    said = f"{', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} to be fed for that"
+    remedy = f"Serve them with --input MODULE:FUNCTION, --array, or --feed {lacking[0]}=VALUE"
+    return (Problem("unfed-placeholder", "error", said, remedy, tuple(lacking)),)
+
+
+def _no_tensor(text: str) -> Problem:
+    return Problem(
+        "unknown-tensor", "error", f"the graph has no tensor {text}", "`tfresume inspect` lists inputs and losses", (text,)
+    )
