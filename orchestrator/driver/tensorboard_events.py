@@ -37,12 +37,18 @@ SHORTEST_PART_S, LONGEST_PART_S = 20.0, 600.0
 CLOSE_S = 30.0
 
 
-def scalars(progress: Progress) -> dict[str, float]:
-    """Tag to value: the graph's own scalar summaries under their own tags, ours under ``tfresume/``, watched tensors by name."""
+def scalars(progress: Progress, told: Mapping[str, float]) -> dict[str, float]:
+    """Tag to value: the graph's own scalar summaries under their own tags, ours under ``tfresume/``, watched tensors by name.
+
+    Args:
+        told: the summaries that were written last. Workers compute them only now and then, and progress repeats the last ones until
+            then: a curve gets a point when there is a new value.
+    """
     found: dict[str, float] = {"tfresume/steps_per_s": progress.steps_per_s, "tfresume/world_size": float(progress.world_size)}
     if progress.loss is not None:
         found["tfresume/loss"] = progress.loss
-    return found | {f"tfresume/watch/{name}": value for name, value in progress.values.items()} | dict(progress.summaries)
+    found |= {f"tfresume/watch/{name}": value for name, value in progress.values.items()}
+    return found if progress.summaries == told else found | dict(progress.summaries)
 
 
 def part_s(elapsed_s: float) -> float:
@@ -82,6 +88,7 @@ class EventWriter:
         self._events: list[tuple[float, int, Mapping[str, float]]] = []
         self._began_s = self._part_s = self._point_s = float("-inf")
         self._step = -1
+        self._told: Mapping[str, float] = {}
         self._uploads: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -97,7 +104,8 @@ class EventWriter:
         if progress.step == self._step or (now_s - self._point_s < POINT_S and progress.step < progress.until):
             return
         self._point_s, self._step = now_s, progress.step
-        self._events.append((self._wall(), progress.step, scalars(progress)))
+        self._events.append((self._wall(), progress.step, scalars(progress, self._told)))
+        self._told = progress.summaries
         if now_s - self._part_s >= part_s(self._part_s - self._began_s):
             self._seal()
             self._part_s = now_s

@@ -84,6 +84,19 @@ def test_events_of_a_run_hold_every_curve_at_every_step(output: Location) -> Non
     assert points[1].wall_time - points[0].wall_time == pytest.approx(SECONDS)
 
 
+def test_summaries_get_a_point_only_when_there_is_a_new_value(output: Location) -> None:
+    clock = Clock()
+    writer = EventWriter(output, clock.now, clock.wall)
+    for step, cost in ((100, 0.5), (150, 0.5), (200, 0.4), (250, 0.4)):
+        writer.progress(progress(step, cost=cost))
+        clock.now_s += SECONDS
+    writer.close()
+    points = [
+        (event.step, value.simple_value) for event in written(output) for value in event.summary.value if value.tag == "cost"
+    ]
+    assert points == [(100, 0.5), (200, pytest.approx(0.4))]
+
+
 def test_events_come_in_parts_that_are_each_a_whole_file_named_by_attempt_and_order(output: Location) -> None:
     run(output)
     names = [file.name for file in output.child("_tfresume", "events").list()]
