@@ -78,7 +78,7 @@ def _wanted(graph: WorkerGraph, stored: set[str]) -> tuple[list[Wanted], tuple[V
     found = [variable for variable in restored if keys[variable.name] in stored]
     missing = tuple(variable for variable in restored if keys[variable.name] not in stored)
     wanted = [Wanted(v.name, keys[v.name], v.slice_spec, v.dtype, v.shape) for v in found]
-    entries = [entry for entry in graph.saver_entries if entry.key in stored]
+    entries = [entry for entry in graph.saver_entries if entry.key in stored and entry.dtype != "variant"]
     return wanted + [_entry(entry) for entry in entries], missing
 
 

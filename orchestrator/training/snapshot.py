@@ -34,6 +34,8 @@ class Snapshot:
         self._graph = graph
         self._imported = imported
         self.variables = {variable.name: variable for variable in graph.variables}
+        # An iterator's own state (a variant) can't leave TensorFlow; the input's position takes its place
+        self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
@@ -50,19 +52,25 @@ class Snapshot:
             self._restored = session
         values = {name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)}
         self.assign(session, values)
-        for entry in self._graph.saver_entries:
-            array = state.arrays.get(ENTRY_PREFIX + entry.key)
-            if array is not None:
-                session.run(self._imported.get_operation_by_name(entry.restore_op), {entry.restore_tensor: array})
+        self._restore_entries(session, state)
         initialised = [v.name for v in self._graph.variables if v.local and v.initializer in self._graph.local_initializers]
         self._present = list(dict.fromkeys((*values, *initialised)))
+
+    def _restore_entries(self, session: LiveSession, state: State) -> None:
+        """A table's keys and values are two entries of one operation, which takes both at once."""
+        feeds: dict[str, dict[str, np.ndarray]] = {}
+        for entry in self._entries:
+            array = state.arrays.get(ENTRY_PREFIX + entry.key)
+            if array is not None:
+                feeds.setdefault(entry.restore_op, {})[entry.restore_tensor] = array
+        for name, values in feeds.items():
+            session.run(self._imported.get_operation_by_name(name), values)
 
     def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """Copies of every variable that was ever set, and of the saver's other entries (``entry:KEY``)."""
         arrays = self.read(session, self._present)
-        entries = self._graph.saver_entries
-        fetched = session.run([entry.save_tensor for entry in entries]) if entries else []
-        for entry, value in zip(entries, fetched, strict=True):
+        fetched = session.run([entry.save_tensor for entry in self._entries]) if self._entries else []
+        for entry, value in zip(self._entries, fetched, strict=True):
             arrays[ENTRY_PREFIX + entry.key] = np.asarray(value, dtype=object if entry.dtype == "string" else None)
         return arrays
 

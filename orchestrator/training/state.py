@@ -70,5 +70,15 @@ def array_checksum(array: np.ndarray) -> int:
 
 
 def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[str, int]:
-    """crc32c of every array, by name, for comparing ranks; ``without`` names what may differ between them (local variables)."""
-    return {name: array_checksum(array) for name, array in sorted(state.arrays.items()) if name not in without}
+    """crc32c of every variable, by name, for comparing ranks.
+
+    Args:
+        without: names that may differ between ranks (local variables).
+
+    The saver's other entries are left out: a lookup table hands out the same pairs in another order.
+    """
+    return {
+        name: array_checksum(array)
+        for name, array in sorted(state.arrays.items())
+        if name not in without and not name.startswith(ENTRY_PREFIX)
+    }
