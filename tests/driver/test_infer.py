@@ -1,0 +1,57 @@
+"""``infer`` gives what plain TensorFlow gives, and refuses what it can't fetch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.config import parse_config
+from orchestrator.driver.infer import infer
+from orchestrator.errors import GraphRefused, OrchestratorError
+from tests.graphs.makers import feeds_for
+
+PLAIN = """
+import sys, numpy, tensorflow.compat.v1 as tf
+with tf.Graph().as_default(), tf.Session() as session:
+    tf.train.import_meta_graph(sys.argv[1] + ".meta").restore(session, sys.argv[1])
+    numpy.save(sys.argv[2], session.run("loss:0", dict(numpy.load(sys.argv[3]))))
+"""
+
+
+@pytest.mark.tf
+def test_infer_of_a_checkpoint_gives_what_plain_tensorflow_gives(tf1_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    prefix = tf1_checkpoint("mlp")
+    batch = {name: np.asarray(value) for name, value in feeds_for("mlp")(5).items()}
+    np.savez(tmp_path / "batch.npz", **batch)
+    feeds = {name: json.dumps(value.tolist()) for name, value in batch.items()}
+    (found,) = infer(parse_config({"source": str(prefix), "feed": feeds}), ["loss"])
+    command = [sys.executable, "-c", PLAIN, str(prefix), str(tmp_path / "loss.npy"), str(tmp_path / "batch.npz")]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert found["loss:0"] == pytest.approx(float(np.load(tmp_path / "loss.npy")), rel=1e-5)
+
+
+@pytest.mark.tf
+def test_infer_of_several_batches_fetches_each(tf1_checkpoint: Callable[..., Path]) -> None:
+    config = parse_config({"source": str(tf1_checkpoint("mlp")), "input": "tests.end_to_end.inputs:mlp"})
+    found = infer(config, ["loss", "x:0"], batches=3)
+    assert [set(each) for each in found] == [{"loss:0", "x:0"}] * 3
+    assert len({float(each["loss:0"]) for each in found}) == 3
+
+
+@pytest.mark.tf
+def test_infer_of_a_batch_that_does_not_fit_says_which(tf1_checkpoint: Callable[..., Path]) -> None:
+    config = parse_config({"source": str(tf1_checkpoint("mlp")), "feed": {"x:0": "[[1.0]]", "y:0": "[0]"}})
+    with pytest.raises(OrchestratorError, match=r"x:0|batch 0"):
+        infer(config, ["loss"])
+
+
+@pytest.mark.tf
+def test_infer_of_a_tensor_that_is_not_there_is_refused(tf1_checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(GraphRefused, match="no tensor nothing"):
+        infer(parse_config({"source": str(tf1_checkpoint("mlp")), "input": "m:f"}), ["nothing"])

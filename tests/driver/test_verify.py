@@ -1,0 +1,101 @@
+"""``verify`` finds a faithful resumption faithful, and names what differs where it isn't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from launch.verify_view import render_verify
+from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver.verify import SAVE_TOLERANCE, TOLERANCE, VerifyReport, report, verify
+from orchestrator.errors import ConfigError
+from orchestrator.graph.worker_graph import DenseSeam, InputPort, TrainTarget, WorkerGraph
+
+PLAIN = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), ())
+TWO = RunConfig.model_validate({"source": "run", "workers": 2})
+
+
+def _judged(bare: Any, save: Any, graph: WorkerGraph = PLAIN, reason: str = "") -> VerifyReport:
+    found = {
+        "bare": None if bare is None else [{"name": "w", "largest": bare, "relative": bare}],
+        "save": [{"name": "w", "largest": save, "relative": save}],
+        "moved": 3,
+        "reason": reason,
+    }
+    return report(found, graph, TWO, steps=4, start_step=3, tolerance=TOLERANCE)
+
+
+def test_report_of_runs_within_the_tolerance_agrees() -> None:
+    found = _judged(TOLERANCE / 2, 0.0)
+    assert (found.verdict, found.exit_code, found.causes) == ("agrees", 0, ())
+    assert [comparison.agrees for comparison in found.comparisons] == [True, True]
+
+
+def test_report_of_a_bare_run_that_differs_without_a_known_cause_fails() -> None:
+    found = _judged(0.5, 0.0)
+    assert (found.verdict, found.exit_code) == ("differs", 1)
+    assert found.comparisons[0].worst == (("w", 0.5),)
+
+
+def test_report_of_a_save_that_changes_something_fails_whatever_else_is_known() -> None:
+    noisy = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",))
+    assert _judged(0.5, 10 * SAVE_TOLERANCE, noisy).verdict == "differs"
+
+
+@pytest.mark.parametrize(
+    ("graph", "named"),
+    [
+        (WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",)), "dropout/RandomUniform"),
+        (
+            WorkerGraph(b"", b"", (TrainTarget("Adam", dense=(DenseSeam("bn/mean", "float32", (3,), "update"),)),), (), ()),
+            "moving statistics",
+        ),
+        (
+            WorkerGraph(b"", b"", (TrainTarget("Adam"),), (InputPort("p:0", "b:0", "float32", None, "queue", pull="b:0"),), ()),
+            "order of the batches",
+        ),
+    ],
+)
+def test_report_of_a_bare_run_that_differs_for_a_known_cause_names_it(graph: WorkerGraph, named: str) -> None:
+    found = _judged(0.5, 0.0, graph)
+    assert (found.verdict, found.exit_code) == ("explained", 0)
+    assert named in found.causes[0]
+
+
+def test_report_of_batches_that_cannot_be_joined_says_so() -> None:
+    found = _judged(None, 0.0, reason="the batches can't be joined")
+    assert found.verdict == "explained"
+    assert found.comparisons[0].agrees is None
+    assert found.comparisons[0].reason == "the batches can't be joined"
+
+
+def test_render_verify_of_a_difference_names_the_variable() -> None:
+    with Path("/dev/null").open("w") as nowhere:
+        console = Console(record=True, width=160, file=nowhere)
+        render_verify(_judged(0.5, 0.0), console)
+        text = console.export_text()
+    assert "resuming differs" in text
+    assert "w: 5.0e-01" in text
+
+
+def test_verify_of_a_single_step_is_refused() -> None:
+    with pytest.raises(ConfigError, match="two steps"):
+        verify(TWO, steps=1)
+
+
+@pytest.mark.tf
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("kind", "verdict"), [("mlp", "agrees"), ("dropout", "explained")])
+def test_verify_of_a_real_checkpoint_on_two_workers_gives_its_verdict(
+    kind: str, verdict: str, tf1_checkpoint: Callable[..., Path], ray_address: str
+) -> None:
+    config = {"source": str(tf1_checkpoint(kind)), "workers": 2, "input": "tests.end_to_end.inputs:mlp", "address": ray_address}
+    found = verify(parse_config(config))
+    assert found.verdict == verdict, found
+    assert found.comparisons[1].agrees
+    assert found.moved > 0
