@@ -20,11 +20,12 @@ MOST_ROWS = 500
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width."""
+    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width, ``short`` cells are never broken."""
 
     value: object
     number: bool = False
     code: bool = False
+    short: bool = False
 
     @property
     def text(self) -> str:
@@ -50,7 +51,8 @@ def _cell(content: Cell | str, column: str) -> str:
     cell = content if isinstance(content, Cell) else Cell(content)
     text = escape(cell.text)
     shown = f"<code>{text}</code>" if cell.code and text else f"<span>{text}</span>" if text else ""
-    return f'<td{_n(cell.number)} data-label="{escape(column)}">{shown}</td>'
+    kind = ' class="k"' if cell.short else _n(cell.number)
+    return f'<td{kind} data-label="{escape(column)}">{shown}</td>'
 
 
 def _n(number: bool) -> str:
@@ -63,7 +65,7 @@ def incident_rows(report: Report) -> str:
     rows = [
         (
             Cell(seconds_text(item.begin), number=True), f"{item.kind}: {item.reason}" if item.reason else item.kind,
-            Cell(item.rank, number=True), Cell(item.node), Cell(seconds_text(item.detected_s), number=True),
+            Cell(item.rank, number=True), Cell(item.node, short=True), Cell(seconds_text(item.detected_s), number=True),
             Cell(seconds_text(item.recovered_s), number=True), Cell(count_text(item.steps_redone), number=True), item.action,
         )
         for item in report.incidents
