@@ -32,12 +32,19 @@ ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 RAY_END_S = 15.0
 
 
-def supervise(words: Sequence[str], config: RunConfig, *, command: Sequence[str] | None = None) -> int:
+def supervise(
+    words: Sequence[str],
+    config: RunConfig,
+    *,
+    command: Sequence[str] | None = None,
+    gave_up: Callable[[End], None] | None = None,
+) -> int:
     """Run ``tfresume resume WORDS`` until it ends by itself.
 
     Args:
         words: the command's own arguments.
         command: what the driver is started with, instead of ``tfresume resume``.
+        gave_up: told when the end is this process's decision and not the driver's own, which then has given no answer.
 
     Returns:
         The driver's exit code; 1 where it died too often, 130 or 143 where it was killed while it was stopping.
@@ -47,7 +54,7 @@ def supervise(words: Sequence[str], config: RunConfig, *, command: Sequence[str]
         local = LocalRay(Path(scratch) / "address", config) if config.address is None else None
         environment = {**os.environ, SUPERVISED: "1"} | ({ADDRESS_FILE: str(local.address_file)} if local else {})
         try:
-            return _Supervisor([*driver, *words], environment).run()
+            return _Supervisor([*driver, *words], environment, gave_up=gave_up).run()
         finally:
             if local is not None:
                 local.close()
@@ -76,8 +83,14 @@ class LocalRay:
 
 
 class _Supervisor:
-    def __init__(self, command: list[str], environment: dict[str, str], sleep: Callable[[float], None] = time.sleep) -> None:
-        self._command, self._environment, self._sleep = command, environment, sleep
+    def __init__(
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        sleep: Callable[[float], None] = time.sleep,
+        gave_up: Callable[[End], None] | None = None,
+    ) -> None:
+        self._command, self._environment, self._sleep, self._gave_up = command, environment, sleep, gave_up
         self._driver: subprocess.Popen[bytes] | None = None
         self._stopping_code: int | None = None
 
@@ -101,6 +114,8 @@ class _Supervisor:
             if isinstance(answer, End):
                 if answer.reason:
                     log.error("%s", answer.reason)
+                    if self._gave_up is not None:
+                        self._gave_up(answer)
                 return answer.code
             log.warning("the driver died (%s); starting it again in %.1f s, its workers go on", code, answer.delay_s)
             deaths = answer.deaths

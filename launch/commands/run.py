@@ -14,11 +14,12 @@ from launch.flags import RunFlags, merged, read_config_file, run_config
 from launch.flags import given as given_flags
 from launch.terminal import EXIT_DONE, answer_console, answers_only, message_console, plain_data, print_json
 from orchestrator.config import RunConfig
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, RecoveryExhausted
 from orchestrator.redaction import redacted, redacted_data, secrets_in
 
 if TYPE_CHECKING:
     from launch.jobs.plan import JobPlan
+    from orchestrator.decide.restarts import End
 
 Config = Annotated[str | None, Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win.")]
 DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), show_default=False, help="Show the plan and start nothing.")]
@@ -58,7 +59,15 @@ def resume(
 
     if os.environ.get(SUPERVISED):
         return _resume_here(checked, looks)
-    return supervise(COMMAND_LINE.get()[1:], checked)
+    return supervise(COMMAND_LINE.get()[1:], checked, gave_up=_tell_for_the_driver if looks.json else None)
+
+
+def _tell_for_the_driver(end: End) -> None:
+    """The answer that a driver which was killed can't give."""
+    error = RecoveryExhausted(
+        end.reason, remedy="Look for what kills it (memory, an operator); the same command goes on from here"
+    )
+    print_json({"status": "failed", "exit_code": end.code, "error": error.as_dict()})
 
 
 def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
