@@ -14,7 +14,7 @@ from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceErro
 from orchestrator.graph.meta import read_meta
 from orchestrator.store.candidates import Candidate, Refusal
 from orchestrator.store.choice import choose, order, series_of
-from orchestrator.store.layout import MANIFEST_SUFFIX
+from orchestrator.store.layout import MANIFEST_SUFFIX, read_place
 from orchestrator.store.location import FileInfo, Location
 from orchestrator.store.manifest import read_manifest_bytes
 from orchestrator.store.meta_fit import misfit
@@ -134,6 +134,10 @@ def _walk(
 
 def _examine(candidate: Candidate, candidates: Mapping[str, Candidate], *, deep: bool, meta: FileInfo | None = None) -> Found:
     manifest_file = candidate.files.get(MANIFEST_SUFFIX)
+    if manifest_file is None and read_place(candidate.directory.name) is not None:
+        raise CorruptCheckpoint(
+            f"checkpoint {candidate.location.shown} was never committed: the save didn't finish", remedy="Use a committed one"
+        )
     manifest = read_manifest_bytes(manifest_file.location.read_bytes(), manifest_file.location.shown) if manifest_file else None
     checked = check(candidate, manifest, deep=deep)
     meta_file = meta or candidate.meta

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import OrchestratorError
+from orchestrator.store.layout import Place, read_place
 from orchestrator.store.location import Location
 from orchestrator.store.watchdog import Progress, undone_by
 
@@ -126,3 +128,30 @@ class _Counting:
     def absolute_update(self, value: int) -> None:
         """So many bytes in all."""
         self._progress.add(max(0, value - self._progress.bytes))
+
+
+def abort_abandoned(output: Location, before: Place | None = None) -> int:
+    """Aborts multipart uploads of this run that nobody will finish: their parts cost money and are in no listing.
+
+    Only S3 has such.
+
+    Args:
+        before: only those of earlier generations than this; None for all.
+
+    Returns:
+        How many were aborted. Raises OutputError, StorageUnavailable.
+    """
+    if output.protocol not in ("s3", "s3a"):
+        return 0
+    bucket, path, _ = output.fs.split_path(output.path)
+    prefix = path.rstrip("/") + "/"
+    listed = output.call("list", "call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+    aborted = 0
+    for item in listed.get("Uploads", []):
+        key = str(item["Key"])
+        place = read_place(key.removeprefix(prefix).partition("/")[0]) if key.startswith(prefix) else None
+        if place is not None and (before is None or place < before):
+            with contextlib.suppress(OrchestratorError):  # finished or aborted meanwhile
+                output.call("delete", "call_s3", "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=item["UploadId"])
+                aborted += 1
+    return aborted

@@ -21,6 +21,7 @@ from orchestrator.store.layout import CONTROL, MANIFEST_SUFFIX, read_place
 from orchestrator.store.lease import Lease
 from orchestrator.store.location import Location
 from orchestrator.store.manifest import Manifest, read_manifest_bytes
+from orchestrator.store.parts import abort_abandoned
 from orchestrator.store.pointer import write_pointer
 from orchestrator.store.verification import speaks_of_content
 
@@ -51,6 +52,8 @@ def retain(
         lease.check()
     _finish(output)
     checkpoints = list_checkpoints(output)
+    if checkpoints:
+        abort_abandoned(output, checkpoints[0].place)
     facts = _facts(checkpoints, max_to_keep)
     decision = retention(facts, max_to_keep=max_to_keep, keep_every_h=keep_every_hours, protected=protect)
     going = set(decision.delete)
@@ -170,6 +173,7 @@ def prune(output: Location, *, held: bool) -> Pruned:
             freed += sum(file.size_bytes for file in parts)
     for file in leftovers:
         file.location.delete()
+    abort_abandoned(output, newest if held else None)
     return Pruned(gone, tuple(file.location.shown for file in leftovers), freed)
 
 

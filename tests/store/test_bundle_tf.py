@@ -12,8 +12,11 @@ import pytest
 
 from orchestrator.store.bundle import read_index
 from orchestrator.store.deep import damaged_tensors
+from orchestrator.store.lineage import record_takeover
+from orchestrator.store.location import open_location
 from orchestrator.store.source import resolve_source
 from tests.fakes.bundles import write_checkpoint
+from tests.store.runs import saved
 
 pytestmark = pytest.mark.tf
 
@@ -112,3 +115,25 @@ def test_fake_bundle_is_read_and_restored_by_tensorflow(tmp_path: Path) -> None:
     tensors = {"dense/kernel": kernel, "global_step": np.int64(9), "words": [b"a", b"two"], "z": np.zeros((3, 2), np.int32)}
     write_checkpoint(tmp_path, "m-9", tensors, shards=2)
     assert json.loads(python(READ, str(tmp_path / "m-9"))) == [9, kernel.tolist(), kernel.tolist(), "two"]
+
+
+POINTED = """
+import json, sys
+import tensorflow as tf
+newest = tf.train.latest_checkpoint(sys.argv[1])
+state = tf.compat.v1.train.get_checkpoint_state(sys.argv[1])
+print(json.dumps([newest, list(state.all_model_checkpoint_paths), int(tf.train.load_variable(newest, "global_step"))]))
+"""
+
+
+def test_output_is_found_by_tensorflow_itself_also_after_a_move(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / 'an "odd" näme'))
+    record_takeover(output, 1, 1, 0)
+    for step in (10, 20):
+        saved(output, step)
+    moved = tmp_path / "moved"
+    Path(output.path).rename(moved)
+    newest, paths, step = json.loads(python(POINTED, str(moved)))
+    assert newest == str(moved / "a0001-g0001/model.ckpt-20")
+    assert paths == [str(moved / f"a0001-g0001/model.ckpt-{number}") for number in (10, 20)]
+    assert step == 20

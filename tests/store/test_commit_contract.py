@@ -9,13 +9,14 @@ import pytest
 from orchestrator.errors import LeaseLost, OutputError
 from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
 from orchestrator.store.lineage import read_lineage, record_takeover
-from orchestrator.store.location import Location
+from orchestrator.store.location import Location, open_location
 from orchestrator.store.pointer import read_pointer
 from orchestrator.store.reports import checkpoints_report
 from orchestrator.store.retention import prune, retain
-from orchestrator.store.source import newest_source
+from orchestrator.store.source import newest_source, resolve_source
 from orchestrator.store.staging import stage
 from orchestrator.store.upload import upload
+from tests.servers.object_stores import S3_BUCKET, Server
 from tests.store.runs import saved, uploaded
 
 
@@ -165,3 +166,38 @@ def test_prune_removes_what_the_run_cant_use(store: Location) -> None:
     assert len(done.leftovers) == 3
     assert [item.step for item in list_checkpoints(store)] == [150, 100]
     assert {row.state for row in checkpoints_report(store, verify=True).checkpoints} == {"good"}
+
+
+def test_prune_aborts_uploads_that_a_death_left_unfinished(s3_server: Server) -> None:
+    output = open_location(s3_server.url("abandoned"), **s3_server.options())
+    record_takeover(output, 1, 1, 0)
+    saved(output, 100)
+    key = "abandoned/a0001-g0001/model.ckpt-200.data-00000-of-00001"
+    older = "abandoned/a0001-g0000/model.ckpt-50.data-00000-of-00001"
+    for name in (key, older, "abandoned-other/file", "abandoned/own.bin"):
+        output.fs.call_s3("create_multipart_upload", Bucket=S3_BUCKET, Key=name)
+    retain(output, max_to_keep=5, keep_every_hours=1000)
+    assert uploads_under_way(output) == {key, "abandoned-other/file", "abandoned/own.bin"}
+    prune(output, held=True)
+    assert key in uploads_under_way(output)
+    prune(output, held=False)
+    assert uploads_under_way(output) == {"abandoned-other/file", "abandoned/own.bin"}
+    assert [item.step for item in list_checkpoints(output)] == [100]
+
+
+def uploads_under_way(output: Location) -> set[str]:
+    uploads = output.fs.call_s3("list_multipart_uploads", Bucket=S3_BUCKET).get("Uploads", [])
+    return {item["Key"] for item in uploads if item["Key"].startswith("abandoned")}
+
+
+def test_resolve_directory_of_one_generation_takes_committed_ones_only(store: Location, tmp_path: Path) -> None:
+    if not store.is_local:
+        pytest.skip("the store's options aren't in its URL; the rule is the same everywhere")
+    record_takeover(store, 1, 1, 0)
+    saved(store, 100)
+    uploaded(store, 200)
+    source = resolve_source(store.child("a0001-g0001").url)
+    assert source.step == 100
+    assert "never committed" in source.refused[0].reason
+    assert source.label == "a0001-g0001/model.ckpt-100"
+    assert resolve_source(store.url).step == 100

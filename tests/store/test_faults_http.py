@@ -170,3 +170,23 @@ def test_heartbeat_that_hangs_gives_up_before_the_lease_is_over(http_store: Http
         lease.heartbeat()
     assert fault.fired
     assert lease.now() - lease._last_beat_s < 4.0
+
+
+def test_expired_credentials_are_one_clear_error_that_names_them(http_store: HttpStore) -> None:
+    http_store.direct.child("file").write_bytes(b"x")
+    fault = http_store.proxy.spoil("expired", times=1000)
+    with pytest.raises(SourceError, match="no permission to read") as caught:
+        http_store.root.child("file").read_bytes(0, 1)
+    assert "haven't expired" in caught.value.remedy
+    with pytest.raises(OutputError, match="no permission to write"):
+        create_once(http_store.root.child("other"), b"y")
+    assert fault.fired
+
+
+def test_run_whose_credentials_are_denied_is_no_empty_run(http_store: HttpStore) -> None:
+    record_takeover(http_store.direct, 1, 1, 0)
+    commit(http_store.direct, uploaded(http_store.direct, 100))
+    fault = http_store.proxy.spoil("denied", "GET", "prefix=", times=1000)
+    with pytest.raises(SourceError, match="no permission"):
+        newest_good(http_store.root)
+    assert fault.fired
