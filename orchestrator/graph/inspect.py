@@ -33,10 +33,12 @@ from orchestrator.graph.library import every_node
 from orchestrator.graph.memory import variable_bytes
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.pipelines_describe import describe
 from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
 from orchestrator.graph.soundness import soundness_problems
-from orchestrator.graph.train_ops import TrainChoice, choose_train_ops, training_updates
+from orchestrator.graph.train_ops import TrainChoice, choose_train_ops
+from orchestrator.graph.training_writers import training_updates
 from orchestrator.graph.untrusted import untrusted_ops
 from orchestrator.graph.variables import find_variables
 from orchestrator.graph.view import parse_tensor
@@ -91,7 +93,7 @@ def inspect(
         saver=_saver(mended, saver),
         checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
         collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
-        reaching_out=untrusted_ops(mended.graph_def, ops, needed),
+        reaching_out=untrusted_ops(mended.graph_def, ops, needed if unsound else _executed(graph, needed)),
         problems=(*also, *unsound, *compat_problems(mended, ops), *choice.problems),
         repairs=repairs,
     )
@@ -99,6 +101,14 @@ def inspect(
 
 def _trainable(variables: Iterable[Variable]) -> set[str]:
     return {variable.name for variable in variables if variable.trainable}
+
+
+def _executed(graph: Graph, needed: set[str]) -> set[str]:
+    """What training runs: the train ops' ancestors, and what fills the pipelines that they take batches from."""
+    starters = [name for pipeline in describe(graph) if needed.intersection(pipeline.takers) for name in pipeline.starters]
+    tables = [name for name in graph.view.nodes if graph.view.op(name).startswith("InitializeTable")]
+    filled = [name for name in tables if graph.view.data[name] and graph.view.data[name][0].node in needed]
+    return needed | graph.view.ancestors([*starters, *filled])
 
 
 def _origin(meta: MetaGraphDef, ops: OpSet) -> Origin:
