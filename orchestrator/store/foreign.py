@@ -118,7 +118,7 @@ def _walk(
         try:
             if candidate.prefix in exclude:
                 raise CorruptCheckpoint(exclude[candidate.prefix])
-            found = _examine(candidate, candidates, deep=deep, meta=meta)
+            found = _examine(candidate, candidates, deep=deep, meta=meta, choosing=len(ordered) > 1)
         except OrchestratorError as error:
             if not speaks_of_content(error):
                 raise
@@ -132,7 +132,9 @@ def _walk(
     raise none_good(location, tuple(refused), "holds no checkpoint")
 
 
-def _examine(candidate: Candidate, candidates: Mapping[str, Candidate], *, deep: bool, meta: FileInfo | None = None) -> Found:
+def _examine(
+    candidate: Candidate, candidates: Mapping[str, Candidate], *, deep: bool, meta: FileInfo | None = None, choosing: bool = False
+) -> Found:
     manifest_file = candidate.files.get(MANIFEST_SUFFIX)
     if manifest_file is None and read_place(candidate.directory.name) is not None:
         raise CorruptCheckpoint(
@@ -146,7 +148,8 @@ def _examine(candidate: Candidate, candidates: Mapping[str, Candidate], *, deep:
         meta_file = _borrowed_meta(candidate, candidates)
         notes = (f"{candidate.prefix} has no .meta of its own; {meta_file.name} fits it and is used",)
     data = meta_file.location.read_bytes()
-    problem = misfit(read_meta(data, name=meta_file.location.shown), checked.index.keys_for_graph())
+    whole = choosing and meta is None
+    problem = misfit(read_meta(data, name=meta_file.location.shown), checked.index.keys_for_graph(), whole=whole)
     if problem:
         raise CorruptCheckpoint(
             f"checkpoint {candidate.location.shown} {problem}",

@@ -2,7 +2,8 @@
 
 Rule: what the graph's saver would restore is compared with the checkpoint's index: a key whose dtype or shape differs can't be restored
 (another model of the same directory, an older layer size), and a saver none of whose keys is there belongs to something else.
-Keys that are merely missing are left to the plan, which knows which of them matter and about ``--init-missing``.
+Keys that are merely missing are left to the plan, which knows which of them matter and about ``--init-missing``; only where an older
+checkpoint could be taken instead do they count here.
 """
 
 from __future__ import annotations
@@ -28,18 +29,22 @@ class Restored:
     shape: tuple[int, ...] | None
 
 
-def misfit(meta: Any, keys: CheckpointKeys) -> str:
+def misfit(meta: Any, keys: CheckpointKeys, *, whole: bool = False) -> str:
     """Why the checkpoint isn't one of this graph; empty where it may be.
 
     Args:
         meta: MetaGraphDef.
         keys: what the checkpoint holds.
+        whole: it has to hold every key that the saver restores.
     """
     expected = list(_restored(meta))
     if not expected:
         return ""
     if not any(item.key in keys for item in expected):
         return f"holds none of the {len(expected)} variables that the graph's saver restores: it's another model's"
+    missing = [item.key for item in expected if item.key not in keys]
+    if whole and missing:
+        return f"lacks {len(missing)} of the {len(expected)} variables that its graph's saver restores, such as {missing[0]!r}"
     wrong = [text for item in expected if (text := _difference(item, keys))]
     if not wrong:
         return ""

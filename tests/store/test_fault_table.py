@@ -137,6 +137,17 @@ def test_resolve_large_tensor_flipped_is_found_while_staging_then_walked_back(tm
     assert "1 damaged tensors" in deep.refused[0].reason
 
 
+def test_resolve_newest_that_lacks_a_variable_is_passed_over_but_can_be_named(directory: Path) -> None:
+    tensors = model(400)
+    (directory / "m-400.meta").write_bytes(meta_bytes(tensors))
+    write_bundle(directory, "m-400", {key: value for key, value in tensors.items() if key != "dense/bias"})
+    source = resolve_source(str(directory))
+    assert source.step == 300
+    assert "lacks 1 of the 4 variables that its graph's saver restores, such as 'dense/bias'" in source.refused[0].reason
+    # The plan says what that means, and --init-missing allows it
+    assert "dense/bias" not in (resolve_source(str(directory / "m-400")).keys() or {})
+
+
 # The state file
 
 
