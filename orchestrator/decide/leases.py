@@ -32,14 +32,6 @@ def next_end(end: int, fastest: int, step_time_s: float | None, limit: int) -> i
     return max(end, min(limit, fastest + reach))
 
 
-def smoothed(step_time_s: float | None, steps: int, elapsed_s: float) -> float | None:
-    """The running mean of the step time after ``steps`` more steps in ``elapsed_s``."""
-    if steps <= 0 or elapsed_s <= 0:
-        return step_time_s
-    fresh = elapsed_s / steps
-    return fresh if step_time_s is None else 0.7 * step_time_s + 0.3 * fresh
-
-
 def hang_bound_s(step_time_s: float | None, floor_s: float, stepped: bool) -> float:
     """Seconds without a step after which a group that may step has hung.
 

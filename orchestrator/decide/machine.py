@@ -81,7 +81,7 @@ def _dispatch_rare(
 
 
 def begin(
-    policy: Policy, origin: Found, committed: int | None, budgets: Budgets, generation: int, now_s: float
+    policy: Policy, origin: Found, committed: int | None, budgets: Budgets, generation: int, now_s: float, next_worker: int = 1
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run that starts from a checkpoint, with no worker yet.
 
@@ -89,12 +89,13 @@ def begin(
         origin: the checkpoint to start from.
         committed: its step if it's a checkpoint of this run's own output, else None.
         generation: the highest number that any earlier generation of this output had; 0 for a fresh one.
+        next_worker: the first number for an identity that was never used.
     """
     step = origin.step or 0
     log = SaveLog(last_step=step, last_s=now_s, committed=committed)
     run = Run(
         policy, budgets, log, since_s=now_s, generation=generation, step=step, highest=step, position=origin.position, lease_end=step,
-        origin=origin, target=policy.sizes.count, moved_s=now_s,
+        origin=origin, target=policy.sizes.count, moved_s=now_s, next_worker=next_worker,
     )  # fmt: skip
     turn = Turn(run, now_s)
     membership.staff(turn)

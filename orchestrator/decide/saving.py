@@ -68,14 +68,6 @@ def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: flo
     return upto if timed or log.owed else None
 
 
-def lease_limit(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float) -> int:
-    """How far a lease may reach: not past a save that has to wait for another one."""
-    if policy.when_busy == "skip" or log.in_flight is None:
-        return upto
-    due = due_step(policy, log, after, upto, now_s)
-    return upto if due is None else max(after, due - 1)
-
-
 class Verdict(Enum):
     """What to do with a save whose files are written."""
 

@@ -1,31 +1,174 @@
-"""Does the run machine keep its promises under thousands of seeded schedules of losses, hangs, notices, storage faults and driver deaths?"""
+"""Does the run machine keep its promises under seeded schedules of losses, hangs, notices, storage faults and driver deaths?
+
+A failing seed prints itself: ``World(seed, policy(**shape), faults).play()`` replays it.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from orchestrator.decide.actions import Outcome
-from tests.simulation.world import Faults, World, policy
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide import forming, machine, recovery, stepping, timers
+from orchestrator.decide.actions import Outcome, StateFrom
+from orchestrator.decide.budgets import Budgets
+from tests.simulation.world import Broken, Faults, World, policy
 
-SCHEDULES = {
-    "calm": (dict(count=2), Faults()),
-    "kills with a standby": (dict(count=2, standby=1), Faults(kill_s=2.0)),
-    "kills without a standby": (dict(count=3), Faults(kill_s=3.0)),
-    "shrink and replace": (dict(count=4, smallest=1), Faults(kill_s=1.5)),
-    "hangs": (dict(count=3, standby=1), Faults(stop_s=8.0)),
-    "notices": (dict(count=3, smallest=2, standby=1), Faults(notice_s=6.0)),
-    "failing saves": (dict(count=2, standby=1, until=300), Faults(kill_s=4.0, save_fails=0.2)),
-    "joins that fail": (dict(count=3, standby=1), Faults(kill_s=4.0, join_fails=0.1)),
-    "driver deaths": (dict(count=2, standby=1), Faults(driver_s=6.0)),
-    "everything": (dict(count=4, smallest=2, largest=6, standby=1), Faults(4.0, 15.0, 12.0, 20.0, 0.1, 0.03)),
+SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
+    "calm": ({}, Faults()),
+    "kills with a standby": ({"standby": 1}, Faults(kill_s=2.0)),
+    "kills without a standby": ({"count": 3}, Faults(kill_s=3.0)),
+    "shrink and replace": ({"count": 4, "smallest": 1}, Faults(kill_s=1.5)),
+    "shrink for good": ({"count": 6, "smallest": 1, "on_loss": "shrink"}, Faults(kill_s=4.0, until_s=10.0)),
+    "hangs": ({"count": 3, "standby": 1}, Faults(stop_s=8.0)),
+    "notices": ({"count": 3, "smallest": 2, "standby": 1}, Faults(notice_s=6.0)),
+    "failing saves": ({"standby": 1, "until": 300}, Faults(kill_s=4.0, save_fails=0.2)),
+    "saves that wait": ({"standby": 1, "when_busy": "wait", "save_steps": 7}, Faults(kill_s=4.0)),
+    "joins that fail": ({"count": 3, "standby": 1}, Faults(kill_s=4.0, join_fails=0.1)),
+    "driver deaths": ({"standby": 1}, Faults(driver_s=6.0)),
+    "recycled processes": ({"standby": 1, "reforms_per_process": 2}, Faults(kill_s=2.0)),
+    "everything": ({"count": 4, "smallest": 2, "largest": 6, "standby": 1}, Faults(4.0, 15.0, 12.0, 20.0, 0.1, 0.03)),
+}
+SEEDS = 12
+MANY_SEEDS = int(os.environ.get("TFRESUME_SEEDS", "500"))
+
+
+def play(name: str, seed: int, **changes: Any) -> World:
+    shape, faults = SCHEDULES[name]
+    world = World(seed, policy(**shape), faults, **changes)
+    finish = world.play()
+    assert finish.outcome is Outcome.DONE, f"seed {seed}: {finish}"
+    assert max(world.committed) == world.rules.until, f"seed {seed}: the last step isn't saved"
+    return world
+
+
+HAPPENS = {
+    "calm": {"save_committed"},
+    "kills with a standby": {"died", "finding_checkpoint"},
+    "hangs": {"hung"},
+    "notices": {"reform_planned", "worker_notice"},
+    "failing saves": {"save_failed"},
+    "joins that fail": {"join_failed"},
+    "driver deaths": {"adopted"},
+    "recycled processes": {"reform_planned"},
 }
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invariant(name: str) -> None:
-    shape, faults = SCHEDULES[name]
-    for seed in range(100):
-        world = World(seed, policy(**shape), faults)
-        finish = world.play()
-        assert finish.outcome is Outcome.DONE, f"seed {seed}: {finish}"
-        assert max(world.committed) == world.rules.until, f"seed {seed}: the last step isn't saved"
+    events = [event for seed in range(SEEDS) for event in play(name, seed).journal]
+    seen = {str(event["event"]) for event in events} | {str(event["kind"]) for event in events if event["event"] == "incident"}
+    missed = HAPPENS.get(name, set()) - seen - {"save_committed"}
+    assert not missed, f"the schedule doesn't do what its name says: {missed}"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_run_under_many_seeded_faults_keeps_every_invariant(name: str) -> None:
+    for seed in range(SEEDS, SEEDS + MANY_SEEDS):
+        play(name, seed)
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_run_with_many_workers_survives_kills_among_them(count: int) -> None:
+    world = World(1, policy(count=count, standby=2, until=150), Faults(kill_s=1.5, until_s=12.0))
+    assert world.play(most_events=5_000_000).outcome is Outcome.DONE
+    assert any(event["event"] == "incident" for event in world.journal)
+
+
+# -- each invariant catches the bug that it's there for
+
+
+def lowest_donor(order: Any, steps: Any) -> str | None:
+    holders = [(step, worker) for worker, step in steps.items() if step is not None]
+    return min(holders)[1] if holders else None
+
+
+def shortened(turn: Any, end: int, agreed: Any) -> None:
+    turn.set(lease_end=turn.run.step - 1)
+    turn.act(act.Grant(turn.run.generation, turn.run.members, end, agreed, turn.run.seats[0]))
+
+
+def own_state_for_all(run: Any, ident: str, chosen: str | None, step: int) -> StateFrom:
+    return StateFrom.CHECKPOINT if chosen is None else StateFrom.OWN
+
+
+def forgetting(budgets: Budgets, *loss: Any) -> Budgets:
+    return replace(budgets, entries=budgets.entries[1:]) if budgets.entries else REAL_SPEND(budgets, *loss)
+
+
+def deaf(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(forming, "on_held", lambda turn, event: None)
+    patch.setattr(timers, "on_tick", lambda turn: None)
+
+
+REAL_SPEND = Budgets.spend
+
+
+def lying_about_position(run: Any, event: Any, now_s: float) -> Any:
+    run, actions = machine.advance(run, event, now_s)
+    wrong = [replace(action, position=action.position + 1) if isinstance(action, act.Form) else action for action in actions]
+    return run, tuple(wrong)
+
+
+class Unfenced(World):
+    """A commit of a dead driver still reaches the store."""
+
+    def do_Commit(self, action: act.Commit) -> None:
+        attempt = self.attempt
+        self.at(5.0, lambda: self.check(attempt == self.attempt, "two writers"))
+        super().do_Commit(action)
+
+
+class Forgetful(World):
+    """The store doesn't find what was committed."""
+
+    def do_FindCheckpoint(self, action: act.FindCheckpoint) -> None:
+        self.soon(ev.Found(0, 0), 0.3)
+
+
+def worlds(world: type[World], schedule: str, **changes: Any) -> None:
+    shape, faults = SCHEDULES[schedule]
+    for seed in range(60):
+        world(seed, policy(**shape), faults, **changes).play()
+
+
+Plant = Callable[[pytest.MonkeyPatch], Any]
+BUGS: dict[str, tuple[str, Plant]] = {
+    "a survivor had is lost": ("kills without a standby", lambda patch: patch.setattr(recovery, "donor", lowest_donor)),
+    "a lease was shortened": ("kills with a standby", lambda patch: patch.setattr(stepping, "_send", shortened)),
+    "from a state that nobody has|that differs": (
+        "kills with a standby",
+        lambda patch: patch.setattr(forming, "_state_from", own_state_for_all),
+    ),
+    "neither ended nor waited": ("shrink for good", deaf),
+    "a budget grew": ("kills with a standby", lambda patch: patch.setattr(Budgets, "spend", forgetting)),
+}
+
+
+@pytest.mark.parametrize("invariant", BUGS)
+def test_planted_bug_is_caught_by_its_invariant(invariant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule, plant = BUGS[invariant]
+    plant(monkeypatch)
+    with pytest.raises(Broken, match=invariant):
+        worlds(World, schedule)
+
+
+def test_planted_bug_in_input_positions_is_caught() -> None:
+    with pytest.raises(Broken, match="skipped or served twice"):
+        worlds(World, "kills with a standby", advance=lying_about_position)
+
+
+def test_planted_bug_of_two_writers_is_caught() -> None:
+    with pytest.raises(Broken, match="two writers"):
+        worlds(Unfenced, "driver deaths")
+
+
+def test_planted_bug_of_a_lost_checkpoint_is_caught() -> None:
+    with pytest.raises(Broken, match="a committed step is lost"):
+        worlds(Forgetful, "kills with a standby")

@@ -72,7 +72,11 @@ class Faults:
 
 def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
     sizes = Sizes(
-        count, changes.pop("smallest", count), changes.pop("largest", count), changes.pop("standby", 0), changes.pop("on_loss", "replace")
+        count,
+        changes.pop("smallest", count),
+        changes.pop("largest", count),
+        changes.pop("standby", 0),
+        changes.pop("on_loss", "replace"),
     )
     saving = SavePolicy(changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, "stop")
     return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)
@@ -100,7 +104,12 @@ class World:
         self.run, actions = machine.begin(rules, ev.Found(0, 0), None, budgets, 0, 0.0)
         self.perform(actions, 1)
         self.at(0.25, self.tick)
-        for kind, mean in (("kill", faults.kill_s), ("stop", faults.stop_s), ("driver", faults.driver_s), ("notice", faults.notice_s)):
+        for kind, mean in (
+            ("kill", faults.kill_s),
+            ("stop", faults.stop_s),
+            ("driver", faults.driver_s),
+            ("notice", faults.notice_s),
+        ):
             if mean:
                 self.at(self.random.expovariate(1 / mean), lambda kind=kind, mean=mean: self.fault(kind, mean))
 
@@ -118,7 +127,9 @@ class World:
             if self.now > horizon_s:
                 break
             what()
-        raise Broken(f"seed {self.seed}: neither ended nor waited within bounds: {self.run.phase} at {self.now:.1f} s, step {self.run.step}")
+        raise Broken(
+            f"seed {self.seed}: neither ended nor waited within bounds: {self.run.phase} at {self.now:.1f} s, step {self.run.step}"
+        )
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
@@ -157,7 +168,11 @@ class World:
         self.at(0.25, self.tick)
 
     def pulse(self, worker: SimWorker) -> None:
-        doing = ev.Doing.STEP if worker.joined and not worker.held and worker.state and worker.state.step < worker.lease else ev.Doing.IDLE
+        doing = (
+            ev.Doing.STEP
+            if worker.joined and not worker.held and worker.state and worker.state.step < worker.lease
+            else ev.Doing.IDLE
+        )
         self.soon(ev.Pulse(worker.ident, worker.generation, worker.state.step if worker.state else 0, doing, 50.0))
 
     # -- actions
@@ -195,7 +210,11 @@ class World:
         """Survivors see the step fail; some of them had it already applied."""
         if not gone.joined:
             return
-        group = [other for other in self.workers.values() if other.alive and other.joined and other.generation == gone.generation and not other.held]
+        group = [
+            other
+            for other in self.workers.values()
+            if other.alive and other.joined and other.generation == gone.generation and not other.held
+        ]
         mid_step = gone.generation in self.stepping and self.random.random() < 0.5
         for other in group:
             if other.stopped:
@@ -230,7 +249,10 @@ class World:
         else:
             own = [self.workers[seat.worker] for seat in action.seats if seat.state_from is act.StateFrom.OWN]
             start = own[0].state if own else start
-        self.check(start is not None and start.step == action.step, f"a generation starts at step {action.step} from a state that nobody has")
+        self.check(
+            start is not None and start.step == action.step,
+            f"a generation starts at step {action.step} from a state that nobody has",
+        )
         living = [w.state.step for w in self.workers.values() if w.alive and w.held and w.state and w.ident in self.run.workers]
         self.check(not living or action.step >= max(living), "an uncommitted step that a survivor had is lost")
         self.check(not self.committed or action.step >= max(self.committed), "a committed step is lost")
@@ -322,7 +344,11 @@ class World:
         self.at(0.05, lambda: commit() if attempt == self.attempt else None)
 
     def do_FindCheckpoint(self, action: act.FindCheckpoint) -> None:
-        living = [w.ident for w in self.workers.values() if w.alive and not w.stopped and w.held and w.state and w.ident in self.run.members]
+        living = [
+            w.ident
+            for w in self.workers.values()
+            if w.alive and not w.stopped and w.held and w.state and w.ident in self.run.members
+        ]
         self.check(not living, "storage is read though somebody has the state")
         step = max(self.committed, default=0)
         self.soon(ev.Found(step, self.committed[step].position if step else 0), 0.3)

@@ -1,0 +1,73 @@
+"""Are losses paid for once, across drivers, and planned ones not at all?"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.decide.budgets import LONGEST_BACKOFF_S, PREEMPTIONS_PER_LOSS, WINDOW_S, Budgets, backoff_s, from_journal
+from orchestrator.decide.events import Cause
+
+CAUSES = st.sampled_from(list(Cause))
+
+
+@given(st.lists(st.tuples(CAUSES, st.floats(0, 100))), st.integers(1, 5))
+def test_budgets_spending_never_gives_anything_back(losses: list[tuple[Cause, float]], limit: int) -> None:
+    budgets, now_s, before = Budgets(limit), 0.0, 0
+    for cause, gap_s in losses:
+        now_s += min(gap_s, WINDOW_S / 1000)
+        budgets = budgets.spend(cause, "n", now_s)
+        assert budgets.spent(now_s) >= before
+        before = budgets.spent(now_s)
+    assert budgets.limit == limit
+
+
+def test_budgets_one_loss_more_than_allowed_are_exhausted() -> None:
+    budgets = Budgets(2)
+    for number in range(2):
+        budgets = budgets.spend(Cause.DIED, "n", float(number))
+        assert not budgets.exhausted(float(number))
+    assert "3 unplanned" in budgets.spend(Cause.HUNG, "n", 2.0).exhausted(2.0)
+
+
+def test_budgets_losses_of_an_hour_ago_are_forgotten() -> None:
+    budgets = Budgets(1).spend(Cause.DIED, "n", 0.0).spend(Cause.DIED, "n", 1.0)
+    assert budgets.exhausted(1.0)
+    assert not budgets.exhausted(WINDOW_S + 2)
+
+
+def test_budgets_preemptions_have_their_own() -> None:
+    budgets = Budgets(1)
+    for number in range(PREEMPTIONS_PER_LOSS):
+        budgets = budgets.spend(Cause.PREEMPTED, "n", float(number))
+    assert budgets.spent(20.0) == 0
+    assert not budgets.exhausted(20.0)
+    assert "preemptions" in budgets.spend(Cause.PREEMPTED, "n", 20.0).exhausted(20.0)
+
+
+def test_budgets_node_that_keeps_failing_is_excluded() -> None:
+    budgets = Budgets(100)
+    for number in range(3):
+        budgets = budgets.spend(Cause.DIED, "bad", float(number)).spend(Cause.PREEMPTED, "taken", float(number))
+    budgets = budgets.spend(Cause.DIED, "good", 3.0)
+    assert budgets.excluded_nodes(4.0) == ("bad",)
+
+
+def test_budgets_of_a_dead_driver_are_still_paid() -> None:
+    journal: list[dict[str, object]] = [
+        {"event": "worker_lost", "cause": "died", "node": "a", "at": 1000.0},
+        {"event": "progress", "at": 1001.0},
+        {"event": "worker_lost", "cause": "preempted", "node": "a", "at": 1002.0},
+    ]
+    budgets = from_journal(journal, 5, now_s=50.0, now_unix_s=1010.0)
+    assert budgets.spent(50.0) == 1
+    assert [entry.at_s for entry in budgets.entries] == [40.0, 42.0]
+
+
+@given(st.integers(0, 50), st.text(min_size=1))
+def test_backoff_grows_to_a_bound_and_starts_with_none(failures: int, worker: str) -> None:
+    delay_s = backoff_s(failures, worker)
+    assert 0 <= delay_s <= LONGEST_BACKOFF_S * 1.25
+    assert delay_s == backoff_s(failures, worker)
+    if failures <= 1:
+        assert delay_s == 0

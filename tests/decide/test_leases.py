@@ -1,0 +1,49 @@
+"""Do leases only ever grow, and is a hang found within its bound?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.decide.leases import FIRST_LEASE, MOST_AHEAD, ahead, hang_bound_s, next_end, silence_bound_s
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**4), st.one_of(st.none(), st.floats(1e-7, 100)), st.integers(0, 2 * 10**6))
+def test_lease_never_shrinks_and_stays_within_reach(end: int, behind: int, step_time_s: float | None, limit: int) -> None:
+    fastest = max(0, end - behind)
+    granted = next_end(end, fastest, step_time_s, limit)
+    assert granted >= end
+    assert granted <= max(end, limit)
+    assert granted <= max(end, fastest + ahead(step_time_s))
+
+
+@pytest.mark.parametrize(("step_time_s", "steps"), [(None, FIRST_LEASE), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)])
+def test_lease_reaches_about_a_second_ahead(step_time_s: float | None, steps: int) -> None:
+    assert ahead(step_time_s) == steps
+
+
+def test_lease_is_renewed_before_it_ends() -> None:
+    assert next_end(100, 40, 0.01, 1000) == 100, "more than half of it is left"
+    assert next_end(100, 60, 0.01, 1000) == 160
+
+
+@pytest.mark.parametrize(
+    ("step_time_s", "floor_s", "stepped", "bound_s"),
+    [
+        (0.01, 5.0, True, 5.0),
+        (4.0, 5.0, True, 12.0),
+        (None, 5.0, False, 120.0),
+        (0.01, 5.0, False, 120.0),
+        (0.01, 200.0, False, 200.0),
+    ],
+)
+def test_hang_bound_follows_the_step_time_above_its_floor(
+    step_time_s: float | None, floor_s: float, stepped: bool, bound_s: float
+) -> None:
+    assert hang_bound_s(step_time_s, floor_s, stepped) == bound_s
+
+
+def test_silence_bound_allows_for_late_signs_of_life() -> None:
+    assert silence_bound_s(5.0) == 5.0
+    assert silence_bound_s(0.1) == 2.5

@@ -1,0 +1,145 @@
+"""Whose state goes on, who sits where, and when does the run give up?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.events import Cause
+from orchestrator.decide.recovery import GiveUp, GoOn, Streak, after_loss, donor
+from orchestrator.decide.room import Demand, describe, fitting
+from orchestrator.decide.scaling import Sizes, group_size, growth, missing, seating, target_after
+
+
+def lose(cause: Cause, detail: str, times: int, *, step: int = 7, begun: bool = True) -> GoOn | GiveUp:
+    verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
+    for number in range(times):
+        verdict = after_loss(cause, detail, "n", step, begun, verdict.budgets, verdict.streak, float(number))
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("cause", "detail", "times", "begun", "stops"),
+    [
+        (Cause.ERROR, "ValueError: x", 1, True, False),
+        (Cause.ERROR, "ValueError: x", 2, True, True),
+        (Cause.ERROR, "ImportError: x", 2, False, False),
+        (Cause.ERROR, "ImportError: x", 3, False, True),
+        (Cause.DIED, "", 3, True, False),
+        (Cause.DIED, "", 4, True, True),
+        (Cause.DIED, "", 20, False, False),
+        (Cause.PREEMPTED, "", 50, True, False),
+        (Cause.NODE, "its node is gone", 50, True, False),
+    ],
+)
+def test_same_loss_at_the_same_step_is_a_crash_loop(cause: Cause, detail: str, times: int, begun: bool, stops: bool) -> None:
+    assert isinstance(lose(cause, detail, times, begun=begun), GiveUp) is stops
+
+
+def test_same_loss_at_other_steps_is_none() -> None:
+    verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
+    for step in range(50):
+        verdict = after_loss(Cause.ERROR, "x", "n", step, True, verdict.budgets, verdict.streak, float(step))
+        assert isinstance(verdict, GoOn)
+
+
+def test_exhausted_budget_gives_up_with_the_numbers() -> None:
+    verdict = after_loss(Cause.NODE, "", "n", 1, True, Budgets(0), Streak(), 0.0)
+    assert isinstance(verdict, GiveUp)
+    assert "allowed are 0" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("steps", "chosen"),
+    [
+        ({"a": 5, "b": 6, "c": 6}, "b"),
+        ({"a": 6, "b": 6}, "a"),
+        ({"a": None, "b": 2}, "b"),
+        ({"a": None, "b": None}, None),
+        ({"a": 0}, "a"),
+        ({}, None),
+    ],
+)
+def test_donor_has_the_highest_step(steps: dict[str, int | None], chosen: str | None) -> None:
+    assert donor(list(steps), steps) == chosen
+
+
+FIXED, ELASTIC = Sizes(4, 4, 4, 1), Sizes(4, 2, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "target", "started", "survivors", "warm", "size"),
+    [
+        (FIXED, 4, False, 0, 4, 4),
+        (FIXED, 4, False, 0, 3, None),
+        (FIXED, 4, True, 3, 1, 4),  # the standby takes the lost rank
+        (FIXED, 4, True, 3, 0, None),  # below min: wait
+        (ELASTIC, 4, False, 0, 3, None),  # the first group has the size that was asked for
+        (ELASTIC, 4, True, 3, 0, 3),
+        (ELASTIC, 4, True, 1, 0, None),
+        (ELASTIC, 4, True, 4, 1, 4),  # a standby isn't used up for growth
+        (ELASTIC, 4, True, 4, 3, 6),
+        (ELASTIC, 4, True, 4, 9, 6),
+        (Sizes(4, 2, 6, 0, on_loss="wait"), 4, True, 3, 0, None),
+        (Sizes(4, 2, 6, 0, on_resize="wait"), 4, True, 3, 0, None),
+        (Sizes(4, 2, 6, 0, on_resize="wait"), 4, True, 3, 5, 4),
+    ],
+)
+def test_group_size_follows_policy(sizes: Sizes, target: int, started: bool, survivors: int, warm: int, size: int | None) -> None:
+    assert group_size(sizes, target, started, survivors, warm) == size
+
+
+@given(st.integers(1, 8), st.integers(0, 4), st.integers(0, 8), st.integers(0, 8), st.integers(0, 4))
+def test_group_size_never_leaves_its_bounds(count: int, less: int, survivors: int, warm: int, standby: int) -> None:
+    sizes = Sizes(count, max(1, count - less), count + less, standby)
+    size = group_size(sizes, count, True, survivors, warm)
+    if size is not None:
+        assert sizes.smallest <= size <= min(sizes.largest, survivors + warm)
+
+
+def test_target_shrinks_for_good_only_where_asked() -> None:
+    assert target_after(Sizes(4, 2, 4, 0), 4, 3) == 4
+    assert target_after(Sizes(4, 2, 4, 0, on_loss="shrink"), 4, 3) == 3
+    assert target_after(ELASTIC, 4, 6) == 6
+
+
+@pytest.mark.parametrize(("alive", "due", "lacking"), [(5, False, 0), (3, False, 2), (5, True, 0), (0, False, 5)])
+def test_missing_workers_are_counted(alive: int, due: bool, lacking: int) -> None:
+    assert missing(ELASTIC, 4, alive, due) == lacking
+
+
+def test_recycling_gets_a_spare_worker_without_standbys() -> None:
+    assert missing(Sizes(2, 2, 2, 0), 2, 2, True) == 1
+
+
+def test_growth_fills_the_room_up_to_the_largest() -> None:
+    assert growth(ELASTIC, 5, 10) == 2
+    assert growth(ELASTIC, 5, 1) == 1
+    assert growth(Sizes(4, 2, 6, 1, on_loss="shrink"), 5, 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("previous", "staying", "warm", "size", "seats"),
+    [
+        (("a", "b", "c"), ["a", "c"], ["x"], 3, ("a", "x", "c")),
+        (("a", "b", "c"), ["b", "c"], [], 2, ("c", "b")),
+        ((), [], ["x", "y"], 2, ("x", "y")),
+        (("a",), ["a"], ["x", "y"], 3, ("a", "x", "y")),
+    ],
+)
+def test_seating_keeps_ranks(
+    previous: tuple[str, ...], staying: list[str], warm: list[str], size: int, seats: tuple[str, ...]
+) -> None:
+    assert seating(previous, staying, warm, size) == seats
+
+
+def test_room_counts_whole_workers_per_node() -> None:
+    nodes = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 1.5}]
+    assert fitting(nodes, Demand(1.0)) == 5
+    assert fitting(nodes, Demand(1.0, gpus=0.5)) == 2
+    assert fitting(nodes, Demand(0.5)) == 11
+    assert fitting([], Demand(1.0)) == 0
+    assert "1.5 CPUs" in describe(nodes)
+    assert describe([]) == "no node is alive"
