@@ -29,7 +29,6 @@ from orchestrator.driver.result import RunResult, exit_code_of, status_of
 from orchestrator.driver.startup import StartPoint
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.redaction import redacted_data
-from orchestrator.store.commits import list_checkpoints
 from orchestrator.store.journal import read_journal
 from orchestrator.store.lease import Lease, acquire
 from orchestrator.store.location import Location
@@ -107,10 +106,6 @@ class Attempt:
         """Its step."""
         return next((int(event["step"]) for event in reversed(self._past) if event.get("event") == "save_committed"), None)
 
-    def has_checkpoints(self) -> bool:
-        """Whether the output holds any of ours."""
-        return bool(list_checkpoints(self._output))
-
     # -- the past
 
     def budgets(self) -> budgets.Budgets:
@@ -185,8 +180,9 @@ class Attempt:
 
     def _result(self, loop: Loop, finish: act.Finish) -> RunResult:
         step = finish.step if finish.step is not None else loop.run.step
+        checkpoint = _url(self._output, loop.checkpoint_label)
         return RunResult(
-            status_of(finish.outcome), self._start_step, step, _url(self._output, loop.checkpoint_label), loop.run.world_size, tuple(loop.incidents),
+            status_of(finish.outcome), self._start_step, step, checkpoint, loop.run.world_size, tuple(loop.incidents),
             goodput(self._events).as_dict(), finish.reason, self._output.shown, self._lease.attempt, exit_code_of(finish), finish.error,
             max(0, step - self._start_step),
         )  # fmt: skip

@@ -30,6 +30,9 @@ from orchestrator.workers.orders import CheckpointFiles
 
 log = logging.getLogger("tfresume")
 
+AT_ONCE = frozenset({"attempt", "generation", "worker_lost", "training", "incident", "save_committed", "finish"})
+"""Events that the next driver or a reader must find even if this one is killed right after; the others wait for the next heartbeat."""
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -59,6 +62,7 @@ class Keeper:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._bad: dict[str, str] = {}
+        self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._began_s = time.monotonic() - trained_s
@@ -67,7 +71,7 @@ class Keeper:
 
     def note(self, event: Mapping[str, Any]) -> None:
         """Append to the journal."""
-        self._jobs.put(lambda: self._journal.append(event))
+        self._jobs.put(lambda: self._journal.append(event, durable=event["event"] in AT_ONCE))
 
     def flush(self) -> None:
         """Have everything written that was noted."""
@@ -100,10 +104,20 @@ class Keeper:
                 self._tell(ev.Fenced(error.as_dict()))
             except OrchestratorError as error:
                 log.warning("storage: %s", error)
+            except Exception:
+                log.exception("the thread that writes to the output met an error of its own; it goes on")
 
     def _take_over(self, generation: int, step: int) -> None:
-        record_takeover(self._output, self._lease.attempt, generation, step, self._parent)
+        self._unrecorded.append((generation, step, self._parent))
         self._parent = (self._lease.attempt, generation)
+        self._record()
+
+    def _record(self) -> None:
+        """Record what couldn't be recorded yet, in its order. Raises LeaseLost, StorageUnavailable (tried again before the next commit)."""
+        while self._unrecorded:
+            generation, step, parent = self._unrecorded[0]
+            record_takeover(self._output, self._lease.attempt, generation, step, parent)
+            self._unrecorded.pop(0)
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         manifest = Manifest(
@@ -114,6 +128,7 @@ class Keeper:
         )  # fmt: skip
         began_s = time.monotonic()
         try:
+            self._record()
             commit(self._output, manifest, lease=self._lease)
         except LeaseLost:
             raise

@@ -157,7 +157,9 @@ class Loop:
             self.checkpoint_label = str(event["checkpoint"])
         self._keeper.note(stamped)
         self._observer.event(stamped)
-        if event["event"] in ("training", "incident", "finish") and self._progress is not None:
+        if event["event"] in ("training", "incident"):
+            self._journaled_s = float("-inf")  # the next sign of progress is journaled at once
+        elif event["event"] == "finish" and self._progress is not None:
             self._journal_progress()
 
     def _perform(self, actions: tuple[act.Action, ...]) -> None:

@@ -12,8 +12,6 @@ Rule: look, plan, place, hold the lease, and let the loop work; the errors of th
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,9 +27,10 @@ from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import signals_to
-from orchestrator.driver.startup import make_plan, policy_of, setup_of, start_point
+from orchestrator.driver.startup import check_input, make_plan, policy_of, setup_of, start_point
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
+from orchestrator.store.exclusive import weaker_promise
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
 from orchestrator.workers.fleet import living_workers, namespace_of
@@ -53,6 +52,7 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
     """
     if not config.output:
         raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+    check_input(config)
     output = open_location(config.output)
     given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
     observers = Observers([*given, *own_observers(config, output)])
@@ -101,12 +101,18 @@ def _start(
         attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
         files = attempt.files_of(start.source, plan.step)
         attempt.announce(
-            start.step, start.until, resumed_from=start.own_label, adopted=False, warnings=(*start.warnings, *plan.warnings)
+            start.step,
+            start.until,
+            resumed_from=start.own_label,
+            adopted=False,
+            warnings=tuple(text for text in (*start.warnings, *plan.warnings, weaker_promise(output)) if text),
         )
         attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files))
         origin = Found(plan.step, files.position)
         committed = plan.step if start.own_label else None
-        run, actions = machine.begin(policy, origin, committed, attempt.budgets(), attempt.last_generation(), time.monotonic())
+        run, actions = machine.begin(
+            policy, origin, committed, attempt.budgets(), attempt.last_generation(), time.monotonic(), attempt.next_worker(())
+        )
         return attempt.play(run, actions, files, start.own_label)
 
 
@@ -146,8 +152,3 @@ def check_room(config: RunConfig) -> None:
         remedy="Ask for fewer or smaller workers, or wait for room with --wait",
         details={"room": free, "wanted": wanted},
     )
-
-
-def holder_name() -> str:
-    """What others read about who holds the run."""
-    return f"{socket.gethostname()}, process {os.getpid()}"

@@ -31,7 +31,7 @@ class RayLink:
         self._config = config
         self._error: BaseException | None = None
         self._own = not ray.is_initialized()
-        self._done, self._over = threading.Event(), threading.Event()
+        self._done, self._over, self._may_end = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._connect, name="tfresume-ray", daemon=True)
         self._thread.start()
 
@@ -49,10 +49,11 @@ class RayLink:
 
     def close(self) -> None:
         """Disconnect, if the connection is ours."""
+        self._over.set()
         if self._own:
             self._done.wait(CONNECT_S)
             ray.shutdown()
-        self._over.set()
+        self._may_end.set()
 
     def _connect(self) -> None:
         try:
@@ -62,30 +63,27 @@ class RayLink:
             self._error = error
         self._done.set()
         # The processes of a local Ray die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
-        self._over.wait()
+        self._may_end.wait()
 
     def _options(self) -> dict[str, Any]:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-        address = self._config.address or _address_from_supervisor()
+        address = self._config.address or self._address_from_supervisor()
         if address is not None:
             return {"address": address, **quiet}
         return local_ray_options(self._config.workers) | quiet
+
+    def _address_from_supervisor(self) -> str | None:
+        path = os.environ.get(ADDRESS_FILE)
+        if path is None:
+            return None
+        deadline = time.monotonic() + CONNECT_S
+        while time.monotonic() < deadline and not self._over.wait(0.02):
+            if Path(path).exists():
+                return Path(path).read_text().strip()
+        raise TimeoutError(f"no local Ray has told its address in {path}")
 
 
 def local_ray_options(workers: WorkersConfig) -> dict[str, Any]:
     """How a Ray of this run's own is started: big enough for the workers that were asked for, whatever the machine has."""
     cpus = max(os.cpu_count() or 1, math.ceil((workers.largest + workers.standby) * workers.cpus))
     return {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-
-
-def _address_from_supervisor() -> str | None:
-    path = os.environ.get(ADDRESS_FILE)
-    if path is None:
-        return None
-    deadline = time.monotonic() + CONNECT_S
-    while time.monotonic() < deadline:
-        text = Path(path).read_text().strip() if Path(path).exists() else ""
-        if text:
-            return text
-        time.sleep(0.02)
-    raise TimeoutError(f"no address in {path}")

@@ -6,6 +6,8 @@ Rule: everything that can be wrong with the command is found here, before a work
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +25,37 @@ from orchestrator.store.source import Source, newest_source, resolve_source, sou
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines_preflight import preflight
 from orchestrator.workers.orders import CheckpointFiles, Setup
+
+
+def check_input(config: RunConfig) -> None:
+    """Refuse an input function that can't be there, without running any of the user's code.
+
+    With a cluster of its own machines only a wrong form can be told here: the module may be there and not here.
+
+    Raises:
+        ConfigError: the reference is malformed, or names a file or module that doesn't exist.
+    """
+    if config.input is None:
+        return
+    module, colon, function = config.input.rpartition(":")
+    if not (colon and module and function.isidentifier()):
+        raise ConfigError(
+            f"--input {config.input!r} isn't of the form MODULE:FUNCTION", remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION"
+        )
+    if config.address is not None:
+        return
+    there = Path(module).is_file() if module.endswith(".py") else _findable(module.partition(".")[0])
+    if not there:
+        raise ConfigError(
+            f"--input {config.input}: {module} can't be found", remedy="Check the name, or give the path of its .py file"
+        )
+
+
+def _findable(module: str) -> bool:
+    try:
+        return (Path.cwd() / module).is_dir() or (Path.cwd() / f"{module}.py").is_file() or find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)

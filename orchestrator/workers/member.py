@@ -28,6 +28,7 @@ from orchestrator.workers.saver import SaveJob, Saver
 from orchestrator.workers.tools import Batches, Tools, TrainerLike
 
 PULSE_S = 0.5
+LONGEST_TEXT = 200
 PROGRESS_S = 0.1
 """Rank 0 tells its progress so often, the others with the pulse."""
 
@@ -196,7 +197,7 @@ class Member:
             self._user_failed(error, order.step)
         except OrchestratorError as error:
             bad = isinstance(error, CorruptCheckpoint)
-            self._outbox.put(ev.JoinFailed(self.ident, order.generation, error.message, bad))
+            self._outbox.put(ev.JoinFailed(self.ident, order.generation, short(error.message), bad))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
             self._outbox.put(ev.JoinFailed(self.ident, order.generation, _last_line(error)))
         else:
@@ -230,7 +231,7 @@ class Member:
             self._outbox.put(ev.DataEnded(self.ident, self._order.generation, step))
             self._give_up_step("")
         except PeerLost as error:
-            self._hold(self._broken_off or error.message)
+            self._hold(self._broken_off or short(error.message))
         except UserCodeError as error:
             self._user_failed(error, step)
         else:
@@ -319,4 +320,10 @@ class _Pace:
 
 
 def _last_line(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
+    return short(traceback.format_exception_only(error)[-1])
+
+
+def short(text: str) -> str:
+    """A foreign error's text as it may be written down: TensorFlow puts whole batches into some of its messages."""
+    first = text.strip().partition("\n")[0].partition("goo.gle/debugstr")[0].strip()
+    return first if len(first) <= LONGEST_TEXT else f"{first[:LONGEST_TEXT]}…"

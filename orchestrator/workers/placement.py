@@ -68,7 +68,10 @@ class Placement:
         self._count += 1
         bundle = {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
         bundle |= {"memory": float(demand.memory_bytes)} if demand.memory_bytes else {}
-        labels = [{"ray.io/node-id": f"!in({','.join(avoid)})"}] if avoid else None
+        shunned = [
+            node["NodeID"] for node in ray.nodes() if any(node["NodeID"].startswith(name.rpartition("/")[2]) for name in avoid)
+        ]
+        labels = [{"ray.io/node-id": f"!in({','.join(shunned)})"}] if shunned else None
         name = f"{self._namespace}/{self._count}-{id(self):x}"
         group = placement_group([bundle], strategy="PACK", name=name, lifetime="detached", bundle_label_selector=labels)
         place = Place(name, group, demand.gpus, avoid, None)

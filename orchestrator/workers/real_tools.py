@@ -18,10 +18,10 @@ from orchestrator.workers.tools import Batches, TrainerLike, WrittenFiles
 
 
 def this_node() -> str:
-    """Ray's identity of the node that this process runs on."""
-    import ray
+    """The node that this process runs on, for people and rules: its address and the beginning of Ray's identity for it."""
+    import ray.util
 
-    return str(ray.get_runtime_context().get_node_id())
+    return f"{ray.util.get_node_ip_address()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
 class RealTools:
