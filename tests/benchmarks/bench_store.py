@@ -35,8 +35,9 @@ def _seconds(work: Timed) -> float:
 
 
 @contextmanager
-def _server(kind: str) -> Iterator[object_stores.Server]:
-    command = object_stores.gcs_command if kind == "gcs" else object_stores.s3_command
+def _server(kind: str, root: Path) -> Iterator[object_stores.Server]:
+    root.mkdir()
+    command = (lambda port: object_stores.gcs_command(port, root)) if kind == "gcs" else object_stores.s3_command
     servers = object_stores._run(kind, command, "/storage/v1/b" if kind == "gcs" else "/moto-api/")
     server = next(servers)
     try:
@@ -58,7 +59,7 @@ def _staging(kind: str, directory: Path) -> Figure:
     if not source_dir.exists():
         rows = np.random.default_rng(0).random((STATE_MB * 1024, 256), dtype=np.float32)
         write_checkpoint(source_dir, "m-1", {"w": rows, "global_step": np.int64(1)})
-    with _server(kind) as server:
+    with _server(kind, directory / f"server-{kind}") as server:
         where = open_location(server.url("big"), **server.options())
         upload(sorted(source_dir.iterdir()), where)
         files = _source(where).files

@@ -14,8 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["unavailable", "throttled", "denied", "reset", "reset_in_body", "truncate", "slow", "hang", "drop_reply"]
-HEAD_LIMIT = 1 << 20
+Kind = Literal[
+    "unavailable", "throttled", "denied", "expired", "reset", "reset_in_body", "truncate", "slow", "hang", "drop_reply"
+]
+EXPIRED = {
+    False: (401, "Unauthorized", "Content-Type: application/json\r\n", '{"error": {"code": 401, "message": "Token expired"}}'),
+    True: (
+        400,
+        "Bad Request",
+        "Content-Type: application/xml\r\n",
+        "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>",
+    ),
+}
+"""How Google and Amazon say that a token has expired."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,8 @@ class FaultProxy:
                 return await _answer(writer, 429, "Too Many Requests", "Retry-After: 1\r\n")
             case "denied":
                 return await _answer(writer, 403, "Forbidden", "")
+            case "expired":
+                return await _answer(writer, *EXPIRED["amz-" in request.head.decode("latin-1").lower()])
             case "reset":
                 return _reset(writer)
             case "hang":
@@ -182,8 +195,8 @@ async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
     return await reader.readexactly(int(headers.get(b"content-length", b"0")))
 
 
-async def _answer(writer: asyncio.StreamWriter, status: int, reason: str, headers: str) -> bool:
-    writer.write(f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: 0\r\n\r\n".encode())
+async def _answer(writer: asyncio.StreamWriter, status: int, reason: str, headers: str, body: str = "") -> bool:
+    writer.write(f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     await writer.drain()
     return True
 

