@@ -43,10 +43,11 @@ def build_app() -> App:
     from launch.commands import setup
     from launch.commands.demo import demo
     from launch.commands.doctor import doctor
+    from launch.commands.job import submit
     from launch.commands.look import check, inspect
     from launch.commands.prove import infer, verify
     from launch.commands.render import render
-    from launch.commands.run import resume, submit
+    from launch.commands.run import resume
     from launch.commands.steer import logs, stop
     from launch.commands.watch import checkpoints, report, status
 

@@ -11,6 +11,16 @@ from cyclopts import Parameter
 from launch.commands.options import Looks
 from launch.terminal import EXIT_DONE, answer_console, answers_only, message_console, print_json
 
+NEXT = """
+Try next:
+  tfresume inspect {source}
+  tfresume status {output}
+  tfresume checkpoints {output} --verify
+  tfresume report {output} -o report.html
+And with a run of your own:
+  tfresume check SOURCE
+  tfresume resume SOURCE --output URL --workers 2 --steps 1000"""
+
 
 def demo(
     *,
@@ -44,17 +54,5 @@ def demo(
 
     console = answer_console()
     console.print(result_text(told.result))
-    console.print(
-        f"""
-Try next:
-  tfresume inspect {told.source}
-  tfresume status {told.output}
-  tfresume checkpoints {told.output} --verify
-  tfresume report {told.output} -o report.html
-And with a run of your own:
-  tfresume check SOURCE
-  tfresume resume SOURCE --output URL --workers 2 --steps 1000""",
-        markup=False,
-        soft_wrap=True,
-    )
+    console.print(NEXT.format(source=told.source, output=told.output), markup=False, soft_wrap=True)
     return EXIT_DONE

@@ -43,23 +43,27 @@ def render(
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
-    from launch.render.kustomize import stream
     from launch.render.kustomize import tree as kustomize_tree
-    from launch.render.manifests import manifests
 
     if tree is not None:
         _write_all(tree, kustomize_tree())
         return EXIT_DONE
     run = _run_values(config, {"source": source, "output": output})
     base = BASE.model_copy(update={"kind": kind, "name": name, "namespace": namespace, "image": image})
-    deployment = checked(_with_users_run(with_overlays(base, tuple(overlay or ())), run))
+    _answer(checked(_with_users_run(with_overlays(base, tuple(overlay or ())), run)), to, looks)
+    return EXIT_DONE
+
+
+def _answer(deployment: Deployment, to: Path | None, looks: Looks) -> None:
+    from launch.render.kustomize import stream
+    from launch.render.manifests import manifests
+
     if looks.json:
         print_json({"objects": manifests(deployment)})
     elif to is not None:
         _write_all(to.parent, {to.name: stream(deployment)})
     else:
         sys.stdout.write(stream(deployment))
-    return EXIT_DONE
 
 
 def _run_values(config: str | None, flags: dict[str, str | None]) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
 from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.store.location import Location
 
 FOLLOW_EVERY_S = 1.0
 
@@ -102,13 +105,21 @@ def logs(
         print_json({"run": output.shown, "events": events})
         return EXIT_DONE
     _write(log_lines(events))
-    seen = len(read_journal(output)) if follow and lines else len(events)
-    while follow and not _ended(events):
+    if follow:
+        _follow(output, events, shown=len(read_journal(output)) if lines else len(events))
+    return EXIT_DONE
+
+
+def _follow(output: Location, events: list[dict[str, Any]], shown: int) -> None:
+    """Write what is added to the journal until its last event is the run's end."""
+    from launch.log_lines import log_lines
+    from orchestrator.store.journal import read_journal
+
+    while not _ended(events):
         time.sleep(FOLLOW_EVERY_S)
         events = read_journal(output)
-        _write(log_lines(events[seen:]))
-        seen = len(events)
-    return EXIT_DONE
+        _write(log_lines(events[shown:]))
+        shown = len(events)
 
 
 def _ended(events: list[dict[str, Any]]) -> bool:

@@ -12,6 +12,7 @@ from launch.render.spec import Deployment, Shape, WorkerGroup
 
 HEAD_DRAIN_S, HEAD_GRACE_S = 60, 90
 SPOT_DRAIN_S, SPOT_GRACE_S = 20, 25  # GKE and EC2 give a spot Pod about 25 s that can be relied on
+LAST_WORDS_S = 5
 USER_ID, GROUP_ID = 1000, 1000
 HOME = "/home/tfresume"
 CONFIG_PATH = "/etc/tfresume"
@@ -58,6 +59,8 @@ def environment(deployment: Deployment, *, drain_s: int | None = None) -> list[M
     if drain_s is not None:
         values["RAY_JOB_STOP_WAIT_TIME_S"] = str(HEAD_DRAIN_S)
         values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(drain_s)
+        # How long a driver that gets SIGTERM may take for its last save, before Ray or the kubelet ends it
+        values["TFRESUME_GRACE_S"] = str(drain_s - LAST_WORDS_S)
     if deployment.storage == "s3":
         values["AWS_DEFAULT_REGION"] = "REGION"
     return [{"name": name, "value": value} for name, value in values.items()]

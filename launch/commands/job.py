@@ -1,0 +1,157 @@
+"""The command ``submit``: a run as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+from cyclopts import Group, Parameter
+
+from launch.commands.options import Looks
+from launch.commands.run import Config, DryRun, Run
+from launch.flags import RunFlags, merged, read_config_file, run_config
+from launch.flags import given as given_flags
+from launch.terminal import EXIT_DONE, answer_console, plain_data, print_json
+from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError
+from orchestrator.redaction import redacted, redacted_data, secrets_in
+
+if TYPE_CHECKING:
+    from launch.jobs.plan import JobPlan
+
+JOB = Group("The job", sort_key=50)
+
+
+def _several(metavar: str, text: str) -> Parameter:
+    return Parameter(negative_iterable=(), metavar=metavar, group=JOB, help=text)
+
+
+def _one(text: str) -> Parameter:
+    return Parameter(group=JOB, help=text)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class JobFlags:
+    """What only a job has."""
+
+    follow: Annotated[
+        bool, Parameter(negative=(), show_default=False, group=JOB, help="Show the job's output and end with its exit code.")
+    ] = False
+    ship: Annotated[list[str] | None, _several("PATH", "Ship another file or directory; repeatable.")] = None
+    env: Annotated[list[str] | None, _several("NAME[=VALUE]", "Set a variable for driver and workers; no secrets.")] = None
+    pip: Annotated[list[str] | None, _several("PACKAGE", "Have Ray install a package for the job; repeatable.")] = None
+    driver_cpus: Annotated[float, _one("CPUs for the driver's own process. With 0 it runs on the head node.")] = 0.0
+    driver_memory_bytes: Annotated[int, _one("Memory for the driver's own process, in bytes.")] = 0
+    driver_label: Annotated[list[str] | None, _several("NAME=VALUE", "Place the driver on nodes with this Ray label.")] = None
+
+
+def submit(
+    source: str | None = None,
+    /,
+    *,
+    run: Run = RunFlags(),  # noqa: B008  frozen
+    job: JobFlags = JobFlags(),
+    config: Config = None,
+    dry_run: DryRun = False,
+    looks: Looks = Looks(),  # noqa: B008  frozen
+) -> int:
+    """Run `resume` as a job of a Ray cluster.
+
+    `--address` is the cluster's job server (the dashboard). The configuration
+    and the input function's file or module travel with the job. Submitting
+    the same output again attaches to the job that runs.
+
+    For example:
+
+        tfresume submit gs://b/run --output gs://b/more --until-step 20000
+            --input my_inputs.py:batches --address http://HEAD:8265 --follow
+        tfresume submit --config configs/spot.yaml --address http://HEAD:8265
+
+    Args:
+        source: A .meta URL, a checkpoint prefix or a directory.
+    """
+    checked = run_config(source, config, run)
+    plan = _plan(checked, merged(read_config_file(config) if config else {}, given_flags(run)), job)
+    if dry_run:
+        return _show_plan(plan, looks)
+    return _submit(plan, _job_server(checked.address), looks, follow=job.follow)
+
+
+def _plan(config: RunConfig, values: dict[str, Any], job: JobFlags) -> JobPlan:
+    from launch.jobs.package import collected
+    from launch.jobs.plan import job_plan, variables
+
+    values, files = collected(values, Path.cwd(), job.ship or ())
+    return job_plan(
+        config,
+        values,
+        files,
+        environment=variables(job.env or (), os.environ),
+        pip=job.pip or (),
+        driver_cpus=job.driver_cpus,
+        driver_memory_bytes=job.driver_memory_bytes,
+        driver_labels=dict(_label(item) for item in job.driver_label or ()),
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--driver-label {text!r} isn't of the form NAME=VALUE", remedy="Write --driver-label NAME=VALUE")
+    return name, value
+
+
+def _job_server(address: str | None) -> str:
+    found = address if address not in (None, "auto") else os.environ.get("RAY_API_SERVER_ADDRESS")
+    if not found:
+        from launch.jobs.server import REMEDY_ADDRESS
+
+        raise ConfigError("submit needs the address of a job server", remedy=REMEDY_ADDRESS)
+    return found
+
+
+def _show_plan(plan: JobPlan, looks: Looks) -> int:
+    import yaml
+
+    data = plain_data(plan)
+    if looks.json:
+        print_json({"status": "planned", "job": data})
+    else:
+        answer_console().print(yaml.safe_dump(redacted_data(data), sort_keys=False), markup=False)
+    return EXIT_DONE
+
+
+def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
+    from launch.jobs.plan import Attach, exit_code_of
+    from launch.jobs.server import JobServer
+
+    server = JobServer(address)
+    outcome = server.submit(plan)
+    attached = isinstance(outcome, Attach)
+    answer = {"status": "attached" if attached else "submitted", "job": outcome.submission_id, "output": plan.run["output"]}
+    if not follow:
+        if looks.json:
+            print_json(answer)
+        else:
+            console = answer_console()
+            console.print(f"{answer['status']}: job {outcome.submission_id}")
+            console.print(
+                f"  tfresume status {plan.run['output']}\n  tfresume logs {plan.run['output']} --address {address} --follow"
+            )
+        return EXIT_DONE
+    stream = sys.stderr if looks.json else sys.stdout
+    state = server.follow(outcome.submission_id, lambda text: _write_through(stream, text))
+    if looks.json:
+        print_json({**answer, "status": state.status.lower(), "exit_code": exit_code_of(state), "message": state.message})
+    elif state.status != "SUCCEEDED":
+        answer_console().print(f"job {state.submission_id} ended as {state.status}: {state.message}", markup=False)
+    return exit_code_of(state)
+
+
+def _write_through(stream: TextIO, text: str) -> None:
+    stream.write(redacted(text, secrets_in(os.environ)))
+    stream.flush()
