@@ -176,12 +176,12 @@ def test_inspect_command_of_25000_nodes_ends_within_three_seconds_without_tensor
 def test_inspect_of_ten_times_the_nodes_takes_about_ten_times_as_long() -> None:
     def seconds(meta: MetaGraphDef) -> float:
         best = float("inf")
-        for _ in range(3):
+        for _ in range(2):
             started = time.process_time()
             inspect(meta, source="x.meta", size_bytes=1)
             best = min(best, time.process_time() - started)
         return best
 
-    small, large = _large(2_500), _large(25_000)
+    small, large = _large(1_200), _large(12_000)
     ratio = len(large.graph_def.node) / len(small.graph_def.node)
     assert seconds(large) <= 1.6 * ratio * seconds(small)
