@@ -1,0 +1,247 @@
+"""Workers in threads of this process, with a model of eight numbers instead of TensorFlow: quick enough for hundreds of runs.
+
+The group's step is atomic as the real one is: nobody applies it unless everybody has put in its part.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.errors import EndOfData, PeerLost
+from orchestrator.workers.member import Member
+from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
+from orchestrator.workers.outbox import Outbox
+from orchestrator.workers.tools import WrittenFiles
+
+
+@dataclass(frozen=True)
+class FakeState:
+    step: int
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class FakeOutput:
+    step: int
+    watched: Mapping[str, float]
+    summaries: Mapping[str, float]
+
+
+class Exchange:
+    """The mean over the members of each generation, or PeerLost for all of them."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.parts: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+        self.broken: set[int] = set()
+
+    def mean(self, generation: int, step: int, rank: int, world_size: int, part: np.ndarray) -> np.ndarray:
+        with self.condition:
+            parts = self.parts.setdefault((generation, step), {})
+            parts[rank] = part
+            self.condition.notify_all()
+            while len(parts) < world_size:
+                if generation in self.broken:
+                    raise PeerLost("a peer is gone")
+                self.condition.wait(0.5)
+            return np.sum([parts[number] for number in range(world_size)], axis=0) / world_size
+
+    def break_off(self, generation: int) -> None:
+        with self.condition:
+            self.broken.add(generation)
+            self.condition.notify_all()
+
+
+class FakeTrainer:
+    def __init__(self, tools: FakeTools) -> None:
+        self.tools = tools
+        self.group: JoinOrder | None = None
+        self.current: FakeState | None = None
+        self.reserved = 0
+
+    def reserve_address(self) -> str:
+        self.reserved += 1
+        return f"host:{self.reserved}"
+
+    def form(self, group: JoinOrder) -> None:
+        self.group, self.current = group, None
+
+    def assign(self, state: FakeState) -> None:
+        self.current = state
+
+    def state(self) -> FakeState:
+        assert self.current is not None
+        return FakeState(self.current.step, self.current.values.copy())
+
+    def step(self, feeds: Mapping[str, np.ndarray]) -> FakeOutput:
+        assert self.group is not None
+        assert self.current is not None
+        self.tools.before_step(self.current.step)
+        order, state = self.group, self.current
+        mean = self.tools.exchange.mean(order.generation, state.step, order.rank, order.world_size, feeds["x:0"])
+        self.current = FakeState(state.step + 1, state.values * 0.9 + mean)
+        return FakeOutput(self.current.step, {"loss:0": float(self.current.values[0])}, {})
+
+    def abandon(self) -> None:
+        if self.group is not None:
+            self.tools.exchange.break_off(self.group.generation)
+
+    def close(self) -> None:
+        self.current = None
+
+
+class FakeBatches:
+    def __init__(self, order: JoinOrder, ends_at: int | None, served: list[tuple[int, int]]) -> None:
+        self.number, self.order, self.ends_at, self.served = order.position + order.rank, order, ends_at, served
+
+    def current(self) -> Mapping[str, np.ndarray]:
+        if self.ends_at is not None and self.number >= self.ends_at:
+            raise EndOfData("no further batch")
+        return {"x:0": np.random.default_rng(self.number).normal(size=8)}
+
+    def applied(self) -> None:
+        self.served.append((self.number, self.order.generation))
+        self.number += self.order.world_size
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class FakeTools:
+    """``workers.tools.Tools`` in memory. ``store`` maps a prefix to the state that was written."""
+
+    def __init__(self, exchange: Exchange, store: dict[str, FakeState], ends_at: int | None = None) -> None:
+        self.exchange, self.store, self.ends_at = exchange, store, ends_at
+        self.served: list[tuple[int, int]] = []
+        self.before_step: Callable[[int], None] = lambda step: None
+        self.before_write: Callable[[int], None] = lambda step: None
+
+    def load(self) -> FakeTrainer:
+        return FakeTrainer(self)
+
+    def group(self, order: JoinOrder) -> Any:
+        return order
+
+    def checkpoint_state(self, checkpoint: CheckpointFiles) -> FakeState:
+        return self.store[checkpoint.prefix]
+
+    def batches(self, order: JoinOrder) -> FakeBatches:
+        return FakeBatches(order, self.ends_at, self.served)
+
+    def digests(self, state: FakeState) -> Mapping[str, int]:
+        return {"values": hash(state.values.tobytes())}
+
+    def nonfinite(self, state: FakeState) -> tuple[str, ...]:
+        return () if np.isfinite(state.values).all() else ("values",)
+
+    def write(self, state: FakeState, directory: str) -> WrittenFiles:
+        self.before_write(state.step)
+        self.store[f"{directory}/model-{state.step}"] = state
+        return WrittenFiles(directory, f"model-{state.step}", ("file",))
+
+
+class FakeFleet:
+    """``workers.fleet.Fleet`` with Members in threads."""
+
+    def __init__(self, tell: Callable[[ev.Event], None], make_tools: Callable[[str], FakeTools]) -> None:
+        self.tell, self.make_tools = tell, make_tools
+        self.members: dict[str, Member] = {}
+        self.tools: dict[str, FakeTools] = {}
+        self.over: set[str] = set()
+
+    def start(self, action: act.StartWorker) -> None:
+        tools, outbox = self.make_tools(action.worker), Outbox()
+        member = Member(action.worker, ("node", 1), tools, outbox)
+        self.members[action.worker], self.tools[action.worker] = member, tools
+        threading.Thread(target=member.run, daemon=True).start()
+        threading.Thread(target=self._listen, args=(action.worker, outbox), daemon=True).start()
+
+    def _listen(self, worker: str, outbox: Outbox) -> None:
+        after = 0
+        while worker not in self.over:
+            after, events = outbox.poll(after, 0.2)
+            for event in events:
+                if worker not in self.over:
+                    self.tell(event)
+
+    def kill(self, worker: str, cause: ev.Cause = ev.Cause.DIED, detail: str = "") -> None:
+        """As SIGKILL does: nothing more is heard of it, and its peers' step fails."""
+        if worker in self.over:
+            return
+        self.over.add(worker)
+        member = self.members[worker]
+        member.close()
+        generation = member.report()["generation"]
+        if generation:
+            self.tools[worker].exchange.break_off(generation)
+        self.tell(ev.Gone(worker, cause, detail))
+
+    def end(self, action: act.EndWorker) -> None:
+        self.kill(action.worker, ev.Cause(action.cause), action.detail)
+
+    def quiesce(self, action: act.Quiesce) -> None:
+        for worker in action.workers:
+            self.members[worker].quiesce(action.generation, urgent=action.urgent)
+
+    def break_step(self, action: act.BreakStep) -> None:
+        self.members[action.worker].break_step(action.generation)
+
+    def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None:
+        donated = self.members[action.donor].held_state() if action.donor else None
+        addresses = tuple(seat.address for seat in action.seats)
+        for seat in action.seats:
+            order = JoinOrder(action.generation, seat.rank, addresses, action.step, action.position, seat.state_from, checkpoint)
+            self.members[seat.worker].join(order, donated if seat.state_from is act.StateFrom.DONOR else None)
+
+    def grant(self, action: act.Grant, directory: str) -> None:
+        for worker in action.workers:
+            self.members[worker].grant(GrantOrder(action.generation, action.end, action.saves, action.writer, directory))
+
+    def close(self) -> None:
+        for worker, member in self.members.items():
+            self.over.add(worker)
+            member.close()
+
+
+class FakeKeeper:
+    """``driver.keeper.Keeper`` that commits at once, in memory."""
+
+    def __init__(self, tell: Callable[[Any], None], start: CheckpointFiles) -> None:
+        self.tell, self.start = tell, start
+        self.events: list[Mapping[str, Any]] = []
+        self.committed: list[ev.SaveWritten] = []
+        self.takeovers: list[tuple[int, int]] = []
+        self.refuse: Callable[[int], str] = lambda step: ""
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event)
+
+    def take_over(self, generation: int, step: int) -> None:
+        self.takeovers.append((generation, step))
+
+    def commit(self, written: ev.SaveWritten, world_size: int) -> None:
+        reason = self.refuse(written.step)
+        if reason:
+            self.tell(ev.SaveFailed(written.generation, written.step, reason))
+            return
+        self.committed.append(written)
+        self.tell(ev.Committed(written.generation, written.step))
+
+    def find(self, reason: str) -> None:
+        from orchestrator.driver.loop import Restorable
+
+        newest = self.committed[-1] if self.committed else None
+        files = (
+            self.start
+            if newest is None
+            else CheckpointFiles(newest.step, newest.position, f"{newest.directory}/{newest.prefix}", ())
+        )
+        self.tell(Restorable(files))
+        self.tell(ev.Found(files.step, files.position))
