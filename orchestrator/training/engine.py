@@ -10,9 +10,9 @@ import os
 from typing import Any
 
 for _name, _value in {
-    "TF_CPP_MIN_LOG_LEVEL": "2",  # its notices about missing GPUs and oneDNN aren't an operator's business
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # a lost peer makes dozens of lines in each worker; what matters is raised, and told once by us
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # also for what touches the GPU before our first session
-    "GRPC_VERBOSITY": "ERROR",  # a lost peer is reported by us, once
+    "GRPC_VERBOSITY": "NONE",  # its own setting overrides the line above: ERROR would bring the lines about closed sockets back
 }.items():
     os.environ.setdefault(_name, _value)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch, OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
@@ -96,7 +97,7 @@ def test_bundle_after_training_loads_in_plain_tf1_and_trains_on(
     assert_identical(again, state)
 
 
-def test_bundle_meta_is_the_source_graph_byte_for_byte(
+def test_bundle_meta_is_the_source_graph(
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
 ) -> None:
     prefix = tf1_checkpoint("mlp", optimizer="adam")
@@ -106,8 +107,9 @@ def test_bundle_meta_is_the_source_graph_byte_for_byte(
     graph = worker_graph(prefix)
     written = (tmp_path / "model.ckpt-3.meta").read_bytes()
     assert written == graph.original_meta
-    if not graph.repairs:
-        assert written == Path(f"{prefix}.meta").read_bytes()
+    assert not graph.repairs
+    source = MetaGraphDef.FromString(Path(f"{prefix}.meta").read_bytes())
+    assert MetaGraphDef.FromString(written) == source  # maps have no order in bytes
 
 
 def test_bundle_into_a_directory_that_is_not_there_is_an_output_error(
