@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.decide.timeline import Entry, Moment, timeline
+from orchestrator.decide.timeline import Entry, Moment, names_in, timeline
 
 _PHASES = {
     "attempt": "starting",
@@ -131,7 +131,7 @@ class _Fold:
                 if kind == "worker_lost" and event.get("rank") is not None:
                     self.open_loss, self.phase, self.reason = event, "recovering", str(event.get("reason") or "")
             case "generation" | "adopted":
-                self.seats = [str(item) for item in event.get("workers") or ()]
+                self.seats = names_in(event.get("workers"))
                 self.generation = int(event.get("generation") or self.generation)
                 if kind == "adopted" and event.get("complete"):
                     self.phase = "training"

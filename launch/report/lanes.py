@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from launch.quantities import node_text
-from orchestrator.decide.timeline import Moment
+from orchestrator.decide.timeline import Moment, names_in
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _Lanes:
             case "worker_lost" | "worker_released":
                 self.close([worker], moment.at_s, str(event.get("cause") or event.get("reason") or "ended"))
             case "adopted":
-                self.adopt([str(item) for item in event.get("workers") or ()])
+                self.adopt(names_in(event.get("workers")))
             case "generation":
                 self.form(moment)
             case "finish":
@@ -83,11 +83,11 @@ class _Lanes:
             self.adopt([])
         self.close(list(self.open), moment.at_s, "next generation")
         self.generation = int(moment.event.get("generation") or self.generation + 1)
-        for rank, item in enumerate(moment.event.get("workers") or ()):
-            seen = self.known.get(str(item))
+        for rank, item in enumerate(names_in(moment.event.get("workers"))):
+            seen = self.known.get(item)
             node = node_text(str(seen.event.get("node") or "")) if seen else ""
             pid = seen.event.get("pid") if seen else None
-            self.open[str(item)] = Stretch(rank, self.generation, str(item), moment.at_s, None, node, pid)
+            self.open[item] = Stretch(rank, self.generation, item, moment.at_s, None, node, pid)
 
 
 def lanes(moments: Sequence[Moment]) -> tuple[Stretch, ...]:

@@ -131,4 +131,7 @@ def decision_rows(report: Report) -> str:
 
 def when(at: float | None) -> str:
     """A moment for people: date and minute in UTC."""
-    return UNKNOWN if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return UNKNOWN if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):
+        return UNKNOWN  # a clock that was never set right

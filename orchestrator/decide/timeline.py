@@ -14,6 +14,15 @@ from typing import Any
 
 Entry = Mapping[str, Any]
 
+_WHOLE = frozenset(
+    ("attempt", "rank", "pid", "generation", "step", "start_step", "world_size", "until", "steps_redone", "next_save_step")
+)
+_REAL = frozenset(
+    ("at", "t_s", "steps_per_s", "loss", "seconds", "size_bytes", "stall_s", "recovered_s", "detected_s", "next_save_s")
+)
+_TEXT = frozenset(("event", "worker", "node", "kind", "reason", "action", "holder", "outcome", "checkpoint", "cause"))
+_MAPPING = frozenset(("config", "versions"))
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -31,8 +40,8 @@ def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
     Args:
         events: as ``store.journal.read_journal`` gives them; events without a usable ``at`` stand at the one before.
     """
-    groups: dict[int, list[Entry]] = {}
-    for event in events:
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for event in map(sound, events):
         groups.setdefault(_whole(event.get("attempt"), 1), []).append(event)
     numbers = sorted(groups)
     starts: list[float] = []
@@ -46,7 +55,29 @@ def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
     return tuple(placed)
 
 
-def _placed(attempt: int, events: list[Entry], start: float, until: float, origin: float) -> list[Moment]:
+def sound(event: Entry) -> dict[str, Any]:
+    """The event without known fields of a type that they never have: journals may be of other versions, or mended by hand."""
+    return {name: value for name, value in event.items() if _fits(name, value)}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if name in _WHOLE:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if name in _REAL:
+        return _is_number(value)
+    if name in _TEXT:
+        return isinstance(value, str)
+    return name not in _MAPPING or isinstance(value, Mapping)
+
+
+def names_in(value: Any) -> list[str]:
+    """The names in a list; none where it isn't one."""
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+def _placed(attempt: int, events: Sequence[Entry], start: float, until: float, origin: float) -> list[Moment]:
     first = events[0]
     found: list[Moment] = []
     last = start
