@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from launch.history import history
@@ -18,7 +19,7 @@ from orchestrator.store.commits import list_checkpoints
 from orchestrator.store.journal import read_journal
 from orchestrator.store.lease import BEATS_PER_LEASE, Observed, observe
 from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import read_run_record
+from orchestrator.store.run_record import read_run_record, read_stop_requests
 
 Told = TypeVar("Told")
 
@@ -53,7 +54,9 @@ def status(
     saved = _told(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
     holder = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
-    return run_status(output.shown, history(events), driver, holder, fields, saved, now=time.time(), trouble=tuple(trouble))
+    asked = driver is Driver.ALIVE and bool(_told(trouble, lambda: read_stop_requests(output), ()))
+    found = run_status(output.shown, history(events), driver, holder, fields, saved, now=time.time(), trouble=tuple(trouble))
+    return replace(found, stop_requested=asked)
 
 
 def _told(trouble: list[str], read: Callable[[], Told], otherwise: Told) -> Told:

@@ -84,6 +84,7 @@ class RunStatus:
     goodput_s: dict[str, float]
     journal_age_s: float | None
     trouble: tuple[str, ...] = ()
+    stop_requested: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""

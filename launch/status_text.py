@@ -33,6 +33,8 @@ def status_text(found: RunStatus) -> RenderableType:
 
 def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "state", found["state"] + (f": {cut_text(found['reason'])}" if found["reason"] else "")
+    if found["stop_requested"]:
+        yield "stop", "asked for; it saves first"
     for text in found["trouble"]:
         yield "trouble", text
     yield "step", _progress(found)

@@ -16,7 +16,7 @@ from orchestrator.errors import SourceError
 from orchestrator.store.journal import Journal
 from orchestrator.store.lease import BEATS_PER_LEASE, Lease, acquire
 from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import RunRecord, create_run_record
+from orchestrator.store.run_record import RunRecord, create_run_record, request_stop
 from tests.launch import journals
 
 RECORD = {"source": "gs://b/run/model.ckpt-500", "started_step": 500}
@@ -140,6 +140,13 @@ def test_status_of_a_silent_driver_elsewhere_is_dead_after_its_lease_and_not_bef
     assert clock.now_s >= 30.0
     clock = Clock()
     assert status(output.url, patience_s=5.0, now=clock.now, wait=clock.wait).state == "silent"
+
+
+def test_status_of_a_run_that_was_asked_to_stop_says_so(output: Location) -> None:
+    lease = started(output)
+    request_stop(output, attempt=lease.attempt)
+    clock = Clock(while_waiting=lease.heartbeat)
+    assert status(output.url, now=clock.now, wait=clock.wait).stop_requested
 
 
 def test_status_of_a_released_run_needs_no_waiting(output: Location) -> None:
