@@ -54,7 +54,7 @@ def status(
     saved = _told(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
     holder = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
-    asked = driver is Driver.ALIVE and bool(_told(trouble, lambda: read_stop_requests(output), ()))
+    asked = driver is Driver.ALIVE and _told(trouble, lambda: bool(read_stop_requests(output)), False)
     found = run_status(output.shown, history(events), driver, holder, fields, saved, now=time.time(), trouble=tuple(trouble))
     return replace(found, stop_requested=asked)
 
