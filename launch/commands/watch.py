@@ -72,19 +72,19 @@ def report(
     return EXIT_DONE
 
 
+Verify = Annotated[bool, Parameter(negative=(), show_default=False, help="Read every byte and compare every tensor's checksum.")]
+Prune = Annotated[
+    bool,
+    Parameter(negative=(), show_default=False, help="First delete what the run can't use: fenced checkpoints, unfinished saves."),
+]
+
+
 def checkpoints(
     run: str,
     /,
     *,
-    verify: Annotated[
-        bool, Parameter(negative=(), show_default=False, help="Read every byte and compare every tensor's checksum.")
-    ] = False,
-    prune: Annotated[
-        bool,
-        Parameter(
-            negative=(), show_default=False, help="First delete what the run can't use: fenced checkpoints and unfinished saves."
-        ),
-    ] = False,
+    verify: Verify = False,
+    prune: Prune = False,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """List a run's checkpoints, newest first: step, size, age, state and where each came from.
