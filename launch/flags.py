@@ -17,7 +17,8 @@ from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
 from orchestrator.config import RunConfig, WorkersConfig, parse_config
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.redaction import redacted
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Where": ("output", "address"),
@@ -205,20 +206,23 @@ def read_config_file(url: str) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, unreadable, not YAML or not a mapping.
     """
-    import fsspec
+    from orchestrator.store.location import open_location
 
     try:
-        with fsspec.open(url, "rt", encoding="utf-8") as stream:
-            values = yaml.safe_load(stream)
-    except yaml.YAMLError as error:
-        raise ConfigError.from_cause(f"{url} isn't valid YAML", error, remedy="Mend the place that the message names") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError.from_cause(f"the configuration file {url} can't be read", error, remedy="Check --config") from error
+        values = yaml.safe_load(open_location(url).read_bytes().decode())
+    except OrchestratorError as error:
+        raise ConfigError(
+            f"the configuration file can't be read: {error.message}", remedy=error.remedy or "Check --config"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError.from_cause(
+            f"{redacted(url)} isn't valid YAML", error, remedy="Mend the place that the message names"
+        ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{url} holds a {type(values).__name__} where a mapping of keys is needed",
+            f"{redacted(url)} holds a {type(values).__name__} where a mapping of keys is needed",
             remedy="Write one `key: value` a line; `tfresume config --explain` lists the keys",
         )
     return {str(name): value for name, value in values.items()}

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from launch.commands.options import COMMAND_LINE, Looks
 from launch.flags import RunFlags, run_config
+from launch.jobs.inside import is_job_server
 from launch.terminal import EXIT_DONE, answer_console, answers_only, message_console, plain_data, print_json
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError, RecoveryExhausted
@@ -50,6 +51,11 @@ def resume(
         return _show_rehearsal(checked, looks)
     if not checked.output:
         raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+    if checked.address is not None and is_job_server(checked.address):
+        raise ConfigError(
+            f"{checked.address} is a job server, and resume runs the driver here",
+            remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, ray://HOST:PORT, auto)",
+        )
     from launch.supervisor import SUPERVISED, supervise
 
     if os.environ.get(SUPERVISED):

@@ -9,6 +9,7 @@ import pytest
 from launch.flags import SECTIONS, RunFlags, given, merged, read_config_file, run_config
 from orchestrator.config import RunConfig, WorkersConfig
 from orchestrator.errors import ConfigError
+from orchestrator.store.location import open_location
 
 
 def flags(**values: object) -> object:
@@ -111,8 +112,20 @@ def test_read_config_file_that_is_empty_sets_nothing(tmp_path: Path) -> None:
 
 
 def test_read_config_file_that_is_missing_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml can't be read"):
+    with pytest.raises(ConfigError, match=r"can't be read.*absent\.yaml"):
         read_config_file(str(tmp_path / "absent.yaml"))
+
+
+def test_read_config_file_of_bytes_that_are_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="isn't valid YAML"):
+        read_config_file(str(file))
+
+
+def test_read_config_file_of_a_bucket_works_like_a_local_one() -> None:
+    open_location("memory://configs/run.yaml").write_bytes(b"steps: 4\n")
+    assert read_config_file("memory://configs/run.yaml") == {"steps": 4}
 
 
 def test_read_config_file_of_an_unknown_scheme_is_refused() -> None:
