@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from orchestrator.graph.edit import Editor
 from orchestrator.graph.flow import Flow
 from orchestrator.graph.nodes import ALIASES, Graph
+from orchestrator.graph.view import Use
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,29 @@ def _readers(graph: Graph, variable: str) -> list[str]:
     return [name for name in readers if not graph.writes(name)]
 
 
-def hang(editor: Editor, graph: Graph, target: str, number: int, seams: Iterable[str], detachment: Detachment, flow: Flow) -> str:
+def hang(
+    editor: Editor,
+    graph: Graph,
+    target: str,
+    number: int,
+    seams: Iterable[str],
+    detachment: Detachment,
+    flow: Flow,
+    sewn: set[Use],
+) -> str:
     """Put the barrier into the editor's graph; its name.
 
     Args:
-        graph: the graph with its seams in and the detached edges gone.
+        graph: the graph before its seams went in, with the detached edges gone.
         seams: names of the target's Identity nodes.
         flow: the loops and conditionals around each node.
+        sewn: the inputs that take a seam by now.
     """
     closure = graph.view.ancestors([target, *detachment.hung])
     writers = [name for name in graph.view.nodes if name in closure and graph.writes(name)]
     late_nodes = graph.view.descendants(writers, within=closure)
     gates = {writer: _gates(graph, writer, flow) for writer in writers}
-    values = _values(graph, gates, late_nodes, flow)
+    values = _values(graph, gates, late_nodes, flow, sewn)
     first = editor.add("NoOp", f"barrier/{number}", controls=[*seams, *values])
     early = graph.view.ancestors(detachment.hung)
     late = first
@@ -134,7 +145,7 @@ def hang(editor: Editor, graph: Graph, target: str, number: int, seams: Iterable
     return first
 
 
-def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow) -> list[str]:
+def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, sewn: set[Use]) -> list[str]:
     """What writers write, as far as no other writer has a part in it: it's computed before the barrier.
 
     So a read that the graph doesn't order against a write comes before it on every rank, and an operation that fails between the
@@ -143,8 +154,9 @@ def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flo
     found: dict[str, None] = {}
     for names in gates.values():
         for name in names:
-            for edge in graph.view.data[name]:
-                if edge.node not in late and flow.once(edge.node) and graph.view.data[edge.node]:
+            for slot, edge in enumerate(graph.view.data[name]):
+                first_hand = edge.node not in late and Use(name, slot, edge.port) not in sewn
+                if first_hand and flow.once(edge.node) and graph.view.data[edge.node]:
                     found[edge.node] = None
     return list(found)
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
-
 from orchestrator.graph.barrier import detach, hang
 from orchestrator.graph.edit import Editor, identity, type_attribute
 from orchestrator.graph.flow import Flow, read_flow
@@ -35,16 +33,14 @@ class _Refused(Exception):
 
 @dataclass(frozen=True)
 class CutGraph:
-    """A graph with its seams.
+    """What the cuts of a graph are.
 
     Attributes:
-        meta: the graph; the given one where it's refused.
-        targets: with their seams and barriers.
+        targets: with their seams and barriers; without where it's refused.
         rule: which rule found the gradients.
         refused: why this graph runs on one worker only; empty where it's cut.
     """
 
-    meta: MetaGraphDef
     targets: tuple[TrainTarget, ...]
     rule: str
     refused: str = ""
@@ -60,16 +56,17 @@ class _Found:
 
 
 def cut_graph(
-    meta: MetaGraphDef, ops: OpSet, targets: Iterable[TrainTarget], ports: Iterable[InputPort], constants: set[str]
+    editor: Editor, ops: OpSet, targets: Iterable[TrainTarget], ports: Iterable[InputPort], constants: set[str]
 ) -> CutGraph:
-    """Cut the gradients and other updates of all targets.
+    """Cut the gradients and other updates of all targets, in the editor's graph.
+
+    Where it's refused the editor's graph is left half cut and not fit for use.
 
     Args:
         ports: what is fed.
         constants: names of fed tensors that hold the same value on all ranks.
     """
     targets, ports = tuple(targets), tuple(ports)
-    editor = Editor(meta)
     done: list[TrainTarget] = []
     rules: list[str] = []
     try:
@@ -78,14 +75,14 @@ def cut_graph(
             done.append(cut)
             rules.append(rule)
     except _Refused as why:
-        return CutGraph(meta, targets, NO_RULE, str(why))
-    return CutGraph(editor.meta, tuple(done), next((rule for rule in rules if rule != NO_RULE), NO_RULE))
+        return CutGraph(targets, NO_RULE, str(why))
+    return CutGraph(tuple(done), next((rule for rule in rules if rule != NO_RULE), NO_RULE))
 
 
 def _cut_target(
     editor: Editor, ops: OpSet, target: TrainTarget, number: int, ports: tuple[InputPort, ...], constants: set[str]
 ) -> tuple[TrainTarget, str]:
-    graph = Graph(editor.meta, ops)
+    graph = editor.graph(ops)
     flow = read_flow(graph.view)
     found = _find_gradients(graph, flow, target.op, ports, constants)
     _require_once(found.gradients, flow)
@@ -96,7 +93,7 @@ def _cut_target(
     if detachment.dropped:
         for consumer, sources in detachment.dropped.items():
             editor.drop_controls(consumer, sources)
-        graph = Graph(editor.meta, ops)
+        graph = editor.graph(ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
     updates = update_cuts(graph, closure, found.local, flow, found.sewn)
     if updates.refused:
@@ -106,9 +103,8 @@ def _cut_target(
     sewn.updates(updates.uses)
     if not sewn.nodes:
         return target, found.rule
-    graph = Graph(editor.meta, ops)
-    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow)
-    _verify(Graph(editor.meta, ops), sewn.nodes)
+    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses)
+    _verify(editor.graph(ops), sewn.nodes)
     return replace(target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier), found.rule
 
 
@@ -171,6 +167,7 @@ class _Seamstress:
         self._graph = graph
         self._target = target
         self.nodes: list[str] = []
+        self.uses: set[Use] = set()
         self.dense: list[DenseSeam] = []
         self.sparse: list[SparseSeam] = []
 
@@ -199,6 +196,7 @@ class _Seamstress:
         node = identity(self._editor, f"seam/{self._target}/{len(self.nodes)}{kind}", edge, dtype)
         for use in uses:
             self._editor.set_input(use.node, use.slot, Edge(node, 0))
+            self.uses.add(use)
         self.nodes.append(node)
         return node
 
@@ -212,6 +210,7 @@ class _Seamstress:
         narrow = self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype)
         for use in uses:
             self._editor.set_input(use.node, use.slot, Edge(narrow, 0))
+            self.uses.add(use)
         self.dense.append(DenseSeam(node, "float64", None, "update"))
 
     def _cast(self, name: str, edge: Edge, old: str, new: str) -> str:

@@ -13,6 +13,8 @@ from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.opset import OpSet
 from orchestrator.graph.tensors import dtype_number, fill_shape
 from orchestrator.graph.view import Edge
 from orchestrator.graph.worker_graph import Shape
@@ -32,12 +34,20 @@ class Editor:
         self.meta = MetaGraphDef()
         self.meta.CopyFrom(meta)
         self._nodes: dict[str, NodeDef] = {node.name: node for node in self.meta.graph_def.node}
+        self._snapshot: Graph | None = None
+
+    def graph(self, ops: OpSet) -> Graph:
+        """The graph as it is now; the same object until something is edited."""
+        if self._snapshot is None:
+            self._snapshot = Graph(self.meta, ops)
+        return self._snapshot
 
     def __contains__(self, name: object) -> bool:
         return name in self._nodes
 
     def node(self, name: str) -> NodeDef:
         """The node of this name, to be changed in place."""
+        self._snapshot = None
         return self._nodes[name]
 
     def add(
@@ -55,6 +65,7 @@ class Editor:
         Raises:
             ValueError: there is a node of this name already.
         """
+        self._snapshot = None
         full = name if name.startswith(OWN) else OWN + name
         if full in self._nodes:
             raise ValueError(f"the graph has a node {full} already")
@@ -68,6 +79,7 @@ class Editor:
 
     def clone(self, name: str, new_name: str) -> str:
         """Add a copy of a node, inputs and attributes included."""
+        self._snapshot = None
         node = self.meta.graph_def.node.add()
         node.CopyFrom(self._nodes[name])
         node.name = new_name
@@ -76,17 +88,17 @@ class Editor:
 
     def set_input(self, consumer: str, slot: int, edge: Edge) -> None:
         """Let data input ``slot`` of ``consumer`` take ``edge``."""
-        self._nodes[consumer].input[slot] = edge.text
+        self.node(consumer).input[slot] = edge.text
 
     def add_controls(self, name: str, sources: Iterable[str]) -> None:
         """Let ``name`` wait for ``sources`` as well."""
-        node = self._nodes[name]
+        node = self.node(name)
         present = set(node.input)
         node.input.extend(text for source in dict.fromkeys(sources) if (text := f"^{source}") not in present)
 
     def drop_controls(self, name: str, sources: set[str]) -> None:
         """Let ``name`` no longer wait for ``sources``."""
-        node = self._nodes[name]
+        node = self.node(name)
         kept = [text for text in node.input if not (text.startswith("^") and text[1:] in sources)]
         del node.input[:]
         node.input.extend(kept)
@@ -100,7 +112,7 @@ class Editor:
         self, name: str, op: str, inputs: Iterable[Edge], controls: Iterable[str], attributes: Mapping[str, AttrValue]
     ) -> None:
         """Make a node another operation under the same name; device and colocation stay, other attributes go."""
-        node = self._nodes[name]
+        node = self.node(name)
         place = list(node.attr["_class"].list.s) if "_class" in node.attr else []
         node.op = op
         del node.input[:]

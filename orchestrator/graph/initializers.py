@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from orchestrator.graph import op_traits
 from orchestrator.graph.nodes import ALIASES, Graph
-from orchestrator.graph.train_ops import saver_nodes
+from orchestrator.graph.training_writers import saver_nodes
 from orchestrator.graph.view import parse_tensor, resolve_alias
 from orchestrator.graph.worker_graph import Variable
 

@@ -5,7 +5,7 @@ Rule: OpDefs decide (``op_traits``), once per operation type; a node that calls 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,7 +76,8 @@ class Graph:
         self.view = GraphView(meta.graph_def)
         self._by_type: dict[str, OpTraits] = {}
         self._library = {function.signature.name: function for function in meta.graph_def.library.function}
-        self._writing = self._writing_functions()
+        self._writing = self._functions_that(lambda traits: traits.writes)
+        self._updating = self._functions_that(lambda traits: traits.update or traits.scatter)
 
     def definition(self, name: str) -> OpDef | None:
         """The OpDef of a node's type."""
@@ -98,11 +99,24 @@ class Graph:
 
     def writes(self, name: str) -> bool:
         """Whether running the node changes a variable, table or accumulator."""
-        if self.traits(name).writes:
-            return True
-        return bool(self._writing) and any(
-            called in self._writing for called in functions_called_by(self.view.nodes[name], self._library)
+        return self.traits(name).writes or self._calls(name, self._writing)
+
+    def updates_inside(self, name: str) -> bool:
+        """Whether the node calls a function whose body updates variables as an optimizer does."""
+        return self._calls(name, self._updating)
+
+    def _calls(self, name: str, functions: frozenset[str]) -> bool:
+        return bool(functions) and any(
+            called in functions for called in functions_called_by(self.view.nodes[name], self._library)
         )
+
+    def written_by(self, name: str) -> tuple[str, ...]:
+        """The variables that a writer writes; for a function's call all that it's given, since its body may write each."""
+        if self.traits(name).writes:
+            variable = self.variable_of(name)
+            return () if variable is None else (variable,)
+        given = (self.variable_of(edge.node) for edge in self.view.data[name] if self.dtype(edge) == "resource")
+        return tuple(dict.fromkeys(variable for variable in given if variable is not None))
 
     def writers(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that write, in the graph's order of ``names``."""
@@ -144,12 +158,13 @@ class Graph:
         op = self.view.op(name)
         return not self.view.data[name] and not op.startswith(STEP_RESOURCES) and not _is_handle(self.definition(name))
 
-    def _writing_functions(self) -> frozenset[str]:
+    def _functions_that(self, do: Callable[[OpTraits], bool]) -> frozenset[str]:
+        """Functions of the library of which an operation, in their own body or in one that they call, does so."""
         writing: set[str] = set()
         callers: dict[str, list[str]] = {}
         for name, function in self._library.items():
             for node in function.node_def:
-                if self._type_traits(node.op).writes:
+                if do(self._type_traits(node.op)):
                     writing.add(name)
                 for called in functions_called_by(node, self._library):
                     callers.setdefault(called, []).append(name)

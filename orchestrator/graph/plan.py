@@ -6,7 +6,9 @@ Problems are collected, never raised, so that an operator reads all of them at o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -72,68 +74,91 @@ def plan(
         checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said about it).
         outside: what was found out about the graph's input pipelines where the workers will run.
     """
+    with _collector_paused():
+        return _plan(meta, config, checkpoint, outside)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Planning makes millions of small objects without cycles; looking for cycles among them took an eighth of the time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+def _plan(meta: MetaGraphDef, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside) -> GraphPlan:
     asked, config = config, without_scope(config)
     original, repairs = repair(meta, config)
-    unsound = soundness_problems(original, merged(original))
+    editor, ops = Editor(original), merged(original)
+    unsound = soundness_problems(editor.meta, ops, editor.graph(ops).view)
     if unsound:
         return GraphPlan(None, unsound)
-    editor = Editor(original)
     devices = place(editor.meta, clear=config.clear_devices, device_map=config.device_map)
     moved = remap_paths(editor.meta, config.path_map)
-    ops = merged(editor.meta)
-    unwrapped = unwrap_accumulators(editor, Graph(editor.meta, ops))
-    graph = Graph(editor.meta, ops)
-    saver = read_saver(graph)
-    variables = find_variables(graph, saver, checkpoint, set())
+    unwrapped = unwrap_accumulators(editor, editor.graph(ops))
+    saver = read_saver(editor.graph(ops))
+    variables = find_variables(editor.graph(ops), saver, checkpoint, set())
     if not variables:
         return GraphPlan(None, (_nothing_to_resume(),), devices=devices)
     trainable = {variable.name for variable in variables if variable.trainable}
-    choice = choose_train_ops(graph, trainable, config.train_op)
+    choice = choose_train_ops(editor.graph(ops), trainable, config.train_op)
     if not choice.targets:
         return GraphPlan(None, choice.problems, choice.candidates, devices=devices)
-    targets = tuple(TrainTarget(op, ratio) for op, ratio in choice.targets)
-    needed = graph.view.ancestors(target.op for target in targets)
+    targets = _targets(editor.graph(ops), choice)
+    needed = editor.graph(ops).view.ancestors(target.op for target in targets)
     variables = tuple(replace(variable, needed=variable.name in needed) for variable in variables)
-    fed = feed_graph(editor, graph, [target.op for target in targets], config, outside=outside)
-    drawn = make_random_ops_stateless(editor, Graph(editor.meta, ops), [target.op for target in targets])
-    cut = cut_graph(editor.meta, ops, _with_updates(graph, targets), fed.ports, constants(config))
+    parts = _complete(_Parts(editor, ops, original, repairs, saver, variables, targets), config, outside)
+    cut = parts.cut
     problems = [
         *choice.problems,
         *unwrapped,
         *unused_prefixes(config.path_map, moved),
-        *fed.problems,
+        *parts.fed.problems,
         *_group_problems(cut, config),
     ]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
     if any(problem.severity == "error" for problem in problems):
         return GraphPlan(None, tuple(problems), choice.candidates, cut.refused, devices)
-    group = config.workers.largest > 1
-    built = _Parts(original, repairs, editor.meta, ops, saver, variables, choice, fed, drawn)
-    worker_graph = _build(built, cut if group else replace(cut, meta=editor.meta, targets=_with_updates(graph, targets)), config)
-    return GraphPlan(in_scope(worker_graph, asked), tuple(problems), choice.candidates, cut.refused, devices)
+    return GraphPlan(in_scope(_build(parts, config), asked), tuple(problems), choice.candidates, cut.refused, devices)
 
 
 @dataclass(frozen=True)
 class _Parts:
+    editor: Editor
+    ops: OpSet
     original: MetaGraphDef
     repairs: tuple[str, ...]
-    meta: MetaGraphDef
-    ops: OpSet
     saver: SaverKeys
     variables: tuple[Variable, ...]
-    choice: TrainChoice
-    fed: Feeding
-    drawn: RandomReport
+    targets: tuple[TrainTarget, ...]
+    fed: Feeding = field(default_factory=lambda: Feeding(()))
+    drawn: RandomReport = field(default_factory=RandomReport)
+    cut: CutGraph = field(default_factory=lambda: CutGraph((), ""))
 
 
-def _build(parts: _Parts, cut: CutGraph, config: RunConfig) -> WorkerGraph:
-    graph = Graph(cut.meta, parts.ops)
-    targets = [target.op for target in cut.targets]
+def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
+    """Cut the inputs, the random operations and the gradients; for one worker the cuts are only looked at, on a copy."""
+    editor, ops = parts.editor, parts.ops
+    names = [target.op for target in parts.targets]
+    fed = feed_graph(editor, editor.graph(ops), names, config, outside=outside)
+    drawn = make_random_ops_stateless(editor, editor.graph(ops), names)
+    group = config.workers.largest > 1
+    cut = cut_graph(editor if group else Editor(editor.meta), ops, parts.targets, fed.ports, constants(config))
+    return replace(parts, fed=fed, drawn=drawn, cut=cut, targets=cut.targets if group else parts.targets)
+
+
+def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
+    graph = parts.editor.graph(parts.ops)
+    targets = [target.op for target in parts.targets]
     return WorkerGraph(
-        meta=cut.meta.SerializeToString(),
+        meta=graph.meta.SerializeToString(),
         original_meta=parts.original.SerializeToString(),
-        targets=cut.targets,
+        targets=parts.targets,
         inputs=parts.fed.ports,
         variables=parts.variables,
         saver_entries=parts.saver.entries,
@@ -153,18 +178,22 @@ def _build(parts: _Parts, cut: CutGraph, config: RunConfig) -> WorkerGraph:
         rng_feed=parts.drawn.rng_feed,
         group_rng_feed=parts.drawn.group_rng_feed,
         repairs=parts.repairs,
-        group_refused=cut.refused,
-        cut_rule=cut.rule,
+        group_refused=parts.cut.refused,
+        cut_rule=parts.cut.rule,
         load_op_library=tuple(config.load_op_library),
     )
+
+
+def _targets(graph: Graph, choice: TrainChoice) -> tuple[TrainTarget, ...]:
+    return _with_updates(graph, (TrainTarget(op, ratio) for op, ratio in choice.targets))
 
 
 def _with_updates(graph: Graph, targets: Iterable[TrainTarget]) -> tuple[TrainTarget, ...]:
     found = []
     for target in targets:
         writers = graph.writers(sorted(graph.view.ancestors([target.op])))
-        written = dict.fromkeys(graph.variable_of(writer) for writer in writers)
-        found.append(replace(target, updates=tuple(name for name in written if name is not None)))
+        written = dict.fromkeys(variable for writer in writers for variable in graph.written_by(writer))
+        found.append(replace(target, updates=tuple(written)))
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ def separate_targets(editor: Editor, ops: OpSet, targets: Iterable[TrainTarget])
     """The targets, none of which shares a writer with another, in the editor's graph."""
     done: list[TrainTarget] = []
     for number, target in enumerate(targets):
-        done.append(_apart(editor, Graph(editor.meta, ops), number, target, done) if done else target)
+        done.append(_apart(editor, editor.graph(ops), number, target, done) if done else target)
     return tuple(done)
 
 

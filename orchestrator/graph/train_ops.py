@@ -11,14 +11,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.graph.gradient_scopes import gradient_scope_of
-from orchestrator.graph.nodes import Graph, OpTraits
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.training_writers import accumulating_ops, feeds_into, training_updates
 from orchestrator.graph.view import parse_tensor
 from orchestrator.graph.worker_graph import Problem
 
 COLLECTION = "train_op"
-LINEAR_ASSIGNMENTS = frozenset({"AssignSub", "AssignAdd", "AssignSubVariableOp", "AssignAddVariableOp"})
-ASSIGNMENTS = frozenset({"Assign", "AssignVariableOp"}) | LINEAR_ASSIGNMENTS
 SINK_ORDER = ("NoOp", "AssignAdd", "AssignAddVariableOp", "Identity", "Assign", "AssignVariableOp")
 """Which of two sinks that cover the same updates is the author's train op: a group, then the step's count, then slim's loss."""
 
@@ -68,8 +66,20 @@ def choose_train_ops(graph: Graph, trainable: set[str], asked: Iterable[str]) ->
     if not listed:
         return TrainChoice((), candidates, (_none_found(trainable),))
     if len(listed) == 1:
-        return TrainChoice(((listed[0].op, 1),), candidates, tuple(_beside(graph, listed[0], candidates)))
+        return _single(graph, listed[0], candidates)
     return _among(listed, candidates)
+
+
+def _single(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) -> TrainChoice:
+    adding = accumulating_ops(graph, chosen.op)
+    if adding:
+        message = f"{chosen.op} applies gradients that {_few(adding)} adds up in runs of its own"
+        flags = " ".join(f"--train-op {name}:RUNS" for name in adding)
+        problem = Problem(
+            "accumulated-gradients", "error", message, f"Say how often: {flags} --train-op {chosen.op}", tuple(adding)
+        )
+        return TrainChoice((), candidates, (problem,))
+    return TrainChoice(((chosen.op, 1),), candidates, tuple(_beside(graph, chosen, candidates)))
 
 
 def find_candidates(graph: Graph, trainable: set[str]) -> tuple[Candidate, ...]:
@@ -77,9 +87,9 @@ def find_candidates(graph: Graph, trainable: set[str]) -> tuple[Candidate, ...]:
     updates = training_updates(graph, trainable)
     downstream = graph.view.descendants(updates) - _summaries(graph)
     covered = _covered(graph, downstream)
-    sinks = [name for name in graph.view.nodes if name in downstream and not _feeds(graph, name, downstream)]
+    sinks = [name for name in graph.view.nodes if name in downstream and not feeds_into(graph, name, downstream)]
     listed = _mask(graph, train_op_collection(graph), covered)
-    numbers = {name: number for number, name in enumerate(sorted(downstream & _writing(graph, downstream)))}
+    numbers = sorted(_writing(graph, downstream))
     best: dict[int, str] = {}
     for name in sinks:
         mask = covered[name]
@@ -88,38 +98,6 @@ def find_candidates(graph: Graph, trainable: set[str]) -> tuple[Candidate, ...]:
     kept = [(mask, name) for mask, name in best.items() if not any(mask != other and mask & other == mask for other in best)]
     found = [_describe(graph, name, mask, numbers, set(updates), bool(mask & listed)) for mask, name in kept]
     return tuple(sorted(found, key=lambda one: (not one.in_collection, -len(one.updates))))
-
-
-def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
-    """Writers that apply gradients: optimizer updates, and scatters and assignments to trainable variables fed by gradients.
-
-    Without any gradient scope, additive assignments to trainable variables count: a hand-written backward pass.
-    """
-    infrastructure = saver_nodes(graph)
-    scoped = [name for name in graph.view.nodes if gradient_scope_of(name) is not None]
-    fed = graph.view.descendants(scoped, control=False) if scoped else None
-    found = []
-    for name, op in graph.view.ops.items():
-        traits = graph.traits(name)
-        if not traits.writes or name in infrastructure:
-            continue
-        if traits.update or (graph.variable_of(name) in trainable and _assigns_gradient(name, op, traits, fed)):
-            found.append(name)
-    return found
-
-
-def _assigns_gradient(name: str, op: str, traits: OpTraits, fed: set[str] | None) -> bool:
-    if fed is None:
-        return traits.scatter or op in LINEAR_ASSIGNMENTS
-    return name in fed and (traits.scatter or op in ASSIGNMENTS)
-
-
-def saver_nodes(graph: Graph) -> set[str]:
-    """All that the saver's save and restore operations need."""
-    definition = graph.meta.saver_def
-    ends = {parse_tensor(definition.restore_op_name).node, parse_tensor(definition.save_tensor_name).node}
-    closure = graph.view.ancestors(name for name in ends if name in graph.view)
-    return {name for name in closure if not graph.traits(name).variable}
 
 
 def train_op_collection(graph: Graph) -> list[str]:
@@ -131,12 +109,6 @@ def train_op_collection(graph: Graph) -> list[str]:
 
 def _summaries(graph: Graph) -> set[str]:
     return {name for name, op in graph.view.ops.items() if "Summary" in op or op in ("Print", "PrintV2")}
-
-
-def _feeds(graph: Graph, name: str, downstream: set[str]) -> bool:
-    if any(use.node in downstream for use in graph.view.uses[name]):
-        return True
-    return any(target in downstream for target in graph.view.control_uses[name])
 
 
 def _writing(graph: Graph, names: set[str]) -> set[str]:
@@ -170,18 +142,18 @@ def _rank(graph: Graph, name: str) -> int:
     return SINK_ORDER.index(op) if op in SINK_ORDER else len(SINK_ORDER)
 
 
-def _describe(graph: Graph, name: str, mask: int, numbers: Mapping[str, int], updates: set[str], listed: bool) -> Candidate:
-    writers = [writer for writer, number in numbers.items() if mask >> number & 1]
+def _describe(graph: Graph, name: str, mask: int, numbers: Iterable[str], updates: set[str], listed: bool) -> Candidate:
+    writers = [writer for writer, bit in zip(numbers, reversed(f"{mask:b}"), strict=False) if bit == "1"]
     trained = _variables(graph, (writer for writer in writers if writer in updates))
     every = sorted(graph.writers(graph.view.ancestors([name])))
-    others = [variable for variable in _variables(graph, every) if variable not in trained]
+    known = set(trained)
+    others = [variable for variable in _variables(graph, every) if variable not in known]
     optimizers = dict.fromkeys(graph.view.op(writer) for writer in writers if writer in updates)
     return Candidate(name, graph.view.op(name), tuple(trained), tuple(optimizers), tuple(others), listed)
 
 
 def _variables(graph: Graph, writers: Iterable[str]) -> list[str]:
-    found = dict.fromkeys(graph.variable_of(writer) for writer in writers)
-    return [name for name in found if name is not None]
+    return list(dict.fromkeys(variable for writer in writers for variable in graph.written_by(writer)))
 
 
 def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ...]) -> TrainChoice:

@@ -13,7 +13,7 @@ from orchestrator.graph.flow import Flow
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.rank_local import RankLocal
 from orchestrator.graph.tensors import COMPLEX, FLOATS, INTEGERS
-from orchestrator.graph.train_ops import ASSIGNMENTS
+from orchestrator.graph.training_writers import ASSIGNMENTS
 from orchestrator.graph.view import Edge, Use
 
 

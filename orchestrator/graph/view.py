@@ -6,8 +6,9 @@ A view is a snapshot: whoever edits the graph builds a new one.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from sys import intern
 from typing import NamedTuple
 
 from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -47,6 +48,15 @@ def parse_tensor(text: str) -> Edge:
     return Edge(text, 0)
 
 
+class _Edges(dict[str, Edge]):
+    """Edges by their text, each parsed once."""
+
+    def __missing__(self, text: str) -> Edge:
+        parsed = parse_tensor(text) if ":" in text else Edge(text, 0)
+        edge = self[text] = Edge(intern(parsed.node), parsed.port)
+        return edge
+
+
 class GraphView:
     """An index over the top-level nodes of a graph.
 
@@ -59,36 +69,51 @@ class GraphView:
     """
 
     def __init__(self, graph: GraphDef) -> None:
-        self.nodes: dict[str, NodeDef] = {node.name: node for node in graph.node}
-        self.ops: dict[str, str] = {name: node.op for name, node in self.nodes.items()}
+        self.nodes: dict[str, NodeDef] = {}
+        self.ops: dict[str, str] = {}
+        for node in graph.node:
+            name = intern(node.name)
+            self.nodes[name] = node
+            self.ops[name] = intern(node.op)
         self.data: dict[str, tuple[Edge, ...]] = {}
         self.controls: dict[str, tuple[str, ...]] = {}
-        self.uses: dict[str, list[Use]] = {name: [] for name in self.nodes}
-        self.control_uses: dict[str, list[str]] = {name: [] for name in self.nodes}
+        self.uses: dict[str, list[Use]] = defaultdict(list)
+        self.control_uses: dict[str, list[str]] = defaultdict(list)
         self.dangling: list[tuple[str, str]] = []
+        edges = _Edges()
         for name, node in self.nodes.items():
-            self._index(name, node)
+            self._index(name, node, edges)
+        self._close()
 
-    def _index(self, name: str, node: NodeDef) -> None:
+    def _index(self, name: str, node: NodeDef, edges: dict[str, Edge]) -> None:
         data: list[Edge] = []
         controls: list[str] = []
         for text in node.input:
             if text.startswith("^"):
-                source = text[1:]
+                source = intern(text[1:])
                 controls.append(source)
                 if source in self.nodes:
                     self.control_uses[source].append(name)
                 else:
                     self.dangling.append((name, text))
                 continue
-            edge = parse_tensor(text)
-            if edge.node in self.nodes:
-                self.uses[edge.node].append(Use(name, len(data), edge.port))
+            edge = edges[text]
+            if edge[0] in self.nodes:
+                self.uses[edge[0]].append(Use(name, len(data), edge[1]))
             else:
                 self.dangling.append((name, text))
             data.append(edge)
         self.data[name] = tuple(data)
         self.controls[name] = tuple(controls)
+
+    def _close(self) -> None:
+        """Make the answers for nodes without consumers the one empty list, which nobody changes."""
+        self.uses, self.control_uses = dict(self.uses), dict(self.control_uses)
+        nothing: list[Use] = []
+        silent: list[str] = []
+        for name in self.nodes:
+            self.uses.setdefault(name, nothing)
+            self.control_uses.setdefault(name, silent)
 
     def __contains__(self, name: object) -> bool:
         return name in self.nodes
