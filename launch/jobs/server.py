@@ -141,6 +141,8 @@ class JobServer:
 
     async def _tail(self, submission_id: str, shown: int, write: Callable[[str], None]) -> int:
         """One connection's worth of log; it begins at the log's start again, so ``shown`` characters are left out."""
+        import aiohttp
+
         seen = 0
         try:
             async for chunk in self._client.tail_job_logs(submission_id):
@@ -148,7 +150,7 @@ class JobServer:
                 if seen > shown:
                     write(chunk[-(seen - shown) :])
                     shown = seen
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
             log.debug("the log of %s broke off: %s", submission_id, _first_line(error))
         return shown
 
