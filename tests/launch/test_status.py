@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,20 @@ def test_command_status_prints_one_object_with_the_promised_keys(output: Locatio
     found = json.loads(capsys.readouterr().out)
     promised = {"state", "step", "world_size", "generation", "workers", "checkpoint", "incidents", "goodput"}
     assert promised <= set(found)
+
+
+def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported(output: Location, tmp_path: Path) -> None:
+    started(output).release()
+    code = f"""
+        import sys
+        sys.modules["tensorflow"] = sys.modules["ray"] = None
+        from launch.cli import run
+        assert run(["status", {output.url!r}]) == 0
+        assert run(["checkpoints", {output.url!r}]) == 0
+        assert run(["report", {output.url!r}, "-o", {str(tmp_path / "report.html")!r}]) == 0
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_command_status_prints_step_incident_and_goodput_for_people(
