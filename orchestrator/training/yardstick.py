@@ -172,7 +172,7 @@ def _join(name: str, batches: Sequence[Mapping[str, Any]], port: InputPort | Non
 
 def main(task_path: str, answer_path: str) -> int:
     """Read the task, write the answer or the error as JSON."""
-    task: Task = pickle.loads(Path(task_path).read_bytes())
+    task = Task(**pickle.loads(Path(task_path).read_bytes()))  # written by our own parent a moment ago
     try:
         answer = measure(task)
     except OrchestratorError as error:
