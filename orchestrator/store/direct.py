@@ -13,7 +13,7 @@ import http.client
 import os
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from orchestrator.store.location import Location
@@ -34,8 +34,8 @@ class Link:
     host: str
     port: int | None
     secure: bool
-    target: str
-    headers: Mapping[str, str]
+    target: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
 
 
 def link_to(location: Location) -> Link | None:

@@ -84,12 +84,20 @@ def create_run_record(output: Location, record: RunRecord) -> RunRecord:
 
 def check_same_source(output: Location, record: RunRecord, source: str, fingerprint: str) -> None:
     """Raises OutputError where the output belongs to a run of another source."""
-    if record.fingerprint != fingerprint:
+    if record.fingerprint == fingerprint:
+        return
+    details = {"output_source": record.source, "source": str(redacted_data(source))}
+    if record.source == details["source"]:
         raise OutputError(
-            f"{output.shown} holds a run of {record.source}, not of {redacted_data(source)}",
-            remedy="Use another --output, or resume the source that this one is for",
-            details={"output_source": record.source, "source": str(redacted_data(source))},
+            f"{output.shown} holds a run of {record.source} as it was at step {record.started_step}; it has changed since",
+            remedy=f"Give the prefix that it began from (such as {record.name}-{record.started_step}), or use another --output",
+            details=details,
         )
+    raise OutputError(
+        f"{output.shown} holds a run of {record.source}, not of {details['source']}",
+        remedy="Use another --output, or resume the source that this one is for",
+        details=details,
+    )
 
 
 def request_stop(output: Location, *, mode: Literal["save", "now"] = "save", attempt: int = 0, asked_by: str = "") -> StopRequest:

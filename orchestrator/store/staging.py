@@ -1,7 +1,8 @@
 """How does a node get a checkpoint, once for all its workers?
 
 Rule: the first worker that comes downloads, the others wait at a lock file and take what it brought. Every tensor's checksum is
-compared before anyone restores from it, and again when an entry is taken from the cache: disks flip bits, and a wrong weight trains.
+compared before anyone restores from it, and again when an older entry is taken from the cache: disks flip bits, and a wrong weight
+trains.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,13 @@ from orchestrator.store.deep import damaged_tensors
 from orchestrator.store.download import ATTEMPTS, STALL_S, download
 from orchestrator.store.failures import translate
 from orchestrator.store.layout import split_bundle_file
+from orchestrator.store.local_files import write_atomically
 from orchestrator.store.location import FileInfo, open_location
 from orchestrator.store.sstable import MAGIC
 from orchestrator.store.upload import describe
+
+FRESH_S = 120.0
+"""An entry that was verified so short a while ago isn't read again: the other workers of the node come one after the other."""
 
 
 def stage(
@@ -80,11 +86,15 @@ def _fetch(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int
         # The largest first, so that small ones fill the gaps; each is in parallel ranges by itself
         for file in sorted(files, key=lambda item: item.size_bytes, reverse=True):
             download(file, entry / file.name, stall_s=stall_s, attempts=attempts)
-        crcs = _verified(entry, files)
-        (entry / SEAL).write_text(json.dumps({"crcs": crcs, "sizes": {file.name: file.size_bytes for file in files}}))
+        _seal(entry, files, _verified(entry, files))
     except BaseException:
         discard(entry)
         raise
+
+
+def _seal(entry: Path, files: Sequence[FileInfo], crcs: dict[str, int]) -> None:
+    content = {"crcs": crcs, "sizes": {file.name: file.size_bytes for file in files}, "verified_s": time.time()}
+    write_atomically(entry / SEAL, json.dumps(content).encode())
 
 
 def _verified(entry: Path, files: Sequence[FileInfo]) -> dict[str, int]:
@@ -162,10 +172,16 @@ def _is_good(entry: Path, files: Sequence[FileInfo]) -> bool:
         return False
     if sizes != seal.get("sizes") or not _is_current(entry, files):
         return False
+    if 0 <= time.time() - float(seal.get("verified_s", 0.0)) < FRESH_S:
+        return True
     try:
-        return bool(_verified(entry, files) == seal.get("crcs"))
+        crcs = _verified(entry, files)
     except (CorruptCheckpoint, OutputError):
         return False
+    if crcs != seal.get("crcs"):
+        return False
+    _seal(entry, files, crcs)
+    return True
 
 
 def _is_current(entry: Path, files: Sequence[FileInfo]) -> bool:

@@ -173,6 +173,8 @@ def test_run_record_first_start_counts_and_another_source_is_refused(store: Loca
     assert "geheim1" not in str(standing)
     with pytest.raises(OutputError, match=r"holds a run of gs://a/model-5, not of gs://b/other"):
         create_run_record(store, RunRecord(source="gs://b/other", fingerprint="cc", name="model", started_step=0))
+    with pytest.raises(OutputError, match=r"gs://a/model-5 as it was at step 5; it has changed since"):
+        create_run_record(store, RunRecord(source="gs://a/model-5", fingerprint="cc", name="model", started_step=9))
 
 
 def test_stop_request_is_seen_until_answered(store: Location) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,31 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def aged(entry: Path) -> None:
+    """As if it had been verified an hour ago."""
+    seal = json.loads((entry / SEAL).read_text())
+    (entry / SEAL).write_text(json.dumps({**seal, "verified_s": seal["verified_s"] - 3600}))
+
+
+def test_stage_older_entry_is_verified_once_for_all(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = stage(source.files, tmp_path / "cache")
+    verified: list[Path] = []
+    real = staging._verified
+
+    def counted(entry: Path, files: Sequence[FileInfo]) -> dict[str, int]:
+        verified.append(entry)
+        return real(entry, files)
+
+    monkeypatch.setattr(staging, "_verified", counted)
+    for _ in range(3):
+        stage(source.files, tmp_path / "cache")
+    assert verified == []  # fresh
+    aged(prefix.parent)
+    for _ in range(3):
+        stage(source.files, tmp_path / "cache")
+    assert verified == [prefix.parent]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -110,6 +136,7 @@ def _flip(path: Path) -> None:
 def test_stage_damaged_cache_entry_is_fetched_anew(source: Source, tmp_path: Path, damage: Callable[[Path], None]) -> None:
     prefix = stage(source.files, tmp_path / "cache")
     good = {path.name: path.read_bytes() for path in prefix.parent.iterdir() if path.name != SEAL}
+    aged(prefix.parent)
     damage(prefix.parent)
     assert stage(source.files, tmp_path / "cache") == prefix
     assert {path.name: path.read_bytes() for path in prefix.parent.iterdir() if path.name != SEAL} == good
