@@ -81,7 +81,7 @@ class Snapshot:
 
     def _add(self, variable: Variable, op: Any) -> None:
         dtype = tf.as_dtype(variable.dtype)
-        with v1.colocate_with(op):
+        with self._imported.colocate_with(op):
             feed = v1.placeholder(dtype, name="value")
             if variable.kind == "ref":
                 value = op.outputs[0]

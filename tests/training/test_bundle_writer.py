@@ -97,9 +97,7 @@ def test_bundle_after_training_loads_in_plain_tf1_and_trains_on(
     assert_identical(again, state)
 
 
-def test_bundle_meta_is_the_source_graph(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
-) -> None:
+def test_bundle_meta_is_the_source_graph(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path) -> None:
     prefix = tf1_checkpoint("mlp", optimizer="adam")
     ranks = new_ranks(1)
     ranks.start(prefix)

@@ -1,0 +1,79 @@
+"""Do several train operations take their turns, and does a failure within a cycle repeat or skip none of them?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import PeerLost, UserCodeError
+from orchestrator.training.options import TrainingOptions
+from orchestrator.training.state import State
+from tests.graphs.library import ROOT
+from tests.training.comparing import assert_identical, changed
+from tests.training.conftest import NewRanks
+from tests.training.ranks import Ranks
+
+pytestmark = pytest.mark.tf
+
+CYCLE = ["train_critic:2", "train_maker:1"]
+OPTIONS = TrainingOptions(max_world_size=3, deterministic=True, watch=("critic_loss:0", "maker_loss:0"))
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of two networks at step 0."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.training.duel_graph", str(tmp_path_factory.mktemp("duel"))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Path(done.stdout.splitlines()[-1])
+
+
+def batch(number: int, *, label: int | None = None) -> dict[str, Any]:
+    draw = np.random.default_rng(number)
+    labels = draw.integers(0, 3, 4) if label is None else np.full(4, label)
+    return {"x:0": draw.normal(size=(4, 4)).astype(np.float32), "y:0": labels}
+
+
+def test_step_is_one_cycle_of_all_train_operations(prefix: Path, new_ranks: NewRanks) -> None:
+    ranks = new_ranks(1)
+    start = ranks.start(prefix, options=OPTIONS, train_op=CYCLE)
+    output = ranks.step([batch(0)])[0]
+    state = ranks.states()[0]
+    assert output.step == 1
+    assert set(output.watched) == {"critic_loss:0", "maker_loss:0"}
+    assert {"critic/weights", "maker/weights"} <= set(changed(start, state))
+    powers = [name for name in state.arrays if "beta1_power" in name]
+    advanced = sorted(round(float(np.log(state.arrays[name]) / np.log(0.9))) for name in powers)
+    assert advanced == [2, 3]  # Adam's powers start at one: the critic ran twice, the maker once
+    assert state.phase == 0
+
+
+def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(prefix: Path, new_ranks: NewRanks) -> None:
+    ranks = new_ranks(2)
+    start = ranks.start(prefix, options=OPTIONS, train_op=CYCLE)
+    ranks.step([batch(0), batch(1)])
+
+    first, second = ranks.outcomes([batch(2), batch(3, label=99)])
+
+    assert isinstance(first, PeerLost)
+    assert isinstance(second, UserCodeError)
+    broken = ranks.states()
+    assert [state.phase for state in broken] == [2, 2]
+    assert_identical(*broken)
+    ranks.form()
+    ranks.assign(broken[0])
+    ranks.step([batch(2), batch(3)])
+    assert_identical(ranks.states()[0], _undisturbed(ranks, start))
+
+
+def _undisturbed(ranks: Ranks, start: State) -> State:
+    ranks.form()
+    ranks.assign(start)
+    for step in range(2):
+        ranks.step([batch(2 * step), batch(2 * step + 1)])
+    return ranks.states()[0]
