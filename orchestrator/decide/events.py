@@ -48,12 +48,18 @@ class StopCause(Enum):
 
 @dataclass(frozen=True)
 class Warm:
-    """A worker has TensorFlow and the graph loaded. ``address`` is the ``host:port`` it reserved for its next group."""
+    """A worker has TensorFlow and the graph loaded.
+
+    Attributes:
+        address: the ``host:port`` that it reserved for its next group.
+        devices: the GPUs that Ray gave it; a standby has none.
+    """
 
     worker: str
     node: str
     pid: int
     address: str
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Draining:
+    """These nodes (as ``Warm.node`` names them) are about to be taken away."""
+
+    nodes: tuple[str, ...]
+    detail: str = "its node is draining"
+
+
+@dataclass(frozen=True)
 class Found:
     """The newest good checkpoint; all None where the store has none."""
 
@@ -218,5 +232,5 @@ class Tick:
 
 Event = (
     Warm | Gone | Pulse | Held | Joined | JoinFailed | UserFailed | DataEnded | SaveWritten | SaveChecked | SaveFailed | Committed
-    | Notice | Found | Room | StopAsked | Fenced | Tick
+    | Notice | Draining | Found | Room | StopAsked | Fenced | Tick
 )  # fmt: skip

@@ -51,7 +51,7 @@ def _dispatch(turn: Turn, event: Event) -> None:
 def _dispatch_rare(
     turn: Turn,
     event: events.SaveWritten | events.SaveChecked | events.SaveFailed | events.Committed | events.UserFailed | events.DataEnded
-    | events.Notice | events.Found | events.Room | events.StopAsked | events.Fenced,
+    | events.Notice | events.Draining | events.Found | events.Room | events.StopAsked | events.Fenced,
 ) -> None:  # fmt: skip
     match event:
         case events.SaveWritten():
@@ -68,6 +68,8 @@ def _dispatch_rare(
             ending.on_data_ended(turn, event)
         case events.Notice():
             membership.on_notice(turn, event)
+        case events.Draining():
+            membership.on_draining(turn, event)
         case events.Found():
             forming.on_found(turn, event)
         case events.Room():

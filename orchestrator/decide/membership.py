@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from orchestrator.decide import budgets, forming, recovery, saves, scaling
 from orchestrator.decide.actions import EndWorker, Outcome, StartWorker
-from orchestrator.decide.events import Cause, Gone, Notice, Room, Warm
+from orchestrator.decide.events import Cause, Draining, Gone, Notice, Room, Warm
 from orchestrator.decide.run import Ending, Incident, Phase, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
@@ -103,6 +103,14 @@ def on_notice(turn: Turn, event: Notice) -> None:
     else:
         turn.set(saves=replace(run.saves, owed=True))
         turn.note("save_owed", reason="nobody can take over yet", worker=event.worker)
+
+
+def on_draining(turn: Turn, event: Draining) -> None:
+    """Nodes are about to be taken away, and with them their workers."""
+    for ident in sorted(turn.run.workers):
+        worker = turn.run.workers.get(ident)
+        if worker is not None and worker.node in event.nodes:
+            on_notice(turn, Notice(ident, event.detail))
 
 
 def on_room(turn: Turn, event: Room) -> None:

@@ -35,6 +35,7 @@ from orchestrator.store.location import Location
 from orchestrator.store.run_record import RunRecord
 from orchestrator.store.source import Source
 from orchestrator.workers.fleet import Fleet, namespace_of
+from orchestrator.workers.nodes import NodeWatch
 from orchestrator.workers.orders import CheckpointFiles, Setup
 from orchestrator.workers.placement import Placement
 
@@ -49,6 +50,7 @@ class Attempt:
         self._keeper: Keeper | None = None
         self._heart: Heart | None = None
         self._fleet: Fleet | None = None
+        self._watch: NodeWatch | None = None
         self._fenced = False
         self._start_step = 0
         self._pending: list[Mapping[str, Any]] = []
@@ -62,6 +64,8 @@ class Attempt:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._watch is not None:
+            self._watch.close()
         if self._fleet is not None:
             self._fleet.close(kill=not self._fenced)
         if self._heart is not None:
@@ -174,6 +178,7 @@ class Attempt:
             loop.write_down(event)
         if run.generation and run.seats and not any(isinstance(action, act.Form) for action in actions):
             self._keeper.take_over(run.generation, run.step)
+        self._watch = NodeWatch(self._config.workers, self._inbox.put)
         finish = loop.play(actions)
         self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
         return self._result(loop, finish)

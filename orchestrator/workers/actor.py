@@ -28,14 +28,14 @@ class WorkerActor:
     """One worker process. Made through ``fleet``; ``setup`` comes out of the object store."""
 
     def __init__(self, ident: str, attempt: int, setup: Setup) -> None:
-        from orchestrator.workers.real_tools import RealTools, this_node
+        from orchestrator.workers.real_tools import RealTools, these_gpus, this_node
 
         self._attempt, self._contact_s = attempt, time.monotonic()
         self._orphan_timeout_s = setup.orphan_timeout_s
         self._outbox = Outbox()
         self._setup = setup
         self._ident = ident
-        self._member = Member(ident, (this_node(), os.getpid()), RealTools(setup), self._outbox)
+        self._member = Member(ident, (this_node(), os.getpid()), RealTools(setup), self._outbox, these_gpus())
         signal.signal(signal.SIGTERM, self._on_sigterm)  # Ray runs an actor's constructor in the main thread
         threading.Thread(target=self._work, name="tfresume-work", daemon=True).start()
         threading.Thread(target=self._watch_for_orphanage, name="tfresume-orphan", daemon=True).start()

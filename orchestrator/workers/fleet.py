@@ -115,19 +115,17 @@ class Fleet:
         """Have all seats join; the donor's state passes through the object store."""
         donated = None
         if action.donor is not None:
-            self._placement.seat_standbys(action)
             donated = self._actors[action.donor].held_state.remote(self._attempt)
         addresses = tuple(seat.address for seat in action.seats)
         for seat in action.seats:
+            devices = self._placement.devices_for(seat.worker)
+            if devices is None:
+                self.end(act.EndWorker(seat.worker, ev.Cause.RELEASED.value, "no GPU is free on the standby's node"))
+                continue
             needs_files = seat.state_from is act.StateFrom.CHECKPOINT
+            files = checkpoint if needs_files else None
             order = JoinOrder(
-                action.generation,
-                seat.rank,
-                addresses,
-                action.step,
-                action.position,
-                seat.state_from,
-                checkpoint if needs_files else None,
+                action.generation, seat.rank, addresses, action.step, action.position, seat.state_from, files, devices
             )
             state = donated if seat.state_from is act.StateFrom.DONOR else None
             self._call(seat.worker, "join", order, state, generation=action.generation)
@@ -208,6 +206,8 @@ class Fleet:
         if error is None:
             after, found = future.result()
             for event in found:
+                if isinstance(event, ev.Warm):
+                    self._placement.arrived(worker, event.node, event.devices)
                 self._tell(event)
             self._poll(worker, actor, after)
         elif isinstance(error, rex.ActorUnavailableError):

@@ -38,10 +38,12 @@ class Member:
 
     Args:
         where: node identity and process number, for the driver.
+        devices: the GPUs that Ray gave this process.
     """
 
-    def __init__(self, ident: str, where: tuple[str, int], tools: Tools, outbox: Outbox) -> None:
+    def __init__(self, ident: str, where: tuple[str, int], tools: Tools, outbox: Outbox, devices: tuple[str, ...] = ()) -> None:
         self.ident, self.node, self.pid = ident, *where
+        self._devices = devices
         self._tools, self._outbox = tools, outbox
         self._saver = Saver(ident, tools, outbox)
         self._condition = threading.Condition()
@@ -150,7 +152,7 @@ class Member:
         self._trainer = self._tools.load()
         self._address = self._trainer.reserve_address()
         threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
-        self._outbox.put(ev.Warm(self.ident, self.node, self.pid, self._address))
+        self._outbox.put(ev.Warm(self.ident, self.node, self.pid, self._address, self._devices))
         while (work := self._next()) is not None:
             work()
         self._saver.close()
@@ -187,9 +189,10 @@ class Member:
             self._order, self._joined, self._is_held = order, False, False
             self._lease, self._grants, self._doing, self._broken_off = order.step, {}, ev.Doing.JOINING, ""
         try:
+            group = self._tools.group(order)  # first: it settles the devices, and reading a checkpoint opens a session
             self._held = self._state_for(order, donated)
             state, position = self._held
-            self._trainer.form(self._tools.group(order))
+            self._trainer.form(group)
             self._trainer.assign(state)
             self._close_batches()
             self._batches = self._tools.batches(order)

@@ -58,6 +58,7 @@ class JoinOrder:
     Attributes:
         addresses: ``host:port`` by rank.
         checkpoint: set where ``state_from`` is the checkpoint.
+        devices: the GPUs to train on; a standby takes those of the rank that was lost.
     """
 
     generation: int
@@ -67,6 +68,7 @@ class JoinOrder:
     position: int
     state_from: StateFrom
     checkpoint: CheckpointFiles | None = None
+    devices: tuple[str, ...] = ()
 
     @property
     def world_size(self) -> int:

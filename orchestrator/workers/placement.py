@@ -20,19 +20,20 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.config import WorkersConfig
-from orchestrator.decide import actions as act
 from orchestrator.decide.room import Demand, fitting
 
 
 @dataclass
 class Place:
-    """One placement group of one bundle; ``worker`` is who has it."""
+    """One placement group of one bundle; ``worker`` is who has it, ``node`` and ``devices`` what its first worker found there."""
 
     name: str
     group: PlacementGroup
     gpus: float
     avoid: tuple[str, ...]
     worker: str | None
+    node: str = ""
+    devices: tuple[str, ...] = ()
 
 
 def demand_of(workers: WorkersConfig, *, standby: bool = False) -> Demand:
@@ -89,8 +90,28 @@ class Placement:
             if place.worker == worker:
                 place.worker = None
 
-    def seat_standbys(self, action: act.Form) -> None:
-        """Standbys among the seats keep the places of those whose rank they take (nothing to do without GPUs)."""
+    def arrived(self, worker: str, node: str, devices: tuple[str, ...]) -> None:
+        """A worker says where it is and which GPUs it was given."""
+        for place in self._places:
+            if place.worker == worker:
+                place.node, place.devices = node, devices or place.devices
+
+    def devices_for(self, worker: str) -> tuple[str, ...] | None:
+        """The GPUs with which ``worker`` takes a rank: its own, or for a standby those of a free place on its node, which it takes over.
+
+        Returns:
+            Identifiers as Ray gives them, empty where workers have no GPUs; None where a standby's node has none free.
+        """
+        if not self._workers.gpus:
+            return ()
+        own = next((place for place in self._places if place.worker == worker), None)
+        if own is None or own.gpus:
+            return own.devices if own else None
+        free = next((place for place in self._places if place.worker is None and place.gpus and place.node == own.node), None)
+        if free is None:
+            return None
+        free.worker, own.worker = worker, None
+        return free.devices
 
     def remove(self) -> None:
         """Give all places back."""

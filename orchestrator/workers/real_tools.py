@@ -24,6 +24,13 @@ def this_node() -> str:
     return f"{ray.util.get_node_ip_address()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
+def these_gpus() -> tuple[str, ...]:
+    """The GPUs that Ray gave this process."""
+    import ray
+
+    return tuple(str(item) for item in ray.get_runtime_context().get_accelerator_ids().get("GPU", ()))
+
+
 class RealTools:
     """``tools.Tools`` on TensorFlow and storage."""
 
@@ -46,8 +53,11 @@ class RealTools:
         return trainer
 
     def group(self, order: JoinOrder) -> Any:
+        from orchestrator.training.gpu import take_devices
         from orchestrator.training.options import GroupSpec
 
+        if order.devices:
+            take_devices(order.devices)
         return GroupSpec(order.generation, order.rank, order.world_size, order.addresses)
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:

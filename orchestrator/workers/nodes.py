@@ -1,0 +1,59 @@
+"""Which nodes are about to go, and is there room for more workers?
+
+Rule: asked every second in a thread of its own; only what has changed is told. The notice of a draining node is visible through a
+private call of Ray's only (the one that Ray Train uses), which is why it stands here alone; where it's gone, losses are found when they happen.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import ray
+
+from orchestrator.config import WorkersConfig
+from orchestrator.decide import events as ev
+from orchestrator.workers.placement import room
+
+log = logging.getLogger("tfresume")
+WATCH_S = 1.0
+
+
+class NodeWatch:
+    """Tells of draining nodes, and of room where the run may grow."""
+
+    def __init__(self, workers: WorkersConfig, tell: Callable[[ev.Event], None]) -> None:
+        self._workers, self._tell = workers, tell
+        self._over = threading.Event()
+        self._drained: set[str] = set()
+        self._thread = threading.Thread(target=self._watch, name="tfresume-nodes", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._over.set()
+        self._thread.join(5.0)
+
+    def _watch(self) -> None:
+        while not self._over.wait(WATCH_S):
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - only a convenience: without it losses are found when they happen
+                log.debug("nodes can't be looked at: %s", error)
+
+    def _look(self) -> None:
+        fresh = draining_nodes() - self._drained
+        if fresh:
+            self._drained |= fresh
+            self._tell(ev.Draining(tuple(sorted(fresh))))
+        if self._workers.largest > self._workers.count or self._workers.smallest < self._workers.count:
+            free = room(self._workers)
+            if free > 0:
+                self._tell(ev.Room(free))
+
+
+def draining_nodes() -> set[str]:
+    """Nodes that Ray was told will go, as ``Warm.node`` names them: address and the beginning of the identity."""
+    identities = set(ray._private.state.state.get_draining_nodes())
+    return {f"{node['NodeManagerAddress']}/{node['NodeID'][:8]}" for node in ray.nodes() if node["NodeID"] in identities}
