@@ -39,6 +39,7 @@ fuzz: $(STAMP)  ## Fuzz the readers for a while
 	$(BIN)/python -m pytest tests -m fuzz --timeout 7200
 
 bench: $(STAMP)  ## Speed and memory, as ratios measured side by side
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m tests.benchmarks
 
 browser: $(STAMP)  ## The report page in a real browser (needs Chromium)
