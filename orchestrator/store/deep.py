@@ -17,6 +17,8 @@ from orchestrator.store.tensor_crc import RunningCrc, tensor_problem
 
 RUN_BYTES = 16 << 20
 """Read at once; with READERS at a time this bounds the memory of a deep check."""
+LOCAL_RUN_BYTES = 2 << 20
+"""The same for local disks, where a request costs nothing and a worker's memory counts."""
 READERS = 8
 
 
@@ -33,14 +35,16 @@ def damaged_tensors(index: BundleIndex, files: Sequence[FileInfo]) -> list[str]:
         if index.format == "V1":
             return [problem for problem in pool.map(_v1_problem, files) if problem]
         shards = files[1:]
-        return [problem for problems in pool.map(lambda run: _problems(shards, run), runs(index)) for problem in problems]
+        run_bytes = LOCAL_RUN_BYTES if all(file.location.is_local for file in shards) else RUN_BYTES
+        found = pool.map(lambda run: _problems(shards, run, run_bytes), runs(index, run_bytes))
+        return [problem for problems in found for problem in problems]
 
 
-def runs(index: BundleIndex) -> Iterator[list[BundleTensor]]:
-    """The tensors in file order, neighbours put together up to RUN_BYTES; a larger tensor alone."""
+def runs(index: BundleIndex, run_bytes: int) -> Iterator[list[BundleTensor]]:
+    """The tensors in file order, neighbours put together up to ``run_bytes``; a larger tensor alone."""
     run: list[BundleTensor] = []
     for piece in index.pieces:
-        if run and (piece.shard != run[0].shard or piece.offset + piece.size_bytes - run[0].offset > RUN_BYTES):
+        if run and (piece.shard != run[0].shard or piece.offset + piece.size_bytes - run[0].offset > run_bytes):
             yield run
             run = []
         run.append(piece)
@@ -48,11 +52,11 @@ def runs(index: BundleIndex) -> Iterator[list[BundleTensor]]:
         yield run
 
 
-def _problems(shards: Sequence[FileInfo], run: list[BundleTensor]) -> list[str]:
+def _problems(shards: Sequence[FileInfo], run: list[BundleTensor], run_bytes: int) -> list[str]:
     file = shards[run[0].shard]
     start, end = run[0].offset, run[-1].offset + run[-1].size_bytes
-    if end - start > RUN_BYTES and run[0].dtype != "string":
-        problem = _large_problem(file, run[0])
+    if end - start > run_bytes and run[0].dtype != "string":
+        problem = _large_problem(file, run[0], run_bytes)
         return [f"{file.name}: tensor {run[0].key!r} {problem}"] if problem else []
     data = file.location.read_bytes(start, end) if end > start else b""
     found = []
@@ -63,11 +67,11 @@ def _problems(shards: Sequence[FileInfo], run: list[BundleTensor]) -> list[str]:
     return found
 
 
-def _large_problem(file: FileInfo, piece: BundleTensor) -> str:
+def _large_problem(file: FileInfo, piece: BundleTensor, run_bytes: int) -> str:
     crc, end = RunningCrc(piece), piece.offset + piece.size_bytes
-    for start in range(piece.offset, end, RUN_BYTES):
-        data = file.location.read_bytes(start, min(start + RUN_BYTES, end))
-        if len(data) != min(start + RUN_BYTES, end) - start:
+    for start in range(piece.offset, end, run_bytes):
+        data = file.location.read_bytes(start, min(start + run_bytes, end))
+        if len(data) != min(start + run_bytes, end) - start:
             return "is cut off"
         crc.add(data)
     return crc.problem()

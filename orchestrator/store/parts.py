@@ -20,7 +20,8 @@ from orchestrator.store.location import Location
 from orchestrator.store.watchdog import Progress, undone_by
 
 PART_BYTES = 16 << 20
-IN_FLIGHT_BYTES = 128 << 20
+IN_FLIGHT_BYTES = 64 << 20
+"""gcsfs copies each part once more into its request: a save may cost 256 MB over its state in all."""
 PARALLEL = 8
 MAX_PARTS = 1000
 """S3 allows 10,000, Google's compose 32 at a time (two levels of it: 1,024)."""

@@ -1,0 +1,32 @@
+"""A URL and the environment are enough: what workers, drivers and commands in other processes have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers.object_stores import Server
+
+CODE = """
+import sys, time
+from orchestrator.store.location import open_location
+from orchestrator.store.exclusive import create_once
+where = open_location(sys.argv[1])
+began = time.monotonic()
+create_once(where.child("a", "file"), b"x")
+assert [entry.name for entry in where.child("a").list()] == ["file"]
+print(time.monotonic() - began)
+assert "tensorflow" not in sys.modules and "ray" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("kind", ["gcs", "s3"])
+def test_url_alone_reaches_the_store_of_the_environment_at_once(kind: str, request: pytest.FixtureRequest) -> None:
+    server: Server = request.getfixturevalue(f"{kind}_server")
+    command = [sys.executable, "-W", "error", "-c", CODE, server.url(f"from-environment-{kind}")]
+    done = subprocess.run(command, env=os.environ | server.environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout) < 15.0
