@@ -1,0 +1,144 @@
+"""Which operation is chosen to train, and when is there a question instead?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+
+from orchestrator.graph.nodes import Graph
+from orchestrator.graph.opset import merged
+from orchestrator.graph.train_ops import TrainChoice, choose_train_ops
+from tests.graph.synthetic import FLOAT, Drawing
+
+
+def layer(drawing: Drawing, name: str, optimizer: str = "sgd", trainable: bool = True) -> str:
+    """A variable with a gradient and its update; the update's name."""
+    drawing.variable(name, (2, 2), trainable)
+    gradient = drawing.node(f"gradients/{name}", "Identity", [f"{name}/read"], T=FLOAT)
+    rate = f"{optimizer}/rate"
+    if rate not in {node.name for node in drawing.meta.graph_def.node}:
+        drawing.scalar(rate, 0.1)
+    return drawing.node(f"{optimizer}/update_{name}", "ApplyGradientDescent", [name, rate, gradient], T=FLOAT)
+
+
+def collect(drawing: Drawing, *names: str) -> None:
+    drawing.meta.collection_def["train_op"].node_list.value.extend(names)
+
+
+def choose(drawing: Drawing, trainable: Iterable[str], asked: Iterable[str] = ()) -> TrainChoice:
+    return choose_train_ops(Graph(drawing.meta, merged(drawing.meta)), set(trainable), asked)
+
+
+def codes(choice: TrainChoice) -> list[str]:
+    return [problem.code for problem in choice.problems]
+
+
+def test_train_ops_duplicated_in_the_collection_are_one() -> None:
+    drawing = Drawing()
+    drawing.node("train", "NoOp", [f"^{layer(drawing, 'w')}"])
+    collect(drawing, "train", "train")
+    choice = choose(drawing, ["w"])
+    assert choice.targets == (("train", 1),)
+    assert codes(choice) == []
+
+
+def test_train_ops_with_a_sink_downstream_of_the_collection_run_the_sink() -> None:
+    drawing = Drawing()
+    drawing.node("train", "NoOp", [f"^{layer(drawing, 'w')}"])
+    drawing.variable("shadow", (2, 2), trainable=False)
+    drawing.node("average", "AssignSub", ["shadow", "w/read", "^train"], T=FLOAT)
+    drawing.node("all", "NoOp", ["^average"])
+    collect(drawing, "train")
+    choice = choose(drawing, ["w"])
+    assert choice.targets == (("all", 1),)
+    assert choice.candidates[0].also_writes == ("shadow",)
+
+
+def test_train_ops_ending_in_a_constant_run_the_count_it_feeds() -> None:
+    drawing = Drawing()
+    update = layer(drawing, "w")
+    drawing.variable("step", (), trainable=False)
+    value = drawing.scalar("sgd/value", 1.0, [update])
+    drawing.node("sgd", "AssignAdd", ["step", value], T=FLOAT)
+    collect(drawing, "sgd")
+    assert choose(drawing, ["w"]).targets == (("sgd", 1),)
+
+
+def test_train_ops_that_are_parts_of_one_step_run_their_common_sink() -> None:
+    drawing = Drawing()
+    drawing.node("wide_part", "NoOp", [f"^{layer(drawing, 'wide', 'ftrl')}"])
+    drawing.node("deep_part", "NoOp", [f"^{layer(drawing, 'deep', 'adagrad')}"])
+    drawing.node("both", "NoOp", ["^wide_part", "^deep_part"])
+    collect(drawing, "deep_part", "wide_part")
+    assert choose(drawing, ["wide", "deep"]).targets == (("both", 1),)
+
+
+def test_train_ops_over_different_variables_all_run_in_order_with_a_warning() -> None:
+    drawing = Drawing()
+    drawing.node("d_train", "NoOp", [f"^{layer(drawing, 'd', 'one')}"])
+    drawing.node("g_train", "NoOp", [f"^{layer(drawing, 'g', 'two')}"])
+    collect(drawing, "d_train", "g_train")
+    choice = choose(drawing, ["d", "g"])
+    assert choice.targets == (("d_train", 1), ("g_train", 1))
+    assert codes(choice) == ["several-train-ops"]
+
+
+def test_train_ops_over_the_same_variables_are_a_question() -> None:
+    drawing = Drawing()
+    update = layer(drawing, "w", "fast")
+    drawing.node("train_fast", "NoOp", [f"^{update}"])
+    drawing.scalar("slow/rate", 0.01)
+    drawing.node("slow/update_w", "ApplyGradientDescent", ["w", "slow/rate", "gradients/w"], T=FLOAT)
+    drawing.node("train_slow", "NoOp", ["^slow/update_w"])
+    choice = choose(drawing, ["w"])
+    assert choice.targets == ()
+    assert codes(choice) == ["ambiguous-train-op"]
+    assert set(choice.problems[0].nodes) == {"train_fast", "train_slow"}
+
+
+def test_train_ops_left_over_from_earlier_runs_of_a_notebook_run_the_last_copy() -> None:
+    drawing = Drawing()
+    for number in ("", "_1", "_2"):
+        drawing.node(f"train{number}", "NoOp", [f"^{layer(drawing, f'w{number}', f'sgd{number}')}"])
+    choice = choose(drawing, ["w", "w_1", "w_2"])
+    assert choice.targets == (("train_2", 1),)
+    assert codes(choice) == ["copied-train-ops"]
+
+
+def test_train_ops_named_by_the_user_keep_order_and_ratio() -> None:
+    drawing = Drawing()
+    drawing.node("d_train", "NoOp", [f"^{layer(drawing, 'd', 'one')}"])
+    drawing.node("g_train", "NoOp", [f"^{layer(drawing, 'g', 'two')}"])
+    choice = choose(drawing, ["d", "g"], ["g_train", "d_train:2"])
+    assert choice.targets == (("g_train", 1), ("d_train", 2))
+
+
+def test_train_ops_named_wrongly_list_the_candidates() -> None:
+    drawing = Drawing()
+    drawing.node("train", "NoOp", [f"^{layer(drawing, 'w')}"])
+    choice = choose(drawing, ["w"], ["trian"])
+    assert codes(choice) == ["no-train-op"]
+    assert choice.problems[0].nodes == ("train",)
+    assert "train" in choice.problems[0].remedy
+
+
+def test_train_ops_of_scatters_alone_are_found() -> None:
+    drawing = Drawing()
+    drawing.variable("table", (4, 2))
+    indices = AttrValue()
+    indices.type = 3
+    drawing.node("ids", "Placeholder", dtype=indices)
+    rows = drawing.node("gradients/rows", "Identity", ["table/read"], T=FLOAT)
+    drawing.node("sgd/update", "ScatterSub", ["table", "ids", rows], T=FLOAT, Tindices=indices)
+    drawing.node("train", "NoOp", ["^sgd/update"])
+    choice = choose(drawing, ["table"])
+    assert choice.targets == (("train", 1),)
+    assert choice.candidates[0].optimizers == ("ScatterSub",)
+
+
+def test_train_ops_of_a_graph_that_only_predicts_are_none() -> None:
+    drawing = Drawing()
+    drawing.variable("w", (2, 2))
+    choice = choose(drawing, ["w"])
+    assert codes(choice) == ["no-train-op"]
