@@ -15,6 +15,7 @@ import numpy as np
 from orchestrator.errors import OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine import tf, v1
+from orchestrator.training.failures import cause
 from orchestrator.training.gpu import devices_are_final
 from orchestrator.training.keys import checkpoint_keys
 from orchestrator.training.state import ENTRY_PREFIX, State
@@ -48,8 +49,9 @@ def write_bundle(state: State, graph: WorkerGraph, directory: Path, prefix: str)
         _save(path, stored)
         path.with_name(f"{prefix}.meta").write_bytes(graph.original_meta)
     except (tf.errors.OpError, OSError) as error:
-        raise OutputError.from_cause(
-            f"the checkpoint {prefix} can't be written into {directory}", error, remedy="Make room or mend the permissions there"
+        raise OutputError(
+            f"the checkpoint {prefix} can't be written into {directory}: {cause(error)}",
+            remedy="Make room or mend the permissions there",
         ) from error
     return sorted(found for found in directory.iterdir() if found.name.startswith(f"{prefix}."))
 

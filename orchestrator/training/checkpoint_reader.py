@@ -16,6 +16,7 @@ import numpy as np
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch
 from orchestrator.graph.worker_graph import SaverEntry, Shape, Variable, WorkerGraph
 from orchestrator.training.engine import tf, v1
+from orchestrator.training.failures import cause
 from orchestrator.training.gpu import devices_are_final
 from orchestrator.training.keys import checkpoint_keys
 from orchestrator.training.state import ENTRY_PREFIX
@@ -136,8 +137,7 @@ def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[
 
 
 def _corrupt(prefix: str, error: BaseException) -> CorruptCheckpoint:
-    return CorruptCheckpoint.from_cause(
-        f"the checkpoint {prefix} can't be read",
-        error,
+    return CorruptCheckpoint(
+        f"the checkpoint {prefix} can't be read: {cause(error)}",
         remedy="Resume from an older checkpoint; `tfresume verify` finds a good one",
     )

@@ -26,7 +26,7 @@ def step_error(error: BaseException, *, rank: int, step: int, shared: bool) -> O
     """
     if shared and is_peer_error(error):
         return PeerLost(
-            f"rank {rank}: the step after {step} was abandoned since a peer is gone or doesn't answer ({_cause(error)})",
+            f"rank {rank}: the step after {step} was abandoned since a peer is gone or doesn't answer ({cause(error)})",
             remedy="Nothing changed on this rank; form a new group and take the step again",
             details={"rank": rank, "step": step},
         )
@@ -45,7 +45,7 @@ def user_error(error: BaseException, what: str, **details: object) -> UserCodeEr
     """An error of the user's graph, feed or function, with its traceback."""
     out_of_memory = isinstance(error, tf.errors.ResourceExhaustedError)
     return UserCodeError(
-        f"{what}: {_cause(error)}",
+        f"{what}: {cause(error)}",
         remedy="Use a smaller batch, or workers with more memory"
         if out_of_memory
         else "Mend the graph's inputs or the input function; the same step would fail again",
@@ -53,7 +53,7 @@ def user_error(error: BaseException, what: str, **details: object) -> UserCodeEr
     )
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """The error's kind and its telling line: TensorFlow's text carries the graph's construction tracebacks around it."""
     node = getattr(error, "node_def", None)
     lines = [line.strip() for line in str(getattr(error, "message", None) or error).splitlines()]
