@@ -1,7 +1,8 @@
 """Which nodes are about to go, and is there room for more workers?
 
 Rule: asked every second in a thread of its own; only what has changed is told. The notice of a draining node is visible through a
-private call of Ray's only (the one that Ray Train uses), which is why it stands here alone; where it's gone, losses are found when they happen.
+private call of Ray's only (the one that Ray Train uses), so it stands here alone; where that is gone, losses are found when they
+happen.
 """
 
 from __future__ import annotations

@@ -1,0 +1,182 @@
+"""Does a worker obey the newest generation only, keep within its lease, and keep its state whatever fails?"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.decide import events as ev
+from orchestrator.decide.actions import StateFrom
+from orchestrator.errors import CorruptCheckpoint
+from orchestrator.workers.member import LONGEST_TEXT, Member, short
+from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
+from orchestrator.workers.outbox import Outbox
+from tests.fakes.group import Exchange, FakeState, FakeTools
+
+CHECKPOINT = CheckpointFiles(5, 10, "start", ())
+
+
+class Bench:
+    """One member and what it says."""
+
+    def __init__(self) -> None:
+        self.tools = FakeTools(Exchange(), {"start": FakeState(5, np.ones(8))})
+        self.outbox = Outbox()
+        self.member = Member("w1", ("node", 1), self.tools, self.outbox)
+        self.seen: list[ev.Event] = []
+        self.after = 0
+        threading.Thread(target=self.member.run, daemon=True).start()
+        self.expect(ev.Warm)
+
+    def expect(self, kind: type[Any], matches: Callable[[Any], bool] = lambda event: True) -> Any:
+        """The next event of a kind."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            for event in list(self.seen):
+                if isinstance(event, kind) and matches(event):
+                    self.seen.remove(event)
+                    return event
+            self.after, events = self.outbox.poll(self.after, 0.1)
+            self.seen.extend(events)
+        raise AssertionError(f"no {kind.__name__}; seen: {self.seen}")
+
+    def join(self, generation: int = 1, state_from: StateFrom = StateFrom.CHECKPOINT, world_size: int = 1, step: int = 5) -> None:
+        addresses = tuple(f"host:{rank}" for rank in range(world_size))
+        self.member.join(JoinOrder(generation, 0, addresses, step, 10, state_from, CHECKPOINT), None)
+
+    def grant(self, end: int, *saves: int, generation: int = 1, writer: str = "w1") -> None:
+        self.member.grant(GrantOrder(generation, end, saves, writer, "a0001-g0001"))
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.member.close()
+
+
+def stands_at(step: int) -> Callable[[Any], bool]:
+    return lambda event: event.step == step
+
+
+def test_member_steps_up_to_its_lease_and_no_further(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(9)
+    bench.expect(ev.Pulse, stands_at(9))
+    assert bench.member.report()["step"] == 9
+    bench.grant(7)
+    assert bench.member.report()["lease_end"] == 9, "a lease is never shortened"
+    assert [number for number, _ in bench.tools.served] == [10, 11, 12, 13]
+
+
+def test_member_ignores_leases_of_another_generation(bench: Bench) -> None:
+    bench.join(generation=2)
+    bench.expect(ev.Joined)
+    bench.grant(9, generation=1)
+    assert bench.member.report()["lease_end"] == 5
+
+
+def test_member_ignores_an_order_that_comes_late(bench: Bench) -> None:
+    bench.join(generation=3)
+    bench.expect(ev.Joined)
+    bench.join(generation=2)
+    bench.member.quiesce(3, urgent=False)
+    assert bench.expect(ev.Held).generation == 3
+
+
+def test_member_saves_at_the_agreed_step_and_the_bytes_are_those_of_that_step(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(20, 8)
+    written = bench.expect(ev.SaveWritten)
+    assert (written.step, written.position) == (8, 13)
+    bench.expect(ev.Pulse, stands_at(20))
+    assert bench.tools.store["a0001-g0001/model-8"].step == 8
+
+
+def test_member_trains_on_while_a_save_hangs_and_refuses_a_second_one(bench: Bench) -> None:
+    go_on = threading.Event()
+    bench.tools.before_write = lambda step: go_on.wait(10) and None
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(50, 8, 12)
+    refused = bench.expect(ev.SaveFailed)
+    assert refused.step == 12
+    bench.expect(ev.Pulse, stands_at(50))
+    go_on.set()
+    assert bench.expect(ev.SaveWritten).step == 8
+
+
+def test_member_that_isnt_the_writer_only_checks(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(20, 8, writer="w0")
+    assert bench.expect(ev.SaveChecked).step == 8
+    assert list(bench.tools.store) == ["start"]
+
+
+def test_member_keeps_its_state_when_a_peer_is_gone_and_starts_again_from_it(bench: Bench) -> None:
+    bench.join(world_size=2)
+    bench.expect(ev.Joined)
+    bench.grant(9)
+    bench.tools.exchange.break_off(1)
+    held = bench.expect(ev.Held)
+    assert (held.step, held.position, held.why) == (5, 10, "a peer is gone")
+    bench.join(generation=2, state_from=StateFrom.OWN)
+    bench.expect(ev.Joined)
+    bench.grant(6, generation=2)
+    bench.expect(ev.Pulse, stands_at(6))
+
+
+def test_member_quiesced_urgently_leaves_a_step_that_its_dead_peer_will_never_finish(bench: Bench) -> None:
+    bench.join(world_size=2)
+    bench.expect(ev.Joined)
+    bench.grant(9)
+    bench.member.quiesce(1, urgent=True)
+    assert bench.expect(ev.Held).step == 5
+
+
+def test_member_says_when_its_checkpoint_is_broken_and_lives_on(bench: Bench) -> None:
+    def broken(checkpoint: CheckpointFiles) -> FakeState:
+        raise CorruptCheckpoint("model.ckpt-5: a byte is flipped")
+
+    bench.tools.checkpoint_state = broken  # type: ignore[method-assign]
+    bench.join()
+    failed = bench.expect(ev.JoinFailed)
+    assert failed.bad_checkpoint
+    bench.member.quiesce(1, urgent=False)
+    assert bench.expect(ev.Held).step is None
+
+
+def test_member_gives_its_state_away_only_while_it_holds_one(bench: Bench) -> None:
+    assert bench.member.held_state() is None
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(7)
+    bench.expect(ev.Pulse, stands_at(7))
+    bench.member.quiesce(1, urgent=False)
+    bench.expect(ev.Held)
+    state, position = bench.member.held_state()
+    assert (state.step, position) == (7, 12)
+
+
+def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(5, 8)
+    bench.member.forget_saves()
+    bench.grant(12)
+    bench.expect(ev.Pulse, stands_at(12))
+    assert list(bench.tools.store) == ["start"]
+
+
+def test_short_text_holds_no_batch() -> None:
+    assert short("peer lost\ntensor_content: abc") == "peer lost"
+    assert short("bad, see goo.gle/debugstr tensor_content") == "bad, see"
+    assert len(short("x" * 999)) <= LONGEST_TEXT + 1
