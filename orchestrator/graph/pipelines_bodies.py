@@ -14,7 +14,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 from orchestrator.graph.constants import strings_in
-from orchestrator.graph.library import every_node, functions_called_by, label, reachable_functions
+from orchestrator.graph.library import functions_called_by, label, reachable_functions
 
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 PATTERNS = frozenset({"MatchingFiles", "MatchingFilesDataset", "ExperimentalMatchingFilesDataset"})
@@ -31,11 +31,6 @@ class Place:
     def label(self) -> str:
         """How messages call it."""
         return label(self.function, self.node.name)
-
-
-def every_place(graph: GraphDef) -> list[Place]:
-    """All nodes of a graph and its function bodies."""
-    return [Place(function, node) for function, node in every_node(graph)]
 
 
 @dataclass

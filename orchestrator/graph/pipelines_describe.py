@@ -40,21 +40,24 @@ class _Found:
 
 def describe(graph: Graph) -> tuple[Pipeline, ...]:
     """All pipelines of ``graph``, in the order of its nodes."""
-    bodies = Bodies(graph.meta.graph_def)
     takers = takers_by_source(graph)
-    filling = {inner for source in takers if not _is_iterator(graph, source) for inner in _queue(graph, bodies, source).inner}
-    found = []
-    for source, names in takers.items():
-        if source not in filling:
-            gathered = _iterator(graph, bodies, source) if _is_iterator(graph, source) else _queue(graph, bodies, source)
-            found.append(_pipeline(graph, bodies, source, names, gathered))
-    return tuple(found)
+    if not takers:
+        return ()
+    bodies = Bodies(graph.meta.graph_def)
+    gathered = {source: _gathered(graph, bodies, source) for source in takers}
+    filling = {inner for found in gathered.values() for inner in found.inner}
+    return tuple(
+        _pipeline(graph, bodies, source, names, gathered[source]) for source, names in takers.items() if source not in filling
+    )
+
+
+def _gathered(graph: Graph, bodies: Bodies, source: str) -> _Found:
+    return _iterator(graph, bodies, source) if _is_iterator(graph, source) else _queue(graph, bodies, source)
 
 
 def members(graph: Graph, bodies: Bodies, pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
     """(function, node) of everything that makes up a pipeline, as ``bodies`` has it."""
-    found = _iterator(graph, bodies, pipeline.name) if pipeline.kind == "iterator" else _queue(graph, bodies, pipeline.name)
-    return tuple((place.function, place.node.name) for place in found.places)
+    return tuple((place.function, place.node.name) for place in _gathered(graph, bodies, pipeline.name).places)
 
 
 def takers_by_source(graph: Graph) -> dict[str, list[str]]:
@@ -82,7 +85,7 @@ def _pipeline(graph: Graph, bodies: Bodies, source: str, takers: list[str], foun
         takers=tuple(takers),
         stages=tuple(found.stages),
         files=tuple(files_of(bodies, graph.ops, found.places)),
-        calls=tuple(python_calls(bodies, found.places)),
+        calls=tuple(python_calls(found.places)),
         embedded_bytes=_embedded(bodies, found.places),
         placeholders=tuple(
             (name, dtype_name(attribute(graph.view.nodes[name], "dtype").type), placeholder_shape(graph, name))
@@ -116,7 +119,7 @@ def _iterator(graph: Graph, bodies: Bodies, source: str) -> _Found:
     makers = [use.node for use in graph.view.uses[source] if graph.view.op(use.node) == MAKE_ITERATOR and use.slot == 1]
     found.starters.extend(makers)
     top = graph.view.ancestors(makers)
-    found.places.extend(Place("", graph.view.nodes[name]) for name in graph.view.nodes if name in top)
+    found.places.extend(Place("", graph.view.nodes[name]) for name in sorted(top))
     found.places.extend(bodies.reached(place.node for place in list(found.places) if not place.function))
     for maker in makers:
         end = bodies.find("", bodies.data_inputs(Place("", graph.view.nodes[maker]))[0])
@@ -157,10 +160,10 @@ def _queue(graph: Graph, bodies: Bodies, source: str) -> _Found:
                 waiting.extend(queue for queue in inner if queue not in seen)
                 seen.update(inner)
     found.inner.extend(sorted(seen - {source}))
-    found.places.extend(Place("", graph.view.nodes[name]) for name in graph.view.nodes if name in members)
+    found.places.extend(Place("", graph.view.nodes[name]) for name in sorted(members))
     found.places.extend(bodies.reached([place.node for place in found.places]))
-    order = [name for name in graph.view.nodes if name in seen or (name in members and graph.traits(name).source == "reader")]
-    found.stages.extend(Stage(graph.view.op(name), name) for name in sorted(order, key=lambda name: name == source))
+    readers = sorted(name for name in members if graph.traits(name).source == "reader")
+    found.stages.extend(Stage(graph.view.op(name), name) for name in (*found.inner, *readers, source))
     return found
 
 

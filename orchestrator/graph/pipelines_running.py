@@ -14,13 +14,13 @@ from orchestrator.graph.edit import Editor
 from orchestrator.graph.live_pipelines import Runner, read_pipelines
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.pipelines import Pipeline, PythonCall
-from orchestrator.graph.pipelines_bodies import Bodies, Place, every_place
+from orchestrator.graph.pipelines_bodies import Bodies, Place
 from orchestrator.graph.pipelines_dead import Cause, Facts, Outside, causes_of_death, dead_pipeline
 from orchestrator.graph.pipelines_describe import describe, members
 from orchestrator.graph.pipelines_order import settle_order
 from orchestrator.graph.pipelines_queues import share_queue
 from orchestrator.graph.pipelines_sharding import shard_iterator, shards_by_file
-from orchestrator.graph.pipelines_sources import python_calls, revived_tokens
+from orchestrator.graph.pipelines_sources import python_calls, python_places, revived_tokens
 from orchestrator.graph.worker_graph import LivePipeline, LiveQueue, Problem, PythonFunction
 
 
@@ -90,7 +90,7 @@ def run_pipelines(
 
 def python_functions(graph: Graph) -> tuple[PythonFunction, ...]:
     """Every ``py_func`` of the graph and its function bodies, with what its Python function has to return."""
-    calls = list(python_calls(Bodies(graph.meta.graph_def), every_place(graph.meta.graph_def)))
+    calls = list(python_calls(python_places(graph.meta.graph_def)))
     following = {call.generator: call.token for call in calls if call.generator and call.role == "generator-next"}
     return tuple(
         PythonFunction(call.token, call.role, call.gives, call.eager, following.get(call.generator, "")) for call in calls
@@ -104,11 +104,13 @@ def lost_functions(graph: Graph, targets: Iterable[str], functions: Collection[s
         graph: with its inputs cut.
         functions: tokens that have a function again.
     """
+    if not python_places(graph.meta.graph_def):
+        return ()
     bodies = Bodies(graph.meta.graph_def)
     closure = graph.view.ancestors(targets)
     top = [Place("", graph.view.nodes[name]) for name in graph.view.nodes if name in closure]
     places = [*top, *bodies.reached([place.node for place in top])]
-    return tuple(_lost(call) for call in python_calls(bodies, places) if call.token not in functions)
+    return tuple(_lost(call) for call in python_calls(places) if call.token not in functions)
 
 
 def _lost(call: PythonCall) -> Problem:

@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 from orchestrator.graph.attributes import attribute
+from orchestrator.graph.library import every_node
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.pipelines import Files, PythonCall, Role
-from orchestrator.graph.pipelines_bodies import PATTERNS, Bodies, Origins, Place, every_place
+from orchestrator.graph.pipelines_bodies import PATTERNS, Bodies, Origins, Place
 from orchestrator.graph.reaches import FILE_ARGUMENTS, PYTHON
 from orchestrator.graph.tensors import dtype_name, input_slots
 
@@ -98,7 +99,7 @@ def _queued(bodies: Bodies, reader: Place) -> Origins:
     return found
 
 
-def python_calls(bodies: Bodies, places: Sequence[Place]) -> Iterator[PythonCall]:
+def python_calls(places: Sequence[Place]) -> Iterator[PythonCall]:
     """The Python functions that the nodes at ``places`` call, one entry per ``py_func``."""
     roles: dict[str, tuple[Role, str]] = {}
     for place in places:
@@ -115,8 +116,13 @@ def python_calls(bodies: Bodies, places: Sequence[Place]) -> Iterator[PythonCall
             yield PythonCall(token, place.label, role, takes, gives, node.op == "EagerPyFunc", generator)
 
 
+def python_places(graph: GraphDef) -> list[Place]:
+    """The nodes of a graph and its function bodies that have to do with Python functions: few or none of them."""
+    return [Place(function, node) for function, node in every_node(graph) if node.op in PYTHON or "GeneratorDataset" in node.op]
+
+
 def revived_tokens(graph: GraphDef, functions: Collection[str]) -> set[str]:
     """The tokens that have a function again: those given, and a generator's three where the one for its elements was given."""
-    calls = list(python_calls(Bodies(graph), every_place(graph))) if functions else []
+    calls = list(python_calls(python_places(graph))) if functions else []
     following = {call.generator for call in calls if call.role == "generator-next" and call.token in functions}
     return {*functions, *(call.token for call in calls if call.generator in following)}
