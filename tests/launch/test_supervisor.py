@@ -1,0 +1,71 @@
+"""Is a killed driver started again, and is everything else passed on?"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SUPERVISOR = """
+import sys
+from launch.supervisor import supervise
+from orchestrator.config import parse_config
+config = parse_config({"source": "s", "output": "o", "address": "auto"})
+sys.exit(supervise(sys.argv[2:], config, command=[sys.executable, "-c", sys.argv[1]]))
+"""
+
+DIES_ONCE = """
+import os, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+lives = len(list(here.iterdir()))
+(here / str(lives)).write_text(os.environ["TFRESUME_SUPERVISED"])
+os.kill(os.getpid(), 9) if lives == 0 else sys.exit(0)
+"""
+
+WAITS = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1], "saved").touch(), sys.exit(143)))
+pathlib.Path(sys.argv[1], "ready").touch()
+time.sleep(60)
+"""
+
+
+def start(driver: str, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SUPERVISOR, driver, *words], cwd=ROOT)
+
+
+def wait_for(path: Path, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} didn't come"
+        time.sleep(0.02)
+
+
+def test_supervisor_starts_a_killed_driver_again(tmp_path: Path) -> None:
+    assert start(DIES_ONCE, str(tmp_path)).wait(30) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 130, 143])
+def test_supervisor_passes_a_chosen_exit_code_on(code: int, tmp_path: Path) -> None:
+    assert start(f"import sys; sys.exit({code})").wait(30) == code
+
+
+def test_supervisor_hands_a_signal_to_its_driver_and_waits_for_the_last_save(tmp_path: Path) -> None:
+    process = start(WAITS, str(tmp_path))
+    wait_for(tmp_path / "ready")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert (tmp_path / "saved").exists()
+
+
+def test_supervisor_gives_a_driver_up_that_dies_at_every_start() -> None:
+    began_s = time.monotonic()
+    assert start("import os; os.kill(os.getpid(), 9)").wait(60) == 1
+    assert time.monotonic() - began_s < 50
