@@ -142,7 +142,7 @@ def check(
         *(Problem("repaired", "warning", said, "Nothing to do: repaired in memory and in what is saved") for said in repairs),
     ]
     problems = ordered(found, force=config.force)
-    verdicts = tuple(_verdict(mode, problems) for mode in MODES)
+    verdicts = tuple(_verdict(mode, problems, planned.group_refused) for mode in MODES)
     asked: Mode = "group" if config.workers.largest > 1 else "one"
     return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
 
@@ -170,8 +170,11 @@ def _executed_with_bodies(meta: MetaGraphDef, executed: frozenset[str]) -> Itera
             yield function, node
 
 
-def _verdict(mode: Mode, problems: Iterable[Problem]) -> Verdict:
+def _verdict(mode: Mode, problems: Iterable[Problem], group_refused: str) -> Verdict:
+    """One mode's verdict; that a group is refused is only a warning to a run that asked for one worker."""
     reasons = dict.fromkeys(problem.code for problem in problems if problem.severity == "error" and mode in problem.modes)
+    if mode == "group" and group_refused:
+        reasons["group-refused"] = None
     return Verdict(mode, not reasons, tuple(reasons))
 
 

@@ -128,3 +128,24 @@ def test_memory_need_counts_copies_of_the_state_and_gradients() -> None:
 )
 def test_in_words_of_a_size_has_a_unit(size: int, words: str) -> None:
     assert in_words(size) == words
+
+
+def _with_a_counter_in_the_forward_pass() -> MetaGraphDef:
+    """The bias that the forward pass adds is the result of a write: it can't be put behind a barrier after the gradients."""
+    meta = _meta()
+    nodes = {node.name: node for node in meta.graph_def.node}
+    written = meta.graph_def.node.add(name="counter", op="AssignAdd", input=["hidden/bias", "hidden/bias/read"])
+    written.attr["T"].type = nodes["hidden/bias"].attr["dtype"].type
+    added = next(node for node in meta.graph_def.node if "hidden/bias/read" in node.input and node.name.startswith("hidden/"))
+    added.input[list(added.input).index("hidden/bias/read")] = "counter"
+    return meta
+
+
+@pytest.mark.parametrize(("workers", "resumes"), [(1, True), (2, False)])
+def test_check_of_a_graph_that_only_one_worker_can_train_has_a_verdict_for_each_mode(workers: int, resumes: bool) -> None:
+    report = check(_with_a_counter_in_the_forward_pass(), _config(workers=workers))
+    verdicts = {verdict.mode: verdict for verdict in report.verdicts}
+    assert verdicts["one"].resumes, report.problems
+    assert not verdicts["group"].resumes
+    assert verdicts["group"].reasons == ("group-refused",)
+    assert report.resumes is resumes
