@@ -10,6 +10,7 @@ that a merged one covers is ignored, whether it's deleted already or not.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import threading
@@ -18,11 +19,13 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from orchestrator.errors import OutputError, SourceError
+from orchestrator.errors import OrchestratorError, OutputError, SourceError
 from orchestrator.redaction import redacted_data
 from orchestrator.store.exclusive import create_once
 from orchestrator.store.layout import CONTROL
 from orchestrator.store.location import FileInfo, Location
+
+log = logging.getLogger("tfresume")
 
 BUFFERED_EVENTS = 64
 """Events that wait for company before they're written without being asked for."""
@@ -77,7 +80,11 @@ class Journal:
                 self._sealed, self._waiting = self._waiting, []
                 self._write(self._sealed)
             if len(self._unmerged) >= MERGE:
-                self._merge()
+                try:
+                    self._merge()
+                except OrchestratorError as error:
+                    # The events are safe where they are; the next flush tries again
+                    log.warning("the journal's parts stay apart for now: %s", error)
 
     def _write(self, lines: list[str]) -> None:
         create_once(self._directory.child(f"a{self._attempt:04d}-{self._part:06d}.jsonl"), self._text(lines))

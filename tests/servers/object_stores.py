@@ -27,6 +27,19 @@ S3_BUCKET = "runs"
 GCS_BUCKET = "runs"
 
 
+SERVERS = {"gcs_server", "s3_server", "http_store"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what talks HTTP, so that the fast check can leave it out."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if used & SERVERS or params.get("store") in ("gcs", "s3"):
+            item.add_marker(pytest.mark.http)
+
+
 @dataclass(frozen=True)
 class Server:
     """A running object store."""

@@ -23,6 +23,7 @@ assert "tensorflow" not in sys.modules and "ray" not in sys.modules
 """
 
 
+@pytest.mark.http
 @pytest.mark.parametrize("kind", ["gcs", "s3"])
 def test_url_alone_reaches_the_store_of_the_environment_at_once(kind: str, request: pytest.FixtureRequest) -> None:
     server: Server = request.getfixturevalue(f"{kind}_server")
