@@ -151,7 +151,7 @@ class Run:
     stepped: bool = False
     step_time_s: float | None = None
     moved_s: float = 0.0
-    ticked_s: float = 0.0
+    ticked_s: float | None = None
     origin: Found | None = None
     target: int = 1
     reform: str = ""

@@ -28,10 +28,10 @@ INPUT_S = 60.0
 def on_tick(turn: Turn) -> None:
     """Look at every deadline."""
     run = turn.run
-    paused = run.ticked_s and turn.now_s - run.ticked_s > PAUSE_S
+    gap_s = 0.0 if run.ticked_s is None else turn.now_s - run.ticked_s
     turn.set(ticked_s=turn.now_s)
-    if paused:
-        turn.note("driver_paused", seconds=round(turn.now_s - run.ticked_s, 3))
+    if gap_s > PAUSE_S:
+        turn.note("driver_paused", seconds=round(gap_s, 3))
         turn.workers({ident: replace(worker, heard_s=turn.now_s) for ident, worker in run.workers.items()})
         turn.set(moved_s=turn.now_s, since_s=turn.now_s)
     if run.phase is Phase.ENDED:

@@ -1,0 +1,251 @@
+"""What does the driver do in the situations that matter most?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide import machine
+from orchestrator.decide.actions import Outcome, StateFrom
+from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.run import Phase, Run
+from tests.simulation.world import policy
+
+
+class Driver:
+    """A run, its clock, and the actions of the last event."""
+
+    def __init__(self, **shape: Any) -> None:
+        self.now_s = 0.0
+        self.rules = policy(**{"save_steps": 1000, **shape})
+        self.run, self.actions = machine.begin(self.rules, ev.Found(3, 0), None, Budgets(50), 0, 0.0)
+
+    def tell(self, *happened: ev.Event, after_s: float = 0.0) -> tuple[act.Action, ...]:
+        self.now_s += after_s
+        found: list[act.Action] = []
+        for event in happened:
+            self.run, actions = machine.advance(self.run, event, self.now_s)
+            found.extend(actions)
+        self.actions = tuple(found)
+        return self.actions
+
+    def only(self, kind: type[Any]) -> Any:
+        (found,) = self.all(kind)
+        return found
+
+    def all(self, kind: type[Any]) -> list[Any]:
+        return [action for action in self.actions if isinstance(action, kind)]
+
+    def notes(self) -> list[str]:
+        return [str(action.event["event"]) for action in self.all(act.Note)]
+
+    def warm(self, *workers: str) -> Driver:
+        self.tell(*(ev.Warm(worker, f"node-{worker}", 1, f"{worker}:1") for worker in workers))
+        return self
+
+    def training(self, *workers: str) -> Driver:
+        self.warm(*workers)
+        form = self.only(act.Form)
+        self.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
+        assert self.run.phase is Phase.TRAINING
+        return self
+
+    def step(self, step: int, *workers: str) -> tuple[act.Action, ...]:
+        generation = self.run.generation
+        return self.tell(*(ev.Pulse(worker, generation, step, ev.Doing.STEP, 10.0) for worker in workers), after_s=0.1)
+
+    def held(self, step: int, *workers: str) -> tuple[act.Action, ...]:
+        return self.tell(
+            *(ev.Held(worker, self.run.generation, step, 2 * (step - 3), f"{worker}:2", "lost") for worker in workers)
+        )
+
+
+def test_machine_begins_with_workers_and_standbys() -> None:
+    driver = Driver(count=2, standby=1)
+    assert [action.standby for action in driver.all(act.StartWorker)] == [False, False, True]
+
+
+def test_machine_forms_from_the_checkpoint_when_enough_are_warm() -> None:
+    driver = Driver(count=2).warm("w0001")
+    assert not driver.all(act.Form)
+    form = driver.warm("w0002").only(act.Form)
+    assert [(seat.worker, seat.rank, seat.state_from) for seat in form.seats] == [
+        ("w0001", 0, StateFrom.CHECKPOINT),
+        ("w0002", 1, StateFrom.CHECKPOINT),
+    ]
+    assert (form.step, form.position, form.donor) == (3, 0, None)
+
+
+def test_machine_grants_the_first_lease_to_all_ranks_alike() -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    grant = driver.only(act.Grant)
+    assert (grant.workers, grant.end) == (("w0001", "w0002"), 5)
+
+
+def test_machine_survivor_with_the_highest_step_gives_its_state() -> None:
+    driver = Driver(count=3, standby=1).training("w0001", "w0002", "w0003").warm("w0004")
+    driver.step(4, "w0001", "w0002", "w0003")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    quiesce = driver.only(act.Quiesce)
+    assert (quiesce.workers, quiesce.urgent) == (("w0001", "w0003"), True)
+    driver.held(4, "w0001")
+    driver.held(5, "w0003")
+    form = driver.only(act.Form)
+    assert form.donor == "w0003"
+    assert form.step == 5
+    assert [(seat.worker, seat.state_from) for seat in form.seats] == [
+        ("w0001", StateFrom.DONOR),
+        ("w0004", StateFrom.DONOR),
+        ("w0003", StateFrom.OWN),
+    ]
+
+
+def test_machine_waits_for_a_replacement_below_the_smallest_size_and_gives_up_in_the_end() -> None:
+    driver = Driver(count=2, wait_s=100.0).training("w0001", "w0002")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    assert driver.only(act.StartWorker).worker == "w0003"
+    driver.held(4, "w0001")
+    assert driver.run.phase is Phase.WAITING
+    for _ in range(150):
+        driver.tell(ev.Pulse("w0001", 1, 4, ev.Doing.IDLE), ev.Tick(), after_s=1.0)
+        if driver.all(act.Grant):
+            break
+    assert driver.run.ending is not None
+    assert driver.only(act.Grant).saves == (4,), "the live state is saved before the end"
+
+
+def test_machine_silent_member_is_killed_within_its_bound() -> None:
+    driver = Driver(count=2, standby=1).training("w0001", "w0002")
+    for _ in range(40):
+        driver.tell(ev.Pulse("w0001", 1, 4, ev.Doing.STEP, 10.0), ev.Tick(), after_s=0.25)
+        if driver.all(act.EndWorker):
+            break
+    ended = driver.only(act.EndWorker)
+    assert (ended.worker, ended.cause) == ("w0002", "hung")
+    assert driver.now_s <= driver.rules.hang_floor_s
+
+
+def test_machine_driver_that_was_paused_itself_kills_nobody() -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    driver.tell(ev.Tick())
+    driver.tell(ev.Tick(), after_s=60.0)
+    assert not driver.all(act.EndWorker)
+    assert "driver_paused" in driver.notes()
+
+
+def test_machine_members_stuck_inside_one_step_have_it_broken_off() -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    found: list[Any] = []
+    for _ in range(40):
+        driver.step(4, "w0001", "w0002")
+        driver.tell(ev.Tick(), after_s=0.15)
+        found += driver.all(act.BreakStep)
+    assert [action.worker for action in found] == ["w0001"]
+
+
+@pytest.mark.parametrize("phase", ["waiting", "forming", "training"])
+def test_machine_stop_ends_the_run_whatever_it_is_doing(phase: str) -> None:
+    driver = Driver(count=2)
+    if phase != "waiting":
+        driver.warm("w0001", "w0002")
+    if phase == "training":
+        driver.tell(*(ev.Joined(worker, 1, 3) for worker in ("w0001", "w0002")))
+    driver.tell(ev.StopAsked(ev.StopCause.SIGTERM, 20.0))
+    if phase == "waiting":
+        assert driver.only(act.Finish).outcome is Outcome.STOPPED
+        return
+    if phase == "forming":
+        driver.tell(*(ev.Joined(worker, 1, 3) for worker in ("w0001", "w0002")))
+        assert driver.only(act.Grant).saves == (3,)
+    driver.tell(ev.Tick(), after_s=1.0)
+    driver.run = replace(driver.run, ticked_s=driver.now_s + 19.5)
+    driver.tell(ev.Tick(), after_s=20.0)
+    assert driver.only(act.Finish).outcome is Outcome.STOPPED
+
+
+def test_machine_node_that_drains_hands_its_worker_over_at_the_boundary() -> None:
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
+    driver.tell(ev.Draining(("node-w0002",)))
+    assert driver.run.reform
+    driver.step(driver.run.lease_end, "w0001", "w0002")
+    assert driver.only(act.Quiesce).urgent is False
+    driver.held(driver.run.lease_end, "w0001", "w0002")
+    assert [seat.worker for seat in driver.only(act.Form).seats] == ["w0001", "w0003"]
+    assert driver.run.incident is None
+
+
+def test_machine_grows_when_there_is_room() -> None:
+    driver = Driver(count=2, largest=3).training("w0001", "w0002")
+    driver.tell(ev.Room(5))
+    assert driver.only(act.StartWorker).worker == "w0003"
+    driver.warm("w0003")
+    assert driver.run.reform == "grow from 2 to 3 workers"
+
+
+def test_machine_node_that_keeps_failing_is_avoided() -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    for number in range(3):
+        victim = driver.run.members[1]
+        driver.tell(ev.Gone(victim, ev.Cause.DIED), after_s=1.0)
+        driver.held(4 + number, "w0001")
+        fresh = f"w{number + 3:04d}"
+        avoid = driver.run.budgets.excluded_nodes(driver.now_s)
+        driver.tell(ev.Warm(fresh, "node-w0002", 1, "x:1"))
+        form = driver.only(act.Form)
+        driver.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
+        driver.step(5 + number, *driver.run.members)
+    assert avoid == ("node-w0002",)
+
+
+def test_machine_worker_that_fails_for_all_alike_stops_the_run() -> None:
+    driver = Driver(count=2)
+    error = {"kind": "GraphMismatch", "message": "no such op"}
+    driver.tell(ev.Gone("w0001", ev.Cause.ERROR, "no such op", error))
+    assert driver.only(act.Finish).error == error
+
+
+def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> machine.Report:
+    fields: dict[str, Any] = {
+        "worker": worker, "node": "n", "pid": 1, "address": f"{worker}:1", "generation": 4 if rank is not None else 0, "rank": rank,
+        "world_size": 2, "step": step, "position": 0, "lease_end": 50, "held": False, "joined": rank is not None, "loaded": True,
+    }  # fmt: skip
+    return machine.Report(**{**fields, **changes})
+
+
+def adopted(reports: Iterable[machine.Report]) -> tuple[Run, tuple[act.Action, ...]]:
+    return machine.adopt(policy(count=2, standby=1, save_steps=1000), list(reports), None, Budgets(5), 6, 9, 100.0)
+
+
+def test_adopt_complete_group_goes_on_without_being_formed_anew() -> None:
+    run, actions = adopted([report("w0001", 0, 51), report("w0002", 1, 52, lease_end=52), report("w0003", None, None)])
+    assert run.phase is Phase.TRAINING
+    assert run.generation == 4
+    assert not [action for action in actions if isinstance(action, act.Form | act.Quiesce | act.StartWorker)]
+    (grant,) = [action for action in actions if isinstance(action, act.Grant)]
+    assert grant.end == 54, "the highest end that anybody was granted"
+
+
+def test_adopt_half_a_group_gathers_it_and_uses_no_number_again() -> None:
+    run, actions = adopted([report("w0001", 0, 48), report("w0003", None, None)])
+    assert [action.workers for action in actions if isinstance(action, act.Quiesce)] == [("w0001",)]
+    run, actions = machine.advance(run, ev.Held("w0001", 4, 48, 90, "x:1", ""), 101.0)
+    (form,) = [action for action in actions if isinstance(action, act.Form)]
+    assert (form.generation, form.step, form.position) == (7, 48, 90)
+    assert [seat.worker for seat in form.seats] == ["w0001", "w0003"]
+    assert [action.worker for action in adopted([report("w0001", 0, 48)])[1] if isinstance(action, act.StartWorker)] == [
+        "w0009",
+        "w0010",
+    ]
+
+
+def test_machine_after_its_end_does_nothing() -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    driver.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2"}))
+    assert driver.only(act.Finish).outcome is Outcome.FAILED
+    assert driver.tell(ev.Gone("w0001", ev.Cause.DIED), ev.Tick(), ev.StopAsked(ev.StopCause.SIGINT, 1.0)) == ()
