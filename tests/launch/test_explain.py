@@ -69,3 +69,14 @@ def test_json_schema_accepts_the_shipped_files_and_refuses_an_unknown_key() -> N
         assert list(check.iter_errors(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))) == []
     assert list(check.iter_errors({"save_step": 4})) != []
     assert list(check.iter_errors({"workers": {"coutn": 1}})) != []
+
+
+def test_json_schema_beside_the_shipped_files_is_the_exported_one() -> None:
+    written = json.loads((CONFIGS / "tfresume.schema.json").read_text())
+    assert written == json_schema(), "run `tfresume config --json-schema > configs/tfresume.schema.json`"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_file_tells_editors_where_its_schema_is(name: str) -> None:
+    first = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
+    assert (CONFIGS / first.rpartition("=")[2]).is_file()
