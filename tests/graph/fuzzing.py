@@ -22,6 +22,7 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from orchestrator.config import RunConfig
 from orchestrator.errors import SourceError
 from orchestrator.graph.check import check
+from orchestrator.graph.fetching import fetch_graph
 from orchestrator.graph.inspect import inspect
 from orchestrator.graph.meta import read_meta
 
@@ -56,6 +57,7 @@ def exercise(data: bytes) -> MetaGraphDef | None:
     inspect(meta, source="fuzzed.meta", size_bytes=len(data)).as_dict()
     for config in (GROUP, ALONE):
         check(meta, config).as_dict()
+    fetch_graph(meta, ALONE, [meta.graph_def.node[-1].name])
     assert meta.SerializeToString(deterministic=True) == before, "looking at the graph changed it"
     assert time.monotonic() - started < LIMIT_S, "it took too long"
     return meta
