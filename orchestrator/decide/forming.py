@@ -143,7 +143,8 @@ def _begin_generation(turn: Turn, generation: int, seats: tuple[str, ...], step:
     turn.workers(changed)
     turn.enter(Phase.FORMING)
     turn.set(
-        generation=generation, seats=seats, members=seats, step=step, position=position, lease_end=step, stepped=False, reform="",
+        generation=generation, seats=seats, members=seats, step=step, position=position, lease_end=step, fastest=step,
+        laggards=len(seats), stepped=False, reform="",
         broke_step=False, fruitless=run.fruitless + 1, target=scaling.target_after(run.policy.sizes, run.target, len(seats)),
         moved_s=turn.now_s, divergence=False,
     )  # fmt: skip

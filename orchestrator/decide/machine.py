@@ -149,7 +149,8 @@ def adopt(
         policy, budgets, SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True), since_s=now_s,
         phase=Phase.TRAINING, workers={report.worker: _adopted(report, newest, now_s) for report in reports},
         next_worker=next_worker, generation=newest, used_generation=generation, seats=members, members=members, step=step, highest=highest,
-        lease_end=max((report.lease_end for report in group), default=0), target=policy.sizes.count, moved_s=now_s, started=bool(steps),
+        lease_end=max((report.lease_end for report in group), default=0),
+        fastest=highest, laggards=steps.count(step), target=policy.sizes.count, moved_s=now_s, started=bool(steps),
     )  # fmt: skip
     turn = Turn(run, now_s)
     turn.note("adopted", workers=[report.worker for report in reports], generation=newest, complete=complete, step=step)

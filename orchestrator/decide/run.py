@@ -126,6 +126,8 @@ class Run:
         seats: identities by rank as the generation was formed.
         step: the step that all members have finished; ``highest`` the step that any had finished, in the run's life.
         used_generation: the highest number that the journal knows of, which an earlier driver may have spent in vain.
+        fastest: the highest step that any member of the present generation has finished.
+        laggards: members that have finished ``step`` and no more, so that a thousand workers needn't be looked through each time.
         lease_end: the highest lease end that was ever granted in this generation.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
@@ -147,6 +149,8 @@ class Run:
     step: int = 0
     highest: int = 0
     position: int = 0
+    fastest: int = 0
+    laggards: int = 0
     lease_end: int = 0
     stepped: bool = False
     step_time_s: float | None = None

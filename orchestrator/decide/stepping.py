@@ -5,6 +5,8 @@ Rule: to stop, to form anew or to finish, the driver stops extending the leases;
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator.decide import ending, forming, leases, saves, saving
 from orchestrator.decide.actions import Grant, Note
 from orchestrator.decide.events import Pulse
@@ -23,12 +25,17 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
         return
     behind = worker.step if worker.step is not None else run.step
     step = max(event.step, behind)
-    turn.worker(event.worker, heard_s=turn.now_s, doing=event.doing, step=step)
-    if step > run.highest:
-        turn.set(highest=step)
-    if event.steps_per_s > 0 and event.worker == run.seats[0]:
-        turn.set(step_time_s=1.0 / event.steps_per_s)
-    if step > behind and behind <= run.step:
+    workers = dict(run.workers)
+    workers[event.worker] = replace(worker, heard_s=turn.now_s, doing=event.doing, step=step)
+    paced = event.steps_per_s > 0 and event.worker == run.seats[0]
+    turn.set(
+        workers=workers,
+        highest=max(run.highest, step),
+        fastest=max(run.fastest, step),
+        laggards=run.laggards - (1 if step > behind and behind <= run.step else 0),
+        step_time_s=1.0 / event.steps_per_s if paced else run.step_time_s,
+    )
+    if turn.run.laggards <= 0:
         _advance(turn)
     grant(turn)
     boundary(turn)
@@ -36,7 +43,9 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
 
 def _advance(turn: Turn) -> None:
     run = turn.run
-    slowest = min(run.workers[ident].step or 0 for ident in run.members)
+    steps = [run.workers[ident].step or 0 for ident in run.members]
+    slowest = min(steps)
+    turn.set(laggards=steps.count(slowest))
     if slowest <= run.step:
         return
     turn.set(step=slowest, moved_s=turn.now_s, stepped=True, fruitless=0, failures=0)
@@ -71,8 +80,7 @@ def grant(turn: Turn) -> None:
     run = turn.run
     if run.phase is not Phase.TRAINING or run.ending is not None or run.reform:
         return
-    fastest = max(run.step, *(run.workers[ident].step or 0 for ident in run.members)) if run.members else run.step
-    end = leases.next_end(run.lease_end, fastest, run.step_time_s, run.policy.until)
+    end = leases.next_end(run.lease_end, max(run.step, run.fastest), run.step_time_s, run.policy.until)
     if end <= run.lease_end:
         return
     end, agreed = saves.agree(turn, run.lease_end, end)
