@@ -44,6 +44,15 @@ def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() 
     assert sorted(packs) == sorted([["a", "b"], ["half"], ["later"], ["large"], ["unknown"], ["other target"]])
 
 
+def test_shared_buffer_ends_where_it_is_full() -> None:
+    from orchestrator.training.exchange import _packs
+
+    seams = [(seam(str(number), 100), (0,)) for number in range(10)]  # 400 bytes each
+    packs = _packs(seams, {each.node: 0 for each, _ in seams}, limit=400, pack_bytes=1200)
+    assert [len(pack) for pack in packs] == [3, 3, 3, 1]
+    assert [each.node for pack in packs for each in pack] == [each.node for each, _ in seams]
+
+
 def test_levels_count_the_seams_before_a_seam() -> None:
     from orchestrator.training.exchange import _levels
 
@@ -107,9 +116,9 @@ def test_every_buffer_is_large_enough_that_each_rank_receives() -> None:
 
     graph = tensorflow.Graph()
     with graph.as_default():
-        for name, shape in (("tiny", [3]), ("large", [40_000])):
+        for name, shape in (("tiny", [3]), ("large", [400_000])):
             tensorflow.identity(tensorflow.zeros(shape), name=name)
-    seams = (seam("tiny", 3), seam("large", 40_000))
+    seams = (seam("tiny", 3), seam("large", 400_000))
     Exchange(graph, [TrainTarget("tiny", dense=seams)], "ring", 8)
     reductions = [op for op in graph.get_operations() if op.type == "CollectiveReduceV2"]
     elements = [op.inputs[0].shape.num_elements() for op in reductions]
