@@ -45,7 +45,9 @@ class RankProcess:
     def __init__(self, *, gpu: bool = False) -> None:
         directory = tempfile.mkdtemp(prefix="rank-")
         listener = Listener(f"{directory}/socket", "AF_UNIX")
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+        # The graph makers hide all GPUs from the test's own process
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES") or "0" if gpu else ""
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": devices}
         self.log = Path(directory, "log")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
