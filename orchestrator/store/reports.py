@@ -23,11 +23,14 @@ from orchestrator.store.manifest import Manifest
 from orchestrator.store.run_record import RunRecord, StopRequest, read_run_record, read_stop_requests
 from orchestrator.store.verification import speaks_of_content
 
-CHECKERS = 4
+CHECKERS = 8
+QUICK_CHECKS = 100
+"""Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are told from the listing alone."""
 LOOK_S = 6.0
 """A living holder's heartbeat changes within a sixth of its lease, 5 s by default."""
 
 State = Literal["good", "incomplete", "corrupt", "fenced"]
+Verified = Literal["listed", "quick", "deep"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class CheckpointRow:
         state: ``good``, ``incomplete`` (never committed), ``corrupt``, or ``fenced`` (not in the run's lineage).
         why: why it isn't good; empty where it is.
         manifest: what it promises; None where it can't be read.
-        verified: ``deep`` where every byte was read, else ``quick``.
+        verified: ``deep`` where every byte was read, ``quick`` for manifest, sizes, index and a sample, ``listed`` for names alone.
     """
 
     label: str
@@ -53,7 +56,7 @@ class CheckpointRow:
     age_s: float | None
     state: State
     why: str = ""
-    verified: Literal["quick", "deep"] = "quick"
+    verified: Verified = "quick"
     parent: str | None = None
     position: int | None = None
     world_size: int | None = None
@@ -86,7 +89,7 @@ def checkpoints_report(output: Location, *, verify: bool = False, now: Callable[
     """Every checkpoint below the output and its state.
 
     Args:
-        verify: read every byte and check every tensor; else manifests, sizes, indexes and a sample.
+        verify: read every byte and check every tensor; else manifests, sizes, indexes and a sample of the newest ones.
 
     Raises:
         SourceError: the output holds no run. StorageUnavailable: the store doesn't answer.
@@ -97,19 +100,22 @@ def checkpoints_report(output: Location, *, verify: bool = False, now: Callable[
         raise _no_run(output)
     now_s = now()
     with ThreadPoolExecutor(CHECKERS) as pool:
-        rows = tuple(pool.map(lambda item: _row(item, verify, now_s), items))
+        looks: list[Verified] = [
+            "deep" if verify else "quick" if place < QUICK_CHECKS else "listed" for place in range(len(items))
+        ]
+        rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
     return CheckpointsReport(output.shown, rows, lineage.chain)
 
 
-def _row(item: Checkpoint, verify: bool, now_s: float) -> CheckpointRow:
+def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
     manifest: Manifest | None = None
     state: State = "good"
     why = ""
     try:
-        if item.committed:
+        if item.committed and look != "listed":
             manifest = item.manifest()
-            item.check(deep=verify)
-        else:
+            item.check(deep=look == "deep")
+        elif not item.committed:
             state, why = "incomplete", "it was never committed: the save didn't finish, or is under way"
     except OrchestratorError as error:
         if not speaks_of_content(error):
@@ -129,7 +135,7 @@ def _row(item: Checkpoint, verify: bool, now_s: float) -> CheckpointRow:
         age_s=None if modified is None else max(0.0, now_s - modified),
         state=state,
         why=why,
-        verified="deep" if verify else "quick",
+        verified=look,
         parent=manifest.parent if manifest else None,
         position=manifest.position if manifest else None,
         world_size=manifest.world_size if manifest else None,

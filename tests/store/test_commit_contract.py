@@ -185,6 +185,19 @@ def test_prune_aborts_uploads_that_a_death_left_unfinished(s3_server: Server) ->
     assert [item.step for item in list_checkpoints(output)] == [100]
 
 
+def test_report_of_many_checkpoints_looks_into_the_newest_only(store: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.store.reports.QUICK_CHECKS", 2)
+    record_takeover(store, 1, 1, 0)
+    for step in (100, 200, 300):
+        saved(store, step)
+    assert [(row.step, row.verified, row.state) for row in checkpoints_report(store).checkpoints] == [
+        (300, "quick", "good"),
+        (200, "quick", "good"),
+        (100, "listed", "good"),
+    ]
+    assert {row.verified for row in checkpoints_report(store, verify=True).checkpoints} == {"deep"}
+
+
 def uploads_under_way(output: Location) -> set[str]:
     uploads = output.fs.call_s3("list_multipart_uploads", Bucket=S3_BUCKET).get("Uploads", [])
     return {item["Key"] for item in uploads if item["Key"].startswith("abandoned")}
