@@ -18,11 +18,12 @@ from typing import Any, Self
 from orchestrator.config import RunConfig
 from orchestrator.decide import actions as act
 from orchestrator.decide import budgets
+from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
 from orchestrator.decide.machine import Report
 from orchestrator.decide.run import Run
 from orchestrator.driver.keeper import Keeper, Saved, files_of
-from orchestrator.driver.loop import Inbox, Loop
+from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.pulse import Heart
 from orchestrator.driver.result import RunResult, exit_code_of, status_of
@@ -179,7 +180,12 @@ class Attempt:
         if run.generation and run.seats and not any(isinstance(action, act.Form) for action in actions):
             self._keeper.take_over(run.generation, run.step)
         self._watch = NodeWatch(self._config.workers, self._inbox.put)
-        finish = loop.play(actions)
+        try:
+            finish = loop.play(actions)
+        except Interrupted:
+            reason = "interrupted a second time: ended without a last save"
+            finish = act.Finish(act.Outcome.STOPPED, reason, loop.run.step, StopCause.SIGINT.value)
+            loop.write_down({"event": "finish", "outcome": finish.outcome.value, "reason": reason, "step": loop.run.step})
         self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
         return self._result(loop, finish)
 

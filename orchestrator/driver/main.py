@@ -47,7 +47,7 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
 
     Raises:
         ConfigError: and its subclasses, before anything was started or written.
-        Interrupted: by the second Ctrl-C.
+        Interrupted: by a second Ctrl-C before the first worker was there.
         OrchestratorError: storage failed before the first worker was there.
     """
     if not config.output:
