@@ -109,7 +109,13 @@ def test_pull_after_the_world_size_changed_in_the_middle_leaves_out_and_repeats_
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("csv_lines", {"epochs": 1}), ("slices", {"epochs": 1}), ("reader_queue", {"epochs": 1})]
+    ("kind", "options"),
+    [
+        ("csv_lines", {"epochs": 1}),
+        ("slices", {"epochs": 1}),
+        ("reader_queue", {"epochs": 1}),
+        ("reader_queue", {"epochs": 1, "many": True}),
+    ],
 )
 def test_pull_of_data_that_ends_gives_every_row_once_and_then_the_end(
     kind: str, options: dict[str, Any], new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary
