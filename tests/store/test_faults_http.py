@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.errors import AlreadyExists, OutputError, SourceError, StorageUnavailable
 from orchestrator.store.commits import commit, newest_good
+from orchestrator.store.direct import link_to
 from orchestrator.store.download import download
 from orchestrator.store.exclusive import create_once
 from orchestrator.store.lease import acquire
@@ -190,3 +191,30 @@ def test_run_whose_credentials_are_denied_is_no_empty_run(http_store: HttpStore)
     with pytest.raises(SourceError, match="no permission"):
         newest_good(http_store.root)
     assert fault.fired
+
+
+def test_download_refused_on_the_direct_way_goes_by_the_client(http_store: HttpStore, large_file: Path, tmp_path: Path) -> None:
+    upload([large_file], http_store.direct)
+    info = http_store.root.list()[0]
+    assert link_to(info.location) is not None
+    fault = http_store.proxy.spoil("denied", "GET", large_file.name, times=1)
+    download(info, tmp_path / "copy", range_bytes=PART, parallel=1)
+    assert len(fault.fired) >= 1
+    assert (tmp_path / "copy").read_bytes() == large_file.read_bytes()
+
+
+def test_download_without_permission_is_one_clear_error(http_store: HttpStore, large_file: Path, tmp_path: Path) -> None:
+    upload([large_file], http_store.direct)
+    info = http_store.root.list()[0]
+    fault = http_store.proxy.spoil("denied", "GET", large_file.name, times=1000)
+    with pytest.raises(SourceError, match="no permission to read"):
+        download(info, tmp_path / "copy", range_bytes=PART)
+    assert fault.fired
+
+
+def test_link_shown_in_a_traceback_holds_no_credentials(http_store: HttpStore) -> None:
+    http_store.direct.child("file").write_bytes(b"x")
+    link = link_to(http_store.root.child("file"))
+    assert link is not None
+    assert "Signature" not in repr(link)
+    assert "headers" not in repr(link)
