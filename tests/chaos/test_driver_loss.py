@@ -1,0 +1,148 @@
+"""Does a dead driver cost nothing but the seconds until the next one, and does a stopped one save?"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from orchestrator.store.journal import read_journal
+from orchestrator.store.location import open_location
+from tests.chaos.conftest import assert_same_bytes
+from tests.chaos.runs import config_for, variables_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Supervised:
+    """A run under the real supervisor, in processes of its own."""
+
+    def __init__(self, source: Path, output: Path, address: str, **changes: Any) -> None:
+        self.output = output
+        config = config_for(source, output, address=address, **changes).model_dump(mode="json")
+        command = [sys.executable, "-m", "tests.chaos.supervised", "--supervise", json.dumps(config)]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+    def journal(self) -> list[dict[str, Any]]:
+        return read_journal(open_location(str(self.output)))
+
+    def events(self, name: str, attempt: int | None = None) -> list[dict[str, Any]]:
+        return [event for event in self.journal() if event["event"] == name and attempt in (None, event["attempt"])]
+
+    def wait_for(self, holds: Callable[[], Any], seconds: float = 60.0) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = holds()
+            if found:
+                return found
+            assert self.process.poll() is None, "the run ended too soon"
+            time.sleep(0.1)
+        raise AssertionError("what the test waits for didn't come")
+
+    def end(self, seconds: float = 90.0) -> int:
+        return self.process.wait(seconds)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Supervised]]:
+    """Starts supervised runs, and ends what is left of them."""
+    runs: list[Supervised] = []
+
+    def begin(*args: Any, **changes: Any) -> Supervised:
+        runs.append(Supervised(*args, **changes))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.process.wait(60)
+
+
+def test_killed_driver_is_started_again_and_adopts_the_living_workers(
+    start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+) -> None:
+    source = tf1_checkpoint.copy(tmp_path / "source", "mlp")
+    run = start(source, tmp_path / "out", ray_address, lease_s=2.0, until_step=120, workers=2)
+    training = run.wait_for(lambda: run.events("training"))
+    for file in source.parent.iterdir():
+        file.unlink()  # what isn't read can't be missed
+    driver = run.events("attempt")[0]["pid"]
+    os.kill(driver, signal.SIGKILL)
+    assert run.end() == 0
+    adopted = run.events("adopted")
+    assert len(adopted) == 1, "the driver wasn't killed in the middle of the run"
+    assert adopted[0]["complete"]
+    assert not run.events("worker_start", attempt=2), "workers were replaced"
+    assert not run.events("generation", attempt=2), "the group was formed anew"
+    assert not run.events("finding_checkpoint")
+    assert training[0]["generation"] == adopted[0]["generation"] == 1
+    finish = run.events("finish")[-1]
+    assert finish["step"] == 120
+    assert_same_bytes(undisturbed, variables_of(tmp_path / "out" / "a0002-g0001" / "model.ckpt-120"))
+
+
+def test_driver_and_a_worker_killed_together_go_on_from_the_survivor(
+    start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+) -> None:
+    run = start(tf1_checkpoint("mlp"), tmp_path / "out", ray_address, lease_s=2.0)
+    run.wait_for(lambda: run.events("training") and len(run.events("worker_warm")) == 3)
+    os.kill(run.events("attempt")[0]["pid"], signal.SIGKILL)
+    victim = run.events("generation")[0]["workers"][0]
+    os.kill(next(event["pid"] for event in run.events("worker_warm") if event["worker"] == victim), signal.SIGKILL)
+    assert run.end() == 0
+    adopted = run.events("adopted")[0]
+    assert not adopted["complete"]
+    generation = run.events("generation", attempt=2)[0]
+    assert generation["redone"] == 0
+    assert generation["state_from"] == "donor"
+    assert_same_bytes(undisturbed, variables_of(next((tmp_path / "out").glob("a0002-*/model.ckpt-120.index")).with_suffix("")))
+
+
+def test_terminated_driver_saves_at_the_boundary_and_exits_143(
+    start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path
+) -> None:
+    run = start(tf1_checkpoint("mlp"), tmp_path / "out", ray_address, until_step=100_000, workers=2)
+    run.wait_for(lambda: run.events("training"))
+    for _ in range(3):
+        run.process.terminate()
+    assert run.end() == 143
+    finish = run.events("finish")[0]
+    assert finish["outcome"] == "stopped"
+    assert finish["checkpoint_step"] == finish["step"] > 3
+
+
+def test_orphaned_workers_end_themselves(ray_address: str, tf1_checkpoint: Any, tmp_path: Path) -> None:
+    config = config_for(
+        tf1_checkpoint("mlp"), tmp_path / "out", address=ray_address, until_step=100_000, workers=2, orphan_timeout_s=3.0
+    ).model_dump(mode="json")
+    command = [sys.executable, "-m", "tests.chaos.supervised", json.dumps(config)]
+    driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    output = open_location(str(tmp_path / "out"))
+
+    def named(name: str) -> list[dict[str, Any]]:
+        return [event for event in read_journal(output) if event["event"] == name]
+
+    deadline = time.monotonic() + 60
+    while not named("training"):
+        assert time.monotonic() < deadline, "the run didn't start"
+        time.sleep(0.1)
+    pids = [event["pid"] for event in named("worker_warm")]
+    assert len(pids) == 2
+    driver.kill()
+    driver.wait(10)
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < deadline, "workers outlive their driver"
+        time.sleep(0.1)
