@@ -2,8 +2,8 @@
 
 Rule: where one operation fills the batching queue with one row a run, every rank reads all rows in the same order and keeps row i where
 i modulo the world size is its rank; the others are read and dropped, without being decoded. A start at position p first drops the rows
-of the p batches before it. Where several operations fill the queue side by side, nobody knows the order: whole batches are kept and
-dropped instead, and two ranks may see the same rows.
+of the p batches before it; a queue that shuffles loses what it held then, and gives as many other rows twice. Where several operations
+fill the queue side by side, nobody knows the order: whole batches are kept and dropped instead, and two ranks may see the same rows.
 """
 
 from __future__ import annotations

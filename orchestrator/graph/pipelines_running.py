@@ -74,8 +74,8 @@ def run_pipelines(
             live.append(pipeline)
     dead = {taker for pipeline in wanted if pipeline not in live for taker in pipeline.takers}
     iterators = _share_iterators(editor, graph, [pipeline for pipeline in live if pipeline.kind == "iterator"], config)
-    queues = tuple(share_queue(editor, graph, pipeline, config.seed) for pipeline in live if pipeline.kind == "queue")
-    problems.extend(problem for queue in queues for problem in _queue_warnings(queue, config))
+    queues = {pipeline: share_queue(editor, graph, pipeline, config.seed) for pipeline in live if pipeline.kind == "queue"}
+    problems.extend(problem for pipeline, queue in queues.items() for problem in _queue_warnings(pipeline, queue, config))
     started = {pipeline.starter for pipeline in iterators}
     return Running(
         live=frozenset(read.live - dead),
@@ -83,7 +83,7 @@ def run_pipelines(
         initializers=tuple(name for name in read.initializers if name not in started),
         queue_runners=tuple(runner for runner in read.queue_runners if not _fills_dead(runner, wanted, live)),
         iterators=iterators,
-        queues=queues,
+        queues=tuple(queues.values()),
         dead={taker: reason for taker, reason in read.dead.items() if not any(taker in pipeline.takers for pipeline in wanted)},
     )
 
@@ -141,7 +141,7 @@ def _share_iterators(editor: Editor, graph: Graph, live: Iterable[Pipeline], con
     return tuple(made)
 
 
-def _queue_warnings(queue: LiveQueue, config: RunConfig) -> Iterable[Problem]:
+def _queue_warnings(pipeline: Pipeline, queue: LiveQueue, config: RunConfig) -> Iterable[Problem]:
     if not queue.promise and config.workers.largest > 1:
         yield Problem(
             "pipeline-parts-overlap",
@@ -150,6 +150,15 @@ def _queue_warnings(queue: LiveQueue, config: RunConfig) -> Iterable[Problem]:
             "Serve the batches from --input MODULE:FUNCTION where every row has to be used exactly once",
             (queue.name,),
             ("group",),
+        )
+    if pipeline.op.startswith("RandomShuffleQueue"):
+        yield Problem(
+            "pipeline-rows-held-back",
+            "warning",
+            f"the queue {queue.name} shuffles: rows that it holds when the group changes or the run is resumed are left out of that"
+            " pass over the data, and as many others come twice",
+            "Nothing to do where that doesn't matter; else serve the batches from --input MODULE:FUNCTION",
+            (queue.name,),
         )
 
 

@@ -8,7 +8,9 @@ of stream b % V; with V = 1 there is one stream of all files. A rank opens only 
     batches of rank r: b_j + k·L·W   with b_j = p + r + j·W,  j < L = V / gcd(V, W)
     stream j:          shard b_j % V, from b_j // V on, every (W / gcd(V, W))-th batch
 
-Shard, start and stride are fed when the iterator is initialised: a change of world size runs one operation.
+Shard, start and stride are fed when the iterator is initialised: a change of world size runs one operation, and TensorFlow reads again
+what stands before the start. Another V (another largest number of workers) is another numbering: the run then goes on at the same
+position of another order. A shuffle draws the same order in every process, by its own seed or the run's (``pipelines_order``).
 """
 
 from __future__ import annotations
