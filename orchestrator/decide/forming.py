@@ -32,7 +32,7 @@ def gather(turn: Turn, reason: str) -> None:
 def on_held(turn: Turn, event: Held) -> None:
     """A member has stopped."""
     run = turn.run
-    if event.worker not in run.members or event.generation != run.generation:
+    if event.worker not in run.members or event.generation != run.workers[event.worker].generation:
         return
     turn.worker(
         event.worker, held=True, joined=False, step=event.step, position=event.position, address=event.address, heard_s=turn.now_s
@@ -137,8 +137,10 @@ def _begin_generation(turn: Turn, generation: int, seats: tuple[str, ...], step:
         worker = run.workers[ident]
         reforms = worker.reforms + (1 if ident in seats and worker.stage is Stage.MEMBER else 0)
         stage = Stage.MEMBER if ident in seats else worker.stage
+        joining = generation if ident in seats else worker.generation
+        leaving = worker.leaving or ident not in seats
         changed[ident] = replace(
-            worker, stage=stage, held=False, joined=False, reforms=reforms, leaving=worker.leaving or ident not in seats
+            worker, stage=stage, held=False, joined=False, generation=joining, reforms=reforms, leaving=leaving
         )
     turn.workers(changed)
     turn.enter(Phase.FORMING)

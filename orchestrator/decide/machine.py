@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from orchestrator.decide import ending, events, forming, membership, saves, stepping, timers
-from orchestrator.decide.actions import Action
+from orchestrator.decide.actions import Action, EndWorker
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
 from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
@@ -137,17 +137,20 @@ def adopt(
     A complete group that is training goes on as it is, leases being extended from the highest end that anybody was granted. Otherwise
     its members are gathered. ``generation`` is the highest number that the journal knows.
     """
-    newest = max((report.generation for report in reports if report.rank is not None), default=0)
-    group = sorted(
-        (report for report in reports if report.rank is not None and report.generation == newest), key=lambda item: item.rank or 0
+    ranked = sorted(
+        (report for report in reports if report.rank is not None), key=lambda item: (-item.generation, item.rank or 0)
     )
+    newest = ranked[0].generation if ranked else 0
+    group = [report for report in ranked if report.generation == newest]
     complete = bool(group) and len(group) == group[0].world_size and all(report.joined and not report.held for report in group)
+    if not complete:
+        group = ranked  # whoever has a state, also of a generation before the one that was being formed
     members = tuple(report.worker for report in group)
     steps = [report.step for report in group if report.step is not None]
     step, highest = (min(steps), max(steps)) if steps else (0, 0)
     run = Run(
         policy, budgets, SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True), since_s=now_s,
-        phase=Phase.TRAINING, workers={report.worker: _adopted(report, newest, now_s) for report in reports},
+        phase=Phase.TRAINING, workers={report.worker: _adopted(report, now_s) for report in reports},
         next_worker=next_worker, generation=newest, used_generation=generation, seats=members, members=members, step=step, highest=highest,
         lease_end=max((report.lease_end for report in group), default=0),
         fastest=highest, laggards=steps.count(step), target=policy.sizes.count, moved_s=now_s, started=bool(steps),
@@ -155,6 +158,8 @@ def adopt(
     turn = Turn(run, now_s)
     turn.note("adopted", workers=[report.worker for report in reports], generation=newest, complete=complete, step=step)
     if complete:
+        for report in ranked[len(group) :]:
+            turn.act(EndWorker(report.worker, events.Cause.RELEASED.value, "its rank has moved on"))
         turn.set(target=max(policy.sizes.count, len(members)) if policy.sizes.on_loss != "shrink" else len(members))
         membership.staff(turn)
         stepping.grant(turn)
@@ -165,11 +170,11 @@ def adopt(
     return turn.run, tuple(turn.actions)
 
 
-def _adopted(report: Report, newest: int, now_s: float) -> Worker:
-    member = report.rank is not None and report.generation == newest
+def _adopted(report: Report, now_s: float) -> Worker:
+    member = report.rank is not None
     stage = Stage.MEMBER if member else Stage.WARM if report.loaded else Stage.STARTING
     doing = Doing.JOINING if member and not report.joined else Doing.IDLE
     return Worker(
         report.worker, stage, since_s=now_s, heard_s=now_s, node=report.node, pid=report.pid, address=report.address, step=report.step,
-        position=report.position, held=report.held, joined=report.joined, doing=doing,
+        position=report.position, held=report.held, joined=report.joined, doing=doing, generation=report.generation,
     )  # fmt: skip

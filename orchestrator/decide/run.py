@@ -70,6 +70,7 @@ class Worker:
         step: the last step that it said to have finished; None before it had any state.
         held: it has stopped, and its state (if any) is in its host memory.
         position: batches that the whole group had consumed at ``step``.
+        generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be recycled.
     """
 
@@ -85,6 +86,7 @@ class Worker:
     held: bool = False
     joined: bool = False
     doing: Doing = Doing.IDLE
+    generation: int = 0
     reforms: int = 0
     leaving: bool = False
 

@@ -244,6 +244,17 @@ def test_adopt_half_a_group_gathers_it_and_uses_no_number_again() -> None:
     ]
 
 
+def test_adopt_state_of_an_earlier_generation_is_not_lost() -> None:
+    """The old driver died while it formed generation 4: only a worker without a state has heard of it."""
+    newcomer = report("w0003", 1, None, joined=False)
+    run, actions = adopted([report("w0001", 0, 48, generation=3), newcomer])
+    assert {worker for action in actions if isinstance(action, act.Quiesce) for worker in action.workers} == {"w0001", "w0003"}
+    run, _ = machine.advance(run, ev.Held("w0003", 4, None, 0, "y:1"), 101.0)
+    run, actions = machine.advance(run, ev.Held("w0001", 3, 48, 90, "x:1"), 101.0)
+    (form,) = [action for action in actions if isinstance(action, act.Form)]
+    assert (form.step, form.donor) == (48, "w0001")
+
+
 def test_machine_after_its_end_does_nothing() -> None:
     driver = Driver(count=2).training("w0001", "w0002")
     driver.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2"}))
