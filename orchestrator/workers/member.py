@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import CorruptCheckpoint, EndOfData, OrchestratorError, PeerLost, UserCodeError
+from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.orders import GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
+from orchestrator.workers.pace import Pace
 from orchestrator.workers.saver import SaveJob, Saver
 from orchestrator.workers.tools import Batches, Tools, TrainerLike
 
 PULSE_S = 0.5
-LONGEST_TEXT = 200
 PROGRESS_S = 0.1
 """Rank 0 tells its progress so often, the others with the pulse."""
 
@@ -65,7 +65,7 @@ class Member:
         self._doing = ev.Doing.IDLE
         self._watched: dict[str, float] = {}
         self._summaries: dict[str, float] = {}
-        self._pace = _Pace()
+        self._pace = Pace()
         self._told_s = 0.0
 
     # -- from the driver, any thread
@@ -202,9 +202,9 @@ class Member:
             bad = isinstance(error, CorruptCheckpoint)
             self._outbox.put(ev.JoinFailed(self.ident, order.generation, short(error.message), bad))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
-            self._outbox.put(ev.JoinFailed(self.ident, order.generation, _last_line(error)))
+            self._outbox.put(ev.JoinFailed(self.ident, order.generation, last_line(error)))
         else:
-            self._pace = _Pace()
+            self._pace = Pace()
             with self._condition:
                 self._joined, self._step, self._position = True, order.step, position
             self._outbox.put(ev.Joined(self.ident, order.generation, order.step))
@@ -277,7 +277,7 @@ class Member:
             try:
                 self._held = (self._trainer.state(), self._position)
             except Exception as error:  # noqa: BLE001 - a worker that can't give its state is told from one that can
-                why = f"{why}; the state can't be read: {_last_line(error)}"
+                why = f"{why}; the state can't be read: {last_line(error)}"
         self._address = self._trainer.reserve_address()
         held = self._held
         with self._condition:
@@ -292,7 +292,7 @@ class Member:
         try:
             state = self._held[0] if self._held is not None else self._trainer.state()
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
-            self._outbox.put(ev.SaveFailed(grant.generation, self._step or 0, _last_line(error)))
+            self._outbox.put(ev.SaveFailed(grant.generation, self._step or 0, last_line(error)))
             return
         self._saver.submit(SaveJob(state, self._position, grant, dict(self._watched), time.monotonic() - began_s))
 
@@ -300,33 +300,3 @@ class Member:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
-
-
-class _Pace:
-    """Steps per second since the second step of a generation (the first one warms up)."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._first_s = 0.0
-        self.steps_per_s = 0.0
-
-    def stepped(self, now_s: float) -> bool:
-        """Count a step; whether it's the generation's first."""
-        self._count += 1
-        if self._count == 1:
-            self._first_s = now_s
-        elif now_s > self._first_s:
-            self.steps_per_s = (self._count - 1) / (now_s - self._first_s)
-            if self._count > 64:  # forget slowly what is long past
-                self._count, self._first_s = 33, now_s - 32 / self.steps_per_s
-        return self._count == 1
-
-
-def _last_line(error: BaseException) -> str:
-    return short(traceback.format_exception_only(error)[-1])
-
-
-def short(text: str) -> str:
-    """A foreign error's text as it may be written down: TensorFlow puts whole batches into some of its messages."""
-    first = text.strip().partition("\n")[0].partition("goo.gle/debugstr")[0].strip()
-    return first if len(first) <= LONGEST_TEXT else f"{first[:LONGEST_TEXT]}…"

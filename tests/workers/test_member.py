@@ -13,7 +13,8 @@ import pytest
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.workers.member import LONGEST_TEXT, Member, short
+from orchestrator.workers.foreign_text import LONGEST_TEXT, short
+from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
 from tests.fakes.group import Exchange, FakeState, FakeTools
