@@ -132,7 +132,15 @@ class Attempt:
         """Be ready to start workers."""
         namespace = namespace_of(self._output.url)
         placement = Placement(namespace, self._config.workers)
-        self._fleet = Fleet(namespace, self._lease.attempt, placement, self._inbox.put, setup, lambda: self._lease.is_fresh)
+        self._fleet = Fleet(
+            namespace,
+            self._lease.attempt,
+            placement,
+            self._inbox.put,
+            setup,
+            lambda: self._lease.is_fresh,
+            self._config.init_missing,
+        )
 
     def take_over_workers(self) -> tuple[list[Report], Setup | None]:
         """The workers that live and what they were made with; (…, None) where none answers."""

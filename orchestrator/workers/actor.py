@@ -15,12 +15,13 @@ import traceback
 from typing import Any
 
 from orchestrator.decide import events as ev
-from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError
+from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError, WorkerLost
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
 from orchestrator.workers.outbox import Outbox
 
 POLL_S = 2.0
+LOAD_S = 150.0
 CONCURRENCY_GROUPS = {"control": 4, "poll": 2, "hand_over": 2}
 
 
@@ -80,6 +81,16 @@ class WorkerActor:
         """``(state, position)`` in host memory; Ray puts it into the object store for whoever needs it."""
         self._obey(attempt)
         return self._member.held_state()
+
+    def loaded_state(self, attempt: int, generation: int) -> Any:
+        """``(state, position)`` that this member has read from a checkpoint for ``generation``; waits until it has."""
+        self._obey(attempt)
+        state = self._member.loaded_state(generation, LOAD_S)
+        if state is None:
+            raise WorkerLost(
+                f"worker {self._ident} has no state for generation {generation}", remedy="Nothing: the group is formed anew"
+            )
+        return state
 
     def _obey(self, attempt: int) -> None:
         if attempt < self._attempt:

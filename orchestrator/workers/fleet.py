@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -24,9 +25,10 @@ from orchestrator.workers.placement import Placement
 
 ADOPT_S = 5.0
 """A worker that doesn't answer a new driver within this is taken for hung, and killed."""
+DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
     "poll": "poll", "adopt": "control", "setup": "control", "join": "control", "grant": "control", "quiesce": "control",
-    "break_step": "control", "held_state": "hand_over",
+    "break_step": "control", "held_state": "hand_over", "loaded_state": "hand_over",
 }  # fmt: skip
 
 
@@ -53,16 +55,19 @@ class Fleet:
     Args:
         tell: takes an event; called from Ray's threads.
         setup: makes what new workers are made with, when the first one is started.
+        one_loads: rank 0 alone reads a checkpoint and hands it on.
         may_kill: whether this driver still holds the run; a stale one must not kill its successor's workers.
     """
 
     def __init__(
         self, namespace: str, attempt: int, placement: Placement, tell: Callable[[ev.Event], None], setup: Callable[[], Setup],
         may_kill: Callable[[], bool] = lambda: True,
+        one_loads: bool = False,
     ) -> None:  # fmt: skip
         self._namespace, self._attempt, self._placement, self._tell = namespace, attempt, placement, tell
         self._setup, self._may_kill = setup, may_kill
         self._setup_ref: Any = None
+        self._one_loads = one_loads
         self._class = actor_class()
         self._actors: dict[str, Any] = {}
         self._ending: dict[str, tuple[ev.Cause, str]] = {}
@@ -117,6 +122,10 @@ class Fleet:
         if action.donor is not None:
             donated = self._actors[action.donor].held_state.remote(self._attempt)
         addresses = tuple(seat.address for seat in action.seats)
+        if self._one_loads and len(action.seats) > 1 and action.seats[0].state_from is act.StateFrom.CHECKPOINT:
+            # Initialisers may draw random numbers: rank 0 reads and initialises, the others get its state
+            action = replace(action, seats=(action.seats[0], *(replace(seat, state_from=DONOR) for seat in action.seats[1:])))
+            donated = self._actors[action.seats[0].worker].loaded_state.remote(self._attempt, action.generation)
         for seat in action.seats:
             devices = self._placement.devices_for(seat.worker)
             if devices is None:

@@ -57,6 +57,8 @@ class Member:
         self._lease = 0
         self._grants: dict[int, GrantOrder] = {}
         self._held: tuple[Any, int] | None = None
+        self._loaded = 0
+        self._held_for = 0
         self._is_held = False
         self._joined = False
         self._step: int | None = None
@@ -112,6 +114,12 @@ class Member:
         with self._condition:
             return self._held
 
+    def loaded_state(self, generation: int, timeout_s: float) -> Any:
+        """``(state, position)`` that this member joins ``generation`` with, once it has read it; None after ``timeout_s``."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._loaded == generation, timeout_s)
+            return self._held if self._loaded == generation else None
+
     def close(self) -> None:
         """End ``run`` at the next step boundary."""
         with self._condition:
@@ -127,7 +135,7 @@ class Member:
                 "node": self.node,
                 "pid": self.pid,
                 "address": self._address,
-                "generation": order.generation if order else 0,
+                "generation": self._generation,
                 "rank": order.rank if order else None,
                 "world_size": order.world_size if order else 0,
                 "step": self._step,
@@ -141,9 +149,13 @@ class Member:
     def pulse(self) -> None:
         """Give a sign of life."""
         if self._trainer is not None:
-            generation = self._order.generation if self._order else 0
+            generation = self._generation
             pace, watched, summaries = self._pace.steps_per_s, dict(self._watched), dict(self._summaries)
             self._outbox.pulse(ev.Pulse(self.ident, generation, self._step or 0, self._doing, pace, watched, summaries))
+
+    @property
+    def _generation(self) -> int:
+        return self._order.generation if self._order else 0
 
     # -- the one thread that works
 
@@ -170,7 +182,7 @@ class Member:
                 if self._orders:
                     order, donated = self._orders.pop(0)
                     return lambda: self._join(order, donated)
-                if self._order is not None and self._hold_generation >= self._order.generation and not self._is_held:
+                if self._hold_generation > self._held_for and self._hold_generation >= self._generation:
                     return lambda: self._hold("")
                 if self._step in self._grants and (self._joined or self._is_held):
                     grant = self._grants.pop(self._step)
@@ -184,14 +196,17 @@ class Member:
     def _join(self, order: JoinOrder, donated: Any) -> None:
         assert self._trainer is not None
         with self._condition:
-            if self._order is not None and order.generation <= self._order.generation:
-                return
+            if order.generation <= max(self._generation, self._held_for):
+                return  # it came too late: a newer one was joined, or this one was called off
             self._order, self._joined, self._is_held = order, False, False
             self._lease, self._grants, self._doing, self._broken_off = order.step, {}, ev.Doing.JOINING, ""
         try:
             group = self._tools.group(order)  # first: it settles the devices, and reading a checkpoint opens a session
             self._held = self._state_for(order, donated)
             state, position = self._held
+            with self._condition:
+                self._loaded = order.generation
+                self._condition.notify_all()
             self._trainer.form(group)
             self._trainer.assign(state)
             self._close_batches()
@@ -272,7 +287,6 @@ class Member:
     def _hold(self, why: str) -> None:
         """Stop between two steps, with the state in host memory."""
         assert self._trainer is not None
-        assert self._order is not None
         if self._held is None and self._joined:
             try:
                 self._held = (self._trainer.state(), self._position)
@@ -281,10 +295,12 @@ class Member:
         self._address = self._trainer.reserve_address()
         held = self._held
         with self._condition:
+            # Also for a generation that this worker was to join and never heard of, since the donor died before
+            self._held_for = max(self._generation, self._hold_generation)
             self._joined, self._is_held, self._doing = False, True, ev.Doing.IDLE
             self._step = held[0].step if held else None
             self._position = held[1] if held else 0
-        self._outbox.put(ev.Held(self.ident, self._order.generation, self._step, self._position, self._address, why))
+        self._outbox.put(ev.Held(self.ident, self._held_for, self._step, self._position, self._address, why))
 
     def _save(self, grant: GrantOrder) -> None:
         assert self._trainer is not None

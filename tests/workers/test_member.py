@@ -167,6 +167,33 @@ def test_member_gives_its_state_away_only_while_it_holds_one(bench: Bench) -> No
     assert (state.step, position) == (7, 12)
 
 
+def test_member_that_never_heard_of_its_generation_still_answers_that_it_stands(bench: Bench) -> None:
+    """The donor died before its state had passed, so the order to join never came."""
+    bench.member.quiesce(2, urgent=True)
+    held = bench.expect(ev.Held)
+    assert (held.generation, held.step) == (2, None)
+    bench.join(generation=2)
+    bench.join(generation=3)
+    assert bench.expect(ev.Joined).generation == 3, "what was called off isn't joined any more"
+
+
+def test_member_that_holds_its_state_already_says_so_again_for_the_next_generation(bench: Bench) -> None:
+    bench.join(world_size=2)
+    bench.expect(ev.Joined)
+    bench.member.quiesce(1, urgent=True)
+    assert bench.expect(ev.Held).generation == 1
+    bench.member.quiesce(2, urgent=True)
+    held = bench.expect(ev.Held)
+    assert (held.generation, held.step, held.position) == (2, 5, 10)
+
+
+def test_member_hands_on_the_state_that_it_has_read_for_a_generation(bench: Bench) -> None:
+    bench.join(generation=2)
+    state, position = bench.member.loaded_state(2, 10.0)
+    assert (state.step, position) == (5, 10)
+    assert bench.member.loaded_state(3, 0.01) is None
+
+
 def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None:
     bench.join()
     bench.expect(ev.Joined)
