@@ -57,7 +57,8 @@ def settle(turn: Turn) -> None:
     if run.rolling_back:
         saves.roll_back(turn)
         return
-    chosen = recovery.donor(run.members, {ident: run.workers[ident].step for ident in run.members})
+    holders = _holders(run)
+    chosen = recovery.donor(holders, {ident: run.workers[ident].step for ident in holders})
     seats = _seats(turn, run)
     if seats is None:
         if run.phase is not Phase.WAITING:
@@ -73,6 +74,12 @@ def settle(turn: Turn) -> None:
         turn.act(FindCheckpoint("no living worker has the state"))
     else:
         _form(turn, seats, chosen)
+
+
+def _holders(run: Run) -> tuple[str, ...]:
+    """Members, and former ones that were to be let go as soon as the generation after them had formed, which it hasn't."""
+    former = (ident for ident in sorted(run.workers) if run.workers[ident].stage is Stage.MEMBER and ident not in run.members)
+    return (*run.members, *former)
 
 
 def _counts(turn: Turn) -> str:

@@ -180,6 +180,19 @@ def test_machine_node_that_drains_hands_its_worker_over_at_the_boundary() -> Non
     assert driver.run.incident is None
 
 
+def test_machine_member_that_was_let_go_still_gives_its_state_while_it_lives() -> None:
+    """Found by the simulation: the new generation dies before it has formed, and only the one that was to leave has the state."""
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
+    driver.tell(ev.Notice("w0002", "SIGTERM"))
+    driver.step(driver.run.lease_end, "w0001", "w0002")
+    driver.held(5, "w0001", "w0002")
+    assert driver.run.phase is Phase.FORMING
+    driver.tell(ev.Gone("w0001", ev.Cause.DIED), ev.Gone("w0003", ev.Cause.DIED))
+    driver.warm("w0004", "w0005")
+    form = driver.only(act.Form)
+    assert (form.step, form.donor) == (5, "w0002")
+
+
 def test_machine_grows_when_there_is_room() -> None:
     driver = Driver(count=2, largest=3).training("w0001", "w0002")
     driver.tell(ev.Room(5))
