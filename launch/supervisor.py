@@ -5,12 +5,13 @@ in a process of its own beside it, so that a driver that is killed takes nothing
 
 ::
 
-    supervisor ── driver (tfresume resume, TFRESUME_SUPERVISED=1)      started again when it's killed
+    supervisor ── driver (tfresume resume, TFRESUME_SUPERVISED=PID)      started again when it's killed
                └─ local Ray (launch.local_ray)                         ends with the supervisor
 """
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -30,6 +31,7 @@ log = logging.getLogger("tfresume")
 SUPERVISED = "TFRESUME_SUPERVISED"
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 RAY_END_S = 15.0
+_PR_SET_PDEATHSIG = 1
 
 
 def supervise(
@@ -52,12 +54,26 @@ def supervise(
     driver = list(command) if command is not None else [sys.executable, "-m", "launch.cli", "resume"]
     with tempfile.TemporaryDirectory(prefix="tfresume-") as scratch:
         local = LocalRay(Path(scratch) / "address", config) if config.address is None else None
-        environment = {**os.environ, SUPERVISED: "1"} | ({ADDRESS_FILE: str(local.address_file)} if local else {})
+        environment = {**os.environ, SUPERVISED: str(os.getpid())} | ({ADDRESS_FILE: str(local.address_file)} if local else {})
         try:
             return _Supervisor([*driver, *words], environment, gave_up=gave_up).run()
         finally:
             if local is not None:
                 local.close()
+
+
+def end_with_supervisor() -> None:
+    """Called by the driver: if its supervisor is killed, it's killed too.
+
+    Ray's job server kills the process group of a job that it has lost, which the driver is not in; a driver left over would hold the run
+    against the job that is submitted in its place. That one finds the workers alive. Where the kernel has no such signal, nothing is done.
+    """
+    supervisor = os.environ.get(SUPERVISED, "")
+    if not sys.platform.startswith("linux") or not supervisor.isdigit():
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(supervisor):
+        os.kill(os.getpid(), signal.SIGKILL)  # it was gone before we asked
 
 
 class LocalRay:

@@ -56,9 +56,10 @@ def resume(
             f"{checked.address} is a job server, and resume runs the driver here",
             remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, ray://HOST:PORT, auto)",
         )
-    from launch.supervisor import SUPERVISED, supervise
+    from launch.supervisor import SUPERVISED, end_with_supervisor, supervise
 
     if os.environ.get(SUPERVISED):
+        end_with_supervisor()
         return _resume_here(checked, looks)
     return supervise(COMMAND_LINE.get()[1:], checked, gave_up=_tell_for_the_driver if looks.json else None)
 

@@ -26,6 +26,8 @@ log = logging.getLogger("tfresume")
 CONNECT_TIMEOUT_S = 10.0
 RETRY_S = 60.0
 POLL_S = 0.5
+CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+"""Loggers that tell of each upload and each closed connection; they set their own level when they are imported."""
 REMEDY_ADDRESS = (
     "Give the dashboard's address, as in --address http://HEAD:8265; on Kubernetes `kubectl port-forward svc/NAME-head-svc 8265`"
 )
@@ -42,7 +44,6 @@ class JobServer:
         """
         self.address = _checked_address(address)
         _check_reachable(self.address)
-        logging.getLogger("ray.dashboard.modules.job").setLevel(logging.WARNING)
         self._client = self._connect()
         self._check_version()
 
@@ -50,6 +51,8 @@ class JobServer:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             return JobSubmissionClient(self.address)
         except AuthenticationError as error:

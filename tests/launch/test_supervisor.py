@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,3 +70,28 @@ def test_supervisor_gives_a_driver_up_that_dies_at_every_start() -> None:
     began_s = time.monotonic()
     assert start("import os; os.kill(os.getpid(), 9)").wait(60) == 1
     assert time.monotonic() - began_s < 50
+
+
+ENDS_WITH_US = """
+import os, pathlib, sys, time
+from launch.supervisor import end_with_supervisor
+end_with_supervisor()
+pathlib.Path(sys.argv[1], "pid.new").write_text(str(os.getpid()))
+os.replace(sys.argv[1] + "/pid.new", sys.argv[1] + "/pid")
+time.sleep(60)
+"""
+
+
+def test_driver_is_killed_when_its_supervisor_is(tmp_path: Path) -> None:
+    process = start(ENDS_WITH_US, str(tmp_path))
+    wait_for(tmp_path / "pid")
+    driver = psutil.Process(int((tmp_path / "pid").read_text()))
+    process.kill()
+    process.wait(10)
+    assert psutil.wait_procs([driver], timeout=10)[1] == []
+
+
+def test_driver_without_a_supervisor_lives_on() -> None:
+    script = "import launch.supervisor as s, os; os.environ.pop(s.SUPERVISED, None); s.end_with_supervisor(); print('alive')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "alive\n"
