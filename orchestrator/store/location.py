@@ -79,7 +79,10 @@ class Location:
     def child(self, *names: str) -> Location:
         """What is called ``names``, one after the other, below this directory."""
         tail = "/".join(names)
-        return replace(self, url=f"{self.url.rstrip('/')}/{tail}", path=f"{self.path.rstrip('/')}/{tail}")
+        # Not dataclasses.replace, which takes half of the time of a listing of 40,000 files
+        return Location(
+            f"{self.url.rstrip('/')}/{tail}", f"{self.path.rstrip('/')}/{tail}", self.fs, self.deadline_s, self.attempts
+        )
 
     def sibling(self, name: str) -> Location:
         """What is called ``name`` in the same directory."""
