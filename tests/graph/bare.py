@@ -77,6 +77,10 @@ def _initialize(tf: Any, session: Any, graph: Any, described: WorkerGraph | None
         return
     for names in (described.local_initializers, described.table_initializers, described.pipeline_initializers):
         session.run([graph.get_operation_by_name(name) for name in names])
+    for pipeline in described.pipelines:
+        streams = np.arange(pipeline.shards, dtype=np.int64)
+        parts = {pipeline.shard_feed: streams, pipeline.start_feed: np.zeros_like(streams), pipeline.stride_feed: np.int64(1)}
+        session.run(graph.get_operation_by_name(pipeline.starter), parts)
 
 
 def variables_of(tf: Any, session: Any) -> dict[str, np.ndarray]:
