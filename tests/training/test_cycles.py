@@ -35,8 +35,8 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def batch(number: int, *, label: int | None = None) -> dict[str, Any]:
     draw = np.random.default_rng(number)
-    labels = draw.integers(0, 3, 4) if label is None else np.full(4, label)
-    return {"x:0": draw.normal(size=(4, 4)).astype(np.float32), "y:0": labels}
+    rows, labels = draw.normal(size=(4, 4)).astype(np.float32), draw.integers(0, 3, 4)
+    return {"x:0": rows, "y:0": labels if label is None else np.full(4, label)}
 
 
 def test_step_is_one_cycle_of_all_train_operations(prefix: Path, new_ranks: NewRanks) -> None:
