@@ -52,6 +52,7 @@ class Placement:
     def options(self, worker: str, avoid: Sequence[str], *, standby: bool) -> dict[str, Any]:
         """Ray's options for ``worker``'s actor. Doesn't wait: the actor is created when there is room."""
         demand = demand_of(self._workers, standby=standby)
+        avoid = avoidable(avoid, [node["NodeID"] for node in ray.nodes() if node["Alive"]]) if avoid else ()
         place = next(
             (item for item in self._places if item.worker is None and item.gpus == demand.gpus and set(avoid) <= set(item.avoid)),
             None,
@@ -136,6 +137,17 @@ def _groups_of(namespace: str) -> list[tuple[str, PlacementGroup]]:
         for entry in table.values()
         if str(entry["name"]).startswith(f"{namespace}/") and entry["state"] != "REMOVED"
     ]
+
+
+def avoidable(avoid: Sequence[str], alive: Sequence[str]) -> tuple[str, ...]:
+    """The nodes to keep away from; none where there is no other node to go to.
+
+    Args:
+        avoid: as ``Warm.node`` names them: address and the beginning of the identity.
+        alive: identities of the living nodes.
+    """
+    beginnings = tuple(name.rpartition("/")[2] for name in avoid)
+    return tuple(avoid) if any(not identity.startswith(beginnings) for identity in alive) else ()
 
 
 def room(workers: WorkersConfig, *, standby: bool = False) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config import WorkersConfig
-from orchestrator.workers.placement import Place, Placement, demand_of
+from orchestrator.workers.placement import Place, Placement, avoidable, demand_of
 
 
 def placement(*places: Place, gpus: float = 1.0) -> Placement:
@@ -49,3 +49,8 @@ def test_placement_remembers_what_a_worker_found() -> None:
 @pytest.mark.parametrize(("standby", "gpus"), [(False, 0.5), (True, 0.0)])
 def test_demand_of_a_standby_holds_no_gpu(standby: bool, gpus: float) -> None:
     assert demand_of(WorkersConfig(gpus=0.5, cpus=2, memory_bytes=7), standby=standby).gpus == gpus
+
+
+def test_node_that_keeps_failing_is_avoided_only_where_there_is_another() -> None:
+    assert avoidable(["10.0.0.1/aaaa"], ["aaaa1111", "bbbb2222"]) == ("10.0.0.1/aaaa",)
+    assert avoidable(["10.0.0.1/aaaa"], ["aaaa1111"]) == ()
