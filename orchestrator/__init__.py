@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.driver.main import resume
+    from orchestrator.driver.library import resume
 
 __all__ = ["resume"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "resume":
-        from orchestrator.driver.main import resume
+        from orchestrator.driver.library import resume
 
         return resume
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -136,6 +136,10 @@ class RunConfig(_Section):
     """Python modules that every worker imports first."""
 
     # The graph
+    meta: str | None = None
+    """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or text)."""
+    drop_collection: list[str] = Field(default_factory=list)
+    """Collections to leave out of the imported graph, as ``restore_collections_predicate`` does."""
     train_op: list[str] = Field(default_factory=list)
     """Operations to run each step, in order, each ``NAME`` or ``NAME:RATIO``. Default: the graph's one train op."""
     watch: list[str] = Field(default_factory=list)

@@ -20,6 +20,7 @@ import numpy as np
 
 from orchestrator import errors
 from orchestrator.config import RunConfig
+from orchestrator.driver.chosen_graph import graph_to_train
 from orchestrator.driver.startup import step_of
 from orchestrator.errors import FatalError, GraphRefused, OrchestratorError
 from orchestrator.graph.fetching import fetch_graph
@@ -47,7 +48,7 @@ def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> lis
         OrchestratorError: the source is bad, or a batch doesn't fit.
     """
     source = resolve_source(config.source)
-    asked = fetch_graph(read_meta(source.meta_data, name=source.meta.shown), config, fetches)
+    asked = fetch_graph(graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config), config, fetches)
     if asked.graph is None:
         first, *more = asked.problems
         others = f" (and {len(more)} more)" if more else ""

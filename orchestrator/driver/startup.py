@@ -16,6 +16,7 @@ from orchestrator.decide.resume_point import last_step
 from orchestrator.decide.run import Policy
 from orchestrator.decide.saving import SavePolicy
 from orchestrator.decide.scaling import Sizes
+from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
 from orchestrator.errors import ConfigError
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
@@ -128,11 +129,15 @@ class Plan:
 def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     """Plan the training of the graph. Raises GraphRefused with every reason at once."""
     source = start.source
-    meta = read_meta(source.meta_data, name=source.meta.shown)
+    saved = chosen_graph(
+        read_meta(source.meta_data, name=source.meta.shown), config.meta, of_this_run=start.own_label is not None
+    )
+    meta = without_collections(saved, config.drop_collection)
     report = preflight(meta, config, checkpoint=source.keys())
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None
+    graph = keep_collections(graph, saved, config)
     key = _step_key(graph)
     step = start.step
     if source.manifest is None and key is not None and source.index is not None and key != source.index.step_key():

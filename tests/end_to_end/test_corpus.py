@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from orchestrator.graph.plan import plan
 
 from orchestrator.config import parse_config
 from orchestrator.graph.meta import read_meta
+from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import InputPort
 from tests.conftest import CORPUS
 from tests.end_to_end.commands import plain_variables, resumed

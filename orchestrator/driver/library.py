@@ -1,0 +1,98 @@
+"""How does a program continue a run in one call?
+
+Rule: the arguments of TensorFlow's ``import_meta_graph`` under their own names, the command's settings under theirs; what comes back is
+the object that ``resume --json`` prints. Nothing else differs from the command::
+
+    import orchestrator
+
+    result = orchestrator.resume(source="gs://b/model.ckpt-500", output="gs://b/more", until_step=1000, workers=2, input="feeds:batches")
+    result = orchestrator.resume("graph.meta", source="gs://b/model.ckpt-500", output="gs://b/more", steps=500, feed={"rate:0": 0.1})
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver.main import resume as resume_run
+from orchestrator.driver.observer import Observer
+from orchestrator.driver.result import RunResult
+from orchestrator.errors import ConfigError
+from orchestrator.graph.meta import read_meta
+from orchestrator.store.location import open_location
+from orchestrator.store.source import resolve_source
+
+
+class Serializable(Protocol):
+    """A MetaGraphDef, TensorFlow's or TensorBoard's."""
+
+    def SerializeToString(self) -> bytes:
+        """The message as bytes."""
+
+
+def resume(
+    meta_graph_or_file: RunConfig | Serializable | str | PathLike[str] | None = None,
+    clear_devices: bool = True,
+    import_scope: str | None = None,
+    *,
+    restore_collections_predicate: Callable[[str], bool] | None = None,
+    observer: Observer | Sequence[Observer] | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Continue a TensorFlow 1 run; blocks until it ends.
+
+    Args:
+        meta_graph_or_file: a ``.meta`` URL, binary or text, or a MetaGraphDef; where ``source`` is given too, the graph to use instead of
+            the checkpoint's own. A whole ``RunConfig`` may stand here alone.
+        clear_devices, import_scope: as in ``tf.compat.v1.train.import_meta_graph``.
+        restore_collections_predicate: takes a collection's name; False leaves it out of the imported graph.
+        observer: is told every journal event and progress.
+        settings: every key of ``orchestrator.config.RunConfig``: ``source``, ``output``, ``workers``, ``until_step``, ``input_map``, ….
+
+    Returns:
+        The outcome; a run that failed while running returns its ``error`` and ``exit_code`` 1 (the same call goes on).
+
+    Raises:
+        ConfigError: and its subclasses: refused, with nothing started or written.
+    """
+    if isinstance(meta_graph_or_file, RunConfig):
+        return resume_run(meta_graph_or_file, observer=observer)
+    with ExitStack() as stack:
+        values = settings | {"clear_devices": clear_devices, "import_scope": import_scope}
+        values |= _graph_settings(meta_graph_or_file, settings, stack)
+        if restore_collections_predicate is not None:
+            values["drop_collection"] = dropped_collections(values, restore_collections_predicate)
+        return resume_run(parse_config(values), observer=observer)
+
+
+def _graph_settings(
+    given: Serializable | str | PathLike[str] | None, settings: dict[str, Any], stack: ExitStack
+) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, str | PathLike):
+        return {"meta" if "source" in settings else "source": fspath(given)}
+    if "source" not in settings:
+        raise ConfigError("a MetaGraphDef alone has no variables' values", remedy="Name its checkpoint with source=PREFIX")
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfresume-graph-"))
+    path = Path(folder) / "graph.meta"
+    path.write_bytes(given.SerializeToString())
+    return {"meta": str(path)}
+
+
+def dropped_collections(values: dict[str, Any], wanted: Callable[[str], bool]) -> list[str]:
+    """Names of the collections that ``wanted`` answers False to, sorted."""
+    if "source" not in values:
+        raise ConfigError("source is missing", remedy="Name a .meta URL, a checkpoint prefix or a directory")
+    if values.get("meta"):
+        location = open_location(values["meta"])
+        meta = read_meta(location.read_bytes(), name=location.shown)
+    else:
+        source = resolve_source(str(values["source"]), need_checkpoint=False)
+        meta = read_meta(source.meta_data, name=source.meta.shown)
+    return sorted(name for name in meta.collection_def if not wanted(name))
