@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
+FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 
 .PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check clean
 
@@ -25,12 +25,12 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest -n 2 $(FAST)
 
 check: test  ## The same as test
 
 test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
-	$(BIN)/python -m pytest tests --ignore=tests/benchmarks -m "(tf or ray or chaos or http) and not (gpu or soak or bench or browser or fuzz)"
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore=tests/benchmarks -m "(slow or tf or ray or chaos or http) and not (gpu or soak or bench or browser or fuzz)"
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200

@@ -60,6 +60,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The graph": (
         "train_op",
         "watch",
+        "meta",
+        "drop_collection",
         "clear_devices",
         "device_map",
         "import_scope",

@@ -52,6 +52,7 @@ def test_verdicts_cover_every_entry_of_the_corpus(corpus: Path) -> None:
     assert {row.split("\t")[0] for row in rows} == set(VERDICTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", VERDICTS)
 @pytest.mark.usefixtures("corpus")
 def test_check_of_a_third_party_checkpoint_with_inputs_served_gives_its_verdict(entry: str) -> None:

@@ -21,6 +21,7 @@ def test_exercise_of_a_sound_graph_gives_answers(name: str) -> None:
     assert exercise(SEEDS[name]) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
 def test_exercise_of_mutated_graphs_gives_answers_or_clean_errors(name: str) -> None:
     for number in range(ROUNDS):

@@ -86,6 +86,7 @@ def test_submit_without_a_job_servers_address_exits_2(
     assert "job server" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_supervise_of_a_driver_that_is_killed_again_and_again_gives_up_and_says_so() -> None:
     ends: list[End] = []
     config = parse_config({"source": "s", "output": "o", "address": "auto"})

@@ -66,6 +66,7 @@ def test_supervisor_hands_a_signal_to_its_driver_and_waits_for_the_last_save(tmp
     assert (tmp_path / "saved").exists()
 
 
+@pytest.mark.slow
 def test_supervisor_gives_a_driver_up_that_dies_at_every_start() -> None:
     began_s = time.monotonic()
     assert start("import os; os.kill(os.getpid(), 9)").wait(60) == 1

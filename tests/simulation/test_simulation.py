@@ -151,6 +151,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("invariant", BUGS)
 def test_planted_bug_is_caught_by_its_invariant(invariant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule, plant = BUGS[invariant]
