@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 
+# Ray tests share one cluster, so they run in one process
+HEAVY := tests --ignore=tests/benchmarks
+APART := gpu or soak or bench or browser or fuzz
+
 .PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check clean
 
 help:  ## Show this list
@@ -30,7 +34,8 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 check: test  ## The same as test
 
 test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests --ignore=tests/benchmarks -m "(slow or tf or ray or chaos or http) and not (gpu or soak or bench or browser or fuzz)"
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(HEAVY) -m "(slow or tf or http) and not (ray or chaos or $(APART))"
+	$(BIN)/python -m pytest $(HEAVY) -m "(ray or chaos) and not ($(APART))"
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200
