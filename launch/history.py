@@ -119,7 +119,8 @@ class _Fold:
             case "finish":
                 self.finish = event
         if moment.kind in ("progress", "training", "generation", "finish", "adopted") and isinstance(event.get("step"), int):
-            self.step = event["step"]
+            late = moment.kind == "progress" and self.finish is not None  # told by a thread that was overtaken
+            self.step = max(self.step or 0, event["step"]) if late else event["step"]
 
     def _workers(self, kind: str, event: Entry) -> None:
         worker = str(event.get("worker") or "")

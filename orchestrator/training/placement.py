@@ -10,7 +10,8 @@ loop; ``tests/training/test_determinism.py`` repeats it):
   repeated bit by bit, and the number of inter-op threads made no difference; one of them also fixes the order in which writers of one
   variable run.
 - The same kernels: ``TF_ENABLE_ONEDNN_OPTS`` equal everywhere (0 and 1 differ in all four graphs), and CPUs of one instruction set.
-- Deterministic GPU kernels (``enable_op_determinism``).
+- Deterministic GPU kernels (``enable_op_determinism``). On CPU every group has them, whether asked for or not: from 1,024 rows on
+  ``ScatterAdd`` adds duplicates in parallel in any order, and ranks with equal inputs would drift apart in the last bits.
 - Nothing of the exchange: the ring adds in the order of ranks, whoever is fast.
 """
 
@@ -46,5 +47,6 @@ def session_config(options: TrainingOptions, group: GroupSpec | None = None) -> 
 
 def prepare_process(options: TrainingOptions) -> None:
     """Settings that TensorFlow keeps per process; before the first session."""
-    if options.deterministic:
+    in_a_group = options.max_world_size > 1 and not options.gpu
+    if options.deterministic or in_a_group:
         tf.config.experimental.enable_op_determinism()

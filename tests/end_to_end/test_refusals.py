@@ -26,9 +26,10 @@ def test_resume_missing_source_is_named(tmp_path: Path) -> None:
     assert "nowhere" in _refused(tmp_path / "out", tmp_path / "nowhere.meta", "--steps", "1")
 
 
-def test_resume_unreadable_meta_is_named(tmp_path: Path) -> None:
-    (tmp_path / "model.ckpt-1.meta").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-    assert "LFS" in _refused(tmp_path / "out", tmp_path / "model.ckpt-1.meta", "--steps", "1")
+def test_resume_unreadable_meta_is_named(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
+    prefix = tf1_checkpoint.copy(tmp_path / "copy", "mlp", optimizer="adam")
+    Path(f"{prefix}.meta").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    assert "LFS" in _refused(tmp_path / "out", f"{prefix}.meta", "--steps", "1")
 
 
 def test_resume_unknown_train_op_lists_candidates(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:

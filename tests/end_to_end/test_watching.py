@@ -14,7 +14,7 @@ from tests.end_to_end.commands import resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 
 pytestmark = [pytest.mark.tf, pytest.mark.ray]
-STEPS = 40
+STEPS = 600
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def output(tf1_checkpoint: CheckpointLibrary, tmp_path_factory: pytest.TempPathF
     """A finished run of two workers."""
     target = tmp_path_factory.mktemp("watched") / "more"
     resumed(
-        tf1_checkpoint("mlp", optimizer="adam"), "--output", target, "--steps", str(STEPS), "--save-steps", "20", "--workers", "2",
+        tf1_checkpoint("mlp", optimizer="adam"), "--output", target, "--steps", str(STEPS), "--save-steps", "200", "--workers", "2",
         "--workers.cpus", "0.5", "--input", "tests/end_to_end/inputs.py:mlp",
     )  # fmt: skip
     return open_location(str(target))
