@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 from orchestrator.errors import ConfigError, GraphMismatch
+from orchestrator.graph.seeds import give_seeds
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine import tf, v1
 from orchestrator.training.options import TrainingOptions
@@ -30,6 +31,7 @@ def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
     load_extensions(graph, options)
     meta = v1.MetaGraphDef.FromString(graph.meta)
     localize(meta, graph.remote_paths)
+    give_seeds(meta.graph_def, options.seed)
     imported = tf.Graph()
     try:
         with imported.as_default():

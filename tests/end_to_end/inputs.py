@@ -39,6 +39,12 @@ conv_bn = _serve("conv_bn")
 lstm = _serve("lstm")
 
 
+def many_rows(ctx: Any) -> Iterator[Batch]:
+    """Two thousand rows of twenty ids: each id is added to a hundred times in one step."""
+    for number in range(ctx.position + ctx.rank, 1000, ctx.world_size):
+        yield makers.id_feeds(number, 2048)
+
+
 def ends_at_seven(ctx: Any) -> Iterator[Batch]:
     """Seven batches in all: with two ranks three whole steps, then one rank has data and the other none."""
     for number in range(ctx.position + ctx.rank, 7, ctx.world_size):

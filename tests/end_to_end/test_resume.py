@@ -120,6 +120,18 @@ def test_resume_kind_of_graph_trains_on_two_workers_and_plain_tensorflow_goes_on
     assert further["global_step"] == 8
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_resume_many_duplicate_rows_leaves_the_ranks_equal_to_the_last_bit(
+    optimizer: str, tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
+) -> None:
+    source = tf1_checkpoint("embedding", optimizer=optimizer)
+    result = resumed(
+        *(source, "--output", tmp_path / "out", "--workers", "2", "--steps", "20", "--save-steps", "5"),
+        *("--input", "tests.end_to_end.inputs:many_rows", "--address", ray_address),
+    )
+    assert (result["final_step"], result["incidents"]) == (23, [])  # a difference at a save would be one
+
+
 @pytest.mark.parametrize("kind", ["queue", "tfdata"])
 def test_resume_pipeline_inside_the_graph_is_pulled_without_any_input_flag(
     kind: str, tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
