@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.driver.measurements import METERS, of_event, of_progress
-from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Progress
 
 PROGRESS = Progress(step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3)
@@ -71,33 +75,44 @@ def test_every_measurement_has_a_meter_with_its_labels_and_a_name_that_prometheu
     assert all(re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", name) for name in METERS)
 
 
+TELLER = """
+import sys, ray
+from orchestrator.driver.metrics import RayMetrics
+from tests.driver.test_measurements import PROGRESS
+ray.init(address=sys.argv[1], logging_level="ERROR")
+metrics = RayMetrics("gs://b/more")
+metrics.progress(PROGRESS)
+metrics.event({"event": "incident", "kind": "died", "recovered_s": 0.4, "steps_redone": 0})
+node = ray.nodes()[0]
+print(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.mark.ray
 def test_metrics_of_a_run_reach_the_nodes_prometheus_endpoint(ray_address: str) -> None:
-    import time
-    import urllib.request
-
-    import ray
-
-    ray.init(address=ray_address, logging_level="ERROR")
-    try:
-        metrics = RayMetrics("gs://b/more")
-        metrics.progress(PROGRESS)
-        metrics.event({"event": "incident", "kind": "died", "recovered_s": 0.4, "steps_redone": 0})
-        node = ray.nodes()[0]
-        url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-        deadline = time.monotonic() + 60
-        text = ""
-        while not _lines(text):  # other runs of this session may have told theirs
-            assert time.monotonic() < deadline, text[-2000:]
-            try:
-                with urllib.request.urlopen(url, timeout=10) as reply:
-                    text = reply.read().decode()
-            except OSError:
-                continue
-    finally:
-        ray.shutdown()
+    # A process of its own: Ray's metrics belong to the first cluster that a process was connected to
+    command = [sys.executable, "-c", TELLER, ray_address]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as teller:
+        assert teller.stdout is not None
+        text = _told(teller.stdout.readline().strip())
+        teller.communicate("", timeout=60)
     assert _lines(text)[0].endswith(" 100.0")
     assert re.search(r'ray_tfresume_incidents(?:_total)?\{[^}]*kind="died"[^}]*\} 1\.0', text)
+
+
+def _told(url: str) -> str:
+    deadline = time.monotonic() + 90
+    text = ""
+    while not _lines(text):  # other runs of this session may have told theirs
+        assert time.monotonic() < deadline, text[-2000:]
+        try:
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                text = reply.read().decode()
+        except OSError:
+            continue
+    return text
 
 
 def _lines(text: str) -> list[str]:
