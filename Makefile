@@ -29,12 +29,12 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 $(FAST)
+	$(BIN)/python -m pytest $(FAST)
 
 check: test  ## The same as test
 
 test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(HEAVY) -m "(slow or tf or http) and not (ray or chaos or $(APART))"
+	$(BIN)/python -m pytest $(HEAVY) -m "(slow or tf or http) and not (ray or chaos or $(APART))"
 	$(BIN)/python -m pytest $(HEAVY) -m "(ray or chaos) and not ($(APART))"
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
