@@ -24,7 +24,7 @@ setup: $(STAMP)  ## Install everything into .venv
 demo: $(STAMP)  ## Make a small TF1 run and resume it on two workers
 	$(BIN)/tfresume demo
 
-check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (under a minute)
+check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about a minute and a half)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -33,7 +33,7 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 
 check: test  ## The same as test
 
-test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
+test: check-fast  ## Everything that CI runs (about half an hour on two cores)
 	$(BIN)/python -m pytest $(HEAVY) -m "(slow or tf or http) and not (ray or chaos or $(APART))"
 	$(BIN)/python -m pytest $(HEAVY) -m "(ray or chaos) and not ($(APART))"
 
