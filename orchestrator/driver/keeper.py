@@ -132,8 +132,8 @@ class Keeper:
             commit(self._output, manifest, lease=self._lease)
         except LeaseLost:
             raise
-        except OrchestratorError as error:
-            self._tell(ev.SaveFailed(written.generation, written.step, str(error)))
+        except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
+            self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
             return
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
@@ -160,8 +160,8 @@ class Keeper:
                 assert newest.checkpoint is not None
                 self._parent = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation)
                 self._parent_label = newest.checkpoint.label
-        except OrchestratorError as error:
-            self._tell(ev.Found(None, detail=error.message))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
+            self._tell(ev.Found(None, detail=error.message if isinstance(error, OrchestratorError) else _reason(error)))
             return
         files = files_of(source)
         refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
@@ -171,6 +171,13 @@ class Keeper:
     def mark_bad(self, label: str, reason: str) -> None:
         """Never take this checkpoint again in this attempt."""
         self._bad = {**self._bad, label: reason}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OrchestratorError):
+        return str(error)
+    log.error("an error of our own at the output", exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def files_of(source: Source, step: int | None = None) -> CheckpointFiles:

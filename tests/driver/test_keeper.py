@@ -90,6 +90,28 @@ def test_keeper_commit_that_fails_comes_back_as_a_failed_save(bench: Bench) -> N
     assert "model.ckpt-5.index" in failed.detail
 
 
+def test_keeper_commit_that_meets_an_error_of_its_own_counts_as_a_failed_save(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.keeper.take_over(1, 3)
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(keeper_module, "commit", broken)
+    bench.keeper.commit(bench.written(5), 2)
+    assert bench.next() == ev.SaveFailed(1, 5, "KeyError: 'a bug'")
+
+
+def test_keeper_search_that_meets_an_error_of_its_own_is_answered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(keeper_module, "newest_source", broken)
+    bench.keeper.find("nobody has the state")
+    assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
+
+
 def test_keeper_whose_lease_is_lost_says_so_and_commits_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.keeper.take_over(1, 3)
     written = bench.written(5)
