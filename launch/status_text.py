@@ -96,7 +96,15 @@ def incident_line(incident: dict[str, Any]) -> str:
     redone = incident.get("steps_redone") or 0
     done = f"; {incident['action']}" if incident.get("action") else ""
     why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
-    return f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}"
+    return f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
+
+
+def _resized(incident: dict[str, Any]) -> str:
+    """What another world size means for the training, where the incident changed it."""
+    if not incident.get("effective_batch"):
+        return ""
+    rate = "learning rate scaled with it" if incident.get("on_resize") == "scale_lr" else "learning rate kept"
+    return f"; effective batch {count_text(incident['effective_batch'])}, {rate}"
 
 
 def goodput_line(fraction: float, parts: dict[str, float]) -> str:

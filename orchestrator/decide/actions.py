@@ -81,13 +81,20 @@ class BreakStep:
 
 @dataclass(frozen=True)
 class Form:
-    """Form a generation. ``donor`` is None where everybody has the state or reads the checkpoint."""
+    """Form a generation.
+
+    Attributes:
+        donor: None where everybody has the state or reads the checkpoint.
+        release: processes that are used up: they are ended once the donor's state has passed, and before the seats join, so that their
+            GPUs are free.
+    """
 
     generation: int
     seats: tuple[Seat, ...]
     donor: str | None
     step: int
     position: int
+    release: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

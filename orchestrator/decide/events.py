@@ -74,13 +74,14 @@ class Gone:
 
 @dataclass(frozen=True)
 class Pulse:
-    """A sign of life: the last step that the worker finished, and what it does now."""
+    """A sign of life: the last step that the worker finished, and what it does now. ``batch_rows``: rows of its batch, 0 if unknown."""
 
     worker: str
     generation: int
     step: int
     doing: Doing
     steps_per_s: float = 0.0
+    batch_rows: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
     summaries: Mapping[str, float] = field(default_factory=dict)
 

@@ -21,12 +21,25 @@ def gather(turn: Turn, reason: str) -> None:
     if turn.run.phase is Phase.ENDED:
         return
     if turn.run.phase not in (Phase.GATHERING, Phase.WAITING):
+        _use_up(turn)
         turn.enter(Phase.GATHERING)
         turn.note("gathering", reason=reason, generation=turn.run.generation, step=turn.run.step)
         running = tuple(ident for ident in turn.run.members if not turn.run.workers[ident].held)
         if running:
             turn.act(Quiesce(turn.run.generation, running, urgent=turn.run.step < turn.run.lease_end))
     settle(turn)
+
+
+def _use_up(turn: Turn) -> None:
+    """A group that has trained breaks: where processes can't be formed anew in place, its members only hand their state on.
+
+    A planned re-form at a boundary breaks nothing: nobody is inside a kernel then.
+    """
+    run = turn.run
+    if run.policy.in_place or run.phase is not Phase.TRAINING or (run.incident is None and run.step >= run.lease_end):
+        return
+    turn.workers({ident: replace(run.workers[ident], spent=True, leaving=True) for ident in run.members})
+    turn.note("processes_used_up", workers=list(run.members), reason="a group that breaks isn't formed again in its processes")
 
 
 def on_held(turn: Turn, event: Held) -> None:
@@ -97,7 +110,7 @@ def _seats(turn: Turn, run: Run) -> tuple[str, ...] | None:
             spare -= 1
     size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
     if size is None:
-        leaving = [ident for ident in run.members if ident not in staying]
+        leaving = [ident for ident in run.members if ident not in staying and not run.workers[ident].spent]
         staying = [*staying, *leaving]  # better to go on with one that is about to go than not at all
         size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
     return None if size is None else scaling.seating(run.seats, staying, warm, size)
@@ -119,10 +132,12 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
     _begin_generation(turn, generation, seats, step, position)
     source = "donor" if chosen else "checkpoint"
     needs_donor = any(seat.state_from is StateFrom.DONOR for seat in placed)
-    turn.act(Form(generation, placed, chosen if needs_donor else None, step, position))
+    release = tuple(ident for ident in sorted(run.workers) if run.workers[ident].spent)
+    turn.act(Form(generation, placed, chosen if needs_donor else None, step, position, release))
     turn.note(
         "generation", generation=generation, step=step, position=position, world_size=len(seats), workers=list(seats), donor=chosen,
-        state_from=source, redone=max(0, run.highest - step), reason=run.reform or (run.incident.kind if run.incident else "start"),
+        state_from=source, redone=max(0, run.highest - step), effective_batch=turn.run.effective_batch,
+        reason=run.reform or (run.incident.kind if run.incident else "start"),
     )  # fmt: skip
     if run.incident is not None:
         how = f"went on with {len(seats)} workers from {'the live state' if chosen else 'a checkpoint'}"

@@ -29,7 +29,9 @@ def staff(turn: Turn, extra: int = 0) -> None:
     for number in range(run.next_worker, run.next_worker + count):
         ident = f"w{number:04d}"
         delay_s = budgets.backoff_s(run.failures, ident)
-        standby = sum(1 for worker in workers.values() if not worker.leaving) >= run.target
+        # The places of processes that are used up become free only when their state has passed
+        held_up = any(worker.spent for worker in workers.values())
+        standby = held_up or sum(1 for worker in workers.values() if not worker.leaving) >= run.target
         workers[ident] = Worker(ident, Stage.STARTING, since_s=turn.now_s, heard_s=turn.now_s)
         turn.act(StartWorker(ident, delay_s, avoid, standby))
         turn.note("worker_start", worker=ident, delay_s=round(delay_s, 3), avoid=list(avoid), standby=standby)

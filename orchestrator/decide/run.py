@@ -60,6 +60,8 @@ class Policy:
     wait_s: float = 1800.0
     batch_size: int | None = None
     max_losses_per_hour: int = 60
+    in_place: bool = True
+    """Whether a process whose group broke may be formed into the next one; else it only hands its state on."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Worker:
         position: batches that the whole group had consumed at ``step``.
         generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be recycled.
+        spent: its group broke and the policy doesn't form such a process again; it lives until its state has passed.
     """
 
     ident: str
@@ -89,6 +92,7 @@ class Worker:
     generation: int = 0
     reforms: int = 0
     leaving: bool = False
+    spent: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Run:
         fastest: the highest step that any member of the present generation has finished.
         laggards: members that have finished ``step`` and no more, so that a thousand workers needn't be looked through each time.
         lease_end: the highest lease end that was ever granted in this generation.
+        batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
         reform: why the group is to be formed anew at the next boundary; empty where it isn't.
@@ -154,6 +159,7 @@ class Run:
     fastest: int = 0
     laggards: int = 0
     lease_end: int = 0
+    batch_rows: int = 0
     stepped: bool = False
     step_time_s: float | None = None
     moved_s: float = 0.0
@@ -173,6 +179,12 @@ class Run:
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False
+
+    @property
+    def effective_batch(self) -> int | None:
+        """Rows that the whole group gets in one step, None where it isn't known."""
+        rows = self.policy.batch_size or self.batch_rows
+        return rows * self.world_size if rows else None
 
     @property
     def world_size(self) -> int:

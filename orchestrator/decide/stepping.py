@@ -34,6 +34,7 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
         fastest=max(run.fastest, step),
         laggards=run.laggards - (1 if step > behind and behind <= run.step else 0),
         step_time_s=1.0 / event.steps_per_s if paced else run.step_time_s,
+        batch_rows=event.batch_rows or run.batch_rows,
     )
     if turn.run.laggards <= 0:
         _advance(turn)
@@ -70,8 +71,8 @@ def incident_record(run: Run, incident: Incident, now_s: float | None) -> dict[s
         "action": incident.done, "reason": incident.detail, "generation": run.generation, "step": run.step,
         "world_size_before": incident.world_size, "world_size": run.world_size,
     }  # fmt: skip
-    if run.policy.batch_size is not None and incident.world_size != run.world_size:
-        record["effective_batch"] = run.policy.batch_size * run.world_size
+    if incident.world_size != run.world_size:
+        record |= {"effective_batch": run.effective_batch, "on_resize": run.policy.sizes.on_resize}
     return record
 
 

@@ -23,7 +23,7 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.location import Location
 from orchestrator.store.run_record import RunRecord, check_same_source
 from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
-from orchestrator.training.options import TrainingOptions
+from orchestrator.training.options import Exchange, TrainingOptions
 from orchestrator.training.pipelines_preflight import preflight
 from orchestrator.workers.orders import CheckpointFiles, Setup
 
@@ -176,18 +176,38 @@ def policy_of(config: RunConfig, graph: WorkerGraph | None, until: int) -> Polic
     saving = SavePolicy(config.save_steps, config.save_every_s, config.save_policy, config.max_failed_saves, config.on_nonfinite)
     return Policy(
         sizes, saving, until, hang_floor_s=config.hang_floor_s, reforms_per_process=config.reforms_per_process, wait_s=config.wait_s,
-        batch_size=config.batch_size, max_losses_per_hour=config.max_losses_per_hour,
+        batch_size=config.batch_size, max_losses_per_hour=config.max_losses_per_hour, in_place=recovers_in_place(exchange_of(config)),
     )  # fmt: skip
+
+
+def exchange_of(config: RunConfig) -> Exchange:
+    """How gradients are exchanged: as asked for, else by device."""
+    if config.exchange != "auto":
+        return config.exchange
+    return "nccl" if config.workers.gpus >= 1 else "ring"
+
+
+def recovers_in_place(exchange: Exchange) -> bool:
+    """Whether processes whose group broke can be formed into the next one.
+
+    Not with ``nccl``: a peer lost inside a kernel may leave the device stuck, and what comes of it hasn't been run on two GPUs yet.
+    """
+    return exchange != "nccl"
 
 
 def setup_of(config: RunConfig, graph: WorkerGraph, output: Location, name: str, files: CheckpointFiles) -> Setup:
     """What every worker is made with."""
     workers = config.workers
-    whole_gpus = workers.gpus >= 1
-    exchange = config.exchange if config.exchange != "auto" else "nccl" if whole_gpus else "ring"
     options = TrainingOptions(
-        exchange=exchange, seed=config.seed, deterministic=config.deterministic, max_world_size=1 if graph.group_refused else workers.largest,
-        watch=tuple(config.watch), gpu=workers.gpus > 0, gpu_memory_fraction=workers.gpus if 0 < workers.gpus < 1 else None,
-        import_modules=tuple(config.import_modules), load_op_library=tuple(config.load_op_library), py_func=dict(config.py_func),
-    )  # fmt: skip
+        exchange=exchange_of(config),
+        seed=config.seed,
+        deterministic=config.deterministic,
+        max_world_size=1 if graph.group_refused else workers.largest,
+        watch=tuple(config.watch),
+        gpu=workers.gpus > 0,
+        gpu_memory_fraction=workers.gpus if 0 < workers.gpus < 1 else None,
+        import_modules=tuple(config.import_modules),
+        load_op_library=tuple(config.load_op_library),
+        py_func=dict(config.py_func),
+    )
     return Setup(graph, options, config, output, name, files, config.orphan_timeout_s, workers.count)

@@ -77,10 +77,11 @@ class WorkerActor:
         self._obey(attempt)
         self._member.break_step(generation)
 
-    def held_state(self, attempt: int) -> Any:
-        """``(state, position)`` in host memory; Ray puts it into the object store for whoever needs it."""
+    def held_state(self, attempt: int) -> tuple[Any, bool]:
+        """``(state, position)`` in host memory, which Ray puts into the object store for whoever needs it, and whether there is one."""
         self._obey(attempt)
-        return self._member.held_state()
+        held = self._member.held_state()
+        return held, held is not None
 
     def loaded_state(self, attempt: int, generation: int) -> Any:
         """``(state, position)`` that this member has read from a checkpoint for ``generation``; waits until it has."""

@@ -25,6 +25,10 @@ from orchestrator.workers.placement import Placement
 
 ADOPT_S = 5.0
 """A worker that doesn't answer a new driver within this is taken for hung, and killed."""
+PASS_S = 120.0
+"""Longest time for a state to reach the object store: 240 MB take 0.15 s."""
+RELEASE_S = 10.0
+"""Longest time for a killed process to be gone."""
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
     "poll": "poll", "adopt": "control", "setup": "control", "join": "control", "grant": "control", "quiesce": "control",
@@ -72,7 +76,7 @@ class Fleet:
         self._actors: dict[str, Any] = {}
         self._ending: dict[str, tuple[ev.Cause, str]] = {}
         self._gone: set[str] = set()
-        self._lock = threading.Lock()
+        self._gone_changed = threading.Condition()
         self._closed = False
 
     # -- what the rules ask for
@@ -118,14 +122,42 @@ class Fleet:
 
     def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None:
         """Have all seats join; the donor's state passes through the object store."""
-        donated = None
+        donated = passed = None
+        if action.donor is not None and action.donor not in self._actors:
+            self._not_formed(action, "the donor is gone")  # its death is on its way to the rules
+            return
         if action.donor is not None:
-            donated = self._actors[action.donor].held_state.remote(self._attempt)
+            donated, passed = self._actors[action.donor].held_state.options(num_returns=2).remote(self._attempt)
+        if action.release:
+            # Waits for processes to end, which the loop must not
+            arguments = (action, checkpoint, donated, passed)
+            threading.Thread(target=self._replace, args=arguments, name="tfresume-replace", daemon=True).start()
+        else:
+            self._order(action, checkpoint, donated)
+
+    def _replace(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any, passed: Any) -> None:
+        """Once the donor's state is in the object store, end the processes that are used up; then have the seats join."""
+        try:
+            may_end = passed is None or bool(ray.get(passed, timeout=PASS_S))
+        except (rex.RayError, rex.GetTimeoutError):
+            may_end = False  # the donor died: the orders fail, and the others that are used up are asked for their state
+        if may_end:
+            for worker in action.release:
+                self.end(act.EndWorker(worker, ev.Cause.RELEASED.value, "its state has passed to fresh processes"))
+            with self._gone_changed:
+                self._gone_changed.wait_for(lambda: self._gone.issuperset(action.release) or self._closed, RELEASE_S)
+        self._order(action, checkpoint, donated)
+
+    def _order(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any) -> None:
         addresses = tuple(seat.address for seat in action.seats)
         if self._one_loads and len(action.seats) > 1 and action.seats[0].state_from is act.StateFrom.CHECKPOINT:
             # Initialisers may draw random numbers: rank 0 reads and initialises, the others get its state
             action = replace(action, seats=(action.seats[0], *(replace(seat, state_from=DONOR) for seat in action.seats[1:])))
-            donated = self._actors[action.seats[0].worker].loaded_state.remote(self._attempt, action.generation)
+            reader = self._actors.get(action.seats[0].worker)
+            if reader is None:
+                self._not_formed(action, "the one that was to read the checkpoint is gone")
+                return
+            donated = reader.loaded_state.remote(self._attempt, action.generation)
         for seat in action.seats:
             devices = self._placement.devices_for(seat.worker)
             if devices is None:
@@ -138,6 +170,10 @@ class Fleet:
             )
             state = donated if seat.state_from is act.StateFrom.DONOR else None
             self._call(seat.worker, "join", order, state, generation=action.generation)
+
+    def _not_formed(self, action: act.Form, why: str) -> None:
+        for seat in action.seats:
+            self._tell(ev.JoinFailed(seat.worker, action.generation, why))
 
     def grant(self, action: act.Grant, directory: str) -> None:
         """Extend leases."""
@@ -233,12 +269,13 @@ class Fleet:
             ray.kill(actor, no_restart=True)
 
     def _told_gone(self, worker: str, cause: ev.Cause, detail: str) -> None:
-        with self._lock:
+        with self._gone_changed:
             if worker in self._gone:
                 return
             self._gone.add(worker)
-        self._actors.pop(worker, None)
-        self._placement.free(worker)
+            self._actors.pop(worker, None)
+            self._placement.free(worker)
+            self._gone_changed.notify_all()
         self._tell(ev.Gone(worker, cause, detail))
 
 

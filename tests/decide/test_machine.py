@@ -65,6 +65,58 @@ class Driver:
         )
 
 
+def test_machine_that_replaces_processes_hands_the_live_state_to_fresh_ones() -> None:
+    driver = Driver(count=2, standby=1, in_place=False).training("w0001", "w0002").warm("w0003")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    started = driver.all(act.StartWorker)
+    assert [action.worker for action in started] == ["w0004", "w0005"], "nobody of the broken group is counted on"
+    assert all(action.standby for action in started), "the GPUs are free only when the state has passed"
+    driver.held(5, "w0001")
+    assert driver.run.phase is Phase.WAITING
+    form = driver.warm("w0004").only(act.Form)
+    assert [(seat.worker, seat.state_from) for seat in form.seats] == [("w0003", StateFrom.DONOR), ("w0004", StateFrom.DONOR)]
+    assert (form.donor, form.release, form.step) == ("w0001", ("w0001",), 5), "no step is lost"
+
+
+def test_machine_that_replaces_processes_asks_the_next_one_when_the_donor_dies() -> None:
+    driver = Driver(count=3, standby=3, in_place=False).training("w0001", "w0002", "w0003").warm("w0004", "w0005", "w0006")
+    driver.step(4, "w0001", "w0002", "w0003")
+    driver.tell(ev.Gone("w0003", ev.Cause.DIED))
+    driver.held(5, "w0001")
+    assert driver.held(4, "w0002")
+    first = driver.only(act.Form)
+    assert first.donor == "w0001"
+    driver.tell(ev.Gone("w0001", ev.Cause.DIED))
+    driver.tell(*(ev.JoinFailed(seat.worker, first.generation, "the donor is gone") for seat in first.seats))
+    driver.tell(*(ev.Held(seat.worker, first.generation, None, 0, "a", "") for seat in first.seats))
+    second = driver.only(act.Form)
+    assert (second.donor, second.release, second.step) == ("w0002", ("w0002",), 4)
+    (generation,) = [action.event for action in driver.all(act.Note) if action.event["event"] == "generation"]
+    assert generation["redone"] == 1, "the incident says that a step is done again"
+
+
+def test_machine_that_replaces_processes_keeps_them_at_a_planned_change() -> None:
+    driver = Driver(count=2, standby=1, in_place=False).training("w0001", "w0002").warm("w0003")
+    driver.tell(ev.Notice("w0002", "SIGTERM"))
+    driver.step(driver.run.lease_end, "w0001", "w0002")
+    driver.held(driver.run.lease_end, "w0001", "w0002")
+    form = driver.only(act.Form)
+    assert [seat.worker for seat in form.seats] == ["w0001", "w0003"]
+    assert form.release == ()
+
+
+def test_machine_incident_that_changes_the_world_size_tells_the_effective_batch() -> None:
+    driver = Driver(count=2, smallest=1).training("w0001", "w0002")
+    driver.tell(*(ev.Pulse(worker, 1, 4, ev.Doing.STEP, 10.0, 8) for worker in ("w0001", "w0002")))
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    driver.held(4, "w0001")
+    driver.tell(ev.Joined("w0001", 2, 4))
+    driver.step(5, "w0001")
+    (incident,) = [action.event for action in driver.all(act.Note) if action.event["event"] == "incident"]
+    assert (incident["world_size_before"], incident["world_size"], incident["effective_batch"]) == (2, 1, 8)
+
+
 def test_machine_begins_with_workers_and_standbys() -> None:
     driver = Driver(count=2, standby=1)
     assert [action.standby for action in driver.all(act.StartWorker)] == [False, False, True]

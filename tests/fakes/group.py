@@ -195,6 +195,8 @@ class FakeFleet:
 
     def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None:
         donated = self.members[action.donor].held_state() if action.donor else None
+        for worker in action.release:
+            self.kill(worker, ev.Cause.RELEASED)
         addresses = tuple(seat.address for seat in action.seats)
         for seat in action.seats:
             order = JoinOrder(action.generation, seat.rank, addresses, action.step, action.position, seat.state_from, checkpoint)

@@ -32,6 +32,8 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "joins that fail": ({"count": 3, "standby": 1}, Faults(kill_s=4.0, join_fails=0.1)),
     "driver deaths": ({"standby": 1}, Faults(driver_s=6.0)),
     "recycled processes": ({"standby": 1, "reforms_per_process": 2}, Faults(kill_s=2.0)),
+    "processes replaced": ({"count": 3, "standby": 2, "in_place": False}, Faults(kill_s=5.0)),
+    "processes replaced without a standby": ({"count": 2, "smallest": 1, "in_place": False}, Faults(6.0, 20.0, 15.0, 20.0)),
     "everything": ({"count": 4, "smallest": 2, "largest": 6, "standby": 1}, Faults(4.0, 15.0, 12.0, 20.0, 0.1, 0.03)),
 }
 SEEDS = 12
@@ -56,6 +58,7 @@ HAPPENS = {
     "joins that fail": {"join_failed"},
     "driver deaths": {"adopted"},
     "recycled processes": {"reform_planned"},
+    "processes replaced": {"processes_used_up", "died"},
 }
 
 

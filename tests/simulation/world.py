@@ -54,6 +54,8 @@ class SimWorker:
     saves: set[int] = field(default_factory=set)
     writer: str = ""
     attempt: int = 0
+    broken: bool = False
+    """Its group lost a member while it trained."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class World:
         ]
         mid_step = gone.generation in self.stepping and self.random.random() < 0.5
         for other in group:
+            other.broken = other.state.step < other.lease
             if other.stopped:
                 continue
             if mid_step and self.random.random() < 0.5 and all(mate.state.step <= other.state.step for mate in group):
@@ -257,17 +260,29 @@ class World:
         self.check(not living or action.step >= max(living), "an uncommitted step that a survivor had is lost")
         self.check(not self.committed or action.step >= max(self.committed), "a committed step is lost")
         self.check(action.position == start.position, "a batch is skipped or served twice")
+        self.at(0.05 * self.random.random(), lambda: self.pass_on(action, start))
+
+    def pass_on(self, action: act.Form, start: State) -> None:
+        """The donor's state is in the object store now, or the donor is dead."""
+        donor = None if action.donor is None else self.workers[action.donor]
+        passed = donor is None or (donor.alive and not donor.stopped)
+        if passed:
+            for ident in action.release:
+                self.kill(self.workers[ident], ev.Cause.RELEASED)
         seats = tuple(seat.worker for seat in action.seats)
         for seat in action.seats:
             worker = self.workers[seat.worker]
-            self.at(0.1 + 0.1 * self.random.random(), lambda w=worker, s=seat: self.join(w, s, action, seats, start))
+            self.at(0.1 + 0.1 * self.random.random(), lambda w=worker, s=seat: self.join(w, s, action, seats, start, passed))
 
-    def join(self, worker: SimWorker, seat: act.Seat, action: act.Form, seats: tuple[str, ...], start: State) -> None:
+    def join(
+        self, worker: SimWorker, seat: act.Seat, action: act.Form, seats: tuple[str, ...], start: State, passed: bool
+    ) -> None:
         if not worker.alive or worker.stopped or worker.generation >= action.generation:
             return
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
         worker.held, worker.joined, worker.lease, worker.saves = False, False, action.step, set()
-        donor_gone = seat.state_from is act.StateFrom.DONOR and not self.workers[action.donor].alive
+        self.check(self.rules.in_place or not worker.broken, "a process whose group broke is formed again")
+        donor_gone = seat.state_from is act.StateFrom.DONOR and not passed
         if donor_gone or self.random.random() < self.faults.join_fails:
             self.soon(ev.JoinFailed(worker.ident, action.generation, "the donor is gone" if donor_gone else "no luck"))
             return

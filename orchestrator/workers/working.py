@@ -1,0 +1,232 @@
+"""What does a worker do, and when does it stop?
+
+Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its desk in this order: end, join, hold,
+save, step. Whatever ends a step early leaves the variables as they were, and the state goes to host memory at once, so that a new
+generation can start from it whoever else dies.
+
+::
+
+    loading ─► warm ─► joining ─► stepping ◄─► idle at the lease's end
+                         ▲            │  peer lost, end of data, user error, asked to stop
+                         └── held ◄───┘
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.decide import events as ev
+from orchestrator.decide.actions import StateFrom
+from orchestrator.errors import CorruptCheckpoint, EndOfData, OrchestratorError, PeerLost, UserCodeError
+from orchestrator.workers.desk import Desk
+from orchestrator.workers.foreign_text import last_line, short
+from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.outbox import Outbox
+from orchestrator.workers.pace import Pace
+from orchestrator.workers.saver import SaveJob, Saver
+from orchestrator.workers.tools import Batches, Tools, TrainerLike
+
+PROGRESS_S = 0.1
+"""Rank 0 tells its progress so often, the others with the pulse."""
+OTHERS_PROGRESS_S = 0.5
+
+
+class Work:
+    """The working thread of one worker. All methods belong to it.
+
+    Args:
+        tell_progress: give a sign of life now.
+    """
+
+    def __init__(self, ident: str, tools: Tools, outbox: Outbox, desk: Desk, tell_progress: Callable[[], None]) -> None:
+        self._ident, self._tools, self._outbox, self._desk, self._tell_progress = ident, tools, outbox, desk, tell_progress
+        self._saver = Saver(ident, tools, outbox)
+        self._batches: Batches | None = None
+        self._pace = Pace()
+        self._told_s = 0.0
+
+    def load(self) -> str:
+        """Import TensorFlow and the graph; the address that this worker reserved. Raises what loading raises."""
+        trainer = self._tools.load()
+        self._desk.address = trainer.reserve_address()
+        self._desk.trainer = trainer
+        return self._desk.address
+
+    def until_closed(self) -> None:
+        """Work until the desk is closed."""
+        while (work := self._next()) is not None:
+            work()
+        self._saver.close()
+        self._close_batches()
+        self._trainer.close()
+
+    @property
+    def _trainer(self) -> TrainerLike:
+        assert self._desk.trainer is not None
+        return self._desk.trainer
+
+    @property
+    def _order(self) -> JoinOrder:
+        assert self._desk.order is not None
+        return self._desk.order
+
+    def _next(self) -> Callable[[], None] | None:
+        desk = self._desk
+        with desk.condition:
+            while not desk.closing:
+                if desk.orders:
+                    order, donated = desk.orders.pop(0)
+                    return lambda: self._join(order, donated)
+                if desk.hold_generation > desk.held_for and desk.hold_generation >= desk.generation:
+                    return lambda: self._hold("")
+                if desk.step in desk.grants and (desk.joined or desk.is_held):
+                    grant = desk.grants.pop(desk.step)
+                    return lambda: self._save(grant)
+                if desk.joined and desk.step is not None and desk.step < desk.lease:
+                    return self._one_step
+                desk.doing = ev.Doing.IDLE
+                desk.condition.wait()
+        return None
+
+    # -- joining
+
+    def _join(self, order: JoinOrder, donated: Any) -> None:
+        desk = self._desk
+        with desk.condition:
+            if order.generation <= max(desk.generation, desk.held_for):
+                return  # it came too late: a newer one was joined, or this one was called off
+            desk.order, desk.joined, desk.is_held = order, False, False
+            desk.lease, desk.grants, desk.doing, desk.broken_off = order.step, {}, ev.Doing.JOINING, ""
+        try:
+            position = self._form(order, donated)
+        except UserCodeError as error:
+            self._user_failed(error, order.step)
+        except OrchestratorError as error:
+            bad = isinstance(error, CorruptCheckpoint)
+            self._outbox.put(ev.JoinFailed(self._ident, order.generation, short(error.message), bad))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
+            self._outbox.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
+        else:
+            self._pace = Pace()
+            desk.steps_per_s = 0.0
+            with desk.condition:
+                desk.joined, desk.step, desk.position = True, order.step, position
+            self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
+
+    def _form(self, order: JoinOrder, donated: Any) -> int:
+        """Be a member with the generation's state and batches; the position that it starts at."""
+        desk = self._desk
+        group = self._tools.group(order)  # first: it settles the devices, and reading a checkpoint opens a session
+        desk.held = self._state_for(order, donated)
+        state, position = desk.held
+        with desk.condition:
+            desk.loaded = order.generation
+            desk.condition.notify_all()
+        self._trainer.form(group)
+        self._trainer.assign(state)
+        self._close_batches()
+        self._batches = self._tools.batches(order)
+        return position
+
+    def _state_for(self, order: JoinOrder, donated: Any) -> tuple[Any, int]:
+        match order.state_from:
+            case StateFrom.OWN:
+                assert self._desk.held is not None
+                return self._desk.held
+            case StateFrom.DONOR:
+                return donated[0], order.position
+            case StateFrom.CHECKPOINT:
+                assert order.checkpoint is not None
+                return self._tools.checkpoint_state(order.checkpoint), order.position
+
+    # -- stepping
+
+    def _one_step(self) -> None:
+        assert self._batches is not None
+        desk, step = self._desk, self._desk.step or 0
+        try:
+            desk.doing = ev.Doing.INPUT
+            feeds = self._batches.current()
+            desk.doing = ev.Doing.STEP
+            output = self._trainer.step(feeds)
+        except EndOfData:
+            self._outbox.put(ev.DataEnded(self._ident, self._order.generation, step))
+            self._give_up_step("")
+        except PeerLost as error:
+            self._hold(desk.broken_off or short(error.message))
+        except UserCodeError as error:
+            self._user_failed(error, step)
+        else:
+            self._finish_step(feeds, output)
+
+    def _finish_step(self, feeds: Mapping[str, Any], output: Any) -> None:
+        assert self._batches is not None
+        desk, order = self._desk, self._order
+        self._batches.applied()
+        with desk.condition:
+            desk.step, desk.held = output.step, None
+            desk.position += order.world_size
+        desk.watched = dict(output.watched)
+        if output.summaries:
+            desk.summaries = dict(output.summaries)
+        now_s = time.monotonic()
+        first = self._pace.stepped(now_s)
+        desk.steps_per_s = self._pace.steps_per_s
+        if first:
+            desk.batch_rows = rows_of(feeds)
+        telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
+        if first or output.step >= desk.lease or now_s - self._told_s >= telling_s:
+            self._told_s = now_s
+            self._tell_progress()
+
+    def _user_failed(self, error: UserCodeError, step: int) -> None:
+        self._outbox.put(ev.UserFailed(self._ident, self._order.generation, step, error.as_dict()))
+        self._give_up_step("")
+
+    def _give_up_step(self, why: str) -> None:
+        if self._order.world_size > 1:
+            self._trainer.abandon()
+        self._hold(why)
+
+    # -- standing still
+
+    def _hold(self, why: str) -> None:
+        """Stop between two steps, with the state in host memory."""
+        desk = self._desk
+        if desk.held is None and desk.joined:
+            try:
+                desk.held = (self._trainer.state(), desk.position)
+            except Exception as error:  # noqa: BLE001 - a worker that can't give its state is told from one that can
+                why = f"{why}; the state can't be read: {last_line(error)}"
+        desk.address = self._trainer.reserve_address()
+        held = desk.held
+        with desk.condition:
+            # Also for a generation that this worker was to join and never heard of, since the donor died before
+            desk.held_for = max(desk.generation, desk.hold_generation)
+            desk.joined, desk.is_held, desk.doing = False, True, ev.Doing.IDLE
+            desk.step = held[0].step if held else None
+            desk.position = held[1] if held else 0
+        self._outbox.put(ev.Held(self._ident, desk.held_for, desk.step, desk.position, desk.address, why))
+
+    def _save(self, grant: GrantOrder) -> None:
+        desk = self._desk
+        began_s = time.monotonic()
+        try:
+            state = desk.held[0] if desk.held is not None else self._trainer.state()
+        except Exception as error:  # noqa: BLE001 - a save that fails never stops training
+            self._outbox.put(ev.SaveFailed(grant.generation, desk.step or 0, last_line(error)))
+            return
+        self._saver.submit(SaveJob(state, desk.position, grant, dict(desk.watched), time.monotonic() - began_s))
+
+    def _close_batches(self) -> None:
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+def rows_of(feeds: Mapping[str, Any]) -> int:
+    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0 where there is none."""
+    sizes = {shape[0] for value in feeds.values() if (shape := getattr(value, "shape", ()))}
+    return int(sizes.pop()) if len(sizes) == 1 else 0
