@@ -14,9 +14,16 @@ APART := gpu or soak or bench or browser or fuzz
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# Each process would compile this project's modules anew
+unexport PYTHONDONTWRITEBYTECODE
+
+# uv unpacks and compiles the large wheels on all cores and keeps them between runs; pip knows the package sources that only pip.conf names
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode
+
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	($(PIP) uv && $(UV) -e '.[dev]') || $(PIP) -e '.[dev]'
 	touch $(STAMP)
 
 setup: $(STAMP)  ## Install everything into .venv
@@ -44,7 +51,7 @@ fuzz: $(STAMP)  ## Fuzz the readers for a while
 	$(BIN)/python -m pytest tests -m fuzz --timeout 7200
 
 bench: $(STAMP)  ## Speed and memory, as ratios measured side by side
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	($(PIP) uv && $(UV) -e '.[dev,bench]') || $(PIP) -e '.[dev,bench]'
 	$(BIN)/python -m tests.benchmarks
 
 browser: $(STAMP)  ## The report page in a real browser (needs Chromium)

@@ -10,8 +10,6 @@ from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
 
 pytestmark = pytest.mark.tf
 
-tensorflow = pytest.importorskip("tensorflow")
-
 
 def seam(node: str, *shape: int | None, dtype: str = "float32") -> DenseSeam:
     return DenseSeam(node, dtype, shape)
@@ -19,6 +17,8 @@ def seam(node: str, *shape: int | None, dtype: str = "float32") -> DenseSeam:
 
 def chain(*names: str) -> Any:
     """A graph of Identity nodes, each over the one before."""
+    import tensorflow
+
     graph = tensorflow.Graph()
     with graph.as_default():
         value = tensorflow.zeros([2], name="zero")
@@ -64,6 +64,8 @@ def test_levels_count_the_seams_before_a_seam() -> None:
 
 
 def test_levels_of_a_graph_with_a_loop_are_found() -> None:
+    import tensorflow
+
     from orchestrator.training.exchange import _levels
 
     tf1 = tensorflow.compat.v1
@@ -76,6 +78,8 @@ def test_levels_of_a_graph_with_a_loop_are_found() -> None:
 
 
 def test_exponent_is_the_least_power_of_two_that_holds_the_rows() -> None:
+    import tensorflow
+
     from orchestrator.training.exchange import _exponent
 
     with tensorflow.Graph().as_default(), tensorflow.compat.v1.Session() as session:
@@ -112,6 +116,8 @@ def test_exchange_wires_collectives_for_a_group_and_the_own_gradient_for_one() -
 
 
 def test_every_buffer_is_large_enough_that_each_rank_receives() -> None:
+    import tensorflow
+
     from orchestrator.training.exchange import CHUNK_BYTES, Exchange
 
     graph = tensorflow.Graph()
@@ -127,6 +133,8 @@ def test_every_buffer_is_large_enough_that_each_rank_receives() -> None:
 
 
 def test_sparse_exchange_of_a_seam_has_keys_of_its_own() -> None:
+    import tensorflow
+
     from orchestrator.training.exchange import FIRST_SPARSE_KEY, KEYS_PER_SPARSE_SEAM, Exchange
 
     graph = tensorflow.Graph()

@@ -10,8 +10,6 @@ from orchestrator.errors import PeerLost, UserCodeError
 
 pytestmark = pytest.mark.tf
 
-tensorflow = pytest.importorskip("tensorflow")
-
 ABORTED = "Collective ops is aborted by: Socket closed\nAdditional GRPC error information from remote target /job:worker/task:1"
 
 
@@ -26,43 +24,46 @@ class Op:
 
 
 def error(kind: str, message: str, op: str | None = "MatMul") -> Any:
+    import tensorflow
+
     return getattr(tensorflow.errors, kind)(None, Op(op) if op else None, message)
 
 
 @pytest.mark.parametrize(
-    "raised",
+    ("kind", "message", "op"),
     [
-        error("UnavailableError", ABORTED, "CollectiveReduceV2"),
-        error("InternalError", ABORTED, "CollectiveReduceV2"),
-        error("InvalidArgumentError", ABORTED),  # a peer's own error, as the collectives hand it on
-        error("DeadlineExceededError", "Operation timed out.", None),
-        error("AbortedError", "Cleanup 123", None),
-        error("InternalError", "joining a group with size3, but that group has size 2", "CollectiveReduceV2"),
-        error("CancelledError", "[_Derived_]Cancelled", "CollectiveGatherV2"),
+        ("UnavailableError", ABORTED, "CollectiveReduceV2"),
+        ("InternalError", ABORTED, "CollectiveReduceV2"),
+        ("InvalidArgumentError", ABORTED, "MatMul"),  # a peer's own error, as the collectives hand it on
+        ("DeadlineExceededError", "Operation timed out.", None),
+        ("AbortedError", "Cleanup 123", None),
+        ("InternalError", "joining a group with size3, but that group has size 2", "CollectiveReduceV2"),
+        ("CancelledError", "[_Derived_]Cancelled", "CollectiveGatherV2"),
     ],
 )
-def test_error_of_a_collective_or_a_connection_is_a_lost_peer(raised: Any) -> None:
+def test_error_of_a_collective_or_a_connection_is_a_lost_peer(kind: str, message: str, op: str | None) -> None:
     from orchestrator.training.failures import step_error
 
-    told = step_error(raised, rank=1, step=7, shared=True)
+    told = step_error(error(kind, message, op), rank=1, step=7, shared=True)
     assert isinstance(told, PeerLost)
     assert told.details == {"rank": 1, "step": 7}
 
 
 @pytest.mark.parametrize(
-    ("raised", "shared"),
+    ("kind", "message", "shared"),
     [
-        (error("InvalidArgumentError", "logits and labels must have the same first dimension"), True),
-        (error("ResourceExhaustedError", "OOM when allocating tensor with shape[9999999]"), True),
-        (error("OutOfRangeError", "End of sequence"), True),
-        (ValueError("Cannot feed value of shape (2, 2)"), True),
-        (error("DeadlineExceededError", "a queue inside the graph"), False),
-        (error("UnavailableError", "the graph's own remote file"), False),
+        ("InvalidArgumentError", "logits and labels must have the same first dimension", True),
+        ("ResourceExhaustedError", "OOM when allocating tensor with shape[9999999]", True),
+        ("OutOfRangeError", "End of sequence", True),
+        ("ValueError", "Cannot feed value of shape (2, 2)", True),
+        ("DeadlineExceededError", "a queue inside the graph", False),
+        ("UnavailableError", "the graph's own remote file", False),
     ],
 )
-def test_error_of_the_graph_is_the_users_with_its_traceback(raised: BaseException, shared: bool) -> None:
+def test_error_of_the_graph_is_the_users_with_its_traceback(kind: str, message: str, shared: bool) -> None:
     from orchestrator.training.failures import step_error
 
+    raised = ValueError(message) if kind == "ValueError" else error(kind, message)
     told = step_error(raised, rank=0, step=3, shared=shared)
     assert isinstance(told, UserCodeError)
     assert type(raised).__name__ in told.details["traceback"]
