@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.main import resume
 from orchestrator.driver.observer import Progress
 from orchestrator.driver.result import RunResult
+from tests import forked
 
 INPUTS = Path(__file__).with_name("batches.py")
 
@@ -102,13 +104,8 @@ def play(config: RunConfig, *faults: Any) -> tuple[RunResult, Watcher]:
 
 def variables_of(prefix: Path) -> dict[str, np.ndarray]:
     """Every variable of a checkpoint, read in a process of its own by plain TensorFlow."""
-    import pickle
-    import subprocess
-    import sys
-
-    code = (
-        "import sys,pickle,tensorflow as tf;r=tf.train.load_checkpoint(sys.argv[1]);"
-        "sys.stdout.buffer.write(pickle.dumps({k:r.get_tensor(k) for k in r.get_variable_to_shape_map()}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(prefix)], capture_output=True, check=True, timeout=120)
-    return pickle.loads(done.stdout)
+    with tempfile.TemporaryDirectory() as scratch:
+        done = forked.run(Path(__file__).with_name("variables.py"), prefix, f"{scratch}/variables.npz")
+        assert done.returncode == 0, done.stderr[-4000:]
+        with np.load(f"{scratch}/variables.npz") as arrays:
+            return {name: arrays[name] for name in arrays.files}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.driver.infer import infer
 from orchestrator.errors import GraphRefused, OrchestratorError
+from tests import forked
 from tests.graphs.makers import feeds_for
 
 PLAIN = """
@@ -31,8 +30,8 @@ def test_infer_of_a_checkpoint_gives_what_plain_tensorflow_gives(tf1_checkpoint:
     np.savez(tmp_path / "batch.npz", **batch)
     feeds = {name: json.dumps(value.tolist()) for name, value in batch.items()}
     (found,) = infer(parse_config({"source": str(prefix), "feed": feeds}), ["loss"])
-    command = [sys.executable, "-c", PLAIN, str(prefix), str(tmp_path / "loss.npy"), str(tmp_path / "batch.npz")]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    done = forked.run(PLAIN, prefix, tmp_path / "loss.npy", tmp_path / "batch.npz")
+    assert done.returncode == 0, done.stderr
     assert found["loss:0"] == pytest.approx(float(np.load(tmp_path / "loss.npy")), rel=1e-5)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from tests import forked
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = Path(__file__).with_name("plain_tf1.py")
 TIMEOUT_S = 180
@@ -49,8 +51,7 @@ def plain_variables(prefix: str | Path, scratch: Path, batches: Sequence[Mapping
     target, feeds = scratch / "variables.npz", scratch / "feeds.npz"
     np.savez(feeds, **{f"{step}|{name}": value for step, each in enumerate(batches) for name, value in each.items()})
     mode = "train" if batches else "dump"
-    command = [sys.executable, str(PLAIN), mode, str(prefix), str(target), str(feeds)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=scratch)
+    done = forked.run(PLAIN, mode, prefix, target, feeds, cwd=scratch)
     assert done.returncode == 0, f"plain TensorFlow failed:\n{done.stderr[-4000:]}"
     with np.load(target) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -5,14 +5,11 @@ Rule: tests ask for ``tf1_checkpoint("mlp", optimizer="adam")`` and get a prefix
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import forked
 
 
 class CheckpointLibrary:
@@ -38,9 +35,7 @@ class CheckpointLibrary:
 
     @staticmethod
     def _make(kind: str, directory: Path, words: list[str]) -> Path:
-        command = [sys.executable, "-m", "tests.graphs.makers", kind, str(directory), *words]
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False)
+        done = forked.run("tests.graphs.makers", kind, directory, *words)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-4000:]}")
+            raise RuntimeError(f"{kind} {words} wasn't made:\n{done.stderr[-4000:]}")
         return Path(done.stdout.strip().splitlines()[-1])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from orchestrator.store.deep import damaged_tensors
 from orchestrator.store.lineage import record_takeover
 from orchestrator.store.location import open_location
 from orchestrator.store.source import resolve_source
+from tests import forked
 from tests.fakes.bundles import write_checkpoint
 from tests.store.runs import saved
 
@@ -63,7 +62,7 @@ print(json.dumps([int(values["global_step"]), values["dense/kernel"].tolist(), r
 
 
 def python(code: str, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=240, check=False)
+    done = forked.run(code, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1]
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,8 +23,8 @@ from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.state import State
+from tests import forked
 
-ROOT = Path(__file__).resolve().parents[2]
 CALL_WITHIN_S = 120.0
 
 
@@ -45,17 +43,10 @@ class RankProcess:
     def __init__(self, *, gpu: bool = False) -> None:
         directory = tempfile.mkdtemp(prefix="rank-")
         listener = Listener(f"{directory}/socket", "AF_UNIX")
-        # The graph makers hide all GPUs from the test's own process
-        devices = os.environ.get("CUDA_VISIBLE_DEVICES") or "0" if gpu else ""
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": devices}
         self.log = Path(directory, "log")
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.training.ranks", f"{directory}/socket"],
-                cwd=ROOT,
-                env=environment,
-                stderr=log,
-            )
+        # One that uses a GPU imports TensorFlow itself: what others are forked from has all GPUs hidden
+        begin = forked.spawn if gpu else forked.fork
+        self.process = begin(_serve, f"{directory}/socket", str(self.log))
         self._connection: Connection = listener.accept()
         self._control: Connection = listener.accept()
         listener.close()
@@ -63,6 +54,7 @@ class RankProcess:
     @property
     def pid(self) -> int:
         """The child's process id."""
+        assert self.process.pid is not None
         return self.process.pid
 
     def send(self, method: str, *args: Any, **kwargs: Any) -> None:
@@ -87,19 +79,19 @@ class RankProcess:
         """Send a signal; a killed process is gone on return."""
         os.kill(self.pid, number)
         if number == signal.SIGKILL:
-            self.process.wait()
+            self.process.join()
 
     def close(self) -> None:
         """End the process."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
         self._connection.close()
         self._control.close()
 
     @property
     def alive(self) -> bool:
         """Whether the process can still be used."""
-        return self.process.poll() is None
+        return self.process.is_alive()
 
 
 def _result(connection: Connection, within_s: float) -> Any:
@@ -206,7 +198,8 @@ class RankPool:
             process.close()
 
 
-def _serve(address: str) -> None:
+def _serve(address: str, log: str) -> None:
+    os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
     trainer: dict[str, Any] = {}
     main, control = Client(address, "AF_UNIX"), Client(address, "AF_UNIX")
     faulthandler.enable()
@@ -244,7 +237,3 @@ def _perform(holder: dict[str, Any], method: str, args: tuple[Any, ...], kwargs:
         return outcome, time.monotonic() - started
     value = getattr(holder["trainer"], method)
     return value(*args, **kwargs) if callable(value) else value
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch, OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.state import State
+from tests import forked
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
@@ -25,8 +23,7 @@ from tests.training.ranks import outcome_of, worker_graph
 pytestmark = pytest.mark.tf
 
 PLAIN_TF1 = """
-import os, sys, json
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import sys, json
 sys.modules["orchestrator"] = None  # a process without this package
 import numpy as np
 import tensorflow as tf
@@ -47,9 +44,7 @@ print(json.dumps({"before": before, "step": int(step)}))
 def plain_tf1(prefix: Path, feeds: dict[str, np.ndarray], scratch: Path) -> dict[str, Any]:
     """What three lines of TF1 code find in a checkpoint, and the step after one more training step."""
     np.savez(scratch / "feeds.npz", **{name.replace(":", "|"): value for name, value in feeds.items()})
-    command = [sys.executable, "-W", "ignore", "-c", PLAIN_TF1, str(prefix), str(scratch / "feeds.npz")]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = forked.run(PLAIN_TF1, prefix, scratch / "feeds.npz", cwd=scratch)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

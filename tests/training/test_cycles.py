@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from orchestrator.errors import PeerLost, UserCodeError
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.state import State
-from tests.graphs.library import ROOT
+from tests import forked
 from tests.training.comparing import assert_identical, changed
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks
@@ -27,8 +25,7 @@ OPTIONS = TrainingOptions(max_world_size=3, deterministic=True, watch=("critic_l
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of two networks at step 0."""
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.duel_graph", str(tmp_path_factory.mktemp("duel"))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = forked.run("tests.training.duel_graph", tmp_path_factory.mktemp("duel"))
     assert done.returncode == 0, done.stderr[-3000:]
     return Path(done.stdout.splitlines()[-1])
 

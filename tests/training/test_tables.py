@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 
 from orchestrator.errors import PeerLost
 from orchestrator.training.state import State
-from tests.graphs.library import ROOT
+from tests import forked
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks, outcome_of
 from tests.training.test_bundle_writer import write_state
@@ -24,8 +22,7 @@ pytestmark = pytest.mark.tf
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint at step 3, whose table holds 1, 2 and 3."""
     directory = tmp_path_factory.mktemp("table")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.training.table_graph", str(directory)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = forked.run("tests.training.table_graph", directory)
     assert done.returncode == 0, done.stderr[-3000:]
     return Path(done.stdout.splitlines()[-1])
 
