@@ -4,10 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
-
-# Ray tests share one cluster, so they run in one process
-HEAVY := tests --ignore=tests/benchmarks
-APART := gpu or soak or bench or browser or fuzz
+HEAVY := tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
 .PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check clean
 
@@ -36,13 +33,12 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(FAST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
 check: test  ## The same as test
 
-test: check-fast  ## Everything that CI runs (about half an hour on two cores)
-	$(BIN)/python -m pytest $(HEAVY) -m "(slow or tf or http) and not (ray or chaos or $(APART))"
-	$(BIN)/python -m pytest $(HEAVY) -m "(ray or chaos) and not ($(APART))"
+test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200

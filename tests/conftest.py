@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.graphs.library import CheckpointLibrary
 
@@ -19,8 +20,20 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
+# The same examples in every run, and no limit on their time: how busy the machine is says nothing about the code
+settings.register_profile("tfresume", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tfresume")
+
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 RAY_CPUS = 8  # of Ray's bookkeeping, not of the machine: workers in tests are small
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For ``--dist loadgroup``: Ray tests share one cluster and so one process; others keep a file together, for its fixtures."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
