@@ -52,6 +52,8 @@ def on_form(turn: Turn, step: int) -> None:
     if log.in_flight is None:
         turn.set(saves=replace(log, last_step=min(log.last_step, step)))
         return
+    if log.in_flight.committing:
+        return  # its files are whole: nobody in the group can spoil it any more
     if log.in_flight.step > step:
         turn.note("save_cancelled", step=log.in_flight.step, reason="the group is formed anew before that step")
         turn.set(saves=replace(log, in_flight=None, last_step=min(log.last_step, step)), written=None, expected=frozenset())
@@ -69,7 +71,7 @@ def on_member_gone(turn: Turn, worker: str) -> None:
     """A member that a save may have counted on is gone."""
     flight = turn.run.saves.in_flight
     turn.set(expected=turn.run.expected - {worker})
-    if flight is not None and flight.writer == worker and turn.run.written is None:
+    if flight is not None and flight.writer == worker and turn.run.written is None and not flight.committing:
         _lost(turn, f"{worker}, which wrote it, is gone")
     _judge(turn)
 
@@ -110,6 +112,7 @@ def _judge(turn: Turn) -> None:
     turn.set(written=None, digests={})
     match verdict:
         case Verdict.COMMIT:
+            turn.set(saves=replace(run.saves, in_flight=replace(run.saves.in_flight, committing=True)))
             turn.act(Commit(written))
         case Verdict.REPAIR:
             names = saving.differing(digests)

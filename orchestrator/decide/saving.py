@@ -25,12 +25,13 @@ class SavePolicy:
 
 @dataclass(frozen=True)
 class InFlight:
-    """A save that was agreed and isn't committed yet."""
+    """A save that was agreed and isn't committed yet. ``committing``: its files are whole and checked, the commit is under way."""
 
     generation: int
     step: int
     writer: str
     since_s: float
+    committing: bool = False
 
 
 @dataclass(frozen=True)

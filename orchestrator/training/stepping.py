@@ -89,8 +89,10 @@ class StepRunner:
         fetches = (*shown.watched, *(tensor for _, tensor in tags))
         feeds = {name: value for name, value in batch.items() if target in self._ports[name].targets}
         feeds.update(extra)
-        values = self._run(session, target, fetches, feeds, timeout_s)
-        numbers = [_number(value) for value in values]
+        # A watched tensor that is fed, such as a learning rate, is what it's fed: a prepared call refuses to fetch it
+        computed = tuple(name for name in fetches if name not in feeds)
+        values = dict(zip(computed, self._run(session, target, computed, feeds, timeout_s), strict=True))
+        numbers = [_number(values[name] if name in values else feeds[name]) for name in fetches]
         count = len(shown.watched)
         return dict(zip(shown.watched, numbers, strict=False)), {
             tag: number for (tag, _), number in zip(tags, numbers[count:], strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.chaos.runs import config_for, play, variables_of
+from tests.chaos.script import Script
 
 
 @pytest.fixture
@@ -41,3 +42,15 @@ def assert_same_bytes(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) 
     assert one.keys() == other.keys()
     different = [name for name in one if one[name].tobytes() != other[name].tobytes()]
     assert not different, f"these variables differ: {different}"
+
+
+def undisturbed_phased(tf1_checkpoint: Any, directory: Path, until: int) -> Mapping[str, np.ndarray]:
+    """What the same run ends with when nothing happens to it."""
+    calm = directory / "calm"
+    calm.mkdir()
+    script = Script(calm, [])
+    config = config_for(tf1_checkpoint("phased"), calm / "out", until_step=until, workers=2, deterministic=False, **script.config)
+    result, watcher = play(config)
+    assert result.status == "done", result
+    assert not watcher.named("incident")
+    return variables_of(Path(str(result.checkpoint)))

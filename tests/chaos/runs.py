@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ class Watcher:
         self.ranks: list[str] = []
         self.step = 0
         self.fired: list[str] = []
+        self.errors: list[Exception] = []
         self._faults = list(faults)
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -45,11 +45,15 @@ class Watcher:
 
     def progress(self, progress: Progress) -> None:
         self.step = progress.step
-        self._tell("step", {"step": progress.step})
+        self._tell("step", {"step": progress.step, "values": progress.values})
 
     def _tell(self, kind: str, event: Mapping[str, Any]) -> None:
         for fault in list(self._faults):
-            fault(self, kind, event)
+            try:
+                fault(self, kind, event)
+            except Exception as error:
+                self.errors.append(error)  # the driver drops an observer that raises
+                raise
 
     def drop(self, fault: Any) -> None:
         self._faults.remove(fault)
@@ -75,20 +79,6 @@ def kill_rank(rank: int, *, at_step: int, number: int = signal.SIGKILL, need_sta
     return fault
 
 
-def kill_on(event_name: str, choose: Callable[[Watcher, Mapping[str, Any]], str], *, delay_s: float = 0.0, times: int = 1) -> Any:
-    """A fault: SIGKILL the worker that ``choose`` names when ``event_name`` is seen."""
-    left = [times]
-
-    def fault(watcher: Watcher, kind: str, event: Mapping[str, Any]) -> None:
-        if kind == event_name and left[0] > 0:
-            left[0] -= 1
-            pid = watcher.pids[choose(watcher, event)]
-            watcher.fired.append(f"{event_name}: {pid}")
-            threading.Timer(delay_s, os.kill, (pid, signal.SIGKILL)).start()
-
-    return fault
-
-
 def config_for(source: Path, output: Path, **changes: Any) -> RunConfig:
     values: dict[str, Any] = {
         "source": str(source), "output": str(output), "until_step": 120, "save_steps": 1000, "workers": {"count": 2, "standby": 1},
@@ -99,7 +89,9 @@ def config_for(source: Path, output: Path, **changes: Any) -> RunConfig:
 
 def play(config: RunConfig, *faults: Any) -> tuple[RunResult, Watcher]:
     watcher = Watcher(*faults)
-    return resume(config, observer=watcher), watcher
+    result = resume(config, observer=watcher)
+    assert not watcher.errors, watcher.errors
+    return result, watcher
 
 
 def variables_of(prefix: Path) -> dict[str, np.ndarray]:

@@ -325,3 +325,14 @@ def test_machine_after_its_end_does_nothing() -> None:
     driver.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2"}))
     assert driver.only(act.Finish).outcome is Outcome.FAILED
     assert driver.tell(ev.Gone("w0001", ev.Cause.DIED), ev.Tick(), ev.StopAsked(ev.StopCause.SIGINT, 1.0)) == ()
+
+
+def test_machine_save_whose_commit_is_under_way_survives_its_writer() -> None:
+    driver = Driver(count=1, save_steps=1).training("w0001")
+    driver.step(4, "w0001")
+    driver.tell(ev.SaveWritten("w0001", 1, 4, 1, "d", "p", (), {"v": 1}))
+    assert driver.all(act.Commit)
+    driver.tell(ev.Gone("w0001", ev.Cause.DIED))
+    assert "save_lost" not in driver.notes()
+    driver.tell(ev.Committed(1, 4))
+    assert driver.run.saves.committed == 4

@@ -243,6 +243,34 @@ def wide(megabytes: int = 16, optimizer: str = "sgd", work: int = 1) -> Any:
     return _optimizer(tf, optimizer).minimize(loss, global_step=counter)
 
 
+def phased(units: int = 24_000) -> Any:
+    """A perceptron that calls Python in the middle of its forward pass, of its backward pass, and between gradients and their application.
+
+    Its two kernels are too large to share a collective, so that the call in the backward pass lies between two of them.
+    """
+    tf = _tf()
+
+    def python(value: Any) -> Any:
+        called = tf.py_func(lambda array: array, [value], value.dtype, stateful=False)
+        called.set_shape(value.shape)
+        return called
+
+    @tf.custom_gradient
+    def python_on_the_way_back(value: Any) -> Any:
+        return tf.identity(value), python
+
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    hidden = python_on_the_way_back(tf.nn.relu(_dense(tf, python(x), units, "hidden", False)))
+    loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", False), y)
+    chosen = _optimizer(tf, "momentum")
+    gradients = [
+        (python(gradient) if variable.op.name == "out/kernel" else gradient, variable)
+        for gradient, variable in chosen.compute_gradients(loss)
+    ]
+    return chosen.apply_gradients(gradients, global_step=counter)
+
+
 def mnist(units: int = 256, optimizer: str = "sgd") -> Any:
     """A 784-units-units-10 perceptron, the model that frameworks are timed with; ``x:0`` ``[rows, 784]``, ``y:0`` ``[rows]``."""
     tf = _tf()
@@ -293,6 +321,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "tfdata": tfdata,
     "wide": wide,
     "mnist": mnist,
+    "phased": phased,
 }
 FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
     "embedding": id_feeds,

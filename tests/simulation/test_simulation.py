@@ -5,9 +5,12 @@ A failing seed prints itself: ``World(seed, policy(**shape), faults).play()`` re
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,9 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import forming, machine, recovery, stepping, timers
 from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
-from tests.simulation.world import Broken, Faults, World, policy
+from orchestrator.decide.run import Phase, Run
+from tests.simulation import world as world_module
+from tests.simulation.world import Broken, Faults, SimWorker, World, policy
 
 SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "calm": ({}, Faults()),
@@ -31,9 +36,10 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "saves that wait": ({"standby": 1, "when_busy": "wait", "save_steps": 7}, Faults(kill_s=4.0)),
     "joins that fail": ({"count": 3, "standby": 1}, Faults(kill_s=4.0, join_fails=0.1)),
     "driver deaths": ({"standby": 1}, Faults(driver_s=6.0)),
-    "recycled processes": ({"standby": 1, "reforms_per_process": 2}, Faults(kill_s=2.0)),
+    "recycled processes": ({"standby": 1, "reforms_per_process": 2, "until": 1200}, Faults(kill_s=2.0)),
     "processes replaced": ({"count": 3, "standby": 2, "in_place": False}, Faults(kill_s=5.0)),
     "processes replaced without a standby": ({"count": 2, "smallest": 1, "in_place": False}, Faults(6.0, 20.0, 15.0, 20.0)),
+    "slow nodes": ({"count": 3, "standby": 1}, Faults(kill_s=5.0, slow=0.3)),
     "everything": ({"count": 4, "smallest": 2, "largest": 6, "standby": 1}, Faults(4.0, 15.0, 12.0, 20.0, 0.1, 0.03)),
 }
 SEEDS = 12
@@ -79,7 +85,7 @@ def test_run_under_many_seeded_faults_keeps_every_invariant(name: str) -> None:
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
 def test_run_with_many_workers_survives_kills_among_them(count: int) -> None:
-    world = World(1, policy(count=count, standby=2, until=150), Faults(kill_s=1.5, until_s=12.0))
+    world = World(1, policy(count=count, standby=2, until=600), Faults(kill_s=3.0))
     assert world.play(most_events=5_000_000).outcome is Outcome.DONE
     assert any(event["event"] == "incident" for event in world.journal)
 
@@ -119,6 +125,72 @@ def lying_about_position(run: Any, event: Any, now_s: float) -> Any:
     return run, tuple(wrong)
 
 
+def altering(change: Callable[[Run, Any, Run, list[act.Action]], tuple[Run, list[act.Action]]]) -> Callable[..., Any]:
+    """The real rules, with their answer altered."""
+
+    def advance(run: Run, event: Any, now_s: float) -> Any:
+        after, actions = machine.advance(run, event, now_s)
+        altered, others = change(run, event, after, list(actions))
+        return altered, tuple(others)
+
+    return advance
+
+
+def same_number(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    return (replace(after, generation=before.generation - 1) if before.generation > 1 else after), actions
+
+
+def undead(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    if before.phase is Phase.ENDED:
+        return replace(before, phase=Phase.TRAINING), []
+    return after, [action for action in actions if not isinstance(action, act.Finish)]
+
+
+def twice_the_first(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    return replace(after, members=(*after.members[:1], *after.members[:1])), actions
+
+
+def loyal(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    return (replace(after, members=before.members) if isinstance(event, ev.Gone) else after), actions
+
+
+def late_saves(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    grants = [
+        replace(item, saves=(after.step - 30,)) if isinstance(item, act.Grant) and after.step > 30 else item for item in actions
+    ]
+    return after, grants
+
+
+def mislabelled(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    return after, [
+        replace(item, written=replace(item.written, step=item.written.step + 1)) if isinstance(item, act.Commit) else item
+        for item in actions
+    ]
+
+
+def impatient(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+    hung = [act.EndWorker(after.members[0], ev.Cause.HUNG.value)] if isinstance(event, ev.Tick) and after.members else []
+    return after, [*actions, *hung]
+
+
+ALTERED: dict[str, tuple[str, Any]] = {
+    "a generation number was used again": ("kills with a standby", same_number),
+    "the end wasn't final": ("calm", undead),
+    "one worker has two ranks": ("calm", twice_the_first),
+    "a dead worker is a member": ("kills with a standby", loyal),
+    "a save was agreed for a step that is past": ("calm", late_saves),
+    "saved bytes aren't those of the agreed step": ("calm", mislabelled),
+    "somebody was called hung who wasn't": ("slow nodes", impatient),
+}
+
+
+@pytest.mark.parametrize("invariant", ALTERED)
+def test_altered_answer_is_caught_by_its_invariant(invariant: str) -> None:
+    schedule, change = ALTERED[invariant]
+    with pytest.raises(Broken, match=invariant):
+        worlds(World, schedule, advance=altering(change))
+
+
 class Unfenced(World):
     """A commit of a dead driver still reaches the store."""
 
@@ -126,6 +198,24 @@ class Unfenced(World):
         attempt = self.attempt
         self.at(5.0, lambda: self.check(attempt == self.attempt, "two writers"))
         super().do_Commit(action)
+
+
+class Garbled(World):
+    """A donor's state changes on its way."""
+
+    def join(self, worker: SimWorker, seat: act.Seat, *rest: Any) -> None:
+        super().join(worker, seat, *rest)
+        if worker.joined and seat.state_from is StateFrom.DONOR:
+            assert worker.state is not None
+            worker.state = replace(worker.state, chain=worker.state.chain + 1)
+
+
+class Rotten(World):
+    """What is committed isn't what was trained."""
+
+    def do_Commit(self, action: act.Commit) -> None:
+        state = replace(action.written.files[0], chain=1)
+        super().do_Commit(replace(action, written=replace(action.written, files=(state,))))
 
 
 class Forgetful(World):
@@ -151,6 +241,14 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "neither ended nor waited": ("shrink for good", deaf),
     "a budget grew": ("kills with a standby", lambda patch: patch.setattr(Budgets, "spend", forgetting)),
+    "storage is read though somebody has the state": (
+        "kills with a standby",
+        lambda patch: patch.setattr(recovery, "donor", lambda order, steps: None),
+    ),
+    "a process whose group broke is formed again": (
+        "processes replaced",
+        lambda patch: patch.setattr(forming, "_use_up", lambda turn: None),
+    ),
 }
 
 
@@ -168,11 +266,27 @@ def test_planted_bug_in_input_positions_is_caught() -> None:
         worlds(World, "kills with a standby", advance=lying_about_position)
 
 
-def test_planted_bug_of_two_writers_is_caught() -> None:
-    with pytest.raises(Broken, match="two writers"):
-        worlds(Unfenced, "driver deaths")
+SPOILT: dict[str, tuple[type[World], str]] = {
+    "ranks differ": (Garbled, "kills with a standby"),
+    "isn't bit-identical": (Rotten, "kills with a standby"),
+    "two writers": (Unfenced, "driver deaths"),
+    "a committed step is lost": (Forgetful, "kills with a standby"),
+}
 
 
-def test_planted_bug_of_a_lost_checkpoint_is_caught() -> None:
-    with pytest.raises(Broken, match="a committed step is lost"):
-        worlds(Forgetful, "kills with a standby")
+@pytest.mark.parametrize("invariant", SPOILT)
+def test_spoilt_world_is_caught_by_its_invariant(invariant: str) -> None:
+    world, schedule = SPOILT[invariant]
+    with pytest.raises(Broken, match=invariant):
+        worlds(world, schedule)
+
+
+def test_every_invariant_has_a_planted_bug() -> None:
+    """The messages of the world's checks against those that the tests above expect."""
+    tree = ast.parse(Path(str(world_module.__file__)).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check"]
+    messages = [ast.unparse(call.args[1]) for call in calls]
+    planted = "|".join([*BUGS, *ALTERED, *SPOILT, "skipped or served twice"])
+    unproved = [message for message in messages if not re.search(planted, message)]
+    assert len(messages) >= 17
+    assert not unproved, f"no planted bug shows that these can fail: {unproved}"

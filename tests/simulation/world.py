@@ -49,11 +49,14 @@ class SimWorker:
     seats: tuple[str, ...] = ()
     state: State | None = None
     held: bool = False
+    held_for: int = 0
+    hold_generation: int = 0
     joined: bool = False
     lease: int = 0
     saves: set[int] = field(default_factory=set)
     writer: str = ""
     attempt: int = 0
+    slow: bool = False
     broken: bool = False
     """Its group lost a member while it trained."""
 
@@ -70,6 +73,8 @@ class Faults:
     join_fails: float = 0.0
     start_s: float = 3.0
     until_s: float = 60.0
+    slow: float = 0.0
+    """Probability that a worker lies on a slow node, on which steps take twenty times as long."""
 
 
 def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
@@ -190,6 +195,7 @@ class World:
 
     def do_StartWorker(self, action: act.StartWorker) -> None:
         worker = SimWorker(action.worker, f"n{self.random.randrange(4)}", attempt=self.attempt)
+        worker.slow = self.random.random() < self.faults.slow
         self.workers[action.worker] = worker
         self.at(action.delay_s + self.faults.start_s * (0.5 + self.random.random()), lambda: self.warmed(worker))
 
@@ -199,6 +205,10 @@ class World:
             self.soon(ev.Warm(worker.ident, worker.node, 1, f"{worker.ident}:1"))
 
     def do_EndWorker(self, action: act.EndWorker) -> None:
+        hung = any(worker.alive and worker.stopped for worker in self.workers.values())
+        self.check(
+            action.cause != ev.Cause.HUNG.value or hung or bool(self.faults.driver_s), "somebody was called hung who wasn't"
+        )
         self.kill(self.workers[action.worker], ev.Cause(action.cause), action.detail)
 
     def kill(self, worker: SimWorker, cause: ev.Cause = ev.Cause.DIED, detail: str = "") -> None:
@@ -229,17 +239,18 @@ class World:
         self.stepping.discard(gone.generation)
 
     def hold(self, worker: SimWorker, why: str = "") -> None:
-        if not worker.alive or worker.held or worker.stopped:
+        if not worker.alive or worker.stopped:
             return
         worker.held, worker.joined = True, False
+        worker.held_for = max(worker.generation, worker.hold_generation)
         step, position = (worker.state.step, worker.state.position) if worker.state else (None, 0)
-        self.soon(ev.Held(worker.ident, worker.generation, step, position, f"{worker.ident}:{self.count}", why))
+        self.soon(ev.Held(worker.ident, worker.held_for, step, position, f"{worker.ident}:{self.count}", why))
 
     def do_Quiesce(self, action: act.Quiesce) -> None:
         for ident in action.workers:
             worker = self.workers[ident]
-            if worker.generation == action.generation:
-                self.at(0.01, lambda worker=worker: self.hold(worker))
+            worker.hold_generation = max(worker.hold_generation, action.generation)
+            self.at(0.01, lambda worker=worker: self.hold(worker) if worker.hold_generation > worker.held_for else None)
 
     def do_BreakStep(self, action: act.BreakStep) -> None:
         self.hold(self.workers[action.worker], "broken off")
@@ -277,8 +288,8 @@ class World:
     def join(
         self, worker: SimWorker, seat: act.Seat, action: act.Form, seats: tuple[str, ...], start: State, passed: bool
     ) -> None:
-        if not worker.alive or worker.stopped or worker.generation >= action.generation:
-            return
+        if not worker.alive or worker.stopped or max(worker.generation, worker.held_for) >= action.generation:
+            return  # it was called off meanwhile
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
         worker.held, worker.joined, worker.lease, worker.saves = False, False, action.step, set()
         self.check(self.rules.in_place or not worker.broken, "a process whose group broke is formed again")
@@ -312,7 +323,8 @@ class World:
             return
         self.check(len({w.state for w in group}) == 1, "ranks differ")
         self.stepping.add(generation)
-        self.at(0.02 * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats))
+        step_s = 0.4 if any(worker.slow for worker in group) else 0.02
+        self.at(step_s * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats))
 
     def end_step(self, generation: int, seats: tuple[str, ...]) -> None:
         group = [self.workers[ident] for ident in seats]
@@ -365,8 +377,14 @@ class World:
             if w.alive and not w.stopped and w.held and w.state and w.ident in self.run.members
         ]
         self.check(not living, "storage is read though somebody has the state")
-        step = max(self.committed, default=0)
-        self.soon(ev.Found(step, self.committed[step].position if step else 0), 0.3)
+        attempt = self.attempt
+
+        def answer() -> None:
+            """The output's one thread has done the commits before it looks."""
+            step = max(self.committed, default=0)
+            self.tell(ev.Found(step, self.committed[step].position if step else 0))
+
+        self.at(0.3, lambda: answer() if attempt == self.attempt else None)
 
     def do_Finish(self, action: act.Finish) -> None:
         self.finish = action

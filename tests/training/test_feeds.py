@@ -17,6 +17,7 @@ from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 from orchestrator.training.arrays import ArrayBatches, Arrays, open_arrays
 from orchestrator.training.constants import constant_feeds
 from orchestrator.training.feeds import FeedContext, open_batches
+from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines import Share
 
 PORTS = (
@@ -234,3 +235,14 @@ def test_constant_takes_the_dtype_of_its_input(name: str, text: str, value: Any)
 def test_constant_that_is_no_number_is_refused_by_its_dotted_path() -> None:
     with pytest.raises(ConfigError, match=r"feed\.keep_prob:0"):
         constant_feeds({"keep_prob:0": "half"}, graph())
+
+
+@pytest.mark.tf
+def test_watched_tensor_that_is_fed_shows_what_it_is_fed(new_ranks: Any, tf1_checkpoint: Any) -> None:
+    """A learning rate, say. With one worker a prepared call refuses to fetch what is fed."""
+    rate = "GradientDescent/learning_rate:0"
+    ranks = new_ranks(1)
+    ranks.start(tf1_checkpoint("mlp", optimizer="sgd"), options=TrainingOptions(watch=(rate,)))
+    batch = {"x:0": np.zeros((2, 6), np.float32), "y:0": np.zeros(2, np.int64)}
+    watched = [ranks.step([{**batch, rate: value}])[0].watched[rate] for value in (0.25, 0.5)]
+    assert watched == [0.25, 0.5]
