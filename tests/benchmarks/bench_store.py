@@ -6,9 +6,7 @@ import os
 import shutil
 import statistics
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from orchestrator.store.staging import stage
 from orchestrator.store.upload import upload
 from tests.benchmarks.figures import Figure, spread
 from tests.fakes.bundles import model, write_checkpoint
-from tests.servers import object_stores
+from tests.servers.programs import missing, running
 from tests.store.runs import uploaded
 
 STATE_MB, TURNS, CHECKPOINTS = 1024, 3, 10_000
@@ -34,38 +32,20 @@ def _seconds(work: Timed) -> float:
     return time.perf_counter() - began_s
 
 
-@contextmanager
-def _server(kind: str, root: Path) -> Iterator[object_stores.Server]:
-    root.mkdir()
-    command = (lambda port: object_stores.gcs_command(port, root)) if kind == "gcs" else object_stores.s3_command
-    servers = object_stores._run(kind, command, "/storage/v1/b" if kind == "gcs" else "/moto-api/")
-    server = next(servers)
-    try:
-        if kind == "gcs":
-            body = f'{{"name": "{object_stores.GCS_BUCKET}"}}'.encode()
-            request = urllib.request.Request(
-                f"{server.endpoint}/storage/v1/b?project=p", body, {"Content-Type": "application/json"}
-            )
-        else:
-            request = urllib.request.Request(f"{server.endpoint}/{object_stores.S3_BUCKET}", method="PUT")
-        urllib.request.urlopen(request, timeout=10).close()
-        yield server
-    finally:
-        servers.close()  # type: ignore[attr-defined]
-
-
 def _staging(kind: str, directory: Path) -> Figure:
     source_dir = directory / "source"
     if not source_dir.exists():
         rows = np.random.default_rng(0).random((STATE_MB * 1024, 256), dtype=np.float32)
         write_checkpoint(source_dir, "m-1", {"w": rows, "global_step": np.int64(1)})
-    with _server(kind, directory / f"server-{kind}") as server:
+    root = directory / f"server-{kind}"
+    root.mkdir()
+    with running(kind, root) as server:
         where = open_location(server.url("big"), **server.options())
         upload(sorted(source_dir.iterdir()), where)
         files = _source(where).files
         data = max(files, key=lambda file: file.size_bytes)
         streams, ours = [], []
-        one_stream: dict[str, Any] = {"max_concurrency": 1} if kind == "s3" else {"concurrency": 1}
+        one_stream: dict[str, Any] = {"max_concurrency": 1} if kind != "gcs" else {"concurrency": 1}
         for turn in range(TURNS):
             # Turn about, so that neither always gets the warmer server
             streams.append(_seconds(lambda: where.fs.get_file(data.location.path, str(directory / "stream"), **one_stream)))
@@ -120,7 +100,7 @@ def _own_ten_thousand(directory: Path) -> list[Figure]:
 def figures(directory: Path) -> list[Figure]:
     """Staging from both object stores, listing and resolving."""
     return [
-        *(_staging(kind, directory) for kind in ("gcs", "s3")),
+        *(_staging(kind, directory) for kind in ("gcs", "s3", "weed") if not missing(kind)),
         _foreign_ten_thousand(directory),
         *_own_ten_thousand(directory),
     ]

@@ -15,11 +15,13 @@ from orchestrator.store.lease import acquire
 from orchestrator.store.lineage import record_takeover
 from orchestrator.store.location import Location
 from orchestrator.store.pointer import read_pointer
+from tests.servers.object_stores import OPTIONAL
 from tests.store.runs import saved
 
 pytestmark = pytest.mark.chaos
 
 LEASE_S = 3.0
+OPTIONS = ("endpoint_url", "token", "key", "secret", "connection_string")
 FIRST = """
 import sys, threading
 from orchestrator.errors import LeaseLost
@@ -58,7 +60,7 @@ print(lease.is_fresh, flush=True)
 @pytest.fixture
 def first(store: Location) -> Iterator[subprocess.Popen[str]]:
     """A driver process that holds the output, has saved step 100 and has step 200 in flight."""
-    options = {key: value for key, value in store.fs.storage_options.items() if key in ("endpoint_url", "token", "key", "secret")}
+    options = {key: value for key, value in store.fs.storage_options.items() if key in OPTIONS}
     command = [sys.executable, "-c", FIRST, store.url, repr(options), str(LEASE_S)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -71,7 +73,7 @@ def first(store: Location) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=10)
 
 
-@pytest.mark.parametrize("store", ["local", "gcs", "s3"], indirect=True)
+@pytest.mark.parametrize("store", ["local", "gcs", "s3", *OPTIONAL], indirect=True)
 def test_driver_paused_past_its_lease_is_fenced_when_it_wakes(store: Location, first: subprocess.Popen[str]) -> None:
     assert first.stdin is not None
     assert first.stdout is not None

@@ -11,7 +11,7 @@ from orchestrator.store.location import open_location
 from tests.end_to_end import inputs
 from tests.end_to_end.commands import assert_close, plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
-from tests.servers.object_stores import Server
+from tests.servers.programs import Server
 
 pytestmark = [pytest.mark.tf, pytest.mark.ray]
 

@@ -16,7 +16,7 @@ from orchestrator.store.retention import prune, retain
 from orchestrator.store.source import newest_source, resolve_source
 from orchestrator.store.staging import stage
 from orchestrator.store.upload import upload
-from tests.servers.object_stores import S3_BUCKET, Server
+from tests.servers.programs import BUCKET, Server
 from tests.store.runs import saved, uploaded
 
 
@@ -175,7 +175,7 @@ def test_prune_aborts_uploads_that_a_death_left_unfinished(s3_server: Server) ->
     key = "abandoned/a0001-g0001/model.ckpt-200.data-00000-of-00001"
     older = "abandoned/a0001-g0000/model.ckpt-50.data-00000-of-00001"
     for name in (key, older, "abandoned-other/file", "abandoned/own.bin"):
-        output.fs.call_s3("create_multipart_upload", Bucket=S3_BUCKET, Key=name)
+        output.fs.call_s3("create_multipart_upload", Bucket=BUCKET, Key=name)
     retain(output, max_to_keep=5, keep_every_hours=1000)
     assert uploads_under_way(output) == {key, "abandoned-other/file", "abandoned/own.bin"}
     prune(output, held=True)
@@ -199,7 +199,7 @@ def test_report_of_many_checkpoints_looks_into_the_newest_only(store: Location, 
 
 
 def uploads_under_way(output: Location) -> set[str]:
-    uploads = output.fs.call_s3("list_multipart_uploads", Bucket=S3_BUCKET).get("Uploads", [])
+    uploads = output.fs.call_s3("list_multipart_uploads", Bucket=BUCKET).get("Uploads", [])
     return {item["Key"] for item in uploads if item["Key"].startswith("abandoned")}
 
 

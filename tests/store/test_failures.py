@@ -21,7 +21,7 @@ from orchestrator.errors import AlreadyExists, OrchestratorError, OutputError, S
 from orchestrator.store.exclusive import create_once, weaker_promise
 from orchestrator.store.failures import Meaning, meaning, translate
 from orchestrator.store.location import Location, open_location
-from tests.servers.object_stores import Server
+from tests.servers.programs import Server
 
 
 def boto(code: str) -> Exception:

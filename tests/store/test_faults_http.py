@@ -18,7 +18,8 @@ from orchestrator.store.source import newest_source
 from orchestrator.store.staging import stage
 from orchestrator.store.upload import describe, upload
 from tests.servers.fault_proxy import Kind
-from tests.servers.object_stores import S3_BUCKET, HttpStore
+from tests.servers.object_stores import HttpStore
+from tests.servers.programs import BUCKET
 from tests.store.runs import uploaded
 
 PASSING: list[Kind] = ["unavailable", "throttled", "reset", "reset_in_body", "truncate", "slow"]
@@ -101,7 +102,7 @@ def assert_nothing_left(http_store: HttpStore, name: str) -> None:
     """No unfinished multipart upload, no part object."""
     assert [entry.name for entry in http_store.direct.list() if entry.name != name] == []
     if http_store.kind == "s3":
-        uploads = http_store.direct.fs.call_s3("list_multipart_uploads", Bucket=S3_BUCKET).get("Uploads", [])
+        uploads = http_store.direct.fs.call_s3("list_multipart_uploads", Bucket=BUCKET).get("Uploads", [])
         assert [item for item in uploads if item["Key"].startswith(http_store.direct.path.partition("/")[2])] == []
 
 
