@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
 
-from launch.commands.options import COMMAND_LINE
-from launch.terminal import EXIT_DONE, EXIT_REFUSED, configure_logging, message_console, print_json, show_error
+from launch.terminal import EXIT_DONE, EXIT_REFUSED, configure_logging, guarded, message_console, print_json
 
 RUNNING = Group.create_ordered("Run")
 LOOKING = Group.create_ordered("Look before")
@@ -81,17 +80,17 @@ def run(tokens: Sequence[str]) -> int:
     _quiet_libraries()
     configure_logging(verbose="--verbose" in tokens or "-v" in tokens, quiet="--quiet" in tokens or "-q" in tokens)
     as_json = "--json" in tokens
-    COMMAND_LINE.set(tuple(tokens))
-    try:
-        outcome = build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value", verbose=False)
-    except CycloptsError as error:
-        return _refused_command_line(error, as_json=as_json)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the one boundary: shown in full, and turned into an exit code
-        from launch.terminal import exit_code
 
-        show_error(error, as_json=as_json)
-        return exit_code(error)
-    return outcome if isinstance(outcome, int) else EXIT_DONE
+    def work() -> int:
+        try:
+            outcome = build_app()(
+                list(tokens), exit_on_error=False, print_error=False, result_action="return_value", verbose=False
+            )
+        except CycloptsError as error:
+            return _refused_command_line(error, as_json=as_json)
+        return outcome if isinstance(outcome, int) else EXIT_DONE
+
+    return guarded(work, as_json=as_json)
 
 
 def _refused_command_line(error: CycloptsError, *, as_json: bool) -> int:

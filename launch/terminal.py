@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO, cast
 
@@ -102,6 +102,15 @@ def show_error(error: BaseException, *, as_json: bool) -> None:
         status = "refused" if exit_code(error) == EXIT_REFUSED else "failed"
         told = error.as_dict() if isinstance(error, OrchestratorError) else {"kind": type(error).__name__, "message": str(error)}
         print_json({"status": status, "error": told})
+
+
+def guarded(work: Callable[[], int], *, as_json: bool) -> int:
+    """The exit code of ``work``; an error is shown in full and becomes one. The one boundary of every command."""
+    try:
+        return work()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        show_error(error, as_json=as_json)
+        return exit_code(error)
 
 
 class RedactingFormatter(logging.Formatter):

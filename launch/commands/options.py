@@ -5,14 +5,10 @@ Rule: they mean the same everywhere, and are spelled once.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Group, Parameter
-
-COMMAND_LINE: ContextVar[tuple[str, ...]] = ContextVar("COMMAND_LINE", default=())
-"""The words that this command was called with, for the one that starts itself again in another process."""
 
 LOOKS = Group("Looks", sort_key=99)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from launch.commands.options import COMMAND_LINE, Looks
+from launch.commands.options import Looks
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
-from launch.terminal import EXIT_DONE, answer_console, answers_only, message_console, plain_data, print_json
+from launch.terminal import EXIT_DONE, answer_console, answers_only, guarded, message_console, plain_data, print_json
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError, RecoveryExhausted
 from orchestrator.redaction import redacted_data
@@ -61,7 +61,11 @@ def resume(
     if os.environ.get(SUPERVISED):
         end_with_supervisor()
         return _resume_here(checked, looks)
-    return supervise(COMMAND_LINE.get()[1:], checked, gave_up=_tell_for_the_driver if looks.json else None)
+
+    def drive() -> int:
+        return guarded(lambda: _resume_here(checked, looks), as_json=looks.json)
+
+    return supervise(drive, checked, gave_up=_tell_for_the_driver if looks.json else None)
 
 
 def _tell_for_the_driver(end: End) -> None:
@@ -87,11 +91,14 @@ def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
 
 def _resume_here(config: RunConfig, looks: Looks) -> int:
     """Run the driver in this process and tell how it ended."""
+    from orchestrator.driver.ray_link import RayLink
+
+    link = RayLink(config)  # while the rest is imported
     from launch.progress import progress_observer
     from orchestrator.driver.main import resume as drive
 
     with answers_only():
-        result = drive(config, observer=progress_observer(message_console(), quiet=looks.quiet))
+        result = drive(config, observer=progress_observer(message_console(), quiet=looks.quiet), link=link)
     if looks.json:
         print_json(result)
     else:

@@ -5,6 +5,7 @@ Rule: a worker lies on one node as a whole. First fit is exact here, since all w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,3 +40,8 @@ def describe(nodes: Sequence[Mapping[str, float]]) -> str:
     return "; ".join(
         f"node {number}: {node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for number, node in enumerate(nodes, 1)
     )
+
+
+def cpus_of_local_ray(workers: int, cpus_each: float, machine_cpus: int) -> int:
+    """How many CPUs a Ray of this run's own counts with: enough for the workers that were asked for, whatever the machine has."""
+    return max(machine_cpus, math.ceil(workers * cpus_each))

@@ -39,29 +39,33 @@ from orchestrator.workers.placement import free_resources, room
 log = logging.getLogger("tfresume")
 
 
-def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None = None) -> RunResult:
+def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None = None, link: RayLink | None = None) -> RunResult:
     """Continue the training that ``config.source`` holds, into ``config.output``.
 
     Blocks until the run ends. In the main thread it takes over SIGTERM and SIGINT for that time. If Ray is connected already it's used,
-    else ``config.address``, else a local Ray is started and stopped again.
+    else ``config.address``, else a local Ray is started and stopped again. ``link`` is a connection that is being made already; it's closed
+    at the end.
 
     Raises:
         ConfigError: and its subclasses, before anything was started or written.
         Interrupted: by a second Ctrl-C before the first worker was there.
         OrchestratorError: storage failed before the first worker was there.
     """
-    if not config.output:
-        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
-    check_input(config)
-    output = open_location(config.output)
-    given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
-    observers = Observers([*given, *own_observers(config, output)])
-    inbox = Inbox()
     with ExitStack() as stack:
+        if link is not None:
+            stack.callback(link.close)
+        if not config.output:
+            raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+        check_input(config)
+        output = open_location(config.output)
+        given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
+        observers = Observers([*given, *own_observers(config, output)])
+        inbox = Inbox()
         stack.enter_context(signals_to(inbox.put))
         stack.callback(observers.close)
-        link = RayLink(config)
-        stack.callback(link.close)
+        if link is None:
+            link = RayLink(config)
+            stack.callback(link.close)
         return _resume(config, output, link, observers, inbox)
 
 

@@ -7,7 +7,6 @@ was running before is left running.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -16,7 +15,8 @@ from typing import Any
 
 import ray
 
-from orchestrator.config import RunConfig, WorkersConfig
+from orchestrator.config import RunConfig
+from orchestrator.decide.room import cpus_of_local_ray
 from orchestrator.errors import PlacementError
 
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
@@ -70,7 +70,9 @@ class RayLink:
         address = self._config.address or self._address_from_supervisor()
         if address is not None:
             return {"address": address, **quiet}
-        return local_ray_options(self._config.workers) | quiet
+        workers = self._config.workers
+        cpus = cpus_of_local_ray(workers.largest + workers.standby, workers.cpus, os.cpu_count() or 1)
+        return {"address": "local", "num_cpus": cpus, "include_dashboard": False, **quiet}
 
     def _address_from_supervisor(self) -> str | None:
         path = os.environ.get(ADDRESS_FILE)
@@ -81,9 +83,3 @@ class RayLink:
             if Path(path).exists():
                 return Path(path).read_text().strip()
         raise TimeoutError(f"no local Ray has told its address in {path}")
-
-
-def local_ray_options(workers: WorkersConfig) -> dict[str, Any]:
-    """How a Ray of this run's own is started: big enough for the workers that were asked for, whatever the machine has."""
-    cpus = max(os.cpu_count() or 1, math.ceil((workers.largest + workers.standby) * workers.cpus))
-    return {"address": "local", "num_cpus": cpus, "include_dashboard": False}

@@ -28,7 +28,7 @@ from orchestrator.workers.pace import Pace
 from orchestrator.workers.saver import SaveJob, Saver
 from orchestrator.workers.tools import Batches, Tools, TrainerLike
 
-PROGRESS_S = 0.1
+PROGRESS_S = 0.2
 """Rank 0 tells its progress so often, the others with the pulse."""
 OTHERS_PROGRESS_S = 0.5
 

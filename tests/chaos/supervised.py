@@ -12,13 +12,18 @@ from orchestrator.config import parse_config
 
 
 def main(words: list[str]) -> int:
+    config = parse_config(json.loads(words[-1]))
+
+    def drive() -> int:
+        from orchestrator.driver.main import resume
+
+        return resume(config).exit_code
+
     if words[0] == "--supervise":
         from launch.supervisor import supervise
 
-        return supervise(words[1:], parse_config(json.loads(words[1])), command=[sys.executable, "-m", "tests.chaos.supervised"])
-    from orchestrator.driver.main import resume
-
-    return resume(parse_config(json.loads(words[0]))).exit_code
+        return supervise(drive, config)
+    return drive()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,12 @@ def test_submit_without_a_job_servers_address_exits_2(
 def test_supervise_of_a_driver_that_is_killed_again_and_again_gives_up_and_says_so() -> None:
     ends: list[End] = []
     config = parse_config({"source": "s", "output": "o", "address": "auto"})
-    dies = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    assert supervise([], config, command=dies, gave_up=ends.append) == 1
+
+    def dies() -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    assert supervise(dies, config, gave_up=ends.append) == 1
     (end,) = ends
     assert "died 4 times" in end.reason
 
@@ -99,7 +104,7 @@ def test_supervise_of_a_driver_that_is_killed_again_and_again_gives_up_and_says_
 def test_supervise_of_a_driver_that_answers_itself_says_nothing_for_it() -> None:
     ends: list[End] = []
     config = parse_config({"source": "s", "output": "o", "address": "auto"})
-    assert supervise([], config, command=[sys.executable, "-c", "raise SystemExit(2)"], gave_up=ends.append) == 2
+    assert supervise(lambda: 2, config, gave_up=ends.append) == 2
     assert ends == []
 
 

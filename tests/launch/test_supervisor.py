@@ -18,7 +18,16 @@ import sys
 from launch.supervisor import supervise
 from orchestrator.config import parse_config
 config = parse_config({"source": "s", "output": "o", "address": "auto"})
-sys.exit(supervise(sys.argv[2:], config, command=[sys.executable, "-c", sys.argv[1]]))
+driver, *sys.argv[1:] = sys.argv[1:]
+
+def drive():
+    try:
+        exec(driver, {})
+    except SystemExit as end:
+        return end.code
+    return 0
+
+sys.exit(supervise(drive, config))
 """
 
 DIES_ONCE = """
