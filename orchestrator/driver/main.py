@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from orchestrator.config import RunConfig
@@ -61,12 +61,22 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
         given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
         observers = Observers([*given, *own_observers(config, output)])
         inbox = Inbox()
-        stack.enter_context(signals_to(inbox.put))
+        listen = stack.enter_context(signals_to(inbox.put))
         stack.callback(observers.close)
         if link is None:
             link = RayLink(config)
             stack.callback(link.close)
-        return _resume(config, output, link, observers, inbox)
+        return _resume(config, output, _connected(link, listen), observers, inbox)
+
+
+def _connected(link: RayLink, listen: Callable[[], None]) -> Callable[[], None]:
+    """Returns when Ray can be used and signals are ours."""
+
+    def wait() -> None:
+        link.wait()
+        listen()
+
+    return wait
 
 
 def own_observers(config: RunConfig, output: Location) -> list[Observer]:
@@ -75,26 +85,31 @@ def own_observers(config: RunConfig, output: Location) -> list[Observer]:
     return [metrics, EventWriter(output)] if config.tensorboard else [metrics]
 
 
-def _resume(config: RunConfig, output: Location, link: RayLink, observers: Observers, inbox: Inbox) -> RunResult:
+def _resume(config: RunConfig, output: Location, connected: Callable[[], None], observers: Observers, inbox: Inbox) -> RunResult:
     record = read_run_record(output)
     if record is not None:
-        link.wait()
+        connected()
         if living_workers(namespace_of(output.url)):
             result = _adopt(config, output, record, observers, inbox)
             if result is not None:
                 return result
-    return _start(config, output, record, link, observers, inbox)
+    return _start(config, output, record, connected, observers, inbox)
 
 
 def _start(
-    config: RunConfig, output: Location, record: RunRecord | None, link: RayLink, observers: Observers, inbox: Inbox
+    config: RunConfig,
+    output: Location,
+    record: RunRecord | None,
+    connected: Callable[[], None],
+    observers: Observers,
+    inbox: Inbox,
 ) -> RunResult:
     start = start_point(config, output, record)
     if start.step >= start.until:
         return ended_before_it_began(output, start)
     plan = make_plan(config, start)
     policy = policy_of(config, plan.graph, start.until)
-    link.wait()
+    connected()
     check_room(config)
     with Attempt.begin(config, output, observers, inbox) as attempt:
         wanted = RunRecord(

@@ -2,6 +2,9 @@
 
 Rule: the first of either asks for a last save and the end; more of them change nothing, except that a second Ctrl-C, two seconds after the
 first, ends at once. Ray's job server signals a driver and its children, so several SIGTERMs are one.
+
+Ray takes SIGTERM over when it connects: its handler passes the signal on to ours, but sets an alarm that aborts the process three seconds
+later, in the middle of the last save. So ours is set again once Ray is connected.
 """
 
 from __future__ import annotations
@@ -24,10 +27,14 @@ SIGINT_GRACE_S = 300.0
 
 
 @contextmanager
-def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
-    """Turn signals into messages while the block runs. In a thread other than the main one nothing is changed."""
+def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
+    """Turn signals into messages while the block runs. In a thread other than the main one nothing is changed.
+
+    Yields:
+        To be called when Ray is connected: takes the signals back from it.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     first: list[float] = []
 
@@ -42,9 +49,14 @@ def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = tim
             first.append(clock())
             tell(ev.StopAsked(ev.StopCause.SIGINT, SIGINT_GRACE_S))
 
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, on_term), signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt)}
+    def listen() -> None:
+        signal.signal(signal.SIGTERM, on_term)
+        signal.signal(signal.SIGINT, on_interrupt)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    listen()
     try:
-        yield
+        yield listen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ BIND_WITHIN_S = 2.0
 BIND_PAUSE_S = 0.05
 SPOIL_WITHIN_S = 0.25
 LOOK_EVERY_S = 0.02
+NODE_IN_TEXT = re.compile(r"\[\[\{\{node (\S+?)\}\}")
 
 
 class LiveSession:
@@ -60,11 +62,22 @@ class LiveSession:
         return self.session.run(fetches, feeds, options=v1.RunOptions(timeout_in_ms=max(1, round(timeout_s * 1000))))
 
     def callable(self, targets: Sequence[str], fetches: Sequence[str], feeds: Sequence[str]) -> Any:
-        """A prepared run without ``session.run``'s cost per call (0.1 to 0.3 ms); positional feeds in the order given."""
+        """A prepared run without ``session.run``'s cost per call; positional feeds in the order given.
+
+        Measured with six feeds: 0.14 instead of 0.80 ms, through a server 0.48 instead of 1.6 ms (a busy machine).
+        """
         from tensorflow.core.protobuf import config_pb2
 
         options = config_pb2.CallableOptions(target=list(targets), fetch=list(fetches), feed=list(feeds))
-        return self.session._make_callable_from_options(options)
+        prepared = self.session._make_callable_from_options(options)
+
+        def call(*values: Any) -> Any:
+            try:
+                return prepared(*values)
+            except tf.errors.OpError as error:
+                raise located(error, self.session.graph) from None
+
+        return call
 
     def meet(self, probe: str, feeds: Mapping[str, Any], left: threading.Event, within_s: float) -> None:
         """Wait until every rank of the group is here, or until ``left`` is set.
@@ -146,3 +159,15 @@ def _serve(group: GroupSpec, config: Any, reservation: Reservation | None) -> An
                     remedy="Reserve a new address and form the group again",
                 ) from error
             time.sleep(BIND_PAUSE_S)
+
+
+def located(error: Any, graph: Any) -> Any:
+    """The error with the operation that its text names, as ``session.run`` raises it; a prepared run leaves it out."""
+    named = NODE_IN_TEXT.search(error.message)
+    if named is None or type(error) is tf.errors.OpError:
+        return error
+    try:
+        op = graph.get_operation_by_name(named.group(1))
+    except (KeyError, ValueError):
+        return error
+    return type(error)(op.node_def, op, error.message)

@@ -1,7 +1,7 @@
 """What exactly does one run of a train operation feed and fetch?
 
 Rule: what the user supplies is checked against the graph before TensorFlow sees it, and everything is resolved once per session. A run
-in a group of one is a single prepared call, which costs less than ``session.run``.
+is a single prepared call, which costs less than ``session.run``; only one with a deadline isn't.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class StepRunner:
         self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: dict[str, np.ndarray], timeout_s: float | None
     ) -> Sequence[Any]:
         op = self._targets[target].op
-        if session.shared:
+        if session.shared and timeout_s is not None:
             values: list[Any] = session.run([*fetches, op], feeds, timeout_s=timeout_s)
             return values[:-1]
         if self._prepared_for is not session:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from orchestrator.decide.events import StopAsked, StopCause
 from orchestrator.driver.loop import Interrupted, Message
 from orchestrator.driver.signals import FORCE_AFTER_S, signals_to
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_signal_term_asks_for_the_end_each_time_and_never_forces_it() -> None:
@@ -34,3 +41,28 @@ def test_signal_handlers_are_put_back() -> None:
     with signals_to(lambda message: None):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+AFTER_CONNECTING = """
+import os, queue, signal, sys
+from orchestrator.config import parse_config
+from orchestrator.driver.ray_link import RayLink
+from orchestrator.driver.signals import signals_to
+
+told = queue.SimpleQueue()
+with signals_to(told.put) as listen:
+    link = RayLink(parse_config({"source": "s", "output": "o", "address": sys.argv[1]}))
+    link.wait()
+    listen()
+    os.kill(os.getpid(), signal.SIGTERM)
+    asked = told.get(timeout=30)
+    print(type(asked).__name__, signal.alarm(0))  # what was left of an alarm
+    link.close()
+"""
+
+
+@pytest.mark.ray
+def test_sigterm_after_ray_is_connected_asks_for_a_last_save_and_sets_no_alarm_that_aborts_it(ray_address: str) -> None:
+    command = [sys.executable, "-c", AFTER_CONNECTING, ray_address]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[-1:] == ["StopAsked 0"], done.stderr[-2000:]
