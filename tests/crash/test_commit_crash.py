@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
 from orchestrator.store.journal import Journal, read_journal
 from orchestrator.store.layout import checkpoint_dir
@@ -24,6 +25,7 @@ from orchestrator.store.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.fakes.clocks import FakeClock
 from tests.fakes.dying import Death, Died, dying
+from tests.fakes.pausing import Pause
 from tests.store.runs import NAME, saved
 
 MOST_WRITES = 200
@@ -121,6 +123,55 @@ def test_retain_dying_before_every_write_never_leaves_a_half_checkpoint(store: L
         assert output.child("_tfresume", "deleting").list() == ()
 
     assert each_death(run, recovered) >= 10
+
+
+def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_of_the_next(tmp_path: Path) -> None:
+    """Whatever the first driver had in flight when it was paused, the second one's checkpoints are whole and in force."""
+    files = save_files(tmp_path / "files", 300)
+    clock = FakeClock()
+
+    def each(at: int) -> bool:
+        output = open_location(str(tmp_path / f"run{at}"))
+        first = acquire(output, "first", now=clock.now, wait=clock.wait)
+        record_takeover(output, 1, 1, 0)
+        for step in (100, 200):
+            saved(output, step, lease=first)
+
+        def meanwhile() -> None:
+            second = acquire(output, "second", now=clock.now, wait=clock.wait)
+            newest = newest_good(output).checkpoint
+            assert newest is not None
+            record_takeover(output, 2, 1, newest.step, parent=newest.place)
+            for step in (250, 300, 350):
+                saved(output, step, attempt=2, lease=second)
+
+        pause = Pause(at, meanwhile)
+        with pytest.MonkeyPatch.context() as patch:
+            slow = dying(output, pause, patch)
+            mine = replace(first, output=slow)
+            try:
+                records = upload(files, slow.child(checkpoint_dir(1, 1)))
+                manifest = Manifest(name=NAME, step=300, attempt=1, generation=1, files=records, step_key="global_step")
+                commit(slow, manifest, lease=mine)
+                retain(slow, max_to_keep=2, keep_every_hours=10000, lease=mine)
+            except LeaseLost:
+                assert pause.happened
+        if pause.happened:
+            second_s = [item.step for item in list_checkpoints(output) if item.place.attempt == 2]
+            assert second_s == [350, 300, 250], f"paused before write {at}"
+            newest = newest_good(output, deep=True).checkpoint
+            assert newest is not None
+            assert newest.label == "a0002-g0001/model.ckpt-350"
+            for item in list_checkpoints(output):
+                assert item.check(deep=True).step == item.step
+            saved(output, 400, attempt=2)
+            assert read_pointer(output) == "a0002-g0001/model.ckpt-400"
+        return pause.happened
+
+    paused = 0
+    while each(paused):
+        paused += 1
+    assert paused >= 15  # four files, manifest, pointer, then the clean-up's note, pointer and files
 
 
 @pytest.mark.parametrize("store", ["local", "memory", "gcs"], indirect=True)
