@@ -55,6 +55,8 @@ def print_json(data: Any) -> None:
 
 def plain_data(data: Any) -> Any:
     """Dataclasses, pydantic models, tuples and sets as JSON knows them; numbers that aren't finite become None."""
+    if data is None or isinstance(data, (str, int)):  # nearly all of a large report
+        return data
     if hasattr(data, "as_dict"):
         return plain_data(data.as_dict())
     if hasattr(data, "model_dump"):

@@ -65,6 +65,8 @@ def redacted_data(data: Any, secrets: Collection[str] = ()) -> Any:
     """Plain data (mappings, lists, strings, numbers) with every string redacted, and values under secret names hidden whole."""
     if isinstance(data, str):
         return redacted(data, secrets)
+    if data is None or isinstance(data, (int, float)):
+        return data
     if isinstance(data, Mapping):
         return {name: MASK if _hides(name, value) else redacted_data(value, secrets) for name, value in data.items()}
     if isinstance(data, (list, tuple)):

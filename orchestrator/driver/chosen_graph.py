@@ -66,4 +66,4 @@ def keep_collections(graph: WorkerGraph, whole: MetaGraphDef, config: RunConfig)
     """The same graph to train, saved with all the collections of ``whole``."""
     if not config.drop_collection:
         return graph
-    return replace(graph, original_meta=repair(whole, config)[0].SerializeToString(deterministic=True))
+    return replace(graph, original_meta=repair(whole, config).meta.SerializeToString(deterministic=True))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from orchestrator.graph.branches import Branches
 from orchestrator.graph.edit import Editor
 from orchestrator.graph.flow import Flow
 from orchestrator.graph.nodes import ALIASES, Graph
@@ -89,12 +90,16 @@ def _read_after_write(
 ) -> str:
     """A read that had to come after one of the writers and would now come before it; ``""`` where there is none."""
     later = graph.view.descendants(dropped, within=before) - moved
+    branches: Branches | None = None
     for writer in writers:
         variable = graph.variable_of(writer)
         if variable is None:
             continue
         for reader in _readers(graph, variable):
-            if reader in later:
+            if reader not in later:
+                continue
+            branches = branches or Branches(graph.view)
+            if not branches.exclusive(reader, writer):
                 return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
     return ""
 

@@ -20,7 +20,7 @@ from orchestrator.graph.executed import executed_nodes, likely_executed_nodes
 from orchestrator.graph.feeding import NOTHING_KNOWN
 from orchestrator.graph.library import every_node, reachable_functions
 from orchestrator.graph.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
-from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.opset import OpSet
 from orchestrator.graph.pipelines_dead import Outside
 from orchestrator.graph.pipelines_sources import revived_tokens
 from orchestrator.graph.plan import GraphPlan, plan
@@ -117,9 +117,9 @@ def check(
         also: what was found elsewhere and belongs into the same report (a damaged checkpoint).
         outside: what was found out about the graph's input pipelines where the workers will run.
     """
-    planned = plan(meta, config, checkpoint=checkpoint, outside=outside)
-    mended, repairs = repair(meta, config)
-    ops = merged(mended)
+    repaired = repair(meta, config)
+    planned = plan(meta, config, checkpoint=checkpoint, outside=outside, repaired=repaired)
+    mended, ops, repairs = repaired.meta, repaired.ops, repaired.done
     running, executed = _running(planned, mended, ops)
     untrusted = untrusted_ops(
         running.graph_def,
@@ -134,7 +134,9 @@ def check(
     found = [
         *also,
         *planned.problems,
-        *compat_problems(mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force),
+        *compat_problems(
+            mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force, found=repaired.found
+        ),
         *supplied_problems(GraphView(mended.graph_def), config, planned.worker_graph),
         *kernel_problems(_executed_with_bodies(running, executed), ops, gpu=gpu),
         *untrusted_problems(untrusted),

@@ -66,16 +66,19 @@ def compatibility(meta: MetaGraphDef, ops: OpSet) -> Compatibility:
     return found
 
 
-def mend(meta: MetaGraphDef, ops: OpSet, *, force: bool = False) -> tuple[MetaGraphDef, tuple[str, ...]]:
+def mend(
+    meta: MetaGraphDef, ops: OpSet, *, force: bool = False, found: Compatibility | None = None
+) -> tuple[MetaGraphDef, tuple[str, ...]]:
     """``meta`` made importable where that doesn't change its meaning.
 
     Args:
         force: drop unknown attributes that aren't at a known default too.
+        found: ``compatibility(meta, ops)`` where it's known already.
 
     Returns:
         The mended copy and each repair in words; ``meta`` itself and ``()`` where nothing needs mending.
     """
-    found = compatibility(meta, ops)
+    found = found or compatibility(meta, ops)
     mended = MetaGraphDef()
     mended.CopyFrom(meta)
     done = [
@@ -127,14 +130,22 @@ def _drop_repeated_functions(meta: MetaGraphDef) -> list[str]:
     return done
 
 
-def compat_problems(meta: MetaGraphDef, ops: OpSet, *, libraries: Iterable[str] = (), force: bool = False) -> tuple[Problem, ...]:
+def compat_problems(
+    meta: MetaGraphDef,
+    ops: OpSet,
+    *,
+    libraries: Iterable[str] = (),
+    force: bool = False,
+    found: Compatibility | None = None,
+) -> tuple[Problem, ...]:
     """Why the installed TensorFlow won't import ``meta`` (after ``mend``), in words.
 
     Args:
         libraries: ``--load-op-library`` and ``--import-modules``: they may bring operations that are missing here.
         force: unknown attributes are dropped anyway.
+        found: ``compatibility(meta, ops)`` where it's known already.
     """
-    found = compatibility(meta, ops)
+    found = found or compatibility(meta, ops)
     return (
         *_missing(found, ops, tuple(libraries)),
         *_unknown_attributes(found, ops, force=force),
@@ -178,7 +189,7 @@ def _unknown_attributes(found: Compatibility, ops: OpSet, *, force: bool) -> Ite
             )
 
 
-def attribute_problems(meta: MetaGraphDef, ops: OpSet) -> tuple[Problem, ...]:
+def attribute_problems(found: Compatibility) -> tuple[Problem, ...]:
     """Attributes that are missing, or hold what their operation doesn't allow: the marks of a damaged graph."""
     said = {"missing": "is missing", "kind": "holds a value of another kind", "value": "holds a value that isn't allowed"}
     remedy = "The file is damaged or was edited; copy it again from where it was written"
@@ -190,7 +201,7 @@ def attribute_problems(meta: MetaGraphDef, ops: OpSet) -> tuple[Problem, ...]:
             remedy,
             tuple(nodes),
         )
-        for (op_type, fault), nodes in compatibility(meta, ops).attributes.items()
+        for (op_type, fault), nodes in found.attributes.items()
         if fault.kind in said
     )
 

@@ -14,7 +14,6 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.compat import compat_problems
 from orchestrator.graph.inputs import find_tensor, pipeline_cuts, placeholders
 from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import merged
 from orchestrator.graph.repair import repair
 from orchestrator.graph.soundness import soundness_problems
 from orchestrator.graph.untrusted import untrusted_ops, untrusted_problems
@@ -37,9 +36,9 @@ def fetch_graph(meta: MetaGraphDef, config: RunConfig, fetches: Sequence[str]) -
     Args:
         config: ``feed``, ``array``, ``input`` and ``input_map`` say what is supplied; ``allow_op`` and its like what is trusted.
     """
-    mended, repairs = repair(meta, config)
-    ops = merged(mended)
-    unsound = soundness_problems(mended, ops)
+    repaired = repair(meta, config)
+    mended, ops = repaired.meta, repaired.ops
+    unsound = soundness_problems(mended, ops, found=repaired.found)
     if unsound:
         return FetchPlan(None, unsound)
     graph = Graph(mended, ops)
@@ -54,7 +53,9 @@ def fetch_graph(meta: MetaGraphDef, config: RunConfig, fetches: Sequence[str]) -
     )
     problems = (
         *lost,
-        *compat_problems(mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force),
+        *compat_problems(
+            mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force, found=repaired.found
+        ),
         *_unfed(ports, config),
         *untrusted_problems(untrusted),
     )
@@ -62,7 +63,7 @@ def fetch_graph(meta: MetaGraphDef, config: RunConfig, fetches: Sequence[str]) -
         return FetchPlan(None, tuple(problem for problem in problems if problem.severity == "error"))
     data = mended.SerializeToString()
     return FetchPlan(
-        WorkerGraph(data, data, (), tuple(ports), (), repairs=repairs), problems, tuple(edge.tensor for edge in edges)
+        WorkerGraph(data, data, (), tuple(ports), (), repairs=repaired.done), problems, tuple(edge.tensor for edge in edges)
     )
 
 

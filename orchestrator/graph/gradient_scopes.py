@@ -1,19 +1,66 @@
 """Which nodes did ``tf.gradients`` make?
 
-Rule: those under a name scope called ``gradients`` or ``gradients_N``, wherever in the name it stands. It's a convention of
-TensorFlow's and not a law, so whoever asks has to cope with the answer "none".
+Rule: it names what belongs to the operation ``F`` ``SCOPE/F_grad/…``, whatever the scope is called; a scope under which that can be seen
+for a node ``F`` of the graph is its own, and a scope that merely bears its name (an author's ``name_scope("gradients")`` around clipping)
+isn't. A graph in which no scope proves itself goes by the usual name, ``gradients`` or ``gradients_N``. Names are a convention of
+TensorFlow's and no law, so whoever asks has to cope with the answer "none".
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable, Iterator
 
-_SCOPE = re.compile(r"(?:^|/)gradients(?:_\d+)?(?=/)")
+_USUAL = re.compile(r"(?:^|/)gradients(?:_\d+)?(?=/)")
+_OF_ONE = "_grad/"
 
 
-def gradient_scope_of(name: str) -> str | None:
-    """The outermost gradient scope that a node stands in (``tower_0/gradients``), None outside of all."""
-    if "gradients" not in name:
-        return None
-    found = _SCOPE.search(name)
-    return name[: found.end()] if found else None
+class GradientScopes:
+    """The gradient scopes of one graph."""
+
+    def __init__(self, names: Iterable[str], nodes: Container[str]) -> None:
+        self._proven = proven_scopes(names, nodes)
+        self._by_directory: dict[str, str | None] = {}
+
+    def of(self, name: str) -> str | None:
+        """The outermost gradient scope that a node stands in (``tower_0/gradients``), None outside of all."""
+        if not self._proven:
+            found = _USUAL.search(name) if "gradients" in name else None
+            return name[: found.end()] if found else None
+        directory = name.rpartition("/")[0]
+        if directory not in self._by_directory:
+            around = (prefix for prefix in _prefixes(name) if prefix in self._proven)
+            self._by_directory[directory] = next(around, None)
+        return self._by_directory[directory]
+
+
+def proven_scopes(names: Iterable[str], nodes: Container[str]) -> frozenset[str]:
+    """The scopes among ``names`` in which the gradients of some of ``nodes`` are computed; linear."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    for name in names:
+        end = name.find(_OF_ONE)
+        while end >= 0:
+            if name[:end] not in seen:
+                seen.add(name[:end])
+                found.update(_scope_around(name[:end], nodes))
+            end = name.find(_OF_ONE, end + 1)
+    return frozenset(found)
+
+
+def _scope_around(path: str, nodes: Container[str]) -> list[str]:
+    """The shortest scope of which the rest of ``path`` is a node; beside the scope too, where all was imported under a prefix."""
+    for scope in _prefixes(path):
+        differentiated = path[len(scope) + 1 :]
+        beside = (f"{prefix}/{differentiated}" for prefix in _prefixes(scope))
+        if differentiated in nodes or any(name in nodes for name in beside):
+            return [scope]
+    return []
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """The scopes around a name, outermost first."""
+    end = path.find("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find("/", end + 1)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.graph.attributes import attribute
-from orchestrator.graph.gradient_scopes import gradient_scope_of
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.op_traits import input_index
 from orchestrator.graph.tensors import COMPLEX, FLOATS, shape_of
@@ -56,7 +55,7 @@ class Frontier:
 
 def frontier(graph: Graph, closure: set[str]) -> Frontier:
     """The edges from inside a gradient scope to the operations that come after all gradients."""
-    inside = [name for name in closure if gradient_scope_of(name) is not None]
+    inside = [name for name in closure if graph.gradient_scope(name) is not None]
     beyond = closure - graph.view.ancestors(inside, control=False)
     uses: dict[Edge, list[Use]] = {}
     for name in sorted(inside):
@@ -113,7 +112,7 @@ def _origin_of_indices(graph: Graph, node: str, slot: int) -> tuple[Edge, Use]:
     use = Use(node, slot, edge.port)
     for _ in range(100):
         data = graph.view.data.get(edge.node, ())
-        if gradient_scope_of(edge.node) is not None or graph.view.op(edge.node) not in INDEX_STEPS or not data:
+        if graph.gradient_scope(edge.node) is not None or graph.view.op(edge.node) not in INDEX_STEPS or not data:
             break
         use = Use(edge.node, 0, data[0].port)
         edge = data[0]

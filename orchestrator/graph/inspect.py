@@ -32,7 +32,8 @@ from orchestrator.graph.inspection import (
 from orchestrator.graph.library import every_node
 from orchestrator.graph.memory import variable_bytes
 from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.opset import OpSet
+from orchestrator.graph.pauses import collector_paused
 from orchestrator.graph.pipelines_describe import describe
 from orchestrator.graph.repair import repair
 from orchestrator.graph.saver import SaverKeys, read_saver
@@ -66,13 +67,26 @@ def inspect(
         clear_devices: whether a run would clear the devices (``RunConfig.clear_devices``).
         also: what was found elsewhere and belongs into the same report (a damaged checkpoint).
     """
-    ops = merged(meta)
-    mended, repairs = repair(meta, RunConfig(source=source))
+    with collector_paused():
+        return _inspect(meta, source, size_bytes, checkpoint, clear_devices, also)
+
+
+def _inspect(
+    meta: MetaGraphDef,
+    source: str,
+    size_bytes: int,
+    checkpoint: CheckpointKeys | None,
+    clear_devices: bool,
+    also: Iterable[Problem],
+) -> Inspection:
+    repaired = repair(meta, RunConfig(source=source))
+    mended, ops = repaired.meta, repaired.ops
     graph = Graph(mended, ops)
-    unsound = soundness_problems(mended, ops, graph.view)
+    unsound = soundness_problems(mended, ops, graph.view, found=repaired.found)
     saver = SaverKeys() if unsound else read_saver(graph)
     variables = () if unsound else find_variables(graph, saver, checkpoint, set())
-    choice = TrainChoice() if unsound else choose_train_ops(graph, _trainable(variables), ())
+    updates = [] if unsound else training_updates(graph, _trainable(variables))
+    choice = TrainChoice() if unsound else choose_train_ops(graph, _trainable(variables), (), updates)
     targets = [name for name, _ in choice.targets] or [candidate.op for candidate in choice.candidates]
     needed = graph.view.ancestors(targets)
     entries = tuple(_variable(variable, checkpoint, needed) for variable in variables)
@@ -82,7 +96,7 @@ def inspect(
         origin=_origin(meta, ops),
         totals=_totals(meta, entries),
         variables=entries,
-        optimizers=() if unsound else _optimizers(graph, _trainable(variables)),
+        optimizers=_optimizers(graph, updates),
         train_ops=choice.candidates,
         chosen_train_ops=tuple(name for name, _ in choice.targets),
         step=find_step(graph, targets) if targets else None,
@@ -94,8 +108,8 @@ def inspect(
         checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
         collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
         reaching_out=untrusted_ops(mended.graph_def, ops, needed if unsound else _executed(graph, needed)),
-        problems=(*also, *unsound, *compat_problems(mended, ops), *choice.problems),
-        repairs=repairs,
+        problems=(*also, *unsound, *compat_problems(mended, ops, found=repaired.found), *choice.problems),
+        repairs=repaired.done,
     )
 
 
@@ -176,9 +190,9 @@ def _state_in(variable: Variable, checkpoint: CheckpointKeys | None) -> str:
     return "yes" if same else "other shape"
 
 
-def _optimizers(graph: Graph, trainable: set[str]) -> tuple[OptimizerEntry, ...]:
+def _optimizers(graph: Graph, updates: Iterable[str]) -> tuple[OptimizerEntry, ...]:
     found: dict[tuple[str, str], list[str]] = {}
-    for name in training_updates(graph, trainable):
+    for name in updates:
         variable = graph.variable_of(name)
         scope = _optimizer_scope(name, variable)
         found.setdefault((graph.view.op(name), scope), []).append(variable or name)

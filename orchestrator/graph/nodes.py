@@ -13,6 +13,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.op_def_pb2 import OpDef
 
 from orchestrator.graph import op_traits
+from orchestrator.graph.gradient_scopes import GradientScopes
 from orchestrator.graph.library import functions_called_by
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.tensors import output_dtypes
@@ -43,9 +44,12 @@ class OpTraits:
     stateful: bool = False
 
 
+NO_TRAITS = OpTraits()
+
+
 def _traits_of(definition: OpDef | None) -> OpTraits:
     if definition is None:
-        return OpTraits()
+        return NO_TRAITS
     source: Source = ""
     if op_traits.takes_from_queue(definition):
         source = "queue"
@@ -75,6 +79,8 @@ class Graph:
         self.ops = ops
         self.view = GraphView(meta.graph_def)
         self._by_type: dict[str, OpTraits] = {}
+        self._scopes: GradientScopes | None = None
+        self._traits = {name: self._type_traits(op) for name, op in self.view.ops.items()}
         self._library = {function.signature.name: function for function in meta.graph_def.library.function}
         self._writing = self._functions_that(lambda traits: traits.writes)
         self._updating = self._functions_that(lambda traits: traits.update or traits.scatter)
@@ -85,7 +91,7 @@ class Graph:
 
     def traits(self, name: str) -> OpTraits:
         """What a node's type does."""
-        return self._type_traits(self.view.op(name))
+        return self._traits.get(name, NO_TRAITS)
 
     def _type_traits(self, op_type: str) -> OpTraits:
         found = self._by_type.get(op_type)
@@ -99,7 +105,7 @@ class Graph:
 
     def writes(self, name: str) -> bool:
         """Whether running the node changes a variable, table or accumulator."""
-        return self.traits(name).writes or self._calls(name, self._writing)
+        return self.traits(name).writes or (bool(self._writing) and self._calls(name, self._writing))
 
     def updates_inside(self, name: str) -> bool:
         """Whether the node calls a function whose body updates variables as an optimizer does."""
@@ -143,6 +149,12 @@ class Graph:
             return ""
         types = output_dtypes(node, self.ops.get(node.op))
         return types[edge.port] if edge.port < len(types) else ""
+
+    def gradient_scope(self, name: str) -> str | None:
+        """The outermost scope of ``tf.gradients`` that a node stands in, None outside of all."""
+        if self._scopes is None:
+            self._scopes = GradientScopes(self.view.nodes, self.view.nodes)
+        return self._scopes.of(name)
 
     def variables(self) -> list[str]:
         """All variable nodes, in the graph's order."""

@@ -6,9 +6,7 @@ Problems are collected, never raised, so that an operator reads all of them at o
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -24,12 +22,13 @@ from orchestrator.graph.fit import checkpoint_problems
 from orchestrator.graph.global_step import find_step
 from orchestrator.graph.initializers import local_initializers, table_initializers
 from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.opset import OpSet
+from orchestrator.graph.pauses import collector_paused
 from orchestrator.graph.pipelines_dead import Outside
 from orchestrator.graph.pipelines_paths import remap_paths, remote_paths, unused_prefixes
 from orchestrator.graph.pipelines_running import python_functions
 from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless
-from orchestrator.graph.repair import repair
+from orchestrator.graph.repair import Repaired, repair
 from orchestrator.graph.saver import SaverKeys, read_saver
 from orchestrator.graph.scope import in_scope, without_scope
 from orchestrator.graph.soundness import soundness_problems
@@ -65,7 +64,12 @@ class GraphPlan:
 
 
 def plan(
-    meta: MetaGraphDef, config: RunConfig, *, checkpoint: CheckpointKeys | None = None, outside: Outside = NOTHING_KNOWN
+    meta: MetaGraphDef,
+    config: RunConfig,
+    *,
+    checkpoint: CheckpointKeys | None = None,
+    outside: Outside = NOTHING_KNOWN,
+    repaired: Repaired | None = None,
 ) -> GraphPlan:
     """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it can't.
 
@@ -73,28 +77,17 @@ def plan(
         meta: as read; it isn't changed.
         checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said about it).
         outside: what was found out about the graph's input pipelines where the workers will run.
+        repaired: ``repair(meta, config)`` where it's known already.
     """
-    with _collector_paused():
-        return _plan(meta, config, checkpoint, outside)
+    with collector_paused():
+        return _plan(repaired or repair(meta, config), config, checkpoint, outside)
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Planning makes millions of small objects without cycles; looking for cycles among them took an eighth of the time."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
-
-
-def _plan(meta: MetaGraphDef, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside) -> GraphPlan:
+def _plan(repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside) -> GraphPlan:
     asked, config = config, without_scope(config)
-    original, repairs = repair(meta, config)
-    editor, ops = Editor(original), merged(original)
-    unsound = soundness_problems(editor.meta, ops, editor.graph(ops).view)
+    original, ops = repaired.meta, repaired.ops
+    editor = Editor(original)
+    unsound = soundness_problems(editor.meta, ops, editor.graph(ops).view, found=repaired.found)
     if unsound:
         return GraphPlan(None, unsound)
     devices = place(editor.meta, clear=config.clear_devices, device_map=config.device_map)
@@ -111,7 +104,7 @@ def _plan(meta: MetaGraphDef, config: RunConfig, checkpoint: CheckpointKeys | No
     targets = _targets(editor.graph(ops), choice)
     needed = editor.graph(ops).view.ancestors(target.op for target in targets)
     variables = tuple(replace(variable, needed=variable.name in needed) for variable in variables)
-    parts = _complete(_Parts(editor, ops, original, repairs, saver, variables, targets), config, outside)
+    parts = _complete(_Parts(editor, ops, original, repaired.done, saver, variables, targets), config, outside)
     cut = parts.cut
     problems = [
         *choice.problems,

@@ -15,7 +15,6 @@ import numpy as np
 
 from orchestrator.graph.edit import Editor, constant_attributes, shape_attribute, type_attribute
 from orchestrator.graph.flow import Flow, read_flow
-from orchestrator.graph.gradient_scopes import gradient_scope_of
 from orchestrator.graph.library import reachable_functions
 from orchestrator.graph.loop_keys import LoopKeys
 from orchestrator.graph.nodes import Graph
@@ -77,7 +76,7 @@ def make_random_ops_stateless(editor: Editor, ops_graph: Graph, targets: Iterabl
 
 def before_gradients(graph: Graph, closure: set[str]) -> set[str]:
     """The nodes that gradients are computed from; all of them where no gradient scope is known."""
-    scoped = [name for name in closure if gradient_scope_of(name) is not None]
+    scoped = [name for name in closure if graph.gradient_scope(name) is not None]
     return graph.view.ancestors(scoped) if scoped else closure
 
 

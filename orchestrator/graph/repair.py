@@ -6,22 +6,51 @@ of Horovod are the identity in a group of one and are bypassed; the exchange bet
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.attributes import attribute
-from orchestrator.graph.compat import mend
+from orchestrator.graph.compat import Compatibility, compatibility, mend
 from orchestrator.graph.edit import Editor
-from orchestrator.graph.opset import merged
+from orchestrator.graph.opset import OpSet, merged
 from orchestrator.graph.view import parse_tensor
 
 IDENTITIES = frozenset({"HorovodAllreduce", "HorovodAllgather", "HorovodBroadcast"})
 """What these do to the tensor of the only process: nothing."""
 
 
-def repair(meta: MetaGraphDef, config: RunConfig) -> tuple[MetaGraphDef, tuple[str, ...]]:
-    """A repaired copy of ``meta``, and each repair in words; ``meta`` itself where there are none."""
-    mended, done = mend(meta, merged(meta), force=config.force)
+@dataclass(frozen=True)
+class Repaired:
+    """A graph that TensorFlow can import, as far as it can be made so.
+
+    Attributes:
+        meta: the repaired copy; the graph itself where nothing was repaired.
+        done: each repair in words.
+        ops: the operations that the graph was compared with.
+        found: what doesn't fit them still.
+    """
+
+    meta: MetaGraphDef
+    done: tuple[str, ...]
+    ops: OpSet
+    found: Compatibility
+
+
+def repair(meta: MetaGraphDef, config: RunConfig) -> Repaired:
+    """Repair ``meta``, which isn't changed itself."""
+    ops = merged(meta)
+    found = compatibility(meta, ops)
+    mended, done = _mended(meta, ops, found, config)
+    if not done:
+        return Repaired(meta, (), ops, found)
+    ops = merged(mended)
+    return Repaired(mended, done, ops, compatibility(mended, ops))
+
+
+def _mended(meta: MetaGraphDef, ops: OpSet, found: Compatibility, config: RunConfig) -> tuple[MetaGraphDef, tuple[str, ...]]:
+    mended, done = mend(meta, ops, force=config.force, found=found)
     if config.load_op_library:
         return mended, done
     bypassed = [node.name for node in mended.graph_def.node if node.op in IDENTITIES]

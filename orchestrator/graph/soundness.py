@@ -12,7 +12,7 @@ from itertools import islice
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from orchestrator.graph.compat import attribute_problems
+from orchestrator.graph.compat import Compatibility, attribute_problems, compatibility
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.view import GraphView
 from orchestrator.graph.wiring import wiring_faults
@@ -23,10 +23,16 @@ SHOWN_FAULTS = 1000
 REMEDY = "The file is damaged or was cut out of a larger graph; copy it again from where it was written"
 
 
-def soundness_problems(meta: MetaGraphDef, ops: OpSet, view: GraphView | None = None) -> tuple[Problem, ...]:
-    """What is wrong with the graph's nodes and wiring, one problem per kind and detail; empty for a sound graph."""
+def soundness_problems(
+    meta: MetaGraphDef, ops: OpSet, view: GraphView | None = None, *, found: Compatibility | None = None
+) -> tuple[Problem, ...]:
+    """What is wrong with the graph's nodes and wiring, one problem per kind and detail; empty for a sound graph.
+
+    Args:
+        found: ``compatibility(meta, ops)`` where it's known already.
+    """
     by_detail: dict[tuple[str, str], list[str]] = defaultdict(list)
     for fault in islice(wiring_faults(meta.graph_def, ops, view), SHOWN_FAULTS):
         by_detail[fault.code, fault.detail].append(fault.node)
     wrong = [Problem(code, "error", f"{nodes[0]}: {detail}", REMEDY, tuple(nodes)) for (code, detail), nodes in by_detail.items()]
-    return (*wrong, *attribute_problems(meta, ops))
+    return (*wrong, *attribute_problems(found or compatibility(meta, ops)))

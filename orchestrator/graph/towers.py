@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrator.graph.gradient_scopes import gradient_scope_of
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.view import Edge, Use
 
@@ -50,7 +49,7 @@ def _end(graph: Graph, taking: list[Use], beyond: set[str]) -> Edge | None:
 def _of_towers(graph: Graph, end: Edge, edges: Iterable[Edge], uses: Mapping[Edge, list[Use]]) -> bool:
     """Whether ``end`` is made of these gradients of several towers and of constants, and of nothing else."""
     edges = set(edges)
-    if len({gradient_scope_of(edge.node) for edge in edges}) < 2:
+    if len({graph.gradient_scope(edge.node) for edge in edges}) < 2:
         return False
     waiting, seen = [end.node], set[str]()
     while waiting:

@@ -8,7 +8,7 @@ right; everything else is a list of candidates and a question.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.graph.nodes import Graph
@@ -51,14 +51,17 @@ class TrainChoice:
     problems: tuple[Problem, ...] = field(default=())
 
 
-def choose_train_ops(graph: Graph, trainable: set[str], asked: Iterable[str]) -> TrainChoice:
+def choose_train_ops(
+    graph: Graph, trainable: set[str], asked: Iterable[str], updates: Sequence[str] | None = None
+) -> TrainChoice:
     """The operations that a step runs, with their ratios.
 
     Args:
         trainable: names of the trainable variables.
         asked: ``NAME`` or ``NAME:RATIO`` as the user gave them; empty: discover.
+        updates: ``training_updates(graph, trainable)`` where they're known already.
     """
-    candidates = find_candidates(graph, trainable)
+    candidates = find_candidates(graph, training_updates(graph, trainable) if updates is None else updates)
     asked = tuple(asked)
     if asked:
         return _named(graph, candidates, asked)
@@ -82,9 +85,8 @@ def _single(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) 
     return TrainChoice(((chosen.op, 1),), candidates, tuple(_beside(graph, chosen, candidates)))
 
 
-def find_candidates(graph: Graph, trainable: set[str]) -> tuple[Candidate, ...]:
-    """All sinks that train, those of the ``train_op`` collection first, then by how much each updates."""
-    updates = training_updates(graph, trainable)
+def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[Candidate, ...]:
+    """All sinks that train by one of ``updates``, those of the ``train_op`` collection first, then by how much each updates."""
     downstream = graph.view.descendants(updates) - _summaries(graph)
     covered = _covered(graph, downstream)
     sinks = [name for name in graph.view.nodes if name in downstream and not feeds_into(graph, name, downstream)]

@@ -6,7 +6,6 @@ gradients flow into. What only a saver runs doesn't count.
 
 from __future__ import annotations
 
-from orchestrator.graph.gradient_scopes import gradient_scope_of
 from orchestrator.graph.nodes import Graph, OpTraits
 from orchestrator.graph.view import parse_tensor
 
@@ -20,7 +19,7 @@ def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
     Without any gradient scope, additive assignments to trainable variables count: a hand-written backward pass.
     """
     infrastructure = saver_nodes(graph)
-    scoped = [name for name in graph.view.nodes if gradient_scope_of(name) is not None]
+    scoped = [name for name in graph.view.nodes if graph.gradient_scope(name) is not None]
     fed = graph.view.descendants(scoped, control=False) if scoped else None
     found = []
     for name, op in graph.view.ops.items():
@@ -49,7 +48,7 @@ def saver_nodes(graph: Graph) -> set[str]:
 
 def accumulating_ops(graph: Graph, target: str) -> list[str]:
     """Operations that add gradients to variables which ``target`` reads, where ``target`` computes no gradient itself."""
-    scoped = {name for name in graph.view.nodes if gradient_scope_of(name) is not None}
+    scoped = {name for name in graph.view.nodes if graph.gradient_scope(name) is not None}
     closure = graph.view.ancestors([target])
     if not scoped or not closure.isdisjoint(scoped):
         return []

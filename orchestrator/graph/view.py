@@ -6,7 +6,7 @@ A view is a snapshot: whoever edits the graph builds a new one.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from sys import intern
 from typing import NamedTuple
@@ -80,6 +80,7 @@ class GraphView:
         self.uses: dict[str, list[Use]] = defaultdict(list)
         self.control_uses: dict[str, list[str]] = defaultdict(list)
         self.dangling: list[tuple[str, str]] = []
+        self._order: tuple[list[str], list[str]] | None = None
         edges = _Edges()
         for name, node in self.nodes.items():
             self._index(name, node, edges)
@@ -129,21 +130,23 @@ class GraphView:
             control: follow control edges too.
             stop: nodes whose own inputs aren't followed; they're still part of the answer.
         """
-        data, controls = self.data, self.controls
+        data, controls = self.data, self.controls if control else {}
         seen = {name for name in starts if name in self.nodes}
         waiting = list(seen)
         while waiting:
             name = waiting.pop()
             if stop is not None and stop(name):
                 continue
-            sources = [edge.node for edge in data[name]]
-            if control:
-                sources.extend(controls[name])
-            for source in sources:
-                if source not in seen and source in self.nodes:
+            for edge in data.get(name, ()):
+                source = edge[0]
+                if source not in seen:
                     seen.add(source)
                     waiting.append(source)
-        return seen
+            for source in controls.get(name, ()):
+                if source not in seen:
+                    seen.add(source)
+                    waiting.append(source)
+        return {name for name in seen if name in self.nodes} if self.dangling else seen
 
     def descendants(
         self,
@@ -170,28 +173,36 @@ class GraphView:
         return seen
 
     def order(self) -> tuple[list[str], list[str]]:
-        """Nodes in topological order, and those on a cycle that no loop explains.
+        """Nodes in topological order, and those on a cycle that no loop explains; worked out once, not to be changed.
 
         The edges from a loop's NextIteration to its Merge are taken out first: they're the only cycles that TensorFlow knows.
         """
+        if self._order is None:
+            self._order = self._in_order()
+        return self._order
+
+    def _in_order(self) -> tuple[list[str], list[str]]:
         missing = {name: self._waits_for(name) for name in self.nodes}
-        ready = deque(name for name, count in missing.items() if count == 0)
-        done: list[str] = []
-        while ready:
-            name = ready.popleft()
-            done.append(name)
-            if self.ops[name] in NEXT_ITERATIONS:
-                continue_from = [use.node for use in self.uses[name] if self.ops[use.node] not in MERGES]
-            else:
-                continue_from = [use.node for use in self.uses[name]]
-            for target in continue_from + self.control_uses[name]:
+        done = [name for name, count in missing.items() if count == 0]
+        for name in done:  # grows as it goes
+            for use in self.uses[name]:
+                target = use[0]
+                if self.ops[name] in NEXT_ITERATIONS and self.ops[target] in MERGES:
+                    continue
                 missing[target] -= 1
                 if missing[target] == 0:
-                    ready.append(target)
-        finished = set(done)
-        return done, [name for name in self.nodes if name not in finished]
+                    done.append(target)
+            for target in self.control_uses[name]:
+                missing[target] -= 1
+                if missing[target] == 0:
+                    done.append(target)
+        if len(done) == len(missing):
+            return done, []
+        return done, [name for name, count in missing.items() if count > 0]
 
     def _waits_for(self, name: str) -> int:
+        if self.ops[name] not in MERGES and not self.dangling:
+            return len(self.data[name]) + len(self.controls[name])
         sources = [edge.node for edge in self.data[name] if edge.node in self.nodes]
         if self.ops[name] in MERGES:
             sources = [source for source in sources if self.ops[source] not in NEXT_ITERATIONS]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 from orchestrator.graph.attributes import attribute
 from orchestrator.graph.opset import OpSet
@@ -44,10 +45,12 @@ def wiring_faults(graph: GraphDef, ops: OpSet, view: GraphView | None = None) ->
     yield from _name_faults(graph)
     for name, text in view.dangling:
         yield WiringFault("unknown-input", name, f"its input {text!r} names no node")
-    types = _output_types(view, ops)
-    for name in view.nodes:
-        yield from _input_faults(name, view, ops, types)
-        yield from _constant_faults(name, view)
+    signatures = _Signatures(ops)
+    types = {name: signatures.of(node) for name, node in view.nodes.items()}
+    for name, (wanted, _) in types.items():
+        yield from _input_faults(name, view, wanted, types)
+        if view.ops[name] == "Const":
+            yield from _constant_faults(name, view)
     _, cyclic = view.order()
     if cyclic and not view.dangling:
         yield WiringFault("cycle", cyclic[0], f"{len(cyclic)} nodes wait for each other in a circle that is no loop")
@@ -66,31 +69,58 @@ Types = tuple[tuple[str, bool], ...]
 """NumPy name and whether it's a reference, for each input or output of a node."""
 
 
-def _output_types(view: GraphView, ops: OpSet) -> dict[str, Types | None]:
-    """Node name to the types of its outputs, None where its operation isn't known well enough."""
-    types: dict[str, Types | None] = {}
-    for name, node in view.nodes.items():
-        definition = ops.get(node.op)
-        types[name] = None if definition is None else argument_types(node, definition.output_arg)
-    return types
+class _Signatures:
+    """The types of nodes' inputs and outputs, worked out once for all nodes of one type with the same type attributes."""
+
+    def __init__(self, ops: OpSet) -> None:
+        self._ops = ops
+        self._attributes: dict[str, tuple[str, ...] | None] = {}
+        self._known: dict[tuple[str | int, ...], tuple[Types | None, Types | None]] = {}
+
+    def of(self, node: NodeDef) -> tuple[Types | None, Types | None]:
+        """Of inputs and of outputs; None where the operation isn't known well enough."""
+        op = node.op
+        if op not in self._attributes:
+            self._attributes[op] = self._deciding(op)
+        deciding = self._attributes[op]
+        if deciding is None:
+            return self._worked_out(node)
+        key = (op, *(node.attr[name].type if name in node.attr else -1 for name in deciding))
+        if key not in self._known:
+            self._known[key] = self._worked_out(node)
+        return self._known[key]
+
+    def _deciding(self, op: str) -> tuple[str, ...] | None:
+        """The attributes that decide a node's types; None where its number of inputs or outputs varies."""
+        definition = self._ops.get(op)
+        arguments = [*definition.input_arg, *definition.output_arg] if definition is not None else []
+        if any(argument.number_attr or argument.type_list_attr for argument in arguments):
+            return None
+        return tuple(dict.fromkeys(argument.type_attr for argument in arguments if argument.type_attr))
+
+    def _worked_out(self, node: NodeDef) -> tuple[Types | None, Types | None]:
+        definition = self._ops.get(node.op)
+        if definition is None:
+            return None, None
+        return argument_types(node, definition.input_arg), argument_types(node, definition.output_arg)
 
 
-def _input_faults(name: str, view: GraphView, ops: OpSet, types: dict[str, Types | None]) -> Iterator[WiringFault]:
-    node = view.nodes[name]
-    definition = ops.get(node.op)
+def _input_faults(
+    name: str, view: GraphView, wanted: Types | None, given_by: dict[str, tuple[Types | None, Types | None]]
+) -> Iterator[WiringFault]:
+    op = view.ops[name]
     edges = view.data[name]
-    wanted = None if definition is None else argument_types(node, definition.input_arg)
     if wanted is not None and len(wanted) != len(edges):
-        yield WiringFault("bad-inputs", name, f"{node.op} takes {len(wanted)} inputs here and has {len(edges)}")
+        yield WiringFault("bad-inputs", name, f"{op} takes {len(wanted)} inputs here and has {len(edges)}")
         return
     for slot, edge in enumerate(edges):
-        given = types.get(edge.node)
+        given = given_by[edge[0]][1] if edge[0] in given_by else None
         if given is None:
             continue
-        if edge.port >= len(given):
+        if edge[1] >= len(given):
             yield WiringFault("unknown-input", name, f"{edge.node} has no output {edge.port}")
-        elif wanted is not None and not _fits(given[edge.port], wanted[slot]):
-            said = f"input {slot} ({edge.tensor}) is {_said(given[edge.port])}, {node.op} takes {_said(wanted[slot])}"
+        elif wanted is not None and not _fits(given[edge[1]], wanted[slot]):
+            said = f"input {slot} ({edge.tensor}) is {_said(given[edge.port])}, {op} takes {_said(wanted[slot])}"
             yield WiringFault("type-mismatch", name, said)
 
 
@@ -106,7 +136,7 @@ def _said(kind: tuple[str, bool]) -> str:
 def _constant_faults(name: str, view: GraphView) -> Iterator[WiringFault]:
     """A constant whose bytes don't fit its shape and type; TensorFlow evaluates them at the import."""
     node = view.nodes[name]
-    if node.op != "Const" or "value" not in node.attr:
+    if "value" not in node.attr:
         return
     tensor = node.attr["value"].tensor
     dtype = dtype_name(tensor.dtype)

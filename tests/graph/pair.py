@@ -121,10 +121,12 @@ class Pair:
 
 
 def _apart(graph: Any, rank: int) -> Any:
-    """A copy whose resources have names of their own: two ranks in one process would share them."""
+    """A copy whose resources and loops have names of their own: two ranks in one graph would share them."""
     copy = type(graph)()
     copy.CopyFrom(graph)
     for node in copy.node:
         if node.op == "VarHandleOp":
             node.attr["shared_name"].s = f"r{rank}/{node.name}".encode()
+        if "frame_name" in node.attr:
+            node.attr["frame_name"].s = f"r{rank}/".encode() + node.attr["frame_name"].s
     return copy
