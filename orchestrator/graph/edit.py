@@ -112,17 +112,24 @@ class Editor:
         self, name: str, op: str, inputs: Iterable[Edge], controls: Iterable[str], attributes: Mapping[str, AttrValue]
     ) -> None:
         """Make a node another operation under the same name; device and colocation stay, other attributes go."""
-        node = self.node(name)
-        place = list(node.attr["_class"].list.s) if "_class" in node.attr else []
-        node.op = op
-        del node.input[:]
-        node.input.extend(edge.text for edge in inputs)
-        node.input.extend(f"^{source}" for source in controls)
-        node.attr.clear()
-        for key, value in attributes.items():
-            node.attr[key].CopyFrom(value)
-        if place:
-            node.attr["_class"].list.s.extend(place)
+        rewritten(self.node(name), op, [*(edge.text for edge in inputs), *(f"^{source}" for source in controls)], attributes)
+
+
+def rewritten(node: NodeDef, op: str, inputs: Iterable[str], attributes: Mapping[str, AttrValue]) -> None:
+    """Make a node another operation in place; name, device and colocation stay.
+
+    Args:
+        inputs: as they're written in the node, those that it merely waits for among them.
+    """
+    place = list(node.attr["_class"].list.s) if "_class" in node.attr else []
+    node.op = op
+    del node.input[:]
+    node.input.extend(inputs)
+    node.attr.clear()
+    for key, value in attributes.items():
+        node.attr[key].CopyFrom(value)
+    if place:
+        node.attr["_class"].list.s.extend(place)
 
 
 def type_attribute(dtype: str) -> AttrValue:

@@ -27,7 +27,7 @@ from orchestrator.graph.pauses import collector_paused
 from orchestrator.graph.pipelines_dead import Outside
 from orchestrator.graph.pipelines_paths import remap_paths, remote_paths, unused_prefixes
 from orchestrator.graph.pipelines_running import python_functions
-from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless
+from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless, random_problems
 from orchestrator.graph.repair import Repaired, repair
 from orchestrator.graph.saver import SaverKeys, read_saver
 from orchestrator.graph.scope import in_scope, without_scope
@@ -111,6 +111,7 @@ def _plan(repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | No
         *unwrapped,
         *unused_prefixes(config.path_map, moved),
         *parts.fed.problems,
+        *random_problems(parts.drawn.stateful),
         *_group_problems(cut, config),
     ]
     if checkpoint is not None:

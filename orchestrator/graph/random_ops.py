@@ -2,25 +2,25 @@
 
 Rule: stateful random operations become their stateless form, keyed by what is fed for the step (``STEP_FEED``: seed, rank and global
 step) and a constant of the node's own. In a loop the key moves on with each iteration. What comes after the gradients (noise added to
-them) must be the same on all ranks and is keyed without the rank. Operations without a stateless form are listed.
+them) must be the same on all ranks and is keyed without the rank. Function bodies get the key as an argument (``random_functions``).
+Operations without a stateless form are listed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from orchestrator.graph.edit import Editor, constant_attributes, shape_attribute, type_attribute
 from orchestrator.graph.flow import Flow, read_flow
+from orchestrator.graph.keys import node_key
 from orchestrator.graph.library import reachable_functions
 from orchestrator.graph.loop_keys import LoopKeys
 from orchestrator.graph.nodes import Graph
+from orchestrator.graph.random_functions import KeyedFunctions
 from orchestrator.graph.stateless import STATELESS, make_stateless
 from orchestrator.graph.view import Edge, parse_tensor
-from orchestrator.graph.worker_graph import GROUP_STEP_FEED, STEP_FEED
+from orchestrator.graph.worker_graph import GROUP_STEP_FEED, STEP_FEED, Problem
 
 HOST = "/device:CPU:0"
 """Seeds are read on the host; computing them on a GPU would wait for it in every step."""
@@ -42,6 +42,15 @@ class RandomReport:
     group_rng_feed: str | None = None
 
 
+def random_problems(stateful: tuple[str, ...]) -> tuple[Problem, ...]:
+    """A warning that names the operations which draw from a hidden state still."""
+    if not stateful:
+        return ()
+    shown = ", ".join(stateful[:4]) + (f" and {len(stateful) - 4} more" if len(stateful) > 4 else "")
+    said = f"{shown} draw from a hidden state: there is no stateless form of them, so a step taken again draws other numbers"
+    return (Problem("stateful-random", "warning", said, "Nothing, unless runs have to repeat bit by bit", stateful),)
+
+
 def make_random_ops_stateless(editor: Editor, ops_graph: Graph, targets: Iterable[str]) -> RandomReport:
     """Rewrite the random operations among the ancestors of ``targets`` in the editor's graph.
 
@@ -50,28 +59,36 @@ def make_random_ops_stateless(editor: Editor, ops_graph: Graph, targets: Iterabl
     """
     graph = ops_graph
     closure = graph.view.ancestors(targets)
-    drawing = [name for name in graph.view.nodes if name in closure and graph.traits(name).random]
-    hidden = _in_functions(graph, closure)
-    if not drawing:
-        return RandomReport(stateful=hidden)
-    shared = set(drawing) - before_gradients(graph, closure)
+    names = [name for name in graph.view.nodes if name in closure]
+    drawing = [name for name in names if graph.traits(name).random]
+    functions = KeyedFunctions(editor, graph)
+    calling = [name for name in names if functions.reaches(graph.view.nodes[name])]
+    if not drawing and not calling:
+        return RandomReport(stateful=_in_functions(graph, closure))
+    shared = {*drawing, *calling} - before_gradients(graph, closure)
     keys = _Keys(editor, graph, read_flow(graph.view))
     done: list[str] = []
     left: list[str] = []
     for name in drawing:
-        feed = GROUP_STEP_FEED if name in shared else STEP_FEED
         if graph.view.op(name) in STATELESS and keys.reaches(name):
-            make_stateless(editor, graph, name, keys.of(name, feed))
+            make_stateless(editor, graph, name, keys.of(name, _feed(name, shared)))
             done.append(name)
         else:
             left.append(name)
+    for name in calling:
+        if keys.reaches(name):
+            functions.pass_key(editor.node(name), keys.of(name, _feed(name, shared)).text)
     used = keys.feeds
     return RandomReport(
-        tuple(done),
-        (*left, *hidden),
+        (*done, *functions.done),
+        (*left, *_in_functions(editor.graph(graph.ops), closure)),
         STEP_FEED if STEP_FEED in used else None,
         GROUP_STEP_FEED if GROUP_STEP_FEED in used else None,
     )
+
+
+def _feed(name: str, shared: set[str]) -> str:
+    return GROUP_STEP_FEED if name in shared else STEP_FEED
 
 
 def before_gradients(graph: Graph, closure: set[str]) -> set[str]:
@@ -119,12 +136,6 @@ class _Keys:
             node = self._editor.add("Placeholder", parse_tensor(feed).node, attributes=attributes, device=HOST)
             self.feeds[feed] = Edge(node, 0)
         return self.feeds[feed]
-
-
-def node_key(name: str) -> np.ndarray:
-    """A node's own constant: int64 ``[2]`` out of its name, the same in every process."""
-    digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
-    return np.frombuffer(digest, dtype="<i8").astype(np.int64)
 
 
 def _in_functions(graph: Graph, closure: set[str]) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ numbers aren't: they depend on the key alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import numpy as np
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
@@ -18,7 +19,26 @@ from orchestrator.graph.nodes import Graph
 from orchestrator.graph.view import Edge
 
 Attributes = dict[str, AttrValue]
-Rewrite = Callable[[Editor, NodeDef, list[Edge], Edge], tuple[str, list[Edge], Attributes]]
+
+
+class Body(Protocol):
+    """What nodes can be added to: a graph's editor, or the body of a function."""
+
+    def add(
+        self,
+        op: str,
+        name: str,
+        inputs: Iterable[Edge] = (),
+        *,
+        controls: Iterable[str] = (),
+        attributes: Mapping[str, AttrValue] | None = None,
+        device: str = "",
+    ) -> str:
+        """Add a node; its full name."""
+        ...
+
+
+Rewrite = Callable[[Body, NodeDef, list[Edge], Edge], tuple[str, list[Edge], Attributes]]
 """(editor, the old node, its data inputs, key) -> (new operation, its inputs, its attributes)."""
 
 SEED = {"Tseed": type_attribute("int64")}
@@ -33,30 +53,30 @@ def make_stateless(editor: Editor, graph: Graph, name: str, key: Edge) -> None:
 
 
 def _plain(op: str) -> Rewrite:
-    def rewrite(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
+    def rewrite(editor: Body, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
         return op, [inputs[0], key], {"dtype": attribute(old, "dtype"), "T": attribute(old, "T"), **SEED}
 
     return rewrite
 
 
-def _whole_numbers(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
+def _whole_numbers(editor: Body, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
     attributes = {"dtype": attribute(old, "Tout"), "T": attribute(old, "T"), **SEED}
     return "StatelessRandomUniformInt", [inputs[0], key, inputs[1], inputs[2]], attributes
 
 
-def _multinomial(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
+def _multinomial(editor: Body, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
     output = attribute(old, "output_dtype")
     attributes = {"T": attribute(old, "T"), "output_dtype": output if output.type else type_attribute("int64"), **SEED}
     return "StatelessMultinomial", [inputs[0], inputs[1], key], attributes
 
 
-def _gamma(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
+def _gamma(editor: Body, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
     shape = _appended(editor, old, inputs, attribute(old, "S"), attribute(old, "T"))
     attributes = {"dtype": attribute(old, "T"), "T": attribute(old, "S"), **SEED}
     return "StatelessRandomGammaV2", [shape, key, inputs[1]], attributes
 
 
-def _poisson(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
+def _poisson(editor: Body, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
     rate = attribute(old, "R")
     rate = rate if rate.type else type_attribute("float64")
     dtype = attribute(old, "dtype")
@@ -65,7 +85,7 @@ def _poisson(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tup
     return "StatelessRandomPoisson", [shape, key, inputs[1]], attributes
 
 
-def _appended(editor: Editor, old: NodeDef, inputs: list[Edge], shape_type: AttrValue, value_type: AttrValue) -> Edge:
+def _appended(editor: Body, old: NodeDef, inputs: list[Edge], shape_type: AttrValue, value_type: AttrValue) -> Edge:
     """The shape of the output: the stateful forms append the parameter's own shape to the one asked for."""
     label = f"random/{old.name}"
     own = editor.add("Shape", f"{label}/parameter", [inputs[1]], attributes={"T": value_type, "out_type": shape_type})
@@ -74,7 +94,7 @@ def _appended(editor: Editor, old: NodeDef, inputs: list[Edge], shape_type: Attr
     return Edge(editor.add("ConcatV2", f"{label}/shape", [inputs[0], Edge(own, 0), Edge(axis, 0)], attributes=attributes), 0)
 
 
-def _shuffle(editor: Editor, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
+def _shuffle(editor: Body, old: NodeDef, inputs: list[Edge], key: Edge) -> tuple[str, list[Edge], Attributes]:
     """Rows in the order of as many random numbers: Fisher and Yates have no stateless form."""
     label, kind = f"random/{old.name}", attribute(old, "T")
     shape = editor.add("Shape", f"{label}/value_shape", [inputs[0]], attributes={"T": kind, "out_type": type_attribute("int32")})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
+from orchestrator.graph.check import check
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import WorkerGraph
@@ -125,14 +126,19 @@ def test_random_operation_in_a_loop_draws_anew_in_each_iteration(draw: Any, tmp_
     assert len(np.unique(np.concatenate([first, other]))) == 2 * first.size
 
 
-def test_random_operation_without_a_stateless_form_is_listed(tmp_path: Path) -> None:
-    def sampled(tf: Any) -> Any:
-        classes = tf.constant([[1]], tf.int64)
-        return tf.nn.log_uniform_candidate_sampler(classes, 1, 4, True, 100, name="sampler")[1]
+def _sampled(tf: Any) -> Any:
+    classes = tf.constant([[1]], tf.int64)
+    return tf.nn.log_uniform_candidate_sampler(classes, 1, 4, True, 100, name="sampler")[1]
 
-    graph = _planned(sampled, tmp_path)
+
+def test_random_operation_without_a_stateless_form_is_listed_and_named_by_check(tmp_path: Path) -> None:
+    graph = _planned(_sampled, tmp_path)
     assert graph.stateful_random == ("sampler",)
     assert graph.rng_feed is None
+    report = check(read_meta(_graph(_sampled).SerializeToString(), name="drawn"), RunConfig(source="x"))
+    assert report.resumes
+    (problem,) = [problem for problem in report.problems if problem.code == "stateful-random"]
+    assert problem.nodes == ("sampler",)
 
 
 def test_noise_added_to_gradients_is_keyed_without_the_rank(tmp_path: Path) -> None:
@@ -152,3 +158,81 @@ def test_noise_added_to_gradients_is_keyed_without_the_rank(tmp_path: Path) -> N
     assert graph.rng_feed == "tfresume/rng:0"
     assert graph.group_rng_feed == "tfresume/group_rng:0"
     assert [seam.role for seam in graph.targets[0].dense] == ["gradient"]
+
+
+def _with_functions(draw: Any) -> Any:
+    """The graph of ``draw`` with conditionals and loops of the second kind, whose branches and bodies are functions."""
+
+    def made(tf: Any) -> Any:
+        tf.enable_control_flow_v2()
+        try:
+            return draw(tf)
+        finally:
+            tf.disable_control_flow_v2()
+
+    return made
+
+
+def _in_a_branch(tf: Any) -> Any:
+    training = tf.placeholder_with_default(True, [], name="training")
+    return tf.cond(training, lambda: tf.nn.dropout(tf.ones([200]), rate=0.5), lambda: tf.ones([200]))
+
+
+def _in_a_case(tf: Any) -> Any:
+    which = tf.placeholder_with_default(1, [], name="which")
+    branches = [lambda: tf.zeros([200]), lambda: tf.random_normal([200]), lambda: tf.random_shuffle(tf.range(200.0))]
+    return tf.switch_case(which, branches)
+
+
+def _in_a_called_function(tf: Any) -> Any:
+    import tensorflow
+
+    inner = tensorflow.function(lambda: tf.random_gamma([100], 2.0))
+    return tensorflow.function(lambda: inner() + tf.random_uniform([100]))()
+
+
+def _in_a_defun(tf: Any) -> Any:
+    from tensorflow.python.framework import function
+
+    @function.Defun(tf.float32)
+    def jittered(value: Any) -> Any:
+        return value + tf.random_uniform([200])
+
+    return jittered(tf.zeros([200]))
+
+
+BODIES = {
+    "branch": _with_functions(_in_a_branch),
+    "case": _with_functions(_in_a_case),
+    "called": _in_a_called_function,
+    "defun": _in_a_defun,
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BODIES))
+def test_random_operation_in_a_function_body_draws_by_key(kind: str, tmp_path: Path) -> None:
+    graph = _planned(BODIES[kind], tmp_path)
+    assert graph.random_nodes
+    assert graph.stateful_random == ()
+    first, again, other = _drawn(graph, (1, 5), (1, 5), (2, 5))
+    (restarted,) = _drawn(graph, (1, 5))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, restarted)
+    assert not np.array_equal(first, other)
+    assert len(np.unique(first)) > 1
+
+
+@pytest.mark.parametrize("draw", [_in_a_loop, _in_two_loops], ids=["one", "nested"])
+def test_random_operation_in_the_body_of_a_loop_of_functions_draws_anew_in_each_iteration(draw: Any, tmp_path: Path) -> None:
+    graph = _planned(_with_functions(draw), tmp_path)
+    assert graph.stateful_random == ()
+    first, again, other = _drawn(graph, (1, 5), (1, 5), (1, 6))
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(first)) == first.size
+    assert len(np.unique(np.concatenate([first, other]))) == 2 * first.size
+
+
+def test_gradients_through_a_function_that_draws_train_still(tmp_path: Path) -> None:
+    graph = _planned(BODIES["branch"], tmp_path, workers=2)
+    assert graph.targets[0].dense
+    assert graph.group_refused == ""
