@@ -41,3 +41,5 @@ def _comparison(item: Comparison, console: Console) -> None:
         console.print(f"  {clean(name)}: {relative:.1e}")
     if len(item.worst) > WORST:
         console.print(f"  and {len(item.worst) - WORST} more")
+    if item.beyond:
+        console.print(f"  [red]further apart than any known reason accounts for[/red]: {clean(', '.join(item.beyond[:WORST]))}")

@@ -72,6 +72,7 @@ def cut_graph(
     try:
         for number, target in enumerate(separate_targets(editor, ops, targets)):
             cut, rule = _cut_target(editor, ops, target, number, ports, constants)
+            _verify(editor, ops, cut)
             done.append(cut)
             rules.append(rule)
     except _Refused as why:
@@ -104,7 +105,6 @@ def _cut_target(
     if not sewn.nodes:
         return target, found.rule
     barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses)
-    _verify(editor.graph(ops), sewn.nodes)
     return replace(target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier), found.rule
 
 
@@ -218,8 +218,13 @@ class _Seamstress:
         return self._editor.add("Cast", name, [edge], attributes=attributes)
 
 
-def _verify(graph: Graph, seams: Iterable[str]) -> None:
+def _verify(editor: Editor, ops: OpSet, target: TrainTarget) -> None:
     """The last word: no cycle, and no writer before a seam."""
+    seams = [dense.node for dense in target.dense]
+    seams.extend(name for sparse in target.sparse for name in (sparse.values_node, sparse.indices_node))
+    if not seams:
+        return
+    graph = editor.graph(ops)
     cyclic = graph.view.order()[1]
     if cyclic:
         raise _Refused(f"cutting it would make a cycle through {cyclic[0]}")

@@ -7,19 +7,18 @@ maps over its elements isn't called by the step and keeps its hidden state, as d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.function_pb2 import FunctionDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.types_pb2 import DT_INT64
 
-from orchestrator.graph.edit import OWN, Editor, constant_attributes, rewritten, type_attribute
+from orchestrator.graph.edit import Editor, constant_attributes, type_attribute
+from orchestrator.graph.function_body import FunctionBody
 from orchestrator.graph.keys import node_key
 from orchestrator.graph.library import functions_called_by, label
 from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import OpSet
 from orchestrator.graph.stateless import STATELESS
 from orchestrator.graph.view import Edge
 
@@ -85,20 +84,20 @@ class KeyedFunctions:
             copy.CopyFrom(self._functions[name])
             copy.signature.name = self._made[name, loops] = f"{name}_tfresume{'_body' if loops else ''}"
             copy.signature.input_arg.add(name=KEY, type=DT_INT64)
-            self._rewrite(name, _Body(copy, self._graph.ops))
+            self._rewrite(name, FunctionBody(copy, self._graph.ops))
             if loops:
-                _return_next(copy, _Body(copy, self._graph.ops), name)
+                _return_next(copy, FunctionBody(copy, self._graph.ops), name)
         return self._made[name, loops]
 
-    def _rewrite(self, name: str, body: _Body) -> None:
+    def _rewrite(self, name: str, body: FunctionBody) -> None:
         if not self.draws(name):
             return
         for node in list(body.function.node_def):
             if node.op in STATELESS:
-                body.make_stateless(node, body.key_of(name, node.name))
+                _make_stateless(body, node, _key_of(body, name, node.name))
                 self.done.append(label(name, node.name))
             elif self.reaches(node):
-                self.pass_key(node, body.text(body.key_of(name, node.name)))
+                self.pass_key(node, body.text(_key_of(body, name, node.name)))
 
 
 def _one_more_output(loop: NodeDef) -> None:
@@ -109,58 +108,22 @@ def _one_more_output(loop: NodeDef) -> None:
         del loop.attr["_output_shapes"]
 
 
-class _Body:
-    """Changes to one function's body; edges of nodes that it had already are written as they stand there (``node:output:0``)."""
-
-    def __init__(self, function: FunctionDef, ops: OpSet) -> None:
-        self.function = function
-        self._ops = ops
-        self._added: dict[str, str] = {}
-
-    def add(
-        self,
-        op: str,
-        name: str,
-        inputs: Iterable[Edge] = (),
-        *,
-        controls: Iterable[str] = (),
-        attributes: Mapping[str, AttrValue] | None = None,
-        device: str = "",
-    ) -> str:
-        """As ``Editor.add``."""
-        full = OWN + name
-        node = self.function.node_def.add(name=full, op=op, device=device)
-        node.input.extend(self.text(edge) for edge in inputs)
-        node.input.extend(f"^{source}" for source in controls)
-        for key, value in (attributes or {}).items():
-            node.attr[key].CopyFrom(value)
-        self._added[full] = op
-        return full
-
-    def text(self, edge: Edge) -> str:
-        """An edge as the inputs of a function's nodes are written."""
-        if edge.node not in self._added:
-            return edge.text
-        outputs = self._ops.ops[self._added[edge.node]].output_arg
-        return f"{edge.node}:{outputs[edge.port].name}:0"
-
-    def key_of(self, function: str, node: str) -> Edge:
-        """The key that a node of the body draws with."""
-        own = self.add("Const", f"random/{node}/own", attributes=constant_attributes(node_key(f"{function}/{node}")))
-        attributes = {"T": type_attribute("int64")}
-        return Edge(self.add("BitwiseXor", f"random/{node}/key", [Edge(KEY, 0), Edge(own, 0)], attributes=attributes), 0)
-
-    def make_stateless(self, node: NodeDef, key: Edge) -> None:
-        """As ``stateless.make_stateless``."""
-        old = NodeDef()
-        old.CopyFrom(node)
-        data = [Edge(text, 0) for text in old.input if not text.startswith("^")]
-        op, inputs, attributes = STATELESS[old.op](self, old, data, key)
-        waits = [text for text in old.input if text.startswith("^")]
-        rewritten(node, op, [*(self.text(edge) for edge in inputs), *waits], attributes)
+def _key_of(body: FunctionBody, function: str, node: str) -> Edge:
+    """The key that a node of the body draws with."""
+    own = body.add("Const", f"random/{node}/own", attributes=constant_attributes(node_key(f"{function}/{node}")))
+    attributes = {"T": type_attribute("int64")}
+    return Edge(body.add("BitwiseXor", f"random/{node}/key", [Edge(KEY, 0), Edge(own, 0)], attributes=attributes), 0)
 
 
-def _return_next(function: FunctionDef, body: _Body, name: str) -> None:
+def _make_stateless(body: FunctionBody, node: NodeDef, key: Edge) -> None:
+    """As ``stateless.make_stateless``."""
+    old = NodeDef()
+    old.CopyFrom(node)
+    op, inputs, attributes = STATELESS[old.op](body, old, body.data(old), key)
+    body.change_op(node, op, inputs, attributes)
+
+
+def _return_next(function: FunctionDef, body: FunctionBody, name: str) -> None:
     """Let a loop's body return its key moved on."""
     stride = np.abs(node_key(name) >> 32) * 2 + 1
     constant = body.add("Const", "random/stride", attributes=constant_attributes(stride))

@@ -81,7 +81,7 @@ def make_random_ops_stateless(editor: Editor, ops_graph: Graph, targets: Iterabl
     used = keys.feeds
     return RandomReport(
         (*done, *functions.done),
-        (*left, *_in_functions(editor.graph(graph.ops), closure)),
+        (*left, *_in_functions(graph, closure)),
         STEP_FEED if STEP_FEED in used else None,
         GROUP_STEP_FEED if GROUP_STEP_FEED in used else None,
     )
@@ -139,6 +139,7 @@ class _Keys:
 
 
 def _in_functions(graph: Graph, closure: set[str]) -> tuple[str, ...]:
+    """Those left in the bodies that the nodes call as they are now: edits are made in place."""
     nodes = [graph.view.nodes[name] for name in graph.view.nodes if name in closure]
     found: list[str] = []
     for function in reachable_functions(graph.meta.graph_def, nodes).values():

@@ -6,13 +6,14 @@ A view is a snapshot: whoever edits the graph builds a new one.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from sys import intern
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
+
+T = TypeVar("T")
 
 
 class Edge(NamedTuple):
@@ -57,6 +58,17 @@ class _Edges(dict[str, Edge]):
         return edge
 
 
+class _Sparse(dict[str, T]):
+    """A mapping that most nodes have no part in: the answer for those is one and the same empty one, and isn't kept."""
+
+    def __init__(self, nothing: T) -> None:
+        super().__init__()
+        self._nothing = nothing
+
+    def __missing__(self, name: str) -> T:
+        return self._nothing
+
+
 class GraphView:
     """An index over the top-level nodes of a graph.
 
@@ -76,15 +88,14 @@ class GraphView:
             self.nodes[name] = node
             self.ops[name] = intern(node.op)
         self.data: dict[str, tuple[Edge, ...]] = {}
-        self.controls: dict[str, tuple[str, ...]] = {}
-        self.uses: dict[str, list[Use]] = defaultdict(list)
-        self.control_uses: dict[str, list[str]] = defaultdict(list)
+        self.controls: _Sparse[tuple[str, ...]] = _Sparse(())
+        self.uses: _Sparse[list[Use]] = _Sparse([])
+        self.control_uses: _Sparse[list[str]] = _Sparse([])
         self.dangling: list[tuple[str, str]] = []
         self._order: tuple[list[str], list[str]] | None = None
         edges = _Edges()
         for name, node in self.nodes.items():
             self._index(name, node, edges)
-        self._close()
 
     def _index(self, name: str, node: NodeDef, edges: dict[str, Edge]) -> None:
         data: list[Edge] = []
@@ -94,27 +105,19 @@ class GraphView:
                 source = intern(text[1:])
                 controls.append(source)
                 if source in self.nodes:
-                    self.control_uses[source].append(name)
+                    self.control_uses.setdefault(source, []).append(name)
                 else:
                     self.dangling.append((name, text))
                 continue
             edge = edges[text]
             if edge[0] in self.nodes:
-                self.uses[edge[0]].append(Use(name, len(data), edge[1]))
+                self.uses.setdefault(edge[0], []).append(Use(name, len(data), edge[1]))
             else:
                 self.dangling.append((name, text))
             data.append(edge)
         self.data[name] = tuple(data)
-        self.controls[name] = tuple(controls)
-
-    def _close(self) -> None:
-        """Make the answers for nodes without consumers the one empty list, which nobody changes."""
-        self.uses, self.control_uses = dict(self.uses), dict(self.control_uses)
-        nothing: list[Use] = []
-        silent: list[str] = []
-        for name in self.nodes:
-            self.uses.setdefault(name, nothing)
-            self.control_uses.setdefault(name, silent)
+        if controls:
+            self.controls[name] = tuple(controls)
 
     def __contains__(self, name: object) -> bool:
         return name in self.nodes

@@ -38,6 +38,7 @@ class Task:
         whole: local prefix of what the group had after ``steps``.
         halves: the same after a save and a restart in the middle; empty where that wasn't done.
         bare: whether the bare run can be compared at all.
+        tolerance: relative difference from which on the ranks' own batches are asked what they make of a variable.
     """
 
     graph: WorkerGraph
@@ -50,6 +51,7 @@ class Task:
     whole: str
     halves: str = ""
     bare: bool = True
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def measure(task: Task) -> dict[str, Any]:
 
     Returns:
         ``bare`` and ``save``: lists of distances, largest first, or None where it wasn't compared; ``moved``: how many variables the
-        steps changed; ``reason``: why the bare run couldn't be compared.
+        steps changed; ``reason``: why the bare run couldn't be compared; ``shares``: variable to how far (relative) training on one
+        rank's batches alone brings it from the bare run, where bare and group differ.
 
     Raises:
         OrchestratorError: a checkpoint or the graph can't be read.
@@ -85,12 +88,23 @@ def measure(task: Task) -> dict[str, Any]:
             bare = train_bare(task)
         except ConfigError as error:
             reason = error.message
+    apart = [] if bare is None else distances(bare, whole)
+    differs = any(item.relative > task.tolerance for item in apart)
     return {
-        "bare": None if bare is None else [asdict(item) for item in distances(bare, whole)],
+        "bare": None if bare is None else [asdict(item) for item in apart],
+        "shares": _shares(task, bare) if bare is not None and differs and task.world_size > 1 else {},
         "save": None if halves is None else [asdict(item) for item in distances(halves, whole)],
         "moved": sum(item.largest > 0 for item in distances(before, whole)),
         "reason": reason,
     }
+
+
+def _shares(task: Task, bare: Mapping[str, np.ndarray]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for rank in range(task.world_size):
+        for item in distances(train_bare(task, [rank]), bare):
+            found[item.name] = max(item.relative, found.get(item.name, 0.0))
+    return found
 
 
 def distances(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[Distance]:
@@ -115,8 +129,11 @@ def _distance(name: str, one: np.ndarray, other: np.ndarray) -> Distance:
     return Distance(name, apart, apart / largest if largest > 0 else apart)
 
 
-def train_bare(task: Task) -> dict[str, np.ndarray]:
+def train_bare(task: Task, ranks: Sequence[int] | None = None) -> dict[str, np.ndarray]:
     """The variables after the steps of a bare process, by node name.
+
+    Args:
+        ranks: whose batches it trains on; all by default.
 
     Raises:
         ConfigError: the ranks' batches can't be joined into one.
@@ -124,7 +141,7 @@ def train_bare(task: Task) -> dict[str, np.ndarray]:
     """
     streams = [
         open_batches(task.config, task.graph, FeedContext(rank, task.world_size, task.start_step, 0))
-        for rank in range(task.world_size)
+        for rank in (range(task.world_size) if ranks is None else ranks)
     ]
     load_extensions(task.graph, task.options)
     settings = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)

@@ -19,14 +19,24 @@ PLAIN = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), ())
 TWO = RunConfig.model_validate({"source": "run", "workers": 2})
 
 
-def _judged(bare: Any, save: Any, graph: WorkerGraph = PLAIN, reason: str = "") -> VerifyReport:
-    found = {
+NOISY = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",))
+MOVING = WorkerGraph(b"", b"", (TrainTarget("Adam", dense=(DenseSeam("bn/mean", "float32", (3,), "update"),)),), (), ())
+
+
+def _measured(bare: float | None, save: float = 0.0, *, reason: str = "", share: float = 0.0) -> dict[str, Any]:
+    return {
         "bare": None if bare is None else [{"name": "w", "largest": bare, "relative": bare}],
         "save": [{"name": "w", "largest": save, "relative": save}],
         "moved": 3,
         "reason": reason,
+        "shares": {"w": share},
     }
-    return report(found, graph, TWO, steps=4, start_step=3, tolerance=TOLERANCE)
+
+
+def _judged(bare: Any, save: Any, graph: WorkerGraph = PLAIN, reason: str = "", **more: Any) -> VerifyReport:
+    held = more.pop("held", None)
+    found = _measured(bare, save, reason=reason, **more)
+    return report(found, graph, TWO, steps=4, start_step=3, tolerance=TOLERANCE, held=held)
 
 
 def test_report_of_runs_within_the_tolerance_agrees() -> None:
@@ -42,28 +52,45 @@ def test_report_of_a_bare_run_that_differs_without_a_known_cause_fails() -> None
 
 
 def test_report_of_a_save_that_changes_something_fails_whatever_else_is_known() -> None:
-    noisy = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",))
-    assert _judged(0.5, 10 * SAVE_TOLERANCE, noisy).verdict == "differs"
+    held = _measured(0.0)
+    assert _judged(0.5, 10 * SAVE_TOLERANCE, NOISY, held=held).verdict == "differs"
 
 
-@pytest.mark.parametrize(
-    ("graph", "named"),
-    [
-        (WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",)), "dropout/RandomUniform"),
-        (
-            WorkerGraph(b"", b"", (TrainTarget("Adam", dense=(DenseSeam("bn/mean", "float32", (3,), "update"),)),), (), ()),
-            "moving statistics",
-        ),
-        (
-            WorkerGraph(b"", b"", (TrainTarget("Adam"),), (InputPort("p:0", "b:0", "float32", None, "queue", pull="b:0"),), ()),
-            "order of the batches",
-        ),
-    ],
-)
-def test_report_of_a_bare_run_that_differs_for_a_known_cause_names_it(graph: WorkerGraph, named: str) -> None:
-    found = _judged(0.5, 0.0, graph)
+def test_report_of_random_numbers_that_agree_once_held_still_is_explained_and_names_them() -> None:
+    found = _judged(0.5, 0.0, NOISY, held=_measured(TOLERANCE / 2))
     assert (found.verdict, found.exit_code) == ("explained", 0)
-    assert named in found.causes[0]
+    assert "dropout/RandomUniform" in found.causes[0]
+    assert [comparison.agrees for comparison in found.comparisons] == [False, True, True]
+
+
+def test_report_of_random_numbers_does_not_excuse_what_differs_without_them() -> None:
+    found = _judged(0.5, 0.0, NOISY, held=_measured(0.4))
+    assert (found.verdict, found.exit_code) == ("differs", 1)
+    assert found.comparisons[2].beyond == ("w",)
+
+
+def test_report_of_random_numbers_that_cannot_be_held_still_says_so() -> None:
+    found = _judged(0.5, 0.0, NOISY, held={"bare": None, "shares": {}, "reason": "sampler can't be held still"})
+    assert found.verdict == "explained"
+    assert found.comparisons[2].reason == "sampler can't be held still"
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.4, "explained"), (0.1, "differs"), (0.0, "differs")])
+def test_report_of_moving_statistics_excuses_no_more_than_one_workers_batches_would_do(share: float, verdict: str) -> None:
+    found = _judged(0.5, 0.0, MOVING, share=share)
+    assert found.verdict == verdict
+    assert "moving statistics" in found.causes[0]
+
+
+def test_report_of_a_graph_without_statistics_takes_no_excuse_from_the_workers_batches() -> None:
+    assert _judged(0.5, 0.0, PLAIN, share=9.0).verdict == "differs"
+
+
+def test_report_of_a_pipeline_of_the_graphs_own_names_the_order_of_its_batches() -> None:
+    port = InputPort("p:0", "b:0", "float32", None, "queue", pull="b:0")
+    found = _judged(None, 0.0, WorkerGraph(b"", b"", (TrainTarget("Adam"),), (port,), ()))
+    assert (found.verdict, found.exit_code) == ("explained", 0)
+    assert "order of the batches" in found.causes[0]
 
 
 def test_report_of_batches_that_cannot_be_joined_says_so() -> None:
@@ -98,4 +125,6 @@ def test_verify_of_a_real_checkpoint_on_two_workers_gives_its_verdict(
     found = verify(parse_config(config))
     assert found.verdict == verdict, found
     assert found.comparisons[1].agrees
+    assert len(found.comparisons) == (2 if verdict == "agrees" else 3)
+    assert found.comparisons[-1].agrees, "with its random numbers held still it agrees to rounding"
     assert found.moved > 0

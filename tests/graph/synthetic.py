@@ -20,15 +20,21 @@ FLOAT = AttrValue(type=DT_FLOAT)
 class Drawing:
     """A graph drawn node by node."""
 
-    def __init__(self, producer: int = 26) -> None:
+    def __init__(self, producer: int = 26, *, shapes: bool = False) -> None:
+        """With ``shapes`` every node tells its outputs' shapes, as tf.train.Saver's export has it."""
         self.meta = MetaGraphDef()
         self.meta.graph_def.versions.producer = producer
+        self._shapes = shapes
 
     def node(self, name: str, op: str, inputs: Iterable[str] = (), **attributes: AttrValue) -> str:
         """Add a node; its name."""
         node: NodeDef = self.meta.graph_def.node.add(name=name, op=op, input=inputs)
         for key, value in attributes.items():
             node.attr[key].CopyFrom(value)
+        if self._shapes:
+            shape = node.attr["_output_shapes"].list.shape.add()
+            for size in (4, 4):
+                shape.dim.add(size=size)
         return name
 
     def scalar(self, name: str, value: float, controls: Iterable[str] = ()) -> str:
@@ -65,9 +71,9 @@ class Drawing:
         return self.node(name, "Placeholder", dtype=FLOAT, shape=attribute)
 
 
-def deep_chain(nodes: int) -> MetaGraphDef:
+def deep_chain(nodes: int, *, shapes: bool = False) -> MetaGraphDef:
     """A chain of about so many nodes; the train op is ``train``."""
-    drawing = Drawing()
+    drawing = Drawing(shapes=shapes)
     value = drawing.placeholder("x", (-1, 4))
     rate = drawing.scalar("rate", 0.1)
     gradient = drawing.node("gradients/start", "Identity", [value], T=FLOAT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from rich.console import Console
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from launch.inspect_view import clean, render_inspect
+from orchestrator.config import RunConfig
 from orchestrator.graph.checkpoint_keys import CheckpointTensor
 from orchestrator.graph.inspect import inspect
 from orchestrator.graph.inspection import Inspection
 from orchestrator.graph.op_traits import is_variable
 from orchestrator.graph.opset import op_def
+from orchestrator.graph.plan import plan
 from orchestrator.graph.tensors import dtype_name, shape_of
 from tests.graph.fuzzing import seed_graphs
+from tests.graph.synthetic import deep_chain
 
 SEEDS = seed_graphs()
 
@@ -138,50 +141,44 @@ def test_clean_of_a_hostile_name_has_neither_markup_nor_terminal_codes() -> None
     assert clean("[red]a\x1b[31mb\u202ec") == "\\[red]a�[31mb�c"
 
 
-def _large(nodes: int) -> MetaGraphDef:
-    """Copies of a small graph under scopes of their own."""
-    small = _meta("mlp")
-    large = MetaGraphDef()
-    large.CopyFrom(small)
-    for number in range(nodes // len(small.graph_def.node)):
-        for node in small.graph_def.node:
-            copy = large.graph_def.node.add()
-            copy.CopyFrom(node)
-            copy.name = f"copy_{number}/{node.name}"
-            for slot, text in enumerate(node.input):
-                copy.input[slot] = f"^copy_{number}/{text[1:]}" if text.startswith("^") else f"copy_{number}/{text}"
-            if "_class" in copy.attr:
-                del copy.attr["_class"]
-    return large
-
-
-def test_inspect_command_of_25000_nodes_ends_within_three_seconds_without_tensorflow(tmp_path: Path) -> None:
-    path = tmp_path / "large.meta"
-    path.write_bytes(_large(25_000).SerializeToString())
+def test_inspect_command_ends_without_tensorflow(tmp_path: Path) -> None:
+    path = tmp_path / "chain.meta"
+    path.write_bytes(deep_chain(900).SerializeToString())
     program = (
-        "import sys, resource\n"
-        "sys.modules['tensorflow'] = None\n"
-        "from launch.cli import run\n"
-        "code = run(['inspect', sys.argv[1], '--json'])\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(used.ru_utime + used.ru_stime, file=sys.stderr)\n"
-        "sys.exit(code)\n"
+        "import sys; sys.modules['tensorflow'] = None; from launch.cli import run; sys.exit(run(['inspect', *sys.argv[1:]]))"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(path), "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["totals"]["nodes"] > 24_000
-    assert float(done.stderr.strip().splitlines()[-1]) <= 3.0, "seconds of CPU, process start included"
+    assert json.loads(done.stdout)["chosen_train_ops"] == ["train"]
 
 
-def test_inspect_of_ten_times_the_nodes_takes_about_ten_times_as_long() -> None:
-    def seconds(meta: MetaGraphDef) -> float:
-        best = float("inf")
-        for _ in range(2):
-            started = time.process_time()
-            inspect(meta, source="x.meta", size_bytes=1)
-            best = min(best, time.process_time() - started)
-        return best
+def _calls(meta: MetaGraphDef, asked: Callable[[MetaGraphDef], object]) -> int:
+    """How many functions Python calls for an answer: what a clock would say on a machine with nothing else to do."""
+    count = 0
 
-    small, large = _large(1_200), _large(12_000)
+    def counted(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(counted)
+    try:
+        asked(meta)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda meta: inspect(meta, source="x.meta", size_bytes=1),
+        lambda meta: plan(meta, RunConfig(source="x", workers=2, input="a:b")),
+    ],
+    ids=["inspect", "plan"],
+)
+def test_work_for_ten_times_the_nodes_is_ten_times_as_much(asked: Callable[[MetaGraphDef], object]) -> None:
+    asked(deep_chain(90))
+    small, large = deep_chain(450), deep_chain(4_500)
     ratio = len(large.graph_def.node) / len(small.graph_def.node)
-    assert seconds(large) <= 1.6 * ratio * seconds(small)
+    assert _calls(large, asked) <= 1.1 * ratio * _calls(small, asked)

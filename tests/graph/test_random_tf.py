@@ -12,6 +12,7 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.check import check
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import plan
+from orchestrator.graph.stilled import still
 from orchestrator.graph.worker_graph import WorkerGraph
 
 pytestmark = pytest.mark.tf
@@ -236,3 +237,35 @@ def test_gradients_through_a_function_that_draws_train_still(tmp_path: Path) -> 
     graph = _planned(BODIES["branch"], tmp_path, workers=2)
     assert graph.targets[0].dense
     assert graph.group_refused == ""
+
+
+STILL_DRAWS = {
+    **{kind: draw for kind, draw in DRAWS.items() if kind not in ("multinomial", "gamma", "poisson")},
+    "sampler": _sampled,
+    "loop": _in_a_loop,
+    "branch": BODIES["branch"],
+    "loop_of_functions": _with_functions(_in_a_loop),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(STILL_DRAWS))
+def test_graph_held_still_gives_the_same_values_in_every_run_and_of_the_same_shape(kind: str) -> None:
+    import tensorflow
+
+    tf = tensorflow.compat.v1
+    meta = read_meta(_graph(STILL_DRAWS[kind]).SerializeToString(), name="drawn")
+    stilled = still(meta)
+    assert stilled.left == ()
+    shapes = []
+    for proto in (meta, stilled.meta):
+        with tf.Graph().as_default() as imported, tf.Session(graph=imported) as session:
+            tf.import_graph_def(tf.MetaGraphDef.FromString(proto.SerializeToString()).graph_def, name="")
+            first, again = session.run("drawn:0"), session.run("drawn:0")
+            shapes.append((first.shape, first.dtype))
+    np.testing.assert_array_equal(first, again)
+    assert shapes[0] == shapes[1]
+
+
+def test_graph_held_still_names_what_it_cannot_hold() -> None:
+    meta = read_meta(_graph(DRAWS["gamma"]).SerializeToString(), name="drawn")
+    assert still(meta).left == ("random_gamma/RandomGamma",)
