@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,55 @@ from orchestrator.store.journal import read_journal
 from orchestrator.store.location import open_location
 from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import config_for, variables_of
+from tests.servers.fault_proxy import FaultProxy
+from tests.servers.object_stores import Server
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Supervised:
-    """A run under the real supervisor, in processes of its own."""
+PACED = """
+import pathlib, time
+from tests.chaos.batches import fast_batches
 
-    def __init__(self, source: Path, output: Path, address: str, **changes: Any) -> None:
-        self.output = output
+
+def batches(ctx):
+    for batch in fast_batches(ctx):
+        if not pathlib.Path({quick!r}).exists():
+            time.sleep(1.0)
+        yield batch
+"""
+
+
+class Supervised:
+    """A run under the real supervisor, in processes of its own.
+
+    Args:
+        address: of a Ray cluster; with None the supervisor starts one.
+        options: what fsspec needs for the output.
+        environment: besides this process's own.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        output: Any,
+        address: str | None,
+        options: Mapping[str, Any] = {},
+        environment: Mapping[str, str] = {},
+        **changes: Any,
+    ) -> None:
+        self.output = open_location(str(output), **(options or {}))
         config = config_for(source, output, address=address, **changes).model_dump(mode="json")
         command = [sys.executable, "-m", "tests.chaos.supervised", "--supervise", json.dumps(config)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})})
 
     def journal(self) -> list[dict[str, Any]]:
-        return read_journal(open_location(str(self.output)))
+        return read_journal(self.output)
+
+    def pid_of(self, worker: str) -> int:
+        """The process of a worker."""
+        return int(next(event["pid"] for event in self.events("worker_warm") if event["worker"] == worker))
 
     def events(self, name: str, attempt: int | None = None) -> list[dict[str, Any]]:
         return [event for event in self.journal() if event["event"] == name and attempt in (None, event["attempt"])]
@@ -70,27 +103,55 @@ def start() -> Iterator[Callable[..., Supervised]]:
             run.process.wait(60)
 
 
-def test_killed_driver_is_started_again_and_adopts_the_living_workers(
-    start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
+    start: Callable[..., Supervised], gcs_server: Server, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
 ) -> None:
-    source = tf1_checkpoint.copy(tmp_path / "source", "mlp")
-    run = start(source, tmp_path / "out", ray_address, lease_s=2.0, until_step=120, workers=2)
-    training = run.wait_for(lambda: run.events("training"))
-    for file in source.parent.iterdir():
-        file.unlink()  # what isn't read can't be missed
-    driver = run.events("attempt")[0]["pid"]
-    os.kill(driver, signal.SIGKILL)
+    """Source and output lie in a bucket that refuses all reads while a worker is replaced; then all but the driver's own records while
+    the next driver takes over the living workers."""
+    proxy = FaultProxy(("127.0.0.1", gcs_server.port))
+    prefix, bucket = tf1_checkpoint("mlp"), tmp_path.name
+    for file in prefix.parent.iterdir():
+        open_location(gcs_server.url(f"{bucket}/source/{file.name}"), **gcs_server.options()).write_bytes(file.read_bytes())
+    inputs = tmp_path / "paced.py"
+    inputs.write_text(PACED.format(quick=str(tmp_path / "quick")))
+    run = start(
+        gcs_server.url(f"{bucket}/source/{prefix.name}"), gcs_server.url(f"{bucket}/out"), None, options=gcs_server.options(),
+        environment=gcs_server.environment() | {"STORAGE_EMULATOR_HOST": proxy.endpoint}, input=f"{inputs}:batches",
+    )  # fmt: skip
+    run.wait_for(lambda: run.events("training") and len(run.events("worker_warm")) == 3, 120.0)
+    survivor, victim = run.events("generation")[0]["workers"]
+
+    refusing = proxy.refuse(lambda request: request.method == "GET")
+    os.kill(run.pid_of(victim), signal.SIGKILL)
+    (incident,) = run.wait_for(lambda: run.events("incident"), 120.0)
+    assert (incident["kind"], incident["steps_redone"]) == ("died", 0)
+    assert not [request.target for request in refusing.fired if "_tfresume" not in request.target], "a recovery read a checkpoint"
+    refusing.times = 0
+
+    run.wait_for(lambda: len(run.events("worker_warm")) == 4, 120.0)
+    members = run.events("generation")[-1]["workers"]
+    pids = [run.pid_of(worker) for worker in members]
+    refusing = proxy.refuse(lambda request: request.method == "GET" and "_tfresume" not in request.target)
+    os.kill(run.events("attempt")[0]["pid"], signal.SIGKILL)
+    (adopted,) = run.wait_for(lambda: run.events("adopted"), 120.0)
+    assert adopted["complete"]
+    run.wait_for(lambda: run.events("progress", attempt=2), 120.0)
+    assert all(psutil.pid_exists(pid) for pid in pids), "a worker was replaced"
+    assert not refusing.fired, [request.target for request in refusing.fired]
+    refusing.times = 0
+
+    (tmp_path / "quick").touch()
     assert run.end() == 0
-    adopted = run.events("adopted")
-    assert len(adopted) == 1, "the driver wasn't killed in the middle of the run"
-    assert adopted[0]["complete"]
     assert not run.events("worker_start", attempt=2), "workers were replaced"
     assert not run.events("generation", attempt=2), "the group was formed anew"
     assert not run.events("finding_checkpoint")
-    assert training[0]["generation"] == adopted[0]["generation"] == 1
-    finish = run.events("finish")[-1]
-    assert finish["step"] == 120
-    assert_same_bytes(undisturbed, variables_of(tmp_path / "out" / "a0002-g0001" / "model.ckpt-120"))
+    assert survivor in members
+    assert run.events("finish")[-1]["step"] == 120
+    saved = open_location(gcs_server.url(f"{bucket}/out/a0002-g0002"), **gcs_server.options())
+    for info in saved.list():
+        (tmp_path / info.name).write_bytes(saved.child(info.name).read_bytes())
+    assert_same_bytes(undisturbed, variables_of(tmp_path / "model.ckpt-120"))
+    proxy.close()
 
 
 def test_driver_and_a_worker_killed_together_go_on_from_the_survivor(

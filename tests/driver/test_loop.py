@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -236,3 +238,32 @@ def test_loop_takes_generations_over_before_committing_for_them(start: Callable[
     (first, started), (second, resumed) = play.keeper.takeovers
     assert (first, started, second) == (1, 0, 2)
     assert resumed in (33, 34), "the survivor's step, finished or not"
+
+
+def test_loop_two_hundred_deaths_in_one_run_lose_no_step_and_leave_nothing_behind(start: Callable[..., Play]) -> None:
+    """The real loop and real members, many times faster than with Ray and TensorFlow; ``tests/chaos`` has those."""
+    play = start(standby=1, until=10**6, reforms_per_process=5)
+    play.loop.run = replace(play.loop.run, budgets=Budgets(10_000))
+    draw = random.Random(7)
+    deaths = 200
+    kept: list[int] = []
+
+    def strike(_event: Mapping[str, Any]) -> None:
+        """Whenever a step was taken after the last death: kill a member, or stop when it was the last time."""
+        kept.append(len(play.loop.run.workers))
+        if len(kept) > deaths:
+            play.inbox.put(ev.StopAsked(ev.StopCause.SIGTERM, 60.0))
+            return
+        play.on("incident", strike)
+        victim = draw.choice(play.loop.run.members)
+        threading.Thread(target=play.fleet.kill, args=(victim,)).start()
+
+    play.on("training", strike)
+    finish = play.run()
+    assert finish.outcome is Outcome.STOPPED
+    lost = [event for event in play.named("worker_lost") if event["rank"] is not None]
+    assert len(lost) == deaths
+    assert sum(event["steps_redone"] for event in play.named("incident")) == 0
+    assert not play.named("finding_checkpoint")
+    assert max(kept) <= 5, "the driver keeps the dead in mind"
+    np.testing.assert_array_equal(play.final(), undisturbed(finish.step))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -78,7 +79,13 @@ class FaultProxy:
 
     def spoil(self, kind: Kind, method: str = "", about: str = "", times: int = 1) -> Fault:
         """Spoils the next ``times`` requests of that method whose target or body's beginning holds ``about``."""
-        fault = Fault(kind, lambda request: method in ("", request.method) and about in request.about, times)
+        return self._add(Fault(kind, lambda request: method in ("", request.method) and about in request.about, times))
+
+    def refuse(self, matches: Callable[[Request], bool]) -> Fault:
+        """Denies every request that matches, until the fault's ``times`` is set to 0."""
+        return self._add(Fault("denied", matches, sys.maxsize))
+
+    def _add(self, fault: Fault) -> Fault:
         with self._lock:
             self._faults.append(fault)
         return fault
