@@ -137,7 +137,8 @@ def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
     assert adopted["complete"]
     run.wait_for(lambda: run.events("progress", attempt=2), 120.0)
     assert all(psutil.pid_exists(pid) for pid in pids), "a worker was replaced"
-    assert not refusing.fired, [request.target for request in refusing.fired]
+    others = [request.target for request in refusing.fired if "a0002" not in request.target]
+    assert not others, "more was read than what the new driver is about to write itself"
     refusing.times = 0
 
     (tmp_path / "quick").touch()
