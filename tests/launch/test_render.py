@@ -6,9 +6,9 @@ import copy
 import json
 import shutil
 import subprocess
-import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.cli import run
+from launch.cli import build_app, run
 from launch.render.kustomize import json_patch, stream, tree
 from launch.render.manifests import manifests
 from launch.render.rules import pod_specs, violations
@@ -66,48 +66,77 @@ def test_render_tree_writes_the_repositorys_files(tmp_path: Path) -> None:
     assert {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.yaml")} == tree()
 
 
-@pytest.mark.parametrize(("kind", "names"), DEPLOYMENTS)
-def test_manifests_of_every_combination_break_no_rule(kind: str, names: tuple[str, ...]) -> None:
-    assert violations(manifests(deployment(kind, names))) == ()
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, list[dict[str, Any]]]:
+    """The objects of every deployment there is, by its name (``job+gpu+s3``)."""
+    return {"+".join((kind, *names)): manifests(deployment(kind, names)) for kind, names in DEPLOYMENTS}
 
 
-@pytest.mark.parametrize(("kind", "names"), DEPLOYMENTS)
-def test_manifests_pass_the_operators_schema_strictly(kind: str, names: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def distinct(rendered: dict[str, list[dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Each different object once, with the first deployment that holds it: combinations share most of theirs."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, objects in rendered.items():
+        for item in objects:
+            found.setdefault(json.dumps(item, sort_keys=True), (name, item))
+    return list(found.values())
+
+
+def test_manifests_of_every_combination_break_no_rule(rendered: dict[str, list[dict[str, Any]]]) -> None:
+    assert {name: broken for name, objects in rendered.items() if (broken := violations(objects))} == {}
+
+
+@pytest.fixture(scope="module")
+def crd_validators() -> dict[tuple[str, str], Any]:
+    """The operator's schemas as strict JSON Schema validators, by API version and kind."""
     if not CRDS.is_dir():
         pytest.skip("KubeRay's CRDs (../shared/kuberay-crds) are not on this machine")
-    validators = _crd_validators()
-    for item in manifests(deployment(kind, names)):
-        if item["apiVersion"].startswith("ray.io/"):
-            errors = validators[(item["apiVersion"], item["kind"])].iter_errors(item)
-            assert [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in errors] == []
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("kuberay_validate", CRDS / "validate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the validator leaves its files to the garbage collector
+        return {**module.load(str(CRDS / "ray.io_rayclusters.yaml")), **module.load(str(CRDS / "ray.io_rayjobs.yaml"))}
 
 
-_VALIDATORS: dict[tuple[str, str], Any] = {}
+def test_manifests_pass_the_operators_schema_strictly(
+    distinct: list[tuple[str, dict[str, Any]]], crd_validators: dict[tuple[str, str], Any]
+) -> None:
+    ours = [(name, item) for name, item in distinct if item["apiVersion"].startswith("ray.io/")]
+    assert {item["kind"] for _, item in ours} == {"RayJob", "RayCluster"}
+    found = [
+        f"{name}: {item['kind']}/{'/'.join(map(str, error.absolute_path))}: {error.message}"
+        for name, item in ours
+        for error in crd_validators[(item["apiVersion"], item["kind"])].iter_errors(item)
+    ]
+    assert found == []
 
 
-def _crd_validators() -> dict[tuple[str, str], Any]:
-    if not _VALIDATORS:
-        import importlib.util
-
-        spec = importlib.util.spec_from_file_location("kuberay_validate", CRDS / "validate.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # the validator leaves its files to the garbage collector
-            _VALIDATORS.update(module.load(str(CRDS / "ray.io_*.yaml")))
-    return _VALIDATORS
+def test_operators_schema_refuses_a_field_that_it_does_not_know(crd_validators: dict[tuple[str, str], Any]) -> None:
+    item = _job()
+    _first_worker(item)["minReplica"] = 1
+    (error,) = crd_validators[("ray.io/v1", "RayJob")].iter_errors(item)
+    assert "minReplica" in error.message
 
 
-@pytest.mark.parametrize(("kind", "names"), DEPLOYMENTS)
-def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(kind: str, names: tuple[str, ...]) -> None:
+def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
+    distinct: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import kubernetes_validate
+    from kubernetes_validate import utils
 
-    for item in manifests(deployment(kind, names)):
+    monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))  # else it reads 1 MB for each object
+    pods: dict[str, dict[str, Any]] = {}
+    for _, item in distinct:
         if not item["apiVersion"].startswith("ray.io/"):
             kubernetes_validate.validate(item, "1.34", strict=True)
-    for pod in (pod for item in manifests(deployment(kind, names)) for pod in pod_specs(item)):
+        pods |= {json.dumps(pod, sort_keys=True): pod for pod in pod_specs(item)}
+    assert len(pods) > 10
+    for pod in pods.values():
         whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": pod}
         kubernetes_validate.validate(whole, "1.34", strict=True)
 
@@ -217,11 +246,15 @@ def test_run_configuration_inside_the_manifests_is_valid(names: tuple[str, ...])
     parse_config(yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"]))
 
 
-@pytest.mark.parametrize(("kind", "names"), DEPLOYMENTS)
-def test_commands_inside_the_manifests_exist_with_their_flags(kind: str, names: tuple[str, ...]) -> None:
-    for item in manifests(deployment(kind, names)):
-        for words in _commands(item):
-            _assert_known(words)
+def test_commands_inside_the_manifests_exist_with_their_flags(distinct: list[tuple[str, dict[str, Any]]]) -> None:
+    commands = {tuple(words) for _, item in distinct for words in _commands(item)}
+    assert {words[1] for words in commands} == {"resume", "submit"}
+    app = build_app()
+    for words in commands:
+        command, bound, ignored = app.parse_args(words[1:], exit_on_error=False, print_error=False)
+        assert callable(command)
+        assert bound is not None
+        assert ignored is not None
 
 
 def _commands(item: dict[str, Any]) -> list[list[str]]:
@@ -235,24 +268,17 @@ def _commands(item: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _assert_known(words: list[str]) -> None:
-    from launch.cli import build_app
-
-    command, bound, ignored = build_app().parse_args(words[1:], exit_on_error=False, print_error=False)
-    assert callable(command)
-    assert bound is not None
-    assert ignored is not None
-
-
-def test_secrets_in_the_manifests_are_references_only() -> None:
-    for kind, names in DEPLOYMENTS:
-        for item in manifests(deployment(kind, names)):
-            assert item["kind"] != "Secret"
-            for pod in pod_specs(item):
-                for container in pod["containers"]:
-                    for variable in container.get("env", []):
-                        secret = any(word in variable["name"] for word in ("TOKEN", "PASSWORD", "SECRET", "KEY"))
-                        assert ("valueFrom" in variable) or not secret, variable["name"]
+def test_secrets_in_the_manifests_are_references_only(distinct: list[tuple[str, dict[str, Any]]]) -> None:
+    seen = set()
+    for _, item in distinct:
+        assert item["kind"] != "Secret"
+        for variable in (
+            variable for pod in pod_specs(item) for container in pod["containers"] for variable in container.get("env", [])
+        ):
+            if any(word in variable["name"] for word in ("TOKEN", "PASSWORD", "SECRET", "KEY")):
+                seen.add(variable["name"])
+                assert set(variable) == {"name", "valueFrom"}, variable["name"]
+    assert seen
 
 
 def test_render_with_a_config_file_sizes_the_groups_from_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,15 +344,3 @@ def _apply(document: Any, operation: dict[str, Any]) -> None:
     else:
         assert operation["op"] == "add" or isinstance(document, list) or key in document
         document[key] = operation["value"]
-
-
-def test_validator_command_of_the_operators_schema_accepts_the_rendered_stream(tmp_path: Path) -> None:
-    if not CRDS.is_dir():
-        pytest.skip("KubeRay's CRDs (../shared/kuberay-crds) are not on this machine")
-    file = tmp_path / "all.yaml"
-    file.write_text(stream(deployment("job", ("gpu", "spot", "gcs"))))
-    done = subprocess.run(
-        [sys.executable, str(CRDS / "validate.py"), str(file)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    assert "ok 1 bad 0" in done.stdout
