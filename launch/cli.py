@@ -96,7 +96,7 @@ def run(tokens: Sequence[str]) -> int:
 def _refused_command_line(error: CycloptsError, *, as_json: bool) -> int:
     console = message_console()
     console.print(f"[red bold]error:[/red bold] {str(error).strip()}", markup=True)
-    console.print("[bold]what to do:[/bold] see `tfresume --help`, or `tfresume COMMAND --help` for the flags of one command")
+    console.print(f"[bold]what to do:[/bold] see `tfresume {' '.join([*(error.command_chain or ())[:1], '--help'])}`")
     if as_json:
         print_json({"status": "refused", "error": {"kind": "ConfigError", "message": str(error).strip(), "details": {}}})
     return EXIT_REFUSED

@@ -19,7 +19,11 @@ from launch.flags import SECTIONS, default_text, section_of
 from orchestrator.config import RunConfig, WorkersConfig
 
 _UNITS = (("_secs", "seconds"), ("_s", "seconds"), ("_steps", "steps"), ("_hours", "hours"), ("_bytes", "bytes"))
-_UNIT_OF = {"until_step": "step", "steps": "steps", "batch_size": "rows", "count": "workers", "min": "workers", "max": "workers"}
+_UNIT_OF = {
+    "until_step": "steps", "steps": "steps", "batch_size": "rows", "max_to_keep": "checkpoints", "max_failed_saves": "saves",
+    "count": "workers", "min": "workers", "max": "workers", "standby": "workers", "cpus": "CPUs", "gpus": "GPUs",
+    "reforms_per_process": "re-forms", "max_losses_per_hour": "losses",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

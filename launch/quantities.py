@@ -47,7 +47,9 @@ def count_text(count: float | None) -> str:
 
 
 def share_text(fraction: float) -> str:
-    """``98.5 %``; never rounded up to a hundred."""
+    """``98.5 %``; never rounded up to a hundred, nor down to nothing."""
+    if 0 < fraction < 0.0005:
+        return "<0.1 %"
     return f"{min(fraction * 100, 99.9) if fraction < 1 else 100:.1f} %"
 
 

@@ -1,7 +1,8 @@
 """How is a run ended from outside, and when is it over?
 
 Rule: the request goes through the run's own output, where its driver reads it wherever it lives; a job server's SIGTERM would leave
-three seconds, which a last save may not have. The run has ended when its driver has given the lease up, or is dead.
+three seconds, which a last save may not have. The run has ended when its driver has given the lease up, or is dead: its process is gone
+from this machine, or its heartbeat hasn't changed for a lease's length.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 
 from launch.status import driver_state, no_run
 from launch.status_model import Driver
+from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.errors import ClusterUnavailable
 from orchestrator.store.lease import observe
 from orchestrator.store.location import Location, open_location
@@ -89,11 +91,13 @@ def end_workers(outcome: Stopped, run: str, address: str) -> Stopped:
 def _wait_for_end(
     output: Location, attempt: int, begun: float, timeout_s: float, now: Callable[[], float], wait: Callable[[float], None]
 ) -> Stopped:
+    watch: Watch | None = None
     while now() - begun < timeout_s:
         observed = observe(output)
         if observed.holder is None or observed.released or observed.holder.attempt != attempt:
             return Stopped(output.shown, "stopped", attempt, now() - begun)
-        if observed.dead:
+        hold, watch = look(watch, observed.sight, now())
+        if hold is Hold.TAKE:
             return Stopped(output.shown, "dead", attempt, now() - begun)
         wait(LOOK_EVERY_S)
     if driver_state(output, observe(output), None, now, wait) is Driver.DEAD:

@@ -13,6 +13,7 @@ from launch.commands.options import Looks
 from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
 
 if TYPE_CHECKING:
+    from launch.stop import Stopped
     from orchestrator.store.location import Location
 
 FOLLOW_EVERY_S = 1.0
@@ -21,7 +22,7 @@ _SAID = {
     "stopped": "stopped",
     "asked": "asked to stop; it will after its last save",
     "not running": "nothing runs there",
-    "dead": "its driver is gone already; the next `tfresume resume` of it goes on from the newest checkpoint",
+    "dead": "its driver is gone already; the same `tfresume resume` goes on from the newest checkpoint",
 }
 
 
@@ -61,9 +62,17 @@ def stop(
     if looks.json:
         print_json(outcome)
     else:
-        ended = f"; {outcome.workers_ended} workers ended" if outcome.workers_ended else ""
-        answer_console().print(f"{outcome.run}: {_SAID[outcome.state]}{ended}", markup=False)
+        answer_console().print(f"{outcome.run}: {_SAID[outcome.state]}{_workers(outcome, address)}", markup=False)
     return EXIT_DONE
+
+
+def _workers(outcome: Stopped, address: str | None) -> str:
+    """What became of the workers, where that isn't said by the run's own end."""
+    if outcome.workers_ended:
+        return f"; {outcome.workers_ended} worker{'s' if outcome.workers_ended > 1 else ''} ended"
+    if outcome.state == "dead" and address is None:
+        return "\nWorkers that it left end themselves within orphan_timeout_s (120 s); give --address to end them now"
+    return ""
 
 
 def logs(

@@ -7,7 +7,8 @@ that is going away stays pending for ever. What doesn't answer is a finding.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,13 @@ def ask_nodes(ray: Any, url: str | None = None, deadline_s: float = ANSWER_DEADL
     }
     asked = {node_id: asker.gather.remote(url) for node_id, asker in askers.items()}
     end = time.monotonic() + deadline_s
-    return tuple(_answer(ray, node, askers[node["NodeID"]], asked[node["NodeID"]], end) for node in living)
+    return told_apart([_answer(ray, node, askers[node["NodeID"]], asked[node["NodeID"]], end) for node in living])
+
+
+def told_apart(nodes: Sequence[NodeFacts]) -> tuple[NodeFacts, ...]:
+    """The nodes with a name each: several on one host are told apart by the beginning of Ray's identifier."""
+    hosts = Counter(node.host for node in nodes)
+    return tuple(replace(node, host=f"{node.host}/{node.node_id[:8]}") if hosts[node.host] > 1 else node for node in nodes)
 
 
 def _answer(ray: Any, node: dict[str, Any], asker: Any, asked: Any, end: float) -> NodeFacts:

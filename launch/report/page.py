@@ -81,7 +81,8 @@ def tiles(report: Report) -> tuple[tuple[str, str], ...]:
     count = len(report.incidents)
     redone = "no step lost" if not report.steps_redone else f"{count_text(report.steps_redone)} steps done twice"
     good = [item for item in report.checkpoints if item.state == "good"]
-    newest = (count_text(good[0].step), f"newest checkpoint; {len(good)} kept") if good else ("none", "no checkpoint yet")
+    bad = f"no good checkpoint; {len(report.checkpoints)} can't be used" if report.checkpoints else "no checkpoint yet"
+    newest = (count_text(good[0].step), f"newest checkpoint; {len(good)} kept") if good else ("none", bad)
     return (
         (count_text(report.step), f"step {until}, from {count_text(report.start_step)}"),
         (share_text(report.goodput), f"goodput: useful time of {seconds_text(report.wall_s)}"),

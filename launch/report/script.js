@@ -9,6 +9,10 @@
   // ---- numbers for people ----
   const trim = (x, digits = 3) => String(Number(x.toPrecision(digits)));
   const count = (n) => Number(n).toLocaleString("en-US");
+  function tickCount(n, step) {
+    if (step >= 1e6 || (n >= 1e6 && step >= 1e5)) return `${trim(n / 1e6, 4)}M`;
+    return step >= 1e3 && n >= 1e4 ? `${trim(n / 1e3, 6)}k` : count(n);
+  }
   function span(s) {
     if (s == null) return "–";
     if (s === 0) return "0 s";
@@ -70,13 +74,13 @@
     return high > low ? [low, high] : [low, low + 1];
   }
   function drawX(svg, x, width, height, time) {
-    const most = Math.max(2, Math.floor((width - MARGIN.left) / 84));
+    const most = Math.max(2, Math.floor((width - MARGIN.left) / (width < 500 ? 58 : 84)));
     const { step, found } = ticks(x.domain[0], x.domain[1], most, time);
     for (const value of found) {
       const at = x.at(value);
       make("line", { class: "grid", x1: at, x2: at, y1: MARGIN.top, y2: height - MARGIN.bottom }, svg);
       const edge = at > width - 40 ? "end" : "middle";
-      make("text", { x: edge === "end" ? Math.min(at + 14, width - 2) : at, y: height - 6, "text-anchor": edge }, svg, time ? tickTime(value, step) : count(value));
+      make("text", { x: edge === "end" ? Math.min(at + 14, width - 2) : at, y: height - 6, "text-anchor": edge }, svg, time ? tickTime(value, step) : tickCount(value, step));
     }
   }
   function yScale(values, log, height, fromZero) {
@@ -179,6 +183,10 @@
 
   // ---- lanes ----
   const rowsOfRanks = [...new Set(data.lanes.map((s) => s.rank))].sort((a, b) => a - b);
+  data.lanes.forEach((s) => {
+    const before = data.lanes.filter((o) => o.rank === s.rank && o.begin < s.begin).pop();
+    s.replaced = before !== undefined && before.worker !== s.worker;
+  });
   function rows() {
     const found = [{ label: "run", items: data.spans.map(spanItem) }, { label: "driver", items: data.lives.map(lifeItem) }];
     for (const rank of rowsOfRanks) found.push({ label: `rank ${rank}`, items: data.lanes.filter((s) => s.rank === rank).map(stretchItem) });
@@ -192,7 +200,7 @@
   function stretchItem(s) {
     const end = s.end == null ? data.seconds : s.end;
     const where = [s.worker, s.pid ? `pid ${s.pid}` : "", s.node ? `on ${s.node}` : ""].filter(Boolean).join(", ");
-    return { begin: s.begin, end, style: `stretch${s.generation % 2}`, text: `g${s.generation}`, tip: `Rank ${s.rank} in generation ${s.generation}: ${where}; ${span(end - s.begin)}${s.ended ? `, until: ${s.ended}` : ""}` };
+    return { begin: s.begin, end, replaced: s.replaced, style: `stretch${s.generation % 2}`, text: `g${s.generation}`, tip: `Rank ${s.rank} in generation ${s.generation}: ${where}; ${span(end - s.begin)}${s.ended ? `, until: ${s.ended}` : ""}` };
   }
   const fetchItem = (f) => ({ begin: f.begin, end: f.end, style: "fetch", tip: `${f.node || "A node"} ${f.cached ? "found the checkpoint in its cache" : "fetched the checkpoint"}${f.size_bytes ? `, ${bytes(f.size_bytes)}` : ""} in ${span(f.end - f.begin)}` });
   function saveItem(s) {
@@ -226,7 +234,8 @@
       if (item.end < state.from || item.begin > state.to) continue;
       const left = at(item.begin), width = Math.max(at(item.end) - left, item.style === "nosave" ? 4 : 2.5);
       make("rect", { class: item.style, x: left, y: item.style === "nosave" ? y + 2 : y, width, height: item.style === "nosave" ? bar - 4 : bar, rx: 2, "data-tip": item.tip }, svg);
-      if (item.text && width > 26 && bar > 10) make("text", { class: "in", x: left + 6, y: y + bar / 2 + 4 }, svg, item.text);
+      if (item.replaced) make("rect", { class: "replaced", x: left - 1, y: y - 2, width: 2.5, height: bar + 4 }, svg);
+      if (item.text && width > 26 && bar > 10) make("text", { class: item.style === "stretch1" ? "in light" : "in", x: left + 6, y: y + bar / 2 + 4 }, svg, item.text);
     }
   }
   function tell(event) {

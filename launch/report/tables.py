@@ -16,16 +16,23 @@ from launch.report.happenings import IncidentMark
 from launch.report.model import Report
 
 MOST_ROWS = 500
+_OPEN = ("under way", "incomplete", "skipped", "cancelled")
+"""States that are neither good nor bad."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width, ``short`` cells are never broken."""
+    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width, ``short`` cells are never broken.
+
+    ``chip`` (``good`` or ``bad``) sets the first word off; what follows in ``more`` stays plain.
+    """
 
     value: object
     number: bool = False
     code: bool = False
     short: bool = False
+    chip: str = ""
+    more: str = ""
 
     @property
     def text(self) -> str:
@@ -51,6 +58,8 @@ def _cell(content: Cell | str, column: str) -> str:
     cell = content if isinstance(content, Cell) else Cell(content)
     text = escape(cell.text)
     shown = f"<code>{text}</code>" if cell.code and text else f"<span>{text}</span>" if text else ""
+    if cell.chip:
+        shown = f'<span><span class="chip {cell.chip}">{text}</span> {escape(cell.more)}</span>'
     kind = ' class="k"' if cell.short else _n(cell.number)
     return f'<td{kind} data-label="{escape(column)}">{shown}</td>'
 
@@ -83,18 +92,23 @@ def checkpoint_rows(report: Report) -> str:
     rows = [
         (
             Cell(count_text(item.step), number=True), Cell(item.label, code=True), Cell(bytes_text(item.size_bytes), number=True),
-            f"{item.state}: {item.why}" if item.why else item.state, when(item.modified),
+            _state(item.state, item.why, good="good"), when(item.modified),
         )
         for item in report.checkpoints
     ]  # fmt: skip
     return table(("step", "checkpoint", "size", "state", "saved"), rows, empty="None yet.")
 
 
+def _state(state: str, why: str, good: str) -> Cell:
+    chip = "good" if state == good else "" if state in _OPEN else "bad"
+    return Cell(state, chip=chip, more=why) if chip else Cell(f"{state}: {why}" if why else state)
+
+
 def save_rows(report: Report) -> str:
     """The saves with how they ended, newest first."""
     rows = [
         (
-            Cell(count_text(item.step), number=True), f"{item.state}: {item.reason}" if item.reason else item.state,
+            Cell(count_text(item.step), number=True), _state(item.state, item.reason, good="committed"),
             Cell(seconds_text(item.begin), number=True), Cell(seconds_text(item.seconds), number=True),
             Cell(seconds_text(item.stall_s), number=True), Cell(bytes_text(item.size_bytes), number=True),
         )
@@ -115,7 +129,8 @@ def driver_rows(report: Report) -> str:
 
 def config_rows(report: Report) -> str:
     """Versions, then the configuration."""
-    versions = table(("part", "version"), report.versions, empty="The journal doesn't tell the versions.")
+    listed = "".join(f"<li><span>{escape(part)}</span> {escape(version)}</li>" for part, version in report.versions)
+    versions = f'<ul class="versions">{listed}</ul>' if listed else '<p class="quiet">The journal doesn\'t tell the versions.</p>'
     config = [(Cell(name, code=True), value) for name, value in report.config]
     return f"{versions}<details><summary>The configuration</summary>{table(('key', 'value'), config)}</details>"
 

@@ -7,6 +7,7 @@ ours that names the URL. Listings are never cached: what another driver wrote a 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from orchestrator.store.failures import Action, Meaning, is_transient, meaning, 
 REQUEST_DEADLINE_S = 60.0
 """Longest wait for one small request. Hung requests are bounded by no client of its own accord."""
 CONNECT_S, READ_S = 5.0, 20.0
+_MISTYPED = re.compile(r"(gs|gcs|s3a?|az|abfss?|hdfs|https?|memory|file)(?::/?(?!/)|//)(?=\w)", re.IGNORECASE)
+"""What a URL becomes when a slash or the colon is lost, as in `Path("gs://b/x")`; taken for a path it would fill a local directory."""
 _EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
 
@@ -235,6 +238,12 @@ def open_location(url: str, **options: Any) -> Location:
     if not url.strip():
         raise ConfigError("the URL is empty", remedy="Give a path or a URL such as gs://bucket/run")
     if "://" not in url:
+        if mistyped := _MISTYPED.match(url):
+            meant = f"{mistyped[1]}://{url[mistyped.end() :]}"
+            raise ConfigError(
+                f"{redacted(url)} is neither a URL nor a likely path",
+                remedy=f"Write {redacted(meant)}, or ./{redacted(url)} for a path",
+            )
         # Not through url_to_fs, which takes "::" in a name for a chain of protocols
         path = os.path.abspath(os.path.expanduser(url))
         return Location(url=path, path=path, fs=fsspec.filesystem("file", use_listings_cache=False))

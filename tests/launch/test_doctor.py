@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,8 @@ import pytest
 from launch.cli import run
 from launch.doctor.diagnosis import Finding, diagnosis, passed
 from launch.doctor.facts import NodeFacts, StoreProbe, probe_store
+from launch.doctor.nodes import told_apart
+from tests.launch.conftest import ray_environment
 
 GIB = 1024**3
 VERSIONS = {"tfresume": "0.1.0", "tensorflow": "2.21.0", "ray": "2.60.0", "protobuf": "6.33.0"}
@@ -157,13 +162,62 @@ def test_doctor_of_a_clusters_nodes_through_its_job_server(
     assert {finding["check"] for finding in findings} >= {"Python", "TensorFlow", "GPUs", "clock", f"store {tmp_path}", "ray"}
 
 
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Iterator[str]:
+    """The address of a cluster whose second node has another tfresume and protobuf, a GPU too many and no scratch directory."""
+    from ray.cluster_utils import Cluster
+
+    for package in ("tfresume", "protobuf"):
+        metadata = tmp_path / "other" / f"{package}-9.9.9.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9.9.9\n")
+    other = {"PYTHONPATH": os.pathsep.join((str(tmp_path / "other"), os.environ.get("PYTHONPATH", ""))), "TMPDIR": "/nowhere"}
+    small = {"object_store_memory": 80 * 1024 * 1024}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
+    try:
+        cluster.add_node(num_cpus=2, num_gpus=1, env_vars=other, **small)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.ray
+@pytest.mark.tf
+def test_doctor_of_two_nodes_names_what_differs_and_where(two_nodes: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "launch.cli", "doctor", "--address", two_nodes, "--url", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(command, env=ray_environment(tmp_path), capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    findings = [Finding(**finding) for finding in json.loads(done.stdout)["findings"]]
+    (bad,) = (finding for finding in findings if finding.check == "GPUs" and finding.verdict == "fail")
+    assert "Ray offers 1" in bad.found
+    places = {finding.where for finding in findings} - {"all nodes"}
+    (good,) = places - {bad.where}
+    for package in ("tfresume", "protobuf"):
+        (finding,) = of(tuple(findings), f"{package} agrees")
+        assert finding.verdict == "fail"
+        assert f"9.9.9 on {bad.where}" in finding.found
+        assert good in finding.found
+    wrong = {(finding.check, finding.where) for finding in findings if finding.verdict != "ok" and finding.where == bad.where}
+    assert {("GPUs", bad.where), ("scratch", bad.where)} <= wrong
+    assert [finding for finding in findings if finding.where == good and finding.verdict == "fail"] == []
+    probed = [finding for finding in findings if finding.check.startswith("store")]
+    assert {(finding.where, finding.verdict) for finding in probed} == {(good, "ok"), (bad.where, "ok")}
+    assert len(of(tuple(findings), "clock")) == 2
+    assert all(finding.cure for finding in findings if finding.verdict != "ok")
+
+
+def test_nodes_of_one_host_are_told_apart() -> None:
+    one, other, third = told_apart(
+        [replace(HEALTHY, node_id="aaaabbbbcccc"), replace(HEALTHY, node_id="ddddeeeeffff"), replace(HEALTHY, host="node-z")]
+    )
+    assert [one.host, other.host, third.host] == ["node-a/aaaabbbb", "node-a/ddddeeee", "node-z"]
+
+
 def test_doctor_url_with_a_credential_is_not_put_into_a_jobs_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "--address", "http://127.0.0.1:1", "--url", "s3://AKIA1:geheim123@b/x"]) == 2
     assert "geheim123" not in "".join(capsys.readouterr())
 
 
 def test_gathering_on_a_node_imports_no_tensorflow_into_the_asking_process() -> None:
-    import subprocess
-
     script = "import sys; import launch.doctor.facts, launch.doctor.diagnosis; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0

@@ -83,7 +83,9 @@ def test_page_lists_checkpoints_with_their_state(output: Location) -> None:
     unreadable_checkpoint(output, 1100)
     text = made(output)
     assert "a0001-g0001/model.ckpt-1100" in text
-    assert "corrupt: " in text
+    assert '<span class="chip bad">corrupt</span>' in text
+    assert "model.ckpt-1100.index is missing" in text
+    assert tiles(make_report(output.url))[3] == ("none", "no good checkpoint; 1 can't be used")
 
 
 def test_tiles_of_a_run_tell_step_goodput_incidents_and_checkpoint(output: Location) -> None:

@@ -25,26 +25,12 @@ from orchestrator.store.journal import read_journal
 from orchestrator.store.location import open_location
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.conftest import ray_environment
+from tests.launch.feeds import WITH_A_PAUSE
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 
 DEADLINE_S = 120.0
 FIRST_STEP = 3
-INPUTS = """
-import time
-
-import numpy as np
-
-
-def batches(ctx):
-    position = ctx.position + ctx.rank
-    while True:
-        time.sleep({seconds})  # a batch of a real run isn't there at once either
-        rng = np.random.default_rng(position)
-        x = rng.normal(size=(8, 6)).astype(np.float32)
-        yield {{"x:0": x, "y:0": np.argmax(x[:, :3], axis=1)}}
-        position += ctx.world_size
-"""
 SECRET = "planted0secret0value0of0a0user"
 
 
@@ -99,7 +85,7 @@ class Submitted:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "feeds.py").write_text(INPUTS.format(seconds=0.02))
+    (tmp_path / "feeds.py").write_text(WITH_A_PAUSE.format(seconds=0.02))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

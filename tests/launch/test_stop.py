@@ -68,6 +68,16 @@ def test_stop_of_a_run_that_does_not_end_in_time_says_that_the_driver_has_the_re
     assert "--now" in caught.value.remedy
 
 
+def test_stop_of_a_driver_that_died_on_another_machine_takes_its_lease_and_no_longer(output: Location, held: Lease) -> None:
+    lease = output.child("_tfresume", "lease", "0001.json")
+    lease.delete()
+    lease.write_bytes(held.holder.model_copy(update={"machine": "another"}).model_dump_json().encode())
+    clock = Clock()
+    outcome = stop(str(output.url), timeout_s=300, now=clock.now, wait=clock.wait)
+    assert outcome.state == "dead"
+    assert held.holder.lease_s <= outcome.waited_s < held.holder.lease_s + 2
+
+
 def test_stop_of_a_run_that_nobody_holds_asks_nobody(output: Location) -> None:
     assert stop(str(output.url)).state == "not running"
     assert read_stop_requests(output) == ()

@@ -122,3 +122,23 @@ def test_location_shown_hides_the_password() -> None:
     location = open_location("memory://user:hunter22@host/run")
     assert "hunter22" not in location.shown
     assert "hunter22" not in location.child("a").shown
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("gs:/bucket/run", "gs://bucket/run"),
+        ("s3//bucket/run", "s3://bucket/run"),
+        ("az:bucket", "az://bucket"),
+        ("https:/host/x", "https://host/x"),
+    ],
+)
+def test_location_of_a_url_with_a_slash_or_colon_lost_is_refused_with_what_was_meant(url: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match="neither a URL nor a likely path") as caught:
+        open_location(url)
+    assert meant in caught.value.remedy
+
+
+@pytest.mark.parametrize("path", ["./gs:/bucket", "/data/s3//x", "gs/run", "files/run", "http", "s3", "memory:"])
+def test_location_of_a_path_that_merely_looks_like_a_url_is_a_path(path: str) -> None:
+    assert open_location(path).is_local
