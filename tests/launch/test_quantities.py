@@ -25,7 +25,9 @@ def test_sizes_are_told_in_powers_of_ten(size: float | None, text: str) -> None:
     assert bytes_text(size) == text
 
 
-@pytest.mark.parametrize(("fraction", "text"), [(0, "0.0 %"), (0.0003, "<0.1 %"), (0.985, "98.5 %"), (0.99999, "99.9 %"), (1, "100.0 %")])
+@pytest.mark.parametrize(
+    ("fraction", "text"), [(0, "0.0 %"), (0.0003, "<0.1 %"), (0.985, "98.5 %"), (0.99999, "99.9 %"), (1, "100.0 %")]
+)
 def test_a_share_is_never_rounded_up_to_the_whole(fraction: float, text: str) -> None:
     assert share_text(fraction) == text
 

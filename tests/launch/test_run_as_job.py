@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -23,8 +20,9 @@ from launch.jobs.server import JobServer
 from orchestrator.store.commits import list_checkpoints
 from orchestrator.store.journal import read_journal
 from orchestrator.store.location import open_location
+from tests.docs.pages import all_blocks
+from tests.docs.shell import make_bucket, shell
 from tests.graphs.library import CheckpointLibrary
-from tests.launch.conftest import ray_environment
 from tests.launch.feeds import WITH_A_PAUSE
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
@@ -158,11 +156,6 @@ def test_job_that_is_refused_ends_with_2_and_says_why_in_its_log(submitted: Subm
     assert not Path(submitted.output).exists()
 
 
-def test_follow_of_a_whole_run_streams_it_and_ends_with_its_exit_code(submitted: Submitted) -> None:
-    answer = submitted.submit(20, "--follow")
-    assert (answer["status"], answer["exit_code"]) == ("succeeded", 0)
-
-
 def test_credentials_of_the_environment_reach_neither_log_nor_journal_nor_report_nor_metadata(
     submitted: Submitted, monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> None:
@@ -187,18 +180,18 @@ def test_credentials_of_the_environment_reach_neither_log_nor_journal_nor_report
     assert SECRET not in everything
 
 
-def test_plain_ray_job_submit_of_the_same_command_works_as_well(
-    directory: Path, tf1_checkpoint: CheckpointLibrary, job_server: str, tmp_path: Path
+def test_readmes_commands_for_a_cluster_do_what_it_says(
+    tf1_checkpoint: CheckpointLibrary, job_server: str, tmp_path: Path
 ) -> None:
-    shipped = directory / "shipped"
-    shipped.mkdir()
-    shutil.copy(directory / "feeds.py", shipped)
-    output = directory / "out"
-    command = [
-        str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", job_server, "--working-dir", str(shipped), "--",
-        "tfresume", "resume", str(tf1_checkpoint("mlp")), "--output", str(output), "--steps", "10", "--workers", "2",
-        "--input", "feeds.py:batches", "--address", "auto",
-    ]  # fmt: skip
-    done = subprocess.run(command, env=ray_environment(tmp_path), capture_output=True, text=True, timeout=240, check=False)
+    """``submit --follow``, plain ``ray job submit`` of the same run, which has nothing left to do, and ``stop``."""
+    (block,) = [block for block in all_blocks("sh") if block.value == "jobs"]
+    bucket, directory = make_bucket(tf1_checkpoint, tmp_path), tmp_path / "here"
+    directory.mkdir()
+    done = shell(block, bucket, directory, {"http://HEAD:8265": job_server})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert list_checkpoints(open_location(str(output)))[0].step == FIRST_STEP + 10
+    followed, _, plain = done.stdout.partition("Job submission server address")
+    assert "generation 1: 2 workers" in followed
+    assert "succeeded" in plain
+    events = read_journal(open_location(str(bucket / "resumed")))
+    assert [(event["attempt"], event["step"]) for event in events if event["event"] == "finish"] == [(1, 6), (2, 6)]
+    assert list_checkpoints(open_location(str(bucket / "resumed")))[0].step == 6
