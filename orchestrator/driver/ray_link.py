@@ -45,7 +45,12 @@ class RayLink:
         if not self._done.wait(CONNECT_S):
             raise PlacementError(f"{where} hasn't answered for {CONNECT_S:.0f} s", remedy="Check --address with `ray status`")
         if self._error is not None:
-            raise PlacementError.from_cause(f"{where} can't be used", self._error, remedy="Check --address") from self._error
+            remedy = (
+                "Check --address"
+                if self._config.address
+                else "Is the machine busy or /tmp full? Try again; `tfresume doctor` looks"
+            )
+            raise PlacementError.from_cause(f"{where} can't be used", self._error, remedy=remedy) from self._error
 
     def close(self) -> None:
         """Disconnect, if the connection is ours."""

@@ -145,14 +145,20 @@ def test_stop_of_a_job_saves_at_its_step_and_ends_it_without_an_error(submitted:
     assert "generation 1" in submitted.capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "said"), [(["--train-op", "no_such_operation"], "no_such_operation"), (["--workers", "50"], "room for")]
-)
-def test_job_that_is_refused_ends_with_2_and_says_why_in_its_log(submitted: Submitted, words: list[str], said: str) -> None:
+@pytest.mark.parametrize("trouble", ["too small a cluster", "an output that it can't write"])
+def test_job_that_is_refused_ends_with_2_and_says_why_in_its_log(trouble: str, submitted: Submitted, tmp_path: Path) -> None:
+    if trouble == "too small a cluster":
+        words, said = ["--workers", "50"], "room for"
+    else:
+        (tmp_path / "file").touch()
+        submitted.output = str(tmp_path / "file" / "out")
+        words, said = [], f"{submitted.output}"
     job = submitted.submit(5, *words)["job"]
-    status, code = submitted.end(job)
-    assert (status, code) == ("FAILED", 2)
-    assert said in submitted.server.logs(job)
+    assert submitted.end(job) == ("FAILED", 2)
+    log = submitted.server.logs(job)
+    assert log.count("error:") == 1
+    assert said in log.partition("error:")[2]
+    assert "Traceback" not in log
     assert not Path(submitted.output).exists()
 
 
