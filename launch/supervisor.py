@@ -14,12 +14,13 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -51,8 +52,11 @@ def supervise(
         The driver's exit code; 1 where it died too often, 130 or 143 where it was killed while it was stopping.
     """
     with tempfile.TemporaryDirectory(prefix="tfresume-") as scratch:
-        local = LocalRay(Path(scratch) / "address", config) if config.address is None else None
-        environment = {SUPERVISED: str(os.getpid())} | ({ADDRESS_FILE: str(local.address_file)} if local else {})
+        environment, local = {SUPERVISED: str(os.getpid())}, None
+        if config.address is None:
+            address, token = Path(scratch) / "address", _own_token(Path(scratch) / "token", os.environ)
+            environment |= token | {ADDRESS_FILE: str(address)}
+            local = LocalRay(address, config, token)
 
         def driver() -> int:
             if local is not None:
@@ -81,16 +85,31 @@ def end_with_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # it was gone before we asked
 
 
+def _own_token(file: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """What lets the driver into the local Ray, and nobody else: variables for both.
+
+    Ray guards what ``ray.init`` starts by a token of its own making, but shows none to a server that is named by its address, as our driver
+    names it. Who has chosen a mode is left alone.
+    """
+    if "RAY_AUTH_MODE" in environment:
+        return {}
+    file.touch(mode=0o600)
+    file.write_text(secrets.token_hex(32))
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
+
+
 class LocalRay:
     """A Ray of this run's own, in a process that ends when we do."""
 
-    def __init__(self, address_file: Path, config: RunConfig) -> None:
+    def __init__(self, address_file: Path, config: RunConfig, variables: Mapping[str, str]) -> None:
         self.address_file = address_file
         workers = config.workers
         cpus = cpus_of_local_ray(workers.largest + workers.standby, workers.cpus, os.cpu_count() or 1)
         command = [sys.executable, "-m", "launch.local_ray", str(address_file), str(cpus)]
         # Its stdin is how it learns of our end, however that comes about
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
+        self._process = subprocess.Popen(
+            command, env={**os.environ, **variables}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0
+        )
 
     def let_go(self) -> None:
         """In a copy of this process: leave it to the original to end it."""
