@@ -69,6 +69,14 @@ def event_text(event: Mapping[str, Any]) -> str | None:
             return f"a save failed at step {count_text(event.get('step'))}: {event.get('reason') or event.get('detail') or 'no reason given'}"
         case "incident":
             return "incident: " + incident_line(dict(event))
+        case "stopping":
+            save = (
+                f", after a last save at step {count_text(event['boundary'])}"
+                if event.get("boundary") and event.get("grace_s")
+                else ""
+            )
+            again = "; Ctrl-C again ends it at once" if event.get("reason") == "SIGINT" else ""
+            return f"stopping ({event.get('reason')}){save}{again}"
         case "waiting":
             return f"waiting: {event.get('reason') or 'for workers'}"
         case "finish":

@@ -49,6 +49,18 @@ def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
     assert "progress" not in told
 
 
+@pytest.mark.parametrize(("reason", "more"), [("SIGINT", "; Ctrl-C again ends it at once"), ("SIGTERM", "")])
+def test_event_text_of_a_stop_says_what_is_waited_for(reason: str, more: str) -> None:
+    text = event_text({"event": "stopping", "reason": reason, "boundary": 1266, "grace_s": 25})
+    assert text == f"stopping ({reason}), after a last save at step 1,266{more}"
+
+
+def test_event_text_of_a_stop_without_a_save_promises_none() -> None:
+    assert (
+        event_text({"event": "stopping", "reason": "stop request", "boundary": 1266, "grace_s": 0}) == "stopping (stop request)"
+    )
+
+
 class Lines(logging.Handler):
     """Keeps what is logged."""
 
