@@ -183,10 +183,11 @@
 
   // ---- lanes ----
   const rowsOfRanks = [...new Set(data.lanes.map((s) => s.rank))].sort((a, b) => a - b);
-  data.lanes.forEach((s) => {
-    const before = data.lanes.filter((o) => o.rank === s.rank && o.begin < s.begin).pop();
-    s.replaced = before !== undefined && before.worker !== s.worker;
-  });
+  const holder = new Map();
+  for (const s of [...data.lanes].sort((a, b) => a.begin - b.begin)) {
+    s.replaced = holder.has(s.rank) && holder.get(s.rank) !== s.worker;
+    holder.set(s.rank, s.worker);
+  }
   function rows() {
     const found = [{ label: "run", items: data.spans.map(spanItem) }, { label: "driver", items: data.lives.map(lifeItem) }];
     for (const rank of rowsOfRanks) found.push({ label: `rank ${rank}`, items: data.lanes.filter((s) => s.rank === rank).map(stretchItem) });

@@ -81,6 +81,13 @@ def test_page_shows_one_bar_per_stretch_save_and_fetch_and_one_flag_per_incident
     assert js(browser, "return document.querySelectorAll('tr[data-begin]').length") == len(report.incidents)
 
 
+def test_page_marks_where_another_worker_takes_a_rank(open_page: Open) -> None:
+    browser = open_page()
+    places = """return [...document.querySelectorAll('#lanes .replaced')].map((e) => e.previousElementSibling.dataset.tip)"""
+    (told,) = js(browser, places)
+    assert told.startswith("Rank 1 in generation 2: w0003")
+
+
 def test_page_draws_every_point_of_loss_and_throughput(open_page: Open, report: Report) -> None:
     browser = open_page()
     drawn = js(

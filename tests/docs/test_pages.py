@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def test_fences_of_a_page_are_closed(page: Path) -> None:
     assert len(fences) == 2 * len(blocks(page))
 
 
+@cache
 def _flags() -> set[str]:
     app = build_app()
     found: set[str] = set()
