@@ -5,8 +5,8 @@ local Ray in a process of its own beside it, so that a driver that is killed tak
 
 ::
 
-    supervisor ── driver (tfresume resume, TFRESUME_SUPERVISED=PID)      started again when it's killed
-               └─ local Ray (launch.local_ray)                         ends with the supervisor
+    supervisor ── driver (a copy)                     started again when it's killed, ends with the supervisor
+               └─ local Ray (launch.local_ray)         ends with the supervisor
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from orchestrator.decide.room import cpus_of_local_ray
 
 log = logging.getLogger("tfresume")
 
-SUPERVISED = "TFRESUME_SUPERVISED"
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 RAY_END_S = 15.0
 _PR_SET_PDEATHSIG = 1
@@ -52,10 +51,11 @@ def supervise(
         The driver's exit code; 1 where it died too often, 130 or 143 where it was killed while it was stopping.
     """
     with tempfile.TemporaryDirectory(prefix="tfresume-") as scratch:
-        environment, local = {SUPERVISED: str(os.getpid())}, None
+        environment: dict[str, str] = {}
+        local = None
         if config.address is None:
             address, token = Path(scratch) / "address", _own_token(Path(scratch) / "token", os.environ)
-            environment |= token | {ADDRESS_FILE: str(address)}
+            environment = token | {ADDRESS_FILE: str(address)}
             local = LocalRay(address, config, token)
 
         def driver() -> int:
@@ -71,17 +71,16 @@ def supervise(
                 local.close()
 
 
-def end_with_supervisor() -> None:
-    """Called by the driver: if its supervisor is killed, it's killed too.
+def _end_with(supervisor: int) -> None:
+    """In the driver: if its supervisor is killed, it's killed too.
 
     Ray's job server kills the process group of a job that it has lost, which the driver is not in; a driver left over would hold the run
     against the job that is submitted in its place. That one finds the workers alive. Where the kernel has no such signal, nothing is done.
     """
-    supervisor = os.environ.get(SUPERVISED, "")
-    if not sys.platform.startswith("linux") or not supervisor.isdigit():
+    if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(supervisor):
+    if os.getppid() != supervisor:
         os.kill(os.getpid(), signal.SIGKILL)  # it was gone before we asked
 
 
@@ -184,11 +183,13 @@ def forked(drive: Callable[[], int]) -> int:
     """
     sys.stdout.flush()
     sys.stderr.flush()
+    original = os.getpid()
     process = os.fork()
     if process:
         return process
     code = 1
     try:
+        _end_with(original)
         os.setpgid(0, 0)  # a group of its own, so that Ctrl-C at a terminal reaches it once, through us
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -56,11 +55,7 @@ def resume(
             f"{checked.address} is a job server, and resume runs the driver here",
             remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, ray://HOST:PORT, auto)",
         )
-    from launch.supervisor import SUPERVISED, end_with_supervisor, supervise
-
-    if os.environ.get(SUPERVISED):
-        end_with_supervisor()
-        return _resume_here(checked, looks)
+    from launch.supervisor import supervise
 
     def drive() -> int:
         return guarded(lambda: _resume_here(checked, looks), as_json=looks.json)

@@ -34,7 +34,7 @@ DIES_ONCE = """
 import os, pathlib, sys
 here = pathlib.Path(sys.argv[1])
 lives = len(list(here.iterdir()))
-(here / str(lives)).write_text(os.environ["TFRESUME_SUPERVISED"])
+(here / str(lives)).write_text(str(os.getppid()))
 os.kill(os.getpid(), 9) if lives == 0 else sys.exit(0)
 """
 
@@ -82,10 +82,8 @@ def test_supervisor_gives_a_driver_up_that_dies_at_every_start() -> None:
     assert time.monotonic() - began_s < 50
 
 
-ENDS_WITH_US = """
+WAITS_FOR_EVER = """
 import os, pathlib, sys, time
-from launch.supervisor import end_with_supervisor
-end_with_supervisor()
 pathlib.Path(sys.argv[1], "pid.new").write_text(str(os.getpid()))
 os.replace(sys.argv[1] + "/pid.new", sys.argv[1] + "/pid")
 time.sleep(60)
@@ -93,15 +91,9 @@ time.sleep(60)
 
 
 def test_driver_is_killed_when_its_supervisor_is(tmp_path: Path) -> None:
-    process = start(ENDS_WITH_US, str(tmp_path))
+    process = start(WAITS_FOR_EVER, str(tmp_path))
     wait_for(tmp_path / "pid")
     driver = psutil.Process(int((tmp_path / "pid").read_text()))
     process.kill()
     process.wait(10)
     assert psutil.wait_procs([driver], timeout=10)[1] == []
-
-
-def test_driver_without_a_supervisor_lives_on() -> None:
-    script = "import launch.supervisor as s, os; os.environ.pop(s.SUPERVISED, None); s.end_with_supervisor(); print('alive')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
-    assert done.stdout == "alive\n"
