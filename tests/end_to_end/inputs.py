@@ -5,6 +5,7 @@ Rule: batch number ``i`` of the run is a function of ``i`` alone, so that any sp
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -37,6 +38,16 @@ mlp = _serve("mlp")
 embedding = _serve("embedding")
 conv_bn = _serve("conv_bn")
 lstm = _serve("lstm")
+
+
+def logged(ctx: Any) -> Iterator[Batch]:
+    """Writes down the step that each batch is asked for."""
+    with open(os.environ["TEST_STEP_LOG"], "a", buffering=1) as log:
+        for number, step in zip(
+            itertools.count(ctx.position + ctx.rank, ctx.world_size), itertools.count(ctx.step), strict=False
+        ):
+            log.write(f"{step}\n")
+            yield batch("mlp", number)
 
 
 def many_rows(ctx: Any) -> Iterator[Batch]:

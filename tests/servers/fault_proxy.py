@@ -52,6 +52,12 @@ class Fault:
     matches: Callable[[Request], bool]
     times: int = 1
     fired: list[Request] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def end(self) -> None:
+        """Spoil nothing more, and break off what hangs."""
+        self.times = 0
+        self.over.set()
 
 
 class FaultProxy:
@@ -102,13 +108,13 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _due(self, request: Request) -> Kind | None:
+    def _due(self, request: Request) -> Fault | None:
         with self._lock:
             self.requests.append(request)
             for fault in self._faults:
                 if len(fault.fired) < fault.times and fault.matches(request):
                     fault.fired.append(request)
-                    return fault.kind
+                    return fault
         return None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,7 +132,8 @@ class FaultProxy:
             writer.close()
 
     async def _exchange(self, request: Request, writer: asyncio.StreamWriter) -> bool:
-        kind = self._due(request)
+        fault = self._due(request)
+        kind = fault.kind if fault else None
         match kind:
             case "unavailable":
                 return await _answer(writer, 503, "Service Unavailable", "Retry-After: 1\r\n")
@@ -139,7 +146,10 @@ class FaultProxy:
             case "reset":
                 return _reset(writer)
             case "hang":
-                await asyncio.sleep(3600)
+                assert fault is not None
+                while not fault.over.is_set():
+                    await asyncio.sleep(0.02)
+                return _reset(writer)
         response = await self._forward(request)
         match kind:
             case "drop_reply":
