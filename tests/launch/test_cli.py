@@ -120,3 +120,11 @@ def test_show_error_hides_credentials(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_plain_data_numbers_that_json_lacks_become_null() -> None:
     assert plain_data({"loss": float("nan"), "rate": (1.5, float("inf"))}) == {"loss": None, "rate": [1.5, None]}
+
+
+@pytest.mark.parametrize(("words", "page"), [(["resume", "s", "--worker", "3"], "resume --help"), (["resum"], "tfresume --help")])
+def test_wrong_flag_points_to_the_help_of_its_command(words: list[str], page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 2
+    shown = capsys.readouterr().err
+    assert "Did you mean" in shown
+    assert page in shown.partition("what to do:")[2]
