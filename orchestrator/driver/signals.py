@@ -31,7 +31,8 @@ def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = tim
     """Turn signals into messages while the block runs. In a thread other than the main one nothing is changed.
 
     Yields:
-        To be called when Ray is connected: takes the signals back from it.
+        To be called when Ray is connected: takes the signals back from it. Ray's own handler stands in front of the earlier one from
+        then on; at SIGTERM it prints a stack trace, and its alarm aborts the process three seconds after, in the middle of a last save.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -39,6 +40,7 @@ def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = tim
     first: list[float] = []
 
     def on_term(_number: int, _frame: FrameType | None) -> None:
+        signal.alarm(0)  # Ray's, where the signal came before it was taken back
         grace_s = float(os.environ.get("TFRESUME_GRACE_S", SIGTERM_GRACE_S))
         tell(ev.StopAsked(ev.StopCause.SIGTERM, grace_s))
 

@@ -59,7 +59,7 @@ class Watcher:
         self._faults.remove(fault)
 
     def standbys(self) -> list[str]:
-        dead = {event["worker"] for event in self.events if event["event"] == "worker_lost"}
+        dead = {event["worker"] for event in self.events if event["event"] in ("worker_lost", "worker_released")}
         return [worker for worker in self.pids if worker not in self.ranks and worker not in dead]
 
     def named(self, name: str) -> list[Mapping[str, Any]]:

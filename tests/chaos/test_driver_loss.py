@@ -35,7 +35,7 @@ from tests.chaos.batches import fast_batches
 def batches(ctx):
     for batch in fast_batches(ctx):
         if not pathlib.Path({quick!r}).exists():
-            time.sleep(1.0)
+            time.sleep({seconds})
         yield batch
 """
 
@@ -113,7 +113,7 @@ def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
     for file in prefix.parent.iterdir():
         open_location(gcs_server.url(f"{bucket}/source/{file.name}"), **gcs_server.options()).write_bytes(file.read_bytes())
     inputs = tmp_path / "paced.py"
-    inputs.write_text(PACED.format(quick=str(tmp_path / "quick")))
+    inputs.write_text(PACED.format(quick=str(tmp_path / "quick"), seconds=1.0))
     run = start(
         gcs_server.url(f"{bucket}/source/{prefix.name}"), gcs_server.url(f"{bucket}/out"), None, options=gcs_server.options(),
         environment=gcs_server.environment() | {"STORAGE_EMULATOR_HOST": proxy.endpoint}, input=f"{inputs}:batches",
@@ -175,7 +175,18 @@ def test_driver_and_a_worker_killed_together_go_on_from_the_survivor(
 def test_terminated_driver_saves_at_the_boundary_and_exits_143(
     start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path
 ) -> None:
-    run = start(tf1_checkpoint("mlp"), tmp_path / "out", ray_address, until_step=100_000, workers=2)
+    """However many SIGTERMs, and however far the boundary: Ray's own handler would abort three seconds after the first."""
+    inputs = tmp_path / "paced.py"
+    inputs.write_text(PACED.format(quick=str(tmp_path / "quick"), seconds=4.0))
+    run = start(
+        tf1_checkpoint("mlp"),
+        tmp_path / "out",
+        ray_address,
+        until_step=100_000,
+        workers=2,
+        input=f"{inputs}:batches",
+        hang_floor_s=60.0,
+    )
     run.wait_for(lambda: run.events("training"))
     for _ in range(3):
         run.process.terminate()
@@ -183,6 +194,7 @@ def test_terminated_driver_saves_at_the_boundary_and_exits_143(
     finish = run.events("finish")[0]
     assert finish["outcome"] == "stopped"
     assert finish["checkpoint_step"] == finish["step"] > 3
+    assert finish["t_s"] - run.events("stopping")[0]["t_s"] > 3.0, "the boundary was too near to tell anything"
 
 
 def test_orphaned_workers_end_themselves(ray_address: str, tf1_checkpoint: Any, tmp_path: Path) -> None:
