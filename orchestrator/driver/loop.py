@@ -196,7 +196,7 @@ class Loop:
 
     def _show(self, pulse: ev.Pulse) -> None:
         run = self.run
-        if run.phase is not Phase.TRAINING or not run.seats or pulse.worker != run.seats[0]:
+        if run.phase is not Phase.TRAINING or (pulse.worker, pulse.generation) != (run.seats[0], run.generation):
             return
         loss = next(iter(pulse.values.values()), None)
         self._progress = Progress(

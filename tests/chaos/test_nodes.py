@@ -109,10 +109,11 @@ class Story:
     def __call__(self, watcher: Watcher, kind: str, event: Mapping[str, Any]) -> None:
         if kind != "step" or not self.chapters:
             return
-        if RATE in event["values"]:
+        begun = watcher.named("generation")[-1]["step"]
+        if RATE in event["values"] and event["step"] > begun:  # until then it's the group's before it
             self.rates.setdefault(len(watcher.ranks), set()).add(round(event["values"][RATE], 6))
         size, what = self.chapters[0]
-        if len(watcher.ranks) == size and event["step"] > watcher.named("generation")[-1]["step"] + 3:
+        if len(watcher.ranks) == size and event["step"] > begun + 3:
             self.chapters.pop(0)
             self.began.append(time.time())
             threading.Thread(target=self._do, args=(what,)).start()

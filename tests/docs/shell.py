@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,6 +31,14 @@ def make_bucket(checkpoints: CheckpointLibrary, directory: Path) -> Path:
     rng = np.random.default_rng(0)
     np.savez(bucket / "train.npz", images=rng.normal(size=(64, 6)).astype(np.float32), labels=rng.integers(0, 3, 64))
     return bucket
+
+
+def make_pipeline(checkpoints: CheckpointLibrary, bucket: Path) -> dict[str, str]:
+    """A run that reads its own files, which have moved to ``gs://bucket/data``; where its graph has them, by the pages' name for it."""
+    prefix = checkpoints("csv_lines")
+    shutil.copytree(prefix.parent, bucket / "pipeline", ignore=shutil.ignore_patterns("data"))
+    shutil.copytree(prefix.parent / "data", bucket / "data")
+    return {"/old/cluster/data": str(prefix.parent / "data")}
 
 
 def shell(

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.store.location import open_location
 from tests.docs.pages import Block, all_blocks
-from tests.docs.shell import make_bucket, shell
+from tests.docs.shell import make_bucket, make_pipeline, shell
 from tests.launch.runs import recorded_run
 
 
@@ -28,12 +28,15 @@ def _marks(block: Block) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize("block", _cases())
 def test_command_in_the_documentation_ends_as_the_page_says(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     bucket = tmp_path / "bucket"
+    changes: dict[str, str] = {}
     if block.value != "kubectl":  # which wants no run
         make_bucket(request.getfixturevalue("tf1_checkpoint"), tmp_path)
+    if "bucket/pipeline" in block.text:
+        changes = make_pipeline(request.getfixturevalue("tf1_checkpoint"), bucket)
     if not {"resume", "submit"} & {words[1] for words in block.commands if words[0] == "tfresume" and len(words) > 1}:
         recorded_run(open_location(str(bucket / "resumed"))).release()
     directory = tmp_path / "here"
     directory.mkdir()
-    done = shell(block, bucket, directory)
+    done = shell(block, bucket, directory, changes)
     assert done.returncode in block.exit_codes, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert "Traceback" not in done.stderr

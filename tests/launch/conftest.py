@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -42,10 +43,11 @@ def ray_environment(home: Path) -> dict[str, str]:
 def start_head(home: Path, *words: str, environment: dict[str, str] | None = None) -> tuple[subprocess.Popen[bytes], str]:
     """Start a Ray head in the foreground of a process of its own; returns it and its job server's address once that answers."""
     port, dashboard = free_port(), free_port()
+    files = tempfile.mkdtemp(prefix="ray-")  # short: the path of a socket below it must be under 108 bytes
     command = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=8",
         f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}", "--node-ip-address=127.0.0.1",
-        f"--temp-dir={home / 'ray'}", f"--object-store-memory={300 * 1024 * 1024}", f"--ray-client-server-port={free_port()}", *words,
+        f"--temp-dir={files}", f"--object-store-memory={300 * 1024 * 1024}", f"--ray-client-server-port={free_port()}", *words,
     ]  # fmt: skip
     with (home / "head.log").open("wb") as log:
         process = subprocess.Popen(

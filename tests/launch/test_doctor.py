@@ -185,7 +185,9 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.tf
 def test_doctor_of_two_nodes_names_what_differs_and_where(two_nodes: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "launch.cli", "doctor", "--address", two_nodes, "--url", str(tmp_path / "out"), "--json"]
-    done = subprocess.run(command, env=ray_environment(tmp_path), capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(  # elsewhere: a checkout's own metadata, in the driver's directory, would come first on every node
+        command, env=ray_environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     findings = [Finding(**finding) for finding in json.loads(done.stdout)["findings"]]
     (bad,) = (finding for finding in findings if finding.check == "GPUs" and finding.verdict == "fail")

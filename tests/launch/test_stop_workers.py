@@ -53,7 +53,7 @@ def test_stop_of_a_dead_drivers_run_ends_its_workers_and_frees_their_places(
     assert all(psutil.pid_exists(pid) for pid in workers)
 
     assert run(["stop", output]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "its driver is gone already" in shown
     assert "--address" in shown
 
