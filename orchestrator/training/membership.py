@@ -18,6 +18,7 @@ from orchestrator.errors import GraphRefused, PeerLost
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training import addresses
 from orchestrator.training.exchange import Exchange
+from orchestrator.training.host_memory import give_back
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.sessions import LiveSession
 
@@ -74,6 +75,7 @@ class Membership:
             why = self._refused or f"the worker was started for at most {self._options.max_world_size} workers"
             raise GraphRefused(f"this graph can't train on {group.world_size} workers: {why}", remedy="Use --workers 1")
         self.close()
+        give_back()  # the old session's variables, before the new one has its own
         self._left.clear()
         self._met = False
         self._exchange.connect(group.world_size)

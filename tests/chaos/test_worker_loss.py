@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.driver import startup
 from tests.chaos.conftest import assert_same_bytes
-from tests.chaos.runs import Watcher, config_for, kill_rank, play, variables_of
+from tests.chaos.runs import INPUTS, Watcher, config_for, kill_rank, play, variables_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 
@@ -38,7 +38,13 @@ def test_stopped_worker_is_replaced_and_a_terminated_one_hands_over(
     """SIGSTOP is found within the hang bound; SIGTERM, later in the same run, is a planned loss and no incident."""
     stop = kill_rank(1, at_step=20, number=signal.SIGSTOP, need_standby=True)
     terminate = kill_rank(0, at_step=60, number=signal.SIGTERM, need_standby=True)
-    config = config_for(tf1_checkpoint("mlp"), tmp_path / "out", hang_floor_s=3.0, workers={"count": 2, "standby": 2})
+    config = config_for(
+        tf1_checkpoint("mlp"),
+        tmp_path / "out",
+        hang_floor_s=3.0,
+        workers={"count": 2, "standby": 2},
+        input=f"{INPUTS}:slow_batches",
+    )
     result, watcher = play(config, stop, terminate)
     assert len(watcher.fired) == 2
     assert result.status == "done", result
