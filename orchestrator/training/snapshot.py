@@ -1,11 +1,12 @@
 """How do variables come out of a session, and how do they get into one?
 
-Rule: read and written between steps, all at once, through nodes that are added once per imported graph. What is read is a copy of its
-own: later steps don't change it. Variables that were never set are never read.
+Rule: read and written between steps, all at once, through nodes that are added once per imported graph. What is read is a copy: later
+steps don't change it. For a save it goes into buffers that the next save uses again. Variables that were never set are never read.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,18 +16,21 @@ from tensorflow.python.ops import gen_resource_variable_ops, gen_state_ops
 from orchestrator.errors import GraphMismatch
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.training.engine import tf, v1
+from orchestrator.training.host_buffers import HostBuffers
 from orchestrator.training.sessions import LiveSession
 from orchestrator.training.state import ENTRY_PREFIX, State
 
 ASSIGN_BYTES = 64 * 1024 * 1024
 """Arrays assigned in one run, so that TensorFlow's copies of what is fed stay small beside the state."""
+COPY_BYTES = 256 * 1024 * 1024
+"""Variables copied in one run, so that what TensorFlow brings over from a GPU stays small beside the state."""
 
 
 class Snapshot:
     """Reads and assigns the variables of one imported graph.
 
     Args:
-        imported: the imported TensorFlow graph; three nodes are added per variable.
+        imported: the imported TensorFlow graph; four nodes are added per variable.
         graph: its variables, saver entries and initialisers.
     """
 
@@ -37,6 +41,9 @@ class Snapshot:
         # An iterator's own state (a variant) can't leave TensorFlow; the input's position takes its place
         self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
+        self._sizes: dict[str, int] = {}
+        self._buffers = HostBuffers()
+        self._copies: dict[str, Any] = {}
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
         self._feeds: dict[str, Any] = {}
@@ -44,6 +51,8 @@ class Snapshot:
         with imported.as_default(), v1.name_scope("tfresume/state/"), tf.control_dependencies(None):
             for variable in self.variables.values():
                 self._add(variable, imported.get_operation_by_name(variable.name))
+                if variable.dtype != "string":
+                    self._add_copy(variable.name)
 
     def restore(self, session: LiveSession, state: State) -> None:
         """Make a new session's state ``state``: tables and local variables as the graph initialises them, then what ``state`` holds."""
@@ -55,6 +64,7 @@ class Snapshot:
         self._restore_entries(session, state)
         initialised = [v.name for v in self._graph.variables if v.local and v.initializer in self._graph.local_initializers]
         self._present = list(dict.fromkeys((*values, *initialised)))
+        self._sizes = {name: array.nbytes for name, array in values.items()}
 
     def _restore_entries(self, session: LiveSession, state: State) -> None:
         """A table's keys and values are two entries of one operation, which takes both at once."""
@@ -68,7 +78,18 @@ class Snapshot:
 
     def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """Copies of every variable that was ever set, and of the saver's other entries (``entry:KEY``)."""
-        arrays = self.read(session, self._present)
+        return self.read(session, self._present) | self._read_entries(session)
+
+    def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
+        """What ``read_all`` gives, in buffers that the next call overwrites."""
+        numbers = [name for name in self._present if name in self._copies]
+        for names in _portions({name: self._sizes.get(name, 0) for name in numbers}, COPY_BYTES):
+            session.run([self._copies[name] for name in names])
+        copied = {name: self._buffers[name] for name in numbers}
+        return copied | self.read(session, [name for name in self._present if self._is_text(name)]) | self._read_entries(session)
+
+    def _read_entries(self, session: LiveSession) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
         fetched = session.run([entry.save_tensor for entry in self._entries]) if self._entries else []
         for entry, value in zip(self._entries, fetched, strict=True):
             arrays[ENTRY_PREFIX + entry.key] = np.asarray(value, dtype=object if entry.dtype == "string" else None)
@@ -91,6 +112,10 @@ class Snapshot:
                 assign = gen_resource_variable_ops.assign_variable_op(op.outputs[0], feed)
         self._values[variable.name], self._feeds[variable.name], self._assigns[variable.name] = value, feed, assign
 
+    def _add_copy(self, name: str) -> None:
+        # TensorFlow hands a function of this process the variable's own memory, where a fetch would be a new array each time
+        self._copies[name] = tf.numpy_function(functools.partial(self._buffers.fill, name), [self._values[name]], [], name="copy")
+
     def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Copies of the named variables, in host memory."""
         fetched = session.run([self._values[name] for name in names]) if names else []
@@ -112,7 +137,7 @@ class Snapshot:
                 remedy="Resume from a checkpoint of this graph",
                 details={"problems": problems},
             )
-        for names in _portions(arrays, ASSIGN_BYTES):
+        for names in _portions({name: array.nbytes for name, array in arrays.items()}, ASSIGN_BYTES):
             session.run([self._assigns[name] for name in names], {self._feeds[name]: arrays[name] for name in names})
 
     def _misfit(self, name: str, array: np.ndarray) -> str:
@@ -129,14 +154,14 @@ class Snapshot:
         return self.variables[name].dtype == "string"
 
 
-def _portions(arrays: Mapping[str, np.ndarray], limit_bytes: int) -> list[list[str]]:
+def _portions(sizes: Mapping[str, int], limit_bytes: int) -> list[list[str]]:
     """Names in order, cut where the limit is passed."""
     portions: list[list[str]] = [[]]
     size = 0
-    for name, array in arrays.items():
-        if portions[-1] and size + array.nbytes > limit_bytes:
+    for name, size_bytes in sizes.items():
+        if portions[-1] and size + size_bytes > limit_bytes:
             portions.append([])
             size = 0
         portions[-1].append(name)
-        size += array.nbytes
+        size += size_bytes
     return [portion for portion in portions if portion]

@@ -14,8 +14,8 @@ import numpy as np
 ENTRY_PREFIX = "entry:"
 """Before the key of a saver entry that isn't a variable, among the names of ``State.arrays``."""
 
-CHECKSUM_BYTES = 4 * 1024 * 1024
-"""google_crc32c takes bytes objects only: the copy stays small."""
+CHUNK_BYTES = 4 * 1024 * 1024
+"""What a look at every value takes beside the state: google_crc32c wants a copy as bytes, a comparison makes an array."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def array_checksum(array: np.ndarray) -> int:
             checksum = google_crc32c.extend(checksum, b"%d:" % len(data) + data)
         return int(checksum)
     values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    for start in range(0, values.size, CHECKSUM_BYTES):
-        checksum = google_crc32c.extend(checksum, values[start : start + CHECKSUM_BYTES].tobytes())
+    for start in range(0, values.size, CHUNK_BYTES):
+        checksum = google_crc32c.extend(checksum, values[start : start + CHUNK_BYTES].tobytes())
     return int(checksum)
 
 
@@ -82,3 +82,18 @@ def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[st
         for name, array in sorted(state.arrays.items())
         if name not in without and not name.startswith(ENTRY_PREFIX)
     }
+
+
+def nonfinite(state: State) -> tuple[str, ...]:
+    """Names of the float variables (small and complex ones too) that hold NaN or an infinity."""
+    return tuple(name for name, array in state.arrays.items() if _is_float(array) and not _is_finite(array))
+
+
+def _is_float(array: np.ndarray) -> bool:
+    return array.dtype.kind in "fc" or "float" in array.dtype.name
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    values = np.ascontiguousarray(array).reshape(-1)
+    rows = max(1, CHUNK_BYTES // values.itemsize)
+    return all(bool(np.isfinite(values[start : start + rows]).all()) for start in range(0, values.size, rows))

@@ -81,9 +81,9 @@ class RealTools:
         return checksums(state, without=local)
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
-        import numpy as np
+        from orchestrator.training.state import nonfinite
 
-        return tuple(name for name, array in state.arrays.items() if is_float(array) and not bool(np.isfinite(array).all()))
+        return nonfinite(state)
 
     def write(self, state: Any, directory: str) -> WrittenFiles:
         from orchestrator.store.layout import checkpoint_name
@@ -103,11 +103,6 @@ class RealTools:
             cache = Path(tempfile.gettempdir()) / "tfresume-cache"
             self._staged[checkpoint.prefix] = self._pool.submit(lambda: str(stage(checkpoint.files, cache)))
         return self._staged[checkpoint.prefix]
-
-
-def is_float(array: Any) -> bool:
-    """Whether NaN can stand in it: NumPy's floats, complex numbers and ml_dtypes' small floats."""
-    return array.dtype.kind in "fc" or "float" in array.dtype.name
 
 
 class ScaledRate:

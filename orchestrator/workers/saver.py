@@ -45,11 +45,20 @@ class Saver:
         self._busy = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    def begin(self, grant: GrantOrder, step: int) -> bool:
+        """Make room for a copy; ``submit`` or ``fail`` must follow. While another one is under way the save fails here."""
+        if self._busy.acquire(blocking=False):
+            return True
+        self._refuse(grant, step, "the worker is still busy with an earlier save")
+        return False
+
+    def fail(self, grant: GrantOrder, step: int, reason: str) -> None:
+        """No copy could be made."""
+        self._busy.release()
+        self._refuse(grant, step, reason)
+
     def submit(self, job: SaveJob) -> None:
-        """Take a copy over. While another one is under way this one is refused, so that memory stays bounded."""
-        if not self._busy.acquire(blocking=False):
-            self._refuse(job, "the worker is still busy with an earlier save")
-            return
+        """Take a copy over; nobody changes it until the next ``begin``."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="tfresume-save", daemon=True)
             self._thread.start()
@@ -66,9 +75,9 @@ class Saver:
             try:
                 self._save(job)
             except OrchestratorError as error:
-                self._refuse(job, str(error))
+                self._refuse(job.grant, job.state.step, str(error))
             except Exception as error:  # noqa: BLE001 - a save that fails never stops training; the driver counts it
-                self._refuse(job, f"{type(error).__name__}: {error}")
+                self._refuse(job.grant, job.state.step, f"{type(error).__name__}: {error}")
             finally:
                 del job
                 self._busy.release()
@@ -88,8 +97,8 @@ class Saver:
             )
         )  # fmt: skip
 
-    def _refuse(self, job: SaveJob, reason: str) -> None:
-        if job.grant.writer == self._ident:
-            self._outbox.put(ev.SaveFailed(job.grant.generation, job.state.step, reason))
+    def _refuse(self, grant: GrantOrder, step: int, reason: str) -> None:
+        if grant.writer == self._ident:
+            self._outbox.put(ev.SaveFailed(grant.generation, step, reason))
         else:
-            self._outbox.put(ev.SaveChecked(self._ident, job.grant.generation, job.state.step, {}))
+            self._outbox.put(ev.SaveChecked(self._ident, grant.generation, step, {}))

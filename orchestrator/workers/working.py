@@ -212,11 +212,13 @@ class Work:
 
     def _save(self, grant: GrantOrder) -> None:
         desk = self._desk
+        if not self._saver.begin(grant, desk.step or 0):
+            return
         began_s = time.monotonic()
         try:
-            state = desk.held[0] if desk.held is not None else self._trainer.state()
+            state = desk.held[0] if desk.held is not None else self._trainer.state_for_save()
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
-            self._outbox.put(ev.SaveFailed(grant.generation, desk.step or 0, last_line(error)))
+            self._saver.fail(grant, desk.step or 0, last_line(error))
             return
         self._saver.submit(SaveJob(state, desk.position, grant, dict(desk.watched), time.monotonic() - began_s))
 

@@ -65,6 +65,7 @@ class FakeTrainer:
         self.group: JoinOrder | None = None
         self.current: FakeState | None = None
         self.reserved = 0
+        self.for_saves = np.empty(8)
 
     def reserve_address(self) -> str:
         self.reserved += 1
@@ -79,6 +80,11 @@ class FakeTrainer:
     def state(self) -> FakeState:
         assert self.current is not None
         return FakeState(self.current.step, self.current.values.copy())
+
+    def state_for_save(self) -> FakeState:
+        assert self.current is not None
+        np.copyto(self.for_saves, self.current.values)  # as the real one does: into memory that is used again
+        return FakeState(self.current.step, self.for_saves)
 
     def step(self, feeds: Mapping[str, np.ndarray]) -> FakeOutput:
         assert self.group is not None
@@ -143,7 +149,7 @@ class FakeTools:
 
     def write(self, state: FakeState, directory: str) -> WrittenFiles:
         self.before_write(state.step)
-        self.store[f"{directory}/model-{state.step}"] = state
+        self.store[f"{directory}/model-{state.step}"] = FakeState(state.step, state.values.copy())
         return WrittenFiles(directory, f"model-{state.step}", ("file",))
 
 

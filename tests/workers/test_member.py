@@ -112,6 +112,15 @@ def test_member_trains_on_while_a_save_hangs_and_refuses_a_second_one(bench: Ben
     bench.expect(ev.Pulse, stands_at(50))
     go_on.set()
     assert bench.expect(ev.SaveWritten).step == 8
+    np.testing.assert_array_equal(bench.tools.store["a0001-g0001/model-8"].values, values_at(8), "the refused save wrote over it")
+
+
+def values_at(step: int) -> np.ndarray:
+    """The state that one member comes to from the checkpoint of step 5 and position 10."""
+    values = np.ones(8)
+    for number in range(10, 10 + step - 5):
+        values = values * 0.9 + np.random.default_rng(number).normal(size=8)
+    return values
 
 
 def test_member_that_isnt_the_writer_only_checks(bench: Bench) -> None:
