@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.ti
 RATE, FIRST_RATE = "GradientDescent/learning_rate:0", 0.05
 ROWS = 8
 DRAIN_S = 5
+UP_WITHIN_S, TRIES = 90.0, 3
+QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 4}
+"""Ray calls a node dead after 20 s of silence otherwise."""
 
 INPUT = """
 from tests.chaos.batches import slow_batches
@@ -43,14 +46,24 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 200 << 20}
-        )
+        head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 200 << 20, "_system_config": QUICK}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.first: Any = None
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """A node as an operator starts it, which drains itself when it's told to end."""
+    def start(self, name: str) -> None:
+        """A node as an operator starts it, which drains itself when it's told to end. Ray gives up on a machine that's too busy."""
+        for _ in range(TRIES):
+            process = self.started[name] = self._try(name)
+            deadline = time.monotonic() + UP_WITHIN_S
+            while process.poll() is None and time.monotonic() < deadline:
+                if self._named(name):
+                    return
+                time.sleep(0.2)
+            self._end(process)
+        raise AssertionError(f"the node {name} didn't come up in {TRIES} tries")
+
+    def _try(self, name: str) -> subprocess.Popen[bytes]:
         command = [
             str(Path(sys.executable).with_name("ray")), "start", f"--address={self.cluster.address}", "--num-cpus=1", "--block",
             f'--resources={{"{name}": 1}}',
@@ -58,14 +71,23 @@ class Nodes:
         ]  # fmt: skip
         environment = os.environ | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S)}
         quiet = subprocess.DEVNULL
-        self.started.append(subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True))
-        return self.started[-1]
+        return subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+
+    @staticmethod
+    def _named(name: str) -> list[str]:
+        import ray
+
+        return [node["NodeID"] for node in ray.nodes() if node["Alive"] and name in node["Resources"]]
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
 
     def drain(self, name: str) -> None:
         """The notice that a platform gives before it takes a node away."""
-        import ray
-
-        (identity,) = [node["NodeID"] for node in ray.nodes() if node["Alive"] and name in node["Resources"]]
+        (identity,) = self._named(name)
         subprocess.run(
             [
                 str(Path(sys.executable).with_name("ray")), "drain-node", f"--address={self.cluster.address}",
@@ -79,10 +101,8 @@ class Nodes:
         import ray
 
         ray.shutdown()
-        for process in self.started:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(10)
+        for process in self.started.values():
+            self._end(process)
         self.cluster.shutdown()
 
 
@@ -140,7 +160,7 @@ def test_nodes_that_die_drain_end_and_come_change_the_group_and_nothing_else(
         (1, lambda: nodes.start("second")),
         (2, lambda: nodes.start("third")),
         (3, lambda: nodes.drain("second")),
-        (2, lambda: nodes.started[1].terminate()),
+        (2, lambda: nodes.started["third"].terminate()),
         (1, lambda: os.kill(os.getpid(), signal.SIGINT)),
     )
     result, watcher = play(config, story)

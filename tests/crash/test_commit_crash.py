@@ -19,7 +19,7 @@ from orchestrator.store.lineage import read_lineage, record_takeover
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.manifest import Manifest
 from orchestrator.store.pointer import read_pointer
-from orchestrator.store.retention import retain
+from orchestrator.store.retention import prune, retain
 from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
 from orchestrator.store.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
@@ -37,7 +37,7 @@ def each_death(run: Callable[[Death], None], recovered: Callable[[int], None]) -
         death = Death(at)
         try:
             run(death)
-        except (Died, OrchestratorError):
+        except (Died, OrchestratorError, BaseExceptionGroup):  # a group, where parts were on their way side by side
             assert death.happened
         if not death.happened:
             assert death.writes == at
@@ -98,6 +98,44 @@ def test_save_dying_before_every_write_leaves_old_or_new(store: Location) -> Non
         deaths = each_death(run, recovered)
         assert_whole(outputs[-1], {200})
     assert deaths >= 6  # four files, manifest, pointer
+
+
+PART = 5 << 20
+"""The least that S3 takes as a part that isn't the last."""
+
+
+@pytest.mark.parametrize(("store", "least"), [("s3", 4), ("gcs", 5)], indirect=["store"])
+def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(store: Location, least: int, tmp_path: Path) -> None:
+    """Where one file takes many calls (S3: begin, each part, complete; Google: each part, compose, each part away)."""
+    files = write_checkpoint(tmp_path, f"{NAME}-200", model(200, rows=(PART + PART // 8) // 16))
+    outputs: list[Location] = []
+
+    def run(death: Death) -> None:
+        output = store.child(f"run{len(outputs)}")
+        outputs.append(output)
+        record_takeover(output, 1, 1, 0)
+        saved(output, 100)
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = dying(output, death, patch)
+            records = upload(files, mortal.child(checkpoint_dir(1, 1)), part_bytes=PART)
+            commit(mortal, Manifest(name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"))
+
+    def recovered(at: int) -> None:
+        output = outputs[-1]
+        assert_whole(output, {100, 200})
+        newest = newest_good(output).checkpoint
+        assert newest is not None
+        record_takeover(output, 2, 1, newest.step, parent=newest.place)
+        prune(output, held=False)
+        assert not [entry.name for entry in output.child(checkpoint_dir(1, 1)).list() if ".part-" in entry.name]
+        if store.protocol == "s3":
+            bucket, path, _ = output.fs.split_path(output.path)
+            under_way = output.fs.call_s3("list_multipart_uploads", Bucket=bucket).get("Uploads", [])
+            assert not [item for item in under_way if item["Key"].startswith(f"{path}/")]
+
+    deaths = each_death(run, recovered)
+    assert_whole(outputs[-1], {200})
+    assert deaths >= least + 4  # index, graph, manifest and pointer beside the file in parts
 
 
 @pytest.mark.parametrize("store", ["local", "memory", "gcs"], indirect=True)  # moto is slow, and nothing here is S3's own

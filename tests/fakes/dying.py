@@ -16,6 +16,8 @@ import pytest
 from orchestrator.store.location import Location
 
 FS_WRITES = {"pipe_file", "put_file", "rm_file", "merge", "rm", "cp_file", "mv"}
+S3_WRITES = {"create_multipart_upload", "upload_part", "complete_multipart_upload", "abort_multipart_upload"}
+"""Calls of the service itself, which the client passes on."""
 OS_WRITES = ("link", "replace", "rename", "unlink", "rmdir", "fsync")
 
 
@@ -47,6 +49,8 @@ class DyingFileSystem:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._fs, name)
+        if name == "_call_s3":
+            return self._of_the_service(value)
         if name.removeprefix("_") not in FS_WRITES:
             return value
         if name.startswith("_"):
@@ -60,6 +64,14 @@ class DyingFileSystem:
         def write(*args: Any, **kwargs: Any) -> Any:
             self._death.before_write()
             return value(*args, **kwargs)
+
+        return write
+
+    def _of_the_service(self, call: Any) -> Any:
+        async def write(method: str, *args: Any, **kwargs: Any) -> Any:
+            if method in S3_WRITES:
+                self._death.before_write()
+            return await call(method, *args, **kwargs)
 
         return write
 

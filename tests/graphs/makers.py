@@ -85,8 +85,10 @@ def mlp(optimizer: str = "adam", resource: bool = False, clip: bool = False, dev
         return chosen.apply_gradients(list(zip(clipped, variables, strict=True)), global_step=counter)
 
 
-def embedding(optimizer: str = "adam", resource: bool = False, clip: bool = False, partitions: int = 0) -> Any:
-    """Sparse gradients of a looked-up table; ``ids:0`` int64 ``[rows]``, ``y:0`` int64 ``[rows]``."""
+def embedding(
+    optimizer: str = "adam", resource: bool = False, clip: bool = False, partitions: int = 0, vocabulary: int = 20
+) -> Any:
+    """Sparse gradients of a looked-up table; ``ids:0`` int64 ``[rows]``, ``y:0`` int64 ``[rows]``. A table row has 32 bytes."""
     tf = _tf()
     counter = tf.train.get_or_create_global_step()
     ids = tf.placeholder(tf.int64, [None], name="ids")
@@ -94,7 +96,7 @@ def embedding(optimizer: str = "adam", resource: bool = False, clip: bool = Fals
     partitioner = tf.fixed_size_partitioner(partitions) if partitions else None
     with tf.variable_scope("embedding", partitioner=partitioner):
         table = tf.get_variable(
-            "table", [20, 8], initializer=tf.random_normal_initializer(stddev=0.3, seed=3), use_resource=resource
+            "table", [vocabulary, 8], initializer=tf.random_normal_initializer(stddev=0.3, seed=3), use_resource=resource
         )
     rows = tf.nn.embedding_lookup(table, ids)
     # A mean over all rows of a fixed number would hide a wrong weighting; an empty batch must not divide by zero
