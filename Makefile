@@ -38,7 +38,7 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 check: test  ## The same as test
 
 test: check-fast  ## Everything that CI runs (under 20 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(HEAVY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200

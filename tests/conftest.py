@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.graphs.library import CheckpointLibrary
 
@@ -25,16 +28,30 @@ os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 settings.register_profile("tfresume", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tfresume")
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = ROOT.parent / "shared" / "corpus"
 RAY_CPUS = 8  # of Ray's bookkeeping, not of the machine: workers in tests are small
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``--dist loadgroup``: Ray tests share one cluster and so one process; others keep a file together, for its fixtures."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+class RayTogether(LoadScopeScheduling):
+    """For ``--dist loadfile``: files with Ray tests go to one process, since they share a cluster and would starve another's.
+
+    ``--dist loadgroup`` is the name for this, but pytest-xdist 3.8 hands its groups over in a way that pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if _starts_ray(ROOT / file) else file
+
+
+@functools.cache
+def _starts_ray(file: Path) -> bool:
+    return "mark.ray" in file.read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Chooses who runs what; None leaves it to pytest-xdist."""
+    return RayTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
