@@ -11,11 +11,12 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,7 +34,18 @@ EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 
 
 def answer_console() -> Console:
     """Where tables for people go: standard output."""
-    return Console(highlight=False, soft_wrap=False, width=_width(sys.stdout))
+    file = None if sys.stdout.isatty() else cast(IO[str], _WithoutPadding())
+    return Console(highlight=False, soft_wrap=False, width=_width(sys.stdout), file=file)
+
+
+class _WithoutPadding:
+    """Standard output where it's a file or a pipe: a table's lines end with their last word, not with blanks up to its width."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def message_console() -> Console:

@@ -71,7 +71,7 @@ def settle(turn: Turn) -> None:
         saves.roll_back(turn)
         return
     holders = _holders(run)
-    chosen = recovery.donor(holders, {ident: run.workers[ident].step for ident in holders})
+    chosen = recovery.donor(holders, {ident: run.workers[ident].step for ident in holders}, differing=run.divergence)
     seats = _seats(turn, run)
     if seats is None:
         if run.phase is not Phase.WAITING:

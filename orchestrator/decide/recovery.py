@@ -80,7 +80,15 @@ def after_loss(
     return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
 
 
-def donor(order: Sequence[str], steps: Mapping[str, int | None]) -> str | None:
-    """The worker whose state goes on: the highest step, the first in ``order`` among equals; None if nobody has a state."""
-    holders = [(step, -place, worker) for place, worker in enumerate(order) if (step := steps.get(worker)) is not None]
+def donor(order: Sequence[str], steps: Mapping[str, int | None], *, differing: bool = False) -> str | None:
+    """The worker whose state goes on: the highest step, the first in ``order`` among equals; None if nobody has a state.
+
+    Args:
+        differing: the states at one step aren't equal. Then being a step ahead proves nothing, and the first in ``order`` is taken.
+    """
+    holders = [
+        (0 if differing else step, -place, worker)
+        for place, worker in enumerate(order)
+        if (step := steps.get(worker)) is not None
+    ]
     return max(holders)[2] if holders else None

@@ -327,6 +327,18 @@ def test_machine_after_its_end_does_nothing() -> None:
     assert driver.tell(ev.Gone("w0001", ev.Cause.DIED), ev.Tick(), ev.StopAsked(ev.StopCause.SIGINT, 1.0)) == ()
 
 
+def test_machine_ranks_that_differ_take_rank_0s_state_although_another_is_a_step_ahead() -> None:
+    driver = Driver(count=2, save_steps=1).training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(ev.SaveWritten("w0001", 1, 4, 1, "d", "p", (), {"v": 1}), ev.SaveChecked("w0002", 1, 4, {"v": 2}))
+    assert "save_refused" in driver.notes()
+    driver.held(5, "w0001")
+    driver.held(6, "w0002")
+    form = driver.only(act.Form)
+    assert (form.donor, form.step) == ("w0001", 5)
+    assert [(seat.worker, seat.state_from) for seat in form.seats] == [("w0001", StateFrom.OWN), ("w0002", StateFrom.DONOR)]
+
+
 def test_machine_save_whose_commit_is_under_way_survives_its_writer() -> None:
     driver = Driver(count=1, save_steps=1).training("w0001")
     driver.step(4, "w0001")

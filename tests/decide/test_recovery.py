@@ -66,6 +66,11 @@ def test_donor_has_the_highest_step(steps: dict[str, int | None], chosen: str | 
     assert donor(list(steps), steps) == chosen
 
 
+@pytest.mark.parametrize(("steps", "chosen"), [({"a": 5, "b": 6}, "a"), ({"a": None, "b": 2, "c": 3}, "b"), ({"a": None}, None)])
+def test_donor_among_differing_states_is_the_first_that_has_one(steps: dict[str, int | None], chosen: str | None) -> None:
+    assert donor(list(steps), steps, differing=True) == chosen
+
+
 FIXED, ELASTIC = Sizes(4, 4, 4, 1), Sizes(4, 2, 6, 1)
 
 

@@ -29,6 +29,7 @@ def test_command_checkpoints_shows_what_is_wrong_with_each(output: Location, cap
     assert "corrupt" in shown
     assert "model.ckpt-1100.index is missing" in shown
     assert "lineage: a1-g1 from step 0" in shown
+    assert [line for line in shown.splitlines() if line != line.rstrip()] == [], "padding in a pipe"
 
 
 def test_command_checkpoints_with_json_prints_one_object(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
