@@ -24,6 +24,7 @@ def test_blocker_of_tensorflow_really_blocks_it() -> None:
     assert "ModuleNotFoundError" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [
@@ -39,6 +40,7 @@ def test_module_of_the_driver_imports_without_tensorflow(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [(["--help"], "resume"), (["resume", "--help"], "--until-step"), (["config", "--explain"], "orphan_timeout_s")],

@@ -28,6 +28,7 @@ from tests.fakes.dying import Death, Died, dying
 from tests.fakes.pausing import Pause
 from tests.store.runs import NAME, saved
 
+pytestmark = pytest.mark.slow
 MOST_WRITES = 200
 
 
