@@ -28,7 +28,6 @@ WAIT_S = 20.0
 IDLE_STEP_S = 0.5
 _here: list[Path] = []
 _rank = [-1]
-_saving = threading.local()
 _reduced = threading.Event()
 """The out kernel's gradient of the step under way has come back from the group."""
 
@@ -109,11 +108,9 @@ def _wrap_seams() -> None:
     from orchestrator.training.snapshot import Snapshot
     from orchestrator.training.trainer import Trainer
     from orchestrator.workers.member import Member
-    from orchestrator.workers.working import Work
 
     methods: list[tuple[type, str, Callable[..., Any]]] = [
-        (Work, "_save", _save),
-        (Snapshot, "read_all", _read_all),
+        (Snapshot, "copy_all", _copy_all),
         (Trainer, "form", _form),
         (Trainer, "assign", _assign),
         (Trainer, "step", _step),
@@ -124,18 +121,9 @@ def _wrap_seams() -> None:
     uploads.upload = functools.partial(_upload, uploads.upload)  # type: ignore[assignment]
 
 
-def _save(work: Any, real: Any, grant: Any) -> None:
-    _saving.now = True
-    try:
-        real(work, grant)
-    finally:
-        _saving.now = False
-
-
-def _read_all(snapshot: Any, real: Any, session: Any) -> Any:
+def _copy_all(snapshot: Any, real: Any, session: Any) -> Any:
     arrays = real(snapshot, session)
-    if getattr(_saving, "now", False):
-        strike("snapshot")
+    strike("snapshot")
     return arrays
 
 

@@ -17,7 +17,6 @@ import pytest
 from launch.cli import run
 from orchestrator.store.journal import read_journal
 from orchestrator.store.location import open_location
-from tests.conftest import RAY_CPUS
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.feeds import WITHOUT_END
 
@@ -35,6 +34,7 @@ def until(condition: Callable[[], Any], what: str) -> None:
 def test_stop_of_a_dead_drivers_run_ends_its_workers_and_frees_their_places(
     ray_address: str, tf1_checkpoint: CheckpointLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    places = _free_places(ray_address)  # not all of them, where an earlier test's workers haven't ended yet
     (tmp_path / "feeds.py").write_text(WITHOUT_END)
     output = str(tmp_path / "out")
     words = ["--until-step", "100000", "--workers", "2", "--workers.standby", "1", "--input", f"{tmp_path}/feeds.py:batches"]
@@ -63,14 +63,14 @@ def test_stop_of_a_dead_drivers_run_ends_its_workers_and_frees_their_places(
     until(lambda: not any(psutil.pid_exists(pid) for pid in workers), "the workers' end")
     assert run(["stop", output, "--address", ray_address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["workers_ended"] == 0
-    _assert_all_is_free(ray_address)
+    until(lambda: _free_places(ray_address) >= places, "the places given back")
 
 
-def _assert_all_is_free(address: str) -> None:
+def _free_places(address: str) -> float:
     import ray
 
-    ray.init(address=address, log_to_driver=False)
+    ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
     try:
-        until(lambda: ray.available_resources().get("CPU") == RAY_CPUS, "the places given back")
+        return float(ray.available_resources().get("CPU", 0.0))
     finally:
         ray.shutdown()

@@ -93,7 +93,7 @@ def test_run_with_many_workers_survives_kills_among_them(count: int) -> None:
 # -- each invariant catches the bug that it's there for
 
 
-def lowest_donor(order: Any, steps: Any) -> str | None:
+def lowest_donor(order: Any, steps: Any, *, differing: bool = False) -> str | None:
     holders = [(step, worker) for worker, step in steps.items() if step is not None]
     return min(holders)[1] if holders else None
 
@@ -243,7 +243,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     "a budget grew": ("kills with a standby", lambda patch: patch.setattr(Budgets, "spend", forgetting)),
     "storage is read though somebody has the state": (
         "kills with a standby",
-        lambda patch: patch.setattr(recovery, "donor", lambda order, steps: None),
+        lambda patch: patch.setattr(recovery, "donor", lambda order, steps, *, differing: None),
     ),
     "a process whose group broke is formed again": (
         "processes replaced",
