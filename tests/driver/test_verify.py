@@ -117,7 +117,7 @@ def test_verify_of_a_single_step_is_refused() -> None:
 @pytest.mark.tf
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("kind", "verdict"), [("mlp", "agrees"), ("dropout", "explained")])
+@pytest.mark.parametrize(("kind", "verdict"), [pytest.param("mlp", "agrees", marks=pytest.mark.soak), ("dropout", "explained")])
 def test_verify_of_a_real_checkpoint_on_two_workers_gives_its_verdict(
     kind: str, verdict: str, tf1_checkpoint: Callable[..., Path], ray_address: str
 ) -> None:
