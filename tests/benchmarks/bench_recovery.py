@@ -92,7 +92,7 @@ class Run:
 
         def after() -> list[probe.Moment]:
             moments = [m for m in self.moments() if m.rank == 0 and m.at > killed_at]
-            anew = next((i for i, m in enumerate(moments) if (i and m.step <= moments[i - 1].step) or m.step <= last_step), None)
+            anew = next((i for i, m in enumerate(moments) if m.first), None)
             return [] if anew is None else moments[anew:]
 
         wait_for(lambda: len(after()) >= 2, "no step after the kill")
@@ -115,7 +115,7 @@ def _kills(meta: Path, directory: Path) -> tuple[list[float], list[int]]:
     try:
         for kill in range(KILLS):
             run_.wait_for_warm(3 + kill)
-            run_.wait_for_step(max(m.step for m in run_.moments() or [probe.Moment(0, 0, 0, 0)]) + STEPS_BETWEEN_KILLS)
+            run_.wait_for_step(max(m.step for m in run_.moments() or [probe.Moment(0, 0, 0, 0, 0)]) + STEPS_BETWEEN_KILLS)
             at, last = run_.kill(1)
             seconds, again = run_.recovered(at, last)
             taken.append(seconds)

@@ -1,7 +1,7 @@
 """When does each step happen? An input function that writes down the time of every batch that it is asked for.
 
 Rule: the product is timed from outside, by the code that a user would write. Environment: ``PROBE_FILE`` (lines of
-``unix-seconds rank step pid``), ``PROBE_KIND`` and ``PROBE_ROWS`` choose the batch.
+``unix-seconds rank step pid first``), ``PROBE_KIND`` and ``PROBE_ROWS`` choose the batch.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from tests.graphs import makers
 
 @dataclass(frozen=True)
 class Moment:
-    """One batch asked for: unix seconds, rank, step it serves, process."""
+    """One batch asked for: unix seconds, rank, step it serves, process, and whether it's the first of a generation (1) or not (0)."""
 
     at: float
     rank: int
     step: int
     pid: int
+    first: int
 
 
 def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
@@ -34,14 +35,14 @@ def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
     batch = makers.FEEDS.get(os.environ.get("PROBE_KIND", "mnist"), makers.xy_feeds)(ctx.rank, rows)  # type: ignore[call-arg]
     with Path(os.environ["PROBE_FILE"]).open("a", buffering=1) as log:
         for step in range(ctx.step, 10**9):
-            log.write(f"{time.time():.6f} {ctx.rank} {step} {os.getpid()}\n")
+            log.write(f"{time.time():.6f} {ctx.rank} {step} {os.getpid()} {int(step == ctx.step)}\n")
             yield batch
 
 
 def moments(path: Path) -> list[Moment]:
     """All that the probe wrote, in order of time."""
     rows = (line.split() for line in path.read_text().splitlines())
-    return sorted((Moment(float(at), int(rank), int(step), int(pid)) for at, rank, step, pid in rows), key=lambda m: m.at)
+    return sorted((Moment(float(at), *map(int, numbers)) for at, *numbers in rows), key=lambda m: m.at)
 
 
 def step_seconds(path: Path, *, rank: int = 0, skip: int = 30) -> float:
