@@ -5,13 +5,11 @@ Rule: to stop, to form anew or to finish, the driver stops extending the leases;
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from orchestrator.decide import ending, forming, leases, saves, saving
 from orchestrator.decide.actions import Grant, Note
 from orchestrator.decide.events import Pulse
 from orchestrator.decide.run import Incident, Phase, Run
-from orchestrator.decide.turn import Turn
+from orchestrator.decide.turn import Turn, changed
 
 
 def on_pulse(turn: Turn, event: Pulse) -> None:
@@ -26,7 +24,7 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
     behind = worker.step if worker.step is not None else run.step
     step = max(event.step, behind)
     workers = dict(run.workers)
-    workers[event.worker] = replace(worker, heard_s=turn.now_s, doing=event.doing, step=step)
+    workers[event.worker] = changed(worker, {"heard_s": turn.now_s, "doing": event.doing, "step": step})
     paced = event.steps_per_s > 0 and event.worker == run.seats[0]
     turn.set(
         workers=workers,
