@@ -28,7 +28,7 @@ setup: $(STAMP)  ## Install everything into .venv
 demo: $(STAMP)  ## Make a small TF1 run and resume it on two workers
 	$(BIN)/tfresume demo
 
-check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about a minute and a half)
+check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

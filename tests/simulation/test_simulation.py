@@ -48,6 +48,10 @@ GIVEN_UP = ("saves failed in a row", "times in a row without finishing a step")
 """How a run ends, by its rules, that a schedule as wild as these strikes again and again within seconds."""
 
 
+OFTEN = {"processes replaced without a standby": 0.05}
+"""The part of the runs that may end so, where it's more than one in a hundred: here each death, every six seconds, costs all processes."""
+
+
 def ended(name: str, seed: int, **changes: Any) -> tuple[World, act.Finish]:
     shape, faults = SCHEDULES[name]
     world = World(seed, policy(**shape), faults, **changes)
@@ -93,7 +97,7 @@ def test_run_under_many_seeded_faults_keeps_every_invariant(name: str) -> None:
         else:
             assert any(reason in finish.reason for reason in GIVEN_UP), f"seed {seed}: {finish}"
             given_up.append(seed)
-    assert len(given_up) <= MANY_SEEDS // 100, f"too many runs were given up: {given_up}"
+    assert len(given_up) <= MANY_SEEDS * OFTEN.get(name, 0.01), f"too many runs were given up: {given_up}"
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
