@@ -51,6 +51,14 @@ def save_files(scratch: Path, step: int) -> list[Path]:
     return write_checkpoint(scratch, f"{NAME}-{step}", model(step), shards=2)
 
 
+def save_200(output: Location, files: list[Path], death: Death, **how: int) -> None:
+    """Uploads and commits files, and may die on the way."""
+    with pytest.MonkeyPatch.context() as patch:
+        mortal = dying(output, death, patch)
+        records = upload(files, mortal.child(checkpoint_dir(1, 1)), **how)
+        commit(mortal, Manifest(name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"))
+
+
 def assert_whole(output: Location, allowed: set[int | None]) -> None:
     """Every checkpoint that exists verifies to the last byte, the newest is one of those allowed, and TensorFlow's pointer is whole."""
     for item in list_checkpoints(output):
@@ -79,10 +87,7 @@ def test_save_dying_before_every_write_leaves_old_or_new(store: Location) -> Non
         def run(death: Death) -> None:
             output = prepared(len(outputs))
             outputs.append(output)
-            with pytest.MonkeyPatch.context() as patch:
-                mortal = dying(output, death, patch)
-                records = upload(files, mortal.child(checkpoint_dir(1, 1)))
-                commit(mortal, Manifest(name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"))
+            save_200(output, files, death)
 
         def recovered(at: int) -> None:
             output = outputs[-1]
@@ -116,10 +121,7 @@ def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(store: Locati
         outputs.append(output)
         record_takeover(output, 1, 1, 0)
         saved(output, 100)
-        with pytest.MonkeyPatch.context() as patch:
-            mortal = dying(output, death, patch)
-            records = upload(files, mortal.child(checkpoint_dir(1, 1)), part_bytes=PART)
-            commit(mortal, Manifest(name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"))
+        save_200(output, files, death, part_bytes=PART)
 
     def recovered(at: int) -> None:
         output = outputs[-1]

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.training.host_buffers import ALIGNMENT, HostBuffers, aligned
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.state import ENTRY_PREFIX, State, checksums, nonfinite
+from tests import forked
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.conftest import NewRanks
@@ -69,6 +70,35 @@ def test_copy_for_a_save_is_the_state_and_stays_while_training_goes_on(
         assert found["steps"] == (3, 3, 5)
         assert found["where"] == found["where_again"], "a save took new memory"
         assert {address % ALIGNMENT for address in found["where"].values()} == {0}
+
+
+EVERY_DTYPE = """
+import functools
+import numpy as np
+import tensorflow as tf
+from orchestrator.training.host_buffers import HostBuffers
+tf.compat.v1.disable_eager_execution()
+for name in DTYPES:
+    dtype, buffers = tf.as_dtype(name), HostBuffers()
+    value = np.frombuffer(bytes(range(64)), np.uint8)[: 4 * dtype.size] & 1
+    value = np.frombuffer(value.tobytes(), dtype.as_numpy_dtype)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        fed = tf.compat.v1.placeholder(dtype)
+        copy = tf.numpy_function(functools.partial(buffers.fill, "v"), [fed], [])
+        fetched = session.run(tf.identity(fed), {fed: value})
+        session.run(copy, {fed: value})
+    assert buffers["v"].dtype == fetched.dtype, name
+    assert buffers["v"].tobytes() == fetched.tobytes() == value.tobytes(), name
+print("all", len(DTYPES))
+"""
+DTYPES = ["bfloat16", "half", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "bool", "int4", "uint4", "int8", "uint16", "uint32",
+          "uint64", "complex64", "complex128", "qint8", "quint8", "qint16", "qint32"]  # fmt: skip
+
+
+@pytest.mark.tf
+def test_copy_of_every_dtype_of_a_variable_has_the_bytes_of_a_fetch() -> None:
+    done = forked.run(f"DTYPES = {DTYPES!r}\n{EVERY_DTYPE}")
+    assert (done.returncode, done.stdout.split()) == (0, ["all", str(len(DTYPES))]), done.stderr[-2000:]
 
 
 def _bytes_of_a_write(trainer: Any) -> int:
