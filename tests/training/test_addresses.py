@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator.training.addresses import LOWEST_PORT, cut_connections, port_of, reserve
@@ -85,3 +87,24 @@ def test_cut_ends_connections_to_the_other_ranks(listener: socket.socket) -> Non
     assert mine.recv(1) == b""
     for connection in (mine, theirs, listener):
         connection.close()
+
+
+def test_cut_ends_a_connection_that_a_peer_makes_while_it_works(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that loses its connection comes back at once, also between the look at the sockets and the listener's end."""
+    look = psutil.Process.net_connections
+    late: list[socket.socket] = []
+
+    def looked(process: psutil.Process, kind: str) -> Any:
+        found = look(process, kind)
+        if not late:
+            late.extend(connected(listener))
+        return found
+
+    monkeypatch.setattr(psutil.Process, "net_connections", looked)
+    mine, theirs = connected(listener)
+    cut_connections(address(listener), frozenset(), listener=True)
+    assert len(late) == 2
+    for end in (mine, theirs, *late):
+        assert end.recv(1) == b"", "a connection outlived the cut"
+        end.close()
+    listener.close()
