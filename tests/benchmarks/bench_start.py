@@ -9,7 +9,7 @@ from ray.cluster_utils import Cluster
 
 from tests.benchmarks import probe
 from tests.benchmarks.bench_steps import resume_words
-from tests.benchmarks.commands import make_checkpoint, run
+from tests.benchmarks.commands import make_checkpoint, run, tfresume
 from tests.benchmarks.figures import Figure, spread
 
 STEPS, ROUNDS = 5, 5
@@ -39,8 +39,16 @@ def _ours(directory: Path, meta: Path, label: str, log: Path | None, *extra: str
     return taken
 
 
+def _demo(directory: Path) -> Figure:
+    taken = [
+        run(*tfresume("demo", "--directory", directory / f"demo{turn}"), probe_file=directory / "unused").wall_s
+        for turn in range(3)
+    ]
+    return Figure("demo, seconds", median(taken), 60.0, True, spread(taken, "s"))
+
+
 def figures(directory: Path) -> list[Figure]:
-    """Embedded Ray and a running cluster, each over the bare script."""
+    """Embedded Ray and a running cluster, each over the bare script; the demo."""
     import os
 
     meta = make_checkpoint(directory / "graph", "mnist")
@@ -70,4 +78,5 @@ def figures(directory: Path) -> list[Figure]:
             True,
             f"{spread(running, 's')}; {behind}",
         ),
+        _demo(directory),
     ]

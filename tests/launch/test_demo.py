@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from launch.demo import Killer, child
 from orchestrator.driver.observer import Progress
 from orchestrator.errors import FatalError
 from tests.launch.conftest import ray_environment
-
-LONGEST_S = 60.0
 
 
 def at(step: int) -> Progress:
@@ -51,12 +48,10 @@ def test_child_that_fails_is_an_error_with_its_last_words(tmp_path: Path) -> Non
 def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain_tensorflow_loads(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "launch.cli", "demo", "--directory", str(tmp_path / "demo"), "--json"],
         env=ray_environment(home), cwd=home, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
-    seconds = time.monotonic() - begun
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told["status"] == "done"
@@ -71,4 +66,3 @@ def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain
     assert b":3" in devices
     assert "Traceback" not in done.stderr
     assert "(raylet)" not in done.stderr
-    assert seconds < LONGEST_S

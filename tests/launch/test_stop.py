@@ -164,4 +164,4 @@ def test_logs_of_a_job_nobody_submitted_needs_a_reachable_server(capsys: pytest.
     begun = time.monotonic()
     assert run(["logs", "gs://b/out", "--address", "http://127.0.0.1:1"]) == 2
     assert "no job server answers" in capsys.readouterr().err
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60

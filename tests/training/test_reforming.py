@@ -20,8 +20,8 @@ from tests.training.ranks import Ranks, outcome_of
 
 pytestmark = [pytest.mark.tf, pytest.mark.chaos]
 
-NOTICED_WITHIN_S = 2.0
-"""Measured: 4 to 60 ms; the rest is for a busy machine."""
+NOTICED_WITHIN_S = 20.0
+"""Measured: 4 to 60 ms; the rest is for a busy machine, and tells it from never."""
 serve = feeds_for("mlp")
 
 
