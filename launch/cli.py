@@ -20,6 +20,14 @@ LOOKING = Group.create_ordered("Look before")
 WATCHING = Group.create_ordered("Watch and stop")
 SETTING_UP = Group.create_ordered("Set up")
 
+_COMMANDS = {
+    RUNNING: {"demo": "demo", "resume": "run", "submit": "job"},
+    LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
+    WATCHING: {"status": "watch", "report": "watch", "checkpoints": "watch", "stop": "steer", "logs": "steer"},
+    SETTING_UP: {"doctor": "doctor", "config": "setup", "render": "render"},
+}
+"""Command to its module, by the group that ``--help`` shows it in."""
+
 HELP = """Continue TensorFlow 1 training on Ray from a .meta file and a checkpoint.
 
 Try it first:
@@ -37,35 +45,15 @@ last checkpoint), 2 refused with nothing started, 130/143 stopped by a signal.
 """
 
 
-def build_app() -> App:
-    """The command tree."""
-    from launch.commands import setup
-    from launch.commands.demo import demo
-    from launch.commands.doctor import doctor
-    from launch.commands.job import submit
-    from launch.commands.look import check, inspect
-    from launch.commands.prove import infer, verify
-    from launch.commands.render import render
-    from launch.commands.run import resume
-    from launch.commands.steer import logs, stop
-    from launch.commands.watch import checkpoints, report, status
-
+def build_app(tokens: Sequence[str] = ()) -> App:
+    """The command tree; where ``tokens`` name no command all are imported, to be told in a line each."""
     app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
-    app.command(demo, group=RUNNING)
-    app.command(resume, group=RUNNING)
-    app.command(submit, group=RUNNING)
-    app.command(inspect, group=LOOKING)
-    app.command(check, group=LOOKING)
-    app.command(verify, group=LOOKING)
-    app.command(infer, group=LOOKING)
-    app.command(status, group=WATCHING)
-    app.command(report, group=WATCHING)
-    app.command(checkpoints, group=WATCHING)
-    app.command(stop, group=WATCHING)
-    app.command(logs, group=WATCHING)
-    app.command(doctor, group=SETTING_UP)
-    app.command(setup.config, group=SETTING_UP)
-    app.command(render, group=SETTING_UP)
+    for group, commands in _COMMANDS.items():
+        for name, module in commands.items():
+            # By name: a command's module, and with it the flags of a run, is imported when that command is called
+            app.command(f"launch.commands.{module}:{name}", name=name, group=group)
+    if not any(tokens[:1] == [name] for commands in _COMMANDS.values() for name in commands):
+        app.resolved_commands()
     return app
 
 
@@ -83,7 +71,7 @@ def run(tokens: Sequence[str]) -> int:
 
     def work() -> int:
         try:
-            outcome = build_app()(
+            outcome = build_app(list(tokens))(
                 list(tokens), exit_on_error=False, print_error=False, result_action="return_value", verbose=False
             )
         except CycloptsError as error:

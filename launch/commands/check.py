@@ -1,4 +1,4 @@
-"""The commands that look before anything runs: ``inspect`` and ``check``."""
+"""The command ``check``, which judges before anything runs."""
 
 from __future__ import annotations
 
@@ -7,39 +7,8 @@ from typing import Any
 from launch.commands.options import Looks
 from launch.commands.run import Config, Run
 from launch.flags import RunFlags, run_config
-from launch.terminal import EXIT_DONE, answer_console, print_json
+from launch.terminal import answer_console, print_json
 from orchestrator.config import RunConfig
-
-
-def inspect(
-    source: str,
-    /,
-    *,
-    looks: Looks = Looks(),  # noqa: B008  frozen
-) -> int:
-    """Show what a .meta file and the checkpoint beside it hold.
-
-    No TensorFlow is needed, nothing is written and nothing is run.
-
-    For example:
-
-        tfresume inspect gs://b/run/model.ckpt-10000.meta
-        tfresume inspect /data/run --json
-
-    Args:
-        source: A .meta URL, a checkpoint prefix or a directory.
-    """
-    from launch.inspect_view import render_inspect
-    from launch.looked_at import look_at
-    from orchestrator.graph.inspect import inspect as describe
-
-    seen = look_at(source)
-    report = describe(seen.meta, source=seen.shown, size_bytes=seen.size_bytes, checkpoint=seen.keys, also=seen.problems)
-    if looks.json:
-        print_json(report)
-    else:
-        render_inspect(report, answer_console())
-    return EXIT_DONE
 
 
 def check(
