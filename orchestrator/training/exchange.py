@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tensorflow.python.ops import collective_ops
 
 from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
-from orchestrator.training.engine import tf, v1
+from orchestrator.training.engine import collective_ops, tf, v1
 from orchestrator.training.options import Exchange as Hint
 
 PACKED_UP_TO_BYTES = 256 * 1024

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow.python.ops import script_ops
 
 from orchestrator.graph.worker_graph import PythonFunction
 from orchestrator.training.engine import tf
@@ -28,6 +27,10 @@ def bind(wanted: Sequence[PythonFunction], given: Mapping[str, Callable[..., Any
         wanted: every ``py_func`` of the graph.
         given: token to the user's function; tokens that aren't among ``wanted`` are bound as plain functions.
     """
+    if not wanted and not given:
+        return
+    from tensorflow.python.ops import script_ops
+
     registry = script_ops._py_funcs
     numbers = [int(number) for function in wanted if (number := function.token.removeprefix("pyfunc_")).isdigit()]
     with registry._lock:
@@ -72,6 +75,8 @@ def _gives(token: str, wanted: Sequence[PythonFunction]) -> tuple[str, ...]:
 
 
 def _eager(called: Callable[..., Any], function: PythonFunction) -> Any:
+    from tensorflow.python.ops import script_ops
+
     return script_ops.EagerFunc(called, [tf.as_dtype(dtype) for dtype in function.gives], False)
 
 

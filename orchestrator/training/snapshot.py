@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tensorflow.python.ops import gen_resource_variable_ops, gen_state_ops
 
 from orchestrator.errors import GraphMismatch
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
-from orchestrator.training.engine import tf, v1
+from orchestrator.training.engine import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.host_buffers import HostBuffers
 from orchestrator.training.sessions import LiveSession
 from orchestrator.training.state import ENTRY_PREFIX, State
