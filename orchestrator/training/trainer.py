@@ -140,6 +140,19 @@ class Trainer:
             self._step = int(arrays[counter.variable])
         return State(self._step, arrays, self._phase)
 
+    def meet(self, *, timeout_s: float | None = None) -> None:
+        """Wait until every rank of the group has come. ``step`` does that too, before a group's first one; later there's nothing to wait for.
+
+        Raises:
+            PeerLost: a rank is gone or didn't come in time.
+        """
+        with self._busy:
+            try:
+                self._enter(timeout_s)
+            except PeerLost:
+                self.abandon()
+                raise
+
     def step(self, feeds: Mapping[str, Any], *, timeout_s: float | None = None) -> StepOutput:
         """Take one step: all train operations of a cycle, nearly always one.
 
@@ -210,15 +223,25 @@ class Trainer:
         self, batch: Mapping[str, np.ndarray], timeout_s: float | None, summaries: bool
     ) -> tuple[dict[str, float], dict[str, float]]:
         live, target = self._membership.live, self._cycle[self._phase]
+        self._enter(timeout_s)
         try:
-            self._membership.enter(timeout_s)
             result = self._runner.run(live, target, batch, self._extra_feeds(live), timeout_s=timeout_s, summaries=summaries)
         except RUN_ERRORS as error:
-            self._membership.must_be_in()
-            raise failures.step_error(error, rank=live.group.rank, step=self._step, shared=live.shared) from error
+            raise self._step_error(error) from error
         self._phase = (self._phase + 1) % len(self._cycle)
         self._advance(live)
         return result
+
+    def _enter(self, timeout_s: float | None) -> None:
+        try:
+            self._membership.enter(timeout_s)
+        except RUN_ERRORS as error:
+            raise self._step_error(error) from error
+
+    def _step_error(self, error: BaseException) -> BaseException:
+        self._membership.must_be_in()
+        live = self._membership.live
+        return failures.step_error(error, rank=live.group.rank, step=self._step, shared=live.shared)
 
     def _extra_feeds(self, live: LiveSession) -> dict[str, np.ndarray]:
         extra: dict[str, np.ndarray] = {}

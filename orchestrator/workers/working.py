@@ -150,6 +150,9 @@ class Work:
             desk.doing = ev.Doing.INPUT
             feeds = self._batches.current()
             desk.doing = ev.Doing.STEP
+            if desk.held is not None:
+                self._trainer.meet()
+                self._forget_held()
             output = self._trainer.step(feeds)
         except EndOfData:
             self._outbox.put(ev.DataEnded(self._ident, self._order.generation, step))
@@ -161,12 +164,17 @@ class Work:
         else:
             self._finish_step(feeds, output)
 
+    def _forget_held(self) -> None:
+        """All ranks have come with their state, so nobody will ask for this copy of it, and the first step needs its room."""
+        with self._desk.condition:
+            self._desk.held = None
+
     def _finish_step(self, feeds: Mapping[str, Any], output: Any) -> None:
         assert self._batches is not None
         desk, order = self._desk, self._order
         self._batches.applied()
         with desk.condition:
-            desk.step, desk.held = output.step, None
+            desk.step = output.step
             desk.position += order.world_size
         desk.watched = dict(output.watched)
         if output.summaries:

@@ -20,6 +20,9 @@ from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
 from orchestrator.workers.tools import WrittenFiles
 
+MEETING = -1
+"""In the place of a step."""
+
 
 @dataclass(frozen=True)
 class FakeState:
@@ -41,6 +44,10 @@ class Exchange:
         self.condition = threading.Condition()
         self.parts: dict[tuple[int, int], dict[int, np.ndarray]] = {}
         self.broken: set[int] = set()
+
+    def meet(self, generation: int, rank: int, world_size: int) -> None:
+        """Wait for all members, as each of them does before its first step."""
+        self.mean(generation, MEETING, rank, world_size, np.zeros(8))
 
     def mean(self, generation: int, step: int, rank: int, world_size: int, part: np.ndarray) -> np.ndarray:
         with self.condition:
@@ -85,6 +92,10 @@ class FakeTrainer:
         assert self.current is not None
         np.copyto(self.for_saves, self.current.values)  # as the real one does: into memory that is used again
         return FakeState(self.current.step, self.for_saves)
+
+    def meet(self) -> None:
+        assert self.group is not None
+        self.tools.exchange.meet(self.group.generation, self.group.rank, self.group.world_size)
 
     def step(self, feeds: Mapping[str, np.ndarray]) -> FakeOutput:
         assert self.group is not None

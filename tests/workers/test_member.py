@@ -176,6 +176,25 @@ def test_member_gives_its_state_away_only_while_it_holds_one(bench: Bench) -> No
     assert (state.step, position) == (7, 12)
 
 
+def test_member_keeps_the_state_that_it_came_with_until_all_have_come_and_no_longer(bench: Bench) -> None:
+    """Who comes late may be waiting for it; afterwards its room is the first step's."""
+    bench.join(world_size=2)
+    bench.expect(ev.Joined)
+    bench.grant(6)
+    time.sleep(0.1)
+    assert bench.member.held_state()[0].step == 5, "the other one hasn't come"
+    bench.tools.exchange.meet(1, 1, 2)
+    deadline = time.monotonic() + 10
+    while bench.member.held_state() is not None:
+        assert time.monotonic() < deadline, "it still keeps a copy of the state"
+        time.sleep(0.01)
+    assert bench.member.report()["step"] == 5, "the other one has no batch yet, so no step was taken"
+    bench.tools.exchange.break_off(1)
+    held = bench.expect(ev.Held)
+    assert (held.step, held.position) == (5, 10), "the state comes out of the session then"
+    assert bench.member.held_state()[0].step == 5
+
+
 def test_member_that_never_heard_of_its_generation_still_answers_that_it_stands(bench: Bench) -> None:
     """The donor died before its state had passed, so the order to join never came."""
     bench.member.quiesce(2, urgent=True)
