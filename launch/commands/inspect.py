@@ -24,7 +24,6 @@ def inspect(
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
-    from launch.inspect_view import render_inspect
     from launch.looked_at import look_at
     from orchestrator.graph.inspect import inspect as describe
 
@@ -33,5 +32,7 @@ def inspect(
     if looks.json:
         print_json(report)
     else:
+        from launch.inspect_view import render_inspect
+
         render_inspect(report, answer_console())
     return EXIT_DONE

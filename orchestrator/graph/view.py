@@ -14,6 +14,8 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 T = TypeVar("T")
+CLOSURES = 4
+"""Answers kept of what a node needs: planning asks the same of the train op again and again."""
 
 
 class Edge(NamedTuple):
@@ -93,6 +95,7 @@ class GraphView:
         self.control_uses: _Sparse[list[str]] = _Sparse([])
         self.dangling: list[tuple[str, str]] = []
         self._order: tuple[list[str], list[str]] | None = None
+        self._closures: dict[tuple[frozenset[str], bool], set[str]] = {}
         edges = _Edges()
         for name, node in self.nodes.items():
             self._index(name, node, edges)
@@ -133,8 +136,19 @@ class GraphView:
             control: follow control edges too.
             stop: nodes whose own inputs aren't followed; they're still part of the answer.
         """
+        begins = frozenset(name for name in starts if name in self.nodes)
+        if stop is not None:
+            return self._above(begins, control, stop)
+        key = (begins, control)
+        if key not in self._closures:
+            while len(self._closures) >= CLOSURES:
+                del self._closures[next(iter(self._closures))]
+            self._closures[key] = self._above(begins, control, None)
+        return set(self._closures[key])
+
+    def _above(self, begins: frozenset[str], control: bool, stop: Callable[[str], bool] | None) -> set[str]:
         data, controls = self.data, self.controls if control else {}
-        seen = {name for name in starts if name in self.nodes}
+        seen = set(begins)
         waiting = list(seen)
         while waiting:
             name = waiting.pop()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from types import SimpleNamespace
 
@@ -25,8 +24,7 @@ def main(meta: str, steps: int) -> None:
         for _ in range(steps):
             session.run(train_op, next(source))
         next(source)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(f"{peak_kib * 1024}\n")
+    sys.stdout.write(f"{probe.peak_bytes()}\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ else runs counts little, and the growth of the process's resident memory.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import psutil
 from orchestrator.config import RunConfig
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import plan
+from tests.benchmarks.probe import peak_bytes
 from tests.graph.synthetic import deep_chain
 
 CONFIG = RunConfig(source="x", workers=2, input="a:b")
@@ -31,7 +31,7 @@ def main(path: str) -> None:
     parsed = psutil.Process().memory_info().rss
     found = plan(meta, CONFIG)
     taken = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     assert found.worker_graph is not None, found.problems
     assert found.worker_graph.targets[0].dense
     print(json.dumps({"cpu_s": taken, "file_bytes": len(data), "proto_bytes": parsed - before, "peak_bytes": peak - before}))

@@ -45,6 +45,12 @@ def moments(path: Path) -> list[Moment]:
     return sorted((Moment(float(at), *map(int, numbers)) for at, *numbers in rows), key=lambda m: m.at)
 
 
+def peak_bytes() -> int:
+    """The most resident memory that this program had so far. What ``getrusage`` tells begins with its parent's."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 def step_seconds(path: Path, *, rank: int = 0, skip: int = 30) -> float:
     """Median seconds between two batches of ``rank`` after the first ``skip`` ones."""
     times = [moment.at for moment in moments(path) if moment.rank == rank][skip:]
