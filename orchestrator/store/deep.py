@@ -6,7 +6,7 @@ holds for its tensor. V1 files carry a checksum per block, which reading the tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.errors import CorruptCheckpoint
@@ -22,11 +22,12 @@ LOCAL_RUN_BYTES = 2 << 20
 READERS = 8
 
 
-def damaged_tensors(index: BundleIndex, files: Sequence[FileInfo]) -> list[str]:
+def damaged_tensors(index: BundleIndex, files: Sequence[FileInfo], known: Collection[BundleTensor] = frozenset()) -> list[str]:
     """What's wrong with each damaged tensor, file and key named; empty for a good checkpoint.
 
     Args:
         files: in V2 the index and then the data files; in V1 the shards.
+        known: tensors that were found good already.
 
     Raises:
         StorageUnavailable: the store doesn't answer.
@@ -36,14 +37,16 @@ def damaged_tensors(index: BundleIndex, files: Sequence[FileInfo]) -> list[str]:
             return [problem for problem in pool.map(_v1_problem, files) if problem]
         shards = files[1:]
         run_bytes = LOCAL_RUN_BYTES if all(file.location.is_local for file in shards) else RUN_BYTES
-        found = pool.map(lambda run: _problems(shards, run, run_bytes), runs(index, run_bytes))
+        found = pool.map(lambda run: _problems(shards, run, run_bytes), runs(index, run_bytes, known))
         return [problem for problems in found for problem in problems]
 
 
-def runs(index: BundleIndex, run_bytes: int) -> Iterator[list[BundleTensor]]:
-    """The tensors in file order, neighbours put together up to ``run_bytes``; a larger tensor alone."""
+def runs(index: BundleIndex, run_bytes: int, known: Collection[BundleTensor] = frozenset()) -> Iterator[list[BundleTensor]]:
+    """The tensors that aren't ``known`` in file order, neighbours put together up to ``run_bytes``; a larger tensor alone."""
     run: list[BundleTensor] = []
     for piece in index.pieces:
+        if piece in known:
+            continue
         if run and (piece.shard != run[0].shard or piece.offset + piece.size_bytes - run[0].offset > run_bytes):
             yield run
             run = []

@@ -12,7 +12,7 @@ import errno
 import http.client
 import os
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -25,6 +25,10 @@ _OWN_CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CU
 
 class NotDirect(Exception):
     """The object can't be had this way: ask the store's client."""
+
+
+class NotWritten(Exception):
+    """The local disk refused; ``args[0]`` is its OSError. No retry helps, whatever the network does."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,16 @@ def _address(location: Location) -> tuple[str, Mapping[str, str]]:
     return "", {}
 
 
-def read_range(link: Link, descriptor: int, start: int, end: int, stall_s: float) -> None:
+def read_range(link: Link, descriptor: int, start: int, end: int, stall_s: float, came: Callable[[memoryview], int]) -> None:
     """Writes the object's bytes from ``start`` up to ``end`` to their place in a file.
 
     Args:
         stall_s: longest silence of the socket.
+        came: shown the bytes that have come; answers how many of them to write. Fewer than there are: no more are wanted.
 
     Raises:
         NotDirect: the answer isn't the bytes asked for; the store's client will say why.
+        NotWritten: the disk refused.
         OSError, http.client.HTTPException: a reset, a silence, a short body, a busy store: try again.
     """
     kind = http.client.HTTPSConnection if link.secure else http.client.HTTPConnection
@@ -82,17 +88,30 @@ def read_range(link: Link, descriptor: int, start: int, end: int, stall_s: float
             raise OSError(errno.EBUSY, f"HTTP {response.status} {response.reason}")
         if response.status != 206 or int(response.headers.get("Content-Length", -1)) != end - start:
             raise NotDirect(f"HTTP {response.status}")
-        _pour(response, descriptor, start, end)
+        _pour(response, descriptor, start, end, came)
     finally:
         connection.close()
 
 
-def _pour(response: http.client.HTTPResponse, descriptor: int, start: int, end: int) -> None:
+def _pour(response: http.client.HTTPResponse, descriptor: int, start: int, end: int, came: Callable[[memoryview], int]) -> None:
     view = memoryview(bytearray(min(BUFFER_BYTES, end - start)))
     position = start
     while position < end:
         count = response.readinto(view[: min(len(view), end - position)])
         if not count:
             raise ConnectionError(f"the answer ended after {position - start} of {end - start} bytes")
-        os.pwrite(descriptor, view[:count], position)
+        wanted = came(view[:count])
+        write_at(descriptor, view[:wanted], position)
+        if wanted < count:
+            return
         position += count
+
+
+def write_at(descriptor: int, data: memoryview, position: int) -> None:
+    """All of ``data`` to its place in a file. Raises NotWritten."""
+    while data:
+        try:
+            written = os.pwrite(descriptor, data, position)
+        except OSError as error:
+            raise NotWritten(error) from error
+        data, position = data[written:], position + written

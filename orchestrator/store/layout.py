@@ -31,6 +31,7 @@ MANIFEST_SUFFIX = ".manifest.json"
 _DIRECTORY = re.compile(r"a(\d{4,})-g(\d{4,})")
 _STEPPED = re.compile(r"(?P<name>.+)-(?P<step>\d+)", re.DOTALL)
 _BUNDLE_FILE = re.compile(r"(?P<prefix>.+)(?P<suffix>\.index|\.meta|\.manifest\.json|\.data-\d{5}-of-\d{5})", re.DOTALL)
+_DATA_FILE = re.compile(r"\.data-(\d{5})-of-\d{5}\Z")
 
 
 class Place(NamedTuple):
@@ -71,3 +72,9 @@ def split_bundle_file(file_name: str) -> tuple[str, str] | None:
     """``model.ckpt-500.index`` into the prefix and the suffix ``.index``; None for anything that isn't a checkpoint's file."""
     found = _BUNDLE_FILE.fullmatch(file_name)
     return (found["prefix"], found["suffix"]) if found else None
+
+
+def shard_of(file_name: str) -> int | None:
+    """The number of a V2 data file, 3 for ``m.data-00003-of-00008``; None for any other file."""
+    found = _DATA_FILE.search(file_name)
+    return int(found[1]) if found else None

@@ -11,19 +11,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import CorruptCheckpoint, OutputError
-from orchestrator.store.bundle import BundleIndex, read_index
+from orchestrator.store.arriving import Arriving
+from orchestrator.store.bundle import BundleIndex, BundleTensor, read_index
 from orchestrator.store.cache import SEAL, discard, locked, make_room
 from orchestrator.store.deep import damaged_tensors
-from orchestrator.store.download import ATTEMPTS, STALL_S, download
+from orchestrator.store.download import ATTEMPTS, PARALLEL, STALL_S, download
 from orchestrator.store.failures import translate
-from orchestrator.store.layout import split_bundle_file
+from orchestrator.store.layout import shard_of, split_bundle_file
 from orchestrator.store.local_files import write_atomically
 from orchestrator.store.location import FileInfo, open_location
+from orchestrator.store.segments import Ramp
 from orchestrator.store.sstable import MAGIC
 from orchestrator.store.upload import describe
 
@@ -83,13 +85,27 @@ def _prefix(name: str) -> str:
 def _fetch(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int) -> None:
     entry.mkdir(parents=True)
     try:
-        # The largest first, so that small ones fill the gaps; each is in parallel ranges by itself
-        for file in sorted(files, key=lambda item: item.size_bytes, reverse=True):
-            download(file, entry / file.name, stall_s=stall_s, attempts=attempts)
-        _seal(entry, files, _verified(entry, files))
+        _seal(entry, files, _verified(entry, files, _downloaded(entry, files, stall_s, attempts)))
     except BaseException:
         discard(entry)
         raise
+
+
+def _downloaded(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int) -> frozenset[BundleTensor]:
+    """Fetches all files; the tensors that were found good on the way."""
+    ramp = Ramp(PARALLEL)
+    good: set[BundleTensor] = set()
+    index: BundleIndex | None = None
+    # The index first, since it says what the rest has to be; then the largest, which teaches how many streams are worth while
+    for file in sorted(files, key=lambda item: (not item.name.endswith(".index"), -item.size_bytes)):
+        shard = shard_of(file.name)
+        arriving = None if index is None or shard is None else Arriving(index, shard)
+        download(file, entry / file.name, stall_s=stall_s, attempts=attempts, ramp=ramp, arriving=arriving)
+        if file.name.endswith(".index"):
+            index = _index(entry, files)
+        if arriving is not None:
+            good |= arriving.good
+    return frozenset(good)
 
 
 def _seal(entry: Path, files: Sequence[FileInfo], crcs: dict[str, int]) -> None:
@@ -97,8 +113,8 @@ def _seal(entry: Path, files: Sequence[FileInfo], crcs: dict[str, int]) -> None:
     write_atomically(entry / SEAL, json.dumps(content).encode())
 
 
-def _verified(entry: Path, files: Sequence[FileInfo]) -> dict[str, int]:
-    """Checksums of the files that no index vouches for; raises where anything is damaged."""
+def _verified(entry: Path, files: Sequence[FileInfo], known: Collection[BundleTensor] = frozenset()) -> dict[str, int]:
+    """Checksums of the files that no index vouches for; raises where anything is damaged. ``known`` tensors are good."""
     index = _index(entry, files)
     crcs = {}
     for file in files:
@@ -108,7 +124,7 @@ def _verified(entry: Path, files: Sequence[FileInfo]) -> dict[str, int]:
             if file.crc32c is not None and crcs[file.name] != file.crc32c:
                 raise _corrupt(file, f"{file.name} isn't what its manifest says: its checksum differs")
     if index is not None:
-        _check_tensors(entry, files, index)
+        _check_tensors(entry, files, index, known)
     else:
         _check_tables(entry, files)
     return crcs
@@ -135,7 +151,7 @@ def _index(entry: Path, files: Sequence[FileInfo]) -> BundleIndex | None:
     return None if file is None else read_index((entry / file.name).read_bytes(), file.location.shown)
 
 
-def _check_tensors(entry: Path, files: Sequence[FileInfo], index: BundleIndex) -> None:
+def _check_tensors(entry: Path, files: Sequence[FileInfo], index: BundleIndex, known: Collection[BundleTensor]) -> None:
     by_name = {file.name: file for file in files}
     prefix = _prefix(files[0].name)
     local: list[FileInfo] = []
@@ -149,7 +165,7 @@ def _check_tensors(entry: Path, files: Sequence[FileInfo], index: BundleIndex) -
     for shard, file in enumerate(local[1:]):
         if file.size_bytes != index.shard_bytes.get(shard, 0):
             raise _corrupt(by_name[file.name], f"{file.name} has {file.size_bytes} bytes where its index accounts for others")
-    problems = damaged_tensors(index, local)
+    problems = damaged_tensors(index, local, known)
     if problems:
         raise _corrupt(files[0], f"{len(problems)} damaged tensors, first: {problems[0]}")
 

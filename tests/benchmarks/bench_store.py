@@ -42,7 +42,7 @@ def _staging(kind: str, directory: Path) -> Figure:
     with running(kind, root) as server:
         where = open_location(server.url("big"), **server.options())
         upload(sorted(source_dir.iterdir()), where)
-        files = _source(where).files
+        files = source_of(where).files
         data = max(files, key=lambda file: file.size_bytes)
         streams, ours = [], []
         one_stream: dict[str, Any] = {"max_concurrency": 1} if kind != "gcs" else {"concurrency": 1}
@@ -58,7 +58,7 @@ def _staging(kind: str, directory: Path) -> Figure:
     return Figure(f"staging {STATE_MB} MiB from {kind} over fs.get of one stream", ratio, 2.0, False, behind)
 
 
-def _source(where: Location) -> Any:
+def source_of(where: Location) -> Any:
     from orchestrator.store.candidates import group
     from orchestrator.store.verification import check
 
