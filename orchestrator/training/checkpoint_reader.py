@@ -1,7 +1,8 @@
 """What does a checkpoint on local disk hold for the variables of a graph?
 
 Rule: TensorFlow's own RestoreV2 reads it (V2 and V1 format, slices of partitioned variables), in a small graph of its own, so that the
-training graph's saver nodes and their device names don't matter. What is missing is named, all of it at once.
+training graph's saver nodes and their device names don't matter; large arrays are read past it. What is missing is named, all of it at
+once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from orchestrator.training.engine import tf, v1
 from orchestrator.training.failures import cause
 from orchestrator.training.gpu import devices_are_final
 from orchestrator.training.keys import checkpoint_keys
+from orchestrator.training.large_tensors import index_of, large_tensor
 from orchestrator.training.state import ENTRY_PREFIX
 
 READ_BYTES = 256 * 1024 * 1024
@@ -67,7 +69,9 @@ def read_checkpoint(graph: WorkerGraph, prefix: str) -> Loaded:
         raise _corrupt(prefix, error) from error
     wanted, missing = _wanted(graph, set(shapes))
     _refuse_misfits(prefix, wanted, shapes, dtypes)
-    arrays = _restore(prefix, wanted, shapes)
+    large = _read_large(prefix, wanted)
+    read = large | _restore(prefix, [item for item in wanted if item.name not in large], shapes)
+    arrays = {item.name: read[item.name] for item in wanted}
     counter = None if graph.step is None else arrays.get(graph.step.variable)
     step = step_in_name(prefix) if counter is None else int(counter)
     return Loaded(step, arrays, missing)
@@ -100,6 +104,20 @@ def _refuse_misfits(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, 
             remedy="Resume from a checkpoint that this graph wrote",
             details={"problems": problems},
         )
+
+
+def _read_large(prefix: str, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
+    try:
+        index = index_of(prefix)
+        if index is None:
+            return {}
+        whole = [item for item in wanted if not item.slice_spec and item.dtype != "string"]
+        read = {
+            item.name: large_tensor(index, prefix, item.key, np.dtype(tf.as_dtype(item.dtype).as_numpy_dtype)) for item in whole
+        }
+    except OSError as error:
+        raise _corrupt(prefix, error) from error
+    return {name: array for name, array in read.items() if array is not None}
 
 
 def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -139,5 +157,5 @@ def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[
 def _corrupt(prefix: str, error: BaseException) -> CorruptCheckpoint:
     return CorruptCheckpoint(
         f"the checkpoint {prefix} can't be read: {cause(error)}",
-        remedy="Resume from an older checkpoint; `tfresume verify` finds a good one",
+        remedy="Resume from an older checkpoint; `tfresume checkpoints --verify` finds a good one",
     )

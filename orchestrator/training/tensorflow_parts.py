@@ -3,7 +3,7 @@
 Rule: until somebody asks for more, the package ``tensorflow`` in this process is one whose ``__init__`` hasn't run, so that importing
 ``tensorflow.python...`` runs only what that module needs. The first use of anything else of the package (an attribute, a public
 submodule) runs ``__init__`` as ever. Nothing is replaced: each name here is the very object of the public API. Where a TensorFlow is laid
-out differently, or brings libraries that its ``__init__`` loads, the whole package is imported.
+out differently, or brings libraries that its ``__init__`` loads, or where there is a GPU, the whole package is imported.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ PARTS = {
 }
 """Public name to the module and attribute that it is. ``core`` modules are below the package, the others below its ``python``."""
 
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 _finishing = threading.RLock()
 
 
@@ -71,7 +72,7 @@ def begin() -> None:
     if PACKAGE in sys.modules:
         return
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None or _loads_libraries(Path(spec.origin).parent):
+    if spec is None or spec.origin is None or _has_gpu() or _loads_libraries(Path(spec.origin).parent):
         return
     package = importlib.util.module_from_spec(spec)
     package.__class__ = _Unfinished
@@ -81,6 +82,11 @@ def begin() -> None:
         _behave_as_v2()
     except (ImportError, AttributeError):
         finish()
+
+
+def _has_gpu() -> bool:
+    """Whether a GPU's driver is here: what the parts leave out was never tried with one."""
+    return any(path.exists() for path in GPU_DRIVERS)
 
 
 def _loads_libraries(package: Path) -> bool:

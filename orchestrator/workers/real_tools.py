@@ -45,8 +45,6 @@ class RealTools:
     def load(self) -> TrainerLike:
         import ray.util
 
-        if self._setup.options.gpu:
-            import tensorflow  # noqa: F401  all of it: what its parts leave out was never tried with a GPU
         from orchestrator.training.trainer import Trainer
 
         options = replace(self._setup.options, host=ray.util.get_node_ip_address())

@@ -105,6 +105,15 @@ def test_libraries_that_the_package_loads_are_not_left_out(variable: str, tmp_pa
     run(f"import sys\nsys.path.append({str(tmp_path)!r})\n{program}")
 
 
+def test_machine_with_a_gpu_imports_the_whole(tmp_path: Path) -> None:
+    driver = tmp_path / "nvidiactl"
+    driver.touch()
+    run(
+        f"import sys\nfrom pathlib import Path\nfrom orchestrator.training import tensorflow_parts as parts\n"
+        f"parts.GPU_DRIVERS = (Path({str(driver)!r}),)\nparts.begin()\nassert 'tensorflow' not in sys.modules"
+    )
+
+
 def test_every_name_that_this_room_takes_is_a_part_or_belongs_to_the_yardstick() -> None:
     """A name that is missing in the table would cost every worker the import of everything."""
     import re
