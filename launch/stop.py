@@ -81,7 +81,7 @@ def end_workers(outcome: Stopped, run: str, address: str) -> Stopped:
         ConfigError: no cluster answers there.
     """
     from launch.doctor.nodes import connected
-    from orchestrator.workers.fleet import end_run
+    from orchestrator.workers.namespace import end_run
 
     with connected(address):
         ended = end_run(open_location(run).url)

@@ -35,7 +35,8 @@ from orchestrator.store.lease import Lease, acquire
 from orchestrator.store.location import Location
 from orchestrator.store.run_record import RunRecord
 from orchestrator.store.source import Source
-from orchestrator.workers.fleet import Fleet, namespace_of
+from orchestrator.workers.fleet import Fleet
+from orchestrator.workers.namespace import namespace_of
 from orchestrator.workers.nodes import NodeWatch
 from orchestrator.workers.orders import CheckpointFiles, Setup
 from orchestrator.workers.placement import Placement

@@ -33,7 +33,7 @@ from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.store.exclusive import weaker_promise
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
-from orchestrator.workers.fleet import living_workers, namespace_of
+from orchestrator.workers.namespace import living_workers, namespace_of
 from orchestrator.workers.placement import free_resources, room
 
 log = logging.getLogger("tfresume")

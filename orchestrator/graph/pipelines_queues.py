@@ -13,7 +13,7 @@ from orchestrator.graph.edit import Editor
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.pipelines import Pipeline
 from orchestrator.graph.pipelines_order import chance_free_seed
-from orchestrator.graph.worker_graph import LiveQueue
+from orchestrator.graph.worker_pipelines import LiveQueue
 
 ONE_ROW = frozenset({"QueueEnqueue", "QueueEnqueueV2"})
 ONE_RECORD = frozenset({"ReaderRead", "ReaderReadV2", "QueueDequeue", "QueueDequeueV2"})

@@ -21,7 +21,8 @@ from orchestrator.graph.pipelines_order import settle_order
 from orchestrator.graph.pipelines_queues import share_queue
 from orchestrator.graph.pipelines_sharding import shard_iterator, shards_by_file
 from orchestrator.graph.pipelines_sources import python_calls, python_places, revived_tokens
-from orchestrator.graph.worker_graph import LivePipeline, LiveQueue, Problem, PythonFunction
+from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue, PythonFunction
 
 
 @dataclass(frozen=True)

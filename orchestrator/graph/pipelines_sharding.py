@@ -25,7 +25,7 @@ from orchestrator.graph.edit import OWN, Editor, constant_attributes, shape_attr
 from orchestrator.graph.pipelines import Pipeline
 from orchestrator.graph.tensors import dtype_number
 from orchestrator.graph.view import Edge, parse_tensor
-from orchestrator.graph.worker_graph import LivePipeline
+from orchestrator.graph.worker_pipelines import LivePipeline
 
 BY_FILE = 1
 """``AutoShardPolicy.FILE``: fails where there are fewer files than shards, and never falls back to something else."""

@@ -31,7 +31,7 @@ RANGE_BYTES = 8 << 20
 SMALLEST_BYTES = 8 << 20
 """A stream takes half of another's rest over only where each gets this much."""
 PARALLEL = 8
-TICK_S = 0.05
+TICK_S = 0.02
 STALL_S = 60.0
 """A range that's silent for so long is asked for again."""
 ATTEMPTS = 5
@@ -103,6 +103,7 @@ def _in_streams(segments: Segments, size_bytes: int, ramp: Ramp, fetch: Callable
 
     running: set[Future[None]] = set()
     shared_out = False
+    began_s, waited_s = time.monotonic(), 0.0
     with ThreadPoolExecutor(ramp.most, thread_name_prefix="download") as pool:
         try:
             while running or not shared_out:
@@ -112,8 +113,9 @@ def _in_streams(segments: Segments, size_bytes: int, ramp: Ramp, fetch: Callable
                 shared_out = shared_out or bool(ended)  # a stream ends where nothing is left that's worth dividing
                 for stream_ended in ended:
                     stream_ended.result()
-                come = segments.come_bytes
-                ramp.look(time.monotonic(), come, size_bytes - come, flowing=segments.flowing)
+                now_s, come = time.monotonic(), segments.come_bytes
+                waited_s = waited_s or (now_s - began_s if come else 0.0)
+                ramp.look(now_s, come, size_bytes - come, waited_s=waited_s, flowing=segments.flowing)
         except BaseException:
             failed.set()
             raise

@@ -85,12 +85,13 @@ class Segments:
             return all(segment.flowing for segment in self._open)
 
 
-WINDOW_S = 0.25
+WINDOW_S = 0.1
 """The rate of so many streams is measured for so long."""
 GAIN = 1.2
 """Twice as many streams have to be faster by this, or there will be no more."""
-WORTH_S = 1.5
-"""What will be there this soon needs no further streams: each begins with a request, and costs the store a reader."""
+WORTH = 3.0
+"""Another stream is worth while where what's left takes this many times as long as the first one waited for its first byte. A store that
+reads an object anew for each range lets wait long, and gets slower by every stream."""
 
 
 class Ramp:
@@ -107,11 +108,12 @@ class Ramp:
         self._before: float | None = None
         self._began: tuple[float, int] | None = None
 
-    def look(self, now_s: float, come_bytes: int, left_bytes: int, *, flowing: bool) -> None:
+    def look(self, now_s: float, come_bytes: int, left_bytes: int, *, waited_s: float, flowing: bool) -> None:
         """Judge by what has come so far.
 
         Args:
             come_bytes, left_bytes: of the file.
+            waited_s: how long the file's first byte took to come.
             flowing: bytes have come on every stream.
         """
         if not (self._grows and flowing):
@@ -126,7 +128,7 @@ class Ramp:
         self._began = None
         if self._before is not None and rate < self._before * GAIN:
             self._grows = False
-        elif rate <= 0 or left_bytes / rate > WORTH_S:
+        elif rate <= 0 or left_bytes / rate > WORTH * waited_s:
             self._before = rate
             self.streams = min(self.most, 2 * self.streams)
             self._grows = self.streams < self.most

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.graph.pipelines_sharding import part_of
-from orchestrator.graph.worker_graph import LivePipeline, LiveQueue
+from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue
 
 
 @dataclass(frozen=True)

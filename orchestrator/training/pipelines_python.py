@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.graph.worker_graph import PythonFunction
+from orchestrator.graph.worker_pipelines import PythonFunction
 from orchestrator.training.engine import tf
 
 _kept: dict[str, Any] = {}

@@ -6,9 +6,8 @@ are detached and named, in a namespace that follows from the output URL, so that
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide.machine import Report
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.actor import CONCURRENCY_GROUPS, WorkerActor
+from orchestrator.workers.namespace import living_workers
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
 
@@ -34,16 +34,6 @@ _GROUP_OF = {
     "poll": "poll", "adopt": "control", "setup": "control", "join": "control", "grant": "control", "quiesce": "control",
     "break_step": "control", "held_state": "hand_over", "loaded_state": "hand_over",
 }  # fmt: skip
-
-
-def namespace_of(output_url: str) -> str:
-    """The Ray namespace of the run with this output."""
-    return f"tfresume-{hashlib.sha256(output_url.rstrip('/').encode()).hexdigest()[:16]}"
-
-
-def living_workers(namespace: str) -> list[str]:
-    """Names of the workers that live in ``namespace``. Needs a connected Ray."""
-    return sorted(item["name"] for item in ray.util.list_named_actors(all_namespaces=True) if item["namespace"] == namespace)
 
 
 def actor_class() -> Any:
@@ -287,15 +277,3 @@ def _why(error: Any) -> tuple[ev.Cause, str]:
     if "node has died" in text or "node died" in text or "NODE_DIED" in text:
         return ev.Cause.NODE, "its node is gone"
     return ev.Cause.DIED, "out of memory" if "OOM killer" in text and "due to the node running low" in text else ""
-
-
-def end_run(output_url: str) -> Mapping[str, int]:
-    """Kill every worker of the run with this output and remove its placement groups; how many of each there were. Needs a connected Ray."""
-    namespace = namespace_of(output_url)
-    names = living_workers(namespace)
-    for name in names:
-        try:
-            ray.kill(ray.get_actor(name, namespace=namespace), no_restart=True)
-        except ValueError:
-            continue
-    return {"workers": len(names), "placement_groups": Placement.remove_all(namespace)}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.graph.pipelines import Files, Pipeline
 from orchestrator.graph.pipelines_sharding import part_of, shards_by_file
-from orchestrator.graph.worker_graph import LiveQueue
+from orchestrator.graph.worker_pipelines import LiveQueue
 from orchestrator.training.pipelines import Share, turns
 
 

@@ -60,10 +60,13 @@ def test_longest_rest_is_halved_first() -> None:
 
 
 class Store:
-    """Each stream gets ``each``, all together ``whole`` bytes a second; a new one makes the store lose ``lost`` of the whole."""
+    """Each stream gets ``each``, all together ``whole`` bytes a second; a new one makes the store lose ``lost`` of the whole.
 
-    def __init__(self, each: float, whole: float, lost: float = 0.0) -> None:
-        self.each, self.whole, self.lost = each, whole, lost
+    ``waits_s``: until a request's first byte.
+    """
+
+    def __init__(self, each: float, whole: float, lost: float = 0.0, waits_s: float = 0.05) -> None:
+        self.each, self.whole, self.lost, self.waits_s = each, whole, lost, waits_s
 
     def rate(self, streams: int) -> float:
         return min(streams * self.each, self.whole * (1 - self.lost) ** (streams - 1))
@@ -73,9 +76,9 @@ def fetched(store: Store, size: float, ramp: Ramp) -> float:
     """Seconds that a file takes."""
     now_s = come = 0.0
     while come < size:
-        ramp.look(now_s, int(come), int(size - come), flowing=True)
-        now_s += 0.05
-        come += 0.05 * store.rate(ramp.streams)
+        ramp.look(now_s, int(come), int(size - come), waited_s=store.waits_s, flowing=True)
+        now_s += 0.02
+        come += 0.02 * store.rate(ramp.streams)
     return now_s
 
 
@@ -100,16 +103,22 @@ def test_ramp_does_not_follow_a_store_that_gets_slower() -> None:
     assert ramp.streams == 2
 
 
-def test_ramp_leaves_what_is_nearly_there_alone() -> None:
+def test_ramp_asks_no_store_twice_that_lets_wait_for_as_long_as_the_rest_takes() -> None:
     ramp = Ramp(8)
-    fetched(Store(each=900 * MB, whole=9000 * MB), 1000 * MB, ramp)
+    fetched(Store(each=900 * MB, whole=9000 * MB, waits_s=0.5), 1000 * MB, ramp)
     assert ramp.streams == 1
+
+
+def test_ramp_asks_again_where_the_rest_takes_far_longer_than_a_request() -> None:
+    ramp = Ramp(8)
+    fetched(Store(each=900 * MB, whole=1500 * MB, waits_s=0.02), 1000 * MB, ramp)
+    assert ramp.streams >= 2
 
 
 def test_ramp_judges_nothing_before_bytes_come_on_every_stream() -> None:
     ramp = Ramp(8)
     for tick in range(100):
-        ramp.look(tick * 0.05, 0, 1000 * MB, flowing=False)
+        ramp.look(tick * 0.05, 0, 1000 * MB, waited_s=0.0, flowing=False)
     assert ramp.streams == 1
 
 

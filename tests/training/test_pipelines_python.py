@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.graph.worker_graph import PythonFunction
+from orchestrator.graph.worker_pipelines import PythonFunction
 from tests.graphs.pipeline_makers import generated_rows
 
 pytestmark = pytest.mark.tf
