@@ -40,6 +40,16 @@ conv_bn = _serve("conv_bn")
 lstm = _serve("lstm")
 
 
+def mlp_by_tensorflow(ctx: Any) -> Iterator[Batch]:
+    """The same batches out of eager TensorFlow, as many input functions make them: with the whole package, not the worker's parts of it."""
+    import tensorflow as tf
+
+    numbers = tf.data.Dataset.range(ctx.position + ctx.rank, 1_000_000, ctx.world_size)
+    for number in numbers.map(lambda each: each + tf.constant(0, tf.int64)).as_numpy_iterator():
+        assert tf.keras.backend.epsilon() > 0
+        yield batch("mlp", int(number))
+
+
 def logged(ctx: Any) -> Iterator[Batch]:
     """Writes down the step that each batch is asked for."""
     with open(os.environ["TEST_STEP_LOG"], "a", buffering=1) as log:

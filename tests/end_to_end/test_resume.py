@@ -20,15 +20,15 @@ def _joined(kind: str, step: int, workers: int) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize(("workers", "batches"), [(1, "mlp"), (2, "mlp_by_tensorflow"), (3, "mlp")])
 def test_resume_dense_graph_with_foreign_devices_equals_one_process(
-    workers: int, tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
+    workers: int, batches: str, tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
 ) -> None:
     source = tf1_checkpoint("mlp", optimizer="momentum", resource=True, devices=True)
     output = tmp_path / "out"
     result = resumed(
         *(f"{source}.meta", "--output", output, "--workers", str(workers), "--until-step", "23", "--save-steps", "10"),
-        *("--input", "tests.end_to_end.inputs:mlp", "--address", ray_address),
+        *("--input", f"tests.end_to_end.inputs:{batches}", "--address", ray_address),
     )
     assert (result["status"], result["start_step"], result["final_step"]) == ("done", 3, 23)
     assert result["world_size"] == workers
