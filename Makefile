@@ -37,7 +37,7 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 
 check: test  ## The same as test
 
-test: check-fast  ## Everything that CI runs (20 to 30 minutes on two cores)
+test: check-fast  ## Everything that CI runs (15 to 20 minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
