@@ -150,11 +150,11 @@ class _Fetcher:
 
     def _some(self, segment: Segment, show: Consumer, failed: threading.Event, attempt: int) -> None:
         """As much of a segment as one answer brings. An answer that broke off in its middle was one; the next begins where it ended."""
-        begun = segment.position
+        begun, link = segment.position, self._link  # another stream may find the direct way closed
         try:
-            if self._link is None or not self._directly(self._link, segment, show, failed):
+            if link is None or not self._directly(link, segment, show, failed):
                 # The client's own path tells no silence from slowness, so its deadline grows
-                self._by_the_client(segment, show, self._stall_s if self._link else self._stall_s * 2 ** (attempt - 1))
+                self._by_the_client(segment, show, self._stall_s if link else self._stall_s * 2 ** (attempt - 1))
         except Exception as error:
             if segment.position == begun or not _passing(error):
                 raise

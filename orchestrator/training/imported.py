@@ -16,6 +16,7 @@ from orchestrator.training.engine import tf, v1
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines_python import bind
 from orchestrator.training.pipelines_staging import localize
+from orchestrator.training.tensorflow_parts import finish_if_taken
 from orchestrator.training.user_code import load_function
 
 
@@ -49,7 +50,7 @@ def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
 def load_extensions(graph: WorkerGraph, options: TrainingOptions) -> None:
     """Import the user's modules, load operation libraries, and give ``py_func`` nodes their functions back."""
     for module in options.import_modules:
-        _load("module", module, importlib.import_module)
+        finish_if_taken(_load("module", module, importlib.import_module))
     for library in dict.fromkeys((*graph.load_op_library, *options.load_op_library)):
         _load("operation library", library, tf.load_op_library)
     bind(graph.py_funcs, {token: load_function(reference) for token, reference in options.py_func.items()})

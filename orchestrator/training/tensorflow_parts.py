@@ -13,6 +13,7 @@ import importlib.util
 import os
 import sys
 import threading
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -64,7 +65,17 @@ PARTS = {
 """Public name to the module and attribute that it is. ``core`` modules are below the package, the others below its ``python``."""
 
 GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
-_finishing = threading.RLock()
+DUNDERS = frozenset(
+    f"__{name}__"
+    for name in (
+        *("version", "all", "internal", "operators", "git_version", "compiler_version", "cxx_version", "cxx11_abi_flag"),
+        "monolithic_build",
+    )
+)
+FINISHED_WITHIN_S = 120.0
+_finishing = threading.Lock()
+_finisher: list[int] = []
+"""The thread that runs the package's ``__init__`` just now."""
 
 
 def begin() -> None:
@@ -92,7 +103,10 @@ def _has_gpu() -> bool:
 def _loads_libraries(package: Path) -> bool:
     """Whether importing this package loads kernels or devices of others."""
     plugins = any((Path(path) / "tensorflow-plugins").exists() for path in sys.path)
-    return plugins or (package / "core" / "kernels").exists() or bool(os.environ.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH"))
+    modular = os.environ.get("TF_USE_MODULAR_FILESYSTEM") in ("1", "true")
+    return (
+        plugins or modular or (package / "core" / "kernels").exists() or bool(os.environ.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH"))
+    )
 
 
 def _behave_as_v2() -> None:
@@ -101,6 +115,7 @@ def _behave_as_v2() -> None:
     os.environ["TF2_BEHAVIOR"] = "1"
     importlib.import_module("tensorflow.python.tf2").enable()
     importlib.import_module("tensorflow.python.compat.v2_compat").enable_v2_behavior()
+    importlib.import_module("tensorflow.python.ops.math_ops")  # gives tensors their operators
 
 
 def is_whole() -> bool:
@@ -109,22 +124,50 @@ def is_whole() -> bool:
 
 
 def finish() -> ModuleType:
-    """Import the rest of the package; what is there already stays what it is."""
-    with _finishing:
-        package = importlib.import_module(PACKAGE)
+    """Import the rest of the package; what is there already stays what it is. Other threads that want it wait for the end.
+
+    Raises:
+        ImportError: the package's ``__init__`` failed, or another thread's import of it doesn't end.
+    """
+    package = importlib.import_module(PACKAGE)
+    if not isinstance(package, _Unfinished) or _finisher == [threading.get_ident()]:
+        return package
+    if not _finishing.acquire(timeout=FINISHED_WITHIN_S):
+        raise ImportError(f"another thread's import of {PACKAGE} hasn't ended for {FINISHED_WITHIN_S:.0f} s")
+    try:
         if isinstance(package, _Unfinished):
-            package.__class__ = cast(Any, ModuleType)  # first: its __init__ looks for what isn't there yet
+            _finisher.append(threading.get_ident())
             assert package.__spec__ is not None
             assert package.__spec__.loader is not None
             package.__spec__.loader.exec_module(package)
-        return package
+            package.__class__ = cast(Any, ModuleType)
+    finally:
+        _finisher.clear()
+        _finishing.release()
+    return package
+
+
+def finish_if_taken(*loaded: ModuleType) -> None:
+    """Import the rest now, on this thread, where somebody else's module holds the package: its threads may use it all at once.
+
+    Args:
+        loaded: modules that may not be in ``sys.modules``.
+    """
+    package = sys.modules.get(PACKAGE)
+    if not isinstance(package, _Unfinished):
+        return
+    others = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in (PACKAGE, "orchestrator")]
+    modules = (module for module in (*loaded, *others) if isinstance(module, ModuleType))
+    if any(value is package for module in modules for value in list(vars(module).values())):
+        finish()
 
 
 class _Unfinished(ModuleType):
-    """The package before its ``__init__``."""
+    """The package before the end of its ``__init__``."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name not in ("__version__", "__all__", "__internal__", "__operators__"):
+        own = _finisher == [threading.get_ident()]  # __init__ itself looks for what it's about to make
+        if own or (name.startswith("__") and name not in DUNDERS):
             raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")
         return getattr(finish(), name)
 
@@ -133,13 +176,26 @@ class _PublicModules:
     """Finds the package's public submodules (``tensorflow.compat``), which are below its path only once ``__init__`` has run."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """See ``importlib.abc.MetaPathFinder``."""
+        """See ``importlib.abc.MetaPathFinder``. Python's import lock is held meanwhile, so ``__init__`` has to wait for the loader."""
         package, _, name = fullname.partition(".")
-        if package != PACKAGE or not name or "." in name or is_whole():
+        if package != PACKAGE or not name or "." in name or is_whole() or PathFinder.find_spec(fullname, path) is not None:
             return None
-        if PathFinder.find_spec(fullname, path) is not None:
-            return None
-        return PathFinder.find_spec(fullname, finish().__path__)
+        return ModuleSpec(fullname, _WhenWhole())
+
+
+class _WhenWhole(Loader):
+    """Loads a public submodule after the rest of the package."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Become the module that is there once the package is whole. Raises ModuleNotFoundError."""
+        spec = PathFinder.find_spec(module.__name__, finish().__path__)
+        if spec is None or spec.loader is None:
+            raise ModuleNotFoundError(f"No module named {module.__name__!r}", name=module.__name__)
+        if spec.submodule_search_locations is not None:
+            module.__path__ = spec.submodule_search_locations
+            module.__package__ = module.__name__
+        module.__spec__, module.__file__, module.__loader__ = spec, spec.origin, spec.loader
+        spec.loader.exec_module(module)
 
 
 class Names:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from orchestrator.errors import UserCodeError
+from orchestrator.training.tensorflow_parts import finish_if_taken
 
 
 def load_function(reference: str) -> Any:
@@ -25,6 +26,7 @@ def load_function(reference: str) -> Any:
     module_name, _, attribute = reference.rpartition(":")
     try:
         module = _from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
+        finish_if_taken(module)
         return getattr(module, attribute)
     except Exception as error:
         raise user_error(error, f"{reference} can't be loaded", remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION") from error

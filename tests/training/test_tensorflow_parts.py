@@ -67,6 +67,65 @@ def test_whoever_imports_tensorflow_beside_it_gets_all_of_it(use: str) -> None:
     run(program)
 
 
+def test_threads_that_use_it_at_once_all_get_all_of_it() -> None:
+    """As an input function with a pool of threads does: whoever comes second waits for the first one's import."""
+    program = f"""{WORKER}
+from concurrent.futures import ThreadPoolExecutor
+import importlib, threading
+import tensorflow as whole
+together = threading.Barrier(6)
+def use(number):
+    together.wait()
+    if number % 3 == 0:
+        return whole.io.decode_jpeg is not None
+    if number % 3 == 1:
+        return importlib.import_module("tensorflow.compat.v1").train.Saver is not None
+    return v1.train.Saver is not None
+with ThreadPoolExecutor(6) as pool:
+    assert all(pool.map(use, range(6)))
+assert parts.is_whole()
+"""
+    for _ in range(2):
+        run(program)
+
+
+def test_user_module_that_holds_the_package_makes_it_whole_before_its_threads_begin(tmp_path: Path) -> None:
+    (tmp_path / "with_it.py").write_text("import tensorflow as tf\ndef batches(ctx): pass\n")
+    (tmp_path / "without.py").write_text("import numpy\ndef batches(ctx): pass\n")
+    program = f"""{WORKER}
+from orchestrator.training.user_code import load_function
+load_function({str(tmp_path / "without.py")!r} + ":batches")
+assert not parts.is_whole()
+load_function({str(tmp_path / "with_it.py")!r} + ":batches")
+assert parts.is_whole()
+"""
+    run(program)
+
+
+def test_package_whose_import_fails_says_so_each_time_and_stays_unfinished() -> None:
+    program = f"""{WORKER}
+import tensorflow
+class Broken:
+    def exec_module(self, module): raise ImportError("a library is missing")
+tensorflow.__spec__.loader = Broken()
+for _ in range(2):
+    try:
+        tensorflow.io
+    except ImportError as error:
+        assert "a library is missing" in str(error)
+    else:
+        raise AssertionError
+assert not parts.is_whole()
+assert tf.Graph
+"""
+    run(program)
+
+
+@pytest.mark.parametrize("name", sorted(tensorflow_parts.DUNDERS - {"__all__"}))
+def test_what_tensorflow_tells_of_itself_is_there(name: str) -> None:
+    run(f"{WORKER}import tensorflow\nassert tensorflow.{name} is not None")
+
+
 def test_each_part_is_the_public_object() -> None:
     """Some public functions are wrapped once more, for eager tensors of weak types, which a graph has none of."""
     program = """
@@ -97,10 +156,12 @@ def test_another_layout_of_tensorflow_imports_the_whole() -> None:
     run(f"{moved}from orchestrator.training.engine import tf\nassert tf.Graph\nassert parts.is_whole()")
 
 
-@pytest.mark.parametrize("variable", ["TF_PLUGGABLE_DEVICE_LIBRARY_PATH"])
-def test_libraries_that_the_package_loads_are_not_left_out(variable: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value"), [("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "somewhere"), ("TF_USE_MODULAR_FILESYSTEM", "1")]
+)
+def test_libraries_that_the_package_loads_are_not_left_out(variable: str, value: str, tmp_path: Path) -> None:
     program = "from orchestrator.training import tensorflow_parts as parts\nparts.begin()\nimport sys\nassert 'tensorflow' not in sys.modules"
-    run(program, **{variable: str(tmp_path)})
+    run(program, **{variable: value})
     (tmp_path / "tensorflow-plugins").mkdir()
     run(f"import sys\nsys.path.append({str(tmp_path)!r})\n{program}")
 
