@@ -53,7 +53,7 @@ def download(
     Args:
         file: its size is believed and held the server to.
         range_bytes: asked for at once; by default as much as comes in one stream, or 8 MiB where the store's client fetches.
-        parallel: streams at a time, at most.
+        parallel: streams at a time, at most, where no ``ramp`` says it.
         ramp: what earlier files of this store taught about the number of streams.
         arriving: is shown every stream's bytes; a local file's are left to be read.
 

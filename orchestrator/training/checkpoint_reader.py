@@ -20,7 +20,7 @@ from orchestrator.training.engine import tf, v1
 from orchestrator.training.failures import cause
 from orchestrator.training.gpu import devices_are_final
 from orchestrator.training.keys import checkpoint_keys
-from orchestrator.training.large_tensors import index_of, large_tensor
+from orchestrator.training.large_tensors import corrupt, index_of, large_tensor
 from orchestrator.training.state import ENTRY_PREFIX
 
 READ_BYTES = 256 * 1024 * 1024
@@ -155,7 +155,4 @@ def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[
 
 
 def _corrupt(prefix: str, error: BaseException) -> CorruptCheckpoint:
-    return CorruptCheckpoint(
-        f"the checkpoint {prefix} can't be read: {cause(error)}",
-        remedy="Resume from an older checkpoint; `tfresume checkpoints --verify` finds a good one",
-    )
+    return corrupt(prefix, cause(error))

@@ -49,11 +49,11 @@ def large_tensor(index: BundleIndex, prefix: str, key: str, dtype: np.dtype) -> 
         for start in range(0, tensor.size_bytes, CHUNK_BYTES):
             data = os.pread(opened.fileno(), min(CHUNK_BYTES, tensor.size_bytes - start), tensor.offset + start)
             if len(data) != min(CHUNK_BYTES, tensor.size_bytes - start):
-                raise _corrupt(prefix, f"{Path(file).name} is cut off in tensor {key!r}")
+                raise corrupt(prefix, f"{Path(file).name} is cut off in tensor {key!r}")
             crc.add(data)
             memory[start : start + len(data)] = data
     if problem := crc.problem():
-        raise _corrupt(prefix, f"tensor {key!r} {problem}")
+        raise corrupt(prefix, f"tensor {key!r} {problem}")
     return array
 
 
@@ -68,7 +68,8 @@ def _is_plain(tensor: BundleTensor, dtype: np.dtype) -> bool:
     )
 
 
-def _corrupt(prefix: str, what: str) -> CorruptCheckpoint:
+def corrupt(prefix: str, what: str) -> CorruptCheckpoint:
+    """A local checkpoint that can't be read, and why."""
     return CorruptCheckpoint(
         f"the checkpoint {prefix} can't be read: {what}",
         remedy="Resume from an older checkpoint; `tfresume checkpoints --verify` finds a good one",

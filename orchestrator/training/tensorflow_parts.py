@@ -133,7 +133,10 @@ def finish() -> ModuleType:
     if not isinstance(package, _Unfinished) or _finisher == [threading.get_ident()]:
         return package
     if not _finishing.acquire(timeout=FINISHED_WITHIN_S):
-        raise ImportError(f"another thread's import of {PACKAGE} hasn't ended for {FINISHED_WITHIN_S:.0f} s")
+        raise ImportError(
+            f"another thread's import of {PACKAGE} hasn't ended for {FINISHED_WITHIN_S:.0f} s: import it at the top of the module, "
+            "not inside functions that threads call"
+        )
     try:
         if isinstance(package, _Unfinished):
             _finisher.append(threading.get_ident())

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from orchestrator.store.commits import list_checkpoints
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.location import open_location
 from orchestrator.store.source import resolve_source
 from orchestrator.store.staging import stage
 from orchestrator.store.upload import upload
 from tests.benchmarks.figures import Figure, spread
 from tests.fakes.bundles import model, write_checkpoint
 from tests.servers.programs import missing, running
-from tests.store.runs import uploaded
+from tests.store.runs import source_of, uploaded
 
 STATE_MB, TURNS, CHECKPOINTS = 1024, 3, 10_000
 Timed = Callable[[], object]
@@ -56,13 +56,6 @@ def _staging(kind: str, directory: Path) -> Figure:
     ratio = statistics.median(streams) / statistics.median(ours)
     behind = f"fs.get {spread(streams, 's')}, staged and verified {spread(ours, 's')}"
     return Figure(f"staging {STATE_MB} MiB from {kind} over fs.get of one stream", ratio, 2.0, False, behind)
-
-
-def source_of(where: Location) -> Any:
-    from orchestrator.store.candidates import group
-    from orchestrator.store.verification import check
-
-    return check(group(where, where.list())["m-1"])
 
 
 def _foreign_ten_thousand(directory: Path) -> Figure:

@@ -31,3 +31,11 @@ def saved(
 ) -> Checkpoint:
     """Uploads and commits a checkpoint."""
     return commit(output, uploaded(output, step, attempt, generation, **fields), lease=lease)
+
+
+def source_of(where: Location) -> Any:
+    """The checkpoint ``m-1`` in a directory, checked (``verification.Checked``)."""
+    from orchestrator.store.candidates import group
+    from orchestrator.store.verification import check
+
+    return check(group(where, where.list())["m-1"])

@@ -13,9 +13,9 @@ from orchestrator.store.arriving import Arriving
 from orchestrator.store.bundle import BundleIndex, BundleTensor, read_index
 from orchestrator.store.staging import stage
 from orchestrator.store.upload import upload
-from tests.benchmarks.bench_store import source_of
 from tests.fakes.bundles import write_checkpoint
 from tests.servers.object_stores import HttpStore
+from tests.store.runs import source_of
 
 
 @pytest.fixture
