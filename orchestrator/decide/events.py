@@ -32,10 +32,31 @@ class Cause(Enum):
 class Doing(Enum):
     """What a worker says that it is doing."""
 
+    LOADING = "loading"
+    """Its process runs and imports TensorFlow and the graph; it isn't warm yet."""
     IDLE = "idle"
     INPUT = "input"
     STEP = "step"
     JOINING = "joining"
+    STAGING = "staging"
+    """Fetching and reading a checkpoint."""
+    COPYING = "copying"
+    """Its state, into host memory."""
+
+
+class Obstacle(Enum):
+    """Why a member that is alive couldn't join."""
+
+    PASSING = "passing"
+    """A peer is gone, a port is taken: another try may go well."""
+    DAMAGED = "damaged"
+    """The checkpoint's bytes aren't what they should be."""
+    MISSING = "missing"
+    """The checkpoint isn't there any more."""
+    STORE = "store"
+    """The store doesn't answer."""
+    MISFIT = "misfit"
+    """Graph, checkpoint and configuration don't fit each other: no further try can help."""
 
 
 class StopCause(Enum):
@@ -74,7 +95,12 @@ class Gone:
 
 @dataclass(frozen=True)
 class Pulse:
-    """A sign of life: the last step that the worker finished, and what it does now. ``batch_rows``: rows of its batch, 0 if unknown."""
+    """A sign of life: the last step that the worker finished, and what it does now.
+
+    Attributes:
+        batch_rows: rows of its batch, 0 if unknown.
+        moved_bytes: a number that changes while the worker's process copies, fetches, reads, checks, writes or sends state.
+    """
 
     worker: str
     generation: int
@@ -84,11 +110,12 @@ class Pulse:
     batch_rows: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
     summaries: Mapping[str, float] = field(default_factory=dict)
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Held:
-    """A member has stopped between two steps; its state (None where it has none) is in its host memory."""
+    """A member has stopped between two steps; its state (None where it has none), of ``size_bytes``, is in its host memory."""
 
     worker: str
     generation: int
@@ -96,6 +123,7 @@ class Held:
     position: int
     address: str
     why: str = ""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,12 +137,13 @@ class Joined:
 
 @dataclass(frozen=True)
 class JoinFailed:
-    """A member is alive and could not join. ``bad_checkpoint``: what it was to load is broken."""
+    """A member is alive and could not join. ``error``: ``OrchestratorError.as_dict()`` where there is one."""
 
     worker: str
     generation: int
     detail: str
-    bad_checkpoint: bool = False
+    obstacle: Obstacle = Obstacle.PASSING
+    error: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,11 +193,12 @@ class SaveChecked:
 
 @dataclass(frozen=True)
 class SaveFailed:
-    """A save came to nothing, in the worker or at the commit."""
+    """A save came to nothing, in the worker or at the commit. ``busy``: the writer hasn't begun, since an earlier one isn't through."""
 
     generation: int
     step: int
     detail: str
+    busy: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from orchestrator.decide import ending, membership, recovery, saves, scaling, stepping
 from orchestrator.decide.actions import EndWorker, FindCheckpoint, Form, Outcome, Quiesce, Seat, StateFrom
-from orchestrator.decide.events import Cause, Found, Held, Joined, JoinFailed
+from orchestrator.decide.events import Cause, Found, Held, Joined, JoinFailed, Obstacle
 from orchestrator.decide.run import Ending, Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import CorruptCheckpoint
@@ -203,7 +203,7 @@ def on_join_failed(turn: Turn, event: JoinFailed) -> None:
     turn.note(
         "join_failed", worker=event.worker, rank=run.rank_of(event.worker), reason=event.detail, generation=event.generation
     )
-    if event.bad_checkpoint:
+    if event.obstacle in (Obstacle.DAMAGED, Obstacle.MISSING):
         turn.set(origin=None)
     if run.phase is Phase.FORMING:
         gather(turn, f"{event.worker} couldn't join: {event.detail}")

@@ -19,8 +19,8 @@ def checkpoint_problems(variables: Iterable[Variable], checkpoint: CheckpointKey
     """What a restore would stumble over, all of it."""
     wanted = [variable for variable in variables if variable.needed and not variable.local]
     missing = [variable for variable in wanted if (variable.key or variable.name) not in checkpoint]
-    slots = [variable for variable in missing if _is_slot(variable)]
-    weights = [variable for variable in missing if not _is_slot(variable)]
+    slots = [variable for variable in missing if is_optimizer_state(variable)]
+    weights = [variable for variable in missing if not is_optimizer_state(variable)]
     problems = list(_mismatches(wanted, checkpoint))
     problems.extend(_without_initializer(missing))
     if slots:
@@ -35,7 +35,8 @@ def checkpoint_problems(variables: Iterable[Variable], checkpoint: CheckpointKey
     return problems
 
 
-def _is_slot(variable: Variable) -> bool:
+def is_optimizer_state(variable: Variable) -> bool:
+    """Whether it belongs to an optimizer, which makes it anew where a checkpoint lacks it."""
     last = variable.name.rpartition("/")[2].rstrip("0123456789").rstrip("_")
     return variable.slot_of is not None or last in OPTIMIZER_STATE
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle import BundleIndex, BundleTensor
 from orchestrator.store.location import FileInfo
+from orchestrator.store.moved import MOVED
 from orchestrator.store.sstable import Table
 from orchestrator.store.tensor_crc import RunningCrc, tensor_problem
 
@@ -62,6 +63,7 @@ def _problems(shards: Sequence[FileInfo], run: list[BundleTensor], run_bytes: in
         problem = _large_problem(file, run[0], run_bytes)
         return [f"{file.name}: tensor {run[0].key!r} {problem}"] if problem else []
     data = file.location.read_bytes(start, end) if end > start else b""
+    MOVED.add(len(data))
     found = []
     for piece in run:
         problem = tensor_problem(piece, data[piece.offset - start : piece.offset - start + piece.size_bytes])
@@ -77,6 +79,7 @@ def _large_problem(file: FileInfo, piece: BundleTensor, run_bytes: int) -> str:
         if len(data) != min(start + run_bytes, end) - start:
             return "is cut off"
         crc.add(data)
+        MOVED.add(len(data))
     return crc.problem()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import http.client
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from orchestrator.store.arriving import Arriving, Consumer
 from orchestrator.store.direct import Link, NotDirect, NotWritten, link_to, read_range, write_at
 from orchestrator.store.failures import is_transient, translate
 from orchestrator.store.location import FileInfo
+from orchestrator.store.moved import MOVED
 from orchestrator.store.segments import Ramp, Segment, Segments
 
 RANGE_BYTES = 8 << 20
@@ -85,7 +85,9 @@ def download(
 
 def _copy(file: FileInfo, descriptor: int) -> None:
     with open(file.location.path, "rb") as source, os.fdopen(os.dup(descriptor), "wb") as target:
-        shutil.copyfileobj(source, target, 8 << 20)
+        while piece := source.read(8 << 20):
+            target.write(piece)
+            MOVED.add(len(piece))
         copied = target.tell()
     if copied != file.size_bytes:
         raise SourceError(
@@ -163,6 +165,7 @@ class _Fetcher:
         def came(data: memoryview) -> int:
             own = 0 if failed.is_set() else self._segments.came(segment, len(data))
             show(data[:own])
+            MOVED.add(own)
             return own
 
         try:
@@ -180,6 +183,7 @@ class _Fetcher:
             raise ConnectionError(f"{self._file.location.shown}: {len(data)} bytes came for the {end - start} from {start} on")
         own = memoryview(data)[: self._segments.came(segment, len(data))]
         show(own)
+        MOVED.add(len(own))
         write_at(self._descriptor, own, start)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +22,7 @@ from orchestrator.store.failures import is_transient, translate
 from orchestrator.store.layout import MANIFEST_SUFFIX, split_bundle_file
 from orchestrator.store.location import Location
 from orchestrator.store.manifest import FileRecord
+from orchestrator.store.moved import MOVED
 from orchestrator.store.parts import PART_BYTES, send_file
 from orchestrator.store.watchdog import Progress, run_on, watched
 
@@ -88,6 +88,7 @@ def describe(path: Path) -> FileRecord:
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             crc, size = google_crc32c.extend(crc, chunk), size + len(chunk)
+            MOVED.add(len(chunk))
     return FileRecord(name=path.name, size_bytes=size, crc32c=crc)
 
 
@@ -109,8 +110,11 @@ def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None
 def _copy(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with local_files.temporary_beside(target) as temporary:
-        shutil.copyfile(path, temporary)
-        with open(temporary, "rb") as file:
+        with open(path, "rb") as source, open(temporary, "wb") as file:
+            while piece := source.read(CHUNK_BYTES):
+                file.write(piece)
+                MOVED.add(len(piece))
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     local_files.flush_directory(target.parent)

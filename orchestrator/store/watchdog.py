@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from orchestrator.store.moved import MOVED
+
 T = TypeVar("T")
 CLEAN_UP_S = 10.0
 """Longest wait for a cancelled transfer to abort what it began; the server may be the one that hangs."""
@@ -26,6 +28,7 @@ class Progress:
     def add(self, size_bytes: int) -> None:
         """So many more."""
         self.bytes += size_bytes
+        MOVED.add(size_bytes)
         self.marks += 1
 
 

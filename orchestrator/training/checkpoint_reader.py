@@ -16,6 +16,7 @@ import numpy as np
 
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch
 from orchestrator.graph.worker_graph import SaverEntry, Shape, Variable, WorkerGraph
+from orchestrator.store.moved import MOVED
 from orchestrator.training.engine import tf, v1
 from orchestrator.training.failures import cause
 from orchestrator.training.gpu import devices_are_final
@@ -138,6 +139,7 @@ def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -
                 raise _corrupt(prefix, error) from error
         for item, value in zip(portion, values, strict=True):
             arrays[item.name] = np.asarray(value, dtype=object) if item.dtype == "string" else np.asarray(value)
+            MOVED.add(arrays[item.name].nbytes)
     return arrays
 
 

@@ -98,7 +98,7 @@ class BatchStream:
             raise EndOfData("the input has no further batch for this rank") from None
         except OrchestratorError:
             raise
-        except Exception as error:
+        except BaseException as error:  # sys.exit() too: it would end the worker's thread without a word
             raise user_error(error, "the input function raised") from error
         if not isinstance(batch, Mapping):
             raise UserCodeError(
@@ -141,7 +141,7 @@ def _from_function(reference: str, context: FeedContext) -> Iterator[Batch]:
         return iter(function(context))
     except OrchestratorError:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise user_error(error, f"the input function {reference} raised when it was called") from error
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle import BundleIndex, BundleTensor, read_index
+from orchestrator.store.moved import MOVED
 from orchestrator.store.tensor_crc import UNCHECKED, RunningCrc
 from orchestrator.training.host_buffers import aligned
 
@@ -52,6 +53,7 @@ def large_tensor(index: BundleIndex, prefix: str, key: str, dtype: np.dtype) -> 
                 raise corrupt(prefix, f"{Path(file).name} is cut off in tensor {key!r}")
             crc.add(data)
             memory[start : start + len(data)] = data
+            MOVED.add(len(data))
     if problem := crc.problem():
         raise corrupt(prefix, f"tensor {key!r} {problem}")
     return array

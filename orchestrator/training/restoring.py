@@ -1,7 +1,8 @@
 """Which state does a run start from, given a checkpoint that may lack variables?
 
-Rule: a needed variable that the checkpoint lacks is an error that names it, and all others with it, unless the user allows the graph's
-own initialiser. Variables that no train operation touches may be absent, as they'd be after TensorFlow's own restore.
+Rule: an optimizer's state that the checkpoint lacks starts from the graph's own initialisers, as ``check`` has said; a needed weight that
+it lacks is an error that names it, and all others with it, unless the user allows its initialiser too. Variables that no train operation
+touches may be absent, as they'd be after TensorFlow's own restore.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import GraphMismatch
+from orchestrator.graph.fit import is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.training.checkpoint_reader import read_checkpoint
 from orchestrator.training.engine import tf
@@ -24,7 +26,7 @@ from orchestrator.training.state import State
 def load(
     graph: WorkerGraph, imported: Any, snapshot: Snapshot, options: TrainingOptions, prefix: str, *, init_missing: bool
 ) -> State:
-    """The state in the checkpoint ``prefix``, completed by initialisers where ``init_missing`` allows it.
+    """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where ``init_missing`` allows it.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
@@ -34,8 +36,9 @@ def load(
     missing = [variable for variable in loaded.missing if variable.needed]
     if not missing:
         return State(loaded.step, loaded.arrays)
-    if not init_missing:
-        raise _lacking(prefix, missing, "Use --init-missing to start them from the graph's initialisers")
+    weights = [variable for variable in missing if not is_optimizer_state(variable)]
+    if weights and not init_missing:
+        raise _lacking(prefix, weights, "Use --init-missing to start them from the graph's initialisers")
     without = [variable for variable in missing if variable.initializer is None]
     if without:
         raise _lacking(prefix, without, "The graph has no initialisers for them: resume from a checkpoint that holds them")

@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.errors import GraphMismatch
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.store.moved import MOVED
 from orchestrator.training.engine import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.host_buffers import HostBuffers
 from orchestrator.training.sessions import LiveSession
@@ -77,13 +78,17 @@ class Snapshot:
 
     def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """Copies of every variable that was ever set, and of the saver's other entries (``entry:KEY``)."""
-        return self.read(session, self._present) | self._read_entries(session)
+        read: dict[str, np.ndarray] = {}
+        for names in _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES):
+            read |= self.read(session, names)
+        return read | self._read_entries(session)
 
     def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """What ``read_all`` gives, in buffers that the next call overwrites."""
         numbers = [name for name in self._present if name in self._copies]
         for names in _portions({name: self._sizes.get(name, 0) for name in numbers}, COPY_BYTES):
             session.run([self._copies[name] for name in names])
+            MOVED.add(sum(self._sizes.get(name, 0) for name in names))
         copied = {name: self._buffers[name] for name in numbers}
         return copied | self.read(session, [name for name in self._present if self._is_text(name)]) | self._read_entries(session)
 
@@ -118,10 +123,12 @@ class Snapshot:
     def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Copies of the named variables, in host memory."""
         fetched = session.run([self._values[name] for name in names]) if names else []
-        return {
+        arrays = {
             name: np.asarray(value, dtype=object if self._is_text(name) else None)
             for name, value in zip(names, fetched, strict=True)
         }
+        MOVED.add(sum(array.nbytes for array in arrays.values()))
+        return arrays
 
     def assign(self, session: LiveSession, arrays: Mapping[str, np.ndarray]) -> None:
         """Set the named variables.
@@ -138,6 +145,7 @@ class Snapshot:
             )
         for names in _portions({name: array.nbytes for name, array in arrays.items()}, ASSIGN_BYTES):
             session.run([self._assigns[name] for name in names], {self._feeds[name]: arrays[name] for name in names})
+            MOVED.add(sum(arrays[name].nbytes for name in names))
 
     def _misfit(self, name: str, array: np.ndarray) -> str:
         variable = self.variables.get(name)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import google_crc32c
 import numpy as np
 
+from orchestrator.store.moved import MOVED
+
 ENTRY_PREFIX = "entry:"
 """Before the key of a saver entry that isn't a variable, among the names of ``State.arrays``."""
 
@@ -66,6 +68,7 @@ def array_checksum(array: np.ndarray) -> int:
     values = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, values.size, CHUNK_BYTES):
         checksum = google_crc32c.extend(checksum, values[start : start + CHUNK_BYTES].tobytes())
+        MOVED.add(min(CHUNK_BYTES, values.size - start))
     return int(checksum)
 
 

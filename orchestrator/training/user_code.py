@@ -28,7 +28,7 @@ def load_function(reference: str) -> Any:
         module = _from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
         finish_if_taken(module)
         return getattr(module, attribute)
-    except Exception as error:
+    except BaseException as error:  # a module that calls sys.exit() would end the worker's thread without a word
         raise user_error(error, f"{reference} can't be loaded", remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION") from error
 
 

@@ -21,7 +21,6 @@ from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
 from orchestrator.workers.outbox import Outbox
 
 POLL_S = 2.0
-LOAD_S = 150.0
 CONCURRENCY_GROUPS = {"control": 4, "poll": 2, "hand_over": 2}
 
 
@@ -86,7 +85,7 @@ class WorkerActor:
     def loaded_state(self, attempt: int, generation: int) -> Any:
         """``(state, position)`` that this member has read from a checkpoint for ``generation``; waits until it has."""
         self._obey(attempt)
-        state = self._member.loaded_state(generation, LOAD_S)
+        state = self._member.loaded_state(generation)
         if state is None:
             raise WorkerLost(
                 f"worker {self._ident} has no state for generation {generation}", remedy="Nothing: the group is formed anew"
@@ -109,7 +108,7 @@ class WorkerActor:
     def _work(self) -> None:
         try:
             self._member.run()
-        except Exception as error:  # noqa: BLE001 - told to the driver, which judges it; then this process ends
+        except BaseException as error:  # noqa: BLE001 - told to the driver, which judges it; then this process ends, whatever it was
             self._outbox.put(_gone(self._ident, error))
             time.sleep(POLL_S)
         os._exit(0)
@@ -120,7 +119,7 @@ class WorkerActor:
         os._exit(3)
 
 
-def _gone(ident: str, error: Exception) -> ev.Gone:
+def _gone(ident: str, error: BaseException) -> ev.Gone:
     detail = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, FatalError | ConfigError):
         return ev.Gone(ident, ev.Cause.ERROR, detail, error.as_dict())

@@ -46,7 +46,7 @@ class Desk:
     step: int | None = None
     position: int = 0
     address: str = ""
-    doing: Doing = Doing.IDLE
+    doing: Doing = Doing.LOADING
     steps_per_s: float = 0.0
     batch_rows: int = 0
     watched: dict[str, float] = field(default_factory=dict)
@@ -56,3 +56,7 @@ class Desk:
     def generation(self) -> int:
         """The last generation that this worker was told to join, 0 before the first."""
         return self.order.generation if self.order else 0
+
+    def is_past(self, generation: int) -> bool:
+        """Whether this worker won't join ``generation`` any more."""
+        return self.closing or self.held_for >= generation or self.generation > generation

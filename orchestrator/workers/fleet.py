@@ -25,8 +25,6 @@ from orchestrator.workers.placement import Placement
 
 ADOPT_S = 5.0
 """A worker that doesn't answer a new driver within this is taken for hung, and killed."""
-PASS_S = 120.0
-"""Longest time for a state to reach the object store: 240 MB take 0.15 s."""
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone."""
 DONOR = act.StateFrom.DONOR
@@ -128,8 +126,8 @@ class Fleet:
     def _replace(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any, passed: Any) -> None:
         """Once the donor's state is in the object store, end the processes that are used up; then have the seats join."""
         try:
-            may_end = passed is None or bool(ray.get(passed, timeout=PASS_S))
-        except (rex.RayError, rex.GetTimeoutError):
+            may_end = passed is None or bool(ray.get(passed))  # however long a large state takes; a donor that hangs is ended
+        except rex.RayError:
             may_end = False  # the donor died: the orders fail, and the others that are used up are asked for their state
         if may_end:
             for worker in action.release:

@@ -31,14 +31,14 @@ class Member:
     def __init__(self, ident: str, where: tuple[str, int], tools: Tools, outbox: Outbox, devices: tuple[str, ...] = ()) -> None:
         self.ident, self.node, self.pid = ident, *where
         self._devices = devices
-        self._outbox = outbox
+        self._outbox, self._tools = outbox, tools
         self._desk = Desk()
         self._work = Work(ident, tools, outbox, self._desk, self.pulse)
 
     def run(self) -> None:
         """Load the graph, then work until closed. Raises what loading raises."""
-        address = self._work.load()
         threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
+        address = self._work.load()
         self._outbox.put(ev.Warm(self.ident, self.node, self.pid, address, self._devices))
         self._work.until_closed()
 
@@ -85,11 +85,11 @@ class Member:
         with self._desk.condition:
             return self._desk.held
 
-    def loaded_state(self, generation: int, timeout_s: float) -> Any:
-        """``(state, position)`` that this member joins ``generation`` with, once it has read it; None after ``timeout_s``."""
+    def loaded_state(self, generation: int) -> Any:
+        """``(state, position)`` that this member joins ``generation`` with, once it has read it; None if it won't join it any more."""
         desk = self._desk
         with desk.condition:
-            desk.condition.wait_for(lambda: desk.loaded == generation, timeout_s)
+            desk.condition.wait_for(lambda: desk.loaded == generation or desk.is_past(generation))
             return desk.held if desk.loaded == generation else None
 
     def close(self) -> None:
@@ -112,13 +112,12 @@ class Member:
     def pulse(self) -> None:
         """Give a sign of life."""
         desk = self._desk
-        if desk.trainer is not None:
-            self._outbox.pulse(
-                ev.Pulse(
-                    self.ident, desk.generation, desk.step or 0, desk.doing, desk.steps_per_s, desk.batch_rows, dict(desk.watched),
-                    dict(desk.summaries),
-                )
-            )  # fmt: skip
+        self._outbox.pulse(
+            ev.Pulse(
+                self.ident, desk.generation, desk.step or 0, desk.doing, desk.steps_per_s, desk.batch_rows, dict(desk.watched),
+                dict(desk.summaries), self._tools.moved_bytes(),
+            )
+        )  # fmt: skip
 
     def _pulse_for_ever(self) -> None:
         while not self._desk.closing:

@@ -6,6 +6,8 @@ TensorFlow is being imported.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.store.moved import MOVED
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
 from orchestrator.workers.tools import Batches, TrainerLike, WrittenFiles
 
@@ -38,9 +41,10 @@ class RealTools:
         self._setup = setup
         self._trainer: Any = None
         self._pool = ThreadPoolExecutor(1, "tfresume-stage")
-        self._staged: dict[str, Future[str]] = {}
+        self._staging: dict[str, Future[str]] = {}
+        self._scratch: Path | None = None
         if setup.start is not None:
-            self._stage(setup.start)
+            self._staging[setup.start.prefix] = self._stage(setup.start)
 
     def load(self) -> TrainerLike:
         import ray.util
@@ -61,7 +65,8 @@ class RealTools:
         return GroupSpec(order.generation, order.rank, order.world_size, order.addresses)
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
-        prefix = self._stage(checkpoint).result()
+        # Asked for once more it's looked at once more: what failed may work now
+        prefix = (self._staging.pop(checkpoint.prefix, None) or self._stage(checkpoint)).result()
         state = self._trainer.load_checkpoint(prefix, init_missing=self._setup.config.init_missing)
         return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
 
@@ -92,17 +97,30 @@ class RealTools:
 
         prefix = checkpoint_name(self._setup.name, state.step)
         with tempfile.TemporaryDirectory(prefix="tfresume-save-") as scratch:
-            files = write_bundle(state, self._setup.graph, Path(scratch), prefix)
+            self._scratch = Path(scratch)
+            files = write_bundle(state, self._setup.graph, self._scratch, prefix)
             records = upload(files, self._setup.output.child(directory))
         return WrittenFiles(directory, prefix, records)
+
+    def moved_bytes(self) -> int:
+        # TensorFlow writes a bundle in one go: how far it is can be seen in its file only
+        return MOVED.size_bytes + (0 if self._scratch is None else size_below(self._scratch))
 
     def _stage(self, checkpoint: CheckpointFiles) -> Future[str]:
         from orchestrator.store.staging import stage
 
-        if checkpoint.prefix not in self._staged:
-            cache = Path(tempfile.gettempdir()) / "tfresume-cache"
-            self._staged[checkpoint.prefix] = self._pool.submit(lambda: str(stage(checkpoint.files, cache)))
-        return self._staged[checkpoint.prefix]
+        cache = Path(tempfile.gettempdir()) / "tfresume-cache"
+        return self._pool.submit(lambda: str(stage(checkpoint.files, cache)))
+
+
+def size_below(directory: Path) -> int:
+    """Bytes of the files in and below a directory that others may be changing; 0 where it's gone."""
+    found = 0
+    for root, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found += os.stat(os.path.join(root, name)).st_size
+    return found
 
 
 class ScaledRate:

@@ -49,7 +49,7 @@ class Saver:
         """Make room for a copy; ``submit`` or ``fail`` must follow. While another one is under way the save fails here."""
         if self._busy.acquire(blocking=False):
             return True
-        self._refuse(grant, step, "the worker is still busy with an earlier save")
+        self._refuse(grant, step, "the worker is still busy with an earlier save", busy=True)
         return False
 
     def fail(self, grant: GrantOrder, step: int, reason: str) -> None:
@@ -97,8 +97,8 @@ class Saver:
             )
         )  # fmt: skip
 
-    def _refuse(self, grant: GrantOrder, step: int, reason: str) -> None:
+    def _refuse(self, grant: GrantOrder, step: int, reason: str, *, busy: bool = False) -> None:
         if grant.writer == self._ident:
-            self._outbox.put(ev.SaveFailed(grant.generation, step, reason))
+            self._outbox.put(ev.SaveFailed(grant.generation, step, reason, busy))
         else:
             self._outbox.put(ev.SaveChecked(self._ident, grant.generation, step, {}))

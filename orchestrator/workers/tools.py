@@ -18,6 +18,8 @@ class StateLike(Protocol):
 
     @property
     def step(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
 
 
 class StepOutputLike(Protocol):
@@ -76,6 +78,9 @@ class Tools(Protocol):
 
     def batches(self, order: JoinOrder) -> Batches:
         """This rank's batches from the order's step and position on. Raises UserCodeError."""
+
+    def moved_bytes(self) -> int:
+        """A number that changes while this process copies, fetches, reads, checks, writes or sends state."""
 
     def digests(self, state: Any) -> Mapping[str, int]:
         """A checksum of every variable that has to be equal on all ranks."""

@@ -19,7 +19,18 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
-from orchestrator.errors import CorruptCheckpoint, EndOfData, OrchestratorError, PeerLost, UserCodeError
+from orchestrator.errors import (
+    ConfigError,
+    CorruptCheckpoint,
+    EndOfData,
+    GraphMismatch,
+    GraphRefused,
+    OrchestratorError,
+    PeerLost,
+    SourceError,
+    StorageUnavailable,
+    UserCodeError,
+)
 from orchestrator.workers.desk import Desk
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.orders import GrantOrder, JoinOrder
@@ -104,8 +115,8 @@ class Work:
         except UserCodeError as error:
             self._user_failed(error, order.step)
         except OrchestratorError as error:
-            bad = isinstance(error, CorruptCheckpoint)
-            self._outbox.put(ev.JoinFailed(self._ident, order.generation, short(error.message), bad))
+            found = obstacle(error, loaded=desk.loaded == order.generation)
+            self._outbox.put(ev.JoinFailed(self._ident, order.generation, short(error.message), found, error.as_dict()))
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
             self._outbox.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
         else:
@@ -139,7 +150,11 @@ class Work:
                 return donated[0], order.position
             case StateFrom.CHECKPOINT:
                 assert order.checkpoint is not None
-                return self._tools.checkpoint_state(order.checkpoint), order.position
+                self._desk.held = None  # the driver has found that no state here counts
+                self._desk.doing = ev.Doing.STAGING
+                state = self._tools.checkpoint_state(order.checkpoint)
+                self._desk.doing = ev.Doing.JOINING
+                return state, order.position
 
     # -- stepping
 
@@ -204,6 +219,7 @@ class Work:
         """Stop between two steps, with the state in host memory."""
         desk = self._desk
         if desk.held is None and desk.joined:
+            desk.doing = ev.Doing.COPYING
             try:
                 desk.held = (self._trainer.state(), desk.position)
             except Exception as error:  # noqa: BLE001 - a worker that can't give its state is told from one that can
@@ -216,13 +232,16 @@ class Work:
             desk.joined, desk.is_held, desk.doing = False, True, ev.Doing.IDLE
             desk.step = held[0].step if held else None
             desk.position = held[1] if held else 0
-        self._outbox.put(ev.Held(self._ident, desk.held_for, desk.step, desk.position, desk.address, why))
+            desk.condition.notify_all()
+        size_bytes = held[0].size_bytes if held else 0
+        self._outbox.put(ev.Held(self._ident, desk.held_for, desk.step, desk.position, desk.address, why, size_bytes))
 
     def _save(self, grant: GrantOrder) -> None:
         desk = self._desk
         if not self._saver.begin(grant, desk.step or 0):
             return
         began_s = time.monotonic()
+        desk.doing = ev.Doing.COPYING
         try:
             state = desk.held[0] if desk.held is not None else self._trainer.state_for_save()
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
@@ -234,6 +253,23 @@ class Work:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
+
+
+def obstacle(error: OrchestratorError, *, loaded: bool) -> ev.Obstacle:
+    """What an error while joining means for the next try. ``loaded``: the state was there already, so that it isn't the checkpoint's."""
+    match error:
+        case StorageUnavailable():
+            return ev.Obstacle.STORE
+        case GraphMismatch() | GraphRefused():
+            return ev.Obstacle.MISFIT
+        case CorruptCheckpoint() if not loaded:
+            return ev.Obstacle.DAMAGED
+        case SourceError() if not loaded:
+            return ev.Obstacle.MISSING
+        case ConfigError() if loaded:
+            return ev.Obstacle.MISFIT
+        case _:
+            return ev.Obstacle.PASSING
 
 
 def rows_of(feeds: Mapping[str, Any]) -> int:

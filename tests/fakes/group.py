@@ -29,6 +29,10 @@ class FakeState:
     step: int
     values: np.ndarray
 
+    @property
+    def size_bytes(self) -> int:
+        return self.values.nbytes
+
 
 @dataclass(frozen=True)
 class FakeOutput:
@@ -139,6 +143,7 @@ class FakeTools:
         self.served: list[tuple[int, int]] = []
         self.before_step: Callable[[int], None] = lambda step: None
         self.before_write: Callable[[int], None] = lambda step: None
+        self.moved = 0
 
     def load(self) -> FakeTrainer:
         return FakeTrainer(self)
@@ -151,6 +156,9 @@ class FakeTools:
 
     def batches(self, order: JoinOrder) -> FakeBatches:
         return FakeBatches(order, self.ends_at, self.served)
+
+    def moved_bytes(self) -> int:
+        return self.moved
 
     def digests(self, state: FakeState) -> Mapping[str, int]:
         return {"values": hash(state.values.tobytes())}

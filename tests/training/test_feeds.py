@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def refusing(ctx: FeedContext) -> Iterator[dict[str, Any]]:
     raise RuntimeError("no such split")
 
 
+def leaving(ctx: FeedContext) -> Iterator[dict[str, Any]]:
+    yield {"x:0": np.zeros((1, 2))}
+    sys.exit(3)
+
+
+def gone_at_once(ctx: FeedContext) -> Iterator[dict[str, Any]]:
+    sys.exit(4)
+
+
 def confused(ctx: FeedContext) -> Iterator[Any]:
     yield [1, 2, 3]
 
@@ -85,7 +95,15 @@ def two_batches(reference: str) -> None:
         stream.applied()
 
 
-@pytest.mark.parametrize(("function", "telling"), [("raising", "the file is gone"), ("refusing", "no such split")])
+@pytest.mark.parametrize(
+    ("function", "telling"),
+    [
+        ("raising", "the file is gone"),
+        ("refusing", "no such split"),
+        ("leaving", "SystemExit: 3"),
+        ("gone_at_once", "SystemExit: 4"),
+    ],
+)
 def test_input_function_that_raises_is_the_users_error_with_the_traceback(function: str, telling: str) -> None:
     with pytest.raises(UserCodeError, match=telling) as caught:
         two_batches(f"{HERE}:{function}")
@@ -95,6 +113,12 @@ def test_input_function_that_raises_is_the_users_error_with_the_traceback(functi
 def test_input_function_that_gives_a_list_is_told_what_belongs_there() -> None:
     with pytest.raises(UserCodeError, match="a list where a mapping"):
         open_batches(config(input=f"{HERE}:confused"), graph(), context()).current()
+
+
+def test_input_module_that_leaves_while_it_is_imported_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys\nsys.exit('usage: script.py FILE')\n")
+    with pytest.raises(UserCodeError, match="usage: script"):
+        open_batches(config(input=f"{tmp_path}/script.py:batches"), graph(), context())
 
 
 @pytest.mark.parametrize("reference", ["no_such_module_here:batches", "json:no_such_function", "nothing", "/no/such/file.py:f"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,21 @@ import pytest
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
-from orchestrator.errors import CorruptCheckpoint
+from orchestrator.errors import (
+    ConfigError,
+    CorruptCheckpoint,
+    GraphMismatch,
+    OrchestratorError,
+    OutputError,
+    PeerLost,
+    SourceError,
+    StorageUnavailable,
+)
 from orchestrator.workers.foreign_text import LONGEST_TEXT, short
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
+from orchestrator.workers.working import obstacle
 from tests.fakes.group import Exchange, FakeState, FakeTools
 
 CHECKPOINT = CheckpointFiles(5, 10, "start", ())
@@ -109,6 +120,7 @@ def test_member_trains_on_while_a_save_hangs_and_refuses_a_second_one(bench: Ben
     bench.grant(50, 8, 12)
     refused = bench.expect(ev.SaveFailed)
     assert refused.step == 12
+    assert refused.busy, "it isn't the store's failure"
     bench.expect(ev.Pulse, stands_at(50))
     go_on.set()
     assert bench.expect(ev.SaveWritten).step == 8
@@ -159,7 +171,7 @@ def test_member_says_when_its_checkpoint_is_broken_and_lives_on(bench: Bench) ->
     bench.tools.checkpoint_state = broken  # type: ignore[method-assign]
     bench.join()
     failed = bench.expect(ev.JoinFailed)
-    assert failed.bad_checkpoint
+    assert failed.obstacle is ev.Obstacle.DAMAGED
     bench.member.quiesce(1, urgent=False)
     assert bench.expect(ev.Held).step is None
 
@@ -217,9 +229,83 @@ def test_member_that_holds_its_state_already_says_so_again_for_the_next_generati
 
 def test_member_hands_on_the_state_that_it_has_read_for_a_generation(bench: Bench) -> None:
     bench.join(generation=2)
-    state, position = bench.member.loaded_state(2, 10.0)
+    state, position = bench.member.loaded_state(2)
     assert (state.step, position) == (5, 10)
-    assert bench.member.loaded_state(3, 0.01) is None
+    asked = ThreadPoolExecutor(1).submit(bench.member.loaded_state, 3)
+    assert not asked.done()
+    bench.member.quiesce(3, urgent=False)
+    assert asked.result(10) is None, "it was called off, so nobody waits for it any more"
+
+
+def test_member_that_is_sent_back_to_a_checkpoint_has_no_state_before_it_has_read_it(bench: Bench) -> None:
+    """Rolled back from a state with NaN, it mustn't offer that one again when the checkpoint can't be read."""
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.member.quiesce(1, urgent=False)
+    assert bench.expect(ev.Held).step == 5
+
+    def gone(checkpoint: CheckpointFiles) -> FakeState:
+        raise SourceError("model.ckpt-5.index doesn't exist")
+
+    bench.tools.checkpoint_state = gone  # type: ignore[method-assign]
+    bench.join(generation=2)
+    assert bench.expect(ev.JoinFailed).obstacle is ev.Obstacle.MISSING
+    bench.member.quiesce(2, urgent=False)
+    assert bench.expect(ev.Held).step is None
+
+
+@pytest.mark.parametrize(
+    ("error", "loaded", "expected"),
+    [
+        (StorageUnavailable("503"), False, ev.Obstacle.STORE),
+        (GraphMismatch("w has another shape"), False, ev.Obstacle.MISFIT),
+        (CorruptCheckpoint("a byte"), False, ev.Obstacle.DAMAGED),
+        (SourceError("gone"), False, ev.Obstacle.MISSING),
+        (SourceError("the array isn't there"), True, ev.Obstacle.MISFIT),
+        (ConfigError("a feed of another type"), True, ev.Obstacle.MISFIT),
+        (OutputError("no space on this node"), False, ev.Obstacle.PASSING),
+        (PeerLost("gone"), True, ev.Obstacle.PASSING),
+    ],
+)
+def test_obstacle_tells_what_another_try_can_help(error: OrchestratorError, loaded: bool, expected: ev.Obstacle) -> None:
+    assert obstacle(error, loaded=loaded) is expected
+
+
+def test_member_that_loads_says_so_before_it_is_warm() -> None:
+    """Else a worker that hangs in its imports looks like one that waits for room."""
+    tools = FakeTools(Exchange(), {})
+    go_on = threading.Event()
+    load = tools.load
+    tools.load = lambda: (go_on.wait(10), load())[1]  # type: ignore[method-assign]
+    outbox = Outbox()
+    member = Member("w1", ("node", 1), tools, outbox)
+    threading.Thread(target=member.run, daemon=True).start()
+    _, events = outbox.poll(0, 10)
+    assert [event.doing for event in events if isinstance(event, ev.Pulse)] == [ev.Doing.LOADING]
+    go_on.set()
+    member.close()
+
+
+def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
+    go_on = threading.Event()
+    bench.join()
+    bench.expect(ev.Joined)
+    trainer: Any = bench.member._desk.trainer
+    copy = trainer.state
+
+    def slowly() -> FakeState:
+        while not go_on.wait(0.01):
+            bench.tools.moved += 1
+        return copy()
+
+    trainer.state = slowly
+    bench.grant(6)
+    bench.expect(ev.Pulse, stands_at(6))
+    bench.member.quiesce(1, urgent=False)
+    first = bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING)
+    bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING and event.moved_bytes > first.moved_bytes)
+    go_on.set()
+    assert bench.expect(ev.Held).size_bytes == 64
 
 
 def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None:
