@@ -1,7 +1,7 @@
 """Which incidents, saves, fetches and decisions does the journal hold?
 
-Rule: each save is told once, with how it ended: committed, failed, refused, lost, cancelled, skipped, or under way. An incident's record
-comes at its end, so its beginning is counted back from there.
+Rule: each save is told once, with how it ended: committed, failed, refused, lost, cancelled, skipped, postponed, or under way. An
+incident's record comes at its end, so its beginning is counted back from there.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _ENDS = {
     "save_lost": "lost",
     "save_cancelled": "cancelled",
     "save_skipped": "skipped",
+    "save_postponed": "postponed",
 }
 LONGEST_REASON = 400
 _UNTOLD = {"progress", "incident", "staging", "save_agreed", *_ENDS}

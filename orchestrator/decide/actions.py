@@ -6,7 +6,7 @@ Rule: an action is a value; the loop carries it out and what comes of it returns
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -45,12 +45,13 @@ class Seat:
 
 @dataclass(frozen=True)
 class StartWorker:
-    """Start a worker process after ``delay_s``, not on a node in ``avoid``."""
+    """Start a worker process after ``delay_s``, not on a node in ``avoid``. ``stage``: it may be asked to read the start checkpoint."""
 
     worker: str
     delay_s: float = 0.0
     avoid: tuple[str, ...] = ()
     standby: bool = False
+    stage: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,10 @@ class Commit:
 
 @dataclass(frozen=True)
 class FindCheckpoint:
-    """Look for the newest good checkpoint; nobody has the state."""
+    """Look for the newest good checkpoint; nobody has the state. ``exclude``: label to reason, for those that turned out bad."""
 
     reason: str
+    exclude: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """How often may what fail before the run stops?
 
-Rule: one budget per cause, counted in a sliding window. A budget is a value: spending returns a new one, and each entry is journaled, so
-that a driver that dies in mid-recovery still pays (``from_journal``). Planned losses (preemption) never count against the job.
+Rule: disturbances are counted in a sliding window, and what is lost together is one: a rack of 61 workers is one loss for a group whose
+survivors hold the state. A budget is a value: spending returns a new one, and each entry is journaled, so that a driver that dies in
+mid-recovery still pays (``from_journal``). Planned losses (preemption) never count against the job, however many there are.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass, replace
 from orchestrator.decide.events import Cause
 
 WINDOW_S = 3600.0
-PREEMPTIONS_PER_LOSS = 10
-"""Preemptions are the platform's doing: ten of them weigh what one crash does."""
+TOGETHER_S = 10.0
+"""Losses within so long are one disturbance: Ray notices a lost node, and its workers, within some seconds."""
 NODE_STRIKES = 3
-"""Unplanned losses on one node within the window before no more workers are started there."""
+"""Disturbances on one node within the window before no more workers are started there."""
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+LONGEST_START_BACKOFF_S = 300.0
+"""For workers that end before they're warm while the group goes on without them: nobody waits for those."""
 
 
 @dataclass(frozen=True)
@@ -42,28 +45,33 @@ class Budgets:
         return replace(self, entries=(*recent, Entry(cause, node, now_s)))
 
     def spent(self, now_s: float) -> int:
-        """Unplanned losses within the window."""
-        return sum(1 for entry in self._recent(now_s) if _counts(entry.cause))
+        """Unplanned disturbances within the window."""
+        return _disturbances(entry for entry in self._recent(now_s) if _counts(entry.cause))
 
     def exhausted(self, now_s: float) -> str:
         """Why no further loss can be borne, or an empty string."""
         if self.spent(now_s) > self.limit:
             return f"{self.spent(now_s)} unplanned worker losses within an hour, allowed are {self.limit}"
-        planned = sum(1 for entry in self._recent(now_s) if entry.cause is Cause.PREEMPTED)
-        if planned > self.limit * PREEMPTIONS_PER_LOSS:
-            return f"{planned} preemptions within an hour, allowed are {self.limit * PREEMPTIONS_PER_LOSS}"
         return ""
 
     def excluded_nodes(self, now_s: float) -> tuple[str, ...]:
         """Nodes that keep failing, sorted."""
-        strikes: dict[str, int] = {}
+        losses: dict[str, list[Entry]] = {}
         for entry in self._recent(now_s):
             if _counts(entry.cause) and entry.node:
-                strikes[entry.node] = strikes.get(entry.node, 0) + 1
-        return tuple(sorted(node for node, count in strikes.items() if count >= NODE_STRIKES))
+                losses.setdefault(entry.node, []).append(entry)
+        return tuple(sorted(node for node, entries in losses.items() if _disturbances(entries) >= NODE_STRIKES))
 
     def _recent(self, now_s: float) -> Iterable[Entry]:
         return (entry for entry in self.entries if now_s - entry.at_s < WINDOW_S)
+
+
+def _disturbances(entries: Iterable[Entry]) -> int:
+    count, began_s = 0, float("-inf")
+    for at_s in sorted(entry.at_s for entry in entries):
+        if at_s - began_s > TOGETHER_S:
+            count, began_s = count + 1, at_s
+    return count
 
 
 def _counts(cause: Cause) -> bool:
@@ -75,16 +83,16 @@ def from_journal(events: Iterable[Mapping[str, object]], limit: int, now_s: floa
     budgets = Budgets(limit)
     for event in events:
         at = event.get("at")
-        if event.get("event") == "worker_lost" and isinstance(at, int | float):
+        if event.get("event") == "worker_lost" and not event.get("spared") and isinstance(at, int | float):
             at_s = now_s - max(0.0, now_unix_s - float(at))
             entry = Entry(Cause(str(event.get("cause", "died"))), str(event.get("node", "")), at_s)
             budgets = replace(budgets, entries=(*budgets.entries, entry))
     return budgets
 
 
-def backoff_s(failures: int, worker: str) -> float:
+def backoff_s(failures: int, worker: str, longest_s: float = LONGEST_BACKOFF_S) -> float:
     """Seconds to wait before starting ``worker``: none the first time, then doubling, with a jitter that the name decides."""
     if failures <= 1:
         return 0.0
     jitter = 0.75 + 0.5 * (zlib.crc32(worker.encode()) % 1000) / 1000
-    return float(min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 10)) * jitter)
+    return float(min(longest_s, FIRST_BACKOFF_S * 2.0 ** min(failures - 2, 10)) * jitter)

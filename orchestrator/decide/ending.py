@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.decide import forming, recovery, saves, saving, stepping
+from orchestrator.decide import forming, progress, recovery, saves, saving, stepping
 from orchestrator.decide.actions import Finish, Grant, Note, Outcome
 from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, UserFailed
-from orchestrator.decide.run import Ending, Phase
+from orchestrator.decide.progress import SAVE_STILL_S
+from orchestrator.decide.run import Ending, Phase, Run
 from orchestrator.decide.turn import Turn
 
 LAST_SAVE_S = 300.0
-"""Longest time for the last save where nobody is about to kill us."""
+"""Longest time for the last save where nobody is about to kill us, unless it still moves."""
 
 
 def on_stop(turn: Turn, event: StopAsked) -> None:
@@ -23,11 +24,13 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
     if turn.run.ending is not None:
         earlier = turn.run.ending
         if earlier.deadline_s is None or turn.now_s + event.grace_s < earlier.deadline_s:
-            turn.set(ending=replace(earlier, deadline_s=turn.now_s + event.grace_s))
+            turn.set(ending=replace(earlier, deadline_s=turn.now_s + event.grace_s, hard=_is_hard(event)))
         return
     cause = event.cause.value
     signal = None if event.cause is StopCause.REQUEST else cause
-    turn.set(ending=Ending(Outcome.STOPPED, f"stopped by {cause}", turn.now_s + event.grace_s, stop_cause=signal))
+    turn.set(
+        ending=Ending(Outcome.STOPPED, f"stopped by {cause}", turn.now_s + event.grace_s, stop_cause=signal, hard=_is_hard(event))
+    )
     turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.lease_end)
     match turn.run.phase:
         case Phase.TRAINING:
@@ -38,6 +41,21 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
             finish(turn)
         case Phase.FORMING | Phase.ENDED:
             pass
+
+
+def _is_hard(event: StopAsked) -> bool:
+    """Whether somebody kills us when the grace is over; a request that leaves us time doesn't."""
+    return event.cause is not StopCause.REQUEST or event.grace_s <= 0
+
+
+def is_overdue(run: Run, now_s: float) -> bool:
+    """Whether the run has to end now, saved or not: a last save that still moves gets its time unless somebody kills us."""
+    how = run.ending
+    if how is None or how.deadline_s is None or now_s < how.deadline_s:
+        return False
+    saving = any(now_s - run.workers[ident].moved_s <= SAVE_STILL_S for ident in saves.awaited(run))
+    copying = any(progress.is_moving(run, run.workers[ident], now_s) for ident in run.members)
+    return how.hard or not (saving or copying)
 
 
 def on_user_failed(turn: Turn, event: UserFailed) -> None:
@@ -67,10 +85,12 @@ def end_gathered(turn: Turn) -> None:
     """All living members stand still and the run is to end: save the highest state, then finish."""
     run = turn.run
     steps = {ident: run.workers[ident].step for ident in run.members}
-    writer = recovery.donor(run.members, steps)
+    writer = recovery.donor(run.members, steps, differing=run.divergence)
     if writer is None or run.saves.committed == steps[writer] or saving.too_many_failed(run.policy.saving, run.saves):
         turn.set(step=run.step if writer is None else steps[writer])
         finish(turn)
+    elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
+        pass  # the writer is still busy with an earlier save
     elif run.saves.in_flight is None or run.saves.in_flight.step > (steps[writer] or 0):
         step = steps[writer] or 0
         turn.set(step=step)

@@ -227,11 +227,21 @@ class Draining:
 
 @dataclass(frozen=True)
 class Found:
-    """The newest good checkpoint; all None where the store has none."""
+    """The newest good checkpoint.
+
+    Attributes:
+        step: None where none was found.
+        label: how ``FindCheckpoint.exclude`` calls it.
+        error: ``OrchestratorError.as_dict()`` of why none was found.
+        passing: the store didn't answer, so that asking again may find one.
+    """
 
     step: int | None
     position: int = 0
     detail: str = ""
+    label: str = ""
+    error: Mapping[str, Any] | None = None
+    passing: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import ending, membership, recovery, saves, scaling, stepping
-from orchestrator.decide.actions import EndWorker, FindCheckpoint, Form, Outcome, Quiesce, Seat, StateFrom
-from orchestrator.decide.events import Cause, Found, Held, Joined, JoinFailed, Obstacle
-from orchestrator.decide.run import Ending, Phase, Run, Stage, Worker
+from orchestrator.decide import ending, membership, recovery, saves, scaling, searching
+from orchestrator.decide.actions import Form, Quiesce, Seat, StateFrom
+from orchestrator.decide.events import Held
+from orchestrator.decide.run import Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
-from orchestrator.errors import CorruptCheckpoint
 
 
 def gather(turn: Turn, reason: str) -> None:
@@ -47,12 +46,15 @@ def on_held(turn: Turn, event: Held) -> None:
     run = turn.run
     if event.worker not in run.members or event.generation != run.workers[event.worker].generation:
         return
+    step = None if run.workers[event.worker].tainted else event.step
     turn.worker(
-        event.worker, held=True, joined=False, step=event.step, position=event.position, address=event.address, heard_s=turn.now_s
-    )
-    turn.set(highest=max(run.highest, event.step or 0))
+        event.worker, held=True, joined=False, step=step, position=event.position, address=event.address, heard_s=turn.now_s,
+        size_bytes=event.size_bytes,
+    )  # fmt: skip
+    turn.set(highest=max(run.highest, step or 0))
     if run.phase in (Phase.TRAINING, Phase.FORMING):
         if event.why:
+            turn.set(last_cause=event.why)
             membership.open_incident(turn, "peer lost", None, None, event.why)
         gather(turn, event.why or "a member stopped")
     elif run.phase in (Phase.GATHERING, Phase.WAITING):
@@ -68,10 +70,8 @@ def settle(turn: Turn) -> None:
         ending.end_gathered(turn)
         return
     if run.rolling_back:
-        saves.roll_back(turn)
+        searching.roll_back(turn)
         return
-    holders = _holders(run)
-    chosen = recovery.donor(holders, {ident: run.workers[ident].step for ident in holders}, differing=run.divergence)
     seats = _seats(turn, run)
     if seats is None:
         if run.phase is not Phase.WAITING:
@@ -81,10 +81,16 @@ def settle(turn: Turn) -> None:
     elif run.fruitless >= recovery.FRUITLESS_LIMIT:
         membership.give_up(turn, f"the group was formed {run.fruitless} times in a row without finishing a step")
         settle(turn)
-    elif chosen is None and run.origin is None:
-        turn.enter(Phase.FINDING)
-        turn.note("finding_checkpoint", reason="no living worker has the state")
-        turn.act(FindCheckpoint("no living worker has the state"))
+    elif run.retry_s is None or turn.now_s >= run.retry_s:
+        _go_on(turn, seats)
+
+
+def _go_on(turn: Turn, seats: tuple[str, ...]) -> None:
+    run = turn.run
+    holders = _holders(run)
+    chosen = recovery.donor(holders, {ident: run.workers[ident].step for ident in holders}, differing=run.divergence)
+    if chosen is None and run.origin is None:
+        searching.find(turn, "no living worker has the state")
     else:
         _form(turn, seats, chosen)
 
@@ -162,65 +168,13 @@ def _begin_generation(turn: Turn, generation: int, seats: tuple[str, ...], step:
         joining = generation if ident in seats else worker.generation
         leaving = worker.leaving or ident not in seats
         changed[ident] = replace(
-            worker, stage=stage, held=False, joined=False, generation=joining, reforms=reforms, leaving=leaving
-        )
+            worker, stage=stage, held=False, joined=False, generation=joining, reforms=reforms, leaving=leaving, moved_s=turn.now_s
+        )  # fmt: skip
     turn.workers(changed)
     turn.enter(Phase.FORMING)
     turn.set(
         generation=generation, seats=seats, members=seats, step=step, position=position, lease_end=step, fastest=step,
         laggards=len(seats), stepped=False, reform="",
         broke_step=False, fruitless=run.fruitless + 1, target=scaling.target_after(run.policy.sizes, run.target, len(seats)),
-        moved_s=turn.now_s, divergence=False,
+        moved_s=turn.now_s, divergence=False, retry_s=None,
     )  # fmt: skip
-
-
-def on_joined(turn: Turn, event: Joined) -> None:
-    """A member is ready to step; when all are, training goes on."""
-    run = turn.run
-    if event.generation != run.generation or event.worker not in run.members or run.phase is not Phase.FORMING:
-        return
-    turn.worker(event.worker, joined=True, step=event.step, heard_s=turn.now_s)
-    run = turn.run
-    if not all(run.workers[ident].joined for ident in run.members):
-        return
-    turn.enter(Phase.TRAINING)
-    turn.set(started=True, origin=None, moved_s=turn.now_s)
-    for worker in run.workers.values():
-        if worker.stage is Stage.MEMBER and worker.ident not in run.members:
-            turn.act(EndWorker(worker.ident, Cause.RELEASED.value, "its rank has moved on"))
-    turn.note("training", generation=run.generation, step=run.step, world_size=run.world_size)
-    membership.staff(turn)
-    membership.consider_reform(turn)
-    stepping.grant(turn)
-    stepping.boundary(turn)
-
-
-def on_join_failed(turn: Turn, event: JoinFailed) -> None:
-    """A member lives but couldn't join: gather again, and read another checkpoint if that one was broken."""
-    run = turn.run
-    if event.generation != run.generation or event.worker not in run.members:
-        return
-    turn.note(
-        "join_failed", worker=event.worker, rank=run.rank_of(event.worker), reason=event.detail, generation=event.generation
-    )
-    if event.obstacle in (Obstacle.DAMAGED, Obstacle.MISSING):
-        turn.set(origin=None)
-    if run.phase is Phase.FORMING:
-        gather(turn, f"{event.worker} couldn't join: {event.detail}")
-
-
-def on_found(turn: Turn, event: Found) -> None:
-    """The store has answered which checkpoint is the newest good one."""
-    if turn.run.phase is not Phase.FINDING:
-        return
-    if event.step is None:
-        error = CorruptCheckpoint(
-            f"no good checkpoint is left to go on from: {event.detail}", remedy="Name another source"
-        ).as_dict()
-        turn.set(ending=Ending(Outcome.FAILED, event.detail or "no good checkpoint", turn.now_s, error=error))
-        ending.finish(turn)
-        return
-    turn.set(origin=event)
-    turn.note("checkpoint_found", step=event.step, position=event.position, reason=event.detail)
-    turn.enter(Phase.GATHERING)
-    settle(turn)

@@ -7,11 +7,11 @@ simulation in ``tests/simulation`` drives the very same function.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.decide import ending, events, forming, membership, saves, stepping, timers
-from orchestrator.decide.actions import Action, EndWorker
+from orchestrator.decide import ending, events, forming, joining, membership, saves, searching, stepping, timers
+from orchestrator.decide.actions import Action, EndWorker, Grant
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
 from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
@@ -41,9 +41,9 @@ def _dispatch(turn: Turn, event: Event) -> None:
         case events.Held():
             forming.on_held(turn, event)
         case events.Joined():
-            forming.on_joined(turn, event)
+            joining.on_joined(turn, event)
         case events.JoinFailed():
-            forming.on_join_failed(turn, event)
+            joining.on_join_failed(turn, event)
         case _:
             _dispatch_rare(turn, event)
 
@@ -71,7 +71,7 @@ def _dispatch_rare(
         case events.Draining():
             membership.on_draining(turn, event)
         case events.Found():
-            forming.on_found(turn, event)
+            searching.on_found(turn, event)
         case events.Room():
             membership.on_room(turn, event)
         case events.StopAsked():
@@ -131,12 +131,15 @@ def adopt(
     generation: int,
     next_worker: int,
     now_s: float,
+    rolled_back: tuple[int | None, int] = (None, 0),
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run taken over from a driver that died, with the workers that live, at their live step.
 
     A complete group that is training goes on as it is, leases being extended from the highest end that anybody was granted. Otherwise
-    its members are gathered. ``generation`` is the highest number that the journal knows.
+    its members are gathered. ``generation`` is the highest number that the journal knows, ``rolled_back`` what
+    ``searching.rolled_back`` found in it.
     """
+    reports = [_without_tainted(report, rolled_back[1]) for report in reports]
     ranked = sorted(
         (report for report in reports if report.rank is not None), key=lambda item: (-item.generation, item.rank or 0)
     )
@@ -150,7 +153,8 @@ def adopt(
     step, highest = (min(steps), max(steps)) if steps else (0, 0)
     run = Run(
         policy, budgets, SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True), since_s=now_s,
-        phase=Phase.TRAINING, workers={report.worker: _adopted(report, now_s) for report in reports},
+        phase=Phase.TRAINING, workers={report.worker: _adopted(report, now_s, rolled_back[1]) for report in reports},
+        rolled_back_from=rolled_back[0],
         next_worker=next_worker, generation=newest, used_generation=generation, seats=members, members=members, step=step, highest=highest,
         lease_end=max((report.lease_end for report in group), default=0),
         fastest=highest, laggards=steps.count(step), target=policy.sizes.count, moved_s=now_s, started=bool(steps),
@@ -163,6 +167,9 @@ def adopt(
         turn.set(target=max(policy.sizes.count, len(members)) if policy.sizes.on_loss != "shrink" else len(members))
         membership.staff(turn)
         stepping.grant(turn)
+        if turn.run.lease_end == run.lease_end and any(report.lease_end < run.lease_end for report in group):
+            # A grant died with its driver: some would stand at its end for ever, and the others' step wait for them
+            turn.act(Grant(newest, members, run.lease_end, (), members[0]))
         stepping.boundary(turn)
     else:
         forming.gather(turn, "the driver died, and so did a part of the group")
@@ -170,11 +177,21 @@ def adopt(
     return turn.run, tuple(turn.actions)
 
 
-def _adopted(report: Report, now_s: float) -> Worker:
+def _is_tainted(report: Report, until: int) -> bool:
+    return report.rank is not None and report.generation <= until
+
+
+def _without_tainted(report: Report, until: int) -> Report:
+    """The report of a worker that may still hold a state that was rolled back from: that state counts for nothing."""
+    return replace(report, step=None, joined=False) if _is_tainted(report, until) else report
+
+
+def _adopted(report: Report, now_s: float, tainted_until: int) -> Worker:
     member = report.rank is not None
     stage = Stage.MEMBER if member else Stage.WARM if report.loaded else Stage.STARTING
-    doing = Doing.JOINING if member and not report.joined else Doing.IDLE
+    doing = Doing.LOADING if stage is Stage.STARTING else Doing.JOINING if member and not report.joined else Doing.IDLE
     return Worker(
         report.worker, stage, since_s=now_s, heard_s=now_s, node=report.node, pid=report.pid, address=report.address, step=report.step,
         position=report.position, held=report.held, joined=report.joined, doing=doing, generation=report.generation,
+        moved_s=now_s, tainted=_is_tainted(report, tainted_until),
     )  # fmt: skip

@@ -1,17 +1,18 @@
 """What follows when a worker appears, is about to go, or is gone?
 
 Rule: every loss is judged once (``recovery.after_loss``), paid for once (``budgets``), and written down with its reason. Lost capacity is
-asked for again at once, with a back-off that grows with the failures since the last finished step.
+asked for again at once, with a back-off that grows with the failures since the last finished step. A worker without a rank can't end a
+run whose members go on without it. A planned re-form lasts as long as its reason.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import budgets, forming, recovery, saves, scaling
+from orchestrator.decide import budgets, ending, forming, recovery, saves, scaling, stepping
 from orchestrator.decide.actions import EndWorker, Outcome, StartWorker
-from orchestrator.decide.events import Cause, Draining, Gone, Notice, Room, Warm
-from orchestrator.decide.run import Ending, Incident, Phase, Stage, Worker
+from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Room, Warm
+from orchestrator.decide.run import Ending, Incident, Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
 
@@ -25,17 +26,30 @@ def staff(turn: Turn, extra: int = 0) -> None:
     due = any(worker.reforms >= run.policy.reforms_per_process for worker in run.workers.values())
     count = scaling.missing(run.policy.sizes, run.target, staying, due) + extra
     avoid = run.budgets.excluded_nodes(turn.now_s)
+    stage = run.origin is not None and not run.started
     workers = dict(run.workers)
     for number in range(run.next_worker, run.next_worker + count):
         ident = f"w{number:04d}"
-        delay_s = budgets.backoff_s(run.failures, ident)
+        delay_s = max(budgets.backoff_s(run.failures, ident), _start_backoff_s(run, ident))
         # The places of processes that are used up become free only when their state has passed
         held_up = any(worker.spent for worker in workers.values())
         standby = held_up or sum(1 for worker in workers.values() if not worker.leaving) >= run.target
-        workers[ident] = Worker(ident, Stage.STARTING, since_s=turn.now_s, heard_s=turn.now_s)
-        turn.act(StartWorker(ident, delay_s, avoid, standby))
+        begins_s = turn.now_s + delay_s
+        workers[ident] = Worker(ident, Stage.STARTING, since_s=begins_s, heard_s=begins_s, moved_s=begins_s)
+        turn.act(StartWorker(ident, delay_s, avoid, standby, stage))
         turn.note("worker_start", worker=ident, delay_s=round(delay_s, 3), avoid=list(avoid), standby=standby)
     turn.set(workers=workers, next_worker=run.next_worker + count)
+
+
+def _start_backoff_s(run: Run, ident: str) -> float:
+    longest_s = budgets.LONGEST_START_BACKOFF_S if _goes_on_without_more(run) else budgets.LONGEST_BACKOFF_S
+    return budgets.backoff_s(run.start_failures, ident, longest_s)
+
+
+def _goes_on_without_more(run: Run) -> bool:
+    """Whether the members alone make a group that may train: then no worker without a rank can be the run's end."""
+    staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
+    return run.started and scaling.group_size(run.policy.sizes, run.target, True, staying, 0) is not None
 
 
 def on_warm(turn: Turn, event: Warm) -> None:
@@ -45,14 +59,10 @@ def on_warm(turn: Turn, event: Warm) -> None:
         return
     seconds = turn.now_s - turn.run.workers[event.worker].since_s
     turn.worker(
-        event.worker,
-        stage=Stage.WARM,
-        node=event.node,
-        pid=event.pid,
-        address=event.address,
-        heard_s=turn.now_s,
-        since_s=turn.now_s,
-    )
+        event.worker, stage=Stage.WARM, node=event.node, pid=event.pid, address=event.address, heard_s=turn.now_s, since_s=turn.now_s,
+        doing=Doing.IDLE,
+    )  # fmt: skip
+    turn.set(start_failures=0)
     turn.note("worker_warm", worker=event.worker, node=event.node, pid=event.pid, seconds=round(seconds, 3))
     match turn.run.phase:
         case Phase.WAITING | Phase.GATHERING:
@@ -64,27 +74,32 @@ def on_warm(turn: Turn, event: Warm) -> None:
 
 
 def consider_reform(turn: Turn) -> None:
-    """Plan a re-form at the next boundary where a warm worker can do something better than wait."""
+    """Plan a re-form at the next boundary where it does something better than wait, or drop the plan when its reason is gone."""
     run = turn.run
-    if run.reform or run.ending is not None or run.phase is not Phase.TRAINING:
+    if run.ending is not None or run.phase is not Phase.TRAINING:
         return
-    warm = [worker for worker in turn.alive(Stage.WARM) if not worker.leaving]
-    if not warm:
+    why = _why_reform(run)
+    if why == run.reform:
         return
+    turn.set(reform=why)
+    if why:
+        turn.note("reform_planned", reason=why, boundary=run.lease_end)
+    else:
+        turn.note("reform_cancelled", reason=f"no longer needed: {run.reform}")
+        stepping.grant(turn)
+
+
+def _why_reform(run: Run) -> str:
+    warm = [worker for worker in run.workers.values() if worker.stage is Stage.WARM and not worker.leaving]
     staying = [run.workers[ident] for ident in run.members if not run.workers[ident].leaving]
     size = scaling.group_size(run.policy.sizes, run.target, True, len(staying), len(warm))
+    if size is None:
+        return ""
     if len(staying) < len(run.members):
-        plan_reform(turn, "a worker is about to go, another is warm")
-    elif any(worker.reforms >= run.policy.reforms_per_process for worker in staying):
-        plan_reform(turn, f"a worker was re-formed {run.policy.reforms_per_process} times and hands over to a fresh process")
-    elif size is not None and size > run.world_size:
-        plan_reform(turn, f"grow from {run.world_size} to {size} workers")
-
-
-def plan_reform(turn: Turn, reason: str) -> None:
-    """Let the leases run out and form anew at their end."""
-    turn.set(reform=reason)
-    turn.note("reform_planned", reason=reason, boundary=turn.run.lease_end)
+        return f"{', '.join(ident for ident in run.members if run.workers[ident].leaving)} is about to go"
+    if warm and any(worker.reforms >= run.policy.reforms_per_process for worker in staying):
+        return f"a worker was re-formed {run.policy.reforms_per_process} times and hands over to a fresh process"
+    return f"grow from {run.world_size} to {size} workers" if size > run.world_size else ""
 
 
 def on_notice(turn: Turn, event: Notice) -> None:
@@ -95,14 +110,9 @@ def on_notice(turn: Turn, event: Notice) -> None:
     turn.worker(event.worker, leaving=True)
     turn.note("worker_notice", worker=event.worker, rank=turn.run.rank_of(event.worker), node=worker.node, reason=event.detail)
     staff(turn)
+    consider_reform(turn)
     run = turn.run
-    if event.worker not in run.members or run.phase is not Phase.TRAINING or run.ending is not None:
-        return
-    staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
-    warm = sum(1 for other in turn.alive(Stage.WARM) if not other.leaving)
-    if scaling.group_size(run.policy.sizes, run.target, True, staying, warm) is not None:
-        plan_reform(turn, f"{event.worker} is about to go: {event.detail}")
-    else:
+    if event.worker in run.members and run.phase is Phase.TRAINING and run.ending is None and not run.reform:
         turn.set(saves=replace(run.saves, owed=True))
         turn.note("save_owed", reason="nobody can take over yet", worker=event.worker)
 
@@ -132,43 +142,70 @@ def on_gone(turn: Turn, event: Gone) -> None:
         return
     rank = run.rank_of(event.worker) if event.worker in run.members else None
     cause = Cause.PREEMPTED if worker.leaving and event.cause is Cause.DIED else event.cause
-    turn.set(workers={ident: other for ident, other in run.workers.items() if ident != event.worker})
+    # First of all it's no member any more: whatever follows looks at the members
+    turn.set(
+        workers={ident: other for ident, other in run.workers.items() if ident != event.worker},
+        members=tuple(ident for ident in run.members if ident != event.worker),
+    )
     if cause is Cause.RELEASED and rank is None:
         turn.note("worker_released", worker=event.worker, reason=event.detail)
-        staff(turn)
-        return
-    turn.note(
-        "worker_lost", worker=event.worker, rank=rank, node=worker.node, pid=worker.pid, cause=cause.value, reason=event.detail,
-        step=worker.step, phase=run.phase.value,
-    )  # fmt: skip
-    _judge(turn, worker, cause, event.detail, member=rank is not None)
-    if event.error is not None and turn.run.ending is None:
-        turn.set(ending=Ending(Outcome.FAILED, event.detail, turn.now_s + 120.0, error=event.error))
-        turn.note("give_up", reason=event.detail)
-        forming.settle(turn)
+    else:
+        _lost(turn, worker, replace(event, cause=cause), rank)
+    saves.on_member_gone(turn, event.worker)
     if rank is not None:
-        open_incident(turn, cause.value, worker, rank, event.detail)
-        turn.set(members=tuple(ident for ident in run.members if ident != event.worker))
-        saves.on_member_gone(turn, event.worker)
         forming.gather(turn, f"{event.worker} (rank {rank}) is gone: {cause.value}")
+    else:
+        forming.settle(turn)
+    consider_reform(turn)
     staff(turn)
 
 
-def _judge(turn: Turn, worker: Worker, cause: Cause, detail: str, member: bool) -> None:
+def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
+    """Write the loss down, pay for it, and see whether the run can go on."""
     run = turn.run
-    begun = member and run.phase is Phase.TRAINING
-    verdict = recovery.after_loss(cause, detail, worker.node, run.step, begun, run.budgets, run.streak, turn.now_s)
-    failures = run.failures + (cause not in (Cause.PREEMPTED, Cause.RELEASED))
-    turn.set(budgets=verdict.budgets, streak=verdict.streak, failures=failures)
-    if isinstance(verdict, recovery.GiveUp) and run.ending is None:
+    spared = rank is None and _goes_on_without_more(run)
+    turn.note(
+        "worker_lost", worker=worker.ident, rank=rank, node=worker.node, pid=worker.pid, cause=event.cause.value, reason=event.detail,
+        step=worker.step, phase=run.phase.value, **({"spared": True} if spared else {}),
+    )  # fmt: skip
+    if worker.stage is Stage.STARTING:
+        turn.set(start_failures=run.start_failures + 1)
+    if spared:
+        return
+    if event.detail or rank is not None:
+        turn.set(last_cause=f"{worker.ident} was lost ({event.cause.value})" + (f": {event.detail}" if event.detail else ""))
+    if rank is not None:
+        open_incident(turn, event.cause.value, worker, rank, event.detail)
+    _judge(turn, worker, event, begun=rank is not None and run.phase is Phase.TRAINING)
+
+
+def _judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
+    run = turn.run
+    verdict = recovery.after_loss(
+        event.cause, event.detail, worker.node, run.step, begun, run.budgets, run.streak, turn.now_s
+    )  # fmt: skip
+    together = verdict.budgets.spent(turn.now_s) == run.budgets.spent(turn.now_s)
+    turn.set(budgets=verdict.budgets, streak=verdict.streak, failures=run.failures + (not together))
+    if run.ending is not None:
+        return
+    if event.error is not None and not turn.alive(Stage.WARM, Stage.MEMBER):
+        turn.set(ending=Ending(Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error))
+        turn.note("give_up", reason=event.detail)
+    elif isinstance(verdict, recovery.GiveUp):
         give_up(turn, verdict.reason)
 
 
 def give_up(turn: Turn, reason: str) -> None:
     """End the run after a last save, since going on would fail again."""
-    error = RecoveryExhausted(reason, remedy="See `tfresume report`; the same command goes on from the last checkpoint").as_dict()
-    turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + 120.0, error=error))
-    turn.note("give_up", reason=reason)
+    told = reason + last_cause(turn.run)
+    error = RecoveryExhausted(told, remedy="See `tfresume report`; the same command goes on from the last checkpoint").as_dict()
+    turn.set(ending=Ending(Outcome.FAILED, told, turn.now_s + ending.LAST_SAVE_S, error=error))
+    turn.note("give_up", reason=told)
+
+
+def last_cause(run: Run) -> str:
+    """What went wrong last, as the end of a sentence; empty where nothing has."""
+    return f"; the last time: {run.last_cause}" if run.last_cause else ""
 
 
 def open_incident(turn: Turn, kind: str, worker: Worker | None, rank: int | None, detail: str) -> None:

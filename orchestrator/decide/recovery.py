@@ -64,7 +64,9 @@ def after_loss(
         begun: the worker's generation was training, so that the loss can have to do with the step.
     """
     budgets = budgets.spend(cause, node, now_s)
-    if cause in (Cause.PREEMPTED, Cause.RELEASED, Cause.NODE):
+    if cause in (Cause.PREEMPTED, Cause.RELEASED):
+        return GoOn(budgets, streak)
+    if cause is Cause.NODE:
         reason = budgets.exhausted(now_s)
         return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
     told = cause is Cause.ERROR and bool(detail)

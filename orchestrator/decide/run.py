@@ -74,6 +74,9 @@ class Worker:
         position: batches that the whole group had consumed at ``step``.
         generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be recycled.
+        moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last changed.
+        size_bytes: of its state, as it last said.
+        tainted: its state isn't to be used: the run has rolled back from it.
         spent: its group broke and the policy doesn't form such a process again; it lives until its state has passed.
     """
 
@@ -93,6 +96,10 @@ class Worker:
     reforms: int = 0
     leaving: bool = False
     spent: bool = False
+    moved_bytes: int = 0
+    moved_s: float = 0.0
+    size_bytes: int = 0
+    tainted: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,13 +121,14 @@ class Incident:
 
 @dataclass(frozen=True)
 class Ending:
-    """The run is to end, after a last save if there is time for one."""
+    """The run is to end, after a last save if there is time for one. ``hard``: at the deadline somebody kills us."""
 
     outcome: Outcome
     reason: str
     deadline_s: float | None = None
     stop_cause: str | None = None
     error: Mapping[str, Any] | None = None
+    hard: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,14 @@ class Run:
         target: the world size that the run wants.
         reform: why the group is to be formed anew at the next boundary; empty where it isn't.
         fruitless: formations since the last finished step.
+        failures: disturbances since the last finished step; ``start_failures``: workers in a row that ended before they were warm.
+        join_failures: formations in a row that failed though a member could say why.
+        retry_s: the next try isn't before this moment; None where nothing has to wait.
+        store_down_s: since when the store hasn't answered; None while it does.
+        last_cause: what went wrong last, for the reason of an end.
+        accused, bad: a checkpoint that a member found damaged, and those that were found so twice, with the reason.
+        rolled_back_from: the step at which the state wasn't finite, until a later one is committed.
+        divergences: saves in a row at which the ranks differed.
     """
 
     policy: Policy
@@ -171,6 +187,15 @@ class Run:
     fruitless: int = 0
     streak: Streak = field(default_factory=Streak)
     failures: int = 0
+    start_failures: int = 0
+    join_failures: int = 0
+    retry_s: float | None = None
+    store_down_s: float | None = None
+    last_cause: str = ""
+    accused: str = ""
+    bad: Mapping[str, str] = field(default_factory=dict)
+    rolled_back_from: int | None = None
+    divergences: int = 0
     incident: Incident | None = None
     ending: Ending | None = None
     written: SaveWritten | None = None

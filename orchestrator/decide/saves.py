@@ -1,7 +1,8 @@
 """What is to be saved when, and what follows from each answer?
 
 Rule: at most one save is under way. It is agreed with a lease, written by one rank, checked against the checksums of all others, and
-committed by the driver; whatever goes wrong on the way ends in one ``save_failed`` and the next save tries again.
+committed by the driver; whatever goes wrong on the way ends in one ``save_failed`` and the next save tries again. A writer that is still
+busy with an earlier save hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves nothing.
 """
 
 from __future__ import annotations
@@ -9,15 +10,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import ending, forming, membership, saving, stepping
-from orchestrator.decide.actions import Commit, FindCheckpoint, Outcome
+from orchestrator.decide.actions import Commit, Outcome
 from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
-from orchestrator.decide.run import Ending, Phase
+from orchestrator.decide.progress import SAVE_STILL_S
+from orchestrator.decide.run import Ending, Phase, Run
 from orchestrator.decide.saving import InFlight, Verdict
 from orchestrator.decide.turn import Turn
-from orchestrator.errors import NonFinite, StorageUnavailable
+from orchestrator.errors import NonFinite, RecoveryExhausted, StorageUnavailable
 
 PATIENCE_S = 1.0
 """With ``skip``, a save that comes due waits for one that is younger than this, so that quick saves are never skipped."""
+BUSY_S = 1.0
+"""A writer that was busy is asked again after so long."""
+DIVERGENCE_LIMIT = 3
+"""Saves in a row at which the ranks differ, before the run ends: none of them was committed."""
 
 
 def agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
@@ -76,6 +82,21 @@ def on_member_gone(turn: Turn, worker: str) -> None:
     _judge(turn)
 
 
+def counts_on(run: Run, worker: str) -> bool:
+    """Whether a save is under way that would lack something without this worker."""
+    flight = run.saves.in_flight
+    return flight is not None and worker in awaited(run)
+
+
+def awaited(run: Run) -> tuple[str, ...]:
+    """Whom the save under way waits for; nobody where there's none, or where it's being committed."""
+    flight = run.saves.in_flight
+    if flight is None or flight.committing:
+        return ()
+    writer = () if run.written is not None else (flight.writer,)
+    return tuple(ident for ident in dict.fromkeys((*writer, *sorted(run.expected))) if ident in run.workers)
+
+
 def _lost(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
@@ -120,10 +141,24 @@ def _judge(turn: Turn) -> None:
             membership.open_incident(
                 turn, "divergence", None, None, f"{len(names)} variables differ between ranks: {', '.join(names[:3])}"
             )
-            turn.set(divergence=True)
-            forming.gather(turn, "ranks differ; rank 0's state is sent to all")
+            _diverged(turn, names)
         case Verdict.STOP | Verdict.ROLL_BACK:
             _nonfinite(turn, written, roll_back=verdict is Verdict.ROLL_BACK)
+
+
+def _diverged(turn: Turn, names: tuple[str, ...]) -> None:
+    """Save soon again: right after the repair the ranks are equal, and a run mustn't train on unsaved without end."""
+    run = turn.run
+    turn.set(divergence=True, divergences=run.divergences + 1, saves=replace(run.saves, owed=True))
+    if turn.run.divergences >= DIVERGENCE_LIMIT and run.ending is None:
+        reason = f"the ranks differed at {turn.run.divergences} saves in a row, in {', '.join(names[:3])}: none of them could be committed"
+        error = RecoveryExhausted(reason, remedy=_DIVERGENCE_REMEDY, details={"variables": list(names)}).as_dict()
+        turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error))
+        turn.note("give_up", reason=reason)
+    forming.gather(turn, "ranks differ; rank 0's state is sent to all")
+
+
+_DIVERGENCE_REMEDY = "Something in this graph isn't the same on all ranks: see `tfresume check`, or use --workers 1"
 
 
 def _refuse(turn: Turn, reason: str) -> None:
@@ -137,11 +172,9 @@ def _nonfinite(turn: Turn, written: SaveWritten, roll_back: bool) -> None:
     names = ", ".join(written.nonfinite[:3])
     reason = f"not finite at step {written.step}: {names}"
     _refuse(turn, reason)
-    streak = turn.run.streak.after("nonfinite", written.step)
-    turn.set(streak=streak)
-    if roll_back and streak.times < 2 and turn.run.ending is None:
+    if roll_back and turn.run.rolled_back_from is None and turn.run.ending is None:
         membership.open_incident(turn, "not finite", None, None, reason)
-        turn.set(rolling_back=True)
+        turn.set(rolling_back=True, rolled_back_from=written.step)
         forming.gather(turn, f"{reason}; rolling back to the newest good checkpoint")
         return
     remedy = "Lower the learning rate, or see --on-nonfinite; the last good checkpoint is kept"
@@ -155,6 +188,12 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
     run = turn.run
     flight = run.saves.in_flight
     if flight is None or (event.generation, event.step) != (flight.generation, flight.step):
+        return
+    if event.busy and not _is_stuck(turn, flight.writer):
+        log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
+        turn.set(saves=log, written=None, digests={}, expected=frozenset())
+        turn.note("save_postponed", step=event.step, generation=event.generation, reason=event.detail)
+        after_save(turn)
         return
     log = replace(run.saves, in_flight=None, failed=run.saves.failed + 1)
     turn.set(saves=log, written=None, digests={}, expected=frozenset())
@@ -175,8 +214,28 @@ def on_committed(turn: Turn, event: Committed) -> None:
     log = turn.run.saves
     if log.in_flight is None or log.in_flight.step != event.step:
         return
-    turn.set(saves=replace(log, in_flight=None, failed=0, committed=event.step), expected=frozenset())
+    turn.set(saves=replace(log, in_flight=None, failed=0, committed=event.step), expected=frozenset(), divergences=0)
+    if turn.run.rolled_back_from is not None and event.step > turn.run.rolled_back_from:
+        turn.set(rolled_back_from=None)
     after_save(turn)
+
+
+def give_up_stuck(turn: Turn) -> None:
+    """Time has passed: a save that nobody moves any more has failed."""
+    flight = turn.run.saves.in_flight
+    waiting_for = awaited(turn.run)
+    if flight is None or not waiting_for:
+        return
+    latest_s = max(turn.run.workers[ident].moved_s for ident in waiting_for)
+    still_s = turn.now_s - max(flight.since_s, latest_s)
+    if still_s > SAVE_STILL_S:
+        told = f"nothing has moved in {', '.join(waiting_for[:3])} for {still_s:.0f} s"
+        on_save_failed(turn, SaveFailed(flight.generation, flight.step, told))
+
+
+def _is_stuck(turn: Turn, writer: str) -> bool:
+    worker = turn.run.workers.get(writer)
+    return worker is not None and turn.now_s - worker.moved_s > SAVE_STILL_S
 
 
 def after_save(turn: Turn) -> None:
@@ -186,12 +245,3 @@ def after_save(turn: Turn) -> None:
         forming.settle(turn)
     stepping.grant(turn)
     stepping.boundary(turn)
-
-
-def roll_back(turn: Turn) -> None:
-    """Everybody stands still: go back to the newest good checkpoint."""
-    changed = {ident: replace(turn.run.workers[ident], step=None) for ident in turn.run.members}
-    turn.workers(changed)
-    turn.set(rolling_back=False)
-    turn.enter(Phase.FINDING)
-    turn.act(FindCheckpoint("the newer state isn't finite"))

@@ -43,6 +43,7 @@ class SaveLog:
         last_s: when the last save was agreed.
         failed: saves that failed in a row.
         owed: save at the next boundary whatever the policy says (a save was lost, or a node is about to go).
+        again_s: an owed save isn't tried before this moment, since the writer was busy.
         committed: step of the newest committed checkpoint of this run's lineage, None before the first.
     """
 
@@ -50,6 +51,7 @@ class SaveLog:
     last_s: float
     failed: int = 0
     owed: bool = False
+    again_s: float = 0.0
     in_flight: InFlight | None = None
     committed: int | None = None
 
@@ -66,7 +68,7 @@ def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: flo
         if multiple <= upto:
             return multiple
     timed = policy.save_every_s is not None and now_s - log.last_s >= policy.save_every_s
-    return upto if timed or log.owed else None
+    return upto if timed or (log.owed and now_s >= log.again_s) else None
 
 
 class Verdict(Enum):

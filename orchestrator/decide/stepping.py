@@ -5,10 +5,12 @@ Rule: to stop, to form anew or to finish, the driver stops extending the leases;
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.decide import ending, forming, leases, saves, saving
 from orchestrator.decide.actions import Grant, Note
-from orchestrator.decide.events import Pulse
-from orchestrator.decide.run import Incident, Phase, Run
+from orchestrator.decide.events import Doing, Pulse
+from orchestrator.decide.run import Incident, Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn, changed
 
 
@@ -18,13 +20,14 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
     worker = run.workers.get(event.worker)
     if worker is None:
         return
+    heard = _heard(worker, event, turn.now_s)
     if event.worker not in run.members or event.generation != run.generation or run.phase is not Phase.TRAINING:
-        turn.worker(event.worker, heard_s=turn.now_s, doing=event.doing)
+        turn.worker(event.worker, **heard)
         return
     behind = worker.step if worker.step is not None else run.step
     step = max(event.step, behind)
     workers = dict(run.workers)
-    workers[event.worker] = changed(worker, {"heard_s": turn.now_s, "doing": event.doing, "step": step})
+    workers[event.worker] = changed(worker, {**heard, "step": step})
     paced = event.steps_per_s > 0 and event.worker == run.seats[0]
     turn.set(
         workers=workers,
@@ -40,6 +43,16 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
     boundary(turn)
 
 
+def _heard(worker: Worker, event: Pulse, now_s: float) -> dict[str, Any]:
+    """What a sign of life changes in a worker, whatever the run is doing."""
+    heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
+    if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
+        heard |= {"moved_bytes": event.moved_bytes, "moved_s": now_s}
+    if event.doing is Doing.LOADING and worker.doing is not Doing.LOADING and worker.stage is Stage.STARTING:
+        heard["since_s"] = now_s  # it has found its place: from now on it loads
+    return heard
+
+
 def _advance(turn: Turn) -> None:
     run = turn.run
     steps = [run.workers[ident].step or 0 for ident in run.members]
@@ -47,7 +60,7 @@ def _advance(turn: Turn) -> None:
     turn.set(laggards=steps.count(slowest))
     if slowest <= run.step:
         return
-    turn.set(step=slowest, moved_s=turn.now_s, stepped=True, fruitless=0, failures=0)
+    turn.set(step=slowest, moved_s=turn.now_s, stepped=True, fruitless=0, failures=0, join_failures=0, last_cause="")
     if run.incident is not None:
         close_incident(turn, run.incident)
 
@@ -108,7 +121,7 @@ def boundary(turn: Turn) -> None:
     if run.ending is not None or run.step >= run.policy.until:
         if run.saves.committed == run.step or saving.too_many_failed(run.policy.saving, run.saves):
             ending.finish(turn)
-        elif run.saves.in_flight is None:
+        elif run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
             agreed = saves.agree_now(turn, run.step, run.seats[0], run.members)
             turn.act(Grant(run.generation, run.members, run.lease_end, agreed, run.seats[0]))
     elif run.reform:

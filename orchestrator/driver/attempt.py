@@ -22,6 +22,7 @@ from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
 from orchestrator.decide.machine import Report
 from orchestrator.decide.run import Run
+from orchestrator.decide.searching import rolled_back
 from orchestrator.driver.keeper import Keeper, Saved, files_of
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
@@ -122,6 +123,10 @@ class Attempt:
         """The highest generation number that was ever used in this output."""
         return max((int(event["generation"]) for event in self._past if event.get("event") == "generation"), default=0)
 
+    def rolled_back(self) -> tuple[int | None, int]:
+        """What earlier drivers rolled back from: ``decide.searching.rolled_back``."""
+        return rolled_back(self._past)
+
     def next_worker(self, reports: Sequence[Report]) -> int:
         """The first worker number that was never used."""
         started = [str(event["worker"]) for event in self._past if event.get("event") == "worker_start"]
@@ -129,8 +134,8 @@ class Attempt:
 
     # -- workers
 
-    def staff(self, setup: Callable[[], Setup]) -> None:
-        """Be ready to start workers."""
+    def staff(self, setup: Callable[[], Setup], *, one_loads: bool) -> None:
+        """Be ready to start workers. ``one_loads``: a checkpoint may have to be completed, by one of them for all."""
         namespace = namespace_of(self._output.url)
         placement = Placement(namespace, self._config.workers)
         self._fleet = Fleet(
@@ -140,13 +145,13 @@ class Attempt:
             self._inbox.put,
             setup,
             lambda: self._lease.is_fresh,
-            self._config.init_missing,
+            one_loads,
         )
 
     def take_over_workers(self) -> tuple[list[Report], Setup | None]:
         """The workers that live and what they were made with; (…, None) where none answers."""
         found: list[Setup] = []
-        self.staff(lambda: found[0])
+        self.staff(lambda: found[0], one_loads=True)
         assert self._fleet is not None
         reports = self._fleet.adopt()
         if not reports:

@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
 from orchestrator.driver.loop import Message, Restorable, Told
-from orchestrator.errors import LeaseLost, OrchestratorError
+from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.store.commits import commit
 from orchestrator.store.journal import Journal
 from orchestrator.store.lease import Lease
@@ -30,7 +30,7 @@ from orchestrator.workers.orders import CheckpointFiles
 
 log = logging.getLogger("tfresume")
 
-AT_ONCE = frozenset({"attempt", "generation", "worker_lost", "training", "incident", "save_committed", "finish"})
+AT_ONCE = frozenset({"attempt", "generation", "worker_lost", "training", "incident", "save_committed", "rolling_back", "finish"})
 """Events that the next driver or a reader must find even if this one is killed right after; the others wait for the next heartbeat."""
 
 
@@ -61,7 +61,6 @@ class Keeper:
         self._output, self._lease, self._config, self._saved = output, lease, config, saved
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
-        self._bad: dict[str, str] = {}
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -85,9 +84,9 @@ class Keeper:
         """Write manifest and pointer; ``Committed`` or ``SaveFailed`` comes back."""
         self._jobs.put(lambda: self._commit(written, world_size))
 
-    def find(self, reason: str) -> None:
-        """Look for the newest good checkpoint; ``Found`` comes back."""
-        self._jobs.put(lambda: self._find(reason))
+    def find(self, reason: str, exclude: Mapping[str, str]) -> None:
+        """Look for the newest good checkpoint, those in ``exclude`` (label to reason) left out; ``Found`` comes back."""
+        self._jobs.put(lambda: self._find(reason, exclude))
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Do what is still to be done, flush the journal and give up the lease."""
@@ -150,27 +149,39 @@ class Keeper:
         keep, hours = self._config.max_to_keep, self._config.keep_every_hours
         retain(self._output, max_to_keep=keep, keep_every_hours=hours, protect=(label,), lease=self._lease)
 
-    def _find(self, reason: str) -> None:
+    def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
         try:
-            source, newest = newest_source(self._output, exclude=self._bad, deep=True)
+            source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:
-                source = resolve_source(self._config.source, deep=True)
+                source = resolve_source(self._config.source, exclude=exclude, deep=True)
+                _refuse_excluded(source, exclude)
                 self._parent = (0, 0)
             else:
                 assert newest.checkpoint is not None
                 self._parent = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation)
                 self._parent_label = newest.checkpoint.label
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
-            self._tell(ev.Found(None, detail=error.message if isinstance(error, OrchestratorError) else _reason(error)))
+            self._tell(_not_found(error))
             return
         files = files_of(source)
         refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
         self._tell(Restorable(files))
-        self._tell(ev.Found(files.step, files.position, refused or reason))
+        self._tell(ev.Found(files.step, files.position, refused or reason, source.label))
 
-    def mark_bad(self, label: str, reason: str) -> None:
-        """Never take this checkpoint again in this attempt."""
-        self._bad = {**self._bad, label: reason}
+
+def _refuse_excluded(source: Source, exclude: Mapping[str, str]) -> None:
+    """A source that names one checkpoint gives that one, whatever is excluded."""
+    if source.label in exclude:
+        raise CorruptCheckpoint(
+            f"{source.label} turned out bad while it was restored, and the source names no other: {exclude[source.label]}",
+            remedy="Name another checkpoint, or copy this one again",
+        )
+
+
+def _not_found(error: Exception) -> ev.Found:
+    if not isinstance(error, OrchestratorError):
+        return ev.Found(None, detail=_reason(error))
+    return ev.Found(None, detail=error.message, error=error.as_dict(), passing=isinstance(error, StorageUnavailable))
 
 
 def _reason(error: Exception) -> str:

@@ -82,7 +82,7 @@ class KeeperLike(Protocol):
     def note(self, event: Mapping[str, Any]) -> None: ...
     def take_over(self, generation: int, step: int) -> None: ...
     def commit(self, written: ev.SaveWritten, world_size: int) -> None: ...
-    def find(self, reason: str) -> None: ...
+    def find(self, reason: str, exclude: Mapping[str, str]) -> None: ...
 
 
 class Loop:
@@ -192,7 +192,7 @@ class Loop:
             case act.Commit():
                 self._keeper.commit(action.written, self.run.world_size)
             case act.FindCheckpoint():
-                self._keeper.find(action.reason)
+                self._keeper.find(action.reason, action.exclude)
 
     def _show(self, pulse: ev.Pulse) -> None:
         run = self.run

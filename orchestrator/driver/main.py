@@ -126,8 +126,8 @@ def _start(
             adopted=False,
             warnings=tuple(text for text in (*start.warnings, *plan.warnings, weaker_promise(output)) if text),
         )
-        attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files))
-        origin = Found(plan.step, files.position)
+        attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files), one_loads=plan.is_completed)
+        origin = Found(plan.step, files.position, label=start.source.label)
         committed = plan.step if start.own_label else None
         run, actions = machine.begin(
             policy, origin, committed, attempt.budgets(), attempt.last_generation(), time.monotonic(), attempt.next_worker(())
@@ -151,7 +151,7 @@ def _adopt(config: RunConfig, output: Location, record: RunRecord, observers: Ob
         attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())
         run, actions = machine.adopt(
             policy, reports, attempt.newest_step(), attempt.budgets(), attempt.last_generation(), attempt.next_worker(reports),
-            time.monotonic(),
+            time.monotonic(), attempt.rolled_back(),
         )  # fmt: skip
         return attempt.play(run, actions, None, attempt.newest_label())
 

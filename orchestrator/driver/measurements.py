@@ -83,7 +83,7 @@ def of_event(event: Mapping[str, Any]) -> list[Measurement]:
             ("tfresume_save_stall_seconds", event.get("stall_s")),
         )
         return [Measurement("tfresume_saves", 1.0, {"state": "committed"}), *_known(*told)]
-    if kind in ("save_failed", "save_refused", "save_lost", "save_cancelled", "save_skipped"):
+    if kind in ("save_failed", "save_refused", "save_lost", "save_cancelled", "save_skipped", "save_postponed"):
         return [Measurement("tfresume_saves", 1.0, {"state": kind.removeprefix("save_")})]
     return []
 

@@ -118,12 +118,17 @@ def step_of(source: Source) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """The graph as the workers get it, and the step that its own counter has in the checkpoint."""
+    """The graph as the workers get it, and the step that its own counter has in the checkpoint.
+
+    Attributes:
+        is_completed: the checkpoint lacks variables, which initialisers make.
+    """
 
     graph: WorkerGraph
     step: int
     step_key: str | None
     warnings: tuple[str, ...]
+    is_completed: bool = False
 
 
 def make_plan(config: RunConfig, start: StartPoint) -> Plan:
@@ -144,7 +149,8 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
         value = read_integer(source, key)
         step = step if value is None else value
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
-    return Plan(graph, step, key, warnings)
+    is_completed = any(item.code in ("slots-missing", "variables-missing") for item in report.problems)
+    return Plan(graph, step, key, warnings, is_completed)
 
 
 def _step_key(graph: WorkerGraph) -> str | None:

@@ -58,7 +58,7 @@ class Fleet:
     ) -> None:  # fmt: skip
         self._namespace, self._attempt, self._placement, self._tell = namespace, attempt, placement, tell
         self._setup, self._may_kill = setup, may_kill
-        self._setup_ref: Any = None
+        self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
         self._class = actor_class()
         self._actors: dict[str, Any] = {}
@@ -81,11 +81,13 @@ class Fleet:
     def _start(self, action: act.StartWorker) -> None:
         if self._closed or action.worker in self._gone:
             return
-        if self._setup_ref is None:
-            self._setup_ref = ray.put(self._setup())
+        if action.stage not in self._setup_refs:
+            # Who comes when the group has trained gets its state from a member, and would fetch the start checkpoint in vain
+            setup = self._setup()
+            self._setup_refs[action.stage] = ray.put(setup if action.stage else replace(setup, start=None))
         options = self._placement.options(action.worker, action.avoid, standby=action.standby)
         actor = self._class.options(name=action.worker, namespace=self._namespace, lifetime="detached", **options).remote(
-            action.worker, self._attempt, self._setup_ref
+            action.worker, self._attempt, self._setup_refs[action.stage]
         )
         self._actors[action.worker] = actor
         self._poll(action.worker, actor, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.budgets import LONGEST_BACKOFF_S, PREEMPTIONS_PER_LOSS, WINDOW_S, Budgets, backoff_s, from_journal
+from orchestrator.decide.budgets import LONGEST_BACKOFF_S, TOGETHER_S, WINDOW_S, Budgets, backoff_s, from_journal
 from orchestrator.decide.events import Cause
 
 CAUSES = st.sampled_from(list(Cause))
@@ -25,32 +25,41 @@ def test_budgets_spending_never_gives_anything_back(losses: list[tuple[Cause, fl
 def test_budgets_one_loss_more_than_allowed_are_exhausted() -> None:
     budgets = Budgets(2)
     for number in range(2):
-        budgets = budgets.spend(Cause.DIED, "n", float(number))
-        assert not budgets.exhausted(float(number))
-    assert "3 unplanned" in budgets.spend(Cause.HUNG, "n", 2.0).exhausted(2.0)
+        budgets = budgets.spend(Cause.DIED, "n", 20.0 * number)
+        assert not budgets.exhausted(20.0 * number)
+    assert "3 unplanned" in budgets.spend(Cause.HUNG, "n", 40.0).exhausted(40.0)
+
+
+def test_budgets_what_is_lost_together_is_one_loss() -> None:
+    """A rack of 61 workers, noticed within seconds, ended runs whose survivors held the state."""
+    budgets = Budgets(1)
+    for number in range(61):
+        budgets = budgets.spend(Cause.NODE, f"n{number}", TOGETHER_S * number / 61)
+    assert budgets.spent(20.0) == 1
+    assert not budgets.exhausted(20.0)
+    assert budgets.spend(Cause.DIED, "n", 20.0).exhausted(20.0)
 
 
 def test_budgets_losses_of_an_hour_ago_are_forgotten() -> None:
-    budgets = Budgets(1).spend(Cause.DIED, "n", 0.0).spend(Cause.DIED, "n", 1.0)
-    assert budgets.exhausted(1.0)
-    assert not budgets.exhausted(WINDOW_S + 2)
+    budgets = Budgets(1).spend(Cause.DIED, "n", 0.0).spend(Cause.DIED, "n", 20.0)
+    assert budgets.exhausted(20.0)
+    assert not budgets.exhausted(WINDOW_S + 21)
 
 
-def test_budgets_preemptions_have_their_own() -> None:
-    budgets = Budgets(1)
-    for number in range(PREEMPTIONS_PER_LOSS):
-        budgets = budgets.spend(Cause.PREEMPTED, "n", float(number))
-    assert budgets.spent(20.0) == 0
-    assert not budgets.exhausted(20.0)
-    assert "preemptions" in budgets.spend(Cause.PREEMPTED, "n", 20.0).exhausted(20.0)
+def test_budgets_preemptions_are_the_platforms_doing_however_many_there_are() -> None:
+    budgets = Budgets(60)
+    for number in range(601):
+        budgets = budgets.spend(Cause.PREEMPTED, "n", 5.0 * number)
+    assert not budgets.exhausted(3005.0)
 
 
 def test_budgets_node_that_keeps_failing_is_excluded() -> None:
     budgets = Budgets(100)
     for number in range(3):
-        budgets = budgets.spend(Cause.DIED, "bad", float(number)).spend(Cause.PREEMPTED, "taken", float(number))
-    budgets = budgets.spend(Cause.DIED, "good", 3.0)
-    assert budgets.excluded_nodes(4.0) == ("bad",)
+        budgets = budgets.spend(Cause.DIED, "bad", 20.0 * number).spend(Cause.PREEMPTED, "taken", 20.0 * number)
+    for number in range(8):
+        budgets = budgets.spend(Cause.NODE, "went down once with all its workers", 40.0 + number)
+    assert budgets.excluded_nodes(50.0) == ("bad",)
 
 
 def test_budgets_of_a_dead_driver_are_still_paid() -> None:
@@ -58,6 +67,7 @@ def test_budgets_of_a_dead_driver_are_still_paid() -> None:
         {"event": "worker_lost", "cause": "died", "node": "a", "at": 1000.0},
         {"event": "progress", "at": 1001.0},
         {"event": "worker_lost", "cause": "preempted", "node": "a", "at": 1002.0},
+        {"event": "worker_lost", "cause": "error", "node": "a", "at": 1003.0, "spared": True},
     ]
     budgets = from_journal(journal, 5, now_s=50.0, now_unix_s=1010.0)
     assert budgets.spent(50.0) == 1

@@ -14,55 +14,8 @@ from orchestrator.decide import machine
 from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.run import Phase, Run
+from tests.decide.situation import Driver
 from tests.simulation.world import policy
-
-
-class Driver:
-    """A run, its clock, and the actions of the last event."""
-
-    def __init__(self, **shape: Any) -> None:
-        self.now_s = 0.0
-        self.rules = policy(**{"save_steps": 1000, **shape})
-        self.run, self.actions = machine.begin(self.rules, ev.Found(3, 0), None, Budgets(50), 0, 0.0)
-
-    def tell(self, *happened: ev.Event, after_s: float = 0.0) -> tuple[act.Action, ...]:
-        self.now_s += after_s
-        found: list[act.Action] = []
-        for event in happened:
-            self.run, actions = machine.advance(self.run, event, self.now_s)
-            found.extend(actions)
-        self.actions = tuple(found)
-        return self.actions
-
-    def only(self, kind: type[Any]) -> Any:
-        (found,) = self.all(kind)
-        return found
-
-    def all(self, kind: type[Any]) -> list[Any]:
-        return [action for action in self.actions if isinstance(action, kind)]
-
-    def notes(self) -> list[str]:
-        return [str(action.event["event"]) for action in self.all(act.Note)]
-
-    def warm(self, *workers: str) -> Driver:
-        self.tell(*(ev.Warm(worker, f"node-{worker}", 1, f"{worker}:1") for worker in workers))
-        return self
-
-    def training(self, *workers: str) -> Driver:
-        self.warm(*workers)
-        form = self.only(act.Form)
-        self.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
-        assert self.run.phase is Phase.TRAINING
-        return self
-
-    def step(self, step: int, *workers: str) -> tuple[act.Action, ...]:
-        generation = self.run.generation
-        return self.tell(*(ev.Pulse(worker, generation, step, ev.Doing.STEP, 10.0) for worker in workers), after_s=0.1)
-
-    def held(self, step: int, *workers: str) -> tuple[act.Action, ...]:
-        return self.tell(
-            *(ev.Held(worker, self.run.generation, step, 2 * (step - 3), f"{worker}:2", "lost") for worker in workers)
-        )
 
 
 def test_machine_that_replaces_processes_hands_the_live_state_to_fresh_ones() -> None:
@@ -257,7 +210,7 @@ def test_machine_node_that_keeps_failing_is_avoided() -> None:
     driver = Driver(count=2).training("w0001", "w0002")
     for number in range(3):
         victim = driver.run.members[1]
-        driver.tell(ev.Gone(victim, ev.Cause.DIED), after_s=1.0)
+        driver.tell(ev.Gone(victim, ev.Cause.DIED), after_s=20.0)
         driver.held(4 + number, "w0001")
         fresh = f"w{number + 3:04d}"
         avoid = driver.run.budgets.excluded_nodes(driver.now_s)
@@ -294,6 +247,28 @@ def test_adopt_complete_group_goes_on_without_being_formed_anew() -> None:
     assert not [action for action in actions if isinstance(action, act.Form | act.Quiesce | act.StartWorker)]
     (grant,) = [action for action in actions if isinstance(action, act.Grant)]
     assert grant.end == 54, "the highest end that anybody was granted"
+
+
+def test_adopt_sends_grants_that_died_with_the_driver_again() -> None:
+    """One rank stood at 90, the other waited in its step 91, and was called hung 120 s later."""
+    _, actions = machine.adopt(
+        policy(count=2, save_steps=1000), [report("w0001", 0, 90, lease_end=100), report("w0002", 1, 90, lease_end=90)],
+        None, Budgets(5), 6, 9, 100.0,
+    )  # fmt: skip
+    (grant,) = [action for action in actions if isinstance(action, act.Grant)]
+    assert (grant.workers, grant.end) == (("w0001", "w0002"), 100)
+
+
+def test_adopt_takes_no_state_that_was_rolled_back_from() -> None:
+    """A driver died between its decision to roll back and the generation after it."""
+    held = [report("w0001", 0, 48, held=True, joined=False), report("w0002", 1, 48, held=True, joined=False)]
+    run, actions = machine.adopt(policy(count=2), held, 40, Budgets(5), 6, 9, 100.0, (45, 4))
+    assert [action for action in actions if isinstance(action, act.FindCheckpoint)]
+    run, _ = machine.advance(run, ev.Held("w0001", 4, 48, 90, "x:1"), 101.0)
+    run, actions = machine.advance(run, ev.Found(40, 80), 102.0)
+    (form,) = [action for action in actions if isinstance(action, act.Form)]
+    assert (form.step, form.donor) == (40, None)
+    assert run.rolled_back_from == 45
 
 
 def test_adopt_half_a_group_gathers_it_and_uses_no_number_again() -> None:

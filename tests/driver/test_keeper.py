@@ -13,13 +13,14 @@ from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver import keeper as keeper_module
 from orchestrator.driver.keeper import Keeper, Saved
-from orchestrator.driver.loop import Told
+from orchestrator.driver.loop import Restorable, Told
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.store.journal import read_journal
 from orchestrator.store.lease import Lease, acquire
 from orchestrator.store.lineage import read_lineage
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.upload import upload
+from tests.fakes.bundles import model, write_checkpoint
 
 
 class Bench:
@@ -108,7 +109,7 @@ def test_keeper_search_that_meets_an_error_of_its_own_is_answered(bench: Bench, 
         raise KeyError("a bug")
 
     monkeypatch.setattr(keeper_module, "newest_source", broken)
-    bench.keeper.find("nobody has the state")
+    bench.keeper.find("nobody has the state", {})
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
 
 
@@ -127,17 +128,45 @@ def test_keeper_whose_lease_is_lost_says_so_and_commits_nothing(bench: Bench, mo
 
 
 def test_keeper_without_any_checkpoint_left_tells_that_there_is_none(bench: Bench) -> None:
-    bench.keeper.find("nobody has the state")
+    bench.keeper.find("nobody has the state", {})
     found = bench.next()
     assert isinstance(found, ev.Found)
     assert found.step is None
     assert found.detail
 
 
+def test_keeper_search_that_the_store_does_not_answer_may_be_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage used to read "no good checkpoint is left", and ended the run."""
+
+    def down(*args: Any, **kwargs: Any) -> None:
+        raise StorageUnavailable("s3://b: 503")
+
+    monkeypatch.setattr(keeper_module, "newest_source", down)
+    bench.keeper.find("nobody has the state", {})
+    found = bench.next()
+    assert found.passing
+    assert found.error["kind"] == "StorageUnavailable"
+
+
+def test_keeper_search_leaves_out_what_turned_out_bad(bench: Bench) -> None:
+    write_checkpoint(bench.scratch / "src", "m-5", model(5))
+    bench.keeper._config = parse_config(
+        {"source": str(bench.scratch / "src" / "m-5"), "output": bench.output.url, "until_step": 9}
+    )
+    bench.keeper.find("nobody has the state", {})
+    assert isinstance(bench.next(), Restorable)
+    found = bench.next()
+    assert (found.step, found.label) == (5, "m-5")
+    bench.keeper.find("nobody has the state", {"m-5": "w: checksum"})
+    found = bench.next()
+    assert found.step is None
+    assert "w: checksum" in found.detail
+
+
 def test_keeper_writes_what_the_next_driver_needs_at_once(bench: Bench) -> None:
     bench.keeper.note({"event": "progress", "at": 1.0})
     bench.keeper.note({"event": "worker_lost", "at": 2.0, "cause": "died"})
     bench.keeper.take_over(1, 3)
-    bench.keeper.find("to know that the queue has been worked off")
+    bench.keeper.find("to know that the queue has been worked off", {})
     bench.next()
     assert [event["event"] for event in read_journal(bench.output)] == ["progress", "worker_lost"]

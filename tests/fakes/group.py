@@ -261,7 +261,7 @@ class FakeKeeper:
         self.committed.append(written)
         self.tell(ev.Committed(written.generation, written.step))
 
-    def find(self, reason: str) -> None:
+    def find(self, reason: str, exclude: Mapping[str, str]) -> None:
         from orchestrator.driver.loop import Restorable
 
         newest = self.committed[-1] if self.committed else None

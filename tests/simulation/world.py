@@ -85,7 +85,9 @@ def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
         changes.pop("standby", 0),
         changes.pop("on_loss", "replace"),
     )
-    saving = SavePolicy(changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, "stop")
+    saving = SavePolicy(
+        changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, changes.pop("on_nonfinite", "stop")
+    )
     return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)
 
 
@@ -429,7 +431,10 @@ class World:
         ]  # fmt: skip
         generation = max((event["generation"] for event in self.journal if event["event"] == "generation"), default=0)
         budgets = from_journal(self.journal, 100000, self.now, self.now)
-        self.check(sum(1 for e in self.journal if e["event"] == "worker_lost") == len(budgets.entries), "a budget grew")
+        self.check(
+            sum(1 for e in self.journal if e["event"] == "worker_lost" and not e.get("spared")) == len(budgets.entries),
+            "a budget grew",
+        )
         newest = max(self.committed, default=None)
         number = max((int(ident[1:]) for ident in self.workers), default=0) + 1
         self.run, actions = machine.adopt(self.rules, reports, newest, budgets, generation, number, self.now)
