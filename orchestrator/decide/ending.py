@@ -90,7 +90,7 @@ def end_gathered(turn: Turn) -> None:
         turn.set(step=run.step if writer is None else steps[writer])
         finish(turn)
     elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
-        pass  # the writer is still busy with an earlier save
+        pass  # the writer is still busy with an earlier save, or the store has just failed
     elif run.saves.in_flight is None or run.saves.in_flight.step > (steps[writer] or 0):
         step = steps[writer] or 0
         turn.set(step=step)

@@ -21,7 +21,8 @@ from orchestrator.errors import NonFinite, RecoveryExhausted, StorageUnavailable
 PATIENCE_S = 1.0
 """With ``skip``, a save that comes due waits for one that is younger than this, so that quick saves are never skipped."""
 BUSY_S = 1.0
-"""A writer that was busy is asked again after so long."""
+"""A writer that was busy is asked again after so long; a last save that failed is too, and after twice as long each time."""
+LONGEST_AGAIN_S = 30.0
 DIVERGENCE_LIMIT = 3
 """Saves in a row at which the ranks differ, before the run ends: none of them was committed."""
 
@@ -195,7 +196,10 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
         turn.note("save_postponed", step=event.step, generation=event.generation, reason=event.detail)
         after_save(turn)
         return
-    log = replace(run.saves, in_flight=None, failed=run.saves.failed + 1)
+    failed = run.saves.failed + 1
+    log = replace(
+        run.saves, in_flight=None, failed=failed, again_s=turn.now_s + min(LONGEST_AGAIN_S, BUSY_S * 2.0 ** (failed - 1))
+    )
     turn.set(saves=log, written=None, digests={}, expected=frozenset())
     turn.note("save_failed", step=event.step, generation=event.generation, reason=event.detail, in_a_row=log.failed)
     if saving.too_many_failed(run.policy.saving, log) and (run.ending is None or run.ending.outcome is not Outcome.FAILED):

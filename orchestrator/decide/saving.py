@@ -43,7 +43,7 @@ class SaveLog:
         last_s: when the last save was agreed.
         failed: saves that failed in a row.
         owed: save at the next boundary whatever the policy says (a save was lost, or a node is about to go).
-        again_s: an owed save isn't tried before this moment, since the writer was busy.
+        again_s: an owed or a last save isn't tried before this moment, since the writer was busy or the store failed.
         committed: step of the newest committed checkpoint of this run's lineage, None before the first.
     """
 

@@ -225,7 +225,12 @@ def test_machine_worker_that_fails_for_all_alike_stops_the_run() -> None:
     driver = Driver(count=2)
     error = {"kind": "GraphMismatch", "message": "no such op"}
     driver.tell(ev.Gone("w0001", ev.Cause.ERROR, "no such op", error))
+    assert not driver.all(act.Finish), "one may lie on a bad node"
+    driver.tell(ev.Gone("w0002", ev.Cause.ERROR, "no such op", error))
     assert driver.only(act.Finish).error == error
+    alone = Driver(count=1)
+    alone.tell(ev.Gone("w0001", ev.Cause.ERROR, "no such op", error))
+    assert alone.only(act.Finish).error == error
 
 
 def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> machine.Report:

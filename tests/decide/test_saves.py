@@ -95,6 +95,19 @@ def test_writer_that_is_busy_has_not_failed_and_is_asked_again() -> None:
     assert driver.only(act.Finish).outcome is Outcome.DONE
 
 
+def test_last_save_that_fails_is_tried_again_after_longer_and_longer_waits() -> None:
+    """Five tries within milliseconds aren't five tries: an outage of a second cost the last steps."""
+    driver = Driver(count=1, save_steps=1000, until=5).training("w0001")
+    driver.step(5, "w0001")
+    began_s = driver.now_s
+    for _ in range(driver.rules.saving.max_failed):
+        while driver.run.saves.in_flight is None:
+            driver.tell(*driver.idle("w0001"), ev.Tick(), after_s=0.25)
+        driver.tell(ev.SaveFailed(1, 5, "503"))
+    assert driver.only(act.Finish).outcome is Outcome.FAILED
+    assert driver.now_s - began_s > 10.0
+
+
 def test_writer_whose_earlier_save_never_ends_fails_the_save_in_the_end() -> None:
     driver = Driver(count=1, save_steps=1000, until=5).training("w0001")
     driver.step(5, "w0001")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.decide import actions as act
@@ -16,79 +16,9 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.run import Phase, Policy, Run
-from orchestrator.decide.saving import SavePolicy
-from orchestrator.decide.scaling import Sizes
-
-
-class Broken(AssertionError):
-    """An invariant doesn't hold."""
-
-
-@dataclass(frozen=True)
-class State:
-    """What training has made of the variables: equal ``chain`` means equal bytes."""
-
-    step: int
-    position: int
-    chain: int
-
-    def after_step(self, world_size: int) -> State:
-        return State(self.step + 1, self.position + world_size, hash((self.chain, self.position, world_size)))
-
-
-@dataclass
-class SimWorker:
-    ident: str
-    node: str
-    warm: bool = False
-    alive: bool = True
-    stopped: bool = False
-    """SIGSTOP: it neither steps nor speaks."""
-    generation: int = 0
-    rank: int = 0
-    seats: tuple[str, ...] = ()
-    state: State | None = None
-    held: bool = False
-    held_for: int = 0
-    hold_generation: int = 0
-    joined: bool = False
-    lease: int = 0
-    saves: set[int] = field(default_factory=set)
-    writer: str = ""
-    attempt: int = 0
-    slow: bool = False
-    broken: bool = False
-    """Its group lost a member while it trained."""
-
-
-@dataclass(frozen=True)
-class Faults:
-    """How often what goes wrong: mean seconds between two of a kind, 0 for never."""
-
-    kill_s: float = 0.0
-    stop_s: float = 0.0
-    driver_s: float = 0.0
-    notice_s: float = 0.0
-    save_fails: float = 0.0
-    join_fails: float = 0.0
-    start_s: float = 3.0
-    until_s: float = 60.0
-    slow: float = 0.0
-    """Probability that a worker lies on a slow node, on which steps take twenty times as long."""
-
-
-def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
-    sizes = Sizes(
-        count,
-        changes.pop("smallest", count),
-        changes.pop("largest", count),
-        changes.pop("standby", 0),
-        changes.pop("on_loss", "replace"),
-    )
-    saving = SavePolicy(
-        changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, changes.pop("on_nonfinite", "stop")
-    )
-    return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)
+from orchestrator.decide.searching import rolled_back
+from tests.simulation.parts import Broken, Faults, SimWorker, State
+from tests.simulation.parts import policy as policy
 
 
 class World:
@@ -109,6 +39,17 @@ class World:
         self.events = 0
         self.stepping: set[int] = set()
         self.redone = 0
+        self.told: set[type] = set()
+        self.flipped = self.ever_flipped = False
+        self.passes = 0
+        self.void = 0
+        self.store_down = False
+        self.damaged: set[int] = set()
+        self.accused: dict[int, set[int]] = {}
+        self.excluded: set[int] = set()
+        self.misfits: set[int] = set()
+        self.failed_joins: dict[int, float] = {}
+        self.saved_chains: dict[tuple[int, int], set[int]] = {}
         budgets = Budgets(100000)
         self.run, actions = machine.begin(rules, ev.Found(0, 0), None, budgets, 0, 0.0)
         self.perform(actions, 1)
@@ -118,9 +59,17 @@ class World:
             ("stop", faults.stop_s),
             ("driver", faults.driver_s),
             ("notice", faults.notice_s),
+            ("drain", faults.drain_s),
+            ("room", faults.room_s),
+            ("flip", faults.flip_s),
+            ("outage", faults.outage_s),
         ):
             if mean:
                 self.at(self.random.expovariate(1 / mean), lambda kind=kind, mean=mean: self.fault(kind, mean))
+        if faults.stop_at_s:
+            self.at(faults.stop_at_s, lambda: self.tell(ev.StopAsked(ev.StopCause.SIGTERM, 25.0)))
+        if faults.fenced_at_s:
+            self.at(faults.fenced_at_s, lambda: self.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2 took over"})))
 
     # -- time
 
@@ -151,6 +100,7 @@ class World:
             return
         before = self.run
         self.events += 1
+        self.told.add(type(event))
         self.run, actions = self.advance(before, event, self.now)
         self.check_run(before, self.run)
         self.perform(actions, self.attempt)
@@ -172,17 +122,20 @@ class World:
     def tick(self) -> None:
         self.tell(ev.Tick())
         for worker in list(self.workers.values()):
-            if worker.alive and worker.warm and not worker.stopped:
+            if worker.alive and not worker.stopped:
                 self.pulse(worker)
         self.at(0.25, self.tick)
 
     def pulse(self, worker: SimWorker) -> None:
-        doing = (
-            ev.Doing.STEP
-            if worker.joined and not worker.held and worker.state and worker.state.step < worker.lease
-            else ev.Doing.IDLE
-        )
-        self.soon(ev.Pulse(worker.ident, worker.generation, worker.state.step if worker.state else 0, doing, 50.0))
+        may_step = worker.joined and not worker.held and worker.state and worker.state.step < worker.lease
+        doing = ev.Doing.STEP if may_step else ev.Doing.IDLE
+        if not worker.warm:
+            doing = ev.Doing.LOADING
+        elif worker.copying:
+            doing = ev.Doing.COPYING
+        worker.moved += worker.copying or worker.writing is not None
+        step = worker.state.step if worker.state else 0
+        self.soon(ev.Pulse(worker.ident, worker.generation, step, doing, 50.0, moved_bytes=worker.moved))
 
     # -- actions
 
@@ -192,6 +145,8 @@ class World:
 
     def do_Note(self, action: act.Note) -> None:
         self.journal.append({"at": self.now, **action.event})
+        if action.event["event"] == "rolling_back":
+            self.void = self.passes
         if action.event["event"] == "incident":
             self.redone += action.event["steps_redone"]
 
@@ -202,7 +157,10 @@ class World:
         self.at(action.delay_s + self.faults.start_s * (0.5 + self.random.random()), lambda: self.warmed(worker))
 
     def warmed(self, worker: SimWorker) -> None:
-        if worker.alive:
+        if self.faults.load_fails and int(worker.ident[1:]) > self.rules.sizes.count:
+            error = {"kind": "GraphMismatch", "message": "no such op"}
+            self.kill(worker, ev.Cause.ERROR, "no such op", error)
+        elif worker.alive:
             worker.warm = True
             self.soon(ev.Warm(worker.ident, worker.node, 1, f"{worker.ident}:1"))
 
@@ -211,13 +169,20 @@ class World:
         self.check(
             action.cause != ev.Cause.HUNG.value or hung or bool(self.faults.driver_s), "somebody was called hung who wasn't"
         )
-        self.kill(self.workers[action.worker], ev.Cause(action.cause), action.detail)
+        worker = self.workers[action.worker]
+        flight = self.run.saves.in_flight
+        counted = flight is not None and flight.writer == worker.ident and worker.writing == flight.generation
+        released = action.cause == ev.Cause.RELEASED.value
+        self.check(not (released and counted and worker.alive), "a worker that a save counts on was ended")
+        self.kill(worker, ev.Cause(action.cause), action.detail)
 
-    def kill(self, worker: SimWorker, cause: ev.Cause = ev.Cause.DIED, detail: str = "") -> None:
+    def kill(
+        self, worker: SimWorker, cause: ev.Cause = ev.Cause.DIED, detail: str = "", error: dict[str, Any] | None = None
+    ) -> None:
         if not worker.alive:
             return
         worker.alive = False
-        self.soon(ev.Gone(worker.ident, cause, detail), 0.012)
+        self.soon(ev.Gone(worker.ident, cause, detail, error), 0.012)
         self.lose_peer(worker)
 
     def lose_peer(self, gone: SimWorker) -> None:
@@ -241,8 +206,24 @@ class World:
         self.stepping.discard(gone.generation)
 
     def hold(self, worker: SimWorker, why: str = "") -> None:
+        """Copy the state into host memory where that's still to be done, then say that it's there."""
         if not worker.alive or worker.stopped:
             return
+        if worker.joined and self.faults.copy_s:
+            if not worker.copying:
+                worker.copying = True
+                self.at(self.faults.copy_s, lambda: self.copied(worker, lambda: self.held(worker, why)))
+            return
+        self.held(worker, why)
+
+    def copied(self, worker: SimWorker, then: Callable[[], None]) -> None:
+        worker.copying = False
+        if worker.alive and not worker.stopped:
+            then()
+            if worker.joined and worker.hold_generation > worker.held_for and worker.hold_generation >= worker.generation:
+                self.hold(worker)
+
+    def held(self, worker: SimWorker, why: str) -> None:
         worker.held, worker.joined = True, False
         worker.held_for = max(worker.generation, worker.hold_generation)
         step, position = (worker.state.step, worker.state.position) if worker.state else (None, 0)
@@ -255,6 +236,8 @@ class World:
             self.at(0.01, lambda worker=worker: self.hold(worker) if worker.hold_generation > worker.held_for else None)
 
     def do_BreakStep(self, action: act.BreakStep) -> None:
+        stopped = any(worker.stopped and worker.ident in self.run.workers for worker in self.workers.values())
+        self.check(stopped or bool(self.faults.driver_s), "a step was broken off that didn't hang")
         self.hold(self.workers[action.worker], "broken off")
         self.lose_peer(self.workers[action.worker])
 
@@ -269,10 +252,20 @@ class World:
             start is not None and start.step == action.step,
             f"a generation starts at step {action.step} from a state that nobody has",
         )
-        living = [w.state.step for w in self.workers.values() if w.alive and w.held and w.state and w.ident in self.run.workers]
+        living = [w.state.step for w in self.workers.values() if w.held and self.counts(w) and w.ident in self.run.workers]
         self.check(not living or action.step >= max(living), "an uncommitted step that a survivor had is lost")
-        self.check(not self.committed or action.step >= max(self.committed), "a committed step is lost")
+        good = set(self.committed) - self.excluded
+        self.check(not good or action.step >= max(good), "a committed step is lost")
         self.check(action.position == start.position, "a batch is skipped or served twice")
+        self.check(not start.nan or start.nan > self.void, "it goes on from a state that it rolled back from")
+        self.check(not self.misfits, "what no try can help is tried again")
+        read = any(seat.state_from is act.StateFrom.CHECKPOINT for seat in action.seats)
+        accused = len(self.accused.get(action.step, ()))
+        self.check(not read or accused < 2, "a checkpoint that was found damaged twice is taken again")
+        recent = [at for at in self.failed_joins.values() if self.now - at < 2.0]
+        self.check(len(recent) < 4, "formations fail one after the other without a wait")
+        if self.run.divergence or len({w.state for w in self.workers.values() if w.alive and w.held and w.state}) == 1:
+            self.flipped = False
         self.at(0.05 * self.random.random(), lambda: self.pass_on(action, start))
 
     def pass_on(self, action: act.Form, start: State) -> None:
@@ -295,14 +288,36 @@ class World:
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
         worker.held, worker.joined, worker.lease, worker.saves = False, False, action.step, set()
         self.check(self.rules.in_place or not worker.broken, "a process whose group broke is formed again")
+        obstacle = self.obstacle(seat, action)
+        if obstacle is not None:
+            worker.state = None
+            self.failed_joins[action.generation] = self.now
+            self.soon(ev.JoinFailed(worker.ident, action.generation, obstacle.value, obstacle, {"kind": obstacle.value}))
+            return
         donor_gone = seat.state_from is act.StateFrom.DONOR and not passed
         if donor_gone or self.random.random() < self.faults.join_fails:
             self.soon(ev.JoinFailed(worker.ident, action.generation, "the donor is gone" if donor_gone else "no luck"))
             return
         if seat.state_from is act.StateFrom.OWN:
-            self.check(worker.state == start, f"{worker.ident} keeps a state that differs from the group's")
+            self.check(worker.state == start or self.flipped, f"{worker.ident} keeps a state that differs from the group's")
+            if self.flipped:
+                start = worker.state
         worker.state, worker.joined = start, True
         self.soon(ev.Joined(worker.ident, action.generation, start.step))
+
+    def obstacle(self, seat: act.Seat, action: act.Form) -> ev.Obstacle | None:
+        """What keeps a member from reading its checkpoint."""
+        if seat.state_from is not act.StateFrom.CHECKPOINT:
+            return None
+        if self.faults.misfit:
+            self.misfits.add(action.generation)
+            return ev.Obstacle.MISFIT
+        if self.store_down:
+            return ev.Obstacle.STORE
+        if action.step in self.damaged:
+            self.accused.setdefault(action.step, set()).add(action.generation)
+            return ev.Obstacle.DAMAGED
+        return None
 
     def do_Grant(self, action: act.Grant) -> None:
         for ident in action.workers:
@@ -320,13 +335,31 @@ class World:
 
     def next_step(self, generation: int, seats: tuple[str, ...]) -> None:
         group = [self.workers[ident] for ident in seats]
-        ready = all(w.alive and w.joined and not w.held and not w.stopped and w.generation == generation for w in group)
+        ready = all(
+            w.alive and w.joined and not w.held and not w.stopped and not w.copying and w.generation == generation for w in group
+        )
         if not ready or generation in self.stepping or not all(w.state.step < w.lease for w in group):
             return
-        self.check(len({w.state for w in group}) == 1, "ranks differ")
+        self.check(len({w.state for w in group}) == 1 or self.flipped, "ranks differ")
+        if self.input_stops(group):
+            return
         self.stepping.add(generation)
         step_s = 0.4 if any(worker.slow for worker in group) else 0.02
         self.at(step_s * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats))
+
+    def input_stops(self, group: list[SimWorker]) -> bool:
+        """Whether one rank's input has no batch for the next step: it says so, and the step is abandoned on all ranks."""
+        step = group[0].state.step
+        if step not in (self.faults.user_fails_at or None, self.faults.ends_at or None):
+            return False
+        victim = self.random.choice(group)
+        if step == self.faults.ends_at:
+            self.soon(ev.DataEnded(victim.ident, victim.generation, step))
+        else:
+            self.soon(ev.UserFailed(victim.ident, victim.generation, step, {"kind": "UserCodeError", "message": "it raised"}))
+        for worker in group:
+            self.hold(worker, "" if worker is victim else "peer lost")
+        return True
 
     def end_step(self, generation: int, seats: tuple[str, ...]) -> None:
         group = [self.workers[ident] for ident in seats]
@@ -341,7 +374,16 @@ class World:
 
     def apply(self, worker: SimWorker, world_size: int) -> None:
         worker.state = worker.state.after_step(world_size)
-        if self.rules.sizes.smallest == self.rules.sizes.largest:
+        if worker.state.step == self.faults.nan_at:
+            others = {
+                w.state.nan for w in self.workers.values() if w.state and w.generation == worker.generation and w is not worker
+            }
+            self.passes = max(self.passes, *others) if self.passes in others and self.passes else self.passes + 1
+            if self.passes <= self.faults.nan_passes:
+                worker.state = replace(worker.state, nan=self.passes)
+        if self.ever_flipped:
+            pass
+        elif self.rules.sizes.smallest == self.rules.sizes.largest:
             expected = self.chains.setdefault(worker.state.step, worker.state.chain)
             self.check(expected == worker.state.chain, f"step {worker.state.step} isn't bit-identical to when it was first done")
         self.save_if_due(worker)
@@ -351,23 +393,52 @@ class World:
         if state.step not in worker.saves:
             return
         worker.saves.discard(state.step)
-        digests = {"v": state.chain}
+        if not self.faults.copy_s or worker.held:
+            self.save(worker, state)
+            return
+        worker.copying = True
+
+        def go_on() -> None:
+            self.save(worker, state)
+            self.next_step(worker.generation, worker.seats)
+
+        self.at(self.faults.copy_s, lambda: self.copied(worker, go_on))
+
+    def save(self, worker: SimWorker, state: State) -> None:
+        generation, digests = worker.generation, {"v": state.chain}
+        self.saved_chains.setdefault((generation, state.step), set()).add(state.chain)
         if worker.ident != worker.writer:
-            self.soon(ev.SaveChecked(worker.ident, worker.generation, state.step, digests), 0.05)
-        elif self.random.random() < self.faults.save_fails:
-            self.soon(ev.SaveFailed(worker.generation, state.step, "503"), 0.1)
+            self.soon(ev.SaveChecked(worker.ident, generation, state.step, digests), 0.05)
+        elif worker.writing is not None:
+            self.soon(ev.SaveFailed(generation, state.step, "busy", busy=True))
+        elif self.store_down or self.random.random() < self.faults.save_fails:
+            self.soon(ev.SaveFailed(generation, state.step, "503"), 0.1)
         else:
-            written = ev.SaveWritten(worker.ident, worker.generation, state.step, state.position, "d", "p", (state,), digests)
-            self.at(0.2, lambda: self.soon(written) if worker.alive else None)
+            bad = ("v",) if state.nan else ()
+            written = ev.SaveWritten(worker.ident, generation, state.step, state.position, "d", "p", (state,), digests, bad)
+            worker.writing = generation
+            self.at(self.faults.write_s, lambda: self.wrote(worker, written))
+
+    def wrote(self, worker: SimWorker, written: ev.SaveWritten) -> None:
+        worker.writing = None
+        if worker.alive:
+            self.soon(written)
 
     def do_Commit(self, action: act.Commit) -> None:
         state = action.written.files[0]
         self.check(state.step == action.written.step, "saved bytes aren't those of the agreed step")
+        chains = self.saved_chains.get((action.written.generation, state.step), set())
+        alone = self.run.ending is not None  # the last save has one writer, whose state is the run's
+        self.check(len(chains) <= 1 or alone, "a state on which the ranks differ was committed")
+        self.check(not state.nan, "a state that isn't finite was committed")
         attempt = self.attempt
 
         def commit() -> None:
             self.check(attempt == self.attempt, "two writers")
             self.committed[state.step] = state
+            self.journal.append({"at": self.now, "event": "save_committed", "step": state.step})
+            if self.random.random() < self.faults.damaged:
+                self.damaged.add(state.step)
             self.tell(ev.Committed(action.written.generation, state.step))
 
         self.at(0.05, lambda: commit() if attempt == self.attempt else None)
@@ -378,18 +449,32 @@ class World:
             for w in self.workers.values()
             if w.alive and not w.stopped and w.held and w.state and w.ident in self.run.members
         ]
-        self.check(not living, "storage is read though somebody has the state")
+        self.check(not living or self.void == self.passes > 0, "storage is read though somebody has the state")
         attempt = self.attempt
 
         def answer() -> None:
             """The output's one thread has done the commits before it looks."""
-            step = max(self.committed, default=0)
-            self.tell(ev.Found(step, self.committed[step].position if step else 0))
+            self.excluded = {int(label) for label in action.exclude}
+            step = max(set(self.committed) - self.excluded, default=0)
+            if self.store_down:
+                self.tell(ev.Found(None, detail="503", error={"kind": "StorageUnavailable"}, passing=True))
+            else:
+                self.tell(ev.Found(step, self.committed[step].position if step else 0, label=str(step)))
 
         self.at(0.3, lambda: answer() if attempt == self.attempt else None)
 
     def do_Finish(self, action: act.Finish) -> None:
         self.finish = action
+        kind = (action.error or {}).get("kind")
+        could = not self.store_down and kind not in ("LeaseLost", "NonFinite") and "saves failed in a row" not in action.reason
+        could = could and not any(event["event"] == "deadline" for event in self.journal)
+        top = max((w.state.step for w in self.workers.values() if self.counts(w)), default=0)
+        saved = max(self.committed, default=0) >= min(top, action.step or 0)
+        self.check(not could or saved, "the run ends without what it could have saved")
+
+    def counts(self, worker: SimWorker) -> bool:
+        """Whether the worker lives and has a state that wasn't rolled back from."""
+        return worker.alive and not worker.stopped and worker.state is not None and not 0 < worker.state.nan <= self.void
 
     # -- faults
 
@@ -399,16 +484,34 @@ class World:
         victims = [worker for worker in self.workers.values() if worker.alive and not worker.stopped]
         if kind == "driver":
             self.driver_dies()
+        elif kind == "room":
+            self.soon(ev.Room(1))
+        elif kind == "outage":
+            self.store_down = True
+            self.at(10.0, self.store_is_back)
         elif victims:
             victim = self.random.choice(victims)
             if kind == "kill":
                 self.kill(victim)
             elif kind == "stop":
                 victim.stopped = True
+            elif kind == "flip":
+                self.flip(victim)
+            elif kind == "drain":
+                self.soon(ev.Draining((victim.node,)))
+                self.at(10.0, lambda: [self.kill(worker) for worker in victims if worker.node == victim.node])
             else:
                 self.soon(ev.Notice(victim.ident, "SIGTERM"))
                 self.at(10.0, lambda: self.kill(victim))
         self.at(self.random.expovariate(1 / mean), lambda: self.fault(kind, mean))
+
+    def store_is_back(self) -> None:
+        self.store_down = False
+
+    def flip(self, victim: SimWorker) -> None:
+        if victim.state is not None and victim.joined and not victim.held:
+            victim.state = replace(victim.state, chain=victim.state.chain + 1)
+            self.flipped = self.ever_flipped = True
 
     def driver_dies(self) -> None:
         self.attempt += 1
@@ -437,5 +540,6 @@ class World:
         )
         newest = max(self.committed, default=None)
         number = max((int(ident[1:]) for ident in self.workers), default=0) + 1
-        self.run, actions = machine.adopt(self.rules, reports, newest, budgets, generation, number, self.now)
+        past = rolled_back(self.journal)
+        self.run, actions = machine.adopt(self.rules, reports, newest, budgets, generation, number, self.now, past)
         self.perform(actions, self.attempt)

@@ -1,0 +1,108 @@
+"""What is a simulated world made of: a state, a worker, and what may go wrong how often?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.decide.run import Policy
+from orchestrator.decide.saving import SavePolicy
+from orchestrator.decide.scaling import Sizes
+
+
+class Broken(AssertionError):
+    """An invariant doesn't hold."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What training has made of the variables: equal ``chain`` means equal bytes."""
+
+    step: int
+    position: int
+    chain: int
+    nan: int = 0
+    """The pass over the bad place in which it went wrong; 0 where it's finite."""
+
+    def after_step(self, world_size: int) -> State:
+        return State(self.step + 1, self.position + world_size, hash((self.chain, self.position, world_size)), self.nan)
+
+
+@dataclass
+class SimWorker:
+    ident: str
+    node: str
+    warm: bool = False
+    alive: bool = True
+    stopped: bool = False
+    """SIGSTOP: it neither steps nor speaks."""
+    generation: int = 0
+    rank: int = 0
+    seats: tuple[str, ...] = ()
+    state: State | None = None
+    held: bool = False
+    held_for: int = 0
+    hold_generation: int = 0
+    joined: bool = False
+    lease: int = 0
+    saves: set[int] = field(default_factory=set)
+    writer: str = ""
+    attempt: int = 0
+    slow: bool = False
+    broken: bool = False
+    """Its group lost a member while it trained."""
+    copying: bool = False
+    writing: int | None = None
+    """The generation of the save that it writes, also after its driver's death."""
+    moved: int = 0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often what goes wrong: mean seconds between two of a kind, 0 for never."""
+
+    kill_s: float = 0.0
+    stop_s: float = 0.0
+    driver_s: float = 0.0
+    notice_s: float = 0.0
+    save_fails: float = 0.0
+    join_fails: float = 0.0
+    start_s: float = 3.0
+    until_s: float = 60.0
+    slow: float = 0.0
+    """Probability that a worker lies on a slow node, on which steps take twenty times as long."""
+    drain_s: float = 0.0
+    room_s: float = 0.0
+    flip_s: float = 0.0
+    """A bit flips in one rank's state."""
+    outage_s: float = 0.0
+    """The store answers nobody for ten seconds."""
+    stop_at_s: float = 0.0
+    fenced_at_s: float = 0.0
+    user_fails_at: int = 0
+    ends_at: int = 0
+    """The step after which the input raises, or ends."""
+    nan_at: int = 0
+    nan_passes: int = 1
+    """The step that makes NaN, the first so many times that it's taken."""
+    copy_s: float = 0.0
+    write_s: float = 0.2
+    load_fails: bool = False
+    """No worker but those of the first group can load the graph."""
+    damaged: float = 0.0
+    """Probability that a checkpoint can't be read by workers though the driver finds it good."""
+    misfit: bool = False
+
+
+def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
+    sizes = Sizes(
+        count,
+        changes.pop("smallest", count),
+        changes.pop("largest", count),
+        changes.pop("standby", 0),
+        changes.pop("on_loss", "replace"),
+    )
+    saving = SavePolicy(
+        changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, changes.pop("on_nonfinite", "stop")
+    )
+    return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)
