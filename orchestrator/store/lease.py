@@ -1,8 +1,9 @@
 """Which driver may write manifests and the pointer of this output?
 
 Rule: attempt N holds the run by having created ``lease/N``; the object is created once and never changed, and whoever creates ``N+1``
-has taken over. Whether a holder lives is judged by its heartbeat object (``decide/holding``). A holder that finds ``N+1``, or whose own
-heartbeats haven't reached the store for a lease's length, has lost it.
+has taken over. Whether a holder lives is judged by its heartbeat object (``decide/holding``). A holder that finds ``N+1``, or another
+writer's token in ``N`` itself (the store ignored the condition of an exclusive create), or whose own heartbeats haven't reached the
+store for a lease's length, has lost it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.decide.holding import Hold, Sight, Watch, fresh, look
@@ -24,6 +23,7 @@ from orchestrator.errors import AlreadyExists, LeaseLost, OutputError
 from orchestrator.store.exclusive import create_once
 from orchestrator.store.layout import CONTROL
 from orchestrator.store.location import Location
+from orchestrator.store.processes import is_gone, start_ticks, this_machine
 from orchestrator.store.records import encode, read_record
 from orchestrator.vocabulary import Attempt
 
@@ -45,8 +45,8 @@ class Holder(BaseModel):
     machine: str = ""
     """This boot of this machine (or container), so that nobody takes another machine's process number for its own."""
     pid: int = 0
-    started: float = 0.0
-    """When the process started, by its machine's clock: process numbers come back."""
+    start_ticks: int = 0
+    """When the process started, in ticks since its machine's boot: process numbers come back. 0: unknown."""
     lease_s: float = LEASE_S
     since: float = 0.0
     """Unix seconds by the holder's clock; shown to people, never compared."""
@@ -81,7 +81,7 @@ class Lease:
         """Tells the others that we live. Raises LeaseLost, OutputError, StorageUnavailable (try again)."""
         begun_s = self.now()
         patience_s = self.holder.lease_s / 3
-        self._look_for_successor(patience_s)
+        self._look_for_others(patience_s)
         with self._lock:
             self._beats += 1
             beat = f"{self.holder.writer} {self._beats}\n".encode()
@@ -92,7 +92,7 @@ class Lease:
 
     def check(self) -> None:
         """Raises LeaseLost where the run isn't ours any more; asks the store. Raises StorageUnavailable where it can't tell."""
-        self._look_for_successor(self.holder.lease_s / 3)
+        self._look_for_others(self.holder.lease_s / 3)
 
     @property
     def is_fresh(self) -> bool:
@@ -100,17 +100,32 @@ class Lease:
         return not self._lost and fresh(self._last_beat_s, self.holder.lease_s, self.now())
 
     def release(self) -> None:
-        """Gives the run up, so that the next driver needn't wait. Calling it again is allowed."""
+        """Gives the run up, so that the next driver needn't wait. Calling it again is allowed; what a rival holds isn't given up."""
+        if self._rival(self.holder.lease_s / 3):
+            return
         create_once(_paths(self.output, self.attempt).released, f"{self.holder.writer}\n".encode())
 
-    def _look_for_successor(self, patience_s: float) -> None:
+    def _look_for_others(self, patience_s: float) -> None:
         if not self._lost:
-            successor = _paths(self.output, self.attempt + 1).lease.hurried(patience_s, 2)
-            record = read_record(Holder, successor)
-            if record is not None:
-                self._lost = f"attempt {record.attempt} ({record.name}) has taken this run over from attempt {self.attempt}"
+            self._lost = self._successor(patience_s) or self._rival(patience_s)
         if self._lost:
             raise LeaseLost(self._lost, remedy="Nothing to do: the other driver goes on. This one stops without writing")
+
+    def _successor(self, patience_s: float) -> str:
+        record = read_record(Holder, _paths(self.output, self.attempt + 1).lease.hurried(patience_s, 2))
+        if record is None:
+            return ""
+        return f"attempt {record.attempt} ({record.name}) has taken this run over from attempt {self.attempt}"
+
+    def _rival(self, patience_s: float) -> str:
+        # Where the store ignores If-None-Match, the last of two creates stands: whose token that isn't has lost, so one stays
+        record = read_record(Holder, _paths(self.output, self.attempt).lease.hurried(patience_s, 2))
+        if record is None or record.writer == self.holder.writer:
+            return ""
+        return (
+            f"{record.name} has taken attempt {self.attempt} of this run too, since the store doesn't enforce exclusive creates; "
+            "its lease is the one that stands"
+        )
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,7 @@ def observe(output: Location) -> Observed:
             f"{paths.lease.shown} vanished while it was read", remedy="Leave _tfresume/ alone and run the command again"
         )
     beat = (paths.heartbeat.read_if_exists() or b"") if paths.heartbeat.name in names else b""
-    return Observed(holder, paths.released.name in names, _is_dead(holder), beat)
+    return Observed(holder, paths.released.name in names, is_gone(holder.machine, holder.pid, holder.start_ticks), beat)
 
 
 def acquire(
@@ -202,14 +217,13 @@ def acquire(
 
 def _take(output: Location, observed: Observed, name: str | None, lease_s: float, now: Callable[[], float]) -> Lease:
     attempt = Attempt((observed.holder.attempt if observed.holder else 0) + 1)
-    process = psutil.Process()
     holder = Holder(
         attempt=attempt,
         name=name or f"{_user()}@{socket.gethostname()} pid {os.getpid()}",
         writer=uuid.uuid4().hex,
         machine=this_machine(),
         pid=os.getpid(),
-        started=process.create_time(),
+        start_ticks=start_ticks(os.getpid()) or 0,
         lease_s=lease_s,
         since=time.time(),
     )
@@ -229,26 +243,6 @@ def _held(output: Location, observed: Observed) -> OutputError:
         remedy="Wait for it, stop it with `tfresume stop`, or use another --output",
         details={"holder": holder.name, "attempt": holder.attempt, "expires_s": holder.lease_s},
     )
-
-
-def _is_dead(holder: Holder) -> bool:
-    if not holder.machine or holder.machine != this_machine():
-        return False
-    try:
-        process = psutil.Process(holder.pid)
-        return abs(process.create_time() - holder.started) > 1.0 or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def this_machine() -> str:
-    """This boot of this machine or container; empty where it can't be told, and then nobody is called dead without waiting."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-    return f"{socket.gethostname()}/{boot}/{namespace}"
 
 
 def _user() -> str:

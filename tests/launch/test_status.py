@@ -122,7 +122,7 @@ def started(output: Location, lease_s: float = 30.0) -> Lease:
 
 
 def on_another_machine(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.lease.this_machine", lambda: "another machine")
+    monkeypatch.setattr("orchestrator.store.processes.this_machine", lambda: "another machine")
 
 
 def test_status_of_a_run_whose_heart_beats_is_alive_as_soon_as_it_beats(output: Location) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError, OutputError
+from orchestrator.store import lease as lease_room
 from orchestrator.store.commits import newest_good
 from orchestrator.store.journal import BUFFERED_EVENTS, MERGE, Journal, read_journal, read_journal_tail
-from orchestrator.store.lease import Lease, acquire, observe
+from orchestrator.store.lease import Lease, Observed, acquire, observe
 from orchestrator.store.lineage import record_takeover
 from orchestrator.store.location import Location
 from orchestrator.store.reports import status_report
@@ -94,6 +95,26 @@ def test_lease_raced_for_by_six_has_one_winner(store: Location) -> None:
 def _give_up(clock: FakeClock) -> None:
     if clock.waits > 3:
         raise TimeoutError
+
+
+def test_lease_on_a_store_that_ignores_the_condition_is_kept_by_one_of_two(
+    store: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_room, "create_once", Location.write_bytes)
+    clock = FakeClock()
+    nobody = Observed(None, released=False, dead=False, beat=b"")
+    # Both looked before either wrote, and the store let both create the same object
+    first, second = (lease_room._take(store, nobody, name, 30.0, clock.now) for name in ("first", "second"))
+    assert first.attempt == second.attempt == 1
+    with pytest.raises(LeaseLost, match="second has taken attempt 1"):
+        first.heartbeat()
+    with pytest.raises(LeaseLost):
+        first.check()
+    assert not first.is_fresh
+    first.release()
+    second.heartbeat()
+    second.check()
+    assert not observe(store).released
 
 
 def test_commit_by_a_driver_that_lost_its_lease_is_refused(store: Location) -> None:
