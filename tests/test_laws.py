@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,16 @@ def test_product_code_names_nothing_of_the_third_party_checkpoints(corpus: Path)
     text = "\n".join(path.read_text() for path in PRODUCT)
     common = {"horovod"}  # a library as well as a repository's name
     assert [name for name in sorted(foreign - common) if name in text] == []
+
+
+def test_only_one_module_makes_files_in_a_directory_that_users_share() -> None:
+    makers = re.compile(r"gettempdir|TemporaryDirectory|NamedTemporaryFile|TemporaryFile|mkstemp|mkdtemp")
+    found = {
+        str(path.relative_to(ROOT))
+        for path in PRODUCT
+        if path.is_relative_to(ROOT / "orchestrator") and makers.search(path.read_text())
+    }
+    assert found == {"orchestrator/store/private.py"}
 
 
 def test_product_modules_are_found() -> None:

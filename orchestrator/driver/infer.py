@@ -10,7 +10,6 @@ import json
 import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ from orchestrator.driver.startup import step_of
 from orchestrator.errors import FatalError, GraphRefused, OrchestratorError
 from orchestrator.graph.fetching import fetch_graph
 from orchestrator.graph.meta import read_meta
+from orchestrator.store.private import scratch
 from orchestrator.store.source import resolve_source
 from orchestrator.store.staging import stage
 from orchestrator.training.options import TrainingOptions
@@ -57,8 +57,7 @@ def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> lis
             remedy=first.remedy,
             details={"problems": [asdict(problem) for problem in asked.problems]},
         )
-    with tempfile.TemporaryDirectory(prefix="tfresume-infer-") as scratch:
-        room = Path(scratch)
+    with scratch("infer") as room:
         task = {
             "graph": asked.graph,
             "options": TrainingOptions(

@@ -11,11 +11,9 @@ the object that ``resume --json`` prints. Nothing else differs from the command:
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.config import RunConfig, parse_config
@@ -25,6 +23,7 @@ from orchestrator.driver.result import RunResult
 from orchestrator.errors import ConfigError
 from orchestrator.graph.meta import read_meta
 from orchestrator.store.location import open_location
+from orchestrator.store.private import scratch
 from orchestrator.store.source import resolve_source
 
 
@@ -79,8 +78,7 @@ def _graph_settings(
         return {"meta" if "source" in settings else "source": fspath(given)}
     if "source" not in settings:
         raise ConfigError("a MetaGraphDef alone has no variables' values", remedy="Name its checkpoint with source=PREFIX")
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfresume-graph-"))
-    path = Path(folder) / "graph.meta"
+    path = stack.enter_context(scratch("graph")) / "graph.meta"
     path.write_bytes(given.SerializeToString())
     return {"meta": str(path)}
 

@@ -13,7 +13,6 @@ import json
 import pickle
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -31,6 +30,7 @@ from orchestrator.errors import ConfigError, FatalError
 from orchestrator.graph.stilled import still
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.location import open_location
+from orchestrator.store.private import scratch
 from orchestrator.store.staging import stage
 from orchestrator.training.options import TrainingOptions
 
@@ -111,8 +111,7 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
     """
     if steps < 2:
         raise ConfigError("verify needs at least two steps: one before the save in the middle, and one after it")
-    with tempfile.TemporaryDirectory(prefix="tfresume-verify-") as scratch, ExitStack() as stack:
-        room = Path(scratch)
+    with scratch("verify") as room, ExitStack() as stack:
         asked = _for_comparison(config, room / "whole", until_step=0)
         start = start_point(asked, open_location(asked.output), None)
         plan = make_plan(asked, start)

@@ -7,7 +7,6 @@ it's imported. Files of one directory come together, so that patterns and index 
 from __future__ import annotations
 
 import fnmatch
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from orchestrator.errors import SourceError
 from orchestrator.graph.pipelines_paths import string_constants
 from orchestrator.store.location import FileInfo, Location, open_location
+from orchestrator.store.private import private_directory
 from orchestrator.store.staging import stage
 
 WILDCARDS = "*?["
@@ -23,7 +23,7 @@ WILDCARDS = "*?["
 
 def data_dir() -> Path:
     """Where this node keeps staged input files, apart from checkpoints, which come and go while these are being read."""
-    return Path(tempfile.gettempdir()) / "tfresume-data"
+    return private_directory("tfresume-data")
 
 
 def localize(meta: Any, urls: Sequence[str], cache_dir: Path | None = None) -> None:

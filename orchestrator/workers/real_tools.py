@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -92,12 +91,13 @@ class RealTools:
 
     def write(self, state: Any, directory: str) -> WrittenFiles:
         from orchestrator.store.layout import checkpoint_name
+        from orchestrator.store.private import scratch
         from orchestrator.store.upload import upload
         from orchestrator.training.bundle_writer import write_bundle
 
         prefix = checkpoint_name(self._setup.name, state.step)
-        with tempfile.TemporaryDirectory(prefix="tfresume-save-") as scratch:
-            self._scratch = Path(scratch)
+        with scratch("save") as room:
+            self._scratch = room
             files = write_bundle(state, self._setup.graph, self._scratch, prefix)
             records = upload(files, self._setup.output.child(directory))
         return WrittenFiles(directory, prefix, records)
@@ -107,10 +107,10 @@ class RealTools:
         return MOVED.size_bytes + (0 if self._scratch is None else size_below(self._scratch))
 
     def _stage(self, checkpoint: CheckpointFiles) -> Future[str]:
+        from orchestrator.store.private import private_directory
         from orchestrator.store.staging import stage
 
-        cache = Path(tempfile.gettempdir()) / "tfresume-cache"
-        return self._pool.submit(lambda: str(stage(checkpoint.files, cache)))
+        return self._pool.submit(lambda: str(stage(checkpoint.files, private_directory("tfresume-cache"))))
 
 
 def size_below(directory: Path) -> int:

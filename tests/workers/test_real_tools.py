@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 import time
 from pathlib import Path
@@ -48,7 +49,8 @@ def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again
     """A store that was down at the start used to stay down for this worker for ever."""
     answers: list[Any] = [StorageUnavailable("503"), StorageUnavailable("503"), tmp_path / "m-5"]
 
-    def stage(*_arguments: object) -> Path:
+    def stage(_files: object, cache: Path) -> Path:
+        assert stat.S_IMODE(cache.stat().st_mode) == 0o700
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
