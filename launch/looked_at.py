@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceError
+from orchestrator.errors import CorruptCheckpoint, OrchestratorError, OutputError, SourceError
 from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.worker_graph import Problem
+from orchestrator.store.apart import refuse_common_place
 from orchestrator.store.bundle import read_index
 from orchestrator.store.location import Location, open_location
-from orchestrator.store.source import resolve_source
+from orchestrator.store.source import Source, resolve_source
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class LookedAt:
     problems: tuple[Problem, ...] = ()
 
 
-def look_at(url: str) -> LookedAt:
+def look_at(url: str, output: str = "") -> LookedAt:
     """The graph that SOURCE names, and the state of its checkpoint.
+
+    Args:
+        output: of the run that is judged; empty where it has none yet.
 
     Raises:
         SourceError: there is no graph that can be read.
@@ -57,8 +61,18 @@ def look_at(url: str) -> LookedAt:
         problems.append(
             Problem("no-checkpoint", "error", said, "Copy the checkpoint's .index and .data files into the same directory")
         )
+    if output:
+        problems.extend(_common_place(output, url, source))
     meta = read_meta(source.meta_data, name=source.meta.shown)
     return LookedAt(source.meta.shown, meta, len(source.meta_data), source.keys(), tuple(problems))
+
+
+def _common_place(output: str, url: str, source: Source) -> list[Problem]:
+    try:
+        refuse_common_place(open_location(output), open_location(url), source.place)
+    except OutputError as error:
+        return [Problem("output-in-source", "error", error.message, error.remedy)]
+    return []
 
 
 def _graph_alone(url: str, error: OrchestratorError) -> LookedAt:

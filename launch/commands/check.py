@@ -37,7 +37,7 @@ def check(
     from orchestrator.training.pipelines_preflight import preflight as judge
 
     checked = run_config(source, config, run)
-    seen = look_at(checked.source)
+    seen = look_at(checked.source, checked.output)
     report = judge(
         graph_to_train(seen.meta, checked), checked, checkpoint=seen.keys, memory=_free_memory(checked), also=seen.problems
     )

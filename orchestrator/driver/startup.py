@@ -20,7 +20,8 @@ from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, wit
 from orchestrator.errors import ConfigError
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.store.location import Location
+from orchestrator.store.apart import refuse_common_place
+from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, check_same_source
 from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
 from orchestrator.training.options import Exchange, TrainingOptions
@@ -88,11 +89,12 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
 
     Raises:
         SourceError, CorruptCheckpoint: nothing usable was named.
-        OutputError: the output belongs to another source; names both.
+        OutputError: the output belongs to another source, or lies in this one; names both.
         ConfigError: no end was given.
     """
     last_step(config.until_step, config.steps, 0)
     named = resolve_source(config.source)
+    refuse_common_place(output, open_location(config.source), named.place)
     fingerprint = source_fingerprint(named)
     ours: Source | None = None
     parent, label = (0, 0), None

@@ -63,6 +63,11 @@ class Source:
         return None if self.index is None else self.index.keys_for_graph()
 
     @property
+    def place(self) -> Location:
+        """The directory that holds its checkpoint, or its graph where it has none."""
+        return (self.prefix or self.meta).parent
+
+    @property
     def label(self) -> str:
         """How ``exclude`` calls its checkpoint: the prefix, below the output for one of ours."""
         if self.prefix is None:

@@ -1,0 +1,79 @@
+"""An output that would write into its source is refused, whatever it's called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import OutputError
+from orchestrator.store.apart import refuse_common_place
+from orchestrator.store.location import open_location
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A source directory with a symbolic link to it, one to its parent, and a run's checkpoint directory."""
+    (tmp_path / "run" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "up").symlink_to(tmp_path)
+    (tmp_path / "out" / "a0001-g0001").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refuse(output: str, source: str, files: str) -> None:
+    refuse_common_place(open_location(output), open_location(source), open_location(files))
+
+
+@pytest.mark.parametrize(
+    "output", ["run", "run/", "run//", "./run", "sub/../run", "link", "link/", "up/run", "up/link/.", "run/sub/..", "{}/run", "file://{}/run/"]
+)  # fmt: skip
+@pytest.mark.parametrize("source", ["run", "link/m-5", "up/run/m-5.meta"])
+def test_output_that_is_the_source_is_refused(run: Path, output: str, source: str) -> None:
+    with pytest.raises(OutputError, match="is the directory of the source"):
+        refuse(output.format(run), source, "run")
+
+
+@pytest.mark.parametrize("output", ["run/out", "run/sub/deep/er", "link/out", "up/run/out", "run/out/"])
+@pytest.mark.parametrize("source", ["run", "link", "up/run/"])
+def test_output_inside_the_source_is_refused(run: Path, output: str, source: str) -> None:
+    with pytest.raises(OutputError, match="lies inside the source"):
+        refuse(output, source, "run")
+
+
+@pytest.mark.parametrize(
+    ("output", "source", "files"),
+    [
+        ("out2", "run", "run"),
+        ("run2", "run", "run"),
+        ("run/out", "run/m-5", "run"),  # beside a prefix
+        (".", "run", "run"),  # above it
+        ("out3", "out/a0001-g0001/m-5", "out/a0001-g0001"),
+        ("gs://b/runs", "gs://b/run", "gs://b/run"),
+        ("gs://b/run/out", "s3://b/run", "s3://b/run"),
+        ("memory://run", "run", "run"),
+    ],
+)
+def test_output_elsewhere_passes(run: Path, output: str, source: str, files: str) -> None:
+    refuse(output, source, files)
+
+
+@pytest.mark.parametrize(
+    ("output", "source"),
+    [
+        ("memory://run", "memory:///run/"),
+        ("memory://b//run/./", "memory://b/run"),
+        ("s3a://b/run/", "s3://b/run"),
+        ("gcs://b/run", "gs://b//run"),
+        ("s3://b/run/more", "s3://b/run/"),
+    ],
+)
+def test_output_in_a_store_is_told_by_its_place_too(run: Path, output: str, source: str) -> None:
+    with pytest.raises(OutputError, match=r"the directory of the source|inside the source"):
+        refuse(output, source, source)
+
+
+def test_source_that_is_the_outputs_own_checkpoint_is_refused(run: Path) -> None:
+    with pytest.raises(OutputError, match="one of the output's own checkpoints"):
+        refuse("out", "out/a0001-g0001/m-5", "out/a0001-g0001")
