@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.restarts import End, after_exit
+from orchestrator.decide.restarts import CRASHED, End, after_exit
 from orchestrator.decide.room import cpus_of_local_ray
 
 log = logging.getLogger("tfresume")
@@ -187,13 +187,15 @@ def forked(drive: Callable[[], int]) -> int:
     process = os.fork()
     if process:
         return process
-    code = 1
+    code = CRASHED
     try:
         _end_with(original)
         os.setpgid(0, 0)  # a group of its own, so that Ctrl-C at a terminal reaches it once, through us
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = drive()
+    except BaseException:
+        log.exception("the driver met an error of its own")
     finally:  # whatever happens, a copy must not go on with its original's work
         logging.shutdown()
         sys.stdout.flush()

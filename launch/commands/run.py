@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -9,9 +10,9 @@ from cyclopts import Parameter
 from launch.commands.options import Looks
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
-from launch.terminal import EXIT_DONE, answer_console, answers_only, guarded, message_console, plain_data, print_json
+from launch.terminal import EXIT_DONE, answer_console, answers_only, guarded, message_console, plain_data, print_json, show_error
 from orchestrator.config import RunConfig
-from orchestrator.errors import ConfigError, RecoveryExhausted
+from orchestrator.errors import ConfigError, OrchestratorError, RecoveryExhausted
 from orchestrator.redaction import redacted_data
 
 if TYPE_CHECKING:
@@ -58,9 +59,22 @@ def resume(
     from launch.supervisor import supervise
 
     def drive() -> int:
-        return guarded(lambda: _resume_here(checked, looks), as_json=looks.json)
+        return guarded(lambda: or_crashed(lambda: _resume_here(checked, looks)), as_json=looks.json)
 
     return supervise(drive, checked, gave_up=_tell_for_the_driver if looks.json else None)
+
+
+def or_crashed(work: Callable[[], int]) -> int:
+    """An error that nobody raised on purpose is no answer: the supervisor starts the driver again, and its workers go on meanwhile."""
+    from orchestrator.decide.restarts import CRASHED
+
+    try:
+        return work()
+    except OrchestratorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - shown in full
+        show_error(error, as_json=False)
+        return CRASHED
 
 
 def _tell_for_the_driver(end: End) -> None:

@@ -74,6 +74,7 @@ class Warm:
     Attributes:
         address: the ``host:port`` that it reserved for its next group.
         devices: the GPUs that Ray gave it; a standby has none.
+        group: the placement group that it lies in.
     """
 
     worker: str
@@ -81,6 +82,7 @@ class Warm:
     pid: int
     address: str
     devices: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from orchestrator.decide import ending, events, forming, joining, membership, saves, searching, stepping, timers
+from orchestrator.decide import aftermath, ending, events, forming, joining, membership, saves, searching, stepping, timers
 from orchestrator.decide.actions import Action, EndWorker, Grant
+from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
 from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
@@ -83,7 +84,14 @@ def _dispatch_rare(
 
 
 def begin(
-    policy: Policy, origin: Found, committed: int | None, budgets: Budgets, generation: int, now_s: float, next_worker: int = 1
+    policy: Policy,
+    origin: Found,
+    committed: int | None,
+    budgets: Budgets,
+    generation: int,
+    now_s: float,
+    next_worker: int = 1,
+    left: LeftBehind | None = None,
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run that starts from a checkpoint, with no worker yet.
 
@@ -92,6 +100,7 @@ def begin(
         committed: its step if it's a checkpoint of this run's own output, else None.
         generation: the highest number that any earlier generation of this output had; 0 for a fresh one.
         next_worker: the first number for an identity that was never used.
+        left: what an earlier driver had going when it died; none of its workers lives.
     """
     step = origin.step or 0
     log = SaveLog(last_step=step, last_s=now_s, committed=committed)
@@ -100,13 +109,20 @@ def begin(
         origin=origin, target=policy.sizes.count, moved_s=now_s, next_worker=next_worker,
     )  # fmt: skip
     turn = Turn(run, now_s)
+    aftermath.account(turn, left, ())
     membership.staff(turn)
     return turn.run, tuple(turn.actions)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a living worker says of itself to a new driver. ``lease_end``: the highest that it was ever granted."""
+    """What a living worker says of itself to a new driver.
+
+    Attributes:
+        lease_end: the highest that it was ever granted.
+        devices: the GPUs that it trains on, or was given by Ray.
+        group: the placement group that it lies in; ``lent_group`` the one whose GPUs it took, where that is another.
+    """
 
     worker: str
     node: str
@@ -121,6 +137,9 @@ class Report:
     held: bool
     joined: bool
     loaded: bool
+    devices: tuple[str, ...] = ()
+    group: str = ""
+    lent_group: str = ""
 
 
 def adopt(
@@ -132,12 +151,13 @@ def adopt(
     next_worker: int,
     now_s: float,
     rolled_back: tuple[int | None, int] = (None, 0),
+    left: LeftBehind | None = None,
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run taken over from a driver that died, with the workers that live, at their live step.
 
     A complete group that is training goes on as it is, leases being extended from the highest end that anybody was granted. Otherwise
     its members are gathered. ``generation`` is the highest number that the journal knows, ``rolled_back`` what
-    ``searching.rolled_back`` found in it.
+    ``searching.rolled_back`` found in it, ``left`` what the driver that died had going.
     """
     reports = [_without_tainted(report, rolled_back[1]) for report in reports]
     ranked = sorted(
@@ -161,6 +181,7 @@ def adopt(
     )  # fmt: skip
     turn = Turn(run, now_s)
     turn.note("adopted", workers=[report.worker for report in reports], generation=newest, complete=complete, step=step)
+    aftermath.account(turn, left, run.workers)
     if complete:
         for report in ranked[len(group) :]:
             turn.act(EndWorker(report.worker, events.Cause.RELEASED.value, "its rank has moved on"))

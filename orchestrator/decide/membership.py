@@ -63,7 +63,8 @@ def on_warm(turn: Turn, event: Warm) -> None:
         doing=Doing.IDLE,
     )  # fmt: skip
     turn.set(start_failures=0)
-    turn.note("worker_warm", worker=event.worker, node=event.node, pid=event.pid, seconds=round(seconds, 3))
+    place = {"place": event.group, "devices": list(event.devices)} if event.devices else {}
+    turn.note("worker_warm", worker=event.worker, node=event.node, pid=event.pid, seconds=round(seconds, 3), **place)
     match turn.run.phase:
         case Phase.WAITING | Phase.GATHERING:
             forming.settle(turn)
@@ -176,10 +177,11 @@ def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
         turn.set(last_cause=f"{worker.ident} was lost ({event.cause.value})" + (f": {event.detail}" if event.detail else ""))
     if rank is not None:
         open_incident(turn, event.cause.value, worker, rank, event.detail)
-    _judge(turn, worker, event, begun=rank is not None and run.phase is Phase.TRAINING)
+    judge(turn, worker, event, begun=rank is not None and run.phase is Phase.TRAINING)
 
 
-def _judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
+def judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
+    """Pay for a loss, and see whether the run can go on. ``begun``: the worker's generation was training."""
     run = turn.run
     verdict = recovery.after_loss(
         event.cause, event.detail, worker.node, run.step, begun, run.budgets, run.streak, turn.now_s

@@ -1,7 +1,7 @@
 """The driver's process has ended: is that the run's end, or is it to be started again?
 
-Rule: an exit code that the driver chose is the run's. A driver that was killed chose none: it's started again, with a back-off, unless it
-was asked to stop or dies too often.
+Rule: an exit code that the driver chose is the run's. A driver that was killed, or that met an error of its own, chose none: it's started
+again, with a back-off, unless it was asked to stop or dies too often.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CHOSEN = frozenset({0, 1, 2, 130, 143})
+CRASHED = 70
+"""The exit code of a driver that met an error of its own; its workers live, and the next one goes on with them."""
 WINDOW_S = 3600.0
 MOST_DEATHS = 20
 QUICK_S = 20.0

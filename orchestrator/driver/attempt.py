@@ -1,7 +1,7 @@
 """What does one life of the driver hold, and how is it put down again?
 
 Rule: lease, journal, heart and fleet are taken in this order and put down in the reverse one. A driver that ends in an orderly way ends its
-workers; one that was fenced leaves them to its successor.
+workers; one that was fenced, or that meets an error of its own, leaves them to its successor.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from types import TracebackType
@@ -17,15 +16,13 @@ from typing import Any, Self
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import actions as act
-from orchestrator.decide import budgets
 from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
-from orchestrator.decide.machine import Report
 from orchestrator.decide.run import Run
-from orchestrator.decide.searching import rolled_back
 from orchestrator.driver.keeper import Keeper, Saved, files_of
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
+from orchestrator.driver.past import Past
 from orchestrator.driver.pulse import Heart
 from orchestrator.driver.result import RunResult, exit_code_of, status_of
 from orchestrator.driver.startup import StartPoint
@@ -36,8 +33,9 @@ from orchestrator.store.lease import Lease, acquire
 from orchestrator.store.location import Location
 from orchestrator.store.run_record import RunRecord
 from orchestrator.store.source import Source
+from orchestrator.workers.adopting import Living, take_over
 from orchestrator.workers.fleet import Fleet
-from orchestrator.workers.namespace import namespace_of
+from orchestrator.workers.namespace import end_run, namespace_of
 from orchestrator.workers.nodes import NodeWatch
 from orchestrator.workers.orders import CheckpointFiles, Setup
 from orchestrator.workers.placement import Placement
@@ -48,8 +46,8 @@ class Attempt:
 
     def __init__(self, config: RunConfig, output: Location, lease: Lease, observers: Observers, inbox: Inbox) -> None:
         self._config, self._output, self._lease, self._observers, self._inbox = config, output, lease, observers, inbox
-        self._past = read_journal(output) if lease.attempt > 1 else []
-        self._events: list[Mapping[str, Any]] = list(self._past)
+        self.past = Past(read_journal(output) if lease.attempt > 1 else [])
+        self._events: list[Mapping[str, Any]] = list(self.past.events)
         self._keeper: Keeper | None = None
         self._heart: Heart | None = None
         self._fleet: Fleet | None = None
@@ -70,13 +68,18 @@ class Attempt:
         if self._watch is not None:
             self._watch.close()
         if self._fleet is not None:
-            self._fleet.close(kill=not self._fenced)
+            self._fleet.close(kill=error is None and not self._fenced)
         if self._heart is not None:
             self._heart.close()
         if self._keeper is not None:
             self._keeper.close()
         elif not self._fenced:
             self._lease.release()
+
+    @property
+    def number(self) -> int:
+        """This driver's number; 1 where nobody has ever held the run."""
+        return self._lease.attempt
 
     # -- storage
 
@@ -91,76 +94,39 @@ class Attempt:
         """Open journal and commits, and begin to beat."""
         saved = Saved(record.name, record.fingerprint, step_key, repairs)
         self._keeper = Keeper(
-            self._output, self._lease, self._config, saved, parent, parent_label, self._trained_s(), self._inbox.put
+            self._output, self._lease, self._config, saved, parent, parent_label, self.past.trained_s(), self._inbox.put
         )
         self._heart = Heart(self._output, self._lease, self._keeper, self._inbox.put)
-
-    def _trained_s(self) -> float:
-        last: dict[Any, float] = {}
-        for event in self._past:
-            last[event.get("attempt")] = float(event.get("t_s", 0.0))
-        return sum(last.values())
 
     def files_of(self, source: Source, step: int) -> CheckpointFiles:
         """What workers need in order to restore ``source``."""
         return files_of(source, step)
 
-    def newest_label(self) -> str | None:
-        """The newest committed checkpoint, as the journal tells it."""
-        return next((str(event["checkpoint"]) for event in reversed(self._past) if event.get("event") == "save_committed"), None)
-
-    def newest_step(self) -> int | None:
-        """Its step."""
-        return next((int(event["step"]) for event in reversed(self._past) if event.get("event") == "save_committed"), None)
-
-    # -- the past
-
-    def budgets(self) -> budgets.Budgets:
-        """What earlier drivers left of the retry budgets."""
-        return budgets.from_journal(self._past, self._config.max_losses_per_hour, time.monotonic(), time.time())
-
-    def last_generation(self) -> int:
-        """The highest generation number that was ever used in this output."""
-        return max((int(event["generation"]) for event in self._past if event.get("event") == "generation"), default=0)
-
-    def rolled_back(self) -> tuple[int | None, int]:
-        """What earlier drivers rolled back from: ``decide.searching.rolled_back``."""
-        return rolled_back(self._past)
-
-    def next_worker(self, reports: Sequence[Report]) -> int:
-        """The first worker number that was never used."""
-        started = [str(event["worker"]) for event in self._past if event.get("event") == "worker_start"]
-        return max((int(ident[1:]) for ident in [*started, *(report.worker for report in reports)]), default=0) + 1
-
     # -- workers
 
     def staff(self, setup: Callable[[], Setup], *, one_loads: bool) -> None:
-        """Be ready to start workers. ``one_loads``: a checkpoint may have to be completed, by one of them for all."""
+        """Be ready to start workers, where none lives: what is left of others is removed.
+
+        Args:
+            one_loads: a checkpoint may have to be completed, by one of them for all.
+        """
+        end_run(self._output.url)
+        self._fleet = self._new_fleet(setup, one_loads)
+
+    def _new_fleet(self, setup: Callable[[], Setup], one_loads: bool) -> Fleet:
         namespace = namespace_of(self._output.url)
         placement = Placement(namespace, self._config.workers)
-        self._fleet = Fleet(
-            namespace,
-            self._lease.attempt,
-            placement,
-            self._inbox.put,
-            setup,
-            lambda: self._lease.is_fresh,
-            one_loads,
-        )
+        number, tell = self._lease.attempt, self._inbox.put
+        return Fleet(namespace, number, placement, tell, setup, lambda: self._lease.is_fresh, one_loads)
 
-    def take_over_workers(self) -> tuple[list[Report], Setup | None]:
-        """The workers that live and what they were made with; (…, None) where none answers."""
-        found: list[Setup] = []
-        self.staff(lambda: found[0], one_loads=True)
-        assert self._fleet is not None
-        reports = self._fleet.adopt()
-        if not reports:
-            return reports, None
-        found.append(self._fleet.setup_of(reports[0].worker))
-        return reports, found[0]
-
-    def give_up_quietly(self) -> None:
-        """Nothing lives: leave the lease, so that the ordinary start can take the next one."""
+    def take_over_workers(self) -> Living:
+        """The workers that live and obey this driver from now on. Raises LeaseLost where they obey a newer one."""
+        living = take_over(namespace_of(self._output.url), self._lease.attempt)
+        setup = living.setup
+        if setup is not None:
+            self._fleet = self._new_fleet(lambda: setup, one_loads=True)
+            self._fleet.adopt(living, self.past.known_places())
+        return living
 
     @staticmethod
     def step_key_of(graph: WorkerGraph) -> str | None:

@@ -127,6 +127,8 @@ class Keeper:
         )  # fmt: skip
         began_s = time.monotonic()
         try:
+            if not self._lease.is_fresh:
+                self._lease.heartbeat()  # nobody may have taken over since we were last heard of
             self._record()
             commit(self._output, manifest, lease=self._lease)
         except LeaseLost:

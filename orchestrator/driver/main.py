@@ -1,6 +1,7 @@
 """How does one call continue a run from its checkpoint to its last step?
 
-Rule: look, plan, place, hold the lease, and let the loop work; the errors of the first three end with nothing started and nothing written.
+Rule: look, plan, place, hold the lease, look again, and let the loop work; the errors of the first three end with nothing started and
+nothing written.
 ``resume`` is what the command calls and what a program may call::
 
     from orchestrator import resume
@@ -19,15 +20,17 @@ from contextlib import ExitStack
 from orchestrator.config import RunConfig
 from orchestrator.decide import machine
 from orchestrator.decide.events import Found
+from orchestrator.decide.resume_point import last_step
 from orchestrator.decide.room import describe
 from orchestrator.driver.attempt import Attempt, ended_before_it_began
+from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import signals_to
-from orchestrator.driver.startup import check_input, make_plan, policy_of, setup_of, start_point
+from orchestrator.driver.startup import StartPoint, check_input, policy_of, setup_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.store.exclusive import weaker_promise
@@ -87,87 +90,97 @@ def own_observers(config: RunConfig, output: Location) -> list[Observer]:
 
 def _resume(config: RunConfig, output: Location, connected: Callable[[], None], observers: Observers, inbox: Inbox) -> RunResult:
     record = read_run_record(output)
+    namespace = namespace_of(output.url)
+    ready: Ready | None = None
     if record is not None:
         connected()
-        if living_workers(namespace_of(output.url)):
-            result = _adopt(config, output, record, observers, inbox)
+    if record is None or not living_workers(namespace):
+        found = prepared(config, output, record)
+        if isinstance(found, StartPoint):
+            return ended_before_it_began(output, found)
+        connected()
+        check_room(config, namespace)
+        ready = found
+    with Attempt.begin(config, output, observers, inbox) as attempt:
+        return _begin(attempt, config, output, ready, record)
+
+
+def _begin(attempt: Attempt, config: RunConfig, output: Location, ready: Ready | None, record: RunRecord | None) -> RunResult:
+    """The lease is held: nobody else changes the output or commands its workers from now on."""
+    if attempt.number > 1 or ready is None:
+        record = read_run_record(output)
+        if record is not None and living_workers(namespace_of(output.url)):
+            result = _adopt(attempt, config, output, record)
             if result is not None:
                 return result
-    return _start(config, output, record, connected, observers, inbox)
+        again = prepared(config, output, record, ready)
+        if isinstance(again, StartPoint):
+            return ended_before_it_began(output, again)
+        ready = again
+    return _start(attempt, config, output, ready, record)
 
 
-def _start(
-    config: RunConfig,
-    output: Location,
-    record: RunRecord | None,
-    connected: Callable[[], None],
-    observers: Observers,
-    inbox: Inbox,
-) -> RunResult:
-    start = start_point(config, output, record)
-    if start.step >= start.until:
-        return ended_before_it_began(output, start)
-    plan = make_plan(config, start)
-    policy = policy_of(config, plan.graph, start.until)
-    connected()
-    check_room(config)
-    with Attempt.begin(config, output, observers, inbox) as attempt:
-        wanted = RunRecord(
-            source=start.source.url if record is None else record.source, fingerprint=start.fingerprint, name=start.source.name,
-            started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(),
-        )  # fmt: skip
-        record = create_run_record(output, wanted)
-        attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
-        files = attempt.files_of(start.source, plan.step)
-        attempt.announce(
-            start.step,
-            start.until,
-            resumed_from=start.own_label,
-            adopted=False,
-            warnings=tuple(text for text in (*start.warnings, *plan.warnings, weaker_promise(output)) if text),
-        )
-        attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files), one_loads=plan.is_completed)
-        origin = Found(plan.step, files.position, label=start.source.label)
-        committed = plan.step if start.own_label else None
-        run, actions = machine.begin(
-            policy, origin, committed, attempt.budgets(), attempt.last_generation(), time.monotonic(), attempt.next_worker(())
-        )
-        return attempt.play(run, actions, files, start.own_label)
+def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: RunRecord | None) -> RunResult:
+    start, plan, past = ready.start, ready.plan, attempt.past
+    wanted = RunRecord(
+        source=start.source.url if record is None else record.source, fingerprint=start.fingerprint, name=start.source.name,
+        started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(),
+    )  # fmt: skip
+    record = create_run_record(output, wanted)
+    attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
+    files = attempt.files_of(start.source, plan.step)
+    attempt.announce(
+        start.step,
+        start.until,
+        resumed_from=start.own_label,
+        adopted=False,
+        warnings=tuple(text for text in (*start.warnings, *plan.warnings, weaker_promise(output)) if text),
+    )
+    attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files), one_loads=plan.is_completed)
+    origin = Found(plan.step, files.position, label=start.source.label)
+    committed = plan.step if start.own_label else None
+    run, actions = machine.begin(
+        ready.policy, origin, committed, past.budgets(config.max_losses_per_hour), past.last_generation(), time.monotonic(),
+        past.next_worker(()), past.left_behind(),
+    )  # fmt: skip
+    return attempt.play(run, actions, files, start.own_label)
 
 
-def _adopt(config: RunConfig, output: Location, record: RunRecord, observers: Observers, inbox: Inbox) -> RunResult | None:
+def _adopt(attempt: Attempt, config: RunConfig, output: Location, record: RunRecord) -> RunResult | None:
     """Go on with the workers of a driver that died; None where none of them answers."""
-    from orchestrator.decide.resume_point import last_step
-
+    past = attempt.past
+    refuse_others_workers(config, output, record, past.last_config())
     until = last_step(config.until_step, config.steps, record.started_step)
-    with Attempt.begin(config, output, observers, inbox) as attempt:
-        reports, setup = attempt.take_over_workers()
-        if setup is None:
-            attempt.give_up_quietly()
-            return None
-        policy = policy_of(config, setup.graph, until)
-        attempt.store(record, attempt.step_key_of(setup.graph), setup.graph.repairs, None, attempt.newest_label())
-        step = max((report.step for report in reports if report.step is not None), default=record.started_step)
-        attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())
-        run, actions = machine.adopt(
-            policy, reports, attempt.newest_step(), attempt.budgets(), attempt.last_generation(), attempt.next_worker(reports),
-            time.monotonic(), attempt.rolled_back(),
-        )  # fmt: skip
-        return attempt.play(run, actions, None, attempt.newest_label())
+    living = attempt.take_over_workers()
+    if living.setup is None:
+        return None
+    reports, graph = living.reports, living.setup.graph
+    policy = policy_of(config, graph, until)
+    attempt.store(record, attempt.step_key_of(graph), graph.repairs, None, past.newest_label())
+    step = max((report.step for report in reports if report.step is not None), default=record.started_step)
+    attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())
+    run, actions = machine.adopt(
+        policy, reports, past.newest_step(), past.budgets(config.max_losses_per_hour), past.last_generation(), past.next_worker(reports),
+        time.monotonic(), past.rolled_back(), past.left_behind(),
+    )  # fmt: skip
+    return attempt.play(run, actions, None, past.newest_label())
 
 
-def check_room(config: RunConfig) -> None:
+def check_room(config: RunConfig, namespace: str = "") -> None:
     """Refuse more workers than the cluster can place, unless waiting was asked for.
+
+    Args:
+        namespace: of a run none of whose workers lives; what it still holds counts as free.
 
     Raises:
         PlacementError: says what is free.
     """
-    free, wanted = room(config.workers), config.workers.count
+    free, wanted = room(config.workers, namespace=namespace), config.workers.count
     if free >= wanted or config.wait:
         return
     asked = f"{config.workers.cpus:g} CPUs" + (f" and {config.workers.gpus:g} GPUs" if config.workers.gpus else "")
     raise PlacementError(
-        f"the cluster has room for {free} of {wanted} workers of {asked} each; free: {describe(free_resources())}",
+        f"the cluster has room for {free} of {wanted} workers of {asked} each; free: {describe(free_resources(namespace))}",
         remedy="Ask for fewer or smaller workers, or wait for room with --wait",
         details={"room": free, "wanted": wanted},
     )

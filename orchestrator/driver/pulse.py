@@ -1,6 +1,7 @@
 """How do others see that this driver lives, and how do they ask it to stop?
 
-Rule: threads of their own, so that neither a slow commit nor a busy loop makes a living driver look dead.
+Rule: threads of their own, so that neither a slow commit nor a busy loop makes a living driver look dead. An output that can't be written
+to doesn't end the run: commits wait for the next heartbeat that gets through, which also tells whether somebody has taken over meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from orchestrator.decide import events as ev
 from orchestrator.driver.keeper import Keeper
-from orchestrator.driver.loop import Message
+from orchestrator.driver.loop import Message, Told
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.store.lease import Lease
 from orchestrator.store.location import Location
@@ -20,6 +21,8 @@ from orchestrator.store.run_record import StopRequest, answer_stop_request, read
 log = logging.getLogger("tfresume")
 STOP_POLL_S = 1.0
 STOP_GRACE_S = 120.0
+AWAY = "no heartbeat has reached the output for a lease's length: training goes on, commits wait until the output can be written again"
+BACK = "the output can be written again, and nobody has taken the run over: commits go on"
 
 
 class Heart:
@@ -48,6 +51,7 @@ class Heart:
                 log.warning("a stop request stays in the output: %s", error)
 
     def _beat(self) -> None:
+        was_fresh = True
         while not self._over.wait(self._lease.beat_every_s):
             self._keeper.flush()
             try:
@@ -57,12 +61,9 @@ class Heart:
                 return
             except OrchestratorError as error:
                 log.warning("heartbeat: %s", error)
-                if not self._lease.is_fresh:
-                    lost = LeaseLost(
-                        "no heartbeat has reached the output for a lease's length, so another driver may have taken over"
-                    )
-                    self._tell(ev.Fenced(lost.as_dict()))
-                    return
+            if self._lease.is_fresh is not was_fresh:
+                was_fresh = self._lease.is_fresh
+                self._tell(Told({"event": "warning", "reason": BACK if was_fresh else AWAY}))
 
     def _listen(self) -> None:
         while not self._over.wait(STOP_POLL_S):

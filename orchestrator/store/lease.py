@@ -2,8 +2,8 @@
 
 Rule: attempt N holds the run by having created ``lease/N``; the object is created once and never changed, and whoever creates ``N+1``
 has taken over. Whether a holder lives is judged by its heartbeat object (``decide/holding``). A holder that finds ``N+1``, or another
-writer's token in ``N`` itself (the store ignored the condition of an exclusive create), or whose own heartbeats haven't reached the
-store for a lease's length, has lost it.
+writer's token in ``N`` itself (the store ignored the condition of an exclusive create), has lost it; one whose own heartbeats haven't
+reached the store for a lease's length commits nothing until one does and it finds neither.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rule: a thin, detached, named actor around ``member.Member``. Control calls are answered in threads of their own while the graph trains.
 Every call carries the attempt's number and a lower one is refused, so that a driver that wakes up late commands nobody. Without any call
-for ``orphan_timeout_s`` the process ends itself.
+for ``orphan_timeout_s`` the process ends itself and gives its place back.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from orchestrator.errors import ConfigError, FatalError, LeaseLost, Orchestrator
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
 from orchestrator.workers.outbox import Outbox
+from orchestrator.workers.placement import give_back, this_group
 
 POLL_S = 2.0
+LEAVE_S = 5.0
+"""Longest time for an orphan to give its places back."""
 CONCURRENCY_GROUPS = {"control": 4, "poll": 2, "hand_over": 2}
 
 
@@ -34,8 +37,8 @@ class WorkerActor:
         self._orphan_timeout_s = setup.orphan_timeout_s
         self._outbox = Outbox()
         self._setup = setup
-        self._ident = ident
-        self._member = Member(ident, (this_node(), os.getpid()), RealTools(setup), self._outbox, these_gpus())
+        self._ident, self._group = ident, this_group()
+        self._member = Member(ident, (this_node(), os.getpid()), RealTools(setup), self._outbox, these_gpus(), self._group)
         signal.signal(signal.SIGTERM, self._on_sigterm)  # Ray runs an actor's constructor in the main thread
         threading.Thread(target=self._work, name="tfresume-work", daemon=True).start()
         threading.Thread(target=self._watch_for_orphanage, name="tfresume-orphan", daemon=True).start()
@@ -116,6 +119,11 @@ class WorkerActor:
     def _watch_for_orphanage(self) -> None:
         while time.monotonic() - self._contact_s < self._orphan_timeout_s:
             time.sleep(min(1.0, self._orphan_timeout_s / 10))
+        # Its places go with it, or they would hold the room of a run that is dead; a Ray that doesn't answer can't keep the process
+        groups = sorted({self._group, str(self._member.report()["lent_group"])} - {""})
+        leaving = threading.Thread(target=give_back, args=(groups,), daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_S)
         os._exit(3)
 
 

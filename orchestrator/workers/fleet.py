@@ -7,7 +7,7 @@ are detached and named, in a namespace that follows from the output URL, so that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,15 +16,12 @@ from ray import exceptions as rex
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
-from orchestrator.decide.machine import Report
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.actor import CONCURRENCY_GROUPS, WorkerActor
-from orchestrator.workers.namespace import living_workers
+from orchestrator.workers.adopting import Living
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
 
-ADOPT_S = 5.0
-"""A worker that doesn't answer a new driver within this is taken for hung, and killed."""
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone."""
 DONOR = act.StateFrom.DONOR
@@ -149,14 +146,22 @@ class Fleet:
                 return
             donated = reader.loaded_state.remote(self._attempt, action.generation)
         for seat in action.seats:
-            devices = self._placement.devices_for(seat.worker)
-            if devices is None:
+            lent = self._placement.lend(seat.worker)
+            if lent is None:
                 self.end(act.EndWorker(seat.worker, ev.Cause.RELEASED.value, "no GPU is free on the standby's node"))
                 continue
             needs_files = seat.state_from is act.StateFrom.CHECKPOINT
             files = checkpoint if needs_files else None
             order = JoinOrder(
-                action.generation, seat.rank, addresses, action.step, action.position, seat.state_from, files, devices
+                action.generation,
+                seat.rank,
+                addresses,
+                action.step,
+                action.position,
+                seat.state_from,
+                files,
+                lent.devices,
+                lent.place,
             )
             state = donated if seat.state_from is act.StateFrom.DONOR else None
             self._call(seat.worker, "join", order, state, generation=action.generation)
@@ -173,34 +178,12 @@ class Fleet:
 
     # -- another driver's workers
 
-    def adopt(self) -> list[Report]:
-        """Take over what lives in the namespace; what doesn't answer is killed."""
-        names = living_workers(self._namespace)
-        asked: dict[str, Any] = {}
-        for name in names:
-            try:
-                self._actors[name] = ray.get_actor(name, namespace=self._namespace)
-            except ValueError:
-                continue
-            asked[name] = self._actors[name].adopt.remote(self._attempt)
-        ray.wait(list(asked.values()), num_returns=max(1, len(asked)), timeout=ADOPT_S) if asked else None
-        reports = [report for name, ref in asked.items() if (report := self._answer(name, ref)) is not None]
-        self._placement.adopt([report.worker for report in reports])
-        for report in reports:
-            self._poll(report.worker, self._actors[report.worker], 0)
-        return reports
-
-    def _answer(self, name: str, ref: Any) -> Report | None:
-        try:
-            return Report(**ray.get(ref, timeout=0.2))
-        except (rex.RayActorError, rex.GetTimeoutError):
-            ray.kill(self._actors.pop(name), no_restart=True)
-            return None
-
-    def setup_of(self, worker: str) -> Setup:
-        """What an adopted worker was made with."""
-        setup: Setup = ray.get(self._actors[worker].setup.remote(self._attempt), timeout=ADOPT_S * 4)
-        return setup
+    def adopt(self, living: Living, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+        """Command these from now on. ``known``: place to node and GPUs, as the journal tells."""
+        self._actors.update(living.actors)
+        self._placement.adopt(living.reports, known)
+        for worker, actor in living.actors.items():
+            self._poll(worker, actor, 0)
 
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""

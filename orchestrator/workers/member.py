@@ -26,11 +26,14 @@ class Member:
     Args:
         where: node identity and process number, for the driver.
         devices: the GPUs that Ray gave this process.
+        group: the placement group that it lies in.
     """
 
-    def __init__(self, ident: str, where: tuple[str, int], tools: Tools, outbox: Outbox, devices: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, ident: str, where: tuple[str, int], tools: Tools, outbox: Outbox, devices: tuple[str, ...] = (), group: str = ""
+    ) -> None:
         self.ident, self.node, self.pid = ident, *where
-        self._devices = devices
+        self._devices, self._group = devices, group
         self._outbox, self._tools = outbox, tools
         self._desk = Desk()
         self._work = Work(ident, tools, outbox, self._desk, self.pulse)
@@ -39,7 +42,7 @@ class Member:
         """Load the graph, then work until closed. Raises what loading raises."""
         threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
         address = self._work.load()
-        self._outbox.put(ev.Warm(self.ident, self.node, self.pid, address, self._devices))
+        self._outbox.put(ev.Warm(self.ident, self.node, self.pid, address, self._devices, self._group))
         self._work.until_closed()
 
     def join(self, order: JoinOrder, donated: Any) -> None:
@@ -106,7 +109,8 @@ class Member:
                 "worker": self.ident, "node": self.node, "pid": self.pid, "address": desk.address, "generation": desk.generation,
                 "rank": desk.order.rank if desk.order else None, "world_size": desk.order.world_size if desk.order else 0,
                 "step": desk.step, "position": desk.position, "lease_end": desk.lease, "held": desk.is_held, "joined": desk.joined,
-                "loaded": desk.trainer is not None,
+                "loaded": desk.trainer is not None, "devices": (desk.order and desk.order.devices) or self._devices,
+                "group": self._group, "lent_group": desk.order.place if desk.order else "",
             }  # fmt: skip
 
     def pulse(self) -> None:

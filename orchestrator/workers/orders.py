@@ -59,6 +59,7 @@ class JoinOrder:
         addresses: ``host:port`` by rank.
         checkpoint: set where ``state_from`` is the checkpoint.
         devices: the GPUs to train on; a standby takes those of the rank that was lost.
+        place: the placement group whose GPUs these are, where they are another's.
     """
 
     generation: int
@@ -69,6 +70,7 @@ class JoinOrder:
     state_from: StateFrom
     checkpoint: CheckpointFiles | None = None
     devices: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def world_size(self) -> int:

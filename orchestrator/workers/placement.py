@@ -1,18 +1,19 @@
 """Where do workers run, and is there room for them?
 
-Rule: one detached placement group per place, named after the namespace, so that any later driver can find and remove it. The place of a
-dead worker is used again; a standby's holds no GPU.
+Rule: one detached placement group per place, named after the namespace, so that any later driver can find and remove it. The books say
+who lies where (``places``); a driver that takes living workers over rebuilds them. A group that nobody has is removed by whoever holds
+the run, and a worker that ends as an orphan takes its own along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.util.placement_group import (
     PlacementGroup,
+    get_current_placement_group,
     placement_group,
     placement_group_table,
     remove_placement_group,
@@ -20,20 +21,9 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.config import WorkersConfig
+from orchestrator.decide.machine import Report
 from orchestrator.decide.room import Demand, fitting
-
-
-@dataclass
-class Place:
-    """One placement group of one bundle; ``worker`` is who has it, ``node`` and ``devices`` what its first worker found there."""
-
-    name: str
-    group: PlacementGroup
-    gpus: float
-    avoid: tuple[str, ...]
-    worker: str | None
-    node: str = ""
-    devices: tuple[str, ...] = ()
+from orchestrator.workers.places import Lent, Place, Places, rebuilt
 
 
 def demand_of(workers: WorkersConfig, *, standby: bool = False) -> Demand:
@@ -46,20 +36,15 @@ class Placement:
 
     def __init__(self, namespace: str, workers: WorkersConfig) -> None:
         self._namespace, self._workers = namespace, workers
-        self._places: list[Place] = []
+        self._books = Places()
         self._count = 0
 
     def options(self, worker: str, avoid: Sequence[str], *, standby: bool) -> dict[str, Any]:
         """Ray's options for ``worker``'s actor. Doesn't wait: the actor is created when there is room."""
         demand = demand_of(self._workers, standby=standby)
         avoid = avoidable(avoid, [node["NodeID"] for node in ray.nodes() if node["Alive"]]) if avoid else ()
-        place = next(
-            (item for item in self._places if item.worker is None and item.gpus == demand.gpus and set(avoid) <= set(item.avoid)),
-            None,
-        )
-        if place is None:
-            place = self._new_place(demand, tuple(avoid))
-        place.worker = worker
+        place = self._books.free_for(demand, avoid) or self._new_place(demand, tuple(avoid))
+        self._books.put(place, worker, demand)
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=0)
         resources = {"num_cpus": demand.cpus, "num_gpus": demand.gpus} | (
             {"memory": demand.memory_bytes} if demand.memory_bytes else {}
@@ -76,67 +61,84 @@ class Placement:
         labels = [{"ray.io/node-id": f"!in({','.join(shunned)})"}] if shunned else None
         name = f"{self._namespace}/{self._count}-{id(self):x}"
         group = placement_group([bundle], strategy="PACK", name=name, lifetime="detached", bundle_label_selector=labels)
-        place = Place(name, group, demand.gpus, avoid, None)
-        self._places.append(place)
+        place = Place(group.id.hex(), group, demand, avoid)
+        self._books.all.append(place)
         return place
 
-    def adopt(self, workers: Sequence[str]) -> None:
-        """Places of an earlier driver: kept for as long as the run lives, and removed with it."""
-        for name, group in _groups_of(self._namespace):
-            self._places.append(Place(name, group, -1.0, (), "an earlier driver's"))
+    def adopt(self, reports: Sequence[Report], known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+        """Places of an earlier driver: who reports from there keeps them, those of the dead are used again.
+
+        Args:
+            known: place to node and GPUs, as the journal tells (``places.rebuilt``).
+        """
+        books = rebuilt(_places_of(self._namespace), reports, known)
+        usable = (demand_of(self._workers), demand_of(self._workers, standby=True))
+        for place in [place for place in books.all if place.is_empty and place.demand not in usable]:
+            remove_placement_group(place.group)
+            books.all.remove(place)
+        self._books = books
 
     def free(self, worker: str) -> None:
         """The worker is gone; its place may be used again."""
-        for place in self._places:
-            if place.worker == worker:
-                place.worker = None
+        self._books.leave(worker)
 
     def arrived(self, worker: str, node: str, devices: tuple[str, ...]) -> None:
         """A worker says where it is and which GPUs it was given."""
-        for place in self._places:
-            if place.worker == worker:
-                place.node, place.devices = node, devices or place.devices
+        self._books.arrived(worker, node, devices)
 
-    def devices_for(self, worker: str) -> tuple[str, ...] | None:
-        """The GPUs with which ``worker`` takes a rank: its own, or for a standby those of a free place on its node, which it takes over.
+    def lend(self, worker: str) -> Lent | None:
+        """The GPUs with which ``worker`` takes a rank: its own, or for a standby those of a lost worker on its node.
 
         Returns:
-            Identifiers as Ray gives them, empty where workers have no GPUs; None where a standby's node has none free.
+            Identifiers as Ray gives them, none where workers have no GPUs; None where a standby's node has none free.
         """
-        if not self._workers.gpus:
-            return ()
-        own = next((place for place in self._places if place.worker == worker), None)
-        if own is None or own.gpus:
-            return own.devices if own else None
-        free = next((place for place in self._places if place.worker is None and place.gpus and place.node == own.node), None)
-        if free is None:
-            return None
-        free.worker, own.worker = worker, None
-        return free.devices
+        return self._books.lend(worker) if self._workers.gpus else Lent()
 
     def remove(self) -> None:
-        """Give all places back."""
-        for place in self._places:
-            remove_placement_group(place.group)
-        self._places.clear()
+        """Give all places of the run back, whoever made them."""
+        self._books = Places()
+        self.remove_all(self._namespace)
 
     @staticmethod
     def remove_all(namespace: str) -> int:
         """Remove the places of the run with this namespace, whoever made them; how many there were."""
-        groups = _groups_of(namespace)
-        for _, group in groups:
-            remove_placement_group(group)
-        return len(groups)
+        found = _places_of(namespace)
+        for place in found:
+            remove_placement_group(place.group)
+        return len(found)
 
 
-def _groups_of(namespace: str) -> list[tuple[str, PlacementGroup]]:
-    """Names and handles of the run's places. By identity, since Ray looks names up in the caller's own namespace only."""
+def this_group() -> str:
+    """The placement group that this worker's process lies in; empty where there's none."""
+    group = get_current_placement_group()
+    return "" if group is None else str(group.id.hex())
+
+
+def give_back(groups: Sequence[str]) -> None:
+    """Remove these placement groups, and with them whoever lies there, this process included."""
+    for ident in groups:
+        remove_placement_group(_handle(ident))
+
+
+def _handle(ident: str) -> PlacementGroup:
+    """By identity, since Ray looks names up in the caller's own namespace only."""
+    return PlacementGroup(ray.PlacementGroupID(bytes.fromhex(ident)))
+
+
+def _places_of(namespace: str) -> list[Place]:
+    """The run's places as Ray shows them, with their node, and nobody in them."""
+    nodes = {str(node["NodeID"]): f"{node['NodeManagerAddress']}/{node['NodeID'][:8]}" for node in ray.nodes()}
+    found = []
+    for entry in _entries_of(namespace):
+        ident, bundle = str(entry["placement_group_id"]), entry["bundles"][0]
+        demand = Demand(float(bundle.get("CPU", 0.0)), float(bundle.get("GPU", 0.0)), int(bundle.get("memory", 0)))
+        found.append(Place(ident, _handle(ident), demand, node=nodes.get(str(entry["bundles_to_node_id"].get(0)), "")))
+    return found
+
+
+def _entries_of(namespace: str) -> list[Mapping[str, Any]]:
     table: Mapping[str, Mapping[str, Any]] = placement_group_table()
-    return [
-        (str(entry["name"]), PlacementGroup(ray.PlacementGroupID(bytes.fromhex(str(entry["placement_group_id"])))))
-        for entry in table.values()
-        if str(entry["name"]).startswith(f"{namespace}/") and entry["state"] != "REMOVED"
-    ]
+    return [entry for entry in table.values() if str(entry["name"]).startswith(f"{namespace}/") and entry["state"] != "REMOVED"]
 
 
 def avoidable(avoid: Sequence[str], alive: Sequence[str]) -> tuple[str, ...]:
@@ -150,12 +152,24 @@ def avoidable(avoid: Sequence[str], alive: Sequence[str]) -> tuple[str, ...]:
     return tuple(avoid) if any(not identity.startswith(beginnings) for identity in alive) else ()
 
 
-def room(workers: WorkersConfig, *, standby: bool = False) -> int:
-    """How many more workers the cluster could place now."""
-    return fitting(free_resources(), demand_of(workers, standby=standby))
+def room(workers: WorkersConfig, *, standby: bool = False, namespace: str = "") -> int:
+    """How many more workers the cluster could place now; ``namespace`` as ``free_resources`` has it."""
+    return fitting(free_resources(namespace), demand_of(workers, standby=standby))
 
 
-def free_resources() -> list[dict[str, float]]:
-    """What is free on each living node: CPU, GPU, memory."""
+def free_resources(namespace: str = "") -> list[dict[str, float]]:
+    """What is free on each living node: CPU, GPU, memory.
+
+    Args:
+        namespace: of a run none of whose workers lives: what its groups still hold counts as free, since its next driver removes them.
+    """
     available: Mapping[str, Mapping[str, float]] = ray._private.state.available_resources_per_node()
-    return [{key: float(resources.get(key, 0.0)) for key in ("CPU", "GPU", "memory")} for node, resources in available.items()]
+    free = {
+        node: {key: float(resources.get(key, 0.0)) for key in ("CPU", "GPU", "memory")} for node, resources in available.items()
+    }
+    for entry in _entries_of(namespace) if namespace else ():
+        for index, bundle in entry["bundles"].items():
+            held_by = free.get(str(entry["bundles_to_node_id"].get(index)))
+            if held_by is not None and entry["state"] == "CREATED":
+                held_by.update({key: held_by[key] + float(bundle.get(key, 0.0)) for key in held_by})
+    return list(free.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.chaos.runs import config_for, play, variables_of
 from tests.chaos.script import Script
+from tests.chaos.supervision import Supervised
 
 
 @pytest.fixture
@@ -21,6 +22,22 @@ def cluster(ray_address: str) -> Iterator[str]:
     ray.init(address=ray_address, log_to_driver=False, ignore_reinit_error=True)
     yield ray_address
     ray.shutdown()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Supervised]]:
+    """Starts supervised runs, and ends what is left of them."""
+    runs: list[Supervised] = []
+
+    def begin(*args: Any, **changes: Any) -> Supervised:
+        runs.append(Supervised(*args, **changes))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.process.wait(60)
 
 
 @pytest.fixture(scope="session")

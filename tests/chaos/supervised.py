@@ -15,9 +15,11 @@ def main(words: list[str]) -> int:
     config = parse_config(json.loads(words[-1]))
 
     def drive() -> int:
+        from launch.commands.run import or_crashed
+        from launch.terminal import guarded
         from orchestrator.driver.main import resume
 
-        return resume(config).exit_code
+        return guarded(lambda: or_crashed(lambda: resume(config).exit_code), as_json=False)
 
     if words[0] == "--supervise":
         from launch.supervisor import supervise

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,87 +20,11 @@ from orchestrator.store.journal import read_journal
 from orchestrator.store.location import open_location
 from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import config_for, variables_of
+from tests.chaos.supervision import PACED, ROOT, Supervised
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.object_stores import Server
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
-ROOT = Path(__file__).resolve().parents[2]
-
-
-PACED = """
-import pathlib, time
-from tests.chaos.batches import fast_batches
-
-
-def batches(ctx):
-    for batch in fast_batches(ctx):
-        if not pathlib.Path({quick!r}).exists():
-            time.sleep({seconds})
-        yield batch
-"""
-
-
-class Supervised:
-    """A run under the real supervisor, in processes of its own.
-
-    Args:
-        address: of a Ray cluster; with None the supervisor starts one.
-        options: what fsspec needs for the output.
-        environment: besides this process's own.
-    """
-
-    def __init__(
-        self,
-        source: Any,
-        output: Any,
-        address: str | None,
-        options: Mapping[str, Any] = {},
-        environment: Mapping[str, str] = {},
-        **changes: Any,
-    ) -> None:
-        self.output = open_location(str(output), **(options or {}))
-        config = config_for(source, output, address=address, **changes).model_dump(mode="json")
-        command = [sys.executable, "-m", "tests.chaos.supervised", "--supervise", json.dumps(config)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})})
-
-    def journal(self) -> list[dict[str, Any]]:
-        return read_journal(self.output)
-
-    def pid_of(self, worker: str) -> int:
-        """The process of a worker."""
-        return int(next(event["pid"] for event in self.events("worker_warm") if event["worker"] == worker))
-
-    def events(self, name: str, attempt: int | None = None) -> list[dict[str, Any]]:
-        return [event for event in self.journal() if event["event"] == name and attempt in (None, event["attempt"])]
-
-    def wait_for(self, holds: Callable[[], Any], seconds: float = 60.0) -> Any:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = holds()
-            if found:
-                return found
-            assert self.process.poll() is None, "the run ended too soon"
-            time.sleep(0.1)
-        raise AssertionError("what the test waits for didn't come")
-
-    def end(self, seconds: float = 90.0) -> int:
-        return self.process.wait(seconds)
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Supervised]]:
-    """Starts supervised runs, and ends what is left of them."""
-    runs: list[Supervised] = []
-
-    def begin(*args: Any, **changes: Any) -> Supervised:
-        runs.append(Supervised(*args, **changes))
-        return runs[-1]
-
-    yield begin
-    for run in runs:
-        if run.process.poll() is None:
-            run.process.terminate()
-            run.process.wait(60)
 
 
 def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.decide.restarts import LONGEST_DELAY_S, MOST_DEATHS, MOST_QUICK_DEATHS, End, StartAgain, after_exit
+from orchestrator.decide.restarts import CRASHED, LONGEST_DELAY_S, MOST_DEATHS, MOST_QUICK_DEATHS, End, StartAgain, after_exit
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130, 143])
@@ -16,6 +16,10 @@ def test_killed_driver_is_started_again_at_once() -> None:
     answer = after_exit(-9, 100.0, None, (), 100.0)
     assert isinstance(answer, StartAgain)
     assert answer.delay_s < 1
+
+
+def test_driver_that_met_an_error_of_its_own_is_started_again() -> None:
+    assert isinstance(after_exit(CRASHED, 100.0, None, (), 100.0), StartAgain)
 
 
 def test_driver_killed_while_stopping_isnt() -> None:

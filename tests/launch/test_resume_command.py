@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from launch.cli import run
-from launch.commands.run import _tell_for_the_driver
+from launch.commands.run import _tell_for_the_driver, or_crashed
 from launch.result_text import result_text
 from launch.supervisor import supervise
 from orchestrator.config import parse_config
-from orchestrator.decide.restarts import End
+from orchestrator.decide.restarts import CRASHED, End
 from orchestrator.driver.result import RunResult
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.journals import loss_of_rank_1
@@ -135,3 +135,13 @@ def test_result_text_of_a_failed_run_shows_error_traceback_remedy_and_how_to_go_
     for part in ("failed", "batches() raised", "KeyError", "Mend it", "the same command goes on"):
         assert part in shown
     assert "geheim123" not in shown
+
+
+def test_resume_error_of_its_own_is_shown_and_leaves_the_answer_to_the_next_driver(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> int:
+        raise KeyError("a bug")
+
+    assert or_crashed(broken) == CRASHED
+    shown = capsys.readouterr()
+    assert shown.out == "", "one answer a run, from the driver that ends it"
+    assert "KeyError: 'a bug'" in shown.err

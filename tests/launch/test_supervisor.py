@@ -62,6 +62,31 @@ def test_supervisor_starts_a_killed_driver_again(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
 
+FAILS_ONCE = """
+import pathlib, sys
+here = pathlib.Path(sys.argv[1])
+lives = len(list(here.iterdir()))
+(here / str(lives)).touch()
+if lives == 0:
+    raise KeyError("a bug")
+"""
+
+LEAVES_ONCE = """
+import os, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+lives = len(list(here.iterdir()))
+(here / str(lives)).touch()
+if lives == 0:
+    raise BaseException("as when a library ends the process")
+"""
+
+
+@pytest.mark.parametrize("driver", [FAILS_ONCE, LEAVES_ONCE])
+def test_supervisor_starts_a_driver_again_that_met_an_error_of_its_own(driver: str, tmp_path: Path) -> None:
+    assert start(driver, str(tmp_path)).wait(30) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 130, 143])
 def test_supervisor_passes_a_chosen_exit_code_on(code: int, tmp_path: Path) -> None:
     assert start(f"import sys; sys.exit({code})").wait(30) == code

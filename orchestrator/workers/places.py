@@ -1,0 +1,149 @@
+"""Who lies in which place, and who trains on its GPUs?
+
+Rule: a place is one bundle. Whoever lies in it has its CPUs; its GPUs belong to that worker, or are lent to a standby of the same node
+that took the rank of one that was lost. What is free is found by looking at both, so that nobody is put where somebody still is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.decide.machine import Report
+from orchestrator.decide.room import Demand
+
+
+@dataclass
+class Place:
+    """One placement group of one bundle.
+
+    Attributes:
+        ident: the group's identity, as hexadecimal text; ``group`` is Ray's handle of it.
+        demand: what its bundle has.
+        avoid: nodes that it was made to keep away from.
+        worker: who lies in it, ``user`` who trains on its GPUs; None where nobody does.
+        node, devices: what its first worker found there.
+    """
+
+    ident: str
+    group: Any
+    demand: Demand
+    avoid: tuple[str, ...] = ()
+    worker: str | None = None
+    user: str | None = None
+    node: str = ""
+    devices: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody lies in it and nobody trains on its GPUs."""
+        return self.worker is None and self.user is None
+
+    def takes(self, demand: Demand, avoid: Sequence[str]) -> bool:
+        """Whether a worker that asks for ``demand`` may be put here now.
+
+        One without GPUs may lie where the GPUs are lent: the CPUs there are nobody's.
+        """
+        if self.worker is not None or (self.node in avoid if self.node else not set(avoid) <= set(self.avoid)):
+            return False
+        if self.demand == demand:
+            return self.user is None
+        alike = (self.demand.cpus, self.demand.memory_bytes) == (demand.cpus, demand.memory_bytes)
+        return alike and not demand.gpus and self.user is not None
+
+
+@dataclass(frozen=True)
+class Lent:
+    """The GPUs with which a worker takes a rank; ``place`` is whose they are, empty where they're its own or it has none."""
+
+    devices: tuple[str, ...] = ()
+    place: str = ""
+
+
+@dataclass
+class Places:
+    """The books of one run's places."""
+
+    all: list[Place] = field(default_factory=list)
+
+    def free_for(self, demand: Demand, avoid: Sequence[str]) -> Place | None:
+        """A place that takes such a worker, one that is made for it rather than one whose GPUs are lent."""
+        fitting = [place for place in self.all if place.takes(demand, avoid)]
+        return min(fitting, key=lambda place: place.demand != demand, default=None)
+
+    def put(self, place: Place, worker: str, demand: Demand) -> None:
+        """``worker`` lies there from now on, and trains on its GPUs if it asked for any."""
+        place.worker = worker
+        if demand.gpus:
+            place.user = worker
+
+    def leave(self, worker: str) -> None:
+        """The worker is gone."""
+        for place in self.all:
+            if place.worker == worker:
+                place.worker = None
+            if place.user == worker:
+                place.user = None
+
+    def arrived(self, worker: str, node: str, devices: tuple[str, ...]) -> None:
+        """A worker says where it is and which GPUs Ray gave it."""
+        for place in self.all:
+            if place.worker == worker:
+                if place.node != node:
+                    place.devices = ()  # Ray has moved the place; what was known of the other node's GPUs counts no longer
+                place.node, place.devices = node, devices or place.devices
+
+    def lend(self, worker: str) -> Lent | None:
+        """The GPUs with which ``worker`` takes a rank: those it has, else free ones of its node. None where there are none."""
+        own = next((place for place in self.all if place.worker == worker), None)
+        used = next((place for place in self.all if place.user == worker), None)
+        if used is None and own is not None:
+            free = [
+                place
+                for place in self.all
+                if place.demand.gpus
+                and place.user is None
+                and place.devices
+                and place.node == own.node
+                and place.worker in (None, worker)
+            ]
+            used = min(free, key=lambda place: place is not own, default=None)
+        if used is None:
+            return None
+        used.user = worker
+        return Lent(used.devices, "" if used is own else used.ident)
+
+
+def rebuilt(found: Iterable[Place], reports: Sequence[Report], known: Mapping[str, tuple[str, tuple[str, ...]]]) -> Places:
+    """The books of a driver that died, from what there is and what living workers say.
+
+    Args:
+        found: the run's places as Ray shows them, with their node.
+        known: place to node and GPUs, as the journal tells; counts for places whose worker is gone, on the node where it was.
+    """
+    lying = {report.group: report for report in reports if report.group}
+    lent = {report.lent_group: report for report in reports if report.lent_group}
+    books = Places()
+    for place in found:
+        resident, user = lying.get(place.ident), lent.get(place.ident)
+        node, devices = known.get(place.ident, ("", ()))
+        if node and node == place.node:
+            place.devices = devices
+        if resident is not None:
+            place.worker, place.node = resident.worker, resident.node
+            if resident.devices and not resident.lent_group:
+                place.user, place.devices = resident.worker, resident.devices
+        if user is not None:
+            place.user, place.node, place.devices = user.worker, user.node, user.devices
+        books.all.append(place)
+    return books
+
+
+def known_places(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Place to node and GPUs, as the workers said that were the first to lie there: from the journal's ``worker_warm`` events."""
+    return {
+        str(event["place"]): (str(event.get("node", "")), tuple(map(str, event.get("devices", ()))))
+        for event in events
+        if event.get("event") == "worker_warm" and event.get("place")
+    }

@@ -1,0 +1,129 @@
+"""Does a start see what another driver did until the lease was taken, and does it take over only workers that do what it asks for?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver import main
+from orchestrator.driver.attempt import Attempt
+from orchestrator.driver.beginning import DRIVER_ONLY, Ready, refuse_others_workers
+from orchestrator.driver.loop import Inbox
+from orchestrator.driver.observer import Observers
+from orchestrator.errors import ConfigError, OutputError
+from orchestrator.redaction import redacted_data
+from orchestrator.store.commits import commit
+from orchestrator.store.lease import acquire
+from orchestrator.store.lineage import record_takeover
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.manifest import Manifest
+from orchestrator.store.run_record import RunRecord, create_run_record
+from orchestrator.store.source import resolve_source, source_fingerprint
+from orchestrator.store.upload import upload
+from tests.fakes.bundles import model, write_checkpoint
+from tests.graphs.library import CheckpointLibrary
+
+FIRST = {"until_step": 900, "input": "mine:batches"}
+
+
+def config_for(source: Path | str, output: Location, **changes: Any) -> RunConfig:
+    return parse_config({"source": str(source), "output": output.url, **FIRST, **changes})
+
+
+def record_of(source: Path) -> RunRecord:
+    named = resolve_source(str(source))
+    return RunRecord(source=named.url, fingerprint=source_fingerprint(named), name=named.name, started_step=3)
+
+
+def written(config: RunConfig) -> Any:
+    """A configuration as an attempt journals it."""
+    return redacted_data(config.model_dump(mode="json"))
+
+
+def save(output: Location, source: Path, step: int, attempt: int, scratch: Path) -> None:
+    """The checkpoint of ``source`` once more, as the driver of ``attempt`` commits it at ``step``."""
+    files = []
+    for file in sorted(source.parent.glob(f"{source.name}.*")):
+        copy = scratch / file.name.replace(source.name, f"model.ckpt-{step}")
+        copy.write_bytes(file.read_bytes())
+        files.append(copy)
+    records = upload(files, output.child(f"a{attempt:04d}-g0001"))
+    manifest = Manifest(name="model.ckpt", step=step, attempt=attempt, generation=1, files=records, position=2 * step)
+    commit(output, manifest)
+
+
+@pytest.mark.tf
+def test_start_looks_again_once_the_lease_is_held(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another driver commits its last checkpoint between this one's look and its lease; it used to be fenced by an older start."""
+    source, output = tf1_checkpoint("mlp"), open_location(str(tmp_path / "out"))
+    (tmp_path / "mine.py").write_text("def batches(ctx): ...\n")
+    config = config_for(source, output, input=f"{tmp_path}/mine.py:batches")
+    other = acquire(output)
+    create_run_record(output, record_of(source))
+    record_takeover(output, other.attempt, 1, 3)
+    save(output, source, 100, other.attempt, tmp_path)
+    begun: list[str] = []
+
+    def ends_meanwhile(*args: Any) -> Attempt:
+        begun.append("lease")
+        save(output, source, 192, other.attempt, tmp_path)
+        other.release()
+        return Attempt(config, output, acquire(output), Observers([]), Inbox())
+
+    def started(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: Any) -> Any:
+        begun.append(f"start from {ready.start.own_label}")
+        return ready
+
+    monkeypatch.setattr(main, "living_workers", lambda namespace: [])
+    monkeypatch.setattr(main, "check_room", lambda config, namespace: begun.append("room"))
+    monkeypatch.setattr(main.Attempt, "begin", ends_meanwhile)
+    monkeypatch.setattr(main, "_start", started)
+    ready: Any = main._resume(config, output, lambda: None, Observers([]), Inbox())
+    assert begun == ["room", "lease", "start from a0001-g0001/model.ckpt-192"]
+    assert (ready.start.step, ready.start.parent, ready.plan.step) == (192, (1, 1), 192)
+
+
+def test_takeover_by_a_command_with_another_source_is_refused(tmp_path: Path) -> None:
+    """It used to be adopted without a word: the old graph trained under the new name."""
+    output = open_location(str(tmp_path / "out"))
+    write_checkpoint(tmp_path / "one", "m-3", model(3))
+    write_checkpoint(tmp_path / "two", "m-3", model(4))
+    one, two = tmp_path / "one" / "m-3", tmp_path / "two" / "m-3"
+    last = written(config_for(one, output))
+    with pytest.raises(OutputError, match=r"holds a run of .*one.*, not of .*two"):
+        refuse_others_workers(config_for(two, output), output, record_of(one), last)
+    refuse_others_workers(config_for(f"{one}.meta", output), output, record_of(one), last)
+
+
+def test_takeover_by_the_same_command_reads_nothing_of_the_source(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "out"))
+    config = config_for(tmp_path / "gone" / "m-3", output)
+    record = RunRecord(source="gone", fingerprint="f", name="m", started_step=3)
+    refuse_others_workers(config, output, record, written(config))
+
+
+@pytest.mark.parametrize("changes", [{"input": "theirs:batches"}, {"feed": {"keep:0": "0.5"}}, {"seed": 7}])
+def test_takeover_by_a_command_with_other_inputs_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "out"))
+    config = config_for(tmp_path / "m-3", output)
+    record = RunRecord(source="s", fingerprint="f", name="m", started_step=3)
+    with pytest.raises(ConfigError, match=f"other settings: {next(iter(changes))} is") as error:
+        refuse_others_workers(config.model_copy(update=changes), output, record, written(config))
+    assert "tfresume stop" in error.value.remedy
+
+
+def test_takeover_by_a_command_that_only_drives_otherwise_goes_on(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "out"))
+    config = config_for(tmp_path / "m-3", output)
+    record = RunRecord(source="s", fingerprint="f", name="m", started_step=3)
+    other = config.model_copy(update={"until_step": 5000, "save_steps": 7, "lease_s": 3.0, "address": "elsewhere:6379"})
+    refuse_others_workers(other, output, record, written(config))
+
+
+def test_settings_that_only_the_driver_has_are_settings() -> None:
+    assert set(RunConfig.model_fields) >= DRIVER_ONLY

@@ -1,0 +1,122 @@
+"""Does an output that can't be written to for longer than a lease pause the commits, and no more?"""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import parse_config
+from orchestrator.decide import events as ev
+from orchestrator.driver.keeper import Keeper, Saved
+from orchestrator.driver.loop import Told
+from orchestrator.driver.pulse import AWAY, BACK, Heart
+from orchestrator.store.lease import Lease, acquire
+from orchestrator.store.location import Location, open_location
+from orchestrator.store.upload import upload
+
+LEASE_S = 0.6
+
+
+class Beating:
+    """A driver's heart and keeper over a directory that can be taken away."""
+
+    def __init__(self, directory: Path) -> None:
+        self.scratch = directory
+        self.output: Location = open_location(str(directory / "out"))
+        self.lease: Lease = acquire(self.output, lease_s=LEASE_S)
+        self.told: queue.Queue[Any] = queue.Queue()
+        config = parse_config({"source": str(directory / "none"), "output": self.output.url, "until_step": 9})
+        self.keeper = Keeper(self.output, self.lease, config, Saved("m", "f", None, ()), (0, 0), None, 0.0, self.told.put)
+        self.heart = Heart(self.output, self.lease, self.keeper, self.told.put)
+
+    def take_away(self) -> None:
+        """A file stands where the leases were: nothing can be read or written below it."""
+        leases = self.scratch / "out" / "_tfresume" / "lease"
+        leases.rename(self.scratch / "leases")
+        leases.write_text("")
+
+    def give_back(self) -> None:
+        leases = self.scratch / "out" / "_tfresume" / "lease"
+        leases.unlink()
+        (self.scratch / "leases").rename(leases)
+
+    def wait_for(self, holds: Callable[[Any], bool]) -> Any:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            message = self.told.get(timeout=20)
+            assert not isinstance(message, ev.Fenced), "nobody has taken over"
+            if holds(message):
+                return message
+        raise AssertionError("it wasn't told")
+
+    def commit(self, step: int) -> None:
+        file = self.scratch / f"m-{step}.index"
+        file.write_bytes(b"bytes")
+        records = upload([file], self.output.child("a0001-g0001"))
+        self.keeper.commit(ev.SaveWritten("w", 1, step, 0, "a0001-g0001", f"m-{step}", records, {}), 1)
+
+
+@pytest.fixture
+def beating(tmp_path: Path) -> Iterator[Beating]:
+    made = Beating(tmp_path)
+    yield made
+    made.heart.close()
+    made.keeper.close()
+
+
+def warning(text: str) -> Callable[[Any], bool]:
+    return lambda message: isinstance(message, Told) and message.event.get("reason") == text
+
+
+def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes_on(beating: Beating) -> None:
+    beating.keeper.take_over(1, 3)
+    beating.take_away()
+    beating.wait_for(warning(AWAY))
+    assert not beating.lease.is_fresh
+    beating.commit(5)
+    beating.wait_for(lambda message: isinstance(message, ev.SaveFailed) and message.step == 5)
+    beating.give_back()
+    beating.wait_for(warning(BACK))
+    assert beating.lease.is_fresh
+    beating.commit(6)
+    beating.wait_for(lambda message: message == ev.Committed(1, 6))
+
+
+def test_heart_that_finds_a_successor_after_an_outage_says_that_the_run_is_lost(beating: Beating) -> None:
+    beating.take_away()
+    beating.wait_for(warning(AWAY))
+    leases = beating.scratch / "leases"
+    holder = json.loads((leases / "0001.json").read_text())
+    (leases / "0002.json").write_text(json.dumps({**holder, "attempt": 2, "writer": "another"}))
+    beating.give_back()
+    deadline = time.monotonic() + 20
+    while not isinstance(message := beating.told.get(timeout=20), ev.Fenced):
+        assert time.monotonic() < deadline
+    assert "attempt 2" in message.error["message"]
+
+
+def test_keeper_with_a_stale_lease_looks_for_a_successor_before_it_commits(tmp_path: Path) -> None:
+    """As after a pause of the whole process: no heart has beaten yet."""
+    now = [0.0]
+    output = open_location(str(tmp_path / "out"))
+    lease = acquire(output, now=lambda: now[0])
+    told: queue.Queue[Any] = queue.Queue()
+    config = parse_config({"source": str(tmp_path / "none"), "output": output.url, "until_step": 9})
+    keeper = Keeper(output, lease, config, Saved("m", "f", None, ()), (0, 0), None, 0.0, told.put)
+    keeper.take_over(1, 3)
+    now[0] = 1000.0
+    assert not lease.is_fresh
+    file = tmp_path / "m-5.index"
+    file.write_bytes(b"bytes")
+    records = upload([file], output.child("a0001-g0001"))
+    keeper.commit(ev.SaveWritten("w", 1, 5, 0, "a0001-g0001", "m-5", records, {}), 1)
+    keeper.close()
+    assert lease.is_fresh, "it has looked, and beaten"
+    assert isinstance(told.get(timeout=1), Told)
+    assert told.get(timeout=1) == ev.Committed(1, 5)
