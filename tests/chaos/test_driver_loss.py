@@ -79,6 +79,33 @@ def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
     proxy.close()
 
 
+def test_driver_killed_during_the_last_save_costs_no_step(
+    start: Callable[..., Supervised], gcs_server: Server, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+) -> None:
+    """The writer is still busy with the dead driver's save: the next driver was refused five times within milliseconds and gave up."""
+    proxy, bucket = FaultProxy(("127.0.0.1", gcs_server.port)), tmp_path.name
+    environment = gcs_server.environment() | {"STORAGE_EMULATOR_HOST": proxy.endpoint}
+    hanging = proxy.spoil("hang", "POST", "model.ckpt-120.data-", times=1000)
+    open_location(gcs_server.url(f"{bucket}/out/first"), **gcs_server.options()).write_bytes(b"")  # the bucket is there
+    run = start(
+        tf1_checkpoint("mlp"), gcs_server.url(f"{bucket}/out"), None, options=gcs_server.options(), environment=environment, workers=2
+    )  # fmt: skip
+    run.wait_for(lambda: hanging.fired, 120.0)
+    os.kill(run.events("attempt")[0]["pid"], signal.SIGKILL)
+    run.wait_for(lambda: len(run.events("save_postponed", attempt=2)) >= 3, 120.0)
+    assert not run.events("save_failed"), "busy is no failure"
+    hanging.end()
+    assert run.end() == 0
+    proxy.close()
+    assert not run.events("generation", attempt=2), "the group was formed anew"
+    assert run.events("finish")[-1]["checkpoint_step"] == 120
+    label = run.events("save_committed", attempt=2)[-1]["checkpoint"]
+    saved = open_location(gcs_server.url(f"{bucket}/out/{label.rpartition('/')[0]}"), **gcs_server.options())
+    for info in saved.list():
+        (tmp_path / info.name).write_bytes(saved.child(info.name).read_bytes())
+    assert_same_bytes(undisturbed, variables_of(tmp_path / "model.ckpt-120"))
+
+
 def test_driver_and_a_worker_killed_together_go_on_from_the_survivor(
     start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
 ) -> None:
