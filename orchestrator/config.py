@@ -103,15 +103,16 @@ class RunConfig(_Section):
     wait: bool = False
     """Wait for the cluster to have room instead of refusing."""
     wait_s: Seconds = 1800.0
-    """Longest wait for room, at the start or below ``workers.min``."""
+    """Longest wait for room, at the start or below ``workers.min``, and for a store that doesn't answer."""
     hang_floor_s: Seconds = 5.0
-    """A worker is never called hung before so many seconds without a step, however fast its steps are."""
+    """A worker is never called hung before so many seconds without a step, however fast its steps are. Who copies or fetches state is
+    judged by the bytes that move."""
     orphan_timeout_s: Seconds = 120.0
     """A worker that no driver has spoken to for so long ends itself, so that no GPU is held for ever."""
     reforms_per_process: Positive = 32
     """Re-forms after which a worker hands over to a fresh process (each costs 40 MB and 96 threads of TensorFlow's)."""
     max_losses_per_hour: Positive = 60
-    """Unplanned worker losses within an hour before the run stops."""
+    """Unplanned worker losses within an hour before the run stops; those within ten seconds count as one, preemptions not at all."""
     lease_s: Seconds = 30.0
     """The driver's hold on the output expires after so many seconds without a heartbeat."""
 
@@ -151,7 +152,7 @@ class RunConfig(_Section):
     import_scope: str | None = None
     """Prefix for all names of the imported graph, as in ``import_meta_graph``."""
     init_missing: bool = False
-    """Initialise variables that the checkpoint lacks with the graph's own initialisers."""
+    """Initialise weights that the checkpoint lacks with the graph's own initialisers. An optimizer's slots always are, with a warning."""
     load_op_library: list[str] = Field(default_factory=list)
     """Libraries with custom operations that every worker loads."""
     allow_op: list[str] = Field(default_factory=list)
