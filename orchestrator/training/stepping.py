@@ -90,7 +90,8 @@ class StepRunner:
         feeds = {name: value for name, value in batch.items() if target in self._ports[name].targets}
         feeds.update(extra)
         # A watched tensor that is fed, such as a learning rate, is what it's fed: a prepared call refuses to fetch it
-        computed = tuple(name for name in fetches if name not in feeds)
+        # One that is both watched and a summary's input is fetched once: a prepared call can't tell two of the same name apart
+        computed = tuple(dict.fromkeys(name for name in fetches if name not in feeds))
         values = dict(zip(computed, self._run(session, target, computed, feeds, timeout_s), strict=True))
         numbers = [_number(values[name] if name in values else feeds[name]) for name in fetches]
         count = len(shown.watched)

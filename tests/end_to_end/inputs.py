@@ -23,6 +23,12 @@ def batch(kind: str, number: int) -> Batch:
     return makers.feeds_for(kind)(OFFSET + number)
 
 
+def joined(kind: str, step: int, workers: int) -> Batch:
+    """What one process has to be fed in ``step`` to see what ``workers`` workers see."""
+    parts = [batch(kind, step * workers + rank) for rank in range(workers)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def _serve(kind: str) -> Callable[[Any], Iterator[Batch]]:
     def batches(ctx: Any) -> Iterator[Batch]:
         number = ctx.position + ctx.rank

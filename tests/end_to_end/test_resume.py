@@ -14,12 +14,6 @@ from tests.graphs.library import CheckpointLibrary
 pytestmark = [pytest.mark.tf, pytest.mark.ray]
 
 
-def _joined(kind: str, step: int, workers: int) -> dict[str, np.ndarray]:
-    """What one process has to be fed in ``step`` to see what ``workers`` workers see."""
-    parts = [inputs.batch(kind, step * workers + rank) for rank in range(workers)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 @pytest.mark.parametrize(("workers", "batches"), [(1, "mlp"), (2, "mlp_by_tensorflow"), (3, "mlp")])
 def test_resume_dense_graph_with_foreign_devices_equals_one_process(
     workers: int, batches: str, tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
@@ -34,7 +28,7 @@ def test_resume_dense_graph_with_foreign_devices_equals_one_process(
     assert result["world_size"] == workers
     assert result["incidents"] == []
     ours = plain_variables(result["checkpoint"], tmp_path)
-    theirs = plain_variables(source, tmp_path, [_joined("mlp", step, workers) for step in range(20)])
+    theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, workers) for step in range(20)])
     assert ours["global_step"] == theirs["global_step"] == 23
     assert_close(ours, theirs)
     steps = sorted(path.name for path in output.glob("a0001-g*/*.index"))
@@ -148,7 +142,7 @@ def test_resume_input_that_ends_on_one_rank_ends_the_run_with_whole_steps(
         *("--input", "tests.end_to_end.inputs:ends_at_seven", "--address", ray_address),
     )
     assert result["final_step"] == 6
-    theirs = plain_variables(source, tmp_path, [_joined("mlp", step, 2) for step in range(3)])
+    theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, 2) for step in range(3)])
     assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)
 
 

@@ -68,15 +68,30 @@ def xy_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
     return {"x:0": x, "y:0": np.argmax(x[:, :CLASSES] + 0.1 * rng.normal(size=(rows, CLASSES)), axis=1)}
 
 
-def mlp(optimizer: str = "adam", resource: bool = False, clip: bool = False, devices: bool = False, step: bool = True) -> Any:
-    """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and a worker's GPUs."""
+def _counter(tf: Any, step: bool | str) -> Any:
+    """The global step, none, or under a name of the author's own an int64 or a float32 (``as_float``) that is in no collection."""
+    if not isinstance(step, str):
+        return tf.train.get_or_create_global_step() if step else None
+    return tf.Variable(0.0 if step == "as_float" else tf.constant(0, tf.int64), trainable=False, name=step)
+
+
+def mlp(
+    optimizer: str = "adam", resource: bool = False, clip: bool = False, devices: bool = False, step: bool | str = True,
+    summary: bool = False,
+) -> Any:  # fmt: skip
+    """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and a worker's GPUs.
+
+    ``step`` is false for a graph that counts none, or the name of a counter of the author's own; with ``summary`` of its loss.
+    """
     tf = _tf()
     with tf.device("/job:ps/task:0" if devices else None):
-        counter = tf.train.get_or_create_global_step() if step else None
+        counter = _counter(tf, step)
         x, y = _placeholders(tf)
         hidden = tf.nn.relu(_dense(tf, x, 16, "hidden", resource))
     with tf.device("/job:worker/task:3/device:GPU:2" if devices else None):
         loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y)
+        if summary:
+            tf.summary.scalar("loss_curve", loss)
         chosen = _optimizer(tf, optimizer)
         if not clip:
             return chosen.minimize(loss, global_step=counter)

@@ -1,0 +1,28 @@
+"""Do graphs train that are written as everybody writes them, and as nobody should?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end import inputs
+from tests.end_to_end.commands import assert_close, plain_variables, resumed
+from tests.graphs.library import CheckpointLibrary
+
+pytestmark = [pytest.mark.tf, pytest.mark.ray]
+
+INPUT = ("--input", "tests.end_to_end.inputs:mlp")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loss_that_is_also_a_summary_trains_past_the_step_that_shows_both(
+    workers: int, tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
+) -> None:
+    source = tf1_checkpoint("mlp", optimizer="sgd", summary=True)
+    result = resumed(
+        *(source, "--output", tmp_path / "out", "--workers", str(workers), "--steps", "23", *INPUT, "--address", ray_address)
+    )
+    assert (result["status"], result["final_step"], result["incidents"]) == ("done", 26, [])
+    theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, workers) for step in range(23)])
+    assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)
