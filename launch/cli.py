@@ -12,8 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Group
+from rich.markup import escape
 
 from launch.terminal import EXIT_DONE, EXIT_REFUSED, configure_logging, guarded, message_console, print_json
+from orchestrator.redaction import holds_credential, redacted
 
 RUNNING = Group.create_ordered("Run")
 LOOKING = Group.create_ordered("Look before")
@@ -75,18 +77,20 @@ def run(tokens: Sequence[str]) -> int:
                 list(tokens), exit_on_error=False, print_error=False, result_action="return_value", verbose=False
             )
         except CycloptsError as error:
-            return _refused_command_line(error, as_json=as_json)
+            return _refused_command_line(error, tokens, as_json=as_json)
         return outcome if isinstance(outcome, int) else EXIT_DONE
 
     return guarded(work, as_json=as_json)
 
 
-def _refused_command_line(error: CycloptsError, *, as_json: bool) -> int:
+def _refused_command_line(error: CycloptsError, tokens: Sequence[str], *, as_json: bool) -> int:
     console = message_console()
-    console.print(f"[red bold]error:[/red bold] {str(error).strip()}", markup=True)
+    # What was typed is quoted: it may hold credentials, and brackets that would be taken for markup
+    said = redacted(str(error).strip(), [word for word in tokens if holds_credential(word.rpartition("=")[2])])
+    console.print(f"[red bold]error:[/red bold] {escape(said)}", markup=True)
     console.print(f"[bold]what to do:[/bold] see `tfresume {' '.join([*(error.command_chain or ())[:1], '--help'])}`")
     if as_json:
-        print_json({"status": "refused", "error": {"kind": "ConfigError", "message": str(error).strip(), "details": {}}})
+        print_json({"status": "refused", "error": {"kind": "ConfigError", "message": said, "details": {}}})
     return EXIT_REFUSED
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from orchestrator.errors import ConfigError
+from orchestrator.redaction import WITHOUT_CREDENTIALS, holds_credential
 
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -204,12 +205,25 @@ def _as_json(value: Any) -> str:
     return json.dumps(value)
 
 
+def _refuse_credentials(values: Any, key: str = "") -> None:
+    """A configuration goes into ``run.json``, logs and job metadata; its URLs are looked at before any of that."""
+    if isinstance(values, str) and holds_credential(values):
+        raise ConfigError(f"{key} holds a credential, which isn't repeated here", remedy=WITHOUT_CREDENTIALS)
+    if isinstance(values, dict):
+        for name, value in values.items():
+            _refuse_credentials(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _refuse_credentials(value, key)
+
+
 def parse_config(values: dict[str, Any]) -> RunConfig:
     """The configuration that ``values`` (YAML merged with flags) describes.
 
     Raises:
         ConfigError: naming every wrong key by its dotted path.
     """
+    _refuse_credentials(values)
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:

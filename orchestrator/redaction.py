@@ -12,19 +12,26 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 MASK = "***"
+WITHOUT_CREDENTIALS = (
+    "Leave it out of the URL and give it by the store's own environment variables (such as AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY) or configuration file; renew it, since a shell's history may hold it now"
+)
+"""What to do about a URL that holds a credential."""
 
 _SECRET_WORDS = r"(?:secret|token|passw(?:or)?d|passphrase|api_?key|access_?key|account_?key|private_?key|credential|signature)"
+
+_NAMES_BEFORE_AT = ("az", "abfs", "abfss", "wasb", "wasbs", "hdfs", "webhdfs", "sftp", "ssh", "ftp", "smb")
+"""Schemes where a container or a user, neither of them secret, stands before the ``@``."""
+_NO_CONTAINER = "".join(rf"(?<!\b{scheme}://)" for scheme in _NAMES_BEFORE_AT)
+_SIGNED = r"(?i)([?&](?:x-amz-|x-goog-)?(?:sig|signature|credential|security-token|[a-z_-]*token|key)=)[^&\s'\"]+"
 
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     # scheme://user:password@host; AWS secrets contain slashes, but HOST:PORT/path@x is no credential
     (re.compile(r"(?<=://)[^/\s@:'\"]+:(?!\d+(?:/|$))[^\s@'\"]+(?=@)"), MASK),
-    # scheme://token@host
-    (re.compile(r"(?<=://)[^/\s@'\"]+(?=@)"), MASK),
+    # scheme://token@host, but abfs://container@account
+    (re.compile(rf"{_NO_CONTAINER}(?<=://)[^/\s@'\"]+(?=@)"), MASK),
     # signed URLs: AWS, Google, Azure SAS, and plain ?access_token=
-    (
-        re.compile(r"(?i)([?&](?:x-amz-|x-goog-)?(?:sig|signature|credential|security-token|[a-z_-]*token|key)=)[^&\s'\"]+"),
-        rf"\1{MASK}",
-    ),
+    (re.compile(_SIGNED), rf"\1{MASK}"),
     (re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic)\s+|bearer\s+)[\w.~+/=-]{8,}"), rf"\1{MASK}"),
     # AccountKey=...; aws_secret_access_key: ..., "private_key": "..."
     (re.compile(rf"(?i)([\w-]*{_SECRET_WORDS}[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"), rf"\1{MASK}"),
@@ -63,6 +70,31 @@ def redacted(text: str, secrets: Collection[str] = ()) -> str:
         for shape, replacement in _SHAPES:
             text = shape.sub(replacement, text)
     return text
+
+
+_URL = re.compile(
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://+|(?P<mistyped>gs|gcs|s3a?|az|abfss?|hdfs|https?)(?::/?|//))(?P<rest>.*)",
+    re.DOTALL | re.I,
+)
+_PASSWORD = re.compile(r"[^/@:]*:(?P<port>\d+(?:/|$))?[^@]*@")  # AWS's secrets contain slashes
+_PLAIN_PATHS = frozenset({"file", "local", "github"})
+_PORTLESS = frozenset({"s3", "s3a", "gs", "gcs"})
+
+
+def holds_credential(url: str) -> bool:
+    """Whether a URL (or a link of a chain of them) carries a user with a password, a token, or a signature."""
+    return any(_in_one_url(link) for link in url.split("::")) or ("://" in url and re.search(_SIGNED, url) is not None)
+
+
+def _in_one_url(url: str) -> bool:
+    found = _URL.fullmatch(url)
+    scheme = (found["scheme"] or found["mistyped"]).lower() if found else ""
+    if found is None or scheme in _PLAIN_PATHS:
+        return False
+    password = _PASSWORD.match(found["rest"])
+    if password is not None and (password["port"] is None or scheme in _PORTLESS):
+        return True
+    return scheme not in _NAMES_BEFORE_AT and "@" in found["rest"].partition("/")[0]
 
 
 def redacted_data(data: Any, secrets: Collection[str] = ()) -> Any:

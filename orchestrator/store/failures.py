@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Literal
 
 from orchestrator.errors import AlreadyExists, ConfigError, OrchestratorError, OutputError, SourceError, StorageUnavailable
+from orchestrator.redaction import redacted
 
 Action = Literal["read", "list", "write", "delete"]
 
@@ -153,23 +154,24 @@ def translate(error: BaseException, url: str, action: Action) -> OrchestratorErr
             )
             if isinstance(error, OSError) and error.errno in _DENIED_ERRNOS:
                 remedy = "Check who owns the directory and whether the file system is mounted read-only"
-            return kind(f"no permission to {action} {url}: {_one_line(error)}", remedy=remedy, details=details)
+            return kind(f"no permission to {action} {url}: {one_line(error)}", remedy=remedy, details=details)
         case Meaning.FULL:
             return OutputError(
-                f"no space left to {action} {url}: {_one_line(error)}",
+                f"no space left to {action} {url}: {one_line(error)}",
                 remedy="Free space or raise the quota; the run goes on from its newest checkpoint",
                 details={**details, "full": True},
             )
         case Meaning.UNSUPPORTED:
-            return kind(f"the store can't {action} {url}: {_one_line(error)}", remedy="Use another store", details=details)
+            return kind(f"the store can't {action} {url}: {one_line(error)}", remedy="Use another store", details=details)
         case Meaning.TRANSIENT | Meaning.UNKNOWN:
             return StorageUnavailable(
-                f"the store didn't {action} {url}: {_one_line(error)}",
+                f"the store didn't {action} {url}: {one_line(error)}",
                 remedy="Check that the store is up and can be reached from here, then run the same command again",
                 details=details,
             )
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Type and text of an exception, without credentials: clients quote URLs, proxies' too."""
     text = " ".join(str(error).split()) or "no text"
-    return f"{type(error).__name__}: {text[:300]}"
+    return f"{type(error).__name__}: {redacted(text)[:300]}"

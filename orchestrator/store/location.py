@@ -7,7 +7,6 @@ ours that names the URL. Listings are never cached: what another driver wrote a 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,14 +20,12 @@ from fsspec.core import url_to_fs
 from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
 from orchestrator.store import local_files
-from orchestrator.store.failures import Action, Meaning, is_transient, meaning, translate
+from orchestrator.store.clients import client_settings, how_to_install
+from orchestrator.store.failures import Action, Meaning, is_transient, meaning, one_line, translate
+from orchestrator.store.spelling import check_spelling
 
 REQUEST_DEADLINE_S = 60.0
 """Longest wait for one small request. Hung requests are bounded by no client of its own accord."""
-CONNECT_S, READ_S = 5.0, 20.0
-_MISTYPED = re.compile(r"(gs|gcs|s3a?|az|abfss?|hdfs|https?|memory|file)(?::/?(?!/)|//)(?=\w)", re.IGNORECASE)
-"""What a URL becomes when a slash or the colon is lost, as in `Path("gs://b/x")`; taken for a path it would fill a local directory."""
-_EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
 
 @dataclass(frozen=True, order=True)
@@ -235,27 +232,20 @@ def open_location(url: str, **options: Any) -> Location:
     Raises:
         ConfigError: the URL is empty or malformed, its protocol unknown, or its client isn't installed.
     """
-    if not url.strip():
-        raise ConfigError("the URL is empty", remedy="Give a path or a URL such as gs://bucket/run")
+    check_spelling(url)
     if "://" not in url:
-        if mistyped := _MISTYPED.match(url):
-            meant = f"{mistyped[1]}://{url[mistyped.end() :]}"
-            raise ConfigError(
-                f"{redacted(url)} is neither a URL nor a likely path",
-                remedy=f"Write {redacted(meant)}, or ./{redacted(url)} for a path",
-            )
         # Not through url_to_fs, which takes "::" in a name for a chain of protocols
         path = os.path.abspath(os.path.expanduser(url))
         return Location(url=path, path=path, fs=fsspec.filesystem("file", use_listings_cache=False))
     protocol = url.partition("://")[0].lower().rpartition("::")[2]
     try:
-        fs, path = url_to_fs(url, **{**_defaults(protocol), **options})
+        fs, path = url_to_fs(url, **{**client_settings(protocol), **options})
     except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        remedy = f"pip install 'tfresume[{extra}]'" if extra else f"pip install the fsspec client of {protocol}"
-        raise ConfigError(f"{redacted(url)}: the client of {protocol}:// isn't installed ({error})", remedy=remedy) from error
+        raise ConfigError(
+            f"{redacted(url)}: the client of {protocol}:// isn't installed ({error})", remedy=how_to_install(protocol)
+        ) from error
     except ValueError as error:
-        raise ConfigError(f"{redacted(url)}: {error}", remedy="Use a path or a URL that fsspec knows") from error
+        raise ConfigError(redacted(f"{url}: {error}"), remedy="Use a path or a URL that fsspec knows") from error
     except Exception as error:
         # Some clients look for credentials in their constructors
         raise (
@@ -266,26 +256,6 @@ def open_location(url: str, **options: Any) -> Location:
 
 
 def _unopenable(url: str, error: Exception) -> ConfigError:
-    return ConfigError.from_cause(
-        f"{redacted(url)} can't be opened", error, remedy="Check the URL and the client's configuration"
+    return ConfigError(
+        redacted(f"{url} can't be opened: {one_line(error)}"), remedy="Check the URL and the client's configuration"
     )
-
-
-def _defaults(protocol: str) -> dict[str, Any]:
-    match protocol:
-        case "gs" | "gcs":
-            import aiohttp
-
-            # gcsfs asks a control endpoint at first use, which costs 28-195 s where that can't be reached; it reads this at import
-            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
-            return {"use_listings_cache": False, "requests_timeout": timeout}
-        case "s3" | "s3a":
-            config = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"max_attempts": 2, "mode": "standard"}}
-            return {"use_listings_cache": False, "config_kwargs": config}
-        case "az" | "abfs" | "abfss":
-            return {"use_listings_cache": False, "connection_timeout": int(CONNECT_S), "read_timeout": int(READ_S)}
-        case "file" | "local" | "memory":
-            return {"use_listings_cache": False}
-        case _:
-            return {}

@@ -113,9 +113,13 @@ def test_probe_store_of_what_cannot_be_written_says_why(tmp_path: Path) -> None:
     assert probe_store(str(tmp_path / "file" / "out")).error
 
 
-def test_probe_store_of_an_unknown_scheme_says_so_and_hides_the_password() -> None:
+def test_probe_store_of_an_unknown_scheme_says_so() -> None:
+    assert "bogus" in probe_store("bogus://b/x").error
+
+
+def test_probe_store_with_a_password_is_refused_and_hides_it() -> None:
     probe = probe_store("bogus://me:geheim123@b/x")
-    assert "bogus" in probe.error
+    assert "holds a credential" in probe.error
     assert "geheim123" not in probe.error + probe.url
 
 

@@ -21,7 +21,7 @@ from launch.jobs.plan import (
     submission_name,
     variables,
 )
-from orchestrator.config import parse_config
+from orchestrator.config import RunConfig, parse_config
 from orchestrator.errors import ConfigError
 
 NAME = submission_name("gs://b/out")
@@ -96,7 +96,8 @@ def test_job_plan_with_a_secret_variable_is_refused_by_name_without_its_value(en
 
 
 def test_job_plan_metadata_hides_credentials_in_urls() -> None:
-    plan = job_plan(parse_config({"source": "s3://AKIA1:geheim123@b/x", "output": "s3://AKIA1:geheim123@b/y"}), {}, {})
+    # ``parse_config`` refuses these; whoever makes a configuration without it is covered too
+    plan = job_plan(RunConfig(source="s3://AKIA1:geheim123@b/x", output="s3://AKIA1:geheim123@b/y"), {}, {})
     assert "geheim123" not in str(plan.metadata) + plan.entrypoint + plan.name
 
 

@@ -136,8 +136,18 @@ class TestWithAServer:
         monkeypatch.chdir(tmp_path)
         secret = "planted0secret0value"
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-        url = f"s3://AKIAPLANTED:{secret}@nowhere"
-        code = run(["submit", f"{url}/run", "--output", f"{url}/out", "--address", job_server, "--json"])
+        words = [
+            "submit",
+            "s3://nowhere/run",
+            "--output",
+            "s3://nowhere/out",
+            "--feed",
+            f"note={secret}",
+            "--address",
+            job_server,
+            "--json",
+        ]
+        code = run(words)
         shown = capsys.readouterr()
         assert code == 0, shown.err
         with urllib.request.urlopen(f"{job_server}/api/jobs/{json.loads(shown.out)['job']}") as answer:

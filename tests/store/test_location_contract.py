@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_open_location_path_with_double_colon_is_a_path(tmp_path: object) -> Non
 
 
 def test_location_shown_hides_the_password() -> None:
-    location = open_location("memory://user:hunter22@host/run")
+    location = replace(open_location("memory://host/run"), url="memory://user:hunter22@host/run")
     assert "hunter22" not in location.shown
     assert "hunter22" not in location.child("a").shown
 
