@@ -180,3 +180,19 @@ def configure_logging(*, verbose: bool = False, quiet: bool = False) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
+    _libraries_aside(verbose=verbose)
+
+
+class _LibraryHandler(_StderrHandler):
+    """Takes what libraries log, so that Python's last resort doesn't print it."""
+
+
+def _libraries_aside(*, verbose: bool) -> None:
+    """A library's warnings (tracebacks of tries that are repeated, among others) are for ``--verbose``: what counts comes as our error."""
+    root = logging.getLogger()
+    for handler in [item for item in root.handlers if isinstance(item, _LibraryHandler)]:
+        root.removeHandler(handler)
+    aside = _LibraryHandler()
+    aside.setLevel(logging.WARNING if verbose else logging.CRITICAL + 1)
+    aside.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    root.addHandler(aside)

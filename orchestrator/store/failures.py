@@ -24,6 +24,7 @@ class Meaning(Enum):
     DENIED = "denied"
     FULL = "full"
     UNSUPPORTED = "unsupported"
+    INVALID = "invalid"
     TRANSIENT = "transient"
     UNKNOWN = "unknown"
 
@@ -66,7 +67,20 @@ _TRANSIENT_CODES = {408, 429, 500, 502, 503, 504, "408", "429", "500", "502", "5
 _TRANSIENT_CODES |= {"ServiceUnavailable", "RequestTimeout", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
 _MISSING_CODES = {404, "404", "NoSuchKey", "NoSuchBucket", "NotFound", "BlobNotFound", "ContainerNotFound"}
 _EXISTS_CODES = {412, "412", "PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists"}
-_TRANSIENT_MODULES = ("aiohttp", "requests", "urllib3", "botocore.exceptions", "google.auth.exceptions", "azure.core.exceptions")
+_INVALID_CODES = {
+    400,
+    "400",
+    "InvalidBucketName",
+    "InvalidArgument",
+    "InvalidRequest",
+    "InvalidURI",
+    "InvalidResourceName",
+    "KeyTooLongError",
+}
+_TRANSIENT_MODULES = ("aiohttp", "requests", "urllib3", "google.auth.exceptions", "azure.core.exceptions")
+_TRANSIENT_BOTO = {"HTTPClientError", "ConnectionError", "IncompleteReadError", "ChecksumError", "FlexibleChecksumError"}
+"""The rest of botocore's own errors speaks of names, parameters and settings: the request never left this machine."""
+_INVALID_NAMES = {"InvalidURL", "MissingSchema", "InvalidSchema", "InvalidHeader", "InvalidProxyURL", "NonHttpUrlClientError"}
 _DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _TRANSIENT_ERRNOS = {errno.EIO, errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE, errno.ENETUNREACH}
@@ -98,6 +112,7 @@ def _by_code(error: BaseException) -> Meaning | None:
         (_TRANSIENT_CODES, Meaning.TRANSIENT),
         (_MISSING_CODES, Meaning.MISSING),
         (_EXISTS_CODES, Meaning.EXISTS),
+        (_INVALID_CODES, Meaning.INVALID),
     ):
         if code in codes:
             return result
@@ -113,6 +128,11 @@ def _by_name(error: BaseException) -> Meaning | None:
         return Meaning.DENIED
     if type(error).__name__ in {"ChecksumError", "FSTimeoutError", "IncompleteReadError"}:
         return Meaning.TRANSIENT
+    # A client's ValueError speaks of what it was given; what it can't make of an answer is of another, more special kind
+    if any(kind.__name__ in _INVALID_NAMES for kind in kinds) or type(error) is ValueError:
+        return Meaning.INVALID
+    if any(kind.__module__ == "botocore.exceptions" for kind in kinds):
+        return Meaning.TRANSIENT if any(kind.__name__ in _TRANSIENT_BOTO for kind in kinds) else Meaning.INVALID
     if any(kind.__module__.startswith(_TRANSIENT_MODULES) for kind in kinds):
         return Meaning.TRANSIENT
     return None
@@ -127,6 +147,8 @@ def _by_errno(error: BaseException) -> Meaning | None:
         return Meaning.FULL
     if error.errno in _TRANSIENT_ERRNOS:
         return Meaning.TRANSIENT
+    if error.errno in {errno.EINVAL, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}:
+        return Meaning.INVALID
     if error.errno in {errno.ENOSYS, errno.ENOTSUP}:
         return Meaning.UNSUPPORTED
     return None
@@ -163,6 +185,12 @@ def translate(error: BaseException, url: str, action: Action) -> OrchestratorErr
             )
         case Meaning.UNSUPPORTED:
             return kind(f"the store can't {action} {url}: {one_line(error)}", remedy="Use another store", details=details)
+        case Meaning.INVALID:
+            return kind(
+                f"can't {action} {url}: {one_line(error)}",
+                remedy="Check the name, the bucket's too, and the client's settings: no further try can help",
+                details=details,
+            )
         case Meaning.TRANSIENT | Meaning.UNKNOWN:
             return StorageUnavailable(
                 f"the store didn't {action} {url}: {one_line(error)}",

@@ -9,18 +9,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tfresume-"
 TEMPORARY_SUFFIX = ".tmp"
+_SPECIAL = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def is_temporary(name: str) -> bool:
     """Whether ``name`` is one of this module's temporary files."""
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def refuse_special(path: Path) -> None:
+    """Raises OSError where ``path`` is a pipe, a socket or a device: reading it waits for a writer, or never ends."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = next((word for is_it, word in _SPECIAL if is_it(mode)), "something special")
+        raise OSError(errno.EINVAL, f"it's {kind}, not a file: write what comes out of it into a file first")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

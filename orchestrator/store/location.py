@@ -6,7 +6,9 @@ ours that names the URL. Listings are never cached: what another driver wrote a 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from fsspec.core import url_to_fs
 
 from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
-from orchestrator.store import local_files
+from orchestrator.store import contact, local_files
 from orchestrator.store.clients import client_settings, how_to_install
 from orchestrator.store.failures import Action, Meaning, is_transient, meaning, one_line, translate
 from orchestrator.store.spelling import check_spelling
@@ -94,6 +96,8 @@ class Location:
 
     def read_bytes(self, start: int | None = None, end: int | None = None) -> bytes:
         """The file's bytes, or those from ``start`` up to ``end``. Raises SourceError, StorageUnavailable."""
+        if self.is_local:
+            self._local("read", lambda: local_files.refuse_special(Path(self.path)))
         data = self.call("read", "cat_file", self.path, start=start, end=end)
         if start is not None and end is not None and len(data) > end - start:
             # A server that ignores the Range header answers with the whole file
@@ -152,19 +156,40 @@ class Location:
 
     def call(self, action: Action, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method of the file system with deadline, retries and translated errors."""
+        first = self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
+        if first and action != "list":
+            with contextlib.suppress(ConfigError):  # a refusal is an answer; the call itself will meet it again
+                self.info()
+            first = False
+        patience_s = contact.FIRST_CONTACT_S if first else 3 * self.deadline_s
+        begun_s = time.monotonic()
         try:
-            for attempt in stamina.retry_context(
-                on=is_transient, attempts=self.attempts, timeout=3 * self.deadline_s, wait_max=10.0
-            ):
+            for attempt in stamina.retry_context(on=is_transient, attempts=self.attempts, timeout=patience_s, wait_max=10.0):
                 with attempt:
-                    return self._once(method, *args, **kwargs)
+                    left_s = max(0.1, patience_s - (time.monotonic() - begun_s))
+                    return self._answer(method, min(self.deadline_s, left_s), *args, **kwargs)
         except Exception as error:
+            if first and isinstance(error, TimeoutError):
+                error = ConnectionError(contact.why_silent(self.fs))
             raise translate(error, self.shown, action) from error
         raise AssertionError("unreachable: the retry context returns or raises")
 
+    def _answer(self, method: str, deadline_s: float, *args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = self._within(deadline_s, method, *args, **kwargs)
+        except Exception as error:
+            if not is_transient(error):
+                contact.answered(self.protocol, self.fs, self.path)
+            raise
+        contact.answered(self.protocol, self.fs, self.path)
+        return answer
+
     def _once(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._within(self.deadline_s, method, *args, **kwargs)
+
+    def _within(self, deadline_s: float, method: str, *args: Any, **kwargs: Any) -> Any:
         if self.is_async and not self.fs.asynchronous:
-            return sync(self.fs.loop, getattr(self.fs, f"_{method}"), *args, timeout=self.deadline_s, **kwargs)
+            return sync(self.fs.loop, getattr(self.fs, f"_{method}"), *args, timeout=deadline_s, **kwargs)
         return getattr(self.fs, method)(*args, **kwargs)
 
     def _local(self, action: Action, work: Any) -> None:

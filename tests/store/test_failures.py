@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,18 @@ TABLE: list[tuple[Exception, Meaning]] = [
     (google.auth.exceptions.TransportError("x"), Meaning.TRANSIENT),
     (HttpError({"code": 503, "message": "busy"}), Meaning.TRANSIENT),
     (boto("SlowDown"), Meaning.TRANSIENT),
-    (ValueError("Bad Request"), Meaning.UNKNOWN),
+    (ValueError("Bad Request: b/x\nInvalid bucket name"), Meaning.INVALID),
+    (json.JSONDecodeError("a proxy's page", "<html>", 0), Meaning.UNKNOWN),
+    (HttpError({"code": 400, "message": "Invalid bucket name: 'Bad!'"}), Meaning.INVALID),
+    (boto("InvalidBucketName"), Meaning.INVALID),
+    (botocore.exceptions.ParamValidationError(report="Invalid bucket name"), Meaning.INVALID),
+    (botocore.exceptions.ProfileNotFound(profile="x"), Meaning.INVALID),
+    (botocore.exceptions.ReadTimeoutError(endpoint_url="x"), Meaning.TRANSIENT),
+    (botocore.exceptions.ConnectionClosedError(endpoint_url="x"), Meaning.TRANSIENT),
+    (botocore.exceptions.ResponseStreamingError(error="x"), Meaning.TRANSIENT),
+    (requests.exceptions.InvalidURL("x"), Meaning.INVALID),
+    (IsADirectoryError(errno.EISDIR, "Is a directory"), Meaning.INVALID),
+    (OSError(errno.ENAMETOOLONG, "File name too long"), Meaning.INVALID),
 ]
 
 

@@ -1,0 +1,43 @@
+"""How long is a store waited for?
+
+Rule: one that has answered this process before is busy when it doesn't, and is given its time. One that has never answered is more often
+a wrong address or a missing network than an outage: what it's asked first is a small question, and FIRST_CONTACT_S is enough. (gcsfs
+alone tries six times with 31 s of pauses; three tries of that were two minutes before a typing error was told.)
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+FIRST_CONTACT_S = 10.0
+PROBE_S = 3.0
+_answered: set[tuple[str, str, str]] = set()
+
+
+def _place(protocol: str, fs: Any, path: str) -> tuple[str, str, str]:
+    return protocol, str(getattr(fs, "_fs_token", "")), path.strip("/").partition("/")[0]
+
+
+def has_answered(protocol: str, fs: Any, path: str) -> bool:
+    """Whether the bucket of ``path`` ever gave this process an answer, be it a refusal."""
+    return _place(protocol, fs, path) in _answered
+
+
+def answered(protocol: str, fs: Any, path: str) -> None:
+    """Remembers that it did."""
+    _answered.add(_place(protocol, fs, path))
+
+
+def why_silent(fs: Any) -> str:
+    """What a plain connection to the store's address meets; for clients whose own retries outlast our patience unsaid."""
+    parts = urlsplit(str(getattr(fs, "base", "") or getattr(fs, "endpoint_url", "") or ""))
+    if parts.hostname is None:
+        return f"no answer within {FIRST_CONTACT_S:g} s"
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname, port), PROBE_S).close()
+    except OSError as error:
+        return f"no connection to {parts.hostname}:{port} ({error})"
+    return f"{parts.hostname}:{port} takes connections, but gave no answer within {FIRST_CONTACT_S:g} s"

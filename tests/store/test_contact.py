@@ -1,0 +1,97 @@
+"""A store that never answered is given up soon and with its reason; one that has answered is given its time."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from fsspec.asyn import get_loop
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.store import contact
+from orchestrator.store.location import Location, open_location
+
+
+class Store:
+    """An asynchronous client whose first answers are errors."""
+
+    protocol, async_impl, asynchronous = "fake", True, False
+
+    def __init__(self, name: str, fails: int) -> None:
+        self._fs_token, self.fails = name, fails
+        self.asked: list[str] = []
+        self.loop = get_loop()
+
+    async def _ls(self, path: str, **_: Any) -> list[dict[str, Any]]:
+        return self._answer("ls", [])
+
+    async def _info(self, path: str) -> dict[str, Any]:
+        return self._answer("info", {"name": path, "size": 1})
+
+    async def _cat_file(self, path: str, **_: Any) -> bytes:
+        return self._answer("cat", b"1")
+
+    def _answer(self, what: str, answer: Any) -> Any:
+        self.asked.append(what)
+        self.fails -= 1
+        if self.fails >= 0:
+            raise ConnectionError("refused")
+        return answer
+
+
+def at(store: Store) -> Location:
+    return Location("fake://b/x", "b/x", store)
+
+
+def test_first_question_to_a_store_is_a_small_one() -> None:
+    store = Store("small", 0)
+    assert at(store).read_bytes() == b"1"
+    assert at(store).read_bytes() == b"1"
+    assert store.asked == ["info", "cat", "cat"]
+
+
+def test_store_that_never_answered_is_given_up_when_the_first_contacts_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "FIRST_CONTACT_S", 0.01)
+    store = Store("dead", 1000)
+    with pytest.raises(StorageUnavailable, match="refused"):
+        at(store).read_bytes()
+    assert set(store.asked) == {"info"}
+    assert not contact.has_answered("fake", store, "b/x")
+    store.fails = 0  # it has come up
+    assert at(store).list() == ()
+    assert contact.has_answered("fake", store, "b/other")
+    store.asked, store.fails = [], 2
+    assert at(store).list() == ()  # and is now worth more tries than the first contact's time allows
+    assert store.asked == ["ls", "ls", "ls"]
+
+
+@pytest.fixture
+def nobody() -> str:
+    """The address of a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_unreachable_google_storage_is_told_with_what_was_tried(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "FIRST_CONTACT_S", 1.0)
+    begun_s = time.monotonic()
+    with pytest.raises(StorageUnavailable, match=r"no connection to 127\.0\.0\.1:\d+ \(.*refused"):
+        open_location("gs://b/x", endpoint_url=nobody, token="anon").list()
+    assert time.monotonic() - begun_s < 15  # it was 107
+
+
+def test_command_line_prints_no_librarys_traceback() -> None:
+    script = "import logging; from launch.terminal import configure_logging; configure_logging(verbose=%s)\n"
+    script += "try: 1 / 0\nexcept ZeroDivisionError: logging.getLogger('gcsfs').exception('out of retries s3://k:geheim123@b')"
+    quiet, loud = (
+        subprocess.run([sys.executable, "-c", script % verbose], capture_output=True, text=True, check=True, timeout=60)
+        for verbose in (False, True)
+    )
+    assert quiet.stderr == ""
+    assert "Traceback" in loud.stderr
+    assert "geheim123" not in loud.stderr
