@@ -39,6 +39,8 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
             forming.settle(turn)
         case Phase.FINDING:
             finish(turn)
+        case Phase.FORMING if forming.nobody_has_a_state(turn.run):
+            finish(turn)
         case Phase.FORMING | Phase.ENDED:
             pass
 

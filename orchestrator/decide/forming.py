@@ -64,7 +64,12 @@ def on_held(turn: Turn, event: Held) -> None:
 def settle(turn: Turn) -> None:
     """If all living members have stopped: end the run, form the next generation, or wait for what is missing."""
     run = turn.run
-    if run.phase not in (Phase.GATHERING, Phase.WAITING) or not all(run.workers[ident].held for ident in run.members):
+    if run.phase not in (Phase.GATHERING, Phase.WAITING):
+        return
+    if run.ending is not None and nobody_has_a_state(run):
+        ending.finish(turn)  # however long some of them would still fetch a checkpoint
+        return
+    if not all(run.workers[ident].held for ident in run.members):
         return
     if run.ending is not None:
         ending.end_gathered(turn)
@@ -93,6 +98,11 @@ def _go_on(turn: Turn, seats: tuple[str, ...]) -> None:
         searching.find(turn, "no living worker has the state")
     else:
         _form(turn, seats, chosen)
+
+
+def nobody_has_a_state(run: Run) -> bool:
+    """Whether there is nothing that a last save could save."""
+    return all(run.workers[ident].step is None for ident in _holders(run))
 
 
 def _holders(run: Run) -> tuple[str, ...]:

@@ -190,9 +190,10 @@ def judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
     turn.set(budgets=verdict.budgets, streak=verdict.streak, failures=run.failures + (not together))
     if run.ending is not None:
         return
-    # One worker may lie on a bad node: others that say the same show that it isn't that, and one that has loaded shows that it is
+    # A worker that can't load may lie on a bad node: others that say the same show that it doesn't, one that has loaded that it does
     enough = min(recovery.START_ERROR_LIMIT, run.target + run.policy.sizes.standby)
-    if event.error is not None and verdict.streak.times >= enough and not turn.alive(Stage.WARM, Stage.MEMBER):
+    agreed = verdict.streak.times >= enough and not turn.alive(Stage.WARM, Stage.MEMBER)
+    if event.error is not None and (worker.stage is not Stage.STARTING or agreed):
         turn.set(ending=Ending(Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error))
         turn.note("give_up", reason=event.detail)
     elif isinstance(verdict, recovery.GiveUp):

@@ -65,6 +65,20 @@ def test_misfit_ends_the_run_at_once_with_that_very_error() -> None:
     assert "hidden/kernel" in finish.reason
 
 
+def test_end_does_not_wait_for_those_that_still_fetch_what_nobody_needs_any_more() -> None:
+    driver = Driver(count=2).warm("w0001", "w0002")
+    driver.tell(*driver.idle("w0002", doing=ev.Doing.STAGING))
+    error = {"kind": "GraphMismatch", "message": "w has another shape"}
+    driver.tell(ev.JoinFailed("w0001", driver.run.generation, error["message"], Obstacle.MISFIT, error))
+    assert driver.only(act.Finish).error == error
+
+
+def test_stop_while_the_first_checkpoint_is_fetched_ends_the_run_at_once() -> None:
+    driver = Driver(count=1).warm("w0001")
+    driver.tell(ev.StopAsked(ev.StopCause.REQUEST, 120.0))
+    assert driver.only(act.Finish).stop_cause is None
+
+
 def test_store_that_is_down_is_waited_for_and_named_in_the_end() -> None:
     driver = Driver(count=1, wait_s=300.0).warm("w0001")
     error = {"kind": "StorageUnavailable", "message": "s3://b/m-5.index: 503"}

@@ -162,16 +162,24 @@ def test_machine_stop_ends_the_run_whatever_it_is_doing(phase: str) -> None:
     if phase == "training":
         driver.tell(*(ev.Joined(worker, 1, 3) for worker in ("w0001", "w0002")))
     driver.tell(ev.StopAsked(ev.StopCause.SIGTERM, 20.0))
-    if phase == "waiting":
-        assert driver.only(act.Finish).outcome is Outcome.STOPPED
+    if phase != "training":
+        assert driver.only(act.Finish).outcome is Outcome.STOPPED, "nobody has anything to save"
         return
-    if phase == "forming":
-        driver.tell(*(ev.Joined(worker, 1, 3) for worker in ("w0001", "w0002")))
-        assert driver.only(act.Grant).saves == (3,)
     driver.tell(ev.Tick(), after_s=1.0)
     driver.run = replace(driver.run, ticked_s=driver.now_s + 19.5)
     driver.tell(ev.Tick(), after_s=20.0)
     assert driver.only(act.Finish).outcome is Outcome.STOPPED
+
+
+def test_machine_stop_while_the_survivors_form_saves_their_state_first() -> None:
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    driver.held(4, "w0001")
+    assert driver.run.phase is Phase.FORMING
+    driver.tell(ev.StopAsked(ev.StopCause.SIGTERM, 20.0))
+    driver.tell(*(ev.Joined(worker, 2, 4) for worker in ("w0001", "w0003")))
+    assert driver.only(act.Grant).saves == (4,)
 
 
 def test_machine_node_that_drains_hands_its_worker_over_at_the_boundary() -> None:

@@ -17,22 +17,24 @@ NOT_LOADED = {"kind": "GraphMismatch", "message": "this TensorFlow doesn't know 
 
 def test_member_that_ends_for_good_while_its_group_gathers_ends_the_run_and_not_the_driver() -> None:
     """``advance`` raised KeyError: the lost one was still a member when the group was looked at."""
+    error = {"kind": "UserCodeError", "message": "the input function raised"}
     driver = Driver(count=3).training("w0001", "w0002", "w0003")
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
-    driver.tell(ev.UserFailed("w0001", 1, 4, {"kind": "UserCodeError", "message": "the input function raised"}))
-    driver.tell(
-        ev.Gone("w0001", ev.Cause.ERROR, "it raised once more", {"kind": "UserCodeError", "message": "it raised once more"})
-    )
+    driver.tell(ev.Gone("w0001", ev.Cause.ERROR, "the input function raised", error))
     driver.held(4, "w0003")
     assert driver.only(act.Grant).saves == (4,)
     assert driver.run.ending is not None
+    assert driver.run.ending.error == error
+
+
+def test_input_function_that_raises_while_a_lost_peer_is_dealt_with_ends_the_run_after_a_last_save() -> None:
+    driver = Driver(count=3).training("w0001", "w0002", "w0003")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    driver.tell(ev.UserFailed("w0001", 1, 4, {"kind": "UserCodeError", "message": "the input function raised"}))
+    driver.held(4, "w0001", "w0003")
+    assert driver.only(act.Grant).saves == (4,)
+    assert driver.run.ending is not None
     assert driver.run.ending.reason == "the input function raised"
-
-
-def test_member_whose_loss_nobody_could_avoid_does_not_end_a_run_whose_others_have_loaded_the_same_graph() -> None:
-    driver = Driver(count=2, smallest=1).training("w0001", "w0002")
-    driver.tell(ev.Gone("w0002", ev.Cause.ERROR, "no such op", NOT_LOADED))
-    assert driver.run.ending is None
 
 
 def test_planned_reform_is_dropped_when_its_reason_is_gone() -> None:

@@ -1,0 +1,47 @@
+"""Does a driver make late workers without the checkpoint that only the first group needs?"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.decide import actions as act
+from orchestrator.workers import fleet as fleet_module
+from orchestrator.workers.fleet import Fleet
+from orchestrator.workers.orders import CheckpointFiles, Setup
+
+START = CheckpointFiles(3, 0, "gs://b/model.ckpt-3", ())
+
+
+class Actors:
+    """Stands for Ray's class: keeps what each actor was made with."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Setup] = {}
+
+    def options(self, **_options: Any) -> Actors:
+        return self
+
+    def remote(self, worker: str, _attempt: int, setup: Setup) -> Any:
+        self.made[worker] = setup
+        silent = SimpleNamespace(future=Future)  # a poll that isn't answered yet
+        return SimpleNamespace(poll=SimpleNamespace(remote=lambda *_: silent))
+
+
+def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each late worker's node fetched it anew, for nothing: they get their state from a member."""
+    actors, puts = Actors(), []
+    monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
+    monkeypatch.setattr("ray.put", lambda setup: (puts.append(setup), setup)[1])
+    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2)  # type: ignore[arg-type]
+    placement: Any = SimpleNamespace(options=lambda *_arguments, **_named: {})
+    fleet = Fleet("namespace", 1, placement, lambda event: None, lambda: setup)
+    for number in (1, 2):
+        fleet.start(act.StartWorker(f"w{number}", stage=True))
+    for number in (3, 4):
+        fleet.start(act.StartWorker(f"w{number}"))
+    assert [actors.made[f"w{number}"].start for number in (1, 2, 3, 4)] == [START, START, None, None]
+    assert len(puts) == 2, "a graph of many megabytes is put into the object store once for each"
