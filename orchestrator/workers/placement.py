@@ -43,7 +43,9 @@ class Placement:
         """Ray's options for ``worker``'s actor. Doesn't wait: the actor is created when there is room."""
         demand = demand_of(self._workers, standby=standby)
         avoid = avoidable(avoid, [node["NodeID"] for node in ray.nodes() if node["Alive"]]) if avoid else ()
-        place = self._books.free_for(demand, avoid) or self._new_place(demand, tuple(avoid))
+        while (place := self._books.free_for(demand, avoid)) is not None and not _exists(place.group):
+            self._books.all.remove(place)  # its worker took this driver for dead, and the place along
+        place = place or self._new_place(demand, tuple(avoid))
         self._books.put(place, worker, demand)
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=0)
         resources = {"num_cpus": demand.cpus, "num_gpus": demand.gpus} | (
@@ -123,6 +125,10 @@ def give_back(groups: Sequence[str]) -> None:
 def _handle(ident: str) -> PlacementGroup:
     """By identity, since Ray looks names up in the caller's own namespace only."""
     return PlacementGroup(ray.PlacementGroupID(bytes.fromhex(ident)))
+
+
+def _exists(group: PlacementGroup) -> bool:
+    return bool(placement_group_table(group).get("state", "REMOVED") != "REMOVED")
 
 
 def _places_of(namespace: str) -> list[Place]:

@@ -179,10 +179,14 @@ def test_room_counts_what_a_dead_run_holds_for_that_run_alone(ray: Any) -> None:
 
 
 def test_worker_that_gives_its_place_back_takes_no_room_along(ray: Any) -> None:
+    """As an orphan does. If its driver lives after all, that one makes the next worker a place of its own."""
     workers = WorkersConfig(count=1, cpus=3)
-    actor = start(ray, "w0001", **Placement(NAMESPACE, workers).options("w0001", (), standby=False))
-    reported(ray, actor)
+    placement = Placement(NAMESPACE, workers)
+    actor = start(ray, "w0001", **placement.options("w0001", (), standby=False))
+    first = reported(ray, actor)
     assert room(workers) == 0
     actor.give_place_back.remote()
     wait_until(lambda: room(workers) == 1, "its place stays")
     wait_until(lambda: not living_workers(NAMESPACE), "it lives on")
+    placement.free("w0001")
+    assert reported(ray, start(ray, "w0002", **placement.options("w0002", (), standby=False))).group != first.group
