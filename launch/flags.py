@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "Workers": (
         "workers",
+        "batches_per_step",
         "exchange",
         "on_loss",
         "on_resize",

@@ -93,12 +93,16 @@ class RunConfig(_Section):
     # Workers
     workers: WorkersConfig = WorkersConfig()
     """A number, or ``{count, min, max, standby, cpus, gpus}``."""
-    exchange: Literal["auto", "ring", "nccl"] = "auto"
-    """Gradient exchange: ``ring`` (gRPC, CPU), ``nccl`` (GPU), or by device."""
+    batches_per_step: Positive | None = None
+    """Batches that make one step, however many workers share them. Default: the workers at the run's first start; recorded there."""
+    exchange: Literal["auto", "host", "nccl"] = "auto"
+    """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or ``nccl`` (each worker a GPU of its
+    own; not yet run on two GPUs, and other workers reach TensorFlow's own unprotected port)."""
     on_loss: Literal["replace", "shrink", "wait"] = "replace"
     """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for good, or ``wait``."""
     on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
-    """The world size changes: ``keep`` the learning rate, scale it by the effective batch (``scale_lr_feed``), or wait."""
+    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where ``batches_per_step`` isn't that of the first
+    start, or ``wait`` for workers."""
     scale_lr_feed: str | None = None
     """With ``on_resize: scale_lr``, the fed tensor that holds the learning rate, such as ``learning_rate:0``."""
     wait: bool = False

@@ -17,6 +17,7 @@ them between processes.
     │   ├── WorkerLost         a worker's process or node is gone, or it hangs
     │   ├── PeerLost           seen by a survivor: a step was abandoned since a peer is gone
     │   ├── Preempted          a planned loss: SIGTERM or a drain notice
+    │   ├── CorruptState       a state that moved between workers arrived damaged
     │   ├── AddressTaken       a port that was reserved for a group is in use; reserve another and form again
     │   ├── StorageUnavailable the store refuses or doesn't answer
     │   └── ClusterUnavailable Ray's cluster or its job server doesn't answer any more
@@ -28,6 +29,7 @@ them between processes.
         ├── NonFinite          the state or the watched loss holds NaN or infinity
         ├── RecoveryExhausted  a retry budget is used up, or the same error came back at the same step
         └── UserCodeError      the user's input function, feed or graph raised; carries its traceback
+            └── GroupDisagrees what the workers computed has different shapes
 """
 
 from __future__ import annotations
@@ -115,6 +117,10 @@ class AddressTaken(RetryableError):
     """A port that was reserved for a group is in use; reserve another and form the group again."""
 
 
+class CorruptState(RetryableError):
+    """A state that moved between workers arrived damaged; it was not used."""
+
+
 class StorageUnavailable(RetryableError):
     """The store refuses or doesn't answer."""
 
@@ -153,3 +159,7 @@ class RecoveryExhausted(FatalError):
 
 class UserCodeError(FatalError):
     """The user's input function, feed or graph raised; ``details["traceback"]`` holds it."""
+
+
+class GroupDisagrees(UserCodeError):
+    """What the workers computed can't be added, since its shapes differ; nothing changed anywhere."""

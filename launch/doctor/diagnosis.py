@@ -129,7 +129,7 @@ def _gpus(node: NodeFacts) -> Finding:
 def _nccl(node: NodeFacts) -> Finding:
     if node.nccl is None:
         return Finding(
-            "NCCL", node.host, "warn", "no nvidia-nccl package", "pip install 'tfresume[gpu]', else use --exchange ring"
+            "NCCL", node.host, "warn", "no nvidia-nccl package", "pip install 'tfresume[gpu]', else use --exchange host"
         )
     return Finding("NCCL", node.host, "ok", node.nccl)
 

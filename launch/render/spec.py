@@ -145,7 +145,7 @@ def with_run(deployment: Deployment, **values: Any) -> Deployment:
 
 
 def _cpu(deployment: Deployment) -> Deployment:
-    return with_run(deployment, workers={"count": 4, "min": 2, "max": 8, "standby": 1, "cpus": 4}, exchange="ring")
+    return with_run(deployment, workers={"count": 4, "min": 2, "max": 8, "standby": 1, "cpus": 4}, exchange="host")
 
 
 def _gpu(deployment: Deployment) -> Deployment:

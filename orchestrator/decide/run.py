@@ -60,6 +60,8 @@ class Policy:
     wait_s: float = 1800.0
     batch_size: int | None = None
     max_losses_per_hour: int = 60
+    batches_per_step: int | None = None
+    """Slots of a step; None where each member computes one batch."""
     in_place: bool = True
     """Whether a process whose group broke may be formed into the next one; else it only hands its state on."""
 
@@ -209,7 +211,7 @@ class Run:
     def effective_batch(self) -> int | None:
         """Rows that the whole group gets in one step, None where it isn't known."""
         rows = self.policy.batch_size or self.batch_rows
-        return rows * self.world_size if rows else None
+        return rows * (self.policy.batches_per_step or self.world_size) if rows else None
 
     @property
     def world_size(self) -> int:

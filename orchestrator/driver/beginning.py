@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.run import Policy
+from orchestrator.driver.slots import Slots, slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
@@ -37,6 +38,7 @@ class Ready:
     start: StartPoint
     plan: Plan
     policy: Policy
+    slots: Slots
 
 
 def prepared(config: RunConfig, output: Location, record: RunRecord | None, earlier: Ready | None = None) -> Ready | StartPoint:
@@ -51,10 +53,9 @@ def prepared(config: RunConfig, output: Location, record: RunRecord | None, earl
     start = start_point(config, output, record)
     if start.step >= start.until:
         return start
-    if earlier is not None and _same(start, earlier.start):
-        return earlier
-    plan = make_plan(config, start)
-    return Ready(start, plan, policy_of(config, plan.graph, start.until))
+    plan = earlier.plan if earlier is not None and _same(start, earlier.start) else make_plan(config, start)
+    slots = slots_of(config, plan.graph, record)
+    return Ready(start, plan, policy_of(config, plan.graph, start.until, slots.count), slots)
 
 
 def _same(one: StartPoint, other: StartPoint) -> bool:

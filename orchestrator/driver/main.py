@@ -13,6 +13,7 @@ nothing written.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import signals_to
+from orchestrator.driver.slots import surplus_note
 from orchestrator.driver.startup import StartPoint, check_input, policy_of, setup_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
@@ -38,6 +40,9 @@ from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
 from orchestrator.workers.namespace import living_workers, namespace_of
 from orchestrator.workers.placement import free_resources, room
+
+SECRET_BYTES = 32
+"""What the workers of one life of the group prove to each other; they hand it on to those who come later, and nothing records it."""
 
 log = logging.getLogger("tfresume")
 
@@ -124,7 +129,7 @@ def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, 
     start, plan, past = ready.start, ready.plan, attempt.past
     wanted = RunRecord(
         source=start.source.url if record is None else record.source, fingerprint=start.fingerprint, name=start.source.name,
-        started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(),
+        started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(), batches_per_step=ready.slots.first,
     )  # fmt: skip
     record = create_run_record(output, wanted)
     attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
@@ -134,9 +139,14 @@ def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, 
         start.until,
         resumed_from=start.own_label,
         adopted=False,
-        warnings=tuple(text for text in (*start.warnings, *plan.warnings, weaker_promise(output)) if text),
+        warnings=tuple(
+            text for text in (*start.warnings, *plan.warnings, weaker_promise(output), surplus_note(config, ready.slots)) if text
+        ),
     )
-    attempt.staff(lambda: setup_of(config, plan.graph, output, record.name, files), one_loads=plan.is_completed)
+    secret = secrets.token_bytes(SECRET_BYTES)
+    attempt.staff(
+        lambda: setup_of(config, plan.graph, output, record.name, files, ready.slots, secret), one_loads=plan.is_completed
+    )
     origin = Found(plan.step, files.position, label=start.source.label)
     committed = plan.step if start.own_label else None
     run, actions = machine.begin(
@@ -155,7 +165,8 @@ def _adopt(attempt: Attempt, config: RunConfig, output: Location, record: RunRec
     if living.setup is None:
         return None
     reports, graph = living.reports, living.setup.graph
-    policy = policy_of(config, graph, until)
+    options = living.setup.options
+    policy = policy_of(config, graph, until, None if options.exchange == "nccl" else options.batches_per_step)
     attempt.store(record, attempt.step_key_of(graph), graph.repairs, None, past.newest_label())
     step = max((report.step for report in reports if report.step is not None), default=record.started_step)
     attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())

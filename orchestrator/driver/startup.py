@@ -17,6 +17,8 @@ from orchestrator.decide.run import Policy
 from orchestrator.decide.saving import SavePolicy
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
+from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
+from orchestrator.driver.slots import Slots, fitting
 from orchestrator.errors import ConfigError
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
@@ -24,7 +26,7 @@ from orchestrator.store.apart import refuse_common_place
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, check_same_source
 from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
-from orchestrator.training.options import Exchange, TrainingOptions
+from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines_preflight import preflight
 from orchestrator.workers.orders import CheckpointFiles, Setup
 
@@ -171,43 +173,42 @@ def read_integer(source: Source, key: str) -> int | None:
     return int(np.frombuffer(data, np.dtype(tensor.dtype))[0])
 
 
-def policy_of(config: RunConfig, graph: WorkerGraph | None, until: int) -> Policy:
-    """What the rules need of the configuration."""
+def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | None) -> Policy:
+    """What the rules need of the configuration.
+
+    Args:
+        slots: batches in a step, None where each member computes one.
+    """
     workers = config.workers
-    alone = graph is not None and bool(graph.group_refused)
+    alone = bool(graph.group_refused)
     if alone and workers.count > 1:
-        assert graph is not None
         raise ConfigError(f"this graph trains on one worker only: {graph.group_refused}", remedy="Use --workers 1")
     sizes = Sizes(
         workers.count, workers.smallest, 1 if alone else workers.largest, workers.standby, config.on_loss, config.on_resize
     )
     saving = SavePolicy(config.save_steps, config.save_every_s, config.save_policy, config.max_failed_saves, config.on_nonfinite)
     return Policy(
-        sizes, saving, until, hang_floor_s=config.hang_floor_s, reforms_per_process=config.reforms_per_process, wait_s=config.wait_s,
-        batch_size=config.batch_size, max_losses_per_hour=config.max_losses_per_hour, in_place=recovers_in_place(exchange_of(config)),
-    )  # fmt: skip
+        fitting(sizes, slots),
+        saving,
+        until,
+        hang_floor_s=config.hang_floor_s,
+        reforms_per_process=config.reforms_per_process,
+        wait_s=config.wait_s,
+        batch_size=config.batch_size,
+        max_losses_per_hour=config.max_losses_per_hour,
+        batches_per_step=slots,
+        in_place=recovers_in_place(exchange_of(config)),
+    )
 
 
-def exchange_of(config: RunConfig) -> Exchange:
-    """How gradients are exchanged: as asked for, else by device."""
-    if config.exchange != "auto":
-        return config.exchange
-    return "nccl" if config.workers.gpus >= 1 else "ring"
-
-
-def recovers_in_place(exchange: Exchange) -> bool:
-    """Whether processes whose group broke can be formed into the next one.
-
-    Not with ``nccl``: a peer lost inside a kernel may leave the device stuck, and what comes of it hasn't been run on two GPUs yet.
-    """
-    return exchange != "nccl"
-
-
-def setup_of(config: RunConfig, graph: WorkerGraph, output: Location, name: str, files: CheckpointFiles) -> Setup:
+def setup_of(
+    config: RunConfig, graph: WorkerGraph, output: Location, name: str, files: CheckpointFiles, slots: Slots, secret: bytes
+) -> Setup:
     """What every worker is made with."""
     workers = config.workers
     options = TrainingOptions(
         exchange=exchange_of(config),
+        batches_per_step=slots.most,
         seed=config.seed,
         deterministic=config.deterministic,
         max_world_size=1 if graph.group_refused else workers.largest,
@@ -218,4 +219,4 @@ def setup_of(config: RunConfig, graph: WorkerGraph, output: Location, name: str,
         load_op_library=tuple(config.load_op_library),
         py_func=dict(config.py_func),
     )
-    return Setup(graph, options, config, output, name, files, config.orphan_timeout_s, workers.count)
+    return Setup(graph, options, config, output, name, files, config.orphan_timeout_s, slots.first, secret)

@@ -34,6 +34,8 @@ class RunRecord(BaseModel):
     """NAME of its checkpoints."""
     started_step: int = Field(ge=0)
     """Global step at the run's first start."""
+    batches_per_step: int | None = Field(default=None, ge=1)
+    """Slots of a step at the run's first start; None in records of versions that had none."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The first start's configuration, without secrets; for people."""
     created: float = 0.0

@@ -1,8 +1,8 @@
 """What is this rank fed in the next step?
 
-Rule: a batch is held until the step that used it has been applied, so a step that is taken again gets the same batch. Batches are
-numbered over the whole group: of N ranks starting at position p, rank r serves p + r, p + N + r, … Thus every batch is used once,
-whatever the world size becomes in between.
+Rule: one batch for each of its slots. A batch is held until the step that used it has been applied, so a step that is taken again gets
+the same batch. Batches are numbered over the whole group: of N ranks starting at position p, rank r serves p + r, p + N + r, … Thus every
+batch is used once, whatever the world size becomes in between.
 """
 
 from __future__ import annotations
@@ -62,25 +62,29 @@ class BatchStream:
     def __init__(self, constants: Batch, sources: Sequence[Iterator[Batch]]) -> None:
         self._constants = dict(constants)
         self._sources = list(sources)
-        self._held: dict[str, Any] | None = None
+        self._held: list[dict[str, Any]] = []
 
     def current(self) -> dict[str, Any]:
-        """The batch of the next step; the same one until ``applied``.
+        """The next batch; the same one until ``applied``. Raises what ``take`` raises."""
+        return self.take(1)[0]
+
+    def take(self, count: int) -> list[dict[str, Any]]:
+        """This rank's batches of the next step; the same ones until ``applied``.
 
         Raises:
             EndOfData: this rank has no further batch.
             UserCodeError: the input function raised or gave something that isn't a mapping.
         """
-        if self._held is None:
+        while len(self._held) < count:
             batch: dict[str, Any] = dict(self._constants)
             for source in self._sources:
                 batch.update(self._next(source))
-            self._held = batch
-        return self._held
+            self._held.append(batch)
+        return self._held[:count]
 
     def applied(self) -> None:
-        """The step that used the current batch is done."""
-        self._held = None
+        """The step that used these batches is done."""
+        self._held = []
 
     def close(self) -> None:
         """End the input function's iterator."""

@@ -21,7 +21,7 @@ from orchestrator.errors import EndOfData
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training import failures
 from orchestrator.training.engine import tf
-from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines import Share, start_feeds, turns
 from orchestrator.training.sessions import LiveSession
 
@@ -100,7 +100,7 @@ class LiveInputs:
         session.close()
 
     def _start(self) -> None:
-        self._session = LiveSession(self._imported, self._options, GroupSpec(generation=0, rank=0, world_size=1), None)
+        self._session = LiveSession(self._imported, self._options)
         self._stopping, self._failure, self._passed = threading.Event(), None, {}
         graph = self._graph
         starters = tuple(pipeline.starter for pipeline in graph.pipelines)

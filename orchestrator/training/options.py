@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Exchange = Literal["ring", "nccl"]
+Exchange = Literal["host", "nccl"]
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,18 @@ class GroupSpec:
     """One membership of the worker group, as one of its members sees it.
 
     Attributes:
-        generation: counted from 1, never reused; the key of the group's collectives.
+        generation: counted from 1, never reused.
         rank: this worker's place, 0 to ``world_size - 1``.
-        world_size: with 1 the session is in this process and nothing is exchanged.
-        addresses: ``host:port`` of every rank, in the order of ranks; ignored where ``world_size`` is 1.
+        world_size: members of the group.
+        addresses: ``Trainer.address`` of every rank, in the order of ranks; ignored where ``world_size`` is 1.
+        position: batches that the whole group consumed before this generation's first step.
     """
 
     generation: int
     rank: int
     world_size: int
     addresses: tuple[str, ...] = ()
+    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class TrainingOptions:
     """What is the same for all generations of a worker.
 
     Attributes:
-        exchange: ``ring`` goes through gRPC between hosts and works everywhere; ``nccl`` needs a GPU of its own for each rank.
-        seed: keys every random operation of the graph, together with rank and step.
+        exchange: ``host`` works everywhere; ``nccl`` needs a GPU of its own for each rank and runs TensorFlow's own collectives.
+        batches_per_step: slots of a step; with 1 the graph trains alone and nothing is ever exchanged.
+        seed: keys every random operation of the graph, together with the number of the batch.
         deterministic: one thread in each of TensorFlow's pools, deterministic kernels and the same kernels on every CPU.
-        max_world_size: the largest group that will be formed; with 1 no collective is ever built.
+        max_world_size: the largest group that will be formed with ``nccl``.
         watch: tensors to show besides the graph's losses.
         intra_threads: threads within one operation; None leaves the choice to TensorFlow.
         inter_threads: operations that run side by side; None leaves the choice to TensorFlow.
@@ -49,7 +52,8 @@ class TrainingOptions:
         py_func: token of a ``py_func`` to ``module:function``.
     """
 
-    exchange: Exchange = "ring"
+    exchange: Exchange = "host"
+    batches_per_step: int = 1
     seed: int = 0
     deterministic: bool = False
     max_world_size: int = 1

@@ -12,7 +12,7 @@ loop; ``tests/training/test_determinism.py`` repeats it):
 - The same kernels: ``TF_ENABLE_ONEDNN_OPTS`` equal everywhere (0 and 1 differ in all four graphs), and CPUs of one instruction set.
 - Deterministic GPU kernels (``enable_op_determinism``). On CPU every group has them, whether asked for or not: from 1,024 rows on
   ``ScatterAdd`` adds duplicates in parallel in any order, and ranks with equal inputs would drift apart in the last bits.
-- Nothing of the exchange: the ring adds in the order of ranks, whoever is fast.
+- Nothing of the exchange: it adds in one fixed order of the slots, whoever computed them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.training.engine import tf, v1
-from orchestrator.training.options import GroupSpec, TrainingOptions
-
-JOB = "worker"
+from orchestrator.training.options import TrainingOptions
 
 
-def session_config(options: TrainingOptions, group: GroupSpec | None = None) -> Any:
-    """The ConfigProto of a worker's session; with ``group`` of its server as well."""
+def session_config(options: TrainingOptions) -> Any:
+    """The ConfigProto of a worker's session."""
     config = v1.ConfigProto(allow_soft_placement=True)
     one = 1 if options.deterministic else 0
     config.intra_op_parallelism_threads = one or options.intra_threads or 0
@@ -37,16 +35,11 @@ def session_config(options: TrainingOptions, group: GroupSpec | None = None) -> 
             config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
     else:
         config.device_count["GPU"] = 0
-    if group is not None and group.world_size > 1:
-        config.isolate_session_state = True  # closing the session frees its variables
-        config.device_filters.append(f"/job:{JOB}/task:{group.rank}")  # nothing but the collectives crosses processes
-        config.experimental.collective_group_leader = f"/job:{JOB}/replica:0/task:0"
-        config.experimental.collective_nccl = options.exchange == "nccl"
     return config
 
 
 def prepare_process(options: TrainingOptions) -> None:
     """Settings that TensorFlow keeps per process; before the first session."""
-    in_a_group = options.max_world_size > 1 and not options.gpu
+    in_a_group = options.batches_per_step > 1 and not options.gpu
     if options.deterministic or in_a_group:
         tf.config.experimental.enable_op_determinism()

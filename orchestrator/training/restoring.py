@@ -17,7 +17,7 @@ from orchestrator.graph.fit import is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.training.checkpoint_reader import read_checkpoint
 from orchestrator.training.engine import tf
-from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.options import TrainingOptions
 from orchestrator.training.sessions import LiveSession
 from orchestrator.training.snapshot import Snapshot
 from orchestrator.training.state import State
@@ -51,7 +51,7 @@ def _initialised(
     imported: Any, snapshot: Snapshot, options: TrainingOptions, known: dict[str, np.ndarray], missing: Sequence[Variable]
 ) -> dict[str, np.ndarray]:
     """Values of the missing variables; an initialiser may read known variables, and missing ones that come before it."""
-    session = LiveSession(imported, options, GroupSpec(generation=0, rank=0, world_size=1), None)
+    session = LiveSession(imported, options)
     try:
         snapshot.assign(session, {name: array for name, array in known.items() if name in snapshot.variables})
         waiting = list(missing)

@@ -1,8 +1,8 @@
 """What do the stateless random operations of one step get as their key?
 
-Rule: a function of (seed, rank, step, phase) and of nothing that happened before, so that a retried step, a re-formed group and a
-resumed run draw what an undisturbed run would have drawn, and no two ranks or steps draw the same. The node's own part of the key is
-in the graph.
+Rule: a function of (seed, number of the batch, phase) and of nothing that happened before, nor of who computes it: a retried step, a
+re-formed group, another number of workers and a resumed run draw what an undisturbed run would have drawn, and no two batches draw the
+same. The node's own part of the key is in the graph.
 """
 
 from __future__ import annotations
@@ -10,13 +10,22 @@ from __future__ import annotations
 import numpy as np
 
 MASK = (1 << 64) - 1
-GROUP = -1
-"""In place of a rank: what every rank must draw alike, such as noise on the reduced gradients."""
+_SLOT, _GROUP = 1, 0
+"""What tells the two families of keys apart."""
 
 
-def step_key(seed: int, rank: int, step: int, phase: int = 0) -> np.ndarray:
-    """The value of ``tfresume/rng:0``, int64 ``[2]``; with ``GROUP`` as the rank that of ``tfresume/group_rng:0``."""
-    words = [_mixed((seed & MASK) ^ _mixed(rank + 1)), _mixed(_mixed(step & MASK) ^ (phase * 0x9E3779B97F4A7C15 & MASK))]
+def batch_key(seed: int, batch: int, phase: int = 0) -> np.ndarray:
+    """The value of ``tfresume/rng:0`` for the batch with this number in the run, int64 ``[2]``."""
+    return _key(seed, _SLOT, batch, phase)
+
+
+def group_key(seed: int, step: int, phase: int = 0) -> np.ndarray:
+    """The value of ``tfresume/group_rng:0``: what every rank must draw alike, such as noise on the reduced gradients, int64 ``[2]``."""
+    return _key(seed, _GROUP, step, phase)
+
+
+def _key(seed: int, family: int, number: int, phase: int) -> np.ndarray:
+    words = [_mixed((seed & MASK) ^ _mixed(family)), _mixed(_mixed(number & MASK) ^ (phase * 0x9E3779B97F4A7C15 & MASK))]
     return np.array(words, dtype=np.uint64).view(np.int64)
 
 

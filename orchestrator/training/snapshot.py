@@ -54,6 +54,11 @@ class Snapshot:
                 if variable.dtype != "string":
                     self._add_copy(variable.name)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what was assigned last."""
+        return sum(self._sizes.values())
+
     def restore(self, session: LiveSession, state: State) -> None:
         """Make a new session's state ``state``: tables and local variables as the graph initialises them, then what ``state`` holds."""
         if self._restored is not session:

@@ -73,44 +73,34 @@ class StepRunner:
         self._ports[key] = port
         return port
 
+    @property
+    def shown(self) -> Sequence[Shown]:
+        """What each target shows besides."""
+        return self._shown
+
+    def fed(self, target: int, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those of ``feeds`` that a target takes; what isn't an input (the keys of random numbers) goes to all."""
+        return {name: value for name, value in feeds.items() if name not in self._ports or target in self._ports[name].targets}
+
     def run(
-        self,
-        session: LiveSession,
-        target: int,
-        batch: Mapping[str, np.ndarray],
-        extra: Mapping[str, np.ndarray],
-        *,
-        timeout_s: float | None = None,
-        summaries: bool = False,
+        self, session: LiveSession, target: int, feeds: Mapping[str, np.ndarray], *, summaries: bool = False
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """One run of a target; what it watched and its summaries."""
+        """One run of a target by a worker alone; what it watched and its summaries."""
         shown = self._shown[target]
         tags = shown.summaries if summaries else ()
         fetches = (*shown.watched, *(tensor for _, tensor in tags))
-        feeds = {name: value for name, value in batch.items() if target in self._ports[name].targets}
-        feeds.update(extra)
         # A watched tensor that is fed, such as a learning rate, is what it's fed: a prepared call refuses to fetch it
         # One that is both watched and a summary's input is fetched once: a prepared call can't tell two of the same name apart
         computed = tuple(dict.fromkeys(name for name in fetches if name not in feeds))
-        values = dict(zip(computed, self._run(session, target, computed, feeds, timeout_s), strict=True))
-        numbers = [_number(values[name] if name in values else feeds[name]) for name in fetches]
-        count = len(shown.watched)
-        return dict(zip(shown.watched, numbers, strict=False)), {
-            tag: number for (tag, _), number in zip(tags, numbers[count:], strict=True)
-        }
+        values = {**feeds, **dict(zip(computed, self._run(session, target, computed, feeds), strict=True))}
+        return {name: number_of(values[name]) for name in shown.watched}, {tag: number_of(values[name]) for tag, name in tags}
 
-    def _run(
-        self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: dict[str, np.ndarray], timeout_s: float | None
-    ) -> Sequence[Any]:
-        op = self._targets[target].op
-        if session.shared and timeout_s is not None:
-            values: list[Any] = session.run([*fetches, op], feeds, timeout_s=timeout_s)
-            return values[:-1]
+    def _run(self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
         if self._prepared_for is not session:
             self._prepared, self._prepared_for = {}, session
         key = (target, fetches, *feeds)
         if key not in self._prepared:
-            self._prepared[key] = session.callable([op], fetches, list(feeds))
+            self._prepared[key] = session.callable([self._targets[target].op], fetches, list(feeds))
         prepared: Sequence[Any] = self._prepared[key](*feeds.values())
         return prepared
 
@@ -166,7 +156,8 @@ def _fits(wanted: Shape, shape: tuple[int, ...]) -> bool:
     return len(wanted) == len(shape) and all(want is None or want == have for want, have in zip(wanted, shape, strict=True))
 
 
-def _number(value: Any) -> float:
+def number_of(value: Any) -> float:
+    """What is shown of a fetched value: itself, or its mean where it isn't a scalar."""
     return float(value) if np.ndim(value) == 0 else float(np.mean(value))
 
 

@@ -60,7 +60,7 @@ class WorkerActor:
         return self._setup
 
     def join(self, attempt: int, order: JoinOrder, donated: Any) -> None:
-        """Join a generation; ``donated`` is a ``(state, position)`` out of the object store, or None."""
+        """Join a generation; ``donated`` is a ``Donation`` out of the object store, or None."""
         self._obey(attempt)
         self._member.join(order, donated)
 
@@ -80,13 +80,13 @@ class WorkerActor:
         self._member.break_step(generation)
 
     def held_state(self, attempt: int) -> tuple[Any, bool]:
-        """``(state, position)`` in host memory, which Ray puts into the object store for whoever needs it, and whether there is one."""
+        """A ``Donation``, which Ray puts into the object store for whoever needs it, and whether there is one."""
         self._obey(attempt)
         held = self._member.held_state()
         return held, held is not None
 
     def loaded_state(self, attempt: int, generation: int) -> Any:
-        """``(state, position)`` that this member has read from a checkpoint for ``generation``; waits until it has."""
+        """The ``Donation`` that this member has read from a checkpoint for ``generation``; waits until it has."""
         self._obey(attempt)
         state = self._member.loaded_state(generation)
         if state is None:

@@ -24,8 +24,9 @@ class Desk:
         hold_generation, held_for: stop at the next step boundary of this generation; the one for which that was done.
         broken_off: why the step under way was abandoned from here.
         grants: by step, the order that agreed on a save there.
-        held: ``(state, position)`` in host memory, while the variables are at that very state.
-        loaded: the last generation whose state is in ``held``.
+        has_state: the session's variables are the run's, at ``step``.
+        loaded: the last generation whose state is in the session.
+        met: all ranks of the generation have come.
         batch_rows: rows of the last batch, 0 where they can't be told.
     """
 
@@ -39,8 +40,9 @@ class Desk:
     broken_off: str = ""
     lease: int = 0
     grants: dict[int, GrantOrder] = field(default_factory=dict)
-    held: tuple[Any, int] | None = None
+    has_state: bool = False
     loaded: int = 0
+    met: bool = False
     is_held: bool = False
     joined: bool = False
     step: int | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.workers.desk import Desk
-from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
 from orchestrator.workers.tools import Tools
 from orchestrator.workers.working import Work
@@ -67,8 +67,9 @@ class Member:
         with desk.condition:
             desk.hold_generation = max(desk.hold_generation, generation)
             desk.condition.notify_all()
-            stepping = desk.joined and desk.generation == generation and desk.order is not None and desk.order.world_size > 1
-        if urgent and stepping and desk.trainer is not None:
+            in_group = desk.joined and desk.generation == generation and desk.order is not None and desk.order.world_size > 1
+        # One that still waits for its peers wouldn't come to a boundary by itself
+        if in_group and (urgent or not desk.met) and desk.trainer is not None:
             desk.trainer.abandon()
 
     def break_step(self, generation: int) -> None:
@@ -83,17 +84,31 @@ class Member:
         with self._desk.condition:
             self._desk.grants.clear()
 
-    def held_state(self) -> Any:
-        """``(state, position)`` for another worker; None where this one holds none."""
-        with self._desk.condition:
-            return self._desk.held
+    def held_state(self) -> Donation | None:
+        """A copy of the state for another worker; None where this one has none.
 
-    def loaded_state(self, generation: int) -> Any:
-        """``(state, position)`` that this member joins ``generation`` with, once it has read it; None if it won't join it any more."""
+        It stands still meanwhile: who asks is to be a member of the next generation, and nobody steps before all have come.
+        """
+        desk = self._desk
+        if desk.trainer is None or not desk.has_state:
+            return None
+        before, desk.doing = desk.doing, ev.Doing.COPYING
+        try:
+            state = desk.trainer.state()
+        except Exception:
+            desk.has_state = False  # this worker is no donor any more; whoever asked learns why
+            raise
+        finally:
+            if desk.doing is ev.Doing.COPYING:
+                desk.doing = before
+        return Donation(state, desk.position, self._tools.digests(state))
+
+    def loaded_state(self, generation: int) -> Donation | None:
+        """The state that this member joins ``generation`` with, once it has read it; None if it won't join it any more."""
         desk = self._desk
         with desk.condition:
             desk.condition.wait_for(lambda: desk.loaded == generation or desk.is_past(generation))
-            return desk.held if desk.loaded == generation else None
+        return self.held_state() if desk.loaded == generation else None
 
     def close(self) -> None:
         """End ``run`` at the next step boundary."""

@@ -5,7 +5,8 @@ Rule: plain data that pickles, without TensorFlow. Whatever outlives one generat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import RunConfig
@@ -37,6 +38,8 @@ class Setup:
     """What a worker is made with.
 
     Attributes:
+        secret: what the run's workers prove to each other; in no log and no record.
+        first_batches_per_step: slots of a step at the run's first start, for a learning rate that follows them.
         name: the source's own name for its checkpoints, ``model.ckpt`` as a rule.
         start: the checkpoint that the run starts from, staged while TensorFlow is being imported; None in a worker that comes later.
     """
@@ -48,7 +51,23 @@ class Setup:
     name: str
     start: CheckpointFiles | None
     orphan_timeout_s: float
-    first_world_size: int
+    first_batches_per_step: int
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Donation:
+    """A member's state on its way to a worker that has none.
+
+    Attributes:
+        state: ``training.state.State``.
+        position: batches that the whole group consumed before it.
+        digests: checksum of each variable, taken by the giver and compared by the taker.
+    """
+
+    state: Any
+    position: int
+    digests: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -56,7 +75,8 @@ class JoinOrder:
     """Join a generation.
 
     Attributes:
-        addresses: ``host:port`` by rank.
+        addresses: ``TrainerLike.address`` by rank.
+        position: batches that the whole group consumed before the generation.
         checkpoint: set where ``state_from`` is the checkpoint.
         devices: the GPUs to train on; a standby takes those of the rank that was lost.
         place: the placement group whose GPUs these are, where they are another's.

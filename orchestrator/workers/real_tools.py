@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ class RealTools:
         from orchestrator.training.trainer import Trainer
 
         options = replace(self._setup.options, host=ray.util.get_node_ip_address())
-        self._trainer = Trainer(self._setup.graph, options)
+        self._trainer = Trainer(self._setup.graph, options, self._setup.secret)
         trainer: TrainerLike = self._trainer
         return trainer
 
@@ -61,7 +61,7 @@ class RealTools:
 
         if order.devices:
             take_devices(order.devices)
-        return GroupSpec(order.generation, order.rank, order.world_size, order.addresses)
+        return GroupSpec(order.generation, order.rank, order.world_size, order.addresses, order.position)
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
         # Asked for once more it's looked at once more: what failed may work now
@@ -75,7 +75,8 @@ class RealTools:
         context = FeedContext(rank=order.rank, world_size=order.world_size, step=order.step, position=order.position)
         stream: Batches = open_batches(self._setup.config, self._setup.graph, context, self._trainer)
         if self._setup.config.on_resize == "scale_lr" and self._setup.config.scale_lr_feed:
-            return ScaledRate(stream, self._setup.config.scale_lr_feed, order.world_size / self._setup.first_world_size)
+            slots = self._setup.options.batches_per_step
+            return ScaledRate(stream, self._setup.config.scale_lr_feed, slots / self._setup.first_batches_per_step)
         return stream
 
     def digests(self, state: Any) -> Mapping[str, int]:
@@ -124,15 +125,13 @@ def size_below(directory: Path) -> int:
 
 
 class ScaledRate:
-    """Batches whose learning rate follows the world size."""
+    """Batches whose learning rate follows the number of batches in a step."""
 
     def __init__(self, stream: Batches, tensor: str, factor: float) -> None:
         self._stream, self._tensor, self._factor = stream, tensor, factor
 
-    def current(self) -> Mapping[str, Any]:
-        feeds = dict(self._stream.current())
-        feeds[self._tensor] = feeds[self._tensor] * self._factor
-        return feeds
+    def take(self, count: int) -> Sequence[Mapping[str, Any]]:
+        return [{**feeds, self._tensor: feeds[self._tensor] * self._factor} for feeds in self._stream.take(count)]
 
     def applied(self) -> None:
         self._stream.applied()

@@ -1,8 +1,8 @@
 """What does a worker do, and when does it stop?
 
 Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its desk in this order: end, join, hold,
-save, step. Whatever ends a step early leaves the variables as they were, and the state goes to host memory at once, so that a new
-generation can start from it whoever else dies.
+save, step. Whatever ends a step early leaves the variables as they were, in a session that outlives all groups: a member of the next
+generation goes on from them, and whoever has none gets a copy.
 
 ::
 
@@ -14,7 +14,7 @@ generation can start from it whoever else dies.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.decide import events as ev
@@ -22,6 +22,7 @@ from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import (
     ConfigError,
     CorruptCheckpoint,
+    CorruptState,
     EndOfData,
     GraphMismatch,
     GraphRefused,
@@ -33,7 +34,7 @@ from orchestrator.errors import (
 )
 from orchestrator.workers.desk import Desk
 from orchestrator.workers.foreign_text import last_line, short
-from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
 from orchestrator.workers.pace import Pace
 from orchestrator.workers.saver import SaveJob, Saver
@@ -59,9 +60,9 @@ class Work:
         self._told_s = 0.0
 
     def load(self) -> str:
-        """Import TensorFlow and the graph; the address that this worker reserved. Raises what loading raises."""
+        """Import TensorFlow and the graph; the address under which peers reach this worker. Raises what loading raises."""
         trainer = self._tools.load()
-        self._desk.address = trainer.reserve_address()
+        self._desk.address = trainer.address
         self._desk.trainer = trainer
         return self._desk.address
 
@@ -108,10 +109,10 @@ class Work:
         with desk.condition:
             if order.generation <= max(desk.generation, desk.held_for):
                 return  # it came too late: a newer one was joined, or this one was called off
-            desk.order, desk.joined, desk.is_held = order, False, False
+            desk.order, desk.joined, desk.is_held, desk.met = order, False, False, False
             desk.lease, desk.grants, desk.doing, desk.broken_off = order.step, {}, ev.Doing.JOINING, ""
         try:
-            position = self._form(order, donated)
+            self._form(order, donated)
         except UserCodeError as error:
             self._user_failed(error, order.step)
         except OrchestratorError as error:
@@ -123,38 +124,62 @@ class Work:
             self._pace = Pace()
             desk.steps_per_s = 0.0
             with desk.condition:
-                desk.joined, desk.step, desk.position = True, order.step, position
+                desk.joined, desk.step, desk.position = True, order.step, order.position
             self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
+            self._meet()
 
-    def _form(self, order: JoinOrder, donated: Any) -> int:
-        """Be a member with the generation's state and batches; the position that it starts at."""
+    def _form(self, order: JoinOrder, donated: Donation | None) -> None:
+        """Be a member with the generation's state and batches."""
         desk = self._desk
         group = self._tools.group(order)  # first: it settles the devices, and reading a checkpoint opens a session
-        desk.held = self._state_for(order, donated)
-        state, position = desk.held
+        state = self._state_for(order, donated)
+        self._trainer.join(group)
+        if state is not None:
+            desk.has_state = False
+            self._trainer.assign(state)
         with desk.condition:
-            desk.loaded = order.generation
+            desk.has_state, desk.step, desk.position, desk.loaded = True, order.step, order.position, order.generation
             desk.condition.notify_all()
-        self._trainer.form(group)
-        self._trainer.assign(state)
         self._close_batches()
         self._batches = self._tools.batches(order)
-        return position
 
-    def _state_for(self, order: JoinOrder, donated: Any) -> tuple[Any, int]:
+    def _state_for(self, order: JoinOrder, donated: Donation | None) -> Any:
+        """The state to set; None where the variables are the generation's already."""
         match order.state_from:
             case StateFrom.OWN:
-                assert self._desk.held is not None
-                return self._desk.held
+                assert self._desk.has_state
+                return None
             case StateFrom.DONOR:
-                return donated[0], order.position
+                assert donated is not None
+                self._compare(donated)
+                return donated.state
             case StateFrom.CHECKPOINT:
                 assert order.checkpoint is not None
-                self._desk.held = None  # the driver has found that no state here counts
-                self._desk.doing = ev.Doing.STAGING
+                desk = self._desk
+                desk.has_state = False  # the driver has found that no state here counts
+                desk.doing = ev.Doing.STAGING
                 state = self._tools.checkpoint_state(order.checkpoint)
-                self._desk.doing = ev.Doing.JOINING
-                return state, order.position
+                desk.doing = ev.Doing.JOINING
+                return state
+
+    def _compare(self, donated: Donation) -> None:
+        arrived = self._tools.digests(donated.state)
+        damaged = sorted(name for name, digest in donated.digests.items() if arrived.get(name) != digest)
+        if damaged:
+            raise CorruptState(
+                f"{len(damaged)} variables of the state that came from a peer arrived damaged, {damaged[0]} among them",
+                remedy="Nothing: the group is formed anew; where it happens again, look at the machine's memory and network",
+                details={"variables": damaged[:20]},
+            )
+
+    def _meet(self) -> None:
+        """Wait for the other ranks while the driver makes up its mind about the first steps."""
+        try:
+            self._trainer.meet()
+        except PeerLost as error:
+            self._hold(self._desk.broken_off or short(error.message))
+        else:
+            self._desk.met = True
 
     # -- stepping
 
@@ -163,12 +188,9 @@ class Work:
         desk, step = self._desk, self._desk.step or 0
         try:
             desk.doing = ev.Doing.INPUT
-            feeds = self._batches.current()
+            batches = self._batches.take(len(self._trainer.turns))
             desk.doing = ev.Doing.STEP
-            if desk.held is not None:
-                self._trainer.meet()
-                self._forget_held()
-            output = self._trainer.step(feeds)
+            output = self._trainer.step(batches)
         except EndOfData:
             self._outbox.put(ev.DataEnded(self._ident, self._order.generation, step))
             self._give_up_step("")
@@ -177,20 +199,15 @@ class Work:
         except UserCodeError as error:
             self._user_failed(error, step)
         else:
-            self._finish_step(feeds, output)
+            self._finish_step(batches, output)
 
-    def _forget_held(self) -> None:
-        """All ranks have come with their state, so nobody will ask for this copy of it, and the first step needs its room."""
-        with self._desk.condition:
-            self._desk.held = None
-
-    def _finish_step(self, feeds: Mapping[str, Any], output: Any) -> None:
+    def _finish_step(self, batches: Sequence[Mapping[str, Any]], output: Any) -> None:
         assert self._batches is not None
         desk, order = self._desk, self._order
         self._batches.applied()
         with desk.condition:
             desk.step = output.step
-            desk.position += order.world_size
+            desk.position = self._trainer.position
         desk.watched = dict(output.watched)
         if output.summaries:
             desk.summaries = dict(output.summaries)
@@ -198,7 +215,7 @@ class Work:
         first = self._pace.stepped(now_s)
         desk.steps_per_s = self._pace.steps_per_s
         if first:
-            desk.batch_rows = rows_of(feeds)
+            desk.batch_rows = rows_of(batches[0])
         telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
         if first or output.step >= desk.lease or now_s - self._told_s >= telling_s:
             self._told_s = now_s
@@ -216,24 +233,16 @@ class Work:
     # -- standing still
 
     def _hold(self, why: str) -> None:
-        """Stop between two steps, with the state in host memory."""
+        """Stop between two steps; the state stays where it is."""
         desk = self._desk
-        if desk.held is None and desk.joined:
-            desk.doing = ev.Doing.COPYING
-            try:
-                desk.held = (self._trainer.state(), desk.position)
-            except Exception as error:  # noqa: BLE001 - a worker that can't give its state is told from one that can
-                why = f"{why}; the state can't be read: {last_line(error)}"
-        desk.address = self._trainer.reserve_address()
-        held = desk.held
         with desk.condition:
             # Also for a generation that this worker was to join and never heard of, since the donor died before
             desk.held_for = max(desk.generation, desk.hold_generation)
             desk.joined, desk.is_held, desk.doing = False, True, ev.Doing.IDLE
-            desk.step = held[0].step if held else None
-            desk.position = held[1] if held else 0
+            desk.step = desk.step if desk.has_state else None
+            desk.position = desk.position if desk.has_state else 0
             desk.condition.notify_all()
-        size_bytes = held[0].size_bytes if held else 0
+        size_bytes = self._trainer.size_bytes if desk.has_state else 0
         self._outbox.put(ev.Held(self._ident, desk.held_for, desk.step, desk.position, desk.address, why, size_bytes))
 
     def _save(self, grant: GrantOrder) -> None:
@@ -243,7 +252,7 @@ class Work:
         began_s = time.monotonic()
         desk.doing = ev.Doing.COPYING
         try:
-            state = desk.held[0] if desk.held is not None else self._trainer.state_for_save()
+            state = self._trainer.state_for_save()
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, desk.step or 0, last_line(error))
             return

@@ -6,7 +6,7 @@ The group's step is atomic as the real one is: nobody applies it unless everybod
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +75,18 @@ class FakeTrainer:
         self.tools = tools
         self.group: JoinOrder | None = None
         self.current: FakeState | None = None
-        self.reserved = 0
         self.for_saves = np.empty(8)
+        self.address = "host:1"
+        self.position = 0
+        self.size_bytes = 64
 
-    def reserve_address(self) -> str:
-        self.reserved += 1
-        return f"host:{self.reserved}"
+    @property
+    def turns(self) -> tuple[int, ...]:
+        assert self.group is not None
+        return (self.position + self.group.rank,)
 
-    def form(self, group: JoinOrder) -> None:
-        self.group, self.current = group, None
+    def join(self, group: JoinOrder) -> None:
+        self.group, self.position = group, group.position
 
     def assign(self, state: FakeState) -> None:
         self.current = state
@@ -101,13 +104,15 @@ class FakeTrainer:
         assert self.group is not None
         self.tools.exchange.meet(self.group.generation, self.group.rank, self.group.world_size)
 
-    def step(self, feeds: Mapping[str, np.ndarray]) -> FakeOutput:
+    def step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> FakeOutput:
+        (feeds,) = batches
         assert self.group is not None
         assert self.current is not None
         self.tools.before_step(self.current.step)
         order, state = self.group, self.current
         mean = self.tools.exchange.mean(order.generation, state.step, order.rank, order.world_size, feeds["x:0"])
         self.current = FakeState(state.step + 1, state.values * 0.9 + mean)
+        self.position += order.world_size
         return FakeOutput(self.current.step, {"loss:0": float(self.current.values[0])}, {})
 
     def abandon(self) -> None:
@@ -122,10 +127,11 @@ class FakeBatches:
     def __init__(self, order: JoinOrder, ends_at: int | None, served: list[tuple[int, int]]) -> None:
         self.number, self.order, self.ends_at, self.served = order.position + order.rank, order, ends_at, served
 
-    def current(self) -> Mapping[str, np.ndarray]:
+    def take(self, count: int) -> list[Mapping[str, np.ndarray]]:
+        assert count == 1
         if self.ends_at is not None and self.number >= self.ends_at:
             raise EndOfData("no further batch")
-        return {"x:0": np.random.default_rng(self.number).normal(size=8)}
+        return [{"x:0": np.random.default_rng(self.number).normal(size=8)}]
 
     def applied(self) -> None:
         self.served.append((self.number, self.order.generation))

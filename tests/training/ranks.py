@@ -1,7 +1,8 @@
 """How do tests train on several ranks without Ray? One child process per rank, driven over a socket.
 
 Rule: a rank holds one Trainer and does what it's told, one call at a time; calls to several ranks overlap, since a step ends only when
-all ranks take it. ``abandon`` and the like go over a second connection, as a control thread would call them.
+all ranks take it. The batches of a step are dealt as a real run deals them. ``abandon`` and the like go over a second connection, as a
+control thread would call them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.dealing import Dealing
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.state import State
 from tests import forked
 
 CALL_WITHIN_S = 120.0
+SECRET = bytes(range(32))
 
 
 def worker_graph(prefix: Path, *, workers: int = 3, batches: str | None = "tests:none", **config: Any) -> WorkerGraph:
@@ -110,26 +113,35 @@ class Ranks:
         self.processes = processes
         self.everyone = list(processes)
         self.generation = 0
+        self.slots = len(processes)
+        self.position = 0
+        self._dealing = Dealing(len(processes), self.slots)
 
     def load(self, graph: WorkerGraph, options: TrainingOptions) -> None:
         """Give every rank a new Trainer."""
-        self.each("create", graph, options)
+        self.slots = options.batches_per_step
+        self.each("create", graph, options, SECRET)
 
-    def form(self, members: Sequence[RankProcess] | None = None) -> None:
-        """A new generation of the members, in this order of ranks."""
+    def form(self, members: Sequence[RankProcess] | None = None, *, position: int | None = None) -> None:
+        """A new generation of the members, in this order of ranks, at a position in the input; where they stand by default."""
         self.processes = list(self.processes if members is None else members)
+        self.position = self.position if position is None else position
         self.generation += 1
-        addresses = tuple(process.call("reserve_address") for process in self.processes)
+        self._dealing = Dealing(len(self.processes), self.slots, self.position)
+        addresses = tuple(process.call("address") for process in self.processes)
         for rank, process in enumerate(self.processes):
-            process.send("form", GroupSpec(self.generation, rank, len(self.processes), addresses))
+            process.send("join", GroupSpec(self.generation, rank, len(self.processes), addresses, self.position))
         for process in self.processes:
             process.receive()
 
     def start(self, prefix: Path, *, options: TrainingOptions | None = None, **config: Any) -> State:
-        """Load the graph of a checkpoint on every rank, form the group, and give it the checkpoint's state."""
-        self.load(worker_graph(prefix, **config), options or TrainingOptions(max_world_size=3))
+        """Load the graph of a checkpoint on every rank, form the group, and give it the checkpoint's state.
+
+        By default a step has a batch for each rank.
+        """
+        self.load(worker_graph(prefix, **config), options or TrainingOptions(batches_per_step=len(self.processes)))
         state: State = self.processes[0].call("load_checkpoint", str(prefix))
-        self.form()
+        self.form(position=0)
         self.assign(state)
         return state
 
@@ -143,19 +155,30 @@ class Ranks:
             process.send(method, *args, **kwargs)
         return [process.receive() for process in self.processes]
 
-    def step(self, batches: Sequence[Mapping[str, Any]], **kwargs: Any) -> list[Any]:
-        """One step, each rank with its own batch; errors are raised after all ranks have answered."""
-        outcomes = self.outcomes(batches, **kwargs)
+    def step(self, batches: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """One step with these batches, one for each slot; errors are raised after all ranks have answered."""
+        outcomes = self.outcomes(batches)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         return outcomes
 
-    def outcomes(self, batches: Sequence[Mapping[str, Any]], **kwargs: Any) -> list[Any]:
+    def outcomes(self, batches: Sequence[Mapping[str, Any]]) -> list[Any]:
         """One step; each rank's output or error."""
-        for process, batch in zip(self.processes, batches, strict=True):
-            process.send("step", batch, **kwargs)
-        return [outcome_of(process.receive) for process in self.processes]
+        for process, own in zip(self.processes, self.dealt(batches), strict=True):
+            process.send("step", own)
+        outcomes = [outcome_of(process.receive) for process in self.processes]
+        if not any(isinstance(outcome, BaseException) for outcome in outcomes):
+            self.position += self.slots
+        return outcomes
+
+    def dealt(self, batches: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+        """By rank, its batches of a step that has these in its slots."""
+        assert len(batches) == self.slots, (len(batches), self.slots)
+        return [
+            [batches[number - self.position] for number in self._dealing.batches(rank, self.position)]
+            for rank in range(len(self.processes))
+        ]
 
     def states(self) -> list[State]:
         """Every rank's state."""
@@ -228,6 +251,9 @@ def _perform(holder: dict[str, Any], method: str, args: tuple[Any, ...], kwargs:
             holder["trainer"].close()
         holder["trainer"] = Trainer(*args)
         return None
+    if method == "function":  # of the test, without a trainer
+        function, *rest = args
+        return function(*rest, **kwargs)
     if method == "apply":  # a function of the test, given the trainer
         function, *rest = args
         return function(holder["trainer"], *rest, **kwargs)

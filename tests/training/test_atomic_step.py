@@ -54,7 +54,7 @@ class Batches:
 
 def peer_abandons(ranks: Ranks, batches: list[Mapping[str, Any]]) -> Any:
     """Rank 1 leaves while rank 0 is in its step."""
-    ranks.processes[0].send("step", batches[0])
+    ranks.processes[0].send("step", ranks.dealt(batches)[0])
     ranks.processes[1].control("abandon")
     with pytest.raises(PeerLost) as caught:
         ranks.processes[0].receive(20)
@@ -78,7 +78,6 @@ def test_step_whose_peer_leaves_changes_nothing_and_is_taken_again_as_if_nothing
     for old, new in zip(before, after, strict=True):
         assert_identical(old, new)
     ranks.form()
-    ranks.assign(after[0])
     for step in (3, 4):
         ranks.step(batches.of(step))
     recovered = ranks.states()
@@ -89,7 +88,7 @@ def test_step_whose_peer_leaves_changes_nothing_and_is_taken_again_as_if_nothing
 
 
 def _undisturbed(ranks: Ranks, start: State, batches: Batches, *, steps: int) -> State:
-    ranks.form()
+    ranks.form(position=0)
     ranks.each("apply", _forget_local_variables)
     ranks.assign(start)
     for step in range(steps):

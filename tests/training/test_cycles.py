@@ -19,7 +19,10 @@ from tests.training.ranks import Ranks
 pytestmark = pytest.mark.tf
 
 CYCLE = ["train_critic:2", "train_maker:1"]
-OPTIONS = TrainingOptions(max_world_size=3, deterministic=True, watch=("critic_loss:0", "maker_loss:0"))
+
+
+def options(slots: int) -> TrainingOptions:
+    return TrainingOptions(batches_per_step=slots, deterministic=True, watch=("critic_loss:0", "maker_loss:0"))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def batch(number: int, *, label: int | None = None) -> dict[str, Any]:
 
 def test_step_is_one_cycle_of_all_train_operations(prefix: Path, new_ranks: NewRanks) -> None:
     ranks = new_ranks(1)
-    start = ranks.start(prefix, options=OPTIONS, train_op=CYCLE)
+    start = ranks.start(prefix, options=options(1), train_op=CYCLE)
     output = ranks.step([batch(0)])[0]
     state = ranks.states()[0]
     assert output.step == 1
@@ -52,7 +55,7 @@ def test_step_is_one_cycle_of_all_train_operations(prefix: Path, new_ranks: NewR
 
 def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(prefix: Path, new_ranks: NewRanks) -> None:
     ranks = new_ranks(2)
-    start = ranks.start(prefix, options=OPTIONS, train_op=CYCLE)
+    start = ranks.start(prefix, options=options(2), train_op=CYCLE)
     ranks.step([batch(0), batch(1)])
 
     first, second = ranks.outcomes([batch(2), batch(3, label=99)])
@@ -63,13 +66,12 @@ def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(prefix: Path, new_
     assert [state.phase for state in broken] == [2, 2]
     assert_identical(*broken)
     ranks.form()
-    ranks.assign(broken[0])
     ranks.step([batch(2), batch(3)])
     assert_identical(ranks.states()[0], _undisturbed(ranks, start))
 
 
 def _undisturbed(ranks: Ranks, start: State) -> State:
-    ranks.form()
+    ranks.form(position=0)
     ranks.assign(start)
     for step in range(2):
         ranks.step([batch(2 * step), batch(2 * step + 1)])

@@ -17,14 +17,14 @@ from tests.training.ranks import Ranks, outcome_of
 
 pytestmark = pytest.mark.tf
 
-OPTIONS = TrainingOptions(max_world_size=3, deterministic=True, seed=5)
+OPTIONS = TrainingOptions(batches_per_step=3, deterministic=True, seed=5)
 STEPS = 12
 
 
 def run(ranks: Ranks, start: State, kind: str, disturbed: set[int]) -> State:
     """The state after all steps; in a disturbed step one rank leaves while the others are in it, and the step is taken again."""
     serve = feeds_for(kind)
-    ranks.form()
+    ranks.form(position=0)
     ranks.assign(start)
     for step in range(STEPS):
         batches: list[Any] = [serve(300 + 3 * step + rank) for rank in range(3)]
@@ -32,13 +32,11 @@ def run(ranks: Ranks, start: State, kind: str, disturbed: set[int]) -> State:
             leaver = step % 3
             others = [rank for rank in range(3) if rank != leaver]
             for rank in others:
-                ranks.processes[rank].send("step", batches[rank])
+                ranks.processes[rank].send("step", ranks.dealt(batches)[rank])
             ranks.processes[leaver].control("abandon")
             for rank in others:
                 assert isinstance(outcome_of(ranks.processes[rank].receive), PeerLost)
-            state = ranks.processes[others[0]].call("state")
             ranks.form()
-            ranks.assign(state)
         ranks.step(batches)
     return ranks.states()[0]
 
@@ -57,6 +55,6 @@ def test_run_with_another_seed_draws_other_random_numbers(tf1_checkpoint: Checkp
     ranks = new_ranks(3)
     start = ranks.start(tf1_checkpoint("dropout"), options=OPTIONS)
     first = run(ranks, start, "dropout", set())
-    ranks.start(tf1_checkpoint("dropout"), options=TrainingOptions(max_world_size=3, deterministic=True, seed=6))
+    ranks.start(tf1_checkpoint("dropout"), options=TrainingOptions(batches_per_step=3, deterministic=True, seed=6))
     with pytest.raises(AssertionError):
         assert_identical(run(ranks, start, "dropout", set()), first)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.options import TrainingOptions
 from orchestrator.training.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_close, assert_identical, changed
 from tests.training.conftest import NewRanks
-from tests.training.ranks import Ranks
+from tests.training.ranks import Ranks, worker_graph
 
 pytestmark = pytest.mark.tf
 
@@ -41,17 +43,19 @@ def train(ranks: Ranks, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[
     return ranks.states()
 
 
-def train_alone(ranks: Ranks, start: State, batches: Sequence[Sequence[Mapping[str, Any]]]) -> State:
-    """The first rank's state after the same steps in a group of one, with the batches of all ranks put together."""
-    world_size = len(ranks.processes)
-    ranks.form(ranks.processes[:1])
-    ranks.assign(start)
+def train_alone(ranks: Ranks, graph: WorkerGraph, start: State, batches: Sequence[Sequence[Mapping[str, Any]]]) -> State:
+    """The first rank's state after the same steps alone, one batch a step, with the batches of all slots put together."""
+    world_size = ranks.slots
+    alone = Ranks(ranks.processes[:1])
+    alone.load(graph, TrainingOptions())
+    alone.form()
+    alone.assign(start)
     for batch in batches:
         together = {key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
         if "ids:0" in together:  # this graph's loss is a sum over a fixed number, which stands for b and must be N·b now
             together["truediv/y:0"] = np.float32(8.0 * world_size)
-        ranks.step([together])
-    return ranks.states()[0]
+        alone.step([together])
+    return alone.states()[0]
 
 
 @pytest.mark.parametrize(("kind", "optimizer", "clip", "resource"), CASES)
@@ -60,14 +64,15 @@ def test_group_of_n_with_batch_b_equals_one_with_batch_n_times_b(
 ) -> None:
     world_size = 3 if clip else 2
     ranks = new_ranks(world_size)
-    start = ranks.start(tf1_checkpoint(kind, optimizer=optimizer, clip=clip, resource=resource))
+    prefix = tf1_checkpoint(kind, optimizer=optimizer, clip=clip, resource=resource)
+    start = ranks.start(prefix)
     batches = batches_of(kind, world_size)
 
     states = train(ranks, batches)
 
     for state in states[1:]:
         assert_identical(state, states[0])
-    assert_close(states[0], train_alone(ranks, start, batches))
+    assert_close(states[0], train_alone(ranks, worker_graph(prefix), start, batches))
 
 
 def test_rows_of_sparse_gradients_in_these_tests_differ_and_reach_zero() -> None:
@@ -102,9 +107,15 @@ def test_group_of_three_other_graphs_stay_identical_on_all_ranks(
 
 
 def without_exchange(trainer: Any) -> None:
-    """Wire every seam to the local gradient whatever the world size, as if the exchange were the identity."""
-    connect = trainer._membership._exchange.connect
-    trainer._membership._exchange.connect = lambda world_size: connect(1)
+    """Give every rank its own values back, as if the exchange were the identity."""
+    trainer._group._exchange = lambda mesh, run, number, level, mine, dealt: (own_values(level, mine), {})
+
+
+def own_values(level: Any, mine: Any) -> dict[str, Any]:
+    values = {opening.feed: array for opening, array in zip(level.dense, mine.like.dense, strict=True)}
+    for (rows, indices), (own_rows, own_indices) in zip(level.rows, mine.like.rows, strict=True):
+        values |= {rows.feed: own_rows, indices.feed: own_indices}
+    return values
 
 
 @pytest.mark.parametrize("kind", ["mlp", "embedding"])
@@ -112,10 +123,9 @@ def test_group_whose_exchange_is_the_identity_is_noticed_by_these_tests(
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str
 ) -> None:
     ranks = new_ranks(2)
-    start = ranks.start(tf1_checkpoint(kind, optimizer="adam"))
+    prefix = tf1_checkpoint(kind, optimizer="adam")
+    start = ranks.start(prefix)
     ranks.each("apply", without_exchange)
-    ranks.form()
-    ranks.assign(start)
     batches = batches_of(kind, 2)
 
     states = train(ranks, batches)
@@ -123,4 +133,4 @@ def test_group_whose_exchange_is_the_identity_is_noticed_by_these_tests(
     with pytest.raises(AssertionError):
         assert_identical(states[1], states[0])
     with pytest.raises(AssertionError):
-        assert_close(states[0], train_alone(ranks, start, batches))
+        assert_close(states[0], train_alone(ranks, worker_graph(prefix), start, batches))

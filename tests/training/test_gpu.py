@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import PlacementError
+from orchestrator.errors import PeerLost, PlacementError
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.state import State
 from tests.graphs.library import CheckpointLibrary
@@ -44,7 +44,7 @@ def gpu_ranks() -> Iterator[NewGpuRanks]:
 
 
 def options(**values: Any) -> TrainingOptions:
-    return TrainingOptions(max_world_size=2, gpu=True, **values)
+    return TrainingOptions(gpu=True, **values)
 
 
 def devices_used(trainer: Any, batch: Any) -> dict[str, str]:
@@ -52,7 +52,7 @@ def devices_used(trainer: Any, batch: Any) -> dict[str, str]:
     import tensorflow as tf
 
     metadata = tf.compat.v1.RunMetadata()
-    trainer._membership.live.session.run(
+    trainer._group.session.session.run(
         trainer._imported.get_operation_by_name(trainer.graph.targets[0].op),
         trainer._runner.checked(batch),
         options=tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE),
@@ -70,9 +70,8 @@ def gpu_memory(trainer: Any) -> dict[str, int]:
 
 def trained(ranks: Ranks, kind: str, steps: int = STEPS) -> State:
     serve = feeds_for(kind)
-    count = len(ranks.processes)
     for step in range(steps):
-        ranks.step([serve(step * count + rank) for rank in range(count)])
+        ranks.step([serve(step * ranks.slots + slot) for slot in range(ranks.slots)])
     states = ranks.states()
     for state in states[1:]:
         assert_identical(state, states[0])
@@ -112,7 +111,7 @@ def test_training_on_the_gpu_gives_what_the_cpu_gives(
     prefix = tf1_checkpoint(kind)
     on_gpu, on_cpu = gpu_ranks(1), gpu_ranks(1)
     on_gpu.start(prefix, options=options())
-    on_cpu.start(prefix, options=TrainingOptions(max_world_size=2))
+    on_cpu.start(prefix, options=TrainingOptions())
     assert_close(trained(on_gpu, kind), trained(on_cpu, kind), relative=1e-4)
 
 
@@ -120,41 +119,67 @@ def test_two_workers_sharing_one_gpu_by_fraction_stay_identical(
     tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
 ) -> None:
     ranks = gpu_ranks(2)
-    ranks.start(tf1_checkpoint("embedding", optimizer="adam"), options=options(exchange="ring", gpu_memory_fraction=0.4))
+    ranks.start(tf1_checkpoint("embedding", optimizer="adam"), options=options(batches_per_step=2, gpu_memory_fraction=0.4))
     trained(ranks, "embedding")
 
 
-def test_group_of_one_of_an_nccl_worker_trains_without_nccl_and_equals_the_ring(
+@pytest.mark.parametrize("kind", ["mlp", "conv_bn", "embedding", "dropout"])
+def test_two_workers_sharing_one_gpu_end_with_the_bytes_of_one_worker(
+    tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks, kind: str
+) -> None:
+    prefix = tf1_checkpoint(kind)
+    two, one = gpu_ranks(2), gpu_ranks(1)
+    shared = options(batches_per_step=2, gpu_memory_fraction=0.25, deterministic=True)
+    two.start(prefix, options=shared)
+    one.start(prefix, options=shared)
+    assert_identical(trained(two, kind), trained(one, kind))
+
+
+def test_survivor_of_a_kill_on_a_shared_gpu_trains_on_in_its_session(
+    tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
+) -> None:
+    ranks = gpu_ranks(2)
+    ranks.start(tf1_checkpoint("mlp", optimizer="adam"), options=options(batches_per_step=2, gpu_memory_fraction=0.4))
+    before = trained(ranks, "mlp", steps=2)
+    serve = feeds_for("mlp")
+    ranks.processes[0].send("step", [serve(50)])
+    ranks.processes[1].kill()
+    assert isinstance(outcome_of(ranks.processes[0].receive), PeerLost)
+    ranks.form(ranks.processes[:1])
+    assert ranks.step([serve(50), serve(51)])[0].step == before.step + 1
+
+
+def test_group_of_one_of_an_nccl_worker_trains_without_nccl_and_equals_a_worker_alone(
     tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
 ) -> None:
     prefix = tf1_checkpoint("mlp", optimizer="adam")
-    nccl, ring = gpu_ranks(1), gpu_ranks(1)
-    nccl.start(prefix, options=options(exchange="nccl", deterministic=True))
-    ring.start(prefix, options=options(exchange="ring", deterministic=True))
-    assert_identical(trained(nccl, "mlp"), trained(ring, "mlp"))
+    nccl, alone = gpu_ranks(1), gpu_ranks(1)
+    nccl.start(prefix, options=options(exchange="nccl", deterministic=True, batches_per_step=2, max_world_size=2))
+    nccl.slots = 1  # with NCCL a step has as many batches as there are members
+    alone.start(prefix, options=options(deterministic=True))
+    assert_identical(trained(nccl, "mlp"), trained(alone, "mlp"))
 
 
 def run_nccl_alone(trainer: Any) -> list[float]:
     """One all-reduce through NCCL in a server whose group has one member."""
     import tensorflow as tf
 
-    from orchestrator.training.options import GroupSpec
     from orchestrator.training.placement import session_config
 
-    address = trainer.reserve_address()
-    trainer._membership._reservation.release()
-    config = session_config(trainer.options, GroupSpec(77, 0, 2, (address,)))
+    membership = trainer._group._membership
+    address = membership.reserve_address()
+    membership.release_address()
+    config = session_config(trainer.options)
+    config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
+    config.experimental.collective_nccl = True
     server = tf.distribute.Server(tf.train.ClusterSpec({"worker": [address]}), "worker", 0, config=config)
     with tf.compat.v1.Session(server.target, graph=trainer._imported, config=config) as session:
-        return [
-            float(value)
-            for value in session.run(f"{trainer._membership._exchange.probe}:0", trainer._membership._exchange.feeds(1, 77))
-        ]
+        return [float(value) for value in session.run(f"{membership._exchange.probe}:0", membership._exchange.feeds(1, 77))]
 
 
 def test_nccl_collective_in_a_server_of_one_runs_on_the_gpu(tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks) -> None:
     ranks = gpu_ranks(1)
-    ranks.start(tf1_checkpoint("mlp", optimizer="adam"), options=options(exchange="nccl"))
+    ranks.start(tf1_checkpoint("mlp", optimizer="adam"), options=options(exchange="nccl", batches_per_step=2, max_world_size=2))
     assert set(ranks.processes[0].call("apply", run_nccl_alone)) == {0.0}
 
 
@@ -175,7 +200,7 @@ def test_state_from_the_gpu_is_saved_and_loads_on_the_cpu(
 def _graph_on_cpu(tf1_checkpoint: CheckpointLibrary) -> tuple[Any, TrainingOptions]:
     from tests.training.ranks import worker_graph
 
-    return worker_graph(tf1_checkpoint("mlp", optimizer="adam")), TrainingOptions(max_world_size=2)
+    return worker_graph(tf1_checkpoint("mlp", optimizer="adam")), TrainingOptions()
 
 
 def _take(trainer: Any, *identifiers: str) -> None:

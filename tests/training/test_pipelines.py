@@ -53,7 +53,7 @@ def self_feeding(prefix: Path, workers: int = 2, **config: Any) -> WorkerGraph:
 def loaded(new_ranks: NewRanks, prefix: Path, count: int = 2, **config: Any) -> Ranks:
     ranks = new_ranks(count)
     graph = self_feeding(prefix, workers=count, **config)
-    ranks.load(graph, TrainingOptions(max_world_size=count, py_func=config.get("py_func", {})))
+    ranks.load(graph, TrainingOptions(batches_per_step=count, py_func=config.get("py_func", {})))
     return ranks
 
 
@@ -161,7 +161,7 @@ def test_train_step_on_two_ranks_with_their_own_batches_keeps_the_variables_equa
     prefix = tf1_checkpoint("records")
     ranks = loaded(new_ranks, prefix)
     state = ranks.processes[0].call("load_checkpoint", str(prefix))
-    ranks.form()
+    ranks.form(position=0)
     ranks.assign(state)
     place(ranks.processes, 0)
     for _ in range(3):

@@ -119,10 +119,10 @@ def steps(
     ranks.load(graph, options)
     (process,) = ranks.processes
     state = process.call("load_checkpoint", str(prefix))
-    process.call("form", GroupSpec(1, 0, 1))
+    process.call("join", GroupSpec(1, 0, 1))
     process.call("assign", state)
     process.call("place_inputs", Share())
     for _ in range(3):
-        process.call("step", batch(process))
+        process.call("step", [batch(process)])
     after = process.call("state")
     return sum(not np.array_equal(after.arrays[name], array) for name, array in state.arrays.items() if name in after.arrays)

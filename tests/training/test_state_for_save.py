@@ -40,7 +40,7 @@ def _copies(trainer: Any, feeds: Any) -> dict[str, Any]:
     copy = trainer.state_for_save()
     at_once, where = checksums(copy), addresses(copy)
     for step in range(2):
-        trainer.step(feeds[step])
+        trainer.step([feeds[step]])
     after_steps = checksums(copy)
     again = trainer.state_for_save()
     return {
@@ -58,7 +58,7 @@ def test_copy_for_a_save_is_the_state_and_stays_while_training_goes_on(
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, options: dict[str, Any], world_size: int
 ) -> None:
     ranks = new_ranks(world_size)
-    ranks.start(tf1_checkpoint(kind, **options), options=TrainingOptions(max_world_size=2))
+    ranks.start(tf1_checkpoint(kind, **options), options=TrainingOptions(batches_per_step=world_size))
     serve = feeds_for(kind)
     for rank, process in enumerate(ranks.processes):
         process.send("apply", _copies, [serve(10 * rank + step) for step in range(2)])

@@ -38,11 +38,11 @@ def _distances(kind: str, prefix: Path, scratch: Path) -> dict[str, float]:
     )
     plan = make_plan(config, start_point(config, open_location(config.output), None))
     trainer = Trainer(plan.graph, TrainingOptions(deterministic=True))
-    trainer.form(GroupSpec(1, 0, 1))
+    trainer.join(GroupSpec(1, 0, 1))
     trainer.assign(trainer.load_checkpoint(str(prefix)))
     stream = open_batches(config, plan.graph, FeedContext(0, 1, plan.step, 0), trainer)
     for _ in range(STEPS):
-        trainer.step(stream.current())
+        trainer.step(stream.take(1))
         stream.applied()
     write_bundle(trainer.state(), plan.graph, scratch, "model-9")
     trainer.close()

@@ -25,7 +25,7 @@ from orchestrator.errors import (
 )
 from orchestrator.workers.foreign_text import LONGEST_TEXT, short
 from orchestrator.workers.member import Member
-from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
+from orchestrator.workers.orders import CheckpointFiles, Donation, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
 from orchestrator.workers.working import obstacle
 from tests.fakes.group import Exchange, FakeState, FakeTools
@@ -176,7 +176,7 @@ def test_member_says_when_its_checkpoint_is_broken_and_lives_on(bench: Bench) ->
     assert bench.expect(ev.Held).step is None
 
 
-def test_member_gives_its_state_away_only_while_it_holds_one(bench: Bench) -> None:
+def test_member_gives_its_state_away_once_it_has_one(bench: Bench) -> None:
     assert bench.member.held_state() is None
     bench.join()
     bench.expect(ev.Joined)
@@ -184,27 +184,56 @@ def test_member_gives_its_state_away_only_while_it_holds_one(bench: Bench) -> No
     bench.expect(ev.Pulse, stands_at(7))
     bench.member.quiesce(1, urgent=False)
     bench.expect(ev.Held)
-    state, position = bench.member.held_state()
-    assert (state.step, position) == (7, 12)
+    donation = bench.member.held_state()
+    assert donation is not None
+    assert (donation.state.step, donation.position) == (7, 12)
+    assert donation.digests == bench.tools.digests(donation.state)
 
 
-def test_member_keeps_the_state_that_it_came_with_until_all_have_come_and_no_longer(bench: Bench) -> None:
-    """Who comes late may be waiting for it; afterwards its room is the first step's."""
+def test_member_that_waits_for_a_newcomer_has_the_state_that_he_comes_for(bench: Bench) -> None:
     bench.join(world_size=2)
     bench.expect(ev.Joined)
     bench.grant(6)
-    time.sleep(0.1)
-    assert bench.member.held_state()[0].step == 5, "the other one hasn't come"
+    donation = bench.member.held_state()
+    assert donation is not None
+    assert donation.state.step == 5, "it can't step before the other one has come"
     bench.tools.exchange.meet(1, 1, 2)
-    deadline = time.monotonic() + 10
-    while bench.member.held_state() is not None:
-        assert time.monotonic() < deadline, "it still keeps a copy of the state"
-        time.sleep(0.01)
-    assert bench.member.report()["step"] == 5, "the other one has no batch yet, so no step was taken"
     bench.tools.exchange.break_off(1)
     held = bench.expect(ev.Held)
-    assert (held.step, held.position) == (5, 10), "the state comes out of the session then"
-    assert bench.member.held_state()[0].step == 5
+    assert (held.step, held.position) == (5, 10)
+
+
+def test_member_whose_state_cannot_be_read_says_so_and_is_no_donor_any_more(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.member.quiesce(1, urgent=False)
+    assert bench.expect(ev.Held).step == 5
+
+    def unreadable() -> FakeState:
+        raise RuntimeError("the device is gone")
+
+    assert bench.member._desk.trainer is not None
+    bench.member._desk.trainer.state = unreadable  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        bench.member.held_state()
+    bench.member.quiesce(2, urgent=False)
+    assert bench.expect(ev.Held).step is None
+
+
+def test_member_refuses_a_state_that_arrived_damaged(bench: Bench) -> None:
+    given = Donation(FakeState(5, np.ones(8)), 10, {"values": 1})
+    bench.member.join(JoinOrder(1, 0, ("host:0",), 5, 10, StateFrom.DONOR), given)
+    failed = bench.expect(ev.JoinFailed)
+    assert "arrived damaged" in failed.detail
+    bench.member.quiesce(1, urgent=False)
+    assert bench.expect(ev.Held).step is None
+
+
+def test_member_that_waits_for_its_peers_stops_at_once_when_it_is_told_to(bench: Bench) -> None:
+    bench.join(world_size=2)
+    bench.expect(ev.Joined)
+    bench.member.quiesce(1, urgent=False)
+    assert bench.expect(ev.Held).generation == 1
 
 
 def test_member_that_never_heard_of_its_generation_still_answers_that_it_stands(bench: Bench) -> None:
@@ -229,8 +258,9 @@ def test_member_that_holds_its_state_already_says_so_again_for_the_next_generati
 
 def test_member_hands_on_the_state_that_it_has_read_for_a_generation(bench: Bench) -> None:
     bench.join(generation=2)
-    state, position = bench.member.loaded_state(2)
-    assert (state.step, position) == (5, 10)
+    donation = bench.member.loaded_state(2)
+    assert donation is not None
+    assert (donation.state.step, donation.position) == (5, 10)
     asked = ThreadPoolExecutor(1).submit(bench.member.loaded_state, 3)
     assert not asked.done()
     bench.member.quiesce(3, urgent=False)
@@ -291,21 +321,35 @@ def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
     bench.join()
     bench.expect(ev.Joined)
     trainer: Any = bench.member._desk.trainer
-    copy = trainer.state
+    copy = trainer.state_for_save
 
     def slowly() -> FakeState:
         while not go_on.wait(0.01):
             bench.tools.moved += 1
         return copy()
 
-    trainer.state = slowly
-    bench.grant(6)
-    bench.expect(ev.Pulse, stands_at(6))
-    bench.member.quiesce(1, urgent=False)
+    trainer.state_for_save = slowly
+    bench.grant(6, 6)
     first = bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING)
     bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING and event.moved_bytes > first.moved_bytes)
     go_on.set()
+    bench.expect(ev.SaveWritten)
+    bench.member.quiesce(1, urgent=False)
     assert bench.expect(ev.Held).size_bytes == 64
+
+
+def test_member_that_copies_its_state_for_another_says_so(bench: Bench) -> None:
+    go_on = threading.Event()
+    bench.join()
+    bench.expect(ev.Joined)
+    trainer: Any = bench.member._desk.trainer
+    copy = trainer.state
+    trainer.state = lambda: (go_on.wait(10), copy())[1]
+    asked = ThreadPoolExecutor(1).submit(bench.member.held_state)
+    bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING)
+    go_on.set()
+    assert asked.result(10) is not None
+    bench.expect(ev.Pulse, lambda event: event.doing is not ev.Doing.COPYING)
 
 
 def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.training.addresses import LOWEST_PORT, cut_connections, port_of, reserve
+from orchestrator.training.nccl.addresses import LOWEST_PORT, cut_connections, port_of, reserve
 
 
 def connected(listener: socket.socket) -> tuple[socket.socket, socket.socket]:

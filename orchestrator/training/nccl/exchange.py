@@ -1,4 +1,4 @@
-"""How do the local gradients become the mean of the group's?
+"""How do the local gradients become the mean of the group's, inside TensorFlow?
 
 Rule: between every seam's input and its Identity stand collectives while the group has more than one member; with one member the
 seam's own input is wired back, so that one imported graph serves every world size. Rewiring happens between sessions only.
@@ -11,21 +11,23 @@ Three facts shape the code, all measured:
   for a peer that died: every buffer is padded until each rank has a chunk to receive.
 - Each collective costs round trips, a large copy costs time as well: small dense tensors of a target share one buffer.
 
-Ranks stay bit-identical: the ring reduces each chunk once, in the order of ranks, and hands the result around.
+Between the collectives of a level and all that comes after them stands a vote, see ``nccl.group``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
 from orchestrator.training.engine import collective_ops, tf, v1
-from orchestrator.training.options import Exchange as Hint
+from orchestrator.training.seams import seam_depths
 
+HINT = "nccl"
+"""TensorFlow's name for who moves the numbers. Its other one, ``ring`` through gRPC, is what tests without a GPU use."""
 PACKED_UP_TO_BYTES = 256 * 1024
 """Dense tensors up to this size share a buffer. Measured with two ranks on one machine: a step of eight small tensors 5 instead of 9 ms,
 of a perceptron of 1 MB 11 instead of 13 ms; larger tensors lose more by the copy than they gain by the round trip."""
@@ -53,18 +55,19 @@ class Exchange:
     Args:
         graph: the imported TensorFlow graph; nodes are added to it, none is removed.
         targets: the train operations with their seams.
-        hint: ``ring`` or ``nccl``.
         max_world_size: the largest group; decides the padding of small tensors.
+        vote: called in each step when a level's collectives are done; it raises where a peer is gone.
     """
 
-    def __init__(self, graph: Any, targets: Sequence[TrainTarget], hint: Hint, max_world_size: int) -> None:
+    def __init__(self, graph: Any, targets: Sequence[TrainTarget], max_world_size: int, vote: Callable[[], np.ndarray]) -> None:
         self._graph = graph
-        self._hint = hint
+        self._hint = HINT
+        self._vote = vote
         self._max_world_size = max_world_size
         self._wires: list[_Wire] = []
         self._previous: Any = None
         if max_world_size > 1 and any(target.dense or target.sparse for target in targets):
-            device = "/device:GPU:0" if hint == "nccl" else "/device:CPU:0"
+            device = "/device:GPU:0" if self._hint == "nccl" else "/device:CPU:0"
             with graph.as_default(), tf.device(device), v1.name_scope("tfresume/exchange/"):
                 self._build(targets)
 
@@ -90,12 +93,20 @@ class Exchange:
         self._probe = self._reduce(tf.zeros([self._padding(tf.float32)], tf.float32), GROUP_CHECK_KEY)
         self._previous = None
         dense, sparse = _by_target(targets)
-        levels = _levels(self._graph, _seam_nodes(targets))
+        levels = seam_depths(self._graph, targets)
         packs = sorted(_packs(dense, levels), key=lambda pack: (levels[pack[0].node], pack[0].node))
         for number, pack in enumerate(packs):
             self._connect_dense(pack, instance_key=GROUP_CHECK_KEY + 1 + number)
         for number, seam in enumerate(sorted(sparse, key=lambda seam: (levels[seam.values_node], seam.values_node))):
             self._connect_sparse(seam, FIRST_SPARSE_KEY + number * KEYS_PER_SPARSE_SEAM)
+        self._wires = [wire for level in sorted(set(levels.values())) for wire in self._voted(level, levels)]
+
+    def _voted(self, level: int, levels: dict[str, int]) -> list[_Wire]:
+        wires = [wire for wire in self._wires if levels[wire.identity.name] == level]
+        with tf.control_dependencies([wire.mean for wire in wires]), tf.device("/device:CPU:0"):
+            vote = tf.numpy_function(self._vote, [], tf.int32, name="vote")
+        with tf.control_dependencies([vote]):
+            return [replace(wire, mean=tf.identity(wire.mean)) for wire in wires]
 
     def _connect_dense(self, seams: Sequence[DenseSeam], instance_key: int) -> None:
         identities = [self._graph.get_operation_by_name(seam.node) for seam in seams]
@@ -174,11 +185,6 @@ def _static_bytes(tensor: Any) -> int:
     return 0 if elements is None else int(elements) * int(tensor.dtype.size)
 
 
-def _seam_nodes(targets: Iterable[TrainTarget]) -> list[str]:
-    dense = [seam.node for target in targets for seam in target.dense]
-    return dense + [name for target in targets for seam in target.sparse for name in (seam.values_node, seam.indices_node)]
-
-
 def _by_target(targets: Sequence[TrainTarget]) -> tuple[list[tuple[DenseSeam, tuple[int, ...]]], list[SparseSeam]]:
     """Every seam once; a dense one with the targets that run it."""
     dense: dict[str, tuple[DenseSeam, tuple[int, ...]]] = {}
@@ -218,31 +224,3 @@ def _seam_bytes(seam: DenseSeam) -> int | None:
     if seam.shape is None or any(size is None for size in seam.shape):
         return None
     return int(np.prod([size for size in seam.shape if size is not None], dtype=np.int64)) * int(tf.as_dtype(seam.dtype).size)
-
-
-def _levels(graph: Any, seams: Sequence[str]) -> dict[str, int]:
-    """How many seams stand before each seam on the longest way: seams of one level can't depend on each other.
-
-    Loops' back edges are left out: a seam inside a loop would run more than once a step, and there is none.
-    """
-    wanted = set(seams)
-    levels: dict[str, int] = {}
-    for seam in seams:
-        stack = [graph.get_operation_by_name(seam)]
-        while stack:
-            op = stack[-1]
-            if op.name in levels:
-                stack.pop()
-                continue
-            before = [] if op.type in ("NextIteration", "RefNextIteration") else _before(op)
-            open_ops = [other for other in before if other.name not in levels]
-            if open_ops:
-                stack.extend(open_ops)
-                continue
-            levels[op.name] = max((levels[other.name] + (other.name in wanted) for other in before), default=0)
-            stack.pop()
-    return {seam: levels[seam] for seam in seams}
-
-
-def _before(op: Any) -> list[Any]:
-    return [tensor.op for tensor in op.inputs] + list(op.control_inputs)

@@ -12,15 +12,18 @@ for the generation::
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from orchestrator.errors import GraphRefused, PeerLost
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training import addresses
-from orchestrator.training.exchange import Exchange
 from orchestrator.training.host_memory import give_back
+from orchestrator.training.nccl import addresses
+from orchestrator.training.nccl.exchange import Exchange
+from orchestrator.training.nccl.sessions import GroupSession
 from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.sessions import LiveSession
 
 MEET_WITHIN_S = 300.0
 """Longest wait for the other ranks' first step of a generation; the driver finds out earlier who doesn't come."""
@@ -32,16 +35,17 @@ class Membership:
     Args:
         graph: whether it may be trained by a group, and its train operations.
         imported: the imported TensorFlow graph.
-        options: exchange, host, devices and threads.
+        options: host, devices and threads.
+        vote: see ``Exchange``.
     """
 
-    def __init__(self, graph: WorkerGraph, imported: Any, options: TrainingOptions) -> None:
+    def __init__(self, graph: WorkerGraph, imported: Any, options: TrainingOptions, vote: Callable[[], np.ndarray]) -> None:
         self._refused = graph.group_refused
         self._options = options
         self._imported = imported
-        self._exchange = Exchange(imported, graph.targets, options.exchange, 1 if self._refused else options.max_world_size)
+        self._exchange = Exchange(imported, graph.targets, 1 if self._refused else options.max_world_size, vote)
         self._reservation: addresses.Reservation | None = None
-        self._live: LiveSession | None = None
+        self._live: GroupSession | None = None
         self._left = threading.Event()
         self._met = False
 
@@ -51,7 +55,7 @@ class Membership:
         return self._live.group if self._live else None
 
     @property
-    def live(self) -> LiveSession:
+    def live(self) -> GroupSession:
         """The live session."""
         if self._live is None:
             raise RuntimeError("form() comes first")
@@ -80,7 +84,7 @@ class Membership:
         self._met = False
         self._exchange.connect(group.world_size)
         reservation, self._reservation = self._reservation, None
-        self._live = LiveSession(self._imported, self._options, group, reservation)
+        self._live = GroupSession(self._imported, self._options, group, reservation)
 
     def feeds(self) -> dict[str, Any]:
         """What every run of the group's session must be fed, by tensor name."""

@@ -15,6 +15,17 @@ def seam(node: str, *shape: int | None, dtype: str = "float32") -> DenseSeam:
     return DenseSeam(node, dtype, shape)
 
 
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestrator.training.nccl import exchange
+
+    monkeypatch.setattr(exchange, "HINT", "ring")
+
+
+def no_vote() -> Any:
+    raise AssertionError("nothing is run here")
+
+
 def chain(*names: str) -> Any:
     """A graph of Identity nodes, each over the one before."""
     import tensorflow
@@ -28,7 +39,7 @@ def chain(*names: str) -> Any:
 
 
 def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() -> None:
-    from orchestrator.training.exchange import _packs
+    from orchestrator.training.nccl.exchange import _packs
 
     seams = [
         (seam("a", 4), (0,)),
@@ -45,7 +56,7 @@ def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() 
 
 
 def test_shared_buffer_ends_where_it_is_full() -> None:
-    from orchestrator.training.exchange import _packs
+    from orchestrator.training.nccl.exchange import _packs
 
     seams = [(seam(str(number), 100), (0,)) for number in range(10)]  # 400 bytes each
     packs = _packs(seams, {each.node: 0 for each, _ in seams}, limit=400, pack_bytes=1200)
@@ -53,34 +64,10 @@ def test_shared_buffer_ends_where_it_is_full() -> None:
     assert [each.node for pack in packs for each in pack] == [each.node for each, _ in seams]
 
 
-def test_levels_count_the_seams_before_a_seam() -> None:
-    from orchestrator.training.exchange import _levels
-
-    assert _levels(chain("first", "between", "second", "third"), ["third", "first", "second"]) == {
-        "first": 0,
-        "second": 1,
-        "third": 2,
-    }
-
-
-def test_levels_of_a_graph_with_a_loop_are_found() -> None:
-    import tensorflow
-
-    from orchestrator.training.exchange import _levels
-
-    tf1 = tensorflow.compat.v1
-    graph = tensorflow.Graph()
-    with graph.as_default():
-        tf1.disable_control_flow_v2()
-        total = tf1.while_loop(lambda index: index < 5, lambda index: index + 1, [tensorflow.identity(0, name="before")])
-        tensorflow.identity(total, name="after")
-    assert _levels(graph, ["before", "after"]) == {"before": 0, "after": 1}
-
-
 def test_exponent_is_the_least_power_of_two_that_holds_the_rows() -> None:
     import tensorflow
 
-    from orchestrator.training.exchange import _exponent
+    from orchestrator.training.nccl.exchange import _exponent
 
     with tensorflow.Graph().as_default(), tensorflow.compat.v1.Session() as session:
         rows = tensorflow.range(5001)
@@ -92,21 +79,21 @@ def test_exponent_is_the_least_power_of_two_that_holds_the_rows() -> None:
 
 
 def test_exchange_of_a_group_of_one_at_most_adds_no_node() -> None:
-    from orchestrator.training.exchange import Exchange
+    from orchestrator.training.nccl.exchange import Exchange
 
     graph = chain("seam")
     before = len(graph.get_operations())
-    exchange = Exchange(graph, [TrainTarget("seam", dense=(seam("seam", 2),))], "ring", 1)
+    exchange = Exchange(graph, [TrainTarget("seam", dense=(seam("seam", 2),))], 1, no_vote)
     exchange.connect(1)
     assert len(graph.get_operations()) == before
     assert exchange.feeds(1, 3) == {}
 
 
 def test_exchange_wires_collectives_for_a_group_and_the_own_gradient_for_one() -> None:
-    from orchestrator.training.exchange import Exchange
+    from orchestrator.training.nccl.exchange import Exchange
 
     graph = chain("gradient", "seam")
-    exchange = Exchange(graph, [TrainTarget("seam", dense=(seam("seam", 2),))], "ring", 4)
+    exchange = Exchange(graph, [TrainTarget("seam", dense=(seam("seam", 2),))], 4, no_vote)
     identity = graph.get_operation_by_name("seam")
     exchange.connect(3)
     assert identity.inputs[0].op.name != "gradient"
@@ -118,14 +105,14 @@ def test_exchange_wires_collectives_for_a_group_and_the_own_gradient_for_one() -
 def test_every_buffer_is_large_enough_that_each_rank_receives() -> None:
     import tensorflow
 
-    from orchestrator.training.exchange import CHUNK_BYTES, Exchange
+    from orchestrator.training.nccl.exchange import CHUNK_BYTES, Exchange
 
     graph = tensorflow.Graph()
     with graph.as_default():
         for name, shape in (("tiny", [3]), ("large", [400_000])):
             tensorflow.identity(tensorflow.zeros(shape), name=name)
     seams = (seam("tiny", 3), seam("large", 400_000))
-    Exchange(graph, [TrainTarget("tiny", dense=seams)], "ring", 8)
+    Exchange(graph, [TrainTarget("tiny", dense=seams)], 8, no_vote)
     reductions = [op for op in graph.get_operations() if op.type == "CollectiveReduceV2"]
     elements = [op.inputs[0].shape.num_elements() for op in reductions]
     assert len(reductions) == 3  # the probe and both
@@ -135,7 +122,7 @@ def test_every_buffer_is_large_enough_that_each_rank_receives() -> None:
 def test_sparse_exchange_of_a_seam_has_keys_of_its_own() -> None:
     import tensorflow
 
-    from orchestrator.training.exchange import FIRST_SPARSE_KEY, KEYS_PER_SPARSE_SEAM, Exchange
+    from orchestrator.training.nccl.exchange import FIRST_SPARSE_KEY, KEYS_PER_SPARSE_SEAM, Exchange
 
     graph = tensorflow.Graph()
     with graph.as_default():
@@ -143,7 +130,7 @@ def test_sparse_exchange_of_a_seam_has_keys_of_its_own() -> None:
             tensorflow.identity(tensorflow.zeros([5, 2]), name=f"{name}_values")
             tensorflow.identity(tensorflow.zeros([5], tensorflow.int64), name=f"{name}_indices")
     seams = tuple(SparseSeam(f"{name}_values", f"{name}_indices", "float32", "int64", (2,)) for name in ("a", "b"))
-    Exchange(graph, [TrainTarget("a_values", sparse=seams)], "ring", 2)
+    Exchange(graph, [TrainTarget("a_values", sparse=seams)], 2, no_vote)
     gathers = [op for op in graph.get_operations() if op.type == "CollectiveGatherV2"]
     assert len(gathers) == 6
     static = [tensorflow.get_static_value(op.inputs[3]) for op in gathers]

@@ -1,0 +1,119 @@
+"""How is a round cut so that a bounded piece of memory is enough for any size of gradient?
+
+Rule: the flat stretch of a layout is taken in blocks; in each block every rank is the owner of an equal part, which it adds up for all.
+Everything that doesn't change from step to step is worked out once: what is copied where, which views are added to which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.training.group.collectives import Sum
+from orchestrator.training.group.layout import ALIGNMENT, Layout, Piece, parts_of
+from orchestrator.training.group.summation import Node, add_up, root
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a layout.
+
+    Attributes:
+        begin, end: its bytes.
+        parts: by rank, the bytes that it owns, counted from the layout's beginning.
+        pieces: what of which array lies where in it.
+    """
+
+    begin: int
+    end: int
+    parts: tuple[tuple[int, int], ...]
+    pieces: tuple[Piece, ...]
+
+
+def blocks_of(layout: Layout, world_size: int, block_bytes: int) -> tuple[Block, ...]:
+    """The blocks of a layout, of at most ``block_bytes`` (rounded down to 64 for each rank)."""
+    width = max(ALIGNMENT * world_size, block_bytes // ALIGNMENT * ALIGNMENT)
+    found: list[Block] = []
+    for begin in range(0, layout.size, width):
+        end = min(begin + width, layout.size)
+        parts = tuple((begin + first, begin + last) for first, last in parts_of(end - begin, world_size))
+        found.append(Block(begin, end, parts, tuple(layout.pieces(begin, end))))
+    return tuple(found)
+
+
+class Filler:
+    """Copies the arrays of a node into memory, block by block.
+
+    Args:
+        memory: uint8, at least as long as the longest block.
+    """
+
+    def __init__(self, layout: Layout, blocks: Sequence[Block], memory: np.ndarray) -> None:
+        self._into = [
+            [
+                (
+                    piece.array,
+                    piece.first,
+                    piece.last,
+                    _typed(memory, piece.offset, layout.arrays[piece.array][0], piece.last - piece.first),
+                )
+                for piece in block.pieces
+            ]
+            for block in blocks
+        ]
+
+    def fill(self, block: int, flat: Sequence[np.ndarray]) -> None:
+        """Copy block number ``block`` of the arrays, which are given without their shape."""
+        for array, first, last, view in self._into[block]:
+            view[...] = flat[array][first:last]
+
+
+class Adder:
+    """Adds up one rank's part of a block.
+
+    Args:
+        sources: by node, uint8 memory that holds this part; it is used for sums on the way, too.
+        result: uint8, where the whole goes.
+    """
+
+    def __init__(self, wanted: Sum, begin: int, sources: Mapping[Node, np.ndarray], result: np.ndarray) -> None:
+        # The same bits, and faster: both round the same number once where the factor is exact
+        exact = math.frexp(wanted.divisor)[0] == 0.5
+        self._scale = np.multiply if exact else np.divide
+        self._by = 1.0 / wanted.divisor if exact else wanted.divisor
+        self._work: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._whole: list[tuple[np.ndarray, np.ndarray]] = []
+        whole = root(wanted.slots)
+        for stretch in wanted.layout.stretches(begin, begin + result.size):
+            first, count = stretch.begin - begin, (stretch.end - stretch.begin) // np.dtype(stretch.dtype).itemsize
+            parts = {node: _typed(memory, first, stretch.dtype, count) for node, memory in sources.items()}
+            target = _typed(result, first, stretch.dtype, count)
+
+            add_up(wanted.slots, parts, self._planned)
+            self._whole.append((parts[whole], target))
+
+    def add(self) -> None:
+        """Do it. What lies between two arrays is added as well, whatever it is."""
+        with np.errstate(all="ignore"):
+            for left, right, into in self._work:
+                np.add(left, right, out=into)
+            for whole, target in self._whole:
+                self._scale(whole, whole.dtype.type(self._by), out=target)
+
+    def _planned(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        self._work.append((left, right, left))
+        return left
+
+
+def _typed(memory: np.ndarray, begin: int, dtype: str, count: int) -> np.ndarray:
+    kind = np.dtype(dtype)
+    view: np.ndarray = memory[begin : begin + count * kind.itemsize].view(kind)
+    return view
+
+
+def flattened(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The arrays without their shape."""
+    return [np.ascontiguousarray(array).reshape(-1) for array in arrays]

@@ -1,0 +1,297 @@
+"""How does a group take a step outside of TensorFlow?
+
+Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the whole result, so a step happens on
+all ranks or on none. What was computed for a step that broke is kept: in the next group only the slots of those who are gone are
+computed again, and since the order of summation follows the slots, with the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import GraphRefused, PeerLost
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.dealing import Dealing
+from orchestrator.training.engine import tf
+from orchestrator.training.group.collectives import Collectives, Sum
+from orchestrator.training.group.layout import Layout
+from orchestrator.training.group.summation import Accumulator, nodes_of
+from orchestrator.training.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
+from orchestrator.training.meeting import Meeting
+from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.phases import Computed, Phases
+from orchestrator.training.rows import Rows, in_slot_order, packed
+from orchestrator.training.seams import Level, Opening, Seams
+from orchestrator.training.sessions import LiveSession
+from orchestrator.training.stepping import StepRunner
+
+WIRE = {"float16": "float32", "bfloat16": "float32"}
+"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them could overflow or vanish."""
+
+ROUNDS = 64
+"""More than a target has rounds: tells the buffers of two targets apart."""
+
+
+@dataclass
+class Contribution:
+    """What this rank has computed of one round.
+
+    Attributes:
+        sums: the dense seams' sums, and behind them what is shown, as far as the tree lets them be added.
+        slots: whose batches they come from.
+        rows: slot to the rows of each sparse seam.
+        like: what one batch gave, for types and shapes; also where it isn't contributed.
+    """
+
+    sums: Accumulator
+    slots: set[int] = field(default_factory=set)
+    rows: dict[int, tuple[Rows, ...]] = field(default_factory=dict)
+    like: Computed | None = None
+
+    def add(self, slot: int, computed: Computed) -> None:
+        """Contribute what the slot's batch gave."""
+        self.sums.add(slot, _arrays(computed))
+        self.rows[slot] = computed.rows
+        self.slots.add(slot)
+
+
+class HostGroup:
+    """Membership in one group after another, and steps in host memory; see ``groups.Group``.
+
+    Args:
+        graph: the train operations with their seams.
+        imported: the imported TensorFlow graph; it is cut here.
+        runner: knows what each operation shows.
+        writing: held while variables are written.
+    """
+
+    keeps_variables = True
+
+    def __init__(
+        self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
+    ) -> None:
+        self._imported, self._options, self._runner, self._writing = imported, options, runner, writing
+        self._phases = Phases(graph, Seams(imported, graph.targets), runner.shown)
+        self._meeting = Meeting(options.host, secret)
+        self._session: LiveSession | None = None
+        self._dealing = Dealing(1, options.batches_per_step)
+        self._agreed = False
+        self._kept: tuple[tuple[int, int], Contribution] | None = None
+
+    @property
+    def spec(self) -> GroupSpec | None:
+        """See ``Group``."""
+        return self._meeting.spec
+
+    @property
+    def session(self) -> LiveSession:
+        """Opened when it's first needed: a GPU standby must have its devices before."""
+        if self._session is None:
+            self._session = LiveSession(self._imported, self._options)
+        return self._session
+
+    @property
+    def address(self) -> str:
+        """See ``Group``."""
+        return self._meeting.address
+
+    @property
+    def batches_per_step(self) -> int:
+        """See ``Group``."""
+        return self._options.batches_per_step
+
+    def join(self, spec: GroupSpec) -> None:
+        """See ``Group.join``.
+
+        Raises:
+            GraphRefused: there are more members than batches in a step.
+        """
+        if spec.world_size > self.batches_per_step:
+            raise GraphRefused(
+                f"a step has {self.batches_per_step} batches, which is too few for {spec.world_size} workers",
+                remedy="Use fewer --workers, or a larger --batches-per-step",
+            )
+        self._meeting.join(spec)
+        self._dealing = Dealing(spec.world_size, self.batches_per_step, spec.position)
+        self._agreed = False
+
+    def meet(self, timeout_s: float | None) -> None:
+        """See ``Group.meet``."""
+        self._meeting.meet(timeout_s)
+
+    def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
+        """See ``Group.run``."""
+        mesh = self._meeting.meet(None)
+        owners = self._owners(mesh, run)
+        common: dict[str, np.ndarray] = dict(keys)
+        watched: dict[str, float] = {}
+        summaries: dict[str, float] = {}
+        for number, level in enumerate(self._phases.levels(run.target)):
+            mine, shown = self._compute(run, number, common, owners[mesh.rank] if number == 0 else None)
+            summaries.update(shown)
+            dealt = owners if number == 0 else self._streams(run.position)
+            fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
+            common.update(fed)
+            watched.update(numbers)
+        last_watched, last_summaries = self._apply(run, common)
+        self._kept = None
+        return watched | last_watched, summaries | last_summaries
+
+    def abandon(self, generation: int | None) -> None:
+        """See ``Group.abandon``."""
+        self._meeting.abandon(generation)
+
+    def forget(self) -> None:
+        """See ``Group.forget``."""
+        self._kept = None
+
+    def close(self) -> None:
+        """See ``Group.close``."""
+        self._meeting.close()
+        self._phases.release()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    # -- who computes what
+
+    def _streams(self, position: int) -> list[frozenset[int]]:
+        """By rank, the slots whose batches it serves."""
+        owners = self._dealing.owners(position)
+        return [frozenset(slot for slot, owner in enumerate(owners) if owner == rank) for rank in range(self._dealing.world_size)]
+
+    def _owners(self, mesh: Collectives, run: StepRun) -> list[frozenset[int]]:
+        """By rank, the slots that it contributes to the first round: its own, except right after a break.
+
+        Then whoever has kept something contributes that, and what nobody has is computed by those who serve the batches.
+        """
+        if self._agreed:
+            return self._streams(run.position)
+        place = (run.position, run.phase)
+        kept = sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
+        taken: set[int] = set()
+        dealt: list[set[int]] = []
+        for rank, message in enumerate(mesh.all_gather(json.dumps([*place, kept]).encode())):
+            theirs = _slots_kept(message, place, rank)
+            dealt.append(set() if taken & theirs else theirs)
+            taken |= dealt[-1]
+        for mine, served in zip(dealt, self._streams(run.position), strict=True):
+            mine |= served - taken
+        self._agreed = True
+        return [frozenset(mine) for mine in dealt]
+
+    # -- the phases
+
+    def _compute(
+        self, run: StepRun, number: int, common: Mapping[str, np.ndarray], wanted: frozenset[int] | None
+    ) -> tuple[Contribution, dict[str, float]]:
+        """This rank's part of a round; and the summaries of its first batch.
+
+        Args:
+            wanted: the slots to contribute, None for all that this rank serves.
+        """
+        mine = self._contribution(run, number, wanted)
+        summaries: dict[str, float] = {}
+        for place, batch in enumerate(run.batches):
+            slot = batch.number - run.position
+            needed = slot not in mine.slots and (wanted is None or slot in wanted)
+            # One that contributes nothing, since others have kept it all, computes a batch all the same to learn the shapes
+            if needed or mine.like is None:
+                computed = self._computed(run, number, batch, common, summaries=run.summaries and place == 0)
+                mine.like = computed
+                summaries.update(computed.summaries)
+                if needed:
+                    mine.add(slot, computed)
+        return mine, summaries
+
+    def _computed(
+        self, run: StepRun, number: int, batch: Batch, common: Mapping[str, np.ndarray], *, summaries: bool
+    ) -> Computed:
+        feeds = {**self._runner.fed(run.target, batch.feeds), **common}
+        try:
+            return self._phases.compute(self.session, run.target, number, feeds, summaries=summaries)
+        except RUN_ERRORS as error:
+            raise graph_error(error, self.spec, run.step) from error
+
+    def _contribution(self, run: StepRun, number: int, wanted: frozenset[int] | None) -> Contribution:
+        if number:
+            return Contribution(Accumulator(self.batches_per_step))
+        place = (run.position, run.phase)
+        if self._kept is None or self._kept[0] != place or not self._kept[1].slots <= (wanted or frozenset()):
+            self._kept = (place, Contribution(Accumulator(self.batches_per_step)))
+        return self._kept[1]
+
+    def _exchange(
+        self,
+        mesh: Collectives,
+        run: StepRun,
+        number: int,
+        level: Level,
+        mine: Contribution,
+        dealt: Sequence[frozenset[int]],
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """What to feed at the seams of a level, and the means of what is shown."""
+        slots = self.batches_per_step
+        names = self._phases.watched(run.target, number)
+        assert mine.like is not None
+        fed: dict[str, np.ndarray] = {}
+        watched: dict[str, float] = {}
+        if level.dense or names:
+            held = tuple(nodes_of(slots, each) for each in dealt)
+            layout = Layout.of(_arrays(mine.like))
+            means = mesh.all_reduce(mine.sums.nodes, Sum(layout, slots, held, float(slots), run.target * ROUNDS + number))
+            fed.update({opening.feed: _fitted(mean, opening) for opening, mean in zip(level.dense, means, strict=False)})
+            watched = dict(zip(names, map(float, means[-1]), strict=True)) if names else {}
+        if level.rows:
+            merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)
+            for (values, indices), (rows, numbers) in zip(level.rows, merged, strict=True):
+                fed[values.feed] = rows / rows.dtype.type(slots)
+                fed[indices.feed] = numbers
+        return fed, watched
+
+    def _apply(self, run: StepRun, common: Mapping[str, np.ndarray]) -> Shown:
+        batch: Batch = run.batches[-1]
+        feeds = {**self._runner.fed(run.target, batch.feeds), **common}
+        with self._writing:
+            try:
+                return self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
+            except RUN_ERRORS as error:
+                raise graph_error(error, self.spec, run.step) from error
+
+
+def _slots_kept(message: bytes | memoryview, place: tuple[int, int], rank: int) -> set[int]:
+    """The slots that a rank has kept of the run at ``place``."""
+    try:
+        position, phase, slots = json.loads(bytes(message))
+        theirs = {int(slot) for slot in slots}
+    except (ValueError, TypeError) as error:
+        raise PeerLost(f"rank {rank} answered nonsense: {error}", remedy="Form a new group", details={"rank": rank}) from error
+    if (position, phase) != place:
+        raise PeerLost(
+            f"rank {rank} is at batch {position}, run {phase} of its cycle, this one at batch {place[0]}, run {place[1]}",
+            remedy="Form a new group from one state",
+            details={"rank": rank},
+        )
+    return theirs
+
+
+def _arrays(computed: Computed) -> list[np.ndarray]:
+    """What is summed: the dense seams in their wire types, and what is shown as one vector behind them."""
+    shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
+    return [*map(_wired, computed.dense), *shown]
+
+
+def _wired(array: np.ndarray) -> np.ndarray:
+    wide = WIRE.get(array.dtype.name)
+    return array if wide is None else array.astype(wide)
+
+
+def _fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:
+    """A mean as the placeholder wants it; a copy where the graph may keep it, since the exchange uses its memory again."""
+    dtype = tf.as_dtype(opening.dtype).as_numpy_dtype
+    return np.array(mean, dtype) if opening.kept or mean.dtype != dtype else mean
