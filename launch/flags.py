@@ -203,6 +203,19 @@ def merged(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML does too, but PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_config_file(url: str) -> dict[str, Any]:
     """The keys of a YAML configuration file, at a path or any fsspec URL.
 
@@ -212,7 +225,7 @@ def read_config_file(url: str) -> dict[str, Any]:
     from orchestrator.store.location import open_location
 
     try:
-        values = yaml.safe_load(open_location(url).read_bytes().decode())
+        values = yaml.load(open_location(url).read_bytes().decode(), _EachKeyOnce)
     except OrchestratorError as error:
         raise ConfigError(
             f"the configuration file can't be read: {error.message}", remedy=error.remedy or "Check --config"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
+from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, message_console, print_json
 
 if TYPE_CHECKING:
     from launch.stop import Stopped
@@ -105,14 +105,17 @@ def logs(
     from launch.status import no_run
     from orchestrator.store.journal import read_journal, read_journal_tail
     from orchestrator.store.location import open_location
+    from orchestrator.store.run_record import read_run_record
 
     output = open_location(run)
     events: list[dict[str, Any]] = read_journal_tail(output, lines) if lines else read_journal(output)
-    if not events:
+    if not events and read_run_record(output) is None:
         raise no_run(output)
     if looks.json:
         print_json({"run": output.shown, "events": events})
         return EXIT_DONE
+    if not events:
+        message_console().print(f"the run's journal at {output.shown} is empty so far", markup=False)
     _write(log_lines(events))
     if follow:
         _follow(output, events, shown=len(read_journal(output)) if lines else len(events))

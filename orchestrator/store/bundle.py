@@ -17,6 +17,7 @@ from orchestrator.graph.checkpoint_keys import CheckpointKeys, CheckpointTensor
 from orchestrator.store.bundle_proto import DTYPES, ITEM_BYTES, parse
 from orchestrator.store.sstable import table_of, unmask
 
+BIG_ENDIAN = 1
 _REMEDY = "Use another checkpoint, or copy this one again"
 
 
@@ -119,7 +120,8 @@ def read_index(data: bytes, name: str = "the index") -> BundleIndex:
 
 def _header(value: bytes, name: str) -> Any:
     header = parse("BundleHeader", value, name)
-    if header.endianness != 0:
+    # As TensorFlow has it: anything but 1 is this machine's order, be it a byte that its writer left uninitialised
+    if header.endianness == BIG_ENDIAN:
         raise CorruptCheckpoint(
             f"{name} was written on a big-endian machine", remedy="Convert it there with TensorFlow: restore and save again"
         )

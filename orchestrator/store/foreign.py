@@ -23,6 +23,8 @@ from orchestrator.store.verification import Checked, check, speaks_of_content
 MAX_REFUSALS = 50
 """Bad checkpoints after which a walk back ends: so many in a row mean that something else is wrong, and each costs requests."""
 NEIGHBOURS = 3
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+"""The key under which TensorFlow 2 keeps which object each tensor belongs to."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _examine(
     meta_file = meta or candidate.meta
     notes: tuple[str, ...] = ()
     if meta_file is None:
-        meta_file = _borrowed_meta(candidate, candidates)
+        meta_file = _borrowed_meta(candidate, candidates, checked)
         notes = (f"{candidate.prefix} has no .meta of its own; {meta_file.name} fits it and is used",)
     data = meta_file.location.read_bytes()
     whole = choosing and meta is None
@@ -161,10 +163,16 @@ def _examine(
     return Found(meta_file.location, data, checked, notes=notes)
 
 
-def _borrowed_meta(candidate: Candidate, candidates: Mapping[str, Candidate]) -> FileInfo:
+def _borrowed_meta(candidate: Candidate, candidates: Mapping[str, Candidate], checked: Checked) -> FileInfo:
     """The graph of a neighbour: TensorFlow writes .meta last, and not at all with ``write_meta_graph=False``."""
     same = [item for item in candidates.values() if item.meta is not None and item.name == candidate.name]
     others = [item for item in candidates.values() if item.meta is not None]
+    if not others and OBJECT_GRAPH in checked.index.entries:
+        raise SourceError(
+            f"checkpoint {candidate.location.shown} is one of TensorFlow 2's objects (tf.train.Checkpoint, Keras): it has no graph",
+            remedy="Build its model in a TensorFlow 1 graph, restore it there, and save with tf.compat.v1.train.Saver, which writes a .meta",
+            details={"file": f"{candidate.prefix}.meta"},
+        )
     if not same and len(others) != 1:
         raise SourceError(
             f"{candidate.prefix}.meta is missing, the graph of checkpoint {candidate.location.shown}",

@@ -22,6 +22,7 @@ from orchestrator.store.layout import CONTROL, POINTER, read_place, split_bundle
 from orchestrator.store.location import FileInfo, Location, open_location
 from orchestrator.store.manifest import Manifest
 from orchestrator.store.pointer import read_pointer
+from orchestrator.store.strangers import stranger_of_directory, stranger_of_file
 from orchestrator.store.verification import Checked
 
 
@@ -103,6 +104,8 @@ def resolve_source(
         found = _named(location.parent, wanted, location, need_checkpoint, deep)
     else:
         info = location.info()
+        if info is not None and not info.is_directory and location.name == POINTER:  # what it says is its directory's business
+            return _directory(location.parent, need_checkpoint, exclude or {}, deep)
         if info is not None and info.is_directory:
             return _directory(location, need_checkpoint, exclude or {}, deep)
         found = _named(location.parent, location.name, location, need_checkpoint, deep)
@@ -140,6 +143,9 @@ def _named(directory: Location, prefix: str, asked: Location, need_checkpoint: b
     candidates = group(directory, entries)
     candidate = candidates.get(prefix)
     if candidate is None:
+        there = next((entry for entry in entries if entry.name == asked.name and not entry.is_directory), None)
+        if there is not None:
+            raise stranger_of_file(there)
         raise SourceError(
             f"{asked.shown} doesn't exist" + _similar(list(candidates)),
             remedy="Give a .meta file, a checkpoint's prefix or a directory",
@@ -166,10 +172,14 @@ def _directory(location: Location, need_checkpoint: bool, exclude: Mapping[str, 
         return source
     pointed = read_pointer(location) if any(entry.name == POINTER for entry in entries) else None
     if pointed is not None and "/" in pointed and pointed.rpartition("/")[2] not in candidates:
-        below, _, pointed = pointed.rpartition("/")
-        location = location.child(below)
-        candidates = group(location, location.list())
+        there = location.child(pointed.rpartition("/")[0])
+        elsewhere = group(there, there.list())
+        # A stale one, of a directory that was moved or copied in part, leads away from what is here
+        if pointed.rpartition("/")[2] in elsewhere or not any(item.is_checkpoint for item in candidates.values()):
+            location, candidates = (there, elsewhere) if elsewhere else (location, candidates)
     pointed = pointed.rpartition("/")[2] if pointed else None
+    if not candidates and (stranger := stranger_of_directory(location.shown, entries)) is not None:
+        raise stranger
     found = newest_foreign(location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep)
     return _foreign_source(location, found)
 

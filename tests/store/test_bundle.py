@@ -108,6 +108,10 @@ def test_read_index_impossible_header_is_refused(header: dict[str, int], said: s
         read_index(table_bytes([(b"", serialize("BundleHeader", **header))]))
 
 
+def test_read_index_with_an_uninitialised_byte_order_is_read() -> None:
+    assert read_index(table_bytes([(b"", serialize("BundleHeader", num_shards=1, endianness=205))])).num_shards == 1
+
+
 def test_read_index_lfs_pointer_is_called_by_its_name() -> None:
     with pytest.raises(SourceError, match="Git LFS pointer"):
         read_index(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "x.index")
