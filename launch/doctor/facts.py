@@ -132,6 +132,7 @@ def probe_store(url: str) -> StoreProbe:
         directory = open_location(url)
         probe = directory.child("_tfresume", f"doctor-{uuid.uuid4().hex}")
         data = uuid.uuid4().bytes
+        probe.parent.list()  # a small question first: a store that can't be reached is told soon
         probe.write_bytes(data)
         try:
             if probe.read_bytes() != data:

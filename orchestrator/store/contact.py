@@ -1,8 +1,8 @@
 """How long is a store waited for?
 
 Rule: one that has answered this process before is busy when it doesn't, and is given its time. One that has never answered is more often
-a wrong address or a missing network than an outage: what it's asked first is a small question, and FIRST_CONTACT_S is enough. (gcsfs
-alone tries six times with 31 s of pauses; three tries of that were two minutes before a typing error was told.)
+a wrong address or a missing network than an outage: for its first answer to a small question (a listing, a record) FIRST_CONTACT_S is
+enough. (gcsfs alone tries six times with 31 s of pauses; three tries of that were two minutes before a typing error was told.)
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ ours that names the URL. Listings are never cached: what another driver wrote a 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -94,20 +93,20 @@ class Location:
         """The same place with other patience, for heartbeats."""
         return replace(self, deadline_s=deadline_s, attempts=attempts)
 
-    def read_bytes(self, start: int | None = None, end: int | None = None) -> bytes:
+    def read_bytes(self, start: int | None = None, end: int | None = None, *, small: bool = False) -> bytes:
         """The file's bytes, or those from ``start`` up to ``end``. Raises SourceError, StorageUnavailable."""
         if self.is_local:
             self._local("read", lambda: local_files.refuse_special(Path(self.path)))
-        data = self.call("read", "cat_file", self.path, start=start, end=end)
+        data = self.call("read", "cat_file", self.path, small=small, start=start, end=end)
         if start is not None and end is not None and len(data) > end - start:
             # A server that ignores the Range header answers with the whole file
             data = data[start:end]
         return bytes(data)
 
     def read_if_exists(self) -> bytes | None:
-        """The file's bytes, or None. Raises SourceError (no permission), StorageUnavailable."""
+        """A small file's bytes, or None. Raises SourceError (no permission), StorageUnavailable."""
         try:
-            return self.read_bytes()
+            return self.read_bytes(small=True)
         except SourceError as error:
             if error.details.get("missing"):
                 return None
@@ -116,7 +115,7 @@ class Location:
     def info(self) -> FileInfo | None:
         """What the store knows about the file or directory; None where there is none. Raises SourceError, StorageUnavailable."""
         try:
-            return _file_info(self.parent, self.call("list", "info", self.path))
+            return _file_info(self.parent, self.call("list", "info", self.path, small=True))
         except SourceError as error:
             if error.details.get("missing"):
                 return None
@@ -129,7 +128,7 @@ class Location:
     def list(self) -> tuple[FileInfo, ...]:
         """What the directory holds, sorted by name, without temporary files; empty where there is no such directory."""
         try:
-            entries = self.call("list", "ls", self.path, detail=True)
+            entries = self.call("list", "ls", self.path, detail=True, small=True)
         except SourceError as error:
             if error.details.get("missing"):
                 return ()
@@ -154,13 +153,9 @@ class Location:
             if not error.details.get("missing"):
                 raise
 
-    def call(self, action: Action, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Calls a method of the file system with deadline, retries and translated errors."""
-        first = self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
-        if first and action != "list":
-            with contextlib.suppress(ConfigError):  # a refusal is an answer; the call itself will meet it again
-                self.info()
-            first = False
+    def call(self, action: Action, method: str, *args: Any, small: bool = False, **kwargs: Any) -> Any:
+        """Calls a method of the file system with deadline, retries and translated errors; ``small`` where the answer is."""
+        first = small and self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
         patience_s = contact.FIRST_CONTACT_S if first else 3 * self.deadline_s
         begun_s = time.monotonic()
         try:

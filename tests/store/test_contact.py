@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,19 +48,16 @@ def at(store: Store) -> Location:
     return Location("fake://b/x", "b/x", store)
 
 
-def test_first_question_to_a_store_is_a_small_one() -> None:
-    store = Store("small", 0)
-    assert at(store).read_bytes() == b"1"
-    assert at(store).read_bytes() == b"1"
-    assert store.asked == ["info", "cat", "cat"]
-
-
-def test_store_that_never_answered_is_given_up_when_the_first_contacts_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ask", [Location.list, Location.info, Location.read_if_exists])
+def test_store_that_never_answered_is_given_up_when_the_first_contacts_time_is_over(
+    ask: Callable[[Location], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(contact, "FIRST_CONTACT_S", 0.01)
-    store = Store("dead", 1000)
+    store = Store(f"dead {ask}", 1000)
+    begun_s = time.monotonic()
     with pytest.raises(StorageUnavailable, match="refused"):
-        at(store).read_bytes()
-    assert set(store.asked) == {"info"}
+        ask(at(store))
+    assert time.monotonic() - begun_s < 10
     assert not contact.has_answered("fake", store, "b/x")
     store.fails = 0  # it has come up
     assert at(store).list() == ()
