@@ -166,6 +166,12 @@ def translate(error: BaseException, url: str, action: Action) -> OrchestratorErr
     kind: type[ConfigError] = OutputError if action in ("write", "delete") else SourceError
     details = {"url": url, "action": action}
     match meaning(error):
+        case Meaning.MISSING if isinstance(error, NotADirectoryError) and action == "write":
+            return kind(
+                f"can't write {url}: {one_line(error)}",
+                remedy="Name a directory that isn't there yet, or an empty one",
+                details=details,
+            )
         case Meaning.MISSING:
             return kind(f"{url} doesn't exist", remedy="Check the URL and its spelling", details={**details, "missing": True})
         case Meaning.EXISTS:

@@ -33,6 +33,19 @@ def refuse_special(path: Path) -> None:
         raise OSError(errno.EINVAL, f"it's {kind}, not a file: write what comes out of it into a file first")
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory and those above it.
+
+    Raises:
+        NotADirectoryError: a file stands in its way. ``mkdir`` says FileExistsError, which here means that another writer was first.
+        OSError: anything else.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "a file stands where a directory is needed", str(path)) from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """``path`` holds ``data`` afterwards, or what it held before. Creates directories. Raises OSError."""
     with _written_beside(path, data) as temporary:
@@ -79,7 +92,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     with temporary_beside(path) as temporary:
         with open(temporary, "xb") as file:
             file.write(data)

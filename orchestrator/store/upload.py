@@ -108,7 +108,7 @@ def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None
 
 
 def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    local_files.make_directory(target.parent)
     with local_files.temporary_beside(target) as temporary:
         with open(path, "rb") as source, open(temporary, "wb") as file:
             while piece := source.read(CHUNK_BYTES):

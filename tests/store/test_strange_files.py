@@ -10,10 +10,13 @@ import pytest
 
 from launch.cli import run
 from launch.flags import read_config_file
-from orchestrator.errors import SourceError
+from orchestrator.errors import OutputError, SourceError
+from orchestrator.store.exclusive import create_once
+from orchestrator.store.lease import acquire
 from orchestrator.store.location import open_location
 from orchestrator.store.run_record import RunRecord, create_run_record
 from orchestrator.store.source import resolve_source
+from orchestrator.store.upload import upload
 from tests.fakes.bundles import model, write_bundle, write_checkpoint, write_pointer
 
 
@@ -127,3 +130,22 @@ def test_checkpoint_of_tensorflow_2s_objects_is_told_as_one(tmp_path: Path) -> N
     write_bundle(tmp_path, "ckpt-1", {**model(5), "_CHECKPOINTABLE_OBJECT_GRAPH": [b"graph"]})
     with pytest.raises(SourceError, match="one of TensorFlow 2's objects"):
         resolve_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("output", ["afile", "afile/deep/er"])
+def test_output_that_is_a_file_is_refused_and_not_taken_for_a_race(tmp_path: Path, output: str) -> None:
+    """``mkdir`` says that the file exists, which was read as "another driver was faster": a start looked for that one for ever."""
+    (tmp_path / "afile").write_bytes(b"x")
+
+    def wait(_: float) -> None:
+        raise AssertionError("nobody holds it")
+
+    for use in (
+        lambda at: acquire(at, wait=wait),
+        lambda at: at.child("x").write_bytes(b"1"),
+        lambda at: create_once(at.child("x"), b"1"),
+        lambda at: upload([tmp_path / "afile"], at, attempts=1),
+    ):
+        with pytest.raises(OutputError, match=r"a file stands where a directory is needed|Not a directory"):
+            use(open_location(str(tmp_path / output)))
+    assert (tmp_path / "afile").read_bytes() == b"x"
