@@ -26,7 +26,6 @@ from orchestrator.driver.past import Past
 from orchestrator.driver.pulse import Heart
 from orchestrator.driver.result import RunResult, exit_code_of, status_of
 from orchestrator.driver.startup import StartPoint
-from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.redaction import redacted_data
 from orchestrator.store.journal import read_journal
 from orchestrator.store.lease import Lease, acquire
@@ -127,12 +126,6 @@ class Attempt:
             self._fleet = self._new_fleet(lambda: setup, one_loads=True)
             self._fleet.adopt(living, self.past.known_places())
         return living
-
-    @staticmethod
-    def step_key_of(graph: WorkerGraph) -> str | None:
-        """The key under which the graph's step is saved."""
-        step = graph.step
-        return None if step is None else next((item.key for item in graph.variables if item.name == step.variable), None)
 
     # -- the run
 

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.config import RunConfig
 from orchestrator.decide.run import Policy
 from orchestrator.driver.slots import Slots, slots_of
-from orchestrator.driver.startup import Plan, StartPoint, make_plan, policy_of, start_point
+from orchestrator.driver.startup import Plan, StartPoint, counted, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
 from orchestrator.store.location import Location
@@ -51,19 +51,19 @@ def prepared(config: RunConfig, output: Location, record: RunRecord | None, earl
         SourceError, CorruptCheckpoint, OutputError, ConfigError, GraphRefused: as ``start_point`` and ``make_plan``.
     """
     start = start_point(config, output, record)
+    if start.own_label is not None and start.step >= start.until:
+        return start
+    plan = earlier.plan if earlier is not None and _point(start) == _point(earlier.start) else make_plan(config, start)
+    # The number in a stranger's file name needn't be the step: only the graph tells where that stands
+    start = counted(config, start, plan, record)
     if start.step >= start.until:
         return start
-    plan = earlier.plan if earlier is not None and _same(start, earlier.start) else make_plan(config, start)
     slots = slots_of(config, plan.graph, record)
     return Ready(start, plan, policy_of(config, plan.graph, start.until, slots.count), slots)
 
 
-def _same(one: StartPoint, other: StartPoint) -> bool:
-    return _point(one) == _point(other)
-
-
 def _point(start: StartPoint) -> tuple[object, ...]:
-    return start.fingerprint, start.own_label, start.parent, start.step, start.until, start.started_step
+    return start.fingerprint, start.own_label, start.parent
 
 
 def refuse_others_workers(config: RunConfig, output: Location, record: RunRecord, last: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import signals_to
 from orchestrator.driver.slots import surplus_note
-from orchestrator.driver.startup import StartPoint, check_input, policy_of, setup_of
+from orchestrator.driver.startup import StartPoint, check_input, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.store.exclusive import weaker_promise
@@ -167,7 +167,7 @@ def _adopt(attempt: Attempt, config: RunConfig, output: Location, record: RunRec
     reports, graph = living.reports, living.setup.graph
     options = living.setup.options
     policy = policy_of(config, graph, until, None if options.exchange == "nccl" else options.batches_per_step)
-    attempt.store(record, attempt.step_key_of(graph), graph.repairs, None, past.newest_label())
+    attempt.store(record, step_key_of(graph), graph.repairs, None, past.newest_label())
     step = max((report.step for report in reports if report.step is not None), default=record.started_step)
     attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())
     run, actions = machine.adopt(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.startup import make_plan, start_point
+from orchestrator.driver.startup import counted, make_plan, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import InputPort
 from orchestrator.store.location import open_location
@@ -33,6 +33,7 @@ def rehearse(config: RunConfig) -> dict[str, Any]:
     record = read_run_record(output)
     start = start_point(config, output, record)
     plan = make_plan(config, start)
+    start = counted(config, start, plan, record)
     graph = plan.graph
     checkpoint = start.source.prefix.shown if start.source.prefix else None
     return {

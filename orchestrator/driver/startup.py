@@ -5,11 +5,9 @@ Rule: everything that can be wrong with the command is found here, before a work
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-
-import numpy as np
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.resume_point import last_step
@@ -25,6 +23,7 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.apart import refuse_common_place
 from orchestrator.store.location import Location, open_location
 from orchestrator.store.run_record import RunRecord, check_same_source
+from orchestrator.store.scalars import read_counter
 from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines_preflight import preflight
@@ -71,7 +70,8 @@ class StartPoint:
         fingerprint: of the source that was named.
         own_label: the checkpoint's label below the output, None where it's the source's.
         parent: (attempt, generation) of that checkpoint, (0, 0) for the source's.
-        until: the step at which the run ends.
+        step: its global step; for a stranger's checkpoint the number in its name until ``counted`` has asked the graph.
+        until: the step at which the run ends; reckoned from ``step`` like that at the run's first start.
         started_step: the step at the run's first start.
     """
 
@@ -113,6 +113,12 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
     return StartPoint(source, fingerprint, named.name, step, started, until, label, parent, (*source.notes, *refused))
 
 
+def counted(config: RunConfig, start: StartPoint, plan: Plan, record: RunRecord | None) -> StartPoint:
+    """The same start point by the graph's own counter, which may differ from the number in the file's name."""
+    started = record.started_step if record is not None else plan.step
+    return replace(start, step=plan.step, started_step=started, until=last_step(config.until_step, config.steps, started))
+
+
 def step_of(source: Source) -> int:
     """The global step of a checkpoint, as far as it can be told without the graph."""
     if source.manifest is not None:
@@ -147,30 +153,21 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     graph = report.plan.worker_graph
     assert graph is not None
     graph = keep_collections(graph, saved, config)
-    key = _step_key(graph)
-    step = start.step
-    if source.manifest is None and key is not None and source.index is not None and key != source.index.step_key():
-        value = read_integer(source, key)
-        step = step if value is None else value
+    key = step_key_of(graph)
+    value = None
+    if source.manifest is None and key is not None and source.index is not None:
+        value = read_counter(source.index, source.files, key)
+    step = start.step if value is None else value
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
     is_completed = any(item.code in ("slots-missing", "variables-missing") for item in report.problems)
     return Plan(graph, step, key, warnings, is_completed)
 
 
-def _step_key(graph: WorkerGraph) -> str | None:
+def step_key_of(graph: WorkerGraph) -> str | None:
+    """The key under which the graph's step is saved; None where it counts none."""
     if graph.step is None:
         return None
     return next((variable.key for variable in graph.variables if variable.name == graph.step.variable), None)
-
-
-def read_integer(source: Source, key: str) -> int | None:
-    """An integer scalar out of a V2 checkpoint; None where there is no such thing."""
-    tensor = source.index.entries.get(key) if source.index else None
-    shards = [file for file in source.files if ".data-" in file.name]
-    if tensor is None or tensor.shape != () or not tensor.dtype.startswith("int") or tensor.shard >= len(shards):
-        return None
-    data = shards[tensor.shard].location.read_bytes(tensor.offset, tensor.offset + tensor.size_bytes)
-    return int(np.frombuffer(data, np.dtype(tensor.dtype))[0])
 
 
 def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | None) -> Policy:
@@ -212,7 +209,6 @@ def setup_of(
         seed=config.seed,
         deterministic=config.deterministic,
         max_world_size=1 if graph.group_refused else workers.largest,
-        watch=tuple(config.watch),
         gpu=workers.gpus > 0,
         gpu_memory_fraction=workers.gpus if 0 < workers.gpus < 1 else None,
         import_modules=tuple(config.import_modules),

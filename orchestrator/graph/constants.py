@@ -41,6 +41,20 @@ def constant_integer(view: GraphView, edge: Edge) -> int | None:
     return None if tensor is None else integer_in(tensor)
 
 
+def constant_whole_number(view: GraphView, edge: Edge) -> int | None:
+    """As ``constant_integer``, also of a float scalar that is a whole number."""
+    tensor = _constant(view, edge)
+    if tensor is None or dtype_name(tensor.dtype) not in ("float32", "float64"):
+        return None if tensor is None else integer_in(tensor)
+    if _count(tensor) != 1:
+        return None
+    if tensor.tensor_content:
+        value = float(np.frombuffer(tensor.tensor_content, dtype_name(tensor.dtype))[0])
+    else:
+        value = next(iter(tensor.float_val or tensor.double_val), 0.0)
+    return int(value) if value.is_integer() else None
+
+
 def integer_in(tensor: TensorProto) -> int | None:
     """The integer of a scalar tensor; None for any other."""
     if _count(tensor) != 1 or dtype_name(tensor.dtype) not in INTEGERS:

@@ -1,7 +1,7 @@
 """Where does a graph count its steps?
 
-Rule: the ``global_step`` collection if the train ops write what it names, else the integer scalar that they add a constant to. A
-variable that training doesn't move is no step.
+Rule: the ``global_step`` collection if the train ops write what it names, else the integer scalar that they add a constant to, else the
+float scalar that they add one to (other float sums are no steps). A variable that training doesn't move is no step.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.variable_pb2 import VariableDef
 
 from orchestrator.graph.attributes import attribute
-from orchestrator.graph.constants import constant_integer
+from orchestrator.graph.constants import constant_whole_number
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.tensors import dtype_name
 from orchestrator.graph.view import parse_tensor
 from orchestrator.graph.worker_graph import StepCounter
 
 ADDITIONS = frozenset({"AssignAdd", "AssignAddVariableOp"})
+INTEGERS, FLOATS = ("int32", "int64"), ("float32", "float64")
 USUAL_NAMES = ("global_step", "iterations", "step")
 
 
@@ -30,10 +31,12 @@ def find_step(graph: Graph, targets: Iterable[str]) -> StepCounter | None:
         if graph.view.op(name) in ADDITIONS and len(graph.view.data[name]) > 1:
             variable = graph.variable_of(name)
             if variable is not None and _counts(graph, variable):
-                additions.setdefault(variable, []).append(constant_integer(graph.view, graph.view.data[name][1]))
+                additions.setdefault(variable, []).append(constant_whole_number(graph.view, graph.view.data[name][1]))
     declared = [name for name in _declared(graph) if name in additions]
     constant = [name for name, amounts in additions.items() if None not in amounts]
-    chosen = next(iter(declared), None) or _usual(constant)
+    whole = [name for name in constant if _dtype(graph, name) in INTEGERS]
+    ones = [name for name in constant if name not in whole and set(additions[name]) == {1}]
+    chosen = next(iter(declared), None) or _usual(whole) or _usual(ones)
     if chosen is None:
         return None
     amounts = set(additions[chosen])
@@ -49,9 +52,12 @@ def _usual(names: list[str]) -> str | None:
 
 
 def _counts(graph: Graph, variable: str) -> bool:
-    node = graph.view.nodes[variable]
-    shape = attribute(node, "shape").shape
-    return dtype_name(attribute(node, "dtype").type) in ("int32", "int64") and not shape.unknown_rank and not shape.dim
+    shape = attribute(graph.view.nodes[variable], "shape").shape
+    return _dtype(graph, variable) in (*INTEGERS, *FLOATS) and not shape.unknown_rank and not shape.dim
+
+
+def _dtype(graph: Graph, variable: str) -> str:
+    return dtype_name(attribute(graph.view.nodes[variable], "dtype").type)
 
 
 def _declared(graph: Graph) -> list[str]:

@@ -158,7 +158,7 @@ class StepCounter:
     """Where the number of the step is kept in the graph.
 
     Attributes:
-        variable: node name of an integer scalar variable.
+        variable: node name of a scalar variable that holds whole numbers, as integer or as float.
         increment: by how much one run of the target adds; None where it isn't a constant.
     """
 

@@ -15,7 +15,14 @@ from google.protobuf.message import DecodeError, Message
 from orchestrator.errors import CorruptCheckpoint
 
 _F = descriptor_pb2.FieldDescriptorProto
-_TYPES = {"int64": _F.TYPE_INT64, "int32": _F.TYPE_INT32, "fixed32": _F.TYPE_FIXED32, "bytes": _F.TYPE_BYTES}
+_TYPES = {
+    "int64": _F.TYPE_INT64,
+    "int32": _F.TYPE_INT32,
+    "fixed32": _F.TYPE_FIXED32,
+    "float": _F.TYPE_FLOAT,
+    "double": _F.TYPE_DOUBLE,
+    "bytes": _F.TYPE_BYTES,
+}
 
 # message -> field -> (number, type, repeated); a type that starts with a capital is a message of this table
 _MESSAGES: Final[dict[str, dict[str, tuple[int, str, bool]]]] = {
@@ -43,6 +50,8 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str, bool]]]] = {
     "V1Tensor": {
         "dtype": (1, "int32", False),
         "tensor_content": (4, "bytes", False),
+        "float_val": (5, "float", True),
+        "double_val": (6, "double", True),
         "int_val": (7, "int32", True),
         "int64_val": (10, "int64", True),
     },

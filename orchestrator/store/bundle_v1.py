@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle_proto import DTYPES, parse
+from orchestrator.store.counters import COUNTERS, whole_number
 from orchestrator.store.sstable import Table
 
 _REMEDY = "Use another checkpoint, or copy this one again"
@@ -38,7 +39,7 @@ def read_v1(tables: Sequence[tuple[str, Table]]) -> BundleIndex:
 
 
 def read_v1_scalar(name: str, table: Table, key: str) -> int | None:
-    """The integer scalar ``key`` of a V1 shard, None where it isn't there. Reads the file block by block."""
+    """The whole number ``key`` of a V1 shard, None where it isn't there or isn't whole. Reads the file block by block."""
     wanted = key.encode("utf-8", "surrogateescape")
     for record, value in table.items():
         # Most records are whole variables; the name stands in the key, so only the right ones are parsed
@@ -69,12 +70,12 @@ def _tensor(meta: Any, shard: int, name: str) -> BundleTensor:
     return BundleTensor(key, dtype, shape, shard=shard, slices=len(meta.slice) if partitioned else 0)
 
 
-def _scalar(tensor: Any, name: str, key: str) -> int:
-    for values in (tensor.int64_val, tensor.int_val):
+def _scalar(tensor: Any, name: str, key: str) -> int | None:
+    for values in (tensor.int64_val, tensor.int_val, tensor.float_val, tensor.double_val):
         if len(values):
-            return int(values[0])
-    if tensor.tensor_content:
-        return int.from_bytes(tensor.tensor_content, "little", signed=True)
-    if DTYPES.get(tensor.dtype) in ("int32", "int64"):
-        return 0  # TensorFlow leaves trailing zeros out
+            return int(values[0]) if float(values[0]).is_integer() else None
+    dtype = DTYPES.get(tensor.dtype)
+    if dtype in COUNTERS:
+        # TensorFlow leaves trailing zeros out
+        return whole_number(tensor.tensor_content, dtype) if tensor.tensor_content else 0
     raise CorruptCheckpoint(f"{name}: {key!r} holds no integer", remedy=_REMEDY)

@@ -17,6 +17,7 @@ from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceErro
 from orchestrator.store.bundle import BundleIndex, read_index
 from orchestrator.store.bundle_v1 import read_v1, read_v1_scalar
 from orchestrator.store.candidates import Candidate
+from orchestrator.store.counters import COUNTERS, whole_number
 from orchestrator.store.deep import damaged_tensors
 from orchestrator.store.location import FileInfo
 from orchestrator.store.manifest import Manifest
@@ -157,8 +158,8 @@ def _check_sample(candidate: Candidate, index: BundleIndex, shards: list[FileInf
                         f"{shards[shard].name}: tensor {piece.key!r} {problem}, so data and index aren't of one save, or damaged"
                     )
                     raise _corrupt(candidate, where, shards[shard].name)
-                if piece.key == step_key and piece.shape == () and piece.dtype in ("int64", "int32"):
-                    step = int.from_bytes(content, "little", signed=True)
+                if piece.key == step_key and piece.shape == () and piece.dtype in COUNTERS:
+                    step = whole_number(content, piece.dtype)
     return step
 
 

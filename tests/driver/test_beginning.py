@@ -10,9 +10,10 @@ import pytest
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver import main
 from orchestrator.driver.attempt import Attempt
-from orchestrator.driver.beginning import DRIVER_ONLY, Ready, refuse_others_workers
+from orchestrator.driver.beginning import DRIVER_ONLY, Ready, prepared, refuse_others_workers
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.observer import Observers
+from orchestrator.driver.startup import StartPoint
 from orchestrator.errors import ConfigError, OutputError
 from orchestrator.redaction import redacted_data
 from orchestrator.store.commits import commit
@@ -86,6 +87,25 @@ def test_start_looks_again_once_the_lease_is_held(
     ready: Any = main._resume(config, output, lambda: None, Observers([]), Inbox())
     assert begun == ["room", "lease", "start from a0001-g0001/model.ckpt-192"]
     assert (ready.start.step, ready.start.parent, ready.plan.step) == (192, (1, 1), 192)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("number", [1, 50])
+@pytest.mark.parametrize(
+    "options", [{"step": "Variable_10"}, {"step": "Variable_10", "version": 1}, {"step": "as_float"}], ids=str
+)
+def test_steps_are_counted_from_the_graphs_own_counter_whatever_the_file_is_called(
+    number: int, options: dict[str, Any], tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
+    """From the number in the name it trained nothing and said done, or went on too far."""
+    source, output = tf1_checkpoint("mlp", number=number, **options), open_location(str(tmp_path / "out"))
+    ready = prepared(config_for(source, output, until_step=None, steps=4), output, None)
+    assert isinstance(ready, Ready)
+    assert (ready.start.step, ready.start.started_step, ready.plan.step, ready.start.until) == (3, 3, 3, 7)
+    assert ready.policy.until == 7
+    reached = prepared(config_for(source, output, until_step=3), output, None)
+    assert isinstance(reached, StartPoint)
+    assert reached.step == 3
 
 
 def test_takeover_by_a_command_with_another_source_is_refused(tmp_path: Path) -> None:

@@ -81,7 +81,8 @@ def mlp(
 ) -> Any:  # fmt: skip
     """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and a worker's GPUs.
 
-    ``step`` is false for a graph that counts none, or the name of a counter of the author's own; with ``summary`` of its loss.
+    ``step`` is false for a graph that counts none, or the name of a counter of the author's own; with ``summary`` of its loss, which
+    ``validation`` adds something to that training doesn't need.
     """
     tf = _tf()
     with tf.device("/job:ps/task:0" if devices else None):
@@ -92,6 +93,7 @@ def mlp(
         loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y)
         if summary:
             tf.summary.scalar("loss_curve", loss)
+            tf.add(loss, tf.placeholder(tf.float32, [], name="penalty"), name="validation")
         chosen = _optimizer(tf, optimizer)
         if not clip:
             return chosen.minimize(loss, global_step=counter)
@@ -351,8 +353,14 @@ def feeds_for(kind: str) -> Callable[[int], Mapping[str, np.ndarray]]:
     return pipeline_feeds(kind) if kind in PIPELINES else FEEDS.get(kind, xy_feeds)
 
 
-def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: str = "model.ckpt", **options: Any) -> Path:
-    """Build, train ``steps`` steps, save; the prefix of the checkpoint. Needs TensorFlow in this process."""
+def make(
+    kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: str = "model.ckpt", number: int | None = None, version: int = 2,
+    **options: Any,
+) -> Path:  # fmt: skip
+    """Build, train ``steps`` steps, save; the prefix of the checkpoint. Needs TensorFlow in this process.
+
+    ``number`` is what the file's name ends in, by default ``steps``; ``version`` is the format, 1 as before TensorFlow 0.12.
+    """
     tf = _tf()
     tf.disable_resource_variables()
     directory.mkdir(parents=True, exist_ok=True)
@@ -362,7 +370,7 @@ def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: st
         train_op = MAKERS[kind](**options) if kind in MAKERS else PIPELINES[kind](directory / "data", **options)
         if train_op not in tf.get_collection("train_op") and kind != "ema":
             tf.add_to_collection("train_op", train_op)
-        saver = tf.train.Saver(max_to_keep=5)
+        saver = tf.train.Saver(max_to_keep=5, write_version=version)
         with tf.Session(graph=graph) as session:
             session.run(tf.variables_initializer(tf.trainable_variables()))  # moving averages start from them
             session.run([tf.variables_initializer(_untrained(tf)), tf.local_variables_initializer(), tf.tables_initializer()])
@@ -371,7 +379,7 @@ def make(kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: st
             fill(tf, session)
             for step in range(steps):
                 session.run(train_op, feeds_for(kind)(step))
-            prefix = saver.save(session, str(directory / name), global_step=steps)
+            prefix = saver.save(session, str(directory / name), global_step=steps if number is None else number)
             coordinator.request_stop()
             if threads:
                 session.run(
