@@ -6,7 +6,7 @@ and an edit touches the nodes it names and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
@@ -158,6 +158,15 @@ def constant_attributes(array: np.ndarray) -> dict[str, AttrValue]:
     fill_shape(value.tensor.tensor_shape, array.shape)
     value.tensor.tensor_content = np.ascontiguousarray(array).tobytes()
     return {"dtype": type_attribute(array.dtype.name), "value": value}
+
+
+def strings_attributes(values: Sequence[str]) -> dict[str, AttrValue]:
+    """The attributes of a Const that holds a vector of strings."""
+    value = AttrValue()
+    value.tensor.dtype = dtype_number("string")
+    value.tensor.tensor_shape.dim.add(size=len(values))
+    value.tensor.string_val.extend(text.encode() for text in values)
+    return {"dtype": type_attribute("string"), "value": value}
 
 
 def identity(editor: Editor, name: str, edge: Edge, dtype: str) -> str:

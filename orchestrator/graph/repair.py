@@ -1,6 +1,6 @@
-"""Without which repairs can't TensorFlow import a graph?
+"""Without which repairs can't TensorFlow import a graph, or load what we save of it?
 
-Rule: only what stops the import is touched, each repair is put into words, and a graph that needs none is handed on as it is. Operations
+Rule: only what stops that is touched, each repair is put into words, and a graph that needs none is handed on as it is. Operations
 of Horovod are the identity in a group of one and are bypassed; the exchange between workers is tfresume's own.
 """
 
@@ -15,6 +15,7 @@ from orchestrator.graph.attributes import attribute
 from orchestrator.graph.compat import Compatibility, compatibility, mend
 from orchestrator.graph.edit import Editor
 from orchestrator.graph.opset import OpSet, merged
+from orchestrator.graph.saver_format import modernised
 from orchestrator.graph.view import parse_tensor
 
 IDENTITIES = frozenset({"HorovodAllreduce", "HorovodAllgather", "HorovodBroadcast"})
@@ -51,6 +52,8 @@ def repair(meta: MetaGraphDef, config: RunConfig) -> Repaired:
 
 def _mended(meta: MetaGraphDef, ops: OpSet, found: Compatibility, config: RunConfig) -> tuple[MetaGraphDef, tuple[str, ...]]:
     mended, done = mend(meta, ops, force=config.force, found=found)
+    mended, modern = modernised(mended, ops)
+    done = (*done, *modern)
     if config.load_op_library:
         return mended, done
     bypassed = [node.name for node in mended.graph_def.node if node.op in IDENTITIES]
