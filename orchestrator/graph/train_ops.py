@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.graph.nodes import Graph
+from orchestrator.graph.phases import phases_among
 from orchestrator.graph.training_writers import accumulating_ops, feeds_into, training_updates
 from orchestrator.graph.view import parse_tensor
 from orchestrator.graph.worker_graph import Problem
@@ -70,7 +71,7 @@ def choose_train_ops(
         return TrainChoice((), candidates, (_none_found(trainable),))
     if len(listed) == 1:
         return _single(graph, listed[0], candidates)
-    return _among(listed, candidates)
+    return _among(graph, listed, candidates)
 
 
 def _single(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) -> TrainChoice:
@@ -228,8 +229,8 @@ def _beside(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) 
         yield Problem("idle-train-op", "warning", message, nodes=tuple(left_out))
 
 
-def _among(listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]) -> TrainChoice:
-    """Several train ops: copies of one, parts that alternate, or a question."""
+def _among(graph: Graph, listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]) -> TrainChoice:
+    """Several train ops: copies of one, parts that alternate, phases, or a question."""
     ordered = sorted(listed, key=lambda one: _natural(one.op))
     if len({_signature(one) for one in ordered}) == 1 and len({_stem(one.op) for one in ordered}) == 1:
         chosen = ordered[-1]
@@ -238,6 +239,9 @@ def _among(listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]) -> 
         return TrainChoice(((chosen.op, 1),), candidates, (problem,))
     sets = [set(one.updates) for one in ordered]
     if sum(len(one) for one in sets) == len(set[str]().union(*sets)):
+        phases = phases_among(graph, [(one.op, one.updates) for one in ordered])
+        if phases is not None:
+            return TrainChoice((), candidates, (_phased(*phases, {one.op: one.updates for one in ordered}),))
         message = f"{_few([one.op for one in ordered])} update different variables; each step runs all of them in this order"
         problem = Problem(
             "several-train-ops",
@@ -256,6 +260,17 @@ def _among(listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]) -> 
         tuple(one.op for one in ordered),
     )
     return TrainChoice((), candidates, (problem,))
+
+
+def _phased(first: str, second: str, updates: Mapping[str, tuple[str, ...]]) -> Problem:
+    return Problem(
+        "phased-train-ops",
+        "error",
+        f"{second} trains on what {first} trains ({_few(list(updates[first]))}), and not the other way round: phases, as pre-training "
+        "and fine-tuning are",
+        f"Choose the phase with --train-op NAME; --train-op {first} --train-op {second} runs both in each step",
+        (first, second),
+    )
 
 
 def _stem(name: str) -> str:

@@ -1,11 +1,12 @@
 """Which operations of a graph apply gradients to variables?
 
 Rule: the optimizers' own updates, wherever they stand, function bodies included; and scatters and assignments to trainable variables that
-gradients flow into. What only a saver runs doesn't count.
+gradients flow into. What only a saver runs doesn't count, nor what only sets a variable from outside, unless nothing else is there.
 """
 
 from __future__ import annotations
 
+from orchestrator.graph.inputs import PLACEHOLDERS
 from orchestrator.graph.nodes import Graph, OpTraits
 from orchestrator.graph.view import parse_tensor
 
@@ -16,20 +17,30 @@ ASSIGNMENTS = frozenset({"Assign", "AssignVariableOp"}) | LINEAR_ASSIGNMENTS
 def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
     """Writers that apply gradients: optimizer updates, and scatters and assignments to trainable variables fed by gradients.
 
-    Without any gradient scope, additive assignments to trainable variables count: a hand-written backward pass.
+    Without any gradient scope, additive assignments to trainable variables count: a hand-written backward pass. Those whose values
+    are fed by hand, and come of no variable, count only where nothing else trains.
     """
     infrastructure = saver_nodes(graph)
     scoped = [name for name in graph.view.nodes if graph.gradient_scope(name) is not None]
     fed = graph.view.descendants(scoped, control=False) if scoped else None
-    found = []
+    found: list[str] = []
+    by_hand: list[str] = []
     for name, op in graph.view.ops.items():
         traits = graph.traits(name)
         if name in infrastructure or not graph.writes(name):
             continue
         inside = graph.updates_inside(name) and not trainable.isdisjoint(graph.written_by(name))
-        if traits.update or inside or (graph.variable_of(name) in trainable and _assigns_gradient(name, op, traits, fed)):
+        if traits.update or inside:
             found.append(name)
-    return found
+        elif graph.variable_of(name) in trainable and _assigns_gradient(name, op, traits, fed):
+            (by_hand if fed is None and _is_hand_fed(graph, name) else found).append(name)
+    return found or by_hand
+
+
+def _is_hand_fed(graph: Graph, name: str) -> bool:
+    """Whether what a writer adds comes out of placeholders alone: no loss of this graph is behind it."""
+    above = graph.view.ancestors((edge.node for edge in graph.view.data[name][1:]), control=False)
+    return any(graph.view.op(each) in PLACEHOLDERS for each in above) and not any(graph.traits(each).variable for each in above)
 
 
 def _assigns_gradient(name: str, op: str, traits: OpTraits, fed: set[str] | None) -> bool:

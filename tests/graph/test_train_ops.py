@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 
 from orchestrator.graph.nodes import Graph
@@ -82,6 +83,69 @@ def test_train_ops_over_different_variables_all_run_in_order_with_a_warning() ->
     choice = choose(drawing, ["d", "g"])
     assert choice.targets == (("d_train", 1), ("g_train", 1))
     assert codes(choice) == ["several-train-ops"]
+
+
+def loss_of(drawing: Drawing, name: str, *variables: str) -> str:
+    """A gradient that depends on all of ``variables``."""
+    return drawing.node(
+        f"gradients/{name}", "AddN", [f"{variable}/read" for variable in variables], T=FLOAT, N=AttrValue(i=len(variables))
+    )
+
+
+def two_optimizers(first_reads: tuple[str, ...], second_reads: tuple[str, ...]) -> TrainChoice:
+    drawing = Drawing()
+    for number, (variable, reads) in enumerate((("encoder", first_reads), ("head", second_reads))):
+        for name in reads:
+            if name not in {node.name for node in drawing.meta.graph_def.node}:
+                drawing.variable(name, (2, 2))
+        rate = drawing.scalar(f"rate_{number}", 0.1)
+        update = drawing.node(
+            f"update_{variable}", "ApplyGradientDescent", [variable, rate, loss_of(drawing, variable, *reads)], T=FLOAT
+        )
+        drawing.node(f"train_{variable}", "NoOp", [f"^{update}"])
+    collect(drawing, "train_encoder", "train_head")
+    return choose(drawing, ["encoder", "head"])
+
+
+def test_train_ops_of_which_one_builds_on_the_other_are_phases_and_a_question() -> None:
+    """Pre-training and fine-tuning: both used to be trained in each step."""
+    choice = two_optimizers(("encoder",), ("encoder", "head"))
+    assert choice.targets == ()
+    assert codes(choice) == ["phased-train-ops"]
+    assert choice.problems[0].nodes == ("train_encoder", "train_head")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(("encoder",), ("head",)), (("encoder", "head"), ("head", "encoder"))],
+    ids=["apart", "against each other"],
+)
+def test_train_ops_that_depend_on_each_other_or_not_at_all_run_in_each_step(
+    first: tuple[str, ...], second: tuple[str, ...]
+) -> None:
+    choice = two_optimizers(first, second)
+    assert choice.targets == (("train_encoder", 1), ("train_head", 1))
+    assert codes(choice) == ["several-train-ops"]
+
+
+def adding(drawing: Drawing, name: str, *, by_hand: bool) -> str:
+    """An ``AssignAdd`` to ``w`` without any gradient scope: of a placeholder, or of what a backward pass written by hand gives."""
+    drawing.node(f"{name}/fed", "Placeholder", dtype=FLOAT)
+    value = f"{name}/fed"
+    if not by_hand:
+        value = drawing.node(f"{name}/delta", "Mul", [value, "w/read"], T=FLOAT)
+    return drawing.node(name, "AssignAdd", ["w", value], T=FLOAT)
+
+
+def test_addition_fed_by_hand_trains_only_where_nothing_else_does() -> None:
+    drawing = Drawing()
+    drawing.variable("w", (2, 2))
+    adding(drawing, "load", by_hand=True)
+    assert choose(drawing, ["w"]).targets == (("load", 1),)
+    adding(drawing, "learn", by_hand=False)
+    choice = choose(drawing, ["w"])
+    assert choice.targets == (("learn", 1),)
+    assert [one.op for one in choice.candidates] == ["learn"]
 
 
 def test_train_ops_over_the_same_variables_are_a_question() -> None:
