@@ -35,7 +35,7 @@ from orchestrator.graph.soundness import soundness_problems
 from orchestrator.graph.sync_replicas import unwrap_accumulators
 from orchestrator.graph.train_ops import Candidate, TrainChoice, choose_train_ops
 from orchestrator.graph.variables import find_variables
-from orchestrator.graph.watching import losses, scalar_summaries
+from orchestrator.graph.watching import losses, scalar_summaries, unwatchable
 from orchestrator.graph.worker_graph import Problem, TrainTarget, Variable, WorkerGraph
 
 
@@ -113,6 +113,7 @@ def _plan(repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | No
         *parts.fed.problems,
         *random_problems(parts.drawn.stateful),
         *_group_problems(cut, config),
+        *unwatchable(editor.graph(ops), (target.op for target in parts.targets), config.watch, _given(config)),
     ]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
@@ -157,7 +158,7 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         variables=parts.variables,
         saver_entries=parts.saver.entries,
         step=find_step(graph, targets),
-        losses=losses(graph, targets, config.watch),
+        losses=losses(graph, targets, config.watch, _given(config)),
         scalar_summaries=scalar_summaries(graph, targets),
         table_initializers=table_initializers(graph, targets),
         local_initializers=local_initializers(parts.variables),
@@ -176,6 +177,11 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         cut_rule=parts.cut.rule,
         load_op_library=tuple(config.load_op_library),
     )
+
+
+def _given(config: RunConfig) -> frozenset[str]:
+    """What is fed whether training needs it or not."""
+    return frozenset((*config.feed, *config.array))
 
 
 def _targets(graph: Graph, choice: TrainChoice) -> tuple[TrainTarget, ...]:

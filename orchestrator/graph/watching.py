@@ -1,30 +1,58 @@
 """What can be shown of a step without computing more than the step does?
 
-Rule: a tensor is shown only where it needs no input and no state change that the train targets don't need anyway.
+Rule: a tensor is shown only where it needs no input and no state change that the train targets don't need anyway. One that was asked for
+may change what it likes, but an input that nobody gives stops every step: it's left out, and said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from orchestrator.graph.constants import constant_strings
 from orchestrator.graph.inputs import PLACEHOLDERS, find_tensor
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.tensors import FLOATS
 from orchestrator.graph.view import Edge, parse_tensor
+from orchestrator.graph.worker_graph import Problem
 
 LOSSES = "losses"
+DEMANDING = PLACEHOLDERS - {"PlaceholderWithDefault"}
+"""Without a value they stop the step."""
 
 
-def losses(graph: Graph, targets: Iterable[str], watch: Iterable[str]) -> tuple[str, ...]:
-    """The tensors to show as losses: those asked for, else the losses collection's."""
+def losses(graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Collection[str] = ()) -> tuple[str, ...]:
+    """The tensors to show as losses: those asked for that can be computed, else the losses collection's.
+
+    Args:
+        given: tensors that are fed although the targets don't need them.
+    """
     targets = tuple(targets)
-    asked = [edge.tensor for text in watch if (edge := find_tensor(graph, text)) is not None]
+    edges = [edge for text in watch if (edge := find_tensor(graph, text)) is not None]
+    asked = [edge.tensor for edge in edges if not _lacking(graph, edge, targets, given)]
     if asked or LOSSES not in graph.meta.collection_def:
         return tuple(asked)
     listed = dict.fromkeys(parse_tensor(name) for name in graph.meta.collection_def[LOSSES].node_list.value)
     closure = graph.view.ancestors(targets)
     return tuple(edge.tensor for edge in listed if edge.node in graph.view and adds_nothing(graph, edge, closure))
+
+
+def unwatchable(graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Collection[str] = ()) -> Iterator[Problem]:
+    """A warning for each tensor that was asked for and can't be computed; arguments as for ``losses``."""
+    targets = tuple(targets)
+    for text in watch:
+        edge = find_tensor(graph, text)
+        lacking = [] if edge is None else _lacking(graph, edge, targets, given)
+        if lacking:
+            said = f"{text} isn't shown: it needs {', '.join(lacking)}, which training doesn't need"
+            yield Problem("unwatchable", "warning", said, f"Give it as well, such as --feed {lacking[0]}=VALUE", (text, *lacking))
+
+
+def _lacking(graph: Graph, edge: Edge, targets: tuple[str, ...], given: Collection[str]) -> list[str]:
+    """The placeholders that ``edge`` needs, the targets don't, and nobody gives."""
+    closure = graph.view.ancestors(targets)
+    above = graph.view.ancestors([edge.node], stop=lambda name: name in closure) - closure
+    needed = [name for name in graph.view.nodes if name in above and graph.view.op(name) in DEMANDING]
+    return [f"{name}:0" for name in needed if not {name, f"{name}:0"} & set(given)]
 
 
 def scalar_summaries(graph: Graph, targets: Iterable[str]) -> tuple[tuple[str, str], ...]:

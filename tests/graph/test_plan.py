@@ -54,6 +54,21 @@ def test_plan_lists_only_what_training_needs() -> None:
     assert found.worker_graph.losses == ("loss:0",)
 
 
+def test_plan_watches_what_can_be_computed_and_says_what_else_would_need() -> None:
+    """One tensor that nobody feeds used to stop every step."""
+    drawing = momentum_graph()
+    drawing.node("validation", "Add", ["loss", "only_for_evaluation"], T=FLOAT)
+    found = planned(drawing.meta, input="a:b", watch=["validation", "out:0"])
+    assert found.worker_graph is not None
+    assert found.worker_graph.losses == ("out:0",)
+    (problem,) = (problem for problem in found.problems if problem.code == "unwatchable")
+    assert (problem.severity, problem.nodes) == ("warning", ("validation", "only_for_evaluation:0"))
+    given = planned(drawing.meta, input="a:b", watch=["validation"], feed={"only_for_evaluation": "[1, 2, 3]"})
+    assert given.worker_graph is not None
+    assert given.worker_graph.losses == ("validation:0",)
+    assert "unwatchable" not in codes(given, "warning")
+
+
 def test_plan_without_feeds_names_all_that_is_unfed_in_one_problem() -> None:
     found = planned(momentum_graph().meta)
     (problem,) = found.errors
