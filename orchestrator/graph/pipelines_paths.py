@@ -7,8 +7,10 @@ it names just before it imports the graph (``training/pipelines_staging``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -78,6 +80,27 @@ def remote_paths(path_map: Mapping[str, str], meta: MetaGraphDef) -> tuple[str, 
         return ()
     values = (value.decode("utf-8", "replace") for _, tensor in string_constants(meta) for value in tensor.string_val)
     return tuple(dict.fromkeys(value for value in values if value.startswith(urls)))
+
+
+def lies_below(name: str, prefixes: Iterable[str]) -> bool:
+    """Whether a file name begins with one of ``prefixes`` also when every ``..`` in it is followed; a URL with one never does."""
+    if is_url(name):
+        climbs = ".." in unquote(name).replace("\\", "/").split("/")
+        return not climbs and name.startswith(tuple(filter(is_url, prefixes)))
+    plain = _plain(name)
+    return any(plain.startswith(_plain(prefix)) if prefix else _is_inside(plain) for prefix in prefixes if not is_url(prefix))
+
+
+def _plain(path: str) -> str:
+    """The path without ``..``, doubled slashes and ``file://``; a slash at its end stays."""
+    bare = path.removeprefix("file://")
+    plain = posixpath.normpath(bare)
+    end = "/" if bare.endswith("/") and bare.strip("/") else ""
+    return (f"/{plain.lstrip('/')}" if bare.startswith("/") else plain) + end
+
+
+def _is_inside(path: str) -> bool:
+    return not path.startswith(("/", "../")) and path != ".."
 
 
 def is_url(name: str) -> bool:

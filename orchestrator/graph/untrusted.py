@@ -1,8 +1,8 @@
 """Which operations of a graph reach beyond it: files, Python code, the network?
 
 Rule: a ``.meta`` is a program from somebody else. What a run would execute of it and that reads or writes files, runs code or opens
-sockets is refused unless the operator declared it (``--allow-op``, ``--path-map`` for files, ``--py-func`` for Python functions); what
-no run executes (the savers' own operations, unused branches) is only listed.
+sockets is refused unless the operator declared it (``--allow-op``, ``--path-map`` for files that are read, ``--py-func`` for Python
+functions); what no run executes (the savers' own operations, unused branches) is only listed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from orchestrator.graph.library import every_node, reachable_functions
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.pipelines import Files
 from orchestrator.graph.pipelines_bodies import Bodies, Place
+from orchestrator.graph.pipelines_paths import lies_below
 from orchestrator.graph.pipelines_sources import CACHES, file_inputs, files_of
 from orchestrator.graph.reaches import PYTHON, Reach, reach_of, reaches_out
 from orchestrator.graph.worker_graph import Problem
@@ -75,7 +76,8 @@ def untrusted_ops(
         acting = [item.place for item in items if item.runs]
         names = {name for place in acting for name in _names(place, files.get(place.label), bodies, ops)}
         declared = op_type in allow or (
-            bool(acting) and all(_declared(place, files.get(place.label), path_map or {}, py_func) for place in acting)
+            bool(acting)
+            and all(_declared(place, items[0].reach, files.get(place.label), path_map or {}, py_func) for place in acting)
         )
         answer.append(
             UntrustedOp(
@@ -141,15 +143,15 @@ def _names(place: Place, files: Files | None, bodies: Bodies, ops: OpSet) -> set
     return {name for name in found if name}
 
 
-def _declared(place: Place, files: Files | None, path_map: Mapping[str, str], py_func: Collection[str]) -> bool:
+def _declared(place: Place, reach: Reach, files: Files | None, path_map: Mapping[str, str], py_func: Collection[str]) -> bool:
     if place.node.op in PYTHON:
         return attribute(place.node, "token").s.decode("utf-8", "replace") in py_func
-    prefixes = (*path_map, *path_map.values())
     return (
-        files is not None
+        reach == "reads files"  # a mapped file may be read: nobody who says where data lies means that it may be overwritten
+        and files is not None
         and bool(files.names)
         and files.origin in ("constant", "pattern")
-        and all(name.startswith(prefixes) for name in files.names)
+        and all(lies_below(name, (*path_map, *path_map.values())) for name in files.names)
     )
 
 

@@ -140,6 +140,31 @@ def test_untrusted_ops_whose_files_are_all_mapped_are_declared() -> None:
     assert not _only(untrusted_ops(graph, OPS, None, path_map={"/old/a": "gs://b/"})).declared
 
 
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [
+        ("/data/a", True), ("/data/b/../a", True), ("file:///data/a", True), ("/data//a", True), ("gs://b/data/a", True),
+        ("/data/../etc/passwd", False), ("/data/b/../../etc/passwd", False), ("file:///data/../etc/passwd", False), ("/datum", False),
+        ("gs://b/data/../secret/a", False), ("gs://b/data/%2e%2e/secret/a", False), ("../data/a", False), ("data/a", False),
+    ],
+)  # fmt: skip
+def test_path_map_declares_what_lies_below_it_once_every_step_upwards_is_followed(name: str, declared: bool) -> None:
+    graph = GraphDef()
+    _node(graph, "ReadFile", _constant(graph, "name", name))
+    mapped = {"/old/": "/data/", "/older/": "gs://b/data/"}
+    assert _only(untrusted_ops(graph, OPS, None, path_map=mapped)).declared is declared
+
+
+def test_path_map_declares_reading_and_never_writing() -> None:
+    """A graph that names a mapped directory could have overwritten what lies in it."""
+    graph = GraphDef()
+    _node(graph, "ReadFile", _constant(graph, "name", "/data/a"), name="read")
+    _node(graph, "WriteFile", "name", "name", name="write")
+    _node(graph, "Save", "name", "name", name="save")
+    found = {item.op_type: item.declared for item in untrusted_ops(graph, OPS, None, path_map={"/old/": "/data/"})}
+    assert found == {"ReadFile": True, "WriteFile": False, "Save": False}
+
+
 def test_untrusted_ops_of_a_reader_finds_the_file_names_in_its_queue() -> None:
     graph = GraphDef()
     _node(graph, "FIFOQueueV2", name="queue")
