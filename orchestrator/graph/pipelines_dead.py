@@ -22,11 +22,13 @@ class Outside:
     """What somebody found out beyond the graph, where the workers will run.
 
     Attributes:
-        missing: whether a file name or pattern names nothing; None where nobody has looked.
+        missing: whether a file name or pattern is known to name nothing; None where nobody has looked.
+        unreachable: why that can't be known of a file, empty where it can.
         unbuildable: pipeline to the error with which this TensorFlow refused to run it.
     """
 
     missing: Callable[[str], bool] | None = None
+    unreachable: Callable[[str], str] = lambda name: ""
     unbuildable: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,8 +52,8 @@ class Cause:
     """One reason why a pipeline can't run.
 
     Attributes:
-        code: ``pipeline-files-missing``, ``pipeline-python-lost``, ``pipeline-fed-by-process``, ``pipeline-unnamed-files``,
-            ``pipeline-not-started``, ``pipeline-ambiguous`` or ``pipeline-unbuildable``.
+        code: ``pipeline-files-missing``, ``pipeline-files-unreachable``, ``pipeline-python-lost``, ``pipeline-fed-by-process``,
+            ``pipeline-unnamed-files``, ``pipeline-not-started``, ``pipeline-ambiguous`` or ``pipeline-unbuildable``.
         why: in words, without the pipeline's name.
         remedy: what would bring the pipeline itself back; empty where nothing does.
         nodes: what it is about.
@@ -126,12 +128,25 @@ def _files(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
         return
     readable = [name for files in pipeline.files if files.origin != "computed" for name in files.names]
     missing = [name for name in dict.fromkeys(readable) if is_missing(name)]
+    yield from _unreachable(pipeline, readable, facts)
     if missing:
         directory = missing[0].rpartition("/")[0]
         yield Cause(
             "pipeline-files-missing",
             f"{len(missing)} of the {len(set(readable))} files that it reads are not there: {_some(missing)}",
             f"say where they are now with --path-map {directory + '/' if directory else missing[0]}=NEW",
+            tuple(files.node for files in pipeline.files),
+        )
+
+
+def _unreachable(pipeline: Pipeline, readable: Collection[str], facts: Facts) -> Iterator[Cause]:
+    reasons = {name: why for name in dict.fromkeys(readable) if (why := facts.outside.unreachable(name))}
+    if reasons:
+        first, why = next(iter(reasons.items()))
+        yield Cause(
+            "pipeline-files-unreachable",
+            f"whether {len(reasons)} of the {len(set(readable))} files that it reads are there can't be seen: {first}: {why}",
+            "mend the way there or the rights, and try again",
             tuple(files.node for files in pipeline.files),
         )
 

@@ -6,7 +6,6 @@ where nothing before it refused the run, and the last two only where the workers
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import pickle
@@ -18,15 +17,13 @@ from dataclasses import replace
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.errors import OrchestratorError
 from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.memory import FreeMemory
 from orchestrator.graph.pipelines_dead import Outside
-from orchestrator.graph.pipelines_paths import is_url
 from orchestrator.graph.worker_graph import Problem, WorkerGraph
-from orchestrator.store.location import open_location
 from orchestrator.training.options import TrainingOptions
+from orchestrator.training.pipelines_files import FilesSeen
 
 BATCH_WITHIN_S = 120.0
 """A pipeline that shuffles a large buffer of remote files may need a minute before its first batch."""
@@ -48,7 +45,8 @@ def preflight(
         batch_within_s: deadline for the first batch of the graph's own pipelines.
     """
     here = config.address is None
-    outside = Outside(missing=names_nothing) if here else Outside()
+    seen = FilesSeen(config.path_map.values())
+    outside = Outside(missing=seen.missing, unreachable=seen.unreachable) if here else Outside()
     report = check(meta, config, checkpoint=checkpoint, memory=memory, also=also, outside=outside)
     graph = report.plan.worker_graph
     if not here or graph is None or not report.resumes or not makes_batches(graph):
@@ -63,24 +61,6 @@ def preflight(
 def makes_batches(graph: WorkerGraph) -> bool:
     """Whether the graph's own pipelines supply inputs of the run."""
     return any(port.pull is not None for port in graph.inputs)
-
-
-def names_nothing(name: str) -> bool:
-    """Whether a file name, pattern or URL names no file that can be seen from here."""
-    if is_url(name):
-        return _remote_names_nothing(name)
-    path = name.removeprefix("file://")
-    return not os.path.exists(path) and not glob.glob(path)
-
-
-def _remote_names_nothing(url: str) -> bool:
-    from orchestrator.training.pipelines_staging import files_named
-
-    directory, _, name = url.rpartition("/")
-    try:
-        return not files_named(open_location(directory), [name])
-    except OrchestratorError:
-        return True
 
 
 def unbuildable(graph: WorkerGraph, config: RunConfig, within_s: float = BATCH_WITHIN_S) -> Mapping[str, str]:

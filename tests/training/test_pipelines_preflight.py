@@ -12,7 +12,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.graph.check import CheckReport
 from orchestrator.graph.meta import read_meta
-from orchestrator.training.pipelines_preflight import names_nothing, preflight
+from orchestrator.training.pipelines_preflight import preflight
 from tests.graphs.library import CheckpointLibrary
 
 pytestmark = pytest.mark.tf
@@ -101,13 +101,3 @@ def test_preflight_of_workers_elsewhere_doesnt_judge_by_this_machines_files(
 def test_preflight_of_a_pipeline_that_is_too_slow_gives_up(tf1_checkpoint: CheckpointLibrary) -> None:
     report = report_on(tf1_checkpoint("slices"), within_s=0.05)  # far less than TensorFlow takes to import
     assert "it gave no batch within" in errors_of(report)["pipeline-unbuildable"]
-
-
-def test_names_nothing_looks_at_files_patterns_and_urls(tmp_path: Path) -> None:
-    (tmp_path / "part-0.csv").write_text("1")
-    assert not names_nothing(str(tmp_path / "part-0.csv"))
-    assert not names_nothing(f"file://{tmp_path}/part-0.csv")
-    assert not names_nothing(str(tmp_path / "part-*.csv"))
-    assert names_nothing(str(tmp_path / "part-1.csv"))
-    assert names_nothing(str(tmp_path / "*.tfrecord"))
-    assert names_nothing("memory://nobody/wrote/this.csv")
