@@ -94,6 +94,27 @@ def test_joined_batches_of_two_ranks_are_one_after_the_other_and_constants_stay(
     assert found["rate:0"] == rate
 
 
+def test_joined_batches_that_happen_to_be_equal_are_rows_all_the_same_and_their_number_is_added_up() -> None:
+    from orchestrator.training.yardstick import joined
+
+    same = {"labels:0": np.array([1, 0]), "size:0": np.int32(2), "weights:0": np.ones(3), "depth:0": np.int32(7)}
+    first, second = {"x:0": np.zeros((2, 2)), **same}, {"x:0": np.ones((2, 2)), **same}
+    found = joined([first, second], GRAPH)
+    assert found["labels:0"].tolist() == [1, 0, 1, 0]
+    assert found["size:0"] == 4
+    assert len(found["weights:0"]) == 3
+    assert found["depth:0"] == 7
+
+
+def test_joined_batches_all_equal_are_rows_and_what_is_fed_for_the_whole_run_stays() -> None:
+    from orchestrator.training.yardstick import joined
+
+    batch = {"x:0": np.ones((2, 2)), "weights:0": np.ones(2)}
+    found = joined([batch, batch], GRAPH, {"weights:0"})
+    assert found["x:0"].shape == (4, 2)
+    assert found["weights:0"].shape == (2,)
+
+
 def test_joined_batches_of_a_baked_in_size_cannot_be_joined() -> None:
     from orchestrator.training.yardstick import joined
 
