@@ -87,8 +87,9 @@ def _refused_command_line(error: CycloptsError, tokens: Sequence[str], *, as_jso
     console = message_console()
     # What was typed is quoted: it may hold credentials, and brackets that would be taken for markup
     said = redacted(str(error).strip(), [word for word in tokens if holds_credential(word.rpartition("=")[2])])
-    console.print(f"[red bold]error:[/red bold] {escape(said)}", markup=True)
-    console.print(f"[bold]what to do:[/bold] see `tfresume {' '.join([*(error.command_chain or ())[:1], '--help'])}`")
+    console.print(f"[red bold]error:[/red bold] {escape(said)}")
+    help_of = " ".join(["tfresume", *(error.command_chain or ())[:1], "--help"])
+    console.print(f"[bold]what to do:[/bold] see `{escape(help_of)}`")
     if as_json:
         print_json({"status": "refused", "error": {"kind": "ConfigError", "message": said, "details": {}}})
     return EXIT_REFUSED

@@ -1,7 +1,7 @@
 """What goes to standard output, what to standard error, and how does a command end?
 
 Rule: standard output carries the answer alone (a table for people, or exactly one JSON object with ``--json``); logs, progress and
-errors go to standard error. Nothing is written without passing through redaction.
+errors go to standard error. Nothing is written without passing through redaction, and nothing that a terminal would obey is sent to it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import IO, Any, TextIO, cast
 from rich.console import Console
 from rich.markup import escape
 
+from launch.printable import HarmlessConsole, harmless
 from orchestrator.errors import ConfigError, OrchestratorError, Preempted
 from orchestrator.redaction import redacted, redacted_data, secrets_in
 
@@ -35,7 +36,7 @@ EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 
 def answer_console() -> Console:
     """Where tables for people go: standard output."""
     file = None if sys.stdout.isatty() else cast(IO[str], _WithoutPadding())
-    return Console(highlight=False, soft_wrap=False, width=_width(sys.stdout), file=file)
+    return HarmlessConsole(highlight=False, soft_wrap=False, width=_width(sys.stdout), file=file)
 
 
 class _WithoutPadding:
@@ -50,12 +51,19 @@ class _WithoutPadding:
 
 def message_console() -> Console:
     """Where progress and errors go: standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, width=_width(sys.stderr))
+    return HarmlessConsole(stderr=True, highlight=False, soft_wrap=True, width=_width(sys.stderr))
 
 
 def _width(stream: TextIO) -> int | None:
     """None lets the terminal say; a file or pipe has no width, and names broken at 80 columns can't be searched for."""
     return None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+
+
+def write_text(text: str, *, to_stderr: bool = False) -> None:
+    """Write a text of somebody else's making as it is, redacted and harmless; it ends where it ends."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(harmless(redacted(text, secrets_in(os.environ))))
+    stream.flush()
 
 
 def print_json(data: Any) -> None:
@@ -128,10 +136,10 @@ def guarded(work: Callable[[], int], *, as_json: bool) -> int:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, then removes every credential from the finished text, tracebacks included."""
+    """Formats a record, then removes every credential and every escape from the finished text, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record), secrets_in(os.environ))
+        return harmless(redacted(super().format(record), secrets_in(os.environ)))
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

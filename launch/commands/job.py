@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -14,10 +13,10 @@ from launch.commands.options import Looks
 from launch.commands.run import Config, DryRun, Run
 from launch.flags import RunFlags, merged, read_config_file, run_config
 from launch.flags import given as given_flags
-from launch.terminal import EXIT_DONE, answer_console, plain_data, print_json
+from launch.terminal import EXIT_DONE, answer_console, plain_data, print_json, write_text
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
-from orchestrator.redaction import redacted, redacted_data, secrets_in
+from orchestrator.redaction import redacted_data
 
 if TYPE_CHECKING:
     from launch.jobs.plan import JobPlan
@@ -138,20 +137,13 @@ def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
             print_json(answer)
         else:
             console = answer_console()
-            console.print(f"{answer['status']}: job {outcome.submission_id}")
-            console.print(
-                f"  tfresume status {plan.run['output']}\n  tfresume logs {plan.run['output']} --address {address} --follow"
-            )
+            output = plan.run["output"]
+            console.print(f"{answer['status']}: job {outcome.submission_id}", markup=False)
+            console.print(f"  tfresume status {output}\n  tfresume logs {output} --address {address} --follow", markup=False)
         return EXIT_DONE
-    stream = sys.stderr if looks.json else sys.stdout
-    state = server.follow(outcome.submission_id, lambda text: _write_through(stream, text))
+    state = server.follow(outcome.submission_id, lambda text: write_text(text, to_stderr=looks.json))
     if looks.json:
         print_json({**answer, "status": state.status.lower(), "exit_code": exit_code_of(state), "message": state.message})
     elif state.status != "SUCCEEDED":
         answer_console().print(f"job {state.submission_id} ended as {state.status}: {state.message}", markup=False)
     return exit_code_of(state)
-
-
-def _write_through(stream: TextIO, text: str) -> None:
-    stream.write(redacted(text, secrets_in(os.environ)))
-    stream.flush()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, message_console, print_json
+from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, message_console, print_json, write_text
 
 if TYPE_CHECKING:
     from launch.stop import Stopped
@@ -139,16 +137,14 @@ def _ended(events: list[dict[str, Any]]) -> bool:
 
 
 def _write(lines: list[str]) -> None:
-    for line in lines:
-        sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    write_text("".join(line + "\n" for line in lines))
 
 
 def _job_output(run: str, address: str, *, follow: bool) -> int:
     from launch.jobs.plan import exit_code_of, submission_name
     from launch.jobs.server import JobServer
     from orchestrator.errors import ConfigError
-    from orchestrator.redaction import redacted, secrets_in
+    from orchestrator.redaction import redacted
 
     server = JobServer(address)
     job = server.find(submission_name(run))
@@ -157,14 +153,8 @@ def _job_output(run: str, address: str, *, follow: bool) -> int:
             f"the job server at {server.address} knows no job for {redacted(run)}",
             remedy="Was it submitted to another cluster, or with another --output? `tfresume logs RUN` alone reads the journal",
         )
-    secrets = secrets_in(os.environ)
     if not follow:
-        sys.stdout.write(redacted(server.logs(job.submission_id), secrets))
+        write_text(server.logs(job.submission_id))
         return EXIT_DONE
-    state = server.follow(job.submission_id, lambda text: _flush(redacted(text, secrets)))
+    state = server.follow(job.submission_id, write_text)
     return EXIT_DONE if state.status == "SUCCEEDED" else exit_code_of(state) or EXIT_FAILED
-
-
-def _flush(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -68,7 +68,7 @@ def report(
     if looks.json:
         print_json({"report": location.shown})
     else:
-        answer_console().print(f"written: {location.shown}", soft_wrap=True)
+        answer_console().print(f"written: {location.shown}", soft_wrap=True, markup=False)
     return EXIT_DONE
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import uuid
 from collections.abc import Sequence
 
+from launch.terminal import write_text
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted, secrets_in
 
@@ -42,5 +42,5 @@ def run_inside(address: str, words: Sequence[str], *, as_json: bool) -> int:
     text = "".join(written) or f"job {state.submission_id} ended as {state.status}: {state.message}\n"
     # A job's log holds both its outputs; the answer is the object at its end
     start = text.find("{\n") if as_json else 0
-    sys.stdout.write(redacted(text[max(start, 0) :], secrets_in(os.environ)))
+    write_text(text[max(start, 0) :])
     return exit_code_of(state)
