@@ -132,7 +132,8 @@ class _Fold:
                 if kind == "worker_lost" and event.get("rank") is not None:
                     self.open_loss, self.phase, self.reason = event, "recovering", str(event.get("reason") or "")
             case "generation" | "adopted":
-                self.seats = names_in(event.get("workers"))
+                # Who is adopted may be a standby; journals before "members" was told held everybody for a member
+                self.seats = names_in(event.get("members", event.get("workers")))
                 self.generation = int(event.get("generation") or self.generation)
                 if kind == "adopted" and event.get("complete"):
                     self.phase = "training"

@@ -77,6 +77,8 @@ def event_text(event: Mapping[str, Any]) -> str | None:
             )
             again = "; Ctrl-C again ends it at once" if event.get("reason") == "SIGINT" else ""
             return f"stopping ({event.get('reason')}){save}{again}"
+        case "warning":
+            return f"warning: {event.get('reason')}"
         case "waiting":
             return f"waiting: {event.get('reason') or 'for workers'}"
         case "finish":
@@ -97,7 +99,7 @@ class LogProgress:
         """One journal event; all of them with ``--verbose``."""
         text = event_text(event)
         if text is not None:
-            log.info("%s", text)
+            log.log(logging.WARNING if event.get("event") == "warning" else logging.INFO, "%s", text)
         else:
             log.debug("%s", log_line(event))
 
@@ -124,7 +126,7 @@ class LiveProgress:
             self._start_step = event["start_step"]
         text = event_text(event)
         if text is not None:
-            style = {"incident": "yellow", "save_failed": "red"}.get(str(event.get("event")), "dim")
+            style = {"incident": "yellow", "warning": "yellow", "save_failed": "red"}.get(str(event.get("event")), "dim")
             self._console.print(Text(redacted(text, self._secrets), style=style))
         else:
             log.debug("%s", log_line(event))

@@ -2,7 +2,8 @@
 
 Rule: the request goes through the run's own output, where its driver reads it wherever it lives; a job server's SIGTERM would leave
 three seconds, which a last save may not have. The run has ended when its driver has given the lease up, or is dead: its process is gone
-from this machine, or its heartbeat hasn't changed for a lease's length.
+from this machine, or its heartbeat hasn't changed for a lease's length, and nobody starts it again meanwhile: one that is being started
+follows what its predecessor was asked. A request that nobody has followed is taken back, so that the next start doesn't stop at once.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from typing import Literal
 from launch.status import driver_state, no_run
 from launch.status_model import Driver
 from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.decide.restarts import LONGEST_DELAY_S
 from orchestrator.errors import ClusterUnavailable
 from orchestrator.store.lease import observe
 from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import read_run_record, request_stop
+from orchestrator.store.run_record import StopRequest, answer_stop_request, read_run_record, request_stop
 
 LOOK_EVERY_S = 0.5
+SUCCESSOR_S = LONGEST_DELAY_S + 15.0
+"""So long a dead driver's successor may need to take the lease: the supervisor's longest delay, and a start."""
 Mode = Literal["save", "now"]
 
 
@@ -65,13 +69,18 @@ def stop(
             raise no_run(output)
         return Stopped(output.shown, "not running", None)
     attempt = observed.holder.attempt
-    if observed.released or observed.dead:
-        return Stopped(output.shown, "not running" if observed.released else "dead", attempt)
+    if observed.released:
+        return Stopped(output.shown, "not running", attempt)
+    if observed.dead and timeout_s <= 0:
+        return Stopped(output.shown, "dead", attempt)
     begun = now()
-    request_stop(output, mode=mode, attempt=attempt, asked_by=f"{os.environ.get('USER', 'someone')}@{socket.gethostname()}")
+    asked_by = f"{os.environ.get('USER', 'someone')}@{socket.gethostname()}"
+    request = request_stop(output, mode=mode, attempt=attempt, asked_by=asked_by)
     if timeout_s <= 0:
         return Stopped(output.shown, "asked", attempt)
-    return _wait_for_end(output, attempt, begun, timeout_s, now, wait)
+    outcome = _wait_for_end(output, request, begun, timeout_s, now, wait)
+    answer_stop_request(output, request)
+    return outcome
 
 
 def end_workers(outcome: Stopped, run: str, address: str) -> Stopped:
@@ -89,16 +98,26 @@ def end_workers(outcome: Stopped, run: str, address: str) -> Stopped:
 
 
 def _wait_for_end(
-    output: Location, attempt: int, begun: float, timeout_s: float, now: Callable[[], float], wait: Callable[[float], None]
+    output: Location,
+    request: StopRequest,
+    begun: float,
+    timeout_s: float,
+    now: Callable[[], float],
+    wait: Callable[[float], None],
 ) -> Stopped:
     watch: Watch | None = None
+    attempt, dead_since = request.attempt, None
     while now() - begun < timeout_s:
         observed = observe(output)
-        if observed.holder is None or observed.released or observed.holder.attempt != attempt:
+        if observed.holder is None or observed.released:
             return Stopped(output.shown, "stopped", attempt, now() - begun)
+        if observed.holder.attempt != attempt:
+            attempt, watch, dead_since = observed.holder.attempt, None, None
         hold, watch = look(watch, observed.sight, now())
         if hold is Hold.TAKE:
-            return Stopped(output.shown, "dead", attempt, now() - begun)
+            dead_since = now() if dead_since is None else dead_since
+            if now() - dead_since >= SUCCESSOR_S:
+                return Stopped(output.shown, "dead", attempt, now() - begun)
         wait(LOOK_EVERY_S)
     if driver_state(output, observe(output), None, now, wait) is Driver.DEAD:
         return Stopped(output.shown, "dead", attempt, now() - begun)

@@ -21,12 +21,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.restarts import CRASHED, End, after_exit
 from orchestrator.decide.room import cpus_of_local_ray
+from orchestrator.errors import Preempted
 
 log = logging.getLogger("tfresume")
 
@@ -82,6 +85,11 @@ def _end_with(supervisor: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         os.kill(os.getpid(), signal.SIGKILL)  # it was gone before we asked
+
+
+def _idle_end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM while nothing is trained: a run that has begun takes the signal over, and saves."""
+    raise Preempted("ended by SIGTERM while nothing was being trained", remedy="The same command starts it, or goes on")
 
 
 def _own_token(file: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -151,12 +159,12 @@ class _Supervisor:
         deaths: tuple[tuple[float, float], ...] = ()
         while True:
             began_s = time.monotonic()
-            self._driver = forked(self._drive)
-            _, status = os.waitpid(self._driver, 0)
+            driver = forked(self._drive)
+            self._driver = driver.process
+            code, chosen = driver.wait()
             self._driver = None
-            code = os.waitstatus_to_exitcode(status)
             now_s = time.monotonic()
-            answer = after_exit(code, now_s - began_s, self._stopping_code, deaths, now_s)
+            answer = after_exit(code, now_s - began_s, self._stopping_code, deaths, now_s, chosen=chosen)
             if isinstance(answer, End):
                 if answer.reason:
                     log.error("%s", answer.reason)
@@ -175,8 +183,28 @@ class _Supervisor:
             os.kill(self._driver, number)
 
 
-def forked(drive: Callable[[], int]) -> int:
-    """The process number of a copy of this process that runs ``drive`` and ends with its exit code.
+@dataclass(frozen=True)
+class Copy:
+    """A copy of this process. ``ending``: where it says, in one byte, with which code it ends; silence is no choice of its own."""
+
+    process: int
+    ending: int
+
+    def wait(self) -> tuple[int, bool]:
+        """Its exit code, negative for a signal, and whether it chose that."""
+        _, status = os.waitpid(self.process, 0)
+        os.set_blocking(self.ending, False)  # a process that it left behind may hold the other end
+        try:
+            said = os.read(self.ending, 1)
+        except BlockingIOError:
+            said = b""
+        finally:
+            os.close(self.ending)
+        return (said[0], True) if said else (os.waitstatus_to_exitcode(status), False)
+
+
+def forked(drive: Callable[[], int]) -> Copy:
+    """A copy of this process that runs ``drive`` and ends with its exit code, which is chosen unless it's ``CRASHED``.
 
     A copy has imported already what the command line needed, 0.4 s on the way to the first step. This process has one thread and neither
     Ray nor TensorFlow, so that there is nothing in it that a copy couldn't go on with.
@@ -184,16 +212,21 @@ def forked(drive: Callable[[], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     original = os.getpid()
+    ending, say = os.pipe()
     process = os.fork()
     if process:
-        return process
+        os.close(say)
+        return Copy(process, ending)
     code = CRASHED
     try:
         _end_with(original)
         os.setpgid(0, 0)  # a group of its own, so that Ctrl-C at a terminal reaches it once, through us
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _idle_end)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = drive()
+        sys.stdout.flush()
+        if code != CRASHED:
+            os.write(say, bytes([code]))
     except BaseException:
         log.exception("the driver met an error of its own")
     finally:  # whatever happens, a copy must not go on with its original's work

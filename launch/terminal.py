@@ -121,7 +121,9 @@ def show_error(error: BaseException, *, as_json: bool) -> None:
         console.print(escape(redacted("".join(traceback.format_exception(error)), secrets)))
         console.print("[red bold]error:[/red bold] this is a fault in tfresume itself; please report it with the lines above")
     if as_json:
-        status = "refused" if exit_code(error) == EXIT_REFUSED else "failed"
+        status = {EXIT_REFUSED: "refused", EXIT_TERMINATED: "stopped", EXIT_INTERRUPTED: "stopped"}.get(
+            exit_code(error), "failed"
+        )
         told = error.as_dict() if isinstance(error, OrchestratorError) else {"kind": type(error).__name__, "message": str(error)}
         print_json({"status": status, "error": told})
 

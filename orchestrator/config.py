@@ -6,6 +6,8 @@ Unknown keys are refused. Every field has a unit in its name or its description,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -16,6 +18,13 @@ from orchestrator.redaction import WITHOUT_CREDENTIALS, holds_credential
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+NO_RAY_CLIENT = (
+    "ray:// (Ray Client) isn't supported: it connects a driver outside the cluster through a proxy, which gives everything up that hangs on "
+    "a connection broken for 30 s; "
+    "run `tfresume submit --address http://HEAD:8265` from here, or resume on a node of the cluster"
+)
 
 
 class _Section(BaseModel):
@@ -66,7 +75,7 @@ class RunConfig(_Section):
     output: str = ""
     """Directory URL for checkpoints, journal and events. A second run of the same command goes on from here."""
     address: str | None = None
-    """A running Ray cluster (``auto``, ``HOST:PORT`` or ``ray://``). Default: a local Ray of this run's own."""
+    """A running Ray cluster (``auto`` or ``HOST:PORT``; for ``submit`` its job server). Default: a local Ray of this run's own."""
 
     # How far
     until_step: NonNegative | None = None
@@ -178,6 +187,13 @@ class RunConfig(_Section):
     def _count_alone(cls, value: Any) -> Any:
         return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
+    @field_validator("address")
+    @classmethod
+    def _no_ray_client(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("ray://"):
+            raise ValueError(NO_RAY_CLIENT)
+        return value
+
     @field_validator("feed", mode="before")
     @classmethod
     def _values_as_text(cls, value: Any) -> Any:
@@ -231,9 +247,20 @@ def parse_config(values: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'configuration'}: {item['msg']}" for item in error.errors()]
+        lines = [_told(item) for item in error.errors()]
         raise ConfigError(
             "the configuration has " + ("an error: " if len(lines) == 1 else f"{len(lines)} errors: ") + "; ".join(lines),
             remedy="See `tfresume config --explain` for every key",
             details={"errors": lines},
         ) from error
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """One of pydantic's findings with its dotted path; an unknown key with the one that was meant."""
+    path = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return f"{path or 'configuration'}: {str(error['msg']).removeprefix('Value error, ')}"
+    of_workers = error["loc"][0] == "workers"
+    known = [f"workers.{name}" for name in WorkersConfig.model_fields] if of_workers else list(RunConfig.model_fields)
+    meant = get_close_matches(path.replace("-", "_"), known, 1, 0.6)
+    return f"{path}: there is no such key" + (f"; did you mean {meant[0]}?" if meant else "")

@@ -18,7 +18,7 @@ _MARK = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[r
 
 def doctor(
     *,
-    address: Annotated[str | None, Parameter(help="A Ray cluster (auto, HOST:PORT, ray://) or its job server (http://).")] = None,
+    address: Annotated[str | None, Parameter(help="A Ray cluster (auto, HOST:PORT) or its job server (http://).")] = None,
     url: Annotated[str | None, Parameter(help="Write, read and delete a small object below this URL, on every node.")] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:

@@ -54,7 +54,7 @@ def resume(
     if checked.address is not None and is_job_server(checked.address):
         raise ConfigError(
             f"{checked.address} is a job server, and resume runs the driver here",
-            remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, ray://HOST:PORT, auto)",
+            remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, auto)",
         )
     from launch.supervisor import supervise
 

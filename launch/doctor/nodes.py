@@ -14,8 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from launch.doctor.facts import NodeFacts, gather
+from orchestrator.config import NO_RAY_CLIENT
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted
+from orchestrator.workers.reach import reach
 
 ANSWER_DEADLINE_S = 180.0
 
@@ -27,6 +29,9 @@ def connected(address: str) -> Iterator[Any]:
     Raises:
         ConfigError: no cluster answers there.
     """
+    if address.startswith("ray://"):
+        raise ConfigError(NO_RAY_CLIENT)
+    reach(address)
     import ray
 
     try:
@@ -34,7 +39,7 @@ def connected(address: str) -> Iterator[Any]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {redacted(address)}: {redacted(str(error)).splitlines()[0]}",
-            remedy="Give a running cluster's address (auto, HOST:PORT, ray://HOST:PORT), or its job server's http://HEAD:8265",
+            remedy="Give a running cluster's address (auto, HOST:PORT), or its job server's http://HEAD:8265",
         ) from error
     try:
         yield ray

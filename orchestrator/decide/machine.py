@@ -180,7 +180,8 @@ def adopt(
         fastest=highest, laggards=steps.count(step), target=policy.sizes.count, moved_s=now_s, started=bool(steps),
     )  # fmt: skip
     turn = Turn(run, now_s)
-    turn.note("adopted", workers=[report.worker for report in reports], generation=newest, complete=complete, step=step)
+    workers = [report.worker for report in reports]
+    turn.note("adopted", workers=workers, members=list(members), generation=newest, complete=complete, step=step)
     aftermath.account(turn, left, run.workers)
     if complete:
         for report in ranked[len(group) :]:

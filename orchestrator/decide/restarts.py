@@ -1,14 +1,14 @@
 """The driver's process has ended: is that the run's end, or is it to be started again?
 
-Rule: an exit code that the driver chose is the run's. A driver that was killed, or that met an error of its own, chose none: it's started
-again, with a back-off, unless it was asked to stop or dies too often.
+Rule: an end that the driver chose is the run's. It says so itself: a number alone doesn't tell, since libraries end a process with 1, too
+(Ray does, when it has lost its cluster). A driver that was killed, or that met an error of its own, chose none: it's started again, with a
+back-off, unless it was asked to stop or dies too often.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-CHOSEN = frozenset({0, 1, 2, 130, 143})
 CRASHED = 70
 """The exit code of a driver that met an error of its own; its workers live, and the next one goes on with them."""
 WINDOW_S = 3600.0
@@ -36,7 +36,13 @@ class StartAgain:
 
 
 def after_exit(
-    code: int, lived_s: float, stopping_code: int | None, deaths: tuple[tuple[float, float], ...], now_s: float
+    code: int,
+    lived_s: float,
+    stopping_code: int | None,
+    deaths: tuple[tuple[float, float], ...],
+    now_s: float,
+    *,
+    chosen: bool,
 ) -> End | StartAgain:
     """What follows from the driver's end.
 
@@ -45,11 +51,12 @@ def after_exit(
         lived_s: how long it lived.
         stopping_code: 130 or 143 where it had been asked to stop by that signal.
         deaths: (when, how long it had lived) of earlier deaths, as the last answer returned them.
+        chosen: whether the driver said that it ends with this code.
     """
-    if code in CHOSEN:
+    if chosen:
         return End(code)
     if stopping_code is not None:
-        return End(stopping_code, f"the driver was killed ({code}) before its last save was done")
+        return End(stopping_code, f"the driver was killed ({code}) while it was stopping; what is committed stands")
     recent = (*(death for death in deaths if now_s - death[0] < WINDOW_S), (now_s, lived_s))
     quick = 0
     for _, lived in reversed(recent):

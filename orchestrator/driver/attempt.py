@@ -168,8 +168,13 @@ class Attempt:
         return RunResult(
             status_of(finish.outcome), self._start_step, step, checkpoint, loop.run.world_size, tuple(loop.incidents),
             goodput(self._events).as_dict(), finish.reason, self._output.shown, self._lease.attempt, exit_code_of(finish), finish.error,
-            max(0, step - self._start_step),
+            max(0, step - self._start_step), warnings_in(self._events),
         )  # fmt: skip
+
+
+def warnings_in(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the run was warned of, in all of its attempts, each once."""
+    return tuple(dict.fromkeys(str(event["reason"]) for event in events if event.get("event") == "warning"))
 
 
 class _Memory:
@@ -188,7 +193,16 @@ class _Memory:
 def ended_before_it_began(output: Location, start: StartPoint) -> RunResult:
     """The answer where there is nothing left to do."""
     reason = f"step {start.until} is reached already: the newest checkpoint is at step {start.step}"
-    return RunResult("done", start.step, start.step, _url(output, start.own_label), 0, reason=reason, output=output.shown)
+    return RunResult(
+        "done",
+        start.step,
+        start.step,
+        _url(output, start.own_label),
+        0,
+        reason=reason,
+        output=output.shown,
+        warnings=start.warnings,
+    )
 
 
 def _url(output: Location, label: str | None) -> str | None:

@@ -30,7 +30,7 @@ from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
-from orchestrator.driver.signals import signals_to
+from orchestrator.driver.signals import Door, Left, signals_to
 from orchestrator.driver.slots import surplus_note
 from orchestrator.driver.startup import StartPoint, check_input, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
@@ -56,7 +56,7 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
 
     Raises:
         ConfigError: and its subclasses, before anything was started or written.
-        Interrupted: by a second Ctrl-C before the first worker was there.
+        Preempted, KeyboardInterrupt: by SIGTERM or Ctrl-C before anything began.
         OrchestratorError: storage failed before the first worker was there.
     """
     with ExitStack() as stack:
@@ -69,12 +69,16 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
         given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
         observers = Observers([*given, *own_observers(config, output)])
         inbox = Inbox()
-        listen = stack.enter_context(signals_to(inbox.put))
+        door = Door(inbox.put)
+        listen = stack.enter_context(signals_to(door.tell))
         stack.callback(observers.close)
         if link is None:
             link = RayLink(config)
             stack.callback(link.close)
-        return _resume(config, output, _connected(link, listen), observers, inbox)
+        try:
+            return _resume(config, output, _connected(link, listen), observers, inbox, door)
+        except Left as left:
+            raise left.told() from None
 
 
 def _connected(link: RayLink, listen: Callable[[], None]) -> Callable[[], None]:
@@ -93,19 +97,24 @@ def own_observers(config: RunConfig, output: Location) -> list[Observer]:
     return [metrics, EventWriter(output)] if config.tensorboard else [metrics]
 
 
-def _resume(config: RunConfig, output: Location, connected: Callable[[], None], observers: Observers, inbox: Inbox) -> RunResult:
+def _resume(
+    config: RunConfig, output: Location, connected: Callable[[], None], observers: Observers, inbox: Inbox, door: Door
+) -> RunResult:
     record = read_run_record(output)
     namespace = namespace_of(output.url)
     ready: Ready | None = None
     if record is not None:
+        door.close()  # workers of a driver that died have a state to save
         connected()
     if record is None or not living_workers(namespace):
+        door.open()
         found = prepared(config, output, record)
         if isinstance(found, StartPoint):
             return ended_before_it_began(output, found)
         connected()
         check_room(config, namespace)
         ready = found
+    door.close()
     with Attempt.begin(config, output, observers, inbox) as attempt:
         return _begin(attempt, config, output, ready, record)
 

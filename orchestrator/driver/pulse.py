@@ -2,12 +2,15 @@
 
 Rule: threads of their own, so that neither a slow commit nor a busy loop makes a living driver look dead. An output that can't be written
 to doesn't end the run: commits wait for the next heartbeat that gets through, which also tells whether somebody has taken over meanwhile.
+A request to stop holds also for the successor of the driver that had it and died: whoever asks takes back what nobody has followed, and
+one that is old was left by somebody who couldn't.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from orchestrator.decide import events as ev
@@ -21,6 +24,8 @@ from orchestrator.store.run_record import StopRequest, answer_stop_request, read
 log = logging.getLogger("tfresume")
 STOP_POLL_S = 1.0
 STOP_GRACE_S = 120.0
+STOP_HOLDS_S = 600.0
+"""So long a request to an attempt that died holds for its successors; two machines' clocks are nearer to each other than that."""
 AWAY = "no heartbeat has reached the output for a lease's length: training goes on, commits wait until the output can be written again"
 BACK = "the output can be written again, and nobody has taken the run over: commits go on"
 
@@ -40,7 +45,7 @@ class Heart:
             thread.start()
 
     def close(self) -> None:
-        """Stop beating; requests that were followed are taken away."""
+        """Stop beating; requests, followed or outdated, are taken away."""
         self._over.set()
         for thread in self._threads:
             thread.join(10.0)
@@ -66,14 +71,21 @@ class Heart:
                 self._tell(Told({"event": "warning", "reason": BACK if was_fresh else AWAY}))
 
     def _listen(self) -> None:
-        while not self._over.wait(STOP_POLL_S):
+        told: str | None = None
+        while told != "now" and not self._over.wait(STOP_POLL_S):
             try:
-                found = [item for item in read_stop_requests(self._output) if item.attempt in (0, self._lease.attempt)]
+                requests = read_stop_requests(self._output)
             except OrchestratorError as error:
                 log.debug("stop requests can't be read: %s", error)
                 continue
-            if found:
-                self.requests = tuple(found)
-                now = any(item.mode == "now" for item in found)
-                self._tell(ev.StopAsked(ev.StopCause.REQUEST, 0.0 if now else STOP_GRACE_S))
-                return
+            self.requests = requests
+            wanted = {item.mode for item in requests if self._is_for_us(item)}
+            mode = "now" if "now" in wanted else "save" if wanted else None
+            if mode is not None and mode != told:
+                told = mode
+                self._tell(ev.StopAsked(ev.StopCause.REQUEST, 0.0 if mode == "now" else STOP_GRACE_S))
+
+    def _is_for_us(self, request: StopRequest) -> bool:
+        if request.attempt in (0, self._lease.attempt):
+            return True
+        return request.attempt < self._lease.attempt and time.time() - request.at < STOP_HOLDS_S

@@ -18,10 +18,13 @@ import ray
 from orchestrator.config import RunConfig
 from orchestrator.decide.room import cpus_of_local_ray
 from orchestrator.errors import PlacementError
+from orchestrator.workers.reach import reach
 
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 """Environment variable: where the supervisor writes the address of the Ray that it is just starting."""
 CONNECT_S = 120.0
+CLOSE_S = 5.0
+"""Longest wait for a connection to another's cluster that isn't needed any more."""
 
 
 class RayLink:
@@ -44,6 +47,8 @@ class RayLink:
         where = self._config.address or "the local Ray"
         if not self._done.wait(CONNECT_S):
             raise PlacementError(f"{where} hasn't answered for {CONNECT_S:.0f} s", remedy="Check --address with `ray status`")
+        if isinstance(self._error, PlacementError):
+            raise self._error
         if self._error is not None:
             remedy = (
                 "Check --address"
@@ -55,15 +60,17 @@ class RayLink:
     def close(self) -> None:
         """Disconnect, if the connection is ours."""
         self._over.set()
-        if self._own:
-            self._done.wait(CONNECT_S)
+        if self._own and self._done.wait(CLOSE_S if self._config.address else CONNECT_S):
             ray.shutdown()
         self._may_end.set()
 
     def _connect(self) -> None:
         try:
             if self._own:
-                ray.init(**self._options())
+                options = self._options()
+                if self._config.address is not None:
+                    reach(self._config.address)
+                ray.init(**options)
         except BaseException as error:  # noqa: BLE001 - raised again where it's waited for
             self._error = error
         self._done.set()

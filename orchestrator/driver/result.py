@@ -27,6 +27,7 @@ class RunResult:
         goodput: useful step time over wall time and the rest broken down, as ``decide.goodput.Goodput.as_dict``.
         error: ``OrchestratorError.as_dict()`` where it failed.
         exit_code: 0, 1, 130 or 143.
+        warnings: what ``check`` warns of, and what the run was warned of while it went on.
     """
 
     status: Status

@@ -19,11 +19,55 @@ from types import FrameType
 
 from orchestrator.decide import events as ev
 from orchestrator.driver.loop import Interrupted, Message
+from orchestrator.errors import Preempted
 
 FORCE_AFTER_S = 2.0
 SIGTERM_GRACE_S = 25.0
 """Spot machines give 25 to 30 seconds."""
 SIGINT_GRACE_S = 300.0
+
+
+class Left(BaseException):
+    """Somebody asks for the end while there is nothing to be ended; no handler of other errors is to catch it."""
+
+    def __init__(self, cause: ev.StopCause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+    def told(self) -> BaseException:
+        """What the caller is told."""
+        if self.cause is ev.StopCause.SIGINT:
+            return KeyboardInterrupt()
+        return Preempted(f"ended by {self.cause.value} before anything began", remedy="The same command starts it")
+
+
+class Door:
+    """Leaves a run at once as long as it may be left: nothing has begun, and no workers of an earlier driver wait.
+
+    Else the wish is kept in the inbox, for the loop.
+    """
+
+    def __init__(self, keep: Callable[[Message], None]) -> None:
+        self._keep, self._is_open = keep, True
+        self._asked: ev.StopAsked | None = None
+
+    def tell(self, message: Message) -> None:
+        """Take a signal's message. Raises Left."""
+        self._keep(message)
+        if isinstance(message, ev.StopAsked):
+            self._asked = message
+            if self._is_open:
+                raise Left(message.cause)
+
+    def close(self) -> None:
+        """From now on there is something to be ended in an orderly way, or there may be."""
+        self._is_open = False
+
+    def open(self) -> None:
+        """There is nothing yet. Raises Left where the end was asked for meanwhile."""
+        self._is_open = True
+        if self._asked is not None:
+            raise Left(self._asked.cause)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class StopRequest(BaseModel):
     mode: Literal["save", "now"] = "save"
     """``save``: after a last checkpoint. ``now``: without."""
     attempt: int = 0
-    """The attempt that it's meant for; a later one ignores it. 0: whichever runs."""
+    """The attempt that held the run; also its successors follow it, where it died before it could. 0: whichever runs."""
     asked_by: str = ""
     at: float = 0.0
 

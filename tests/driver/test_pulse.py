@@ -15,9 +15,11 @@ from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver.keeper import Keeper, Saved
 from orchestrator.driver.loop import Told
-from orchestrator.driver.pulse import AWAY, BACK, Heart
+from orchestrator.driver.pulse import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heart
+from orchestrator.store.exclusive import create_once
 from orchestrator.store.lease import Lease, acquire
 from orchestrator.store.location import Location, open_location
+from orchestrator.store.run_record import answer_stop_request, read_stop_requests, request_stop
 from orchestrator.store.upload import upload
 
 LEASE_S = 0.6
@@ -123,3 +125,49 @@ def test_keeper_with_a_stale_lease_looks_for_a_successor_before_it_commits(tmp_p
     assert lease.is_fresh, "it has looked, and beaten"
     assert isinstance(told.get(timeout=1), Told)
     assert told.get(timeout=1) == ev.Committed(1, 5)
+
+
+def stop_asked(beating: Beating) -> ev.StopAsked:
+    message = beating.wait_for(lambda message: isinstance(message, ev.StopAsked))
+    assert isinstance(message, ev.StopAsked)
+    return message
+
+
+def test_heart_sees_a_stop_without_a_save_that_comes_after_one_with_it(beating: Beating) -> None:
+    request_stop(beating.output, attempt=1)
+    assert stop_asked(beating).grace_s == STOP_GRACE_S
+    request_stop(beating.output, mode="now", attempt=1)
+    assert stop_asked(beating).grace_s == 0
+
+
+def test_heart_follows_what_the_driver_was_asked_that_died_before_it(tmp_path: Path) -> None:
+    beating = Beating(tmp_path)
+    beating.heart.close()
+    beating.keeper.close()  # gives the lease up: the next holder is attempt 2
+    request_stop(beating.output, attempt=1)
+    successor = Beating(tmp_path)
+    assert successor.lease.attempt == 2
+    assert stop_asked(successor).cause is ev.StopCause.REQUEST
+    successor.heart.close()
+    successor.keeper.close()
+    assert read_stop_requests(successor.output) == ()
+
+
+def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_takes_it_away(tmp_path: Path) -> None:
+    beating = Beating(tmp_path)
+    beating.heart.close()
+    beating.keeper.close()
+    request = request_stop(beating.output, attempt=1)
+    old = request.model_copy(update={"at": request.at - STOP_HOLDS_S - 60, "request_id": "old"})
+    answer_stop_request(beating.output, request)
+    create_once(beating.output.child("_tfresume", "stop", "old.json"), old.model_dump_json().encode())
+    successor = Beating(tmp_path)
+    deadline = time.monotonic() + 20
+    while not successor.heart.requests:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    successor.heart.close()
+    successor.keeper.close()
+    told = [successor.told.get() for _ in range(successor.told.qsize())]
+    assert [message for message in told if isinstance(message, ev.StopAsked)] == []
+    assert read_stop_requests(successor.output) == ()

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.decide.events import StopAsked, StopCause
 from orchestrator.driver.loop import Interrupted, Message
-from orchestrator.driver.signals import FORCE_AFTER_S, signals_to
+from orchestrator.driver.signals import FORCE_AFTER_S, Door, Left, signals_to
+from orchestrator.errors import Preempted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +42,27 @@ def test_signal_handlers_are_put_back() -> None:
     with signals_to(lambda message: None):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_door_that_is_open_lets_a_signal_end_at_once_what_hasnt_begun() -> None:
+    kept: list[Message] = []
+    door = Door(kept.append)
+    with pytest.raises(Left) as left, signals_to(door.tell):
+        signal.raise_signal(signal.SIGTERM)
+    assert isinstance(left.value.told(), Preempted)
+    assert "before anything began" in str(left.value.told())
+
+
+def test_door_that_is_closed_keeps_the_wish_and_lets_go_once_there_is_nothing_to_end() -> None:
+    kept: list[Message] = []
+    door = Door(kept.append)
+    door.close()
+    with signals_to(door.tell):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert [type(item) for item in kept] == [StopAsked]
+        with pytest.raises(Left) as left:
+            door.open()
+    assert isinstance(left.value.told(), KeyboardInterrupt)
 
 
 AFTER_CONNECTING = """

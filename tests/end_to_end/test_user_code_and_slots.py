@@ -86,6 +86,7 @@ def test_checkpoint_without_optimizer_slots_is_resumed_with_a_warning_and_the_wo
     assert (result.status, result.final_step, list(result.incidents)) == ("done", 8, [])
     warnings = [event["reason"] for event in read_journal(open_location(str(tmp_path / "out"))) if event["event"] == "warning"]
     assert any("optimizer slots" in text for text in warnings)
+    assert list(result.warnings) == list(dict.fromkeys(warnings)), "who asks by --json is told, too"
     assert not watcher.named("join_failed")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from launch.flags import SECTIONS, RunFlags, given, merged, read_config_file, run_config
-from orchestrator.config import RunConfig, WorkersConfig
+from orchestrator.config import RunConfig, WorkersConfig, parse_config
 from orchestrator.errors import ConfigError
 from orchestrator.store.location import open_location
 
@@ -131,3 +132,18 @@ def test_read_config_file_of_a_bucket_works_like_a_local_one() -> None:
 def test_read_config_file_of_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(ConfigError, match="bogus"):
         read_config_file("bogus://b/run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"stpes": 3}, "stpes: there is no such key; did you mean steps?"),
+        ({"save-steps": 3}, "did you mean save_steps?"),
+        ({"workers": {"standbys": 1}}, "workers.standbys: there is no such key; did you mean workers.standby?"),
+        ({"zzz": 3}, "zzz: there is no such key"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_one_that_was_meant(values: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)) as refused:
+        parse_config({"source": "s", **values})
+    assert ("did you mean" in str(refused.value)) is ("did you mean" in told)

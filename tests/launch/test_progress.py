@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from launch.progress import LiveProgress, LogProgress, event_text, progress_observer, progress_text
+from launch.terminal import configure_logging
 from orchestrator.driver.observer import Progress
 from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
 
@@ -125,3 +126,14 @@ def test_live_progress_hides_credentials() -> None:
 )
 def test_progress_observer_fits_the_terminal(terminal: bool, quiet: bool, kind: type) -> None:
     assert isinstance(progress_observer(Console(file=io.StringIO(), force_terminal=terminal), quiet=quiet), kind)
+
+
+def test_warning_is_shown_also_where_only_warnings_are(caplog: pytest.LogCaptureFixture) -> None:
+    configure_logging(quiet=True)
+    logger = logging.getLogger("tfresume")
+    logger.addHandler(caplog.handler)
+    LogProgress().event({"event": "warning", "reason": "2 slots start from their initial values"})
+    logger.removeHandler(caplog.handler)
+    assert [(item.levelname, item.message) for item in caplog.records] == [
+        ("WARNING", "warning: 2 slots start from their initial values")
+    ]

@@ -222,3 +222,11 @@ def test_command_status_never_shows_a_credential(
     shown = capsys.readouterr().out
     assert "s3cr3t-value" not in shown
     assert "AKIAABCDEFGHIJKLMNOP" not in shown
+
+
+def test_standby_that_was_adopted_with_the_group_is_no_member() -> None:
+    workers = ["w0001", "w0002", "w0003"]
+    adopted = journals.event(61, "adopted", 2, workers=workers, members=["w0001", "w0002"], generation=1, complete=True, step=900)
+    found = told([*TRAINING, journals.event(60, "attempt", 2), adopted], Driver.ALIVE, 2)
+    assert found.world_size == 2
+    assert {worker.worker: worker.rank for worker in found.workers} == {"w0001": 0, "w0002": 1, "w0003": None}

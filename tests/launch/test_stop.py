@@ -11,7 +11,7 @@ import pytest
 
 from launch.cli import run
 from launch.log_lines import log_line
-from launch.stop import stop
+from launch.stop import SUCCESSOR_S, stop
 from orchestrator.errors import ClusterUnavailable, SourceError
 from orchestrator.store.journal import Journal
 from orchestrator.store.lease import Lease, acquire
@@ -49,11 +49,17 @@ class Clock:
 
 
 def test_stop_of_a_living_run_asks_its_attempt_and_ends_when_the_lease_is_released(output: Location, held: Lease) -> None:
-    clock = Clock(then=lambda: held.release())
+    asked: list[tuple[str, int]] = []
+
+    def end() -> None:
+        asked.extend((request.mode, request.attempt) for request in read_stop_requests(output))
+        held.release()
+
+    clock = Clock(then=end)
     outcome = stop(str(output.url), now=clock.now, wait=clock.wait)
     assert (outcome.state, outcome.attempt) == ("stopped", held.attempt)
-    (request,) = read_stop_requests(output)
-    assert (request.mode, request.attempt) == ("save", held.attempt)
+    assert asked == [("save", held.attempt)]
+    assert read_stop_requests(output) == (), "what was followed is no request any more"
 
 
 def test_stop_that_does_not_wait_returns_when_the_request_is_written(output: Location, held: Lease) -> None:
@@ -69,13 +75,40 @@ def test_stop_of_a_run_that_does_not_end_in_time_says_that_the_driver_has_the_re
 
 
 def test_stop_of_a_driver_that_died_on_another_machine_takes_its_lease_and_no_longer(output: Location, held: Lease) -> None:
-    lease = output.child("_tfresume", "lease", "0001.json")
-    lease.delete()
-    lease.write_bytes(held.holder.model_copy(update={"machine": "another"}).model_dump_json().encode())
+    elsewhere(output, held)
     clock = Clock()
     outcome = stop(str(output.url), timeout_s=300, now=clock.now, wait=clock.wait)
     assert outcome.state == "dead"
-    assert held.holder.lease_s <= outcome.waited_s < held.holder.lease_s + 2
+    assert held.holder.lease_s + SUCCESSOR_S <= outcome.waited_s < held.holder.lease_s + SUCCESSOR_S + 2
+    assert read_stop_requests(output) == (), "the next start isn't to be stopped"
+
+
+def elsewhere(output: Location, held: Lease) -> None:
+    """The holder seems to be on another machine, where nobody can see its process."""
+    lease = output.child("_tfresume", "lease", "0001.json")
+    lease.delete()
+    lease.write_bytes(held.holder.model_copy(update={"machine": "another"}).model_dump_json().encode())
+
+
+def test_stop_while_the_driver_is_started_again_waits_until_its_successor_has_followed(output: Location, held: Lease) -> None:
+    elsewhere(output, held)
+    successor: list[Lease] = []
+
+    def go_on() -> None:
+        if clock.at > held.holder.lease_s + 5 and not successor:
+            output.child("_tfresume", "lease", "0002.json").write_bytes(
+                held.holder.model_copy(update={"attempt": 2, "writer": "w2"}).model_dump_json().encode()
+            )
+            successor.append(held)
+            followed.extend(request.attempt for request in read_stop_requests(output))
+        elif clock.at > held.holder.lease_s + 20:
+            output.child("_tfresume", "lease", "0002.released").write_bytes(b"")
+
+    followed: list[int] = []
+    clock = Clock(then=go_on)
+    outcome = stop(str(output.url), timeout_s=300, now=clock.now, wait=clock.wait)
+    assert followed == [1], "the request stood when the successor came"
+    assert (outcome.state, outcome.attempt) == ("stopped", 2)
 
 
 def test_stop_of_a_run_that_nobody_holds_asks_nobody(output: Location) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -81,7 +82,17 @@ if lives == 0:
 """
 
 
-@pytest.mark.parametrize("driver", [FAILS_ONCE, LEAVES_ONCE])
+ENDED_BY_A_LIBRARY_ONCE = """
+import os, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+lives = len(list(here.iterdir()))
+(here / str(lives)).touch()
+if lives == 0:
+    os._exit(1)  # as Ray does, when its cluster is lost
+"""
+
+
+@pytest.mark.parametrize("driver", [FAILS_ONCE, LEAVES_ONCE, ENDED_BY_A_LIBRARY_ONCE])
 def test_supervisor_starts_a_driver_again_that_met_an_error_of_its_own(driver: str, tmp_path: Path) -> None:
     assert start(driver, str(tmp_path)).wait(30) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
@@ -98,6 +109,33 @@ def test_supervisor_hands_a_signal_to_its_driver_and_waits_for_the_last_save(tmp
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 143
     assert (tmp_path / "saved").exists()
+
+
+IDLE = """
+import pathlib, sys, time
+pathlib.Path(sys.argv[1], "ready").touch()
+time.sleep(60)
+"""
+
+DRIVES_GUARDED = """
+def drive():
+    from launch.terminal import guarded
+    return guarded(work, as_json=True)
+
+def work():"""
+GUARDED = SUPERVISOR.replace("def drive():", DRIVES_GUARDED)
+
+
+def test_sigterm_before_anything_began_speaks_of_no_save_and_is_answered(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", GUARDED, IDLE, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "ready")
+    process.send_signal(signal.SIGTERM)
+    answer, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert json.loads(answer)["status"] == "stopped"
+    assert "while nothing was being trained" in said
+    assert "save" not in said
 
 
 @pytest.mark.slow

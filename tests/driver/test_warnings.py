@@ -1,0 +1,16 @@
+"""Is what a run was warned of in its result, once and from all of its attempts?"""
+
+from __future__ import annotations
+
+from orchestrator.driver.attempt import warnings_in
+
+
+def test_warnings_of_all_attempts_are_told_once_in_their_order() -> None:
+    events = [
+        {"event": "attempt"},
+        {"event": "warning", "reason": "slots missing"},
+        {"event": "warning", "reason": "passed over"},
+        {"event": "attempt"},
+        {"event": "warning", "reason": "slots missing"},
+    ]
+    assert warnings_in(events) == ("slots missing", "passed over")
