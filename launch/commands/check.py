@@ -34,13 +34,13 @@ def check(
     from launch.check_view import render_check
     from launch.looked_at import look_at
     from orchestrator.driver.chosen_graph import graph_to_train
+    from orchestrator.driver.refusals import refusals
     from orchestrator.training.pipelines_preflight import preflight as judge
 
     checked = run_config(source, config, run)
     seen = look_at(checked.source, checked.output)
-    report = judge(
-        graph_to_train(seen.meta, checked), checked, checkpoint=seen.keys, memory=_free_memory(checked), also=seen.problems
-    )
+    meta, also = graph_to_train(seen.meta, checked), (*refusals(checked), *seen.problems)
+    report = judge(meta, checked, checkpoint=seen.keys, memory=_free_memory(checked), also=also)
     if looks.json:
         print_json({"source": seen.shown, **report.as_dict()})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from orchestrator.redaction import redacted_data
 
 if TYPE_CHECKING:
     from launch.jobs.plan import JobPlan
+
+log = logging.getLogger("tfresume")
 
 JOB = Group("The job", sort_key=50)
 
@@ -141,7 +144,13 @@ def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
             console.print(f"{answer['status']}: job {outcome.submission_id}", markup=False)
             console.print(f"  tfresume status {output}\n  tfresume logs {output} --address {address} --follow", markup=False)
         return EXIT_DONE
-    state = server.follow(outcome.submission_id, lambda text: write_text(text, to_stderr=looks.json))
+    try:
+        state = server.follow(outcome.submission_id, lambda text: write_text(text, to_stderr=looks.json))
+    except KeyboardInterrupt:
+        log.warning(
+            "no longer following: job %s goes on; `tfresume stop %s` saves and ends it", outcome.submission_id, answer["output"]
+        )
+        raise
     if looks.json:
         print_json({**answer, "status": state.status.lower(), "exit_code": exit_code_of(state), "message": state.message})
     elif state.status != "SUCCEEDED":

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.flags import merged, read_config_file
+from launch.commands.run import Config, Run
+from launch.flags import RunFlags, given, merged, read_config_file
 from launch.render.spec import BASE, IMAGE, Deployment, Kind, with_overlays
 from launch.terminal import EXIT_DONE, print_json
+from orchestrator.decide.resume_point import last_step
 from orchestrator.errors import ConfigError, OutputError
 
 
@@ -19,8 +22,8 @@ def render(
     source: str | None = None,
     /,
     *,
-    output: Annotated[str | None, Parameter(help="Directory URL for checkpoints, journal and events.")] = None,
-    config: Annotated[str | None, Parameter(help="The run's configuration file; its `workers` size the node groups.")] = None,
+    run: Run = RunFlags(),  # noqa: B008  frozen
+    config: Config = None,
     overlay: Annotated[
         list[str] | None, Parameter(negative_iterable=(), help="cpu, gpu, spot, gcs or s3; repeat to combine.")
     ] = None,
@@ -37,8 +40,13 @@ def render(
     For example:
 
         tfresume render --overlay gpu --overlay gcs gs://b/run --output gs://b/more
-        tfresume render --config configs/spot.yaml --overlay spot --to run.yaml
-        tfresume render --kind cluster --overlay cpu | kubectl apply -f -
+            --until-step 20000 --input my_inputs:batches --to run.yaml
+        tfresume render --kind cluster --overlay cpu --config configs/cluster-cpu.yaml
+            gs://b/run --output gs://b/more | kubectl apply -f -
+
+    Takes the flags of `resume`; `workers` sizes the groups of nodes. Without a
+    SOURCE the names to be replaced stand in its place. The image has to hold
+    the input function: `--input` names a module that is installed there.
 
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
@@ -48,9 +56,10 @@ def render(
     if tree is not None:
         _write_all(tree, kustomize_tree())
         return EXIT_DONE
-    run = _run_values(config, {"source": source, "output": output})
+    asked = merged(read_config_file(config) if config else {}, given(run) | ({"source": source} if source is not None else {}))
+    refuse_unfinished(asked)
     base = BASE.model_copy(update={"kind": kind, "name": name, "namespace": namespace, "image": image})
-    _answer(checked(_with_users_run(with_overlays(base, tuple(overlay or ())), run)), to, looks)
+    _answer(checked(_with_users_run(with_overlays(base, tuple(overlay or ())), asked)), to, looks)
     return EXIT_DONE
 
 
@@ -66,8 +75,22 @@ def _answer(deployment: Deployment, to: Path | None, looks: Looks) -> None:
         sys.stdout.write(stream(deployment))
 
 
-def _run_values(config: str | None, flags: dict[str, str | None]) -> dict[str, Any]:
-    return merged(read_config_file(config) if config else {}, {key: value for key, value in flags.items() if value is not None})
+def refuse_unfinished(asked: Mapping[str, Any]) -> None:
+    """Refuse to write manifests of a run that would be refused once it's there; without a source there's no run yet, only its frame.
+
+    Raises:
+        ConfigError: it lacks an output or an end, or takes its input from a file that no Pod has.
+    """
+    if not asked.get("source"):
+        return
+    if not asked.get("output"):
+        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+    last_step(asked.get("until_step"), asked.get("steps"), 0)
+    if str(asked.get("input") or "").rpartition(":")[0].endswith(".py"):
+        raise ConfigError(
+            f"--input {asked['input']}: no Pod has that file",
+            remedy="Install its module into the image and write MODULE:FUNCTION",
+        )
 
 
 def _with_users_run(deployment: Deployment, run: dict[str, Any]) -> Deployment:

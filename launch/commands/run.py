@@ -57,6 +57,9 @@ def resume(
             remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, auto)",
         )
     from launch.supervisor import supervise
+    from orchestrator.driver.refusals import refuse
+
+    refuse(checked)  # before a Ray is started
 
     def drive() -> int:
         return guarded(lambda: or_crashed(lambda: _resume_here(checked, looks)), as_json=looks.json)

@@ -126,6 +126,7 @@ BASE = Deployment(
     run={
         "source": "file:///data/run7",
         "output": "file:///data/run7-resumed",
+        "until_step": 20000,
         "address": "auto",
         "workers": {"count": 2, "standby": 1, "cpus": 2, "memory_bytes": 4 * GIB},
         "save_secs": 600,

@@ -45,3 +45,12 @@ def describe(nodes: Sequence[Mapping[str, float]]) -> str:
 def cpus_of_local_ray(workers: int, cpus_each: float, machine_cpus: int) -> int:
     """How many CPUs a Ray of this run's own counts with: enough for the workers that were asked for, whatever the machine has."""
     return max(machine_cpus, math.ceil(workers * cpus_each))
+
+
+OVERBOOKED = 4
+"""A machine's CPUs are shared by so many workers at most: further ones only slow all of them down."""
+
+
+def crowded(workers: int, cpus_each: float, machine_cpus: int) -> bool:
+    """Whether one machine is asked for more than anybody can mean; two CPUs are counted at least, for trying things out."""
+    return workers * cpus_each > OVERBOOKED * max(2, machine_cpus)

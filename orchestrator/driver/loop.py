@@ -17,6 +17,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.run import Phase, Run
 from orchestrator.driver.observer import Observer, Progress
+from orchestrator.driver.stagings import Stagings
 from orchestrator.store.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
 
@@ -113,6 +114,7 @@ class Loop:
         self._attempt, self._checkpoint = attempt, checkpoint
         self._clock, self._wall, self._began_s = clock, wall, clock()
         self._finish: act.Finish | None = None
+        self._stagings = Stagings()
         self._next_tick_s = 0.0
         self._shown_s = self._journaled_s = float("-inf")
         self._progress: Progress | None = None
@@ -142,6 +144,13 @@ class Loop:
                 self._perform(actions)
                 if isinstance(message, ev.Pulse):
                     self._show(message)
+                    self._note_staging(message)
+
+    def _note_staging(self, pulse: ev.Pulse) -> None:
+        worker = self.run.workers.get(pulse.worker)
+        told = self._stagings.take(pulse, worker.node if worker is not None else "", self._clock())
+        if told is not None:
+            self.write_down(told)
 
     def write_down(self, event: Mapping[str, Any]) -> None:
         """Journal an event and show it."""

@@ -29,10 +29,11 @@ from orchestrator.driver.loop import Inbox
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
+from orchestrator.driver.refusals import check_crowd, check_input
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import Door, Left, signals_to
 from orchestrator.driver.slots import surplus_note
-from orchestrator.driver.startup import StartPoint, check_input, policy_of, setup_of, step_key_of
+from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.store.exclusive import weaker_promise
@@ -75,6 +76,8 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
         if link is None:
             link = RayLink(config)
             stack.callback(link.close)
+        if link.starts_a_ray:
+            check_crowd(config)
         try:
             return _resume(config, output, _connected(link, listen), observers, inbox, door)
         except Left as left:

@@ -57,6 +57,11 @@ class RayLink:
             )
             raise PlacementError.from_cause(f"{where} can't be used", self._error, remedy=remedy) from self._error
 
+    @property
+    def starts_a_ray(self) -> bool:
+        """Whether it's this machine that the workers will be on."""
+        return self._own and self._config.address is None
+
     def close(self) -> None:
         """Disconnect, if the connection is ours."""
         self._over.set()

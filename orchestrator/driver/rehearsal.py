@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.config import RunConfig
+from orchestrator.driver.refusals import refuse
 from orchestrator.driver.startup import counted, make_plan, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import InputPort
@@ -29,6 +30,7 @@ def rehearse(config: RunConfig) -> dict[str, Any]:
     """
     if not config.output:
         raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+    refuse(config)
     output = open_location(config.output)
     record = read_run_record(output)
     start = start_point(config, output, record)

@@ -6,8 +6,6 @@ Rule: everything that can be wrong with the command is found here, before a work
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from pathlib import Path
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.resume_point import last_step
@@ -16,6 +14,7 @@ from orchestrator.decide.saving import SavePolicy
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
+from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting
 from orchestrator.errors import ConfigError
 from orchestrator.graph.meta import read_meta
@@ -28,37 +27,6 @@ from orchestrator.store.source import Source, newest_source, resolve_source, sou
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines_preflight import preflight
 from orchestrator.workers.orders import CheckpointFiles, Setup
-
-
-def check_input(config: RunConfig) -> None:
-    """Refuse an input function that can't be there, without running any of the user's code.
-
-    With a cluster of its own machines only a wrong form can be told here: the module may be there and not here.
-
-    Raises:
-        ConfigError: the reference is malformed, or names a file or module that doesn't exist.
-    """
-    if config.input is None:
-        return
-    module, colon, function = config.input.rpartition(":")
-    if not (colon and module and function.isidentifier()):
-        raise ConfigError(
-            f"--input {config.input!r} isn't of the form MODULE:FUNCTION", remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION"
-        )
-    if config.address is not None:
-        return
-    there = Path(module).is_file() if module.endswith(".py") else _findable(module.partition(".")[0])
-    if not there:
-        raise ConfigError(
-            f"--input {config.input}: {module} can't be found", remedy="Check the name, or give the path of its .py file"
-        )
-
-
-def _findable(module: str) -> bool:
-    try:
-        return (Path.cwd() / module).is_dir() or (Path.cwd() / f"{module}.py").is_file() or find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 @dataclass(frozen=True)
@@ -94,7 +62,7 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
         OutputError: the output belongs to another source, or lies in this one; names both.
         ConfigError: no end was given.
     """
-    last_step(config.until_step, config.steps, 0)
+    check_end(config)
     named = resolve_source(config.source)
     refuse_common_place(output, open_location(config.source), named.place)
     fingerprint = source_fingerprint(named)

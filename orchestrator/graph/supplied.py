@@ -1,7 +1,7 @@
 """Does everything that the operator supplies have a place in the graph?
 
 Rule: a name in ``--feed`` or ``--array`` that no tensor of the graph and no key of ``--input-map`` has is a mistake, most likely a
-misspelling, so the nearest names are told. What an input function yields can't be known before it's called.
+misspelling, so the nearest names are told; ``--watch`` likewise. What an input function yields can't be known before it's called.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def supplied_problems(view: GraphView, config: RunConfig, graph: WorkerGraph | N
     """
     keys = set(config.input_map.values()) | {port.name for port in graph.inputs} if graph else set(config.input_map.values())
     prefix = f"{config.import_scope.rstrip('/')}/" if config.import_scope else ""
-    for flag, names in (("--feed", config.feed), ("--array", config.array)):
+    for flag, names in (("--feed", config.feed), ("--array", config.array), ("--watch", config.watch)):
         for name in names:
             node = parse_tensor(name).node
             if name not in keys and f"{name}:0" not in keys and node not in view and node.removeprefix(prefix) not in view:

@@ -17,11 +17,15 @@ from dataclasses import replace
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError, CorruptCheckpoint
 from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.memory import FreeMemory
 from orchestrator.graph.pipelines_dead import Outside
+from orchestrator.graph.pipelines_paths import is_url
 from orchestrator.graph.worker_graph import Problem, WorkerGraph
+from orchestrator.training.arrays import open_arrays
+from orchestrator.training.constants import constant_feeds
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.pipelines_files import FilesSeen
 
@@ -49,6 +53,10 @@ def preflight(
     outside = Outside(missing=seen.missing, unreachable=seen.unreachable) if here else Outside()
     report = check(meta, config, checkpoint=checkpoint, memory=memory, also=also, outside=outside)
     graph = report.plan.worker_graph
+    is_named = not any(problem.code == "unknown-tensor" for problem in report.problems)
+    unfit = unfit_values(config, graph) if graph is not None and is_named else ()
+    if unfit:
+        return check(meta, config, checkpoint=checkpoint, memory=memory, also=(*also, *unfit), outside=outside)
     if not here or graph is None or not report.resumes or not makes_batches(graph):
         return report
     errors = unbuildable(graph, config, batch_within_s)
@@ -56,6 +64,25 @@ def preflight(
         return report
     outside = replace(outside, unbuildable=errors)
     return check(meta, config, checkpoint=checkpoint, memory=memory, also=also, outside=outside)
+
+
+def unfit_values(config: RunConfig, graph: WorkerGraph) -> tuple[Problem, ...]:
+    """What the workers would refuse of the values that are supplied: asked of what the workers themselves ask.
+
+    Arrays in files of other machines can't be looked at from here.
+    """
+    problems = []
+    try:
+        constant_feeds(config.feed, graph)
+    except ConfigError as error:
+        problems.append(Problem("unfit-feed", "error", error.message, error.remedy))
+    arrays = {name: url for name, url in config.array.items() if config.address is None or is_url(url)}
+    try:
+        if arrays:
+            open_arrays(arrays, graph, batch_size=config.batch_size)
+    except (ConfigError, CorruptCheckpoint) as error:
+        problems.append(Problem("unfit-array", "error", error.message, error.remedy))
+    return tuple(problems)
 
 
 def makes_batches(graph: WorkerGraph) -> bool:

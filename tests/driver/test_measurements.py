@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driver.measurements import METERS, of_event, of_progress
+from orchestrator.driver.measurements import METERS, exported, of_event, of_progress
 from orchestrator.driver.observer import Progress
 
 PROGRESS = Progress(step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3)
@@ -119,4 +119,4 @@ def _lines(text: str) -> list[str]:
     """The step of our run, once its incidents are told too."""
     ours = [line for line in text.splitlines() if 'run="gs://b/more"' in line]
     steps = [line for line in ours if line.startswith("ray_tfresume_step{")]
-    return steps if any(line.startswith("ray_tfresume_incidents") for line in ours) else []
+    return steps if any(line.startswith(exported("tfresume_incidents") + "{") for line in ours) else []

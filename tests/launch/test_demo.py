@@ -14,6 +14,8 @@ import pytest
 from launch.demo import Killer, child
 from orchestrator.driver.observer import Progress
 from orchestrator.errors import FatalError
+from orchestrator.store.journal import read_journal
+from orchestrator.store.location import open_location
 from tests.launch.conftest import ray_environment
 
 
@@ -59,6 +61,11 @@ def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain
     assert told["loss_after"] < told["loss_before"]
     (incident,) = told["incidents"]
     assert (incident["rank"], incident["steps_redone"]) == (1, 0)
+    losses = [event["loss"] for event in read_journal(open_location(told["output"])) if event["event"] == "progress"]
+    losses = [loss for loss in losses if loss is not None]  # before its first batch a group has none
+    assert len(losses) >= 3
+    assert losses[0] == max(losses), "the report's line falls"
+    assert losses[-1] == min(losses)
     with pytest.raises(ProcessLookupError):
         os.kill(told["killed_pid"], 0)
     devices = (tmp_path / "demo" / "old-run" / "model.ckpt-150.meta").read_bytes()

@@ -281,8 +281,11 @@ def test_secrets_in_the_manifests_are_references_only(distinct: list[tuple[str, 
     assert seen
 
 
+RUN = ["gs://b/r", "--output", "gs://b/more", "--until-step", "900"]
+
+
 def test_render_with_a_config_file_sizes_the_groups_from_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["render", "--config", str(REPOSITORY / "configs" / "spot.yaml"), "--overlay", "spot", "--json", "gs://b/r"]) == 0
+    assert run(["render", "--config", str(REPOSITORY / "configs" / "spot.yaml"), "--overlay", "spot", "--json", *RUN]) == 0
     objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
     groups = objects[("RayJob", "tfresume")]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert [(group["groupName"], group["maxReplicas"]) for group in groups] == [("cpu-spot", 8), ("standby-ondemand", 2)]
@@ -303,11 +306,30 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
         (["--overlay", "gcs", "--overlay", "s3"], "exclude each other"),
         (["--name", "x" * 48], "47 characters"),
         (["--image", "tfresume:latest"], "isn't pinned"),
+        (["gs://b/r", "--until-step", "9"], "--output is missing"),
+        (["gs://b/r", "--output", "gs://b/more"], "the run has no end"),
+        ([*RUN, "--input", "feeds.py:batches"], "no Pod has that file"),
     ],
 )
 def test_render_of_what_would_be_refused_exits_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["render", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_render_takes_the_flags_of_a_run_into_its_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["render", "--json", *RUN, "--input", "my.feeds:batches", "--feed", "keep_prob:0=0.5", "--workers", "3"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    values = parse_config(yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"]))
+    assert (values.source, values.output, values.until_step, values.workers.count) == ("gs://b/r", "gs://b/more", 900, 3)
+    assert (values.input, values.feed) == ("my.feeds:batches", {"keep_prob:0": "0.5"})
+
+
+@pytest.mark.parametrize("names", COMBINATIONS)
+def test_every_rendered_run_has_what_resume_asks_for(names: tuple[str, ...]) -> None:
+    values = deployment("job", names).config
+    assert values.source
+    assert values.output
+    assert values.until_step is not None
 
 
 def test_with_overlays_of_an_unknown_name_lists_the_known_ones() -> None:
