@@ -39,8 +39,9 @@ def doctor(
     if address is None:
         findings = diagnosis([gather(url)])
     else:
-        from launch.doctor.nodes import ask_nodes, connected
+        from launch.doctor.nodes import ask_nodes, connected, refuse_dead
 
+        refuse_dead(address)  # before this machine is looked at, which takes seconds
         ours = gather()
         with connected(address) as ray:
             findings = diagnosis(ask_nodes(ray, url), ours)

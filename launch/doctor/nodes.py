@@ -22,6 +22,13 @@ from orchestrator.workers.reach import reach
 ANSWER_DEADLINE_S = 180.0
 
 
+def refuse_dead(address: str) -> None:
+    """Raises ConfigError where no cluster can answer, within ten seconds."""
+    if address.startswith("ray://"):
+        raise ConfigError(NO_RAY_CLIENT)
+    reach(address)
+
+
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected to a running cluster.
@@ -29,9 +36,7 @@ def connected(address: str) -> Iterator[Any]:
     Raises:
         ConfigError: no cluster answers there.
     """
-    if address.startswith("ray://"):
-        raise ConfigError(NO_RAY_CLIENT)
-    reach(address)
+    refuse_dead(address)
     import ray
 
     try:
