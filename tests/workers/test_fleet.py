@@ -36,7 +36,7 @@ def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(monkeyp
     actors, puts = Actors(), []
     monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
     monkeypatch.setattr("ray.put", lambda setup: (puts.append(setup), setup)[1])
-    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2)  # type: ignore[arg-type]
+    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
     placement: Any = SimpleNamespace(options=lambda *_arguments, **_named: {})
     fleet = Fleet("namespace", 1, placement, lambda event: None, lambda: setup)
     for number in (1, 2):
