@@ -22,7 +22,7 @@ _UNITS = (("_secs", "seconds"), ("_s", "seconds"), ("_steps", "steps"), ("_hours
 _UNIT_OF = {
     "until_step": "steps", "steps": "steps", "batch_size": "rows", "max_to_keep": "checkpoints", "max_failed_saves": "saves",
     "count": "workers", "min": "workers", "max": "workers", "standby": "workers", "cpus": "CPUs", "gpus": "GPUs",
-    "reforms_per_process": "re-forms", "max_losses_per_hour": "losses",
+    "max_losses_per_hour": "losses",
 }  # fmt: skip
 
 

@@ -43,7 +43,6 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "wait_s",
         "hang_floor_s",
         "orphan_timeout_s",
-        "reforms_per_process",
         "max_losses_per_hour",
         "lease_s",
     ),

@@ -123,8 +123,6 @@ class RunConfig(_Section):
     judged by the bytes that move."""
     orphan_timeout_s: Seconds = 120.0
     """A worker that no driver has spoken to for so long ends itself, so that no GPU is held for ever."""
-    reforms_per_process: Positive = 32
-    """Re-forms after which a worker hands over to a fresh process (each costs 40 MB and 96 threads of TensorFlow's)."""
     max_losses_per_hour: Positive = 60
     """Unplanned worker losses within an hour before the run stops; those within ten seconds count as one, preemptions not at all."""
     lease_s: Seconds = 30.0

@@ -26,7 +26,7 @@ class Cause(Enum):
     PREEMPTED = "preempted"
     """A planned loss: SIGTERM, or a drain notice for its node."""
     RELEASED = "released"
-    """We ended it ourselves (recycled, shrunk away)."""
+    """We ended it ourselves (used up, shrunk away)."""
 
 
 class Doing(Enum):

@@ -119,11 +119,6 @@ def _counts(turn: Turn) -> str:
 def _seats(turn: Turn, run: Run) -> tuple[str, ...] | None:
     warm = [worker.ident for worker in turn.alive(Stage.WARM) if not worker.leaving]
     staying = [ident for ident in run.members if not run.workers[ident].leaving]
-    spare = len(warm) - max(0, run.target - len(staying))
-    for ident in sorted(staying, key=lambda name: -run.workers[name].reforms):
-        if spare > 0 and run.workers[ident].reforms >= run.policy.reforms_per_process:
-            staying.remove(ident)
-            spare -= 1
     size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
     if size is None:
         leaving = [ident for ident in run.members if ident not in staying and not run.workers[ident].spent]
@@ -173,12 +168,11 @@ def _begin_generation(turn: Turn, generation: int, seats: tuple[str, ...], step:
     changed: dict[str, Worker] = {}
     for ident in {*seats, *run.members}:
         worker = run.workers[ident]
-        reforms = worker.reforms + (1 if ident in seats and worker.stage is Stage.MEMBER else 0)
         stage = Stage.MEMBER if ident in seats else worker.stage
         joining = generation if ident in seats else worker.generation
         leaving = worker.leaving or ident not in seats
         changed[ident] = replace(
-            worker, stage=stage, held=False, joined=False, generation=joining, reforms=reforms, leaving=leaving, moved_s=turn.now_s
+            worker, stage=stage, held=False, joined=False, generation=joining, leaving=leaving, moved_s=turn.now_s
         )  # fmt: skip
     turn.workers(changed)
     turn.enter(Phase.FORMING)

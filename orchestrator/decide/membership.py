@@ -23,8 +23,7 @@ def staff(turn: Turn, extra: int = 0) -> None:
     if run.ending is not None or run.phase is Phase.ENDED:
         return
     staying = sum(1 for worker in run.workers.values() if not worker.leaving)
-    due = any(worker.reforms >= run.policy.reforms_per_process for worker in run.workers.values())
-    count = scaling.missing(run.policy.sizes, run.target, staying, due) + extra
+    count = scaling.missing(run.policy.sizes, run.target, staying) + extra
     avoid = run.budgets.excluded_nodes(turn.now_s)
     stage = run.origin is not None and not run.started
     workers = dict(run.workers)
@@ -98,8 +97,6 @@ def _why_reform(run: Run) -> str:
         return ""
     if len(staying) < len(run.members):
         return f"{', '.join(ident for ident in run.members if run.workers[ident].leaving)} is about to go"
-    if warm and any(worker.reforms >= run.policy.reforms_per_process for worker in staying):
-        return f"a worker was re-formed {run.policy.reforms_per_process} times and hands over to a fresh process"
     return f"grow from {run.world_size} to {size} workers" if size > run.world_size else ""
 
 

@@ -56,7 +56,6 @@ class Policy:
     saving: SavePolicy
     until: int
     hang_floor_s: float = 5.0
-    reforms_per_process: int = 32
     wait_s: float = 1800.0
     batch_size: int | None = None
     max_losses_per_hour: int = 60
@@ -75,7 +74,7 @@ class Worker:
         held: it has stopped, and its state (if any) is in its host memory.
         position: batches that the whole group had consumed at ``step``.
         generation: the last one that it was told to join.
-        leaving: it will be gone soon (notice), or is to be recycled.
+        leaving: it will be gone soon (notice), or is to be let go.
         moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last changed.
         size_bytes: of its state, as it last said.
         tainted: its state isn't to be used: the run has rolled back from it.
@@ -95,7 +94,6 @@ class Worker:
     joined: bool = False
     doing: Doing = Doing.IDLE
     generation: int = 0
-    reforms: int = 0
     leaving: bool = False
     spent: bool = False
     moved_bytes: int = 0

@@ -42,10 +42,9 @@ def target_after(sizes: Sizes, target: int, size: int) -> int:
     return size if sizes.on_loss == "shrink" or size > target else target
 
 
-def missing(sizes: Sizes, target: int, alive: int, due_for_recycling: bool) -> int:
+def missing(sizes: Sizes, target: int, alive: int) -> int:
     """How many workers to start. ``alive`` counts members, standbys and those that are starting, without those about to leave."""
-    spare = max(sizes.standby, 1 if due_for_recycling else 0)
-    return max(0, target + spare - alive)
+    return max(0, target + sizes.standby - alive)
 
 
 def growth(sizes: Sizes, alive: int, room: int) -> int:

@@ -25,7 +25,7 @@ DRIVER_ONLY = frozenset(
     (
         "source", "output", "address", "until_step", "steps", "save_steps", "save_secs", "max_to_keep", "keep_every_hours",
         "max_failed_saves", "save_policy", "on_nonfinite", "workers", "on_loss", "wait", "wait_s", "hang_floor_s", "orphan_timeout_s",
-        "reforms_per_process", "max_losses_per_hour", "lease_s", "init_missing", "allow_op", "force", "tensorboard",
+        "max_losses_per_hour", "lease_s", "init_missing", "allow_op", "force", "tensorboard",
     )
 )  # fmt: skip
 """Settings that living workers weren't made with, so that a new driver may have others."""

@@ -157,7 +157,6 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         saving,
         until,
         hang_floor_s=config.hang_floor_s,
-        reforms_per_process=config.reforms_per_process,
         wait_s=config.wait_s,
         batch_size=config.batch_size,
         max_losses_per_hour=config.max_losses_per_hour,

@@ -4,7 +4,7 @@ Rule: the faults live in what a user brings along (input function, the graph's P
 and around seams of the worker's process (the snapshot, the upload, forming a group), wrapped when the run's input file is loaded; the
 product has no hook. A file says which shots are due; each leaves a file of its own behind. ``script.Script`` is the test's side.
 
-Places: ``feed``, ``forward``, ``between two collectives``, ``between collective and apply``, ``first step``, ``snapshot``, ``upload``,
+Places: ``feed``, ``forward``, ``on the way back``, ``adding up``, ``between exchange and apply``, ``first step``, ``snapshot``, ``upload``,
 ``re-form``, ``handing over``; and ``applied elsewhere``, where the process lives on, without the step that its peers have taken.
 """
 
@@ -14,7 +14,6 @@ import functools
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,8 +27,6 @@ WAIT_S = 20.0
 IDLE_STEP_S = 0.5
 _here: list[Path] = []
 _rank = [-1]
-_reduced = threading.Event()
-"""The out kernel's gradient of the step under way has come back from the group."""
 
 
 def bind(directory: str) -> None:
@@ -49,7 +46,6 @@ def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
         strike("feed")
         if (_here[0] / "idle").exists():
             time.sleep(IDLE_STEP_S)
-        _reduced.clear()
         yield batch
 
 
@@ -60,16 +56,14 @@ def forward(array: np.ndarray) -> np.ndarray:
 
 
 def on_the_way_back(array: np.ndarray) -> np.ndarray:
-    """Called when one gradient is on its way through the group and the other isn't computed yet."""
-    if due("between two collectives") is not None and _reduced.wait(WAIT_S):
-        strike("between two collectives")
+    """Called when one gradient is computed and the other isn't yet."""
+    strike("on the way back")
     return array
 
 
 def reduced(array: np.ndarray) -> np.ndarray:
     """Called with the group's gradient, before it's applied."""
-    _reduced.set()
-    strike("between collective and apply")
+    strike("between exchange and apply")
     return array
 
 
@@ -105,13 +99,15 @@ def mark(hit: Path, place: str) -> bool:
 
 def _wrap_seams() -> None:
     from orchestrator.store import upload as uploads
+    from orchestrator.training.group.blocks import Adder
     from orchestrator.training.snapshot import Snapshot
     from orchestrator.training.trainer import Trainer
     from orchestrator.workers.member import Member
 
     methods: list[tuple[type, str, Callable[..., Any]]] = [
         (Snapshot, "copy_all", _copy_all),
-        (Trainer, "form", _form),
+        (Trainer, "join", _join),
+        (Adder, "add", _add),
         (Trainer, "assign", _assign),
         (Trainer, "step", _step),
         (Member, "held_state", _held_state),
@@ -134,7 +130,12 @@ def _upload(real: Any, files: Any, directory: Any) -> Any:
     return real(files, directory)
 
 
-def _form(trainer: Any, real: Any, group: Any) -> None:
+def _add(adder: Any, real: Any) -> None:
+    strike("adding up")
+    real(adder)
+
+
+def _join(trainer: Any, real: Any, group: Any) -> None:
     real(trainer, group)
     if due("re-form", group.rank) is not None:
         # Not before the state has passed to somebody else: who dies with it alone is another test
@@ -147,14 +148,14 @@ def _assign(trainer: Any, real: Any, state: Any) -> None:
     (_here[0] / f"assigned-{trainer.group.generation}-{trainer.group.rank}").touch()
 
 
-def _step(trainer: Any, real: Any, feeds: Any, **settings: Any) -> Any:
+def _step(trainer: Any, real: Any, batches: Any) -> Any:
     hit = due("applied elsewhere")
     if hit is None:
-        return real(trainer, feeds, **settings)
+        return real(trainer, batches)
     from orchestrator.errors import PeerLost
 
     before = trainer.state()
-    real(trainer, feeds, **settings)
+    real(trainer, batches)
     trainer.assign(before)
     mark(hit, "applied elsewhere")
     trainer.abandon()

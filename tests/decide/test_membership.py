@@ -111,7 +111,7 @@ def _with(driver: Driver, budgets: Budgets):  # type: ignore[no-untyped-def]
 
 
 def test_six_hundred_preemptions_do_not_end_a_run_that_steps_in_between() -> None:
-    driver = Driver(count=2, standby=1, reforms_per_process=10**6).training("w0001", "w0002").warm("w0003")
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     step = 4
     for number in range(601):
         victim, standby = driver.run.members[1], next(w.ident for w in driver.run.workers.values() if w.stage is Stage.WARM)

@@ -110,13 +110,9 @@ def test_target_shrinks_for_good_only_where_asked() -> None:
     assert target_after(ELASTIC, 4, 6) == 6
 
 
-@pytest.mark.parametrize(("alive", "due", "lacking"), [(5, False, 0), (3, False, 2), (5, True, 0), (0, False, 5)])
-def test_missing_workers_are_counted(alive: int, due: bool, lacking: int) -> None:
-    assert missing(ELASTIC, 4, alive, due) == lacking
-
-
-def test_recycling_gets_a_spare_worker_without_standbys() -> None:
-    assert missing(Sizes(2, 2, 2, 0), 2, 2, True) == 1
+@pytest.mark.parametrize(("alive", "lacking"), [(5, 0), (3, 2), (6, 0), (0, 5)])
+def test_missing_workers_are_counted(alive: int, lacking: int) -> None:
+    assert missing(ELASTIC, 4, alive) == lacking
 
 
 def test_growth_fills_the_room_up_to_the_largest() -> None:

@@ -242,7 +242,7 @@ def test_loop_takes_generations_over_before_committing_for_them(start: Callable[
 
 def test_loop_two_hundred_deaths_in_one_run_lose_no_step_and_leave_nothing_behind(start: Callable[..., Play]) -> None:
     """The real loop and real members, many times faster than with Ray and TensorFlow; ``tests/chaos`` has those."""
-    play = start(standby=1, until=10**6, reforms_per_process=5)
+    play = start(standby=1, until=10**6)
     play.loop.run = replace(play.loop.run, budgets=Budgets(10_000))
     draw = random.Random(7)
     deaths = 200
