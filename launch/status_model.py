@@ -67,6 +67,7 @@ class RunStatus:
     steps_per_s: float | None
     loss: float | None
     world_size: int
+    batches_per_step: int | None
     generation: int
     attempt: int
     driver: str
@@ -120,7 +121,8 @@ def run_status(
     return RunStatus(
         run=run, state=state, reason=reason, source=str(record.get("source", "")), step=step,
         start_step=_whole(record.get("started_step")), until_step=until, steps_per_s=rate, loss=_real(seen.progress.get("loss")),
-        world_size=seen.world_size if alive else 0, generation=seen.generation, attempt=max(seen.attempt, holder.attempt),
+        world_size=seen.world_size if alive else 0,
+        batches_per_step=_whole(seen.begun.get("batches_per_step", record.get("batches_per_step"))), generation=seen.generation, attempt=max(seen.attempt, holder.attempt),
         driver=driver.value, holder=holder.name, workers=seen.workers if alive else (),
         checkpoint=checkpoint.prefix if checkpoint else None, checkpoint_step=checkpoint.step if checkpoint else None,
         checkpoint_age_s=_age(checkpoint.modified if checkpoint else None, now),

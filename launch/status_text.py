@@ -38,6 +38,8 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for text in found["trouble"]:
         yield "trouble", text
     yield "step", _progress(found)
+    if found["batches_per_step"] is not None:
+        yield "", f"{count_text(found['batches_per_step'])} batches make a step, on any number of workers"
     if found["holder"]:
         yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"
     if found["workers"]:

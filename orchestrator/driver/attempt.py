@@ -129,7 +129,16 @@ class Attempt:
 
     # -- the run
 
-    def announce(self, step: int, until: int, *, resumed_from: str | None, adopted: bool, warnings: Sequence[str]) -> None:
+    def announce(
+        self,
+        step: int,
+        until: int,
+        *,
+        resumed_from: str | None,
+        adopted: bool,
+        warnings: Sequence[str],
+        batches_per_step: int | None,
+    ) -> None:
         """Write down what this attempt is about; the first event of its journal."""
         self._start_step = step
         versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {"python": platform.python_version()}
@@ -137,6 +146,7 @@ class Attempt:
             "event": "attempt", "holder": self._lease.holder.name, "pid": os.getpid(), "host": socket.gethostname(),
             "source": self._config.source, "address": self._config.address, "start_step": step, "until": until, "resumed_from": resumed_from,
             "adopted": adopted, "config": self._config.model_dump(mode="json"), "versions": versions,
+            "batches_per_step": batches_per_step,
         }  # fmt: skip
         self._pending.append(redacted_data(event))
         self._pending.extend({"event": "warning", "reason": text} for text in warnings)

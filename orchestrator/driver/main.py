@@ -151,6 +151,7 @@ def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, 
         start.until,
         resumed_from=start.own_label,
         adopted=False,
+        batches_per_step=ready.slots.count,
         warnings=tuple(
             text for text in (*start.warnings, *plan.warnings, weaker_promise(output), surplus_note(config, ready.slots)) if text
         ),
@@ -178,10 +179,11 @@ def _adopt(attempt: Attempt, config: RunConfig, output: Location, record: RunRec
         return None
     reports, graph = living.reports, living.setup.graph
     options = living.setup.options
-    policy = policy_of(config, graph, until, None if options.exchange == "nccl" else options.batches_per_step)
+    slots = None if options.exchange == "nccl" else options.batches_per_step
+    policy = policy_of(config, graph, until, slots)
     attempt.store(record, step_key_of(graph), graph.repairs, None, past.newest_label())
     step = max((report.step for report in reports if report.step is not None), default=record.started_step)
-    attempt.announce(step, until, resumed_from=None, adopted=True, warnings=())
+    attempt.announce(step, until, resumed_from=None, adopted=True, warnings=(), batches_per_step=slots)
     run, actions = machine.adopt(
         policy, reports, past.newest_step(), past.budgets(config.max_losses_per_hour), past.last_generation(), past.next_worker(reports),
         time.monotonic(), past.rolled_back(), past.left_behind(),

@@ -282,7 +282,7 @@ def _causes(graph: WorkerGraph, config: RunConfig) -> Iterator[str]:
     drawn = _drawn(graph)
     if drawn:
         yield (
-            f"{len(drawn)} random operations (dropout, noise), such as {drawn[0]}: tfresume draws by step and rank, bare "
+            f"{len(drawn)} random operations (dropout, noise), such as {drawn[0]}: tfresume draws by the number of the batch, bare "
             "TensorFlow by a state of its own"
         )
     if any(port.pull for port in graph.inputs):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from launch import status_text
 from launch.cli import run
 from launch.history import history
 from launch.status import status
@@ -59,6 +60,16 @@ def test_state_of_a_run_follows_from_journal_and_heartbeat(
     events: list[journals.Event], driver: Driver, attempt: int, state: str
 ) -> None:
     assert told(events, driver, attempt).state == state
+
+
+def test_status_tells_how_many_batches_make_a_step() -> None:
+    events = [*journals.beginning(batches_per_step=4), journals.progress(10, 600)]
+    found = told(events, Driver.ALIVE)
+    assert found.batches_per_step == 4
+    assert "4 batches make a step, on any number of workers" in dict.fromkeys(
+        text for _, text in status_text._lines(found.as_dict())
+    )
+    assert told(TRAINING, Driver.ALIVE).batches_per_step is None, "journals of older versions say nothing of it"
 
 
 def test_status_of_a_living_run_tells_workers_rate_next_save_and_the_time_left() -> None:
