@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import GraphRefused, PeerLost
+from orchestrator.errors import GraphRefused, GroupDisagrees, PeerLost
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.dealing import Dealing
 from orchestrator.training.engine import tf
@@ -55,7 +55,13 @@ class Contribution:
 
     def add(self, slot: int, computed: Computed) -> None:
         """Contribute what the slot's batch gave."""
-        self.sums.add(slot, _arrays(computed))
+        try:
+            self.sums.add(slot, _arrays(computed))
+        except ValueError as error:
+            raise GroupDisagrees(
+                f"two batches of one step don't give the same shapes: {error}",
+                remedy="Give every batch the same shape where a gradient's shape follows from it, or use --batches-per-step 1",
+            ) from error
         self.rows[slot] = computed.rows
         self.slots.add(slot)
 

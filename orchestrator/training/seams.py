@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.errors import GraphRefused
 from orchestrator.graph.worker_graph import TrainTarget
 from orchestrator.training.engine import tf, v1
 
@@ -99,6 +100,10 @@ class Seams:
             return
         identity = self._graph.get_operation_by_name(node)
         value = identity.inputs[0]
+        if not rows and value.dtype.base_dtype.name not in ADDABLE:
+            raise GraphRefused(
+                f"{value.name} is {value.dtype.base_dtype.name}, of which no mean can be taken", remedy="Use --workers 1"
+            )
         shape = value.shape
         if rows and shape.rank is not None:
             shape = tf.TensorShape([None]).concatenate(shape[1:])  # as many rows as all slots have together
@@ -140,6 +145,8 @@ class Seams:
         return max((self._depths[name] + 1 for name in found), default=0), frozenset(found)
 
 
+ADDABLE = frozenset(("float16", "bfloat16", "float32", "float64", "complex64", "complex128"))
+"""Whole numbers come as float64 from ``graph/cut.py``."""
 HANDS_ON = frozenset(
     [
         "Identity",

@@ -26,6 +26,10 @@ class Stranger(Exception):
     """The other side isn't a member of this run, or doesn't speak its language; never seen outside of this room."""
 
 
+class ClosedEarly(Stranger):
+    """The other side closed the connection in the middle of the greeting."""
+
+
 @dataclass(frozen=True)
 class Hello:
     """What a connection is for.
@@ -80,6 +84,6 @@ def _taken(connection: socket.socket, count: int, deadline_s: float) -> bytes:
         connection.settimeout(left_s)
         more = connection.recv(count - len(found))
         if not more:
-            raise Stranger("the connection was closed in the middle of the greeting")
+            raise ClosedEarly("the connection was closed in the middle of the greeting")
         found += more
     return bytes(found)

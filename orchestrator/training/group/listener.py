@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import PeerLost
-from orchestrator.training.group.authentication import BELL, DATA, Hello, Stranger, answer, call
+from orchestrator.training.group.authentication import BELL, DATA, ClosedEarly, Hello, Stranger, answer, call
 from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.group.over_memory import OverMemory, SharedMemoryMissing
 from orchestrator.training.group.over_sockets import OverSockets
@@ -30,6 +30,7 @@ from orchestrator.training.group.wires import GONE, Wires
 GREETING_S = 5.0
 """Longest time for a greeting: four packets."""
 GREETINGS_AT_ONCE = 64
+CROWD_PAUSE_S = 0.05
 WAITING_AT_MOST = 4096
 """Connections that wait for their generation to be joined here: two for each of 2,000 peers."""
 log = logging.getLogger("tfresume")
@@ -160,6 +161,17 @@ class Listener:
     # -- the side that connects
 
     def _call(self, address: Address, hello: Hello) -> socket.socket:
+        """Connect, again where the other side closed the door in the greeting: a crowd may have stood in it for ``GREETING_S``."""
+        deadline_s = time.monotonic() + 2 * GREETING_S
+        while True:
+            try:
+                return self._called(address, hello)
+            except _Crowded as error:
+                if time.monotonic() >= deadline_s:
+                    raise error.lost from None
+                time.sleep(CROWD_PAUSE_S)
+
+    def _called(self, address: Address, hello: Hello) -> socket.socket:
         near = address.machine == self._address.machine
         connection = socket.socket(socket.AF_UNIX if near else _family(address.host))
         try:
@@ -171,11 +183,14 @@ class Listener:
         except (OSError, Stranger) as error:
             connection.close()
             there = "the same machine" if near else f"{address.host}:{address.port}"
-            raise PeerLost(
+            unreachable = PeerLost(
                 f"rank {hello.caller} on {self._address.host} can't reach rank {hello.called} on {there}: {error}",
                 remedy="Where the peer lives, let the workers' hosts reach each other on all TCP ports (`tfresume doctor` tries it)",
                 details={"rank": hello.caller, "peer": hello.called, "generation": hello.generation},
-            ) from error
+            )
+            if isinstance(error, ConnectionResetError | BrokenPipeError | ClosedEarly):
+                raise _Crowded(unreachable) from error
+            raise unreachable from error
         return connection
 
     # -- the side that is connected to
@@ -249,6 +264,14 @@ class Listener:
     def _ring(self) -> None:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._bell, 1)
+
+
+class _Crowded(Exception):
+    """The other side closed the connection before it had greeted."""
+
+    def __init__(self, lost: PeerLost) -> None:
+        super().__init__()
+        self.lost = lost
 
 
 class _Links:

@@ -10,7 +10,7 @@ The shape is the fold of Rabenseifner's reduction for numbers that are no powers
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -67,34 +67,23 @@ class Accumulator:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._own: set[int] = set()
         self.nodes: dict[Node, list[np.ndarray]] = {}
 
     def add(self, slot: int, arrays: Sequence[np.ndarray]) -> None:
         """Take in what a slot gave. The arrays are read until they are added, and never changed."""
         self.nodes[slot,] = list(arrays)
-        add_up(self._slots, self.nodes, self._added)
-
-    def _added(self, left: list[np.ndarray], right: list[np.ndarray]) -> list[np.ndarray]:
-        total: list[np.ndarray] = []
-        for one, two in zip(left, right, strict=True):
-            if one.shape != two.shape or one.dtype != two.dtype:
-                raise ValueError(
-                    f"one batch of this step gave {one.dtype}{list(one.shape)}, another {two.dtype}{list(two.shape)}"
-                )
-            mine = id(one) in self._own
-            self._own.discard(id(one))
-            result = np.add(one, two, out=one if mine else None)
-            result = np.asarray(result)  # numpy gives a scalar for arrays without dimensions
-            self._own.add(id(result))
-            total.append(result)
-        return total
+        for left, right in additions(self._slots):
+            if left in self.nodes and right in self.nodes:
+                # A sum of several slots was made here, and may be written to; what a slot gave belongs to TensorFlow
+                own = len(left) > 1
+                self.nodes[left + right] = _added(self.nodes.pop(left), self.nodes.pop(right), into_left=own)
 
 
-def owners_of(held: Sequence[Iterable[Node]]) -> Mapping[Node, int]:
-    """The rank that has each node.
-
-    Args:
-        held: nodes by rank.
-    """
-    return {node: rank for rank, nodes in enumerate(held) for node in nodes}
+def _added(left: Sequence[np.ndarray], right: Sequence[np.ndarray], *, into_left: bool) -> list[np.ndarray]:
+    total: list[np.ndarray] = []
+    for one, two in zip(left, right, strict=True):
+        if one.shape != two.shape or one.dtype != two.dtype:
+            raise ValueError(f"one batch of this step gave {one.dtype}{list(one.shape)}, another {two.dtype}{list(two.shape)}")
+        # numpy gives a scalar for arrays without dimensions
+        total.append(np.asarray(np.add(one, two, out=one if into_left else None)))
+    return total

@@ -132,6 +132,19 @@ def test_crowd_of_strangers_takes_no_more_threads_than_the_bound(listeners: Any,
     assert len(cut) == 12, "those beyond the bound are cut off at once"
 
 
+def test_member_that_meets_a_crowd_at_the_door_comes_in_all_the_same(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "GREETINGS_AT_ONCE", 4)
+    monkeypatch.setattr(listener, "GREETING_S", 1.0)
+    members = listeners(2)
+    crowd = [knock(members[0]) for _ in range(10)]
+    assert sum(select_readable(each, 0.3) for each in crowd) >= 6, "the door isn't full"
+    groups = joined(members)
+    assert [type(group).__name__ for group in groups] == ["OverSockets"] * 2
+    close(groups)
+    for each in crowd:
+        each.close()
+
+
 def test_member_of_another_run_is_refused_by_both_sides(listeners: Any) -> None:
     (ours,) = listeners(1)
     (theirs,) = listeners(1, secret=bytes(32))
