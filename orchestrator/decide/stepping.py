@@ -82,7 +82,7 @@ def incident_record(run: Run, incident: Incident, now_s: float | None) -> dict[s
         "action": incident.done, "reason": incident.detail, "generation": run.generation, "step": run.step,
         "world_size_before": incident.world_size, "world_size": run.world_size,
     }  # fmt: skip
-    if incident.world_size != run.world_size:
+    if incident.world_size != run.world_size and run.policy.batches_per_step is None:
         record |= {"effective_batch": run.effective_batch, "on_resize": run.policy.sizes.on_resize}
     return record
 

@@ -13,6 +13,7 @@ from orchestrator.driver.attempt import Attempt
 from orchestrator.driver.beginning import DRIVER_ONLY, Ready, prepared, refuse_others_workers
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.observer import Observers
+from orchestrator.driver.signals import Door
 from orchestrator.driver.startup import StartPoint
 from orchestrator.errors import ConfigError, OutputError
 from orchestrator.redaction import redacted_data
@@ -84,7 +85,8 @@ def test_start_looks_again_once_the_lease_is_held(
     monkeypatch.setattr(main, "check_room", lambda config, namespace: begun.append("room"))
     monkeypatch.setattr(main.Attempt, "begin", ends_meanwhile)
     monkeypatch.setattr(main, "_start", started)
-    ready: Any = main._resume(config, output, lambda: None, Observers([]), Inbox())
+    inbox = Inbox()
+    ready: Any = main._resume(config, output, lambda: None, Observers([]), inbox, Door(inbox.put))
     assert begun == ["room", "lease", "start from a0001-g0001/model.ckpt-192"]
     assert (ready.start.step, ready.start.parent, ready.plan.step) == (192, (1, 1), 192)
 

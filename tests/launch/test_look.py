@@ -50,9 +50,11 @@ class TestOnARealCheckpoint:
         assert {problem["code"] for problem in report["problems"]} >= {"unfed-placeholder"}
 
     def test_check_with_an_input_function_exits_0_and_shows_both_modes(
-        self, tf1_checkpoint: CheckpointLibrary, capsys: pytest.CaptureFixture[str]
+        self, tf1_checkpoint: CheckpointLibrary, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
-        assert run(["check", str(tf1_checkpoint("mlp")), "--input", "inputs.py:batches", "--workers", "2"]) == 0
+        inputs = tmp_path / "inputs.py"
+        inputs.write_text("def batches(ctx):\n    yield {}\n")
+        assert run(["check", str(tf1_checkpoint("mlp")), "--input", f"{inputs}:batches", "--workers", "2"]) == 0
         shown = capsys.readouterr().out
         assert "a group of workers (asked for): resumes" in shown
         assert "one worker: resumes" in shown

@@ -295,8 +295,7 @@ class _Links:
             return OverMemory(wires, bells)
         except SharedMemoryMissing as error:
             log.warning("this host has no shared memory for the exchange (%s): it goes through sockets, which is slower", error)
-            bells.close()
-            return OverSockets(wires)
+            return OverSockets(wires, bells)
         except BaseException:
             wires.close()
             bells.close()

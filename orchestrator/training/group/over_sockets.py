@@ -51,10 +51,15 @@ class Buffers:
 
 
 class OverSockets:
-    """``Collectives`` over one connection to each peer. Also for a member that is alone."""
+    """``Collectives`` over one connection to each peer. Also for a member that is alone.
 
-    def __init__(self, wires: Wires) -> None:
-        self._wires = wires
+    Args:
+        wires: the connections.
+        unused: others that have to stay open as long, since a peer takes their end for this member's.
+    """
+
+    def __init__(self, wires: Wires, unused: Wires | None = None) -> None:
+        self._wires, self._unused = wires, unused
         self._number = 0
         self._results: dict[int, Buffers] = {}
         self._plans: dict[tuple[Sum, int], _Plan] = {}
@@ -105,6 +110,8 @@ class OverSockets:
     def close(self) -> None:
         """See ``Collectives.close``."""
         self._wires.close()
+        if self._unused is not None:
+            self._unused.close()
 
     def agree(self, operation: bytes, wanted: Sum) -> None:
         """All members mean the same sum. Raises GroupDisagrees, PeerLost."""

@@ -1,6 +1,6 @@
 """How do tests run the members of a group? One process each, which does what it's told; hosts are played by machine names.
 
-Rule: no TensorFlow in here, so a process starts in a tenth of a second.
+Rule: they use no TensorFlow, though they're forks of the server that has imported it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Self
 
 from orchestrator.training.group.listener import Listener
+from tests import forked
 
 SECRET = bytes(range(32))
 ANSWER_S = 60.0
@@ -33,13 +34,12 @@ class Members:
     """
 
     def __init__(self, places: Sequence[tuple[str, str]], *, prepare: Callable[[], None] | None = None) -> None:
-        context = multiprocessing.get_context("fork")
         self._pipes: list[Connection] = []
         self.processes: list[Any] = []
         for host, machine in places:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, host, machine, prepare), daemon=True)
-            process.start()
+            ours, theirs = multiprocessing.Pipe()
+            # Never a fork of this process: a test may have TensorFlow's threads in it, and their locks
+            process = forked.fork(_serve, theirs, host, machine, prepare)
             theirs.close()
             self._pipes.append(ours)
             self.processes.append(process)
