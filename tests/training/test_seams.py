@@ -94,7 +94,7 @@ def test_value_that_may_become_a_variables_own_memory_is_known(way: str, kept: b
     tf1 = tensorflow.compat.v1
     graph = tensorflow.Graph()
     with graph.as_default():
-        variable = tf1.get_variable("w", [2], use_resource=True)
+        variable = tf1.get_variable("w", [2], initializer=tf1.zeros_initializer(), use_resource=True)
         value = tensorflow.identity(tensorflow.zeros([2]), name="seam")
         if way == "Add":
             tf1.assign_add(variable, value * 2)
