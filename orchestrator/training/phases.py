@@ -96,6 +96,8 @@ class Phases:
     def _run(self, session: LiveSession, operations: tuple[str, ...], fetches: Sequence[str], feeds: Feeds) -> dict[str, Any]:
         # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared call refuses to fetch it
         wanted = tuple(dict.fromkeys(name for name in fetches if name not in feeds))
+        if not operations and not wanted:
+            return {name: feeds[name] for name in fetches}  # TensorFlow refuses to run nothing
         key = (operations, wanted, *feeds)
         if key not in self._prepared:
             self._prepared[key] = session.callable(operations, wanted, list(feeds))
