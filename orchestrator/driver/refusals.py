@@ -10,6 +10,8 @@ import ast
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -50,22 +52,35 @@ def check_input(config: RunConfig) -> None:
 
 def _places(module: str) -> Iterator[Path]:
     """Where the file of a module would be, found without importing its parents."""
-    parts = module.split(".")
+    first, *rest = module.split(".")
     for directory in (Path.cwd(), *(Path(entry or ".") for entry in sys.path)):
-        place = directory.joinpath(*parts)
-        yield place.with_name(place.name + ".py")
-        yield place / "__init__.py"
+        yield from _files(directory / first, rest)
+    spec = _spec(first)  # an import hook, such as an editable install's, knows places that aren't on the path
+    if spec is not None:
+        for location in spec.submodule_search_locations or ():
+            yield from _files(Path(location), rest)
+        if not rest and spec.origin is not None and spec.origin.endswith(".py"):
+            yield Path(spec.origin)
+
+
+def _files(top: Path, rest: Iterable[str]) -> Iterator[Path]:
+    place = top.joinpath(*rest)
+    yield place.with_name(place.name + ".py")
+    yield place / "__init__.py"
 
 
 def _is_importable(module: str) -> bool:
     """Whether the module's first part is there in another form: compiled, in an archive, without an ``__init__.py``."""
-    from importlib.util import find_spec
-
     first, _, rest = module.partition(".")
+    return (Path.cwd() / first).is_dir() if rest else _spec(first) is not None
+
+
+def _spec(top_level: str) -> ModuleSpec | None:
+    """How a module without a parent would be imported; nothing is run for it."""
     try:
-        return (Path.cwd() / first).is_dir() if rest else find_spec(first) is not None
+        return find_spec(top_level)
     except (ImportError, ValueError):
-        return False
+        return None
 
 
 def _check_defined(reference: str, file: Path, function: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,31 @@ def test_input_function_is_looked_for_in_its_files_text(text: str, is_there: boo
     else:
         with pytest.raises(ConfigError, match="defines no batches"):
             check_input(config(input=f"{file}:batches"))
+
+
+def test_input_function_of_an_editable_install_is_found_where_its_import_hook_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "src" / "hooked" / "inner"
+    package.mkdir(parents=True)
+    (tmp_path / "src" / "hooked" / "__init__.py").write_text("raise SystemExit('the code ran')\n")
+    (package / "feeds.py").write_text("def batches(ctx): ...\n")
+
+    class Hook:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+            if name != "hooked":
+                return None
+            init = tmp_path / "src" / "hooked" / "__init__.py"
+            return spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
+    check_input(config(input="hooked.inner.feeds:batches"))
+    with pytest.raises(ConfigError, match="defines no batch"):
+        check_input(config(input="hooked.inner.feeds:batch"))
 
 
 def test_input_function_of_a_module_is_found_without_importing_its_package(
