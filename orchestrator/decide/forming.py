@@ -152,7 +152,7 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
     )  # fmt: skip
     if run.incident is not None:
         how = f"went on with {len(seats)} workers from {'the live state' if chosen else 'a checkpoint'}"
-        turn.set(incident=replace(run.incident, done=how, resumed_from=step))
+        turn.set(incident=replace(run.incident, done=how, resumed_from=step, highest=max(run.incident.highest, run.highest)))
 
 
 def _state_from(run: Run, ident: str, chosen: str | None, step: int) -> StateFrom:

@@ -104,7 +104,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Incident:
-    """A disturbance that isn't over yet. ``highest``: the last step that anybody had finished before it."""
+    """A disturbance that isn't over yet. ``highest``: the last step that anybody is known to have finished when the group forms anew."""
 
     kind: str
     rank: int | None

@@ -336,3 +336,18 @@ def test_machine_save_whose_commit_is_under_way_survives_its_writer() -> None:
     assert "save_lost" not in driver.notes()
     driver.tell(ev.Committed(1, 4))
     assert driver.run.saves.committed == 4
+
+
+def test_machine_step_that_is_first_known_after_the_incident_began_is_told_as_redone() -> None:
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
+    driver.step(4, "w0001", "w0002")
+    driver.held(4, "w0002")  # a peer is lost; that it has taken the step 5 isn't known yet
+    driver.held(5, "w0001")
+    assert driver.only(act.Form).donor == "w0001"
+    driver.tell(ev.Gone("w0001", ev.Cause.DIED))  # before it could give the step away
+    driver.held(4, "w0002")
+    form = driver.only(act.Form)
+    driver.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
+    driver.step(5, *(seat.worker for seat in form.seats))
+    (incident,) = [action.event for action in driver.all(act.Note) if action.event["event"] == "incident"]
+    assert incident["steps_redone"] == 1
