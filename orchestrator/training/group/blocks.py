@@ -71,6 +71,41 @@ class Filler:
             view[...] = flat[array][first:last]
 
 
+class Additions:
+    """Adds up, in place, whatever of some nodes the tree lets be added.
+
+    Args:
+        begin, end: where in the layout the sources lie; multiples of 64.
+        sources: by node, uint8 memory of that size.
+
+    Attributes:
+        left: by node, the memory where what is left lies afterwards.
+    """
+
+    def __init__(self, wanted: Sum, begin: int, end: int, sources: Mapping[Node, np.ndarray]) -> None:
+        self.left = dict(sources)
+        self._begin, self._stretches = begin, wanted.layout.stretches(begin, end)
+        self._work: list[tuple[np.ndarray, np.ndarray]] = []
+        add_up(wanted.slots, self.left, self._planned)
+
+    def run(self) -> None:
+        """Do it. What lies between two arrays is added as well, whatever it is."""
+        with np.errstate(all="ignore"):
+            for left, right in self._work:
+                np.add(left, right, out=left)
+
+    def typed(self, memory: np.ndarray) -> list[np.ndarray]:
+        """Memory of this part of the layout as arrays of the types in it."""
+        return [
+            _typed(memory, each.begin - self._begin, each.dtype, (each.end - each.begin) // np.dtype(each.dtype).itemsize)
+            for each in self._stretches
+        ]
+
+    def _planned(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        self._work.extend(zip(self.typed(left), self.typed(right), strict=True))
+        return left
+
+
 class Adder:
     """Adds up one rank's part of a block.
 
@@ -84,28 +119,16 @@ class Adder:
         exact = math.frexp(wanted.divisor)[0] == 0.5
         self._scale = np.multiply if exact else np.divide
         self._by = 1.0 / wanted.divisor if exact else wanted.divisor
-        self._work: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._whole: list[tuple[np.ndarray, np.ndarray]] = []
-        whole = root(wanted.slots)
-        for stretch in wanted.layout.stretches(begin, begin + result.size):
-            first, count = stretch.begin - begin, (stretch.end - stretch.begin) // np.dtype(stretch.dtype).itemsize
-            parts = {node: _typed(memory, first, stretch.dtype, count) for node, memory in sources.items()}
-            target = _typed(result, first, stretch.dtype, count)
-
-            add_up(wanted.slots, parts, self._planned)
-            self._whole.append((parts[whole], target))
+        self._additions = Additions(wanted, begin, begin + result.size, sources)
+        whole = self._additions.left[root(wanted.slots)]
+        self._whole = list(zip(self._additions.typed(whole), self._additions.typed(result), strict=True))
 
     def add(self) -> None:
-        """Do it. What lies between two arrays is added as well, whatever it is."""
+        """Do it."""
+        self._additions.run()
         with np.errstate(all="ignore"):
-            for left, right, into in self._work:
-                np.add(left, right, out=into)
             for whole, target in self._whole:
                 self._scale(whole, whole.dtype.type(self._by), out=target)
-
-    def _planned(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        self._work.append((left, right, left))
-        return left
 
 
 def _typed(memory: np.ndarray, begin: int, dtype: str, count: int) -> np.ndarray:

@@ -1,12 +1,11 @@
-"""How do members on one host add up what they have?
+"""How do members on one host share memory, and wait for each other?
 
-Rule: in memory that all of them map. Block by block everybody copies its nodes into its own staging area and rings; when all have rung,
-each adds up its part of the block straight into the result, which is there once for all. A last ring says that the result is whole.
-Memory: two results that take turns, and two staging areas of bounded size for each member, however large the gradients are.
+Rule: each counts the phases that it has finished, in memory that all map, and rings; nobody goes on before all have counted. What is in
+the memory is the truth and a ring only a reason to look, so one that finds all counts reached goes on, though a peer may have died since.
+Beside its count each member tells there what it is about to do.
 
 The memory has no name (``memfd_create``; its descriptor passes through a Unix socket), so ``/dev/shm`` isn't used and nothing is left behind
-by whoever is killed. What is in it is the truth and a ring only a reason to look: each member counts its finished phases there, so one that
-finds all counts reached has the whole result, though a peer may have died since.
+by whoever is killed.
 """
 
 from __future__ import annotations
@@ -15,146 +14,131 @@ import array
 import mmap
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.training.group.blocks import Adder, Filler, blocks_of, flattened
-from orchestrator.training.group.collectives import Sum
-from orchestrator.training.group.layout import Layout
-from orchestrator.training.group.over_sockets import OverSockets, disagreement, fingerprint
-from orchestrator.training.group.summation import Node
+from orchestrator.training.group.agreement import HEADER
 from orchestrator.training.group.wires import Wires, lost
 
 STAGING_BYTES = 4 * 1024 * 1024
 """Of one member, twice. Measured: larger ones fall out of the processor's cache, smaller ones ring more often."""
 PAGE = 4096
-RING, REFUSED, MEMORY = b"r", b"x", b"m"
+TOLD, TOLD_BYTES, VERDICT = 64, 64, 256
+"""Where in a member's page its record is, by turns; each with a number behind it; and where it tells of another host's."""
+RING, MEMORY = b"r", b"m"
 
 
-_Area = Callable[[int, int], np.ndarray]
+def why_not_shared() -> str:
+    """Empty where processes of this host can share memory, else why they can't."""
+    try:
+        descriptor = os.memfd_create("tfresume-trial", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, PAGE)
+            mmap.mmap(descriptor, PAGE).close()
+        finally:
+            os.close(descriptor)
+    except (OSError, AttributeError) as error:
+        return str(error)
+    return ""
 
 
-class SharedMemoryMissing(Exception):
-    """This host gives no memory that processes can share; never seen outside of this room."""
-
-
-class OverMemory:
-    """``Collectives`` of members on one host.
+class Room:
+    """The members on one host, and the memory that they share.
 
     Args:
-        wires: for messages of any size.
-        bells: for rings and descriptors; nothing else passes there.
+        bells: for rings and descriptors; nothing else passes there. Its watched connections lead to members of other hosts.
+        members: the ranks on this host, ascending.
+        world_size: how many members the group has on all hosts.
 
     Raises:
-        SharedMemoryMissing: on all members.
         PeerLost: a member is gone.
     """
 
-    def __init__(self, wires: Wires, bells: Wires) -> None:
-        self._messages = OverSockets(wires)
-        self._wires, self._bells = wires, bells
+    def __init__(self, bells: Wires, members: Sequence[int], world_size: int) -> None:
+        self._bells, self._members = bells, tuple(members)
         self._inbox: dict[int, list[int]] = {peer: [] for peer in bells.peers}
         self._dead: set[int] = set()
-        members = self.world_size
-        self._staging = _Memory(self._shared(PAGE * members + 2 * STAGING_BYTES * members))
-        self._counts = [self._staging.bytes[PAGE * rank : PAGE * rank + 8].view(np.uint64) for rank in range(members)]
-        self._told = [self._staging.bytes[PAGE * rank + 64 : PAGE * rank + 88] for rank in range(members)]
+        count = len(members)
+        pages, areas = PAGE * count, 2 * STAGING_BYTES * count
+        memory = np.frombuffer(self.shared(pages + areas + 8 * world_size), np.uint8)
+        self._pages = {rank: memory[PAGE * place : PAGE * (place + 1)] for place, rank in enumerate(self._members)}
+        self._counts = {rank: page[:8].view(np.uint64) for rank, page in self._pages.items()}
+        self._areas = memory[pages : pages + areas]
+        self.sizes = memory[pages + areas :].view(np.uint64)
+        """By rank, one number; those of other hosts' members are written here by whoever hears them."""
         self._phase = 0
-        self._results: dict[int, _Results] = {}
-        self._plans: dict[tuple[Sum, int], _Plan] = {}
 
     @property
     def rank(self) -> int:
-        """See ``Collectives``."""
+        """This member's rank in the group."""
         return self._bells.rank
 
-    @property
-    def world_size(self) -> int:
-        """See ``Collectives``."""
-        return len(self._bells.peers) + 1
-
-    def all_reduce(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
-        """See ``Collectives.all_reduce``."""
-        with self._wires.leaving_when_lost(), self._bells.leaving_when_lost():
-            return self._reduced(parts, wanted)
-
-    def _reduced(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
-        self._wires.check()
-        self._tell(wanted)
-        results = self._results.get(wanted.key)
-        if results is None or results.layout is not wanted.layout:
-            # First agree: nobody should wait for memory that another one has no reason to share
-            self._meet()
-            self._compare(wanted)
-            results = self._results[wanted.key] = _Results(wanted.layout, self._shared(2 * max(PAGE, wanted.layout.size)))
-            self._plans = {known: plan for known, plan in self._plans.items() if known[0].key != wanted.key}
-        result = results.next()
-        plan = self._plans.get((wanted, results.turn))
-        if plan is None:
-            plan = self._plans[wanted, results.turn] = _Plan(wanted, self.rank, self._area, result)
-        flat = {node: flattened(parts[node]) for node in wanted.held[self.rank]}
-        for number in range(plan.blocks):
-            plan.fill(number, flat)
-            self._meet()
-            if number == 0:
-                self._compare(wanted)
-            plan.add(number)
-        self._meet()
-        return results.views
-
-    def all_gather(self, blob: bytes) -> list[bytes | memoryview]:
-        """See ``Collectives.all_gather``."""
-        return self._messages.all_gather(blob)
-
-    def abandon(self) -> None:
-        """See ``Collectives.abandon``."""
-        self._wires.abandon()
-        self._bells.abandon()
+    def area(self, rank: int, turn: int) -> np.ndarray:
+        """A member's staging memory: it has two, which take turns."""
+        begin = STAGING_BYTES * (2 * self._members.index(rank) + turn)
+        return self._areas[begin : begin + STAGING_BYTES]
 
     def close(self) -> None:
-        """See ``Collectives.close``. Memory that somebody still looks at stays until he's done."""
-        self._wires.close()
-        self._bells.close()
+        """Give back descriptors that nobody took. Memory that somebody still looks at stays until he's done."""
         for peer in self._inbox.values():
             for descriptor in peer:
                 os.close(descriptor)
             peer.clear()
 
-    def _area(self, rank: int, turn: int) -> np.ndarray:
-        begin = PAGE * self.world_size + STAGING_BYTES * (2 * rank + turn)
-        return self._staging.bytes[begin : begin + STAGING_BYTES]
-
     # -- agreeing
 
-    def _tell(self, wanted: Sum) -> None:
-        mine = self._told[self.rank]
-        mine[:16] = np.frombuffer(fingerprint(wanted), np.uint8)
-        mine[16:24].view(np.uint64)[0] = wanted.layout.size
+    def tell(self, number: int, record: bytes, size: int) -> None:
+        """Say what this member's operation ``number`` is, and a size that belongs to it; read by the others after a meeting."""
+        # By turns: who is done early may tell of the next one while others still read this one
+        begin = TOLD + number % 2 * TOLD_BYTES
+        _write(self._pages[self.rank], begin, record, size)
 
-    def _compare(self, wanted: Sum) -> None:
-        mine = bytes(self._told[self.rank])
-        for peer, told in enumerate(self._told):
-            if bytes(told) != mine:
-                raise disagreement(self.rank, peer, wanted, int(told[16:24].view(np.uint64)[0]))
+    def told(self, number: int) -> dict[int, tuple[bytes, int]]:
+        """What each member said of its operation ``number``, by rank."""
+        begin = TOLD + number % 2 * TOLD_BYTES
+        return {rank: _read(page, begin) for rank, page in self._pages.items()}
+
+    def accuse(self, peer: int, record: bytes, number: int) -> None:
+        """Tell the members who have no connection to it what a member of another host said of operation ``number``."""
+        _write(self._pages[self.rank], VERDICT, record, number)
+        _write(self._pages[self.rank], VERDICT + TOLD_BYTES, record, peer)
+
+    def accused(self, number: int) -> dict[int, bytes]:
+        """Whom others of this host have accused, and what they had said."""
+        found: dict[int, bytes] = {}
+        for page in self._pages.values():
+            record, about = _read(page, VERDICT)
+            if about == number:
+                found[_read(page, VERDICT + TOLD_BYTES)[1]] = record
+        return found
 
     # -- phases
 
-    def _meet(self) -> None:
-        """This member has finished a phase; wait until all have."""
+    def meet(self, *, all_is_here: bool = False) -> None:
+        """This member has finished a phase; wait until all have.
+
+        Args:
+            all_is_here: nothing is wanted from other hosts any more, so that one who is gone there is no reason not to finish.
+
+        Raises:
+            PeerLost: a member is gone who hasn't counted, or one of another host from whom something is wanted.
+        """
         self._phase += 1
         self._counts[self.rank][0] = self._phase
         for peer in self._bells.peers:
             self._ring(peer)
         while not self._reached():
             self._listen()
+            for peer in () if all_is_here else self._bells.cut:
+                raise lost(self.rank, peer, self._bells.generation, "is gone")
             for peer in self._dead:
                 # Read again: he may have counted between our look and his end
                 if int(self._counts[peer][0]) < self._phase:
                     raise lost(self.rank, peer, self._bells.generation, "is gone")
 
     def _reached(self) -> bool:
-        return all(int(count[0]) >= self._phase for count in self._counts)
+        return all(int(count[0]) >= self._phase for count in self._counts.values())
 
     def _ring(self, peer: int) -> None:
         try:
@@ -180,119 +164,49 @@ class OverMemory:
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._inbox[peer].extend(array.array("i", payload[: len(payload) - len(payload) % 4]))
-        if REFUSED in data:
-            raise SharedMemoryMissing("rank 0 got none")
+        if data.strip(RING + MEMORY):
+            raise lost(self.rank, peer, self._bells.generation, f"speaks nonsense: {data[:12]!r}")
         return bool(data)
 
     # -- memory
 
-    def _shared(self, size: int) -> mmap.mmap:
-        """New memory that all members map; the lowest rank makes it."""
-        if self.rank == 0:
+    def shared(self, size: int) -> mmap.mmap:
+        """New memory that all members of this host map; the lowest rank makes it."""
+        first = self._members[0]
+        if self.rank == first:
             return self._made(size)
-        while not self._inbox[0]:
+        while not self._inbox[first]:
             self._listen()
-            if 0 in self._dead and not self._inbox[0]:
-                raise lost(self.rank, 0, self._bells.generation, "is gone")
-        descriptor = self._inbox[0].pop(0)
+            if first in self._dead and not self._inbox[first]:
+                raise lost(self.rank, first, self._bells.generation, "is gone")
+        descriptor = self._inbox[first].pop(0)
         try:
             if os.fstat(descriptor).st_size < size:
-                raise lost(self.rank, 0, self._bells.generation, "gave too little memory")
+                raise lost(self.rank, first, self._bells.generation, "gave too little memory")
             return mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
 
     def _made(self, size: int) -> mmap.mmap:
-        try:
-            descriptor = os.memfd_create("tfresume-exchange", os.MFD_CLOEXEC)
-        except (OSError, AttributeError) as error:
-            self._send_all(REFUSED, [])
-            raise SharedMemoryMissing(str(error)) from error
+        descriptor = os.memfd_create("tfresume-exchange", os.MFD_CLOEXEC)
         try:
             os.ftruncate(descriptor, size)
             memory = mmap.mmap(descriptor, size)
-        except OSError as error:
-            self._send_all(REFUSED, [])
-            raise SharedMemoryMissing(str(error)) from error
-        else:
-            self._send_all(MEMORY, [descriptor])
-            return memory
+            passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+            for peer in self._bells.peers:
+                try:
+                    self._bells.socket_of(peer).sendmsg([MEMORY], passed, socket.MSG_NOSIGNAL)
+                except OSError as error:
+                    raise lost(self.rank, peer, self._bells.generation, f"is gone ({error})") from error
         finally:
             os.close(descriptor)
-
-    def _send_all(self, word: bytes, descriptors: Sequence[int]) -> None:
-        passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        for peer in self._bells.peers:
-            try:
-                self._bells.socket_of(peer).sendmsg([word], passed, socket.MSG_NOSIGNAL)
-            except OSError as error:
-                raise lost(self.rank, peer, self._bells.generation, f"is gone ({error})") from error
+        return memory
 
 
-class _Memory:
-    """Mapped memory as bytes."""
-
-    def __init__(self, mapped: mmap.mmap) -> None:
-        self.bytes = np.frombuffer(mapped, np.uint8)
+def _write(page: np.ndarray, begin: int, record: bytes, number: int) -> None:
+    page[begin : begin + HEADER.size] = np.frombuffer(record, np.uint8)
+    page[begin + 40 : begin + 48].view(np.uint64)[0] = number
 
 
-class _Results:
-    """Two results of one key, which take turns; this process writes its own parts and reads all."""
-
-    def __init__(self, layout: Layout, mapped: mmap.mmap) -> None:
-        self.layout = layout
-        self.turn = 0
-        memory, half = np.frombuffer(mapped, np.uint8), len(mapped) // 2
-        self._memory = [memory[: layout.size], memory[half : half + layout.size]]
-        self._views = [layout.views(each) for each in self._memory]
-        for views in self._views:
-            for view in views:
-                view.flags.writeable = False
-
-    def next(self) -> np.ndarray:
-        self.turn ^= 1
-        return self._memory[self.turn]
-
-    @property
-    def views(self) -> list[np.ndarray]:
-        return self._views[self.turn]
-
-
-class _Plan:
-    """All that one sum into one result needs, worked out once.
-
-    Args:
-        area: gives a member's staging memory, by rank and turn.
-    """
-
-    def __init__(self, wanted: Sum, rank: int, area: _Area, result: np.ndarray) -> None:
-        nodes = max(1, *map(len, wanted.held))
-        room = STAGING_BYTES // nodes // 64 * 64
-        blocks = blocks_of(wanted.layout, len(wanted.held), room)
-        self.blocks = len(blocks)
-
-        def staged(member: int, node: Node, turn: int) -> np.ndarray:
-            place = wanted.held[member].index(node)
-            memory: np.ndarray = area(member, turn)[place * room : (place + 1) * room]
-            return memory
-
-        # Even blocks go through one staging area, odd ones through the other: filling one never waits for readers of the other
-        self._fillers = {
-            node: [Filler(wanted.layout, blocks, staged(rank, node, turn)) for turn in (0, 1)] for node in wanted.held[rank]
-        }
-        self._adders: list[Adder] = []
-        for number, block in enumerate(blocks):
-            begin, end = block.parts[rank]
-            sources = {
-                node: staged(member, node, number % 2)[begin - block.begin : end - block.begin]
-                for member, held in enumerate(wanted.held)
-                for node in held
-            }
-            self._adders.append(Adder(wanted, begin, sources, result[begin:end]))
-
-    def fill(self, number: int, flat: Mapping[Node, Sequence[np.ndarray]]) -> None:
-        for node, fillers in self._fillers.items():
-            fillers[number % 2].fill(number, flat[node])
-
-    def add(self, number: int) -> None:
-        self._adders[number].add()
+def _read(page: np.ndarray, begin: int) -> tuple[bytes, int]:
+    return bytes(page[begin : begin + HEADER.size]), int(page[begin + 40 : begin + 48].view(np.uint64)[0])

@@ -6,48 +6,18 @@ added to all. Memory on the way is bounded by a block for each node; the sums st
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import struct
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.errors import GroupDisagrees
+from orchestrator.training.group.agreement import GATHER, HEADER, LARGEST, REDUCE, difference, fingerprint
 from orchestrator.training.group.blocks import Adder, Block, Filler, blocks_of, flattened
 from orchestrator.training.group.collectives import Sum
-from orchestrator.training.group.layout import Layout
+from orchestrator.training.group.results import Results, aligned
 from orchestrator.training.group.summation import Node, root
-from orchestrator.training.group.wires import Wires, lost
+from orchestrator.training.group.wires import Wires
 
 BLOCK_BYTES = 8 * 1024 * 1024
-HEADER = struct.Struct("<4sQQ16s")
-REDUCE, GATHER = b"sum1", b"get1"
-LARGEST = 1 << 40
-"""A message can't be larger than a terabyte: it's nonsense then."""
-
-
-class Buffers:
-    """Two results of one key, which take turns."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.turn = 0
-        self._memory = [aligned(layout.size), aligned(layout.size)]
-        self._views = [layout.views(memory) for memory in self._memory]
-        for views in self._views:
-            for view in views:
-                view.flags.writeable = False
-
-    def next(self) -> np.ndarray:
-        """The memory of the next result."""
-        self.turn ^= 1
-        return self._memory[self.turn]
-
-    @property
-    def views(self) -> list[np.ndarray]:
-        """The arrays of the present result."""
-        return self._views[self.turn]
 
 
 class OverSockets:
@@ -55,13 +25,12 @@ class OverSockets:
 
     Args:
         wires: the connections.
-        unused: others that have to stay open as long, since a peer takes their end for this member's.
     """
 
-    def __init__(self, wires: Wires, unused: Wires | None = None) -> None:
-        self._wires, self._unused = wires, unused
+    def __init__(self, wires: Wires) -> None:
+        self._wires = wires
         self._number = 0
-        self._results: dict[int, Buffers] = {}
+        self._results: dict[int, Results] = {}
         self._plans: dict[tuple[Sum, int], _Plan] = {}
 
     @property
@@ -79,7 +48,7 @@ class OverSockets:
         if self.world_size == 1:
             return self._alone(parts, wanted)
         with self._wires.leaving_when_lost():
-            self.agree(REDUCE, wanted)
+            self._agree(wanted)
             results = self._results_for(wanted)
             result = results.next()
             plan = self._plans.get((wanted, results.turn))
@@ -110,34 +79,34 @@ class OverSockets:
     def close(self) -> None:
         """See ``Collectives.close``."""
         self._wires.close()
-        if self._unused is not None:
-            self._unused.close()
 
-    def agree(self, operation: bytes, wanted: Sum) -> None:
+    def _agree(self, wanted: Sum) -> None:
         """All members mean the same sum. Raises GroupDisagrees, PeerLost."""
-        mine = fingerprint(wanted)
-        for peer, (size, digest) in self._headers(operation, wanted.layout.size, mine).items():
-            if digest != mine or size != wanted.layout.size:
-                raise disagreement(self.rank, peer, wanted, size)
+        size, mine = wanted.layout.size, fingerprint(wanted)
+        for peer, (length, digest) in self._headers(REDUCE, size, mine).items():
+            if (length, digest) != (size, mine):
+                said, told = (HEADER.pack(REDUCE, self._number, *each) for each in ((size, mine), (length, digest)))
+                raise difference(self.rank, self._wires.generation, said, peer, told, wanted)
 
     def _headers(self, operation: bytes, size: int, digest: bytes) -> dict[int, tuple[int, bytes]]:
         self._wires.check()
         self._number += 1
-        mine = memoryview(HEADER.pack(operation, self._number, size, digest))
+        mine = HEADER.pack(operation, self._number, size, digest)
         theirs = {peer: bytearray(HEADER.size) for peer in self._wires.peers}
-        self._wires.swap({peer: [mine] for peer in theirs}, {peer: [memoryview(each)] for peer, each in theirs.items()})
+        outgoing = {peer: [memoryview(mine)] for peer in theirs}
+        self._wires.swap(outgoing, {peer: [memoryview(each)] for peer, each in theirs.items()})
         found: dict[int, tuple[int, bytes]] = {}
         for peer, each in theirs.items():
             said, number, length, told = HEADER.unpack(each)
             if said != operation or number != self._number or length > LARGEST:
-                raise lost(self.rank, peer, self._wires.generation, f"does something else: {bytes(each[:12])!r}")
+                raise difference(self.rank, self._wires.generation, mine, peer, bytes(each), None)
             found[peer] = (length, told)
         return found
 
-    def _results_for(self, wanted: Sum) -> Buffers:
+    def _results_for(self, wanted: Sum) -> Results:
         results = self._results.get(wanted.key)
         if results is None or results.layout is not wanted.layout:
-            results = self._results[wanted.key] = Buffers(wanted.layout)
+            results = self._results[wanted.key] = Results(wanted.layout, [aligned(wanted.layout.size) for _ in range(2)])
             self._plans = {known: plan for known, plan in self._plans.items() if known[0].key != wanted.key}
         return results
 
@@ -208,28 +177,3 @@ class _BlockPlan:
         self.mine = [result[begin:end].data]
         self.theirs = {peer: [result[first:last].data] for peer in peers for first, last in (block.parts[peer],)}
         self.adder = Adder(wanted, begin, {**own, **others}, result[begin:end])
-
-
-def aligned(size: int) -> np.ndarray:
-    """uint8 memory that begins at a multiple of 64."""
-    memory = np.empty(size + 64, np.uint8)
-    offset = -memory.ctypes.data % 64
-    return memory[offset : offset + size]
-
-
-@functools.lru_cache(maxsize=256)
-def fingerprint(wanted: Sum) -> bytes:
-    """What two members compare to know that they mean the same sum, 16 bytes."""
-    told = repr((wanted.layout.arrays, wanted.slots, wanted.held, wanted.divisor, wanted.key))
-    return hashlib.blake2b(told.encode(), digest_size=16).digest()
-
-
-def disagreement(rank: int, peer: int, wanted: Sum, size: int) -> GroupDisagrees:
-    """The error of members that don't mean the same."""
-    shapes = ", ".join(f"{dtype}{list(shape)}" for dtype, shape in wanted.layout.arrays[:8])
-    more = f" and {len(wanted.layout.arrays) - 8} more" if len(wanted.layout.arrays) > 8 else ""
-    return GroupDisagrees(
-        f"rank {rank} and rank {peer} don't exchange the same tensors: here {wanted.layout.size} bytes ({shapes}{more}), there {size}",
-        remedy="Give every batch the same shape where a gradient's shape follows from it, or use one worker",
-        details={"rank": rank, "peer": peer},
-    )

@@ -35,6 +35,7 @@ class Wires:
 
     Args:
         sockets: by rank; connected, authenticated. They belong to this object from now on.
+        watched: others, whose end is to be seen in every wait; they belong to somebody else.
 
     Attributes:
         rank: this member's place.
@@ -42,10 +43,17 @@ class Wires:
         moved: bytes sent so far, for those who measure.
     """
 
-    def __init__(self, rank: int, generation: int, sockets: Mapping[int, socket.socket]) -> None:
+    def __init__(
+        self,
+        rank: int,
+        generation: int,
+        sockets: Mapping[int, socket.socket],
+        watched: Mapping[int, socket.socket] | None = None,
+    ) -> None:
         self.rank, self.generation = rank, generation
-        self._sockets = dict(sockets)
-        self._by_descriptor = {each.fileno(): peer for peer, each in self._sockets.items()}
+        self._sockets, self._watched = dict(sockets), dict(watched or {})
+        self._seen = {**self._sockets, **self._watched}
+        self._by_descriptor = {each.fileno(): peer for peer, each in self._seen.items()}
         for each in self._sockets.values():
             each.setblocking(False)
         self._gone: set[int] = set()
@@ -56,6 +64,11 @@ class Wires:
     def peers(self) -> tuple[int, ...]:
         """The ranks at the other ends."""
         return tuple(self._sockets)
+
+    @property
+    def cut(self) -> frozenset[int]:
+        """The watched peers who are known to be gone."""
+        return frozenset(self._gone & self._watched.keys())
 
     def socket_of(self, peer: int) -> socket.socket:
         """The connection to a peer."""
@@ -100,7 +113,7 @@ class Wires:
             PeerLost: this member has left, or a peer is gone and nothing came of it for ``GRACE_S``.
         """
         poll = select.poll()
-        for peer, each in self._sockets.items():
+        for peer, each in self._seen.items():
             flags = (select.POLLOUT if peer in writing else 0) | (select.POLLIN if peer in reading else 0)
             if each.fileno() < 0:
                 raise lost(self.rank, self.rank, self.generation, "has left the group")

@@ -22,8 +22,10 @@ PLACES = {
     "memory": lambda count: [("127.0.0.1", "one")] * count,
     "sockets": lambda count: [(f"127.0.0.{rank + 1}", f"host{rank}") for rank in range(count)],
     "two a host": lambda count: [(f"127.0.0.{rank // 2 + 1}", f"host{rank // 2}") for rank in range(count)],
+    "in turns": lambda count: [(f"127.0.0.{rank % 2 + 1}", f"host{rank % 2}") for rank in range(count)],
+    "one and the rest": lambda count: [(f"127.0.0.{min(rank, 1) + 1}", f"host{min(rank, 1)}") for rank in range(count)],
 }
-"""Where the members are: all on one host, each on its own, two on each."""
+"""Where the members are: all on one host, each on its own, two on each, dealt to two in turns, one alone and the others together."""
 
 
 class Members:

@@ -155,8 +155,22 @@ def test_members_with_other_shapes_are_told_so_on_all_ranks(place: str) -> None:
     assert "float32[3]" in outcomes[0].message
 
 
+def nothing_or_something(state: State) -> None:
+    arrays = [np.zeros(3, np.float32)][: state.group.rank]
+    state.group.all_reduce({(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 7))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_one_without_tensors_is_told_that_the_other_has_some(place: str) -> None:
+    with Members(PLACES[place](2)) as members:
+        members.join(1)
+        for member in (0, 1):
+            members.tell(member, nothing_or_something)
+        assert [type(outcome) for outcome in members.outcomes([0, 1])] == [GroupDisagrees] * 2
+
+
 def dies_in(state: State, phase: str, kind: str) -> None:
-    """Take part in a sum and die in it; when, says ``phase``."""
+    """Take part in a sum and die in it; when, says ``phase``. Whoever doesn't come to the phase ends with another exit code."""
     from orchestrator.training.group import blocks
 
     def die(*_: Any) -> None:
@@ -167,7 +181,9 @@ def dies_in(state: State, phase: str, kind: str) -> None:
     elif phase == "before it adds":
         blocks.Adder.add = die  # type: ignore[method-assign]
     reduce(state, kind, state.group.world_size)
-    die()
+    if phase == "after its share":
+        die()
+    os._exit(3)
 
 
 def timed(state: State, kind: str, steps: int) -> tuple[float, list[str]]:
@@ -190,18 +206,18 @@ def test_survivors_of_a_kill_learn_it_in_every_phase(place: str, phase: str) -> 
     with Members(PLACES[place](3)) as members:
         members.join(1)
         members.each(reduce, "one", 3)
-        for survivor in (0, 2):
+        for survivor in (1, 2):
             members.tell(survivor, timed, "each", 3)
-        members.tell(1, dies_in, phase, "each")
-        outcomes = [members.answer(survivor) for survivor in (0, 2)]
-        members.processes[1].join(10)
-        assert members.processes[1].exitcode == -signal.SIGKILL
+        members.tell(0, dies_in, phase, "each")
+        outcomes = [members.answer(survivor) for survivor in (1, 2)]
+        members.processes[0].join(10)
+        assert members.processes[0].exitcode == -signal.SIGKILL
         for seconds, ends in outcomes:
             assert seconds < NOTICED_S
             # Whoever died after its share has given all that it had: that sum is whole, the next one is lost
             assert ends == (["done", "lost"] if phase == "after its share" else ["lost"])
-        members.join(2, [0, 2])
-        assert same_bits(*members.each(reduce, "one", 2, members=[0, 2]))
+        members.join(2, [1, 2])
+        assert same_bits(*members.each(reduce, "one", 2, members=[1, 2]))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -261,9 +277,26 @@ def test_waiting_costs_no_processor_time(place: str) -> None:
 
 
 def speaks_nonsense(state: State) -> None:
-    wires = state.group._wires
-    for peer in wires.peers:
-        wires.socket_of(peer).send(b"GET / HTTP/1.1\r\nHost: elsewhere\r\nAccept: everything\r\n\r\n" * 20)
+    for wires in (state.group._wires, getattr(state.group, "_bells", None)):
+        for peer in wires.peers if wires is not None else ():
+            wires.socket_of(peer).send(b"GET / HTTP/1.1\r\nHost: elsewhere\r\nAccept: everything\r\n\r\n" * 20)
+
+
+def sums_or_gathers(state: State) -> None:
+    if state.group.rank:
+        gather(state, [1] * state.group.world_size)
+    else:
+        reduce(state, "one", state.group.world_size)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_members_that_do_different_things_do_not_wait_for_each_other(place: str) -> None:
+    with Members(PLACES[place](3)) as members:
+        members.join(1)
+        members.each(reduce, "one", 3)
+        for member in range(3):
+            members.tell(member, sums_or_gathers)
+        assert [type(outcome) for outcome in members.outcomes(range(3))] == [PeerLost] * 3
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -297,7 +330,7 @@ def test_host_without_shared_memory_goes_through_sockets() -> None:
             assert same_bits(result, reference("types", 3))
     with Members(PLACES["memory"](2)) as members:
         members.join(1)
-        assert members.each(way) == ["OverMemory"] * 2
+        assert members.each(way) == ["OverHosts"] * 2
 
 
 def usage(state: State) -> tuple[int, int]:

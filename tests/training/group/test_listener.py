@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PeerLost
-from orchestrator.training.group import authentication, listener
+from orchestrator.training.group import authentication, calling, listener
+from orchestrator.training.group.addresses import Address
 from orchestrator.training.group.authentication import DATA, HELLO, MAGIC, Hello, Stranger, call
-from orchestrator.training.group.listener import Address, Listener
+from orchestrator.training.group.listener import Listener
 
 SECRET = bytes(range(32))
 
@@ -85,7 +86,7 @@ STRANGE = {
 def test_strangers_are_cut_off_and_the_members_form_their_group_beside_them(
     listeners: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(listener, "GREETING_S", 0.5)
+    monkeypatch.setattr(calling, "GREETING_S", 0.5)
     members = listeners(2)
     strangers = [knock(members[0]) for _ in range(10)]
     for stranger in strangers:
@@ -103,7 +104,7 @@ def test_strangers_are_cut_off_and_the_members_form_their_group_beside_them(
 
 
 def test_one_who_sends_a_byte_now_and_then_is_not_waited_for(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "GREETING_S", 0.5)
+    monkeypatch.setattr(calling, "GREETING_S", 0.5)
     (member,) = listeners(1)
     stranger = knock(member)
     began = time.monotonic()
@@ -134,7 +135,7 @@ def test_crowd_of_strangers_takes_no_more_threads_than_the_bound(listeners: Any,
 
 def test_member_that_meets_a_crowd_at_the_door_comes_in_all_the_same(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "GREETINGS_AT_ONCE", 4)
-    monkeypatch.setattr(listener, "GREETING_S", 1.0)
+    monkeypatch.setattr(calling, "GREETING_S", 1.0)
     members = listeners(2)
     crowd = [knock(members[0]) for _ in range(10)]
     assert sum(select_readable(each, 0.3) for each in crowd) >= 6, "the door isn't full"

@@ -1,0 +1,231 @@
+"""How do members add up what they have where some of them share a host?
+
+Rule: block by block, in two levels. Within a host everybody copies its nodes into memory that the host's members share; then each rail (see
+``topology``) takes a part of the block, adds up as much as the tree lets be added within the host, and exchanges what is left with the same
+rail of the other hosts: to the owner, who adds, and back from it, straight into the host's result. A last meeting says that the result is
+whole. On one host there are no other hosts to exchange with, and the rails do it all.
+
+Memory of a host: two results that take turns, two staging areas of bounded size for each member, and of what comes from other hosts a
+part of a block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from orchestrator.training.group.agreement import GATHER, HEADER, LARGEST, REDUCE, difference, fingerprint
+from orchestrator.training.group.blocks import flattened
+from orchestrator.training.group.collectives import Sum
+from orchestrator.training.group.levels import Plan
+from orchestrator.training.group.over_memory import PAGE, STAGING_BYTES, Room
+from orchestrator.training.group.results import Results
+from orchestrator.training.group.summation import Node
+from orchestrator.training.group.topology import Topology
+from orchestrator.training.group.wires import Wires, lost
+
+
+class OverHosts:
+    """``Collectives`` of members of whom some, or all, share a host.
+
+    Args:
+        wires: to the neighbours on this host and the partners on other hosts.
+        bells: to the neighbours, and watching the connections to the partners.
+
+    Raises:
+        PeerLost: a member is gone.
+    """
+
+    def __init__(self, wires: Wires, bells: Wires, topology: Topology) -> None:
+        self._wires, self._bells, self._topology = wires, bells, topology
+        rank = wires.rank
+        self._members = topology.hosts[topology.host(rank)]
+        self._partners = topology.partners(rank)
+        self._on_rail = topology.place(rank) < topology.rails
+        with self._leaving_when_lost():
+            self._room = Room(bells, self._members, topology.world_size)
+        self._number = 0
+        self._results: dict[int, Results] = {}
+        self._plans: dict[tuple[Sum, int], Plan] = {}
+
+    @property
+    def rank(self) -> int:
+        """See ``Collectives``."""
+        return self._wires.rank
+
+    @property
+    def world_size(self) -> int:
+        """See ``Collectives``."""
+        return self._topology.world_size
+
+    def all_reduce(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
+        """See ``Collectives.all_reduce``."""
+        with self._leaving_when_lost():
+            return self._reduced(parts, wanted)
+
+    def all_gather(self, blob: bytes) -> list[bytes | memoryview]:
+        """See ``Collectives.all_gather``."""
+        with self._leaving_when_lost():
+            found = self._from_host(blob)
+            if len(self._topology.hosts) > 1:
+                found |= self._from_other_hosts(found)
+        return [found[rank] for rank in range(self.world_size)]
+
+    def abandon(self) -> None:
+        """See ``Collectives.abandon``."""
+        self._wires.abandon()
+        self._bells.abandon()
+
+    def close(self) -> None:
+        """See ``Collectives.close``. Memory that somebody still looks at stays until he's done."""
+        self._wires.close()
+        self._bells.close()
+        self._room.close()
+
+    @contextlib.contextmanager
+    def _leaving_when_lost(self) -> Iterator[None]:
+        with self._wires.leaving_when_lost(), self._bells.leaving_when_lost():
+            yield
+
+    # -- agreeing
+
+    def _begin(self, operation: bytes, size: int, digest: bytes, message_bytes: int) -> bytes:
+        """Tell the host's members what is to be done; the record."""
+        self._wires.check()
+        self._number += 1
+        record = HEADER.pack(operation, self._number, size, digest)
+        self._room.tell(self._number, record, message_bytes)
+        return record
+
+    def _agree(self, record: bytes, wanted: Sum | None) -> None:
+        """Meet, and go on only if all members of all hosts mean the same. Raises GroupDisagrees, PeerLost."""
+        self._room.meet()
+        odd = {peer: told for peer, (told, _) in self._room.told(self._number).items() if told != record}
+        # Other hosts' members wait to hear of it, also where this host's are at odds among themselves
+        foreign = self._heard_across(record, next(iter(odd.values()), record))
+        if not odd and len(self._topology.hosts) > 1 and len(self._members) > self._topology.rails:
+            for peer, told in foreign.items():
+                self._room.accuse(peer, told, self._number)
+            self._room.meet()
+            foreign = foreign or self._room.accused(self._number)
+        for peer, told in (odd or foreign).items():
+            raise difference(self.rank, self._wires.generation, record, peer, told, wanted)
+
+    def _heard_across(self, record: bytes, another: bytes) -> dict[int, bytes]:
+        """Of each partner whose record, or whose neighbour's, isn't this one's: that record."""
+        theirs = {peer: bytearray(2 * HEADER.size) for peer in self._partners}
+        outgoing = {peer: [memoryview(record + another)] for peer in self._partners}
+        self._wires.swap(outgoing, {peer: [memoryview(each)] for peer, each in theirs.items()})
+        found: dict[int, bytes] = {}
+        for peer, each in theirs.items():
+            for told in (bytes(each[: HEADER.size]), bytes(each[HEADER.size :])):
+                if told[:4] not in (REDUCE, GATHER):
+                    raise lost(self.rank, peer, self._wires.generation, f"speaks nonsense: {told[:12]!r}")
+                if told != record:
+                    found[peer] = told
+        return found
+
+    # -- sums
+
+    def _reduced(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
+        record = self._begin(REDUCE, wanted.layout.size, fingerprint(wanted), 0)
+        results, flat = self._results.get(wanted.key), {node: flattened(parts[node]) for node in wanted.held[self.rank]}
+        agreed = results is None or results.layout is not wanted.layout
+        if agreed:
+            # First agree: nobody should wait for memory that another one has no reason to share
+            self._agree(record, wanted)
+            results = self._new_results(wanted)
+        assert results is not None
+        result = results.next()
+        plan = self._plan(wanted, results, result)
+        if plan.blocks:
+            plan.fill(0, flat)
+        if agreed:
+            self._room.meet()
+        else:
+            self._agree(record, wanted)
+        for number in range(plan.blocks):
+            if number:
+                plan.fill(number, flat)
+                self._room.meet()
+            plan.exchange(number, self._wires)
+        plan.finish(self._wires)
+        self._room.meet(all_is_here=True)
+        return results.views
+
+    def _new_results(self, wanted: Sum) -> Results:
+        size = max(PAGE, wanted.layout.size)
+        memory = np.frombuffer(self._room.shared(2 * size), np.uint8)
+        halves = [memory[first : first + wanted.layout.size] for first in (0, size)]
+        self._plans = {known: plan for known, plan in self._plans.items() if known[0].key != wanted.key}
+        results = self._results[wanted.key] = Results(wanted.layout, halves)
+        return results
+
+    def _plan(self, wanted: Sum, results: Results, result: np.ndarray) -> Plan:
+        plan = self._plans.get((wanted, results.turn))
+        if plan is None:
+            plan = Plan(wanted, self._topology, self.rank, self._room.area, STAGING_BYTES, result)
+            self._plans[wanted, results.turn] = plan
+        return plan
+
+    # -- messages
+
+    def _from_host(self, blob: bytes) -> dict[int, bytes | memoryview]:
+        """What the members of this host gave, by rank."""
+        record = self._begin(GATHER, 0, b"", len(blob))
+        self._agree(record, None)
+        sizes = {peer: size for peer, (_, size) in self._room.told(self._number).items() if peer != self.rank}
+        heads = {peer: bytearray(HEADER.size) for peer in sizes}
+        bodies = {peer: self._memory(peer, size) for peer, size in sizes.items()}
+        self._wires.swap(
+            {peer: [memoryview(record), memoryview(blob)] for peer in sizes},
+            {peer: [memoryview(heads[peer]), bodies[peer]] for peer in sizes},
+            to_the_dead=True,
+        )
+        for peer, head in heads.items():
+            if head != record:
+                raise lost(self.rank, peer, self._wires.generation, f"speaks nonsense: {bytes(head[:12])!r}")
+        return {self.rank: blob, **bodies}
+
+    def _from_other_hosts(self, here: Mapping[int, bytes | memoryview]) -> dict[int, bytes | memoryview]:
+        """What the members of the other hosts gave, by rank: each rail fetches a part, and hands it to its neighbours."""
+        fetched = self._fetched(here) if self._on_rail else {}
+        for rank, message in fetched.items():
+            self._room.sizes[rank] = len(message)
+        self._room.meet(all_is_here=True)
+        outgoing: dict[int, list[memoryview]] = {}
+        incoming: dict[int, list[memoryview]] = {}
+        handed: dict[int, memoryview] = {}
+        for peer in self._topology.neighbours(self.rank):
+            if self._on_rail:
+                outgoing[peer] = list(fetched.values())
+            carried = [rank for other in self._topology.partners(peer) for rank in self._topology.carried(other)]
+            memory = {rank: self._memory(peer, int(self._room.sizes[rank])) for rank in carried}
+            incoming[peer] = list(memory.values())
+            handed |= memory
+        self._wires.swap(outgoing, incoming, to_the_dead=True)
+        return {**fetched, **handed}
+
+    def _fetched(self, here: Mapping[int, bytes | memoryview]) -> dict[int, memoryview]:
+        """What the partners carry, by rank, in the order in which it's handed on."""
+        mine = [here[rank] for rank in self._topology.carried(self.rank)]
+        sizes = np.array([len(message) for message in mine], np.uint64)
+        lengths = {peer: np.zeros(len(self._topology.carried(peer)), np.uint64) for peer in self._partners}
+        self._wires.swap({peer: [sizes.data] for peer in self._partners}, {peer: [each.data] for peer, each in lengths.items()})
+        found: dict[int, memoryview] = {}
+        incoming: dict[int, list[memoryview]] = {}
+        for peer, each in lengths.items():
+            memory = {rank: self._memory(peer, int(size)) for rank, size in zip(self._topology.carried(peer), each, strict=True)}
+            incoming[peer] = list(memory.values())
+            found |= memory
+        outgoing = {peer: [memoryview(message) for message in mine] for peer in self._partners}
+        self._wires.swap(outgoing, incoming, to_the_dead=True)
+        return found
+
+    def _memory(self, peer: int, size: int) -> memoryview:
+        """Memory for a message. Raises PeerLost where the size is nonsense."""
+        if size > LARGEST:
+            raise lost(self.rank, peer, self._wires.generation, f"speaks nonsense: a message of {size} bytes")
+        return memoryview(bytearray(size))
