@@ -32,16 +32,17 @@ class Members:
     """A group's processes.
 
     Args:
-        places: (address to listen on, name of the machine) of each.
+        places: (address to listen on, name of the machine) of each; without a name it's the real one.
+        prepare: by member, what its process does before anything else.
     """
 
-    def __init__(self, places: Sequence[tuple[str, str]], *, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(self, places: Sequence[tuple[str, str]], *, prepare: Sequence[Callable[[], None]] = ()) -> None:
         self._pipes: list[Connection] = []
         self.processes: list[Any] = []
-        for host, machine in places:
+        for rank, (host, machine) in enumerate(places):
             ours, theirs = multiprocessing.Pipe()
             # Never a fork of this process: a test may have TensorFlow's threads in it, and their locks
-            process = forked.fork(_serve, theirs, host, machine, prepare)
+            process = forked.fork(_serve, theirs, host, machine, prepare[rank] if prepare else None)
             theirs.close()
             self._pipes.append(ours)
             self.processes.append(process)
@@ -113,7 +114,7 @@ class State:
 def _serve(pipe: Connection, host: str, machine: str, prepare: Callable[[], None] | None) -> None:
     if prepare is not None:
         prepare()
-    state = State(Listener(SECRET, host, machine=machine))
+    state = State(Listener(SECRET, host, machine=machine or None))
     pipe.send((True, state.listener.address))
     while True:
         try:

@@ -323,7 +323,7 @@ def way(state: State) -> str:
 
 
 def test_host_without_shared_memory_goes_through_sockets() -> None:
-    with Members(PLACES["memory"](3), prepare=without_memfd) as members:
+    with Members(PLACES["memory"](3), prepare=[without_memfd] * 3) as members:
         members.join(1)
         assert members.each(way) == ["OverSockets"] * 3
         for result in members.each(reduce, "types", 3):

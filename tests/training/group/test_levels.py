@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import GroupDisagrees, PeerLost
-from orchestrator.training.group import levels, listener, over_hosts, over_memory
+from orchestrator.training.group import levels, listener, over_hosts, over_memory, wires
 from orchestrator.training.group.collectives import Collectives, Sum
 from orchestrator.training.group.layout import Layout
 from orchestrator.training.group.summation import Accumulator, nodes_of
@@ -168,9 +168,14 @@ def test_whoever_dies_before_its_own_host_has_the_sum_may_leave_it_to_the_other_
     assert all(ends[-1] == "lost" and len(ends) <= 2 for ends in outcomes.values())
 
 
+def is_patient(state: State) -> None:
+    wires.GRACE_S = 60.0
+
+
 def test_waiting_member_learns_of_a_death_on_another_host_though_its_neighbours_compute() -> None:
     with Members(TWO_HOSTS) as members:
         members.join(1)
+        members.each(is_patient)  # or it would learn of it by and by
         members.each(reduce, "one", 5)
         members.tell(2, timed, "one", 1)  # ranks 3 and 4 haven't come to the sum
         members.signal(0)
