@@ -1,4 +1,4 @@
-"""How long does an exchange take, against a plain copy of the same bytes, and how much memory does it need?"""
+"""How long does an exchange take against a plain copy, how much memory does it need, and when is a loss known?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 import psutil
 
+from orchestrator.errors import PeerLost
 from orchestrator.training.group.collectives import Sum
 from orchestrator.training.group.layout import Layout
 from tests.benchmarks.figures import Figure, spread
@@ -83,8 +84,41 @@ def socket_pair_s(megabytes: int, rounds: int) -> list[float]:
     return found
 
 
+def lost_at(state: State) -> float:
+    """Wait in a sum for a member that never comes; when its end was known, by the monotonic clock that all processes share."""
+    world = state.group.world_size
+    held = tuple(((rank,),) for rank in range(world))
+    arrays = [np.ones(1000, np.float32)]
+    try:
+        state.group.all_reduce({(state.group.rank,): arrays}, Sum(Layout.of(arrays), world, held, 1.0, 1))
+    except PeerLost:
+        return time.monotonic()
+    raise AssertionError("nobody was lost")
+
+
+def notice_s(place: str, ranks: int, rounds: int) -> list[float]:
+    """Seconds from SIGKILL of a member to PeerLost, of every survivor in each round."""
+    found: list[float] = []
+    for number in range(rounds):
+        victim = number % ranks
+        survivors = [rank for rank in range(ranks) if rank != victim]
+        with Members(PLACES[place](ranks)) as members:
+            members.join(1)
+            for survivor in survivors:
+                members.tell(survivor, lost_at)
+            time.sleep(0.05)  # they wait in ``poll`` now
+            killed = time.monotonic()
+            members.signal(victim)
+            found += [members.answer(survivor) - killed for survivor in survivors]
+    return found
+
+
 def figures(directory: Path) -> Iterator[Figure]:
     """The figures, one after the other."""
+    for place, ranks in (("memory", 3), ("sockets", 3), ("two a host", 4), ("one and the rest", 4)):
+        taken_s = notice_s(place, ranks, 15)
+        behind = f"median {median(taken_s) * 1000:.2g} ms, {len(taken_s)} survivors"
+        yield Figure(f"ms from SIGKILL to PeerLost, the worst, {place}", max(taken_s) * 1000, 20.0, True, behind)
     for megabytes in SIZES_MB:
         rounds = max(5, 400 // megabytes)
         with Members(PLACES["memory"](2)) as members:
