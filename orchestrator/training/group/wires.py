@@ -40,7 +40,7 @@ class Wires:
     Attributes:
         rank: this member's place.
         generation: the group's.
-        moved: bytes sent so far, for those who measure.
+        moved, messages: bytes sent so far, and in how many pieces to one peer each; for those who measure.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Wires:
             each.setblocking(False)
         self._gone: set[int] = set()
         self._left = False
-        self.moved = 0
+        self.moved = self.messages = 0
 
     @property
     def peers(self) -> tuple[int, ...]:
@@ -92,6 +92,7 @@ class Wires:
             PeerLost: a peer from whom something is still wanted is gone, or this member has left.
         """
         sending = {peer: _Queue(buffers) for peer, buffers in outgoing.items()}
+        self.messages += sum(not queue.empty for queue in sending.values())
         receiving = {peer: queue for peer, buffers in incoming.items() if not (queue := _Queue(buffers)).empty}
         self._send_all(sending, list(sending), to_the_dead=to_the_dead)
         while sending or receiving:
