@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.training.group.agreement import GATHER, HEADER, LARGEST, REDUCE, difference, fingerprint
+from orchestrator.training.group.agreement import GATHER, HEADER, REDUCE, difference, fingerprint
 from orchestrator.training.group.blocks import flattened
 from orchestrator.training.group.collectives import Sum
 from orchestrator.training.group.levels import Plan
+from orchestrator.training.group.messages import Messages
 from orchestrator.training.group.over_memory import PAGE, STAGING_BYTES, Room
 from orchestrator.training.group.results import Results
 from orchestrator.training.group.summation import Node
@@ -43,9 +44,9 @@ class OverHosts:
         rank = wires.rank
         self._members = topology.hosts[topology.host(rank)]
         self._partners = topology.partners(rank)
-        self._on_rail = topology.place(rank) < topology.rails
         with self._leaving_when_lost():
             self._room = Room(bells, self._members, topology.world_size)
+        self._messages = Messages(wires, self._room, topology)
         self._number = 0
         self._results: dict[int, Results] = {}
         self._plans: dict[tuple[Sum, int], Plan] = {}
@@ -68,9 +69,9 @@ class OverHosts:
     def all_gather(self, blob: bytes) -> list[bytes | memoryview]:
         """See ``Collectives.all_gather``."""
         with self._leaving_when_lost():
-            found = self._from_host(blob)
-            if len(self._topology.hosts) > 1:
-                found |= self._from_other_hosts(found)
+            record = self._begin(GATHER, 0, b"", len(blob))
+            self._agree(record, None)
+            found = self._messages.gathered(blob, self._number, record)
         return [found[rank] for rank in range(self.world_size)]
 
     def abandon(self) -> None:
@@ -169,63 +170,3 @@ class OverHosts:
             plan = Plan(wanted, self._topology, self.rank, self._room.area, STAGING_BYTES, result)
             self._plans[wanted, results.turn] = plan
         return plan
-
-    # -- messages
-
-    def _from_host(self, blob: bytes) -> dict[int, bytes | memoryview]:
-        """What the members of this host gave, by rank."""
-        record = self._begin(GATHER, 0, b"", len(blob))
-        self._agree(record, None)
-        sizes = {peer: size for peer, (_, size) in self._room.told(self._number).items() if peer != self.rank}
-        heads = {peer: bytearray(HEADER.size) for peer in sizes}
-        bodies = {peer: self._memory(peer, size) for peer, size in sizes.items()}
-        self._wires.swap(
-            {peer: [memoryview(record), memoryview(blob)] for peer in sizes},
-            {peer: [memoryview(heads[peer]), bodies[peer]] for peer in sizes},
-            to_the_dead=True,
-        )
-        for peer, head in heads.items():
-            if head != record:
-                raise lost(self.rank, peer, self._wires.generation, f"speaks nonsense: {bytes(head[:12])!r}")
-        return {self.rank: blob, **bodies}
-
-    def _from_other_hosts(self, here: Mapping[int, bytes | memoryview]) -> dict[int, bytes | memoryview]:
-        """What the members of the other hosts gave, by rank: each rail fetches a part, and hands it to its neighbours."""
-        fetched = self._fetched(here) if self._on_rail else {}
-        for rank, message in fetched.items():
-            self._room.sizes[rank] = len(message)
-        self._room.meet(all_is_here=True)
-        outgoing: dict[int, list[memoryview]] = {}
-        incoming: dict[int, list[memoryview]] = {}
-        handed: dict[int, memoryview] = {}
-        for peer in self._topology.neighbours(self.rank):
-            if self._on_rail:
-                outgoing[peer] = list(fetched.values())
-            carried = [rank for other in self._topology.partners(peer) for rank in self._topology.carried(other)]
-            memory = {rank: self._memory(peer, int(self._room.sizes[rank])) for rank in carried}
-            incoming[peer] = list(memory.values())
-            handed |= memory
-        self._wires.swap(outgoing, incoming, to_the_dead=True)
-        return {**fetched, **handed}
-
-    def _fetched(self, here: Mapping[int, bytes | memoryview]) -> dict[int, memoryview]:
-        """What the partners carry, by rank, in the order in which it's handed on."""
-        mine = [here[rank] for rank in self._topology.carried(self.rank)]
-        sizes = np.array([len(message) for message in mine], np.uint64)
-        lengths = {peer: np.zeros(len(self._topology.carried(peer)), np.uint64) for peer in self._partners}
-        self._wires.swap({peer: [sizes.data] for peer in self._partners}, {peer: [each.data] for peer, each in lengths.items()})
-        found: dict[int, memoryview] = {}
-        incoming: dict[int, list[memoryview]] = {}
-        for peer, each in lengths.items():
-            memory = {rank: self._memory(peer, int(size)) for rank, size in zip(self._topology.carried(peer), each, strict=True)}
-            incoming[peer] = list(memory.values())
-            found |= memory
-        outgoing = {peer: [memoryview(message) for message in mine] for peer in self._partners}
-        self._wires.swap(outgoing, incoming, to_the_dead=True)
-        return found
-
-    def _memory(self, peer: int, size: int) -> memoryview:
-        """Memory for a message. Raises PeerLost where the size is nonsense."""
-        if size > LARGEST:
-            raise lost(self.rank, peer, self._wires.generation, f"speaks nonsense: a message of {size} bytes")
-        return memoryview(bytearray(size))
