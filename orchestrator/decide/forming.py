@@ -124,7 +124,8 @@ def _seats(turn: Turn, run: Run) -> tuple[str, ...] | None:
         leaving = [ident for ident in run.members if ident not in staying and not run.workers[ident].spent]
         staying = [*staying, *leaving]  # better to go on with one that is about to go than not at all
         size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
-    return None if size is None else scaling.seating(run.seats, staying, warm, size)
+    queue = warm if staying else scaling.in_turns(warm, {ident: run.workers[ident].node for ident in warm})
+    return None if size is None else scaling.seating(run.seats, staying, queue, size)
 
 
 def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:

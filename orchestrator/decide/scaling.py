@@ -5,7 +5,7 @@ Rule: a standby takes a lost rank before anything else is considered. Below ``sm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,3 +72,19 @@ def seating(previous: Sequence[str], staying: Sequence[str], warm: Sequence[str]
                 rest.append(worker)
     queue = iter([*rest, *warm])
     return tuple(worker if worker is not None else next(queue) for worker in seats)
+
+
+def in_turns(workers: Sequence[str], nodes: Mapping[str, str]) -> tuple[str, ...]:
+    """The workers, one of each node after the other.
+
+    A group that begins is seated so: slots are added in an order in which ranks that differ by a power of two come together first, so what
+    the ranks of one node have can be added there before it goes to the others.
+    """
+    rounds: dict[str, int] = {}
+    turns: list[int] = []
+    for worker in workers:
+        turns.append(rounds.get(nodes[worker], 0))
+        rounds[nodes[worker]] = turns[-1] + 1
+    places = list(rounds)
+    order = sorted(range(len(workers)), key=lambda number: (turns[number], places.index(nodes[workers[number]])))
+    return tuple(workers[number] for number in order)

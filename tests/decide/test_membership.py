@@ -175,3 +175,10 @@ def test_pulse_of_a_worker_that_loads_counts_from_when_it_found_its_place() -> N
     driver.wait(START_S * 0.9, ev.Pulse("w0001", 0, 0, ev.Doing.LOADING))
     assert not driver.all(act.EndWorker)
     assert driver.warm("w0001").run.phase is Phase.FORMING
+
+
+def test_group_that_begins_on_two_nodes_deals_its_ranks_to_them_in_turns() -> None:
+    driver = Driver(count=4)
+    nodes = {"w0001": "a", "w0002": "a", "w0003": "b", "w0004": "b"}
+    driver.tell(*(ev.Warm(worker, node, 1, f"{worker}:1") for worker, node in nodes.items()))
+    assert [seat.worker for seat in driver.only(act.Form).seats] == ["w0001", "w0003", "w0002", "w0004"]

@@ -10,7 +10,7 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Cause
 from orchestrator.decide.recovery import GiveUp, GoOn, Streak, after_loss, donor
 from orchestrator.decide.room import Demand, describe, fitting
-from orchestrator.decide.scaling import Sizes, group_size, growth, missing, seating, target_after
+from orchestrator.decide.scaling import Sizes, group_size, growth, in_turns, missing, seating, target_after
 
 
 def lose(cause: Cause, detail: str, times: int, *, step: int = 7, begun: bool = True) -> GoOn | GiveUp:
@@ -144,3 +144,16 @@ def test_room_counts_whole_workers_per_node() -> None:
     assert fitting([], Demand(1.0)) == 0
     assert "1.5 CPUs" in describe(nodes)
     assert describe([]) == "no node is alive"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "order"),
+    [
+        ({"w0": "a", "w1": "a", "w2": "a"}, "w0 w1 w2"),
+        ({"w0": "a", "w1": "a", "w2": "b", "w3": "b"}, "w0 w2 w1 w3"),
+        ({"w0": "b", "w1": "a", "w2": "b", "w3": "b", "w4": "a"}, "w0 w1 w2 w4 w3"),
+        ({}, ""),
+    ],
+)
+def test_beginning_group_takes_a_worker_of_each_node_in_turn(nodes: dict[str, str], order: str) -> None:
+    assert in_turns(tuple(nodes), nodes) == tuple(order.split())
