@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import signal
@@ -240,3 +242,51 @@ def test_forming_of_a_group_that_was_called_off_ends_though_a_peer_does_not_answ
             waiting.result(3.0)  # a greeting may take five seconds
         members.signal(0, signal.SIGCONT)
         own.close()
+
+
+def steps_until_lost(state: State) -> int:
+    """Sums and messages in turns until a peer is lost; how many were finished."""
+    done = 0
+    with contextlib.suppress(PeerLost):
+        while True:
+            if done % 2:
+                gather(state, [10, 0, 3000, 1, 5])
+            else:
+                reduce(state, "each", 5)
+            done += 1
+    return done
+
+
+def dies_at_call(state: State, number: int) -> None:
+    """The same, and dies before meeting or exchanging for the ``number``-th time."""
+    calls = itertools.count()
+
+    def counted(real: Any) -> Any:
+        def call(*given_to_it: Any, **named: Any) -> Any:
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given_to_it, **named)
+
+        return call
+
+    over_memory.Room.meet = counted(over_memory.Room.meet)  # type: ignore[method-assign]
+    wires.Wires.swap = counted(wires.Wires.swap)  # type: ignore[method-assign]
+    steps_until_lost(state)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_death_before_any_meeting_or_exchange_ends_all_at_the_same_step(number: int) -> None:
+    victim = number % 5
+    survivors = [rank for rank in range(5) if rank != victim]
+    with Members(TWO_HOSTS) as members:
+        members.join(1)
+        for survivor in survivors:
+            members.tell(survivor, steps_until_lost)
+        members.tell(victim, dies_at_call, number)
+        done = [members.answer(survivor, 20.0) for survivor in survivors]
+        members.processes[victim].join(10)
+        assert members.processes[victim].exitcode == -signal.SIGKILL
+        assert max(done) - min(done) <= 1
+        members.join(2, survivors)
+        for result in members.each(reduce, "types", 4, members=survivors):
+            assert same_bits(result, reference("types", 4))
