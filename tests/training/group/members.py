@@ -101,6 +101,11 @@ class Members:
         """Send a signal to a member."""
         os.kill(self.processes[member].pid, number)
 
+    def wait_end(self, member: int) -> None:
+        """Until the kernel has closed what a killed member, which was idle, had open."""
+        if not self._pipes[member].poll(ANSWER_S):
+            raise TimeoutError(f"member {member} doesn't end")
+
 
 class State:
     """What a member holds between calls."""
