@@ -84,8 +84,16 @@ class Group(Protocol):
     def join(self, spec: GroupSpec) -> None:
         """Leave the old group, and belong to this one."""
 
-    def meet(self, timeout_s: float | None) -> None:
-        """Wait for the other ranks. Raises PeerLost."""
+    def meet(self, timeout_s: float | None) -> bool:
+        """Wait for the other ranks; whether this one was a run behind and has now taken it. Raises PeerLost, CorruptState, UserCodeError."""
+
+    @property
+    def can_give(self) -> bool:
+        """Whether a member that lacks the result of the last run could get it from this one."""
+
+    @property
+    def can_take(self) -> bool:
+        """Whether this one has computed a run whose result it could take from another one."""
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """One run of a train operation. Raises PeerLost, UserCodeError; nothing changed then.
@@ -109,6 +117,7 @@ class Alone:
 
     batches_per_step = 1
     keeps_variables = True
+    can_give = can_take = False
     address = ""
 
     def __init__(
@@ -132,8 +141,9 @@ class Alone:
             raise GraphRefused(f"this graph can't train on {spec.world_size} workers: {why}", remedy="Use --workers 1")
         self.spec = spec
 
-    def meet(self, timeout_s: float | None) -> None:
+    def meet(self, timeout_s: float | None) -> bool:
         """There is nobody to wait for."""
+        return False
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""

@@ -2,19 +2,19 @@
 
 Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the whole result, so a step happens on
 all ranks or on none. What was computed for a step that broke is kept: in the next group only the slots of those who are gone are
-computed again, and since the order of summation follows the slots, with the same bits.
+computed again, and since the order of summation follows the slots, with the same bits. A rank that was cut off when its peers had the
+result already takes that from one of them (``standing``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import GraphRefused, GroupDisagrees, PeerLost
+from orchestrator.errors import GraphRefused, GroupDisagrees
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.dealing import Dealing
 from orchestrator.training.engine import tf
@@ -28,6 +28,7 @@ from orchestrator.training.phases import Computed, Phases
 from orchestrator.training.rows import Rows, in_slot_order, packed
 from orchestrator.training.seams import Level, Opening, Seams
 from orchestrator.training.sessions import LiveSession
+from orchestrator.training.standing import Place, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
 from orchestrator.training.stepping import StepRunner
 
 WIRE = {"float16": "float32", "bfloat16": "float32"}
@@ -66,6 +67,19 @@ class Contribution:
         self.slots.add(slot)
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A run that this rank has begun: enough to apply it once its result is there."""
+
+    run: StepRun
+    keys: Mapping[str, np.ndarray]
+
+    @property
+    def place(self) -> Place:
+        """Which run of the whole training it is."""
+        return (self.run.position, self.run.phase)
+
+
 class HostGroup:
     """Membership in one group after another, and steps in host memory; see ``groups.Group``.
 
@@ -87,7 +101,10 @@ class HostGroup:
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
         self._agreed = False
-        self._kept: tuple[tuple[int, int], Contribution] | None = None
+        self._level = False
+        self._kept: tuple[Place, Contribution] | None = None
+        self._attempt: Attempt | None = None
+        self._done: tuple[Place, dict[str, np.ndarray]] | None = None
 
     @property
     def spec(self) -> GroupSpec | None:
@@ -124,28 +141,43 @@ class HostGroup:
             )
         self._meeting.join(spec)
         self._dealing = Dealing(spec.world_size, self.batches_per_step, spec.position)
-        self._agreed = False
+        self._agreed = self._level = False
 
-    def meet(self, timeout_s: float | None) -> None:
+    def meet(self, timeout_s: float | None) -> bool:
         """See ``Group.meet``."""
-        self._meeting.meet(timeout_s)
+        mesh = self._meeting.meet(timeout_s)
+        if self._level:
+            return False
+        took = self._caught_up(mesh)
+        self._level = True
+        return took
+
+    @property
+    def can_give(self) -> bool:
+        """See ``Group``."""
+        return self._done is not None
+
+    @property
+    def can_take(self) -> bool:
+        """See ``Group``."""
+        return self._attempt is not None
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
-        common: dict[str, np.ndarray] = dict(keys)
+        self._attempt = Attempt(run, keys)
+        result: dict[str, np.ndarray] = {}
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
         for number, level in enumerate(self._phases.levels(run.target)):
-            mine, shown = self._compute(run, number, common, owners[mesh.rank] if number == 0 else None)
+            mine, shown = self._compute(run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None)
             summaries.update(shown)
             dealt = owners if number == 0 else self._streams(run.position)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
-            common.update(fed)
+            result.update(fed)
             watched.update(numbers)
-        last_watched, last_summaries = self._apply(run, common)
-        self._kept = None
+        last_watched, last_summaries = self._apply(self._attempt, result)
         return watched | last_watched, summaries | last_summaries
 
     def abandon(self, generation: int | None) -> None:
@@ -154,7 +186,7 @@ class HostGroup:
 
     def forget(self) -> None:
         """See ``Group.forget``."""
-        self._kept = None
+        self._kept = self._attempt = self._done = None
 
     def close(self) -> None:
         """See ``Group.close``."""
@@ -180,16 +212,24 @@ class HostGroup:
             return self._streams(run.position)
         place = (run.position, run.phase)
         kept = sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
-        taken: set[int] = set()
-        dealt: list[set[int]] = []
-        for rank, message in enumerate(mesh.all_gather(json.dumps([*place, kept]).encode())):
-            theirs = _slots_kept(message, place, rank)
-            dealt.append(set() if taken & theirs else theirs)
-            taken |= dealt[-1]
-        for mine, served in zip(dealt, self._streams(run.position), strict=True):
-            mine |= served - taken
+        owners = first_owners(mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position))
         self._agreed = True
-        return [frozenset(mine) for mine in dealt]
+        return owners
+
+    def _caught_up(self, mesh: Collectives) -> bool:
+        """Hand on, or take, the result of a run that not all survivors have applied; whether this rank took one."""
+        mine = Standing(self._done[0] if self._done else None, self._attempt.place if self._attempt else None)
+        standings = [Standing.parse(message, rank) for rank, message in enumerate(mesh.all_gather(mine.packed()))]
+        lacked = handing(standings)
+        if lacked is None:
+            return False
+        given = pack_result(self._done[1]) if self._done is not None and mesh.rank == lacked.giver else b""
+        message = mesh.all_gather(given)[lacked.giver]
+        if mesh.rank not in lacked.takers:
+            return False
+        assert self._attempt is not None
+        self._apply(self._attempt, unpack_result(message, lacked.giver))
+        return True
 
     # -- the phases
 
@@ -260,30 +300,17 @@ class HostGroup:
                 fed[indices.feed] = numbers
         return fed, watched
 
-    def _apply(self, run: StepRun, common: Mapping[str, np.ndarray]) -> Shown:
-        batch: Batch = run.batches[-1]
-        feeds = {**self._runner.fed(run.target, batch.feeds), **common}
+    def _apply(self, attempt: Attempt, result: dict[str, np.ndarray]) -> Shown:
+        run, batch = attempt.run, attempt.run.batches[-1]
+        feeds = {**self._runner.fed(run.target, batch.feeds), **attempt.keys, **result}
         with self._writing:
             try:
-                return self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
+                shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
-
-
-def _slots_kept(message: bytes | memoryview, place: tuple[int, int], rank: int) -> set[int]:
-    """The slots that a rank has kept of the run at ``place``."""
-    try:
-        position, phase, slots = json.loads(bytes(message))
-        theirs = {int(slot) for slot in slots}
-    except (ValueError, TypeError) as error:
-        raise PeerLost(f"rank {rank} answered nonsense: {error}", remedy="Form a new group", details={"rank": rank}) from error
-    if (position, phase) != place:
-        raise PeerLost(
-            f"rank {rank} is at batch {position}, run {phase} of its cycle, this one at batch {place[0]}, run {place[1]}",
-            remedy="Form a new group from one state",
-            details={"rank": rank},
-        )
-    return theirs
+        self._kept = self._attempt = None
+        self._done = (attempt.place, result)
+        return shown
 
 
 def _arrays(computed: Computed) -> list[np.ndarray]:
