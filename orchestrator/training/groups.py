@@ -7,7 +7,7 @@ Rule: alone nothing is exchanged and nothing is cut; with more than one batch a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -102,6 +102,13 @@ class Group(Protocol):
             keys: what random numbers that all ranks draw alike are keyed with.
         """
 
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """Open the session and make a target's calls ahead of its first run; tensors that can be computed without writing anything.
+
+        Args:
+            feeds: what a run is fed with, in its order.
+        """
+
     def abandon(self, generation: int | None) -> None:
         """Leave, from any thread, and let the peers know."""
 
@@ -154,6 +161,11 @@ class Alone:
                 return self._runner.run(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """See ``Group.prepare``."""
+        self._runner.prepare(self.session, target, feeds)
+        return self._runner.shown[target].watched
 
     def abandon(self, generation: int | None) -> None:
         """There is nobody to tell."""

@@ -180,6 +180,12 @@ class HostGroup:
         last_watched, last_summaries = self._apply(self._attempt, result)
         return watched | last_watched, summaries | last_summaries
 
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """See ``Group.prepare``."""
+        self._phases.prepare(self.session, target, feeds)
+        levels = self._phases.levels(target)
+        return levels[0].fetches if levels else ()
+
     def abandon(self, generation: int | None) -> None:
         """See ``Group.abandon``."""
         self._meeting.abandon(generation)

@@ -31,6 +31,7 @@ from orchestrator.training.live_inputs import LiveInputs
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.pipelines import Share
 from orchestrator.training.placement import prepare_process
+from orchestrator.training.readiness import get_ready
 from orchestrator.training.restoring import load
 from orchestrator.training.rng import batch_key, group_key
 from orchestrator.training.snapshot import Snapshot
@@ -129,6 +130,15 @@ class Trainer:
             self._carried = None
         self._dealing = Dealing(group.world_size, self._group.batches_per_step, group.position)
         self._position = group.position
+
+    def get_ready(self) -> bool:
+        """Do ahead of time what a take-over needs besides the state; see ``readiness``. Whether all of it went well.
+
+        For a standby that has nothing else to do. Nothing is done where GPUs are used, since a standby has none yet.
+        """
+        if self.options.gpu or not self._group.keeps_variables:
+            return False
+        return get_ready(self._imported, self.graph, self.options, self._snapshot, self._group.prepare)
 
     def load_checkpoint(self, prefix: str, *, init_missing: bool = False) -> State:
         """The state that a checkpoint on local disk holds.

@@ -13,6 +13,7 @@ generation goes on from them, and whoever has none gets a copy.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,9 +41,13 @@ from orchestrator.workers.pace import Pace
 from orchestrator.workers.saver import SaveJob, Saver
 from orchestrator.workers.tools import Batches, Tools, TrainerLike
 
+log = logging.getLogger(__name__)
+
 PROGRESS_S = 0.2
 """Rank 0 tells its progress so often, the others with the pulse."""
 OTHERS_PROGRESS_S = 0.5
+READY_AFTER_S = 1.0
+"""Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the members need the processor more."""
 
 
 class Work:
@@ -58,6 +63,7 @@ class Work:
         self._batches: Batches | None = None
         self._pace = Pace()
         self._told_s = 0.0
+        self._ready = False
 
     def load(self) -> str:
         """Import TensorFlow and the graph; the address under which peers reach this worker. Raises what loading raises."""
@@ -99,8 +105,19 @@ class Work:
                 if desk.joined and desk.step is not None and desk.step < desk.lease:
                     return self._one_step
                 desk.doing = ev.Doing.IDLE
-                desk.condition.wait()
+                if self._ready or desk.generation:
+                    desk.condition.wait()
+                elif not desk.condition.wait(READY_AFTER_S):
+                    return self._get_ready
         return None
+
+    def _get_ready(self) -> None:
+        """Nobody needs this worker now: it does what it can for the moment when somebody does."""
+        self._ready = True
+        try:
+            self._trainer.get_ready()
+        except Exception as error:  # noqa: BLE001 - a take-over works without it, only slower; what is really wrong is told then
+            log.debug("getting ready failed: %s", last_line(error))
 
     # -- joining
 

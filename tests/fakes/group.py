@@ -86,6 +86,10 @@ class FakeTrainer:
     def can_take(self) -> bool:
         return self.tools.lacked is not None
 
+    def get_ready(self) -> bool:
+        self.tools.readied += 1
+        return True
+
     @property
     def turns(self) -> tuple[int, ...]:
         assert self.group is not None
@@ -158,6 +162,7 @@ class FakeTools:
         self.before_step: Callable[[int], None] = lambda step: None
         self.before_write: Callable[[int], None] = lambda step: None
         self.moved = 0
+        self.readied = 0
         self.lacked: FakeState | None = None
         """What the member is to take from its peers when it meets them."""
 

@@ -156,6 +156,25 @@ def test_member_keeps_its_state_when_a_peer_is_gone_and_starts_again_from_it(ben
     bench.expect(ev.Pulse, stands_at(6))
 
 
+def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not() -> None:
+    standby, busy = Bench(), Bench()
+    try:
+        busy.join()
+        busy.expect(ev.Joined)
+        deadline = time.monotonic() + 20
+        while not standby.tools.readied:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        standby.join()
+        standby.expect(ev.Joined)
+        standby.grant(6)
+        standby.expect(ev.Pulse, stands_at(6))
+        assert (standby.tools.readied, busy.tools.readied) == (1, 0)
+    finally:
+        standby.member.close()
+        busy.member.close()
+
+
 def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_met_its_peers(bench: Bench) -> None:
     bench.join(world_size=2)
     bench.expect(ev.Joined)

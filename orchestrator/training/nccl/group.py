@@ -8,7 +8,7 @@ asks all others whether they are still there, and a step whose peer is gone chan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +111,10 @@ class NcclGroup:
                 self._lost = error
                 raise
         return np.array(0, np.int32)
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """Nothing can be done ahead: each generation opens a session of its own."""
+        return ()
 
     def abandon(self, generation: int | None) -> None:
         """See ``Group.abandon``."""
