@@ -19,7 +19,7 @@ def verify(
     *,
     run: Run = RunFlags(),  # noqa: B008  frozen
     compare_steps: Annotated[int, Parameter(help="Steps that are run and compared, at least 2.")] = 4,
-    tolerance: Annotated[float, Parameter(help="Largest difference, relative to a variable's largest value.")] = 1e-4,
+    tolerance: Annotated[float, Parameter(help="Largest difference, relative to how far a variable moved.")] = 1e-3,
     config: Config = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:

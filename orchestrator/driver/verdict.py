@@ -16,10 +16,17 @@ from typing import Any, Literal
 from orchestrator.config import RunConfig
 from orchestrator.graph.worker_graph import WorkerGraph
 
-TOLERANCE = 1e-4
-ROOM = 2.0
-"""How much further than one slot's batches alone statistics may move a variable: the mean of the slots lies between them for what is
-linear in the batch, and weights trained behind a normalisation aren't quite. The same for random numbers that were drawn anew twice."""
+TOLERANCE = 1e-3
+"""Of a variable's largest movement. Measured with ``training.distances`` between ``train_slots`` and ``train_bare``, four steps of two and
+three slots, over the graphs of ``tests/training/many_graphs`` (the tests' own, habits from the wild, strangers' checkpoints): without a
+reason to differ the worst variable of 29 graphs is below 4e-7, of two strangers' 4e-5 and 1.7e-4. A lost or doubled slot of a hundred, or
+a wrong scale, is 1e-2 or more."""
+ROOM = 1.0
+"""How far statistics may move a variable, in what one slot's batches alone move it. Measured in the same way over the graphs with batch
+norm and moving averages of activations: 0.2 to 0.5, and 1.0 for running sums."""
+LUCK = 3.0
+"""How far random numbers that can't be held still may move a variable, in the most that four other draws of them move it: beyond that lies
+one in a hundred, for a variable of one normally distributed number."""
 
 Verdict = Literal["agrees", "explained", "differs"]
 Name = Literal["slots", "joint", "save", "slots held still", "joint held still", "save held still"]
@@ -175,10 +182,9 @@ def _close(name: Name, found: Mapping[str, Any], tolerance: float, reason: str, 
         return Comparison(WHAT[name], None, tolerance, reason=reason, name=name)
     over = tuple((str(item["name"]), float(item["relative"])) for item in measured if item["relative"] > tolerance)
     largest = max((float(item["relative"]) for item in measured), default=0.0)
-    reaches = [found.get("redrawn", {}), *([found.get("shares", {})] if _statistics(graph) else [])]
-    beyond = tuple(
-        item for item, apart in over if apart > tolerance + ROOM * max(float(reach.get(item, 0.0)) for reach in reaches)
-    )
+    shares, redrawn = found.get("shares", {}) if _statistics(graph) else {}, found.get("redrawn", {})
+    excused = {item: ROOM * float(shares.get(item, 0.0)) + LUCK * float(redrawn.get(item, 0.0)) for item, _ in over}
+    beyond = tuple(item for item, apart in over if apart > tolerance + excused[item])
     return Comparison(WHAT[name], not over, tolerance, len(measured), largest, over, beyond=beyond, name=name)
 
 

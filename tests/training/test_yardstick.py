@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Yardstick:
             "source": str(prefix),
             "output": str(scratch / "out"),
             "until_step": 0,
+            "init_missing": True,
             "input": function,
             "workers": max(2, slots),
         }
@@ -72,7 +74,7 @@ class Yardstick:
         trainer = Trainer(self.plan.graph, self._options)
         plant(trainer)
         trainer.join(GroupSpec(1, 0, 1))
-        trainer.assign(trainer.load_checkpoint(str(self._prefix)))
+        trainer.assign(trainer.load_checkpoint(str(self._prefix), init_missing=True))
         stream = open_batches(self._config, self.plan.graph, FeedContext(0, 1, self.plan.step, 0), trainer)
         for _ in range(STEPS):
             trainer.step(stream.take(self._options.batches_per_step))
@@ -159,6 +161,19 @@ def test_measure_of_rows_written_into_the_graph_gives_tensorflows_complaint_as_t
     assert "[6] vs. [12]" in answer["reason"]
     assert set(_relative(answer["slots"]).values()) == {0.0}
     assert yardstick.verdict(answer) == "explained"
+
+
+def test_measure_of_a_checkpoint_that_lacks_a_weight_compares_with_one_process_and_not_with_tensorflow(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    yardstick = Yardstick(made("large"), tmp_path, WILD_INPUT, slots=2, world_size=2)
+    graph = yardstick.plan.graph
+    moved = tuple(replace(each, key="nowhere") if each.name == "weights" else each for each in graph.variables)
+    yardstick.plan = replace(yardstick.plan, graph=replace(graph, variables=moved))
+    answer = yardstick.measured()
+    assert answer["bare"] is None
+    assert "lacks weights" in answer["reason"]
+    assert set(_relative(answer["slots"]).values()) == {0.0}
 
 
 def test_measure_of_batches_that_follow_from_the_number_of_workers_names_the_first(
