@@ -57,11 +57,11 @@ def _distance(name: str, one: np.ndarray, other: np.ndarray, before: np.ndarray 
     largest = float(np.max(apart))
     if not np.isfinite(largest):
         return Distance(name, 1.0, 1.0)
-    beyond = float(np.max(np.maximum(apart - _rounded(one, first, second, roundings), 0.0)))
-    if roundings and beyond == 0:
-        return Distance(name, largest, 0.0)
     start = np.zeros_like(first) if before is None or before.shape != one.shape else _wide(before)
     moved = max(_largest(first, start), _largest(second, start))
+    beyond = float(np.max(np.maximum(apart - _rounded(one, first, second, moved, roundings), 0.0)))
+    if roundings and beyond == 0:
+        return Distance(name, largest, 0.0)
     return Distance(name, largest, max(beyond / moved if moved > 0 else 0.0, LEAST))
 
 
@@ -80,9 +80,12 @@ def _largest(value: np.ndarray, start: np.ndarray) -> float:
     return float(np.max(moved, where=np.isfinite(moved), initial=0.0))
 
 
-def _rounded(like: np.ndarray, first: np.ndarray, second: np.ndarray, roundings: int) -> np.ndarray:
-    """What so many roundings to the type of ``like`` may set each element of two runs apart: one unit in the last place each."""
+def _rounded(like: np.ndarray, first: np.ndarray, second: np.ndarray, moved: float, roundings: int) -> np.ndarray:
+    """What so many roundings to the type of ``like`` may set each element of two runs apart: one unit in the last place each.
+
+    Of its value, and of what moved it: a gradient of a half type was rounded to that type too.
+    """
     if not roundings or like.dtype.kind not in "fcV":
         return np.zeros(like.shape)
-    size: np.ndarray = np.maximum(np.abs(first), np.abs(second))
+    size: np.ndarray = np.maximum(np.abs(first), np.abs(second)) + moved
     return roundings * float(ml_dtypes.finfo(like.dtype).eps) * size  # type: ignore[no-untyped-call]

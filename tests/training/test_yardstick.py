@@ -263,3 +263,13 @@ def test_distances_are_measured_by_the_movement_beyond_what_rounding_does() -> N
     assert half.relative == pytest.approx(0.5, abs=0.01)
     assert rounded.relative == 0
     assert exact.relative > 0
+
+
+@pytest.mark.parametrize(("dtype", "excused"), [(np.float16, True), (np.float32, False)])
+def test_distances_excuse_the_rounding_of_a_half_types_gradient(dtype: Any, excused: bool) -> None:
+    from orchestrator.training.distances import distances
+
+    before = {"slot": np.array([0.0, 0.0], dtype)}
+    ours, theirs = {"slot": np.array([1.0, 0.010], dtype)}, {"slot": np.array([1.0, 0.012], dtype)}
+    (found,) = distances(ours, theirs, before, 4)
+    assert (found.relative == 0) == excused
