@@ -210,6 +210,11 @@ class RunConfig(_Section):
         return self
 
     @property
+    def exchanges(self) -> bool:
+        """Whether gradients have to leave the graph: for other workers, or because one worker has several batches in a step."""
+        return self.workers.largest > 1 or (self.batches_per_step or 1) > 1
+
+    @property
     def save_every_s(self) -> float | None:
         """Seconds between saves, or None where only steps count."""
         if self.save_secs is None and self.save_steps is None:

@@ -57,6 +57,13 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
     return Slots(count, first, count)
 
 
+def with_slots(config: RunConfig, record: RunRecord | None) -> RunConfig:
+    """The configuration that the graph is planned by: the number of batches in a step that the run has recorded decides what is cut."""
+    if config.batches_per_step is not None or _recorded(record) is None:
+        return config
+    return config.model_copy(update={"batches_per_step": _recorded(record)})
+
+
 def _recorded(record: RunRecord | None) -> int | None:
     if record is None or record.batches_per_step is not None:
         return record.batches_per_step if record is not None else None

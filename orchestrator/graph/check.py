@@ -145,7 +145,7 @@ def check(
     ]
     problems = ordered(found, force=config.force)
     verdicts = tuple(_verdict(mode, problems, planned.group_refused) for mode in MODES)
-    asked: Mode = "group" if config.workers.largest > 1 else "one"
+    asked: Mode = "group" if config.exchanges else "one"
     return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
 
 

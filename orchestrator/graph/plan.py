@@ -137,12 +137,12 @@ class _Parts:
 
 
 def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
-    """Cut the inputs, the random operations and the gradients; for one worker the cuts are only looked at, on a copy."""
+    """Cut the inputs, the random operations and the gradients; where nothing is exchanged the cuts are only looked at, on a copy."""
     editor, ops = parts.editor, parts.ops
     names = [target.op for target in parts.targets]
     fed = feed_graph(editor, editor.graph(ops), names, config, outside=outside)
     drawn = make_random_ops_stateless(editor, editor.graph(ops), names)
-    group = config.workers.largest > 1
+    group = config.exchanges
     cut = cut_graph(editor if group else Editor(editor.meta), ops, parts.targets, fed.ports, constants(config))
     return replace(parts, fed=fed, drawn=drawn, cut=cut, targets=cut.targets if group else parts.targets)
 
