@@ -1,0 +1,75 @@
+"""Is it found of each gradient whether it's that of a mean over rows or of a sum, in losses as people write them?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import RunConfig
+from orchestrator.graph.meta import read_meta
+from orchestrator.graph.plan import plan
+from orchestrator.graph.worker_graph import BatchScale
+from tests import forked
+from tests.graph.losses import LOSSES
+
+pytestmark = pytest.mark.tf
+
+
+@pytest.fixture(scope="module")
+def metas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the ``.meta`` of each loss."""
+    directory = tmp_path_factory.mktemp("losses")
+    done = forked.run("tests.graph.losses", directory)
+    assert not done.returncode, done.stderr[-3000:]
+    return directory
+
+
+def scales(metas: Path, name: str, **options: object) -> dict[str, BatchScale]:
+    """Variable to what its gradient is of."""
+    meta = read_meta((metas / f"{name}.meta").read_bytes(), name=name)
+    found = plan(meta, RunConfig.model_validate({"source": "x", "workers": 2, "input": "a:b", **options}))
+    assert found.worker_graph is not None, found.problems
+    assert not found.group_refused
+    (target,) = found.worker_graph.targets
+    seams = [*(seam for seam in target.dense if seam.role == "gradient"), *target.sparse]
+    return {variable: seam.scale for seam in seams for variable in seam.scale.variables}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_scale_of_each_gradient_is_that_of_its_loss(metas: Path, name: str) -> None:
+    found = scales(metas, name)
+    assert {variable: scale.kind for variable, scale in found.items()} == LOSSES[name][1], found
+
+
+@pytest.mark.parametrize("name", [name for name, (_, wanted) in LOSSES.items() if set(wanted.values()) - {"mean", "sum"}])
+def test_scale_that_is_no_plain_mean_or_sum_says_why_and_where(metas: Path, name: str) -> None:
+    for scale in scales(metas, name).values():
+        if scale.kind not in ("mean", "sum"):
+            assert scale.why
+            assert scale.node
+        assert scale.losses
+
+
+def test_scale_of_a_sum_by_a_number_given_for_the_whole_run_is_a_sum(metas: Path) -> None:
+    assert {scale.kind for scale in scales(metas, "by_fed_number", feed={"scale:0": "8"}).values()} == {"sum"}
+
+
+def test_scale_of_a_graph_imported_under_a_prefix_is_found_all_the_same(metas: Path) -> None:
+    for name in ("total", "mean", "sum_and_penalty", "towers"):
+        meta = read_meta((metas / f"{name}.meta").read_bytes(), name=name)
+        for node in meta.graph_def.node:
+            node.name = f"import/{node.name}"
+            node.input[:] = [f"^import/{text[1:]}" if text.startswith("^") else f"import/{text}" for text in node.input]
+            if "_class" in node.attr:
+                del node.attr["_class"]
+        meta.collection_def.clear()
+        (train,) = [node.name for node in meta.graph_def.node if node.name.endswith("GradientDescent") and node.op == "NoOp"]
+        found = plan(meta, RunConfig(source="x", workers=2, input="a:b", train_op=[train]))
+        assert found.worker_graph is not None, found.problems
+        kinds = {
+            variable.removeprefix("import/"): seam.scale.kind
+            for seam in found.worker_graph.targets[0].dense
+            for variable in seam.scale.variables
+        }
+        assert kinds == LOSSES[name][1], name
