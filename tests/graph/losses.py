@@ -1,7 +1,7 @@
 """How do people write their losses? One small TF1 graph for each way, with what its gradients are of.
 
 Rule: inputs are ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32 ``[rows]`` unless a maker says otherwise; the weights are ``w`` and
-``b``. Run as a program (``python -m tests.graph.losses DIRECTORY``) it saves the ``.meta`` of all of them.
+``b``. Run as a program (``python -m tests.graph.losses DIRECTORY``) it saves all of them.
 """
 
 from __future__ import annotations
@@ -353,18 +353,21 @@ LOSSES: dict[str, tuple[Callable[[Any], Built], Wanted]] = {
 
 
 def save_all(directory: Path) -> None:
-    """Build each graph and save its ``.meta``, as ``NAME.meta``."""
+    """Build each graph, initialise and save it, as ``NAME``."""
     import tensorflow
 
     tf = tensorflow.compat.v1
     tf.disable_resource_variables()
     tf.disable_control_flow_v2()
     for name, (maker, _) in LOSSES.items():
-        with tf.Graph().as_default():
+        with tf.Graph().as_default() as graph:
+            tf.set_random_seed(5)
             built = maker(tf)
             if not isinstance(built, tf.Operation):
                 tf.train.GradientDescentOptimizer(0.1).minimize(built)
-            tf.train.Saver().export_meta_graph(str(directory / f"{name}.meta"))
+            with tf.Session(graph=graph) as session:
+                session.run(tf.global_variables_initializer())
+                tf.train.Saver().save(session, str(directory / name))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""Is it found of each gradient whether it's that of a mean over rows or of a sum, in losses as people write them?"""
+"""Is it found of each gradient whether it's that of a mean over rows or of a sum, in losses as people write them? And is it so?"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import plan
-from orchestrator.graph.worker_graph import BatchScale
+from orchestrator.graph.worker_graph import BatchScale, WorkerGraph
 from tests import forked
-from tests.graph.losses import LOSSES
+from tests.graph.bare import train_original
+from tests.graph.losses import LOSSES, WORDS
+from tests.graph.pair import Pair
 
 pytestmark = pytest.mark.tf
 
@@ -25,13 +29,18 @@ def metas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def scales(metas: Path, name: str, **options: object) -> dict[str, BatchScale]:
-    """Variable to what its gradient is of."""
+def planned(metas: Path, name: str, **options: object) -> WorkerGraph:
+    """The graph of a group of two."""
     meta = read_meta((metas / f"{name}.meta").read_bytes(), name=name)
     found = plan(meta, RunConfig.model_validate({"source": "x", "workers": 2, "input": "a:b", **options}))
     assert found.worker_graph is not None, found.problems
     assert not found.group_refused
-    (target,) = found.worker_graph.targets
+    return found.worker_graph
+
+
+def scales(metas: Path, name: str, **options: object) -> dict[str, BatchScale]:
+    """Variable to what its gradient is of."""
+    (target,) = planned(metas, name, **options).targets
     seams = [*(seam for seam in target.dense if seam.role == "gradient"), *target.sparse]
     return {variable: seam.scale for seam in seams for variable in seam.scale.variables}
 
@@ -73,3 +82,43 @@ def test_scale_of_a_graph_imported_under_a_prefix_is_found_all_the_same(metas: P
             for variable in seam.scale.variables
         }
         assert kinds == LOSSES[name][1], name
+
+
+ROWS = 4
+EXACT = sorted(name for name, (_, wanted) in LOSSES.items() if set(wanted.values()) <= {"mean", "sum"} and name != "fixed_mean")
+STATISTICS = {"flattened"}
+"""Each worker's batch norm takes its own batch's statistics."""
+
+
+def values_for(port: Any, rows: int, rng: np.random.Generator) -> Any:
+    """What to feed: rows, or the one number that a scalar is; a batch size is one."""
+    if port.shape == () or "keep_prob" in port.name:
+        return np.array(rows if "batch_size" in port.name else 0.5, port.dtype)
+    shape = [rows, *(size or 3 for size in (port.shape or ())[1:])]
+    if port.dtype == "int64":
+        return rng.integers(0, WORDS if "ids" in port.name else 3, shape)
+    if port.dtype == "bool":
+        return rng.random(shape) < 0.5
+    return rng.normal(size=shape).astype(port.dtype)
+
+
+@pytest.mark.parametrize("name", sorted(set(EXACT) - STATISTICS - {"dropped_sum"}))
+def test_group_of_two_by_these_scales_trains_as_one_process_with_both_batches(metas: Path, name: str) -> None:
+    graph = planned(metas, name)
+    rng = np.random.default_rng(3)
+    whole = {port.name: values_for(port, 2 * ROWS, rng) for port in graph.inputs}
+    halves = {
+        rank: {
+            key: value[rank * ROWS : (rank + 1) * ROWS] if value.ndim else value // 2 if "batch_size" in key else value
+            for key, value in whole.items()
+        }
+        for rank in (0, 1)
+    }
+    with Pair(graph, str(metas / name)) as pair:
+        before = pair.variables(0)
+        pair.step(halves)
+        first = pair.variables(0)
+    alone = train_original(graph.original_meta, str(metas / name), [target.op for target in graph.targets], 1, lambda _: whole)
+    for variable, value in alone.items():
+        np.testing.assert_allclose(first[variable], value, rtol=1e-5, atol=1e-6, err_msg=variable)
+    assert any(not np.array_equal(before[variable], first[variable]) for variable in before)
