@@ -89,9 +89,11 @@ def _cut_target(
     graph = editor.graph(ops)
     flow = read_flow(graph.view)
     found = _find_gradients(graph, flow, target.op, ports, constants)
-    _require_once(found.gradients, flow)
+    scaled = batch_scales(graph, found.gradients, found.beyond, ports, constants)
+    gradients = [cut for cut, _ in scaled]
+    _require_once(gradients, flow)
     closure = graph.view.ancestors([target.op])
-    detachment = detach(graph, closure, _sources(found.gradients))
+    detachment = detach(graph, closure, _sources(gradients))
     if detachment.refused:
         raise _Refused(detachment.refused)
     if detachment.dropped:
@@ -102,9 +104,8 @@ def _cut_target(
     updates = update_cuts(graph, closure, found.local, flow, found.sewn)
     if updates.refused:
         raise _Refused(updates.refused)
-    scales = batch_scales(graph, found.gradients, found.beyond, ports, constants)
     sewn = _Seamstress(editor, graph, number)
-    sewn.gradients(found.gradients, scales)
+    sewn.gradients(scaled)
     sewn.updates(updates.uses)
     if not sewn.nodes:
         return target, found.rule
@@ -175,8 +176,8 @@ class _Seamstress:
         self.dense: list[DenseSeam] = []
         self.sparse: list[SparseSeam] = []
 
-    def gradients(self, cuts: Iterable[GradientCut], scales: Iterable[BatchScale]) -> None:
-        for cut, scale in zip(cuts, scales, strict=True):
+    def gradients(self, cuts: Iterable[tuple[GradientCut, BatchScale]]) -> None:
+        for cut, scale in cuts:
             dtype = self._graph.dtype(cut.values)
             if cut.indices is None:
                 node = self._sew("", cut.values, dtype, cut.uses)

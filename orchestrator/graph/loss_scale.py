@@ -11,28 +11,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.graph.gradients import ROWWISE, GradientCut
-from orchestrator.graph.losses_behind import Origins, Term, terms, variables_before
+from orchestrator.graph.losses_behind import Origins, Term, gradients_through, terms, variables_before
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.repetition import Repetition, repeated
 from orchestrator.graph.repetition_values import Fixed, Form, Mixed, Rows, Unknown, Value
-from orchestrator.graph.view import Edge
+from orchestrator.graph.view import Edge, Use
 from orchestrator.graph.worker_graph import BatchScale, InputPort, ScaleKind
 
 BAKED_IN = "the batch's size is fixed in the graph, so a constant may stand for it"
+
+
+_Reached = dict[tuple[Edge, str], set[str]]
+"""A term and a gradient scope to the nodes that follow from the term's gradient there."""
 
 
 @dataclass(frozen=True)
 class _Part:
     """A term of a loss, judged."""
 
+    edge: Edge
     scale: BatchScale
     variables: frozenset[str]
 
 
 def batch_scales(
     graph: Graph, cuts: Iterable[GradientCut], beyond: set[str], ports: Iterable[InputPort], constants: Iterable[str]
-) -> list[BatchScale]:
-    """How the gradient at each cut follows from the number of rows.
+) -> list[tuple[GradientCut, BatchScale]]:
+    """The cuts with how the gradient at each follows from the number of rows.
+
+    One that adds up gradients of a sum and of something else comes as a cut for each of them, where they can be told apart.
 
     Args:
         graph: with the cuts' names.
@@ -46,21 +53,25 @@ def batch_scales(
     wanted = {edge.node for origin in found for edge in (*origin.losses, *origin.weights)}
     repetition = repeated(graph, ports, constants, wanted)
     parts: dict[Edge, list[_Part]] = {}
-    answers = []
+    reached: _Reached = {}
+    answers: list[tuple[GradientCut, BatchScale]] = []
     for cut, origin in zip(cuts, found, strict=True):
         updated = _updated(graph, cut, beyond)
         if origin.why:
-            answers.append(BatchScale("unknown", origin.why, cut.values.node, variables=updated))
+            answers.append((cut, BatchScale("unknown", origin.why, cut.values.node, variables=updated)))
             continue
         raised = _weights(repetition, origin.weights)
         if isinstance(raised, BatchScale):
-            answers.append(raised)
+            answers.append((cut, raised))
             continue
         for loss in origin.losses:
             if loss not in parts:
                 parts[loss] = [_judged(repetition, term, raised) for term in terms(repetition, loss)]
         judged = [part for loss in origin.losses for part in parts[loss]]
-        answers.append(_together(judged, updated, tuple(loss.tensor for loss in origin.losses)))
+        losses = tuple(loss.tensor for loss in origin.losses)
+        scale = _together(judged, updated, losses)
+        split = _split(graph, cut, judged, updated, losses, reached) if scale.kind == "mixed" else []
+        answers.extend(split or [(cut, scale)])
     return answers
 
 
@@ -82,7 +93,7 @@ def _judged(repetition: Repetition, term: Term, raised: int) -> _Part:
         behind = repetition.graph.view.ancestors([term.edge.node], control=False) & repetition.shapeless
         if behind:
             kind, why, node = "unknown", "its shape isn't known: it may be a batch or a single number", min(behind)
-    return _Part(BatchScale(kind, why, node), variables_before(repetition.graph, term.edge))
+    return _Part(term.edge, BatchScale(kind, why, node), variables_before(repetition.graph, term.edge))
 
 
 def _kind(value: Value, raised: int, name: str) -> tuple[ScaleKind, str, str]:
@@ -120,6 +131,26 @@ def _together(parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, .
     if not known:
         return BatchScale("unknown", f"{summed} sums over rows and {other} doesn't", summed, losses, updated)
     return BatchScale("mixed", f"{summed} sums over rows and {other} doesn't", summed, losses, updated)
+
+
+def _split(
+    graph: Graph, cut: GradientCut, parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, ...], reached: _Reached
+) -> list[tuple[GradientCut, BatchScale]]:
+    """A cut for each summand of a gradient that ``tf.gradients`` added up, if each is of terms of one kind; else nothing."""
+    scope = graph.gradient_scope(cut.values.node)
+    if cut.indices is not None or scope is None or graph.view.op(cut.values.node) != "AddN":
+        return []
+    for part in parts:
+        if (part.edge, scope) not in reached:
+            reached[part.edge, scope] = gradients_through(graph, part.edge, scope)
+    found = []
+    for slot, edge in enumerate(graph.view.data[cut.values.node]):
+        concerned = [part for part in parts if edge.node in reached[part.edge, scope] and part.variables & set(updated)]
+        scale = _together(concerned, updated, losses) if concerned else None
+        if scale is None or scale.kind not in ("mean", "sum"):
+            return []
+        found.append((GradientCut(edge, (Use(cut.values.node, slot, edge.port),), shape=cut.shape), scale))
+    return found
 
 
 def _updated(graph: Graph, cut: GradientCut, beyond: set[str]) -> tuple[str, ...]:

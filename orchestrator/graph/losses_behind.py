@@ -22,8 +22,6 @@ _ONES = re.compile(r"(Fill|ones|ones_like|OnesLike|grad_ys)(_\d+)?$")
 _OF_ONE = "_grad/"
 SUMS = frozenset({"Add", "AddV2", "AddN", "Sub", "Pack", "Concat", "ConcatV2", "Sum", "Mean"})
 HANDING = frozenset({"Identity", "Neg", "Cast", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "CheckNumerics", "Snapshot"})
-DEEP = 10_000
-"""Terms of a loss that are told apart; each regularised layer is one."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +130,12 @@ def terms(repetition: Repetition, loss: Edge) -> list[Term]:
     """The parts that a loss is the sum of, as far as one of them is other than the whole."""
     view = repetition.graph.view
     found: list[Term] = []
-    waiting = [Term(loss)]
-    while waiting and len(found) < DEEP:
+    waiting, seen = [Term(loss)], set[Term]()
+    while waiting:
         term = waiting.pop()
+        if term in seen:
+            continue
+        seen.add(term)
         op, value = view.op(term.edge.node), repetition.of(term.edge)
         data = view.data.get(term.edge.node, ())
         whole = isinstance(value, Rows) or (isinstance(value, Fixed) and value.form == Form.LINEAR)
@@ -159,6 +160,15 @@ def _parts(repetition: Repetition, op: str, data: tuple[Edge, ...], degree: int)
             if isinstance(values[slot], Mixed | Unknown) and isinstance(factor, Fixed) and factor.depends < Depends.DATA:
                 return [Term(data[slot], degree + (factor.degree if op == "Mul" else -factor.degree))]
     return None
+
+
+def gradients_through(graph: Graph, edge: Edge, scope: str) -> set[str]:
+    """The nodes of a gradient scope that follow from the gradient of the operation that gives ``edge``."""
+    prefixes = ("", *_prefixes(scope))
+    names = {f"{scope}/{edge.node.removeprefix(prefix)}{_OF_ONE}" for prefix in prefixes if edge.node.startswith(prefix)}
+    inside = {name for name in graph.view.nodes if graph.gradient_scope(name) == scope}
+    starts = [name for name in inside if any(name.startswith(start) for start in names)]
+    return graph.view.descendants(starts, control=False, within=inside)
 
 
 def variables_before(graph: Graph, edge: Edge) -> frozenset[str]:

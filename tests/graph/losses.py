@@ -163,6 +163,15 @@ def sum_and_penalty(tf: Any) -> Built:
     return tf.add_n([loss, 0.01 * tf.nn.l2_loss(tf.trainable_variables()[0])])
 
 
+def sum_and_penalty_of_one(tf: Any) -> Built:
+    """A sum, and a penalty on what is made of a weight: their gradients have become one before they reach it."""
+    x, y = _inputs(tf)
+    w, b = _weights(tf)
+    twice = 2.0 * w
+    errors = tf.square(tf.squeeze(tf.nn.bias_add(tf.matmul(x, twice), b), 1) - y)
+    return tf.reduce_sum(errors) + 0.01 * tf.nn.l2_loss(twice)
+
+
 def sum_and_penalty_by_size(tf: Any) -> Built:
     """A sum and a penalty on one of its weights, both by the number of rows."""
     errors = _errors(tf)
@@ -342,14 +351,15 @@ LOSSES: dict[str, tuple[Callable[[Any], Built], Wanted]] = {
         (losses_nonzero_masked, "masked"), (losses_batch_size, "mean"), (head, "sum"), (by_shape, "mean"), (by_fed_size, "mean"),
         (by_fed_number, "unknown"), (by_constant, "sum"), (weighted_mean, "mean"), (dropped_sum, "sum"), (masked, "masked"),
         (masked_rows, "masked"), (picked, "masked"), (picked_sum, "sum"), (mean_and_penalty, "mean"),
-        (sum_and_penalty, {"w": "mixed", "b": "sum"}), (sum_and_penalty_by_size, {"w": "unknown", "b": "mean"}), (half_square, "sum"),
+        (sum_and_penalty, {"w": "mean+sum", "b": "sum"}), (sum_and_penalty_of_one, {"w": "mixed", "b": "sum"}),
+        (sum_and_penalty_by_size, {"w": "unknown", "b": "mean"}), (half_square, "sum"),
         (inner_product, "sum"), (scaled, "sum"), (seeded, "sum"), (logarithm, "nonlinear"), (root, "nonlinear"), (clipped, "mean"),
         (clipped_sum, "sum"), (recurrent_mean, {"w": "mean"}), (recurrent_sum, {"w": "sum"}), (recurrent_rows, "mean"),
         (recurrent_times, {"w": "sum"}), (table_sum, "sum"), (table_mean, "mean"), (towers, "sum"), (fixed_mean, "mean"),
         (fixed_sum, "unknown"), (crossed, "unknown"), (multiplied_rows, "unknown"), (flattened, "mean"),
     )
 }  # fmt: skip
-"""Each way, and what the gradients of its variables are of."""
+"""Each way, and what the gradients of its variables are of; ``mean+sum`` comes in two parts."""
 
 
 def save_all(directory: Path) -> None:
