@@ -104,6 +104,9 @@ class RunConfig(_Section):
     """A number, or ``{count, min, max, standby, cpus, gpus}``."""
     batches_per_step: Positive | None = None
     """Batches that make one step, however many workers share them. Default: the workers at the run's first start; recorded there."""
+    gradient_scale: Literal["auto", "mean", "sum"] | None = None
+    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the sum where the loss is known to sum over
+    rows, so that they give what one process with all rows would compute. Default: auto at the run's first start; recorded there."""
     exchange: Literal["auto", "host", "nccl"] = "auto"
     """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or ``nccl`` (each worker a GPU of its
     own; not yet run on two GPUs, and other workers reach TensorFlow's own unprotected port)."""

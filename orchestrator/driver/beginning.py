@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.run import Policy
-from orchestrator.driver.slots import Slots, slots_of, with_slots
+from orchestrator.driver.slots import Slots, as_recorded, slots_of
 from orchestrator.driver.startup import Plan, StartPoint, counted, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
@@ -56,7 +56,7 @@ def prepared(config: RunConfig, output: Location, record: RunRecord | None, earl
     plan = (
         earlier.plan
         if earlier is not None and _point(start) == _point(earlier.start)
-        else make_plan(with_slots(config, record), start)
+        else make_plan(as_recorded(config, record), start)
     )
     # The number in a stranger's file name needn't be the step: only the graph tells where that stands
     start = counted(config, start, plan, record)

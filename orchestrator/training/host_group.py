@@ -18,13 +18,13 @@ from orchestrator.errors import GraphRefused, GroupDisagrees
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.dealing import Dealing
 from orchestrator.training.engine import tf
-from orchestrator.training.group.collectives import Collectives, Sum
-from orchestrator.training.group.layout import Layout
+from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.group.summation import Accumulator, nodes_of
 from orchestrator.training.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
 from orchestrator.training.meeting import Meeting
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.phases import Computed, Phases
+from orchestrator.training.reducing import sums_and_means
 from orchestrator.training.rows import Rows, in_slot_order, packed
 from orchestrator.training.seams import Level, Opening, Seams
 from orchestrator.training.sessions import LiveSession
@@ -96,7 +96,7 @@ class HostGroup:
         self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
     ) -> None:
         self._imported, self._options, self._runner, self._writing = imported, options, runner, writing
-        self._phases = Phases(graph, Seams(imported, graph.targets), runner.shown)
+        self._phases = Phases(graph, Seams(imported, graph.targets, options.gradient_scale), runner.shown)
         self._meeting = Meeting(options.host, secret)
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
@@ -287,7 +287,7 @@ class HostGroup:
         mine: Contribution,
         dealt: Sequence[frozenset[int]],
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """What to feed at the seams of a level, and the means of what is shown."""
+        """What to feed at the seams of a level, sums or means, and the means of what is shown."""
         slots = self.batches_per_step
         names = self._phases.watched(run.target, number)
         assert mine.like is not None
@@ -295,14 +295,14 @@ class HostGroup:
         watched: dict[str, float] = {}
         if level.dense or names:
             held = tuple(nodes_of(slots, each) for each in dealt)
-            layout = Layout.of(_arrays(mine.like))
-            means = mesh.all_reduce(mine.sums.nodes, Sum(layout, slots, held, float(slots), run.target * ROUNDS + number))
-            fed.update({opening.feed: _fitted(mean, opening) for opening, mean in zip(level.dense, means, strict=False)})
-            watched = dict(zip(names, map(float, means[-1]), strict=True)) if names else {}
+            round_key = run.target * ROUNDS + number
+            reduced = sums_and_means(mesh, level, _arrays(mine.like), mine.sums.nodes, slots, held, round_key)
+            fed.update({opening.feed: _fitted(value, opening) for opening, value in zip(level.dense, reduced, strict=False)})
+            watched = dict(zip(names, map(float, reduced[-1]), strict=True)) if names else {}
         if level.rows:
             merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)
             for (values, indices), (rows, numbers) in zip(level.rows, merged, strict=True):
-                fed[values.feed] = rows / rows.dtype.type(slots)
+                fed[values.feed] = rows if values.summed else rows / rows.dtype.type(slots)
                 fed[indices.feed] = numbers
         return fed, watched
 
