@@ -9,15 +9,15 @@ result already takes that from one of them (``standing``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import GraphRefused, GroupDisagrees
+from orchestrator.errors import GraphRefused
 from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.contribution import Contribution, arrays_of, fitted
 from orchestrator.training.dealing import Dealing
-from orchestrator.training.engine import tf
 from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.group.summation import Accumulator, nodes_of
 from orchestrator.training.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
@@ -25,46 +25,14 @@ from orchestrator.training.meeting import Meeting
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.phases import Computed, Phases
 from orchestrator.training.reducing import sums_and_means
-from orchestrator.training.rows import Rows, in_slot_order, packed
-from orchestrator.training.seams import Level, Opening, Seams
+from orchestrator.training.rows import in_slot_order, packed
+from orchestrator.training.seams import Level, Seams
 from orchestrator.training.sessions import LiveSession
 from orchestrator.training.standing import Place, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
 from orchestrator.training.stepping import StepRunner
 
-WIRE = {"float16": "float32", "bfloat16": "float32"}
-"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them could overflow or vanish."""
-
 ROUNDS = 64
 """More than a target has rounds: tells the buffers of two targets apart."""
-
-
-@dataclass
-class Contribution:
-    """What this rank has computed of one round.
-
-    Attributes:
-        sums: the dense seams' sums, and behind them what is shown, as far as the tree lets them be added.
-        slots: whose batches they come from.
-        rows: slot to the rows of each sparse seam.
-        like: what one batch gave, for types and shapes; also where it isn't contributed.
-    """
-
-    sums: Accumulator
-    slots: set[int] = field(default_factory=set)
-    rows: dict[int, tuple[Rows, ...]] = field(default_factory=dict)
-    like: Computed | None = None
-
-    def add(self, slot: int, computed: Computed) -> None:
-        """Contribute what the slot's batch gave."""
-        try:
-            self.sums.add(slot, _arrays(computed))
-        except ValueError as error:
-            raise GroupDisagrees(
-                f"two batches of one step don't give the same shapes: {error}",
-                remedy="Give every batch the same shape where a gradient's shape follows from it, or use --batches-per-step 1",
-            ) from error
-        self.rows[slot] = computed.rows
-        self.slots.add(slot)
 
 
 @dataclass(frozen=True)
@@ -296,8 +264,8 @@ class HostGroup:
         if level.dense or names:
             held = tuple(nodes_of(slots, each) for each in dealt)
             round_key = run.target * ROUNDS + number
-            reduced = sums_and_means(mesh, level, _arrays(mine.like), mine.sums.nodes, slots, held, round_key)
-            fed.update({opening.feed: _fitted(value, opening) for opening, value in zip(level.dense, reduced, strict=False)})
+            reduced = sums_and_means(mesh, level, arrays_of(mine.like), mine.sums.nodes, slots, held, round_key)
+            fed.update({opening.feed: fitted(value, opening) for opening, value in zip(level.dense, reduced, strict=False)})
             watched = dict(zip(names, map(float, reduced[-1]), strict=True)) if names else {}
         if level.rows:
             merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)
@@ -317,20 +285,3 @@ class HostGroup:
         self._kept = self._attempt = None
         self._done = (attempt.place, result)
         return shown
-
-
-def _arrays(computed: Computed) -> list[np.ndarray]:
-    """What is summed: the dense seams in their wire types, and what is shown as one vector behind them."""
-    shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
-    return [*map(_wired, computed.dense), *shown]
-
-
-def _wired(array: np.ndarray) -> np.ndarray:
-    wide = WIRE.get(array.dtype.name)
-    return array if wide is None else array.astype(wide)
-
-
-def _fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:
-    """A mean as the placeholder wants it; a copy where the graph may keep it, since the exchange uses its memory again."""
-    dtype = tf.as_dtype(opening.dtype).as_numpy_dtype
-    return np.array(mean, dtype) if opening.kept or mean.dtype != dtype else mean
