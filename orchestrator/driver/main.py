@@ -31,7 +31,7 @@ from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.refusals import check_crowd, check_input
 from orchestrator.driver.result import RunResult
-from orchestrator.driver.signals import Door, Left, signals_to
+from orchestrator.driver.signals import Door, signals_to
 from orchestrator.driver.slots import scale_of, surplus_note
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
@@ -78,10 +78,8 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
             stack.callback(link.close)
         if link.starts_a_ray:
             check_crowd(config)
-        try:
+        with door.leaving():
             return _resume(config, output, _connected(link, listen), observers, inbox, door)
-        except Left as left:
-            raise left.told() from None
 
 
 def _connected(link: RayLink, listen: Callable[[], None]) -> Callable[[], None]:
