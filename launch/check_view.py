@@ -6,15 +6,26 @@ of things to do.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console
 
 from launch.inspect_view import clean, names_text, shape_text
 from orchestrator.graph.check import CheckReport, Verdict
+from orchestrator.graph.gradient_scale import gradient_seams
 from orchestrator.graph.memory import in_words
-from orchestrator.graph.worker_graph import Problem, WorkerGraph
+from orchestrator.graph.worker_graph import Problem, ScaleKind, WorkerGraph
 
 NAMES = 5
 """Node names shown with a problem; ``--json`` has them all."""
+SCALE_WORDS: dict[ScaleKind, str] = {
+    "mean": "of a mean over rows",
+    "sum": "of a sum over rows",
+    "masked": "of a mean over as many rows as the data says",
+    "nonlinear": "of what isn't linear in rows",
+    "mixed": "of a sum over rows and a penalty",
+    "unknown": "of a loss of which that couldn't be told",
+}
 MODE_WORDS = {"group": "a group of workers", "one": "one worker"}
 
 
@@ -51,7 +62,14 @@ def _plan(graph: WorkerGraph, console: Console) -> None:
     if graph.group_refused:
         console.print(f"[yellow]on one worker only[/yellow]: {clean(graph.group_refused)}")
     elif graph.cut_rule:
-        console.print(f"gradients are cut by the rule: {graph.cut_rule}")
+        console.print(f"gradients are cut by the rule: {graph.cut_rule}{_scales(graph)}")
+
+
+def _scales(graph: WorkerGraph) -> str:
+    """How many gradients are of a mean over rows, of a sum, and of what else; empty where none is exchanged."""
+    counted = Counter(seam.scale.kind for seam in gradient_seams(graph.targets))
+    words = ", ".join(f"{count} {SCALE_WORDS[kind]}" for kind, count in counted.most_common())
+    return f"; {words}" if words else ""
 
 
 def _problem(problem: Problem, console: Console) -> None:

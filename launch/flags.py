@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Workers": (
         "workers",
         "batches_per_step",
+        "gradient_scale",
         "exchange",
         "on_loss",
         "on_resize",

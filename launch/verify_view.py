@@ -8,7 +8,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from launch.inspect_view import clean
-from orchestrator.driver.verify import Comparison, VerifyReport
+from orchestrator.driver.verdict import Comparison, VerifyReport
 
 WORST = 5
 SAID = {
@@ -34,8 +34,9 @@ def _comparison(item: Comparison, console: Console) -> None:
         console.print(f"{item.what}: not compared, {clean(item.reason)}")
         return
     mark = "[green]agree[/green]" if item.agrees else "[red]differ[/red]"
+    limit = f"tolerance {item.tolerance:.0e}" if item.tolerance else "not a bit is allowed"
     console.print(
-        f"{item.what}: {mark}; {item.compared} variables, at most {item.relative:.1e} apart (tolerance {item.tolerance:.0e})"
+        f"{item.what}: {mark}; {item.compared} variables, at most {item.relative:.1e} of their movement apart ({limit})"
     )
     for name, relative in item.worst[:WORST]:
         console.print(f"  {clean(name)}: {relative:.1e}")

@@ -104,6 +104,9 @@ class RunConfig(_Section):
     """A number, or ``{count, min, max, standby, cpus, gpus}``."""
     batches_per_step: Positive | None = None
     """Batches that make one step, however many workers share them. Default: the workers at the run's first start; recorded there."""
+    gradient_scale: Literal["auto", "mean", "sum"] | None = None
+    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the sum where the loss is known to sum over
+    rows, so that they give what one process with all rows would compute. Default: auto at the run's first start; recorded there."""
     exchange: Literal["auto", "host", "nccl"] = "auto"
     """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or ``nccl`` (each worker a GPU of its
     own; not yet run on two GPUs, and other workers reach TensorFlow's own unprotected port)."""
@@ -208,6 +211,11 @@ class RunConfig(_Section):
         if self.on_resize == "scale_lr" and not self.scale_lr_feed:
             raise ValueError("on_resize: scale_lr needs scale_lr_feed")
         return self
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether gradients have to leave the graph: for other workers, or because one worker has several batches in a step."""
+        return self.workers.largest > 1 or (self.batches_per_step or 1) > 1
 
     @property
     def save_every_s(self) -> float | None:

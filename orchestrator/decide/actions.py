@@ -18,6 +18,8 @@ class StateFrom(Enum):
 
     OWN = "own"
     """It holds it already."""
+    RESULT = "result"
+    """It holds the one before, and takes the result of the run that it lacks from a member when the group meets."""
     DONOR = "donor"
     """From the donor's host memory, through the object store."""
     CHECKPOINT = "checkpoint"

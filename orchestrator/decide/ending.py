@@ -87,7 +87,8 @@ def end_gathered(turn: Turn) -> None:
     """All living members stand still and the run is to end: save the highest state, then finish."""
     run = turn.run
     steps = {ident: run.workers[ident].step for ident in run.members}
-    writer = recovery.donor(run.members, steps, differing=run.divergence)
+    places = {ident: run.workers[ident].place for ident in run.members}
+    writer = recovery.donor(run.members, places, differing=run.divergence)
     if writer is None or run.saves.committed == steps[writer] or saving.too_many_failed(run.policy.saving, run.saves):
         turn.set(step=run.step if writer is None else steps[writer])
         finish(turn)

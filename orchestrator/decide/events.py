@@ -117,7 +117,13 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Held:
-    """A member has stopped between two steps; its state (None where it has none), of ``size_bytes``, is in its host memory."""
+    """A member has stopped between two steps; its state (None where it has none), of ``size_bytes``, is in its host memory.
+
+    Attributes:
+        runs: runs of the next step's cycle that are done already.
+        gives: it can give the result of its last run to a member that lacks it.
+        takes: it has computed a run whose result it could take from a member.
+    """
 
     worker: str
     generation: int
@@ -126,6 +132,9 @@ class Held:
     address: str
     why: str = ""
     size_bytes: int = 0
+    runs: int = 0
+    gives: bool = False
+    takes: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Who forms the next generation, from whose state?
 
 Rule: a group is formed only when every living member of the last one has stopped between two steps (``Held``) or is gone. The state with
-the highest step goes on; a checkpoint is read only if nobody has a state.
+the highest step goes on; a checkpoint is read only if nobody has a state. Who is only one run behind takes that run's result, and not the
+whole state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.decide import ending, membership, recovery, saves, scaling, searching
@@ -49,7 +51,7 @@ def on_held(turn: Turn, event: Held) -> None:
     step = None if run.workers[event.worker].tainted else event.step
     turn.worker(
         event.worker, held=True, joined=False, step=step, position=event.position, address=event.address, heard_s=turn.now_s,
-        size_bytes=event.size_bytes,
+        size_bytes=event.size_bytes, runs=event.runs, gives=event.gives, takes=event.takes,
     )  # fmt: skip
     turn.set(highest=max(run.highest, step or 0))
     if run.phase in (Phase.TRAINING, Phase.FORMING):
@@ -93,7 +95,7 @@ def settle(turn: Turn) -> None:
 def _go_on(turn: Turn, seats: tuple[str, ...]) -> None:
     run = turn.run
     holders = _holders(run)
-    chosen = recovery.donor(holders, {ident: run.workers[ident].step for ident in holders}, differing=run.divergence)
+    chosen = recovery.donor(holders, {ident: run.workers[ident].place for ident in holders}, differing=run.divergence)
     if chosen is None and run.origin is None:
         searching.find(turn, "no living worker has the state")
     else:
@@ -137,18 +139,20 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
         assert run.origin.step is not None
         step, position = run.origin.step, run.origin.position
     generation = max(run.generation, run.used_generation) + 1
+    givers = [ident for ident in seats if run.workers[ident].gives and chosen and _alike(run.workers[ident], run.workers[chosen])]
     placed = tuple(
-        Seat(ident, rank, run.workers[ident].address, _state_from(run, ident, chosen, step)) for rank, ident in enumerate(seats)
+        Seat(ident, rank, run.workers[ident].address, _state_from(run, ident, chosen, givers)) for rank, ident in enumerate(seats)
     )
     saves.on_form(turn, step)
     _begin_generation(turn, generation, seats, step, position)
     source = "donor" if chosen else "checkpoint"
+    behind = [seat.worker for seat in placed if seat.state_from is StateFrom.RESULT]
     needs_donor = any(seat.state_from is StateFrom.DONOR for seat in placed)
     release = tuple(ident for ident in sorted(run.workers) if run.workers[ident].spent)
     turn.act(Form(generation, placed, chosen if needs_donor else None, step, position, release))
     turn.note(
         "generation", generation=generation, step=step, position=position, world_size=len(seats), workers=list(seats), donor=chosen,
-        state_from=source, redone=max(0, run.highest - step), effective_batch=turn.run.effective_batch,
+        state_from=source, catching_up=behind, redone=max(0, run.highest - step), effective_batch=turn.run.effective_batch,
         reason=run.reform or (run.incident.kind if run.incident else "start"),
     )  # fmt: skip
     if run.incident is not None:
@@ -156,12 +160,29 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
         turn.set(incident=replace(run.incident, done=how, resumed_from=step, highest=max(run.incident.highest, run.highest)))
 
 
-def _state_from(run: Run, ident: str, chosen: str | None, step: int) -> StateFrom:
+def _state_from(run: Run, ident: str, chosen: str | None, givers: Sequence[str]) -> StateFrom:
+    """Where a seat's state comes from.
+
+    Args:
+        chosen: whose state goes on; None where it's a checkpoint's.
+        givers: those among the seats that stand where ``chosen`` stands, and can give the result that led there.
+    """
     if chosen is None:
         return StateFrom.CHECKPOINT
-    worker = run.workers[ident]
-    own = worker.stage is Stage.MEMBER and worker.step == step and (not run.divergence or ident == chosen)
-    return StateFrom.OWN if own else StateFrom.DONOR
+    worker, best = run.workers[ident], run.workers[chosen]
+    if ident == chosen:
+        return StateFrom.OWN if worker.stage is Stage.MEMBER else StateFrom.DONOR
+    if worker.stage is not Stage.MEMBER or worker.step is None or run.divergence:
+        return StateFrom.DONOR
+    if _alike(worker, best):
+        return StateFrom.OWN
+    # Every run needs all ranks, so who has computed one that others have finished lacks that one alone
+    near = worker.position in (best.position, best.position - (run.policy.batches_per_step or 0))
+    return StateFrom.RESULT if givers and worker.takes and near else StateFrom.DONOR
+
+
+def _alike(worker: Worker, other: Worker) -> bool:
+    return worker.place is not None and worker.place == other.place
 
 
 def _begin_generation(turn: Turn, generation: int, seats: tuple[str, ...], step: int, position: int) -> None:

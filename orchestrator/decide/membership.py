@@ -16,6 +16,9 @@ from orchestrator.decide.run import Ending, Incident, Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
 
+STANDBY_AFTER_S = 1.0
+"""A take-over by a standby is over by then, as a rule; until then a new standby would only compete with it for the processor."""
+
 
 def staff(turn: Turn, extra: int = 0) -> None:
     """Start the workers that the run lacks, and ``extra`` more to grow."""
@@ -29,7 +32,7 @@ def staff(turn: Turn, extra: int = 0) -> None:
     workers = dict(run.workers)
     for number in range(run.next_worker, run.next_worker + count):
         ident = f"w{number:04d}"
-        delay_s = max(budgets.backoff_s(run.failures, ident), _start_backoff_s(run, ident))
+        delay_s = max(budgets.backoff_s(run.failures, ident), _start_backoff_s(run, ident), _recovering_s(turn))
         # The places of processes that are used up become free only when their state has passed
         held_up = any(worker.spent for worker in workers.values())
         standby = held_up or sum(1 for worker in workers.values() if not worker.leaving) >= run.target
@@ -38,6 +41,14 @@ def staff(turn: Turn, extra: int = 0) -> None:
         turn.act(StartWorker(ident, delay_s, avoid, standby, stage))
         turn.note("worker_start", worker=ident, delay_s=round(delay_s, 3), avoid=list(avoid), standby=standby)
     turn.set(workers=workers, next_worker=run.next_worker + count)
+
+
+def _recovering_s(turn: Turn) -> float:
+    """How long a new process waits for a group that is just being formed from warm workers: loading takes seconds of a processor."""
+    run = turn.run
+    staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
+    warm = sum(1 for worker in turn.alive(Stage.WARM) if not worker.leaving)
+    return STANDBY_AFTER_S if run.incident is not None and run.started and warm and staying + warm >= run.target else 0.0
 
 
 def _start_backoff_s(run: Run, ident: str) -> float:

@@ -82,15 +82,16 @@ def after_loss(
     return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
 
 
-def donor(order: Sequence[str], steps: Mapping[str, int | None], *, differing: bool = False) -> str | None:
-    """The worker whose state goes on: the highest step, the first in ``order`` among equals; None if nobody has a state.
+def donor(order: Sequence[str], places: Mapping[str, tuple[int, int] | None], *, differing: bool = False) -> str | None:
+    """The worker whose state goes on: the furthest, the first in ``order`` among equals; None if nobody has a state.
 
     Args:
+        places: step, and runs of the next step's cycle; None where a worker has no state.
         differing: the states at one step aren't equal. Then being a step ahead proves nothing, and the first in ``order`` is taken.
     """
     holders = [
-        (0 if differing else step, -place, worker)
-        for place, worker in enumerate(order)
-        if (step := steps.get(worker)) is not None
+        ((0, 0) if differing else place, -number, worker)
+        for number, worker in enumerate(order)
+        if (place := places.get(worker)) is not None
     ]
     return max(holders)[2] if holders else None

@@ -73,6 +73,7 @@ class Worker:
         step: the last step that it said to have finished; None before it had any state.
         held: it has stopped, and its state (if any) is in its host memory.
         position: batches that the whole group had consumed at ``step``.
+        runs, gives, takes: what it last said of them in ``Held``.
         generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be let go.
         moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last changed.
@@ -100,6 +101,14 @@ class Worker:
     moved_s: float = 0.0
     size_bytes: int = 0
     tainted: bool = False
+    runs: int = 0
+    gives: bool = False
+    takes: bool = False
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """How far its state is: step, and runs of the next step's cycle; None where it has none."""
+        return None if self.step is None else (self.step, self.runs)
 
 
 @dataclass(frozen=True)

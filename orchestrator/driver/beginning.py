@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.run import Policy
-from orchestrator.driver.slots import Slots, slots_of
+from orchestrator.driver.slots import Slots, as_recorded, slots_of
 from orchestrator.driver.startup import Plan, StartPoint, counted, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
@@ -53,7 +53,11 @@ def prepared(config: RunConfig, output: Location, record: RunRecord | None, earl
     start = start_point(config, output, record)
     if start.own_label is not None and start.step >= start.until:
         return start
-    plan = earlier.plan if earlier is not None and _point(start) == _point(earlier.start) else make_plan(config, start)
+    plan = (
+        earlier.plan
+        if earlier is not None and _point(start) == _point(earlier.start)
+        else make_plan(as_recorded(config, record), start)
+    )
     # The number in a stranger's file name needn't be the step: only the graph tells where that stands
     start = counted(config, start, plan, record)
     if start.step >= start.until:

@@ -31,8 +31,8 @@ from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.refusals import check_crowd, check_input
 from orchestrator.driver.result import RunResult
-from orchestrator.driver.signals import Door, Left, signals_to
-from orchestrator.driver.slots import surplus_note
+from orchestrator.driver.signals import Door, signals_to
+from orchestrator.driver.slots import scale_of, surplus_note
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
@@ -78,10 +78,8 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
             stack.callback(link.close)
         if link.starts_a_ray:
             check_crowd(config)
-        try:
+        with door.leaving():
             return _resume(config, output, _connected(link, listen), observers, inbox, door)
-        except Left as left:
-            raise left.told() from None
 
 
 def _connected(link: RayLink, listen: Callable[[], None]) -> Callable[[], None]:
@@ -142,6 +140,7 @@ def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, 
     wanted = RunRecord(
         source=start.source.url if record is None else record.source, fingerprint=start.fingerprint, name=start.source.name,
         started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(), batches_per_step=ready.slots.first,
+        gradient_scale=scale_of(config, record),
     )  # fmt: skip
     record = create_run_record(output, wanted)
     attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
@@ -157,9 +156,7 @@ def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, 
         ),
     )
     secret = secrets.token_bytes(SECRET_BYTES)
-    attempt.staff(
-        lambda: setup_of(config, plan.graph, output, record.name, files, ready.slots, secret), one_loads=plan.is_completed
-    )
+    attempt.staff(lambda: setup_of(config, plan.graph, output, record, files, ready.slots, secret), one_loads=plan.is_completed)
     origin = Found(plan.step, files.position, label=start.source.label)
     committed = plan.step if start.own_label else None
     run, actions = machine.begin(

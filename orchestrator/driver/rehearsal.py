@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.refusals import refuse
+from orchestrator.driver.slots import as_recorded
 from orchestrator.driver.startup import counted, make_plan, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import InputPort
@@ -34,7 +35,7 @@ def rehearse(config: RunConfig) -> dict[str, Any]:
     output = open_location(config.output)
     record = read_run_record(output)
     start = start_point(config, output, record)
-    plan = make_plan(config, start)
+    plan = make_plan(as_recorded(config, record), start)
     start = counted(config, start, plan, record)
     graph = plan.graph
     checkpoint = start.source.prefix.shown if start.source.prefix else None

@@ -50,6 +50,7 @@ class Door:
     def __init__(self, keep: Callable[[Message], None]) -> None:
         self._keep, self._is_open = keep, True
         self._asked: ev.StopAsked | None = None
+        self._left: Left | None = None
 
     def tell(self, message: Message) -> None:
         """Take a signal's message. Raises Left."""
@@ -57,7 +58,23 @@ class Door:
         if isinstance(message, ev.StopAsked):
             self._asked = message
             if self._is_open:
-                raise Left(message.cause)
+                self._left = Left(message.cause)
+                raise self._left
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Whoever leaves through the door is told why.
+
+        Compiled code that a signal interrupts may make an error of its own out of ``Left`` ("expected a message argument", say).
+        """
+        try:
+            yield
+        except Left as left:
+            raise left.told() from None
+        except Exception as error:
+            if self._left is None:
+                raise
+            raise self._left.told() from error
 
     def close(self) -> None:
         """From now on there is something to be ended in an orderly way, or there may be."""

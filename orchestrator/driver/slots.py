@@ -1,8 +1,8 @@
-"""How many batches does a step of this run have, and how many workers can share them?
+"""How many batches does a step of this run have, how many workers can share them, and how are their gradients put together?
 
 Rule: the number is settled at the run's first start and recorded, so that another number of workers computes the same steps; only the
-flag changes it. Workers beyond it have nothing to compute and stand by. With ``nccl`` each worker computes one batch, so there the number
-follows the group.
+flag changes it. The same holds for how gradients are put together. Workers beyond the number have nothing to compute and stand by. With
+``nccl`` each worker computes one batch, so there the number follows the group.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from orchestrator.config import RunConfig
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.exchange_choice import exchange_of
 from orchestrator.errors import ConfigError
+from orchestrator.graph.gradient_scale import GradientScale
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.run_record import RunRecord
 
@@ -55,6 +56,17 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
         return Slots(None, first, workers.largest)
     count = config.batches_per_step or first
     return Slots(count, first, count)
+
+
+def as_recorded(config: RunConfig, record: RunRecord | None) -> RunConfig:
+    """The configuration to plan with: a run of several batches a step stays one on a single worker, whose graph must be cut then."""
+    slots = config.batches_per_step or _recorded(record)
+    return config.model_copy(update={"batches_per_step": slots, "gradient_scale": scale_of(config, record)})
+
+
+def scale_of(config: RunConfig, record: RunRecord | None) -> GradientScale:
+    """How this run puts gradients together: as asked for, else as at its first start."""
+    return config.gradient_scale or (record.gradient_scale if record is not None else "auto")
 
 
 def _recorded(record: RunRecord | None) -> int | None:

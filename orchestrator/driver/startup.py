@@ -15,7 +15,7 @@ from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
 from orchestrator.driver.refusals import check_end
-from orchestrator.driver.slots import Slots, fitting
+from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
@@ -166,13 +166,20 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
 
 
 def setup_of(
-    config: RunConfig, graph: WorkerGraph, output: Location, name: str, files: CheckpointFiles, slots: Slots, secret: bytes
+    config: RunConfig,
+    graph: WorkerGraph,
+    output: Location,
+    record: RunRecord,
+    files: CheckpointFiles,
+    slots: Slots,
+    secret: bytes,
 ) -> Setup:
     """What every worker is made with."""
     workers = config.workers
     options = TrainingOptions(
         exchange=exchange_of(config),
         batches_per_step=slots.most,
+        gradient_scale=scale_of(config, record),
         seed=config.seed,
         deterministic=config.deterministic,
         max_world_size=1 if graph.group_refused else workers.largest,
@@ -182,4 +189,4 @@ def setup_of(
         load_op_library=tuple(config.load_op_library),
         py_func=dict(config.py_func),
     )
-    return Setup(graph, options, config, output, name, files, config.orphan_timeout_s, slots.first, secret)
+    return Setup(graph, options, config, output, record.name, files, config.orphan_timeout_s, slots.first, secret)

@@ -1,10 +1,9 @@
 """Is resuming this checkpoint faithful?
 
-Rule: measured, not argued. The same k steps are run three times from the same checkpoint on the same batches: by the group as ``resume``
-runs it, by the group with a save and a restart in the middle, and by one bare TensorFlow process that nothing of ours touches. A save
-must change nothing; group and bare process must agree within the tolerance. Where they don't, a known reason excuses no more than it can
-account for: random numbers are held still and both run again, and must agree then; statistics that workers take of their own batches may
-move a variable as far as training on one worker's batches alone moves it, and no further. All else is a difference.
+Rule: measured, not argued. The same k steps are run from the same checkpoint on the same batches: by the group as ``resume`` runs it, by
+the group with a save and a restart in the middle, by one process that takes all the batches of a step itself, and by one bare TensorFlow
+process that nothing of ours touches. The first three must end with the same bytes; the last must agree within the tolerance. Where it
+doesn't, and the graph draws random numbers, they are held still and both run again. ``verdict`` judges what comes out.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
@@ -25,77 +24,18 @@ from orchestrator.config import RunConfig
 from orchestrator.driver.main import resume
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
+from orchestrator.driver.slots import slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
+from orchestrator.driver.verdict import TOLERANCE, VerifyReport, drawn, report
 from orchestrator.errors import ConfigError, FatalError
-from orchestrator.graph.stilled import still
-from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.graph.stilled import Stilled, still
 from orchestrator.store.location import open_location
 from orchestrator.store.private import scratch
 from orchestrator.store.staging import stage
 from orchestrator.training.options import TrainingOptions
 
 STEPS = 4
-TOLERANCE = 1e-4
-"""Of a variable's largest value: sums in another order differ by some 1e-7 a step, a lost or doubled gradient by far more."""
-SAVE_TOLERANCE = 1e-6
-"""A restart restores the very bits; only an operation that isn't deterministic on this machine may differ at all."""
-ROOM = 2.0
-"""How much further than one worker's batches alone statistics may move a variable: the mean of the workers lies between them for what is
-linear in the batch, and weights trained behind a normalisation aren't quite."""
 YARDSTICK_TIMEOUT_S = 600.0
-
-Verdict = Literal["agrees", "explained", "differs"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs of the same steps.
-
-    Attributes:
-        compared: how many variables.
-        relative: the largest difference of any of them, relative to its largest value.
-        worst: (variable, relative difference) of those over the tolerance, worst first.
-        reason: why it couldn't be compared; empty where it was.
-        beyond: those of ``worst`` that no known reason accounts for.
-    """
-
-    what: str
-    agrees: bool | None
-    tolerance: float
-    compared: int = 0
-    relative: float = 0.0
-    worst: tuple[tuple[str, float], ...] = ()
-    reason: str = ""
-    beyond: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """The answer of ``tfresume verify``.
-
-    Attributes:
-        verdict: ``agrees``; ``explained``: it differs as far as ``causes`` account for it, or couldn't be compared; ``differs``.
-        moved: variables that the steps changed.
-        causes: what makes a group differ from one process in this graph.
-    """
-
-    verdict: Verdict
-    source: str
-    workers: int
-    steps: int
-    start_step: int
-    comparisons: tuple[Comparison, ...]
-    moved: int
-    causes: tuple[str, ...] = field(default=())
-
-    @property
-    def exit_code(self) -> int:
-        """0 where it agrees or what differs is named, else 1."""
-        return 1 if self.verdict == "differs" else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for ``--json``."""
-        return asdict(self)
 
 
 def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> VerifyReport:
@@ -118,39 +58,95 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         link = RayLink(asked)
         stack.callback(link.close)
         link.wait()
-        last = plan.step + steps
-        whole = _run(_for_comparison(config, room / "whole", until_step=last))
-        _run(_for_comparison(config, room / "halves", until_step=plan.step + steps // 2))
-        halves = _run(_for_comparison(config, room / "halves", until_step=last))
-        task = _task(config, plan, start.source.files, steps, str(whole.checkpoint), str(halves.checkpoint), room)
-        found = _measured({**task, "tolerance": tolerance}, room)
-        held = _held_still(config, plan, start, found, tolerance, steps, room)
+        asking = Asking(config, start, steps, tolerance, room)
+        stilled = still(MetaGraphDef.FromString(plan.graph.original_meta)) if drawn(plan.graph) else None
+        found = asking.measured("drawn", config, plan, redraw=stilled is not None and bool(stilled.left))
+        held = None
+        if stilled is not None and _differs(found, plan, tolerance):
+            held = _held_still(asking, config, stilled, halves=bool(plan.graph.stateful_random))
         return report(found, plan.graph, config, steps=steps, start_step=plan.step, tolerance=tolerance, held=held)
 
 
-def _held_still(
-    config: RunConfig,
-    plan: Plan,
-    start: StartPoint,
-    found: Mapping[str, Any],
-    tolerance: float,
-    steps: int,
-    room: Path,
-) -> Mapping[str, Any] | None:
-    """The same comparison with all random numbers held still; None where it isn't wanted."""
-    apart = found["bare"] is not None and any(item["relative"] > tolerance for item in found["bare"])
-    if not apart or not _drawn(plan.graph):
-        return None
-    stilled = still(MetaGraphDef.FromString(plan.graph.original_meta))
+def _differs(found: Mapping[str, Any], plan: Plan, tolerance: float) -> bool:
+    """Whether random numbers may be the reason of something."""
+    exact = [*(found["slots"] or ()), *(found["save"] or ())] if plan.graph.stateful_random else []
+    return any(item["relative"] > tolerance for item in found["bare"] or ()) or any(item["relative"] > 0 for item in exact)
+
+
+def _held_still(asking: Asking, config: RunConfig, stilled: Stilled, *, halves: bool) -> Mapping[str, Any]:
+    """The same comparison with all random numbers held still; with a restart in the middle, where that draws anew."""
     if stilled.left:
-        return {"bare": None, "shares": {}, "reason": f"{stilled.left[0]} can't be held still"}
-    path = room / "stilled.meta"
+        why = f"{stilled.left[0]} can't be held still"
+        return {"slots": None, "bare": None, "save": None, "shares": {}, "reason": why}
+    path = asking.room / "stilled.meta"
     path.write_bytes(stilled.meta.SerializeToString())
-    asked = _for_comparison(config.model_copy(update={"meta": str(path)}), room / "stilled", until_step=plan.step + steps)
-    calm = make_plan(asked, start)
-    ended = _run(asked)
-    task = _task(asked, calm, start.source.files, steps, str(ended.checkpoint), "", room)
-    return _measured({**task, "tolerance": tolerance}, room)
+    calm = config.model_copy(update={"meta": str(path)})
+    plan = make_plan(_for_comparison(calm, asking.room / "calm", until_step=0), asking.start)
+    return asking.measured("held-still", calm, plan, halves=halves)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is the same for all runs that are compared.
+
+    Attributes:
+        start: the checkpoint that all of them start from.
+        room: a directory of this comparison's own.
+    """
+
+    config: RunConfig
+    start: StartPoint
+    steps: int
+    tolerance: float
+    room: Path
+
+    def measured(self, label: str, config: RunConfig, plan: Plan, *, halves: bool = True, redraw: bool = False) -> dict[str, Any]:
+        """Train the plan's graph at one go and in two halves, and ask the yardsticks.
+
+        Args:
+            label: names the directory of these runs.
+            halves: the run with a save and a restart in the middle is wanted too.
+            redraw: how far other random numbers lead is wanted too.
+        """
+        room = self.room / label
+        room.mkdir()
+        last = plan.step + self.steps
+        whole = _run(_for_comparison(config, room / "whole", until_step=last))
+        ends = [plan.step + self.steps // 2, last] if halves else []
+        parts = [_run(_for_comparison(config, room / "halves", until_step=end)) for end in ends]
+        slots = slots_of(config, plan.graph, None)
+        options = _options(config, slots.count or slots.first)
+        task = {
+            "graph": plan.graph,
+            "options": options,
+            "config": config,
+            "prefix": str(stage(self.start.source.files, room / "source")),
+            "world_size": 1 if plan.graph.group_refused else min(config.workers.count, options.batches_per_step),
+            "steps": self.steps,
+            "start_step": plan.step,
+            "whole": str(whole.checkpoint),
+            "halves": str(parts[-1].checkpoint) if parts else "",
+            "joint": not any(port.pull for port in plan.graph.inputs),
+            "tolerance": self.tolerance,
+            "redraw": redraw,
+        }
+        found = _measured(task, room)
+        if slots.count is None:
+            found |= {"slots": None, "slots_reason": "nccl adds in an order of its own"}
+        return found
+
+
+def _options(config: RunConfig, slots: int) -> TrainingOptions:
+    """As the workers had them."""
+    return TrainingOptions(
+        batches_per_step=slots,
+        seed=config.seed,
+        deterministic=True,
+        gpu=config.workers.gpus > 0,
+        import_modules=tuple(config.import_modules),
+        load_op_library=tuple(config.load_op_library),
+        py_func=dict(config.py_func),
+    )
 
 
 def _for_comparison(config: RunConfig, output: Path, *, until_step: int) -> RunConfig:
@@ -181,27 +177,6 @@ def _run(config: RunConfig) -> RunResult:
     return result
 
 
-def _task(
-    config: RunConfig, plan: Plan, files: Sequence[Any], steps: int, whole: str, halves: str, room: Path
-) -> Mapping[str, Any]:
-    size = 1 if plan.graph.group_refused else config.workers.count
-    options = TrainingOptions(
-        import_modules=tuple(config.import_modules), load_op_library=tuple(config.load_op_library), py_func=dict(config.py_func)
-    )
-    return {
-        "graph": plan.graph,
-        "options": options,
-        "config": config,
-        "prefix": str(stage(files, room / "source")),
-        "world_size": size,
-        "steps": steps,
-        "start_step": plan.step,
-        "whole": whole,
-        "halves": halves,
-        "bare": not any(port.pull for port in plan.graph.inputs),
-    }
-
-
 def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
     """The yardstick's answer, from a process that may import TensorFlow."""
     given, answer = room / "task.pickle", room / "answer.json"
@@ -214,83 +189,3 @@ def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
     if "error" in found:
         raise FatalError(f"the bare process failed: {found['error']['message']}", remedy=str(found["error"]["remedy"]))
     return found
-
-
-def report(
-    found: Mapping[str, Any],
-    graph: WorkerGraph,
-    config: RunConfig,
-    *,
-    steps: int,
-    start_step: int,
-    tolerance: float,
-    held: Mapping[str, Any] | None = None,
-) -> VerifyReport:
-    """Judge the distances that were measured.
-
-    Args:
-        found: the yardstick's answer.
-        held: its answer with random numbers held still, where that was asked.
-    """
-    pulled = any(port.pull for port in graph.inputs)
-    reason = "the graph's own pipeline decides which batches come in which order" if pulled else str(found["reason"])
-    bare = _comparison("the group and one bare TensorFlow process", found, tolerance, reason, graph)
-    save = _comparison("with and without a save and a restart in the middle", {"bare": found["save"]}, SAVE_TOLERANCE, "", None)
-    calm = (
-        None
-        if held is None
-        else _comparison("the same with random numbers held still", held, tolerance, str(held["reason"]), graph)
-    )
-    causes = tuple(_causes(graph, config)) if not bare.agrees else ()
-    verdict = _verdict(bare, save, calm)
-    workers = 1 if graph.group_refused else config.workers.count
-    compared = (bare, save) if calm is None else (bare, save, calm)
-    return VerifyReport(verdict, config.source, workers, steps, start_step, compared, int(found["moved"]), causes)
-
-
-def _verdict(bare: Comparison, save: Comparison, calm: Comparison | None) -> Verdict:
-    if save.agrees is False:
-        return "differs"
-    if bare.agrees:
-        return "agrees"
-    decisive = bare if calm is None else calm
-    return "differs" if decisive.beyond else "explained"
-
-
-def _comparison(what: str, found: Mapping[str, Any], tolerance: float, reason: str, graph: WorkerGraph | None) -> Comparison:
-    measured = found["bare"]
-    if measured is None:
-        return Comparison(what, None, tolerance, reason=reason)
-    over = tuple((str(item["name"]), float(item["relative"])) for item in measured if item["relative"] > tolerance)
-    largest = max((float(item["relative"]) for item in measured), default=0.0)
-    bounds = found.get("shares", {}) if graph is not None and _statistics(graph) else {}
-    beyond = tuple(name for name, relative in over if relative > tolerance + ROOM * float(bounds.get(name, 0.0)))
-    return Comparison(what, not over, tolerance, len(measured), largest, over, beyond=beyond)
-
-
-def _drawn(graph: WorkerGraph) -> tuple[str, ...]:
-    return (*graph.random_nodes, *graph.stateful_random)
-
-
-def _statistics(graph: WorkerGraph) -> list[str]:
-    """Seams of what isn't a gradient: moving averages and counts that each worker takes of its own batches."""
-    return [seam.node for target in graph.targets for seam in target.dense if seam.role == "update"]
-
-
-def _causes(graph: WorkerGraph, config: RunConfig) -> Iterator[str]:
-    """What makes this graph's training on several workers differ from one process, or one run from the next."""
-    drawn = _drawn(graph)
-    if drawn:
-        yield (
-            f"{len(drawn)} random operations (dropout, noise), such as {drawn[0]}: tfresume draws by the number of the batch, bare "
-            "TensorFlow by a state of its own"
-        )
-    if any(port.pull for port in graph.inputs):
-        yield "the order of the batches that the graph's own input pipeline makes"
-    if config.workers.count > 1 and not graph.group_refused:
-        updates = _statistics(graph)
-        if updates:
-            yield (
-                f"{len(updates)} moving statistics, such as {updates[0]}: averaged over the workers' batches, where one process "
-                "takes them over all rows at once"
-            )

@@ -25,6 +25,7 @@ from orchestrator.graph.pipelines_dead import Outside
 from orchestrator.graph.pipelines_sources import revived_tokens
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.repair import repair
+from orchestrator.graph.scale_problems import in_short
 from orchestrator.graph.supplied import supplied_problems
 from orchestrator.graph.untrusted import UntrustedOp, untrusted_ops, untrusted_problems
 from orchestrator.graph.view import GraphView
@@ -145,7 +146,7 @@ def check(
     ]
     problems = ordered(found, force=config.force)
     verdicts = tuple(_verdict(mode, problems, planned.group_refused) for mode in MODES)
-    asked: Mode = "group" if config.workers.largest > 1 else "one"
+    asked: Mode = "group" if config.exchanges else "one"
     return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
 
 
@@ -193,5 +194,6 @@ def _plan_in_short(planned: GraphPlan) -> dict[str, Any] | None:
         "step": None if graph.step is None else asdict(graph.step),
         "losses": list(graph.losses),
         "cut": graph.cut_rule,
+        "gradients": in_short(graph.targets),
         "group_refused": graph.group_refused,
     }

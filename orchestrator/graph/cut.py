@@ -14,6 +14,7 @@ from orchestrator.graph.barrier import detach, hang
 from orchestrator.graph.edit import Editor, identity, type_attribute
 from orchestrator.graph.flow import Flow, read_flow
 from orchestrator.graph.gradients import Frontier, GradientCut, describe_cut, frontier, optimizer_cuts
+from orchestrator.graph.loss_scale import batch_scales
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.opset import OpSet
 from orchestrator.graph.rank_local import RankLocal, rank_local, rank_local_sources
@@ -22,7 +23,7 @@ from orchestrator.graph.tensors import COMPLEX, FLOATS, INTEGERS
 from orchestrator.graph.towers import averages
 from orchestrator.graph.updates import update_cuts
 from orchestrator.graph.view import Edge, Use
-from orchestrator.graph.worker_graph import DenseSeam, InputPort, SparseSeam, TrainTarget
+from orchestrator.graph.worker_graph import BatchScale, DenseSeam, InputPort, SparseSeam, TrainTarget
 
 SCOPE_RULE, OPTIMIZER_RULE, SCATTER_RULE, NO_RULE = "gradients scope", "optimizer inputs", "scatter updates", "none"
 
@@ -53,6 +54,8 @@ class _Found:
     local: RankLocal
     sewn: frozenset[Use]
     """Inputs that get an equal value already."""
+    beyond: set[str]
+    """The operations after all gradients."""
 
 
 def cut_graph(
@@ -86,9 +89,11 @@ def _cut_target(
     graph = editor.graph(ops)
     flow = read_flow(graph.view)
     found = _find_gradients(graph, flow, target.op, ports, constants)
-    _require_once(found.gradients, flow)
+    scaled = batch_scales(graph, found.gradients, found.beyond, ports, constants)
+    gradients = [cut for cut, _ in scaled]
+    _require_once(gradients, flow)
     closure = graph.view.ancestors([target.op])
-    detachment = detach(graph, closure, _sources(found.gradients))
+    detachment = detach(graph, closure, _sources(gradients))
     if detachment.refused:
         raise _Refused(detachment.refused)
     if detachment.dropped:
@@ -100,7 +105,7 @@ def _cut_target(
     if updates.refused:
         raise _Refused(updates.refused)
     sewn = _Seamstress(editor, graph, number)
-    sewn.gradients(found.gradients)
+    sewn.gradients(scaled)
     sewn.updates(updates.uses)
     if not sewn.nodes:
         return target, found.rule
@@ -123,7 +128,7 @@ def _find_gradients(graph: Graph, flow: Flow, target: str, ports: tuple[InputPor
         optimizers = any(graph.traits(use.node).update for cut in more for use in cut.uses)
         rule = rule if rule != NO_RULE else OPTIMIZER_RULE if optimizers else SCATTER_RULE
     sewn = frozenset(use for uses in _seams(cuts).values() for use in uses)
-    return _Found(tuple(cuts), rule, local, sewn)
+    return _Found(tuple(cuts), rule, local, sewn, front.beyond)
 
 
 def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
@@ -171,17 +176,17 @@ class _Seamstress:
         self.dense: list[DenseSeam] = []
         self.sparse: list[SparseSeam] = []
 
-    def gradients(self, cuts: Iterable[GradientCut]) -> None:
-        for cut in cuts:
+    def gradients(self, cuts: Iterable[tuple[GradientCut, BatchScale]]) -> None:
+        for cut, scale in cuts:
             dtype = self._graph.dtype(cut.values)
             if cut.indices is None:
                 node = self._sew("", cut.values, dtype, cut.uses)
-                self.dense.append(DenseSeam(node, dtype, cut.shape))
+                self.dense.append(DenseSeam(node, dtype, cut.shape, scale=scale))
                 continue
             index_dtype = self._graph.dtype(cut.indices)
             values = self._sew("/values", cut.values, dtype, cut.uses)
             indices = self._sew("/indices", cut.indices, index_dtype, cut.index_uses)
-            self.sparse.append(SparseSeam(values, indices, dtype, index_dtype, cut.shape))
+            self.sparse.append(SparseSeam(values, indices, dtype, index_dtype, cut.shape, scale))
 
     def updates(self, uses: dict[Edge, list[Use]]) -> None:
         for edge, inputs in sorted(uses.items()):

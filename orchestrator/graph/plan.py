@@ -30,6 +30,7 @@ from orchestrator.graph.pipelines_running import python_functions
 from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless, random_problems
 from orchestrator.graph.repair import Repaired, repair
 from orchestrator.graph.saver import SaverKeys, read_saver
+from orchestrator.graph.scale_problems import scale_problems
 from orchestrator.graph.scope import in_scope, without_scope
 from orchestrator.graph.soundness import soundness_problems
 from orchestrator.graph.sync_replicas import unwrap_accumulators
@@ -137,14 +138,18 @@ class _Parts:
 
 
 def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
-    """Cut the inputs, the random operations and the gradients; for one worker the cuts are only looked at, on a copy."""
+    """Cut the inputs, the random operations and the gradients; for one batch a step the cuts are only looked at, on a copy."""
     editor, ops = parts.editor, parts.ops
     names = [target.op for target in parts.targets]
     fed = feed_graph(editor, editor.graph(ops), names, config, outside=outside)
     drawn = make_random_ops_stateless(editor, editor.graph(ops), names)
     group = config.workers.largest > 1
-    cut = cut_graph(editor if group else Editor(editor.meta), ops, parts.targets, fed.ports, constants(config))
-    return replace(parts, fed=fed, drawn=drawn, cut=cut, targets=cut.targets if group else parts.targets)
+    cutting = editor if group else Editor(editor.meta)
+    cut = cut_graph(cutting, ops, parts.targets, fed.ports, constants(config))
+    # One worker adds up several batches of a step at the same seams as many workers do
+    if group or (config.exchanges and not cut.refused):
+        return replace(parts, editor=cutting, fed=fed, drawn=drawn, cut=cut, targets=cut.targets)
+    return replace(parts, fed=fed, drawn=drawn, cut=cut)
 
 
 def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
@@ -205,7 +210,8 @@ def _nothing_to_resume() -> Problem:
 
 def _group_problems(cut: CutGraph, config: RunConfig) -> list[Problem]:
     if not cut.refused:
-        return []
+        several = config.workers.largest > 1 or (config.batches_per_step or 1) > 1
+        return scale_problems(cut.targets, config.gradient_scale or "auto") if several else []
     message = f"this graph can't be trained by a group of workers: {cut.refused}"
     severity: Literal["error", "warning"] = "error" if config.workers.largest > 1 else "warning"
     return [Problem("group-refused", severity, message, "Run it with --workers 1", modes=("group",))]

@@ -25,7 +25,9 @@ COLOCATED = "loc:@"
 UNREADABLE_SCOPED = frozenset({"cond_context", "while_context", "savers"})
 """Collections that say how Python made the graph; training needs none of them, and they're full of names."""
 
-KEPT = frozenset({"dtype", "key", "slice_spec", "kind", "role", "origin", "unit", "token", "gives", "generator", "index_dtype"})
+KEPT = frozenset(
+    {"dtype", "key", "slice_spec", "kind", "why", "role", "origin", "unit", "token", "gives", "generator", "index_dtype"}
+)
 """Fields of a worker graph's parts that hold no node's name."""
 
 Part = TypeVar("Part")

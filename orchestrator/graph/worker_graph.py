@@ -10,7 +10,7 @@ The shape of the rewritten graph::
           │                                           ▲
           ▼ gradient                                  │
     [seam: Identity] ── the exchange of training/ goes between the gradient and this Identity
-          │ mean of the group                         │
+          │ mean or sum of the group                  │
           ├──────────────► [barrier: NoOp] ───────────┤   after every seam, before every writer of state
           ▼                                           │
     clipping, optimizer ──► Apply*, Assign*, Scatter* ◄┘
@@ -80,24 +80,51 @@ class SaverEntry:
     restore_op: str
 
 
+ScaleKind = Literal["mean", "sum", "masked", "nonlinear", "mixed", "unknown"]
+
+
 @dataclass(frozen=True)
-class DenseSeam:
-    """A dense tensor to be replaced by the group's mean.
+class BatchScale:
+    """How a gradient follows from the number of rows of its batch.
 
     Attributes:
-        node: name of the Identity node; its input 0 is the local value, its consumers want the mean.
-        role: ``gradient``, or ``update`` for the input of a non-gradient float update (moving averages).
+        kind: of a ``mean`` over rows; of a ``sum``; ``masked``: of a mean over as many rows as the data says; ``nonlinear``: of another
+            function of what the rows give together; ``mixed``: of a sum and of what doesn't grow with the rows; ``unknown``.
+        why: what keeps it from being a plain mean or sum, about ``node``.
+        losses: names of the tensors that it's the gradient of.
+        variables: what the optimizer updates with it, as far as that can be seen.
+    """
+
+    kind: ScaleKind = "unknown"
+    why: str = ""
+    node: str = ""
+    losses: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+NOT_ASKED = BatchScale("unknown", "it wasn't asked")
+
+
+@dataclass(frozen=True)
+class DenseSeam:
+    """A dense tensor to be replaced by the group's mean, or its sum.
+
+    Attributes:
+        node: name of the Identity node; its input 0 is the local value, its consumers want the group's.
+        role: ``gradient``, or ``update`` for the input of a non-gradient float update (moving averages), always a mean.
+        scale: what the gradient is of.
     """
 
     node: str
     dtype: str
     shape: Shape
     role: Literal["gradient", "update"] = "gradient"
+    scale: BatchScale = NOT_ASKED
 
 
 @dataclass(frozen=True)
 class SparseSeam:
-    """IndexedSlices to be replaced by the concatenation over ranks, values divided by the world size.
+    """IndexedSlices to be replaced by the concatenation over slots, values divided by their number where the group takes the mean.
 
     Attributes:
         values_node, indices_node: Identity nodes over values ``[rows, *row_shape]`` and indices ``[rows]``.
@@ -108,6 +135,7 @@ class SparseSeam:
     dtype: str
     index_dtype: str
     row_shape: Shape
+    scale: BatchScale = NOT_ASKED
 
 
 @dataclass(frozen=True)

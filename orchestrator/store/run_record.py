@@ -36,6 +36,8 @@ class RunRecord(BaseModel):
     """Global step at the run's first start."""
     batches_per_step: int | None = Field(default=None, ge=1)
     """Slots of a step at the run's first start; None in records of versions that had none."""
+    gradient_scale: Literal["auto", "mean", "sum"] = "mean"
+    """How gradients are put together since the run's first start; the mean in records of versions that knew nothing else."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The first start's configuration, without secrets; for people."""
     created: float = 0.0

@@ -22,6 +22,8 @@ from orchestrator.training.failures import cause
 from orchestrator.training.gpu import devices_are_final
 from orchestrator.training.keys import checkpoint_keys
 from orchestrator.training.large_tensors import corrupt, index_of, large_tensor
+from orchestrator.training.options import TrainingOptions
+from orchestrator.training.placement import reading_config
 from orchestrator.training.state import ENTRY_PREFIX
 
 READ_BYTES = 256 * 1024 * 1024
@@ -53,11 +55,12 @@ def step_in_name(prefix: str) -> int:
     return int(match.group(1)) if match else 0
 
 
-def read_checkpoint(graph: WorkerGraph, prefix: str) -> Loaded:
+def read_checkpoint(graph: WorkerGraph, prefix: str, options: TrainingOptions) -> Loaded:
     """Everything in the checkpoint that the graph's variables and saver entries take.
 
     Args:
         prefix: local path without ``.index`` (V2), or the file itself (V1).
+        options: of the session that trains in this process.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
@@ -71,7 +74,7 @@ def read_checkpoint(graph: WorkerGraph, prefix: str) -> Loaded:
     wanted, missing = _wanted(graph, set(shapes))
     _refuse_misfits(prefix, wanted, shapes, dtypes)
     large = _read_large(prefix, wanted)
-    read = large | _restore(prefix, [item for item in wanted if item.name not in large], shapes)
+    read = large | _restore(prefix, [item for item in wanted if item.name not in large], shapes, reading_config(options))
     arrays = {item.name: read[item.name] for item in wanted}
     counter = None if graph.step is None else arrays.get(graph.step.variable)
     step = step_in_name(prefix) if counter is None else int(counter)
@@ -121,7 +124,7 @@ def _read_large(prefix: str, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
     return {name: array for name, array in read.items() if array is not None}
 
 
-def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
     devices_are_final()
     arrays: dict[str, np.ndarray] = {}
     for portion in _portions(wanted, shapes):
@@ -133,7 +136,7 @@ def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -
                 dtypes=[tf.as_dtype(item.dtype) for item in portion],
             )
             try:
-                with v1.Session(graph=small, config=v1.ConfigProto(device_count={"GPU": 0})) as session:
+                with v1.Session(graph=small, config=config) as session:
                     values = session.run(tensors)
             except tf.errors.OpError as error:
                 raise _corrupt(prefix, error) from error

@@ -7,7 +7,7 @@ Rule: alone nothing is exchanged and nothing is cut; with more than one batch a 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,14 +84,29 @@ class Group(Protocol):
     def join(self, spec: GroupSpec) -> None:
         """Leave the old group, and belong to this one."""
 
-    def meet(self, timeout_s: float | None) -> None:
-        """Wait for the other ranks. Raises PeerLost."""
+    def meet(self, timeout_s: float | None) -> bool:
+        """Wait for the other ranks; whether this one was a run behind and has now taken it. Raises PeerLost, CorruptState, UserCodeError."""
+
+    @property
+    def can_give(self) -> bool:
+        """Whether a member that lacks the result of the last run could get it from this one."""
+
+    @property
+    def can_take(self) -> bool:
+        """Whether this one has computed a run whose result it could take from another one."""
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """One run of a train operation. Raises PeerLost, UserCodeError; nothing changed then.
 
         Args:
             keys: what random numbers that all ranks draw alike are keyed with.
+        """
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """Open the session and make a target's calls ahead of its first run; tensors that can be computed without writing anything.
+
+        Args:
+            feeds: what a run is fed with, in its order.
         """
 
     def abandon(self, generation: int | None) -> None:
@@ -109,6 +124,7 @@ class Alone:
 
     batches_per_step = 1
     keeps_variables = True
+    can_give = can_take = False
     address = ""
 
     def __init__(
@@ -132,8 +148,9 @@ class Alone:
             raise GraphRefused(f"this graph can't train on {spec.world_size} workers: {why}", remedy="Use --workers 1")
         self.spec = spec
 
-    def meet(self, timeout_s: float | None) -> None:
+    def meet(self, timeout_s: float | None) -> bool:
         """There is nobody to wait for."""
+        return False
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""
@@ -144,6 +161,11 @@ class Alone:
                 return self._runner.run(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """See ``Group.prepare``."""
+        self._runner.prepare(self.session, target, feeds)
+        return self._runner.shown[target].watched
 
     def abandon(self, generation: int | None) -> None:
         """There is nobody to tell."""

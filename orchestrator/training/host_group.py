@@ -2,68 +2,50 @@
 
 Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the whole result, so a step happens on
 all ranks or on none. What was computed for a step that broke is kept: in the next group only the slots of those who are gone are
-computed again, and since the order of summation follows the slots, with the same bits.
+computed again, and since the order of summation follows the slots, with the same bits. A rank that was cut off when its peers had the
+result already takes that from one of them (``standing``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import GraphRefused, GroupDisagrees, PeerLost
+from orchestrator.errors import GraphRefused
 from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.contribution import Contribution, arrays_of, fitted
 from orchestrator.training.dealing import Dealing
-from orchestrator.training.engine import tf
-from orchestrator.training.group.collectives import Collectives, Sum
-from orchestrator.training.group.layout import Layout
+from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.group.summation import Accumulator, nodes_of
 from orchestrator.training.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
 from orchestrator.training.meeting import Meeting
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.phases import Computed, Phases
-from orchestrator.training.rows import Rows, in_slot_order, packed
-from orchestrator.training.seams import Level, Opening, Seams
+from orchestrator.training.reducing import sums_and_means
+from orchestrator.training.rows import in_slot_order, packed
+from orchestrator.training.seams import Level, Seams
 from orchestrator.training.sessions import LiveSession
+from orchestrator.training.standing import Place, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
 from orchestrator.training.stepping import StepRunner
-
-WIRE = {"float16": "float32", "bfloat16": "float32"}
-"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them could overflow or vanish."""
 
 ROUNDS = 64
 """More than a target has rounds: tells the buffers of two targets apart."""
 
 
-@dataclass
-class Contribution:
-    """What this rank has computed of one round.
+@dataclass(frozen=True)
+class Attempt:
+    """A run that this rank has begun: enough to apply it once its result is there."""
 
-    Attributes:
-        sums: the dense seams' sums, and behind them what is shown, as far as the tree lets them be added.
-        slots: whose batches they come from.
-        rows: slot to the rows of each sparse seam.
-        like: what one batch gave, for types and shapes; also where it isn't contributed.
-    """
+    run: StepRun
+    keys: Mapping[str, np.ndarray]
 
-    sums: Accumulator
-    slots: set[int] = field(default_factory=set)
-    rows: dict[int, tuple[Rows, ...]] = field(default_factory=dict)
-    like: Computed | None = None
-
-    def add(self, slot: int, computed: Computed) -> None:
-        """Contribute what the slot's batch gave."""
-        try:
-            self.sums.add(slot, _arrays(computed))
-        except ValueError as error:
-            raise GroupDisagrees(
-                f"two batches of one step don't give the same shapes: {error}",
-                remedy="Give every batch the same shape where a gradient's shape follows from it, or use --batches-per-step 1",
-            ) from error
-        self.rows[slot] = computed.rows
-        self.slots.add(slot)
+    @property
+    def place(self) -> Place:
+        """Which run of the whole training it is."""
+        return (self.run.position, self.run.phase)
 
 
 class HostGroup:
@@ -82,12 +64,15 @@ class HostGroup:
         self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
     ) -> None:
         self._imported, self._options, self._runner, self._writing = imported, options, runner, writing
-        self._phases = Phases(graph, Seams(imported, graph.targets), runner.shown)
+        self._phases = Phases(graph, Seams(imported, graph.targets, options.gradient_scale), runner.shown)
         self._meeting = Meeting(options.host, secret)
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
         self._agreed = False
-        self._kept: tuple[tuple[int, int], Contribution] | None = None
+        self._level = False
+        self._kept: tuple[Place, Contribution] | None = None
+        self._attempt: Attempt | None = None
+        self._done: tuple[Place, dict[str, np.ndarray]] | None = None
 
     @property
     def spec(self) -> GroupSpec | None:
@@ -124,29 +109,50 @@ class HostGroup:
             )
         self._meeting.join(spec)
         self._dealing = Dealing(spec.world_size, self.batches_per_step, spec.position)
-        self._agreed = False
+        self._agreed = self._level = False
 
-    def meet(self, timeout_s: float | None) -> None:
+    def meet(self, timeout_s: float | None) -> bool:
         """See ``Group.meet``."""
-        self._meeting.meet(timeout_s)
+        mesh = self._meeting.meet(timeout_s)
+        if self._level:
+            return False
+        took = self._caught_up(mesh)
+        self._level = True
+        return took
+
+    @property
+    def can_give(self) -> bool:
+        """See ``Group``."""
+        return self._done is not None
+
+    @property
+    def can_take(self) -> bool:
+        """See ``Group``."""
+        return self._attempt is not None
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
-        common: dict[str, np.ndarray] = dict(keys)
+        self._attempt = Attempt(run, keys)
+        result: dict[str, np.ndarray] = {}
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
         for number, level in enumerate(self._phases.levels(run.target)):
-            mine, shown = self._compute(run, number, common, owners[mesh.rank] if number == 0 else None)
+            mine, shown = self._compute(run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None)
             summaries.update(shown)
             dealt = owners if number == 0 else self._streams(run.position)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
-            common.update(fed)
+            result.update(fed)
             watched.update(numbers)
-        last_watched, last_summaries = self._apply(run, common)
-        self._kept = None
+        last_watched, last_summaries = self._apply(self._attempt, result)
         return watched | last_watched, summaries | last_summaries
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """See ``Group.prepare``."""
+        self._phases.prepare(self.session, target, feeds)
+        levels = self._phases.levels(target)
+        return levels[0].fetches if levels else ()
 
     def abandon(self, generation: int | None) -> None:
         """See ``Group.abandon``."""
@@ -154,7 +160,7 @@ class HostGroup:
 
     def forget(self) -> None:
         """See ``Group.forget``."""
-        self._kept = None
+        self._kept = self._attempt = self._done = None
 
     def close(self) -> None:
         """See ``Group.close``."""
@@ -180,16 +186,24 @@ class HostGroup:
             return self._streams(run.position)
         place = (run.position, run.phase)
         kept = sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
-        taken: set[int] = set()
-        dealt: list[set[int]] = []
-        for rank, message in enumerate(mesh.all_gather(json.dumps([*place, kept]).encode())):
-            theirs = _slots_kept(message, place, rank)
-            dealt.append(set() if taken & theirs else theirs)
-            taken |= dealt[-1]
-        for mine, served in zip(dealt, self._streams(run.position), strict=True):
-            mine |= served - taken
+        owners = first_owners(mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position))
         self._agreed = True
-        return [frozenset(mine) for mine in dealt]
+        return owners
+
+    def _caught_up(self, mesh: Collectives) -> bool:
+        """Hand on, or take, the result of a run that not all survivors have applied; whether this rank took one."""
+        mine = Standing(self._done[0] if self._done else None, self._attempt.place if self._attempt else None)
+        standings = [Standing.parse(message, rank) for rank, message in enumerate(mesh.all_gather(mine.packed()))]
+        lacked = handing(standings)
+        if lacked is None:
+            return False
+        given = pack_result(self._done[1]) if self._done is not None and mesh.rank == lacked.giver else b""
+        message = mesh.all_gather(given)[lacked.giver]
+        if mesh.rank not in lacked.takers:
+            return False
+        assert self._attempt is not None
+        self._apply(self._attempt, unpack_result(message, lacked.giver))
+        return True
 
     # -- the phases
 
@@ -241,7 +255,7 @@ class HostGroup:
         mine: Contribution,
         dealt: Sequence[frozenset[int]],
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """What to feed at the seams of a level, and the means of what is shown."""
+        """What to feed at the seams of a level, sums or means, and the means of what is shown."""
         slots = self.batches_per_step
         names = self._phases.watched(run.target, number)
         assert mine.like is not None
@@ -249,55 +263,25 @@ class HostGroup:
         watched: dict[str, float] = {}
         if level.dense or names:
             held = tuple(nodes_of(slots, each) for each in dealt)
-            layout = Layout.of(_arrays(mine.like))
-            means = mesh.all_reduce(mine.sums.nodes, Sum(layout, slots, held, float(slots), run.target * ROUNDS + number))
-            fed.update({opening.feed: _fitted(mean, opening) for opening, mean in zip(level.dense, means, strict=False)})
-            watched = dict(zip(names, map(float, means[-1]), strict=True)) if names else {}
+            round_key = run.target * ROUNDS + number
+            reduced = sums_and_means(mesh, level, arrays_of(mine.like), mine.sums.nodes, slots, held, round_key)
+            fed.update({opening.feed: fitted(value, opening) for opening, value in zip(level.dense, reduced, strict=False)})
+            watched = dict(zip(names, map(float, reduced[-1]), strict=True)) if names else {}
         if level.rows:
             merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)
             for (values, indices), (rows, numbers) in zip(level.rows, merged, strict=True):
-                fed[values.feed] = rows / rows.dtype.type(slots)
+                fed[values.feed] = rows if values.summed else rows / rows.dtype.type(slots)
                 fed[indices.feed] = numbers
         return fed, watched
 
-    def _apply(self, run: StepRun, common: Mapping[str, np.ndarray]) -> Shown:
-        batch: Batch = run.batches[-1]
-        feeds = {**self._runner.fed(run.target, batch.feeds), **common}
+    def _apply(self, attempt: Attempt, result: dict[str, np.ndarray]) -> Shown:
+        run, batch = attempt.run, attempt.run.batches[-1]
+        feeds = {**self._runner.fed(run.target, batch.feeds), **attempt.keys, **result}
         with self._writing:
             try:
-                return self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
+                shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
-
-
-def _slots_kept(message: bytes | memoryview, place: tuple[int, int], rank: int) -> set[int]:
-    """The slots that a rank has kept of the run at ``place``."""
-    try:
-        position, phase, slots = json.loads(bytes(message))
-        theirs = {int(slot) for slot in slots}
-    except (ValueError, TypeError) as error:
-        raise PeerLost(f"rank {rank} answered nonsense: {error}", remedy="Form a new group", details={"rank": rank}) from error
-    if (position, phase) != place:
-        raise PeerLost(
-            f"rank {rank} is at batch {position}, run {phase} of its cycle, this one at batch {place[0]}, run {place[1]}",
-            remedy="Form a new group from one state",
-            details={"rank": rank},
-        )
-    return theirs
-
-
-def _arrays(computed: Computed) -> list[np.ndarray]:
-    """What is summed: the dense seams in their wire types, and what is shown as one vector behind them."""
-    shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
-    return [*map(_wired, computed.dense), *shown]
-
-
-def _wired(array: np.ndarray) -> np.ndarray:
-    wide = WIRE.get(array.dtype.name)
-    return array if wide is None else array.astype(wide)
-
-
-def _fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:
-    """A mean as the placeholder wants it; a copy where the graph may keep it, since the exchange uses its memory again."""
-    dtype = tf.as_dtype(opening.dtype).as_numpy_dtype
-    return np.array(mean, dtype) if opening.kept or mean.dtype != dtype else mean
+        self._kept = self._attempt = None
+        self._done = (attempt.place, result)
+        return shown

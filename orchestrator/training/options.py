@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.graph.gradient_scale import GradientScale
+
 Exchange = Literal["host", "nccl"]
 
 
@@ -38,6 +40,7 @@ class TrainingOptions:
     Attributes:
         exchange: ``host`` works everywhere; ``nccl`` needs a GPU of its own for each rank and runs TensorFlow's own collectives.
         batches_per_step: slots of a step; with 1 the graph trains alone and nothing is ever exchanged.
+        gradient_scale: which gradients the group adds up instead of taking their mean.
         seed: keys every random operation of the graph, together with the number of the batch.
         deterministic: one thread in each of TensorFlow's pools, deterministic kernels and the same kernels on every CPU.
         max_world_size: the largest group that will be formed with ``nccl``.
@@ -54,6 +57,7 @@ class TrainingOptions:
 
     exchange: Exchange = "host"
     batches_per_step: int = 1
+    gradient_scale: GradientScale = "auto"
     seed: int = 0
     deterministic: bool = False
     max_world_size: int = 1

@@ -6,7 +6,7 @@ runs the train operation, whose writers all stand behind the seams. Everything i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,20 +89,41 @@ class Phases:
         values = self._run(session, (self._targets[target].op,), _names(shown, summaries), feeds)
         return _numbers(shown, values, summaries)
 
+    def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
+        """Make the calls of a usual run ahead of the first one.
+
+        Args:
+            feeds: a batch, and the keys of random numbers.
+        """
+        names = list(feeds)
+        for number, level in enumerate(self._seams.levels(target)):
+            self._call(session, (), self._unfed((*level.fetches, *self._shown[target][number].watched), names), tuple(names))
+            names += [opening.feed for opening in level.dense] + [opening.feed for pair in level.rows for opening in pair]
+        last = self._shown[target][len(self._seams.levels(target))].watched
+        self._call(session, (self._targets[target].op,), self._unfed(last, names), tuple(names))
+
     def release(self) -> None:
         """Let go of the calls prepared for a session that is about to close."""
         self._prepared = {}
 
     def _run(self, session: LiveSession, operations: tuple[str, ...], fetches: Sequence[str], feeds: Feeds) -> dict[str, Any]:
         # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared call refuses to fetch it
-        wanted = tuple(dict.fromkeys(name for name in fetches if name not in feeds))
+        wanted = self._unfed(fetches, feeds)
         if not operations and not wanted:
             return {name: feeds[name] for name in fetches}  # TensorFlow refuses to run nothing
-        key = (operations, wanted, *feeds)
-        if key not in self._prepared:
-            self._prepared[key] = session.callable(operations, wanted, list(feeds))
-        values = dict(zip(wanted, self._prepared[key](*feeds.values()), strict=True))
+        values = dict(zip(wanted, self._call(session, operations, wanted, tuple(feeds))(*feeds.values()), strict=True))
         return {name: values[name] if name in values else feeds[name] for name in fetches}
+
+    def _call(self, session: LiveSession, operations: tuple[str, ...], wanted: tuple[str, ...], feeds: tuple[str, ...]) -> Any:
+        key = (operations, wanted, *feeds)
+        if key not in self._prepared and (operations or wanted):
+            self._prepared[key] = session.callable(operations, wanted, feeds)
+        return self._prepared.get(key)
+
+    @staticmethod
+    def _unfed(fetches: Sequence[str], feeds: Iterable[str]) -> tuple[str, ...]:
+        known = set(feeds)
+        return tuple(dict.fromkeys(name for name in fetches if name not in known))
 
     def _by_round(self, target: int, shown: Shown) -> list[Shown]:
         count = len(self._seams.levels(target)) + 1

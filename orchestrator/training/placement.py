@@ -38,6 +38,17 @@ def session_config(options: TrainingOptions) -> Any:
     return config
 
 
+def reading_config(options: TrainingOptions) -> Any:
+    """The ConfigProto of a session that only reads files, beside the one that trains.
+
+    With the threads of the latter: a process's first session settles how many there are within an operation for all later ones, so a worker
+    that read the checkpoint would add in another order than one that was given its state.
+    """
+    config = session_config(options)
+    config.device_count["GPU"] = 0
+    return config
+
+
 def prepare_process(options: TrainingOptions) -> None:
     """Settings that TensorFlow keeps per process; before the first session."""
     in_a_group = options.batches_per_step > 1 and not options.gpu

@@ -57,8 +57,32 @@ def restore_plain(session: Any, graph: WorkerGraph, prefix: str) -> None:
     saver = v1.MetaGraphDef.FromString(graph.original_meta).saver_def
     if not saver.restore_op_name:
         raise ConfigError("the source's graph has no saver, so plain TensorFlow can't restore it")
-    session.run([v1.global_variables_initializer(), v1.local_variables_initializer(), v1.tables_initializer()])
+    _initialise(session)
     try:
         v1.train.Saver(saver_def=saver).restore(session, prefix)
     except (ValueError, tf.errors.OpError) as error:
         raise GraphMismatch.from_cause("plain TensorFlow can't restore the source's checkpoint", error) from error
+
+
+def _initialise(session: Any) -> None:
+    """All at once; where an initialiser reads another variable (moving averages of weights), one after another as far as they go."""
+    waiting = [variable.initializer for variable in (*v1.global_variables(), *v1.local_variables())]
+    try:
+        session.run(waiting)
+    except tf.errors.FailedPreconditionError:
+        _one_after_another(session, waiting)
+    session.run(v1.tables_initializer())
+
+
+def _one_after_another(session: Any, waiting: list[Any]) -> None:
+    while waiting:
+        failed: list[Any] = []
+        for initializer in waiting:
+            try:
+                session.run(initializer)
+            except tf.errors.FailedPreconditionError as error:
+                failed.append(initializer)
+                last = error
+        if len(failed) == len(waiting):
+            raise GraphMismatch.from_cause("the graph's own initialisers wait for each other", last) from last
+        waiting = failed

@@ -32,7 +32,7 @@ def load(
         CorruptCheckpoint: the files can't be read.
         GraphMismatch: the graph needs what the checkpoint lacks.
     """
-    loaded = read_checkpoint(graph, prefix)
+    loaded = read_checkpoint(graph, prefix, options)
     missing = [variable for variable in loaded.missing if variable.needed]
     if not missing:
         return State(loaded.step, loaded.arrays)

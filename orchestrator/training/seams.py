@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import GraphRefused
+from orchestrator.graph.gradient_scale import GradientScale, is_summed
 from orchestrator.graph.worker_graph import TrainTarget
 from orchestrator.training.engine import tf, v1
 
@@ -28,12 +29,14 @@ class Opening:
         feed: name of the placeholder that takes the group's.
         dtype: TensorFlow's name of the type, such as ``float32``.
         kept: what is fed may become a variable's own memory, so it must never be overwritten.
+        summed: the group's is the sum over slots, else the mean.
     """
 
     fetch: str
     feed: str
     dtype: str
     kept: bool = False
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class Level:
     """Seams that are exchanged in one round.
 
     Attributes:
-        dense: each becomes the mean over slots.
-        rows: (values ``[rows, ...]``, indices ``[rows]``) of IndexedSlices, which become those of all slots, one after the other.
+        dense: each becomes the mean over slots, or the sum.
+        rows: (values ``[rows, ...]``, indices ``[rows]``) of IndexedSlices, which become those of all slots, one after the other; where the
+            mean is taken the values are divided by the number of slots.
     """
 
     dense: tuple[Opening, ...]
@@ -62,9 +66,10 @@ class Seams:
     Args:
         graph: the imported TensorFlow graph; a placeholder is added at every seam.
         targets: the train operations with their seams.
+        scale: which seams are added up.
     """
 
-    def __init__(self, graph: Any, targets: Sequence[TrainTarget]) -> None:
+    def __init__(self, graph: Any, targets: Sequence[TrainTarget], scale: GradientScale = "auto") -> None:
         self._graph = graph
         nodes = _seam_nodes(targets)
         self._nodes = frozenset(nodes)
@@ -73,9 +78,9 @@ class Seams:
         with graph.as_default(), v1.name_scope("tfresume/seams/"), tf.control_dependencies(None):
             for target in targets:
                 for dense in target.dense:
-                    self._open(dense.node, rows=False)
+                    self._open(dense.node, rows=False, summed=is_summed(dense, scale))
                 for sparse in target.sparse:
-                    self._open(sparse.values_node, rows=True)
+                    self._open(sparse.values_node, rows=True, summed=is_summed(sparse, scale))
                     self._open(sparse.indices_node, rows=True)
         self._levels = [self._levels_of(target) for target in targets]
         self._own = [frozenset(_seam_nodes([target])) for target in targets]
@@ -95,7 +100,7 @@ class Seams:
         rounds = self._rounds(target)
         return next((number for number, reached in enumerate(rounds) if depth <= reached), len(rounds))
 
-    def _open(self, node: str, *, rows: bool) -> None:
+    def _open(self, node: str, *, rows: bool, summed: bool = False) -> None:
         if node in self._openings:
             return
         identity = self._graph.get_operation_by_name(node)
@@ -109,7 +114,7 @@ class Seams:
             shape = tf.TensorShape([None]).concatenate(shape[1:])  # as many rows as all slots have together
         placeholder = v1.placeholder(value.dtype.base_dtype, shape, name=node.rpartition("/")[2])
         identity._update_input(0, placeholder)
-        self._openings[node] = Opening(value.name, placeholder.name, value.dtype.base_dtype.name, _may_be_kept(identity))
+        self._openings[node] = Opening(value.name, placeholder.name, value.dtype.base_dtype.name, _may_be_kept(identity), summed)
 
     def _levels_of(self, target: TrainTarget) -> tuple[Level, ...]:
         depths = sorted({self._depths[node] for node in _seam_nodes([target])})

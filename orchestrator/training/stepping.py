@@ -60,7 +60,7 @@ class StepRunner:
         lacking = sorted(name for tensor, name in self._needed.items() if tensor not in batch)
         if lacking:
             raise _bad_feed(f"the batch lacks {', '.join(lacking)}", sorted(feeds))
-        return batch
+        return dict(sorted(batch.items()))  # one order, so that prepared calls fit however the user's code puts them
 
     def _inner(self, key: str) -> InputPort:
         """A tensor inside the graph that a constant replaces, such as a learning rate that isn't a placeholder."""
@@ -96,13 +96,21 @@ class StepRunner:
         return {name: number_of(values[name]) for name in shown.watched}, {tag: number_of(values[name]) for tag, name in tags}
 
     def _run(self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
+        values: Sequence[Any] = self._call(session, target, fetches, tuple(feeds))(*feeds.values())
+        return values
+
+    def _call(self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: tuple[str, ...]) -> Any:
         if self._prepared_for is not session:
             self._prepared, self._prepared_for = {}, session
         key = (target, fetches, *feeds)
         if key not in self._prepared:
-            self._prepared[key] = session.callable([self._targets[target].op], fetches, list(feeds))
-        prepared: Sequence[Any] = self._prepared[key](*feeds.values())
-        return prepared
+            self._prepared[key] = session.callable([self._targets[target].op], fetches, feeds)
+        return self._prepared[key]
+
+    def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
+        """Make the call of a usual run ahead of the first one."""
+        fetches = tuple(dict.fromkeys(name for name in self._shown[target].watched if name not in feeds))
+        self._call(session, target, fetches, tuple(feeds))
 
     def release(self) -> None:
         """Let go of the calls prepared for a session that is about to close."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import PeerLost, UserCodeError
+from orchestrator.errors import CorruptState, PeerLost, UserCodeError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training import failures
 from orchestrator.training.dealing import Dealing
@@ -31,6 +31,7 @@ from orchestrator.training.live_inputs import LiveInputs
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.pipelines import Share
 from orchestrator.training.placement import prepare_process
+from orchestrator.training.readiness import get_ready
 from orchestrator.training.restoring import load
 from orchestrator.training.rng import batch_key, group_key
 from orchestrator.training.snapshot import Snapshot
@@ -92,6 +93,21 @@ class Trainer:
         return self._dealing.batches(spec.rank if spec else 0, self._position)
 
     @property
+    def runs(self) -> int:
+        """Runs of the next step's cycle that are done already; 0 between two steps."""
+        return self._phase
+
+    @property
+    def can_give(self) -> bool:
+        """Whether a member that lacks the result of the last run could get it from this one."""
+        return self._group.can_give
+
+    @property
+    def can_take(self) -> bool:
+        """Whether this worker has computed a run whose result it could take from a member."""
+        return self._group.can_take
+
+    @property
     def group(self) -> GroupSpec | None:
         """The group that this worker belongs to."""
         return self._group.spec
@@ -114,6 +130,15 @@ class Trainer:
             self._carried = None
         self._dealing = Dealing(group.world_size, self._group.batches_per_step, group.position)
         self._position = group.position
+
+    def get_ready(self) -> bool:
+        """Do ahead of time what a take-over needs besides the state; see ``readiness``. Whether all of it went well.
+
+        For a standby that has nothing else to do. Nothing is done where GPUs are used, since a standby has none yet.
+        """
+        if self.options.gpu or not self._group.keeps_variables:
+            return False
+        return get_ready(self._imported, self.graph, self.options, self._snapshot, self._group.prepare)
 
     def load_checkpoint(self, prefix: str, *, init_missing: bool = False) -> State:
         """The state that a checkpoint on local disk holds.
@@ -164,12 +189,16 @@ class Trainer:
     def meet(self, *, timeout_s: float | None = None) -> None:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's first one; later there's nothing to wait for.
 
+        A member that was cut off when its peers had a step's result already takes it from them here: it's as far as they are then.
+
         Raises:
             PeerLost: a rank is gone or didn't come in time.
+            CorruptState: the result that was lacked arrived damaged.
         """
         try:
-            self._group.meet(timeout_s)
-        except PeerLost:
+            if self._group.meet(timeout_s):
+                self._finish_run()
+        except (PeerLost, CorruptState, UserCodeError):
             self.abandon()
             raise
 
@@ -183,6 +212,7 @@ class Trainer:
             PeerLost: a peer is gone or has abandoned the group; nothing changed here. Join a new group and take the step again.
             UserCodeError: the feeds or an operation of the graph are wrong; nothing changed here. Peers see PeerLost.
         """
+        self.meet()
         try:
             checked = [Batch(number, self._runner.checked(feeds)) for number, feeds in zip(self.turns, batches, strict=True)]
             return self._run_cycle(checked)
@@ -242,9 +272,12 @@ class Trainer:
             self._cycle[self._phase], self._phase, self._position, self._step, tuple(map(self._keyed, batches)), summaries
         )
         result = self._group.run(run, self._group_keys())
+        self._finish_run()
+        return result
+
+    def _finish_run(self) -> None:
         self._phase = (self._phase + 1) % len(self._cycle)
         self._advance()
-        return result
 
     def _keyed(self, batch: Batch) -> Batch:
         if self.graph.rng_feed is None:

@@ -1,8 +1,9 @@
-"""What would one bare TensorFlow process have made of the same batches, and how far is a run's checkpoint from that?
+"""What would one bare process have made of the same batches, and how far is a run's checkpoint from that?
 
-Rule: nothing of ours touches the bare run's graph: the source's graph (repairs only), its own saver, plain ``session.run``. Batches enter
-where the workers get them; those of several ranks are joined along their first dimension, so that one process sees what the group saw.
-Runs in a process of its own: ``python -m orchestrator.training.yardstick TASK ANSWER``.
+Rule: two yardsticks. One is a single process that takes the same slots one after another, without Ray, without a group and without an
+exchange: a group ends with its very bytes. The other is TensorFlow with nothing of ours in its graph (the source's own graph, its own
+saver, plain ``session.run``) that is fed the slots' batches joined into one: a group ends where it does, to rounding. Runs in a process of
+its own: ``python -m orchestrator.training.yardstick TASK ANSWER``.
 """
 
 from __future__ import annotations
@@ -10,23 +11,34 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from orchestrator.config import RunConfig
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.graph.feeding import constants
-from orchestrator.graph.worker_graph import InputPort, WorkerGraph
+from orchestrator.graph.fit import is_optimizer_state
+from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.checkpoint_reader import read_checkpoint
+from orchestrator.training.dealing import Dealing
+from orchestrator.training.distances import Distance, distances
 from orchestrator.training.engine import tf, v1
-from orchestrator.training.feeds import BatchStream, FeedContext, open_batches
+from orchestrator.training.feeds import Batch, FeedContext, open_batches
+from orchestrator.training.groups import RUN_ERRORS
 from orchestrator.training.imported import load_extensions
-from orchestrator.training.options import TrainingOptions
+from orchestrator.training.joining import joined
+from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.plain import import_plain, restore_plain
+from orchestrator.training.trainer import Trainer
+
+Steps = Sequence[Sequence[Batch]]
+"""By step, by slot."""
+Arrays = Mapping[str, np.ndarray]
+"""Variable to value."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +46,14 @@ class Task:
     """What is to be compared.
 
     Attributes:
+        options: as the workers had them; ``batches_per_step`` is the number of slots.
         prefix: local prefix of the checkpoint that all runs started from.
         world_size, steps, start_step: of the group's run.
         whole: local prefix of what the group had after ``steps``.
         halves: the same after a save and a restart in the middle; empty where that wasn't done.
-        bare: whether the bare run can be compared at all.
-        tolerance: relative difference from which on the ranks' own batches are asked what they make of a variable.
+        joint: whether the batches can be joined at all; not where the graph's own pipeline makes them.
+        tolerance: relative difference from which on a slot's own batches are asked what they make of a variable.
+        redraw: how far other random numbers move each variable is wanted.
     """
 
     graph: WorkerGraph
@@ -51,173 +65,174 @@ class Task:
     start_step: int
     whole: str
     halves: str = ""
-    bare: bool = True
+    joint: bool = True
     tolerance: float = 0.0
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far two runs' values of one variable are apart.
-
-    Attributes:
-        largest: largest absolute difference.
-        relative: the same divided by the variable's largest absolute value.
-    """
-
-    name: str
-    largest: float
-    relative: float
+    redraw: bool = False
 
 
 def measure(task: Task) -> dict[str, Any]:
-    """The distances between bare run, group's run and interrupted run.
+    """The distances between the group's run and the yardsticks, and between it and the interrupted run.
 
     Returns:
-        ``bare`` and ``save``: lists of distances, largest first, or None where it wasn't compared; ``moved``: how many variables the
-        steps changed; ``reason``: why the bare run couldn't be compared; ``shares``: variable to how far (relative) training on one
-        rank's batches alone brings it from the bare run, where bare and group differ.
+        ``slots``, ``bare`` and ``save``: lists of distances, largest first, or None where it wasn't compared; ``moved``: how many
+        variables the steps changed; ``reason``: why the joined batch couldn't be compared; ``shares``: variable to how far (relative)
+        training on one slot's batches alone brings it from the joined batch, where that and the group differ; ``redrawn``: variable to
+        how far other random numbers bring it; ``input``: which batch isn't the same for every number of workers, else empty.
 
     Raises:
         OrchestratorError: a checkpoint or the graph can't be read.
     """
-    before = read_checkpoint(task.graph, task.prefix).arrays
-    whole = read_checkpoint(task.graph, task.whole).arrays
-    halves = read_checkpoint(task.graph, task.halves).arrays if task.halves else None
-    bare, reason = None, ""
-    if task.bare:
-        try:
-            bare = train_bare(task)
-        except ConfigError as error:
-            reason = error.message
-        except tf.errors.InvalidArgumentError as error:
-            reason = f"one process can't take the workers' batches joined into one: {error.message}"
-    apart = [] if bare is None else distances(bare, whole)
+    start = read_checkpoint(task.graph, task.prefix, task.options)
+    before = start.arrays
+    lacking = [variable.name for variable in start.missing if variable.needed and not is_optimizer_state(variable)]
+    whole = read_checkpoint(task.graph, task.whole, task.options).arrays
+    halves = read_checkpoint(task.graph, task.halves, task.options).arrays if task.halves else None
+    steps = _dealt(task, task.world_size) if task.joint else None
+    # Before the slots: their process draws no random numbers without a seed, and bare TensorFlow may
+    bare, reason = (None, "") if steps is None else _joint(task, steps)
+    if lacking and bare is not None:
+        bare, reason = None, f"the checkpoint lacks {lacking[0]}, which plain TensorFlow starts from random numbers of its own"
+    apart = [] if bare is None else distances(bare, whole, before, task.steps)
     differs = any(item.relative > task.tolerance for item in apart)
+    shared = steps is not None and bare is not None and differs and task.options.batches_per_step > 1
+    shares = _shares(task, steps, bare, before) if shared and steps is not None and bare is not None else {}
+    slots = train_slots(task, steps)
     return {
+        "slots": [asdict(item) for item in distances(slots, whole, before, 0)],
         "bare": None if bare is None else [asdict(item) for item in apart],
-        "shares": _shares(task, bare) if bare is not None and differs and task.world_size > 1 else {},
-        "save": None if halves is None else [asdict(item) for item in distances(halves, whole)],
-        "moved": sum(item.largest > 0 for item in distances(before, whole)),
+        "shares": shares,
+        "redrawn": _redrawn(task, steps, slots, before) if task.redraw else {},
+        "save": None if halves is None else [asdict(item) for item in distances(halves, whole, before, 0)],
+        "moved": sum(item.relative > 0 for item in distances(before, whole, before, 0)),
         "reason": reason,
+        "input": "" if steps is None else _stray(task, steps),
     }
 
 
-def _shares(task: Task, bare: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _joint(task: Task, steps: Steps) -> tuple[Arrays | None, str]:
+    """What the joined batches make of the variables, or why plain TensorFlow can't train on them."""
+    try:
+        return train_bare(task, steps), ""
+    except OrchestratorError as error:
+        return None, error.message
+    except RUN_ERRORS as error:
+        told = " ".join(str(getattr(error, "message", error)).split())
+        return None, f"one process can't take the workers' batches joined into one: {told}"
+
+
+def _shares(task: Task, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
     found: dict[str, float] = {}
-    for rank in range(task.world_size):
-        for item in distances(train_bare(task, [rank]), bare):
-            found[item.name] = max(item.relative, found.get(item.name, 0.0))
+    for slot in range(task.options.batches_per_step):
+        alone, _ = _joint(task, [step[slot : slot + 1] for step in steps])
+        if alone is not None:
+            _widen(found, distances(alone, bare, before, task.steps))
     return found
 
 
-def distances(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[Distance]:
-    """Per variable that both have, the farthest apart first."""
-    found = [_distance(name, one[name], other[name]) for name in one if name in other]
-    return sorted(found, key=lambda item: (-item.relative, item.name))
+def _redrawn(task: Task, steps: Steps | None, slots: Arrays, before: Arrays) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for seed in (1, 2, 3, 4):
+        other = replace(task, options=replace(task.options, seed=task.options.seed + seed))
+        _widen(found, distances(train_slots(other, steps), slots, before, task.steps))
+    return found
 
 
-def _distance(name: str, one: np.ndarray, other: np.ndarray) -> Distance:
-    if one.shape != other.shape or one.dtype.kind in "OSU" or other.dtype.kind in "OSU":
-        same = one.shape == other.shape and bool(np.all(one == other))
-        return Distance(name, 0.0 if same else 1.0, 0.0 if same else 1.0)
-    if not one.size:
-        return Distance(name, 0.0, 0.0)
-    wide = np.complex128 if one.dtype.kind == "c" else np.float64
-    first, second = one.astype(wide), other.astype(wide)
-    equal = (first == second) | (np.isnan(first) & np.isnan(second))
-    apart = float(np.max(np.where(equal, 0.0, np.abs(first - second))))
-    largest = float(np.max(np.abs(second)))
-    if not np.isfinite(apart):
-        return Distance(name, 1.0, 1.0)
-    return Distance(name, apart, apart / largest if largest > 0 else apart)
+def _widen(bounds: dict[str, float], measured: Sequence[Distance]) -> None:
+    for item in measured:
+        bounds[item.name] = max(item.relative, bounds.get(item.name, 0.0))
 
 
-def train_bare(task: Task, ranks: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-    """The variables after the steps of a bare process, by node name.
+# -- the batches
+
+
+def _dealt(task: Task, world_size: int) -> Steps:
+    """The batches of every step, as that many workers are given them."""
+    slots = task.options.batches_per_step
+    dealing = Dealing(world_size, slots)
+    streams = [
+        open_batches(task.config, task.graph, FeedContext(rank, world_size, task.start_step, 0)) for rank in range(world_size)
+    ]
+    found: list[list[Batch]] = []
+    for number in range(task.steps):
+        position = number * slots
+        step: dict[int, Batch] = {}
+        for rank, stream in enumerate(streams):
+            turns = dealing.batches(rank, position)
+            step.update(zip(turns, stream.take(len(turns)), strict=True))
+            stream.applied()
+        found.append([step[position + slot] for slot in range(slots)])
+    for stream in streams:
+        stream.close()
+    return found
+
+
+def _stray(task: Task, steps: Steps) -> str:
+    """Which batch one worker alone is given differently."""
+    if task.world_size == 1:
+        return ""
+    for number, (ours, theirs) in enumerate(zip(steps, _dealt(task, 1), strict=True)):
+        for slot, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            for name in sorted({*one, *other}):
+                if name not in one or name not in other or not _equal(one[name], other[name]):
+                    return f"{name} of batch {number * task.options.batches_per_step + slot}"
+    return ""
+
+
+def _equal(one: Any, other: Any) -> bool:
+    first, second = np.asarray(one), np.asarray(other)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return first.tolist() == second.tolist() if first.dtype.kind == "O" else first.tobytes() == second.tobytes()
+
+
+# -- the yardsticks
+
+
+def train_slots(task: Task, steps: Steps | None) -> Arrays:
+    """The variables after the steps of one process that takes all slots, by node name.
 
     Args:
-        ranks: whose batches it trains on; all by default.
+        steps: None where the graph's own pipeline makes the batches.
 
     Raises:
-        ConfigError: the ranks' batches can't be joined into one.
+        OrchestratorError: as in a worker.
+    """
+    trainer = Trainer(task.graph, task.options)
+    try:
+        trainer.join(GroupSpec(1, 0, 1))
+        trainer.assign(trainer.load_checkpoint(task.prefix, init_missing=task.config.init_missing))
+        if steps is None:
+            stream = open_batches(task.config, task.graph, FeedContext(0, 1, task.start_step, 0), trainer)
+        for number in range(task.steps):
+            trainer.step(stream.take(task.options.batches_per_step) if steps is None else steps[number])
+            if steps is None:
+                stream.applied()
+        return trainer.state().arrays
+    finally:
+        trainer.close()
+
+
+def train_bare(task: Task, steps: Steps) -> Arrays:
+    """The variables after the steps of a TensorFlow process that is fed all batches of a step as one, by node name.
+
+    Raises:
+        ConfigError: the batches can't be joined into one.
         GraphMismatch: plain TensorFlow can't import or restore the source.
     """
-    streams = [
-        open_batches(task.config, task.graph, FeedContext(rank, task.world_size, task.start_step, 0))
-        for rank in (range(task.world_size) if ranks is None else ranks)
-    ]
     load_extensions(task.graph, task.options)
     settings = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     with tf.Graph().as_default() as graph, v1.Session(graph=graph, config=settings) as session:
         places = import_plain(task.graph, task.config.input_map)
         restore_plain(session, task.graph, task.prefix)
-        for _ in range(task.steps):
-            batch = {
-                places.get(name, name): value
-                for name, value in joined([stream.current() for stream in streams], task.graph, constants(task.config)).items()
-            }
+        for step in steps:
+            whole = joined(step, task.graph, constants(task.config))
+            batch = {places.get(name, name): value for name, value in whole.items()}
             for target in task.graph.targets:
                 for _ in range(target.ratio):
                     session.run(graph.get_operation_by_name(target.op), batch)
-            _applied(streams)
         variables = {variable.op.name: variable for variable in v1.global_variables()}
-        values: dict[str, np.ndarray] = session.run(variables)
+        values: Arrays = session.run(variables)
     return values
-
-
-def _applied(streams: Sequence[BatchStream]) -> None:
-    for stream in streams:
-        stream.applied()
-
-
-def joined(batches: Sequence[Mapping[str, Any]], graph: WorkerGraph, held: Set[str] = frozenset()) -> dict[str, np.ndarray]:
-    """One batch out of the ranks' batches: rows are put together along the first dimension, their number is added up, the rest stays.
-
-    Values that happen to be equal on all ranks are rows all the same, where they're as many as the rows of what differs.
-
-    Args:
-        held: names of tensors that hold one value for the whole run.
-
-    Raises:
-        ConfigError: an input's shape has no room for that.
-    """
-    ports = {key: port for port in graph.inputs for key in (port.name, port.tensor)}
-    values = {name: [np.asarray(batch[name]) for batch in batches] for name in batches[0]}
-    rows = {name: tuple(len(value) for value in given) for name, given in values.items() if _grows(given, ports.get(name))}
-    fed = {name: count for name, count in rows.items() if name not in held}
-    counts = {count for name, count in fed.items() if not _equal(values[name])} or set(fed.values())
-    found = {}
-    for name, given in values.items():
-        if not _equal(given) or (name in fed and rows[name] in counts):
-            whole = _concatenated(name, given, name in rows)
-        elif _is_count(given) and tuple(int(value) for value in given) in counts:
-            whole = np.sum(given, axis=0, dtype=given[0].dtype)
-        else:
-            whole = given[0]
-        found[ports[name].name if name in ports else name] = whole
-    return found
-
-
-def _grows(values: Sequence[np.ndarray], port: InputPort | None) -> bool:
-    """Whether an input takes any number of rows."""
-    free = port is None or port.shape is None or (len(port.shape) > 0 and port.shape[0] is None)
-    return free and values[0].ndim > 0
-
-
-def _equal(values: Sequence[np.ndarray]) -> bool:
-    return all(value.shape == values[0].shape and bool(np.all(value == values[0])) for value in values[1:])
-
-
-def _is_count(values: Sequence[np.ndarray]) -> bool:
-    return values[0].ndim == 0 and values[0].dtype.kind in "iu"
-
-
-def _concatenated(name: str, values: Sequence[np.ndarray], grows: bool) -> np.ndarray:
-    if len(values) == 1:
-        return values[0]
-    if not grows or len({value.shape[1:] for value in values}) > 1:
-        raise ConfigError(f"the batches of {len(values)} workers for {name} can't be joined into one for a single process")
-    return np.concatenate(values)
 
 
 def main(task_path: str, answer_path: str) -> int:

@@ -27,6 +27,7 @@ class Desk:
         has_state: the session's variables are the run's, at ``step``.
         loaded: the last generation whose state is in the session.
         met: all ranks of the generation have come.
+        meeting: it waits for them without being as far as the generation is.
         batch_rows: rows of the last batch, 0 where they can't be told.
     """
 
@@ -43,6 +44,7 @@ class Desk:
     has_state: bool = False
     loaded: int = 0
     met: bool = False
+    meeting: bool = False
     is_held: bool = False
     joined: bool = False
     step: int | None = None

@@ -67,7 +67,12 @@ class Member:
         with desk.condition:
             desk.hold_generation = max(desk.hold_generation, generation)
             desk.condition.notify_all()
-            in_group = desk.joined and desk.generation == generation and desk.order is not None and desk.order.world_size > 1
+            in_group = (
+                (desk.joined or desk.meeting)
+                and desk.generation == generation
+                and desk.order is not None
+                and desk.order.world_size > 1
+            )
         # One that still waits for its peers wouldn't come to a boundary by itself
         if in_group and (urgent or not desk.met) and desk.trainer is not None:
             desk.trainer.abandon()

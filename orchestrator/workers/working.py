@@ -13,6 +13,7 @@ generation goes on from them, and whoever has none gets a copy.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,9 +41,13 @@ from orchestrator.workers.pace import Pace
 from orchestrator.workers.saver import SaveJob, Saver
 from orchestrator.workers.tools import Batches, Tools, TrainerLike
 
+log = logging.getLogger(__name__)
+
 PROGRESS_S = 0.2
 """Rank 0 tells its progress so often, the others with the pulse."""
 OTHERS_PROGRESS_S = 0.5
+READY_AFTER_S = 1.0
+"""Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the members need the processor more."""
 
 
 class Work:
@@ -58,6 +63,7 @@ class Work:
         self._batches: Batches | None = None
         self._pace = Pace()
         self._told_s = 0.0
+        self._ready = False
 
     def load(self) -> str:
         """Import TensorFlow and the graph; the address under which peers reach this worker. Raises what loading raises."""
@@ -99,8 +105,19 @@ class Work:
                 if desk.joined and desk.step is not None and desk.step < desk.lease:
                     return self._one_step
                 desk.doing = ev.Doing.IDLE
-                desk.condition.wait()
+                if self._ready or desk.generation:
+                    desk.condition.wait()
+                elif not desk.condition.wait(READY_AFTER_S):
+                    return self._get_ready
         return None
+
+    def _get_ready(self) -> None:
+        """Nobody needs this worker now: it does what it can for the moment when somebody does."""
+        self._ready = True
+        try:
+            self._trainer.get_ready()
+        except Exception as error:  # noqa: BLE001 - a take-over works without it, only slower; what is really wrong is told then
+            log.debug("getting ready failed: %s", last_line(error))
 
     # -- joining
 
@@ -123,10 +140,19 @@ class Work:
         else:
             self._pace = Pace()
             desk.steps_per_s = 0.0
-            with desk.condition:
-                desk.joined, desk.step, desk.position = True, order.step, order.position
-            self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
-            self._meet()
+            if order.state_from is StateFrom.RESULT:
+                desk.meeting = True  # until it has met its peers it isn't as far as the generation is
+                self._meet(lambda: self._joined(order))
+                desk.meeting = False
+            else:
+                self._joined(order)
+                self._meet(lambda: None)
+
+    def _joined(self, order: JoinOrder) -> None:
+        desk = self._desk
+        with desk.condition:
+            desk.joined, desk.step, desk.position, desk.loaded = True, order.step, order.position, order.generation
+        self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
 
     def _form(self, order: JoinOrder, donated: Donation | None) -> None:
         """Be a member with the generation's state and batches."""
@@ -138,15 +164,17 @@ class Work:
             desk.has_state = False
             self._trainer.assign(state)
         with desk.condition:
-            desk.has_state, desk.step, desk.position, desk.loaded = True, order.step, order.position, order.generation
+            desk.has_state = True
+            if order.state_from is not StateFrom.RESULT:
+                desk.step, desk.position, desk.loaded = order.step, order.position, order.generation
             desk.condition.notify_all()
         self._close_batches()
         self._batches = self._tools.batches(order)
 
     def _state_for(self, order: JoinOrder, donated: Donation | None) -> Any:
-        """The state to set; None where the variables are the generation's already."""
+        """The state to set; None where the variables are the generation's already, or will be when it has met."""
         match order.state_from:
-            case StateFrom.OWN:
+            case StateFrom.OWN | StateFrom.RESULT:
                 assert self._desk.has_state
                 return None
             case StateFrom.DONOR:
@@ -172,14 +200,17 @@ class Work:
                 details={"variables": damaged[:20]},
             )
 
-    def _meet(self) -> None:
+    def _meet(self, then: Callable[[], None]) -> None:
         """Wait for the other ranks while the driver makes up its mind about the first steps."""
         try:
             self._trainer.meet()
-        except PeerLost as error:
+        except (PeerLost, CorruptState) as error:
             self._hold(self._desk.broken_off or short(error.message))
+        except UserCodeError as error:
+            self._user_failed(error, self._desk.step or 0)
         else:
             self._desk.met = True
+            then()
 
     # -- stepping
 
@@ -242,8 +273,12 @@ class Work:
             desk.step = desk.step if desk.has_state else None
             desk.position = desk.position if desk.has_state else 0
             desk.condition.notify_all()
-        size_bytes = self._trainer.size_bytes if desk.has_state else 0
-        self._outbox.put(ev.Held(self._ident, desk.held_for, desk.step, desk.position, desk.address, why, size_bytes))
+        trainer, has = self._trainer, desk.has_state
+        held = ev.Held(
+            self._ident, desk.held_for, desk.step, desk.position, desk.address, why, trainer.size_bytes if has else 0,
+            trainer.runs if has else 0, has and trainer.can_give, has and trainer.can_take,
+        )  # fmt: skip
+        self._outbox.put(held)
 
     def _save(self, grant: GrantOrder) -> None:
         desk = self._desk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import socket
 import threading
 import time
@@ -54,34 +55,38 @@ def shared_bytes(state: State) -> int:
 
 
 def socket_pair_s(megabytes: int, rounds: int) -> list[float]:
-    """Seconds for as many bytes in both directions at once between two sockets of loopback, all that a sum of two ranks moves."""
+    """Seconds for as many bytes in both directions at once between two processes over loopback, all that a sum of two ranks moves."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        one = socket.create_connection(server.getsockname())
-        two, _ = server.accept()
-    payload = bytearray(megabytes * 2**20 // 2)
-
-    def move(own: socket.socket) -> None:
-        target = memoryview(bytearray(len(payload)))
-        sender = threading.Thread(target=own.sendall, args=(payload,))
-        sender.start()
-        done = 0
-        while done < len(payload):
-            done += own.recv_into(target[done:])
-        sender.join()
-
+        peer = multiprocessing.get_context("spawn").Process(target=_other_side, args=(server.getsockname(), megabytes, rounds))
+        peer.start()
+        connection, _ = server.accept()
     found: list[float] = []
     for _ in range(rounds):
         began = time.perf_counter()
-        for _ in range(2):  # to the owner, and back
-            sides = [threading.Thread(target=move, args=(each,)) for each in (one, two)]
-            for side in sides:
-                side.start()
-            for side in sides:
-                side.join()
+        _both_ways(connection, megabytes)
         found.append(time.perf_counter() - began)
-    one.close()
-    two.close()
+    peer.join()
+    connection.close()
     return found
+
+
+def _other_side(address: tuple[str, int], megabytes: int, rounds: int) -> None:
+    with socket.create_connection(address) as connection:
+        for _ in range(rounds):
+            _both_ways(connection, megabytes)
+
+
+def _both_ways(connection: socket.socket, megabytes: int) -> None:
+    """Half of the bytes to the owner of each half, and the sums back."""
+    payload = bytearray(megabytes * 2**20 // 2)
+    target = memoryview(bytearray(len(payload)))
+    for _ in range(2):
+        sender = threading.Thread(target=connection.sendall, args=(payload,))
+        sender.start()
+        done = 0
+        while done < len(payload):
+            done += connection.recv_into(target[done:])
+        sender.join()
 
 
 def lost_at(state: State) -> float:

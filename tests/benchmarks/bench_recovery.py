@@ -202,7 +202,7 @@ def _events_per_s(count: int = 16, events: int = 50_000) -> float:
 
 def figures(directory: Path) -> list[Figure]:
     """Recovery with a standby, without one, from a hang and from the driver's death; and the rules alone."""
-    meta = make_checkpoint(directory / "graph", "mnist")
+    meta = make_checkpoint(directory / "graph", "mnist", "units=1250")  # 10 MB of state
     standby, redone = _kills(meta, directory / "standby")
     shrink, replaced = _shrink(meta, directory / "shrink")
     hang, driver = _hang_s(meta, directory / "hang"), _driver_s(meta, directory / "driver")
@@ -210,11 +210,11 @@ def figures(directory: Path) -> list[Figure]:
     beside = f"Ray Train {peer:.1f} s" if peer else "Ray Train not run"
     p95 = quantiles(standby, n=20, method="inclusive")[-1]
     return [
-        Figure("kill to next step, standby, median s", median(standby), 0.7, True, f"{spread(standby, 's')}; {beside}"),
-        Figure("kill to next step, standby, p95 s", p95, 1.5, True, f"{len(standby)} kills"),
+        Figure("kill to next step, standby, median s", median(standby), 0.15, True, f"{spread(standby, 's')}; {beside}"),
+        Figure("kill to next step, standby, p95 s", p95, 0.3, True, f"{len(standby)} kills"),
         Figure("steps redone, all kills", float(sum(redone)), 0, True, f"{len(redone)} kills"),
-        Figure("kill to survivors' next step without standby, s", shrink, 1.0, True, "shrink to one"),
-        Figure("kill to the replacement's first step, s", replaced, 6.0, True, "TensorFlow's import included"),
+        Figure("kill to survivors' next step without standby, s", shrink, 0.08, True, "shrink to one"),
+        Figure("kill to the replacement's first step, s", replaced, 2.5, True, "TensorFlow's import included"),
         Figure("SIGSTOP to found, s", hang, 5.0, True, "the stated floor, steps being short"),
         Figure("driver's SIGKILL to the next leased step, s", driver, 8.0, True, "its workers live on"),
         Figure("decisions about 16 workers, events/s", _events_per_s(), 20_000, False, "signs of life"),

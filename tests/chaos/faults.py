@@ -5,7 +5,8 @@ and around seams of the worker's process (the snapshot, the upload, forming a gr
 product has no hook. A file says which shots are due; each leaves a file of its own behind. ``script.Script`` is the test's side.
 
 Places: ``feed``, ``forward``, ``on the way back``, ``adding up``, ``between exchange and apply``, ``first step``, ``snapshot``, ``upload``,
-``re-form``, ``handing over``; and ``applied elsewhere``, where the process lives on, without the step that its peers have taken.
+``re-form``, ``handing over``. Where the process lives on: ``applied elsewhere``, without the step that its peers have taken and without
+having computed it, and ``cut off``, when it has computed a step and its peers have the result.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def mark(hit: Path, place: str) -> bool:
 def _wrap_seams() -> None:
     from orchestrator.store import upload as uploads
     from orchestrator.training.group.blocks import Adder
+    from orchestrator.training.host_group import HostGroup
     from orchestrator.training.snapshot import Snapshot
     from orchestrator.training.trainer import Trainer
     from orchestrator.workers.member import Member
@@ -110,6 +112,7 @@ def _wrap_seams() -> None:
         (Adder, "add", _add),
         (Trainer, "assign", _assign),
         (Trainer, "step", _step),
+        (HostGroup, "_exchange", _exchange),
         (Member, "held_state", _held_state),
     ]
     for owner, name, wrapper in methods:
@@ -160,6 +163,17 @@ def _step(trainer: Any, real: Any, batches: Any) -> Any:
     mark(hit, "applied elsewhere")
     trainer.abandon()
     raise PeerLost("a connection broke after the peers had the sum and before this rank had it")
+
+
+def _exchange(group: Any, real: Any, *args: Any) -> Any:
+    found = real(group, *args)
+    hit = due("cut off")
+    if hit is not None:
+        from orchestrator.errors import PeerLost
+
+        mark(hit, "cut off")
+        raise PeerLost("a connection broke after the peers had the sum and before this rank had it")
+    return found
 
 
 def _held_state(member: Any, real: Any) -> Any:

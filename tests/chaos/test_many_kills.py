@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 
 
 def cycle(rank: int) -> list[Round]:
-    """Eleven deaths: one in each phase of a step and of a save, and two while the group forms anew after another one."""
+    """Eleven deaths (one in each phase of a step and of a save, two while a group forms anew after another), and a connection that is cut."""
     other = 1 - rank
     return [
         (Shot("feed", rank),),
@@ -26,6 +26,7 @@ def cycle(rank: int) -> list[Round]:
         (Shot("on the way back", rank),),
         (Shot("adding up", rank),),
         (Shot("between exchange and apply", rank),),
+        (Shot("cut off", rank),),
         (Shot("snapshot", other),),
         (Shot("upload", 0),),
         (Shot("feed", other), Shot("re-form", rank)),
@@ -95,6 +96,8 @@ def test_deaths_in_every_phase_of_one_run_lose_no_step_and_let_nothing_grow(
     *others, last = result.incidents
     assert [incident["steps_redone"] for incident in others] == [0] * len(others)
     assert last["steps_redone"] == 1, "the step that died with the survivor ahead is done again, and the incident says so"
+    behind = [event for event in watcher.named("generation") if event["catching_up"]]
+    assert len(behind) >= cycles, "a rank that lacked only a result took the whole state"
     assert not watcher.named("finding_checkpoint"), "storage was asked for a state that somebody had"
     assert_same_bytes(undisturbed_phased(tf1_checkpoint, tmp_path, until), variables_of(Path(str(result.checkpoint))))
     assert_flat(scales.driver, len(rounds) // 2)

@@ -338,6 +338,36 @@ def test_machine_save_whose_commit_is_under_way_survives_its_writer() -> None:
     assert driver.run.saves.committed == 4
 
 
+@pytest.mark.parametrize(
+    ("gives", "takes", "position", "wanted"),
+    [
+        (True, True, 4, StateFrom.RESULT),
+        (True, True, 6, StateFrom.DONOR),  # further behind than one step
+        (False, True, 4, StateFrom.DONOR),
+        (True, False, 4, StateFrom.DONOR),
+    ],
+)
+def test_machine_survivor_that_is_one_run_behind_takes_the_result_where_somebody_can_give_it(
+    gives: bool, takes: bool, position: int, wanted: StateFrom
+) -> None:
+    driver = Driver(count=3, standby=1, batches_per_step=3).training("w0001", "w0002", "w0003").warm("w0004")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    driver.tell(ev.Held("w0001", 1, 4, 7 - position + 4, "w0001:2", "lost", 8, takes=takes))
+    driver.tell(ev.Held("w0003", 1, 5, 10 if position == 4 else 12, "w0003:2", "lost", 8, gives=gives, takes=True))
+    form = driver.only(act.Form)
+    assert {seat.worker: seat.state_from for seat in form.seats} == {
+        "w0001": wanted, "w0003": StateFrom.OWN, "w0004": StateFrom.DONOR,
+    }  # fmt: skip
+
+
+def test_machine_survivors_within_one_step_differ_by_a_run() -> None:
+    driver = Driver(count=2, batches_per_step=2).training("w0001", "w0002")
+    driver.tell(ev.Held("w0001", 1, 4, 2, "w0001:2", "lost", 8, runs=1, takes=True))
+    driver.tell(ev.Held("w0002", 1, 4, 2, "w0002:2", "lost", 8, runs=2, gives=True))
+    form = driver.only(act.Form)
+    assert [seat.state_from for seat in form.seats] == [StateFrom.RESULT, StateFrom.OWN]
+
+
 def test_machine_step_that_is_first_known_after_the_incident_began_is_told_as_redone() -> None:
     driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     driver.step(4, "w0001", "w0002")

@@ -63,12 +63,20 @@ def test_exhausted_budget_gives_up_with_the_numbers() -> None:
     ],
 )
 def test_donor_has_the_highest_step(steps: dict[str, int | None], chosen: str | None) -> None:
-    assert donor(list(steps), steps) == chosen
+    assert donor(list(steps), _places(steps)) == chosen
 
 
 @pytest.mark.parametrize(("steps", "chosen"), [({"a": 5, "b": 6}, "a"), ({"a": None, "b": 2, "c": 3}, "b"), ({"a": None}, None)])
 def test_donor_among_differing_states_is_the_first_that_has_one(steps: dict[str, int | None], chosen: str | None) -> None:
-    assert donor(list(steps), steps, differing=True) == chosen
+    assert donor(list(steps), _places(steps), differing=True) == chosen
+
+
+def test_donor_within_a_step_has_done_the_most_runs_of_its_cycle() -> None:
+    assert donor("abc", {"a": (5, 0), "b": (5, 2), "c": (5, 1)}) == "b"
+
+
+def _places(steps: dict[str, int | None]) -> dict[str, tuple[int, int] | None]:
+    return {worker: None if step is None else (step, 0) for worker, step in steps.items()}
 
 
 FIXED, ELASTIC = Sizes(4, 4, 4, 1), Sizes(4, 2, 6, 1)

@@ -110,6 +110,22 @@ def test_steps_are_counted_from_the_graphs_own_counter_whatever_the_file_is_call
     assert reached.step == 3
 
 
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("options", "recorded", "cut"), [({}, None, False), ({"batches_per_step": 3}, None, True), ({}, 3, True)]
+)
+def test_one_worker_with_several_batches_in_a_step_gets_the_graph_of_a_group(
+    options: dict[str, Any], recorded: int | None, cut: bool, tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
+    """Nothing was cut for it, and of each step's batches it applied the last one alone."""
+    source, output = tf1_checkpoint("mlp"), open_location(str(tmp_path / "out"))
+    record = None if recorded is None else record_of(source).model_copy(update={"batches_per_step": recorded})
+    ready = prepared(config_for(source, output, workers=1, **options), output, record)
+    assert isinstance(ready, Ready)
+    assert ready.slots.count == (3 if cut else 1)
+    assert [bool(target.dense) for target in ready.plan.graph.targets] == [cut]
+
+
 def test_takeover_by_a_command_with_another_source_is_refused(tmp_path: Path) -> None:
     """It used to be adopted without a word: the old graph trained under the new name."""
     output = open_location(str(tmp_path / "out"))

@@ -53,6 +53,23 @@ def test_door_that_is_open_lets_a_signal_end_at_once_what_hasnt_begun() -> None:
     assert "before anything began" in str(left.value.told())
 
 
+def test_door_tells_why_it_was_left_also_where_compiled_code_made_another_error_of_it() -> None:
+    kept: list[Message] = []
+    door = Door(kept.append)
+
+    def interrupted() -> None:
+        try:
+            door.tell(StopAsked(StopCause.SIGTERM, 25.0))
+        except BaseException as left:
+            raise TypeError("expected a message argument") from left
+
+    with pytest.raises(Preempted, match="before anything began"), door.leaving():
+        interrupted()
+    untouched = Door(kept.append)
+    with pytest.raises(TypeError), untouched.leaving():
+        raise TypeError("a fault of our own")
+
+
 def test_door_that_is_closed_keeps_the_wish_and_lets_go_once_there_is_nothing_to_end() -> None:
     kept: list[Message] = []
     door = Door(kept.append)

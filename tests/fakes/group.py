@@ -79,6 +79,16 @@ class FakeTrainer:
         self.address = "host:1"
         self.position = 0
         self.size_bytes = 64
+        self.runs = 0
+        self.can_give = False
+
+    @property
+    def can_take(self) -> bool:
+        return self.tools.lacked is not None
+
+    def get_ready(self) -> bool:
+        self.tools.readied += 1
+        return True
 
     @property
     def turns(self) -> tuple[int, ...]:
@@ -103,6 +113,8 @@ class FakeTrainer:
     def meet(self) -> None:
         assert self.group is not None
         self.tools.exchange.meet(self.group.generation, self.group.rank, self.group.world_size)
+        if self.tools.lacked is not None:
+            self.current, self.tools.lacked = self.tools.lacked, None
 
     def step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> FakeOutput:
         (feeds,) = batches
@@ -150,6 +162,9 @@ class FakeTools:
         self.before_step: Callable[[int], None] = lambda step: None
         self.before_write: Callable[[int], None] = lambda step: None
         self.moved = 0
+        self.readied = 0
+        self.lacked: FakeState | None = None
+        """What the member is to take from its peers when it meets them."""
 
     def load(self) -> FakeTrainer:
         return FakeTrainer(self)

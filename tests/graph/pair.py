@@ -1,7 +1,8 @@
 """How does a group of two train a rewritten graph? Both ranks in one TensorFlow graph, each seam joined with its twin.
 
 Rule: what ``training/exchange`` does between processes, done with plain operations: dense seams get the mean of both, sparse seams both
-ranks' rows with halved values. A switch makes the exchange fail, after the gradients and before anything that is written.
+ranks' rows with halved values; gradients of sums are added up. A switch makes the exchange fail, after the gradients and before
+anything that is written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from orchestrator.graph.gradient_scale import is_summed
 from orchestrator.graph.worker_graph import WorkerGraph
 from tests.graph.bare import session_config
 
@@ -56,12 +58,14 @@ class Pair:
                 if dense.node not in joined:
                     joined.add(dense.node)
                     ops = self._ops(dense.node)
-                    mean = self._checked(tf.add_n([op.inputs[0] for op in ops]) / len(ops))
+                    share = 1 if is_summed(dense, "auto") else len(ops)
+                    reduced = self._checked(tf.add_n([op.inputs[0] for op in ops]) / share)
                     for op in ops:
-                        op._update_input(0, mean)
+                        op._update_input(0, reduced)
             for sparse in target.sparse:
                 values, indices = self._ops(sparse.values_node), self._ops(sparse.indices_node)
-                rows = self._checked(tf.concat([op.inputs[0] for op in values], 0) / len(values))
+                share = 1 if is_summed(sparse, "auto") else len(values)
+                rows = self._checked(tf.concat([op.inputs[0] for op in values], 0) / share)
                 places = tf.concat([op.inputs[0] for op in indices], 0)
                 for value, index in zip(values, indices, strict=True):
                     value._update_input(0, rows)

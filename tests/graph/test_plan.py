@@ -212,3 +212,28 @@ def test_plan_of_a_graph_whose_gradients_take_a_writers_result_is_refused_for_a_
     assert alone.worker_graph is not None
     assert alone.worker_graph.group_refused == together.group_refused
     assert codes(alone, "warning") == ["group-refused"]
+
+
+def test_plan_of_several_batches_a_step_on_one_worker_has_the_seams_at_which_they_are_added() -> None:
+    alone = planned(momentum_graph().meta, input="a:b").worker_graph
+    several = planned(momentum_graph().meta, input="a:b", batches_per_step=4).worker_graph
+    assert alone is not None
+    assert several is not None
+    assert not alone.targets[0].dense
+    assert several.targets[0].dense
+
+
+def test_plan_of_several_batches_a_step_on_one_worker_leaves_a_graph_that_cannot_be_cut_as_it_is() -> None:
+    drawing = Drawing()
+    x = drawing.placeholder("x", (-1, 4))
+    drawing.variable("w", (4, 4))
+    drawing.variable("state", (4, 4), trainable=False)
+    drawing.scalar("rate", 0.1)
+    carried = drawing.node("carried", "Assign", ["state", x], T=FLOAT)
+    gradient = drawing.node("gradients/w", "MatMul", [carried, "w/read"], T=FLOAT)
+    drawing.node("train", "ApplyGradientDescent", ["w", "rate", gradient], T=FLOAT)
+    alone, several = (planned(drawing.meta, input="a:b", batches_per_step=count).worker_graph for count in (1, 4))
+    assert alone is not None
+    assert several is not None
+    assert several.group_refused
+    assert several.meta == alone.meta

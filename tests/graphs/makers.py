@@ -48,8 +48,8 @@ def _placeholders(tf: Any, batch: int | None = None) -> tuple[Any, Any]:
     return x, y
 
 
-def _loss(tf: Any, logits: Any, labels: Any) -> Any:
-    loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), name="loss")
+def _loss(tf: Any, logits: Any, labels: Any, reduce: Any = None) -> Any:
+    loss = (reduce or tf.reduce_mean)(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), name="loss")
     tf.losses.add_loss(loss)
     return loss
 
@@ -77,12 +77,12 @@ def _counter(tf: Any, step: bool | str) -> Any:
 
 def mlp(
     optimizer: str = "adam", resource: bool = False, clip: bool = False, devices: bool = False, step: bool | str = True,
-    summary: bool = False,
+    summary: bool = False, summed: bool = False,
 ) -> Any:  # fmt: skip
     """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and a worker's GPUs.
 
     ``step`` is false for a graph that counts none, or the name of a counter of the author's own; with ``summary`` of its loss, which
-    ``validation`` adds something to that training doesn't need.
+    ``validation`` adds something to that training doesn't need; ``summed`` is for a loss that sums over rows.
     """
     tf = _tf()
     with tf.device("/job:ps/task:0" if devices else None):
@@ -90,7 +90,7 @@ def mlp(
         x, y = _placeholders(tf)
         hidden = tf.nn.relu(_dense(tf, x, 16, "hidden", resource))
     with tf.device("/job:worker/task:3/device:GPU:2" if devices else None):
-        loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y)
+        loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y, tf.reduce_sum if summed else tf.reduce_mean)
         if summary:
             tf.summary.scalar("loss_curve", loss)
             tf.add(loss, tf.placeholder(tf.float32, [], name="penalty"), name="validation")

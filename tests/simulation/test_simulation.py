@@ -199,7 +199,7 @@ def shortened(turn: Any, end: int, agreed: Any) -> None:
     turn.act(act.Grant(turn.run.generation, turn.run.members, end, agreed, turn.run.seats[0]))
 
 
-def own_state_for_all(run: Any, ident: str, chosen: str | None, step: int) -> StateFrom:
+def own_state_for_all(run: Any, ident: str, chosen: str | None, givers: Any) -> StateFrom:
     return StateFrom.CHECKPOINT if chosen is None else StateFrom.OWN
 
 

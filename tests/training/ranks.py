@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import RunConfig
+from orchestrator.errors import PeerLost
 from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import WorkerGraph
@@ -191,6 +192,21 @@ def outcome_of(call: Callable[[], Any]) -> Any:
         return call()
     except Exception as error:  # noqa: BLE001  (the test looks at it)
         return error
+
+
+def cut_off_once(trainer: Any, number: int) -> None:
+    """The connection breaks in the exchange ``number`` from now, when the peers have the result and this rank doesn't."""
+    real, left = trainer._group._exchange, [number]
+
+    def exchange(*args: Any) -> Any:
+        found = real(*args)
+        left[0] -= 1
+        if left[0] < 0:
+            trainer._group._exchange = real
+            raise PeerLost("cut off")
+        return found
+
+    trainer._group._exchange = exchange
 
 
 class RankPool:

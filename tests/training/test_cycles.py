@@ -14,7 +14,7 @@ from orchestrator.training.state import State
 from tests import forked
 from tests.training.comparing import assert_identical, changed
 from tests.training.conftest import NewRanks
-from tests.training.ranks import Ranks
+from tests.training.ranks import Ranks, cut_off_once
 
 pytestmark = pytest.mark.tf
 
@@ -67,6 +67,29 @@ def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(prefix: Path, new_
     assert_identical(*broken)
     ranks.form()
     ranks.step([batch(2), batch(3)])
+    assert_identical(ranks.states()[0], _undisturbed(ranks, start))
+
+
+@pytest.mark.parametrize("run", [0, 1, 2])
+def test_rank_that_is_cut_off_within_a_cycle_is_level_with_its_peers_when_they_meet(
+    prefix: Path, new_ranks: NewRanks, run: int
+) -> None:
+    ranks = new_ranks(2)
+    start = ranks.start(prefix, options=options(2), train_op=CYCLE)
+    ranks.step([batch(0), batch(1)])
+    ranks.processes[1].call("apply", cut_off_once, run)
+
+    outcomes = ranks.outcomes([batch(2), batch(3)])
+
+    finished = run == 2  # the last run of the cycle: the rank that has it has finished the step
+    assert [isinstance(outcome, PeerLost) for outcome in outcomes] == [not finished, True]
+    assert [state.phase for state in ranks.states()] == [(run + 1) % 3, run]
+    ranks.form(position=4 if finished else 2)
+    ranks.each("meet")
+    assert [state.phase for state in ranks.states()] == [(run + 1) % 3] * 2
+    if not finished:
+        ranks.step([batch(2), batch(3)])
+    assert_identical(*ranks.states())
     assert_identical(ranks.states()[0], _undisturbed(ranks, start))
 
 

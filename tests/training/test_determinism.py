@@ -10,10 +10,10 @@ from orchestrator.errors import PeerLost
 from orchestrator.training.options import TrainingOptions
 from orchestrator.training.state import State
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
+from tests.graphs.makers import feeds_for, xy_feeds
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
-from tests.training.ranks import Ranks, outcome_of
+from tests.training.ranks import RankProcess, Ranks, outcome_of, worker_graph
 
 pytestmark = pytest.mark.tf
 
@@ -58,3 +58,24 @@ def test_run_with_another_seed_draws_other_random_numbers(tf1_checkpoint: Checkp
     ranks.start(tf1_checkpoint("dropout"), options=TrainingOptions(batches_per_step=3, deterministic=True, seed=6))
     with pytest.raises(AssertionError):
         assert_identical(run(ranks, start, "dropout", set()), first)
+
+
+def test_worker_that_read_the_checkpoint_trains_the_same_bits_as_one_that_was_given_its_state(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    """So many rows that the order of their sum depends on the number of threads, in processes that no test has used before."""
+    processes = [RankProcess(), RankProcess()]
+    try:
+        alone = [Ranks([process]) for process in processes]
+        graph, options = worker_graph(tf1_checkpoint("mlp")), TrainingOptions(deterministic=True)
+        for ranks in alone:
+            ranks.load(graph, options)
+        start = processes[0].call("load_checkpoint", str(tf1_checkpoint("mlp")))
+        for ranks in alone:
+            ranks.form()
+            ranks.assign(start)
+            ranks.step([xy_feeds(7, rows=50_000)])
+        assert_identical(alone[0].states()[0], alone[1].states()[0])
+    finally:
+        for process in processes:
+            process.close()

@@ -45,15 +45,12 @@ def train(ranks: Ranks, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[
 
 def train_alone(ranks: Ranks, graph: WorkerGraph, start: State, batches: Sequence[Sequence[Mapping[str, Any]]]) -> State:
     """The first rank's state after the same steps alone, one batch a step, with the batches of all slots put together."""
-    world_size = ranks.slots
     alone = Ranks(ranks.processes[:1])
     alone.load(graph, TrainingOptions())
     alone.form()
     alone.assign(start)
     for batch in batches:
         together = {key: np.concatenate([part[key] for part in batch]) for key in batch[0]}
-        if "ids:0" in together:  # this graph's loss is a sum over a fixed number, which stands for b and must be N·b now
-            together["truediv/y:0"] = np.float32(8.0 * world_size)
         alone.step([together])
     return alone.states()[0]
 
@@ -73,6 +70,28 @@ def test_group_of_n_with_batch_b_equals_one_with_batch_n_times_b(
     for state in states[1:]:
         assert_identical(state, states[0])
     assert_close(states[0], train_alone(ranks, worker_graph(prefix), start, batches))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("kind", "options"), [("mlp", {"summed": True}), ("embedding", {})])
+def test_summed_loss_of_two_slots_equals_one_process_with_both_batches_unless_the_mean_is_asked_for(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, options: Mapping[str, Any], workers: int
+) -> None:
+    prefix = tf1_checkpoint(kind, optimizer="sgd", **options)
+    batches = batches_of(kind, 2, steps=5)
+    found: dict[str, State] = {}
+    for scale in ("auto", "mean"):
+        ranks = new_ranks(workers)
+        shared = TrainingOptions(batches_per_step=2, gradient_scale=scale, deterministic=True)
+        start = ranks.start(prefix, options=shared, workers=workers, batches_per_step=2)
+        states = train(ranks, batches)
+        for state in states[1:]:
+            assert_identical(state, states[0])
+        found[scale] = states[0]
+    joint = train_alone(ranks, worker_graph(prefix), start, batches)
+    assert_close(found["auto"], joint)
+    with pytest.raises(AssertionError):
+        assert_close(found["mean"], joint)
 
 
 def test_rows_of_sparse_gradients_in_these_tests_differ_and_reach_zero() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -17,16 +16,10 @@ from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
+from tests.training.deaths import computations, count_computations, wait_until
 from tests.training.ranks import Ranks, outcome_of
 
 pytestmark = [pytest.mark.tf, pytest.mark.chaos]
-
-
-def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 NOTICED_WITHIN_S = 20.0
@@ -205,37 +198,23 @@ def test_a_hundred_generations_leave_memory_descriptors_and_threads_flat(
 def test_survivors_compute_only_what_the_lost_one_had_not_shared(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks) -> None:
     ranks = new_ranks(3)
     ranks.start(tf1_checkpoint("mlp", optimizer="adam"))
-    ranks.each("apply", _count_computations)
+    ranks.each("apply", count_computations)
     ranks.step(batches(ranks, 0))
     survivors = [ranks.processes[0], ranks.processes[2]]
     ranks.processes[1].kill(signal.SIGSTOP)
     for rank in (0, 2):
         ranks.processes[rank].send("step", ranks.dealt(batches(ranks, 1))[rank])
     for process in survivors:
-        wait_until(lambda process=process: len(process.control("apply", _computations)) == 2)
+        wait_until(lambda process=process: len(process.control("apply", computations)) == 2)
     ranks.processes[1].kill()
     assert [type(outcome_of(process.receive)) for process in survivors] == [PeerLost, PeerLost]
 
     ranks.form(survivors)
     ranks.step(batches(ranks, 1))
 
-    counted = [process.call("apply", _computations) for process in survivors]
+    counted = [process.call("apply", computations) for process in survivors]
     assert sum(len(each) for each in counted) == 5, counted  # two steps of one batch each, and the lost one's batch once
     assert_identical(*ranks.states())
-
-
-def _count_computations(trainer: Any) -> None:
-    compute, trainer.computed = trainer._group._phases.compute, []
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        trainer.computed.append(trainer.step_now)
-        return compute(*args, **kwargs)
-
-    trainer._group._phases.compute = counted
-
-
-def _computations(trainer: Any) -> list[int]:
-    return list(trainer.computed)
 
 
 def test_group_with_more_members_than_batches_in_a_step_is_refused(

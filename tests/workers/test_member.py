@@ -156,6 +156,47 @@ def test_member_keeps_its_state_when_a_peer_is_gone_and_starts_again_from_it(ben
     bench.expect(ev.Pulse, stands_at(6))
 
 
+def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not() -> None:
+    standby, busy = Bench(), Bench()
+    try:
+        busy.join()
+        busy.expect(ev.Joined)
+        deadline = time.monotonic() + 20
+        while not standby.tools.readied:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        standby.join()
+        standby.expect(ev.Joined)
+        standby.grant(6)
+        standby.expect(ev.Pulse, stands_at(6))
+        assert (standby.tools.readied, busy.tools.readied) == (1, 0)
+    finally:
+        standby.member.close()
+        busy.member.close()
+
+
+def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_met_its_peers(bench: Bench) -> None:
+    bench.join(world_size=2)
+    bench.expect(ev.Joined)
+    bench.grant(9)
+    bench.tools.exchange.break_off(1)
+    bench.tools.lacked = FakeState(6, np.ones(8))
+    bench.member.quiesce(1, urgent=True)
+    bench.expect(ev.Held)
+    bench.join(generation=2, state_from=StateFrom.RESULT, world_size=2, step=6)  # the peer doesn't come
+    bench.expect(ev.Pulse, lambda pulse: pulse.generation == 2)
+    bench.member.quiesce(2, urgent=True)
+    held = bench.expect(ev.Held, lambda held: held.generation == 2)
+    assert (held.step, held.position, held.takes) == (5, 10, True)
+    bench.join(generation=3, state_from=StateFrom.RESULT, step=6)
+    assert bench.expect(ev.Joined).step == 6
+    assert not [event for event in bench.seen if isinstance(event, ev.Joined)], (
+        "it has joined a generation that it wasn't level with"
+    )
+    bench.grant(7, generation=3)
+    bench.expect(ev.Pulse, stands_at(7))
+
+
 def test_member_quiesced_urgently_leaves_a_step_that_its_dead_peer_will_never_finish(bench: Bench) -> None:
     bench.join(world_size=2)
     bench.expect(ev.Joined)

@@ -1,4 +1,4 @@
-"""How do the local gradients become the mean of the group's, inside TensorFlow?
+"""How do the local gradients become the group's mean or sum, inside TensorFlow?
 
 Rule: between every seam's input and its Identity stand collectives while the group has more than one member; with one member the
 seam's own input is wired back, so that one imported graph serves every world size. Rewiring happens between sessions only.
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.graph.gradient_scale import GradientScale, is_summed
 from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
 from orchestrator.training.engine import collective_ops, tf, v1
 from orchestrator.training.seams import seam_depths
@@ -46,7 +47,7 @@ class _Wire:
 
     identity: Any
     local: Any
-    mean: Any
+    shared: Any
 
 
 class Exchange:
@@ -57,12 +58,21 @@ class Exchange:
         targets: the train operations with their seams.
         max_world_size: the largest group; decides the padding of small tensors.
         vote: called in each step when a level's collectives are done; it raises where a peer is gone.
+        scale: which seams are added up.
     """
 
-    def __init__(self, graph: Any, targets: Sequence[TrainTarget], max_world_size: int, vote: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        targets: Sequence[TrainTarget],
+        max_world_size: int,
+        vote: Callable[[], np.ndarray],
+        scale: GradientScale = "auto",
+    ) -> None:
         self._graph = graph
         self._hint = HINT
         self._vote = vote
+        self._scale = scale
         self._max_world_size = max_world_size
         self._wires: list[_Wire] = []
         self._previous: Any = None
@@ -79,7 +89,7 @@ class Exchange:
     def connect(self, world_size: int) -> None:
         """Wire the seams for a group of ``world_size``; no session may be running a step of this graph."""
         for wire in self._wires:
-            wire.identity._update_input(0, wire.local if world_size == 1 else wire.mean)
+            wire.identity._update_input(0, wire.local if world_size == 1 else wire.shared)
 
     def feeds(self, world_size: int, generation: int) -> dict[str, np.ndarray]:
         """What every run of a connected graph must be fed, by tensor name."""
@@ -94,7 +104,7 @@ class Exchange:
         self._previous = None
         dense, sparse = _by_target(targets)
         levels = seam_depths(self._graph, targets)
-        packs = sorted(_packs(dense, levels), key=lambda pack: (levels[pack[0].node], pack[0].node))
+        packs = sorted(_packs(dense, levels, scale=self._scale), key=lambda pack: (levels[pack[0].node], pack[0].node))
         for number, pack in enumerate(packs):
             self._connect_dense(pack, instance_key=GROUP_CHECK_KEY + 1 + number)
         for number, seam in enumerate(sorted(sparse, key=lambda seam: (levels[seam.values_node], seam.values_node))):
@@ -103,25 +113,25 @@ class Exchange:
 
     def _voted(self, level: int, levels: dict[str, int]) -> list[_Wire]:
         wires = [wire for wire in self._wires if levels[wire.identity.name] == level]
-        with tf.control_dependencies([wire.mean for wire in wires]), tf.device("/device:CPU:0"):
+        with tf.control_dependencies([wire.shared for wire in wires]), tf.device("/device:CPU:0"):
             vote = tf.numpy_function(self._vote, [], tf.int32, name="vote")
         with tf.control_dependencies([vote]):
-            return [replace(wire, mean=tf.identity(wire.mean)) for wire in wires]
+            return [replace(wire, shared=tf.identity(wire.shared)) for wire in wires]
 
     def _connect_dense(self, seams: Sequence[DenseSeam], instance_key: int) -> None:
         identities = [self._graph.get_operation_by_name(seam.node) for seam in seams]
         local = [identity.inputs[0] for identity in identities]
-        for identity, value, mean in zip(identities, local, self._means(local, instance_key), strict=True):
-            self._wires.append(_Wire(identity, value, mean))
+        reduced = self._reduced(local, instance_key, mean=not is_summed(seams[0], self._scale))
+        self._wires.extend(map(_Wire, identities, local, reduced))
 
-    def _means(self, tensors: list[Any], instance_key: int) -> list[Any]:
+    def _reduced(self, tensors: list[Any], instance_key: int, *, mean: bool) -> list[Any]:
         if len(tensors) == 1 and _static_bytes(tensors[0]) >= self._padding(tensors[0].dtype) * tensors[0].dtype.size:
-            return [self._reduce(tensors[0], instance_key, mean=True)]
+            return [self._reduce(tensors[0], instance_key, mean=mean)]
         dtype = tensors[0].dtype.base_dtype
         flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
         sizes = [tf.size(part) for part in flat]
         buffer = tf.concat([*flat, tf.zeros([self._padding(dtype)], dtype)], 0)
-        parts = tf.split(self._reduce(buffer, instance_key, mean=True), [*sizes, self._padding(dtype)], num=len(flat) + 1)
+        parts = tf.split(self._reduce(buffer, instance_key, mean=mean), [*sizes, self._padding(dtype)], num=len(flat) + 1)
         return [tf.reshape(part, tf.shape(tensor)) for part, tensor in zip(parts[:-1], tensors, strict=True)]
 
     def _padding(self, dtype: Any) -> int:
@@ -164,8 +174,10 @@ class Exchange:
         def everyones(tensor: Any, key: int) -> Any:
             return tf.boolean_mask(self._gather(_pad_rows(tensor, padded_rows - rows), key + exponent), occupied)
 
-        share = tf.cast(self._size, values.dtype)
-        self._wires.append(_Wire(values_identity, values, everyones(values, first_key + 1) / share))
+        rows_of_all = everyones(values, first_key + 1)
+        if not is_summed(seam, self._scale):
+            rows_of_all /= tf.cast(self._size, values.dtype)
+        self._wires.append(_Wire(values_identity, values, rows_of_all))
         self._wires.append(_Wire(indices_identity, indices, everyones(indices, first_key + 64)))
 
 
@@ -201,8 +213,9 @@ def _packs(
     levels: dict[str, int],
     limit: int = PACKED_UP_TO_BYTES,
     pack_bytes: int = PACK_BYTES,
+    scale: GradientScale = "auto",
 ) -> list[list[DenseSeam]]:
-    """Which seams share a buffer: small ones of known shape, of one type, one level and the same targets, up to ``pack_bytes``."""
+    """Which seams share a buffer: small ones of known shape, of one type, one level, the same targets and scale, up to ``pack_bytes``."""
     packs: list[list[DenseSeam]] = []
     filling: dict[tuple[object, ...], tuple[list[DenseSeam], int]] = {}
     for seam, targets in dense:
@@ -210,7 +223,7 @@ def _packs(
         if size is None or size > limit:
             packs.append([seam])
             continue
-        kind = (seam.dtype, levels[seam.node], targets)
+        kind = (seam.dtype, levels[seam.node], targets, is_summed(seam, scale))
         pack, filled = filling.get(kind, ([], 0))
         if not pack or filled + size > pack_bytes:
             pack, filled = [], 0

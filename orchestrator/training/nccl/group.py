@@ -8,7 +8,7 @@ asks all others whether they are still there, and a step whose peer is gone chan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ class NcclGroup:
     """Membership in one group after another, and steps inside TensorFlow; see ``groups.Group``."""
 
     keeps_variables = False
+    can_give = can_take = False
 
     def __init__(
         self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
@@ -74,10 +75,11 @@ class NcclGroup:
         answers = mesh.all_gather(self._membership.reserve_address().encode())
         self._membership.form(replace(spec, addresses=tuple(bytes(answer).decode() for answer in answers)))
 
-    def meet(self, timeout_s: float | None) -> None:
+    def meet(self, timeout_s: float | None) -> bool:
         """See ``Group.meet``."""
         if self._membership.live.shared:
             self._meeting.meet(timeout_s)
+        return False
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""
@@ -109,6 +111,10 @@ class NcclGroup:
                 self._lost = error
                 raise
         return np.array(0, np.int32)
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """Nothing can be done ahead: each generation opens a session of its own."""
+        return ()
 
     def abandon(self, generation: int | None) -> None:
         """See ``Group.abandon``."""

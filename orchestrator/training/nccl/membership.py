@@ -43,7 +43,8 @@ class Membership:
         self._refused = graph.group_refused
         self._options = options
         self._imported = imported
-        self._exchange = Exchange(imported, graph.targets, 1 if self._refused else options.max_world_size, vote)
+        largest = 1 if self._refused else options.max_world_size
+        self._exchange = Exchange(imported, graph.targets, largest, vote, options.gradient_scale)
         self._reservation: addresses.Reservation | None = None
         self._live: GroupSession | None = None
         self._left = threading.Event()

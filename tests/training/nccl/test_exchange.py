@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
+from orchestrator.graph.worker_graph import BatchScale, DenseSeam, SparseSeam, TrainTarget
 
 pytestmark = pytest.mark.tf
 
@@ -135,3 +135,27 @@ def test_sparse_exchange_of_a_seam_has_keys_of_its_own() -> None:
     assert len(gathers) == 6
     static = [tensorflow.get_static_value(op.inputs[3]) for op in gathers]
     assert {int(key) for key in static if key is not None} == {FIRST_SPARSE_KEY, FIRST_SPARSE_KEY + KEYS_PER_SPARSE_SEAM}
+
+
+def test_gradients_of_sums_are_not_divided_and_share_no_buffer_with_means() -> None:
+    import tensorflow
+
+    from orchestrator.training.nccl.exchange import Exchange
+
+    for scale, finals in (("auto", ["Div", "Id", "Id"]), ("mean", ["Div", "Id"]), ("sum", ["Id", "Id"])):
+        graph = tensorflow.Graph()
+        with graph.as_default():
+            for name in ("summed", "averaged", "rows"):
+                tensorflow.identity(tensorflow.zeros([3, 2]), name=name)
+            tensorflow.identity(tensorflow.zeros([3], tensorflow.int64), name="indices")
+        dense = (
+            DenseSeam("summed", "float32", (3, 2), scale=BatchScale("sum")),
+            DenseSeam("averaged", "float32", (3, 2), scale=BatchScale("mean")),
+        )
+        sparse = (SparseSeam("rows", "indices", "float32", "int64", (2,), BatchScale("sum")),)
+        before = len([op for op in graph.get_operations() if op.type == "RealDiv"])
+        Exchange(graph, [TrainTarget("summed", dense=dense, sparse=sparse)], 2, no_vote, scale)
+        reductions = [op for op in graph.get_operations() if op.type == "CollectiveReduceV2"]
+        assert sorted(op.get_attr("final_op").decode() for op in reductions) == finals, scale  # the probe's is an Id
+        divided = len([op for op in graph.get_operations() if op.type == "RealDiv"]) - before
+        assert divided == (scale == "mean"), "the rows of sparse gradients"
