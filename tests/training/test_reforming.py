@@ -176,14 +176,15 @@ def _state_survives_steps(trainer: Any) -> bool:
     return checksums(kept) == before and checksums(trainer.state()) != before
 
 
-def test_a_hundred_generations_leave_memory_descriptors_and_threads_flat(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+def test_hundreds_of_generations_leave_memory_descriptors_and_threads_flat(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, count: int
 ) -> None:
     ranks = new_ranks(2)
     ranks.start(tf1_checkpoint("wide", megabytes=32))
     process = psutil.Process(ranks.processes[0].pid)
     seen: list[tuple[float, int, int]] = []
-    for number in range(100):
+    for number in range(count):
         ranks.form()
         ranks.step(batches(ranks, number))
         if number % 2:
