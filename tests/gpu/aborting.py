@@ -1,7 +1,7 @@
 """What does TensorFlow report of an all-reduce that hangs inside NCCL until it is aborted?
 
-Rule: a library with NCCL's name, compiled here, stands in its place (``spinning_nccl.c``): preloaded, since the loader takes what has the name
-already. The session's own time limit cancels the run, and that aborts the collective.
+Rule: a library with NCCL's name, compiled here, stands in its place (``spinning_nccl.c``). It's preloaded, since the loader takes what has
+the name already. The session's own time limit cancels the run, and that aborts the collective.
 """
 
 from __future__ import annotations

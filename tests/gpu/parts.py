@@ -1,7 +1,7 @@
 """What is looked at on a GPU machine, in which order, and what becomes of a part that fails or hangs?
 
-Rule: each part is a process group of its own with a deadline; its result is a file that is written when it has ended, so that a second run goes
-on where the first stopped. Only a part that is done on the same device is left out; what failed or wasn't run is tried again.
+Rule: each part is a process group of its own with a deadline; its result is a file that is written when it has ended, so that a second run
+goes on where the first stopped. Only a part that is done on the same device is left out; what failed or wasn't run is tried again.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,9 @@ def test_all_reduce_of_the_spinning_library_ends_when_it_is_aborted(tmp_path: Pa
     library = ctypes.CDLL(str(compile_library(tmp_path)))
     reduce = threading.Thread(target=library.ncclAllReduce, args=(None, None, 0, 0, 0, None, None), daemon=True)
     reduce.start()
-    reduce.join(0.2)
+    deadline = time.monotonic() + 30
+    while not (log.exists() and "spinning" in log.read_text()):
+        assert time.monotonic() < deadline
     assert reduce.is_alive()
     library.ncclCommAbort(None)
     reduce.join(30)
