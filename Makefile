@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
-.PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check clean
+.PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ browser: $(STAMP)  ## The report page in a real browser (needs Chromium)
 
 gpu-check: $(STAMP)  ## What needs a GPU (one is enough)
 	$(BIN)/python -m pytest tests -m gpu -v -p no:cacheprovider
+
+gpu-report:  ## All that needs a GPU, on a bare machine: make gpu-report WHEELS=folder (README tells how to fill it)
+	$(PYTHON) tests/gpu/run.py --wheels $(WHEELS)
+
+gpu-dry-run: $(STAMP)  ## The same small and on the CPU, from what .venv has (about two minutes)
+	$(BIN)/python tests/gpu/run.py --use-environment --dry-run-on-cpu --again --out build/gpu-dry-run
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

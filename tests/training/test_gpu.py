@@ -123,7 +123,9 @@ def test_two_workers_sharing_one_gpu_by_fraction_stay_identical(
     trained(ranks, "embedding")
 
 
-@pytest.mark.parametrize("kind", ["mlp", "conv_bn", "embedding", "dropout"])
+@pytest.mark.parametrize(
+    "kind", ["mlp", "conv_bn", "embedding", "dropout", "wide"]
+)  # the last: 16 MB come from the GPU at each step
 def test_two_workers_sharing_one_gpu_end_with_the_bytes_of_one_worker(
     tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks, kind: str
 ) -> None:
