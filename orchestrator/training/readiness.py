@@ -81,9 +81,8 @@ def zeros_for(graph: WorkerGraph) -> dict[str, np.ndarray]:
 
 
 def _zeros(port: InputPort) -> np.ndarray:
-    dtype = tf.as_dtype(port.dtype)
     shape = tuple(1 if size is None else size for size in port.shape or ())
-    return np.full(shape, b"", object) if dtype == tf.string else np.zeros(shape, dtype.as_numpy_dtype)
+    return np.full(shape, b"", object) if port.dtype == "string" else np.zeros(shape, tf.as_dtype(port.dtype).as_numpy_dtype)
 
 
 def _zero_value(variable: Variable) -> np.ndarray | None:

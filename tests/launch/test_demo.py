@@ -64,7 +64,7 @@ def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain
     losses = [event["loss"] for event in read_journal(open_location(told["output"])) if event["event"] == "progress"]
     losses = [loss for loss in losses if loss is not None]  # before its first batch a group has none
     assert len(losses) >= 3
-    assert losses[0] == max(losses), "the report's line falls"
+    assert losses[-1] < told["loss_before"], "the report's line falls; one batch's loss may be high at any time"
     assert losses[-1] == min(losses)
     with pytest.raises(ProcessLookupError):
         os.kill(told["killed_pid"], 0)

@@ -86,7 +86,7 @@ class Listener:
         Raises:
             PeerLost: a peer can't be reached, is gone, has called the generation off, or didn't come within ``timeout_s``.
         """
-        if len(addresses) == 1:
+        if len(addresses) <= 1:  # who is alone needn't be told where it is
             return OverSockets(Wires(0, generation, {}))
         found = [Address.parse(text) for text in addresses]
         links = Links(generation, rank, topology_of(found))

@@ -249,3 +249,13 @@ def test_every_part_of_a_greeting_is_covered_by_the_proof() -> None:
     }
     assert len(proofs) == 2 * 5 * 2
     assert authentication._mac(SECRET, b"called", first, bytes(32)) in proofs
+
+
+@pytest.mark.parametrize("addresses", [(), ("",)])
+def test_listener_of_a_member_that_is_alone_needs_no_address(addresses: tuple[str, ...]) -> None:
+    listener = Listener(SECRET, "127.0.0.1")
+    try:
+        alone = listener.join(1, 0, addresses, cancelled=threading.Event(), timeout_s=1.0)
+        assert (alone.rank, alone.world_size, alone.all_gather(b"x")) == (0, 1, [b"x"])
+    finally:
+        listener.close()
