@@ -186,21 +186,23 @@ class Trainer:
         step = self._step if counter is None or counter.variable not in arrays else int(arrays[counter.variable])
         return State(step, arrays, self._phase)
 
-    def meet(self, *, timeout_s: float | None = None) -> None:
+    def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's first one; later there's nothing to wait for.
 
-        A member that was cut off when its peers had a step's result already takes it from them here: it's as far as they are then.
+        A member that was cut off when its peers had a step's result already takes it from them here, and is as far as they are. True says so.
 
         Raises:
             PeerLost: a rank is gone or didn't come in time.
             CorruptState: the result that was lacked arrived damaged.
         """
         try:
-            if self._group.meet(timeout_s):
+            took = self._group.meet(timeout_s)
+            if took:
                 self._finish_run()
         except (PeerLost, CorruptState, UserCodeError):
             self.abandon()
             raise
+        return took
 
     def step(self, batches: Sequence[Mapping[str, Any]]) -> StepOutput:
         """Take one step: all train operations of a cycle, nearly always one.

@@ -21,20 +21,15 @@ from typing import Any
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import (
-    ConfigError,
-    CorruptCheckpoint,
     CorruptState,
     EndOfData,
-    GraphMismatch,
-    GraphRefused,
     OrchestratorError,
     PeerLost,
-    SourceError,
-    StorageUnavailable,
     UserCodeError,
 )
 from orchestrator.workers.desk import Desk
 from orchestrator.workers.foreign_text import last_line, short
+from orchestrator.workers.obstacles import obstacle
 from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
 from orchestrator.workers.pace import Pace
@@ -142,11 +137,16 @@ class Work:
             desk.steps_per_s = 0.0
             if order.state_from is StateFrom.RESULT:
                 desk.meeting = True  # until it has met its peers it isn't as far as the generation is
-                self._meet(lambda: self._joined(order))
+                self._meet(lambda took: self._joined(order) if took else self._still_behind())
                 desk.meeting = False
             else:
                 self._joined(order)
-                self._meet(lambda: None)
+                self._meet(lambda _: None)
+
+    def _still_behind(self) -> None:
+        """No peer had the result after all: this worker isn't where the driver takes it to be, and needs the whole state."""
+        self._desk.has_state = False
+        self._give_up_step("no peer could give the result that this worker lacks")
 
     def _joined(self, order: JoinOrder) -> None:
         desk = self._desk
@@ -200,17 +200,17 @@ class Work:
                 details={"variables": damaged[:20]},
             )
 
-    def _meet(self, then: Callable[[], None]) -> None:
+    def _meet(self, then: Callable[[bool], None]) -> None:
         """Wait for the other ranks while the driver makes up its mind about the first steps."""
         try:
-            self._trainer.meet()
+            took = self._trainer.meet()
         except (PeerLost, CorruptState) as error:
             self._hold(self._desk.broken_off or short(error.message))
         except UserCodeError as error:
             self._user_failed(error, self._desk.step or 0)
         else:
             self._desk.met = True
-            then()
+            then(took)
 
     # -- stepping
 
@@ -297,23 +297,6 @@ class Work:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
-
-
-def obstacle(error: OrchestratorError, *, loaded: bool) -> ev.Obstacle:
-    """What an error while joining means for the next try. ``loaded``: the state was there already, so that it isn't the checkpoint's."""
-    match error:
-        case StorageUnavailable():
-            return ev.Obstacle.STORE
-        case GraphMismatch() | GraphRefused():
-            return ev.Obstacle.MISFIT
-        case CorruptCheckpoint() if not loaded:
-            return ev.Obstacle.DAMAGED
-        case SourceError() if not loaded:
-            return ev.Obstacle.MISSING
-        case ConfigError() if loaded:
-            return ev.Obstacle.MISFIT
-        case _:
-            return ev.Obstacle.PASSING
 
 
 def rows_of(feeds: Mapping[str, Any]) -> int:

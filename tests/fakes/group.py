@@ -110,11 +110,13 @@ class FakeTrainer:
         np.copyto(self.for_saves, self.current.values)  # as the real one does: into memory that is used again
         return FakeState(self.current.step, self.for_saves)
 
-    def meet(self) -> None:
+    def meet(self) -> bool:
         assert self.group is not None
         self.tools.exchange.meet(self.group.generation, self.group.rank, self.group.world_size)
-        if self.tools.lacked is not None:
+        took = self.tools.lacked is not None
+        if took:
             self.current, self.tools.lacked = self.tools.lacked, None
+        return took
 
     def step(self, batches: Sequence[Mapping[str, np.ndarray]]) -> FakeOutput:
         (feeds,) = batches

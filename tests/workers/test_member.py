@@ -25,9 +25,9 @@ from orchestrator.errors import (
 )
 from orchestrator.workers.foreign_text import LONGEST_TEXT, short
 from orchestrator.workers.member import Member
+from orchestrator.workers.obstacles import obstacle
 from orchestrator.workers.orders import CheckpointFiles, Donation, GrantOrder, JoinOrder
 from orchestrator.workers.outbox import Outbox
-from orchestrator.workers.working import obstacle
 from tests.fakes.group import Exchange, FakeState, FakeTools
 
 CHECKPOINT = CheckpointFiles(5, 10, "start", ())
@@ -195,6 +195,15 @@ def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_
     )
     bench.grant(7, generation=3)
     bench.expect(ev.Pulse, stands_at(7))
+
+
+def test_member_whose_peers_have_no_result_for_it_asks_for_the_whole_state_and_claims_nothing(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.join(generation=2, state_from=StateFrom.RESULT, step=6)
+    held = bench.expect(ev.Held, lambda held: held.generation == 2)
+    assert (held.step, held.why) == (None, "no peer could give the result that this worker lacks")
+    assert not [event for event in bench.seen if isinstance(event, ev.Joined)]
 
 
 def test_member_quiesced_urgently_leaves_a_step_that_its_dead_peer_will_never_finish(bench: Bench) -> None:
