@@ -10,14 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.graph import (
-    repetition_choices,
-    repetition_elementwise,
-    repetition_layers,
-    repetition_reductions,
-    repetition_shapes,
-    repetition_sizes,
-)
+from orchestrator.graph import repetition_choices
+from orchestrator.graph import repetition_elementwise
+from orchestrator.graph import repetition_layers
+from orchestrator.graph import repetition_reductions
+from orchestrator.graph import repetition_shapes
+from orchestrator.graph import repetition_sizes
 from orchestrator.graph.nodes import Graph
 from orchestrator.graph.repetition_elementwise import Rule
 from orchestrator.graph.repetition_nodes import Node, constant_numbers

@@ -1,4 +1,4 @@
-"""What is a group to the trainer, and which kind does a graph get?
+"""What is a group to the trainer?
 
 Rule: alone nothing is exchanged and nothing is cut; with more than one batch a step the group meets outside of TensorFlow
 (``host_group``), or inside it where ``nccl`` was chosen (``nccl/``). One kind for a worker's whole life.
@@ -184,27 +184,3 @@ def graph_error(error: BaseException, spec: GroupSpec | None, step: int) -> Orch
     """The project's error for what TensorFlow raised in a phase of a step; outside of TensorFlow there are no peers to blame."""
     rank = spec.rank if spec else 0
     return failures.user_error(error, f"rank {rank}: the step after {step} failed in the graph", rank=rank, step=step)
-
-
-def open_group(
-    graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: threading.RLock
-) -> Group:
-    """The kind of group that the options ask for.
-
-    Args:
-        runner: made before the graph is cut, since it asks what each target computes.
-        secret: what peers prove to each other.
-        writing: held while variables are written or read as a whole.
-
-    Raises:
-        GraphRefused: more than one batch a step, and the graph can't be cut.
-    """
-    if options.batches_per_step == 1 or graph.group_refused:
-        return Alone(imported, options, runner, writing, graph.group_refused)
-    if options.exchange == "nccl":
-        from orchestrator.training.nccl.group import NcclGroup
-
-        return NcclGroup(graph, imported, options, runner, secret, writing)
-    from orchestrator.training.host_group import HostGroup
-
-    return HostGroup(graph, imported, options, runner, secret, writing)

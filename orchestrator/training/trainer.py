@@ -25,9 +25,10 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training import failures
 from orchestrator.training.dealing import Dealing
 from orchestrator.training.engine import tf
-from orchestrator.training.groups import Batch, Group, StepRun, open_group
+from orchestrator.training.groups import Batch, Group, StepRun
 from orchestrator.training.imported import import_graph
 from orchestrator.training.live_inputs import LiveInputs
+from orchestrator.training.opening import open_group
 from orchestrator.training.options import GroupSpec, TrainingOptions
 from orchestrator.training.pipelines import Share
 from orchestrator.training.placement import prepare_process
