@@ -22,7 +22,7 @@ from orchestrator.errors import FatalError
 if TYPE_CHECKING:
     from orchestrator.driver.observer import Observer, Progress
 
-MAKER = "orchestrator.training.demo_run"
+MAKER = "orchestrator.training.baseline.demo_run"
 STEPS_BEFORE, STEPS_MORE, SAVE_STEPS = 150, 600, 200
 CHILD_TIMEOUT_S = 120.0
 

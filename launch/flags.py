@@ -222,7 +222,7 @@ def read_config_file(url: str) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, unreadable, not YAML or not a mapping.
     """
-    from orchestrator.store.location import open_location
+    from orchestrator.store.objects.location import open_location
 
     try:
         values = yaml.load(open_location(url).read_bytes().decode(), _EachKeyOnce)

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from launch.status import driver_state, no_run
-from launch.status_model import Driver
+from launch.runs.status import driver_state, no_run
+from launch.runs.status_model import Driver
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.decide.restarts import LONGEST_DELAY_S
 from orchestrator.errors import ClusterUnavailable
-from orchestrator.store.lease import observe
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import StopRequest, answer_stop_request, read_run_record, request_stop
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.lease import observe
+from orchestrator.store.run.run_record import StopRequest, answer_stop_request, read_run_record, request_stop
 
 LOOK_EVERY_S = 0.5
 SUCCESSOR_S = LONGEST_DELAY_S + 15.0

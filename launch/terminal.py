@@ -21,7 +21,7 @@ from typing import IO, Any, TextIO, cast
 from rich.console import Console
 from rich.markup import escape
 
-from launch.printable import HarmlessConsole, harmless
+from launch.text.printable import HarmlessConsole, harmless
 from orchestrator.errors import ConfigError, OrchestratorError, Preempted
 from orchestrator.redaction import redacted, redacted_data, secrets_in
 

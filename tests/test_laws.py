@@ -33,7 +33,7 @@ def test_blocker_of_tensorflow_really_blocks_it() -> None:
         "orchestrator.driver.main",
         "orchestrator.workers.fleet",
         "orchestrator.graph.plan",
-        "orchestrator.store.commits",
+        "orchestrator.store.checkpoints.commits",
     ],
 )
 def test_module_of_the_driver_imports_without_tensorflow(module: str) -> None:
@@ -68,7 +68,7 @@ def test_only_one_module_makes_files_in_a_directory_that_users_share() -> None:
         for path in PRODUCT
         if path.is_relative_to(ROOT / "orchestrator") and makers.search(path.read_text())
     }
-    assert found == {"orchestrator/store/private.py"}
+    assert found == {"orchestrator/store/objects/private.py"}
 
 
 def test_product_modules_are_found() -> None:

@@ -31,11 +31,11 @@ def check(
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
-    from launch.check_view import render_check
-    from launch.looked_at import look_at
+    from launch.runs.inspectable import look_at
+    from launch.text.check_text import render_check
     from orchestrator.driver.chosen_graph import graph_to_train
     from orchestrator.driver.refusals import refusals
-    from orchestrator.training.pipelines_preflight import preflight as judge
+    from orchestrator.training.inputs.preflight import preflight as judge
 
     checked = run_config(source, config, run)
     seen = look_at(checked.source, checked.output)
@@ -54,7 +54,7 @@ def _free_memory(config: RunConfig) -> Any:
         return None
     import psutil
 
-    from orchestrator.graph.memory import FreeMemory
+    from orchestrator.graph.variables.memory import FreeMemory
 
     processes = config.workers.largest + config.workers.standby
     return FreeMemory(host_bytes=int(psutil.virtual_memory().available), workers_per_node=processes)

@@ -39,7 +39,7 @@ def demo(
         tfresume demo --directory ./demo
     """
     from launch.demo import demo as show
-    from launch.progress import progress_observer
+    from launch.text.progress import progress_observer
 
     place = directory if directory is not None else Path(tempfile.mkdtemp(prefix="tfresume-demo-"))
     messages = message_console()
@@ -50,7 +50,7 @@ def demo(
     if looks.json:
         print_json(told)
         return EXIT_DONE
-    from launch.result_text import result_text
+    from launch.text.result_text import result_text
 
     console = answer_console()
     console.print(result_text(told.result))

@@ -24,7 +24,7 @@ def inspect(
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
-    from launch.looked_at import look_at
+    from launch.runs.inspectable import look_at
     from orchestrator.graph.inspect import inspect as describe
 
     seen = look_at(source)
@@ -32,7 +32,7 @@ def inspect(
     if looks.json:
         print_json(report)
     else:
-        from launch.inspect_view import render_inspect
+        from launch.text.inspect_text import render_inspect
 
         render_inspect(report, answer_console())
     return EXIT_DONE

@@ -40,7 +40,7 @@ def verify(
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
-    from launch.verify_view import render_verify
+    from launch.text.verify_text import render_verify
     from orchestrator.driver.verify import verify as compare
 
     found = compare(run_config(source, config, run), steps=compare_steps, tolerance=tolerance)

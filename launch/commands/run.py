@@ -91,7 +91,7 @@ def _tell_for_the_driver(end: End) -> None:
 def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
     import yaml
 
-    from orchestrator.driver.rehearsal import rehearse
+    from orchestrator.driver.dry_run import rehearse
 
     plan = rehearse(config)
     if looks.json:
@@ -106,7 +106,7 @@ def _resume_here(config: RunConfig, looks: Looks) -> int:
     from orchestrator.driver.ray_link import RayLink
 
     link = RayLink(config)  # while the rest is imported
-    from launch.progress import progress_observer
+    from launch.text.progress import progress_observer
     from orchestrator.driver.main import resume as drive
 
     with answers_only():
@@ -114,7 +114,7 @@ def _resume_here(config: RunConfig, looks: Looks) -> int:
     if looks.json:
         print_json(result)
     else:
-        from launch.result_text import result_text
+        from launch.text.result_text import result_text
 
         answer_console().print(result_text(result))
     return result.exit_code

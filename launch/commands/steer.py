@@ -12,7 +12,7 @@ from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, message_cons
 
 if TYPE_CHECKING:
     from launch.stop import Stopped
-    from orchestrator.store.location import Location
+    from orchestrator.store.objects.location import Location
 
 FOLLOW_EVERY_S = 1.0
 
@@ -99,11 +99,11 @@ def logs(
     """
     if address is not None:
         return _job_output(run, address, follow=follow)
-    from launch.log_lines import log_lines
-    from launch.status import no_run
-    from orchestrator.store.journal import read_journal, read_journal_tail
-    from orchestrator.store.location import open_location
-    from orchestrator.store.run_record import read_run_record
+    from launch.runs.status import no_run
+    from launch.text.log_text import log_lines
+    from orchestrator.store.objects.location import open_location
+    from orchestrator.store.run.journal import read_journal, read_journal_tail
+    from orchestrator.store.run.run_record import read_run_record
 
     output = open_location(run)
     events: list[dict[str, Any]] = read_journal_tail(output, lines) if lines else read_journal(output)
@@ -122,8 +122,8 @@ def logs(
 
 def _follow(output: Location, events: list[dict[str, Any]], shown: int) -> None:
     """Write what is added to the journal until its last event is the run's end."""
-    from launch.log_lines import log_lines
-    from orchestrator.store.journal import read_journal
+    from launch.text.log_text import log_lines
+    from orchestrator.store.run.journal import read_journal
 
     while not _ended(events):
         time.sleep(FOLLOW_EVERY_S)

@@ -33,8 +33,8 @@ def status(
     Args:
         run: A run's output URL.
     """
-    from launch.status import status as look
-    from launch.status_text import status_text
+    from launch.runs.status import status as look
+    from launch.text.status_text import status_text
 
     found = look(run, patience_s=patience)
     if looks.json:
@@ -101,9 +101,9 @@ def checkpoints(
     Args:
         run: A run's output URL.
     """
-    from launch.checkpoints_view import checkpoints_table, prune_run, pruned_text
-    from orchestrator.store.location import open_location
-    from orchestrator.store.reports import checkpoints_report
+    from launch.text.checkpoints_text import checkpoints_table, prune_run, pruned_text
+    from orchestrator.store.checkpoints.reports import checkpoints_report
+    from orchestrator.store.objects.location import open_location
 
     output = open_location(run)
     pruned = prune_run(output) if prune else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launch.doctor.facts import NodeFacts
-from launch.quantities import bytes_text, seconds_text
+from launch.text.quantities import bytes_text, seconds_text
 
 Verdict = Literal["ok", "warn", "fail"]
 

@@ -102,7 +102,7 @@ def _free(path: str) -> int | None:
 def _tensorflow() -> dict[str, Any]:
     """What TensorFlow sees, asked in a child process that sees every GPU of the machine."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    command = [sys.executable, "-m", "orchestrator.training.device_probe"]
+    command = [sys.executable, "-m", "orchestrator.training.engine.device_probe"]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -124,8 +124,8 @@ def _driver_gpus() -> int | None:
 def probe_store(url: str) -> StoreProbe:
     """Write, read, list and delete a small object below ``url``, and see whether the store creates exclusively."""
     from orchestrator.errors import OrchestratorError
-    from orchestrator.store.exclusive import weaker_promise
-    from orchestrator.store.location import open_location
+    from orchestrator.store.objects.exclusive import weaker_promise
+    from orchestrator.store.objects.location import open_location
 
     begun = time.monotonic()
     try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.quantities import cut_text, node_text
+from launch.text.quantities import cut_text, node_text
 from orchestrator.decide.timeline import Moment, number_of
 
 _ENDS = {

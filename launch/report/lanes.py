@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from launch.quantities import node_text
+from launch.text.quantities import node_text
 from orchestrator.decide.timeline import Moment, names_in
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import time
 
-from launch.history import history
 from launch.report.model import Report
 from launch.report.model import report as assemble
 from launch.report.page import page
-from launch.status import driver_state, newest, no_run
-from launch.status_model import Held, run_status
+from launch.runs.history import history
+from launch.runs.status import driver_state, newest, no_run
+from launch.runs.status_model import Held, run_status
 from orchestrator.redaction import redacted, secrets_in
-from orchestrator.store.journal import read_journal
-from orchestrator.store.lease import observe
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.reports import checkpoints_report
-from orchestrator.store.run_record import read_run_record
+from orchestrator.store.checkpoints.reports import checkpoints_report
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.lease import observe
+from orchestrator.store.run.run_record import read_run_record
 
 LOOK_S = 10.0
 """Longest look for a sign of life: a report isn't worth a lease's whole length, and says ``silent`` where it doesn't know."""

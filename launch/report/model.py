@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launch.history import History
 from launch.report.happenings import (
     Decision,
     IncidentMark,
@@ -23,10 +22,11 @@ from launch.report.happenings import (
 )
 from launch.report.lanes import Life, Stretch, lanes, lives
 from launch.report.series import Point, points, thinned
-from launch.status_model import RunStatus
+from launch.runs.history import History
+from launch.runs.status_model import RunStatus
 from orchestrator.decide.goodput import Span, Spent, goodput, spans
 from orchestrator.redaction import redacted_data
-from orchestrator.store.reports import CheckpointRow
+from orchestrator.store.checkpoints.reports import CheckpointRow
 
 MOST_DECISIONS = 400
 

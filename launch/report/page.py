@@ -12,10 +12,10 @@ from html import escape
 from importlib.metadata import version
 from importlib.resources import files
 
-from launch.quantities import count_text, seconds_text, share_text
 from launch.report import tables
 from launch.report.model import Report, Share
 from launch.terminal import plain_data
+from launch.text.quantities import count_text, seconds_text, share_text
 
 _DRAWN = ("series", "lanes", "lives", "spans", "incidents", "saves", "stagings", "seconds", "start_step")
 _GOOD, _BAD, _WAIT = {"training", "done"}, {"failed", "dead"}, {"silent", "waiting", "recovering", "stopping"}

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
-from launch.quantities import UNKNOWN, bytes_text, count_text, seconds_text
 from launch.report.happenings import IncidentMark
 from launch.report.model import Report
+from launch.text.quantities import UNKNOWN, bytes_text, count_text, seconds_text
 
 MOST_ROWS = 500
 _OPEN = ("under way", "incomplete", "skipped", "cancelled")

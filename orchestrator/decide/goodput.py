@@ -71,7 +71,7 @@ class Goodput:
 
 
 def goodput(events: Sequence[Entry]) -> Goodput:
-    """The account of a journal's events (``store.journal.read_journal``)."""
+    """The account of a journal's events (``store.run.journal.read_journal``)."""
     moments = timeline(events)
     sums = dict.fromkeys(Spent, 0.0)
     found = spans(moments)

@@ -38,7 +38,7 @@ def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
     """All events on one clock, in the order of the journal.
 
     Args:
-        events: as ``store.journal.read_journal`` gives them; events without a usable ``at`` stand at the one before.
+        events: as ``store.run.journal.read_journal`` gives them; events without a usable ``at`` stand at the one before.
     """
     groups: dict[int, list[dict[str, Any]]] = {}
     for event in map(sound, events):

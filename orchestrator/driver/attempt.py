@@ -19,19 +19,19 @@ from orchestrator.decide import actions as act
 from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
 from orchestrator.decide.run import Run
-from orchestrator.driver.keeper import Keeper, Saved, files_of
+from orchestrator.driver.heartbeat import Heart
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.past import Past
-from orchestrator.driver.pulse import Heart
 from orchestrator.driver.result import RunResult, exit_code_of, status_of
 from orchestrator.driver.startup import StartPoint
+from orchestrator.driver.storage_thread import Keeper, Saved, files_of
 from orchestrator.redaction import redacted_data
-from orchestrator.store.journal import read_journal
-from orchestrator.store.lease import Lease, acquire
-from orchestrator.store.location import Location
-from orchestrator.store.run_record import RunRecord
-from orchestrator.store.source import Source
+from orchestrator.store.checkpoints.source import Source
+from orchestrator.store.objects.location import Location
+from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.lease import Lease, acquire
+from orchestrator.store.run.run_record import RunRecord
 from orchestrator.workers.adopting import Living, take_over
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.namespace import end_run, namespace_of

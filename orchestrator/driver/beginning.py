@@ -17,9 +17,9 @@ from orchestrator.driver.slots import Slots, as_recorded, slots_of
 from orchestrator.driver.startup import Plan, StartPoint, counted, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
-from orchestrator.store.location import Location
-from orchestrator.store.run_record import RunRecord, check_same_source
-from orchestrator.store.source import resolve_source, source_fingerprint
+from orchestrator.store.checkpoints.source import resolve_source, source_fingerprint
+from orchestrator.store.objects.location import Location
+from orchestrator.store.run.run_record import RunRecord, check_same_source
 
 DRIVER_ONLY = frozenset(
     (

@@ -13,10 +13,10 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
-from orchestrator.graph.meta import read_meta
-from orchestrator.graph.repair import repair
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 
 
 def graph_to_train(meta: MetaGraphDef, config: RunConfig) -> MetaGraphDef:

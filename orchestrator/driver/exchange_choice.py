@@ -6,7 +6,7 @@ Rule: as asked for; ``auto`` is the exchange in host memory everywhere, since ``
 from __future__ import annotations
 
 from orchestrator.config import RunConfig
-from orchestrator.training.options import Exchange
+from orchestrator.training.engine.options import Exchange
 
 
 def exchange_of(config: RunConfig) -> Exchange:

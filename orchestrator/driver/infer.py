@@ -23,11 +23,11 @@ from orchestrator.driver.chosen_graph import graph_to_train
 from orchestrator.driver.startup import step_of
 from orchestrator.errors import FatalError, GraphRefused, OrchestratorError
 from orchestrator.graph.fetching import fetch_graph
-from orchestrator.graph.meta import read_meta
-from orchestrator.store.private import scratch
-from orchestrator.store.source import resolve_source
-from orchestrator.store.staging import stage
-from orchestrator.training.options import TrainingOptions
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.private import scratch
+from orchestrator.store.transfer.staging import stage
+from orchestrator.training.engine.options import TrainingOptions
 
 TIMEOUT_S = 3600.0
 
@@ -77,7 +77,7 @@ def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> lis
 def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:
     given, answer = room / "task.pickle", room / "answer.npz"
     given.write_bytes(pickle.dumps(task))
-    command = [sys.executable, "-m", "orchestrator.training.inference", str(given), str(answer)]
+    command = [sys.executable, "-m", "orchestrator.training.baseline.inference", str(given), str(answer)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     told = Path(f"{answer}.error")
     if told.exists():

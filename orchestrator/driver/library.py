@@ -21,10 +21,10 @@ from orchestrator.driver.main import resume as resume_run
 from orchestrator.driver.observer import Observer
 from orchestrator.driver.result import RunResult
 from orchestrator.errors import ConfigError
-from orchestrator.graph.meta import read_meta
-from orchestrator.store.location import open_location
-from orchestrator.store.private import scratch
-from orchestrator.store.source import resolve_source
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.private import scratch
 
 
 class Serializable(Protocol):

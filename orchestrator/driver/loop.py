@@ -18,7 +18,7 @@ from orchestrator.decide import machine
 from orchestrator.decide.run import Phase, Run
 from orchestrator.driver.observer import Observer, Progress
 from orchestrator.driver.stagings import Stagings
-from orchestrator.store.layout import checkpoint_dir
+from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
 
 TICK_S = 0.25
@@ -78,7 +78,7 @@ class FleetLike(Protocol):
 
 
 class KeeperLike(Protocol):
-    """``driver.keeper.Keeper``."""
+    """``driver.storage_thread.Keeper``."""
 
     def note(self, event: Mapping[str, Any]) -> None: ...
     def take_over(self, generation: int, step: int) -> None: ...

@@ -36,9 +36,9 @@ from orchestrator.driver.slots import scale_of, surplus_note
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
-from orchestrator.store.exclusive import weaker_promise
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
+from orchestrator.store.objects.exclusive import weaker_promise
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record
 from orchestrator.workers.namespace import living_workers, namespace_of
 from orchestrator.workers.placement import free_resources, room
 

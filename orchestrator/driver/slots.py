@@ -13,9 +13,9 @@ from orchestrator.config import RunConfig
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.exchange_choice import exchange_of
 from orchestrator.errors import ConfigError
-from orchestrator.graph.gradient_scale import GradientScale
+from orchestrator.graph.repetition.gradient_scale import GradientScale
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.store.run_record import RunRecord
+from orchestrator.store.run.run_record import RunRecord
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,15 @@ from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
 from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.store.apart import refuse_common_place
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import RunRecord, check_same_source
-from orchestrator.store.scalars import read_counter
-from orchestrator.store.source import Source, newest_source, resolve_source, source_fingerprint
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.pipelines_preflight import preflight
+from orchestrator.store.bundle.scalars import read_counter
+from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source, source_fingerprint
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.apart import refuse_common_place
+from orchestrator.store.run.run_record import RunRecord, check_same_source
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.inputs.preflight import preflight
 from orchestrator.workers.orders import CheckpointFiles, Setup
 
 

@@ -24,9 +24,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from orchestrator.driver.observer import Progress
 from orchestrator.errors import OrchestratorError
-from orchestrator.store.exclusive import create_once
-from orchestrator.store.layout import CONTROL
-from orchestrator.store.location import Location
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.layout import CONTROL
+from orchestrator.store.objects.location import Location
 
 log = logging.getLogger("tfresume")
 

@@ -17,7 +17,7 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.worker_graph import WorkerGraph
 
 TOLERANCE = 1e-3
-"""Of a variable's largest movement. Measured with ``training.distances`` between ``train_slots`` and ``train_bare``, four steps of two and
+"""Of a variable's largest movement. Measured with ``training.baseline.distances`` between ``train_slots`` and ``train_bare``, four steps of two and
 three slots, over the graphs of ``tests/training/many_graphs`` (the tests' own, habits from the wild, strangers' checkpoints): without a
 reason to differ the worst variable of 29 graphs is below 4e-7, of two strangers' 4e-5 and 1.7e-4. A lost or doubled slot of a hundred, or
 a wrong scale, is 1e-2 or more."""

@@ -28,11 +28,11 @@ from orchestrator.driver.slots import slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
 from orchestrator.driver.verdict import TOLERANCE, VerifyReport, drawn, report
 from orchestrator.errors import ConfigError, FatalError
-from orchestrator.graph.stilled import Stilled, still
-from orchestrator.store.location import open_location
-from orchestrator.store.private import scratch
-from orchestrator.store.staging import stage
-from orchestrator.training.options import TrainingOptions
+from orchestrator.graph.random.deterministic import Stilled, still
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.private import scratch
+from orchestrator.store.transfer.staging import stage
+from orchestrator.training.engine.options import TrainingOptions
 
 STEPS = 4
 YARDSTICK_TIMEOUT_S = 600.0
@@ -181,7 +181,7 @@ def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
     """The yardstick's answer, from a process that may import TensorFlow."""
     given, answer = room / "task.pickle", room / "answer.json"
     given.write_bytes(pickle.dumps(dict(task)))
-    command = [sys.executable, "-m", "orchestrator.training.yardstick", str(given), str(answer)]
+    command = [sys.executable, "-m", "orchestrator.training.baseline.baseline", str(given), str(answer)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=YARDSTICK_TIMEOUT_S, check=False)
     if done.returncode or not answer.exists():
         raise FatalError(f"the bare process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}")

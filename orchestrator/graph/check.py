@@ -14,21 +14,21 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
-from orchestrator.graph.checkpoint_keys import CheckpointKeys
-from orchestrator.graph.compat import compat_problems, kernel_problems
-from orchestrator.graph.executed import executed_nodes, likely_executed_nodes
-from orchestrator.graph.feeding import NOTHING_KNOWN
-from orchestrator.graph.library import every_node, reachable_functions
-from orchestrator.graph.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
-from orchestrator.graph.opset import OpSet
-from orchestrator.graph.pipelines_dead import Outside
-from orchestrator.graph.pipelines_sources import revived_tokens
+from orchestrator.graph.external_access import UntrustedOp, untrusted_ops, untrusted_problems
+from orchestrator.graph.graphdef.executed import executed_nodes, likely_executed_nodes
+from orchestrator.graph.graphdef.library import every_node, reachable_functions
+from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.graphdef.view import GraphView
+from orchestrator.graph.importing.compat import compat_problems, kernel_problems
+from orchestrator.graph.importing.repair import repair
+from orchestrator.graph.inputs.diagnosis import Outside
+from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN
+from orchestrator.graph.inputs.sources import revived_tokens
+from orchestrator.graph.inputs.supplied import supplied_problems
 from orchestrator.graph.plan import GraphPlan, plan
-from orchestrator.graph.repair import repair
-from orchestrator.graph.scale_problems import in_short
-from orchestrator.graph.supplied import supplied_problems
-from orchestrator.graph.untrusted import UntrustedOp, untrusted_ops, untrusted_problems
-from orchestrator.graph.view import GraphView
+from orchestrator.graph.repetition.scale_problems import in_short
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.variables.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
 from orchestrator.graph.worker_graph import Problem
 
 Mode = Literal["group", "one"]

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orchestrator.graph.barrier import detach, hang
-from orchestrator.graph.edit import Editor, identity, type_attribute
-from orchestrator.graph.flow import Flow, read_flow
-from orchestrator.graph.gradients import Frontier, GradientCut, describe_cut, frontier, optimizer_cuts
-from orchestrator.graph.loss_scale import batch_scales
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import OpSet
-from orchestrator.graph.rank_local import RankLocal, rank_local, rank_local_sources
-from orchestrator.graph.separate import separate_targets
-from orchestrator.graph.tensors import COMPLEX, FLOATS, INTEGERS
-from orchestrator.graph.towers import averages
-from orchestrator.graph.updates import update_cuts
-from orchestrator.graph.view import Edge, Use
+from orchestrator.graph.gradients.barrier import detach, hang
+from orchestrator.graph.gradients.gradient_tensors import Frontier, GradientCut, describe_cut, frontier, optimizer_cuts
+from orchestrator.graph.gradients.non_gradient_updates import update_cuts
+from orchestrator.graph.gradients.rank_local import RankLocal, rank_local, rank_local_sources
+from orchestrator.graph.gradients.split_targets import separate_targets
+from orchestrator.graph.gradients.towers import averages
+from orchestrator.graph.graphdef.edit import Editor, identity, type_attribute
+from orchestrator.graph.graphdef.flow import Flow, read_flow
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
+from orchestrator.graph.graphdef.view import Edge, Use
+from orchestrator.graph.repetition.loss_scale import batch_scales
 from orchestrator.graph.worker_graph import BatchScale, DenseSeam, InputPort, SparseSeam, TrainTarget
 
 SCOPE_RULE, OPTIMIZER_RULE, SCATTER_RULE, NO_RULE = "gradients scope", "optimizer inputs", "scatter updates", "none"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.compat import compat_problems
-from orchestrator.graph.inputs import find_tensor, pipeline_cuts, placeholders
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.repair import repair
-from orchestrator.graph.soundness import soundness_problems
-from orchestrator.graph.untrusted import untrusted_ops, untrusted_problems
-from orchestrator.graph.view import parse_tensor
+from orchestrator.graph.external_access import untrusted_ops, untrusted_problems
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.view import parse_tensor
+from orchestrator.graph.importing.compat import compat_problems
+from orchestrator.graph.importing.repair import repair
+from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inputs.ports import find_tensor, pipeline_cuts, placeholders
 from orchestrator.graph.worker_graph import InputPort, Problem, WorkerGraph
 
 

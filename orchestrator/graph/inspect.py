@@ -14,12 +14,21 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.saver_pb2 import SaverDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.checkpoint_keys import CheckpointKeys
-from orchestrator.graph.compat import compat_problems
-from orchestrator.graph.constants import constant_strings
-from orchestrator.graph.entrances import inputs
-from orchestrator.graph.global_step import find_step
-from orchestrator.graph.inspection import (
+from orchestrator.graph.entry_points import inputs
+from orchestrator.graph.external_access import untrusted_ops
+from orchestrator.graph.gradients.train_ops import TrainChoice, choose_train_ops
+from orchestrator.graph.gradients.training_writers import training_updates
+from orchestrator.graph.graphdef.constants import constant_strings
+from orchestrator.graph.graphdef.library import every_node
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.graphdef.view import parse_tensor
+from orchestrator.graph.importing.compat import compat_problems
+from orchestrator.graph.importing.gc_pause import collector_paused
+from orchestrator.graph.importing.repair import repair
+from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inputs.describe import describe
+from orchestrator.graph.inspect_report import (
     CheckpointComparison,
     DeviceEntry,
     Inspection,
@@ -29,20 +38,11 @@ from orchestrator.graph.inspection import (
     Totals,
     VariableEntry,
 )
-from orchestrator.graph.library import every_node
-from orchestrator.graph.memory import variable_bytes
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import OpSet
-from orchestrator.graph.pauses import collector_paused
-from orchestrator.graph.pipelines_describe import describe
-from orchestrator.graph.repair import repair
-from orchestrator.graph.saver import SaverKeys, read_saver
-from orchestrator.graph.soundness import soundness_problems
-from orchestrator.graph.train_ops import TrainChoice, choose_train_ops
-from orchestrator.graph.training_writers import training_updates
-from orchestrator.graph.untrusted import untrusted_ops
-from orchestrator.graph.variables import find_variables
-from orchestrator.graph.view import parse_tensor
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.variables.global_step import find_step
+from orchestrator.graph.variables.memory import variable_bytes
+from orchestrator.graph.variables.saver import SaverKeys, read_saver
+from orchestrator.graph.variables.variables import find_variables
 from orchestrator.graph.worker_graph import Problem, Variable
 
 LOSS_COLLECTION = "losses"

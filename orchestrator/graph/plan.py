@@ -13,29 +13,29 @@ from typing import Literal
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.cut import CutGraph, cut_graph
-from orchestrator.graph.devices import DeviceReport, place
-from orchestrator.graph.edit import Editor
-from orchestrator.graph.feeding import NOTHING_KNOWN, Feeding, constants, feed_graph
-from orchestrator.graph.fit import checkpoint_problems
-from orchestrator.graph.global_step import find_step
-from orchestrator.graph.initializers import local_initializers, table_initializers
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import OpSet
-from orchestrator.graph.pauses import collector_paused
-from orchestrator.graph.pipelines_dead import Outside
-from orchestrator.graph.pipelines_paths import remap_paths, remote_paths, unused_prefixes
-from orchestrator.graph.pipelines_running import python_functions
-from orchestrator.graph.random_ops import RandomReport, make_random_ops_stateless, random_problems
-from orchestrator.graph.repair import Repaired, repair
-from orchestrator.graph.saver import SaverKeys, read_saver
-from orchestrator.graph.scale_problems import scale_problems
-from orchestrator.graph.scope import in_scope, without_scope
-from orchestrator.graph.soundness import soundness_problems
-from orchestrator.graph.sync_replicas import unwrap_accumulators
-from orchestrator.graph.train_ops import Candidate, TrainChoice, choose_train_ops
-from orchestrator.graph.variables import find_variables
+from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
+from orchestrator.graph.gradients.train_ops import Candidate, TrainChoice, choose_train_ops
+from orchestrator.graph.graphdef.edit import Editor
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.importing.devices import DeviceReport, place
+from orchestrator.graph.importing.gc_pause import collector_paused
+from orchestrator.graph.importing.import_scope import in_scope, without_scope
+from orchestrator.graph.importing.repair import Repaired, repair
+from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inputs.diagnosis import Outside
+from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constants, feed_graph
+from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
+from orchestrator.graph.inputs.runnable import python_functions
+from orchestrator.graph.random.random_ops import RandomReport, make_random_ops_stateless, random_problems
+from orchestrator.graph.repetition.scale_problems import scale_problems
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.variables.fit import checkpoint_problems
+from orchestrator.graph.variables.global_step import find_step
+from orchestrator.graph.variables.initializers import local_initializers, table_initializers
+from orchestrator.graph.variables.saver import SaverKeys, read_saver
+from orchestrator.graph.variables.variables import find_variables
 from orchestrator.graph.watching import losses, scalar_summaries, unwatchable
 from orchestrator.graph.worker_graph import Problem, TrainTarget, Variable, WorkerGraph
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from orchestrator.graph.constants import constant_strings
-from orchestrator.graph.inputs import PLACEHOLDERS, find_tensor
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.tensors import FLOATS
-from orchestrator.graph.view import Edge, parse_tensor
+from orchestrator.graph.graphdef.constants import constant_strings
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.tensors import FLOATS
+from orchestrator.graph.graphdef.view import Edge, parse_tensor
+from orchestrator.graph.inputs.ports import PLACEHOLDERS, find_tensor
 from orchestrator.graph.worker_graph import Problem
 
 LOSSES = "losses"

@@ -9,9 +9,9 @@ import threading
 from typing import Any
 
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.groups import Alone, Group
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.stepping import StepRunner
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.step.groups import Alone, Group
+from orchestrator.training.step.stepping import StepRunner
 
 
 def open_group(
@@ -33,6 +33,6 @@ def open_group(
         from orchestrator.training.nccl.group import NcclGroup
 
         return NcclGroup(graph, imported, options, runner, secret, writing)
-    from orchestrator.training.host_group import HostGroup
+    from orchestrator.training.host.host_group import HostGroup
 
     return HostGroup(graph, imported, options, runner, secret, writing)

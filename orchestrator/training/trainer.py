@@ -22,22 +22,22 @@ import numpy as np
 
 from orchestrator.errors import CorruptState, PeerLost, UserCodeError
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training import failures
-from orchestrator.training.dealing import Dealing
-from orchestrator.training.engine import tf
-from orchestrator.training.groups import Batch, Group, StepRun
-from orchestrator.training.imported import import_graph
-from orchestrator.training.live_inputs import LiveInputs
+from orchestrator.training.engine import failures
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.session_config import prepare_process
+from orchestrator.training.engine.tensorflow import tf
+from orchestrator.training.importing.import_graph import import_graph
+from orchestrator.training.inputs.live_inputs import LiveInputs
+from orchestrator.training.inputs.rank_share import Share
 from orchestrator.training.opening import open_group
-from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.pipelines import Share
-from orchestrator.training.placement import prepare_process
-from orchestrator.training.readiness import get_ready
-from orchestrator.training.restoring import load
-from orchestrator.training.rng import batch_key, group_key
-from orchestrator.training.snapshot import Snapshot
-from orchestrator.training.state import State, StepOutput, checksums
-from orchestrator.training.stepping import StepRunner
+from orchestrator.training.state.restoring import load
+from orchestrator.training.state.snapshot import Snapshot
+from orchestrator.training.state.state import State, StepOutput, checksums
+from orchestrator.training.step.dealing import Dealing
+from orchestrator.training.step.groups import Batch, Group, StepRun
+from orchestrator.training.step.readiness import get_ready
+from orchestrator.training.step.rng import batch_key, group_key
+from orchestrator.training.step.stepping import StepRunner
 
 __all__ = ["GroupSpec", "State", "StepOutput", "Trainer", "TrainingOptions"]
 

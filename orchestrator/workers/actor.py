@@ -16,9 +16,9 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError, WorkerLost
+from orchestrator.workers.event_buffer import Outbox
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
-from orchestrator.workers.outbox import Outbox
 from orchestrator.workers.placement import give_back, this_group
 
 POLL_S = 2.0
@@ -31,7 +31,7 @@ class WorkerActor:
     """One worker process. Made through ``fleet``; ``setup`` comes out of the object store."""
 
     def __init__(self, ident: str, attempt: int, setup: Setup) -> None:
-        from orchestrator.workers.real_tools import RealTools, these_gpus, this_node
+        from orchestrator.workers.runtime import RealTools, these_gpus, this_node
 
         self._attempt, self._contact_s = attempt, time.monotonic()
         self._orphan_timeout_s = setup.orphan_timeout_s

@@ -11,11 +11,11 @@ import time
 from typing import Any
 
 from orchestrator.decide import events as ev
-from orchestrator.workers.desk import Desk
+from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.mailbox import Desk
 from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
-from orchestrator.workers.outbox import Outbox
-from orchestrator.workers.tools import Tools
-from orchestrator.workers.working import Work
+from orchestrator.workers.runtime_protocol import Tools
+from orchestrator.workers.worker_loop import Work
 
 PULSE_S = 0.5
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config import RunConfig
 from orchestrator.decide.actions import StateFrom
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.store.location import Location
+from orchestrator.store.objects.location import Location
 
 if TYPE_CHECKING:
-    from orchestrator.training.options import TrainingOptions
+    from orchestrator.training.engine.options import TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class CheckpointFiles:
     """A good checkpoint in a store.
 
     Attributes:
-        files: ``store.location.FileInfo`` of each of its files.
+        files: ``store.objects.location.FileInfo`` of each of its files.
         position: batches that the whole group had consumed before it.
     """
 
@@ -60,7 +60,7 @@ class Donation:
     """A member's state on its way to a worker that has none.
 
     Attributes:
-        state: ``training.state.State``.
+        state: ``training.state.state.State``.
         position: batches that the whole group consumed before it.
         digests: checksum of each variable, taken by the giver and compared by the taker.
     """

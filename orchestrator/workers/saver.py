@@ -15,9 +15,9 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.errors import OrchestratorError
+from orchestrator.workers.event_buffer import Outbox
 from orchestrator.workers.orders import GrantOrder
-from orchestrator.workers.outbox import Outbox
-from orchestrator.workers.tools import Tools
+from orchestrator.workers.runtime_protocol import Tools
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.budgets import Budgets
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.benchmarks import probe
 from tests.benchmarks.commands import ENVIRONMENT, ROOT, make_checkpoint, run, tfresume
 from tests.benchmarks.figures import Figure, spread

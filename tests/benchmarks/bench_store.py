@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.store.commits import list_checkpoints
-from orchestrator.store.location import open_location
-from orchestrator.store.source import resolve_source
-from orchestrator.store.staging import stage
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.transfer.staging import stage
+from orchestrator.store.transfer.upload import upload
 from tests.benchmarks.figures import Figure, spread
 from tests.fakes.bundles import model, write_checkpoint
 from tests.servers.programs import missing, running
@@ -71,8 +71,8 @@ def _foreign_ten_thousand(directory: Path) -> Figure:
 
 
 def _own_ten_thousand(directory: Path) -> list[Figure]:
-    from orchestrator.store.lineage import record_takeover
-    from orchestrator.store.source import newest_source
+    from orchestrator.store.checkpoints.source import newest_source
+    from orchestrator.store.run.lineage import record_takeover
 
     output = open_location(str(directory / "run"))
     record_takeover(output, 1, 1, 0)

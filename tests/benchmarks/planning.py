@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
 from tests.benchmarks.probe import peak_bytes
 from tests.graph.synthetic import deep_chain

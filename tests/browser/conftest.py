@@ -10,7 +10,7 @@ import pytest
 
 from launch.report.make import make_report, write_report
 from launch.report.model import Report
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 from tests.launch import journals
 from tests.launch.runs import recorded_run, unreadable_checkpoint
 

@@ -99,10 +99,10 @@ def mark(hit: Path, place: str) -> bool:
 
 
 def _wrap_seams() -> None:
-    from orchestrator.store import upload as uploads
+    from orchestrator.store.transfer import upload as uploads
     from orchestrator.training.group.blocks import Adder
-    from orchestrator.training.host_group import HostGroup
-    from orchestrator.training.snapshot import Snapshot
+    from orchestrator.training.host.host_group import HostGroup
+    from orchestrator.training.state.snapshot import Snapshot
     from orchestrator.training.trainer import Trainer
     from orchestrator.workers.member import Member
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.chaos.runs import config_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import config_for, variables_of
 from tests.chaos.supervision import PACED, ROOT, Supervised

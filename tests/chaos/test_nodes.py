@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from launch.status_text import incident_line
+from launch.text.status_text import incident_line
 from tests.chaos.runs import Watcher, config_for, play
 
 pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.timeout(400)]

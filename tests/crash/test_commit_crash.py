@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError
-from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
-from orchestrator.store.journal import Journal, read_journal
-from orchestrator.store.layout import checkpoint_dir
-from orchestrator.store.lease import acquire, observe
-from orchestrator.store.lineage import read_lineage, record_takeover
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.manifest import Manifest
-from orchestrator.store.pointer import read_pointer
-from orchestrator.store.retention import prune, retain
-from orchestrator.store.run_record import RunRecord, create_run_record, read_run_record
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.commits import commit, list_checkpoints, newest_good, set_pointer
+from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.retention import prune, retain
+from orchestrator.store.objects.layout import checkpoint_dir
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.journal import Journal, read_journal
+from orchestrator.store.run.lease import acquire, observe
+from orchestrator.store.run.lineage import read_lineage, record_takeover
+from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record
+from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.fakes.clocks import FakeClock
 from tests.fakes.dying import Death, Died, dying
@@ -252,7 +252,7 @@ def test_take_over_dying_before_every_write_can_be_done_again(store: Location) -
 
 def test_journal_dying_before_every_write_loses_nothing_that_was_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
     merge = 6
-    monkeypatch.setattr("orchestrator.store.journal.MERGE", merge)
+    monkeypatch.setattr("orchestrator.store.run.journal.MERGE", merge)
     outputs: list[Location] = []
     confirmed: list[int] = []
     events = 2 * merge + 3

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.store.commits import list_checkpoints, set_pointer
-from orchestrator.store.lease import acquire
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.location import Location
-from orchestrator.store.pointer import read_pointer
+from orchestrator.store.checkpoints.commits import list_checkpoints, set_pointer
+from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.objects.location import Location
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lineage import record_takeover
 from tests.servers.object_stores import OPTIONAL
 from tests.store.runs import saved
 
@@ -25,10 +25,10 @@ OPTIONS = ("endpoint_url", "token", "key", "secret", "connection_string")
 FIRST = """
 import sys, threading
 from orchestrator.errors import LeaseLost
-from orchestrator.store.commits import commit
-from orchestrator.store.lease import acquire
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.location import open_location
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.objects.location import open_location
 from tests.store.runs import saved, uploaded
 
 output = open_location(sys.argv[1], **eval(sys.argv[2]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 from tests.docs.pages import Block, all_blocks
 from tests.docs.shell import make_bucket, make_pipeline, shell
 from tests.launch.runs import recorded_run

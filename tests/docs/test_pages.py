@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from launch.cli import build_app
-from launch.history import history
-from launch.status_model import Driver, Held, run_status
+from launch.runs.history import history
+from launch.runs.status_model import Driver, Held, run_status
 from orchestrator import errors
 from orchestrator.config import RunConfig, WorkersConfig
 from orchestrator.decide.events import Cause

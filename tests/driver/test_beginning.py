@@ -17,14 +17,14 @@ from orchestrator.driver.signals import Door
 from orchestrator.driver.startup import StartPoint
 from orchestrator.errors import ConfigError, OutputError
 from orchestrator.redaction import redacted_data
-from orchestrator.store.commits import commit
-from orchestrator.store.lease import acquire
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.manifest import Manifest
-from orchestrator.store.run_record import RunRecord, create_run_record
-from orchestrator.store.source import resolve_source, source_fingerprint
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.source import resolve_source, source_fingerprint
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.run.run_record import RunRecord, create_run_record
+from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.graphs.library import CheckpointLibrary
 

@@ -14,7 +14,7 @@ from orchestrator.config import parse_config
 from orchestrator.driver.chosen_graph import chosen_graph, graph_to_train, keep_collections
 from orchestrator.driver.library import dropped_collections
 from orchestrator.errors import ConfigError, GraphRefused, SourceError
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
 from tests.end_to_end import inputs
 from tests.end_to_end.commands import plain_variables

@@ -11,7 +11,7 @@ from launch.cli import run
 from orchestrator.config import parse_config
 from orchestrator.driver.startup import start_point
 from orchestrator.errors import OutputError
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 from tests.fakes.bundles import model, write_checkpoint, write_pointer
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.slots import as_recorded, scale_of
-from orchestrator.store.run_record import RunRecord
+from orchestrator.store.run.run_record import RunRecord
 
 
 def record(**values: Any) -> RunRecord:

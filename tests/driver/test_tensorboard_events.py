@@ -11,7 +11,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_
 
 from orchestrator.driver.observer import Progress
 from orchestrator.driver.tensorboard_events import LONGEST_PART_S, SHORTEST_PART_S, EventWriter, part_s
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects.location import Location, open_location
 
 SECONDS = 3.0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from launch.verify_view import render_verify
+from launch.text.verify_text import render_verify
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.verdict import TOLERANCE, VerifyReport, report
 from orchestrator.driver.verify import verify

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from orchestrator.config import parse_config
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import InputPort
 from tests.conftest import CORPUS

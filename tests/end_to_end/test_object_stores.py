@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 from tests.end_to_end import inputs
 from tests.end_to_end.commands import assert_close, plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary

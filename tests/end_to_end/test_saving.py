@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.journal import read_journal
 from tests.end_to_end import inputs
 from tests.end_to_end.commands import assert_close, plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary

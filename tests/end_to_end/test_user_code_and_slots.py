@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.driver.main import resume
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests import forked
 from tests.chaos.runs import Watcher
 from tests.end_to_end.test_settings import config_for

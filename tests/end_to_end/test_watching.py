@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.history import history
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import Location, open_location
+from launch.runs.history import history
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.journal import read_journal
 from tests.end_to_end.commands import resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 

@@ -15,8 +15,8 @@ import numpy as np
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.types_pb2 import DataType
 
-from orchestrator.store.bundle_proto import DTYPES, serialize
-from orchestrator.store.sstable import MAGIC, mask
+from orchestrator.store.bundle.protos import DTYPES, serialize
+from orchestrator.store.bundle.sstable import MAGIC, mask
 
 NUMBERS = {name: number for number, name in DTYPES.items()}
 Tensors = Mapping[str, Any]

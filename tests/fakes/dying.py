@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.store.location import Location
+from orchestrator.store.objects.location import Location
 
 FS_WRITES = {"pipe_file", "put_file", "rm_file", "merge", "rm", "cp_file", "mv"}
 S3_WRITES = {"create_multipart_upload", "upload_part", "complete_multipart_upload", "abort_multipart_upload"}

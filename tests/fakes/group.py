@@ -15,10 +15,10 @@ import numpy as np
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.errors import EndOfData, PeerLost
+from orchestrator.workers.event_buffer import Outbox
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
-from orchestrator.workers.outbox import Outbox
-from orchestrator.workers.tools import WrittenFiles
+from orchestrator.workers.runtime_protocol import WrittenFiles
 
 MEETING = -1
 """In the place of a step."""
@@ -156,7 +156,7 @@ class FakeBatches:
 
 
 class FakeTools:
-    """``workers.tools.Tools`` in memory. ``store`` maps a prefix to the state that was written."""
+    """``workers.runtime_protocol.Tools`` in memory. ``store`` maps a prefix to the state that was written."""
 
     def __init__(self, exchange: Exchange, store: dict[str, FakeState], ends_at: int | None = None) -> None:
         self.exchange, self.store, self.ends_at = exchange, store, ends_at
@@ -261,7 +261,7 @@ class FakeFleet:
 
 
 class FakeKeeper:
-    """``driver.keeper.Keeper`` that commits at once, in memory."""
+    """``driver.storage_thread.Keeper`` that commits at once, in memory."""
 
     def __init__(self, tell: Callable[[Any], None], start: CheckpointFiles) -> None:
         self.tell, self.start = tell, start

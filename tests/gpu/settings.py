@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.training.options import TrainingOptions
+from orchestrator.training.engine.options import TrainingOptions
 from tests.graphs.library import CheckpointLibrary
 from tests.training.ranks import RankProcess, Ranks
 

@@ -22,7 +22,7 @@ def _timed(call: Any) -> float:
 
 def stalls(trainer: Any, directory: str, rounds: int) -> list[float]:
     """Seconds that each save takes from training: the copy of the state, and what steps beside the writing lose."""
-    from orchestrator.training.bundle_writer import write_bundle
+    from orchestrator.training.state.bundle_writer import write_bundle
 
     batch = feeds_for("wide")(0)
     usual = median([_timed(lambda: trainer.step([batch])) for _ in range(10)])
@@ -48,8 +48,8 @@ def steps_s(ranks: Ranks, rounds: int) -> list[float]:
 
 
 def _config(gpu: bool) -> Any:
-    from orchestrator.training.options import TrainingOptions
-    from orchestrator.training.placement import session_config
+    from orchestrator.training.engine.options import TrainingOptions
+    from orchestrator.training.engine.session_config import session_config
 
     return session_config(TrainingOptions(gpu=gpu))
 

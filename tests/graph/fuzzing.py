@@ -23,8 +23,8 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import SourceError
 from orchestrator.graph.check import check
 from orchestrator.graph.fetching import fetch_graph
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inspect import inspect
-from orchestrator.graph.meta import read_meta
 
 SEEDS = Path(__file__).parent / "seeds"
 LIMIT_S = 20.0

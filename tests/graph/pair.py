@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from orchestrator.graph.gradient_scale import is_summed
+from orchestrator.graph.repetition.gradient_scale import is_summed
 from orchestrator.graph.worker_graph import WorkerGraph
 from tests.graph.bare import session_config
 

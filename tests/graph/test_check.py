@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from launch.check_view import render_check
+from launch.text.check_text import render_check
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
 from orchestrator.graph.check import check, ordered
-from orchestrator.graph.memory import FreeMemory, in_words, memory_need, memory_problems
+from orchestrator.graph.variables.memory import FreeMemory, in_words, memory_need, memory_problems
 from orchestrator.graph.worker_graph import Problem, Variable
 from tests.graph.fuzzing import seed_graphs
 

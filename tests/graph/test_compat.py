@@ -7,11 +7,11 @@ from random import Random
 import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from orchestrator.graph import opset
-from orchestrator.graph.compat import compat_problems, compatibility, kernel_problems, mend
-from orchestrator.graph.library import every_node
-from orchestrator.graph.soundness import soundness_problems
-from orchestrator.graph.versions import is_version, readable_version
+from orchestrator.graph.graphdef import opset
+from orchestrator.graph.graphdef.library import every_node
+from orchestrator.graph.importing.compat import compat_problems, compatibility, kernel_problems, mend
+from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.importing.versions import is_version, readable_version
 from tests.graph.fuzzing import PROTO_MUTATIONS, seed_graphs
 
 SEEDS = seed_graphs()

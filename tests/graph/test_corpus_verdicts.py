@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from launch.looked_at import look_at
+from launch.runs.inspectable import look_at
 from orchestrator.config import RunConfig
 from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.inspect import inspect

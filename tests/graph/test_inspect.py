@@ -13,15 +13,15 @@ import pytest
 from rich.console import Console
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from launch.inspect_view import clean, render_inspect
+from launch.text.inspect_text import clean, render_inspect
 from orchestrator.config import RunConfig
-from orchestrator.graph.checkpoint_keys import CheckpointTensor
+from orchestrator.graph.graphdef.op_traits import is_variable
+from orchestrator.graph.graphdef.opset import op_def
+from orchestrator.graph.graphdef.tensors import dtype_name, shape_of
 from orchestrator.graph.inspect import inspect
-from orchestrator.graph.inspection import Inspection
-from orchestrator.graph.op_traits import is_variable
-from orchestrator.graph.opset import op_def
+from orchestrator.graph.inspect_report import Inspection
 from orchestrator.graph.plan import plan
-from orchestrator.graph.tensors import dtype_name, shape_of
+from orchestrator.graph.variables.checkpoint_keys import CheckpointTensor
 from tests.graph.fuzzing import seed_graphs
 from tests.graph.synthetic import deep_chain
 

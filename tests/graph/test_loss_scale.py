@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import BatchScale, WorkerGraph
 from tests import forked

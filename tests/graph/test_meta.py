@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.errors import SourceError
-from orchestrator.graph.meta import is_crlf_mangled, read_meta
+from orchestrator.graph.graphdef.meta import is_crlf_mangled, read_meta
 
 
 def _meta(nodes: int = 20) -> MetaGraphDef:

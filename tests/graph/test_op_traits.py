@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from tensorboard.compat.proto.op_def_pb2 import OpDef
 
-from orchestrator.graph import op_traits, opset
+from orchestrator.graph.graphdef import op_traits, opset
 
 
 def _definition(op_type: str) -> OpDef:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from orchestrator.graph import opset
+from orchestrator.graph.graphdef import opset
 
 
 def test_op_def_of_known_operation_has_inputs_attributes_and_defaults() -> None:
@@ -32,7 +32,9 @@ def test_installed_matches_the_installed_distribution_and_is_not_stale() -> None
 
 
 def test_installed_is_read_without_importing_tensorflow() -> None:
-    program = "import sys; from orchestrator.graph import opset; opset.installed(); sys.exit('tensorflow' in sys.modules)"
+    program = (
+        "import sys; from orchestrator.graph.graphdef import opset; opset.installed(); sys.exit('tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
@@ -70,7 +72,7 @@ def test_installed_of_another_version_is_read_from_the_cache(monkeypatch: pytest
 @pytest.mark.tf
 def test_shipped_operations_are_those_that_tensorflow_lists(tmp_path: Path) -> None:
     path = tmp_path / "opset.json.gz"
-    command = [sys.executable, "-m", "orchestrator.training.opset_export", str(path)]
+    command = [sys.executable, "-m", "orchestrator.training.engine.opset_export", str(path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     asked, shipped = opset.read_opset(path.read_bytes()), opset.installed()
     assert asked.ops == shipped.ops

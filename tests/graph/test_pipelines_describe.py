@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph.meta import read_meta
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import merged
-from orchestrator.graph.pipelines import Pipeline
-from orchestrator.graph.pipelines_describe import describe
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import merged
+from orchestrator.graph.inputs.describe import describe
+from orchestrator.graph.inputs.pipeline import Pipeline
 from tests.graphs.library import CheckpointLibrary
 
 pytestmark = pytest.mark.tf

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.graph.pipelines import Files, Pipeline
-from orchestrator.graph.pipelines_sharding import part_of, shards_by_file
+from orchestrator.graph.inputs.pipeline import Files, Pipeline
+from orchestrator.graph.inputs.sharding import part_of, shards_by_file
 from orchestrator.graph.worker_pipelines import LiveQueue
-from orchestrator.training.pipelines import Share, turns
+from orchestrator.training.inputs.rank_share import Share, turns
 
 
 def served(shards: int, rank: int, world_size: int, position: int, steps: int) -> list[tuple[int, int]]:

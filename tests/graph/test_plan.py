@@ -8,8 +8,8 @@ import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.checkpoint_keys import CheckpointTensor
 from orchestrator.graph.plan import GraphPlan, plan
+from orchestrator.graph.variables.checkpoint_keys import CheckpointTensor
 from tests.graph.synthetic import FLOAT, Drawing
 
 EVERYTHING = {name: CheckpointTensor("float32", shape) for name, shape in (("w", (4, 4)), ("w/Momentum", (4, 4)))}

@@ -10,9 +10,9 @@ import pytest
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.check import check
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
-from orchestrator.graph.stilled import still
+from orchestrator.graph.random.deterministic import still
 from orchestrator.graph.worker_graph import WorkerGraph
 
 pytestmark = pytest.mark.tf

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import merged
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import merged
+from orchestrator.graph.importing.wiring import wiring_faults
 from orchestrator.graph.plan import plan
-from orchestrator.graph.wiring import wiring_faults
 from orchestrator.graph.worker_graph import WorkerGraph
 from tests.graph.synthetic import FLOAT, Drawing
 

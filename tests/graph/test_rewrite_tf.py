@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import GraphPlan, plan
 from tests.graph.bare import train_original, train_rewritten
 from tests.graphs.library import CheckpointLibrary

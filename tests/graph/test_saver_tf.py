@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph.meta import read_meta
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import merged
-from orchestrator.graph.saver import SavedAs, SaverKeys, read_saver
-from orchestrator.graph.variables import find_variables
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import merged
+from orchestrator.graph.variables.saver import SavedAs, SaverKeys, read_saver
+from orchestrator.graph.variables.variables import find_variables
 
 pytestmark = pytest.mark.tf
 

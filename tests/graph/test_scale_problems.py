@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.graph.gradient_scale import GradientScale, gradient_seams, is_summed
-from orchestrator.graph.scale_problems import CODES, in_short, scale_problems
+from orchestrator.graph.repetition.gradient_scale import GradientScale, gradient_seams, is_summed
+from orchestrator.graph.repetition.scale_problems import CODES, in_short, scale_problems
 from orchestrator.graph.worker_graph import BatchScale, DenseSeam, ScaleKind, SparseSeam, TrainTarget
 
 WHY = "it divides by a count"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 
-from orchestrator.graph.seeds import give_seeds
+from orchestrator.graph.random.seeds import give_seeds
 
 
 def _graph() -> GraphDef:

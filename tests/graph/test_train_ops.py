@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import pytest
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 
-from orchestrator.graph.nodes import Graph
-from orchestrator.graph.opset import merged
-from orchestrator.graph.train_ops import TrainChoice, choose_train_ops
+from orchestrator.graph.gradients.train_ops import TrainChoice, choose_train_ops
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import merged
 from tests.graph.synthetic import FLOAT, Drawing
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inspect import inspect
-from orchestrator.graph.meta import read_meta
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.worker_graph import WorkerGraph
 from tests.graph.bare import train_original

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.store.exclusive import create_once
-from orchestrator.store.journal import Journal
-from orchestrator.store.lease import Lease, acquire
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.location import Location
-from orchestrator.store.manifest import Manifest
-from orchestrator.store.run_record import RunRecord, create_run_record
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.journal import Journal
+from orchestrator.store.run.lease import Lease, acquire
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.run.run_record import RunRecord, create_run_record
 from tests.launch import journals
 
 

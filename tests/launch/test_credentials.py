@@ -11,7 +11,7 @@ from launch.cli import run
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.main import resume
 from orchestrator.errors import ConfigError
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 
 SECRET = "pl4nted/Cr3dential"
 FORMS = [

@@ -14,8 +14,8 @@ import pytest
 from launch.demo import Killer, child
 from orchestrator.driver.observer import Progress
 from orchestrator.errors import FatalError
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.launch.conftest import ray_environment
 
 

@@ -10,7 +10,7 @@ import pytest
 from launch.flags import SECTIONS, RunFlags, given, merged, read_config_file, run_config
 from orchestrator.config import RunConfig, WorkersConfig, parse_config
 from orchestrator.errors import ConfigError
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 
 
 def flags(**values: object) -> object:

@@ -14,12 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.cli import run
-from launch.log_lines import log_line
-from launch.printable import harmless
-from launch.progress import LogProgress
 from launch.terminal import answer_console, configure_logging, message_console, show_error, write_text
+from launch.text.log_text import log_line
+from launch.text.printable import harmless
+from launch.text.progress import LogProgress
 from orchestrator.errors import UserCodeError
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
 from tests.launch.journals import whole_run
 from tests.launch.runs import recorded_run
 

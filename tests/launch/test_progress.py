@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from launch.progress import LiveProgress, LogProgress, event_text, progress_observer, progress_text
 from launch.terminal import configure_logging
+from launch.text.progress import LiveProgress, LogProgress, event_text, progress_observer, progress_text
 from orchestrator.driver.observer import Progress
 from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
 

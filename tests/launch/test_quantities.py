@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launch.quantities import bytes_text, count_text, cut_text, node_text, rate_text, seconds_text, share_text
+from launch.text.quantities import bytes_text, count_text, cut_text, node_text, rate_text, seconds_text, share_text
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from launch.history import history
 from launch.report.happenings import decisions, incidents, saves, stagings
 from launch.report.lanes import lanes, lives
 from launch.report.model import Report, flat, report
 from launch.report.series import MOST_POINTS, Point, points, thinned
-from launch.status_model import Driver, Held, run_status
+from launch.runs.history import history
+from launch.runs.status_model import Driver, Held, run_status
 from orchestrator.decide.timeline import timeline
 from tests.launch import journals
 from tests.launch.journals import Event, event

@@ -13,7 +13,7 @@ from launch.cli import run
 from launch.report.make import make_report
 from launch.report.page import page, tiles
 from launch.report.tables import Cell, table
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects.location import Location, open_location
 from tests.launch import journals
 from tests.launch.runs import recorded_run, unreadable_checkpoint
 

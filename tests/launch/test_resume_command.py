@@ -11,8 +11,8 @@ import pytest
 
 from launch.cli import run
 from launch.commands.run import _tell_for_the_driver, or_crashed
-from launch.result_text import result_text
 from launch.supervisor import supervise
+from launch.text.result_text import result_text
 from orchestrator.config import parse_config
 from orchestrator.decide.restarts import CRASHED, End
 from orchestrator.driver.result import RunResult

@@ -17,9 +17,9 @@ import pytest
 from launch.cli import run
 from launch.jobs.plan import submission_name
 from launch.jobs.server import JobServer
-from orchestrator.store.commits import list_checkpoints
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.docs.pages import all_blocks
 from tests.docs.shell import make_bucket, shell
 from tests.graphs.library import CheckpointLibrary

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from launch import status_text
 from launch.cli import run
-from launch.history import history
-from launch.status import status
-from launch.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
+from launch.runs.history import history
+from launch.runs.status import status
+from launch.runs.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
+from launch.text import status_text
 from orchestrator.errors import SourceError
-from orchestrator.store.journal import Journal
-from orchestrator.store.lease import BEATS_PER_LEASE, Lease, acquire
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import RunRecord, create_run_record, request_stop
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.journal import Journal
+from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire
+from orchestrator.store.run.run_record import RunRecord, create_run_record, request_stop
 from tests.launch import journals
 
 RECORD = {"source": "gs://b/run/model.ckpt-500", "started_step": 500}
@@ -133,7 +133,7 @@ def started(output: Location, lease_s: float = 30.0) -> Lease:
 
 
 def on_another_machine(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.processes.this_machine", lambda: "another machine")
+    monkeypatch.setattr("orchestrator.store.objects.processes.this_machine", lambda: "another machine")
 
 
 def test_status_of_a_run_whose_heart_beats_is_alive_as_soon_as_it_beats(output: Location) -> None:

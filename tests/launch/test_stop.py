@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from launch.cli import run
-from launch.log_lines import log_line
 from launch.stop import SUCCESSOR_S, stop
+from launch.text.log_text import log_line
 from orchestrator.errors import ClusterUnavailable, SourceError
-from orchestrator.store.journal import Journal
-from orchestrator.store.lease import Lease, acquire
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.run_record import RunRecord, create_run_record, read_stop_requests
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.journal import Journal
+from orchestrator.store.run.lease import Lease, acquire
+from orchestrator.store.run.run_record import RunRecord, create_run_record, read_stop_requests
 from tests.launch.journals import loss_of_rank_1, whole_run
 
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from launch.cli import run
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.feeds import WITHOUT_END
 

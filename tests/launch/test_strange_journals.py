@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from launch.history import history
 from launch.report.model import report
 from launch.report.page import page
-from launch.status_model import Driver, Held, run_status
-from launch.status_text import status_text
+from launch.runs.history import history
+from launch.runs.status_model import Driver, Held, run_status
 from launch.terminal import plain_data
+from launch.text.status_text import status_text
 from tests.launch import journals
 
 KINDS = sorted(

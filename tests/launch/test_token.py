@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from launch.cli import run
-from orchestrator.store.commits import list_checkpoints
-from orchestrator.store.journal import read_journal
-from orchestrator.store.location import open_location
+from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.journal import read_journal
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.conftest import ray_environment, start_head, stop_head
 from tests.launch.feeds import WITHOUT_END

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects.location import Location, open_location
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.programs import KINDS, Server, missing, running
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.store.source import resolve_source
+from orchestrator.store.checkpoints.source import resolve_source
 
 STEPS = (100, 200, 300)
 DATA = "m-300.data-00000-of-00001"

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.commits import Checkpoint, commit
-from orchestrator.store.layout import checkpoint_dir
-from orchestrator.store.lease import Lease
-from orchestrator.store.location import Location
-from orchestrator.store.manifest import Manifest
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.commits import Checkpoint, commit
+from orchestrator.store.objects.layout import checkpoint_dir
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.lease import Lease
+from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 
 NAME = "model.ckpt"
@@ -35,7 +35,7 @@ def saved(
 
 def source_of(where: Location) -> Any:
     """The checkpoint ``m-1`` in a directory, checked (``verification.Checked``)."""
-    from orchestrator.store.candidates import group
-    from orchestrator.store.verification import check
+    from orchestrator.store.checkpoints.candidates import group
+    from orchestrator.store.checkpoints.verification import check
 
     return check(group(where, where.list())["m-1"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OutputError
-from orchestrator.store.apart import refuse_common_place
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.apart import refuse_common_place
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import CorruptCheckpoint, SourceError
-from orchestrator.store.bundle import read_index
-from orchestrator.store.bundle_proto import serialize
-from orchestrator.store.snappy import uncompress
-from orchestrator.store.source import resolve_source
-from orchestrator.store.sstable import mask, table_of, unmask
-from orchestrator.store.tensor_crc import tensor_problem
+from orchestrator.store.bundle.bundle import read_index
+from orchestrator.store.bundle.protos import serialize
+from orchestrator.store.bundle.snappy import uncompress
+from orchestrator.store.bundle.sstable import mask, table_of, unmask
+from orchestrator.store.bundle.tensor_crc import tensor_problem
+from orchestrator.store.checkpoints.source import resolve_source
 from tests.fakes.bundles import table_bytes, tensor_bytes, write_bundle
 
 VALUES = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.store.bundle import read_index
-from orchestrator.store.deep import damaged_tensors
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.location import open_location
-from orchestrator.store.source import resolve_source
+from orchestrator.store.bundle.bundle import read_index
+from orchestrator.store.bundle.deep_verify import damaged_tensors
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.lineage import record_takeover
 from tests import forked
 from tests.fakes.bundles import write_checkpoint
 from tests.store.runs import saved

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LeaseLost, OutputError
-from orchestrator.store.commits import commit, list_checkpoints, newest_good, set_pointer
-from orchestrator.store.lineage import read_lineage, record_takeover
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.pointer import read_pointer
-from orchestrator.store.reports import checkpoints_report
-from orchestrator.store.retention import prune, retain
-from orchestrator.store.source import newest_source, resolve_source
-from orchestrator.store.staging import stage
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.commits import commit, list_checkpoints, newest_good, set_pointer
+from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.reports import checkpoints_report
+from orchestrator.store.checkpoints.retention import prune, retain
+from orchestrator.store.checkpoints.source import newest_source, resolve_source
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.lineage import read_lineage, record_takeover
+from orchestrator.store.transfer.staging import stage
+from orchestrator.store.transfer.upload import upload
 from tests.servers.programs import BUCKET, Server
 from tests.store.runs import saved, uploaded
 
@@ -186,7 +186,7 @@ def test_prune_aborts_uploads_that_a_death_left_unfinished(s3_server: Server) ->
 
 
 def test_report_of_many_checkpoints_looks_into_the_newest_only(store: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.reports.QUICK_CHECKS", 2)
+    monkeypatch.setattr("orchestrator.store.checkpoints.reports.QUICK_CHECKS", 2)
     record_takeover(store, 1, 1, 0)
     for step in (100, 200, 300):
         saved(store, step)

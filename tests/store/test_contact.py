@@ -13,8 +13,8 @@ import pytest
 from fsspec.asyn import get_loop
 
 from orchestrator.errors import StorageUnavailable
-from orchestrator.store import contact
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects import contact
+from orchestrator.store.objects.location import Location, open_location
 
 
 class Store:

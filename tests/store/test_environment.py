@@ -13,8 +13,8 @@ from tests.servers.programs import Server, missing
 
 CODE = """
 import sys, time
-from orchestrator.store.location import open_location
-from orchestrator.store.exclusive import create_once
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.exclusive import create_once
 where = open_location(sys.argv[1])
 began = time.monotonic()
 create_once(where.child("a", "file"), b"x")

@@ -19,9 +19,9 @@ from fsspec.implementations.local import LocalFileSystem
 from gcsfs.retry import HttpError
 
 from orchestrator.errors import AlreadyExists, OrchestratorError, OutputError, SourceError, StorageUnavailable
-from orchestrator.store.exclusive import create_once, weaker_promise
-from orchestrator.store.failures import Meaning, meaning, translate
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects.exclusive import create_once, weaker_promise
+from orchestrator.store.objects.failures import Meaning, meaning, translate
+from orchestrator.store.objects.location import Location, open_location
 from tests.servers.programs import Server
 
 
@@ -141,7 +141,7 @@ def test_read_only_output_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tm
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("orchestrator.store.local_files.os.link", refuse)
+    monkeypatch.setattr("orchestrator.store.objects.local_files.os.link", refuse)
     with pytest.raises(OutputError, match="no permission to write") as caught:
         create_once(open_location(str(tmp_path)).child("x"), b"1")
     assert "read-only" in caught.value.remedy

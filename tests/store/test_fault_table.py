@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import CorruptCheckpoint, SourceError
-from orchestrator.store.source import resolve_source
-from orchestrator.store.staging import stage
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.transfer.staging import stage
 from tests.fakes.bundles import meta_bytes, model, write_bundle, write_checkpoint, write_pointer
 from tests.store.damage import DATA, STEPS, cut, flip, resolved_step
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import AlreadyExists, OutputError, SourceError, StorageUnavailable
-from orchestrator.store.commits import commit, newest_good
-from orchestrator.store.direct import link_to
-from orchestrator.store.download import download
-from orchestrator.store.exclusive import create_once
-from orchestrator.store.lease import acquire
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.source import newest_source
-from orchestrator.store.staging import stage
-from orchestrator.store.upload import describe, upload
+from orchestrator.store.checkpoints.commits import commit, newest_good
+from orchestrator.store.checkpoints.source import newest_source
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.transfer.download import download
+from orchestrator.store.transfer.http_range import link_to
+from orchestrator.store.transfer.staging import stage
+from orchestrator.store.transfer.upload import describe, upload
 from tests.servers.fault_proxy import Kind
 from tests.servers.object_stores import HttpStore
 from tests.servers.programs import BUCKET

@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.store.lease import acquire, observe
-from orchestrator.store.location import open_location
-from orchestrator.store.processes import is_gone, start_ticks, this_machine
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.processes import is_gone, start_ticks, this_machine
+from orchestrator.store.run.lease import acquire, observe
 from tests.fakes.clocks import FakeClock
 
-HOLD = "import sys, time; from orchestrator.store.lease import acquire; from orchestrator.store.location import open_location\n"
+HOLD = "import sys, time; from orchestrator.store.run.lease import acquire; from orchestrator.store.objects.location import open_location\n"
 HOLD += "acquire(open_location(sys.argv[1]), 'child'); print('held', flush=True); time.sleep(600)"
 
 
@@ -47,7 +47,7 @@ def test_acquire_from_a_killed_process_of_this_machine_is_immediate(killed_holde
 
 
 def test_acquire_from_another_machine_waits_out_the_lease(killed_holder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.processes.this_machine", lambda: "elsewhere")
+    monkeypatch.setattr("orchestrator.store.objects.processes.this_machine", lambda: "elsewhere")
     clock = FakeClock()
     lease = acquire(open_location(str(killed_holder)), now=clock.now, wait=clock.wait)
     assert lease.attempt == 2

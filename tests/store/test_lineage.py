@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import LeaseLost, OutputError
-from orchestrator.store.layout import Place
-from orchestrator.store.lineage import Lineage, TakeOver, extend, read_lineage, record_takeover
-from orchestrator.store.location import open_location
+from orchestrator.store.objects.layout import Place
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.lineage import Lineage, TakeOver, extend, read_lineage, record_takeover
 from orchestrator.vocabulary import Attempt, Generation
 from tests.store.runs import saved
 
@@ -110,7 +110,7 @@ def test_clocks_of_writers_that_disagree_change_nothing() -> None:
     saved(output, 100, created=4e9)  # the first driver's clock was a century ahead
     record_takeover(output, 2, 1, 100, parent=(1, 1))
     saved(output, 200, attempt=2, created=1.0)
-    from orchestrator.store.commits import newest_good
+    from orchestrator.store.checkpoints.commits import newest_good
 
     newest = newest_good(output)
     assert newest.checkpoint is not None

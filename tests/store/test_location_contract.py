@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.errors import AlreadyExists, ConfigError, SourceError
-from orchestrator.store.exclusive import create_once, weaker_promise
-from orchestrator.store.location import Location, open_location
+from orchestrator.store.objects.exclusive import create_once, weaker_promise
+from orchestrator.store.objects.location import Location, open_location
 
 ODD_NAMES = ["plain", "with space", "ümläut-日本", "star*?[a]", "semi;colon&amp=1", "percent%20", "plus+plus", "a.b-c_d", "#hash"]
 

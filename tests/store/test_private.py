@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OutputError
-from orchestrator.store.private import NAMES, private_directory, scratch
+from orchestrator.store.objects.private import NAMES, private_directory, scratch
 
-HELD = "import sys; from orchestrator.store.private import scratch\n"
+HELD = "import sys; from orchestrator.store.objects.private import scratch\n"
 HELD += "with scratch('save') as room: (room / 'weights').write_bytes(b'1' * 1000); print(room, flush=True); sys.stdin.read()"
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError, OutputError
-from orchestrator.store import lease as lease_room
-from orchestrator.store.commits import newest_good
-from orchestrator.store.journal import BUFFERED_EVENTS, MERGE, Journal, read_journal, read_journal_tail
-from orchestrator.store.lease import Lease, Observed, acquire, observe
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.location import Location
-from orchestrator.store.reports import status_report
-from orchestrator.store.run_record import (
+from orchestrator.store.checkpoints.commits import newest_good
+from orchestrator.store.checkpoints.reports import status_report
+from orchestrator.store.objects.location import Location
+from orchestrator.store.run import lease as lease_room
+from orchestrator.store.run.journal import BUFFERED_EVENTS, MERGE, Journal, read_journal, read_journal_tail
+from orchestrator.store.run.lease import Lease, Observed, acquire, observe
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.run.run_record import (
     RunRecord,
     answer_stop_request,
     create_run_record,
@@ -125,7 +125,7 @@ def test_commit_by_a_driver_that_lost_its_lease_is_refused(store: Location) -> N
     in_flight = uploaded(store, 200)
     second = take(store, clock)
     record_takeover(store, second.attempt, 1, 100, parent=(1, 1))
-    from orchestrator.store.commits import commit
+    from orchestrator.store.checkpoints.commits import commit
 
     with pytest.raises(LeaseLost):
         commit(store, in_flight, lease=first)

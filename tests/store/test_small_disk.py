@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OutputError
-from orchestrator.store.commits import list_checkpoints, newest_good
-from orchestrator.store.lease import acquire
-from orchestrator.store.lineage import record_takeover
-from orchestrator.store.local_files import is_temporary
-from orchestrator.store.location import open_location
-from orchestrator.store.retention import retain
-from orchestrator.store.source import resolve_source
-from orchestrator.store.staging import stage
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.commits import list_checkpoints, newest_good
+from orchestrator.store.checkpoints.retention import retain
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.local_files import is_temporary
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.transfer.staging import stage
+from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.runs import NAME, saved
 

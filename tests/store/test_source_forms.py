@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import CorruptCheckpoint, OrchestratorError, OutputError, SourceError
-from orchestrator.store.foreign import MAX_REFUSALS
-from orchestrator.store.location import Location, open_location
-from orchestrator.store.source import Source, resolve_source, source_fingerprint
-from orchestrator.store.staging import stage
+from orchestrator.store.checkpoints.foreign import MAX_REFUSALS
+from orchestrator.store.checkpoints.source import Source, resolve_source, source_fingerprint
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.transfer.staging import stage
 from tests.fakes.bundles import meta_bytes, model, write_bundle, write_checkpoint, write_pointer
 from tests.store.damage import DATA, STEPS, cut, flip, resolved_step
 
@@ -135,7 +135,7 @@ def counted(location: Location, monkeypatch: pytest.MonkeyPatch) -> Counting:
     counting = Counting(location.fs)
     from dataclasses import replace
 
-    monkeypatch.setattr("orchestrator.store.source.open_location", lambda url: replace(location, fs=counting))
+    monkeypatch.setattr("orchestrator.store.checkpoints.source.open_location", lambda url: replace(location, fs=counting))
     return counting
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OutputError
-from orchestrator.store import cache, staging
-from orchestrator.store.cache import KEEP_S, SEAL, entries, locked, make_room
-from orchestrator.store.location import FileInfo, Location, open_location
-from orchestrator.store.source import Source, resolve_source
-from orchestrator.store.staging import stage
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.source import Source, resolve_source
+from orchestrator.store.objects.location import FileInfo, Location, open_location
+from orchestrator.store.transfer import cache, staging
+from orchestrator.store.transfer.cache import KEEP_S, SEAL, entries, locked, make_room
+from orchestrator.store.transfer.staging import stage
+from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.servers.object_stores import HttpStore
 
@@ -58,10 +58,10 @@ def test_stage_processes_of_one_node_download_once(http_store: HttpStore, tmp_pa
     upload(sorted((tmp_path / "src").iterdir()), http_store.direct)
     code = (
         "import sys; from pathlib import Path\n"
-        "from orchestrator.store.location import open_location\n"
-        "from orchestrator.store.candidates import group\n"
-        "from orchestrator.store.verification import check\n"
-        "from orchestrator.store.staging import stage\n"
+        "from orchestrator.store.objects.location import open_location\n"
+        "from orchestrator.store.checkpoints.candidates import group\n"
+        "from orchestrator.store.checkpoints.verification import check\n"
+        "from orchestrator.store.transfer.staging import stage\n"
         "where = open_location(sys.argv[1], **eval(sys.argv[2]))\n"
         "print(stage(check(group(where, where.list())['m-5']).files, Path(sys.argv[3])))\n"
     )

@@ -11,12 +11,12 @@ import pytest
 from launch.cli import run
 from launch.flags import read_config_file
 from orchestrator.errors import OutputError, SourceError
-from orchestrator.store.exclusive import create_once
-from orchestrator.store.lease import acquire
-from orchestrator.store.location import open_location
-from orchestrator.store.run_record import RunRecord, create_run_record
-from orchestrator.store.source import resolve_source
-from orchestrator.store.upload import upload
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.run_record import RunRecord, create_run_record
+from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_bundle, write_checkpoint, write_pointer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.training.state import State, checksums
+from orchestrator.training.state.state import State, checksums
 
 
 def assert_identical(first: State, second: State, *, without: frozenset[str] = frozenset()) -> None:

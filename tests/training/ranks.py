@@ -20,12 +20,12 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import PeerLost
-from orchestrator.graph.meta import read_meta
+from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.dealing import Dealing
-from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.state.state import State
+from orchestrator.training.step.dealing import Dealing
 from tests import forked
 
 CALL_WITHIN_S = 120.0

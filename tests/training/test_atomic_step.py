@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import PeerLost, UserCodeError
-from orchestrator.training.state import State
+from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical, changed

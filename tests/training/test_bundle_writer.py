@@ -12,7 +12,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch, OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.state import State
+from orchestrator.training.state.state import State
 from tests import forked
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
@@ -51,7 +51,7 @@ def plain_tf1(prefix: Path, feeds: dict[str, np.ndarray], scratch: Path) -> dict
 
 
 def write_state(trainer: Any, directory: str, prefix: str) -> list[Path]:
-    from orchestrator.training.bundle_writer import write_bundle
+    from orchestrator.training.state.bundle_writer import write_bundle
 
     return write_bundle(trainer.state(), trainer.graph, Path(directory), prefix)
 
@@ -230,7 +230,7 @@ def ema_graph(tf1_checkpoint: CheckpointLibrary) -> WorkerGraph:
 def test_keys_of_a_saver_that_stores_averages_under_the_variables_names_are_kept_apart(ema_graph: WorkerGraph) -> None:
     from dataclasses import replace
 
-    from orchestrator.training.keys import checkpoint_keys
+    from orchestrator.training.state.bundle_keys import checkpoint_keys
 
     average, plain = "out/kernel/ExponentialMovingAverage", "out/kernel"
     variables = tuple(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import CorruptState, PeerLost
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.standing import Handing, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.host.standing import Handing, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
+from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
@@ -139,7 +139,7 @@ def test_result_that_arrives_damaged_leaves_the_rank_behind_as_it_was(
 
 
 def _give_damaged(trainer: Any) -> None:
-    import orchestrator.training.host_group as room
+    import orchestrator.training.host.host_group as room
 
     trainer.packer = room.pack_result
 
@@ -152,6 +152,6 @@ def _give_damaged(trainer: Any) -> None:
 
 
 def _give_whole(trainer: Any) -> None:
-    import orchestrator.training.host_group as room
+    import orchestrator.training.host.host_group as room
 
     room.pack_result = trainer.packer

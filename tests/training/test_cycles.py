@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import PeerLost, UserCodeError
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.state.state import State
 from tests import forked
 from tests.training.comparing import assert_identical, changed
 from tests.training.conftest import NewRanks

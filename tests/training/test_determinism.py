@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PeerLost
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for, xy_feeds
 from tests.training.comparing import assert_identical

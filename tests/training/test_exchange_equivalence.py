@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_close, assert_identical, changed

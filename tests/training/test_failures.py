@@ -42,7 +42,7 @@ def error(kind: str, message: str, op: str | None = "MatMul") -> Any:
     ],
 )
 def test_error_of_a_collective_or_a_connection_is_a_lost_peer(kind: str, message: str, op: str | None) -> None:
-    from orchestrator.training.failures import step_error
+    from orchestrator.training.engine.failures import step_error
 
     told = step_error(error(kind, message, op), rank=1, step=7, shared=True)
     assert isinstance(told, PeerLost)
@@ -61,7 +61,7 @@ def test_error_of_a_collective_or_a_connection_is_a_lost_peer(kind: str, message
     ],
 )
 def test_error_of_the_graph_is_the_users_with_its_traceback(kind: str, message: str, shared: bool) -> None:
-    from orchestrator.training.failures import step_error
+    from orchestrator.training.engine.failures import step_error
 
     raised = ValueError(message) if kind == "ValueError" else error(kind, message)
     told = step_error(raised, rank=0, step=3, shared=shared)
@@ -71,14 +71,14 @@ def test_error_of_the_graph_is_the_users_with_its_traceback(kind: str, message: 
 
 
 def test_error_without_room_in_memory_says_what_helps() -> None:
-    from orchestrator.training.failures import step_error
+    from orchestrator.training.engine.failures import step_error
 
     told = step_error(error("ResourceExhaustedError", "OOM"), rank=0, step=3, shared=True)
     assert "smaller batch" in told.remedy
 
 
 def test_cause_is_the_telling_line_without_construction_tracebacks() -> None:
-    from orchestrator.training.failures import cause
+    from orchestrator.training.engine.failures import cause
 
     text = (
         "Graph execution error:\n\nDetected at node 'a' defined at (most recent call last):\n"

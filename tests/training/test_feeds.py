@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError, EndOfData, SourceError, UserCodeError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
-from orchestrator.training.arrays import ArrayBatches, Arrays, open_arrays
-from orchestrator.training.constants import constant_feeds
-from orchestrator.training.feeds import FeedContext, open_batches
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.pipelines import Share
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.inputs.arrays import ArrayBatches, Arrays, open_arrays
+from orchestrator.training.inputs.constant_feeds import constant_feeds
+from orchestrator.training.inputs.feeds import FeedContext, open_batches
+from orchestrator.training.inputs.rank_share import Share
 
 PORTS = (
     InputPort("x:0", "x:0", "float32", (None, 2)),

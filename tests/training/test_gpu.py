@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PeerLost, PlacementError
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_close, assert_identical
@@ -166,7 +166,7 @@ def run_nccl_alone(trainer: Any) -> list[float]:
     """One all-reduce through NCCL in a server whose group has one member."""
     import tensorflow as tf
 
-    from orchestrator.training.placement import session_config
+    from orchestrator.training.engine.session_config import session_config
 
     membership = trainer._group._membership
     address = membership.reserve_address()
@@ -206,7 +206,7 @@ def _graph_on_cpu(tf1_checkpoint: CheckpointLibrary) -> tuple[Any, TrainingOptio
 
 
 def _take(trainer: Any, *identifiers: str) -> None:
-    from orchestrator.training.gpu import take_devices
+    from orchestrator.training.engine.gpu import take_devices
 
     take_devices(identifiers)
 

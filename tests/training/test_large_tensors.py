@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.training.large_tensors import LARGE_BYTES, index_of, large_tensor
+from orchestrator.training.state.large_tensors import LARGE_BYTES, index_of, large_tensor
 from tests.fakes.bundles import write_checkpoint
 
 ROWS = 600_000

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.meta import read_meta
-from orchestrator.graph.pipelines_dead import Outside
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
-from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.pipelines import Share
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.inputs.rank_share import Share
 from tests.training.conftest import NewRanks
 
 pytestmark = pytest.mark.tf

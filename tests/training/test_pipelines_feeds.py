@@ -8,8 +8,8 @@ import pytest
 from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
-from orchestrator.training.feeds import FeedContext, open_batches
-from orchestrator.training.pipelines import Share
+from orchestrator.training.inputs.feeds import FeedContext, open_batches
+from orchestrator.training.inputs.rank_share import Share
 
 
 class NumberedPipeline:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import UserCodeError
-from orchestrator.training.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from orchestrator.errors import GraphRefused, PeerLost
-from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.state import State
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
@@ -167,7 +167,7 @@ def test_state_taken_before_later_steps_is_not_changed_by_them(tf1_checkpoint: C
 
 
 def _state_survives_steps(trainer: Any) -> bool:
-    from orchestrator.training.state import checksums
+    from orchestrator.training.state.state import checksums
 
     kept = trainer.state()
     before = checksums(kept)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.training.rng import batch_key, group_key
+from orchestrator.training.step.rng import batch_key, group_key
 
 WHOLE = st.integers(min_value=0, max_value=2**40)
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PeerLost
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.state import State, checksums
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.state.state import State, checksums
 from tests.graphs.library import CheckpointLibrary
 from tests.training.comparing import changed
 from tests.training.conftest import NewRanks

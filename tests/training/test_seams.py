@@ -29,7 +29,7 @@ def chain(*names: str) -> Any:
 
 
 def test_depth_counts_the_seams_before_a_seam() -> None:
-    from orchestrator.training.seams import seam_depths
+    from orchestrator.training.host.seams import seam_depths
 
     graph = chain("first", "between", "second", "third")
     assert seam_depths(graph, [target("third", "first", "second")]) == {"first": 0, "second": 1, "third": 2}
@@ -38,7 +38,7 @@ def test_depth_counts_the_seams_before_a_seam() -> None:
 def test_depths_of_a_graph_with_a_loop_are_found() -> None:
     import tensorflow
 
-    from orchestrator.training.seams import seam_depths
+    from orchestrator.training.host.seams import seam_depths
 
     tf1 = tensorflow.compat.v1
     graph = tensorflow.Graph()
@@ -52,7 +52,7 @@ def test_depths_of_a_graph_with_a_loop_are_found() -> None:
 def test_both_halves_of_a_sparse_seam_go_in_the_later_ones_round() -> None:
     import tensorflow
 
-    from orchestrator.training.seams import seam_depths
+    from orchestrator.training.host.seams import seam_depths
 
     graph = tensorflow.Graph()
     with graph.as_default():
@@ -65,7 +65,7 @@ def test_both_halves_of_a_sparse_seam_go_in_the_later_ones_round() -> None:
 
 
 def test_placeholder_stands_at_the_seam_and_the_own_value_is_fetched_before_it() -> None:
-    from orchestrator.training.seams import Seams
+    from orchestrator.training.host.seams import Seams
 
     graph = chain("gradient", "first", "between", "second")
     seams = Seams(graph, [target("first", "second")])
@@ -77,7 +77,7 @@ def test_placeholder_stands_at_the_seam_and_the_own_value_is_fetched_before_it()
 
 
 def test_what_hangs_on_another_targets_seam_cannot_be_shown() -> None:
-    from orchestrator.training.seams import Seams
+    from orchestrator.training.host.seams import Seams
 
     graph = chain("gradient", "first", "between", "second")
     seams = Seams(graph, [target("first"), target("second")])
@@ -89,7 +89,7 @@ def test_what_hangs_on_another_targets_seam_cannot_be_shown() -> None:
 def test_value_that_may_become_a_variables_own_memory_is_known(way: str, kept: bool) -> None:
     import tensorflow
 
-    from orchestrator.training.seams import Seams
+    from orchestrator.training.host.seams import Seams
 
     tf1 = tensorflow.compat.v1
     graph = tensorflow.Graph()

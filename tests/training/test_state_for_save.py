@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.training.host_buffers import ALIGNMENT, HostBuffers, aligned
-from orchestrator.training.options import TrainingOptions
-from orchestrator.training.state import ENTRY_PREFIX, State, checksums, nonfinite
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.state.host_buffers import ALIGNMENT, HostBuffers, aligned
+from orchestrator.training.state.state import ENTRY_PREFIX, State, checksums, nonfinite
 from tests import forked
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
@@ -76,7 +76,7 @@ EVERY_DTYPE = """
 import functools
 import numpy as np
 import tensorflow as tf
-from orchestrator.training.host_buffers import HostBuffers
+from orchestrator.training.state.host_buffers import HostBuffers
 tf.compat.v1.disable_eager_execution()
 for name in DTYPES:
     dtype, buffers = tf.as_dtype(name), HostBuffers()
@@ -105,7 +105,7 @@ def _bytes_of_a_write(trainer: Any) -> int:
     """How much larger this process was at its largest while a copy was written than before."""
     import tempfile
 
-    from orchestrator.training.bundle_writer import write_bundle
+    from orchestrator.training.state.bundle_writer import write_bundle
 
     copy = trainer.state_for_save()
     Path("/proc/self/clear_refs").write_text("5")  # the greatest size is counted anew

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import PeerLost
-from orchestrator.training.state import State
+from orchestrator.training.state.state import State
 from tests import forked
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks, outcome_of

@@ -16,7 +16,7 @@ from orchestrator.workers.adopting import take_over
 from orchestrator.workers.namespace import end_run, living_workers, namespace_of
 from orchestrator.workers.placement import Placement, give_back, room, this_group
 from orchestrator.workers.places import Lent
-from orchestrator.workers.real_tools import these_gpus, this_node
+from orchestrator.workers.runtime import these_gpus, this_node
 
 pytestmark = [pytest.mark.ray]
 OUTPUT = "memory://adopting"

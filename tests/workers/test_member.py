@@ -23,11 +23,11 @@ from orchestrator.errors import (
     SourceError,
     StorageUnavailable,
 )
+from orchestrator.workers.event_buffer import Outbox
 from orchestrator.workers.foreign_text import LONGEST_TEXT, short
 from orchestrator.workers.member import Member
 from orchestrator.workers.obstacles import obstacle
 from orchestrator.workers.orders import CheckpointFiles, Donation, GrantOrder, JoinOrder
-from orchestrator.workers.outbox import Outbox
 from tests.fakes.group import Exchange, FakeState, FakeTools
 
 CHECKPOINT = CheckpointFiles(5, 10, "start", ())

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.graph.gradient_scale import GradientScale, is_summed
+from orchestrator.graph.repetition.gradient_scale import GradientScale, is_summed
 from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
-from orchestrator.training.engine import collective_ops, tf, v1
-from orchestrator.training.seams import seam_depths
+from orchestrator.training.engine.tensorflow import collective_ops, tf, v1
+from orchestrator.training.host.seams import seam_depths
 
 HINT = "nccl"
 """TensorFlow's name for who moves the numbers. Its other one, ``ring`` through gRPC, is what tests without a GPU use."""

@@ -16,13 +16,13 @@ import numpy as np
 
 from orchestrator.errors import OrchestratorError, PeerLost
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training import failures
-from orchestrator.training.groups import RUN_ERRORS, Shown, StepRun
-from orchestrator.training.meeting import Meeting
+from orchestrator.training.engine import failures
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.nccl.membership import Membership
-from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.sessions import LiveSession
-from orchestrator.training.stepping import StepRunner
+from orchestrator.training.step.groups import RUN_ERRORS, Shown, StepRun
+from orchestrator.training.step.meeting import Meeting
+from orchestrator.training.step.stepping import StepRunner
 
 
 class NcclGroup:

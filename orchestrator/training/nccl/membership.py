@@ -19,11 +19,11 @@ import numpy as np
 
 from orchestrator.errors import GraphRefused, PeerLost
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.host_memory import give_back
+from orchestrator.training.engine.host_memory import give_back
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.nccl import addresses
 from orchestrator.training.nccl.exchange import Exchange
 from orchestrator.training.nccl.sessions import GroupSession
-from orchestrator.training.options import GroupSpec, TrainingOptions
 
 MEET_WITHIN_S = 300.0
 """Longest wait for the other ranks' first step of a generation; the driver finds out earlier who doesn't come."""

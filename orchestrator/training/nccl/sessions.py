@@ -19,12 +19,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import AddressTaken
-from orchestrator.training.engine import tf
-from orchestrator.training.gpu import devices_are_final
+from orchestrator.training.engine.gpu import devices_are_final
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.session_config import session_config
+from orchestrator.training.engine.sessions import LiveSession
+from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.nccl.addresses import Reservation, cut_connections
-from orchestrator.training.options import GroupSpec, TrainingOptions
-from orchestrator.training.placement import session_config
-from orchestrator.training.sessions import LiveSession
 
 BIND_WITHIN_S = 2.0
 BIND_PAUSE_S = 0.05

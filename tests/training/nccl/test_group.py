@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PeerLost
-from orchestrator.training.options import TrainingOptions
+from orchestrator.training.engine.options import TrainingOptions
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical

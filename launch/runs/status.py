@@ -1,0 +1,116 @@
+"""What does a run do now? The command ``status``, from the output URL alone.
+
+Rule: the store is all that's asked: run record, journal, lease and the directories' listing. A driver is alive if its heartbeat changes
+while we look, by our own clock; so the answer for a dead one on another machine takes its lease's length.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from launch.runs.history import history
+from launch.runs.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
+from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.errors import FatalError, OutputError, SourceError
+from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe
+from orchestrator.store.run.run_record import read_run_record, read_stop_requests
+
+Told = TypeVar("Told")
+
+
+def status(
+    run: str,
+    *,
+    patience_s: float | None = None,
+    now: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> RunStatus:
+    """The status of the run at an output URL.
+
+    Args:
+        patience_s: longest look at a heartbeat that doesn't change; by default the holder's lease, after which it counts as dead.
+        now, wait: the clock, for tests.
+
+    Raises:
+        SourceError: there is no run at this URL.
+        OutputError: the lease is damaged; what else can't be read is in ``trouble``.
+        StorageUnavailable: the store doesn't answer.
+    """
+    output = open_location(run)
+    trouble: list[str] = []
+    record = _told(trouble, lambda: read_run_record(output), None)
+    observed = observe(output)
+    if record is None and observed.holder is None and not trouble:
+        raise no_run(output)
+    driver = driver_state(output, observed, patience_s, now, wait)
+    # After the look at the heartbeat, so that what a living driver told meanwhile is in it
+    events: list[dict[str, Any]] = _told(trouble, lambda: read_journal(output), [])
+    saved = _told(trouble, lambda: newest(output), None)
+    fields: dict[str, Any] = record.model_dump() if record is not None else {}
+    holder = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
+    asked = driver is Driver.ALIVE and _told(trouble, lambda: bool(read_stop_requests(output)), False)
+    found = run_status(output.shown, history(events), driver, holder, fields, saved, now=time.time(), trouble=tuple(trouble))
+    return replace(found, stop_requested=asked)
+
+
+def _told(trouble: list[str], read: Callable[[], Told], otherwise: Told) -> Told:
+    """What ``read`` returns; a status command that fails where something is damaged is of no use."""
+    try:
+        return read()
+    except (OutputError, FatalError) as error:
+        trouble.append(str(error))
+        return otherwise
+
+
+def no_run(output: Location) -> SourceError:
+    """The error for a URL at which no run has begun."""
+    return SourceError(
+        f"there is no run at {output.shown}: it holds no _tfresume/run.json",
+        remedy="Give the --output of a run; `tfresume inspect` looks at a source",
+        details={"url": output.shown, "missing": True},
+    )
+
+
+def driver_state(
+    output: Location,
+    observed: Observed,
+    patience_s: float | None,
+    now: Callable[[], float],
+    wait: Callable[[float], None],
+) -> Driver:
+    """Whether the run's driver lives; watches its heartbeat as long as that takes."""
+    if observed.holder is None:
+        return Driver.NONE
+    if observed.released:
+        return Driver.RELEASED
+    if observed.dead:
+        return Driver.DEAD
+    lease_s = observed.holder.lease_s
+    deadline_s = now() + (lease_s if patience_s is None else patience_s)
+    hold, watch = look(None, observed.sight, now())
+    while hold is Hold.WAIT and now() < deadline_s:
+        wait(min(lease_s / BEATS_PER_LEASE / 2, 1.0))
+        hold, watch = _look_again(output, watch, now)
+    return {Hold.REFUSE: Driver.ALIVE, Hold.TAKE: Driver.DEAD, Hold.WAIT: Driver.SILENT}[hold]
+
+
+def _look_again(output: Location, watch: Watch, now: Callable[[], float]) -> tuple[Hold, Watch]:
+    observed = observe(output)
+    return look(watch, observed.sight, now())
+
+
+def newest(output: Location) -> SavedCheckpoint | None:
+    """The newest committed checkpoint of the run, unverified; None without one."""
+    committed = list_checkpoints(output)
+    if not committed:
+        return None
+    first = committed[0]
+    file = first.manifest_file
+    modified = file.modified if file else None
+    return SavedCheckpoint(first.prefix.shown, first.label, first.step, first.size_bytes, modified)

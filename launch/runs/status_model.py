@@ -1,0 +1,175 @@
+"""In what state is a run, and what will it do next?
+
+Rule: a plain function of what the store shows (journal, run record, lease, checkpoints) and of two clock readings. Whether the driver
+lives is a fact that's handed in; the state follows from it and from the journal's last words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from launch.runs.history import History, WorkerSeen, steps_redone
+from orchestrator.decide.goodput import goodput
+from orchestrator.decide.timeline import Entry, number_of
+
+_ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
+_INCIDENT_KEYS = (
+    "kind", "rank", "node", "worker", "step", "detected_s", "recovered_s", "steps_redone", "action", "reason", "at",
+)  # fmt: skip
+
+
+class Driver(Enum):
+    """What's known of the driver that holds the run."""
+
+    ALIVE = "alive"
+    """Its heartbeat changed while we looked."""
+    RELEASED = "released"
+    """It gave the run up in order."""
+    DEAD = "dead"
+    """Its process is gone, or it was silent for its lease's whole length."""
+    SILENT = "silent"
+    """No heartbeat while we looked, and we looked for less than its lease's length."""
+    NONE = "none"
+    """Nobody has ever held this output."""
+
+
+class Held(NamedTuple):
+    """Who holds the run: the newest lease's attempt and its holder's name."""
+
+    attempt: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """The newest committed checkpoint."""
+
+    prefix: str
+    label: str
+    step: int
+    size_bytes: int
+    modified: float | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What ``tfresume status`` tells. Times in seconds; None is "not known"."""
+
+    run: str
+    state: str
+    reason: str
+    source: str
+    step: int | None
+    start_step: int | None
+    until_step: int | None
+    steps_per_s: float | None
+    loss: float | None
+    world_size: int
+    batches_per_step: int | None
+    generation: int
+    attempt: int
+    driver: str
+    holder: str
+    workers: tuple[WorkerSeen, ...]
+    checkpoint: str | None
+    checkpoint_step: int | None
+    checkpoint_age_s: float | None
+    next_save_step: int | None
+    next_save_s: float | None
+    eta_s: float | None
+    incidents: tuple[dict[str, Any], ...]
+    steps_redone: int
+    goodput: float
+    goodput_s: dict[str, float]
+    journal_age_s: float | None
+    trouble: tuple[str, ...] = ()
+    stop_requested: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``--json`` shows it."""
+        return asdict(self)
+
+
+def run_status(
+    run: str,
+    seen: History,
+    driver: Driver,
+    holder: Held,
+    record: Entry,
+    checkpoint: SavedCheckpoint | None,
+    *,
+    now: float,
+    trouble: tuple[str, ...] = (),
+) -> RunStatus:
+    """The status of a run.
+
+    Args:
+        run: the output's URL, without credentials.
+        record: the run record's fields.
+        now: unix seconds, for ages alone.
+        trouble: what of the run couldn't be read, in words.
+    """
+    state, reason = _state(seen, driver, holder.attempt)
+    alive = driver is Driver.ALIVE
+    account = goodput([moment.event for moment in seen.moments])
+    until = _whole(seen.progress.get("until", seen.begun.get("until")))
+    rate = _real(seen.progress.get("steps_per_s")) if alive else None
+    step = seen.step if seen.step is not None else (checkpoint.step if checkpoint else _whole(record.get("started_step")))
+    last = seen.last_at
+    return RunStatus(
+        run=run, state=state, reason=reason, source=str(record.get("source", "")), step=step,
+        start_step=_whole(record.get("started_step")), until_step=until, steps_per_s=rate, loss=_real(seen.progress.get("loss")),
+        world_size=seen.world_size if alive else 0,
+        batches_per_step=_whole(seen.begun.get("batches_per_step", record.get("batches_per_step"))),
+        generation=seen.generation, attempt=max(seen.attempt, holder.attempt),
+        driver=driver.value, holder=holder.name, workers=seen.workers if alive else (),
+        checkpoint=checkpoint.prefix if checkpoint else None, checkpoint_step=checkpoint.step if checkpoint else None,
+        checkpoint_age_s=_age(checkpoint.modified if checkpoint else None, now),
+        next_save_step=_whole(seen.progress.get("next_save_step")) if alive else None,
+        next_save_s=_real(seen.progress.get("next_save_s")) if alive else None,
+        eta_s=_eta(step, until, rate), incidents=tuple(_incident(item) for item in seen.incidents),
+        steps_redone=steps_redone(seen.incidents), goodput=round(account.fraction, 4), goodput_s=account.as_dict(),
+        journal_age_s=_age(last, now), trouble=trouble,
+    )  # fmt: skip
+
+
+def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:
+    if driver is Driver.ALIVE and attempt > seen.attempt:
+        return "starting", "a new driver has taken the run and hasn't told anything yet"
+    if seen.finish is not None and seen.attempt >= attempt:
+        return _ENDED.get(str(seen.finish.get("outcome")), "failed"), str(seen.finish.get("reason") or "")
+    match driver:
+        case Driver.NONE:
+            return "not started", "nobody has begun a run here"
+        case Driver.RELEASED:
+            return "stopped", "its driver gave the run up; the same command goes on from the last checkpoint"
+        case Driver.DEAD:
+            return "dead", "its driver is gone; the same command goes on with the workers that live, or from the last checkpoint"
+        case Driver.SILENT:
+            return "silent", "no heartbeat while we looked: the driver is gone, paused, or cut off from the store"
+        case Driver.ALIVE:
+            return seen.phase, seen.reason
+
+
+def _incident(event: Entry) -> dict[str, Any]:
+    return {key: event.get(key) for key in _INCIDENT_KEYS}
+
+
+def _eta(step: int | None, until: int | None, rate: float | None) -> float | None:
+    if step is None or until is None or not rate or rate <= 0:
+        return None
+    return round(max(0, until - step) / rate, 1)
+
+
+def _age(since: float | None, now: float) -> float | None:
+    return None if since is None else round(max(0.0, now - since), 1)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _real(value: Any) -> float | None:
+    return number_of(value) if isinstance(value, int | float) else None

@@ -1,0 +1,152 @@
+"""What does a person see while a run goes on?
+
+Rule: one line that changes on a terminal, plain log lines elsewhere; both on standard error. Each incident, save and change of the group
+is a line that stays. Nothing is shown more often than it can be read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from launch.text.log_text import log_line
+from launch.text.quantities import bytes_text, count_text, rate_text, seconds_text
+from launch.text.status_text import incident_line
+from orchestrator.redaction import redacted, secrets_in
+
+if TYPE_CHECKING:
+    from orchestrator.driver.observer import Progress
+
+log = logging.getLogger("tfresume")
+
+LOG_EVERY_S = 10.0
+BAR_CELLS = 20
+WATCHED_SHOWN = 3
+
+
+def progress_text(progress: Progress, start_step: int | None = None) -> str:
+    """Step, loss, rate, last checkpoint and the time that is left, as far as they're known."""
+    parts = [f"step {count_text(progress.step)} of {count_text(progress.until)}"]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.6g}")
+    others = {name: value for name, value in progress.values.items() if value != progress.loss}
+    parts += [f"{name} {value:.6g}" for name, value in list(others.items())[:WATCHED_SHOWN]]
+    if progress.steps_per_s > 0:
+        parts.append(rate_text(progress.steps_per_s))
+        parts.append(f"{seconds_text(max(0, progress.until - progress.step) / progress.steps_per_s)} left")
+    parts.append(f"{progress.world_size} worker{'s' if progress.world_size != 1 else ''}")
+    parts.append(f"saved {progress.checkpoint.rpartition('/')[2]}" if progress.checkpoint else "nothing saved yet")
+    bar = "" if start_step is None else _bar(progress.step - start_step, progress.until - start_step) + " "
+    return bar + " · ".join(parts)
+
+
+def _bar(done: int, whole: int) -> str:
+    filled = round(BAR_CELLS * min(1.0, max(0.0, done / whole))) if whole > 0 else BAR_CELLS
+    return "━" * filled + "╌" * (BAR_CELLS - filled)
+
+
+def event_text(event: Mapping[str, Any]) -> str | None:
+    """A journal event in a sentence, or None for those that only the log needs."""
+    match event.get("event"):
+        case "attempt":
+            resumed = f" from {event['resumed_from']}" if event.get("resumed_from") else ""
+            until = f" to {count_text(event['until'])}" if event.get("until") is not None else ""
+            return f"attempt {event.get('attempt')}: step {count_text(event.get('start_step'))}{until}{resumed}"
+        case "generation":
+            source = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}.get(str(event.get("state_from")), "")
+            return f"generation {event.get('generation')}: {event.get('world_size')} workers at step {count_text(event.get('step'))}{source}"
+        case "save_committed":
+            stall = f", training waited {seconds_text(event['stall_s'])}" if event.get("stall_s") is not None else ""
+            return f"saved {event.get('checkpoint')} ({bytes_text(event.get('size_bytes'))}{stall})"
+        case "save_failed":
+            return f"a save failed at step {count_text(event.get('step'))}: {event.get('reason') or event.get('detail') or 'no reason given'}"
+        case "incident":
+            return "incident: " + incident_line(dict(event))
+        case "stopping":
+            save = (
+                f", after a last save at step {count_text(event['boundary'])}"
+                if event.get("boundary") and event.get("grace_s")
+                else ""
+            )
+            again = "; Ctrl-C again ends it at once" if event.get("reason") == "SIGINT" else ""
+            return f"stopping ({event.get('reason')}){save}{again}"
+        case "warning":
+            return f"warning: {event.get('reason')}"
+        case "waiting":
+            return f"waiting: {event.get('reason') or 'for workers'}"
+        case "finish":
+            return f"{event.get('outcome')}: {event.get('reason') or 'the end'}"
+        case _:
+            return None
+
+
+class LogProgress:
+    """An observer that writes log lines: progress every ten seconds, events as they come."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, every_s: float = LOG_EVERY_S) -> None:
+        self._now = now
+        self._every_s = every_s
+        self._last: float | None = None
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """One journal event; all of them with ``--verbose``."""
+        text = event_text(event)
+        if text is not None:
+            log.log(logging.WARNING if event.get("event") == "warning" else logging.INFO, "%s", text)
+        else:
+            log.debug("%s", log_line(event))
+
+    def progress(self, progress: Progress) -> None:
+        """A few times a second."""
+        now = self._now()
+        if self._last is None or now - self._last >= self._every_s or progress.step >= progress.until:
+            self._last = now
+            log.info("%s", progress_text(progress))
+
+
+class LiveProgress:
+    """An observer with one line that changes, and events above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._start_step: int | None = None
+        self._secrets = secrets_in(os.environ)
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """One journal event."""
+        if event.get("event") == "attempt" and isinstance(event.get("start_step"), int):
+            self._start_step = event["start_step"]
+        text = event_text(event)
+        if text is not None:
+            style = {"incident": "yellow", "warning": "yellow", "save_failed": "red"}.get(str(event.get("event")), "dim")
+            self._console.print(Text(redacted(text, self._secrets), style=style))
+        else:
+            log.debug("%s", log_line(event))
+
+    def progress(self, progress: Progress) -> None:
+        """A few times a second."""
+        if self._start_step is None:
+            self._start_step = progress.step
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True, redirect_stdout=False)
+            self._live.start()
+        self._live.update(Text(progress_text(progress, self._start_step), overflow="ellipsis", no_wrap=True))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def progress_observer(console: Console, *, quiet: bool) -> LogProgress | LiveProgress:
+    """The observer for this terminal, or for no terminal."""
+    return LiveProgress(console) if console.is_terminal and not quiet else LogProgress()

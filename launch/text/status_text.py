@@ -1,0 +1,119 @@
+"""How does a run's status read on a terminal?
+
+Rule: the line that matters comes first, and nothing is said twice. Every value passes `redaction` on its way out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from launch.runs.status_model import RunStatus
+from launch.text.quantities import count_text, cut_text, node_text, rate_text, seconds_text, share_text
+from orchestrator.redaction import redacted_data, secrets_in
+
+_STYLES = {"training": "green", "done": "green", "dead": "red", "failed": "red", "silent": "yellow"}
+_SHOWN_INCIDENTS = 8
+
+
+def status_text(found: RunStatus) -> RenderableType:
+    """The status as a table of label and text."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in _lines(redacted_data(found.as_dict(), secrets_in(os.environ))):
+        table.add_row(label, Text(text, style=_STYLES.get(text.partition(":")[0], "") if label == "state" else ""))
+    return Group(Text(redacted_data(found.run), style="bold"), table)
+
+
+def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    yield "state", found["state"] + (f": {cut_text(found['reason'])}" if found["reason"] else "")
+    if found["stop_requested"]:
+        yield "stop", "asked for; it saves first"
+    for text in found["trouble"]:
+        yield "trouble", text
+    yield "step", _progress(found)
+    if found["batches_per_step"] is not None:
+        yield "", f"{count_text(found['batches_per_step'])} batches make a step, on any number of workers"
+    if found["holder"]:
+        yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"
+    if found["workers"]:
+        yield "workers", f"{found['world_size']} in generation {found['generation']}"
+        for worker in found["workers"]:
+            yield "", _worker(worker)
+    yield "checkpoint", _checkpoint(found)
+    if found["next_save_step"] is not None or found["next_save_s"] is not None:
+        yield "next save", _next_save(found)
+    yield "incidents", _incidents(found)
+    for incident in found["incidents"][-_SHOWN_INCIDENTS:]:
+        yield "", incident_line(incident)
+    yield "goodput", goodput_line(found["goodput"], found["goodput_s"])
+
+
+def _progress(found: dict[str, Any]) -> str:
+    until = f" of {count_text(found['until_step'])}" if found["until_step"] is not None else ""
+    parts = [count_text(found["step"]) + until]
+    parts += [rate_text(found["steps_per_s"])] if found["steps_per_s"] else []
+    parts += [f"loss {found['loss']:.6g}"] if found["loss"] is not None else []
+    parts += [f"done in {seconds_text(found['eta_s'])}"] if found["eta_s"] is not None else []
+    return " · ".join(parts)
+
+
+def _worker(worker: dict[str, Any]) -> str:
+    place = "standby" if worker["rank"] is None else f"rank {worker['rank']}"
+    return f"{place}: {worker['worker']}, pid {worker['pid'] or '?'} on {node_text(worker['node'] or 'an unknown node')}"
+
+
+def _checkpoint(found: dict[str, Any]) -> str:
+    if found["checkpoint"] is None:
+        return "none yet"
+    return f"{found['checkpoint']} (saved {seconds_text(found['checkpoint_age_s'])} ago)"
+
+
+def _next_save(found: dict[str, Any]) -> str:
+    step = f"at step {count_text(found['next_save_step'])}" if found["next_save_step"] is not None else ""
+    due = f"in {seconds_text(found['next_save_s'])}" if found["next_save_s"] is not None else ""
+    return " or ".join(part for part in (step, due) if part)
+
+
+def _incidents(found: dict[str, Any]) -> str:
+    count = len(found["incidents"])
+    if not count:
+        return "none"
+    shown = f", the last {_SHOWN_INCIDENTS}:" if count > _SHOWN_INCIDENTS else ""
+    return f"{count}, {count_text(found['steps_redone'])} steps redone{shown}"
+
+
+def incident_line(incident: dict[str, Any]) -> str:
+    """One incident as one line: what, which rank and node, seconds lost, steps redone, what was done."""
+    who = f" rank {incident['rank']}" if incident.get("rank") is not None else ""
+    where = f" on {node_text(incident['node'])}" if incident.get("node") else ""
+    recovered = incident.get("recovered_s")
+    lost = f"first useful step after {seconds_text(recovered)}" if recovered is not None else "not recovered"
+    redone = incident.get("steps_redone") or 0
+    done = f"; {incident['action']}" if incident.get("action") else ""
+    why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
+    return f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
+
+
+def _resized(incident: dict[str, Any]) -> str:
+    """What another world size means for the training, where the incident changed it."""
+    if not incident.get("effective_batch"):
+        return ""
+    rate = "learning rate scaled with it" if incident.get("on_resize") == "scale_lr" else "learning rate kept"
+    return f"; effective batch {count_text(incident['effective_batch'])}, {rate}"
+
+
+def goodput_line(fraction: float, parts: dict[str, float]) -> str:
+    """``92.1 %; start 12 s, recovery 1.2 s``."""
+    lost = [
+        f"{name.removesuffix('_s').replace('_', ' ')} {seconds_text(value)}"
+        for name, value in parts.items()
+        if name not in ("fraction", "wall_s", "useful_s") and value >= 0.005
+    ]
+    return f"{share_text(fraction)} of {seconds_text(parts.get('wall_s', 0.0))}" + (f"; {', '.join(lost)}" if lost else "")

@@ -1,0 +1,203 @@
+"""Who speaks to the output's storage while the run goes on?
+
+Rule: one thread, first in first out, so that a generation's take-over is recorded before anything of it is committed and the journal keeps
+its order. What fails here never raises into the loop: it comes back as an event.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import RunConfig
+from orchestrator.decide import events as ev
+from orchestrator.driver.loop import Message, Restorable, Told
+from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.retention import retain
+from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.journal import Journal
+from orchestrator.store.run.lease import Lease
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.workers.orders import CheckpointFiles
+
+log = logging.getLogger("tfresume")
+
+AT_ONCE = frozenset({"attempt", "generation", "worker_lost", "training", "incident", "save_committed", "rolling_back", "finish"})
+"""Events that the next driver or a reader must find even if this one is killed right after; the others wait for the next heartbeat."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What all manifests of an attempt have in common."""
+
+    name: str
+    fingerprint: str
+    step_key: str | None
+    repairs: tuple[str, ...]
+
+
+class Keeper:
+    """The output's storage, as the loop uses it. All methods return at once.
+
+    Args:
+        parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for the source, None for the newest.
+        parent_label: that checkpoint's label below the output.
+        trained_s: seconds that earlier attempts took.
+        tell: takes messages for the loop.
+    """
+
+    def __init__(
+        self, output: Location, lease: Lease, config: RunConfig, saved: Saved, parent: tuple[int, int] | None,
+        parent_label: str | None, trained_s: float, tell: Callable[[Message], None],
+    ) -> None:  # fmt: skip
+        self._output, self._lease, self._config, self._saved = output, lease, config, saved
+        self._parent, self._tell = parent, tell
+        self._parent_label = parent_label
+        self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
+        self._journal = Journal(output, lease.attempt)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._began_s = time.monotonic() - trained_s
+        self._thread = threading.Thread(target=self._work, name="tfresume-keeper", daemon=True)
+        self._thread.start()
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Append to the journal."""
+        self._jobs.put(lambda: self._journal.append(event, durable=event["event"] in AT_ONCE))
+
+    def flush(self) -> None:
+        """Have everything written that was noted."""
+        self._jobs.put(self._journal.flush)
+
+    def take_over(self, generation: int, step: int) -> None:
+        """Record that a generation goes on from ``step``."""
+        self._jobs.put(lambda: self._take_over(generation, step))
+
+    def commit(self, written: ev.SaveWritten, world_size: int) -> None:
+        """Write manifest and pointer; ``Committed`` or ``SaveFailed`` comes back."""
+        self._jobs.put(lambda: self._commit(written, world_size))
+
+    def find(self, reason: str, exclude: Mapping[str, str]) -> None:
+        """Look for the newest good checkpoint, those in ``exclude`` (label to reason) left out; ``Found`` comes back."""
+        self._jobs.put(lambda: self._find(reason, exclude))
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Do what is still to be done, flush the journal and give up the lease."""
+        self._jobs.put(self._journal.flush)
+        self._jobs.put(self._lease.release)
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except LeaseLost as error:
+                self._tell(ev.Fenced(error.as_dict()))
+            except OrchestratorError as error:
+                log.warning("storage: %s", error)
+            except Exception:
+                log.exception("the thread that writes to the output met an error of its own; it goes on")
+
+    def _take_over(self, generation: int, step: int) -> None:
+        self._unrecorded.append((generation, step, self._parent))
+        self._parent = (self._lease.attempt, generation)
+        self._record()
+
+    def _record(self) -> None:
+        """Record what couldn't be recorded yet, in its order. Raises LeaseLost, StorageUnavailable (tried again before the next commit)."""
+        while self._unrecorded:
+            generation, step, parent = self._unrecorded[0]
+            record_takeover(self._output, self._lease.attempt, generation, step, parent)
+            self._unrecorded.pop(0)
+
+    def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
+        manifest = Manifest(
+            name=self._saved.name, step=written.step, attempt=self._lease.attempt, generation=written.generation,
+            files=tuple(written.files), parent=self._parent_label, position=written.position, world_size=world_size,
+            step_key=self._saved.step_key, training_s=max(0.0, time.monotonic() - self._began_s), created=time.time(),
+            repairs=self._saved.repairs, source=self._saved.fingerprint,
+        )  # fmt: skip
+        began_s = time.monotonic()
+        try:
+            if not self._lease.is_fresh:
+                self._lease.heartbeat()  # nobody may have taken over since we were last heard of
+            self._record()
+            commit(self._output, manifest, lease=self._lease)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
+            self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
+            return
+        label = f"{written.directory}/{written.prefix}"
+        self._parent_label = label
+        size = sum(record.size_bytes for record in manifest.files)
+        self._tell(
+            Told(
+                {
+                    "event": "save_committed", "step": written.step, "generation": written.generation, "checkpoint": label,
+                    "size_bytes": size, "stall_s": round(written.stall_s, 4), "commit_s": round(time.monotonic() - began_s, 4),
+                }
+            )
+        )  # fmt: skip
+        self._tell(ev.Committed(written.generation, written.step))
+        keep, hours = self._config.max_to_keep, self._config.keep_every_hours
+        retain(self._output, max_to_keep=keep, keep_every_hours=hours, protect=(label,), lease=self._lease)
+
+    def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
+        try:
+            source, newest = newest_source(self._output, exclude=exclude, deep=True)
+            if source is None:
+                source = resolve_source(self._config.source, exclude=exclude, deep=True)
+                _refuse_excluded(source, exclude)
+                self._parent = (0, 0)
+            else:
+                assert newest.checkpoint is not None
+                self._parent = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation)
+                self._parent_label = newest.checkpoint.label
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
+            self._tell(_not_found(error))
+            return
+        files = files_of(source)
+        refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
+        self._tell(Restorable(files))
+        self._tell(ev.Found(files.step, files.position, refused or reason, source.label))
+
+
+def _refuse_excluded(source: Source, exclude: Mapping[str, str]) -> None:
+    """A source that names one checkpoint gives that one, whatever is excluded."""
+    if source.label in exclude:
+        raise CorruptCheckpoint(
+            f"{source.label} turned out bad while it was restored, and the source names no other: {exclude[source.label]}",
+            remedy="Name another checkpoint, or copy this one again",
+        )
+
+
+def _not_found(error: Exception) -> ev.Found:
+    if not isinstance(error, OrchestratorError):
+        return ev.Found(None, detail=_reason(error))
+    return ev.Found(None, detail=error.message, error=error.as_dict(), passing=isinstance(error, StorageUnavailable))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OrchestratorError):
+        return str(error)
+    log.error("an error of our own at the output", exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+def files_of(source: Source, step: int | None = None) -> CheckpointFiles:
+    """What workers need in order to restore ``source``."""
+    assert source.prefix is not None
+    if step is None:
+        known = source.manifest.step if source.manifest else source.step
+        step = known if known is not None else source.step_in_name or 0
+    position = source.manifest.position if source.manifest else 0
+    return CheckpointFiles(step, position, source.prefix.url, source.files)

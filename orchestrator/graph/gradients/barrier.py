@@ -1,0 +1,202 @@
+"""How does a step stay atomic when the exchange in its middle fails?
+
+Rule: one barrier stands after all seams and before every writer. Writers that had stood before the gradients by control edges are
+detached and hung between the barrier and the other writers, so that the order among writers stays; writers that the gradients take data
+from can't be moved, and neither can those whose variable the gradients read afterwards: then the graph runs on one worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from orchestrator.graph.graphdef.branches import Branches
+from orchestrator.graph.graphdef.edit import Editor
+from orchestrator.graph.graphdef.flow import Flow
+from orchestrator.graph.graphdef.nodes import ALIASES, Graph
+from orchestrator.graph.graphdef.view import Use
+
+
+@dataclass(frozen=True)
+class Detachment:
+    """Which control edges go, so that no writer stands before a seam.
+
+    Attributes:
+        dropped: consumer to the sources that it no longer waits for.
+        hung: those sources, which now belong behind the barrier, in the graph's order.
+        moved: the writers concerned.
+        refused: why it can't be done; empty where it can.
+    """
+
+    dropped: dict[str, set[str]] = field(default_factory=dict)
+    hung: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def detach(graph: Graph, closure: set[str], sources: Iterable[str]) -> Detachment:
+    """The control edges to drop so that no writer is an ancestor of ``sources``, the nodes whose values are exchanged."""
+    sources = set(sources)
+    before = graph.view.ancestors(sources) & closure
+    writers = [name for name in graph.view.nodes if name in before and graph.writes(name)]
+    if not writers:
+        return Detachment()
+    moved, dropped = _pulled_along(graph, before, sources, writers)
+    needed = sorted(moved & sources)
+    if needed:
+        return Detachment(
+            refused=f"{_first_above(graph, needed[0], writers)} writes a variable, and the gradients are computed from its result"
+        )
+    conflict = _read_after_write(graph, before, moved, dropped, writers)
+    if conflict:
+        return Detachment(refused=conflict)
+    hung = {source for lost in dropped.values() for source in lost}
+    return Detachment(dropped, tuple(name for name in graph.view.nodes if name in hung), tuple(writers))
+
+
+def _pulled_along(
+    graph: Graph, before: set[str], sources: set[str], writers: Iterable[str]
+) -> tuple[set[str], dict[str, set[str]]]:
+    """What depends on the writers and isn't computed with by the gradients, and the control edges that leave it.
+
+    A control edge into something that ``sources`` take data from is dropped; everything else that waits for a writer goes along.
+    """
+    computed_with = graph.view.ancestors(sources, control=False)
+    moved = set(writers)
+    dropped: dict[str, set[str]] = {}
+    waiting = list(moved)
+    while waiting:
+        name = waiting.pop()
+        following = [use.node for use in graph.view.uses[name]]
+        for target in graph.view.control_uses[name]:
+            if target in computed_with:
+                dropped.setdefault(target, set()).add(name)
+            else:
+                following.append(target)
+        for target in following:
+            if target in before and target not in moved:
+                moved.add(target)
+                waiting.append(target)
+    return moved, {target: lost for target, lost in dropped.items() if target not in moved}
+
+
+def _first_above(graph: Graph, name: str, writers: Iterable[str]) -> str:
+    above = graph.view.ancestors([name])
+    return next((writer for writer in writers if writer in above), name)
+
+
+def _read_after_write(
+    graph: Graph, before: set[str], moved: set[str], dropped: dict[str, set[str]], writers: Iterable[str]
+) -> str:
+    """A read that had to come after one of the writers and would now come before it; ``""`` where there is none."""
+    later = graph.view.descendants(dropped, within=before) - moved
+    branches: Branches | None = None
+    for writer in writers:
+        variable = graph.variable_of(writer)
+        if variable is None:
+            continue
+        for reader in _readers(graph, variable):
+            if reader not in later:
+                continue
+            branches = branches or Branches(graph.view)
+            if not branches.exclusive(reader, writer):
+                return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
+    return ""
+
+
+def _readers(graph: Graph, variable: str) -> list[str]:
+    readers: list[str] = []
+    for use in graph.view.uses[variable]:
+        readers.append(use.node)
+        if graph.view.op(use.node) in ALIASES:
+            readers.extend(further.node for further in graph.view.uses[use.node])
+    return [name for name in readers if not graph.writes(name)]
+
+
+def hang(
+    editor: Editor,
+    graph: Graph,
+    target: str,
+    number: int,
+    seams: Iterable[str],
+    detachment: Detachment,
+    flow: Flow,
+    sewn: set[Use],
+) -> str:
+    """Put the barrier into the editor's graph; its name.
+
+    Args:
+        graph: the graph before its seams went in, with the detached edges gone.
+        seams: names of the target's Identity nodes.
+        flow: the loops and conditionals around each node.
+        sewn: the inputs that take a seam by now.
+    """
+    closure = graph.view.ancestors([target, *detachment.hung])
+    writers = [name for name in graph.view.nodes if name in closure and graph.writes(name)]
+    late_nodes = graph.view.descendants(writers, within=closure)
+    gates = {writer: _gates(graph, writer, flow) for writer in writers}
+    values = _values(graph, gates, late_nodes, flow, sewn)
+    first = editor.add("NoOp", f"barrier/{number}", controls=[*seams, *values])
+    early = graph.view.ancestors(detachment.hung)
+    late = first
+    if detachment.hung:
+        late = editor.add("NoOp", f"barrier/{number}/detached", controls=[first, *detachment.hung])
+        editor.add_controls(target, [late])
+    for writer in writers:
+        for gate in gates[writer]:
+            editor.add_controls(gate, [first if writer in early else late])
+    for earlier, later in _copies_before_changes(graph, writers, late_nodes, early):
+        editor.add_controls(later, [earlier])
+    return first
+
+
+def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, sewn: set[Use]) -> list[str]:
+    """What writers write, as far as no other writer has a part in it: it's computed before the barrier.
+
+    So a read that the graph doesn't order against a write comes before it on every rank, and an operation that fails between the
+    gradients and the variables (a check for NaN, say) fails before anything is written.
+    """
+    found: dict[str, None] = {}
+    for names in gates.values():
+        for name in names:
+            for slot, edge in enumerate(graph.view.data[name]):
+                first_hand = edge.node not in late and Use(name, slot, edge.port) not in sewn
+                if first_hand and flow.once(edge.node) and graph.view.data[edge.node]:
+                    found[edge.node] = None
+    return list(found)
+
+
+def _copies_before_changes(graph: Graph, writers: list[str], late: set[str], early: set[str]) -> list[tuple[str, str]]:
+    """Pairs of writers of which the first copies the memory of a variable that the second changes, in no order so far.
+
+    A reference's Identity is no copy: its consumer sees what the memory holds when it runs.
+    """
+    by_variable: dict[str, list[str]] = {}
+    for writer in writers:
+        variable = graph.variable_of(writer)
+        if variable is not None and graph.view.op(variable) != "VarHandleOp":
+            by_variable.setdefault(variable, []).append(writer)
+    readers: dict[str, list[str]] = {}
+    for writer in writers:
+        for edge in graph.view.data[writer][1:]:
+            variable = graph.variable_of(edge.node) if graph.view.op(edge.node) in ALIASES else None
+            if variable in by_variable and writer not in by_variable[variable]:
+                readers.setdefault(variable, []).append(writer)
+    pairs: list[tuple[str, str]] = []
+    for variable, copying in readers.items():
+        for changing in by_variable[variable]:
+            above = graph.view.ancestors([changing], stop=lambda name: name not in late)
+            below = graph.view.descendants([changing], within=late)
+            order = [
+                name for name in copying if name not in above and name not in below and (changing in early) <= (name in early)
+            ]
+            pairs.extend((name, changing) for name in order)
+    return pairs
+
+
+def _gates(graph: Graph, writer: str, flow: Flow) -> list[str]:
+    """Where a control edge from outside holds a writer back: the writer itself, or its outermost loop's entries."""
+    if not flow.frames.get(writer):
+        return [writer]
+    outermost = flow.frames[writer][:1]
+    return [name for name, op in graph.view.ops.items() if op in ("Enter", "RefEnter") and flow.frames.get(name) == outermost]

@@ -1,0 +1,257 @@
+"""What can be told about a run from its output alone?
+
+Rule: reading only, and everything in one value that ``--json`` can show as it is. What can't be read is part of the answer, not the end
+of it: a status command that fails when something is broken is of no use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.decide.holding import Hold, look
+from orchestrator.errors import OrchestratorError, SourceError
+from orchestrator.store.checkpoints.commits import Checkpoint, scan
+from orchestrator.store.checkpoints.verification import speaks_of_content
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.journal import read_journal_tail
+from orchestrator.store.run.lease import Observed, observe
+from orchestrator.store.run.lineage import TakeOver, read_lineage
+from orchestrator.store.run.run_record import RunRecord, StopRequest, read_run_record, read_stop_requests
+
+CHECKERS = 8
+QUICK_CHECKS = 100
+"""Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are told from the listing alone."""
+LOOK_S = 6.0
+"""A living holder's heartbeat changes within a sixth of its lease, 5 s by default."""
+
+State = Literal["good", "incomplete", "corrupt", "fenced"]
+Verified = Literal["listed", "quick", "deep"]
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    """One checkpoint of a run.
+
+    Attributes:
+        label: ``a0001-g0001/NAME-11000``.
+        modified: unix seconds by the store's clock, None where it doesn't tell.
+        age_s: since then, by this machine's clock.
+        state: ``good``, ``incomplete`` (never committed), ``corrupt``, or ``fenced`` (not in the run's lineage).
+        why: why it isn't good; empty where it is.
+        manifest: what it promises; None where it can't be read.
+        verified: ``deep`` where every byte was read, ``quick`` for manifest, sizes, index and a sample, ``listed`` for names alone.
+    """
+
+    label: str
+    step: int
+    attempt: int
+    generation: int
+    size_bytes: int
+    modified: float | None
+    age_s: float | None
+    state: State
+    why: str = ""
+    verified: Verified = "quick"
+    parent: str | None = None
+    position: int | None = None
+    world_size: int | None = None
+    manifest: Manifest | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        names = ("label", "step", "attempt", "generation", "size_bytes", "modified", "age_s", "state", "why", "verified")
+        return {name: getattr(self, name) for name in (*names, "parent", "position", "world_size")}
+
+
+@dataclass(frozen=True)
+class CheckpointsReport:
+    """A run's checkpoints, newest first, and its lineage, oldest first."""
+
+    output: str
+    checkpoints: tuple[CheckpointRow, ...]
+    lineage: tuple[TakeOver, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {
+            "output": self.output,
+            "checkpoints": [row.as_dict() for row in self.checkpoints],
+            "lineage": [link.model_dump() for link in self.lineage],
+        }
+
+
+def checkpoints_report(output: Location, *, verify: bool = False, now: Callable[[], float] = time.time) -> CheckpointsReport:
+    """Every checkpoint below the output and its state.
+
+    Args:
+        verify: read every byte and check every tensor; else manifests, sizes, indexes and a sample of the newest ones.
+
+    Raises:
+        SourceError: the output holds no run. StorageUnavailable: the store doesn't answer.
+    """
+    lineage = read_lineage(output)
+    items = scan(output, lineage)
+    if not items and not lineage.chain and read_run_record(output) is None:
+        raise _no_run(output)
+    now_s = now()
+    with ThreadPoolExecutor(CHECKERS) as pool:
+        looks: list[Verified] = [
+            "deep" if verify else "quick" if place < QUICK_CHECKS else "listed" for place in range(len(items))
+        ]
+        rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
+    return CheckpointsReport(output.shown, rows, lineage.chain)
+
+
+def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
+    manifest: Manifest | None = None
+    state: State = "good"
+    why = ""
+    try:
+        if item.committed and look != "listed":
+            manifest = item.manifest()
+            item.check(deep=look == "deep")
+        elif not item.committed:
+            state, why = "incomplete", "it was never committed: the save didn't finish, or is under way"
+    except OrchestratorError as error:
+        if not speaks_of_content(error):
+            raise
+        state, why = "corrupt", error.message
+    if item.fenced:
+        state, why = "fenced", item.fenced
+    times = [file.modified for file in item.candidate.files.values() if file.modified is not None]
+    modified = max(times, default=None)
+    return CheckpointRow(
+        label=item.label,
+        step=item.step,
+        attempt=item.place.attempt,
+        generation=item.place.generation,
+        size_bytes=item.size_bytes,
+        modified=modified,
+        age_s=None if modified is None else max(0.0, now_s - modified),
+        state=state,
+        why=why,
+        verified=look,
+        parent=manifest.parent if manifest else None,
+        position=manifest.position if manifest else None,
+        world_size=manifest.world_size if manifest else None,
+        manifest=manifest,
+    )
+
+
+@dataclass(frozen=True)
+class StatusReport:
+    """What an output tells about its run.
+
+    Attributes:
+        holder: ``none`` (nobody ever), ``released``, ``dead`` (its process is gone from this machine), ``alive`` or ``silent``.
+        attempt, holder_name: of the last holder.
+        newest: the newest committed checkpoint's label; ``newest_step`` its step.
+        journal: its last events, oldest first.
+        trouble: what couldn't be read.
+    """
+
+    output: str
+    record: RunRecord | None
+    holder: Literal["none", "released", "dead", "alive", "silent"]
+    attempt: int | None
+    holder_name: str | None
+    newest: str | None
+    newest_step: int | None
+    journal: tuple[dict[str, Any], ...] = ()
+    stop_requests: tuple[StopRequest, ...] = ()
+    lineage: tuple[TakeOver, ...] = ()
+    trouble: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for ``--json``."""
+        return {
+            "output": self.output,
+            "source": self.record.source if self.record else None,
+            "started_step": self.record.started_step if self.record else None,
+            "holder": self.holder,
+            "attempt": self.attempt,
+            "holder_name": self.holder_name,
+            "checkpoint": self.newest,
+            "checkpoint_step": self.newest_step,
+            "journal": list(self.journal),
+            "stop_requested": bool(self.stop_requests),
+            "lineage": [link.model_dump() for link in self.lineage],
+            "trouble": list(self.trouble),
+        }
+
+
+def status_report(
+    output: Location,
+    *,
+    events: int = 50,
+    look_s: float = LOOK_S,
+    now: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> StatusReport:
+    """The run as its output shows it.
+
+    Args:
+        events: how many of the journal's last events.
+        look_s: how long to watch the heartbeat of a holder that may be alive; 0 doesn't watch and calls it ``silent``.
+
+    Raises:
+        SourceError: the output holds no run. StorageUnavailable: the store doesn't answer at all.
+    """
+    trouble: list[str] = []
+    record = _told(trouble, lambda: read_run_record(output), None)
+    observed = observe(output)
+    if record is None and observed.holder is None and not trouble:
+        raise _no_run(output)
+    lineage = _told(trouble, lambda: read_lineage(output).chain, ())
+    newest = next((item for item in _told(trouble, lambda: scan(output), ()) if item.committed and not item.fenced), None)
+    return StatusReport(
+        output=output.shown,
+        record=record,
+        holder=_holder(output, observed, look_s, now, wait),
+        attempt=observed.holder.attempt if observed.holder else None,
+        holder_name=observed.holder.name if observed.holder else None,
+        newest=newest.label if newest else None,
+        newest_step=newest.step if newest else None,
+        journal=tuple(_told(trouble, lambda: read_journal_tail(output, events), [])),
+        stop_requests=_told(trouble, lambda: read_stop_requests(output), ()),
+        lineage=lineage,
+        trouble=tuple(trouble),
+    )
+
+
+def _told(trouble: list[str], read: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return read()
+    except OrchestratorError as error:
+        trouble.append(str(error))
+        return otherwise
+
+
+def _holder(
+    output: Location, observed: Observed, look_s: float, now: Callable[[], float], wait: Callable[[float], None]
+) -> Literal["none", "released", "dead", "alive", "silent"]:
+    if observed.holder is None:
+        return "none"
+    if observed.released:
+        return "released"
+    if observed.dead:
+        return "dead"
+    begun_s = now()
+    hold, watch = look(None, observed.sight, begun_s)
+    while hold is Hold.WAIT and now() - begun_s < look_s:
+        wait(min(0.5, look_s))
+        hold, watch = look(watch, observe(output).sight, now())
+    if hold is Hold.REFUSE:
+        return "alive"
+    return "released" if watch.sight.released else "silent"
+
+
+def _no_run(output: Location) -> SourceError:
+    return SourceError(
+        f"{output.shown} holds no run of tfresume", remedy="Give the --output URL of a run", details={"missing": True}
+    )

@@ -1,0 +1,182 @@
+"""How does a checkpoint go, so that it's never half there?
+
+Rule: first a note of what will be deleted (the manifest's own list), then the manifest, which ends the checkpoint's existence, then the
+files of the list, then the note. A crash in between leaves a checkpoint that doesn't exist any more and a note by which the next call
+finishes. Files that no manifest of ours lists are never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.decide.retention import Kept, retention
+from orchestrator.errors import AlreadyExists, CorruptCheckpoint, OrchestratorError
+from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints, scan
+from orchestrator.store.checkpoints.pointer import write_pointer
+from orchestrator.store.checkpoints.verification import speaks_of_content
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_place
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
+from orchestrator.store.run.lease import Lease
+from orchestrator.store.transfer.multipart import abort_abandoned
+
+DELETERS = 8
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What a call of ``retain`` did: labels kept and deleted, newest first."""
+
+    kept: tuple[str, ...]
+    deleted: tuple[str, ...]
+
+
+def retain(
+    output: Location, *, max_to_keep: int, keep_every_hours: float, protect: Collection[str] = (), lease: Lease | None = None
+) -> Retained:
+    """Deletes what needn't be kept, and finishes deletions that a crash interrupted.
+
+    Args:
+        protect: labels of checkpoints that are being read or restored (``Checkpoint.label``).
+        lease: the driver's own; asked before anything is deleted.
+
+    Raises:
+        LeaseLost, OutputError, StorageUnavailable: nothing is half deleted in a way that the next call doesn't finish.
+    """
+    if lease is not None:
+        lease.check()
+    _finish(output)
+    checkpoints = list_checkpoints(output)
+    if checkpoints:
+        abort_abandoned(output, checkpoints[0].place)
+    facts = _facts(checkpoints, max_to_keep)
+    decision = retention(facts, max_to_keep=max_to_keep, keep_every_h=keep_every_hours, protected=protect)
+    going = set(decision.delete)
+    if going:
+        remaining = [item.label for item in checkpoints if item.label not in going]
+        # Before the files go: TensorFlow must never be pointed at what's gone
+        write_pointer(output, remaining[0], list(reversed(remaining)))
+        gone = {item.label for item in reversed(checkpoints) if item.label in going and delete_checkpoint(item)}
+        return Retained(decision.keep, tuple(label for label in decision.delete if label in gone))
+    return Retained(decision.keep, ())
+
+
+def _facts(checkpoints: Sequence[Checkpoint], max_to_keep: int) -> list[Kept]:
+    """Looks at as few manifests as decide: those beyond the window, and the newest until one is good."""
+    goodness: dict[str, bool] = {}
+    for item in checkpoints:
+        goodness[item.label] = _is_good(item)
+        if goodness[item.label]:
+            break
+    beyond = checkpoints[max_to_keep:] if max_to_keep else ()
+    with ThreadPoolExecutor(DELETERS) as pool:
+        times = dict(zip((item.label for item in beyond), pool.map(_training_s, beyond), strict=True))
+    return [Kept(item.label, times.get(item.label, 0.0), goodness.get(item.label)) for item in checkpoints]
+
+
+def _is_good(item: Checkpoint) -> bool:
+    try:
+        item.check()
+    except OrchestratorError as error:
+        if not speaks_of_content(error):
+            raise
+        return False
+    return True
+
+
+def _training_s(item: Checkpoint) -> float:
+    try:
+        return item.manifest().training_s
+    except CorruptCheckpoint:
+        return 0.0
+
+
+def delete_checkpoint(item: Checkpoint) -> bool:
+    """Deletes one committed checkpoint, by its manifest's list; False where that can't be read. Raises OutputError, StorageUnavailable."""
+    manifest_file = item.manifest_file
+    if manifest_file is None:
+        return False
+    note = item.output.child(CONTROL, "deleting", f"{item.place.directory}.{item.candidate.prefix}.json")
+    try:
+        manifest = item.manifest()
+    except CorruptCheckpoint:
+        return False  # which files were ours, only its manifest could tell
+    with contextlib.suppress(AlreadyExists):  # an earlier try's note
+        create_once(note, manifest.to_bytes())
+    manifest_file.location.delete()
+    _delete_listed(item.output, note)
+    return True
+
+
+def _finish(output: Location) -> None:
+    for entry in output.child(CONTROL, "deleting").list():
+        data = entry.location.read_if_exists()
+        if data is not None:
+            manifest = read_manifest_bytes(data, entry.location.shown)
+            output.child(manifest.directory, manifest.file_name).delete()
+            _delete_listed(output, entry.location)
+
+
+def _delete_listed(output: Location, note: Location) -> None:
+    manifest: Manifest = read_manifest_bytes(note.read_bytes(), note.shown)
+    directory = output.child(manifest.directory)
+    with ThreadPoolExecutor(DELETERS) as pool:
+        list(pool.map(lambda record: directory.child(record.name).delete(), manifest.files))
+    note.delete()
+    _drop_if_empty(directory)
+
+
+def _drop_if_empty(directory: Location) -> None:
+    """Local directories stay behind, each one more to list; rmdir deletes only empty ones."""
+    if directory.is_local:
+        try:
+            Path(directory.path).rmdir()
+        except OSError:
+            return
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What ``prune`` deleted: labels of checkpoints, and files of saves that never finished."""
+
+    checkpoints: tuple[str, ...]
+    leftovers: tuple[str, ...]
+    freed_bytes: int
+
+
+def prune(output: Location, *, held: bool) -> Pruned:
+    """Deletes what the run can't use: fenced checkpoints, saves that never finished, parts of aborted uploads.
+
+    Args:
+        held: a driver is at work: then the newest generation's unfinished save is its own and stays.
+
+    Raises:
+        OutputError, StorageUnavailable: what's left is found by the next call.
+    """
+    _finish(output)
+    items = scan(output)
+    newest = max((item.place for item in items), default=None)
+    fenced = [item for item in items if item.committed and item.fenced]
+    unfinished = [item for item in items if not item.committed and not (held and item.place == newest)]
+    freed = sum(item.size_bytes for item in [*fenced, *unfinished])
+    gone = tuple(item.label for item in fenced if delete_checkpoint(item))
+    leftovers = [file for item in unfinished for file in item.candidate.files.values()]
+    for entry in output.list():
+        if (place := read_place(entry.name)) is not None and not (held and place == newest):
+            parts = [file for file in entry.location.list() if _is_part(file.name)]
+            leftovers += parts
+            freed += sum(file.size_bytes for file in parts)
+    for file in leftovers:
+        file.location.delete()
+    abort_abandoned(output, newest if held else None)
+    return Pruned(gone, tuple(file.location.shown for file in leftovers), freed)
+
+
+def _is_part(name: str) -> bool:
+    stem, _, rest = name.partition(".part-")
+    return bool(stem) and len(rest) >= 38 and not stem.endswith(MANIFEST_SUFFIX) and rest.replace("-", "").isalnum()

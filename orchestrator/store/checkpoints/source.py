@@ -1,0 +1,211 @@
+"""What exactly does SOURCE name: which graph, which checkpoint, which files?
+
+Rule: a ``.meta``, a prefix or any file of a checkpoint names that one checkpoint; a directory names its newest good one, and each newer
+one that was passed over is named with the reason. An output of ours is a directory like any other, read by its manifests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import google_crc32c
+
+from orchestrator.errors import CorruptCheckpoint, SourceError
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.store.bundle.bundle import BundleIndex
+from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
+from orchestrator.store.checkpoints.commits import NewestGood, newest_good
+from orchestrator.store.checkpoints.foreign import Found, newest_foreign, none_good, only_this
+from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.unsupported import stranger_of_directory, stranger_of_file
+from orchestrator.store.checkpoints.verification import Checked
+from orchestrator.store.objects.layout import CONTROL, POINTER, read_place, split_bundle_file, split_step
+from orchestrator.store.objects.location import FileInfo, Location, open_location
+from orchestrator.store.objects.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Source:
+    """A graph and, usually, a checkpoint of it.
+
+    Attributes:
+        url: as given, without credentials.
+        meta: the ``.meta`` file; ``meta_data`` its bytes, so that nobody fetches it twice.
+        name: NAME for the checkpoints that follow: the prefix without its step.
+        prefix: the checkpoint; None where only a graph was asked for and there is no checkpoint.
+        step_in_name: the number that the prefix ends in.
+        step: the step in the data, where its key is known by name.
+        refused: newer checkpoints that were passed over.
+        files: what has to be staged to restore it.
+        index: what the checkpoint holds.
+        manifest: its manifest, where it's one of ours.
+        notes: what the user should know about the choice.
+    """
+
+    url: str
+    meta: Location
+    name: str
+    prefix: Location | None
+    step_in_name: int | None
+    refused: tuple[Refusal, ...]
+    format: Literal["V1", "V2"]
+    files: tuple[FileInfo, ...]
+    step: int | None = None
+    index: BundleIndex | None = field(default=None, repr=False)
+    manifest: Manifest | None = None
+    notes: tuple[str, ...] = ()
+    meta_data: bytes = field(default=b"", repr=False)
+    index_crc32c: int = 0
+
+    def keys(self) -> CheckpointKeys | None:
+        """What ``graph`` wants to know of the checkpoint; None without one."""
+        return None if self.index is None else self.index.keys_for_graph()
+
+    @property
+    def place(self) -> Location:
+        """The directory that holds its checkpoint, or its graph where it has none."""
+        return (self.prefix or self.meta).parent
+
+    @property
+    def label(self) -> str:
+        """How ``exclude`` calls its checkpoint: the prefix, below the output for one of ours."""
+        if self.prefix is None:
+            return ""
+        return f"{self.manifest.directory}/{self.manifest.prefix}" if self.manifest else self.prefix.name
+
+
+def source_fingerprint(source: Source) -> str:
+    """Identifies graph and checkpoint: checksums of the ``.meta`` and of the index, which holds every tensor's own."""
+    return f"{google_crc32c.value(source.meta_data):08x}-{source.index_crc32c:08x}"
+
+
+def resolve_source(
+    url: str, *, need_checkpoint: bool = True, exclude: Mapping[str, str] | None = None, deep: bool = False
+) -> Source:
+    """What SOURCE names.
+
+    Args:
+        url: a ``.meta``, a checkpoint's prefix or any of its files, or a directory; a path or any fsspec URL.
+        need_checkpoint: False where a graph alone will do (``inspect``).
+        exclude: ``Source.label`` to reason, for checkpoints that turned out bad later (while staging).
+        deep: read every byte of each candidate.
+
+    Raises:
+        ConfigError: the URL's protocol is unknown.
+        SourceError: nothing there, no permission, several models, or a graph alone.
+        CorruptCheckpoint: the checkpoint, or each of them, is bad; ``details["refused"]`` lists why.
+        StorageUnavailable: the store doesn't answer.
+    """
+    location = open_location(url)
+    wanted = _prefix_of(location.name)
+    if wanted is not None:
+        found = _named(location.parent, wanted, location, need_checkpoint, deep)
+    else:
+        info = location.info()
+        if info is not None and not info.is_directory and location.name == POINTER:  # what it says is its directory's business
+            return _directory(location.parent, need_checkpoint, exclude or {}, deep)
+        if info is not None and info.is_directory:
+            return _directory(location, need_checkpoint, exclude or {}, deep)
+        found = _named(location.parent, location.name, location, need_checkpoint, deep)
+    return _foreign_source(location, found)
+
+
+def newest_source(
+    output: Location, *, exclude: Mapping[str, str] | None = None, deep: bool = False
+) -> tuple[Source | None, NewestGood]:
+    """The newest good checkpoint of a run's output as a source, and what was passed over. None where there is none.
+
+    Raises OutputError, SourceError, StorageUnavailable.
+    """
+    newest = newest_good(output, exclude=exclude, deep=deep)
+    if newest.checkpoint is None or newest.checked is None:
+        return None, newest
+    checked = newest.checked
+    meta = checked.candidate.meta
+    if meta is None:
+        raise CorruptCheckpoint(
+            f"checkpoint {newest.checkpoint.prefix.shown} has no .meta",
+            remedy="Give an older checkpoint as the source by its prefix",
+        )
+    found = Found(meta.location, meta.location.read_bytes(), checked, newest.refused)
+    return _foreign_source(output, found), newest
+
+
+def _prefix_of(file_name: str) -> str | None:
+    parts = split_bundle_file(file_name)
+    return parts[0] if parts else None
+
+
+def _named(directory: Location, prefix: str, asked: Location, need_checkpoint: bool, deep: bool) -> Found:
+    entries = directory.list()
+    candidates = group(directory, entries)
+    candidate = candidates.get(prefix)
+    if candidate is None:
+        there = next((entry for entry in entries if entry.name == asked.name and not entry.is_directory), None)
+        if there is not None:
+            raise stranger_of_file(there)
+        raise SourceError(
+            f"{asked.shown} doesn't exist" + _similar(list(candidates)),
+            remedy="Give a .meta file, a checkpoint's prefix or a directory",
+            details={"url": asked.shown, "missing": True},
+        )
+    return only_this(candidate, candidates, asked, need_checkpoint=need_checkpoint, deep=deep)
+
+
+def _similar(prefixes: list[str]) -> str:
+    if not prefixes:
+        return "; there is no checkpoint in its directory either"
+    shown = ", ".join(sorted(prefixes)[:5])
+    return f"; its directory has {shown}" + (f" and {len(prefixes) - 5} more" if len(prefixes) > 5 else "")
+
+
+def _directory(location: Location, need_checkpoint: bool, exclude: Mapping[str, str], deep: bool) -> Source:
+    entries = location.list()
+    candidates = group(location, entries)
+    ours = any(entry.is_directory and (entry.name == CONTROL or read_place(entry.name)) for entry in entries)
+    if ours and not any(item.is_checkpoint for item in candidates.values()):
+        source, newest = newest_source(location, exclude=exclude, deep=deep)
+        if source is None:
+            raise none_good(location, newest.refused, "holds a run that has saved nothing yet")
+        return source
+    pointed = read_pointer(location) if any(entry.name == POINTER for entry in entries) else None
+    if pointed is not None and "/" in pointed and pointed.rpartition("/")[2] not in candidates:
+        there = location.child(pointed.rpartition("/")[0])
+        elsewhere = group(there, there.list())
+        # A stale one, of a directory that was moved or copied in part, leads away from what is here
+        if pointed.rpartition("/")[2] in elsewhere or not any(item.is_checkpoint for item in candidates.values()):
+            location, candidates = (there, elsewhere) if elsewhere else (location, candidates)
+    pointed = pointed.rpartition("/")[2] if pointed else None
+    if not candidates and (stranger := stranger_of_directory(location.shown, entries)) is not None:
+        raise stranger
+    found = newest_foreign(location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep)
+    return _foreign_source(location, found)
+
+
+def _foreign_source(asked: Location, found: Found) -> Source:
+    checked: Checked | None = found.checked
+    if checked is None:
+        name = found.meta.name.removesuffix(".meta")
+        plain, step = split_step(name)
+        return Source(
+            asked.shown, found.meta, plain, None, step, found.refused, "V2", (), notes=found.notes, meta_data=found.meta_data
+        )
+    candidate: Candidate = checked.candidate
+    return Source(
+        url=asked.shown,
+        meta=found.meta,
+        name=candidate.name,
+        prefix=candidate.location,
+        step_in_name=candidate.step_in_name,
+        refused=found.refused,
+        format=candidate.format,
+        files=checked.files,
+        step=checked.step,
+        index=checked.index,
+        manifest=checked.manifest,
+        notes=found.notes,
+        meta_data=found.meta_data,
+        index_crc32c=checked.index_crc32c,
+    )

@@ -1,0 +1,254 @@
+"""Which driver may write manifests and the pointer of this output?
+
+Rule: attempt N holds the run by having created ``lease/N``; the object is created once and never changed, and whoever creates ``N+1``
+has taken over. Whether a holder lives is judged by its heartbeat object (``decide/holding``). A holder that finds ``N+1``, or another
+writer's token in ``N`` itself (the store ignored the condition of an exclusive create), has lost it; one whose own heartbeats haven't
+reached the store for a lease's length commits nothing until one does and it finds neither.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.decide.holding import Hold, Sight, Watch, fresh, look
+from orchestrator.errors import AlreadyExists, LeaseLost, OutputError
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.layout import CONTROL
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.processes import is_gone, start_ticks, this_machine
+from orchestrator.store.objects.records import encode, read_record
+from orchestrator.vocabulary import Attempt
+
+LEASE_S = 30.0
+BEATS_PER_LEASE = 6
+"""Heartbeats within one lease: five may be lost or late before a living holder looks dead."""
+
+
+class Holder(BaseModel):
+    """Who holds a run, as written into its lease."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int = Field(ge=1)
+    name: str
+    """What people call it: user, host and process."""
+    writer: str
+    """Unique to this holder."""
+    machine: str = ""
+    """This boot of this machine (or container), so that nobody takes another machine's process number for its own."""
+    pid: int = 0
+    start_ticks: int = 0
+    """When the process started, in ticks since its machine's boot: process numbers come back. 0: unknown."""
+    lease_s: float = LEASE_S
+    since: float = 0.0
+    """Unix seconds by the holder's clock; shown to people, never compared."""
+
+
+@dataclass
+class Lease:
+    """A hold on an output. Methods may be called from any thread.
+
+    Attributes:
+        attempt: this driver's number.
+        holder: what the lease object says.
+        taken_from: the holder before, None for the first.
+    """
+
+    output: Location
+    attempt: Attempt
+    holder: Holder
+    taken_from: Holder | None = None
+    now: Callable[[], float] = time.monotonic
+    _beats: int = 0
+    _last_beat_s: float = 0.0
+    _lost: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def beat_every_s(self) -> float:
+        """How often ``heartbeat`` wants to be called."""
+        return self.holder.lease_s / BEATS_PER_LEASE
+
+    def heartbeat(self) -> None:
+        """Tells the others that we live. Raises LeaseLost, OutputError, StorageUnavailable (try again)."""
+        begun_s = self.now()
+        patience_s = self.holder.lease_s / 3
+        self._look_for_others(patience_s)
+        with self._lock:
+            self._beats += 1
+            beat = f"{self.holder.writer} {self._beats}\n".encode()
+        _paths(self.output, self.attempt).heartbeat.hurried(patience_s).write_bytes(beat)
+        with self._lock:
+            # From its beginning on: that's the latest moment from which the others may have begun to count
+            self._last_beat_s = max(self._last_beat_s, begun_s)
+
+    def check(self) -> None:
+        """Raises LeaseLost where the run isn't ours any more; asks the store. Raises StorageUnavailable where it can't tell."""
+        self._look_for_others(self.holder.lease_s / 3)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether our last confirmed heartbeat is young enough that nobody can have taken over; asks nobody."""
+        return not self._lost and fresh(self._last_beat_s, self.holder.lease_s, self.now())
+
+    def release(self) -> None:
+        """Gives the run up, so that the next driver needn't wait. Calling it again is allowed; what a rival holds isn't given up."""
+        if self._rival(self.holder.lease_s / 3):
+            return
+        create_once(_paths(self.output, self.attempt).released, f"{self.holder.writer}\n".encode())
+
+    def _look_for_others(self, patience_s: float) -> None:
+        if not self._lost:
+            self._lost = self._successor(patience_s) or self._rival(patience_s)
+        if self._lost:
+            raise LeaseLost(self._lost, remedy="Nothing to do: the other driver goes on. This one stops without writing")
+
+    def _successor(self, patience_s: float) -> str:
+        record = read_record(Holder, _paths(self.output, self.attempt + 1).lease.hurried(patience_s, 2))
+        if record is None:
+            return ""
+        return f"attempt {record.attempt} ({record.name}) has taken this run over from attempt {self.attempt}"
+
+    def _rival(self, patience_s: float) -> str:
+        # Where the store ignores If-None-Match, the last of two creates stands: whose token that isn't has lost, so one stays
+        record = read_record(Holder, _paths(self.output, self.attempt).lease.hurried(patience_s, 2))
+        if record is None or record.writer == self.holder.writer:
+            return ""
+        return (
+            f"{record.name} has taken attempt {self.attempt} of this run too, since the store doesn't enforce exclusive creates; "
+            "its lease is the one that stands"
+        )
+
+
+@dataclass(frozen=True)
+class _Paths:
+    lease: Location
+    heartbeat: Location
+    released: Location
+
+
+def _paths(output: Location, attempt: int) -> _Paths:
+    directory = output.child(CONTROL, "lease")
+    return _Paths(*(directory.child(f"{attempt:04d}.{kind}") for kind in ("json", "heartbeat", "released")))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The newest lease of an output, and what is known of its holder.
+
+    Attributes:
+        holder: None where nobody ever held it.
+        released: given up; nobody holds it now.
+        dead: its process was one of this machine and is gone.
+    """
+
+    holder: Holder | None
+    released: bool
+    dead: bool
+    beat: bytes
+
+    @property
+    def sight(self) -> Sight:
+        """What the decision needs of it."""
+        if self.holder is None:
+            return Sight()
+        return Sight(self.holder.attempt, self.released, self.dead, self.beat, self.holder.lease_s)
+
+
+def observe(output: Location) -> Observed:
+    """The newest lease as it stands: one listing and up to two reads. Raises OutputError, StorageUnavailable."""
+    names = {entry.name for entry in output.child(CONTROL, "lease").list()}
+    numbers = [
+        int(name.removesuffix(".json")) for name in names if name.endswith(".json") and name.removesuffix(".json").isdigit()
+    ]
+    if not numbers:
+        return Observed(None, released=False, dead=False, beat=b"")
+    paths = _paths(output, max(numbers))
+    holder = read_record(Holder, paths.lease)
+    if holder is None:
+        raise OutputError(
+            f"{paths.lease.shown} vanished while it was read", remedy="Leave _tfresume/ alone and run the command again"
+        )
+    beat = (paths.heartbeat.read_if_exists() or b"") if paths.heartbeat.name in names else b""
+    return Observed(holder, paths.released.name in names, is_gone(holder.machine, holder.pid, holder.start_ticks), beat)
+
+
+def acquire(
+    output: Location,
+    name: str | None = None,
+    *,
+    lease_s: float = LEASE_S,
+    now: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> Lease:
+    """Takes the run: at once where it's free, after ``lease_s`` of silence where its holder seems gone.
+
+    Args:
+        name: what people should read about this holder; user, host and process by default.
+        lease_s: how long we promise to be silent at most.
+        now, wait: the clock, for tests.
+
+    Raises:
+        OutputError: someone holds it and lives; names the holder and when its lease would expire.
+        StorageUnavailable: the store doesn't answer.
+    """
+    watch: Watch | None = None
+    while True:
+        observed = observe(output)
+        hold, watch = look(watch, observed.sight, now())
+        if hold is Hold.REFUSE:
+            raise _held(output, observed)
+        if hold is Hold.WAIT:
+            wait(observed.sight.lease_s / BEATS_PER_LEASE / 2)
+            continue
+        try:
+            return _take(output, observed, name, lease_s, now)
+        except AlreadyExists:
+            continue  # someone was faster: look at the new holder
+
+
+def _take(output: Location, observed: Observed, name: str | None, lease_s: float, now: Callable[[], float]) -> Lease:
+    attempt = Attempt((observed.holder.attempt if observed.holder else 0) + 1)
+    holder = Holder(
+        attempt=attempt,
+        name=name or f"{_user()}@{socket.gethostname()} pid {os.getpid()}",
+        writer=uuid.uuid4().hex,
+        machine=this_machine(),
+        pid=os.getpid(),
+        start_ticks=start_ticks(os.getpid()) or 0,
+        lease_s=lease_s,
+        since=time.time(),
+    )
+    begun_s = now()
+    create_once(_paths(output, attempt).lease, encode(holder))
+    lease = Lease(output, attempt, holder, observed.holder, now, _last_beat_s=begun_s)
+    lease.heartbeat()
+    return lease
+
+
+def _held(output: Location, observed: Observed) -> OutputError:
+    holder = observed.holder
+    assert holder is not None, "only a held output is refused"
+    return OutputError(
+        f"{output.shown} is held by attempt {holder.attempt}, {holder.name}, whose heartbeat is alive "
+        f"(its lease expires {holder.lease_s:g} s after the last one)",
+        remedy="Wait for it, stop it with `tfresume stop`, or use another --output",
+        details={"holder": holder.name, "attempt": holder.attempt, "expires_s": holder.lease_s},
+    )
+
+
+def _user() -> str:
+    try:
+        import getpass
+
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

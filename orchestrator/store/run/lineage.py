@@ -1,0 +1,154 @@
+"""Which checkpoints belong to the run as it went on, and which to a past that was left?
+
+Rule: each attempt and generation, before its first save, records "(attempt, generation) took over at step s from parent p". Going back
+from the newest record along the parents gives one chain, and each link bounds the one before it: what a generation saved beyond the
+step at which its successor took over isn't part of the run, whoever wrote it and whenever. That is the fence against a paused driver
+that wakes up; it needs exclusive creates only, no clock and no compare-and-swap.
+
+::
+
+    a1-g1 ──0────────1000──1500 (saved by a driver that woke up late: fenced)
+                      └ a2-g1 took over at 1000 ──1200
+                                                  └ a2-g2 took over at 1200 …
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.layout import CONTROL, Place, checkpoint_dir, read_place
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.records import decode, encode
+from orchestrator.vocabulary import Attempt, Generation
+
+
+class TakeOver(BaseModel):
+    """One generation's beginning."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int = Field(ge=1)
+    generation: int = Field(ge=1)
+    step: int = Field(ge=0)
+
+    @property
+    def place(self) -> Place:
+        """Attempt and generation, ordered."""
+        return Place(Attempt(self.attempt), Generation(self.generation))
+
+
+class LineageRecord(BaseModel):
+    """A take-over with all that came before it, so that one read tells the whole lineage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    chain: tuple[TakeOver, ...] = Field(min_length=1)
+    """The run's take-overs, oldest first; the last is this record's own."""
+    writer: str = Field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The run's take-overs, oldest first; empty before the first."""
+
+    chain: tuple[TakeOver, ...] = ()
+
+    @property
+    def head(self) -> TakeOver | None:
+        """The generation that is writing, or wrote last."""
+        return self.chain[-1] if self.chain else None
+
+    def holds(self, place: Place, step: int) -> bool:
+        """Whether a checkpoint of ``place`` at ``step`` belongs to the run."""
+        return step <= self.bound(place)
+
+    def bound(self, place: Place) -> float:
+        """The last step of ``place`` that belongs to the run: infinity for the head, -1 for a place that isn't in the chain."""
+        bound = float("inf")
+        for link in reversed(self.chain):
+            if link.place == place:
+                return bound
+            bound = min(bound, link.step)
+        return -1.0
+
+    def why_not(self, place: Place, step: int) -> str:
+        """In words, why a checkpoint isn't in the lineage; empty where it is."""
+        if self.holds(place, step):
+            return ""
+        bound = self.bound(place)
+        if bound < 0:
+            return f"{place.directory} isn't part of this run's lineage"
+        later = next(link for link in reversed(self.chain) if link.place > place and link.step == bound)
+        return f"saved at step {step} by {place.directory}, after {later.place.directory} had taken over at step {later.step}"
+
+
+def extend(lineage: Lineage, record: TakeOver, parent: Place | None) -> Lineage:
+    """The lineage after a take-over.
+
+    Args:
+        parent: whose state it goes on from; None for the source's own.
+
+    Raises:
+        OutputError: the parent isn't part of the lineage, or the take-over isn't later than all of it.
+    """
+    kept: tuple[TakeOver, ...] = ()
+    if parent is not None:
+        if lineage.bound(parent) < 0:
+            raise OutputError(f"{parent.directory} isn't part of this run's lineage", remedy="Resume from a checkpoint that is")
+        kept = tuple(link for link in lineage.chain if link.place <= parent)
+    if lineage.head is not None and record.place <= lineage.head.place:
+        raise LeaseLost(
+            f"{record.place.directory} comes too late: {lineage.head.place.directory} has taken this run over",
+            remedy="Nothing to do: the other driver goes on",
+        )
+    return Lineage((*kept, record))
+
+
+def read_lineage(output: Location) -> Lineage:
+    """The lineage as it stands: one listing and one read. Raises OutputError, StorageUnavailable."""
+    directory = output.child(CONTROL, "lineage")
+    places = _places(entry.name for entry in directory.list())
+    if not places:
+        return Lineage()
+    newest = directory.child(f"{max(places).directory}.json")
+    data = newest.read_bytes()
+    return Lineage(decode(LineageRecord, data, newest).chain)
+
+
+def record_takeover(output: Location, attempt: int, generation: int, step: int, parent: tuple[int, int] | None = None) -> Lineage:
+    """Records that (attempt, generation) goes on from ``step``, before its first save.
+
+    Args:
+        parent: (attempt, generation) whose state it goes on from: that of the checkpoint restored, or of the workers adopted.
+            ``(0, 0)`` is the run's source; None the newest one recorded, or the source where there is none.
+
+    Returns:
+        The lineage with the new take-over as its head.
+
+    Raises:
+        LeaseLost: a later one is recorded already.
+        AlreadyExists: someone else recorded this same one.
+        OutputError, StorageUnavailable: not written, or not known.
+    """
+    lineage = read_lineage(output)
+    record = TakeOver(attempt=attempt, generation=generation, step=step)
+    source: Place | None = lineage.head.place if lineage.head else None
+    if parent is not None:
+        source = Place(Attempt(parent[0]), Generation(parent[1])) if parent != (0, 0) else None
+    if lineage.head == record:
+        return lineage  # ours already: attempts are unique, so the reply to an earlier call was lost
+    extended = extend(lineage, record, source)
+    target = output.child(CONTROL, "lineage", f"{checkpoint_dir(attempt, generation)}.json")
+    create_once(target, encode(LineageRecord(chain=extended.chain)))
+    return extended
+
+
+def _places(names: Iterable[str]) -> list[Place]:
+    found = (read_place(name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return [place for place in found if place is not None]

@@ -1,0 +1,158 @@
+"""How does a large file go up in parallel parts, store by store?
+
+Rule: S3 has multipart uploads, Google has compose; either way the object appears whole at the end or not at all, parts of a failed try
+are taken away, and no more than IN_FLIGHT_BYTES of the file are in memory at a time. Other stores get their client's own upload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.store.objects.layout import Place, read_place
+from orchestrator.store.objects.location import Location
+from orchestrator.store.transfer.watchdog import Progress, undone_by
+
+PART_BYTES = 16 << 20
+IN_FLIGHT_BYTES = 64 << 20
+"""gcsfs copies each part once more into its request: a save may cost 256 MB over its state in all."""
+PARALLEL = 8
+MAX_PARTS = 1000
+"""S3 allows 10,000, Google's compose 32 at a time (two levels of it: 1,024)."""
+COMPOSE_AT_ONCE = 32
+
+SendPart = Callable[[int, bytes], Awaitable[Any]]
+
+
+def part_bytes(size_bytes: int, wanted: int = PART_BYTES) -> int:
+    """How large the parts of a file are, so that MAX_PARTS suffice."""
+    return max(wanted, -(-size_bytes // MAX_PARTS))
+
+
+async def send_file(path: Path, target: Location, progress: Progress, wanted_part_bytes: int = PART_BYTES) -> None:
+    """Uploads one file, in parts where it's large and the store knows how. Raises whatever the client raises."""
+    size = path.stat().st_size
+    part = part_bytes(size, wanted_part_bytes)
+    if size <= part:
+        await target.fs._pipe_file(target.path, path.read_bytes())
+        progress.add(size)
+    elif target.protocol in ("s3", "s3a"):
+        await _send_to_s3(path, target, part, progress)
+    elif target.protocol in ("gs", "gcs"):
+        await _send_to_google(path, target, part, progress)
+    else:
+        await target.fs._put_file(str(path), target.path, callback=_Counting(progress))
+
+
+async def _send_to_s3(path: Path, target: Location, part: int, progress: Progress) -> None:
+    fs = target.fs
+    bucket, key, _ = fs.split_path(target.path)
+    upload = await fs._call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+    whole = {"Bucket": bucket, "Key": key, "UploadId": upload["UploadId"]}
+
+    async def send(number: int, data: bytes) -> dict[str, Any]:
+        answer = await fs._call_s3("upload_part", **whole, PartNumber=number + 1, Body=data)
+        return {"PartNumber": number + 1, "ETag": answer["ETag"]}
+
+    async with undone_by(lambda: fs._call_s3("abort_multipart_upload", **whole)):
+        parts = await _in_parallel(path, part, send, progress)
+        await fs._call_s3("complete_multipart_upload", **whole, MultipartUpload={"Parts": parts})
+
+
+async def _send_to_google(path: Path, target: Location, part: int, progress: Progress) -> None:
+    fs, token = target.fs, uuid.uuid4().hex
+    made: list[str] = []
+
+    async def send(number: int, data: bytes) -> str:
+        name = f"{target.path}.part-{token}-{number:05d}"
+        made.append(name)
+        await fs._pipe_file(name, data)
+        return name
+
+    async def remove() -> None:
+        await asyncio.gather(*(fs._rm_file(name) for name in made), return_exceptions=True)
+
+    async with undone_by(remove):
+        level: Sequence[str] = await _in_parallel(path, part, send, progress)
+        while len(level) > COMPOSE_AT_ONCE:
+            groups = [level[start : start + COMPOSE_AT_ONCE] for start in range(0, len(level), COMPOSE_AT_ONCE)]
+            names = [f"{target.path}.part-{token}-{len(level)}-{number:05d}" for number in range(len(groups))]
+            made.extend(names)
+            for name, group in zip(names, groups, strict=True):
+                await fs._merge(name, group)
+                progress.add(0)
+            level = names
+        await fs._merge(target.path, level)
+    # What's left of a part costs a little space and nothing else: a failure here isn't one of the save
+    with contextlib.suppress(Exception):
+        await remove()
+
+
+async def _in_parallel(path: Path, part: int, send: SendPart, progress: Progress) -> list[Any]:
+    """Sends every part; the first failure cancels the others. Results in the parts' order."""
+    size = path.stat().st_size
+    room = asyncio.Semaphore(max(1, min(PARALLEL, IN_FLIGHT_BYTES // part)))
+    with open(path, "rb") as file:
+        descriptor = file.fileno()
+
+        async def one(number: int) -> Any:
+            async with room:
+                data = os.pread(descriptor, part, number * part)
+                answer = await send(number, data)
+                progress.add(len(data))
+                return answer
+
+        async with asyncio.TaskGroup() as tasks:
+            results = [tasks.create_task(one(number)) for number in range(-(-size // part))]
+    return [result.result() for result in results]
+
+
+class _Counting:
+    """fsspec's callback protocol, counting."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def set_size(self, size: int) -> None:
+        """Told by clients; not needed."""
+
+    def relative_update(self, inc: int = 1) -> None:
+        """So many more bytes."""
+        self._progress.add(inc)
+
+    def absolute_update(self, value: int) -> None:
+        """So many bytes in all."""
+        self._progress.add(max(0, value - self._progress.bytes))
+
+
+def abort_abandoned(output: Location, before: Place | None = None) -> int:
+    """Aborts multipart uploads of this run that nobody will finish: their parts cost money and are in no listing.
+
+    Only S3 has such.
+
+    Args:
+        before: only those of earlier generations than this; None for all.
+
+    Returns:
+        How many were aborted. Raises OutputError, StorageUnavailable.
+    """
+    if output.protocol not in ("s3", "s3a"):
+        return 0
+    bucket, path, _ = output.fs.split_path(output.path)
+    prefix = path.rstrip("/") + "/"
+    listed = output.call("list", "call_s3", "list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+    aborted = 0
+    for item in listed.get("Uploads", []):
+        key = str(item["Key"])
+        place = read_place(key.removeprefix(prefix).partition("/")[0]) if key.startswith(prefix) else None
+        if place is not None and (before is None or place < before):
+            with contextlib.suppress(OrchestratorError):  # finished or aborted meanwhile
+                output.call("delete", "call_s3", "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=item["UploadId"])
+                aborted += 1
+    return aborted

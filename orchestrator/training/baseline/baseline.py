@@ -1,0 +1,250 @@
+"""What would one bare process have made of the same batches, and how far is a run's checkpoint from that?
+
+Rule: two yardsticks. One is a single process that takes the same slots one after another, without Ray, without a group and without an
+exchange: a group ends with its very bytes. The other is TensorFlow with nothing of ours in its graph (the source's own graph, its own
+saver, plain ``session.run``) that is fed the slots' batches joined into one: a group ends where it does, to rounding. Runs in a process of
+its own: ``python -m orchestrator.training.baseline.baseline TASK ANSWER``.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import OrchestratorError
+from orchestrator.graph.inputs.feed_plan import constants
+from orchestrator.graph.variables.fit import is_optimizer_state
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.baseline.distances import Distance, distances
+from orchestrator.training.baseline.joint_batch import joined
+from orchestrator.training.baseline.plain_import import import_plain, restore_plain
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.tensorflow import tf, v1
+from orchestrator.training.importing.import_graph import load_extensions
+from orchestrator.training.inputs.feeds import Batch, FeedContext, open_batches
+from orchestrator.training.state.checkpoint_reader import read_checkpoint
+from orchestrator.training.step.dealing import Dealing
+from orchestrator.training.step.groups import RUN_ERRORS
+from orchestrator.training.trainer import Trainer
+
+Steps = Sequence[Sequence[Batch]]
+"""By step, by slot."""
+Arrays = Mapping[str, np.ndarray]
+"""Variable to value."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be compared.
+
+    Attributes:
+        options: as the workers had them; ``batches_per_step`` is the number of slots.
+        prefix: local prefix of the checkpoint that all runs started from.
+        world_size, steps, start_step: of the group's run.
+        whole: local prefix of what the group had after ``steps``.
+        halves: the same after a save and a restart in the middle; empty where that wasn't done.
+        joint: whether the batches can be joined at all; not where the graph's own pipeline makes them.
+        tolerance: relative difference from which on a slot's own batches are asked what they make of a variable.
+        redraw: how far other random numbers move each variable is wanted.
+    """
+
+    graph: WorkerGraph
+    options: TrainingOptions
+    config: RunConfig
+    prefix: str
+    world_size: int
+    steps: int
+    start_step: int
+    whole: str
+    halves: str = ""
+    joint: bool = True
+    tolerance: float = 0.0
+    redraw: bool = False
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """The distances between the group's run and the yardsticks, and between it and the interrupted run.
+
+    Returns:
+        ``slots``, ``bare`` and ``save``: lists of distances, largest first, or None where it wasn't compared; ``moved``: how many
+        variables the steps changed; ``reason``: why the joined batch couldn't be compared; ``shares``: variable to how far (relative)
+        training on one slot's batches alone brings it from the joined batch, where that and the group differ; ``redrawn``: variable to
+        how far other random numbers bring it; ``input``: which batch isn't the same for every number of workers, else empty.
+
+    Raises:
+        OrchestratorError: a checkpoint or the graph can't be read.
+    """
+    start = read_checkpoint(task.graph, task.prefix, task.options)
+    before = start.arrays
+    lacking = [variable.name for variable in start.missing if variable.needed and not is_optimizer_state(variable)]
+    whole = read_checkpoint(task.graph, task.whole, task.options).arrays
+    halves = read_checkpoint(task.graph, task.halves, task.options).arrays if task.halves else None
+    steps = _dealt(task, task.world_size) if task.joint else None
+    # Before the slots: their process draws no random numbers without a seed, and bare TensorFlow may
+    bare, reason = (None, "") if steps is None else _joint(task, steps)
+    if lacking and bare is not None:
+        bare, reason = None, f"the checkpoint lacks {lacking[0]}, which plain TensorFlow starts from random numbers of its own"
+    apart = [] if bare is None else distances(bare, whole, before, task.steps)
+    differs = any(item.relative > task.tolerance for item in apart)
+    shared = steps is not None and bare is not None and differs and task.options.batches_per_step > 1
+    shares = _shares(task, steps, bare, before) if shared and steps is not None and bare is not None else {}
+    slots = train_slots(task, steps)
+    return {
+        "slots": [asdict(item) for item in distances(slots, whole, before, 0)],
+        "bare": None if bare is None else [asdict(item) for item in apart],
+        "shares": shares,
+        "redrawn": _redrawn(task, steps, slots, before) if task.redraw else {},
+        "save": None if halves is None else [asdict(item) for item in distances(halves, whole, before, 0)],
+        "moved": sum(item.relative > 0 for item in distances(before, whole, before, 0)),
+        "reason": reason,
+        "input": "" if steps is None else _stray(task, steps),
+    }
+
+
+def _joint(task: Task, steps: Steps) -> tuple[Arrays | None, str]:
+    """What the joined batches make of the variables, or why plain TensorFlow can't train on them."""
+    try:
+        return train_bare(task, steps), ""
+    except OrchestratorError as error:
+        return None, error.message
+    except RUN_ERRORS as error:
+        told = " ".join(str(getattr(error, "message", error)).split())
+        return None, f"one process can't take the workers' batches joined into one: {told}"
+
+
+def _shares(task: Task, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for slot in range(task.options.batches_per_step):
+        alone, _ = _joint(task, [step[slot : slot + 1] for step in steps])
+        if alone is not None:
+            _widen(found, distances(alone, bare, before, task.steps))
+    return found
+
+
+def _redrawn(task: Task, steps: Steps | None, slots: Arrays, before: Arrays) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for seed in (1, 2, 3, 4):
+        other = replace(task, options=replace(task.options, seed=task.options.seed + seed))
+        _widen(found, distances(train_slots(other, steps), slots, before, task.steps))
+    return found
+
+
+def _widen(bounds: dict[str, float], measured: Sequence[Distance]) -> None:
+    for item in measured:
+        bounds[item.name] = max(item.relative, bounds.get(item.name, 0.0))
+
+
+# -- the batches
+
+
+def _dealt(task: Task, world_size: int) -> Steps:
+    """The batches of every step, as that many workers are given them."""
+    slots = task.options.batches_per_step
+    dealing = Dealing(world_size, slots)
+    streams = [
+        open_batches(task.config, task.graph, FeedContext(rank, world_size, task.start_step, 0)) for rank in range(world_size)
+    ]
+    found: list[list[Batch]] = []
+    for number in range(task.steps):
+        position = number * slots
+        step: dict[int, Batch] = {}
+        for rank, stream in enumerate(streams):
+            turns = dealing.batches(rank, position)
+            step.update(zip(turns, stream.take(len(turns)), strict=True))
+            stream.applied()
+        found.append([step[position + slot] for slot in range(slots)])
+    for stream in streams:
+        stream.close()
+    return found
+
+
+def _stray(task: Task, steps: Steps) -> str:
+    """Which batch one worker alone is given differently."""
+    if task.world_size == 1:
+        return ""
+    for number, (ours, theirs) in enumerate(zip(steps, _dealt(task, 1), strict=True)):
+        for slot, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            for name in sorted({*one, *other}):
+                if name not in one or name not in other or not _equal(one[name], other[name]):
+                    return f"{name} of batch {number * task.options.batches_per_step + slot}"
+    return ""
+
+
+def _equal(one: Any, other: Any) -> bool:
+    first, second = np.asarray(one), np.asarray(other)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return first.tolist() == second.tolist() if first.dtype.kind == "O" else first.tobytes() == second.tobytes()
+
+
+# -- the yardsticks
+
+
+def train_slots(task: Task, steps: Steps | None) -> Arrays:
+    """The variables after the steps of one process that takes all slots, by node name.
+
+    Args:
+        steps: None where the graph's own pipeline makes the batches.
+
+    Raises:
+        OrchestratorError: as in a worker.
+    """
+    trainer = Trainer(task.graph, task.options)
+    try:
+        trainer.join(GroupSpec(1, 0, 1))
+        trainer.assign(trainer.load_checkpoint(task.prefix, init_missing=task.config.init_missing))
+        if steps is None:
+            stream = open_batches(task.config, task.graph, FeedContext(0, 1, task.start_step, 0), trainer)
+        for number in range(task.steps):
+            trainer.step(stream.take(task.options.batches_per_step) if steps is None else steps[number])
+            if steps is None:
+                stream.applied()
+        return trainer.state().arrays
+    finally:
+        trainer.close()
+
+
+def train_bare(task: Task, steps: Steps) -> Arrays:
+    """The variables after the steps of a TensorFlow process that is fed all batches of a step as one, by node name.
+
+    Raises:
+        ConfigError: the batches can't be joined into one.
+        GraphMismatch: plain TensorFlow can't import or restore the source.
+    """
+    load_extensions(task.graph, task.options)
+    settings = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph, config=settings) as session:
+        places = import_plain(task.graph, task.config.input_map)
+        restore_plain(session, task.graph, task.prefix)
+        for step in steps:
+            whole = joined(step, task.graph, constants(task.config))
+            batch = {places.get(name, name): value for name, value in whole.items()}
+            for target in task.graph.targets:
+                for _ in range(target.ratio):
+                    session.run(graph.get_operation_by_name(target.op), batch)
+        variables = {variable.op.name: variable for variable in v1.global_variables()}
+        values: Arrays = session.run(variables)
+    return values
+
+
+def main(task_path: str, answer_path: str) -> int:
+    """Read the task, write the answer or the error as JSON."""
+    task = Task(**pickle.loads(Path(task_path).read_bytes()))  # written by our own parent a moment ago
+    try:
+        answer = measure(task)
+    except OrchestratorError as error:
+        answer = {"error": error.as_dict()}
+    Path(answer_path).write_text(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,67 @@
+"""What does a rank bring to one round of an exchange, and what comes of it?
+
+Rule: the dense seams' values are added up as far as the tree of ``group.summation`` lets them be, so that a rank with many slots holds one
+sum for each level of the tree and not one gradient for each slot; rows are kept by slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.errors import GroupDisagrees
+from orchestrator.training.engine.tensorflow import tf
+from orchestrator.training.group.summation import Accumulator
+from orchestrator.training.host.phases import Computed
+from orchestrator.training.host.rows import Rows
+from orchestrator.training.host.seams import Opening
+
+WIRE = {"float16": "float32", "bfloat16": "float32"}
+"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them could overflow or vanish."""
+
+
+@dataclass
+class Contribution:
+    """What this rank has computed of one round.
+
+    Attributes:
+        sums: the dense seams' sums, and behind them what is shown, as far as the tree lets them be added.
+        slots: whose batches they come from.
+        rows: slot to the rows of each sparse seam.
+        like: what one batch gave, for types and shapes; also where it isn't contributed.
+    """
+
+    sums: Accumulator
+    slots: set[int] = field(default_factory=set)
+    rows: dict[int, tuple[Rows, ...]] = field(default_factory=dict)
+    like: Computed | None = None
+
+    def add(self, slot: int, computed: Computed) -> None:
+        """Contribute what the slot's batch gave."""
+        try:
+            self.sums.add(slot, arrays_of(computed))
+        except ValueError as error:
+            raise GroupDisagrees(
+                f"two batches of one step don't give the same shapes: {error}",
+                remedy="Give every batch the same shape where a gradient's shape follows from it, or use --batches-per-step 1",
+            ) from error
+        self.rows[slot] = computed.rows
+        self.slots.add(slot)
+
+
+def arrays_of(computed: Computed) -> list[np.ndarray]:
+    """What is summed: the dense seams in their wire types, and what is shown as one vector behind them."""
+    shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
+    return [*map(_wired, computed.dense), *shown]
+
+
+def _wired(array: np.ndarray) -> np.ndarray:
+    wide = WIRE.get(array.dtype.name)
+    return array if wide is None else array.astype(wide)
+
+
+def fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:
+    """A mean as the placeholder wants it; a copy where the graph may keep it, since the exchange uses its memory again."""
+    dtype = tf.as_dtype(opening.dtype).as_numpy_dtype
+    return np.array(mean, dtype) if opening.kept or mean.dtype != dtype else mean

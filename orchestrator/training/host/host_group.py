@@ -1,0 +1,287 @@
+"""How does a group take a step outside of TensorFlow?
+
+Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the whole result, so a step happens on
+all ranks or on none. What was computed for a step that broke is kept: in the next group only the slots of those who are gone are
+computed again, and since the order of summation follows the slots, with the same bits. A rank that was cut off when its peers had the
+result already takes that from one of them (``standing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import GraphRefused
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.sessions import LiveSession
+from orchestrator.training.group.collectives import Collectives
+from orchestrator.training.group.summation import Accumulator, nodes_of
+from orchestrator.training.host.contribution import Contribution, arrays_of, fitted
+from orchestrator.training.host.phases import Computed, Phases
+from orchestrator.training.host.reducing import sums_and_means
+from orchestrator.training.host.rows import in_slot_order, packed
+from orchestrator.training.host.seams import Level, Seams
+from orchestrator.training.host.standing import Place, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
+from orchestrator.training.step.dealing import Dealing
+from orchestrator.training.step.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
+from orchestrator.training.step.meeting import Meeting
+from orchestrator.training.step.stepping import StepRunner
+
+ROUNDS = 64
+"""More than a target has rounds: tells the buffers of two targets apart."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that this rank has begun: enough to apply it once its result is there."""
+
+    run: StepRun
+    keys: Mapping[str, np.ndarray]
+
+    @property
+    def place(self) -> Place:
+        """Which run of the whole training it is."""
+        return (self.run.position, self.run.phase)
+
+
+class HostGroup:
+    """Membership in one group after another, and steps in host memory; see ``groups.Group``.
+
+    Args:
+        graph: the train operations with their seams.
+        imported: the imported TensorFlow graph; it is cut here.
+        runner: knows what each operation shows.
+        writing: held while variables are written.
+    """
+
+    keeps_variables = True
+
+    def __init__(
+        self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
+    ) -> None:
+        self._imported, self._options, self._runner, self._writing = imported, options, runner, writing
+        self._phases = Phases(graph, Seams(imported, graph.targets, options.gradient_scale), runner.shown)
+        self._meeting = Meeting(options.host, secret)
+        self._session: LiveSession | None = None
+        self._dealing = Dealing(1, options.batches_per_step)
+        self._agreed = False
+        self._level = False
+        self._kept: tuple[Place, Contribution] | None = None
+        self._attempt: Attempt | None = None
+        self._done: tuple[Place, dict[str, np.ndarray]] | None = None
+
+    @property
+    def spec(self) -> GroupSpec | None:
+        """See ``Group``."""
+        return self._meeting.spec
+
+    @property
+    def session(self) -> LiveSession:
+        """Opened when it's first needed: a GPU standby must have its devices before."""
+        if self._session is None:
+            self._session = LiveSession(self._imported, self._options)
+        return self._session
+
+    @property
+    def address(self) -> str:
+        """See ``Group``."""
+        return self._meeting.address
+
+    @property
+    def batches_per_step(self) -> int:
+        """See ``Group``."""
+        return self._options.batches_per_step
+
+    def join(self, spec: GroupSpec) -> None:
+        """See ``Group.join``.
+
+        Raises:
+            GraphRefused: there are more members than batches in a step.
+        """
+        if spec.world_size > self.batches_per_step:
+            raise GraphRefused(
+                f"a step has {self.batches_per_step} batches, which is too few for {spec.world_size} workers",
+                remedy="Use fewer --workers, or a larger --batches-per-step",
+            )
+        self._meeting.join(spec)
+        self._dealing = Dealing(spec.world_size, self.batches_per_step, spec.position)
+        self._agreed = self._level = False
+
+    def meet(self, timeout_s: float | None) -> bool:
+        """See ``Group.meet``."""
+        mesh = self._meeting.meet(timeout_s)
+        if self._level:
+            return False
+        took = self._caught_up(mesh)
+        self._level = True
+        return took
+
+    @property
+    def can_give(self) -> bool:
+        """See ``Group``."""
+        return self._done is not None
+
+    @property
+    def can_take(self) -> bool:
+        """See ``Group``."""
+        return self._attempt is not None
+
+    def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
+        """See ``Group.run``."""
+        mesh = self._meeting.meet(None)
+        owners = self._owners(mesh, run)
+        self._attempt = Attempt(run, keys)
+        result: dict[str, np.ndarray] = {}
+        watched: dict[str, float] = {}
+        summaries: dict[str, float] = {}
+        for number, level in enumerate(self._phases.levels(run.target)):
+            mine, shown = self._compute(run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None)
+            summaries.update(shown)
+            dealt = owners if number == 0 else self._streams(run.position)
+            fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
+            result.update(fed)
+            watched.update(numbers)
+        last_watched, last_summaries = self._apply(self._attempt, result)
+        return watched | last_watched, summaries | last_summaries
+
+    def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
+        """See ``Group.prepare``."""
+        self._phases.prepare(self.session, target, feeds)
+        levels = self._phases.levels(target)
+        return levels[0].fetches if levels else ()
+
+    def abandon(self, generation: int | None) -> None:
+        """See ``Group.abandon``."""
+        self._meeting.abandon(generation)
+
+    def forget(self) -> None:
+        """See ``Group.forget``."""
+        self._kept = self._attempt = self._done = None
+
+    def close(self) -> None:
+        """See ``Group.close``."""
+        self._meeting.close()
+        self._phases.release()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    # -- who computes what
+
+    def _streams(self, position: int) -> list[frozenset[int]]:
+        """By rank, the slots whose batches it serves."""
+        owners = self._dealing.owners(position)
+        return [frozenset(slot for slot, owner in enumerate(owners) if owner == rank) for rank in range(self._dealing.world_size)]
+
+    def _owners(self, mesh: Collectives, run: StepRun) -> list[frozenset[int]]:
+        """By rank, the slots that it contributes to the first round: its own, except right after a break.
+
+        Then whoever has kept something contributes that, and what nobody has is computed by those who serve the batches.
+        """
+        if self._agreed:
+            return self._streams(run.position)
+        place = (run.position, run.phase)
+        kept = sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
+        owners = first_owners(mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position))
+        self._agreed = True
+        return owners
+
+    def _caught_up(self, mesh: Collectives) -> bool:
+        """Hand on, or take, the result of a run that not all survivors have applied; whether this rank took one."""
+        mine = Standing(self._done[0] if self._done else None, self._attempt.place if self._attempt else None)
+        standings = [Standing.parse(message, rank) for rank, message in enumerate(mesh.all_gather(mine.packed()))]
+        lacked = handing(standings)
+        if lacked is None:
+            return False
+        given = pack_result(self._done[1]) if self._done is not None and mesh.rank == lacked.giver else b""
+        message = mesh.all_gather(given)[lacked.giver]
+        if mesh.rank not in lacked.takers:
+            return False
+        assert self._attempt is not None
+        self._apply(self._attempt, unpack_result(message, lacked.giver))
+        return True
+
+    # -- the phases
+
+    def _compute(
+        self, run: StepRun, number: int, common: Mapping[str, np.ndarray], wanted: frozenset[int] | None
+    ) -> tuple[Contribution, dict[str, float]]:
+        """This rank's part of a round; and the summaries of its first batch.
+
+        Args:
+            wanted: the slots to contribute, None for all that this rank serves.
+        """
+        mine = self._contribution(run, number, wanted)
+        summaries: dict[str, float] = {}
+        for place, batch in enumerate(run.batches):
+            slot = batch.number - run.position
+            needed = slot not in mine.slots and (wanted is None or slot in wanted)
+            # One that contributes nothing, since others have kept it all, computes a batch all the same to learn the shapes
+            if needed or mine.like is None:
+                computed = self._computed(run, number, batch, common, summaries=run.summaries and place == 0)
+                mine.like = computed
+                summaries.update(computed.summaries)
+                if needed:
+                    mine.add(slot, computed)
+        return mine, summaries
+
+    def _computed(
+        self, run: StepRun, number: int, batch: Batch, common: Mapping[str, np.ndarray], *, summaries: bool
+    ) -> Computed:
+        feeds = {**self._runner.fed(run.target, batch.feeds), **common}
+        try:
+            return self._phases.compute(self.session, run.target, number, feeds, summaries=summaries)
+        except RUN_ERRORS as error:
+            raise graph_error(error, self.spec, run.step) from error
+
+    def _contribution(self, run: StepRun, number: int, wanted: frozenset[int] | None) -> Contribution:
+        if number:
+            return Contribution(Accumulator(self.batches_per_step))
+        place = (run.position, run.phase)
+        if self._kept is None or self._kept[0] != place or not self._kept[1].slots <= (wanted or frozenset()):
+            self._kept = (place, Contribution(Accumulator(self.batches_per_step)))
+        return self._kept[1]
+
+    def _exchange(
+        self,
+        mesh: Collectives,
+        run: StepRun,
+        number: int,
+        level: Level,
+        mine: Contribution,
+        dealt: Sequence[frozenset[int]],
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """What to feed at the seams of a level, sums or means, and the means of what is shown."""
+        slots = self.batches_per_step
+        names = self._phases.watched(run.target, number)
+        assert mine.like is not None
+        fed: dict[str, np.ndarray] = {}
+        watched: dict[str, float] = {}
+        if level.dense or names:
+            held = tuple(nodes_of(slots, each) for each in dealt)
+            round_key = run.target * ROUNDS + number
+            reduced = sums_and_means(mesh, level, arrays_of(mine.like), mine.sums.nodes, slots, held, round_key)
+            fed.update({opening.feed: fitted(value, opening) for opening, value in zip(level.dense, reduced, strict=False)})
+            watched = dict(zip(names, map(float, reduced[-1]), strict=True)) if names else {}
+        if level.rows:
+            merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)
+            for (values, indices), (rows, numbers) in zip(level.rows, merged, strict=True):
+                fed[values.feed] = rows if values.summed else rows / rows.dtype.type(slots)
+                fed[indices.feed] = numbers
+        return fed, watched
+
+    def _apply(self, attempt: Attempt, result: dict[str, np.ndarray]) -> Shown:
+        run, batch = attempt.run, attempt.run.batches[-1]
+        feeds = {**self._runner.fed(run.target, batch.feeds), **attempt.keys, **result}
+        with self._writing:
+            try:
+                shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
+            except RUN_ERRORS as error:
+                raise graph_error(error, self.spec, run.step) from error
+        self._kept = self._attempt = None
+        self._done = (attempt.place, result)
+        return shown

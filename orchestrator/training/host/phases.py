@@ -1,0 +1,147 @@
+"""What exactly is fed and fetched in each phase of a step that a group takes?
+
+Rule: compute phases fetch what stands before the seams and run no operation that writes; one apply phase feeds the group's values and
+runs the train operation, whose writers all stand behind the seams. Everything is resolved once per session, each run is a prepared call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.engine.sessions import LiveSession
+from orchestrator.training.host.seams import Level, Seams
+from orchestrator.training.step.stepping import Shown, number_of
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What one batch gave in one compute phase.
+
+    Attributes:
+        dense: one array per dense seam of the level.
+        rows: (values, indices) per sparse seam.
+        watched: a number per tensor that is shown and known in this phase.
+        summaries: tag to number, where they were asked for.
+    """
+
+    dense: tuple[np.ndarray, ...]
+    rows: tuple[tuple[np.ndarray, np.ndarray], ...]
+    watched: dict[str, float]
+    summaries: dict[str, float]
+
+
+class Phases:
+    """The phases of every train operation of one imported graph.
+
+    Args:
+        graph: the train operations.
+        seams: where they are cut.
+        shown: what each target shows besides.
+    """
+
+    def __init__(self, graph: WorkerGraph, seams: Seams, shown: Sequence[Shown]) -> None:
+        self._targets = graph.targets
+        self._seams = seams
+        self._prepared: dict[tuple[object, ...], Any] = {}
+        self._shown = [self._by_round(number, each) for number, each in enumerate(shown)]
+
+    def levels(self, target: int) -> tuple[Level, ...]:
+        """The rounds of a target."""
+        return self._seams.levels(target)
+
+    def watched(self, target: int, round_number: int) -> tuple[str, ...]:
+        """The tensors that a phase shows; ``len(levels)`` is the apply phase."""
+        return self._shown[target][round_number].watched
+
+    def compute(self, session: LiveSession, target: int, round_number: int, feeds: Feeds, *, summaries: bool) -> Computed:
+        """One compute phase for one batch.
+
+        Args:
+            feeds: the batch, the key of its random numbers, and what earlier rounds gave.
+        """
+        level = self._seams.levels(target)[round_number]
+        shown = self._shown[target][round_number]
+        values = self._run(session, (), (*level.fetches, *_names(shown, summaries)), feeds)
+        watched, tags = _numbers(shown, values, summaries)
+        return Computed(
+            tuple(np.asarray(values[opening.fetch]) for opening in level.dense),
+            tuple((np.asarray(values[rows.fetch]), np.asarray(values[indices.fetch])) for rows, indices in level.rows),
+            watched,
+            tags,
+        )
+
+    def apply(
+        self, session: LiveSession, target: int, feeds: Feeds, *, summaries: bool
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The apply phase; what it watched and its summaries.
+
+        Args:
+            feeds: a batch, the keys of random numbers, and what all rounds gave.
+        """
+        shown = self._shown[target][len(self._seams.levels(target))]
+        values = self._run(session, (self._targets[target].op,), _names(shown, summaries), feeds)
+        return _numbers(shown, values, summaries)
+
+    def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
+        """Make the calls of a usual run ahead of the first one.
+
+        Args:
+            feeds: a batch, and the keys of random numbers.
+        """
+        names = list(feeds)
+        for number, level in enumerate(self._seams.levels(target)):
+            self._call(session, (), self._unfed((*level.fetches, *self._shown[target][number].watched), names), tuple(names))
+            names += [opening.feed for opening in level.dense] + [opening.feed for pair in level.rows for opening in pair]
+        last = self._shown[target][len(self._seams.levels(target))].watched
+        self._call(session, (self._targets[target].op,), self._unfed(last, names), tuple(names))
+
+    def release(self) -> None:
+        """Let go of the calls prepared for a session that is about to close."""
+        self._prepared = {}
+
+    def _run(self, session: LiveSession, operations: tuple[str, ...], fetches: Sequence[str], feeds: Feeds) -> dict[str, Any]:
+        # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared call refuses to fetch it
+        wanted = self._unfed(fetches, feeds)
+        if not operations and not wanted:
+            return {name: feeds[name] for name in fetches}  # TensorFlow refuses to run nothing
+        values = dict(zip(wanted, self._call(session, operations, wanted, tuple(feeds))(*feeds.values()), strict=True))
+        return {name: values[name] if name in values else feeds[name] for name in fetches}
+
+    def _call(self, session: LiveSession, operations: tuple[str, ...], wanted: tuple[str, ...], feeds: tuple[str, ...]) -> Any:
+        key = (operations, wanted, *feeds)
+        if key not in self._prepared and (operations or wanted):
+            self._prepared[key] = session.callable(operations, wanted, feeds)
+        return self._prepared.get(key)
+
+    @staticmethod
+    def _unfed(fetches: Sequence[str], feeds: Iterable[str]) -> tuple[str, ...]:
+        known = set(feeds)
+        return tuple(dict.fromkeys(name for name in fetches if name not in known))
+
+    def _by_round(self, target: int, shown: Shown) -> list[Shown]:
+        count = len(self._seams.levels(target)) + 1
+        watched = {tensor: self._seams.round_of(target, tensor) for tensor in shown.watched}
+        tagged = {pair: self._seams.round_of(target, pair[1]) for pair in shown.summaries}
+        return [
+            Shown(
+                tuple(tensor for tensor, place in watched.items() if place == number),
+                tuple(pair for pair, place in tagged.items() if place == number),
+            )
+            for number in range(count)
+        ]
+
+
+def _names(shown: Shown, summaries: bool) -> tuple[str, ...]:
+    return (*shown.watched, *(tensor for _, tensor in (shown.summaries if summaries else ())))
+
+
+def _numbers(shown: Shown, values: Mapping[str, Any], summaries: bool) -> tuple[dict[str, float], dict[str, float]]:
+    watched = {name: number_of(values[name]) for name in shown.watched}
+    return watched, {tag: number_of(values[tensor]) for tag, tensor in (shown.summaries if summaries else ())}

@@ -1,0 +1,93 @@
+"""Which state does a run start from, given a checkpoint that may lack variables?
+
+Rule: an optimizer's state that the checkpoint lacks starts from the graph's own initialisers, as ``check`` has said; a needed weight that
+it lacks is an error that names it, and all others with it, unless the user allows its initialiser too. Variables that no train operation
+touches may be absent, as they'd be after TensorFlow's own restore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import GraphMismatch
+from orchestrator.graph.variables.fit import is_optimizer_state
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.engine.sessions import LiveSession
+from orchestrator.training.engine.tensorflow import tf
+from orchestrator.training.state.checkpoint_reader import read_checkpoint
+from orchestrator.training.state.snapshot import Snapshot
+from orchestrator.training.state.state import State
+
+
+def load(
+    graph: WorkerGraph, imported: Any, snapshot: Snapshot, options: TrainingOptions, prefix: str, *, init_missing: bool
+) -> State:
+    """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where ``init_missing`` allows it.
+
+    Raises:
+        CorruptCheckpoint: the files can't be read.
+        GraphMismatch: the graph needs what the checkpoint lacks.
+    """
+    loaded = read_checkpoint(graph, prefix, options)
+    missing = [variable for variable in loaded.missing if variable.needed]
+    if not missing:
+        return State(loaded.step, loaded.arrays)
+    weights = [variable for variable in missing if not is_optimizer_state(variable)]
+    if weights and not init_missing:
+        raise _lacking(prefix, weights, "Use --init-missing to start them from the graph's initialisers")
+    without = [variable for variable in missing if variable.initializer is None]
+    if without:
+        raise _lacking(prefix, without, "The graph has no initialisers for them: resume from a checkpoint that holds them")
+    arrays = dict(loaded.arrays)
+    arrays.update(_initialised(imported, snapshot, options, arrays, missing))
+    return State(loaded.step, arrays)
+
+
+def _initialised(
+    imported: Any, snapshot: Snapshot, options: TrainingOptions, known: dict[str, np.ndarray], missing: Sequence[Variable]
+) -> dict[str, np.ndarray]:
+    """Values of the missing variables; an initialiser may read known variables, and missing ones that come before it."""
+    session = LiveSession(imported, options)
+    try:
+        snapshot.assign(session, {name: array for name, array in known.items() if name in snapshot.variables})
+        waiting = list(missing)
+        while waiting:
+            failed, error = _attempt(snapshot, session, waiting)
+            if len(failed) == len(waiting):
+                raise GraphMismatch.from_cause(
+                    f"the initialiser of {failed[0].name} failed",
+                    error or ValueError(),
+                    remedy="Resume from a checkpoint that holds it",
+                ) from error
+            waiting = failed
+        return snapshot.read(session, [variable.name for variable in missing])
+    finally:
+        session.close()
+
+
+def _attempt(
+    snapshot: Snapshot, session: LiveSession, waiting: Sequence[Variable]
+) -> tuple[list[Variable], BaseException | None]:
+    failed: list[Variable] = []
+    last: BaseException | None = None
+    for variable in waiting:
+        try:
+            snapshot.initialise(session, [variable.initializer or ""])
+        except tf.errors.OpError as error:
+            failed.append(variable)
+            last = error
+    return failed, last
+
+
+def _lacking(prefix: str, variables: Sequence[Variable], remedy: str) -> GraphMismatch:
+    names = [variable.name for variable in variables]
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return GraphMismatch(
+        f"the checkpoint {prefix} lacks {len(names)} variables that the train operation needs: {shown}",
+        remedy=remedy,
+        details={"missing": names},
+    )

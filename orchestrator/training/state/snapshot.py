@@ -1,0 +1,179 @@
+"""How do variables come out of a session, and how do they get into one?
+
+Rule: read and written between steps, all at once, through nodes that are added once per imported graph. What is read is a copy: later
+steps don't change it. For a save it goes into buffers that the next save uses again. Variables that were never set are never read.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.errors import GraphMismatch
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.store.objects.traffic import MOVED
+from orchestrator.training.engine.sessions import LiveSession
+from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, gen_state_ops, tf, v1
+from orchestrator.training.state.host_buffers import HostBuffers
+from orchestrator.training.state.state import ENTRY_PREFIX, State
+
+ASSIGN_BYTES = 64 * 1024 * 1024
+"""Arrays assigned in one run, so that TensorFlow's copies of what is fed stay small beside the state."""
+COPY_BYTES = 256 * 1024 * 1024
+"""Variables copied in one run, so that what TensorFlow brings over from a GPU stays small beside the state."""
+
+
+class Snapshot:
+    """Reads and assigns the variables of one imported graph.
+
+    Args:
+        imported: the imported TensorFlow graph; four nodes are added per variable.
+        graph: its variables, saver entries and initialisers.
+    """
+
+    def __init__(self, imported: Any, graph: WorkerGraph) -> None:
+        self._graph = graph
+        self._imported = imported
+        self.variables = {variable.name: variable for variable in graph.variables}
+        # An iterator's own state (a variant) can't leave TensorFlow; the input's position takes its place
+        self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
+        self._present: list[str] = []
+        self._sizes: dict[str, int] = {}
+        self._buffers = HostBuffers()
+        self._copies: dict[str, Any] = {}
+        self._restored: LiveSession | None = None
+        self._values: dict[str, Any] = {}
+        self._feeds: dict[str, Any] = {}
+        self._assigns: dict[str, Any] = {}
+        with imported.as_default(), v1.name_scope("tfresume/state/"), tf.control_dependencies(None):
+            for variable in self.variables.values():
+                self._add(variable, imported.get_operation_by_name(variable.name))
+                if variable.dtype != "string":
+                    self._add_copy(variable.name)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what was assigned last."""
+        return sum(self._sizes.values())
+
+    def restore(self, session: LiveSession, state: State) -> None:
+        """Make a new session's state ``state``: tables and local variables as the graph initialises them, then what ``state`` holds."""
+        if self._restored is not session:
+            self.initialise(session, (*self._graph.table_initializers, *self._graph.local_initializers))
+            self._restored = session
+        values = {name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)}
+        self.assign(session, values)
+        self._restore_entries(session, state)
+        initialised = [v.name for v in self._graph.variables if v.local and v.initializer in self._graph.local_initializers]
+        self._present = list(dict.fromkeys((*values, *initialised)))
+        self._sizes = {name: array.nbytes for name, array in values.items()}
+
+    def _restore_entries(self, session: LiveSession, state: State) -> None:
+        """A table's keys and values are two entries of one operation, which takes both at once."""
+        feeds: dict[str, dict[str, np.ndarray]] = {}
+        for entry in self._entries:
+            array = state.arrays.get(ENTRY_PREFIX + entry.key)
+            if array is not None:
+                feeds.setdefault(entry.restore_op, {})[entry.restore_tensor] = array
+        for name, values in feeds.items():
+            session.run(self._imported.get_operation_by_name(name), values)
+
+    def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
+        """Copies of every variable that was ever set, and of the saver's other entries (``entry:KEY``)."""
+        read: dict[str, np.ndarray] = {}
+        for names in _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES):
+            read |= self.read(session, names)
+        return read | self._read_entries(session)
+
+    def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
+        """What ``read_all`` gives, in buffers that the next call overwrites."""
+        numbers = [name for name in self._present if name in self._copies]
+        for names in _portions({name: self._sizes.get(name, 0) for name in numbers}, COPY_BYTES):
+            session.run([self._copies[name] for name in names])
+            MOVED.add(sum(self._sizes.get(name, 0) for name in names))
+        copied = {name: self._buffers[name] for name in numbers}
+        return copied | self.read(session, [name for name in self._present if self._is_text(name)]) | self._read_entries(session)
+
+    def _read_entries(self, session: LiveSession) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        fetched = session.run([entry.save_tensor for entry in self._entries]) if self._entries else []
+        for entry, value in zip(self._entries, fetched, strict=True):
+            arrays[ENTRY_PREFIX + entry.key] = np.asarray(value, dtype=object if entry.dtype == "string" else None)
+        return arrays
+
+    def initialise(self, session: LiveSession, operations: Sequence[str]) -> None:
+        """Run the graph's own initialisers."""
+        if operations:
+            session.run([self._imported.get_operation_by_name(name) for name in operations])
+
+    def _add(self, variable: Variable, op: Any) -> None:
+        dtype = tf.as_dtype(variable.dtype)
+        with self._imported.colocate_with(op):
+            feed = v1.placeholder(dtype, name="value")
+            if variable.kind == "ref":
+                value = op.outputs[0]
+                assign = gen_state_ops.assign(value, feed, validate_shape=variable.shape is not None).op
+            else:
+                value = gen_resource_variable_ops.read_variable_op(op.outputs[0], dtype)
+                assign = gen_resource_variable_ops.assign_variable_op(op.outputs[0], feed)
+        self._values[variable.name], self._feeds[variable.name], self._assigns[variable.name] = value, feed, assign
+
+    def _add_copy(self, name: str) -> None:
+        # TensorFlow hands a function of this process the variable's own memory, where a fetch would be a new array each time
+        self._copies[name] = tf.numpy_function(functools.partial(self._buffers.fill, name), [self._values[name]], [], name="copy")
+
+    def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Copies of the named variables, in host memory."""
+        fetched = session.run([self._values[name] for name in names]) if names else []
+        arrays = {
+            name: np.asarray(value, dtype=object if self._is_text(name) else None)
+            for name, value in zip(names, fetched, strict=True)
+        }
+        MOVED.add(sum(array.nbytes for array in arrays.values()))
+        return arrays
+
+    def assign(self, session: LiveSession, arrays: Mapping[str, np.ndarray]) -> None:
+        """Set the named variables.
+
+        Raises:
+            GraphMismatch: a name or a shape isn't the graph's.
+        """
+        problems = [problem for name, array in arrays.items() if (problem := self._misfit(name, array))]
+        if problems:
+            raise GraphMismatch(
+                f"{len(problems)} values don't fit the graph's variables: " + "; ".join(problems[:10]),
+                remedy="Resume from a checkpoint of this graph",
+                details={"problems": problems},
+            )
+        for names in _portions({name: array.nbytes for name, array in arrays.items()}, ASSIGN_BYTES):
+            session.run([self._assigns[name] for name in names], {self._feeds[name]: arrays[name] for name in names})
+            MOVED.add(sum(arrays[name].nbytes for name in names))
+
+    def _misfit(self, name: str, array: np.ndarray) -> str:
+        variable = self.variables.get(name)
+        if variable is None:
+            return f"the graph has no variable {name}"
+        shape = variable.shape
+        fits = shape is None or (
+            len(shape) == array.ndim and all(want is None or want == have for want, have in zip(shape, array.shape, strict=True))
+        )
+        return "" if fits else f"{name} has shape {list(shape or ())} in the graph, the value {list(array.shape)}"
+
+    def _is_text(self, name: str) -> bool:
+        return self.variables[name].dtype == "string"
+
+
+def _portions(sizes: Mapping[str, int], limit_bytes: int) -> list[list[str]]:
+    """Names in order, cut where the limit is passed."""
+    portions: list[list[str]] = [[]]
+    size = 0
+    for name, size_bytes in sizes.items():
+        if portions[-1] and size + size_bytes > limit_bytes:
+            portions.append([])
+            size = 0
+        portions[-1].append(name)
+        size += size_bytes
+    return [portion for portion in portions if portion]

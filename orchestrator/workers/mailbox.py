@@ -1,0 +1,66 @@
+"""What has the driver asked of this worker, and how far is the worker with it?
+
+Rule: the one value that the driver's calls and the working thread share. Whoever changes what the other waits for holds ``condition``;
+numbers that are only shown (``doing``, ``watched``) are replaced as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.decide.events import Doing
+from orchestrator.workers.orders import GrantOrder, JoinOrder
+from orchestrator.workers.runtime_protocol import TrainerLike
+
+
+@dataclass
+class Desk:
+    """Notes from the driver, and where the worker stands.
+
+    Attributes:
+        orders: generations to join, with the state that came with the order.
+        hold_generation, held_for: stop at the next step boundary of this generation; the one for which that was done.
+        broken_off: why the step under way was abandoned from here.
+        grants: by step, the order that agreed on a save there.
+        has_state: the session's variables are the run's, at ``step``.
+        loaded: the last generation whose state is in the session.
+        met: all ranks of the generation have come.
+        meeting: it waits for them without being as far as the generation is.
+        batch_rows: rows of the last batch, 0 where they can't be told.
+    """
+
+    condition: threading.Condition = field(default_factory=threading.Condition)
+    trainer: TrainerLike | None = None
+    orders: list[tuple[JoinOrder, Any]] = field(default_factory=list)
+    order: JoinOrder | None = None
+    hold_generation: int = 0
+    held_for: int = 0
+    closing: bool = False
+    broken_off: str = ""
+    lease: int = 0
+    grants: dict[int, GrantOrder] = field(default_factory=dict)
+    has_state: bool = False
+    loaded: int = 0
+    met: bool = False
+    meeting: bool = False
+    is_held: bool = False
+    joined: bool = False
+    step: int | None = None
+    position: int = 0
+    address: str = ""
+    doing: Doing = Doing.LOADING
+    steps_per_s: float = 0.0
+    batch_rows: int = 0
+    watched: dict[str, float] = field(default_factory=dict)
+    summaries: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        """The last generation that this worker was told to join, 0 before the first."""
+        return self.order.generation if self.order else 0
+
+    def is_past(self, generation: int) -> bool:
+        """Whether this worker won't join ``generation`` any more."""
+        return self.closing or self.held_for >= generation or self.generation > generation

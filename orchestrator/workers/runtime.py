@@ -1,0 +1,140 @@
+"""How does the worker's loop come by TensorFlow, batches and storage?
+
+Rule: the only module of this room that imports ``training``, and only inside the actor's process. The start checkpoint is fetched while
+TensorFlow is being imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.store.objects.traffic import MOVED
+from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
+from orchestrator.workers.runtime_protocol import Batches, TrainerLike, WrittenFiles
+
+
+def this_node() -> str:
+    """The node that this process runs on, for people and rules: its address and the beginning of Ray's identity for it."""
+    import ray.util
+
+    return f"{ray.util.get_node_ip_address()}/{ray.get_runtime_context().get_node_id()[:8]}"
+
+
+def these_gpus() -> tuple[str, ...]:
+    """The GPUs that Ray gave this process."""
+    import ray
+
+    return tuple(str(item) for item in ray.get_runtime_context().get_accelerator_ids().get("GPU", ()))
+
+
+class RealTools:
+    """``tools.Tools`` on TensorFlow and storage."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._trainer: Any = None
+        self._pool = ThreadPoolExecutor(1, "tfresume-stage")
+        self._staging: dict[str, Future[str]] = {}
+        self._scratch: Path | None = None
+        if setup.start is not None:
+            self._staging[setup.start.prefix] = self._stage(setup.start)
+
+    def load(self) -> TrainerLike:
+        import ray.util
+
+        from orchestrator.training.trainer import Trainer
+
+        options = replace(self._setup.options, host=ray.util.get_node_ip_address())
+        self._trainer = Trainer(self._setup.graph, options, self._setup.secret)
+        trainer: TrainerLike = self._trainer
+        return trainer
+
+    def group(self, order: JoinOrder) -> Any:
+        from orchestrator.training.engine.gpu import take_devices
+        from orchestrator.training.engine.options import GroupSpec
+
+        if order.devices:
+            take_devices(order.devices)
+        return GroupSpec(order.generation, order.rank, order.world_size, order.addresses, order.position)
+
+    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
+        # Asked for once more it's looked at once more: what failed may work now
+        prefix = (self._staging.pop(checkpoint.prefix, None) or self._stage(checkpoint)).result()
+        state = self._trainer.load_checkpoint(prefix, init_missing=self._setup.config.init_missing)
+        return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
+
+    def batches(self, order: JoinOrder) -> Batches:
+        from orchestrator.training.inputs.feeds import FeedContext, open_batches
+
+        context = FeedContext(rank=order.rank, world_size=order.world_size, step=order.step, position=order.position)
+        stream: Batches = open_batches(self._setup.config, self._setup.graph, context, self._trainer)
+        if self._setup.config.on_resize == "scale_lr" and self._setup.config.scale_lr_feed:
+            slots = self._setup.options.batches_per_step
+            return ScaledRate(stream, self._setup.config.scale_lr_feed, slots / self._setup.first_batches_per_step)
+        return stream
+
+    def digests(self, state: Any) -> Mapping[str, int]:
+        from orchestrator.training.state.state import checksums
+
+        local = frozenset(variable.name for variable in self._setup.graph.variables if variable.local)
+        return checksums(state, without=local)
+
+    def nonfinite(self, state: Any) -> tuple[str, ...]:
+        from orchestrator.training.state.state import nonfinite
+
+        return nonfinite(state)
+
+    def write(self, state: Any, directory: str) -> WrittenFiles:
+        from orchestrator.store.objects.layout import checkpoint_name
+        from orchestrator.store.objects.private import scratch
+        from orchestrator.store.transfer.upload import upload
+        from orchestrator.training.state.bundle_writer import write_bundle
+
+        prefix = checkpoint_name(self._setup.name, state.step)
+        with scratch("save") as room:
+            self._scratch = room
+            files = write_bundle(state, self._setup.graph, self._scratch, prefix)
+            records = upload(files, self._setup.output.child(directory))
+        return WrittenFiles(directory, prefix, records)
+
+    def moved_bytes(self) -> int:
+        # TensorFlow writes a bundle in one go: how far it is can be seen in its file only
+        return MOVED.size_bytes + (0 if self._scratch is None else size_below(self._scratch))
+
+    def _stage(self, checkpoint: CheckpointFiles) -> Future[str]:
+        from orchestrator.store.objects.private import private_directory
+        from orchestrator.store.transfer.staging import stage
+
+        return self._pool.submit(lambda: str(stage(checkpoint.files, private_directory("tfresume-cache"))))
+
+
+def size_below(directory: Path) -> int:
+    """Bytes of the files in and below a directory that others may be changing; 0 where it's gone."""
+    found = 0
+    for root, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found += os.stat(os.path.join(root, name)).st_size
+    return found
+
+
+class ScaledRate:
+    """Batches whose learning rate follows the number of batches in a step."""
+
+    def __init__(self, stream: Batches, tensor: str, factor: float) -> None:
+        self._stream, self._tensor, self._factor = stream, tensor, factor
+
+    def take(self, count: int) -> Sequence[Mapping[str, Any]]:
+        return [{**feeds, self._tensor: feeds[self._tensor] * self._factor} for feeds in self._stream.take(count)]
+
+    def applied(self) -> None:
+        self._stream.applied()
+
+    def close(self) -> None:
+        self._stream.close()

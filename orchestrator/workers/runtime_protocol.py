@@ -1,0 +1,106 @@
+"""What does a worker's loop need from the outside?
+
+Rule: the loop in ``member`` knows these protocols only. ``real_tools`` fills them with TensorFlow and storage inside the actor's process; the
+tests fill them with arrays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from orchestrator.workers.orders import CheckpointFiles, JoinOrder
+
+
+class StateLike(Protocol):
+    """``training.state.state.State``."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+class StepOutputLike(Protocol):
+    """``training.state.state.StepOutput``."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def watched(self) -> Mapping[str, float]: ...
+    @property
+    def summaries(self) -> Mapping[str, float]: ...
+
+
+class TrainerLike(Protocol):
+    """``training.trainer.Trainer``, as far as the loop uses it."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def turns(self) -> Sequence[int]: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def runs(self) -> int: ...
+    @property
+    def can_give(self) -> bool: ...
+    @property
+    def can_take(self) -> bool: ...
+    def get_ready(self) -> bool: ...
+    def join(self, group: Any) -> None: ...
+    def assign(self, state: Any) -> None: ...
+    def state(self) -> Any: ...
+    def state_for_save(self) -> Any: ...
+    def meet(self) -> bool: ...
+    def step(self, batches: Sequence[Mapping[str, Any]]) -> StepOutputLike: ...
+    def abandon(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Batches(Protocol):
+    """This rank's batches of one generation. They are held until they were applied. ``take`` raises EndOfData, UserCodeError."""
+
+    def take(self, count: int) -> Sequence[Mapping[str, Any]]: ...
+    def applied(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class WrittenFiles:
+    """A bundle that is in the store: its directory and prefix there, and ``store.objects.manifest.FileRecord`` of each file."""
+
+    directory: str
+    prefix: str
+    files: tuple[Any, ...]
+
+
+class Tools(Protocol):
+    """Everything that isn't the loop's own."""
+
+    def load(self) -> TrainerLike:
+        """Import TensorFlow and the graph. Takes seconds; the checkpoint that the run starts from is staged meanwhile."""
+
+    def group(self, order: JoinOrder) -> Any:
+        """The ``GroupSpec`` of this order."""
+
+    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
+        """The state in a checkpoint. Raises CorruptCheckpoint, GraphMismatch, StorageUnavailable."""
+
+    def batches(self, order: JoinOrder) -> Batches:
+        """This rank's batches from the order's step and position on. Raises UserCodeError."""
+
+    def moved_bytes(self) -> int:
+        """A number that changes while this process copies, fetches, reads, checks, writes or sends state."""
+
+    def digests(self, state: Any) -> Mapping[str, int]:
+        """A checksum of every variable that has to be equal on all ranks."""
+
+    def nonfinite(self, state: Any) -> tuple[str, ...]:
+        """Names of float variables that hold NaN or infinity."""
+
+    def write(self, state: Any, directory: str) -> WrittenFiles:
+        """Write the bundle and upload it. Raises StorageUnavailable, OutputError."""

@@ -1,0 +1,305 @@
+"""What does a worker do, and when does it stop?
+
+Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its desk in this order: end, join, hold,
+save, step. Whatever ends a step early leaves the variables as they were, in a session that outlives all groups: a member of the next
+generation goes on from them, and whoever has none gets a copy.
+
+::
+
+    loading ─► warm ─► joining ─► stepping ◄─► idle at the lease's end
+                         ▲            │  peer lost, end of data, user error, asked to stop
+                         └── held ◄───┘
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.decide import events as ev
+from orchestrator.decide.actions import StateFrom
+from orchestrator.errors import (
+    CorruptState,
+    EndOfData,
+    OrchestratorError,
+    PeerLost,
+    UserCodeError,
+)
+from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.foreign_text import last_line, short
+from orchestrator.workers.mailbox import Desk
+from orchestrator.workers.obstacles import obstacle
+from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
+from orchestrator.workers.pace import Pace
+from orchestrator.workers.runtime_protocol import Batches, Tools, TrainerLike
+from orchestrator.workers.saver import SaveJob, Saver
+
+log = logging.getLogger(__name__)
+
+PROGRESS_S = 0.2
+"""Rank 0 tells its progress so often, the others with the pulse."""
+OTHERS_PROGRESS_S = 0.5
+READY_AFTER_S = 1.0
+"""Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the members need the processor more."""
+
+
+class Work:
+    """The working thread of one worker. All methods belong to it.
+
+    Args:
+        tell_progress: give a sign of life now.
+    """
+
+    def __init__(self, ident: str, tools: Tools, outbox: Outbox, desk: Desk, tell_progress: Callable[[], None]) -> None:
+        self._ident, self._tools, self._outbox, self._desk, self._tell_progress = ident, tools, outbox, desk, tell_progress
+        self._saver = Saver(ident, tools, outbox)
+        self._batches: Batches | None = None
+        self._pace = Pace()
+        self._told_s = 0.0
+        self._ready = False
+
+    def load(self) -> str:
+        """Import TensorFlow and the graph; the address under which peers reach this worker. Raises what loading raises."""
+        trainer = self._tools.load()
+        self._desk.address = trainer.address
+        self._desk.trainer = trainer
+        return self._desk.address
+
+    def until_closed(self) -> None:
+        """Work until the desk is closed."""
+        while (work := self._next()) is not None:
+            work()
+        self._saver.close()
+        self._close_batches()
+        self._trainer.close()
+
+    @property
+    def _trainer(self) -> TrainerLike:
+        assert self._desk.trainer is not None
+        return self._desk.trainer
+
+    @property
+    def _order(self) -> JoinOrder:
+        assert self._desk.order is not None
+        return self._desk.order
+
+    def _next(self) -> Callable[[], None] | None:
+        desk = self._desk
+        with desk.condition:
+            while not desk.closing:
+                if desk.orders:
+                    order, donated = desk.orders.pop(0)
+                    return lambda: self._join(order, donated)
+                if desk.hold_generation > desk.held_for and desk.hold_generation >= desk.generation:
+                    return lambda: self._hold("")
+                if desk.step in desk.grants and (desk.joined or desk.is_held):
+                    grant = desk.grants.pop(desk.step)
+                    return lambda: self._save(grant)
+                if desk.joined and desk.step is not None and desk.step < desk.lease:
+                    return self._one_step
+                desk.doing = ev.Doing.IDLE
+                if self._ready or desk.generation:
+                    desk.condition.wait()
+                elif not desk.condition.wait(READY_AFTER_S):
+                    return self._get_ready
+        return None
+
+    def _get_ready(self) -> None:
+        """Nobody needs this worker now: it does what it can for the moment when somebody does."""
+        self._ready = True
+        try:
+            self._trainer.get_ready()
+        except Exception as error:  # noqa: BLE001 - a take-over works without it, only slower; what is really wrong is told then
+            log.debug("getting ready failed: %s", last_line(error))
+
+    # -- joining
+
+    def _join(self, order: JoinOrder, donated: Any) -> None:
+        desk = self._desk
+        with desk.condition:
+            if order.generation <= max(desk.generation, desk.held_for):
+                return  # it came too late: a newer one was joined, or this one was called off
+            desk.order, desk.joined, desk.is_held, desk.met = order, False, False, False
+            desk.lease, desk.grants, desk.doing, desk.broken_off = order.step, {}, ev.Doing.JOINING, ""
+        try:
+            self._form(order, donated)
+        except UserCodeError as error:
+            self._user_failed(error, order.step)
+        except OrchestratorError as error:
+            found = obstacle(error, loaded=desk.loaded == order.generation)
+            self._outbox.put(ev.JoinFailed(self._ident, order.generation, short(error.message), found, error.as_dict()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
+            self._outbox.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
+        else:
+            self._pace = Pace()
+            desk.steps_per_s = 0.0
+            if order.state_from is StateFrom.RESULT:
+                desk.meeting = True  # until it has met its peers it isn't as far as the generation is
+                self._meet(lambda took: self._joined(order) if took else self._still_behind())
+                desk.meeting = False
+            else:
+                self._joined(order)
+                self._meet(lambda _: None)
+
+    def _still_behind(self) -> None:
+        """No peer had the result after all: this worker isn't where the driver takes it to be, and needs the whole state."""
+        self._desk.has_state = False
+        self._give_up_step("no peer could give the result that this worker lacks")
+
+    def _joined(self, order: JoinOrder) -> None:
+        desk = self._desk
+        with desk.condition:
+            desk.joined, desk.step, desk.position, desk.loaded = True, order.step, order.position, order.generation
+        self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
+
+    def _form(self, order: JoinOrder, donated: Donation | None) -> None:
+        """Be a member with the generation's state and batches."""
+        desk = self._desk
+        group = self._tools.group(order)  # first: it settles the devices, and reading a checkpoint opens a session
+        state = self._state_for(order, donated)
+        self._trainer.join(group)
+        if state is not None:
+            desk.has_state = False
+            self._trainer.assign(state)
+        with desk.condition:
+            desk.has_state = True
+            if order.state_from is not StateFrom.RESULT:
+                desk.step, desk.position, desk.loaded = order.step, order.position, order.generation
+            desk.condition.notify_all()
+        self._close_batches()
+        self._batches = self._tools.batches(order)
+
+    def _state_for(self, order: JoinOrder, donated: Donation | None) -> Any:
+        """The state to set; None where the variables are the generation's already, or will be when it has met."""
+        match order.state_from:
+            case StateFrom.OWN | StateFrom.RESULT:
+                assert self._desk.has_state
+                return None
+            case StateFrom.DONOR:
+                assert donated is not None
+                self._compare(donated)
+                return donated.state
+            case StateFrom.CHECKPOINT:
+                assert order.checkpoint is not None
+                desk = self._desk
+                desk.has_state = False  # the driver has found that no state here counts
+                desk.doing = ev.Doing.STAGING
+                state = self._tools.checkpoint_state(order.checkpoint)
+                desk.doing = ev.Doing.JOINING
+                return state
+
+    def _compare(self, donated: Donation) -> None:
+        arrived = self._tools.digests(donated.state)
+        damaged = sorted(name for name, digest in donated.digests.items() if arrived.get(name) != digest)
+        if damaged:
+            raise CorruptState(
+                f"{len(damaged)} variables of the state that came from a peer arrived damaged, {damaged[0]} among them",
+                remedy="Nothing: the group is formed anew; where it happens again, look at the machine's memory and network",
+                details={"variables": damaged[:20]},
+            )
+
+    def _meet(self, then: Callable[[bool], None]) -> None:
+        """Wait for the other ranks while the driver makes up its mind about the first steps."""
+        try:
+            took = self._trainer.meet()
+        except (PeerLost, CorruptState) as error:
+            self._hold(self._desk.broken_off or short(error.message))
+        except UserCodeError as error:
+            self._user_failed(error, self._desk.step or 0)
+        else:
+            self._desk.met = True
+            then(took)
+
+    # -- stepping
+
+    def _one_step(self) -> None:
+        assert self._batches is not None
+        desk, step = self._desk, self._desk.step or 0
+        try:
+            desk.doing = ev.Doing.INPUT
+            batches = self._batches.take(len(self._trainer.turns))
+            desk.doing = ev.Doing.STEP
+            output = self._trainer.step(batches)
+        except EndOfData:
+            self._outbox.put(ev.DataEnded(self._ident, self._order.generation, step))
+            self._give_up_step("")
+        except PeerLost as error:
+            self._hold(desk.broken_off or short(error.message))
+        except UserCodeError as error:
+            self._user_failed(error, step)
+        else:
+            self._finish_step(batches, output)
+
+    def _finish_step(self, batches: Sequence[Mapping[str, Any]], output: Any) -> None:
+        assert self._batches is not None
+        desk, order = self._desk, self._order
+        self._batches.applied()
+        with desk.condition:
+            desk.step = output.step
+            desk.position = self._trainer.position
+        desk.watched = dict(output.watched)
+        if output.summaries:
+            desk.summaries = dict(output.summaries)
+        now_s = time.monotonic()
+        first = self._pace.stepped(now_s)
+        desk.steps_per_s = self._pace.steps_per_s
+        if first:
+            desk.batch_rows = rows_of(batches[0])
+        telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
+        if first or output.step >= desk.lease or now_s - self._told_s >= telling_s:
+            self._told_s = now_s
+            self._tell_progress()
+
+    def _user_failed(self, error: UserCodeError, step: int) -> None:
+        self._outbox.put(ev.UserFailed(self._ident, self._order.generation, step, error.as_dict()))
+        self._give_up_step("")
+
+    def _give_up_step(self, why: str) -> None:
+        if self._order.world_size > 1:
+            self._trainer.abandon()
+        self._hold(why)
+
+    # -- standing still
+
+    def _hold(self, why: str) -> None:
+        """Stop between two steps; the state stays where it is."""
+        desk = self._desk
+        with desk.condition:
+            # Also for a generation that this worker was to join and never heard of, since the donor died before
+            desk.held_for = max(desk.generation, desk.hold_generation)
+            desk.joined, desk.is_held, desk.doing = False, True, ev.Doing.IDLE
+            desk.step = desk.step if desk.has_state else None
+            desk.position = desk.position if desk.has_state else 0
+            desk.condition.notify_all()
+        trainer, has = self._trainer, desk.has_state
+        held = ev.Held(
+            self._ident, desk.held_for, desk.step, desk.position, desk.address, why, trainer.size_bytes if has else 0,
+            trainer.runs if has else 0, has and trainer.can_give, has and trainer.can_take,
+        )  # fmt: skip
+        self._outbox.put(held)
+
+    def _save(self, grant: GrantOrder) -> None:
+        desk = self._desk
+        if not self._saver.begin(grant, desk.step or 0):
+            return
+        began_s = time.monotonic()
+        desk.doing = ev.Doing.COPYING
+        try:
+            state = self._trainer.state_for_save()
+        except Exception as error:  # noqa: BLE001 - a save that fails never stops training
+            self._saver.fail(grant, desk.step or 0, last_line(error))
+            return
+        self._saver.submit(SaveJob(state, desk.position, grant, dict(desk.watched), time.monotonic() - began_s))
+
+    def _close_batches(self) -> None:
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+def rows_of(feeds: Mapping[str, Any]) -> int:
+    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0 where there is none."""
+    sizes = {shape[0] for value in feeds.values() if (shape := getattr(value, "shape", ()))}
+    return int(sizes.pop()) if len(sizes) == 1 else 0

@@ -1,0 +1,78 @@
+"""Does a worker fetch its checkpoint while it's still importing TensorFlow?"""
+
+from __future__ import annotations
+
+import stat
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from orchestrator.errors import StorageUnavailable
+from orchestrator.store.checkpoints.candidates import group
+from orchestrator.store.checkpoints.verification import check
+from orchestrator.store.transfer.upload import upload
+from orchestrator.workers.orders import CheckpointFiles, Setup
+from orchestrator.workers.runtime import RealTools
+from tests.fakes.bundles import model, write_checkpoint
+from tests.servers.object_stores import HttpStore
+
+
+def test_start_checkpoint_comes_down_while_tensorflow_is_not_even_imported(
+    http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    write_checkpoint(tmp_path / "src", "m-5", model(5))
+    upload(sorted((tmp_path / "src").iterdir()), http_store.direct)
+    files = check(group(http_store.root, http_store.root.list())["m-5"]).files
+    fault = http_store.proxy.spoil("hang", "GET", ".data-", times=1000)
+    imported = "tensorflow" in sys.modules
+    start = CheckpointFiles(5, 0, http_store.root.child("m-5").url, files)
+    tools = RealTools(cast(Setup, SimpleNamespace(start=start)))  # a worker's constructor; it hasn't been asked to load yet
+    deadline = time.monotonic() + 10
+    while not fault.fired:
+        assert time.monotonic() < deadline, "nothing was asked for"
+        time.sleep(0.01)
+    assert ("tensorflow" in sys.modules) == imported
+    staged: Any = tools._staging[start.prefix]
+    assert not staged.done()
+    fault.end()
+    assert Path(f"{staged.result(30)}.index").read_bytes() == (tmp_path / "src" / "m-5.index").read_bytes()
+
+
+def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that was down at the start used to stay down for this worker for ever."""
+    answers: list[Any] = [StorageUnavailable("503"), StorageUnavailable("503"), tmp_path / "m-5"]
+
+    def stage(_files: object, cache: Path) -> Path:
+        assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return Path(answer)
+
+    monkeypatch.setattr("orchestrator.store.transfer.staging.stage", stage)
+    start = CheckpointFiles(5, 0, "s3://b/m-5", ())
+    setup = SimpleNamespace(start=start, config=SimpleNamespace(init_missing=False), graph=SimpleNamespace(step="global_step"))
+    tools = RealTools(cast(Setup, setup))
+    tools._trainer = SimpleNamespace(load_checkpoint=lambda prefix, init_missing: prefix)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            tools.checkpoint_state(start)
+    assert tools.checkpoint_state(start) == str(tmp_path / "m-5")
+
+
+def test_progress_of_a_bundle_that_is_being_written_can_be_seen(tmp_path: Path) -> None:
+    tools = RealTools(cast(Setup, SimpleNamespace(start=None)))
+    before = tools.moved_bytes()
+    tools._scratch = tmp_path
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "m-5.data-00000-of-00001").write_bytes(bytes(1000))
+    assert tools.moved_bytes() == before + 1000
+    tools._scratch = tmp_path / "gone"
+    assert tools.moved_bytes() == before
