@@ -1,8 +1,9 @@
 """Which commands does ``tfresume`` have, and how does each end?
 
-Rule: a command parses, calls one engine and prints; the work is elsewhere. Engines are imported inside the commands, so that
-``--help`` is quick and works where TensorFlow can't be imported. Every command returns its exit code; a deliberate error becomes one
-message with its remedy and the exit code of its kind, here and nowhere else.
+Rule: a command parses, calls one engine and prints; the work is elsewhere. Engines are imported
+inside the commands, so that ``--help`` is quick and works where TensorFlow can't be imported. Every
+command returns its exit code; a deliberate error becomes one message with its remedy and the exit
+code of its kind, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group
 from rich.markup import escape
 
-from launch.terminal import EXIT_DONE, EXIT_REFUSED, configure_logging, guarded, message_console, print_json
+from launch.terminal import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    configure_logging,
+    guarded,
+    message_console,
+    print_json,
+)
 from orchestrator.redaction import holds_credential, redacted
 
 RUNNING = Group.create_ordered("Run")
@@ -25,7 +33,13 @@ SETTING_UP = Group.create_ordered("Set up")
 _COMMANDS = {
     RUNNING: {"demo": "demo", "resume": "run", "submit": "job"},
     LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
-    WATCHING: {"status": "watch", "report": "watch", "checkpoints": "watch", "stop": "steer", "logs": "steer"},
+    WATCHING: {
+        "status": "watch",
+        "report": "watch",
+        "checkpoints": "watch",
+        "stop": "steer",
+        "logs": "steer",
+    },
     SETTING_UP: {"doctor": "doctor", "config": "setup", "render": "render"},
 }
 """Command to its module, by the group that ``--help`` shows it in."""
@@ -48,11 +62,16 @@ last checkpoint), 2 refused with nothing started, 130/143 stopped by a signal.
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
-    """The command tree; where ``tokens`` name no command all are imported, to be told in a line each."""
-    app = App(name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False)
+    """The command tree; where ``tokens`` name no command all are imported, to be told in a line
+    each.
+    """
+    app = App(
+        name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False
+    )
     for group, commands in _COMMANDS.items():
         for name, module in commands.items():
-            # By name: a command's module, and with it the flags of a run, is imported when that command is called
+            # By name: a command's module, and with it the flags of a run, is imported when that
+            # command is called
             app.command(f"launch.commands.{module}:{name}", name=name, group=group)
     if not any(tokens[:1] == [name] for commands in _COMMANDS.values() for name in commands):
         app.resolved_commands()
@@ -66,15 +85,23 @@ def _version() -> str:
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run one command line and return its exit code; never raises but for SystemExit of ``--help``'s kind."""
+    """Run one command line and return its exit code; never raises but for SystemExit of
+    ``--help``'s kind.
+    """
     _quiet_libraries()
-    configure_logging(verbose="--verbose" in tokens or "-v" in tokens, quiet="--quiet" in tokens or "-q" in tokens)
+    configure_logging(
+        verbose="--verbose" in tokens or "-v" in tokens, quiet="--quiet" in tokens or "-q" in tokens
+    )
     as_json = "--json" in tokens
 
     def work() -> int:
         try:
             outcome = build_app(list(tokens))(
-                list(tokens), exit_on_error=False, print_error=False, result_action="return_value", verbose=False
+                list(tokens),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+                verbose=False,
             )
         except CycloptsError as error:
             return _refused_command_line(error, tokens, as_json=as_json)
@@ -86,24 +113,32 @@ def run(tokens: Sequence[str]) -> int:
 def _refused_command_line(error: CycloptsError, tokens: Sequence[str], *, as_json: bool) -> int:
     console = message_console()
     # What was typed is quoted: it may hold credentials, and brackets that would be taken for markup
-    said = redacted(str(error).strip(), [word for word in tokens if holds_credential(word.rpartition("=")[2])])
+    said = redacted(
+        str(error).strip(), [word for word in tokens if holds_credential(word.rpartition("=")[2])]
+    )
     console.print(f"[red bold]error:[/red bold] {escape(said)}")
     help_of = " ".join(["tfresume", *(error.command_chain or ())[:1], "--help"])
     console.print(f"[bold]what to do:[/bold] see `{escape(help_of)}`")
     if as_json:
-        print_json({"status": "refused", "error": {"kind": "ConfigError", "message": said, "details": {}}})
+        print_json(
+            {"status": "refused", "error": {"kind": "ConfigError", "message": said, "details": {}}}
+        )
     return EXIT_REFUSED
 
 
 def _quiet_libraries() -> None:
-    """Settings that libraries read at import: no chatter on the terminal, no minutes of waiting for an endpoint that isn't there."""
+    """Settings that libraries read at import: no chatter on the terminal, no minutes of waiting for
+    an endpoint that isn't there.
+    """
     for name, value in _LIBRARY_SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 _LIBRARY_SETTINGS = {
-    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # else gcsfs waits 28-195 s per operation where storage control is unreachable
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's warning about CUDA_VISIBLE_DEVICES of CPU workers
+    # else gcsfs waits 28-195 s per operation where storage control is unreachable
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+    # Ray's warning about CUDA_VISIBLE_DEVICES of CPU workers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "RAY_TRAIN_V2_ENABLED": "1",
 }

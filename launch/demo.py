@@ -1,7 +1,8 @@
 """What does this project do, shown in under a minute on one machine?
 
-Rule: everything in the demo is real: a TF1 run with device strings of machines that don't exist, the command's own entry point on two
-workers and a standby, a SIGKILL in the middle, and plain TF1 code that loads the result. TensorFlow never enters this process.
+Rule: everything in the demo is real: a TF1 run with device strings of machines that don't exist,
+the command's own entry point on two workers and a standby, a SIGKILL in the middle, and plain TF1
+code that loads the result. TensorFlow never enters this process.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Killer:
 
 
 def demo(directory: Path, observers: list[Observer], say: Callable[[str], None]) -> Told:
-    """Make a run, continue it on two workers with one of them killed, and load the result with plain TensorFlow.
+    """Make a run, continue it on two workers with one of them killed, and load the result with
+    plain TensorFlow.
 
     Args:
         directory: where source and output go; made if it isn't there.
@@ -91,7 +93,9 @@ def demo(directory: Path, observers: list[Observer], say: Callable[[str], None])
 
     source = directory / "old-run"
     source.mkdir(parents=True, exist_ok=True)
-    say(f"1  An old TF1 run trains {STEPS_BEFORE} steps and saves, with variables on /job:ps and layers on /gpu:3 …")
+    say(
+        f"1  An old TF1 run trains {STEPS_BEFORE} steps and saves, with variables on /job:ps and layers on /gpu:3 …"
+    )
     made = child("train", str(source), str(STEPS_BEFORE))
     say(f"   loss {made['loss']:.4f}; left behind: {made['prefix']}.meta, .index and .data")
     end = STEPS_BEFORE + STEPS_MORE
@@ -107,11 +111,22 @@ def demo(directory: Path, observers: list[Observer], say: Callable[[str], None])
     }
     result = resume(parse_config(config), observer=[*observers, killer])
     if result.status != "done" or result.checkpoint is None:
-        raise FatalError(f"the demo's run ended as {result.status}: {result.reason}", remedy="Run it again with --verbose")
+        raise FatalError(
+            f"the demo's run ended as {result.status}: {result.reason}",
+            remedy="Run it again with --verbose",
+        )
     say("3  Plain TF1 code, without tfresume, loads the newest checkpoint …")
     loaded = child("evaluate", result.checkpoint)
     say(f"   step {loaded['step']}, loss {loaded['loss']:.4f} (was {made['loss']:.4f})")
-    return Told(str(source), str(directory / "resumed"), made["loss"], loaded["loss"], loaded["step"], killer.killed, result)
+    return Told(
+        str(source),
+        str(directory / "resumed"),
+        made["loss"],
+        loaded["loss"],
+        loaded["step"],
+        killer.killed,
+        result,
+    )
 
 
 def child(*words: str) -> dict[str, Any]:
@@ -120,13 +135,25 @@ def child(*words: str) -> dict[str, Any]:
     Raises:
         FatalError: it failed; with the last lines it wrote.
     """
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONWARNINGS": "ignore",
+    }
     command = [sys.executable, "-m", MAKER, *words]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=CHILD_TIMEOUT_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise FatalError(
-            f"the demo's TF1 program took longer than {CHILD_TIMEOUT_S:.0f} s", remedy="Try `tfresume doctor`"
+            f"the demo's TF1 program took longer than {CHILD_TIMEOUT_S:.0f} s",
+            remedy="Try `tfresume doctor`",
         ) from error
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])

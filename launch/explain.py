@@ -18,12 +18,27 @@ from rich.text import Text
 from launch.flags import SECTIONS, default_text, section_of
 from orchestrator.config import RunConfig, WorkersConfig
 
-_UNITS = (("_secs", "seconds"), ("_s", "seconds"), ("_steps", "steps"), ("_hours", "hours"), ("_bytes", "bytes"))
+_UNITS = (
+    ("_secs", "seconds"),
+    ("_s", "seconds"),
+    ("_steps", "steps"),
+    ("_hours", "hours"),
+    ("_bytes", "bytes"),
+)
 _UNIT_OF = {
-    "until_step": "steps", "steps": "steps", "batch_size": "rows", "max_to_keep": "checkpoints", "max_failed_saves": "saves",
-    "count": "workers", "min": "workers", "max": "workers", "standby": "workers", "cpus": "CPUs", "gpus": "GPUs",
+    "until_step": "steps",
+    "steps": "steps",
+    "batch_size": "rows",
+    "max_to_keep": "checkpoints",
+    "max_failed_saves": "saves",
+    "count": "workers",
+    "min": "workers",
+    "max": "workers",
+    "standby": "workers",
+    "cpus": "CPUs",
+    "gpus": "GPUs",
     "max_losses_per_hour": "losses",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,14 @@ def kind_of(annotation: Any) -> str:
         return " | ".join(map(str, arguments))
     if origin in (Union, UnionType):
         return " | ".join(kind_of(item) for item in arguments if item is not NoneType)
-    words = {int: "number", float: "number", str: "text", bool: "yes/no", list: "list", dict: "NAME: VALUE"}
+    words = {
+        int: "number",
+        float: "number",
+        str: "text",
+        bool: "yes/no",
+        list: "list",
+        dict: "NAME: VALUE",
+    }
     return words.get(origin or annotation, "mapping")
 
 
@@ -65,7 +87,10 @@ def keys() -> tuple[Key, ...]:
         section = "Source" if name == "source" else section_of(name)
         found.append(_key(name, name, section, info))
         if name == "workers":
-            found += [_key(f"workers.{part}", part, section, item) for part, item in WorkersConfig.model_fields.items()]
+            found += [
+                _key(f"workers.{part}", part, section, item)
+                for part, item in WorkersConfig.model_fields.items()
+            ]
     order = ["Source", *SECTIONS, "More"]
     return tuple(sorted(found, key=lambda key: order.index(key.section)))
 
@@ -76,11 +101,15 @@ def _key(path: str, name: str, section: str, info: Any) -> Key:
 
 
 def explain_table(values: Mapping[str, Any] | None = None) -> RenderableType:
-    """The keys as tables, one a section; with ``values`` (a configuration file's keys) a column for what it sets."""
+    """The keys as tables, one a section; with ``values`` (a configuration file's keys) a column for
+    what it sets.
+    """
     parts: list[RenderableType] = []
     rows = keys()
     for section in dict.fromkeys(key.section for key in rows):
-        table = Table(show_header=True, header_style="bold", pad_edge=False, box=None, padding=(0, 2, 0, 0))
+        table = Table(
+            show_header=True, header_style="bold", pad_edge=False, box=None, padding=(0, 2, 0, 0)
+        )
         table.add_column("key", style="cyan", no_wrap=True, width=22)
         table.add_column("default", no_wrap=True, width=13)
         if values is not None:
@@ -91,7 +120,10 @@ def explain_table(values: Mapping[str, Any] | None = None) -> RenderableType:
                 here = [] if values is None else [escape(_here(values, key.path))]
                 default = f"{key.default} {key.unit}".strip() if key.default else "-"
                 table.add_row(
-                    key.path, escape(default), *here, f"{escape(key.meaning)} [dim]({escape(_kind_and_unit(key))})[/dim]"
+                    key.path,
+                    escape(default),
+                    *here,
+                    f"{escape(key.meaning)} [dim]({escape(_kind_and_unit(key))})[/dim]",
                 )
         parts += [Text(f"\n{section}", style="bold underline"), table]
     return Group(*parts)
@@ -111,7 +143,9 @@ def _here(values: Mapping[str, Any], path: str) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a configuration file, for editors. SOURCE is optional there: the command line may give it."""
+    """The JSON schema of a configuration file, for editors. SOURCE is optional there: the command
+    line may give it.
+    """
     schema = RunConfig.model_json_schema()
     schema["title"] = "tfresume run configuration"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -1,8 +1,9 @@
 """Which command-line flags set which key of the configuration?
 
-Rule: `orchestrator.config.RunConfig` is the only truth. Each of its fields becomes one flag of the same name (dashes for
-underscores), its docstring the help text, its default the shown default. A flag beats the same key of ``--config``; what
-neither names keeps the model's default. Mappings (``--feed NAME=VALUE``) are merged key by key, lists are replaced.
+Rule: `orchestrator.config.RunConfig` is the only truth. Each of its fields becomes one flag of the
+same name (dashes for underscores), its docstring the help text, its default the shown default. A
+flag beats the same key of ``--config``; what neither names keeps the model's default. Mappings
+(``--feed NAME=VALUE``) are merged key by key, lists are replaced.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "Reproducibility and looks": ("seed", "deterministic", "tensorboard"),
 }
-"""Headings of ``--help`` and ``config --explain``. A field in none of them appears under "More"; a test keeps that empty."""
+"""Headings of ``--help`` and ``config --explain``. A field in none of them appears under "More"; a
+test keeps that empty.
+"""
 
 EITHER_OR = (("until_step", "steps"),)
 """Keys that exclude each other: a flag for one silences the configuration file's other."""
@@ -90,7 +93,9 @@ def is_mapping(info: FieldInfo) -> bool:
 
 
 def _without_constraints(annotation: Any) -> Any:
-    """The annotation as a command line sees it: pydantic's constraints removed, they are checked by the model itself."""
+    """The annotation as a command line sees it: pydantic's constraints removed, they are checked by
+    the model itself.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _without_constraints(arguments[0])
@@ -101,7 +106,9 @@ def _without_constraints(annotation: Any) -> Any:
 
 
 def default_text(info: FieldInfo) -> str:
-    """A field's default, as help and ``--explain`` show it; empty where the default is "nothing given"."""
+    """A field's default, as help and ``--explain`` show it; empty where the default is "nothing
+    given".
+    """
     value = info.get_default(call_default_factory=True)
     if info.is_required() or value is None or value == "" or value in ([], {}):
         return ""
@@ -136,7 +143,10 @@ def _plain_text(description: str) -> str:
     return description.replace("``", "`")
 
 
-_GROUPS = {heading: Group(heading, sort_key=10 + index) for index, heading in enumerate((*SECTIONS, "More"))}
+_GROUPS = {
+    heading: Group(heading, sort_key=10 + index)
+    for index, heading in enumerate((*SECTIONS, "More"))
+}
 
 
 def _fields() -> list[tuple[str, Any, Any]]:
@@ -184,7 +194,10 @@ def _pair(attribute: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         flag = "--" + attribute.replace("_", "-")
-        raise ConfigError(f"{flag} {text!r} isn't of the form NAME=VALUE", remedy=f"Write {flag} NAME=VALUE, once for each name")
+        raise ConfigError(
+            f"{flag} {text!r} isn't of the form NAME=VALUE",
+            remedy=f"Write {flag} NAME=VALUE, once for each name",
+        )
     return name, value
 
 
@@ -199,7 +212,9 @@ def merged(file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
         below = values.get(name)
         if name == "workers" and isinstance(below, int) and not isinstance(below, bool):
             below = {"count": below}
-        values[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+        values[name] = (
+            {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+        )
     return values
 
 
@@ -211,7 +226,9 @@ class _EachKeyOnce(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value} stands twice", key.start_mark
+                    )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -228,11 +245,14 @@ def read_config_file(url: str) -> dict[str, Any]:
         values = yaml.load(open_location(url).read_bytes().decode(), _EachKeyOnce)
     except OrchestratorError as error:
         raise ConfigError(
-            f"the configuration file can't be read: {error.message}", remedy=error.remedy or "Check --config"
+            f"the configuration file can't be read: {error.message}",
+            remedy=error.remedy or "Check --config",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError.from_cause(
-            f"{redacted(url)} isn't valid YAML", error, remedy="Mend the place that the message names"
+            f"{redacted(url)} isn't valid YAML",
+            error,
+            remedy="Mend the place that the message names",
         ) from error
     if values is None:
         return {}

@@ -1,9 +1,11 @@
 """How is a run ended from outside, and when is it over?
 
-Rule: the request goes through the run's own output, where its driver reads it wherever it lives; a job server's SIGTERM would leave
-three seconds, which a last save may not have. The run has ended when its driver has given the lease up, or is dead: its process is gone
-from this machine, or its heartbeat hasn't changed for a lease's length, and nobody starts it again meanwhile: one that is being started
-follows what its predecessor was asked. A request that nobody has followed is taken back, so that the next start doesn't stop at once.
+Rule: the request goes through the run's own output, where its driver reads it wherever it lives; a
+job server's SIGTERM would leave three seconds, which a last save may not have. The run has ended
+when its driver has given the lease up, or is dead: its process is gone from this machine, or its
+heartbeat hasn't changed for a lease's length, and nobody starts it again meanwhile: one that is
+being started follows what its predecessor was asked. A request that nobody has followed is taken
+back, so that the next start doesn't stop at once.
 """
 
 from __future__ import annotations
@@ -22,24 +24,35 @@ from orchestrator.decide.restarts import LONGEST_DELAY_S
 from orchestrator.errors import ClusterUnavailable
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import observe
-from orchestrator.store.run.run_record import StopRequest, answer_stop_request, read_run_record, request_stop
+from orchestrator.store.run.run_record import (
+    StopRequest,
+    answer_stop_request,
+    read_run_record,
+    request_stop,
+)
 
 LOOK_EVERY_S = 0.5
 SUCCESSOR_S = LONGEST_DELAY_S + 15.0
-"""So long a dead driver's successor may need to take the lease: the supervisor's longest delay, and a start."""
+"""So long a dead driver's successor may need to take the lease: the supervisor's longest delay, and
+a start.
+"""
 Mode = Literal["save", "now"]
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """How it went. ``state``: ``stopped``, ``asked`` (didn't wait), ``not running`` or ``dead`` (its driver was gone already)."""
+    """How it went. ``state``: ``stopped``, ``asked`` (didn't wait), ``not running`` or ``dead``
+    (its driver was gone already).
+    """
 
     run: str
     state: Literal["stopped", "asked", "not running", "dead"]
     attempt: int | None
     waited_s: float = 0.0
     workers_ended: int = 0
-    """Workers that were still there and were ended by name; looked for where a cluster's address is given."""
+    """Workers that were still there and were ended by name; looked for where a cluster's address is
+    given.
+    """
 
 
 def stop(
@@ -84,7 +97,8 @@ def stop(
 
 
 def end_workers(outcome: Stopped, run: str, address: str) -> Stopped:
-    """End every worker that the stopped run has left on the cluster at ``address``, and free what they held.
+    """End every worker that the stopped run has left on the cluster at ``address``, and free what
+    they held.
 
     Raises:
         ConfigError: no cluster answers there.

@@ -1,11 +1,13 @@
 """Who starts the driver again when it dies, and who owns the local Ray?
 
-Rule: a small parent process that imports neither Ray nor TensorFlow. The driver is a copy of it. Where no ``--address`` is given, it starts a
-local Ray in a process of its own beside it, so that a driver that is killed takes nothing with it: the next one finds the workers alive.
+Rule: a small parent process that imports neither Ray nor TensorFlow. The driver is a copy of it.
+Where no ``--address`` is given, it starts a local Ray in a process of its own beside it, so that a
+driver that is killed takes nothing with it: the next one finds the workers alive.
 
 ::
 
-    supervisor ── driver (a copy)                     started again when it's killed, ends with the supervisor
+    supervisor ── driver (a copy)                     started again when it's killed, ends with the
+    supervisor
                └─ local Ray (launch.local_ray)         ends with the supervisor
 """
 
@@ -48,16 +50,21 @@ def supervise(
 
     Args:
         drive: the driver, run in a copy of this process; returns its exit code.
-        gave_up: told when the end is this process's decision and not the driver's own, which then has given no answer.
+        gave_up: told when the end is this process's decision and not the driver's own, which then
+            has given no answer.
 
     Returns:
-        The driver's exit code; 1 where it died too often, 130 or 143 where it was killed while it was stopping.
+        The driver's exit code; 1 where it died too often, 130 or 143 where it was killed while it
+        was stopping.
     """
     with tempfile.TemporaryDirectory(prefix="tfresume-") as scratch:
         environment: dict[str, str] = {}
         local = None
         if config.address is None:
-            address, token = Path(scratch) / "address", _own_token(Path(scratch) / "token", os.environ)
+            address, token = (
+                Path(scratch) / "address",
+                _own_token(Path(scratch) / "token", os.environ),
+            )
             environment = token | {ADDRESS_FILE: str(address)}
             local = LocalRay(address, config, token)
 
@@ -77,8 +84,9 @@ def supervise(
 def _end_with(supervisor: int) -> None:
     """In the driver: if its supervisor is killed, it's killed too.
 
-    Ray's job server kills the process group of a job that it has lost, which the driver is not in; a driver left over would hold the run
-    against the job that is submitted in its place. That one finds the workers alive. Where the kernel has no such signal, nothing is done.
+    Ray's job server kills the process group of a job that it has lost, which the driver is not in;
+    a driver left over would hold the run against the job that is submitted in its place. That one
+    finds the workers alive. Where the kernel has no such signal, nothing is done.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -89,14 +97,17 @@ def _end_with(supervisor: int) -> None:
 
 def _idle_end(_number: int, _frame: FrameType | None) -> NoReturn:
     """SIGTERM while nothing is trained: a run that has begun takes the signal over, and saves."""
-    raise Preempted("ended by SIGTERM while nothing was being trained", remedy="The same command starts it, or goes on")
+    raise Preempted(
+        "ended by SIGTERM while nothing was being trained",
+        remedy="The same command starts it, or goes on",
+    )
 
 
 def _own_token(file: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """What lets the driver into the local Ray, and nobody else: variables for both.
 
-    Ray guards what ``ray.init`` starts by a token of its own making, but shows none to a server that is named by its address, as our driver
-    names it. Who has chosen a mode is left alone.
+    Ray guards what ``ray.init`` starts by a token of its own making, but shows none to a server
+    that is named by its address, as our driver names it. Who has chosen a mode is left alone.
     """
     if "RAY_AUTH_MODE" in environment:
         return {}
@@ -111,11 +122,17 @@ class LocalRay:
     def __init__(self, address_file: Path, config: RunConfig, variables: Mapping[str, str]) -> None:
         self.address_file = address_file
         workers = config.workers
-        cpus = cpus_of_local_ray(workers.largest + workers.standby, workers.cpus, os.cpu_count() or 1)
+        cpus = cpus_of_local_ray(
+            workers.largest + workers.standby, workers.cpus, os.cpu_count() or 1
+        )
         command = [sys.executable, "-m", "launch.local_ray", str(address_file), str(cpus)]
         # Its stdin is how it learns of our end, however that comes about
         self._process = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0
+            command,
+            env={**os.environ, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            process_group=0,
         )
 
     def let_go(self) -> None:
@@ -148,7 +165,10 @@ class _Supervisor:
         self._stopping_code: int | None = None
 
     def run(self) -> int:
-        before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, self._pass_on)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             return self._run()
         finally:
@@ -164,14 +184,20 @@ class _Supervisor:
             code, chosen = driver.wait()
             self._driver = None
             now_s = time.monotonic()
-            answer = after_exit(code, now_s - began_s, self._stopping_code, deaths, now_s, chosen=chosen)
+            answer = after_exit(
+                code, now_s - began_s, self._stopping_code, deaths, now_s, chosen=chosen
+            )
             if isinstance(answer, End):
                 if answer.reason:
                     log.error("%s", answer.reason)
                     if self._gave_up is not None:
                         self._gave_up(answer)
                 return answer.code
-            log.warning("the driver died (%s); starting it again in %.1f s, its workers go on", code, answer.delay_s)
+            log.warning(
+                "the driver died (%s); starting it again in %.1f s, its workers go on",
+                code,
+                answer.delay_s,
+            )
             deaths = answer.deaths
             self._sleep(answer.delay_s)
             if self._stopping_code is not None:
@@ -185,7 +211,9 @@ class _Supervisor:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of this process. ``ending``: where it says, in one byte, with which code it ends; silence is no choice of its own."""
+    """A copy of this process. ``ending``: where it says, in one byte, with which code it ends;
+    silence is no choice of its own.
+    """
 
     process: int
     ending: int
@@ -204,10 +232,12 @@ class Copy:
 
 
 def forked(drive: Callable[[], int]) -> Copy:
-    """A copy of this process that runs ``drive`` and ends with its exit code, which is chosen unless it's ``CRASHED``.
+    """A copy of this process that runs ``drive`` and ends with its exit code, which is chosen
+    unless it's ``CRASHED``.
 
-    A copy has imported already what the command line needed, 0.4 s on the way to the first step. This process has one thread and neither
-    Ray nor TensorFlow, so that there is nothing in it that a copy couldn't go on with.
+    A copy has imported already what the command line needed, 0.4 s on the way to the first step.
+    This process has one thread and neither Ray nor TensorFlow, so that there is nothing in it that
+    a copy couldn't go on with.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -220,7 +250,8 @@ def forked(drive: Callable[[], int]) -> Copy:
     code = CRASHED
     try:
         _end_with(original)
-        os.setpgid(0, 0)  # a group of its own, so that Ctrl-C at a terminal reaches it once, through us
+        # a group of its own, so that Ctrl-C at a terminal reaches it once, through us
+        os.setpgid(0, 0)
         signal.signal(signal.SIGTERM, _idle_end)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = drive()

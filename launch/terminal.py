@@ -1,7 +1,8 @@
 """What goes to standard output, what to standard error, and how does a command end?
 
-Rule: standard output carries the answer alone (a table for people, or exactly one JSON object with ``--json``); logs, progress and
-errors go to standard error. Nothing is written without passing through redaction, and nothing that a terminal would obey is sent to it.
+Rule: standard output carries the answer alone (a table for people, or exactly one JSON object with
+``--json``); logs, progress and errors go to standard error. Nothing is written without passing
+through redaction, and nothing that a terminal would obey is sent to it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def answer_console() -> Console:
 
 
 class _WithoutPadding:
-    """Standard output where it's a file or a pipe: a table's lines end with their last word, not with blanks up to its width."""
+    """Standard output where it's a file or a pipe: a table's lines end with their last word, not
+    with blanks up to its width.
+    """
 
     def write(self, text: str) -> int:
         return sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
@@ -55,12 +58,16 @@ def message_console() -> Console:
 
 
 def _width(stream: TextIO) -> int | None:
-    """None lets the terminal say; a file or pipe has no width, and names broken at 80 columns can't be searched for."""
+    """None lets the terminal say; a file or pipe has no width, and names broken at 80 columns can't
+    be searched for.
+    """
     return None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
 
 
 def write_text(text: str, *, to_stderr: bool = False) -> None:
-    """Write a text of somebody else's making as it is, redacted and harmless; it ends where it ends."""
+    """Write a text of somebody else's making as it is, redacted and harmless; it ends where it
+    ends.
+    """
     stream = sys.stderr if to_stderr else sys.stdout
     stream.write(harmless(redacted(text, secrets_in(os.environ))))
     stream.flush()
@@ -74,7 +81,9 @@ def print_json(data: Any) -> None:
 
 
 def plain_data(data: Any) -> Any:
-    """Dataclasses, pydantic models, tuples and sets as JSON knows them; numbers that aren't finite become None."""
+    """Dataclasses, pydantic models, tuples and sets as JSON knows them; numbers that aren't finite
+    become None.
+    """
     if data is None or isinstance(data, (str, int)):  # nearly all of a large report
         return data
     if hasattr(data, "as_dict"):
@@ -82,7 +91,9 @@ def plain_data(data: Any) -> Any:
     if hasattr(data, "model_dump"):
         return plain_data(data.model_dump(mode="json"))
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
-        return {item.name: plain_data(getattr(data, item.name)) for item in dataclasses.fields(data)}
+        return {
+            item.name: plain_data(getattr(data, item.name)) for item in dataclasses.fields(data)
+        }
     if isinstance(data, Mapping):
         return {str(name): plain_data(value) for name, value in data.items()}
     if isinstance(data, (list, tuple, set, frozenset)):
@@ -106,7 +117,9 @@ def exit_code(error: BaseException) -> int:
 
 
 def show_error(error: BaseException, *, as_json: bool) -> None:
-    """Print what went wrong: cause and remedy for errors raised on purpose, the traceback for anything else (it is a bug)."""
+    """Print what went wrong: cause and remedy for errors raised on purpose, the traceback for
+    anything else (it is a bug).
+    """
     secrets = secrets_in(os.environ)
     console = message_console()
     if isinstance(error, KeyboardInterrupt):
@@ -119,17 +132,27 @@ def show_error(error: BaseException, *, as_json: bool) -> None:
             console.print(f"[bold]what to do:[/bold] {escape(redacted(error.remedy, secrets))}")
     else:
         console.print(escape(redacted("".join(traceback.format_exception(error)), secrets)))
-        console.print("[red bold]error:[/red bold] this is a fault in tfresume itself; please report it with the lines above")
-    if as_json:
-        status = {EXIT_REFUSED: "refused", EXIT_TERMINATED: "stopped", EXIT_INTERRUPTED: "stopped"}.get(
-            exit_code(error), "failed"
+        console.print(
+            "[red bold]error:[/red bold] this is a fault in tfresume itself; please report it with the lines above"
         )
-        told = error.as_dict() if isinstance(error, OrchestratorError) else {"kind": type(error).__name__, "message": str(error)}
+    if as_json:
+        status = {
+            EXIT_REFUSED: "refused",
+            EXIT_TERMINATED: "stopped",
+            EXIT_INTERRUPTED: "stopped",
+        }.get(exit_code(error), "failed")
+        told = (
+            error.as_dict()
+            if isinstance(error, OrchestratorError)
+            else {"kind": type(error).__name__, "message": str(error)}
+        )
         print_json({"status": status, "error": told})
 
 
 def guarded(work: Callable[[], int], *, as_json: bool) -> int:
-    """The exit code of ``work``; an error is shown in full and becomes one. The one boundary of every command."""
+    """The exit code of ``work``; an error is shown in full and becomes one. The one boundary of
+    every command.
+    """
     try:
         return work()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
@@ -138,14 +161,18 @@ def guarded(work: Callable[[], int], *, as_json: bool) -> int:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, then removes every credential and every escape from the finished text, tracebacks included."""
+    """Formats a record, then removes every credential and every escape from the finished text,
+    tracebacks included.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         return harmless(redacted(super().format(record), secrets_in(os.environ)))
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to whatever standard error is at that moment: above the live progress line while there is one."""
+    """Writes to whatever standard error is at that moment: above the live progress line while there
+    is one.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -175,18 +202,24 @@ class _ToLog(io.TextIOBase):
 
 @contextmanager
 def answers_only() -> Iterator[None]:
-    """Keep standard output clean while libraries work: Ray prints a paragraph to it whenever a worker dies."""
+    """Keep standard output clean while libraries work: Ray prints a paragraph to it whenever a
+    worker dies.
+    """
     with redirect_stdout(cast(TextIO, _ToLog())):
         yield
 
 
 def configure_logging(*, verbose: bool = False, quiet: bool = False) -> None:
-    """Send the ``tfresume`` logger to standard error: INFO, with ``--verbose`` DEBUG, with ``--quiet`` warnings alone."""
+    """Send the ``tfresume`` logger to standard error: INFO, with ``--verbose`` DEBUG, with
+    ``--quiet`` warnings alone.
+    """
     logger = logging.getLogger("tfresume")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     handler = _StderrHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(
+        RedactingFormatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    )
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logger.propagate = False
@@ -198,11 +231,15 @@ class _LibraryHandler(_StderrHandler):
 
 
 def _libraries_aside(*, verbose: bool) -> None:
-    """A library's warnings (tracebacks of tries that are repeated, among others) are for ``--verbose``: what counts comes as our error."""
+    """A library's warnings (tracebacks of tries that are repeated, among others) are for
+    ``--verbose``: what counts comes as our error.
+    """
     root = logging.getLogger()
     for handler in [item for item in root.handlers if isinstance(item, _LibraryHandler)]:
         root.removeHandler(handler)
     aside = _LibraryHandler()
     aside.setLevel(logging.WARNING if verbose else logging.CRITICAL + 1)
-    aside.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    aside.setFormatter(
+        RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    )
     root.addHandler(aside)

@@ -1,7 +1,8 @@
 """What can a user ask of a run?
 
-Rule: one frozen model is the only truth for command-line flags, ``--config`` YAML, ``tfresume config --explain`` and the JSON schema.
-Unknown keys are refused. Every field has a unit in its name or its description, and a reason where the default isn't obvious.
+Rule: one frozen model is the only truth for command-line flags, ``--config`` YAML, ``tfresume
+config --explain`` and the JSON schema. Unknown keys are refused. Every field has a unit in its name
+or its description, and a reason where the default isn't obvious.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ class WorkersConfig(_Section):
     count: Positive = 1
     """Workers that train (the world size at the start)."""
     min: Positive | None = None
-    """Fewest workers that go on training after losses. Default: ``count``; below it the run waits for ``wait_s``."""
+    """Fewest workers that go on training after losses. Default: ``count``; below it the run waits
+    for ``wait_s``.
+    """
     max: Positive | None = None
     """Most workers that the group grows to when nodes come. Default: ``count``."""
     standby: NonNegative = 0
-    """Warm workers without a rank: TensorFlow and the graph are loaded, so a lost rank is back in under a second."""
+    """Warm workers without a rank: TensorFlow and the graph are loaded, so a lost rank is back in
+    under a second.
+    """
     cpus: Annotated[float, Field(gt=0)] = 1
     """CPUs that Ray reserves for each worker."""
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -52,7 +57,9 @@ class WorkersConfig(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> WorkersConfig:
         if not self.smallest <= self.count <= self.largest:
-            raise ValueError(f"needs min <= count <= max, got {self.smallest}, {self.count}, {self.largest}")
+            raise ValueError(
+                f"needs min <= count <= max, got {self.smallest}, {self.count}, {self.largest}"
+            )
         return self
 
     @property
@@ -71,31 +78,45 @@ class RunConfig(_Section):
 
     # What is resumed, and where to
     source: str
-    """A ``.meta`` URL, a checkpoint prefix, or a directory (then its newest good checkpoint). Any fsspec URL."""
+    """A ``.meta`` URL, a checkpoint prefix, or a directory (then its newest good checkpoint). Any
+    fsspec URL.
+    """
     output: str = ""
-    """Directory URL for checkpoints, journal and events. A second run of the same command goes on from here."""
+    """Directory URL for checkpoints, journal and events. A second run of the same command goes on
+    from here.
+    """
     address: str | None = None
-    """A running Ray cluster (``auto`` or ``HOST:PORT``; for ``submit`` its job server). Default: a local Ray of this run's own."""
+    """A running Ray cluster (``auto`` or ``HOST:PORT``; for ``submit`` its job server). Default: a
+    local Ray of this run's own.
+    """
 
     # How far
     until_step: NonNegative | None = None
     """Global step at which the run ends."""
     steps: NonNegative | None = None
-    """Steps to add, counted from the step recorded at the run's first start (a second run of the command adds nothing)."""
+    """Steps to add, counted from the step recorded at the run's first start (a second run of the
+    command adds nothing).
+    """
 
     # Saving
     save_steps: Positive | None = None
     """Save every so many steps."""
     save_secs: Seconds | None = None
-    """Save every so many seconds. Default: 600 where neither ``save_steps`` nor ``save_secs`` is given."""
+    """Save every so many seconds. Default: 600 where neither ``save_steps`` nor ``save_secs`` is
+    given.
+    """
     max_to_keep: NonNegative = 5
     """Newest checkpoints to keep, as ``tf.train.Saver`` has it; 0 keeps all."""
     keep_every_hours: Annotated[float, Field(gt=0)] = 10000.0
-    """Besides, keep one checkpoint for every so many hours of training (``keep_checkpoint_every_n_hours``)."""
+    """Besides, keep one checkpoint for every so many hours of training
+    (``keep_checkpoint_every_n_hours``).
+    """
     max_failed_saves: Positive = 5
     """Saves that may fail in a row before the run stops rather than train on unsaved."""
     save_policy: Literal["skip", "wait"] = "skip"
-    """What a save that comes due while another is still being uploaded does: ``skip`` it, or ``wait`` for the other."""
+    """What a save that comes due while another is still being uploaded does: ``skip`` it, or
+    ``wait`` for the other.
+    """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
 
@@ -103,49 +124,75 @@ class RunConfig(_Section):
     workers: WorkersConfig = WorkersConfig()
     """A number, or ``{count, min, max, standby, cpus, gpus}``."""
     batches_per_step: Positive | None = None
-    """Batches that make one step, however many workers share them. Default: the workers at the run's first start; recorded there."""
+    """Batches that make one step, however many workers share them. Default: the workers at the
+    run's first start; recorded there.
+    """
     gradient_scale: Literal["auto", "mean", "sum"] | None = None
-    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the sum where the loss is known to sum over
-    rows, so that they give what one process with all rows would compute. Default: auto at the run's first start; recorded there."""
+    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the
+    sum where the loss is known to sum over rows, so that they give what one process with all rows
+    would compute. Default: auto at the run's first start; recorded there.
+    """
     exchange: Literal["auto", "host", "nccl"] = "auto"
-    """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or ``nccl`` (each worker a GPU of its
-    own; not yet run on two GPUs, and other workers reach TensorFlow's own unprotected port)."""
+    """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or
+    ``nccl`` (each worker a GPU of its own; not yet run on two GPUs, and other workers reach
+    TensorFlow's own unprotected port).
+    """
     on_loss: Literal["replace", "shrink", "wait"] = "replace"
-    """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for good, or ``wait``."""
+    """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for
+    good, or ``wait``.
+    """
     on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
-    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where ``batches_per_step`` isn't that of the first
-    start, or ``wait`` for workers."""
+    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
+    ``batches_per_step`` isn't that of the first start, or ``wait`` for workers.
+    """
     scale_lr_feed: str | None = None
-    """With ``on_resize: scale_lr``, the fed tensor that holds the learning rate, such as ``learning_rate:0``."""
+    """With ``on_resize: scale_lr``, the fed tensor that holds the learning rate, such as
+    ``learning_rate:0``.
+    """
     wait: bool = False
     """Wait for the cluster to have room instead of refusing."""
     wait_s: Seconds = 1800.0
-    """Longest wait for room, at the start or below ``workers.min``, and for a store that doesn't answer."""
+    """Longest wait for room, at the start or below ``workers.min``, and for a store that doesn't
+    answer.
+    """
     hang_floor_s: Seconds = 5.0
-    """A worker is never called hung before so many seconds without a step, however fast its steps are. Who copies or fetches state is
-    judged by the bytes that move."""
+    """A worker is never called hung before so many seconds without a step, however fast its steps
+    are. Who copies or fetches state is judged by the bytes that move.
+    """
     orphan_timeout_s: Seconds = 120.0
-    """A worker that no driver has spoken to for so long ends itself, so that no GPU is held for ever."""
+    """A worker that no driver has spoken to for so long ends itself, so that no GPU is held for
+    ever.
+    """
     max_losses_per_hour: Positive = 60
-    """Unplanned worker losses within an hour before the run stops; those within ten seconds count as one, preemptions not at all."""
+    """Unplanned worker losses within an hour before the run stops; those within ten seconds count
+    as one, preemptions not at all.
+    """
     lease_s: Seconds = 30.0
     """The driver's hold on the output expires after so many seconds without a heartbeat."""
 
     # Inputs
     input: str | None = None
-    """``module:function`` (or ``path/file.py:function``) with ``batches(ctx) -> Iterator[Mapping[str, ndarray]]``."""
+    """``module:function`` (or ``path/file.py:function``) with ``batches(ctx) ->
+    Iterator[Mapping[str, ndarray]]``.
+    """
     feed: dict[str, str] = Field(default_factory=dict)
-    """Constant feeds, tensor name to value, such as ``keep_prob:0=0.5``. Lists are written as JSON."""
+    """Constant feeds, tensor name to value, such as ``keep_prob:0=0.5``. Lists are written as JSON.
+    """
     array: dict[str, str] = Field(default_factory=dict)
-    """Feeds from arrays, tensor name to URL: ``x:0=gs://b/train.npz#images``, or an ``.npy`` file."""
+    """Feeds from arrays, tensor name to URL: ``x:0=gs://b/train.npz#images``, or an ``.npy`` file.
+    """
     batch_size: Positive | None = None
     """Rows of each array that one worker gets in one step."""
     shuffle: bool = True
     """Shuffle the rows of arrays anew in each epoch, by ``seed``."""
     input_map: dict[str, str] = Field(default_factory=dict)
-    """Replace a tensor of the graph by another source: tensor name to a key that the input function or feed supplies."""
+    """Replace a tensor of the graph by another source: tensor name to a key that the input function
+    or feed supplies.
+    """
     path_map: dict[str, str] = Field(default_factory=dict)
-    """File names inside the graph that moved: old prefix to new prefix (any fsspec URL; staged on each node)."""
+    """File names inside the graph that moved: old prefix to new prefix (any fsspec URL; staged on
+    each node).
+    """
     py_func: dict[str, str] = Field(default_factory=dict)
     """Give a ``py_func`` its Python function back: token to ``module:function``."""
     import_modules: list[str] = Field(default_factory=list)
@@ -153,25 +200,33 @@ class RunConfig(_Section):
 
     # The graph
     meta: str | None = None
-    """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or text)."""
+    """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or
+    text).
+    """
     drop_collection: list[str] = Field(default_factory=list)
     """Collections to leave out of the imported graph, as ``restore_collections_predicate`` does."""
     train_op: list[str] = Field(default_factory=list)
-    """Operations to run each step, in order, each ``NAME`` or ``NAME:RATIO``. Default: the graph's one train op."""
+    """Operations to run each step, in order, each ``NAME`` or ``NAME:RATIO``. Default: the graph's
+    one train op.
+    """
     watch: list[str] = Field(default_factory=list)
     """Tensors to show as the loss. Default: the graph's ``losses`` collection."""
     clear_devices: bool = True
-    """Drop the saved device names, so that every operation goes where this machine has room for it."""
+    """Drop the saved device names, so that every operation goes where this machine has room for it.
+    """
     device_map: dict[str, str] = Field(default_factory=dict)
     """Keep or move saved devices: pattern to device, such as ``/job:ps/*=/CPU:0``."""
     import_scope: str | None = None
     """Prefix for all names of the imported graph, as in ``import_meta_graph``."""
     init_missing: bool = False
-    """Initialise weights that the checkpoint lacks with the graph's own initialisers. An optimizer's slots always are, with a warning."""
+    """Initialise weights that the checkpoint lacks with the graph's own initialisers. An
+    optimizer's slots always are, with a warning.
+    """
     load_op_library: list[str] = Field(default_factory=list)
     """Libraries with custom operations that every worker loads."""
     allow_op: list[str] = Field(default_factory=list)
-    """Operation types that touch files, run code or open sockets and that you trust in this graph."""
+    """Operation types that touch files, run code or open sockets and that you trust in this graph.
+    """
     force: bool = False
     """Go on where a check says no and going on can mean something."""
 
@@ -179,7 +234,9 @@ class RunConfig(_Section):
     seed: int = 0
     """Seeds shuffling and every random operation of the graph."""
     deterministic: bool = False
-    """Bit-identical results between runs: one TensorFlow thread pool thread and deterministic kernels (slower)."""
+    """Bit-identical results between runs: one TensorFlow thread pool thread and deterministic
+    kernels (slower).
+    """
     tensorboard: bool = True
     """Write TensorBoard events into the output."""
 
@@ -200,7 +257,9 @@ class RunConfig(_Section):
     def _values_as_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {name: item if isinstance(item, str) else _as_json(item) for name, item in value.items()}
+        return {
+            name: item if isinstance(item, str) else _as_json(item) for name, item in value.items()
+        }
 
     @model_validator(mode="after")
     def _one_end(self) -> RunConfig:
@@ -214,7 +273,9 @@ class RunConfig(_Section):
 
     @property
     def exchanges(self) -> bool:
-        """Whether gradients have to leave the graph: for other workers, or because one worker has several batches in a step."""
+        """Whether gradients have to leave the graph: for other workers, or because one worker has
+        several batches in a step.
+        """
         return self.workers.largest > 1 or (self.batches_per_step or 1) > 1
 
     @property
@@ -232,9 +293,13 @@ def _as_json(value: Any) -> str:
 
 
 def _refuse_credentials(values: Any, key: str = "") -> None:
-    """A configuration goes into ``run.json``, logs and job metadata; its URLs are looked at before any of that."""
+    """A configuration goes into ``run.json``, logs and job metadata; its URLs are looked at before
+    any of that.
+    """
     if isinstance(values, str) and holds_credential(values):
-        raise ConfigError(f"{key} holds a credential, which isn't repeated here", remedy=WITHOUT_CREDENTIALS)
+        raise ConfigError(
+            f"{key} holds a credential, which isn't repeated here", remedy=WITHOUT_CREDENTIALS
+        )
     if isinstance(values, dict):
         for name, value in values.items():
             _refuse_credentials(value, f"{key}.{name}" if key else str(name))
@@ -255,7 +320,9 @@ def parse_config(values: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         lines = [_told(item) for item in error.errors()]
         raise ConfigError(
-            "the configuration has " + ("an error: " if len(lines) == 1 else f"{len(lines)} errors: ") + "; ".join(lines),
+            "the configuration has "
+            + ("an error: " if len(lines) == 1 else f"{len(lines)} errors: ")
+            + "; ".join(lines),
             remedy="See `tfresume config --explain` for every key",
             details={"errors": lines},
         ) from error
@@ -267,6 +334,10 @@ def _told(error: Mapping[str, Any]) -> str:
     if error["type"] != "extra_forbidden":
         return f"{path or 'configuration'}: {str(error['msg']).removeprefix('Value error, ')}"
     of_workers = error["loc"][0] == "workers"
-    known = [f"workers.{name}" for name in WorkersConfig.model_fields] if of_workers else list(RunConfig.model_fields)
+    known = (
+        [f"workers.{name}" for name in WorkersConfig.model_fields]
+        if of_workers
+        else list(RunConfig.model_fields)
+    )
     meant = get_close_matches(path.replace("-", "_"), known, 1, 0.6)
     return f"{path}: there is no such key" + (f"; did you mean {meant[0]}?" if meant else "")

@@ -1,34 +1,34 @@
 """Which errors does tfresume raise on purpose, and what should the reader do about each?
 
-Rule: every deliberate error names the thing (file, tensor, rank, step), the cause and the next step to take. A foreign exception is
-translated once, at the edge of the room that met it (``raise ... from error``). All of them survive pickling, since Ray carries
-them between processes.
+Rule: every deliberate error names the thing (file, tensor, rank, step), the cause and the next step
+to take. A foreign exception is translated once, at the edge of the room that met it (``raise ...
+from error``). All of them survive pickling, since Ray carries them between processes.
 
 ::
 
     OrchestratorError
-    ├── ConfigError            the command or its configuration is wrong; nothing was started (exit code 2)
-    │   ├── SourceError        the source is missing, unreadable or not what it claims to be
-    │   ├── GraphRefused       the graph can't be resumed as asked; carries every problem found
-    │   ├── OutputError        the output isn't writable, or belongs to another source or another driver
-    │   │   └── AlreadyExists  an object that may be created once only is there already, written by someone else
-    │   └── PlacementError     the cluster can't place the workers that were asked for
-    ├── RetryableError         infrastructure failed; the same action may work again
-    │   ├── WorkerLost         a worker's process or node is gone, or it hangs
-    │   ├── PeerLost           seen by a survivor: a step was abandoned since a peer is gone
-    │   ├── Preempted          a planned loss: SIGTERM or a drain notice
-    │   ├── CorruptState       a state that moved between workers arrived damaged
-    │   ├── AddressTaken       a port that was reserved for a group is in use; reserve another and form again
-    │   ├── StorageUnavailable the store refuses or doesn't answer
-    │   └── ClusterUnavailable Ray's cluster or its job server doesn't answer any more
-    ├── EndOfData              the input is exhausted; the run ends with a last save, as it should
-    └── FatalError             going on would do harm (exit code 1)
+    ├── ConfigError            the command or its configuration is wrong; nothing was started (exit
+    code 2) │   ├── SourceError        the source is missing, unreadable or not what it claims to be
+    │   ├── GraphRefused       the graph can't be resumed as asked; carries every problem found │
+    ├── OutputError        the output isn't writable, or belongs to another source or another driver
+    │   │   └── AlreadyExists  an object that may be created once only is there already, written by
+    someone else │   └── PlacementError     the cluster can't place the workers that were asked for
+    ├── RetryableError         infrastructure failed; the same action may work again │   ├──
+    WorkerLost         a worker's process or node is gone, or it hangs │   ├── PeerLost
+    seen by a survivor: a step was abandoned since a peer is gone │   ├── Preempted          a
+    planned loss: SIGTERM or a drain notice │   ├── CorruptState       a state that moved between
+    workers arrived damaged │   ├── AddressTaken       a port that was reserved for a group is in
+    use; reserve another and form again │   ├── StorageUnavailable the store refuses or doesn't
+    answer │   └── ClusterUnavailable Ray's cluster or its job server doesn't answer any more ├──
+    EndOfData              the input is exhausted; the run ends with a last save, as it should └──
+    FatalError             going on would do harm (exit code 1)
         ├── CorruptCheckpoint  a checkpoint's bytes aren't what its index or manifest says
         ├── GraphMismatch      graph and checkpoint don't fit each other
         ├── LeaseLost          another driver has taken this run over
         ├── NonFinite          the state or the watched loss holds NaN or infinity
-        ├── RecoveryExhausted  a retry budget is used up, or the same error came back at the same step
-        └── UserCodeError      the user's input function, feed or graph raised; carries its traceback
+        ├── RecoveryExhausted  a retry budget is used up, or the same error came back at the same
+        step └── UserCodeError      the user's input function, feed or graph raised; carries its
+        traceback
             └── GroupDisagrees what the workers computed has different shapes
 """
 
@@ -46,7 +46,9 @@ class OrchestratorError(Exception):
         details: plain data for ``--json`` (strings, numbers, lists, mappings).
     """
 
-    def __init__(self, message: str, *, remedy: str = "", details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, *, remedy: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
@@ -60,7 +62,12 @@ class OrchestratorError(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """The error as ``--json`` shows it: kind, message, remedy and details."""
-        return {"kind": type(self).__name__, "message": self.message, "remedy": self.remedy, "details": self.details}
+        return {
+            "kind": type(self).__name__,
+            "message": self.message,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
 
     @classmethod
     def from_cause(cls, message: str, cause: BaseException, *, remedy: str = "") -> Self:
@@ -69,7 +76,9 @@ class OrchestratorError(Exception):
         return cls(f"{message}: {type(cause).__name__}: {text}", remedy=remedy)
 
 
-def _rebuild(kind: type[OrchestratorError], message: str, remedy: str, details: dict[str, Any]) -> OrchestratorError:
+def _rebuild(
+    kind: type[OrchestratorError], message: str, remedy: str, details: dict[str, Any]
+) -> OrchestratorError:
     return kind(message, remedy=remedy, details=details)
 
 
@@ -106,7 +115,9 @@ class WorkerLost(RetryableError):
 
 
 class PeerLost(RetryableError):
-    """Seen by a survivor: a step was abandoned since a peer is gone; the survivor's state is at its last finished step."""
+    """Seen by a survivor: a step was abandoned since a peer is gone; the survivor's state is at its
+    last finished step.
+    """
 
 
 class Preempted(RetryableError):
@@ -126,7 +137,9 @@ class StorageUnavailable(RetryableError):
 
 
 class EndOfData(OrchestratorError):
-    """The input is exhausted: the step wasn't taken, and the run ends with a last save, as it should."""
+    """The input is exhausted: the step wasn't taken, and the run ends with a last save, as it
+    should.
+    """
 
 
 class ClusterUnavailable(RetryableError):

@@ -1,8 +1,9 @@
 """Which parts of a text are secret, and what stands in their place?
 
-Rule: nothing that leaves the process (log line, journal event, job metadata, report, error) carries a credential. Two nets: the
-*shapes* that credentials have (user:password in a URL, signed query parameters, bearer tokens, key files), and the *values* of
-this process's environment variables whose names say that they are secret. What is found becomes ``***``; names stay readable.
+Rule: nothing that leaves the process (log line, journal event, job metadata, report, error) carries
+a credential. Two nets: the *shapes* that credentials have (user:password in a URL, signed query
+parameters, bearer tokens, key files), and the *values* of this process's environment variables
+whose names say that they are secret. What is found becomes ``***``; names stay readable.
 """
 
 from __future__ import annotations
@@ -20,32 +21,64 @@ WITHOUT_CREDENTIALS = (
 
 _SECRET_WORDS = r"(?:secret|token|passw(?:or)?d|passphrase|api_?key|access_?key|account_?key|private_?key|credential|signature)"
 
-_NAMES_BEFORE_AT = ("az", "abfs", "abfss", "wasb", "wasbs", "hdfs", "webhdfs", "sftp", "ssh", "ftp", "smb")
+_NAMES_BEFORE_AT = (
+    "az",
+    "abfs",
+    "abfss",
+    "wasb",
+    "wasbs",
+    "hdfs",
+    "webhdfs",
+    "sftp",
+    "ssh",
+    "ftp",
+    "smb",
+)
 """Schemes where a container or a user, neither of them secret, stands before the ``@``."""
 _NO_CONTAINER = "".join(rf"(?<!\b{scheme}://)" for scheme in _NAMES_BEFORE_AT)
 _SIGNED = r"(?i)([?&](?:x-amz-|x-goog-)?(?:sig|signature|credential|security-token|[a-z_-]*token|key)=)[^&\s'\"]+"
 
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
-    # scheme://user:password@host; AWS secrets contain slashes, but HOST:PORT/path@x is no credential
+    # scheme://user:password@host; AWS secrets contain slashes, but HOST:PORT/path@x is no
+    # credential
     (re.compile(r"(?<=://)[^/\s@:'\"]+:(?!\d+(?:/|$))[^\s@'\"]+(?=@)"), MASK),
     # scheme://token@host, but abfs://container@account
     (re.compile(rf"{_NO_CONTAINER}(?<=://)[^/\s@'\"]+(?=@)"), MASK),
     # signed URLs: AWS, Google, Azure SAS, and plain ?access_token=
     (re.compile(_SIGNED), rf"\1{MASK}"),
-    (re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic)\s+|bearer\s+)[\w.~+/=-]{8,}"), rf"\1{MASK}"),
+    (
+        re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic)\s+|bearer\s+)[\w.~+/=-]{8,}"),
+        rf"\1{MASK}",
+    ),
     # AccountKey=...; aws_secret_access_key: ..., "private_key": "..."
-    (re.compile(rf"(?i)([\w-]*{_SECRET_WORDS}[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"), rf"\1{MASK}"),
+    (
+        re.compile(
+            rf"(?i)([\w-]*{_SECRET_WORDS}[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"
+        ),
+        rf"\1{MASK}",
+    ),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), MASK),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
+    (
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+            re.DOTALL,
+        ),
+        MASK,
+    ),
 )
 
 _SUSPICIOUS = re.compile(r"(?i)[=:]|bearer|AKIA|ASIA|-----BEGIN")
-"""What every shape has in it: most texts of a large report have none of these, and are told apart by one look."""
+"""What every shape has in it: most texts of a large report have none of these, and are told apart
+by one look.
+"""
 
-_SECRET_NAME = re.compile(rf"(?i){_SECRET_WORDS}|^(?:AWS_ACCESS_KEY_ID|AZURE_STORAGE_CONNECTION_STRING)$")
+_SECRET_NAME = re.compile(
+    rf"(?i){_SECRET_WORDS}|^(?:AWS_ACCESS_KEY_ID|AZURE_STORAGE_CONNECTION_STRING)$"
+)
 _NOT_SECRET_NAME = re.compile(r"(?i)(?:_file|_path|_dir|_mode|_uri|_url)$")
 _SHORTEST_SECRET = 6
-"""Shorter values ("1", "true") stand in every other word; masking them would make logs unreadable."""
+"""Shorter values ("1", "true") stand in every other word; masking them would make logs unreadable.
+"""
 
 
 def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:
@@ -53,7 +86,9 @@ def secrets_in(environment: Mapping[str, str]) -> frozenset[str]:
     return frozenset(
         value
         for name, value in environment.items()
-        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name) and not _NOT_SECRET_NAME.search(name)
+        if len(value) >= _SHORTEST_SECRET
+        and _SECRET_NAME.search(name)
+        and not _NOT_SECRET_NAME.search(name)
     )
 
 
@@ -82,8 +117,12 @@ _PORTLESS = frozenset({"s3", "s3a", "gs", "gcs"})
 
 
 def holds_credential(url: str) -> bool:
-    """Whether a URL (or a link of a chain of them) carries a user with a password, a token, or a signature."""
-    return any(_in_one_url(link) for link in url.split("::")) or ("://" in url and re.search(_SIGNED, url) is not None)
+    """Whether a URL (or a link of a chain of them) carries a user with a password, a token, or a
+    signature.
+    """
+    return any(_in_one_url(link) for link in url.split("::")) or (
+        "://" in url and re.search(_SIGNED, url) is not None
+    )
 
 
 def _in_one_url(url: str) -> bool:
@@ -98,13 +137,18 @@ def _in_one_url(url: str) -> bool:
 
 
 def redacted_data(data: Any, secrets: Collection[str] = ()) -> Any:
-    """Plain data (mappings, lists, strings, numbers) with every string redacted, and values under secret names hidden whole."""
+    """Plain data (mappings, lists, strings, numbers) with every string redacted, and values under
+    secret names hidden whole.
+    """
     if isinstance(data, str):
         return redacted(data, secrets)
     if data is None or isinstance(data, (int, float)):
         return data
     if isinstance(data, Mapping):
-        return {name: MASK if _hides(name, value) else redacted_data(value, secrets) for name, value in data.items()}
+        return {
+            name: MASK if _hides(name, value) else redacted_data(value, secrets)
+            for name, value in data.items()
+        }
     if isinstance(data, (list, tuple)):
         return [redacted_data(item, secrets) for item in data]
     return data
@@ -112,5 +156,8 @@ def redacted_data(data: Any, secrets: Collection[str] = ()) -> Any:
 
 def _hides(name: object, value: Any) -> bool:
     return (
-        isinstance(name, str) and isinstance(value, str) and bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name)
+        isinstance(name, str)
+        and isinstance(value, str)
+        and bool(_SECRET_NAME.search(name))
+        and not _NOT_SECRET_NAME.search(name)
     )

@@ -1,4 +1,6 @@
-"""What do all tests share? Checkpoints made once, one Ray cluster, and a process environment of their own."""
+"""What do all tests share? Checkpoints made once, one Ray cluster, and a process environment of
+their own.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,20 @@ from tests.graphs.library import CheckpointLibrary
 pytest_plugins = ["tests.servers.object_stores"]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else ray.init writes a token under the home directory
+# else ray.init writes a token under the home directory
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # else what runs beside them in the other test process starves the workers
+# else what runs beside them in the other test process starves the workers
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
-# The same examples in every run, and no limit on their time: how busy the machine is says nothing about the code
-settings.register_profile("tfresume", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# The same examples in every run, and no limit on their time: how busy the machine is says nothing
+# about the code
+settings.register_profile(
+    "tfresume", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("tfresume")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,9 +41,11 @@ RAY_CPUS = 8  # of Ray's bookkeeping, not of the machine: workers in tests are s
 
 
 class ChaosTogether(LoadScopeScheduling):
-    """For ``--dist loadfile``: files in the order of ``pytest_collection_modifyitems``, those of tests/chaos in one process.
+    """For ``--dist loadfile``: files in the order of ``pytest_collection_modifyitems``, those of
+    tests/chaos in one process.
 
-    ``--dist loadgroup`` is the name for this, but pytest-xdist 3.8 hands its groups over in a way that pytest 9.2 no longer reads.
+    ``--dist loadgroup`` is the name for this, but pytest-xdist 3.8 hands its groups over in a way
+    that pytest 9.2 no longer reads.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -46,7 +55,9 @@ class ChaosTogether(LoadScopeScheduling):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First what kills workers within seconds, and beside it what needs no Ray; then what is left, wherever there is room."""
+    """First what kills workers within seconds, and beside it what needs no Ray; then what is left,
+    wherever there is room.
+    """
     items.sort(key=lambda item: _turn(item.path))  # stable: within a file nothing changes
 
 
@@ -64,7 +75,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def tf1_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointLibrary:
-    """Makes checkpoints of TF1 runs: ``tf1_checkpoint("mlp", optimizer="adam")`` is a prefix that no test writes to."""
+    """Makes checkpoints of TF1 runs: ``tf1_checkpoint("mlp", optimizer="adam")`` is a prefix that
+    no test writes to.
+    """
     return CheckpointLibrary(tmp_path_factory.mktemp("graphs"))
 
 
@@ -84,7 +97,11 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": RAY_CPUS, "include_dashboard": False, "object_store_memory": 400 * 1024 * 1024},
+        head_node_args={
+            "num_cpus": RAY_CPUS,
+            "include_dashboard": False,
+            "object_store_memory": 400 * 1024 * 1024,
+        },
     )
     try:
         yield cluster.address

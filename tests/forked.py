@@ -1,7 +1,8 @@
 """How does a test run TensorFlow in a process of its own without importing it anew each time?
 
-Rule: one server process has imported TensorFlow and done nothing with it; each call is a fork of that server. So it starts in milliseconds,
-with no graph, session or thread pool of another's, and what it does ends with its process. The server never imports the project.
+Rule: one server process has imported TensorFlow and done nothing with it; each call is a fork of
+that server. So it starts in milliseconds, with no graph, session or thread pool of another's, and
+what it does ends with its process. The server never imports the project.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ class Done:
 
 
 def fork(target: Callable[..., Any], *args: Any) -> BaseProcess:
-    """A started child in which TensorFlow is imported already; ``target`` is a function of a module."""
+    """A started child in which TensorFlow is imported already; ``target`` is a function of a
+    module.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow.compat.v1", "pytest"])  # a child imports what is the main module here
+    # a child imports what is the main module here
+    context.set_forkserver_preload(["tensorflow.compat.v1", "pytest"])
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ.update(QUIET)
     child = context.Process(target=target, args=args, daemon=True)
@@ -57,7 +61,11 @@ def spawn(target: Callable[..., Any], *args: Any) -> BaseProcess:
 
 
 def run(
-    program: Path | str, *words: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None, within_s: float = 180
+    program: Path | str,
+    *words: object,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    within_s: float = 180,
 ) -> Done:
     """Runs a file, a module by its name, or lines of code, as ``python program words`` would.
 
@@ -66,16 +74,28 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="forked-") as scratch:
         out, err = Path(scratch, "out"), Path(scratch, "err")
-        child = fork(_program, str(program), [str(word) for word in words], str(cwd), dict(env or {}), str(out), str(err))
+        child = fork(
+            _program,
+            str(program),
+            [str(word) for word in words],
+            str(cwd),
+            dict(env or {}),
+            str(out),
+            str(err),
+        )
         child.join(within_s)
         if child.exitcode is None:
             child.kill()
             child.join()
-            raise TimeoutError(f"{program} {words} took longer than {within_s} s:\n{err.read_text()[-4000:]}")
+            raise TimeoutError(
+                f"{program} {words} took longer than {within_s} s:\n{err.read_text()[-4000:]}"
+            )
         return Done(child.exitcode, out.read_text(), err.read_text())
 
 
-def _program(program: str, words: list[str], cwd: str, env: Mapping[str, str], out: str, err: str) -> None:
+def _program(
+    program: str, words: list[str], cwd: str, env: Mapping[str, str], out: str, err: str
+) -> None:
     for path, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.update(env)

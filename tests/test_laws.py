@@ -1,4 +1,6 @@
-"""Do the laws that no single room owns hold? TensorFlow stays out of every process that doesn't train; no foreign names in the product."""
+"""Do the laws that no single room owns hold? TensorFlow stays out of every process that doesn't
+train; no foreign names in the product.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ PRODUCT = sorted([*(ROOT / "orchestrator").rglob("*.py"), *(ROOT / "launch").rgl
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+    )
 
 
 def test_blocker_of_tensorflow_really_blocks_it() -> None:
@@ -44,10 +53,17 @@ def test_module_of_the_driver_imports_without_tensorflow(module: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--help"], "resume"), (["resume", "--help"], "--until-step"), (["config", "--explain"], "orphan_timeout_s")],
+    [
+        (["--help"], "resume"),
+        (["resume", "--help"], "--until-step"),
+        (["config", "--explain"], "orphan_timeout_s"),
+    ],
 )
 def test_command_line_answers_without_tensorflow(words: list[str], told: str) -> None:
-    done = _python(WITHOUT_TENSORFLOW + f"from launch.cli import main; sys.argv = ['tfresume', *{words!r}]; main()")
+    done = _python(
+        WITHOUT_TENSORFLOW
+        + f"from launch.cli import main; sys.argv = ['tfresume', *{words!r}]; main()"
+    )
     assert done.returncode == 0, done.stderr
     assert told in done.stdout
 
@@ -55,14 +71,18 @@ def test_command_line_answers_without_tensorflow(words: list[str], told: str) ->
 def test_product_code_names_nothing_of_the_third_party_checkpoints(corpus: Path) -> None:
     with (corpus / "corpus.tsv").open() as table:
         rows = list(csv.DictReader(table, delimiter="\t"))
-    foreign = {part for row in rows for part in row["repo"].split("/")} | {row["entry"] for row in rows}
+    foreign = {part for row in rows for part in row["repo"].split("/")} | {
+        row["entry"] for row in rows
+    }
     text = "\n".join(path.read_text() for path in PRODUCT)
     common = {"horovod"}  # a library as well as a repository's name
     assert [name for name in sorted(foreign - common) if name in text] == []
 
 
 def test_only_one_module_makes_files_in_a_directory_that_users_share() -> None:
-    makers = re.compile(r"gettempdir|TemporaryDirectory|NamedTemporaryFile|TemporaryFile|mkstemp|mkdtemp")
+    makers = re.compile(
+        r"gettempdir|TemporaryDirectory|NamedTemporaryFile|TemporaryFile|mkstemp|mkdtemp"
+    )
     found = {
         str(path.relative_to(ROOT))
         for path in PRODUCT

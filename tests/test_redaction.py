@@ -95,15 +95,28 @@ def test_holds_credential_leaves_ordinary_places_alone(url: str) -> None:
 
 def test_redacted_hides_the_values_of_secret_environment_variables() -> None:
     secrets = secrets_in(
-        {"MY_API_KEY": "zzz-value-zzz", "HOME": "/home/me", "AWS_SHARED_CREDENTIALS_FILE": "/etc/creds", "TOKEN_MODE": "token1"}
+        {
+            "MY_API_KEY": "zzz-value-zzz",
+            "HOME": "/home/me",
+            "AWS_SHARED_CREDENTIALS_FILE": "/etc/creds",
+            "TOKEN_MODE": "token1",
+        }
     )
     assert secrets == {"zzz-value-zzz"}
     assert redacted("it is zzz-value-zzz here", secrets) == f"it is {MASK} here"
 
 
 def test_redacted_data_hides_values_under_secret_names_at_any_depth() -> None:
-    data = {"event": "start", "config": {"env": [{"secret_key": PLANTED, "n": 3}]}, "url": f"s3://a:{PLANTED}@b/c"}
-    assert redacted_data(data) == {"event": "start", "config": {"env": [{"secret_key": MASK, "n": 3}]}, "url": f"s3://{MASK}@b/c"}
+    data = {
+        "event": "start",
+        "config": {"env": [{"secret_key": PLANTED, "n": 3}]},
+        "url": f"s3://a:{PLANTED}@b/c",
+    }
+    assert redacted_data(data) == {
+        "event": "start",
+        "config": {"env": [{"secret_key": MASK, "n": 3}]},
+        "url": f"s3://{MASK}@b/c",
+    }
 
 
 @given(st.text(max_size=200))
@@ -118,6 +131,12 @@ def test_log_lines_and_tracebacks_are_redacted() -> None:
         raise ValueError(f"s3://a:{PLANTED}@b/c")
     except ValueError as error:
         record = logging.LogRecord(
-            "tfresume", logging.ERROR, __file__, 1, "put %s", (f"password={PLANTED}",), (type(error), error, error.__traceback__)
+            "tfresume",
+            logging.ERROR,
+            __file__,
+            1,
+            "put %s",
+            (f"password={PLANTED}",),
+            (type(error), error, error.__traceback__),
         )
     assert PLANTED not in RedactingFormatter("%(message)s").format(record)

@@ -49,7 +49,9 @@ def check(
 
 
 def _free_memory(config: RunConfig) -> Any:
-    """This machine's free memory, where the run would be here; None where a cluster's nodes would hold it."""
+    """This machine's free memory, where the run would be here; None where a cluster's nodes would
+    hold it.
+    """
     if config.address is not None:
         return None
     import psutil

@@ -25,7 +25,8 @@ And with a run of your own:
 def demo(
     *,
     directory: Annotated[
-        Path | None, Parameter(help="Where to put source and output. Default: a new temporary directory.")
+        Path | None,
+        Parameter(help="Where to put source and output. Default: a new temporary directory."),
     ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -45,7 +46,9 @@ def demo(
     messages = message_console()
     with answers_only():
         told = show(
-            place.absolute(), [progress_observer(messages, quiet=looks.quiet)], lambda text: messages.print(text, markup=False)
+            place.absolute(),
+            [progress_observer(messages, quiet=looks.quiet)],
+            lambda text: messages.print(text, markup=False),
         )
     if looks.json:
         print_json(told)

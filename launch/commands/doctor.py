@@ -18,8 +18,13 @@ _MARK = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[r
 
 def doctor(
     *,
-    address: Annotated[str | None, Parameter(help="A Ray cluster (auto, HOST:PORT) or its job server (http://).")] = None,
-    url: Annotated[str | None, Parameter(help="Write, read and delete a small object below this URL, on every node.")] = None,
+    address: Annotated[
+        str | None, Parameter(help="A Ray cluster (auto, HOST:PORT) or its job server (http://).")
+    ] = None,
+    url: Annotated[
+        str | None,
+        Parameter(help="Write, read and delete a small object below this URL, on every node."),
+    ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Check this machine, or every node of a cluster; exit 0 or 1.
@@ -64,6 +69,9 @@ def _show(findings: Sequence[Finding]) -> None:
     for finding in findings:
         cure = f"\n[bold]do:[/bold] {escape(finding.cure)}" if finding.cure else ""
         table.add_row(
-            _MARK[finding.verdict], escape(finding.check), escape(finding.where), escape(redacted(finding.found)) + cure
+            _MARK[finding.verdict],
+            escape(finding.check),
+            escape(finding.where),
+            escape(redacted(finding.found)) + cure,
         )
     answer_console().print(table)

@@ -1,4 +1,6 @@
-"""The command ``inspect``, which looks before anything runs. It takes no flags of a run, so that it's there at once."""
+"""The command ``inspect``, which looks before anything runs. It takes no flags of a run, so that
+it's there at once.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,13 @@ def inspect(
     from orchestrator.graph.inspect import inspect as describe
 
     seen = look_at(source)
-    report = describe(seen.meta, source=seen.shown, size_bytes=seen.size_bytes, checkpoint=seen.keys, also=seen.problems)
+    report = describe(
+        seen.meta,
+        source=seen.shown,
+        size_bytes=seen.size_bytes,
+        checkpoint=seen.keys,
+        also=seen.problems,
+    )
     if looks.json:
         print_json(report)
     else:

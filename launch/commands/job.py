@@ -41,14 +41,31 @@ class JobFlags:
     """What only a job has."""
 
     follow: Annotated[
-        bool, Parameter(negative=(), show_default=False, group=JOB, help="Show the job's output and end with its exit code.")
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            group=JOB,
+            help="Show the job's output and end with its exit code.",
+        ),
     ] = False
-    ship: Annotated[list[str] | None, _several("PATH", "Ship another file or directory; repeatable.")] = None
-    env: Annotated[list[str] | None, _several("NAME[=VALUE]", "Set a variable for driver and workers; no secrets.")] = None
-    pip: Annotated[list[str] | None, _several("PACKAGE", "Have Ray install a package for the job; repeatable.")] = None
-    driver_cpus: Annotated[float, _one("CPUs for the driver's own process. With 0 it runs on the head node.")] = 0.0
+    ship: Annotated[
+        list[str] | None, _several("PATH", "Ship another file or directory; repeatable.")
+    ] = None
+    env: Annotated[
+        list[str] | None,
+        _several("NAME[=VALUE]", "Set a variable for driver and workers; no secrets."),
+    ] = None
+    pip: Annotated[
+        list[str] | None, _several("PACKAGE", "Have Ray install a package for the job; repeatable.")
+    ] = None
+    driver_cpus: Annotated[
+        float, _one("CPUs for the driver's own process. With 0 it runs on the head node.")
+    ] = 0.0
     driver_memory_bytes: Annotated[int, _one("Memory for the driver's own process, in bytes.")] = 0
-    driver_label: Annotated[list[str] | None, _several("NAME=VALUE", "Place the driver on nodes with this Ray label.")] = None
+    driver_label: Annotated[
+        list[str] | None, _several("NAME=VALUE", "Place the driver on nodes with this Ray label.")
+    ] = None
 
 
 def submit(
@@ -103,7 +120,10 @@ def _plan(config: RunConfig, values: dict[str, Any], job: JobFlags) -> JobPlan:
 def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise ConfigError(f"--driver-label {text!r} isn't of the form NAME=VALUE", remedy="Write --driver-label NAME=VALUE")
+        raise ConfigError(
+            f"--driver-label {text!r} isn't of the form NAME=VALUE",
+            remedy="Write --driver-label NAME=VALUE",
+        )
     return name, value
 
 
@@ -134,7 +154,11 @@ def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
     server = JobServer(address)
     outcome = server.submit(plan)
     attached = isinstance(outcome, Attach)
-    answer = {"status": "attached" if attached else "submitted", "job": outcome.submission_id, "output": plan.run["output"]}
+    answer = {
+        "status": "attached" if attached else "submitted",
+        "job": outcome.submission_id,
+        "output": plan.run["output"],
+    }
     if not follow:
         if looks.json:
             print_json(answer)
@@ -142,17 +166,33 @@ def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
             console = answer_console()
             output = plan.run["output"]
             console.print(f"{answer['status']}: job {outcome.submission_id}", markup=False)
-            console.print(f"  tfresume status {output}\n  tfresume logs {output} --address {address} --follow", markup=False)
+            console.print(
+                f"  tfresume status {output}\n  tfresume logs {output} --address {address} --follow",
+                markup=False,
+            )
         return EXIT_DONE
     try:
-        state = server.follow(outcome.submission_id, lambda text: write_text(text, to_stderr=looks.json))
+        state = server.follow(
+            outcome.submission_id, lambda text: write_text(text, to_stderr=looks.json)
+        )
     except KeyboardInterrupt:
         log.warning(
-            "no longer following: job %s goes on; `tfresume stop %s` saves and ends it", outcome.submission_id, answer["output"]
+            "no longer following: job %s goes on; `tfresume stop %s` saves and ends it",
+            outcome.submission_id,
+            answer["output"],
         )
         raise
     if looks.json:
-        print_json({**answer, "status": state.status.lower(), "exit_code": exit_code_of(state), "message": state.message})
+        print_json(
+            {
+                **answer,
+                "status": state.status.lower(),
+                "exit_code": exit_code_of(state),
+                "message": state.message,
+            }
+        )
     elif state.status != "SUCCEEDED":
-        answer_console().print(f"job {state.submission_id} ended as {state.status}: {state.message}", markup=False)
+        answer_console().print(
+            f"job {state.submission_id} ended as {state.status}: {state.message}", markup=False
+        )
     return exit_code_of(state)

@@ -29,9 +29,22 @@ class Looks:
         ),
     ] = False
     verbose: Annotated[
-        bool, Parameter(name=["--verbose", "-v"], negative=(), group=LOOKS, show_default=False, help="Log every decision.")
+        bool,
+        Parameter(
+            name=["--verbose", "-v"],
+            negative=(),
+            group=LOOKS,
+            show_default=False,
+            help="Log every decision.",
+        ),
     ] = False
     quiet: Annotated[
         bool,
-        Parameter(name=["--quiet", "-q"], negative=(), group=LOOKS, show_default=False, help="Log warnings and errors alone."),
+        Parameter(
+            name=["--quiet", "-q"],
+            negative=(),
+            group=LOOKS,
+            show_default=False,
+            help="Log warnings and errors alone.",
+        ),
     ] = False

@@ -18,8 +18,12 @@ def verify(
     /,
     *,
     run: Run = RunFlags(),  # noqa: B008  frozen
-    compare_steps: Annotated[int, Parameter(help="Steps that are run and compared, at least 2.")] = 4,
-    tolerance: Annotated[float, Parameter(help="Largest difference, relative to how far a variable moved.")] = 1e-3,
+    compare_steps: Annotated[
+        int, Parameter(help="Steps that are run and compared, at least 2.")
+    ] = 4,
+    tolerance: Annotated[
+        float, Parameter(help="Largest difference, relative to how far a variable moved.")
+    ] = 1e-3,
     config: Config = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -55,10 +59,15 @@ def infer(
     source: str | None = None,
     /,
     *,
-    fetch: Annotated[list[str], Parameter(negative_iterable=(), metavar="TENSOR", help="Tensor to fetch; repeatable.")],
+    fetch: Annotated[
+        list[str],
+        Parameter(negative_iterable=(), metavar="TENSOR", help="Tensor to fetch; repeatable."),
+    ],
     run: Run = RunFlags(),  # noqa: B008  frozen
     batches: Annotated[int, Parameter(help="How many batches, unless the input ends before.")] = 1,
-    save: Annotated[Path | None, Parameter(metavar="FILE.npz", help="Write the values here, as BATCH|TENSOR.")] = None,
+    save: Annotated[
+        Path | None, Parameter(metavar="FILE.npz", help="Write the values here, as BATCH|TENSOR.")
+    ] = None,
     config: Config = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -80,14 +89,26 @@ def infer(
 
     found = fetch_all(run_config(source, config, run), fetch, batches=batches)
     if save is not None:
-        named: dict[str, Any] = {f"{number}|{name}": value for number, each in enumerate(found) for name, value in each.items()}
+        named: dict[str, Any] = {
+            f"{number}|{name}": value
+            for number, each in enumerate(found)
+            for name, value in each.items()
+        }
         np.savez(save, **named)
     if looks.json:
-        print_json({"batches": [{name: _described(value) for name, value in each.items()} for each in found]})
+        print_json(
+            {
+                "batches": [
+                    {name: _described(value) for name, value in each.items()} for each in found
+                ]
+            }
+        )
     else:
         for number, each in enumerate(found):
             for name, value in each.items():
-                answer_console().print(f"{number} {name} {value.dtype} {list(value.shape)}\n{value}", markup=False)
+                answer_console().print(
+                    f"{number} {name} {value.dtype} {list(value.shape)}\n{value}", markup=False
+                )
     return EXIT_DONE
 
 

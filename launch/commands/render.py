@@ -25,14 +25,28 @@ def render(
     run: Run = RunFlags(),  # noqa: B008  frozen
     config: Config = None,
     overlay: Annotated[
-        list[str] | None, Parameter(negative_iterable=(), help="cpu, gpu, spot, gcs or s3; repeat to combine.")
+        list[str] | None,
+        Parameter(negative_iterable=(), help="cpu, gpu, spot, gcs or s3; repeat to combine."),
     ] = None,
-    kind: Annotated[Kind, Parameter(help="`job`: a RayJob that runs and goes away; `cluster`: a RayCluster that stays.")] = "job",
+    kind: Annotated[
+        Kind,
+        Parameter(
+            help="`job`: a RayJob that runs and goes away; `cluster`: a RayCluster that stays."
+        ),
+    ] = "job",
     name: Annotated[str, Parameter(help="Name of all objects.")] = "tfresume",
     namespace: Annotated[str, Parameter(help="Kubernetes namespace.")] = "train",
-    image: Annotated[str, Parameter(help="Container image with a pinned tag (`-gpu` is added by the gpu overlay).")] = IMAGE,
-    to: Annotated[Path | None, Parameter(help="Write into this file instead of standard output.")] = None,
-    tree: Annotated[Path | None, Parameter(help="Write the whole kustomize tree, as in k8s/, into this directory.")] = None,
+    image: Annotated[
+        str,
+        Parameter(help="Container image with a pinned tag (`-gpu` is added by the gpu overlay)."),
+    ] = IMAGE,
+    to: Annotated[
+        Path | None, Parameter(help="Write into this file instead of standard output.")
+    ] = None,
+    tree: Annotated[
+        Path | None,
+        Parameter(help="Write the whole kustomize tree, as in k8s/, into this directory."),
+    ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Write Kubernetes manifests for a run.
@@ -56,9 +70,14 @@ def render(
     if tree is not None:
         _write_all(tree, kustomize_tree())
         return EXIT_DONE
-    asked = merged(read_config_file(config) if config else {}, given(run) | ({"source": source} if source is not None else {}))
+    asked = merged(
+        read_config_file(config) if config else {},
+        given(run) | ({"source": source} if source is not None else {}),
+    )
     refuse_unfinished(asked)
-    base = BASE.model_copy(update={"kind": kind, "name": name, "namespace": namespace, "image": image})
+    base = BASE.model_copy(
+        update={"kind": kind, "name": name, "namespace": namespace, "image": image}
+    )
     _answer(checked(_with_users_run(with_overlays(base, tuple(overlay or ())), asked)), to, looks)
     return EXIT_DONE
 
@@ -76,7 +95,8 @@ def _answer(deployment: Deployment, to: Path | None, looks: Looks) -> None:
 
 
 def refuse_unfinished(asked: Mapping[str, Any]) -> None:
-    """Refuse to write manifests of a run that would be refused once it's there; without a source there's no run yet, only its frame.
+    """Refuse to write manifests of a run that would be refused once it's there; without a source
+    there's no run yet, only its frame.
 
     Raises:
         ConfigError: it lacks an output or an end, or takes its input from a file that no Pod has.
@@ -84,7 +104,9 @@ def refuse_unfinished(asked: Mapping[str, Any]) -> None:
     if not asked.get("source"):
         return
     if not asked.get("output"):
-        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+        raise ConfigError(
+            "--output is missing", remedy="Name the directory URL for the checkpoints to come"
+        )
     last_step(asked.get("until_step"), asked.get("steps"), 0)
     if str(asked.get("input") or "").rpartition(":")[0].endswith(".py"):
         raise ConfigError(
@@ -95,7 +117,9 @@ def refuse_unfinished(asked: Mapping[str, Any]) -> None:
 
 def _with_users_run(deployment: Deployment, run: dict[str, Any]) -> Deployment:
     """What the user asks of the run beats what base and overlays suggest."""
-    return deployment.model_copy(update={"run": merged(merged(deployment.run, _counted(run)), {"address": "auto"})})
+    return deployment.model_copy(
+        update={"run": merged(merged(deployment.run, _counted(run)), {"address": "auto"})}
+    )
 
 
 def _counted(run: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +138,10 @@ def checked(deployment: Deployment) -> Deployment:
 
     found = violations(manifests(deployment))
     if found:
-        raise ConfigError("the manifests would be refused: " + "; ".join(found), remedy="Change the flags that the message names")
+        raise ConfigError(
+            "the manifests would be refused: " + "; ".join(found),
+            remedy="Change the flags that the message names",
+        )
     return deployment
 
 

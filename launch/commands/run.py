@@ -1,4 +1,6 @@
-"""The command ``resume``, and the flags that it shares with everything that takes a run's configuration."""
+"""The command ``resume``, and the flags that it shares with everything that takes a run's
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from cyclopts import Parameter
 from launch.commands.options import Looks
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
-from launch.terminal import EXIT_DONE, answer_console, answers_only, guarded, message_console, plain_data, print_json, show_error
+from launch.terminal import (
+    EXIT_DONE,
+    answer_console,
+    answers_only,
+    guarded,
+    message_console,
+    plain_data,
+    print_json,
+    show_error,
+)
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError, OrchestratorError, RecoveryExhausted
 from orchestrator.redaction import redacted_data
@@ -18,8 +29,16 @@ from orchestrator.redaction import redacted_data
 if TYPE_CHECKING:
     from orchestrator.decide.restarts import End
 
-Config = Annotated[str | None, Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win.")]
-DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), show_default=False, help="Show the plan and start nothing.")]
+Config = Annotated[
+    str | None,
+    Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win."),
+]
+DryRun = Annotated[
+    bool,
+    Parameter(
+        name="--dry-run", negative=(), show_default=False, help="Show the plan and start nothing."
+    ),
+]
 Run = Annotated[RunFlags, Parameter(name="*")]  # type: ignore[valid-type]
 
 
@@ -50,7 +69,9 @@ def resume(
     if dry_run:
         return _show_rehearsal(checked, looks)
     if not checked.output:
-        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+        raise ConfigError(
+            "--output is missing", remedy="Name the directory URL for the checkpoints to come"
+        )
     if checked.address is not None and is_job_server(checked.address):
         raise ConfigError(
             f"{checked.address} is a job server, and resume runs the driver here",
@@ -68,7 +89,9 @@ def resume(
 
 
 def or_crashed(work: Callable[[], int]) -> int:
-    """An error that nobody raised on purpose is no answer: the supervisor starts the driver again, and its workers go on meanwhile."""
+    """An error that nobody raised on purpose is no answer: the supervisor starts the driver again,
+    and its workers go on meanwhile.
+    """
     from orchestrator.decide.restarts import CRASHED
 
     try:
@@ -83,7 +106,8 @@ def or_crashed(work: Callable[[], int]) -> int:
 def _tell_for_the_driver(end: End) -> None:
     """The answer that a driver which was killed can't give."""
     error = RecoveryExhausted(
-        end.reason, remedy="Look for what kills it (memory, an operator); the same command goes on from here"
+        end.reason,
+        remedy="Look for what kills it (memory, an operator); the same command goes on from here",
     )
     print_json({"status": "failed", "exit_code": end.code, "error": error.as_dict()})
 
@@ -97,7 +121,9 @@ def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
     if looks.json:
         print_json({"status": "planned", **plan})
     else:
-        answer_console().print(yaml.safe_dump(redacted_data(plain_data(plan)), sort_keys=False), markup=False)
+        answer_console().print(
+            yaml.safe_dump(redacted_data(plain_data(plan)), sort_keys=False), markup=False
+        )
     return EXIT_DONE
 
 
@@ -110,7 +136,9 @@ def _resume_here(config: RunConfig, looks: Looks) -> int:
     from orchestrator.driver.main import resume as drive
 
     with answers_only():
-        result = drive(config, observer=progress_observer(message_console(), quiet=looks.quiet), link=link)
+        result = drive(
+            config, observer=progress_observer(message_console(), quiet=looks.quiet), link=link
+        )
     if looks.json:
         print_json(result)
     else:

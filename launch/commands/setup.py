@@ -15,9 +15,16 @@ def config(
     /,
     *,
     explain: Annotated[
-        bool, Parameter(negative=(), show_default=False, help="Show every key with its default, unit and meaning.")
+        bool,
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="Show every key with its default, unit and meaning.",
+        ),
     ] = False,
-    json_schema: Annotated[bool, Parameter(negative=(), show_default=False, help="Print the JSON schema, for editors.")] = False,
+    json_schema: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Print the JSON schema, for editors.")
+    ] = False,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Check a configuration file, or explain what one can hold.
@@ -42,7 +49,9 @@ def config(
     values = read_config_file(file) if file else {}
     checked = parse_config({"source": "(from the command line)", **values}) if file else None
     if looks.json:
-        print_json({"config": checked, "keys": keys()} if explain or not file else {"config": checked})
+        print_json(
+            {"config": checked, "keys": keys()} if explain or not file else {"config": checked}
+        )
     elif explain or checked is None:
         answer_console().print(explain_table(values if file else None))
     else:
@@ -50,6 +59,10 @@ def config(
         from rich.syntax import Syntax
 
         answer_console().print(
-            Syntax(yaml.safe_dump(checked.model_dump(mode="json"), sort_keys=False), "yaml", background_color="default")
+            Syntax(
+                yaml.safe_dump(checked.model_dump(mode="json"), sort_keys=False),
+                "yaml",
+                background_color="default",
+            )
         )
     return EXIT_DONE

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, message_console, print_json, write_text
+from launch.terminal import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    answer_console,
+    message_console,
+    print_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from launch.stop import Stopped
@@ -28,9 +35,15 @@ def stop(
     run: str,
     /,
     *,
-    now: Annotated[bool, Parameter(negative=(), show_default=False, help="Leave the last save out.")] = False,
-    timeout_s: Annotated[float, Parameter(help="Longest wait for the end in seconds; 0 asks and returns.")] = 300.0,
-    address: Annotated[str | None, Parameter(help="The run's cluster: end what a dead driver left there, too.")] = None,
+    now: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Leave the last save out.")
+    ] = False,
+    timeout_s: Annotated[
+        float, Parameter(help="Longest wait for the end in seconds; 0 asks and returns.")
+    ] = 300.0,
+    address: Annotated[
+        str | None, Parameter(help="The run's cluster: end what a dead driver left there, too.")
+    ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Ask a run to save and stop, and wait until it has.
@@ -60,7 +73,9 @@ def stop(
     if looks.json:
         print_json(outcome)
     else:
-        answer_console().print(f"{outcome.run}: {_SAID[outcome.state]}{_workers(outcome, address)}", markup=False)
+        answer_console().print(
+            f"{outcome.run}: {_SAID[outcome.state]}{_workers(outcome, address)}", markup=False
+        )
     return EXIT_DONE
 
 
@@ -78,11 +93,20 @@ def logs(
     /,
     *,
     follow: Annotated[
-        bool, Parameter(name=["--follow", "-f"], negative=(), show_default=False, help="Go on until the run ends.")
+        bool,
+        Parameter(
+            name=["--follow", "-f"],
+            negative=(),
+            show_default=False,
+            help="Go on until the run ends.",
+        ),
     ] = False,
-    lines: Annotated[int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")] = 0,
+    lines: Annotated[
+        int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")
+    ] = 0,
     address: Annotated[
-        str | None, Parameter(help="Job server: show what the run's latest job wrote instead of its journal.")
+        str | None,
+        Parameter(help="Job server: show what the run's latest job wrote instead of its journal."),
     ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -106,14 +130,18 @@ def logs(
     from orchestrator.store.run.run_record import read_run_record
 
     output = open_location(run)
-    events: list[dict[str, Any]] = read_journal_tail(output, lines) if lines else read_journal(output)
+    events: list[dict[str, Any]] = (
+        read_journal_tail(output, lines) if lines else read_journal(output)
+    )
     if not events and read_run_record(output) is None:
         raise no_run(output)
     if looks.json:
         print_json({"run": output.shown, "events": events})
         return EXIT_DONE
     if not events:
-        message_console().print(f"the run's journal at {output.shown} is empty so far", markup=False)
+        message_console().print(
+            f"the run's journal at {output.shown} is empty so far", markup=False
+        )
     _write(log_lines(events))
     if follow:
         _follow(output, events, shown=len(read_journal(output)) if lines else len(events))

@@ -15,7 +15,10 @@ def status(
     /,
     *,
     patience: Annotated[
-        float | None, Parameter(help="Seconds to watch for a sign of life of the driver. Default: as long as its lease says.")
+        float | None,
+        Parameter(
+            help="Seconds to watch for a sign of life of the driver. Default: as long as its lease says."
+        ),
     ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -48,10 +51,16 @@ def report(
     run: str,
     /,
     *,
-    output: Annotated[str, Parameter(name=["--output", "-o"], help="Where to write the page: a path or any fsspec URL.")],
+    output: Annotated[
+        str,
+        Parameter(
+            name=["--output", "-o"], help="Where to write the page: a path or any fsspec URL."
+        ),
+    ],
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
-    """Write one self-contained HTML page about a run: loss, throughput, workers, incidents, saves, goodput.
+    """Write one self-contained HTML page about a run: loss, throughput, workers, incidents, saves,
+    goodput.
 
     For example:
 
@@ -72,10 +81,19 @@ def report(
     return EXIT_DONE
 
 
-Verify = Annotated[bool, Parameter(negative=(), show_default=False, help="Read every byte and compare every tensor's checksum.")]
+Verify = Annotated[
+    bool,
+    Parameter(
+        negative=(), show_default=False, help="Read every byte and compare every tensor's checksum."
+    ),
+]
 Prune = Annotated[
     bool,
-    Parameter(negative=(), show_default=False, help="First delete what the run can't use: fenced checkpoints, unfinished saves."),
+    Parameter(
+        negative=(),
+        show_default=False,
+        help="First delete what the run can't use: fenced checkpoints, unfinished saves.",
+    ),
 ]
 
 

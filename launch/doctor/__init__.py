@@ -1,1 +1,3 @@
-"""The command ``doctor``: `facts` gathers on a node, `diagnosis` judges, `nodes` reaches every node of a cluster."""
+"""The command ``doctor``: `facts` gathers on a node, `diagnosis` judges, `nodes` reaches every node
+of a cluster.
+"""

@@ -1,7 +1,8 @@
 """What does one machine have to offer?
 
-Rule: gathers, never judges. Everything is optional but the host's name: what can't be found out is None or an error's text, and that is
-a finding too. Runs on every node of a cluster, so it imports nothing heavy into the asking process: TensorFlow is asked in a child.
+Rule: gathers, never judges. Everything is optional but the host's name: what can't be found out is
+None or an error's text, and that is a finding too. Runs on every node of a cluster, so it imports
+nothing heavy into the asking process: TensorFlow is asked in a child.
 """
 
 from __future__ import annotations
@@ -83,7 +84,10 @@ def gather(url: str | None = None) -> NodeFacts:
         memory_free_bytes=int(psutil.virtual_memory().available),
         shm_free_bytes=_free("/dev/shm"),
         scratch_free_bytes=_free(os.environ.get("TMPDIR", "/tmp")),
-        backends={scheme: importlib.util.find_spec(module) is not None for scheme, module in BACKENDS.items()},
+        backends={
+            scheme: importlib.util.find_spec(module) is not None
+            for scheme, module in BACKENDS.items()
+        },
         store={url: probe_store(url)} if url else {},
     )
 
@@ -101,12 +105,23 @@ def _free(path: str) -> int | None:
 
 def _tensorflow() -> dict[str, Any]:
     """What TensorFlow sees, asked in a child process that sees every GPU of the machine."""
-    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"
+    }
     command = [sys.executable, "-m", "orchestrator.training.engine.device_probe"]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return {"error": f"{type(error).__name__}: importing it took longer than {PROBE_TIMEOUT_S:.0f} s"}
+        return {
+            "error": f"{type(error).__name__}: importing it took longer than {PROBE_TIMEOUT_S:.0f} s"
+        }
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -115,14 +130,22 @@ def _tensorflow() -> dict[str, Any]:
 
 def _driver_gpus() -> int | None:
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return sum(line.startswith("GPU ") for line in done.stdout.splitlines()) if done.returncode == 0 else 0
+    return (
+        sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+        if done.returncode == 0
+        else 0
+    )
 
 
 def probe_store(url: str) -> StoreProbe:
-    """Write, read, list and delete a small object below ``url``, and see whether the store creates exclusively."""
+    """Write, read, list and delete a small object below ``url``, and see whether the store creates
+    exclusively.
+    """
     from orchestrator.errors import OrchestratorError
     from orchestrator.store.objects.exclusive import weaker_promise
     from orchestrator.store.objects.location import open_location
@@ -136,12 +159,22 @@ def probe_store(url: str) -> StoreProbe:
         probe.write_bytes(data)
         try:
             if probe.read_bytes() != data:
-                return StoreProbe(directory.shown, time.monotonic() - begun, error="it gave other bytes back than were written")
+                return StoreProbe(
+                    directory.shown,
+                    time.monotonic() - begun,
+                    error="it gave other bytes back than were written",
+                )
             if not any(entry.name == probe.name for entry in probe.parent.list()):
-                return StoreProbe(directory.shown, time.monotonic() - begun, error="its listing lacks what was just written")
+                return StoreProbe(
+                    directory.shown,
+                    time.monotonic() - begun,
+                    error="its listing lacks what was just written",
+                )
         finally:
             probe.delete()
-        return StoreProbe(directory.shown, time.monotonic() - begun, warning=weaker_promise(directory))
+        return StoreProbe(
+            directory.shown, time.monotonic() - begun, warning=weaker_promise(directory)
+        )
     except OrchestratorError as error:
         from orchestrator.redaction import redacted
 

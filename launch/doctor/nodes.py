@@ -1,7 +1,8 @@
 """How are all nodes of a cluster asked?
 
-Rule: one small actor without resources on every node, so that a full cluster answers too; a deadline for each, since an actor on a node
-that is going away stays pending for ever. What doesn't answer is a finding.
+Rule: one small actor without resources on every node, so that a full cluster answers too; a
+deadline for each, since an actor on a node that is going away stays pending for ever. What doesn't
+answer is a finding.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def connected(address: str) -> Iterator[Any]:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        ray.init(
+            address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
+        )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {redacted(address)}: {redacted(str(error)).splitlines()[0]}",
@@ -52,7 +55,9 @@ def connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def ask_nodes(ray: Any, url: str | None = None, deadline_s: float = ANSWER_DEADLINE_S) -> tuple[NodeFacts, ...]:
+def ask_nodes(
+    ray: Any, url: str | None = None, deadline_s: float = ANSWER_DEADLINE_S
+) -> tuple[NodeFacts, ...]:
     """The facts of every living node of the connected cluster."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -66,18 +71,27 @@ def ask_nodes(ray: Any, url: str | None = None, deadline_s: float = ANSWER_DEADL
     remote = ray.remote(num_cpus=0, max_restarts=0)(Asker)
     living = [node for node in ray.nodes() if node["Alive"]]
     askers = {
-        node["NodeID"]: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        node["NodeID"]: remote.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
         for node in living
     }
     asked = {node_id: asker.gather.remote(url) for node_id, asker in askers.items()}
     end = time.monotonic() + deadline_s
-    return told_apart([_answer(ray, node, askers[node["NodeID"]], asked[node["NodeID"]], end) for node in living])
+    return told_apart(
+        [_answer(ray, node, askers[node["NodeID"]], asked[node["NodeID"]], end) for node in living]
+    )
 
 
 def told_apart(nodes: Sequence[NodeFacts]) -> tuple[NodeFacts, ...]:
-    """The nodes with a name each: several on one host are told apart by the beginning of Ray's identifier."""
+    """The nodes with a name each: several on one host are told apart by the beginning of Ray's
+    identifier.
+    """
     hosts = Counter(node.host for node in nodes)
-    return tuple(replace(node, host=f"{node.host}/{node.node_id[:8]}") if hosts[node.host] > 1 else node for node in nodes)
+    return tuple(
+        replace(node, host=f"{node.host}/{node.node_id[:8]}") if hosts[node.host] > 1 else node
+        for node in nodes
+    )
 
 
 def _answer(ray: Any, node: dict[str, Any], asker: Any, asked: Any, end: float) -> NodeFacts:
@@ -94,7 +108,16 @@ def _answer(ray: Any, node: dict[str, Any], asker: Any, asked: Any, end: float) 
         after = time.time()
     except (ray.exceptions.RayError, TimeoutError) as error:
         said = redacted(str(error)).strip().splitlines()
-        return NodeFacts(host=node.get("NodeManagerHostname", "?"), error=said[-1] if said else type(error).__name__, **known)
+        return NodeFacts(
+            host=node.get("NodeManagerHostname", "?"),
+            error=said[-1] if said else type(error).__name__,
+            **known,
+        )
     finally:
         ray.kill(asker)
-    return replace(facts, clock_offset_s=theirs - (before + after) / 2, clock_error_s=(after - before) / 2, **known)
+    return replace(
+        facts,
+        clock_offset_s=theirs - (before + after) / 2,
+        clock_error_s=(after - before) / 2,
+        **known,
+    )

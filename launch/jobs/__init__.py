@@ -1,1 +1,3 @@
-"""Runs as Ray jobs: `plan` decides what is submitted, `package` collects what is shipped, `server` talks to the job server."""
+"""Runs as Ray jobs: `plan` decides what is submitted, `package` collects what is shipped, `server`
+talks to the job server.
+"""

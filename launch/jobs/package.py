@@ -1,7 +1,8 @@
 """What of the user's own code has to travel with a job?
 
-Rule: what the configuration names and this directory holds is shipped, under names that hold there too: the input function's file or
-module, modules for ``py_func`` and ``import_modules``, operation libraries. What isn't found here is expected in the cluster's image.
+Rule: what the configuration names and this directory holds is shipped, under names that hold there
+too: the input function's file or module, modules for ``py_func`` and ``import_modules``, operation
+libraries. What isn't found here is expected in the cluster's image.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ from launch.jobs.plan import CONFIG_FILE, JobPlan
 from orchestrator.errors import ConfigError
 
 LARGEST_BYTES = 100 * 1024 * 1024
-"""Ray's own limit for a working directory; beyond it the job server refuses with a less helpful message."""
+"""Ray's own limit for a working directory; beyond it the job server refuses with a less helpful
+message.
+"""
 
 
-def collected(run: Mapping[str, Any], directory: Path, extra: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration's keys with paths as they are in the working directory, and what to ship (name there -> path here).
+def collected(
+    run: Mapping[str, Any], directory: Path, extra: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration's keys with paths as they are in the working directory, and what to ship
+    (name there -> path here).
 
     Args:
         run: the keys of the configuration.
@@ -33,7 +39,8 @@ def collected(run: Mapping[str, Any], directory: Path, extra: Sequence[str] = ()
         extra: more files or directories to ship.
 
     Raises:
-        ConfigError: a named file that isn't there, two files of one name, or more than 100 MB in all.
+        ConfigError: a named file that isn't there, two files of one name, or more than 100 MB in
+            all.
     """
     files: dict[str, str] = {}
     changed = dict(run)
@@ -41,11 +48,16 @@ def collected(run: Mapping[str, Any], directory: Path, extra: Sequence[str] = ()
         if run.get(key):
             changed[key] = _shipped(str(run[key]), directory, files)
     if run.get("py_func"):
-        changed["py_func"] = {token: _shipped(str(target), directory, files) for token, target in run["py_func"].items()}
+        changed["py_func"] = {
+            token: _shipped(str(target), directory, files)
+            for token, target in run["py_func"].items()
+        }
     for module in run.get("import_modules", ()):
         _ship_module(str(module), directory, files)
     if run.get("load_op_library"):
-        changed["load_op_library"] = [_library(str(path), directory, files) for path in run["load_op_library"]]
+        changed["load_op_library"] = [
+            _library(str(path), directory, files) for path in run["load_op_library"]
+        ]
     for path in extra:
         _ship(directory / path, files, flag="--ship")
     _check_size(files)
@@ -71,9 +83,17 @@ def _library(path: str, directory: Path, files: dict[str, str]) -> str:
 def _ship(path: Path, files: dict[str, str], *, flag: str) -> str:
     resolved = path.resolve()
     if not resolved.exists():
-        raise ConfigError(f"{flag}: there is no {resolved}", remedy="Check the path; it is looked up from where you stand")
-    if files.setdefault(resolved.name, str(resolved)) != str(resolved) or resolved.name == CONFIG_FILE:
-        raise ConfigError(f"two things to ship are called {resolved.name}", remedy="Rename one of them")
+        raise ConfigError(
+            f"{flag}: there is no {resolved}",
+            remedy="Check the path; it is looked up from where you stand",
+        )
+    if (
+        files.setdefault(resolved.name, str(resolved)) != str(resolved)
+        or resolved.name == CONFIG_FILE
+    ):
+        raise ConfigError(
+            f"two things to ship are called {resolved.name}", remedy="Rename one of them"
+        )
     return resolved.name
 
 
@@ -84,7 +104,11 @@ def _ship_module(module: str, directory: Path, files: dict[str, str]) -> None:
         spec = importlib.util.find_spec(top)
     if spec is None:
         return
-    found = Path(spec.submodule_search_locations[0]) if spec.submodule_search_locations else Path(spec.origin or "")
+    found = (
+        Path(spec.submodule_search_locations[0])
+        if spec.submodule_search_locations
+        else Path(spec.origin or "")
+    )
     inside = found.resolve().is_relative_to(directory.resolve())
     if inside and not {"site-packages", "dist-packages"} & set(found.parts):
         _ship(found, files, flag=module)
@@ -103,7 +127,11 @@ def _first_on_path(directory: Path) -> Iterator[None]:
 def _check_size(files: Mapping[str, str]) -> None:
     total = 0
     for path in map(Path, files.values()):
-        total += sum(item.stat().st_size for item in path.rglob("*") if item.is_file()) if path.is_dir() else path.stat().st_size
+        total += (
+            sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+            if path.is_dir()
+            else path.stat().st_size
+        )
     if total > LARGEST_BYTES:
         raise ConfigError(
             f"the files to ship come to {total / 1e6:.0f} MB, and a job takes {LARGEST_BYTES / 1e6:.0f}",
@@ -116,10 +144,16 @@ def working_directory(plan: JobPlan) -> Iterator[Path]:
     """A temporary directory with the plan's configuration file and everything it ships."""
     with tempfile.TemporaryDirectory(prefix="tfresume-job-") as made:
         directory = Path(made)
-        (directory / CONFIG_FILE).write_text(yaml.safe_dump(dict(plan.run), sort_keys=False), encoding="utf-8")
+        (directory / CONFIG_FILE).write_text(
+            yaml.safe_dump(dict(plan.run), sort_keys=False), encoding="utf-8"
+        )
         for name, path in plan.files.items():
             if Path(path).is_dir():
-                shutil.copytree(path, directory / name, ignore=shutil.ignore_patterns("__pycache__", ".git", ".venv"))
+                shutil.copytree(
+                    path,
+                    directory / name,
+                    ignore=shutil.ignore_patterns("__pycache__", ".git", ".venv"),
+                )
             else:
                 shutil.copy2(path, directory / name)
         yield directory

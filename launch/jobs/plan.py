@@ -1,8 +1,9 @@
 """What is submitted as a Ray job, under which name, and does such a job run already?
 
-Rule: pure. A run's submissions are named after its output URL (``tfresume-<digest>-0001``, ``-0002`` …), so that submitting twice
-attaches to the job that runs, and submitting after an end goes on in a new job. No credential enters a job's metadata, entrypoint or
-environment: Ray shows them to everyone who can open the dashboard.
+Rule: pure. A run's submissions are named after its output URL (``tfresume-<digest>-0001``,
+``-0002`` …), so that submitting twice attaches to the job that runs, and submitting after an end
+goes on in a new job. No credential enters a job's metadata, entrypoint or environment: Ray shows
+them to everyone who can open the dashboard.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class JobPlan:
     run: Mapping[str, Any]
     """The keys of the configuration file that is shipped."""
     files: Mapping[str, str]
-    """What is shipped beside it: name in the working directory -> local path (a file or a directory)."""
+    """What is shipped beside it: name in the working directory -> local path (a file or a
+    directory).
+    """
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     driver_cpus: float = 0.0
@@ -78,7 +81,9 @@ def submission_name(output: str) -> str:
 
 
 def after_looking(name: str, jobs: Sequence[JobState]) -> Attach | Submit:
-    """Whether the run named ``name`` runs already among the server's ``jobs``, or under which name to submit it."""
+    """Whether the run named ``name`` runs already among the server's ``jobs``, or under which name
+    to submit it.
+    """
     numbers = [0]
     for job in jobs:
         prefix, _, number = job.submission_id.rpartition("-")
@@ -92,7 +97,10 @@ def after_looking(name: str, jobs: Sequence[JobState]) -> Attach | Submit:
 def newest(name: str, jobs: Sequence[JobState]) -> JobState | None:
     """The run's latest job, active or not; None where the server knows none."""
     found = [
-        job for job in jobs if job.submission_id.rpartition("-")[0] == name and job.submission_id.rpartition("-")[2].isdigit()
+        job
+        for job in jobs
+        if job.submission_id.rpartition("-")[0] == name
+        and job.submission_id.rpartition("-")[2].isdigit()
     ]
     return max(found, key=lambda job: int(job.submission_id.rpartition("-")[2]), default=None)
 
@@ -125,13 +133,17 @@ def job_plan(
         files: what to ship: name in the working directory -> local path.
         environment: variables for driver and workers.
         pip: packages that Ray installs for the job.
-        driver_cpus, driver_memory_bytes, driver_labels: where the driver's own process is placed; none: the head node.
+        driver_cpus, driver_memory_bytes, driver_labels: where the driver's own process is placed;
+            none: the head node.
 
     Raises:
         ConfigError: no output, or a secret among the variables.
     """
     if not config.output:
-        raise ConfigError("submit needs --output: a job's name and its restarts hang on it", remedy="Give --output URL")
+        raise ConfigError(
+            "submit needs --output: a job's name and its restarts hang on it",
+            remedy="Give --output URL",
+        )
     runtime_env: dict[str, Any] = {}
     if environment:
         runtime_env["env_vars"] = _public(environment)
@@ -144,7 +156,11 @@ def job_plan(
         run={**given, "source": config.source, "output": config.output, "address": "auto"},
         files=files,
         runtime_env=runtime_env,
-        metadata={"run": redacted(config.output, secrets), "source": redacted(config.source, secrets), "by": "tfresume"},
+        metadata={
+            "run": redacted(config.output, secrets),
+            "source": redacted(config.source, secrets),
+            "by": "tfresume",
+        },
         driver_cpus=driver_cpus,
         driver_memory_bytes=driver_memory_bytes,
         driver_labels=driver_labels or {},
@@ -153,7 +169,9 @@ def job_plan(
 
 def _public(environment: Mapping[str, str]) -> dict[str, str]:
     secret = sorted(
-        name for name, value in environment.items() if secrets_in({name: value.ljust(8, "x")}) or redacted(value) != value
+        name
+        for name, value in environment.items()
+        if secrets_in({name: value.ljust(8, "x")}) or redacted(value) != value
     )
     if secret:
         raise ConfigError(
@@ -175,9 +193,12 @@ def variables(pairs: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"--env {redacted(pair)!r} isn't of the form NAME=VALUE", remedy="Write --env NAME=VALUE, or --env NAME"
+                f"--env {redacted(pair)!r} isn't of the form NAME=VALUE",
+                remedy="Write --env NAME=VALUE, or --env NAME",
             )
         if not equals and name not in own:
-            raise ConfigError(f"--env {name}: there is no such variable here", remedy=f"Write --env {name}=VALUE")
+            raise ConfigError(
+                f"--env {name}: there is no such variable here", remedy=f"Write --env {name}=VALUE"
+            )
         found[name] = value if equals else own[name]
     return found

@@ -1,7 +1,7 @@
 """How is a Ray cluster's job server asked?
 
-Rule: the thin shell around Ray's Jobs SDK. Everything that can go wrong with the address, the token or the versions is told before
-anything is submitted; Ray's own exceptions end here.
+Rule: the thin shell around Ray's Jobs SDK. Everything that can go wrong with the address, the token
+or the versions is told before anything is submitted; Ray's own exceptions end here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ log = logging.getLogger("tfresume")
 CONNECT_TIMEOUT_S = 10.0
 RETRY_S = 60.0
 POLL_S = 0.5
-CHATTY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
-"""Loggers that tell of each upload and each closed connection; they set their own level when they are imported."""
-REMEDY_ADDRESS = (
-    "Give the dashboard's address, as in --address http://HEAD:8265; on Kubernetes `kubectl port-forward svc/NAME-head-svc 8265`"
+CHATTY = (
+    "ray.dashboard.modules.job.sdk",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging",
 )
+"""Loggers that tell of each upload and each closed connection; they set their own level when they
+are imported.
+"""
+REMEDY_ADDRESS = "Give the dashboard's address, as in --address http://HEAD:8265; on Kubernetes `kubectl port-forward svc/NAME-head-svc 8265`"
 
 
 class JobServer:
@@ -117,7 +121,9 @@ class JobServer:
         return decision
 
     def stop(self, submission_id: str) -> None:
-        """Send the job's processes SIGTERM; Ray kills them after RAY_JOB_STOP_WAIT_TIME_S (3 s by default)."""
+        """Send the job's processes SIGTERM; Ray kills them after RAY_JOB_STOP_WAIT_TIME_S (3 s by
+        default).
+        """
         self._ask("stop_job", submission_id)
 
     def logs(self, submission_id: str) -> str:
@@ -125,7 +131,8 @@ class JobServer:
         return str(self._ask("get_job_logs", submission_id))
 
     def follow(self, submission_id: str, write: Callable[[str], None]) -> JobState:
-        """Pass everything that the job writes to ``write`` until it ends; reconnect where the connection breaks.
+        """Pass everything that the job writes to ``write`` until it ends; reconnect where the
+        connection breaks.
 
         Returns:
             the job's last state.
@@ -143,7 +150,9 @@ class JobServer:
         return state
 
     async def _tail(self, submission_id: str, shown: int, write: Callable[[str], None]) -> int:
-        """One connection's worth of log; it begins at the log's start again, so ``shown`` characters are left out."""
+        """One connection's worth of log; it begins at the log's start again, so ``shown``
+        characters are left out.
+        """
         import aiohttp
 
         seen = 0
@@ -158,9 +167,13 @@ class JobServer:
         return shown
 
     def _ask(self, method: str, *arguments: str) -> Any:
-        """One call of the SDK, again with growing pauses for a minute where the server doesn't answer."""
+        """One call of the SDK, again with growing pauses for a minute where the server doesn't
+        answer.
+        """
         try:
-            for attempt in stamina.retry_context(on=_is_passing, attempts=20, timeout=RETRY_S, wait_max=5.0):
+            for attempt in stamina.retry_context(
+                on=_is_passing, attempts=20, timeout=RETRY_S, wait_max=5.0
+            ):
                 with attempt:
                     return getattr(self._client, method)(*arguments)
         except (RuntimeError, OSError) as error:
@@ -178,25 +191,33 @@ class JobServer:
 
 def _is_passing(error: Exception) -> bool:
     """Whether another try may work: no connection, or the server's own trouble."""
-    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and "status code 5" in str(error))
+    return isinstance(error, OSError) or (
+        isinstance(error, RuntimeError) and "status code 5" in str(error)
+    )
 
 
 def _checked_address(address: str) -> str:
     url = address if "://" in address else f"http://{address}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{redacted(address)} isn't a job server's address", remedy=REMEDY_ADDRESS)
+        raise ConfigError(
+            f"{redacted(address)} isn't a job server's address", remedy=REMEDY_ADDRESS
+        )
     return url.rstrip("/")
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ConfigError where nobody listens: requests itself would wait for minutes on a host that swallows packets."""
+    """Raises ConfigError where nobody listens: requests itself would wait for minutes on a host
+    that swallows packets.
+    """
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname or "", port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise ConfigError.from_cause(f"no job server answers at {redacted(address)}", error, remedy=REMEDY_ADDRESS) from error
+        raise ConfigError.from_cause(
+            f"no job server answers at {redacted(address)}", error, remedy=REMEDY_ADDRESS
+        ) from error
 
 
 def _state(job: Any) -> JobState:
@@ -210,4 +231,6 @@ def _state(job: Any) -> JobState:
 
 
 def _first_line(error: BaseException) -> str:
-    return redacted(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__))
+    return redacted(
+        next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    )

@@ -1,8 +1,9 @@
 """Which files does ``k8s/`` consist of?
 
-Rule: all of them are computed here. A base holds the objects whole; an overlay holds, per object, the JSON patch that is the difference
-between the base's object and the overlay's. So ``kubectl kustomize k8s/overlays/gpu`` and ``tfresume render --overlay gpu`` are the same
-objects, which a test compares.
+Rule: all of them are computed here. A base holds the objects whole; an overlay holds, per object,
+the JSON patch that is the difference between the base's object and the overlay's. So ``kubectl
+kustomize k8s/overlays/gpu`` and ``tfresume render --overlay gpu`` are the same objects, which a
+test compares.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _FILE_OF_KIND = {
 
 _CLUSTER_PODS = ("headGroupSpec/template/spec", "workerGroupSpecs/template/spec")
 _POD_PATHS = {
-    "RayJob": (*(f"spec/rayClusterSpec/{path}" for path in _CLUSTER_PODS), "spec/submitterPodTemplate/spec"),
+    "RayJob": (
+        *(f"spec/rayClusterSpec/{path}" for path in _CLUSTER_PODS),
+        "spec/submitterPodTemplate/spec",
+    ),
     "RayCluster": tuple(f"spec/{path}" for path in _CLUSTER_PODS),
 }
 
@@ -54,7 +58,9 @@ def stream(deployment: Deployment) -> str:
 
 def dump(objects: Sequence[Manifest]) -> str:
     """Objects as a YAML stream without anchors."""
-    return "---\n".join(yaml.dump(item, Dumper=_NoAnchors, sort_keys=False, width=130) for item in objects)
+    return "---\n".join(
+        yaml.dump(item, Dumper=_NoAnchors, sort_keys=False, width=130) for item in objects
+    )
 
 
 class _NoAnchors(yaml.SafeDumper):
@@ -63,7 +69,9 @@ class _NoAnchors(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    )
 
 
 _NoAnchors.add_representer(str, _text)
@@ -86,11 +94,17 @@ def _whole(directory: str, objects: Sequence[Manifest]) -> dict[str, str]:
 
 
 def _field_paths() -> Manifest:
-    """Where KubeRay's kinds keep names and images: kustomize knows that of Kubernetes' own kinds alone."""
+    """Where KubeRay's kinds keep names and images: kustomize knows that of Kubernetes' own kinds
+    alone.
+    """
     paths = [(kind, path) for kind, found in _POD_PATHS.items() for path in found]
 
     def references(*suffixes: str) -> list[Manifest]:
-        return [{"kind": kind, "path": f"{path}/{suffix}"} for kind, path in paths for suffix in suffixes]
+        return [
+            {"kind": kind, "path": f"{path}/{suffix}"}
+            for kind, path in paths
+            for suffix in suffixes
+        ]
 
     return {
         "images": references("containers[]/image"),
@@ -98,10 +112,20 @@ def _field_paths() -> Manifest:
             {
                 "kind": "ConfigMap",
                 "version": "v1",
-                "fieldSpecs": references("volumes/configMap/name", "containers/envFrom/configMapRef/name"),
+                "fieldSpecs": references(
+                    "volumes/configMap/name", "containers/envFrom/configMapRef/name"
+                ),
             },
-            {"kind": "ServiceAccount", "version": "v1", "fieldSpecs": references("serviceAccountName")},
-            {"kind": "Secret", "version": "v1", "fieldSpecs": references("containers/envFrom/secretRef/name")},
+            {
+                "kind": "ServiceAccount",
+                "version": "v1",
+                "fieldSpecs": references("serviceAccountName"),
+            },
+            {
+                "kind": "Secret",
+                "version": "v1",
+                "fieldSpecs": references("containers/envFrom/secretRef/name"),
+            },
         ],
     }
 
@@ -141,15 +165,22 @@ def json_patch(before: Any, after: Any, path: str = "") -> list[Manifest]:
             else:
                 operations += json_patch(before[key], after[key], f"{path}/{_escaped(key)}")
         operations += [
-            {"op": "add", "path": f"{path}/{_escaped(key)}", "value": after[key]} for key in after if key not in before
+            {"op": "add", "path": f"{path}/{_escaped(key)}", "value": after[key]}
+            for key in after
+            if key not in before
         ]
         return operations
     if isinstance(before, list) and isinstance(after, list):
         operations = []
         for index, (one, other) in enumerate(zip(before, after, strict=False)):
             operations += json_patch(one, other, f"{path}/{index}")
-        operations += [{"op": "remove", "path": f"{path}/{index}"} for index in reversed(range(len(after), len(before)))]
-        return operations + [{"op": "add", "path": f"{path}/-", "value": item} for item in after[len(before) :]]
+        operations += [
+            {"op": "remove", "path": f"{path}/{index}"}
+            for index in reversed(range(len(after), len(before)))
+        ]
+        return operations + [
+            {"op": "add", "path": f"{path}/-", "value": item} for item in after[len(before) :]
+        ]
     same = before == after and type(before) is type(after)
     return [] if same else [{"op": "replace", "path": path, "value": after}]
 

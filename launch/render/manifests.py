@@ -1,7 +1,8 @@
 """Which Kubernetes objects does a deployment become?
 
-Rule: a pure function from `Deployment` to plain data; nothing is read or written here. Only fields that a default KubeRay operator
-honours are used: its alpha ones (networkPolicy, tlsOptions, the RocksDB backend) are silently ignored where their gate is off.
+Rule: a pure function from `Deployment` to plain data; nothing is read or written here. Only fields
+that a default KubeRay operator honours are used: its alpha ones (networkPolicy, tlsOptions, the
+RocksDB backend) are silently ignored where their gate is off.
 """
 
 from __future__ import annotations
@@ -40,25 +41,44 @@ ANNOTATIONS_BY_STORAGE: dict[str, Manifest] = {
 
 def manifests(deployment: Deployment) -> list[Manifest]:
     """Every object of the deployment, in the order in which they are applied."""
-    found = [_service_account(deployment), _config_map(deployment), *_disruption_budgets(deployment), _network_policy(deployment)]
+    found = [
+        _service_account(deployment),
+        _config_map(deployment),
+        *_disruption_budgets(deployment),
+        _network_policy(deployment),
+    ]
     if deployment.kind == "job":
         return [*found, _ray_job(deployment)]
     return [*found, *redis_manifests(deployment), _ray_cluster(deployment), _submitter(deployment)]
 
 
 def _metadata(deployment: Deployment, suffix: str = "") -> Manifest:
-    return {"name": deployment.name + suffix, "namespace": deployment.namespace, "labels": labels(deployment)}
+    return {
+        "name": deployment.name + suffix,
+        "namespace": deployment.namespace,
+        "labels": labels(deployment),
+    }
 
 
 def _service_account(deployment: Deployment) -> Manifest:
     annotations = ANNOTATIONS_BY_STORAGE[deployment.storage]
     metadata = _metadata(deployment) | ({"annotations": annotations} if annotations else {})
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": False}
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata,
+        "automountServiceAccountToken": False,
+    }
 
 
 def _config_map(deployment: Deployment) -> Manifest:
     text = yaml.safe_dump(dict(deployment.run), sort_keys=False)
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(deployment, "-run"), "data": {"run.yaml": text}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(deployment, "-run"),
+        "data": {"run.yaml": text},
+    }
 
 
 def _disruption_budgets(deployment: Deployment) -> list[Manifest]:
@@ -71,13 +91,22 @@ def _disruption_budgets(deployment: Deployment) -> list[Manifest]:
 
 
 def _budget(deployment: Deployment, suffix: str, spec: Manifest) -> Manifest:
-    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": _metadata(deployment, suffix), "spec": spec}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _metadata(deployment, suffix),
+        "spec": spec,
+    }
 
 
 def _network_policy(deployment: Deployment) -> Manifest:
     ours = {"podSelector": {"matchLabels": labels(deployment)}}
-    operator = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}}}
-    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}}
+    }
+    monitoring = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
+    }
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -107,7 +136,11 @@ def _cluster_spec(deployment: Deployment) -> Manifest:
             "securityContext": CONTAINER_SECURITY,
         },
         "headGroupSpec": {
-            "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0", "metrics-export-port": "8080"},
+            "rayStartParams": {
+                "num-cpus": "0",
+                "dashboard-host": "0.0.0.0",
+                "metrics-export-port": "8080",
+            },
             "template": head_template(deployment),
         },
         "workerGroupSpecs": [
@@ -149,7 +182,12 @@ def _ray_job(deployment: Deployment) -> Manifest:
 
 
 def _ray_cluster(deployment: Deployment) -> Manifest:
-    return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": _metadata(deployment), "spec": _cluster_spec(deployment)}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": _metadata(deployment),
+        "spec": _cluster_spec(deployment),
+    }
 
 
 def _submitter(deployment: Deployment) -> Manifest:
@@ -170,7 +208,8 @@ def _submitter(deployment: Deployment) -> Manifest:
         "kind": "Job",
         "metadata": _metadata(deployment, "-submit"),
         "spec": {
-            # Submitting again attaches to the run that is there, so a retry of this Job costs nothing.
+            # Submitting again attaches to the run that is there, so a retry of this Job costs
+            # nothing.
             "backoffLimit": 20,
             "ttlSecondsAfterFinished": 86400,
             "template": _submitter_template(deployment, "submit", command),
@@ -193,7 +232,10 @@ def _submitter_template(deployment: Deployment, name: str, command: list[str] | 
         token = {"secretKeyRef": {"name": TOKEN_SECRET, "key": TOKEN_KEY}}
         container["command"] = command
         container["workingDir"] = HOME
-        container["env"] += [{"name": "RAY_AUTH_MODE", "value": "token"}, {"name": "RAY_AUTH_TOKEN", "valueFrom": token}]
+        container["env"] += [
+            {"name": "RAY_AUTH_MODE", "value": "token"},
+            {"name": "RAY_AUTH_TOKEN", "valueFrom": token},
+        ]
     return {
         "metadata": {"labels": labels(deployment)},
         "spec": {

@@ -1,7 +1,7 @@
 """How is a Pod of this project written down?
 
-Rule: every container is non-root with a read-only root file system and no capabilities, and what it may write to is a volume of
-stated size. Secrets are named, never contained.
+Rule: every container is non-root with a read-only root file system and no capabilities, and what it
+may write to is a volume of stated size. Secrets are named, never contained.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def resources(shape: Shape) -> Manifest:
 
 
 def environment(deployment: Deployment, *, drain_s: int | None = None) -> list[Manifest]:
-    """The variables of every container: where it may write, how long it drains, and which storage settings hold."""
+    """The variables of every container: where it may write, how long it drains, and which storage
+    settings hold.
+    """
     values = {
         "HOME": HOME,
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -59,7 +61,8 @@ def environment(deployment: Deployment, *, drain_s: int | None = None) -> list[M
     if drain_s is not None:
         values["RAY_JOB_STOP_WAIT_TIME_S"] = str(HEAD_DRAIN_S)
         values["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = str(drain_s)
-        # How long a driver that gets SIGTERM may take for its last save, before Ray or the kubelet ends it
+        # How long a driver that gets SIGTERM may take for its last save, before Ray or the kubelet
+        # ends it
         values["TFRESUME_GRACE_S"] = str(drain_s - LAST_WORDS_S)
     if deployment.storage == "s3":
         values["AWS_DEFAULT_REGION"] = "REGION"
@@ -75,7 +78,11 @@ def secret_environment(deployment: Deployment) -> list[Manifest]:
 
 def probes(*paths: str) -> Manifest:
     """Readiness and liveness over Ray's own health addresses, which need no token."""
-    check: Manifest = {"httpGet": {"path": paths[0], "port": int(paths[1])}, "periodSeconds": 10, "timeoutSeconds": 5}
+    check: Manifest = {
+        "httpGet": {"path": paths[0], "port": int(paths[1])},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+    }
     return {
         "readinessProbe": {**check, "failureThreshold": 6},
         "livenessProbe": {**check, "initialDelaySeconds": 60, "failureThreshold": 12},
@@ -119,7 +126,9 @@ def _container(deployment: Deployment, name: str, shape: Shape, drain_s: int) ->
 
 
 def head_template(deployment: Deployment) -> Manifest:
-    """The head's Pod: the driver runs here, no worker does, and the autoscaler beside it may use the API server."""
+    """The head's Pod: the driver runs here, no worker does, and the autoscaler beside it may use
+    the API server.
+    """
     container = _container(deployment, "ray-head", HEAD_SHAPE, HEAD_DRAIN_S)
     container["ports"] = [
         {"containerPort": 6379, "name": "gcs-server"},
@@ -179,7 +188,14 @@ def _tolerations(group: WorkerGroup) -> list[Manifest]:
     if group.shape.gpus:
         found.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
     if group.spot:
-        found.append({"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"})
+        found.append(
+            {
+                "key": "cloud.google.com/gke-spot",
+                "operator": "Equal",
+                "value": "true",
+                "effect": "NoSchedule",
+            }
+        )
     return found
 
 
@@ -197,5 +213,9 @@ def _node_selector(deployment: Deployment, group: WorkerGroup) -> Manifest:
 def _not_on_spot() -> Manifest:
     away = [{"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"}]
     return {
-        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": away}]}}
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": away}]
+            }
+        }
     }

@@ -1,7 +1,8 @@
 """What keeps a long-lived cluster's head recoverable?
 
-Rule: the head's tables go to a Redis with a volume of its own; only then does a driver on a worker node survive the head. Inside a
-RayJob it helps little (each retry builds a new cluster), so there it is left out.
+Rule: the head's tables go to a Redis with a volume of its own; only then does a driver on a worker
+node survive the head. Inside a RayJob it helps little (each retry builds a new cluster), so there
+it is left out.
 """
 
 from __future__ import annotations
@@ -29,13 +30,20 @@ def redis_options(deployment: Deployment) -> Manifest:
 
 def redis_manifests(deployment: Deployment) -> list[Manifest]:
     """A Service and a StatefulSet of one Redis with a password and an append-only file."""
-    metadata = {"name": _name(deployment), "namespace": deployment.namespace, "labels": _labels(deployment)}
+    metadata = {
+        "name": _name(deployment),
+        "namespace": deployment.namespace,
+        "labels": _labels(deployment),
+    }
     selector = {"app.kubernetes.io/name": deployment.name, "app.kubernetes.io/component": "redis"}
     service = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
-        "spec": {"selector": selector, "ports": [{"name": "redis", "port": 6379, "protocol": "TCP"}]},
+        "spec": {
+            "selector": selector,
+            "ports": [{"name": "redis", "port": 6379, "protocol": "TCP"}],
+        },
     }
     claim = {
         "metadata": {"name": "data"},
@@ -68,7 +76,8 @@ def _pod(deployment: Deployment) -> Manifest:
             {
                 "name": "redis",
                 "image": REDIS_IMAGE,
-                # The password stays out of the process list: Redis reads its configuration from standard input.
+                # The password stays out of the process list: Redis reads its configuration from
+                # standard input.
                 "command": [
                     "sh",
                     "-c",

@@ -1,7 +1,8 @@
 """Would the operator, Ray or the kernel refuse or misread these manifests?
 
-Rule: what a schema can't say is checked here, before anything is applied: KubeRay's own validation (1.7), Kueue's webhook, and the
-relations between numbers that only hurt when a node goes away. Each violation names the object and the cure.
+Rule: what a schema can't say is checked here, before anything is applied: KubeRay's own validation
+(1.7), Kueue's webhook, and the relations between numbers that only hurt when a node goes away. Each
+violation names the object and the cure.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def _of_object(manifest: Manifest) -> Iterator[str]:
         cluster = manifest["spec"] if manifest["kind"] == "RayCluster" else None
     if cluster is not None:
         yield from _of_cluster(cluster)
-        if cluster.get("enableInTreeAutoscaling") and QUEUE_LABEL in manifest["metadata"].get("labels", {}):
+        if cluster.get("enableInTreeAutoscaling") and QUEUE_LABEL in manifest["metadata"].get(
+            "labels", {}
+        ):
             yield "Kueue refuses its queue label together with enableInTreeAutoscaling; drop one of them"
     for pod in pod_specs(manifest):
         yield from _of_pod(pod)
@@ -66,7 +69,10 @@ def _of_cluster(cluster: Manifest) -> Iterator[str]:
         yield "token authentication is off, and an open dashboard is remote code execution"
     elif version < (2, 52):
         yield "token authentication needs Ray 2.52 or newer"
-    autoscaled_v2 = cluster.get("enableInTreeAutoscaling") and cluster.get("autoscalerOptions", {}).get("version") == "v2"
+    autoscaled_v2 = (
+        cluster.get("enableInTreeAutoscaling")
+        and cluster.get("autoscalerOptions", {}).get("version") == "v2"
+    )
     groups = cluster.get("workerGroupSpecs", [])
     for group in groups:
         yield from _of_group(group)
@@ -108,13 +114,18 @@ def _of_pod(pod: Manifest) -> Iterator[str]:
         if not amounts.get("requests") or amounts.get("requests") != amounts.get("limits"):
             yield f"container {name}: requests must equal limits"
         security = container.get("securityContext", {})
-        if not security.get("readOnlyRootFilesystem") or security.get("allowPrivilegeEscalation", True):
+        if not security.get("readOnlyRootFilesystem") or security.get(
+            "allowPrivilegeEscalation", True
+        ):
             yield f"container {name}: needs a read-only root file system and no privilege escalation"
         image, _, tag = container["image"].rpartition(":")
         if not image or tag == "latest":
             yield f"container {name}: the image {container['image']!r} isn't pinned"
         for variable in container.get("env", []):
-            if variable["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" and int(variable["value"]) >= grace_s:
+            if (
+                variable["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+                and int(variable["value"]) >= grace_s
+            ):
                 yield f"container {name}: drains {variable['value']} s but is killed after {grace_s} s"
         if "preStop" in container.get("lifecycle", {}):
             yield f"container {name}: a preStop hook delays the SIGTERM that makes Ray drain the node"

@@ -1,8 +1,9 @@
 """What does a deployment on Kubernetes consist of, before it is YAML?
 
-Rule: one frozen `Deployment` holds every choice; an overlay is a plain function from one Deployment to another, so overlays compose
-(``gpu`` and ``spot`` and ``gcs``). The run's own configuration is inside it: the worker groups follow from its elasticity, so that the
-autoscaler's limits and ``workers.min`` / ``workers.max`` can't disagree.
+Rule: one frozen `Deployment` holds every choice; an overlay is a plain function from one Deployment
+to another, so overlays compose (``gpu`` and ``spot`` and ``gcs``). The run's own configuration is
+inside it: the worker groups follow from its elasticity, so that the autoscaler's limits and
+``workers.min`` / ``workers.max`` can't disagree.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ IMAGE = "tfresume:0.1.0"
 GIB = 1024**3
 DEFAULT_WORKER_BYTES = 8 * GIB
 RAY_MEMORY_SHARE = 0.65
-"""Of a Pod's memory, Ray offers at most this share to workers: 30 % goes to its object store, and its own processes are there first."""
+"""Of a Pod's memory, Ray offers at most this share to workers: 30 % goes to its object store, and
+its own processes are there first.
+"""
 
 Storage = Literal["any", "gcs", "s3"]
 Kind = Literal["job", "cluster"]
 
 
 class Shape(BaseModel):
-    """What one Pod asks for. Requests equal limits, so that the scheduler's promise is the kernel's."""
+    """What one Pod asks for. Requests equal limits, so that the scheduler's promise is the
+    kernel's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,7 +118,8 @@ class Deployment(BaseModel):
         workers = self.config.workers
         memory = (workers.memory_bytes or DEFAULT_WORKER_BYTES) * processes
         return Shape(
-            # In a long-lived cluster the driver runs on a worker node, so that it survives the head.
+            # In a long-lived cluster the driver runs on a worker node, so that it survives the
+            # head.
             cpus=math.ceil(workers.cpus * processes) + (1 if self.kind == "cluster" else 0),
             memory_gib=math.ceil(memory / RAY_MEMORY_SHARE / GIB),
             gpus=math.ceil(workers.gpus) if self.gpu else 0,
@@ -141,18 +147,34 @@ def with_run(deployment: Deployment, **values: Any) -> Deployment:
     run = dict(deployment.run)
     for name, value in values.items():
         below = run.get(name)
-        run[name] = {**below, **value} if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        run[name] = (
+            {**below, **value}
+            if isinstance(below, Mapping) and isinstance(value, Mapping)
+            else value
+        )
     return deployment.model_copy(update={"run": run})
 
 
 def _cpu(deployment: Deployment) -> Deployment:
-    return with_run(deployment, workers={"count": 4, "min": 2, "max": 8, "standby": 1, "cpus": 4}, exchange="host")
+    return with_run(
+        deployment,
+        workers={"count": 4, "min": 2, "max": 8, "standby": 1, "cpus": 4},
+        exchange="host",
+    )
 
 
 def _gpu(deployment: Deployment) -> Deployment:
     deployment = with_run(
         deployment,
-        workers={"count": 4, "min": 2, "max": 4, "standby": 1, "cpus": 4, "gpus": 1, "memory_bytes": 16 * GIB},
+        workers={
+            "count": 4,
+            "min": 2,
+            "max": 4,
+            "standby": 1,
+            "cpus": 4,
+            "gpus": 1,
+            "memory_bytes": 16 * GIB,
+        },
         exchange="nccl",
     )
     return deployment.model_copy(update={"gpu": True, "image": deployment.image + "-gpu"})
@@ -160,7 +182,11 @@ def _gpu(deployment: Deployment) -> Deployment:
 
 def _spot(deployment: Deployment) -> Deployment:
     deployment = with_run(
-        deployment, workers={"count": 4, "min": 1, "max": 8, "standby": 2}, save_secs=180, wait_s=21600, max_losses_per_hour=120
+        deployment,
+        workers={"count": 4, "min": 1, "max": 8, "standby": 2},
+        save_secs=180,
+        wait_s=21600,
+        max_losses_per_hour=120,
     )
     return deployment.model_copy(update={"spot": True})
 
@@ -175,7 +201,13 @@ def _s3(deployment: Deployment) -> Deployment:
     return deployment.model_copy(update={"storage": "s3"})
 
 
-OVERLAYS: Mapping[str, Callable[[Deployment], Deployment]] = {"cpu": _cpu, "gpu": _gpu, "spot": _spot, "gcs": _gcs, "s3": _s3}
+OVERLAYS: Mapping[str, Callable[[Deployment], Deployment]] = {
+    "cpu": _cpu,
+    "gpu": _gpu,
+    "spot": _spot,
+    "gcs": _gcs,
+    "s3": _s3,
+}
 
 
 def with_overlays(deployment: Deployment, names: tuple[str, ...]) -> Deployment:
@@ -186,10 +218,15 @@ def with_overlays(deployment: Deployment, names: tuple[str, ...]) -> Deployment:
     """
     for name in names:
         if name not in OVERLAYS:
-            raise ConfigError(f"there is no overlay {name!r}", remedy="Choose from " + ", ".join(OVERLAYS))
+            raise ConfigError(
+                f"there is no overlay {name!r}", remedy="Choose from " + ", ".join(OVERLAYS)
+            )
     for pair in (("cpu", "gpu"), ("gcs", "s3")):
         if set(pair) <= set(names):
-            raise ConfigError(f"the overlays {pair[0]} and {pair[1]} exclude each other", remedy="Name one of them")
+            raise ConfigError(
+                f"the overlays {pair[0]} and {pair[1]} exclude each other",
+                remedy="Name one of them",
+            )
     for name in names:
         deployment = OVERLAYS[name](deployment)
     return deployment

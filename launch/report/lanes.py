@@ -1,7 +1,8 @@
 """Which worker held which rank, in which generation, from when to when?
 
-Rule: a rank's stretch begins when its generation is formed and ends with the worker's loss, the next generation or the run's end. A
-driver's death ends nothing: workers that the next driver adopts go on in the same stretch, the others ended with the old driver.
+Rule: a rank's stretch begins when its generation is formed and ends with the worker's loss, the
+next generation or the run's end. A driver's death ends nothing: workers that the next driver adopts
+go on in the same stretch, the others ended with the old driver.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class _Lanes:
             case "worker_warm":
                 self.known[worker] = moment
             case "worker_lost" | "worker_released":
-                self.close([worker], moment.at_s, str(event.get("cause") or event.get("reason") or "ended"))
+                self.close(
+                    [worker], moment.at_s, str(event.get("cause") or event.get("reason") or "ended")
+                )
             case "adopted":
                 self.adopt(names_in(event.get("workers")))
             case "generation":
@@ -75,7 +78,11 @@ class _Lanes:
 
     def adopt(self, workers: Sequence[str]) -> None:
         if self.orphaned is not None:
-            self.close([item for item in self.open if item not in workers], self.orphaned, "gone with the driver")
+            self.close(
+                [item for item in self.open if item not in workers],
+                self.orphaned,
+                "gone with the driver",
+            )
         self.orphaned = None
 
     def form(self, moment: Moment) -> None:
@@ -95,7 +102,9 @@ def lanes(moments: Sequence[Moment]) -> tuple[Stretch, ...]:
     fold = _Lanes()
     for moment in moments:
         fold.take(moment)
-    return tuple(sorted([*fold.done, *fold.open.values()], key=lambda item: (item.rank, item.begin)))
+    return tuple(
+        sorted([*fold.done, *fold.open.values()], key=lambda item: (item.rank, item.begin))
+    )
 
 
 def lives(moments: Sequence[Moment]) -> tuple[Life, ...]:
@@ -103,11 +112,20 @@ def lives(moments: Sequence[Moment]) -> tuple[Life, ...]:
     found: dict[int, list[Moment]] = {}
     for moment in moments:
         found.setdefault(moment.attempt, []).append(moment)
-    return tuple(_life(attempt, of_it, attempt == max(found)) for attempt, of_it in sorted(found.items()))
+    return tuple(
+        _life(attempt, of_it, attempt == max(found)) for attempt, of_it in sorted(found.items())
+    )
 
 
 def _life(attempt: int, moments: Sequence[Moment], newest: bool) -> Life:
-    holder = next((str(moment.event.get("holder") or "") for moment in moments if moment.kind == "attempt"), "")
+    holder = next(
+        (str(moment.event.get("holder") or "") for moment in moments if moment.kind == "attempt"),
+        "",
+    )
     finish = next((moment for moment in moments if moment.kind == "finish"), None)
-    how = str(finish.event.get("outcome") or "ended") if finish else ("" if newest else "lost without a word")
+    how = (
+        str(finish.event.get("outcome") or "ended")
+        if finish
+        else ("" if newest else "lost without a word")
+    )
     return Life(attempt, moments[0].at_s, moments[-1].at_s, holder, how)

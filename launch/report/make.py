@@ -1,6 +1,7 @@
 """How is a run's report made? The command ``report``.
 
-Rule: everything is read from the store, once; the page is written as a whole, wherever fsspec can write.
+Rule: everything is read from the store, once; the page is written as a whole, wherever fsspec can
+write.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from orchestrator.store.run.lease import observe
 from orchestrator.store.run.run_record import read_run_record
 
 LOOK_S = 10.0
-"""Longest look for a sign of life: a report isn't worth a lease's whole length, and says ``silent`` where it doesn't know."""
+"""Longest look for a sign of life: a report isn't worth a lease's whole length, and says ``silent``
+where it doesn't know.
+"""
 
 
 def make_report(run: str) -> Report:
@@ -48,7 +51,9 @@ def make_report(run: str) -> Report:
 
 
 def write_report(run: str, target: str) -> Location:
-    """Writes the page to a path or URL. Raises what ``make_report`` does, and OutputError where it can't be written."""
+    """Writes the page to a path or URL. Raises what ``make_report`` does, and OutputError where it
+    can't be written.
+    """
     text = redacted(page(make_report(run)), secrets_in(os.environ))
     location = open_location(target)
     location.write_bytes(text.encode())

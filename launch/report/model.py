@@ -1,7 +1,8 @@
 """What does the report of a run say?
 
-Rule: everything on the page is a field here, made by plain functions from the journal, the run record, the status and the list of
-checkpoints. Times are seconds since the run's first event; the page adds nothing of its own.
+Rule: everything on the page is a field here, made by plain functions from the journal, the run
+record, the status and the list of checkpoints. Times are seconds since the run's first event; the
+page adds nothing of its own.
 """
 
 from __future__ import annotations
@@ -73,7 +74,12 @@ class Report:
 
 
 def report(
-    status: RunStatus, seen: History, record: Mapping[str, Any], checkpoints: Sequence[CheckpointRow], *, made_at: float
+    status: RunStatus,
+    seen: History,
+    record: Mapping[str, Any],
+    checkpoints: Sequence[CheckpointRow],
+    *,
+    made_at: float,
 ) -> Report:
     """The report of a run.
 
@@ -88,17 +94,35 @@ def report(
     begun = next((moment.event.get("at") for moment in moments), None)
     config = seen.begun.get("config") or record.get("config") or {}
     return Report(
-        run=status.run, source=status.source, state=status.state, reason=status.reason,
-        begun_at=float(begun) if isinstance(begun, int | float) else None, made_at=made_at,
-        seconds=max([moment.at_s for moment in moments], default=0.0), wall_s=account.wall_s,
-        start_step=status.start_step, step=status.step, until_step=status.until_step, checkpoint=status.checkpoint,
-        steps_redone=status.steps_redone, goodput=account.fraction,
-        shares=tuple(_share(kind, getattr(account, f"{kind.value}_s"), account.wall_s) for kind in Spent),
-        series=thinned(points(moments)), lanes=lanes(moments), lives=lives(moments), spans=spans(moments),
-        incidents=incidents(moments), saves=saves(moments), stagings=stagings(moments),
-        decisions=decisions(moments, MOST_DECISIONS), checkpoints=tuple(checkpoints),
-        config=tuple(flat(redacted_data(config))), versions=tuple(flat(seen.begun.get("versions") or {})),
-    )  # fmt: skip
+        run=status.run,
+        source=status.source,
+        state=status.state,
+        reason=status.reason,
+        begun_at=float(begun) if isinstance(begun, int | float) else None,
+        made_at=made_at,
+        seconds=max([moment.at_s for moment in moments], default=0.0),
+        wall_s=account.wall_s,
+        start_step=status.start_step,
+        step=status.step,
+        until_step=status.until_step,
+        checkpoint=status.checkpoint,
+        steps_redone=status.steps_redone,
+        goodput=account.fraction,
+        shares=tuple(
+            _share(kind, getattr(account, f"{kind.value}_s"), account.wall_s) for kind in Spent
+        ),
+        series=thinned(points(moments)),
+        lanes=lanes(moments),
+        lives=lives(moments),
+        spans=spans(moments),
+        incidents=incidents(moments),
+        saves=saves(moments),
+        stagings=stagings(moments),
+        decisions=decisions(moments, MOST_DECISIONS),
+        checkpoints=tuple(checkpoints),
+        config=tuple(flat(redacted_data(config))),
+        versions=tuple(flat(seen.begun.get("versions") or {})),
+    )
 
 
 def _share(kind: Spent, seconds: float, wall_s: float) -> Share:
@@ -112,5 +136,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             found += flat(value, f"{prefix}{name}.")
         elif value not in (None, "", [], ()):
-            found.append((f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)))
+            found.append(
+                (
+                    f"{prefix}{name}",
+                    ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value),
+                )
+            )
     return found

@@ -1,7 +1,7 @@
 """How does a report become one page that needs nothing but itself?
 
-Rule: template, style and script are files of this package, put together in one pass; the data goes in as JSON in which no ``<`` is left.
-The page's own policy forbids it to load anything.
+Rule: template, style and script are files of this package, put together in one pass; the data goes
+in as JSON in which no ``<`` is left. The page's own policy forbids it to load anything.
 """
 
 from __future__ import annotations
@@ -17,8 +17,22 @@ from launch.report.model import Report, Share
 from launch.terminal import plain_data
 from launch.text.quantities import count_text, seconds_text, share_text
 
-_DRAWN = ("series", "lanes", "lives", "spans", "incidents", "saves", "stagings", "seconds", "start_step")
-_GOOD, _BAD, _WAIT = {"training", "done"}, {"failed", "dead"}, {"silent", "waiting", "recovering", "stopping"}
+_DRAWN = (
+    "series",
+    "lanes",
+    "lives",
+    "spans",
+    "incidents",
+    "saves",
+    "stagings",
+    "seconds",
+    "start_step",
+)
+_GOOD, _BAD, _WAIT = (
+    {"training", "done"},
+    {"failed", "dead"},
+    {"silent", "waiting", "recovering", "stopping"},
+)
 _WORDS = {
     "useful": "training",
     "start": "start",
@@ -32,19 +46,26 @@ _WORDS = {
 
 def page(report: Report) -> str:
     """The report as one HTML document."""
-    values = _head(report) | _goodput(report) | {
-        "tiles": "".join(f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in tiles(report)),
-        "lanes_alt": escape(_lanes_alt(report), quote=True),
-        "incidents": tables.incident_rows(report),
-        "checkpoints": tables.checkpoint_rows(report),
-        "saves": tables.save_rows(report),
-        "drivers": tables.driver_rows(report),
-        "config": tables.config_rows(report),
-        "decisions": tables.decision_rows(report),
-        "style": _asset("style.css"),
-        "script": _asset("script.js"),
-        "data": _data(report),
-    }  # fmt: skip
+    values = (
+        _head(report)
+        | _goodput(report)
+        | {
+            "tiles": "".join(
+                f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>'
+                for big, small in tiles(report)
+            ),
+            "lanes_alt": escape(_lanes_alt(report), quote=True),
+            "incidents": tables.incident_rows(report),
+            "checkpoints": tables.checkpoint_rows(report),
+            "saves": tables.save_rows(report),
+            "drivers": tables.driver_rows(report),
+            "config": tables.config_rows(report),
+            "decisions": tables.decision_rows(report),
+            "style": _asset("style.css"),
+            "script": _asset("script.js"),
+            "data": _data(report),
+        }
+    )
     # One pass: what data holds is never looked at again
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], _asset("template.html"))
 
@@ -62,7 +83,15 @@ def _data(report: Report) -> str:
 
 
 def _head(report: Report) -> dict[str, str]:
-    state_class = "good" if report.state in _GOOD else "bad" if report.state in _BAD else "wait" if report.state in _WAIT else ""
+    state_class = (
+        "good"
+        if report.state in _GOOD
+        else "bad"
+        if report.state in _BAD
+        else "wait"
+        if report.state in _WAIT
+        else ""
+    )
     begun = f", begun {tables.when(report.begun_at)}" if report.begun_at is not None else ""
     return {
         "title": escape(f"{report.run.rstrip('/').rpartition('/')[2]}: {report.state}"),
@@ -77,16 +106,33 @@ def _head(report: Report) -> dict[str, str]:
 
 def tiles(report: Report) -> tuple[tuple[str, str], ...]:
     """The headline numbers, each with what it means."""
-    until = f"of {count_text(report.until_step)}" if report.until_step is not None else "the last step"
+    until = (
+        f"of {count_text(report.until_step)}" if report.until_step is not None else "the last step"
+    )
     count = len(report.incidents)
-    redone = "no step lost" if not report.steps_redone else f"{count_text(report.steps_redone)} steps done twice"
+    redone = (
+        "no step lost"
+        if not report.steps_redone
+        else f"{count_text(report.steps_redone)} steps done twice"
+    )
     good = [item for item in report.checkpoints if item.state == "good"]
-    bad = f"no good checkpoint; {len(report.checkpoints)} can't be used" if report.checkpoints else "no checkpoint yet"
-    newest = (count_text(good[0].step), f"newest checkpoint; {len(good)} kept") if good else ("none", bad)
+    bad = (
+        f"no good checkpoint; {len(report.checkpoints)} can't be used"
+        if report.checkpoints
+        else "no checkpoint yet"
+    )
+    newest = (
+        (count_text(good[0].step), f"newest checkpoint; {len(good)} kept")
+        if good
+        else ("none", bad)
+    )
     return (
         (count_text(report.step), f"step {until}, from {count_text(report.start_step)}"),
         (share_text(report.goodput), f"goodput: useful time of {seconds_text(report.wall_s)}"),
-        (count_text(count), f"{'incident' if count == 1 else 'incidents'}, {redone}" if count else "incidents"),
+        (
+            count_text(count),
+            f"{'incident' if count == 1 else 'incidents'}, {redone}" if count else "incidents",
+        ),
         newest,
     )
 
@@ -95,15 +141,24 @@ def _goodput(report: Report) -> dict[str, str]:
     shown = [share for share in report.shares if share.seconds > 0]
     told = ", ".join(f"{_WORDS[share.kind]} {share_text(share.fraction)}" for share in shown)
     return {
-        "goodput_line": escape(f"{seconds_text(report.wall_s)} of wall time, each second counted once."),
+        "goodput_line": escape(
+            f"{seconds_text(report.wall_s)} of wall time, each second counted once."
+        ),
         "goodput_alt": escape(told or "no time has passed", quote=True),
-        "goodput_bar": "".join(f'<i class="{share.kind}" style="flex-grow:{share.fraction:.6f}"></i>' for share in shown),
+        "goodput_bar": "".join(
+            f'<i class="{share.kind}" style="flex-grow:{share.fraction:.6f}"></i>'
+            for share in shown
+        ),
         "goodput_legend": "".join(map(_legend, report.shares)),
     }
 
 
 def _legend(share: Share) -> str:
-    amount = f"{share_text(share.fraction)}, {seconds_text(share.seconds)}" if share.seconds > 0 else "none"
+    amount = (
+        f"{share_text(share.fraction)}, {seconds_text(share.seconds)}"
+        if share.seconds > 0
+        else "none"
+    )
     return f'<li><i class="{share.kind}"></i>{_WORDS[share.kind]} <span>{amount}</span></li>'
 
 

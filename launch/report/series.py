@@ -1,7 +1,7 @@
 """How did loss and throughput go?
 
-Rule: at most `MOST_POINTS` points reach the page. Where there are more, each bucket keeps its lowest and its highest loss, so that a
-spike stays a spike; nothing is averaged or smoothed.
+Rule: at most `MOST_POINTS` points reach the page. Where there are more, each bucket keeps its
+lowest and its highest loss, so that a spike stays a spike; nothing is averaged or smoothed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ MOST_POINTS = 1200
 
 @dataclass(frozen=True)
 class Point:
-    """The run at one moment: seconds since its first event, global step, loss, steps per second, world size."""
+    """The run at one moment: seconds since its first event, global step, loss, steps per second,
+    world size.
+    """
 
     t: float
     step: int
@@ -27,7 +29,11 @@ class Point:
 
 def points(moments: Sequence[Moment]) -> tuple[Point, ...]:
     """Every progress event as a point, in the order of time."""
-    return tuple(_point(moment) for moment in moments if moment.kind == "progress" and isinstance(moment.event.get("step"), int))
+    return tuple(
+        _point(moment)
+        for moment in moments
+        if moment.kind == "progress" and isinstance(moment.event.get("step"), int)
+    )
 
 
 def _point(moment: Moment) -> Point:
@@ -46,7 +52,9 @@ def _point(moment: Moment) -> Point:
 
 
 def thinned(found: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
-    """At most ``most`` of the points: first and last, and of each bucket the lowest and the highest loss."""
+    """At most ``most`` of the points: first and last, and of each bucket the lowest and the highest
+    loss.
+    """
     if len(found) <= most:
         return tuple(found)
     buckets = max(1, (most - 2) // 2)

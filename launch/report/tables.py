@@ -1,7 +1,7 @@
 """How do the report's tables read?
 
-Rule: every value is escaped here, and nowhere is markup made from data otherwise. Each cell carries its column's name, which a phone
-shows in place of the header.
+Rule: every value is escaped here, and nowhere is markup made from data otherwise. Each cell carries
+its column's name, which a phone shows in place of the header.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _OPEN = ("under way", "incomplete", "skipped", "cancelled")
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width, ``short`` cells are never broken.
+    """A cell; ``number`` cells stand at the right, ``code`` is set in a fixed width, ``short``
+    cells are never broken.
 
     ``chip`` (``good`` or ``bad``) sets the first word off; what follows in ``more`` stays plain.
     """
@@ -40,12 +41,20 @@ class Cell:
         return UNKNOWN if self.value is None else str(self.value)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell | str]], marks: Sequence[str] = (), empty: str = "None.") -> str:
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell | str]],
+    marks: Sequence[str] = (),
+    empty: str = "None.",
+) -> str:
     """An HTML table; ``marks`` are attributes of its rows."""
     if not rows:
         return f'<p class="quiet">{escape(empty)}</p>'
     numbers = [isinstance(cell, Cell) and cell.number for cell in rows[0]]
-    head = "".join(f"<th{_n(number)}>{escape(name)}</th>" for name, number in zip(columns, numbers, strict=True))
+    head = "".join(
+        f"<th{_n(number)}>{escape(name)}</th>"
+        for name, number in zip(columns, numbers, strict=True)
+    )
     body = "".join(
         f"<tr{marks[index] if marks else ''}>{''.join(map(_cell, row, columns))}</tr>"
         for index, row in enumerate(rows[:MOST_ROWS])
@@ -70,32 +79,51 @@ def _n(number: bool) -> str:
 
 def incident_rows(report: Report) -> str:
     """The incidents; a click on one shows its moment in the lanes."""
-    columns = ("after", "what", "rank", "node", "noticed in", "back in step after", "redone", "what was done")
+    columns = (
+        "after",
+        "what",
+        "rank",
+        "node",
+        "noticed in",
+        "back in step after",
+        "redone",
+        "what was done",
+    )
     rows = [
         (
-            Cell(seconds_text(item.begin), number=True), f"{item.kind}: {item.reason}" if item.reason else item.kind,
-            Cell(item.rank, number=True), Cell(item.node, short=True), Cell(seconds_text(item.detected_s), number=True),
-            Cell(seconds_text(item.recovered_s), number=True), Cell(count_text(item.steps_redone), number=True), item.action,
+            Cell(seconds_text(item.begin), number=True),
+            f"{item.kind}: {item.reason}" if item.reason else item.kind,
+            Cell(item.rank, number=True),
+            Cell(item.node, short=True),
+            Cell(seconds_text(item.detected_s), number=True),
+            Cell(seconds_text(item.recovered_s), number=True),
+            Cell(count_text(item.steps_redone), number=True),
+            item.action,
         )
         for item in report.incidents
-    ]  # fmt: skip
+    ]
     return table(columns, rows, [_mark(item) for item in report.incidents], "Nothing went wrong.")
 
 
 def _mark(item: IncidentMark) -> str:
     told = escape(f"{item.kind}, rank {item.rank}: {item.action}", quote=True)
-    return f' tabindex="0" data-begin="{item.begin:.4f}" data-end="{item.end:.4f}" data-told="{told}"'
+    return (
+        f' tabindex="0" data-begin="{item.begin:.4f}" data-end="{item.end:.4f}" data-told="{told}"'
+    )
 
 
 def checkpoint_rows(report: Report) -> str:
     """The checkpoints with their state."""
     rows = [
         (
-            Cell(count_text(item.step), number=True), Cell(item.label, code=True), Cell(bytes_text(item.size_bytes), number=True),
-            _state(item.state, item.why, good="good"), when(item.modified),
+            Cell(count_text(item.step), number=True),
+            Cell(item.label, code=True),
+            Cell(bytes_text(item.size_bytes), number=True),
+            _state(item.state, item.why, good="good"),
+            when(item.modified),
         )
         for item in report.checkpoints
-    ]  # fmt: skip
+    ]
     return table(("step", "checkpoint", "size", "state", "saved"), rows, empty="None yet.")
 
 
@@ -108,29 +136,48 @@ def save_rows(report: Report) -> str:
     """The saves with how they ended, newest first."""
     rows = [
         (
-            Cell(count_text(item.step), number=True), _state(item.state, item.reason, good="committed"),
-            Cell(seconds_text(item.begin), number=True), Cell(seconds_text(item.seconds), number=True),
-            Cell(seconds_text(item.stall_s), number=True), Cell(bytes_text(item.size_bytes), number=True),
+            Cell(count_text(item.step), number=True),
+            _state(item.state, item.reason, good="committed"),
+            Cell(seconds_text(item.begin), number=True),
+            Cell(seconds_text(item.seconds), number=True),
+            Cell(seconds_text(item.stall_s), number=True),
+            Cell(bytes_text(item.size_bytes), number=True),
         )
         for item in reversed(report.saves)
-    ]  # fmt: skip
-    return table(("step", "how it ended", "began after", "took", "training stood still", "size"), rows, empty="None yet.")
+    ]
+    return table(
+        ("step", "how it ended", "began after", "took", "training stood still", "size"),
+        rows,
+        empty="None yet.",
+    )
 
 
 def driver_rows(report: Report) -> str:
     """The attempts."""
     rows = [
-        (Cell(item.attempt, number=True), item.holder, Cell(seconds_text(item.begin), number=True),
-         Cell(seconds_text(item.end - item.begin), number=True), item.how)
+        (
+            Cell(item.attempt, number=True),
+            item.holder,
+            Cell(seconds_text(item.begin), number=True),
+            Cell(seconds_text(item.end - item.begin), number=True),
+            item.how,
+        )
         for item in report.lives
-    ]  # fmt: skip
+    ]
     return table(("attempt", "driver", "began after", "lived", "how it ended"), rows)
 
 
 def config_rows(report: Report) -> str:
     """Versions, then the configuration."""
-    listed = "".join(f"<li><span>{escape(part)}</span> {escape(version)}</li>" for part, version in report.versions)
-    versions = f'<ul class="versions">{listed}</ul>' if listed else '<p class="quiet">The journal doesn\'t tell the versions.</p>'
+    listed = "".join(
+        f"<li><span>{escape(part)}</span> {escape(version)}</li>"
+        for part, version in report.versions
+    )
+    versions = (
+        f'<ul class="versions">{listed}</ul>'
+        if listed
+        else '<p class="quiet">The journal doesn\'t tell the versions.</p>'
+    )
     config = [(Cell(name, code=True), value) for name, value in report.config]
     return f"{versions}<details><summary>The configuration</summary>{table(('key', 'value'), config)}</details>"
 
@@ -138,15 +185,22 @@ def config_rows(report: Report) -> str:
 def decision_rows(report: Report) -> str:
     """What the driver noted down, newest first."""
     rows: Iterable[tuple[Cell | str, ...]] = (
-        (Cell(seconds_text(item.t), number=True), item.event.replace("_", " "), item.text) for item in reversed(report.decisions)
+        (Cell(seconds_text(item.t), number=True), item.event.replace("_", " "), item.text)
+        for item in reversed(report.decisions)
     )
     listed = table(("after", "what", "why"), list(rows))
-    return f"<details><summary>{len(report.decisions)} notes of the driver</summary>{listed}</details>"
+    return (
+        f"<details><summary>{len(report.decisions)} notes of the driver</summary>{listed}</details>"
+    )
 
 
 def when(at: float | None) -> str:
     """A moment for people: date and minute in UTC."""
     try:
-        return UNKNOWN if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return (
+            UNKNOWN
+            if at is None
+            else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        )
     except (OverflowError, ValueError, OSError):
         return UNKNOWN  # a clock that was never set right

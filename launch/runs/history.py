@@ -1,7 +1,8 @@
 """What does a run's journal say about it, as of its last event?
 
-Rule: a fold over the events, nothing else: the same journal gives the same history on any machine. A worker that was said to be warm
-stays until it's said to be gone; ranks are those of the newest generation.
+Rule: a fold over the events, nothing else: the same journal gives the same history on any machine.
+A worker that was said to be warm stays until it's said to be gone; ranks are those of the newest
+generation.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class History:
         reason: why it's in this phase, where the journal gives a reason.
         step: the last step that anybody told; None before any.
         progress: the newest ``progress`` event, empty before the first.
-        incidents: the incidents that are over, oldest first; ``open_loss`` is the loss behind one that isn't.
+        incidents: the incidents that are over, oldest first; ``open_loss`` is the loss behind one
+            that isn't.
         finish: how the newest attempt ended; None where it didn't.
     """
 
@@ -77,9 +79,21 @@ def history(events: Sequence[Entry]) -> History:
     for moment in moments:
         fold.take(moment)
     return History(
-        moments, fold.attempt, fold.phase, fold.reason, fold.generation, len(fold.seats), fold.step, fold.seen(),
-        fold.begun, fold.progress, fold.saved, tuple(fold.incidents), fold.open_loss, fold.finish,
-    )  # fmt: skip
+        moments,
+        fold.attempt,
+        fold.phase,
+        fold.reason,
+        fold.generation,
+        len(fold.seats),
+        fold.step,
+        fold.seen(),
+        fold.begun,
+        fold.progress,
+        fold.saved,
+        tuple(fold.incidents),
+        fold.open_loss,
+        fold.finish,
+    )
 
 
 class _Fold:
@@ -118,8 +132,15 @@ class _Fold:
                 self.phase = "training" if event.get("recovered_s") is not None else self.phase
             case "finish":
                 self.finish = event
-        if moment.kind in ("progress", "training", "generation", "finish", "adopted") and isinstance(event.get("step"), int):
-            late = moment.kind == "progress" and self.finish is not None  # told by a thread that was overtaken
+        if moment.kind in (
+            "progress",
+            "training",
+            "generation",
+            "finish",
+            "adopted",
+        ) and isinstance(event.get("step"), int):
+            # told by a thread that was overtaken
+            late = moment.kind == "progress" and self.finish is not None
             self.step = max(self.step or 0, event["step"]) if late else event["step"]
 
     def _workers(self, kind: str, event: Entry) -> None:
@@ -130,9 +151,14 @@ class _Fold:
             case "worker_lost" | "worker_released":
                 self.alive.pop(worker, None)
                 if kind == "worker_lost" and event.get("rank") is not None:
-                    self.open_loss, self.phase, self.reason = event, "recovering", str(event.get("reason") or "")
+                    self.open_loss, self.phase, self.reason = (
+                        event,
+                        "recovering",
+                        str(event.get("reason") or ""),
+                    )
             case "generation" | "adopted":
-                # Who is adopted may be a standby; journals before "members" was told held everybody for a member
+                # Who is adopted may be a standby; journals before "members" was told held everybody
+                # for a member
                 self.seats = names_in(event.get("members", event.get("workers")))
                 self.generation = int(event.get("generation") or self.generation)
                 if kind == "adopted" and event.get("complete"):
@@ -143,7 +169,9 @@ class _Fold:
     def seen(self) -> tuple[WorkerSeen, ...]:
         ranks = {worker: rank for rank, worker in enumerate(self.seats)}
         found = [_seen(ranks.get(worker), worker, event) for worker, event in self.alive.items()]
-        return tuple(sorted(found, key=lambda item: (item.rank is None, item.rank or 0, item.worker)))
+        return tuple(
+            sorted(found, key=lambda item: (item.rank is None, item.rank or 0, item.worker))
+        )
 
 
 def _seen(rank: int | None, worker: str, event: Entry) -> WorkerSeen:

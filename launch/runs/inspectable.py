@@ -1,7 +1,8 @@
 """What can be looked at where SOURCE's checkpoint is bad or missing?
 
-Rule: the graph, whenever it can be read, and what is wrong with the checkpoint beside it. ``inspect`` shows both; ``check`` counts the
-latter among its reasons; only ``resume`` insists on a good checkpoint.
+Rule: the graph, whenever it can be read, and what is wrong with the checkpoint beside it.
+``inspect`` shows both; ``check`` counts the latter among its reasons; only ``resume`` insists on a
+good checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class LookedAt:
     Attributes:
         shown: the ``.meta`` as messages call it.
         keys: the checkpoint's tensors; None where there is no readable index.
-        problems: reasons why the checkpoint can't be resumed; warnings for what was chosen in its stead.
+        problems: reasons why the checkpoint can't be resumed; warnings for what was chosen in its
+            stead.
     """
 
     shown: str
@@ -53,13 +55,24 @@ def look_at(url: str, output: str = "") -> LookedAt:
         return _graph_alone(url, error)
     problems = [Problem("source-note", "warning", note) for note in source.notes]
     problems.extend(
-        Problem("checkpoint-passed-over", "warning", f"{refusal.checkpoint} was passed over: {refusal.reason}")
+        Problem(
+            "checkpoint-passed-over",
+            "warning",
+            f"{refusal.checkpoint} was passed over: {refusal.reason}",
+        )
         for refusal in source.refused
     )
     if source.prefix is None:
-        said = f"{source.meta.shown} has no checkpoint beside it, so there are no variables to resume"
+        said = (
+            f"{source.meta.shown} has no checkpoint beside it, so there are no variables to resume"
+        )
         problems.append(
-            Problem("no-checkpoint", "error", said, "Copy the checkpoint's .index and .data files into the same directory")
+            Problem(
+                "no-checkpoint",
+                "error",
+                said,
+                "Copy the checkpoint's .index and .data files into the same directory",
+            )
         )
     if output:
         problems.extend(_common_place(output, url, source))
@@ -76,7 +89,9 @@ def _common_place(output: str, url: str, source: Source) -> list[Problem]:
 
 
 def _graph_alone(url: str, error: OrchestratorError) -> LookedAt:
-    """The graph beside a checkpoint that is refused; the refusal itself where there is no graph to show."""
+    """The graph beside a checkpoint that is refused; the refusal itself where there is no graph to
+    show.
+    """
     location = open_location(url)
     prefix = location.name.removesuffix(".meta").removesuffix(".index")
     beside = location.sibling(f"{prefix}.meta")

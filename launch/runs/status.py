@@ -1,7 +1,8 @@
 """What does a run do now? The command ``status``, from the output URL alone.
 
-Rule: the store is all that's asked: run record, journal, lease and the directories' listing. A driver is alive if its heartbeat changes
-while we look, by our own clock; so the answer for a dead one on another machine takes its lease's length.
+Rule: the store is all that's asked: run record, journal, lease and the directories' listing. A
+driver is alive if its heartbeat changes while we look, by our own clock; so the answer for a dead
+one on another machine takes its lease's length.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def status(
     """The status of the run at an output URL.
 
     Args:
-        patience_s: longest look at a heartbeat that doesn't change; by default the holder's lease, after which it counts as dead.
+        patience_s: longest look at a heartbeat that doesn't change; by default the holder's lease,
+            after which it counts as dead.
         now, wait: the clock, for tests.
 
     Raises:
@@ -54,8 +56,19 @@ def status(
     saved = _told(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
     holder = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
-    asked = driver is Driver.ALIVE and _told(trouble, lambda: bool(read_stop_requests(output)), False)
-    found = run_status(output.shown, history(events), driver, holder, fields, saved, now=time.time(), trouble=tuple(trouble))
+    asked = driver is Driver.ALIVE and _told(
+        trouble, lambda: bool(read_stop_requests(output)), False
+    )
+    found = run_status(
+        output.shown,
+        history(events),
+        driver,
+        holder,
+        fields,
+        saved,
+        now=time.time(),
+        trouble=tuple(trouble),
+    )
     return replace(found, stop_requested=asked)
 
 

@@ -1,7 +1,8 @@
 """In what state is a run, and what will it do next?
 
-Rule: a plain function of what the store shows (journal, run record, lease, checkpoints) and of two clock readings. Whether the driver
-lives is a fact that's handed in; the state follows from it and from the journal's last words.
+Rule: a plain function of what the store shows (journal, run record, lease, checkpoints) and of two
+clock readings. Whether the driver lives is a fact that's handed in; the state follows from it and
+from the journal's last words.
 """
 
 from __future__ import annotations
@@ -16,8 +17,18 @@ from orchestrator.decide.timeline import Entry, number_of
 
 _ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
 _INCIDENT_KEYS = (
-    "kind", "rank", "node", "worker", "step", "detected_s", "recovered_s", "steps_redone", "action", "reason", "at",
-)  # fmt: skip
+    "kind",
+    "rank",
+    "node",
+    "worker",
+    "step",
+    "detected_s",
+    "recovered_s",
+    "steps_redone",
+    "action",
+    "reason",
+    "at",
+)
 
 
 class Driver(Enum):
@@ -116,39 +127,69 @@ def run_status(
     account = goodput([moment.event for moment in seen.moments])
     until = _whole(seen.progress.get("until", seen.begun.get("until")))
     rate = _real(seen.progress.get("steps_per_s")) if alive else None
-    step = seen.step if seen.step is not None else (checkpoint.step if checkpoint else _whole(record.get("started_step")))
+    step = (
+        seen.step
+        if seen.step is not None
+        else (checkpoint.step if checkpoint else _whole(record.get("started_step")))
+    )
     last = seen.last_at
     return RunStatus(
-        run=run, state=state, reason=reason, source=str(record.get("source", "")), step=step,
-        start_step=_whole(record.get("started_step")), until_step=until, steps_per_s=rate, loss=_real(seen.progress.get("loss")),
+        run=run,
+        state=state,
+        reason=reason,
+        source=str(record.get("source", "")),
+        step=step,
+        start_step=_whole(record.get("started_step")),
+        until_step=until,
+        steps_per_s=rate,
+        loss=_real(seen.progress.get("loss")),
         world_size=seen.world_size if alive else 0,
         batches_per_step=_whole(seen.begun.get("batches_per_step", record.get("batches_per_step"))),
-        generation=seen.generation, attempt=max(seen.attempt, holder.attempt),
-        driver=driver.value, holder=holder.name, workers=seen.workers if alive else (),
-        checkpoint=checkpoint.prefix if checkpoint else None, checkpoint_step=checkpoint.step if checkpoint else None,
+        generation=seen.generation,
+        attempt=max(seen.attempt, holder.attempt),
+        driver=driver.value,
+        holder=holder.name,
+        workers=seen.workers if alive else (),
+        checkpoint=checkpoint.prefix if checkpoint else None,
+        checkpoint_step=checkpoint.step if checkpoint else None,
         checkpoint_age_s=_age(checkpoint.modified if checkpoint else None, now),
         next_save_step=_whole(seen.progress.get("next_save_step")) if alive else None,
         next_save_s=_real(seen.progress.get("next_save_s")) if alive else None,
-        eta_s=_eta(step, until, rate), incidents=tuple(_incident(item) for item in seen.incidents),
-        steps_redone=steps_redone(seen.incidents), goodput=round(account.fraction, 4), goodput_s=account.as_dict(),
-        journal_age_s=_age(last, now), trouble=trouble,
-    )  # fmt: skip
+        eta_s=_eta(step, until, rate),
+        incidents=tuple(_incident(item) for item in seen.incidents),
+        steps_redone=steps_redone(seen.incidents),
+        goodput=round(account.fraction, 4),
+        goodput_s=account.as_dict(),
+        journal_age_s=_age(last, now),
+        trouble=trouble,
+    )
 
 
 def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:
     if driver is Driver.ALIVE and attempt > seen.attempt:
         return "starting", "a new driver has taken the run and hasn't told anything yet"
     if seen.finish is not None and seen.attempt >= attempt:
-        return _ENDED.get(str(seen.finish.get("outcome")), "failed"), str(seen.finish.get("reason") or "")
+        return _ENDED.get(str(seen.finish.get("outcome")), "failed"), str(
+            seen.finish.get("reason") or ""
+        )
     match driver:
         case Driver.NONE:
             return "not started", "nobody has begun a run here"
         case Driver.RELEASED:
-            return "stopped", "its driver gave the run up; the same command goes on from the last checkpoint"
+            return (
+                "stopped",
+                "its driver gave the run up; the same command goes on from the last checkpoint",
+            )
         case Driver.DEAD:
-            return "dead", "its driver is gone; the same command goes on with the workers that live, or from the last checkpoint"
+            return (
+                "dead",
+                "its driver is gone; the same command goes on with the workers that live, or from the last checkpoint",
+            )
         case Driver.SILENT:
-            return "silent", "no heartbeat while we looked: the driver is gone, paused, or cut off from the store"
+            return (
+                "silent",
+                "no heartbeat while we looked: the driver is gone, paused, or cut off from the store",
+            )
         case Driver.ALIVE:
             return seen.phase, seen.reason
 

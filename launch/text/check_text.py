@@ -1,7 +1,7 @@
 """How does ``tfresume check`` look to people?
 
-Rule: the verdict first, then every reason with its nodes, cause and remedy, errors before warnings. One reading tells the whole list
-of things to do.
+Rule: the verdict first, then every reason with its nodes, cause and remedy, errors before warnings.
+One reading tells the whole list of things to do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def render_check(report: CheckReport, console: Console) -> None:
 
 
 def _verdict(verdict: Verdict, *, asked: bool, console: Console) -> None:
-    mark = "[green]resumes[/green]" if verdict.resumes else f"[red]doesn't resume[/red] ({', '.join(verdict.reasons)})"
+    mark = (
+        "[green]resumes[/green]"
+        if verdict.resumes
+        else f"[red]doesn't resume[/red] ({', '.join(verdict.reasons)})"
+    )
     asked_for = " (asked for)" if asked else ""
     console.print(f"[bold]{MODE_WORDS[verdict.mode]}[/bold]{asked_for}: {mark}")
 
@@ -58,7 +62,9 @@ def _plan(graph: WorkerGraph, console: Console) -> None:
     for port in graph.inputs:
         optional = ", has a default" if port.optional else ""
         pulled = ", from the graph's own pipeline" if port.pull else ""
-        console.print(f"  needs {clean(port.name)}: {port.dtype} {shape_text(port.shape)} ({port.origin}{optional}{pulled})")
+        console.print(
+            f"  needs {clean(port.name)}: {port.dtype} {shape_text(port.shape)} ({port.origin}{optional}{pulled})"
+        )
     if graph.group_refused:
         console.print(f"[yellow]on one worker only[/yellow]: {clean(graph.group_refused)}")
     elif graph.cut_rule:
@@ -66,7 +72,9 @@ def _plan(graph: WorkerGraph, console: Console) -> None:
 
 
 def _scales(graph: WorkerGraph) -> str:
-    """How many gradients are of a mean over rows, of a sum, and of what else; empty where none is exchanged."""
+    """How many gradients are of a mean over rows, of a sum, and of what else; empty where none is
+    exchanged.
+    """
     counted = Counter(seam.scale.kind for seam in gradient_seams(graph.targets))
     words = ", ".join(f"{count} {SCALE_WORDS[kind]}" for kind, count in counted.most_common())
     return f"; {words}" if words else ""
@@ -74,7 +82,11 @@ def _scales(graph: WorkerGraph) -> str:
 
 def _problem(problem: Problem, console: Console) -> None:
     colour = "red" if problem.severity == "error" else "yellow"
-    modes = "" if len(problem.modes) == len(MODE_WORDS) else f" [dim](for {MODE_WORDS[problem.modes[0]]})[/dim]"
+    modes = (
+        ""
+        if len(problem.modes) == len(MODE_WORDS)
+        else f" [dim](for {MODE_WORDS[problem.modes[0]]})[/dim]"
+    )
     console.print(
         f"\n[{colour} bold]{problem.severity}[/{colour} bold] [bold]{problem.code}[/bold]{modes}: {clean(problem.message)}"
     )

@@ -1,6 +1,8 @@
-"""How do a run's checkpoints read on a terminal? The commands ``checkpoints`` and ``checkpoints --prune``.
+"""How do a run's checkpoints read on a terminal? The commands ``checkpoints`` and ``checkpoints
+--prune``.
 
-Rule: `orchestrator.store.checkpoints.reports` says in what state each one is; here it's only written down for people.
+Rule: `orchestrator.store.checkpoints.reports` says in what state each one is; here it's only
+written down for people.
 """
 
 from __future__ import annotations
@@ -34,7 +36,14 @@ def checkpoints_table(report: CheckpointsReport) -> RenderableType:
         age = UNKNOWN if row.age_s is None else seconds_text(row.age_s)
         parent = row.parent or ("the source" if row.manifest is not None else UNKNOWN)
         state = f"[{_STYLES[row.state]}]{row.state}[/]"
-        table.add_row(count_text(row.step), bytes_text(row.size_bytes), age, state, escape(row.label), escape(parent))
+        table.add_row(
+            count_text(row.step),
+            bytes_text(row.size_bytes),
+            age,
+            state,
+            escape(row.label),
+            escape(parent),
+        )
         if row.why:
             table.add_row("", "", "", "", f"[dim]{escape(row.why)}[/dim]", "")
     return Group(table, Text(lineage_line(report), style="dim")) if report.lineage else table
@@ -42,7 +51,10 @@ def checkpoints_table(report: CheckpointsReport) -> RenderableType:
 
 def lineage_line(report: CheckpointsReport) -> str:
     """``lineage: attempt 1 generation 1 from step 500, then ...``, the last few only."""
-    links = [f"a{link.attempt}-g{link.generation} from step {count_text(link.step)}" for link in report.lineage]
+    links = [
+        f"a{link.attempt}-g{link.generation} from step {count_text(link.step)}"
+        for link in report.lineage
+    ]
     earlier = f"{len(links) - 6} earlier, " if len(links) > 6 else ""
     return f"\nlineage: {earlier}" + ", ".join(links[-6:])
 
@@ -55,7 +67,11 @@ def prune_run(output: Location) -> Pruned:
     """
     observed = observe(output)
     if observed.holder is None:
-        raise OutputError(f"there is no run at {output.shown}", remedy="Give the --output of a run", details={"missing": True})
+        raise OutputError(
+            f"there is no run at {output.shown}",
+            remedy="Give the --output of a run",
+            details={"missing": True},
+        )
     return prune(output, held=not (observed.released or observed.dead))
 
 
@@ -63,8 +79,13 @@ def pruned_text(pruned: Pruned) -> str:
     """What was deleted, in one line."""
     if not pruned.checkpoints and not pruned.leftovers:
         return "nothing to prune"
-    fenced, files = _counted(len(pruned.checkpoints), "fenced checkpoint"), _counted(len(pruned.leftovers), "file")
-    return f"deleted {fenced} and {files} of unfinished saves, {bytes_text(pruned.freed_bytes)} freed"
+    fenced, files = (
+        _counted(len(pruned.checkpoints), "fenced checkpoint"),
+        _counted(len(pruned.leftovers), "file"),
+    )
+    return (
+        f"deleted {fenced} and {files} of unfinished saves, {bytes_text(pruned.freed_bytes)} freed"
+    )
 
 
 def _counted(count: int, noun: str) -> str:

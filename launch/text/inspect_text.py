@@ -1,7 +1,8 @@
 """How does ``tfresume inspect`` look to people?
 
-Rule: what decides about a resumption comes first (train op, inputs, checkpoint), long lists are cut at a stated number of rows with the
-rest counted, and names from the file are shown as they are, never as markup or terminal codes.
+Rule: what decides about a resumption comes first (train op, inputs, checkpoint), long lists are cut
+at a stated number of rows with the rest counted, and names from the file are shown as they are,
+never as markup or terminal codes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def clean(text: str) -> str:
 
 def shape_text(shape: Shape) -> str:
     """``[?, 128]``, or ``any`` for an unknown rank."""
-    return "any" if shape is None else escape("[" + ", ".join("?" if size is None else str(size) for size in shape) + "]")
+    return (
+        "any"
+        if shape is None
+        else escape("[" + ", ".join("?" if size is None else str(size) for size in shape) + "]")
+    )
 
 
 def names_text(names: Sequence[str], shown: int = 3) -> str:
@@ -51,11 +56,17 @@ def names_text(names: Sequence[str], shown: int = 3) -> str:
 def _head(report: Inspection, console: Console) -> None:
     origin, totals = report.origin, report.totals
     console.print(f"[bold]{clean(report.source)}[/bold]  {in_words(report.size_bytes)}")
-    written = f"TensorFlow {clean(origin.tensorflow) or 'unknown'}" + (f" ({clean(origin.git)})" if origin.git else "")
+    written = f"TensorFlow {clean(origin.tensorflow) or 'unknown'}" + (
+        f" ({clean(origin.git)})" if origin.git else ""
+    )
     console.print(
         f"written by {written}, GraphDef version {origin.producer}; looked at as TensorFlow {origin.checked_against} would"
     )
-    functions = f", {totals.functions} functions with {totals.function_nodes} nodes" if totals.functions else ""
+    functions = (
+        f", {totals.functions} functions with {totals.function_nodes} nodes"
+        if totals.functions
+        else ""
+    )
     console.print(f"{totals.nodes} nodes of {len(totals.op_types)} operation types{functions}")
     most = ", ".join(f"{clean(op)} {count}" for op, count in list(totals.op_types.items())[:8])
     console.print(f"  most: {most}")
@@ -66,34 +77,58 @@ def _train_ops(report: Inspection, console: Console) -> None:
     for item in report.train_ops[:ROWS]:
         mark = "[green]yes[/green]" if item.op in report.chosen_train_ops else ""
         updates = f"{len(item.updates)}: {names_text(item.updates, 2)}"
-        table.add_row(clean(item.op), item.kind, updates, ", ".join(item.optimizers), names_text(item.also_writes, 2), mark)
+        table.add_row(
+            clean(item.op),
+            item.kind,
+            updates,
+            ", ".join(item.optimizers),
+            names_text(item.also_writes, 2),
+            mark,
+        )
     _show(table, len(report.train_ops), "no operation trains this graph", console)
     step = report.step
-    counted = "the graph counts no steps" if step is None else f"steps are counted in {clean(step.variable)}"
+    counted = (
+        "the graph counts no steps"
+        if step is None
+        else f"steps are counted in {clean(step.variable)}"
+    )
     if step is not None and step.increment not in (1, None):
         counted += f", {step.increment} at a time"
-    console.print(f"{counted}; losses: {names_text(report.losses) or 'none in the losses collection'}")
+    console.print(
+        f"{counted}; losses: {names_text(report.losses) or 'none in the losses collection'}"
+    )
 
 
 def _inputs(report: Inspection, console: Console) -> None:
     table = _table("Inputs", "tensor", "from", "type", "shape", "needed", "filled by")
     for item in report.inputs[:ROWS]:
-        needed = ("[green]yes[/green]" if not item.optional else "has a default") if item.needed else ""
+        needed = (
+            ("[green]yes[/green]" if not item.optional else "has a default") if item.needed else ""
+        )
         filled = names_text(item.fed_by, 2) + (" (queue runner)" if item.runner else "")
-        table.add_row(clean(item.name), item.origin, item.dtype, shape_text(item.shape), needed, filled)
+        table.add_row(
+            clean(item.name), item.origin, item.dtype, shape_text(item.shape), needed, filled
+        )
     _show(table, len(report.inputs), "nothing has to be fed", console)
 
 
 def _variables(report: Inspection, console: Console) -> None:
     totals = report.totals
-    title = (
-        f"Variables: {totals.variables}, {in_words(totals.variable_bytes)}, {in_words(totals.trainable_bytes)} of it trainable"
-    )
+    title = f"Variables: {totals.variables}, {in_words(totals.variable_bytes)}, {in_words(totals.trainable_bytes)} of it trainable"
     table = _table(title, "name", "type", "shape", "size", "what", "checkpoint")
     for item in report.variables[:ROWS]:
         size = "" if item.size_bytes is None else in_words(item.size_bytes)
-        found = {"yes": "[green]yes[/green]", "": ""}.get(item.in_checkpoint, f"[red]{item.in_checkpoint}[/red]")
-        table.add_row(clean(item.name), f"{item.dtype} {item.kind}", shape_text(item.shape), size, _what(item), found)
+        found = {"yes": "[green]yes[/green]", "": ""}.get(
+            item.in_checkpoint, f"[red]{item.in_checkpoint}[/red]"
+        )
+        table.add_row(
+            clean(item.name),
+            f"{item.dtype} {item.kind}",
+            shape_text(item.shape),
+            size,
+            _what(item),
+            found,
+        )
     _show(table, len(report.variables), "the graph has no variables", console)
 
 
@@ -119,7 +154,9 @@ def _checkpoint(report: Inspection, console: Console) -> None:
             f"\n[bold]Saver[/bold]: format {saver.format}{sharded}, {kept}, {saver.variables} variables, {saver.others} others"
         )
     else:
-        console.print("\n[bold]Saver[/bold]: [yellow]the graph has none that works; variables go by their own names[/yellow]")
+        console.print(
+            "\n[bold]Saver[/bold]: [yellow]the graph has none that works; variables go by their own names[/yellow]"
+        )
     if found is None:
         console.print("[bold]Checkpoint[/bold]: none was looked at")
         return
@@ -141,7 +178,9 @@ def _surroundings(report: Inspection, console: Console) -> None:
             table.add_row(clean(item.device), str(item.nodes), str(item.function_nodes), becomes)
         _show(table, len(report.devices), "", console)
     if report.summaries:
-        console.print(f"\n[bold]Summaries[/bold]: {len(report.summaries)}: {names_text([tag for tag, _ in report.summaries], 6)}")
+        console.print(
+            f"\n[bold]Summaries[/bold]: {len(report.summaries)}: {names_text([tag for tag, _ in report.summaries], 6)}"
+        )
     if report.collections:
         listed = ", ".join(f"{clean(key)} {count}" for key, count in report.collections.items())
         console.print(f"\n[bold]Collections[/bold]: {listed}")
@@ -151,9 +190,20 @@ def _reaching_out(report: Inspection, console: Console) -> None:
     acting = [item for item in report.reaching_out if item.nodes]
     idle = [item for item in report.reaching_out if not item.nodes]
     if acting:
-        table = _table("Operations that reach beyond the graph, and that training runs", "operation", "what", "nodes", "names")
+        table = _table(
+            "Operations that reach beyond the graph, and that training runs",
+            "operation",
+            "what",
+            "nodes",
+            "names",
+        )
         for item in acting[:ROWS]:
-            table.add_row(item.op_type, f"[red]{item.reach}[/red]", names_text(item.nodes), names_text(item.names))
+            table.add_row(
+                item.op_type,
+                f"[red]{item.reach}[/red]",
+                names_text(item.nodes),
+                names_text(item.names),
+            )
         _show(table, len(acting), "", console)
     if idle:
         listed = ", ".join(f"{item.op_type} ({item.reach})" for item in idle)
@@ -163,13 +213,22 @@ def _reaching_out(report: Inspection, console: Console) -> None:
 def _problems(report: Inspection, console: Console) -> None:
     for problem in report.problems:
         colour = "red" if problem.severity == "error" else "yellow"
-        console.print(f"[{colour}]{problem.severity}[/{colour}] {problem.code}: {clean(problem.message)}")
+        console.print(
+            f"[{colour}]{problem.severity}[/{colour}] {problem.code}: {clean(problem.message)}"
+        )
     for repair in report.repairs[:ROWS]:
         console.print(f"[yellow]repaired[/yellow] {clean(repair)}")
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="",
+        box=None,
+        pad_edge=False,
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

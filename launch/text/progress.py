@@ -1,7 +1,8 @@
 """What does a person see while a run goes on?
 
-Rule: one line that changes on a terminal, plain log lines elsewhere; both on standard error. Each incident, save and change of the group
-is a line that stays. Nothing is shown more often than it can be read.
+Rule: one line that changes on a terminal, plain log lines elsewhere; both on standard error. Each
+incident, save and change of the group is a line that stays. Nothing is shown more often than it can
+be read.
 """
 
 from __future__ import annotations
@@ -40,10 +41,20 @@ def progress_text(progress: Progress, start_step: int | None = None) -> str:
     parts += [f"{name} {value:.6g}" for name, value in list(others.items())[:WATCHED_SHOWN]]
     if progress.steps_per_s > 0:
         parts.append(rate_text(progress.steps_per_s))
-        parts.append(f"{seconds_text(max(0, progress.until - progress.step) / progress.steps_per_s)} left")
+        parts.append(
+            f"{seconds_text(max(0, progress.until - progress.step) / progress.steps_per_s)} left"
+        )
     parts.append(f"{progress.world_size} worker{'s' if progress.world_size != 1 else ''}")
-    parts.append(f"saved {progress.checkpoint.rpartition('/')[2]}" if progress.checkpoint else "nothing saved yet")
-    bar = "" if start_step is None else _bar(progress.step - start_step, progress.until - start_step) + " "
+    parts.append(
+        f"saved {progress.checkpoint.rpartition('/')[2]}"
+        if progress.checkpoint
+        else "nothing saved yet"
+    )
+    bar = (
+        ""
+        if start_step is None
+        else _bar(progress.step - start_step, progress.until - start_step) + " "
+    )
     return bar + " · ".join(parts)
 
 
@@ -60,10 +71,16 @@ def event_text(event: Mapping[str, Any]) -> str | None:
             until = f" to {count_text(event['until'])}" if event.get("until") is not None else ""
             return f"attempt {event.get('attempt')}: step {count_text(event.get('start_step'))}{until}{resumed}"
         case "generation":
-            source = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}.get(str(event.get("state_from")), "")
+            source = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}.get(
+                str(event.get("state_from")), ""
+            )
             return f"generation {event.get('generation')}: {event.get('world_size')} workers at step {count_text(event.get('step'))}{source}"
         case "save_committed":
-            stall = f", training waited {seconds_text(event['stall_s'])}" if event.get("stall_s") is not None else ""
+            stall = (
+                f", training waited {seconds_text(event['stall_s'])}"
+                if event.get("stall_s") is not None
+                else ""
+            )
             return f"saved {event.get('checkpoint')} ({bytes_text(event.get('size_bytes'))}{stall})"
         case "save_failed":
             return f"a save failed at step {count_text(event.get('step'))}: {event.get('reason') or event.get('detail') or 'no reason given'}"
@@ -90,7 +107,9 @@ def event_text(event: Mapping[str, Any]) -> str | None:
 class LogProgress:
     """An observer that writes log lines: progress every ten seconds, events as they come."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, every_s: float = LOG_EVERY_S) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, every_s: float = LOG_EVERY_S
+    ) -> None:
         self._now = now
         self._every_s = every_s
         self._last: float | None = None
@@ -99,14 +118,20 @@ class LogProgress:
         """One journal event; all of them with ``--verbose``."""
         text = event_text(event)
         if text is not None:
-            log.log(logging.WARNING if event.get("event") == "warning" else logging.INFO, "%s", text)
+            log.log(
+                logging.WARNING if event.get("event") == "warning" else logging.INFO, "%s", text
+            )
         else:
             log.debug("%s", log_line(event))
 
     def progress(self, progress: Progress) -> None:
         """A few times a second."""
         now = self._now()
-        if self._last is None or now - self._last >= self._every_s or progress.step >= progress.until:
+        if (
+            self._last is None
+            or now - self._last >= self._every_s
+            or progress.step >= progress.until
+        ):
             self._last = now
             log.info("%s", progress_text(progress))
 
@@ -126,7 +151,9 @@ class LiveProgress:
             self._start_step = event["start_step"]
         text = event_text(event)
         if text is not None:
-            style = {"incident": "yellow", "warning": "yellow", "save_failed": "red"}.get(str(event.get("event")), "dim")
+            style = {"incident": "yellow", "warning": "yellow", "save_failed": "red"}.get(
+                str(event.get("event")), "dim"
+            )
             self._console.print(Text(redacted(text, self._secrets), style=style))
         else:
             log.debug("%s", log_line(event))
@@ -136,9 +163,13 @@ class LiveProgress:
         if self._start_step is None:
             self._start_step = progress.step
         if self._live is None:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=True, redirect_stdout=False)
+            self._live = Live(
+                console=self._console, refresh_per_second=4, transient=True, redirect_stdout=False
+            )
             self._live.start()
-        self._live.update(Text(progress_text(progress, self._start_step), overflow="ellipsis", no_wrap=True))
+        self._live.update(
+            Text(progress_text(progress, self._start_step), overflow="ellipsis", no_wrap=True)
+        )
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -59,7 +59,9 @@ def node_text(node: str) -> str:
 
 
 def cut_text(text: str, most: int = 160) -> str:
-    """The first line of a text, cut where it's longer than ``most``; the whole of it stands in the journal."""
+    """The first line of a text, cut where it's longer than ``most``; the whole of it stands in the
+    journal.
+    """
     line = text.strip().partition("\n")[0]
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 

@@ -1,6 +1,7 @@
 """How does the end of a run read?
 
-Rule: first how it ended, then where the result lies and what was lost on the way; for anything but a finished run, how to go on.
+Rule: first how it ended, then where the result lies and what was lost on the way; for anything but
+a finished run, how to go on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from orchestrator.redaction import redacted, secrets_in
 if TYPE_CHECKING:
     from orchestrator.driver.result import RunResult
 
-_STYLE = {"done": "green bold", "end of data": "green bold", "stopped": "yellow bold", "failed": "red bold"}
+_STYLE = {
+    "done": "green bold",
+    "end of data": "green bold",
+    "stopped": "yellow bold",
+    "failed": "red bold",
+}
 
 
 def result_text(result: RunResult) -> RenderableType:
@@ -39,10 +45,16 @@ def _lines(result: RunResult) -> list[str]:
     for incident in result.incidents:
         lines.append("incident: " + incident_line(dict(incident)))
     if result.goodput:
-        lines.append("goodput " + goodput_line(float(result.goodput["fraction"]), dict(result.goodput)))
+        lines.append(
+            "goodput " + goodput_line(float(result.goodput["fraction"]), dict(result.goodput))
+        )
     if result.error:
         lines += [f"error: {result.error.get('message')}"]
-        lines += [str(result.error["details"]["traceback"])] if result.error.get("details", {}).get("traceback") else []
+        lines += (
+            [str(result.error["details"]["traceback"])]
+            if result.error.get("details", {}).get("traceback")
+            else []
+        )
         lines += [f"what to do: {result.error.get('remedy')}"] if result.error.get("remedy") else []
     if result.status in ("stopped", "failed"):
         lines.append("the same command goes on from here")

@@ -1,6 +1,7 @@
 """How does a run's status read on a terminal?
 
-Rule: the line that matters comes first, and nothing is said twice. Every value passes `redaction` on its way out.
+Rule: the line that matters comes first, and nothing is said twice. Every value passes `redaction`
+on its way out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.runs.status_model import RunStatus
-from launch.text.quantities import count_text, cut_text, node_text, rate_text, seconds_text, share_text
+from launch.text.quantities import (
+    count_text,
+    cut_text,
+    node_text,
+    rate_text,
+    seconds_text,
+    share_text,
+)
 from orchestrator.redaction import redacted_data, secrets_in
 
 _STYLES = {"training": "green", "done": "green", "dead": "red", "failed": "red", "silent": "yellow"}
@@ -27,7 +35,10 @@ def status_text(found: RunStatus) -> RenderableType:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in _lines(redacted_data(found.as_dict(), secrets_in(os.environ))):
-        table.add_row(label, Text(text, style=_STYLES.get(text.partition(":")[0], "") if label == "state" else ""))
+        table.add_row(
+            label,
+            Text(text, style=_STYLES.get(text.partition(":")[0], "") if label == "state" else ""),
+        )
     return Group(Text(redacted_data(found.run), style="bold"), table)
 
 
@@ -39,7 +50,10 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "trouble", text
     yield "step", _progress(found)
     if found["batches_per_step"] is not None:
-        yield "", f"{count_text(found['batches_per_step'])} batches make a step, on any number of workers"
+        yield (
+            "",
+            f"{count_text(found['batches_per_step'])} batches make a step, on any number of workers",
+        )
     if found["holder"]:
         yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"
     if found["workers"]:
@@ -76,7 +90,11 @@ def _checkpoint(found: dict[str, Any]) -> str:
 
 
 def _next_save(found: dict[str, Any]) -> str:
-    step = f"at step {count_text(found['next_save_step'])}" if found["next_save_step"] is not None else ""
+    step = (
+        f"at step {count_text(found['next_save_step'])}"
+        if found["next_save_step"] is not None
+        else ""
+    )
     due = f"in {seconds_text(found['next_save_s'])}" if found["next_save_s"] is not None else ""
     return " or ".join(part for part in (step, due) if part)
 
@@ -90,11 +108,17 @@ def _incidents(found: dict[str, Any]) -> str:
 
 
 def incident_line(incident: dict[str, Any]) -> str:
-    """One incident as one line: what, which rank and node, seconds lost, steps redone, what was done."""
+    """One incident as one line: what, which rank and node, seconds lost, steps redone, what was
+    done.
+    """
     who = f" rank {incident['rank']}" if incident.get("rank") is not None else ""
     where = f" on {node_text(incident['node'])}" if incident.get("node") else ""
     recovered = incident.get("recovered_s")
-    lost = f"first useful step after {seconds_text(recovered)}" if recovered is not None else "not recovered"
+    lost = (
+        f"first useful step after {seconds_text(recovered)}"
+        if recovered is not None
+        else "not recovered"
+    )
     redone = incident.get("steps_redone") or 0
     done = f"; {incident['action']}" if incident.get("action") else ""
     why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
@@ -105,7 +129,11 @@ def _resized(incident: dict[str, Any]) -> str:
     """What another world size means for the training, where the incident changed it."""
     if not incident.get("effective_batch"):
         return ""
-    rate = "learning rate scaled with it" if incident.get("on_resize") == "scale_lr" else "learning rate kept"
+    rate = (
+        "learning rate scaled with it"
+        if incident.get("on_resize") == "scale_lr"
+        else "learning rate kept"
+    )
     return f"; effective batch {count_text(incident['effective_batch'])}, {rate}"
 
 
@@ -116,4 +144,6 @@ def goodput_line(fraction: float, parts: dict[str, float]) -> str:
         for name, value in parts.items()
         if name not in ("fraction", "wall_s", "useful_s") and value >= 0.005
     ]
-    return f"{share_text(fraction)} of {seconds_text(parts.get('wall_s', 0.0))}" + (f"; {', '.join(lost)}" if lost else "")
+    return f"{share_text(fraction)} of {seconds_text(parts.get('wall_s', 0.0))}" + (
+        f"; {', '.join(lost)}" if lost else ""
+    )

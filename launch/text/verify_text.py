@@ -22,7 +22,9 @@ def render_verify(report: VerifyReport, console: Console) -> None:
     """Print the whole report."""
     workers = f"{report.workers} worker{'s' if report.workers > 1 else ''}"
     console.print(f"[bold]{clean(report.source)}[/bold]: {SAID[report.verdict]}")
-    console.print(f"{report.steps} steps from step {report.start_step} on {workers}; they changed {report.moved} variables")
+    console.print(
+        f"{report.steps} steps from step {report.start_step} on {workers}; they changed {report.moved} variables"
+    )
     for comparison in report.comparisons:
         _comparison(comparison, console)
     for cause in report.causes:
@@ -43,4 +45,6 @@ def _comparison(item: Comparison, console: Console) -> None:
     if len(item.worst) > WORST:
         console.print(f"  and {len(item.worst) - WORST} more")
     if item.beyond:
-        console.print(f"  [red]further apart than any known reason accounts for[/red]: {clean(', '.join(item.beyond[:WORST]))}")
+        console.print(
+            f"  [red]further apart than any known reason accounts for[/red]: {clean(', '.join(item.beyond[:WORST]))}"
+        )

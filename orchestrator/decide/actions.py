@@ -1,6 +1,7 @@
 """What can the rules tell the driver to do?
 
-Rule: an action is a value; the loop carries it out and what comes of it returns as an event. None of them blocks.
+Rule: an action is a value; the loop carries it out and what comes of it returns as an event. None
+of them blocks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ class StateFrom(Enum):
     OWN = "own"
     """It holds it already."""
     RESULT = "result"
-    """It holds the one before, and takes the result of the run that it lacks from a member when the group meets."""
+    """It holds the one before, and takes the result of the run that it lacks from a member when the
+    group meets.
+    """
     DONOR = "donor"
     """From the donor's host memory, through the object store."""
     CHECKPOINT = "checkpoint"
@@ -47,7 +50,9 @@ class Seat:
 
 @dataclass(frozen=True)
 class StartWorker:
-    """Start a worker process after ``delay_s``, not on a node in ``avoid``. ``stage``: it may be asked to read the start checkpoint."""
+    """Start a worker process after ``delay_s``, not on a node in ``avoid``. ``stage``: it may be
+    asked to read the start checkpoint.
+    """
 
     worker: str
     delay_s: float = 0.0
@@ -67,7 +72,9 @@ class EndWorker:
 
 @dataclass(frozen=True)
 class Quiesce:
-    """Ask members to stop at the next step boundary and hold their state. ``urgent``: a peer is gone, abandon the step under way."""
+    """Ask members to stop at the next step boundary and hold their state. ``urgent``: a peer is
+    gone, abandon the step under way.
+    """
 
     generation: int
     workers: tuple[str, ...]
@@ -88,8 +95,8 @@ class Form:
 
     Attributes:
         donor: None where everybody has the state or reads the checkpoint.
-        release: processes that are used up: they are ended once the donor's state has passed, and before the seats join, so that their
-            GPUs are free.
+        release: processes that are used up: they are ended once the donor's state has passed, and
+            before the seats join, so that their GPUs are free.
     """
 
     generation: int
@@ -102,7 +109,9 @@ class Form:
 
 @dataclass(frozen=True)
 class Grant:
-    """Tell the members that they may run up to ``end``, and the steps at which to copy the state for a save."""
+    """Tell the members that they may run up to ``end``, and the steps at which to copy the state
+    for a save.
+    """
 
     generation: int
     workers: tuple[str, ...]
@@ -120,7 +129,9 @@ class Commit:
 
 @dataclass(frozen=True)
 class FindCheckpoint:
-    """Look for the newest good checkpoint; nobody has the state. ``exclude``: label to reason, for those that turned out bad."""
+    """Look for the newest good checkpoint; nobody has the state. ``exclude``: label to reason, for
+    those that turned out bad.
+    """
 
     reason: str
     exclude: Mapping[str, str] = field(default_factory=dict)
@@ -144,4 +155,15 @@ class Finish:
     error: Mapping[str, Any] | None = None
 
 
-Action = StartWorker | EndWorker | Quiesce | BreakStep | Form | Grant | Commit | FindCheckpoint | Note | Finish
+Action = (
+    StartWorker
+    | EndWorker
+    | Quiesce
+    | BreakStep
+    | Form
+    | Grant
+    | Commit
+    | FindCheckpoint
+    | Note
+    | Finish
+)

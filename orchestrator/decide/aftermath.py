@@ -1,7 +1,8 @@
 """What did a driver's death hide, and what follows from it?
 
-Rule: a driver that died can't tell who died with it. The next one compares what the journal knows with who answers: each missing worker is
-written down and paid for like any other loss, and the group's disturbance becomes an incident that began when the journal fell silent.
+Rule: a driver that died can't tell who died with it. The next one compares what the journal knows
+with who answers: each missing worker is written down and paid for like any other loss, and the
+group's disturbance becomes an incident that began when the journal fell silent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class LeftBehind:
     """What a driver that didn't end in order had going.
 
     Attributes:
-        members: identities by rank of its last generation, those known to be lost being taken out; ``standbys`` the other warm ones.
+        members: identities by rank of its last generation, those known to be lost being taken out;
+            ``standbys`` the other warm ones.
         world_size: of that generation.
         warm: the ``worker_warm`` event of each.
         loss: a member's loss that it had seen and whose incident it didn't live to close.
@@ -43,7 +45,9 @@ class LeftBehind:
 
 
 def left_behind(events: Sequence[Entry], now_unix_s: float) -> LeftBehind | None:
-    """What the journal's last driver had going; None where it ended in order or had nobody that trained."""
+    """What the journal's last driver had going; None where it ended in order or had nobody that
+    trained.
+    """
     seats: list[str] = []
     warm: dict[str, Entry] = {}
     loss: Entry | None = None
@@ -70,11 +74,15 @@ def left_behind(events: Sequence[Entry], now_unix_s: float) -> LeftBehind | None
         return None
     members = {worker: rank for rank, worker in enumerate(seats) if worker in warm}
     standbys = tuple(worker for worker in warm if worker not in members)
-    return LeftBehind(members, standbys, len(seats), warm, loss, highest, max(0.0, now_unix_s - last_s))
+    return LeftBehind(
+        members, standbys, len(seats), warm, loss, highest, max(0.0, now_unix_s - last_s)
+    )
 
 
 def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> None:
-    """Write down and pay for those who died with the driver, and open the incident that it couldn't."""
+    """Write down and pay for those who died with the driver, and open the incident that it
+    couldn't.
+    """
     if left is None:
         return
     for worker in left.standbys:
@@ -86,24 +94,45 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         entry = left.warm[worker]
         turn.note("worker_lost", **_told(entry, worker, rank))
         gone = Worker(worker, Stage.MEMBER, turn.now_s, turn.now_s, node=str(entry.get("node", "")))
-        membership.open_incident(turn, Cause.DIED.value, gone, rank, f"{REASON}: the driver died as well")
+        membership.open_incident(
+            turn, Cause.DIED.value, gone, rank, f"{REASON}: the driver died as well"
+        )
         membership.judge(turn, gone, Gone(worker, Cause.DIED), begun=False)
     if not lost and left.loss is not None:
         seen = left.loss
-        gone = Worker(str(seen.get("worker")), Stage.MEMBER, turn.now_s, turn.now_s, node=str(seen.get("node", "")))
-        membership.open_incident(turn, str(seen.get("cause", "died")), gone, seen["rank"], str(seen.get("reason", "")))
+        gone = Worker(
+            str(seen.get("worker")),
+            Stage.MEMBER,
+            turn.now_s,
+            turn.now_s,
+            node=str(seen.get("node", "")),
+        )
+        membership.open_incident(
+            turn, str(seen.get("cause", "died")), gone, seen["rank"], str(seen.get("reason", ""))
+        )
     incident = turn.run.incident
     if incident is not None:
         highest = max(turn.run.highest, left.highest)
         began_s = turn.now_s - left.silent_s
         turn.set(
-            incident=replace(incident, began_s=began_s, highest=highest, world_size=left.world_size or incident.world_size),
+            incident=replace(
+                incident,
+                began_s=began_s,
+                highest=highest,
+                world_size=left.world_size or incident.world_size,
+            ),
             highest=highest,
         )
 
 
 def _told(entry: Entry, worker: str, rank: int | None) -> dict[str, Any]:
     return {
-        "worker": worker, "rank": rank, "node": entry.get("node"), "pid": entry.get("pid"), "cause": Cause.DIED.value,
-        "reason": REASON, "step": None, "phase": "no driver",
-    }  # fmt: skip
+        "worker": worker,
+        "rank": rank,
+        "node": entry.get("node"),
+        "pid": entry.get("pid"),
+        "cause": Cause.DIED.value,
+        "reason": REASON,
+        "step": None,
+        "phase": "no driver",
+    }

@@ -1,8 +1,10 @@
 """How often may what fail before the run stops?
 
-Rule: disturbances are counted in a sliding window, and what is lost together is one: a rack of 61 workers is one loss for a group whose
-survivors hold the state. A budget is a value: spending returns a new one, and each entry is journaled, so that a driver that dies in
-mid-recovery still pays (``from_journal``). Planned losses (preemption) never count against the job, however many there are.
+Rule: disturbances are counted in a sliding window, and what is lost together is one: a rack of 61
+workers is one loss for a group whose survivors hold the state. A budget is a value: spending
+returns a new one, and each entry is journaled, so that a driver that dies in mid-recovery still
+pays (``from_journal``). Planned losses (preemption) never count against the job, however many there
+are.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from orchestrator.decide.events import Cause
 
 WINDOW_S = 3600.0
 TOGETHER_S = 10.0
-"""Losses within so long are one disturbance: Ray notices a lost node, and its workers, within some seconds."""
+"""Losses within so long are one disturbance: Ray notices a lost node, and its workers, within some
+seconds.
+"""
 NODE_STRIKES = 3
 """Disturbances on one node within the window before no more workers are started there."""
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 LONGEST_START_BACKOFF_S = 300.0
-"""For workers that end before they're warm while the group goes on without them: nobody waits for those."""
+"""For workers that end before they're warm while the group goes on without them: nobody waits for
+those.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,11 @@ class Budgets:
         for entry in self._recent(now_s):
             if _counts(entry.cause) and entry.node:
                 losses.setdefault(entry.node, []).append(entry)
-        return tuple(sorted(node for node, entries in losses.items() if _disturbances(entries) >= NODE_STRIKES))
+        return tuple(
+            sorted(
+                node for node, entries in losses.items() if _disturbances(entries) >= NODE_STRIKES
+            )
+        )
 
     def _recent(self, now_s: float) -> Iterable[Entry]:
         return (entry for entry in self.entries if now_s - entry.at_s < WINDOW_S)
@@ -78,12 +88,20 @@ def _counts(cause: Cause) -> bool:
     return cause not in (Cause.PREEMPTED, Cause.RELEASED)
 
 
-def from_journal(events: Iterable[Mapping[str, object]], limit: int, now_s: float, now_unix_s: float) -> Budgets:
-    """The budgets that an earlier driver left, its ``worker_lost`` events being moved onto this driver's clock."""
+def from_journal(
+    events: Iterable[Mapping[str, object]], limit: int, now_s: float, now_unix_s: float
+) -> Budgets:
+    """The budgets that an earlier driver left, its ``worker_lost`` events being moved onto this
+    driver's clock.
+    """
     budgets = Budgets(limit)
     for event in events:
         at = event.get("at")
-        if event.get("event") == "worker_lost" and not event.get("spared") and isinstance(at, int | float):
+        if (
+            event.get("event") == "worker_lost"
+            and not event.get("spared")
+            and isinstance(at, int | float)
+        ):
             at_s = now_s - max(0.0, now_unix_s - float(at))
             entry = Entry(Cause(str(event.get("cause", "died"))), str(event.get("node", "")), at_s)
             budgets = replace(budgets, entries=(*budgets.entries, entry))
@@ -91,7 +109,9 @@ def from_journal(events: Iterable[Mapping[str, object]], limit: int, now_s: floa
 
 
 def backoff_s(failures: int, worker: str, longest_s: float = LONGEST_BACKOFF_S) -> float:
-    """Seconds to wait before starting ``worker``: none the first time, then doubling, with a jitter that the name decides."""
+    """Seconds to wait before starting ``worker``: none the first time, then doubling, with a jitter
+    that the name decides.
+    """
     if failures <= 1:
         return 0.0
     jitter = 0.75 + 0.5 * (zlib.crc32(worker.encode()) % 1000) / 1000

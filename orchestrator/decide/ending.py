@@ -1,6 +1,7 @@
 """How does a run end?
 
-Rule: every end that leaves time for it saves first; the first reason to end is the one that is told. ``Finish`` is final.
+Rule: every end that leaves time for it saves first; the first reason to end is the one that is
+told. ``Finish`` is final.
 """
 
 from __future__ import annotations
@@ -24,12 +25,20 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
     if turn.run.ending is not None:
         earlier = turn.run.ending
         if earlier.deadline_s is None or turn.now_s + event.grace_s < earlier.deadline_s:
-            turn.set(ending=replace(earlier, deadline_s=turn.now_s + event.grace_s, hard=_is_hard(event)))
+            turn.set(
+                ending=replace(earlier, deadline_s=turn.now_s + event.grace_s, hard=_is_hard(event))
+            )
         return
     cause = event.cause.value
     signal = None if event.cause is StopCause.REQUEST else cause
     turn.set(
-        ending=Ending(Outcome.STOPPED, f"stopped by {cause}", turn.now_s + event.grace_s, stop_cause=signal, hard=_is_hard(event))
+        ending=Ending(
+            Outcome.STOPPED,
+            f"stopped by {cause}",
+            turn.now_s + event.grace_s,
+            stop_cause=signal,
+            hard=_is_hard(event),
+        )
     )
     turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.lease_end)
     match turn.run.phase:
@@ -51,7 +60,9 @@ def _is_hard(event: StopAsked) -> bool:
 
 
 def is_overdue(run: Run, now_s: float) -> bool:
-    """Whether the run has to end now, saved or not: a last save that still moves gets its time unless somebody kills us."""
+    """Whether the run has to end now, saved or not: a last save that still moves gets its time
+    unless somebody kills us.
+    """
     how = run.ending
     if how is None or how.deadline_s is None or now_s < how.deadline_s:
         return False
@@ -68,12 +79,16 @@ def on_user_failed(turn: Turn, event: UserFailed) -> None:
     message = str(event.error.get("message", "the user's code failed"))
     turn.note("user_error", worker=event.worker, rank=rank, step=event.step, reason=message)
     if turn.run.ending is None or turn.run.ending.outcome is not Outcome.FAILED:
-        turn.set(ending=Ending(Outcome.FAILED, message, turn.now_s + LAST_SAVE_S, error=event.error))
+        turn.set(
+            ending=Ending(Outcome.FAILED, message, turn.now_s + LAST_SAVE_S, error=event.error)
+        )
     forming.gather(turn, f"rank {rank}: {message}")
 
 
 def on_data_ended(turn: Turn, event: DataEnded) -> None:
-    """One rank's input is at its end: the step is abandoned on all ranks, and that is the end of data."""
+    """One rank's input is at its end: the step is abandoned on all ranks, and that is the end of
+    data.
+    """
     if event.generation != turn.run.generation or event.worker not in turn.run.members:
         return
     reason = f"the input of rank {turn.run.rank_of(event.worker)} ended after step {event.step}"
@@ -89,7 +104,11 @@ def end_gathered(turn: Turn) -> None:
     steps = {ident: run.workers[ident].step for ident in run.members}
     places = {ident: run.workers[ident].place for ident in run.members}
     writer = recovery.donor(run.members, places, differing=run.divergence)
-    if writer is None or run.saves.committed == steps[writer] or saving.too_many_failed(run.policy.saving, run.saves):
+    if (
+        writer is None
+        or run.saves.committed == steps[writer]
+        or saving.too_many_failed(run.policy.saving, run.saves)
+    ):
         turn.set(step=run.step if writer is None else steps[writer])
         finish(turn)
     elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
@@ -103,7 +122,11 @@ def end_gathered(turn: Turn) -> None:
 
 def on_fenced(turn: Turn, event: Fenced) -> None:
     """Another driver has taken over: do nothing more, least of all a save."""
-    turn.set(ending=Ending(Outcome.FAILED, str(event.error.get("message", "")), turn.now_s, error=event.error))
+    turn.set(
+        ending=Ending(
+            Outcome.FAILED, str(event.error.get("message", "")), turn.now_s, error=event.error
+        )
+    )
     finish(turn)
 
 

@@ -1,7 +1,8 @@
 """What can the driver learn that changes what it does?
 
-Rule: an event is plain data about something that *happened*; nothing in it is a wish. Times aren't in events: the loop passes its own
-monotonic clock beside each one. Workers are named by identities (``w0003``) that are never used twice within a run.
+Rule: an event is plain data about something that *happened*; nothing in it is a wish. Times aren't
+in events: the loop passes its own monotonic clock beside each one. Workers are named by identities
+(``w0003``) that are never used twice within a run.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class Warm:
 
 @dataclass(frozen=True)
 class Gone:
-    """A worker's process is gone for good. ``error``: ``as_dict()`` of one that no other worker could avoid either."""
+    """A worker's process is gone for good. ``error``: ``as_dict()`` of one that no other worker
+    could avoid either.
+    """
 
     worker: str
     cause: Cause
@@ -101,7 +104,8 @@ class Pulse:
 
     Attributes:
         batch_rows: rows of its batch, 0 if unknown.
-        moved_bytes: a number that changes while the worker's process copies, fetches, reads, checks, writes or sends state.
+        moved_bytes: a number that changes while the worker's process copies, fetches, reads,
+            checks, writes or sends state.
     """
 
     worker: str
@@ -117,7 +121,8 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Held:
-    """A member has stopped between two steps; its state (None where it has none), of ``size_bytes``, is in its host memory.
+    """A member has stopped between two steps; its state (None where it has none), of
+    ``size_bytes``, is in its host memory.
 
     Attributes:
         runs: runs of the next step's cycle that are done already.
@@ -148,7 +153,9 @@ class Joined:
 
 @dataclass(frozen=True)
 class JoinFailed:
-    """A member is alive and could not join. ``error``: ``OrchestratorError.as_dict()`` where there is one."""
+    """A member is alive and could not join. ``error``: ``OrchestratorError.as_dict()`` where there
+    is one.
+    """
 
     worker: str
     generation: int
@@ -178,7 +185,9 @@ class DataEnded:
 
 @dataclass(frozen=True)
 class SaveWritten:
-    """The writer's files are in the store; not committed yet. ``files`` is what the manifest will list."""
+    """The writer's files are in the store; not committed yet. ``files`` is what the manifest will
+    list.
+    """
 
     worker: str
     generation: int
@@ -204,7 +213,9 @@ class SaveChecked:
 
 @dataclass(frozen=True)
 class SaveFailed:
-    """A save came to nothing, in the worker or at the commit. ``busy``: the writer hasn't begun, since an earlier one isn't through."""
+    """A save came to nothing, in the worker or at the commit. ``busy``: the writer hasn't begun,
+    since an earlier one isn't through.
+    """
 
     generation: int
     step: int
@@ -283,6 +294,23 @@ class Tick:
 
 
 Event = (
-    Warm | Gone | Pulse | Held | Joined | JoinFailed | UserFailed | DataEnded | SaveWritten | SaveChecked | SaveFailed | Committed
-    | Notice | Draining | Found | Room | StopAsked | Fenced | Tick
-)  # fmt: skip
+    Warm
+    | Gone
+    | Pulse
+    | Held
+    | Joined
+    | JoinFailed
+    | UserFailed
+    | DataEnded
+    | SaveWritten
+    | SaveChecked
+    | SaveFailed
+    | Committed
+    | Notice
+    | Draining
+    | Found
+    | Room
+    | StopAsked
+    | Fenced
+    | Tick
+)

@@ -1,13 +1,16 @@
 """What did a run spend its time on, and how much of it was useful?
 
-Rule: every second between the run's first event and its last belongs to exactly one kind. A second is useful where the group was
-training, unless that work was done again later. Time between an orderly end and the next start of the same command isn't the run's.
+Rule: every second between the run's first event and its last belongs to exactly one kind. A second
+is useful where the group was training, unless that work was done again later. Time between an
+orderly end and the next start of the same command isn't the run's.
 
 ::
 
-    attempt ─ start ─(staging)─ training ─(save stall)─ training ─[recovery]─ training ─ waiting ─ ... finish
+    attempt ─ start ─(staging)─ training ─(save stall)─ training ─[recovery]─ training ─ waiting ─
+    ... finish
                                                                       ▲
-          painted afterwards, from the first symptom to the first useful step, as the incident's record says
+          painted afterwards, from the first symptom to the first useful step, as the incident's
+          record says
 """
 
 from __future__ import annotations
@@ -67,7 +70,9 @@ class Goodput:
     def as_dict(self) -> dict[str, float]:
         """As ``--json`` shows it."""
         parts = {f"{kind.value}_s": getattr(self, f"{kind.value}_s") for kind in Spent}
-        return {"fraction": round(self.fraction, 4), "wall_s": round(self.wall_s, 3)} | {k: round(v, 3) for k, v in parts.items()}
+        return {"fraction": round(self.fraction, 4), "wall_s": round(self.wall_s, 3)} | {
+            k: round(v, 3) for k, v in parts.items()
+        }
 
 
 def goodput(events: Sequence[Entry]) -> Goodput:
@@ -80,7 +85,10 @@ def goodput(events: Sequence[Entry]) -> Goodput:
     redone = min(redone_s(moments), sums[Spent.USEFUL])
     sums[Spent.USEFUL] -= redone
     sums[Spent.REDONE] += redone
-    return Goodput(sum(span.seconds for span in found), **{f"{kind.value}_s": seconds for kind, seconds in sums.items()})
+    return Goodput(
+        sum(span.seconds for span in found),
+        **{f"{kind.value}_s": seconds for kind, seconds in sums.items()},
+    )
 
 
 def redone_s(moments: Sequence[Moment]) -> float:
@@ -108,9 +116,15 @@ def spans(moments: Sequence[Moment]) -> tuple[Span, ...]:
             case "save_committed":
                 # Where exactly the copy stood in the save doesn't matter to the sum
                 begin = moment.at_s - number_of(moment.event.get("stall_s"))
-                painted = _paint(painted, Span(Spent.SAVE_STALL, begin, moment.at_s), {Spent.USEFUL})
+                painted = _paint(
+                    painted, Span(Spent.SAVE_STALL, begin, moment.at_s), {Spent.USEFUL}
+                )
             case "finish":
-                painted = _paint(painted, Span(Spent.SAVE_STALL, _last_step_at(moments, moment), moment.at_s), {Spent.USEFUL})
+                painted = _paint(
+                    painted,
+                    Span(Spent.SAVE_STALL, _last_step_at(moments, moment), moment.at_s),
+                    {Spent.USEFUL},
+                )
     return tuple(_joined(painted))
 
 
@@ -145,7 +159,9 @@ def _after(kind: Spent, moment: Moment) -> Spent:
             return Spent.WAITING
         case "generation":
             return kind if kind in (Spent.START, Spent.RECOVERY) else Spent.RECOVERY
-        case "worker_lost" | "worker_hung" if moment.event.get("rank") is not None and kind is Spent.USEFUL:
+        case "worker_lost" | "worker_hung" if (
+            moment.event.get("rank") is not None and kind is Spent.USEFUL
+        ):
             return Spent.RECOVERY
         case _:
             return kind
@@ -154,14 +170,17 @@ def _after(kind: Spent, moment: Moment) -> Spent:
 def _last_step_at(moments: Sequence[Moment], finish: Moment) -> float:
     """When the run's last step was done; from there to the end it waited for its last save.
 
-    The save of that step is agreed on a little before the step is reached, so it's reckoned from the last known rate; it was reached
-    no later than progress told it.
+    The save of that step is agreed on a little before the step is reached, so it's reckoned from
+    the last known rate; it was reached no later than progress told it.
     """
     last = number_of(finish.event.get("step"), -1.0)
     agreed = reckoned = None
     told = finish.at_s
     for moment in (item for item in moments if item.attempt == finish.attempt):
-        step, rate = number_of(moment.event.get("step"), -1.0), number_of(moment.event.get("steps_per_s"))
+        step, rate = (
+            number_of(moment.event.get("step"), -1.0),
+            number_of(moment.event.get("steps_per_s")),
+        )
         if moment.kind == "save_agreed" and step == last:
             agreed = moment.at_s
         elif moment.kind == "progress" and step == last:
@@ -172,7 +191,9 @@ def _last_step_at(moments: Sequence[Moment], finish: Moment) -> float:
 
 
 def _paint(spans: list[Span], new: Span, over: set[Spent]) -> list[Span]:
-    """``spans`` with those parts inside ``new`` that are of a kind in ``over`` replaced; ``spans`` is in order."""
+    """``spans`` with those parts inside ``new`` that are of a kind in ``over`` replaced; ``spans``
+    is in order.
+    """
     if new.seconds <= 0 or not spans:
         return spans
     first = max(0, bisect_right(spans, new.begin_s, key=lambda span: span.begin_s) - 1)
@@ -183,7 +204,11 @@ def _paint(spans: list[Span], new: Span, over: set[Spent]) -> list[Span]:
         if span.kind not in over or begin >= end:
             changed.append(span)
             continue
-        parts = (Span(span.kind, span.begin_s, begin), Span(new.kind, begin, end), Span(span.kind, end, span.end_s))
+        parts = (
+            Span(span.kind, span.begin_s, begin),
+            Span(new.kind, begin, end),
+            Span(span.kind, end, span.end_s),
+        )
         changed += [part for part in parts if part.seconds > 0]
     spans[first:last] = changed
     return spans

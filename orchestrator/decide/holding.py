@@ -1,7 +1,8 @@
 """Who holds a run's output, and may this driver take it?
 
-Rule: a holder is alive as long as its heartbeat *changes* while we look, by our own monotonic clock; its timestamps are never compared.
-A holder that has released its lease, or whose process is provably gone from this very machine, needs no waiting.
+Rule: a holder is alive as long as its heartbeat *changes* while we look, by our own monotonic
+clock; its timestamps are never compared. A holder that has released its lease, or whose process is
+provably gone from this very machine, needs no waiting.
 
 ::
 
@@ -62,7 +63,8 @@ def look(watch: Watch | None, sight: Sight, now_s: float) -> tuple[Hold, Watch]:
     if sight.number == 0 or sight.released or sight.dead:
         return Hold.TAKE, Watch(sight, now_s)
     if watch is None or watch.sight.number != sight.number:
-        # A new holder while we waited is as alive as one can be, but a first look at an old one tells nothing yet
+        # A new holder while we waited is as alive as one can be, but a first look at an old one
+        # tells nothing yet
         return (Hold.WAIT if watch is None else Hold.REFUSE), Watch(sight, now_s)
     if watch.sight.beat != sight.beat:
         return Hold.REFUSE, Watch(sight, now_s)
@@ -70,5 +72,7 @@ def look(watch: Watch | None, sight: Sight, now_s: float) -> tuple[Hold, Watch]:
 
 
 def fresh(last_beat_s: float, lease_s: float, now_s: float) -> bool:
-    """Whether a holder may still believe in its own lease: its last heartbeat that the store confirmed is young enough."""
+    """Whether a holder may still believe in its own lease: its last heartbeat that the store
+    confirmed is young enough.
+    """
     return now_s - last_beat_s < lease_s

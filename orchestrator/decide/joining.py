@@ -1,7 +1,8 @@
 """Has the generation formed, and what if it hasn't?
 
-Rule: training goes on when all have joined. A member that couldn't join says what stood in its way: what no further try can help ends the
-run with that very error, everything else is tried again, with a back-off.
+Rule: training goes on when all have joined. A member that couldn't join says what stood in its way:
+what no further try can help ends the run with that very error, everything else is tried again, with
+a back-off.
 """
 
 from __future__ import annotations
@@ -41,7 +42,11 @@ def let_go(turn: Turn) -> None:
     if run.phase is not Phase.TRAINING:
         return
     for worker in run.workers.values():
-        if worker.stage is Stage.MEMBER and worker.ident not in run.members and not saves.counts_on(run, worker.ident):
+        if (
+            worker.stage is Stage.MEMBER
+            and worker.ident not in run.members
+            and not saves.counts_on(run, worker.ident)
+        ):
             turn.act(EndWorker(worker.ident, Cause.RELEASED.value, "its rank has moved on"))
 
 
@@ -53,8 +58,13 @@ def on_join_failed(turn: Turn, event: JoinFailed) -> None:
     rank = run.rank_of(event.worker)
     told = f"rank {rank} ({event.worker}) couldn't join: {event.detail}"
     turn.note(
-        "join_failed", worker=event.worker, rank=rank, reason=event.detail, obstacle=event.obstacle.value, generation=event.generation
-    )  # fmt: skip
+        "join_failed",
+        worker=event.worker,
+        rank=rank,
+        reason=event.detail,
+        obstacle=event.obstacle.value,
+        generation=event.generation,
+    )
     turn.set(last_cause=told)
     if run.phase is not Phase.FORMING:
         return  # the formation has failed already, and this member is asked to stop like the others
@@ -75,5 +85,9 @@ def on_join_failed(turn: Turn, event: JoinFailed) -> None:
 
 def _cannot_help(turn: Turn, event: JoinFailed) -> None:
     if turn.run.ending is None:
-        turn.set(ending=Ending(Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error))
+        turn.set(
+            ending=Ending(
+                Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error
+            )
+        )
         turn.note("give_up", reason=event.detail)

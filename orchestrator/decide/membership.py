@@ -1,8 +1,9 @@
 """What follows when a worker appears, is about to go, or is gone?
 
-Rule: every loss is judged once (``recovery.after_loss``), paid for once (``budgets``), and written down with its reason. Lost capacity is
-asked for again at once, with a back-off that grows with the failures since the last finished step. A worker without a rank can't end a
-run whose members go on without it. A planned re-form lasts as long as its reason.
+Rule: every loss is judged once (``recovery.after_loss``), paid for once (``budgets``), and written
+down with its reason. Lost capacity is asked for again at once, with a back-off that grows with the
+failures since the last finished step. A worker without a rank can't end a run whose members go on
+without it. A planned re-form lasts as long as its reason.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
 
 STANDBY_AFTER_S = 1.0
-"""A take-over by a standby is over by then, as a rule; until then a new standby would only compete with it for the processor."""
+"""A take-over by a standby is over by then, as a rule; until then a new standby would only compete
+with it for the processor.
+"""
 
 
 def staff(turn: Turn, extra: int = 0) -> None:
@@ -32,34 +35,61 @@ def staff(turn: Turn, extra: int = 0) -> None:
     workers = dict(run.workers)
     for number in range(run.next_worker, run.next_worker + count):
         ident = f"w{number:04d}"
-        delay_s = max(budgets.backoff_s(run.failures, ident), _start_backoff_s(run, ident), _recovering_s(turn))
+        delay_s = max(
+            budgets.backoff_s(run.failures, ident),
+            _start_backoff_s(run, ident),
+            _recovering_s(turn),
+        )
         # The places of processes that are used up become free only when their state has passed
         held_up = any(worker.spent for worker in workers.values())
-        standby = held_up or sum(1 for worker in workers.values() if not worker.leaving) >= run.target
+        standby = (
+            held_up or sum(1 for worker in workers.values() if not worker.leaving) >= run.target
+        )
         begins_s = turn.now_s + delay_s
-        workers[ident] = Worker(ident, Stage.STARTING, since_s=begins_s, heard_s=begins_s, moved_s=begins_s)
+        workers[ident] = Worker(
+            ident, Stage.STARTING, since_s=begins_s, heard_s=begins_s, moved_s=begins_s
+        )
         turn.act(StartWorker(ident, delay_s, avoid, standby, stage))
-        turn.note("worker_start", worker=ident, delay_s=round(delay_s, 3), avoid=list(avoid), standby=standby)
+        turn.note(
+            "worker_start",
+            worker=ident,
+            delay_s=round(delay_s, 3),
+            avoid=list(avoid),
+            standby=standby,
+        )
     turn.set(workers=workers, next_worker=run.next_worker + count)
 
 
 def _recovering_s(turn: Turn) -> float:
-    """How long a new process waits for a group that is just being formed from warm workers: loading takes seconds of a processor."""
+    """How long a new process waits for a group that is just being formed from warm workers: loading
+    takes seconds of a processor.
+    """
     run = turn.run
     staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
     warm = sum(1 for worker in turn.alive(Stage.WARM) if not worker.leaving)
-    return STANDBY_AFTER_S if run.incident is not None and run.started and warm and staying + warm >= run.target else 0.0
+    return (
+        STANDBY_AFTER_S
+        if run.incident is not None and run.started and warm and staying + warm >= run.target
+        else 0.0
+    )
 
 
 def _start_backoff_s(run: Run, ident: str) -> float:
-    longest_s = budgets.LONGEST_START_BACKOFF_S if _goes_on_without_more(run) else budgets.LONGEST_BACKOFF_S
+    longest_s = (
+        budgets.LONGEST_START_BACKOFF_S if _goes_on_without_more(run) else budgets.LONGEST_BACKOFF_S
+    )
     return budgets.backoff_s(run.start_failures, ident, longest_s)
 
 
 def _goes_on_without_more(run: Run) -> bool:
-    """Whether the members alone make a group that may train: then no worker without a rank can be the run's end."""
+    """Whether the members alone make a group that may train: then no worker without a rank can be
+    the run's end.
+    """
     staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
-    return run.started and scaling.group_size(run.policy.sizes, run.target, True, staying, 0) is not None
+    return (
+        run.started
+        and scaling.group_size(run.policy.sizes, run.target, True, staying, 0) is not None
+    )
 
 
 def on_warm(turn: Turn, event: Warm) -> None:
@@ -69,12 +99,25 @@ def on_warm(turn: Turn, event: Warm) -> None:
         return
     seconds = turn.now_s - turn.run.workers[event.worker].since_s
     turn.worker(
-        event.worker, stage=Stage.WARM, node=event.node, pid=event.pid, address=event.address, heard_s=turn.now_s, since_s=turn.now_s,
+        event.worker,
+        stage=Stage.WARM,
+        node=event.node,
+        pid=event.pid,
+        address=event.address,
+        heard_s=turn.now_s,
+        since_s=turn.now_s,
         doing=Doing.IDLE,
-    )  # fmt: skip
+    )
     turn.set(start_failures=0)
     place = {"place": event.group, "devices": list(event.devices)} if event.devices else {}
-    turn.note("worker_warm", worker=event.worker, node=event.node, pid=event.pid, seconds=round(seconds, 3), **place)
+    turn.note(
+        "worker_warm",
+        worker=event.worker,
+        node=event.node,
+        pid=event.pid,
+        seconds=round(seconds, 3),
+        **place,
+    )
     match turn.run.phase:
         case Phase.WAITING | Phase.GATHERING:
             forming.settle(turn)
@@ -85,7 +128,9 @@ def on_warm(turn: Turn, event: Warm) -> None:
 
 
 def consider_reform(turn: Turn) -> None:
-    """Plan a re-form at the next boundary where it does something better than wait, or drop the plan when its reason is gone."""
+    """Plan a re-form at the next boundary where it does something better than wait, or drop the
+    plan when its reason is gone.
+    """
     run = turn.run
     if run.ending is not None or run.phase is not Phase.TRAINING:
         return
@@ -101,7 +146,11 @@ def consider_reform(turn: Turn) -> None:
 
 
 def _why_reform(run: Run) -> str:
-    warm = [worker for worker in run.workers.values() if worker.stage is Stage.WARM and not worker.leaving]
+    warm = [
+        worker
+        for worker in run.workers.values()
+        if worker.stage is Stage.WARM and not worker.leaving
+    ]
     staying = [run.workers[ident] for ident in run.members if not run.workers[ident].leaving]
     size = scaling.group_size(run.policy.sizes, run.target, True, len(staying), len(warm))
     if size is None:
@@ -117,11 +166,22 @@ def on_notice(turn: Turn, event: Notice) -> None:
     if worker is None or worker.leaving:
         return
     turn.worker(event.worker, leaving=True)
-    turn.note("worker_notice", worker=event.worker, rank=turn.run.rank_of(event.worker), node=worker.node, reason=event.detail)
+    turn.note(
+        "worker_notice",
+        worker=event.worker,
+        rank=turn.run.rank_of(event.worker),
+        node=worker.node,
+        reason=event.detail,
+    )
     staff(turn)
     consider_reform(turn)
     run = turn.run
-    if event.worker in run.members and run.phase is Phase.TRAINING and run.ending is None and not run.reform:
+    if (
+        event.worker in run.members
+        and run.phase is Phase.TRAINING
+        and run.ending is None
+        and not run.reform
+    ):
         turn.set(saves=replace(run.saves, owed=True))
         turn.note("save_owed", reason="nobody can take over yet", worker=event.worker)
 
@@ -174,35 +234,53 @@ def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
     run = turn.run
     spared = rank is None and _goes_on_without_more(run)
     turn.note(
-        "worker_lost", worker=worker.ident, rank=rank, node=worker.node, pid=worker.pid, cause=event.cause.value, reason=event.detail,
-        step=worker.step, phase=run.phase.value, **({"spared": True} if spared else {}),
-    )  # fmt: skip
+        "worker_lost",
+        worker=worker.ident,
+        rank=rank,
+        node=worker.node,
+        pid=worker.pid,
+        cause=event.cause.value,
+        reason=event.detail,
+        step=worker.step,
+        phase=run.phase.value,
+        **({"spared": True} if spared else {}),
+    )
     if worker.stage is Stage.STARTING:
         turn.set(start_failures=run.start_failures + 1)
     if spared:
         return
     if event.detail or rank is not None:
-        turn.set(last_cause=f"{worker.ident} was lost ({event.cause.value})" + (f": {event.detail}" if event.detail else ""))
+        turn.set(
+            last_cause=f"{worker.ident} was lost ({event.cause.value})"
+            + (f": {event.detail}" if event.detail else "")
+        )
     if rank is not None:
         open_incident(turn, event.cause.value, worker, rank, event.detail)
     judge(turn, worker, event, begun=rank is not None and run.phase is Phase.TRAINING)
 
 
 def judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
-    """Pay for a loss, and see whether the run can go on. ``begun``: the worker's generation was training."""
+    """Pay for a loss, and see whether the run can go on. ``begun``: the worker's generation was
+    training.
+    """
     run = turn.run
     verdict = recovery.after_loss(
         event.cause, event.detail, worker.node, run.step, begun, run.budgets, run.streak, turn.now_s
-    )  # fmt: skip
+    )
     together = verdict.budgets.spent(turn.now_s) == run.budgets.spent(turn.now_s)
     turn.set(budgets=verdict.budgets, streak=verdict.streak, failures=run.failures + (not together))
     if run.ending is not None:
         return
-    # A worker that can't load may lie on a bad node: others that say the same show that it doesn't, one that has loaded that it does
+    # A worker that can't load may lie on a bad node: others that say the same show that it doesn't,
+    # one that has loaded that it does
     enough = min(recovery.START_ERROR_LIMIT, run.target + run.policy.sizes.standby)
     agreed = verdict.streak.times >= enough and not turn.alive(Stage.WARM, Stage.MEMBER)
     if event.error is not None and (worker.stage is not Stage.STARTING or agreed):
-        turn.set(ending=Ending(Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error))
+        turn.set(
+            ending=Ending(
+                Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error
+            )
+        )
         turn.note("give_up", reason=event.detail)
     elif isinstance(verdict, recovery.GiveUp):
         give_up(turn, verdict.reason)
@@ -211,7 +289,9 @@ def judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
 def give_up(turn: Turn, reason: str) -> None:
     """End the run after a last save, since going on would fail again."""
     told = reason + last_cause(turn.run)
-    error = RecoveryExhausted(told, remedy="See `tfresume report`; the same command goes on from the last checkpoint").as_dict()
+    error = RecoveryExhausted(
+        told, remedy="See `tfresume report`; the same command goes on from the last checkpoint"
+    ).as_dict()
     turn.set(ending=Ending(Outcome.FAILED, told, turn.now_s + ending.LAST_SAVE_S, error=error))
     turn.note("give_up", reason=told)
 
@@ -221,11 +301,15 @@ def last_cause(run: Run) -> str:
     return f"; the last time: {run.last_cause}" if run.last_cause else ""
 
 
-def open_incident(turn: Turn, kind: str, worker: Worker | None, rank: int | None, detail: str) -> None:
+def open_incident(
+    turn: Turn, kind: str, worker: Worker | None, rank: int | None, detail: str
+) -> None:
     """Begin an incident, or say more exactly what the one that has begun is about."""
     run = turn.run
     if run.incident is None:
-        began_s = min(turn.now_s, run.moved_s) if kind == Cause.HUNG.value and run.moved_s else turn.now_s
+        began_s = (
+            min(turn.now_s, run.moved_s) if kind == Cause.HUNG.value and run.moved_s else turn.now_s
+        )
         incident = Incident(
             kind,
             rank,
@@ -240,4 +324,8 @@ def open_incident(turn: Turn, kind: str, worker: Worker | None, rank: int | None
         turn.set(incident=incident)
     elif run.incident.rank is None and rank is not None:
         node, ident = (worker.node, worker.ident) if worker else ("", "")
-        turn.set(incident=replace(run.incident, kind=kind, rank=rank, node=node, worker=ident, detail=detail))
+        turn.set(
+            incident=replace(
+                run.incident, kind=kind, rank=rank, node=node, worker=ident, detail=detail
+            )
+        )

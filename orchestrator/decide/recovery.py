@@ -1,7 +1,8 @@
 """What follows from a disturbance: whose state goes on, and when is it time to give up?
 
-Rule: the survivor with the highest step has the state that nobody has to do again. The same error at the same step twice in a row is a
-crash loop; so are many re-forms without a step between them, whatever the reason.
+Rule: the survivor with the highest step has the state that nobody has to do again. The same error
+at the same step twice in a row is a crash loop; so are many re-forms without a step between them,
+whatever the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from orchestrator.decide.events import Cause
 
 SAME_ERROR_LIMIT = 2
 SAME_DEATH_LIMIT = 4
-"""A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of them to be a loop."""
+"""A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of
+them to be a loop.
+"""
 START_ERROR_LIMIT = 3
 """Workers in a row that end with the same error before they have a rank."""
 FRUITLESS_LIMIT = 10
@@ -23,7 +26,9 @@ FRUITLESS_LIMIT = 10
 
 @dataclass(frozen=True)
 class Streak:
-    """The last disturbance of a generation that had begun to step, and how often it came in a row at the same step."""
+    """The last disturbance of a generation that had begun to step, and how often it came in a row
+    at the same step.
+    """
 
     signature: str = ""
     step: int = -1
@@ -54,7 +59,14 @@ class GiveUp:
 
 
 def after_loss(
-    cause: Cause, detail: str, node: str, step: int, begun: bool, budgets: Budgets, streak: Streak, now_s: float
+    cause: Cause,
+    detail: str,
+    node: str,
+    step: int,
+    begun: bool,
+    budgets: Budgets,
+    streak: Streak,
+    now_s: float,
 ) -> GoOn | GiveUp:
     """What a worker's loss means for the run.
 
@@ -76,18 +88,24 @@ def after_loss(
         if streak.times >= limit:
             where = f"at step {step}" if begun else "before training"
             return GiveUp(
-                budgets, streak, f"crash loop: {detail or f'a worker {cause.value}'}, {streak.times} times in a row {where}"
+                budgets,
+                streak,
+                f"crash loop: {detail or f'a worker {cause.value}'}, {streak.times} times in a row {where}",
             )
     reason = budgets.exhausted(now_s)
     return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
 
 
-def donor(order: Sequence[str], places: Mapping[str, tuple[int, int] | None], *, differing: bool = False) -> str | None:
-    """The worker whose state goes on: the furthest, the first in ``order`` among equals; None if nobody has a state.
+def donor(
+    order: Sequence[str], places: Mapping[str, tuple[int, int] | None], *, differing: bool = False
+) -> str | None:
+    """The worker whose state goes on: the furthest, the first in ``order`` among equals; None if
+    nobody has a state.
 
     Args:
         places: step, and runs of the next step's cycle; None where a worker has no state.
-        differing: the states at one step aren't equal. Then being a step ahead proves nothing, and the first in ``order`` is taken.
+        differing: the states at one step aren't equal. Then being a step ahead proves nothing, and
+            the first in ``order`` is taken.
     """
     holders = [
         ((0, 0) if differing else place, -number, worker)

@@ -1,8 +1,9 @@
 """The driver's process has ended: is that the run's end, or is it to be started again?
 
-Rule: an end that the driver chose is the run's. It says so itself: a number alone doesn't tell, since libraries end a process with 1, too
-(Ray does, when it has lost its cluster). A driver that was killed, or that met an error of its own, chose none: it's started again, with a
-back-off, unless it was asked to stop or dies too often.
+Rule: an end that the driver chose is the run's. It says so itself: a number alone doesn't tell,
+since libraries end a process with 1, too (Ray does, when it has lost its cluster). A driver that
+was killed, or that met an error of its own, chose none: it's started again, with a back-off, unless
+it was asked to stop or dies too often.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CRASHED = 70
-"""The exit code of a driver that met an error of its own; its workers live, and the next one goes on with them."""
+"""The exit code of a driver that met an error of its own; its workers live, and the next one goes
+on with them.
+"""
 WINDOW_S = 3600.0
 MOST_DEATHS = 20
 QUICK_S = 20.0
@@ -56,7 +59,10 @@ def after_exit(
     if chosen:
         return End(code)
     if stopping_code is not None:
-        return End(stopping_code, f"the driver was killed ({code}) while it was stopping; what is committed stands")
+        return End(
+            stopping_code,
+            f"the driver was killed ({code}) while it was stopping; what is committed stands",
+        )
     recent = (*(death for death in deaths if now_s - death[0] < WINDOW_S), (now_s, lived_s))
     quick = 0
     for _, lived in reversed(recent):
@@ -64,7 +70,12 @@ def after_exit(
             break
         quick += 1
     if quick >= MOST_QUICK_DEATHS:
-        return End(1, f"the driver died {quick} times in a row within {QUICK_S:.0f} s of its start ({code})")
+        return End(
+            1,
+            f"the driver died {quick} times in a row within {QUICK_S:.0f} s of its start ({code})",
+        )
     if len(recent) > MOST_DEATHS:
         return End(1, f"the driver died {len(recent)} times within an hour ({code})")
-    return StartAgain(min(LONGEST_DELAY_S, FIRST_DELAY_S * 4.0 ** (quick - 1 if quick else 0)), recent)
+    return StartAgain(
+        min(LONGEST_DELAY_S, FIRST_DELAY_S * 4.0 ** (quick - 1 if quick else 0)), recent
+    )

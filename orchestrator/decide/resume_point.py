@@ -1,7 +1,7 @@
 """Where does a run end?
 
-Rule: ``--until-step`` is a global step; ``--steps`` counts from the step recorded at the run's first start, so that running the same command
-again goes on instead of adding.
+Rule: ``--until-step`` is a global step; ``--steps`` counts from the step recorded at the run's
+first start, so that running the same command again goes on instead of adding.
 """
 
 from __future__ import annotations
@@ -19,4 +19,7 @@ def last_step(until_step: int | None, steps: int | None, started_step: int) -> i
         return until_step
     if steps is not None:
         return started_step + steps
-    raise ConfigError("the run has no end: neither --until-step nor --steps is given", remedy="Say how far it shall train")
+    raise ConfigError(
+        "the run has no end: neither --until-step nor --steps is given",
+        remedy="Say how far it shall train",
+    )

@@ -1,8 +1,9 @@
 """Which checkpoints may go?
 
-Rule: the newest ``max_to_keep`` stay, as ``tf.train.Saver`` has it. Of those that fall out of that window, one stays for good for every
-``keep_every_h`` hours of training (measured in training time, so clocks of different writers don't matter). Whatever the numbers say,
-the newest good checkpoint and every protected one (being read, being restored) stay.
+Rule: the newest ``max_to_keep`` stay, as ``tf.train.Saver`` has it. Of those that fall out of that
+window, one stays for good for every ``keep_every_h`` hours of training (measured in training time,
+so clocks of different writers don't matter). Whatever the numbers say, the newest good checkpoint
+and every protected one (being read, being restored) stay.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ class Kept:
 
     Attributes:
         label: how it's called.
-        training_s: seconds of training since the run's first start when it was saved; never falls along a lineage.
+        training_s: seconds of training since the run's first start when it was saved; never falls
+            along a lineage.
         good: it was looked at and is good; None where nobody looked.
     """
 
@@ -36,7 +38,11 @@ class Retention:
 
 
 def retention(
-    checkpoints: Sequence[Kept], *, max_to_keep: int, keep_every_h: float, protected: Collection[str] = ()
+    checkpoints: Sequence[Kept],
+    *,
+    max_to_keep: int,
+    keep_every_h: float,
+    protected: Collection[str] = (),
 ) -> Retention:
     """What stays and what goes.
 
@@ -57,7 +63,11 @@ def retention(
         reasons.setdefault(last_good, "last good")
     else:
         # Nobody knows of a good one: nothing goes before somebody has looked
-        return Retention(tuple(item.label for item in checkpoints), (), {item.label: "no good one known" for item in checkpoints})
+        return Retention(
+            tuple(item.label for item in checkpoints),
+            (),
+            {item.label: "no good one known" for item in checkpoints},
+        )
     for item in checkpoints:
         if item.label in protected:
             reasons.setdefault(item.label, "protected")
@@ -69,7 +79,9 @@ def retention(
 
 
 def _hourly(older: Sequence[Kept], keep_every_h: float) -> list[str]:
-    """Oldest first: one stays as soon as so many hours have passed since the last that stayed (since 0 for the first)."""
+    """Oldest first: one stays as soon as so many hours have passed since the last that stayed
+    (since 0 for the first).
+    """
     kept, last_s = [], 0.0
     for item in reversed(older):
         if item.training_s - last_s >= keep_every_h * 3600:

@@ -1,6 +1,7 @@
 """What does the driver know about its run?
 
-Rule: this is the whole of it, as one frozen value. ``machine.advance`` folds events into it; nothing else changes it.
+Rule: this is the whole of it, as one frozen value. ``machine.advance`` folds events into it;
+nothing else changes it.
 
 ::
 
@@ -10,7 +11,8 @@ Rule: this is the whole of it, as one frozen value. ``machine.advance`` folds ev
        └── too few workers ─────────┘  ├── group, state ─────┼──┼────────►┘                  │
                                        │                     │  └─── lost, could not join ───┤
                                        └── nobody has ─► FINDING                             │
-                                           the state         └── lost, hung, peer lost, planned re-form
+                                           the state         └── lost, hung, peer lost, planned
+                                           re-form
     any ──► ENDED   (last step saved, stopped and saved, given up, fenced)
 """
 
@@ -62,7 +64,9 @@ class Policy:
     batches_per_step: int | None = None
     """Slots of a step; None where each member computes one batch."""
     in_place: bool = True
-    """Whether a process whose group broke may be formed into the next one; else it only hands its state on."""
+    """Whether a process whose group broke may be formed into the next one; else it only hands its
+    state on.
+    """
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,12 @@ class Worker:
         runs, gives, takes: what it last said of them in ``Held``.
         generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be let go.
-        moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last changed.
+        moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last
+            changed.
         size_bytes: of its state, as it last said.
         tainted: its state isn't to be used: the run has rolled back from it.
-        spent: its group broke and the policy doesn't form such a process again; it lives until its state has passed.
+        spent: its group broke and the policy doesn't form such a process again; it lives until its
+            state has passed.
     """
 
     ident: str
@@ -113,7 +119,9 @@ class Worker:
 
 @dataclass(frozen=True)
 class Incident:
-    """A disturbance that isn't over yet. ``highest``: the last step that anybody is known to have finished when the group forms anew."""
+    """A disturbance that isn't over yet. ``highest``: the last step that anybody is known to have
+    finished when the group forms anew.
+    """
 
     kind: str
     rank: int | None
@@ -130,7 +138,9 @@ class Incident:
 
 @dataclass(frozen=True)
 class Ending:
-    """The run is to end, after a last save if there is time for one. ``hard``: at the deadline somebody kills us."""
+    """The run is to end, after a last save if there is time for one. ``hard``: at the deadline
+    somebody kills us.
+    """
 
     outcome: Outcome
     reason: str
@@ -145,24 +155,30 @@ class Run:
     """Everything that the driver knows.
 
     Attributes:
-        members: identities by rank of the present generation, the dead ones being taken out (``vacant`` keeps the ranks).
+        members: identities by rank of the present generation, the dead ones being taken out
+            (``vacant`` keeps the ranks).
         seats: identities by rank as the generation was formed.
-        step: the step that all members have finished; ``highest`` the step that any had finished, in the run's life.
-        used_generation: the highest number that the journal knows of, which an earlier driver may have spent in vain.
+        step: the step that all members have finished; ``highest`` the step that any had finished,
+            in the run's life.
+        used_generation: the highest number that the journal knows of, which an earlier driver may
+            have spent in vain.
         fastest: the highest step that any member of the present generation has finished.
-        laggards: members that have finished ``step`` and no more, so that a thousand workers needn't be looked through each time.
+        laggards: members that have finished ``step`` and no more, so that a thousand workers
+            needn't be looked through each time.
         lease_end: the highest lease end that was ever granted in this generation.
         batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
         reform: why the group is to be formed anew at the next boundary; empty where it isn't.
         fruitless: formations since the last finished step.
-        failures: disturbances since the last finished step; ``start_failures``: workers in a row that ended before they were warm.
+        failures: disturbances since the last finished step; ``start_failures``: workers in a row
+            that ended before they were warm.
         join_failures: formations in a row that failed though a member could say why.
         retry_s: the next try isn't before this moment; None where nothing has to wait.
         store_down_s: since when the store hasn't answered; None while it does.
         last_cause: what went wrong last, for the reason of an end.
-        accused, bad: a checkpoint that a member found damaged, and those that were found so twice, with the reason.
+        accused, bad: a checkpoint that a member found damaged, and those that were found so twice,
+            with the reason.
         rolled_back_from: the step at which the state wasn't finite, until a later one is committed.
         divergences: saves in a row at which the ranks differed.
     """

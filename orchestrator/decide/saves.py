@@ -1,8 +1,10 @@
 """What is to be saved when, and what follows from each answer?
 
-Rule: at most one save is under way. It is agreed with a lease, written by one rank, checked against the checksums of all others, and
-committed by the driver; whatever goes wrong on the way ends in one ``save_failed`` and the next save tries again. A writer that is still
-busy with an earlier save hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves nothing.
+Rule: at most one save is under way. It is agreed with a lease, written by one rank, checked against
+the checksums of all others, and committed by the driver; whatever goes wrong on the way ends in one
+``save_failed`` and the next save tries again. A writer that is still busy with an earlier save
+hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves
+nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +21,13 @@ from orchestrator.decide.turn import Turn
 from orchestrator.errors import NonFinite, RecoveryExhausted, StorageUnavailable
 
 PATIENCE_S = 1.0
-"""With ``skip``, a save that comes due waits for one that is younger than this, so that quick saves are never skipped."""
+"""With ``skip``, a save that comes due waits for one that is younger than this, so that quick saves
+are never skipped.
+"""
 BUSY_S = 1.0
-"""A writer that was busy is asked again after so long; a last save that failed is too, and after twice as long each time."""
+"""A writer that was busy is asked again after so long; a last save that failed is too, and after
+twice as long each time.
+"""
 LONGEST_AGAIN_S = 30.0
 DIVERGENCE_LIMIT = 3
 """Saves in a row at which the ranks differ, before the run ends: none of them was committed."""
@@ -37,7 +43,11 @@ def agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
             agreed = agree_now(turn, due, turn.run.seats[0], turn.run.members)
         elif policy.when_busy == "skip" and turn.now_s - flight.since_s > PATIENCE_S:
             turn.set(saves=replace(turn.run.saves, last_step=due, last_s=turn.now_s, owed=False))
-            turn.note("save_skipped", step=due, reason=f"the save of step {flight.step} is still under way")
+            turn.note(
+                "save_skipped",
+                step=due,
+                reason=f"the save of step {flight.step} is still under way",
+            )
         else:
             return max(after, due - 1), agreed
         after = max(after, due)
@@ -54,7 +64,9 @@ def agree_now(turn: Turn, step: int, writer: str, workers: tuple[str, ...]) -> t
 
 
 def on_form(turn: Turn, step: int) -> None:
-    """A new generation starts at ``step``: a save that was agreed for later won't happen, another may lack some checksums."""
+    """A new generation starts at ``step``: a save that was agreed for later won't happen, another
+    may lack some checksums.
+    """
     log = turn.run.saves
     if log.in_flight is None:
         turn.set(saves=replace(log, last_step=min(log.last_step, step)))
@@ -62,11 +74,21 @@ def on_form(turn: Turn, step: int) -> None:
     if log.in_flight.committing:
         return  # its files are whole: nobody in the group can spoil it any more
     if log.in_flight.step > step:
-        turn.note("save_cancelled", step=log.in_flight.step, reason="the group is formed anew before that step")
-        turn.set(saves=replace(log, in_flight=None, last_step=min(log.last_step, step)), written=None, expected=frozenset())
+        turn.note(
+            "save_cancelled",
+            step=log.in_flight.step,
+            reason="the group is formed anew before that step",
+        )
+        turn.set(
+            saves=replace(log, in_flight=None, last_step=min(log.last_step, step)),
+            written=None,
+            expected=frozenset(),
+        )
         return
     took = {
-        ident for ident in turn.run.expected if (seen := turn.run.workers.get(ident)) and (seen.step or 0) >= log.in_flight.step
+        ident
+        for ident in turn.run.expected
+        if (seen := turn.run.workers.get(ident)) and (seen.step or 0) >= log.in_flight.step
     }
     turn.set(expected=frozenset(took))
     if log.in_flight.writer not in took and turn.run.written is None:
@@ -78,7 +100,12 @@ def on_member_gone(turn: Turn, worker: str) -> None:
     """A member that a save may have counted on is gone."""
     flight = turn.run.saves.in_flight
     turn.set(expected=turn.run.expected - {worker})
-    if flight is not None and flight.writer == worker and turn.run.written is None and not flight.committing:
+    if (
+        flight is not None
+        and flight.writer == worker
+        and turn.run.written is None
+        and not flight.committing
+    ):
         _lost(turn, f"{worker}, which wrote it, is gone")
     _judge(turn)
 
@@ -95,7 +122,9 @@ def awaited(run: Run) -> tuple[str, ...]:
     if flight is None or flight.committing:
         return ()
     writer = () if run.written is not None else (flight.writer,)
-    return tuple(ident for ident in dict.fromkeys((*writer, *sorted(run.expected))) if ident in run.workers)
+    return tuple(
+        ident for ident in dict.fromkeys((*writer, *sorted(run.expected))) if ident in run.workers
+    )
 
 
 def _lost(turn: Turn, reason: str) -> None:
@@ -108,10 +137,16 @@ def _lost(turn: Turn, reason: str) -> None:
 def on_written(turn: Turn, event: SaveWritten) -> None:
     """The writer's files are in the store."""
     flight = turn.run.saves.in_flight
-    if flight is None or (event.generation, event.step) != (flight.generation, flight.step) or event.worker != flight.writer:
+    if (
+        flight is None
+        or (event.generation, event.step) != (flight.generation, flight.step)
+        or event.worker != flight.writer
+    ):
         return
     turn.set(
-        written=event, digests={**turn.run.digests, event.worker: event.digests}, expected=turn.run.expected - {event.worker}
+        written=event,
+        digests={**turn.run.digests, event.worker: event.digests},
+        expected=turn.run.expected - {event.worker},
     )
     _judge(turn)
 
@@ -121,7 +156,10 @@ def on_checked(turn: Turn, event: SaveChecked) -> None:
     flight = turn.run.saves.in_flight
     if flight is None or (event.generation, event.step) != (flight.generation, flight.step):
         return
-    turn.set(digests={**turn.run.digests, event.worker: event.digests}, expected=turn.run.expected - {event.worker})
+    turn.set(
+        digests={**turn.run.digests, event.worker: event.digests},
+        expected=turn.run.expected - {event.worker},
+    )
     _judge(turn)
 
 
@@ -134,13 +172,19 @@ def _judge(turn: Turn) -> None:
     turn.set(written=None, digests={})
     match verdict:
         case Verdict.COMMIT:
-            turn.set(saves=replace(run.saves, in_flight=replace(run.saves.in_flight, committing=True)))
+            turn.set(
+                saves=replace(run.saves, in_flight=replace(run.saves.in_flight, committing=True))
+            )
             turn.act(Commit(written))
         case Verdict.REPAIR:
             names = saving.differing(digests)
             _refuse(turn, f"ranks differ in {', '.join(names[:3])}")
             membership.open_incident(
-                turn, "divergence", None, None, f"{len(names)} variables differ between ranks: {', '.join(names[:3])}"
+                turn,
+                "divergence",
+                None,
+                None,
+                f"{len(names)} variables differ between ranks: {', '.join(names[:3])}",
             )
             _diverged(turn, names)
         case Verdict.STOP | Verdict.ROLL_BACK:
@@ -148,18 +192,26 @@ def _judge(turn: Turn) -> None:
 
 
 def _diverged(turn: Turn, names: tuple[str, ...]) -> None:
-    """Save soon again: right after the repair the ranks are equal, and a run mustn't train on unsaved without end."""
+    """Save soon again: right after the repair the ranks are equal, and a run mustn't train on
+    unsaved without end.
+    """
     run = turn.run
     turn.set(divergence=True, divergences=run.divergences + 1, saves=replace(run.saves, owed=True))
     if turn.run.divergences >= DIVERGENCE_LIMIT and run.ending is None:
         reason = f"the ranks differed at {turn.run.divergences} saves in a row, in {', '.join(names[:3])}: none of them could be committed"
-        error = RecoveryExhausted(reason, remedy=_DIVERGENCE_REMEDY, details={"variables": list(names)}).as_dict()
-        turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error))
+        error = RecoveryExhausted(
+            reason, remedy=_DIVERGENCE_REMEDY, details={"variables": list(names)}
+        ).as_dict()
+        turn.set(
+            ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error)
+        )
         turn.note("give_up", reason=reason)
     forming.gather(turn, "ranks differ; rank 0's state is sent to all")
 
 
-_DIVERGENCE_REMEDY = "Something in this graph isn't the same on all ranks: see `tfresume check`, or use --workers 1"
+_DIVERGENCE_REMEDY = (
+    "Something in this graph isn't the same on all ranks: see `tfresume check`, or use --workers 1"
+)
 
 
 def _refuse(turn: Turn, reason: str) -> None:
@@ -179,7 +231,9 @@ def _nonfinite(turn: Turn, written: SaveWritten, roll_back: bool) -> None:
         forming.gather(turn, f"{reason}; rolling back to the newest good checkpoint")
         return
     remedy = "Lower the learning rate, or see --on-nonfinite; the last good checkpoint is kept"
-    error = NonFinite(reason, remedy=remedy, details={"tensors": list(written.nonfinite), "step": written.step}).as_dict()
+    error = NonFinite(
+        reason, remedy=remedy, details={"tensors": list(written.nonfinite), "step": written.step}
+    ).as_dict()
     turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s, error=error))
     ending.finish(turn)
 
@@ -193,19 +247,33 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
     if event.busy and not _is_stuck(turn, flight.writer):
         log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
         turn.set(saves=log, written=None, digests={}, expected=frozenset())
-        turn.note("save_postponed", step=event.step, generation=event.generation, reason=event.detail)
+        turn.note(
+            "save_postponed", step=event.step, generation=event.generation, reason=event.detail
+        )
         after_save(turn)
         return
     failed = run.saves.failed + 1
     log = replace(
-        run.saves, in_flight=None, failed=failed, again_s=turn.now_s + min(LONGEST_AGAIN_S, BUSY_S * 2.0 ** (failed - 1))
+        run.saves,
+        in_flight=None,
+        failed=failed,
+        again_s=turn.now_s + min(LONGEST_AGAIN_S, BUSY_S * 2.0 ** (failed - 1)),
     )
     turn.set(saves=log, written=None, digests={}, expected=frozenset())
-    turn.note("save_failed", step=event.step, generation=event.generation, reason=event.detail, in_a_row=log.failed)
-    if saving.too_many_failed(run.policy.saving, log) and (run.ending is None or run.ending.outcome is not Outcome.FAILED):
+    turn.note(
+        "save_failed",
+        step=event.step,
+        generation=event.generation,
+        reason=event.detail,
+        in_a_row=log.failed,
+    )
+    if saving.too_many_failed(run.policy.saving, log) and (
+        run.ending is None or run.ending.outcome is not Outcome.FAILED
+    ):
         reason = f"{log.failed} saves failed in a row, the last one: {event.detail}"
         error = StorageUnavailable(
-            reason, remedy="Check the output; the same command goes on from the last good checkpoint"
+            reason,
+            remedy="Check the output; the same command goes on from the last good checkpoint",
         ).as_dict()
         turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s, error=error))
         ending.finish(turn)
@@ -218,7 +286,11 @@ def on_committed(turn: Turn, event: Committed) -> None:
     log = turn.run.saves
     if log.in_flight is None or log.in_flight.step != event.step:
         return
-    turn.set(saves=replace(log, in_flight=None, failed=0, committed=event.step), expected=frozenset(), divergences=0)
+    turn.set(
+        saves=replace(log, in_flight=None, failed=0, committed=event.step),
+        expected=frozenset(),
+        divergences=0,
+    )
     if turn.run.rolled_back_from is not None and event.step > turn.run.rolled_back_from:
         turn.set(rolled_back_from=None)
     after_save(turn)

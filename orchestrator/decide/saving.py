@@ -1,7 +1,8 @@
 """Which steps are saved, and what follows from how a save went?
 
-Rule: a save is agreed before anybody may run beyond its step, there is one at a time, and one that comes due meanwhile is skipped or
-waited for. A failed save never stops training; too many in a row do. What isn't finite, or differs between ranks, isn't committed.
+Rule: a save is agreed before anybody may run beyond its step, there is one at a time, and one that
+comes due meanwhile is skipped or waited for. A failed save never stops training; too many in a row
+do. What isn't finite, or differs between ranks, isn't committed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class SavePolicy:
 
 @dataclass(frozen=True)
 class InFlight:
-    """A save that was agreed and isn't committed yet. ``committing``: its files are whole and checked, the commit is under way."""
+    """A save that was agreed and isn't committed yet. ``committing``: its files are whole and
+    checked, the commit is under way.
+    """
 
     generation: int
     step: int
@@ -42,9 +45,12 @@ class SaveLog:
         last_step: step of the newest checkpoint or skipped save.
         last_s: when the last save was agreed.
         failed: saves that failed in a row.
-        owed: save at the next boundary whatever the policy says (a save was lost, or a node is about to go).
-        again_s: an owed or a last save isn't tried before this moment, since the writer was busy or the store failed.
-        committed: step of the newest committed checkpoint of this run's lineage, None before the first.
+        owed: save at the next boundary whatever the policy says (a save was lost, or a node is
+            about to go).
+        again_s: an owed or a last save isn't tried before this moment, since the writer was busy or
+            the store failed.
+        committed: step of the newest committed checkpoint of this run's lineage, None before the
+            first.
     """
 
     last_step: int
@@ -59,7 +65,8 @@ class SaveLog:
 def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float) -> int | None:
     """The first step in ``(after, upto]`` at which a save is due, None where there is none.
 
-    Saves by steps fall on multiples of ``save_steps``, so that a run that was interrupted saves at the same steps as one that wasn't.
+    Saves by steps fall on multiples of ``save_steps``, so that a run that was interrupted saves at
+    the same steps as one that wasn't.
     """
     if upto <= after:
         return None
@@ -81,7 +88,9 @@ class Verdict(Enum):
     """Ranks differ: don't commit, send rank 0's state to all."""
 
 
-def judge(policy: SavePolicy, nonfinite: tuple[str, ...], digests: Mapping[str, Mapping[str, int]]) -> Verdict:
+def judge(
+    policy: SavePolicy, nonfinite: tuple[str, ...], digests: Mapping[str, Mapping[str, int]]
+) -> Verdict:
     """What to do with written files. ``digests``: worker to checksum per variable."""
     if nonfinite and policy.on_nonfinite != "ignore":
         return Verdict.STOP if policy.on_nonfinite == "stop" else Verdict.ROLL_BACK

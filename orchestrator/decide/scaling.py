@@ -1,6 +1,7 @@
 """How many workers train now, how many should be started, and who sits where?
 
-Rule: a standby takes a lost rank before anything else is considered. Below ``smallest`` nobody trains. Survivors keep their ranks.
+Rule: a standby takes a lost rank before anything else is considered. Below ``smallest`` nobody
+trains. Survivors keep their ranks.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ def group_size(sizes: Sizes, target: int, started: bool, survivors: int, warm: i
     fill = min(target, survivors + warm)
     grown = survivors + max(0, warm - sizes.standby)
     size = min(sizes.largest, max(fill, grown if sizes.on_resize != "wait" else fill))
-    fewest = sizes.smallest if started and sizes.on_loss != "wait" and sizes.on_resize != "wait" else target
+    fewest = (
+        sizes.smallest
+        if started and sizes.on_loss != "wait" and sizes.on_resize != "wait"
+        else target
+    )
     return size if size >= max(1, fewest) else None
 
 
@@ -43,7 +48,9 @@ def target_after(sizes: Sizes, target: int, size: int) -> int:
 
 
 def missing(sizes: Sizes, target: int, alive: int) -> int:
-    """How many workers to start. ``alive`` counts members, standbys and those that are starting, without those about to leave."""
+    """How many workers to start. ``alive`` counts members, standbys and those that are starting,
+    without those about to leave.
+    """
     return max(0, target + sizes.standby - alive)
 
 
@@ -54,8 +61,11 @@ def growth(sizes: Sizes, alive: int, room: int) -> int:
     return max(0, min(room, sizes.largest + sizes.standby - alive))
 
 
-def seating(previous: Sequence[str], staying: Sequence[str], warm: Sequence[str], size: int) -> tuple[str, ...]:
-    """Workers by rank: who stays keeps its rank where that exists, the others fill the gaps in order.
+def seating(
+    previous: Sequence[str], staying: Sequence[str], warm: Sequence[str], size: int
+) -> tuple[str, ...]:
+    """Workers by rank: who stays keeps its rank where that exists, the others fill the gaps in
+    order.
 
     Args:
         previous: the last generation's members by rank.
@@ -77,8 +87,9 @@ def seating(previous: Sequence[str], staying: Sequence[str], warm: Sequence[str]
 def in_turns(workers: Sequence[str], nodes: Mapping[str, str]) -> tuple[str, ...]:
     """The workers, one of each node after the other.
 
-    A group that begins is seated so: slots are added in an order in which ranks that differ by a power of two come together first, so what
-    the ranks of one node have can be added there before it goes to the others.
+    A group that begins is seated so: slots are added in an order in which ranks that differ by a
+    power of two come together first, so what the ranks of one node have can be added there before
+    it goes to the others.
     """
     rounds: dict[str, int] = {}
     turns: list[int] = []
@@ -86,5 +97,8 @@ def in_turns(workers: Sequence[str], nodes: Mapping[str, str]) -> tuple[str, ...
         turns.append(rounds.get(nodes[worker], 0))
         rounds[nodes[worker]] = turns[-1] + 1
     places = list(rounds)
-    order = sorted(range(len(workers)), key=lambda number: (turns[number], places.index(nodes[workers[number]])))
+    order = sorted(
+        range(len(workers)),
+        key=lambda number: (turns[number], places.index(nodes[workers[number]])),
+    )
     return tuple(workers[number] for number in order)

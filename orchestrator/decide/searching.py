@@ -1,7 +1,8 @@
 """Which checkpoint does the run go on from when nobody has the state, and when is it tried again?
 
-Rule: a checkpoint that two formations found damaged isn't taken again; one that is gone is looked for anew; a store that doesn't answer is
-asked again, with a back-off, for ``wait_s``. A state that the run has rolled back from is nobody's state any more.
+Rule: a checkpoint that two formations found damaged isn't taken again; one that is gone is looked
+for anew; a store that doesn't answer is asked again, with a back-off, for ``wait_s``. A state that
+the run has rolled back from is nobody's state any more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def find(turn: Turn, reason: str) -> None:
 
 
 def on_found(turn: Turn, event: Found) -> None:
-    """The store has answered which checkpoint is the newest good one, or that there is none, or hasn't answered."""
+    """The store has answered which checkpoint is the newest good one, or that there is none, or
+    hasn't answered.
+    """
     if turn.run.phase is not Phase.FINDING:
         return
     if event.step is not None:
@@ -43,18 +46,28 @@ def on_found(turn: Turn, event: Found) -> None:
     else:
         told = f"no good checkpoint is left to go on from: {event.detail}"
         error = event.error or CorruptCheckpoint(told, remedy="Name another source").as_dict()
-        turn.set(ending=Ending(Outcome.FAILED, event.detail or "no good checkpoint", turn.now_s, error=error))
+        turn.set(
+            ending=Ending(
+                Outcome.FAILED, event.detail or "no good checkpoint", turn.now_s, error=error
+            )
+        )
         ending.finish(turn)
 
 
 def again(turn: Turn) -> None:
     """Time has passed: ask a store again that didn't answer."""
-    if turn.run.phase is Phase.FINDING and turn.run.retry_s is not None and turn.now_s >= turn.run.retry_s:
+    if (
+        turn.run.phase is Phase.FINDING
+        and turn.run.retry_s is not None
+        and turn.now_s >= turn.run.retry_s
+    ):
         find(turn, "the store is asked again")
 
 
 def accuse(turn: Turn, detail: str) -> None:
-    """A member found the checkpoint damaged. The first time it may have been its copy, so the store is looked at once more."""
+    """A member found the checkpoint damaged. The first time it may have been its copy, so the store
+    is looked at once more.
+    """
     origin = turn.run.origin
     if origin is None:
         return
@@ -65,14 +78,21 @@ def accuse(turn: Turn, detail: str) -> None:
 
 
 def store_failed(turn: Turn, detail: str, error: Mapping[str, Any] | None) -> None:
-    """The store doesn't answer: worth waiting for, up to ``wait_s``; that isn't the group's fault, so it's no fruitless formation."""
+    """The store doesn't answer: worth waiting for, up to ``wait_s``; that isn't the group's fault,
+    so it's no fruitless formation.
+    """
     run = turn.run
     since_s = turn.now_s if run.store_down_s is None else run.store_down_s
     turn.set(store_down_s=since_s, fruitless=0)
     if turn.now_s - since_s <= run.policy.wait_s or run.ending is not None:
         return
     reason = f"the store hasn't answered for {turn.now_s - since_s:.0f} s: {detail}"
-    told = error or StorageUnavailable(reason, remedy="The same command goes on when the store is back").as_dict()
+    told = (
+        error
+        or StorageUnavailable(
+            reason, remedy="The same command goes on when the store is back"
+        ).as_dict()
+    )
     turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=told))
     turn.note("give_up", reason=reason)
 
@@ -87,9 +107,13 @@ def back_off(turn: Turn, reason: str) -> None:
 
 
 def roll_back(turn: Turn) -> None:
-    """Everybody stands still: go back to the newest good checkpoint. Nobody's state counts, whoever still holds one."""
+    """Everybody stands still: go back to the newest good checkpoint. Nobody's state counts, whoever
+    still holds one.
+    """
     held = [ident for ident, worker in turn.run.workers.items() if worker.stage is Stage.MEMBER]
-    turn.workers({ident: replace(turn.run.workers[ident], step=None, tainted=True) for ident in held})
+    turn.workers(
+        {ident: replace(turn.run.workers[ident], step=None, tainted=True) for ident in held}
+    )
     turn.set(rolling_back=False)
     turn.note("rolling_back", step=turn.run.rolled_back_from, generation=turn.run.generation)
     find(turn, "the newer state isn't finite")
@@ -99,13 +123,18 @@ def rolled_back(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int]:
     """What an earlier driver's journal says of roll-backs.
 
     Returns:
-        The step that was rolled back from, None where a later one was committed since; and the last generation whose states don't count.
+        The step that was rolled back from, None where a later one was committed since; and the last
+        generation whose states don't count.
     """
     step: int | None = None
     generation = 0
     for event in events:
         if event.get("event") == "rolling_back" and isinstance(event.get("generation"), int):
             step, generation = event.get("step"), int(event["generation"])
-        elif event.get("event") == "save_committed" and step is not None and int(event.get("step", 0)) > step:
+        elif (
+            event.get("event") == "save_committed"
+            and step is not None
+            and int(event.get("step", 0)) > step
+        ):
             step = None
     return step, generation

@@ -1,6 +1,7 @@
 """How far may the group run now, and what happens at a boundary?
 
-Rule: to stop, to form anew or to finish, the driver stops extending the leases; their end is the common boundary of all ranks.
+Rule: to stop, to form anew or to finish, the driver stops extending the leases; their end is the
+common boundary of all ranks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
     if worker is None:
         return
     heard = _heard(worker, event, turn.now_s)
-    if event.worker not in run.members or event.generation != run.generation or run.phase is not Phase.TRAINING:
+    if (
+        event.worker not in run.members
+        or event.generation != run.generation
+        or run.phase is not Phase.TRAINING
+    ):
         turn.worker(event.worker, **heard)
         return
     behind = worker.step if worker.step is not None else run.step
@@ -48,7 +53,11 @@ def _heard(worker: Worker, event: Pulse, now_s: float) -> dict[str, Any]:
     heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
     if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
         heard |= {"moved_bytes": event.moved_bytes, "moved_s": now_s}
-    if event.doing is Doing.LOADING and worker.doing is not Doing.LOADING and worker.stage is Stage.STARTING:
+    if (
+        event.doing is Doing.LOADING
+        and worker.doing is not Doing.LOADING
+        and worker.stage is Stage.STARTING
+    ):
         heard["since_s"] = now_s  # it has found its place: from now on it loads
     return heard
 
@@ -60,7 +69,15 @@ def _advance(turn: Turn) -> None:
     turn.set(laggards=steps.count(slowest))
     if slowest <= run.step:
         return
-    turn.set(step=slowest, moved_s=turn.now_s, stepped=True, fruitless=0, failures=0, join_failures=0, last_cause="")
+    turn.set(
+        step=slowest,
+        moved_s=turn.now_s,
+        stepped=True,
+        fruitless=0,
+        failures=0,
+        join_failures=0,
+        last_cause="",
+    )
     if run.incident is not None:
         close_incident(turn, run.incident)
 
@@ -75,24 +92,38 @@ def close_incident(turn: Turn, incident: Incident) -> None:
 def incident_record(run: Run, incident: Incident, now_s: float | None) -> dict[str, object]:
     """The record of an incident; ``now_s`` is None where the run ended before it was over."""
     record: dict[str, object] = {
-        "event": "incident", "kind": incident.kind, "rank": incident.rank, "node": incident.node, "worker": incident.worker,
+        "event": "incident",
+        "kind": incident.kind,
+        "rank": incident.rank,
+        "node": incident.node,
+        "worker": incident.worker,
         "detected_s": round(incident.detected_s - incident.began_s, 4),
         "recovered_s": None if now_s is None else round(now_s - incident.began_s, 4),
-        "steps_redone": 0 if incident.resumed_from is None else max(0, incident.highest - incident.resumed_from),
-        "action": incident.done, "reason": incident.detail, "generation": run.generation, "step": run.step,
-        "world_size_before": incident.world_size, "world_size": run.world_size,
-    }  # fmt: skip
+        "steps_redone": 0
+        if incident.resumed_from is None
+        else max(0, incident.highest - incident.resumed_from),
+        "action": incident.done,
+        "reason": incident.detail,
+        "generation": run.generation,
+        "step": run.step,
+        "world_size_before": incident.world_size,
+        "world_size": run.world_size,
+    }
     if incident.world_size != run.world_size and run.policy.batches_per_step is None:
         record |= {"effective_batch": run.effective_batch, "on_resize": run.policy.sizes.on_resize}
     return record
 
 
 def grant(turn: Turn) -> None:
-    """Extend the leases where half of them is used up, and agree on the saves that fall into the extension."""
+    """Extend the leases where half of them is used up, and agree on the saves that fall into the
+    extension.
+    """
     run = turn.run
     if run.phase is not Phase.TRAINING or run.ending is not None or run.reform:
         return
-    end = leases.next_end(run.lease_end, max(run.step, run.fastest), run.step_time_s, run.policy.until)
+    end = leases.next_end(
+        run.lease_end, max(run.step, run.fastest), run.step_time_s, run.policy.until
+    )
     if end <= run.lease_end:
         return
     end, agreed = saves.agree(turn, run.lease_end, end)
@@ -103,7 +134,8 @@ def grant(turn: Turn) -> None:
 def _send(turn: Turn, end: int, agreed: tuple[int, ...]) -> None:
     run = turn.run
     if run.step >= run.lease_end:
-        turn.set(moved_s=turn.now_s)  # the group stood at its lease's end: it begins to move only now
+        # the group stood at its lease's end: it begins to move only now
+        turn.set(moved_s=turn.now_s)
     turn.set(lease_end=end)
     turn.act(Grant(run.generation, run.members, end, agreed, run.seats[0]))
 

@@ -1,9 +1,10 @@
 """When did each event of a journal happen, on one clock for the whole run?
 
-Rule: within an attempt the driver's own monotonic seconds (``t_s``) count where they're there, else the unix seconds ``at``. Attempts are
-placed beside each other by ``at``, the only clock they share; time never runs backwards, and what a driver that had been taken over
-wrote later stands at the moment of the take-over. Drivers' clocks that disagree can shorten or lengthen a gap between two attempts, and
-nothing else.
+Rule: within an attempt the driver's own monotonic seconds (``t_s``) count where they're there, else
+the unix seconds ``at``. Attempts are placed beside each other by ``at``, the only clock they share;
+time never runs backwards, and what a driver that had been taken over wrote later stands at the
+moment of the take-over. Drivers' clocks that disagree can shorten or lengthen a gap between two
+attempts, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,12 +16,47 @@ from typing import Any
 Entry = Mapping[str, Any]
 
 _WHOLE = frozenset(
-    ("attempt", "rank", "pid", "generation", "step", "start_step", "world_size", "until", "steps_redone", "next_save_step")
+    (
+        "attempt",
+        "rank",
+        "pid",
+        "generation",
+        "step",
+        "start_step",
+        "world_size",
+        "until",
+        "steps_redone",
+        "next_save_step",
+    )
 )
 _REAL = frozenset(
-    ("at", "t_s", "steps_per_s", "loss", "seconds", "size_bytes", "stall_s", "recovered_s", "detected_s", "next_save_s")
+    (
+        "at",
+        "t_s",
+        "steps_per_s",
+        "loss",
+        "seconds",
+        "size_bytes",
+        "stall_s",
+        "recovered_s",
+        "detected_s",
+        "next_save_s",
+    )
 )
-_TEXT = frozenset(("event", "worker", "node", "kind", "reason", "action", "holder", "outcome", "checkpoint", "cause"))
+_TEXT = frozenset(
+    (
+        "event",
+        "worker",
+        "node",
+        "kind",
+        "reason",
+        "action",
+        "holder",
+        "outcome",
+        "checkpoint",
+        "cause",
+    )
+)
 _MAPPING = frozenset(("config", "versions"))
 
 
@@ -38,7 +74,8 @@ def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
     """All events on one clock, in the order of the journal.
 
     Args:
-        events: as ``store.run.journal.read_journal`` gives them; events without a usable ``at`` stand at the one before.
+        events: as ``store.run.journal.read_journal`` gives them; events without a usable ``at``
+            stand at the one before.
     """
     groups: dict[int, list[dict[str, Any]]] = {}
     for event in map(sound, events):
@@ -56,7 +93,9 @@ def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
 
 
 def sound(event: Entry) -> dict[str, Any]:
-    """The event without known fields of a type that they never have: journals may be of other versions, or mended by hand."""
+    """The event without known fields of a type that they never have: journals may be of other
+    versions, or mended by hand.
+    """
     return {name: value for name, value in event.items() if _fits(name, value)}
 
 
@@ -77,7 +116,9 @@ def names_in(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else []
 
 
-def _placed(attempt: int, events: Sequence[Entry], start: float, until: float, origin: float) -> list[Moment]:
+def _placed(
+    attempt: int, events: Sequence[Entry], start: float, until: float, origin: float
+) -> list[Moment]:
     first = events[0]
     found: list[Moment] = []
     last = start
@@ -104,4 +145,6 @@ def _whole(value: Any, otherwise: int) -> int:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    )

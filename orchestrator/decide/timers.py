@@ -1,14 +1,25 @@
 """What follows from time having passed?
 
-Rule: silence is judged by the driver's own clock, and not right after the driver itself was standing still (a paused driver would else
-find everybody silent and kill them all). Who moves state is judged by its bytes (``progress``).
+Rule: silence is judged by the driver's own clock, and not right after the driver itself was
+standing still (a paused driver would else find everybody silent and kill them all). Who moves state
+is judged by its bytes (``progress``).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import ending, forming, joining, leases, membership, progress, saves, searching, stepping
+from orchestrator.decide import (
+    ending,
+    forming,
+    joining,
+    leases,
+    membership,
+    progress,
+    saves,
+    searching,
+    stepping,
+)
 from orchestrator.decide.actions import BreakStep, EndWorker, Outcome
 from orchestrator.decide.events import Cause, Doing
 from orchestrator.decide.run import Ending, Phase, Stage, Worker
@@ -16,12 +27,16 @@ from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
 
 PAUSE_S = 1.5
-"""A gap between two ticks (a quarter of a second apart) from which on the driver itself must have stood still."""
+"""A gap between two ticks (a quarter of a second apart) from which on the driver itself must have
+stood still.
+"""
 TICK_S = 0.25
 """How often the loop looks at the clock; bounds are met, not overrun, by it."""
 GATHER_S = 10.0
 START_S = 600.0
-"""Longest time from a worker's first sign of life until it's warm: importing TensorFlow took 10 s where it was slow."""
+"""Longest time from a worker's first sign of life until it's warm: importing TensorFlow took 10 s
+where it was slow.
+"""
 INPUT_S = 60.0
 """A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
 
@@ -33,7 +48,12 @@ def on_tick(turn: Turn) -> None:
     turn.set(ticked_s=turn.now_s)
     if gap_s > PAUSE_S:
         turn.note("driver_paused", seconds=round(gap_s, 3))
-        turn.workers({ident: replace(worker, heard_s=turn.now_s, moved_s=turn.now_s) for ident, worker in run.workers.items()})
+        turn.workers(
+            {
+                ident: replace(worker, heard_s=turn.now_s, moved_s=turn.now_s)
+                for ident, worker in run.workers.items()
+            }
+        )
         turn.set(moved_s=turn.now_s, since_s=turn.now_s)
     if run.phase is Phase.ENDED:
         return
@@ -65,20 +85,36 @@ def _silence(turn: Turn) -> None:
 
 
 def _starting(turn: Turn) -> None:
-    """A worker whose process runs gets warm within START_S; one that found no room for ``wait_s`` is asked for anew."""
+    """A worker whose process runs gets warm within START_S; one that found no room for ``wait_s``
+    is asked for anew.
+    """
     for worker in turn.alive(Stage.STARTING):
         waited_s = turn.now_s - worker.since_s
         if worker.doing is Doing.LOADING:
             if waited_s > START_S:
                 turn.worker(worker.ident, since_s=turn.now_s)
-                _end_hung(turn, worker, f"it hasn't loaded TensorFlow and the graph within {waited_s:.0f} s")
+                _end_hung(
+                    turn,
+                    worker,
+                    f"it hasn't loaded TensorFlow and the graph within {waited_s:.0f} s",
+                )
         elif waited_s > turn.run.policy.wait_s and turn.run.phase is not Phase.WAITING:
             turn.worker(worker.ident, since_s=turn.now_s)
-            turn.act(EndWorker(worker.ident, Cause.RELEASED.value, f"it hasn't started within {waited_s:.0f} s"))
+            turn.act(
+                EndWorker(
+                    worker.ident, Cause.RELEASED.value, f"it hasn't started within {waited_s:.0f} s"
+                )
+            )
 
 
 def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
-    turn.note("worker_hung", worker=worker.ident, rank=turn.run.rank_of(worker.ident), node=worker.node, reason=detail)
+    turn.note(
+        "worker_hung",
+        worker=worker.ident,
+        rank=turn.run.rank_of(worker.ident),
+        node=worker.node,
+        reason=detail,
+    )
     turn.worker(worker.ident, heard_s=turn.now_s)
     turn.act(EndWorker(worker.ident, Cause.HUNG.value, detail))
 
@@ -89,8 +125,15 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.TRAINING:
             _stuck(turn)
         case Phase.GATHERING:
-            bound_s = max(GATHER_S, leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True))
-            _end_all(turn, progress.slow_to_hold(run, turn.now_s, bound_s), "didn't stop at a step boundary")
+            bound_s = max(
+                GATHER_S,
+                leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
+            )
+            _end_all(
+                turn,
+                progress.slow_to_hold(run, turn.now_s, bound_s),
+                "didn't stop at a step boundary",
+            )
         case Phase.FORMING:
             _end_all(turn, progress.slow_to_join(run, turn.now_s), "didn't join, and nothing moves")
         case Phase.WAITING:
@@ -113,19 +156,24 @@ def _stuck(turn: Turn) -> None:
     if run.step >= run.lease_end:
         return
     if any(
-        run.workers[ident].doing is Doing.COPYING and progress.is_moving(run, run.workers[ident], turn.now_s)
+        run.workers[ident].doing is Doing.COPYING
+        and progress.is_moving(run, run.workers[ident], turn.now_s)
         for ident in run.members
     ):
         turn.set(moved_s=turn.now_s)  # the others' step waits for the one that copies its state
         return
     still_s = turn.now_s - run.moved_s
-    if still_s <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S:
+    if (
+        still_s
+        <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
+    ):
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
     outside = [
         ident
         for ident in run.members
-        if run.workers[ident].doing is not Doing.STEP and (run.workers[ident].step or 0) < run.lease_end
+        if run.workers[ident].doing is not Doing.STEP
+        and (run.workers[ident].step or 0) < run.lease_end
     ]
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
@@ -142,9 +190,13 @@ def _stuck(turn: Turn) -> None:
 
 def _give_up_waiting(turn: Turn) -> None:
     run = turn.run
-    reason = f"no room for {run.policy.sizes.smallest} workers within {run.policy.wait_s:.0f} s" + membership.last_cause(run)
+    reason = (
+        f"no room for {run.policy.sizes.smallest} workers within {run.policy.wait_s:.0f} s"
+        + membership.last_cause(run)
+    )
     error = PlacementError(
-        reason, remedy="Add nodes, lower --workers, or raise wait_s; the same command goes on from here"
+        reason,
+        remedy="Add nodes, lower --workers, or raise wait_s; the same command goes on from here",
     ).as_dict()
     turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error))
     turn.note("give_up", reason=reason)

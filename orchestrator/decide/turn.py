@@ -1,7 +1,8 @@
 """One event's worth of deciding: what has been decided so far?
 
-Rule: the rules of ``membership``, ``forming``, ``stepping``, ``saves`` and ``ending`` take a turn, replace its run and add actions. A turn
-lives for one call of ``machine.advance``; nothing outside sees it.
+Rule: the rules of ``membership``, ``forming``, ``stepping``, ``saves`` and ``ending`` take a turn,
+replace its run and add actions. A turn lives for one call of ``machine.advance``; nothing outside
+sees it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ T = TypeVar("T")
 
 
 def changed(item: T, changes: Mapping[str, Any]) -> T:
-    """``dataclasses.replace`` for frozen dataclasses without ``__post_init__``, at a third of its time: most events change two fields.
+    """``dataclasses.replace`` for frozen dataclasses without ``__post_init__``, at a third of its
+    time: most events change two fields.
 
     Raises:
         TypeError: there is no such field.
     """
     if not changes.keys() <= vars(item).keys():
-        raise TypeError(f"{type(item).__name__} has no {', '.join(sorted(changes.keys() - vars(item).keys()))}")
+        raise TypeError(
+            f"{type(item).__name__} has no {', '.join(sorted(changes.keys() - vars(item).keys()))}"
+        )
     copy: T = object.__new__(type(item))
     vars(copy).update(vars(item))
     vars(copy).update(changes)

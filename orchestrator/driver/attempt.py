@@ -1,7 +1,8 @@
 """What does one life of the driver hold, and how is it put down again?
 
-Rule: lease, journal, heart and fleet are taken in this order and put down in the reverse one. A driver that ends in an orderly way ends its
-workers; one that was fenced, or that meets an error of its own, leaves them to its successor.
+Rule: lease, journal, heart and fleet are taken in this order and put down in the reverse one. A
+driver that ends in an orderly way ends its workers; one that was fenced, or that meets an error of
+its own, leaves them to its successor.
 """
 
 from __future__ import annotations
@@ -43,8 +44,16 @@ from orchestrator.workers.placement import Placement
 class Attempt:
     """One life of the driver, from the lease on."""
 
-    def __init__(self, config: RunConfig, output: Location, lease: Lease, observers: Observers, inbox: Inbox) -> None:
-        self._config, self._output, self._lease, self._observers, self._inbox = config, output, lease, observers, inbox
+    def __init__(
+        self, config: RunConfig, output: Location, lease: Lease, observers: Observers, inbox: Inbox
+    ) -> None:
+        self._config, self._output, self._lease, self._observers, self._inbox = (
+            config,
+            output,
+            lease,
+            observers,
+            inbox,
+        )
         self.past = Past(read_journal(output) if lease.attempt > 1 else [])
         self._events: list[Mapping[str, Any]] = list(self.past.events)
         self._keeper: Keeper | None = None
@@ -63,7 +72,12 @@ class Attempt:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._watch is not None:
             self._watch.close()
         if self._fleet is not None:
@@ -93,7 +107,14 @@ class Attempt:
         """Open journal and commits, and begin to beat."""
         saved = Saved(record.name, record.fingerprint, step_key, repairs)
         self._keeper = Keeper(
-            self._output, self._lease, self._config, saved, parent, parent_label, self.past.trained_s(), self._inbox.put
+            self._output,
+            self._lease,
+            self._config,
+            saved,
+            parent,
+            parent_label,
+            self.past.trained_s(),
+            self._inbox.put,
         )
         self._heart = Heart(self._output, self._lease, self._keeper, self._inbox.put)
 
@@ -116,10 +137,14 @@ class Attempt:
         namespace = namespace_of(self._output.url)
         placement = Placement(namespace, self._config.workers)
         number, tell = self._lease.attempt, self._inbox.put
-        return Fleet(namespace, number, placement, tell, setup, lambda: self._lease.is_fresh, one_loads)
+        return Fleet(
+            namespace, number, placement, tell, setup, lambda: self._lease.is_fresh, one_loads
+        )
 
     def take_over_workers(self) -> Living:
-        """The workers that live and obey this driver from now on. Raises LeaseLost where they obey a newer one."""
+        """The workers that live and obey this driver from now on. Raises LeaseLost where they obey
+        a newer one.
+        """
         living = take_over(namespace_of(self._output.url), self._lease.attempt)
         setup = living.setup
         if setup is not None:
@@ -141,26 +166,49 @@ class Attempt:
     ) -> None:
         """Write down what this attempt is about; the first event of its journal."""
         self._start_step = step
-        versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {"python": platform.python_version()}
+        versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {
+            "python": platform.python_version()
+        }
         event = {
-            "event": "attempt", "holder": self._lease.holder.name, "pid": os.getpid(), "host": socket.gethostname(),
-            "source": self._config.source, "address": self._config.address, "start_step": step, "until": until, "resumed_from": resumed_from,
-            "adopted": adopted, "config": self._config.model_dump(mode="json"), "versions": versions,
+            "event": "attempt",
+            "holder": self._lease.holder.name,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "source": self._config.source,
+            "address": self._config.address,
+            "start_step": step,
+            "until": until,
+            "resumed_from": resumed_from,
+            "adopted": adopted,
+            "config": self._config.model_dump(mode="json"),
+            "versions": versions,
             "batches_per_step": batches_per_step,
-        }  # fmt: skip
+        }
         self._pending.append(redacted_data(event))
         self._pending.extend({"event": "warning", "reason": text} for text in warnings)
 
-    def play(self, run: Run, actions: tuple[act.Action, ...], files: CheckpointFiles | None, label: str | None) -> RunResult:
+    def play(
+        self,
+        run: Run,
+        actions: tuple[act.Action, ...],
+        files: CheckpointFiles | None,
+        label: str | None,
+    ) -> RunResult:
         """Let the loop work until the end."""
         assert self._keeper is not None
         assert self._fleet is not None
         self._observers.add(_Memory(self._events))
-        loop = Loop(run, self._fleet, self._keeper, self._observers, self._inbox, self._lease.attempt, files)
+        loop = Loop(
+            run, self._fleet, self._keeper, self._observers, self._inbox, self._lease.attempt, files
+        )
         loop.checkpoint_label = label
         for event in self._pending:
             loop.write_down(event)
-        if run.generation and run.seats and not any(isinstance(action, act.Form) for action in actions):
+        if (
+            run.generation
+            and run.seats
+            and not any(isinstance(action, act.Form) for action in actions)
+        ):
             self._keeper.take_over(run.generation, run.step)
         self._watch = NodeWatch(self._config.workers, self._inbox.put)
         try:
@@ -168,7 +216,14 @@ class Attempt:
         except Interrupted:
             reason = "interrupted a second time: ended without a last save"
             finish = act.Finish(act.Outcome.STOPPED, reason, loop.run.step, StopCause.SIGINT.value)
-            loop.write_down({"event": "finish", "outcome": finish.outcome.value, "reason": reason, "step": loop.run.step})
+            loop.write_down(
+                {
+                    "event": "finish",
+                    "outcome": finish.outcome.value,
+                    "reason": reason,
+                    "step": loop.run.step,
+                }
+            )
         self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
         return self._result(loop, finish)
 
@@ -176,15 +231,28 @@ class Attempt:
         step = finish.step if finish.step is not None else loop.run.step
         checkpoint = _url(self._output, loop.checkpoint_label)
         return RunResult(
-            status_of(finish.outcome), self._start_step, step, checkpoint, loop.run.world_size, tuple(loop.incidents),
-            goodput(self._events).as_dict(), finish.reason, self._output.shown, self._lease.attempt, exit_code_of(finish), finish.error,
-            max(0, step - self._start_step), warnings_in(self._events),
-        )  # fmt: skip
+            status_of(finish.outcome),
+            self._start_step,
+            step,
+            checkpoint,
+            loop.run.world_size,
+            tuple(loop.incidents),
+            goodput(self._events).as_dict(),
+            finish.reason,
+            self._output.shown,
+            self._lease.attempt,
+            exit_code_of(finish),
+            finish.error,
+            max(0, step - self._start_step),
+            warnings_in(self._events),
+        )
 
 
 def warnings_in(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """What the run was warned of, in all of its attempts, each once."""
-    return tuple(dict.fromkeys(str(event["reason"]) for event in events if event.get("event") == "warning"))
+    return tuple(
+        dict.fromkeys(str(event["reason"]) for event in events if event.get("event") == "warning")
+    )
 
 
 class _Memory:

@@ -1,8 +1,9 @@
 """With what does a run begin: which checkpoint, which graph, and whose workers?
 
-Rule: what is wrong with the command is found before the lease is taken. Whoever held the run until then may have gone on meanwhile, so
-everything that another driver can change is looked at again once the lease is held. Workers of a driver that died are taken over only by
-a command that means what they do.
+Rule: what is wrong with the command is found before the lease is taken. Whoever held the run until
+then may have gone on meanwhile, so everything that another driver can change is looked at again
+once the lease is held. Workers of a driver that died are taken over only by a command that means
+what they do.
 """
 
 from __future__ import annotations
@@ -23,11 +24,32 @@ from orchestrator.store.run.run_record import RunRecord, check_same_source
 
 DRIVER_ONLY = frozenset(
     (
-        "source", "output", "address", "until_step", "steps", "save_steps", "save_secs", "max_to_keep", "keep_every_hours",
-        "max_failed_saves", "save_policy", "on_nonfinite", "workers", "on_loss", "wait", "wait_s", "hang_floor_s", "orphan_timeout_s",
-        "max_losses_per_hour", "lease_s", "init_missing", "allow_op", "force", "tensorboard",
+        "source",
+        "output",
+        "address",
+        "until_step",
+        "steps",
+        "save_steps",
+        "save_secs",
+        "max_to_keep",
+        "keep_every_hours",
+        "max_failed_saves",
+        "save_policy",
+        "on_nonfinite",
+        "workers",
+        "on_loss",
+        "wait",
+        "wait_s",
+        "hang_floor_s",
+        "orphan_timeout_s",
+        "max_losses_per_hour",
+        "lease_s",
+        "init_missing",
+        "allow_op",
+        "force",
+        "tensorboard",
     )
-)  # fmt: skip
+)
 """Settings that living workers weren't made with, so that a new driver may have others."""
 
 
@@ -41,14 +63,17 @@ class Ready:
     slots: Slots
 
 
-def prepared(config: RunConfig, output: Location, record: RunRecord | None, earlier: Ready | None = None) -> Ready | StartPoint:
+def prepared(
+    config: RunConfig, output: Location, record: RunRecord | None, earlier: Ready | None = None
+) -> Ready | StartPoint:
     """What to start with; the start point alone where its step is the last one already.
 
     Args:
         earlier: what an earlier look gave; its plan is taken where it was for the same checkpoint.
 
     Raises:
-        SourceError, CorruptCheckpoint, OutputError, ConfigError, GraphRefused: as ``start_point`` and ``make_plan``.
+        SourceError, CorruptCheckpoint, OutputError, ConfigError, GraphRefused: as ``start_point``
+            and ``make_plan``.
     """
     start = start_point(config, output, record)
     if start.own_label is not None and start.step >= start.until:
@@ -58,7 +83,8 @@ def prepared(config: RunConfig, output: Location, record: RunRecord | None, earl
         if earlier is not None and _point(start) == _point(earlier.start)
         else make_plan(as_recorded(config, record), start)
     )
-    # The number in a stranger's file name needn't be the step: only the graph tells where that stands
+    # The number in a stranger's file name needn't be the step: only the graph tells where that
+    # stands
     start = counted(config, start, plan, record)
     if start.step >= start.until:
         return start
@@ -70,10 +96,13 @@ def _point(start: StartPoint) -> tuple[object, ...]:
     return start.fingerprint, start.own_label, start.parent
 
 
-def refuse_others_workers(config: RunConfig, output: Location, record: RunRecord, last: Mapping[str, Any]) -> None:
+def refuse_others_workers(
+    config: RunConfig, output: Location, record: RunRecord, last: Mapping[str, Any]
+) -> None:
     """Refuse to take over workers that train something else than this command asks for.
 
-    The command that the dead driver had is taken at its word, so that a restarted driver needs nothing of the source.
+    The command that the dead driver had is taken at its word, so that a restarted driver needs
+    nothing of the source.
 
     Args:
         last: the dead driver's configuration, without secrets.
@@ -81,7 +110,8 @@ def refuse_others_workers(config: RunConfig, output: Location, record: RunRecord
     Raises:
         OutputError: the output, and so the workers, belong to another source; names both.
         ConfigError: they were made with other settings; names those.
-        SourceError, CorruptCheckpoint, StorageUnavailable: the source is named otherwise and can't be read.
+        SourceError, CorruptCheckpoint, StorageUnavailable: the source is named otherwise and can't
+            be read.
     """
     now: Mapping[str, Any] = redacted_data(config.model_dump(mode="json"))
     if last.get("source") != now["source"]:

@@ -1,8 +1,10 @@
-"""Which graph is trained: the checkpoint's own, or another that the user named, with which of its collections?
+"""Which graph is trained: the checkpoint's own, or another that the user named, with which of its
+collections?
 
-Rule: what ``import_meta_graph`` calls ``meta_graph_or_file`` and ``restore_collections_predicate`` are the settings ``meta`` and
-``drop_collection``. Once a run has a checkpoint of its own, that one's ``.meta`` is the graph. Dropped collections are dropped from what
-is planned and trained alone: what is saved keeps them.
+Rule: what ``import_meta_graph`` calls ``meta_graph_or_file`` and ``restore_collections_predicate``
+are the settings ``meta`` and ``drop_collection``. Once a run has a checkpoint of its own, that
+one's ``.meta`` is the graph. Dropped collections are dropped from what is planned and trained
+alone: what is saved keeps them.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ def graph_to_train(meta: MetaGraphDef, config: RunConfig) -> MetaGraphDef:
     return without_collections(chosen_graph(meta, config.meta), config.drop_collection)
 
 
-def chosen_graph(meta: MetaGraphDef, named: str | None, *, of_this_run: bool = False) -> MetaGraphDef:
-    """``meta`` of the checkpoint, or the file that the user named; the former where the checkpoint is one that this run wrote.
+def chosen_graph(
+    meta: MetaGraphDef, named: str | None, *, of_this_run: bool = False
+) -> MetaGraphDef:
+    """``meta`` of the checkpoint, or the file that the user named; the former where the checkpoint
+    is one that this run wrote.
 
     Raises:
         SourceError: the named file is missing or is no graph.
@@ -66,4 +71,6 @@ def keep_collections(graph: WorkerGraph, whole: MetaGraphDef, config: RunConfig)
     """The same graph to train, saved with all the collections of ``whole``."""
     if not config.drop_collection:
         return graph
-    return replace(graph, original_meta=repair(whole, config).meta.SerializeToString(deterministic=True))
+    return replace(
+        graph, original_meta=repair(whole, config).meta.SerializeToString(deterministic=True)
+    )

@@ -1,7 +1,7 @@
 """What would ``resume`` do, if it were started now?
 
-Rule: the driver's own first half (look, plan), up to where workers would be placed; nothing is started and nothing is written, the
-lease isn't taken. What it refuses, ``resume`` refuses.
+Rule: the driver's own first half (look, plan), up to where workers would be placed; nothing is
+started and nothing is written, the lease isn't taken. What it refuses, ``resume`` refuses.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ def rehearse(config: RunConfig) -> dict[str, Any]:
     """The plan of a run as plain data.
 
     Returns:
-        source, output, goes_on (the output holds this run already), checkpoint (from which it would go on), start_step, until_step,
-        train_ops, inputs, exchange (how many gradients), one_worker_only (why, or empty), workers, save, warnings.
+        source, output, goes_on (the output holds this run already), checkpoint (from which it would
+        go on), start_step, until_step, train_ops, inputs, exchange (how many gradients),
+        one_worker_only (why, or empty), workers, save, warnings.
 
     Raises:
         ConfigError: and its subclasses, as ``resume`` would.
         StorageUnavailable: source or output don't answer.
     """
     if not config.output:
-        raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+        raise ConfigError(
+            "--output is missing", remedy="Name the directory URL for the checkpoints to come"
+        )
     refuse(config)
     output = open_location(config.output)
     record = read_run_record(output)

@@ -1,6 +1,7 @@
 """How do the workers of a run exchange what they computed?
 
-Rule: as asked for; ``auto`` is the exchange in host memory everywhere, since ``nccl`` hasn't been run on two GPUs.
+Rule: as asked for; ``auto`` is the exchange in host memory everywhere, since ``nccl`` hasn't been
+run on two GPUs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ def exchange_of(config: RunConfig) -> Exchange:
 def recovers_in_place(exchange: Exchange) -> bool:
     """Whether processes whose group broke can be formed into the next one.
 
-    Not with ``nccl``: a peer lost inside a kernel may leave the device stuck, and what comes of it hasn't been run on two GPUs yet.
+    Not with ``nccl``: a peer lost inside a kernel may leave the device stuck, and what comes of it
+    hasn't been run on two GPUs yet.
     """
     return exchange != "nccl"

@@ -1,9 +1,10 @@
 """How do others see that this driver lives, and how do they ask it to stop?
 
-Rule: threads of their own, so that neither a slow commit nor a busy loop makes a living driver look dead. An output that can't be written
-to doesn't end the run: commits wait for the next heartbeat that gets through, which also tells whether somebody has taken over meanwhile.
-A request to stop holds also for the successor of the driver that had it and died: whoever asks takes back what nobody has followed, and
-one that is old was left by somebody who couldn't.
+Rule: threads of their own, so that neither a slow commit nor a busy loop makes a living driver look
+dead. An output that can't be written to doesn't end the run: commits wait for the next heartbeat
+that gets through, which also tells whether somebody has taken over meanwhile. A request to stop
+holds also for the successor of the driver that had it and died: whoever asks takes back what nobody
+has followed, and one that is old was left by somebody who couldn't.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ log = logging.getLogger("tfresume")
 STOP_POLL_S = 1.0
 STOP_GRACE_S = 120.0
 STOP_HOLDS_S = 600.0
-"""So long a request to an attempt that died holds for its successors; two machines' clocks are nearer to each other than that."""
+"""So long a request to an attempt that died holds for its successors; two machines' clocks are
+nearer to each other than that.
+"""
 AWAY = "no heartbeat has reached the output for a lease's length: training goes on, commits wait until the output can be written again"
 BACK = "the output can be written again, and nobody has taken the run over: commits go on"
 
@@ -33,7 +36,9 @@ BACK = "the output can be written again, and nobody has taken the run over: comm
 class Heart:
     """Beats for the lease, flushes the journal, and looks for requests to stop."""
 
-    def __init__(self, output: Location, lease: Lease, keeper: Keeper, tell: Callable[[Message], None]) -> None:
+    def __init__(
+        self, output: Location, lease: Lease, keeper: Keeper, tell: Callable[[Message], None]
+    ) -> None:
         self._output, self._lease, self._keeper, self._tell = output, lease, keeper, tell
         self._over = threading.Event()
         self.requests: tuple[StopRequest, ...] = ()
@@ -83,7 +88,9 @@ class Heart:
             mode = "now" if "now" in wanted else "save" if wanted else None
             if mode is not None and mode != told:
                 told = mode
-                self._tell(ev.StopAsked(ev.StopCause.REQUEST, 0.0 if mode == "now" else STOP_GRACE_S))
+                self._tell(
+                    ev.StopAsked(ev.StopCause.REQUEST, 0.0 if mode == "now" else STOP_GRACE_S)
+                )
 
     def _is_for_us(self, request: StopRequest) -> bool:
         if request.attempt in (0, self._lease.attempt):

@@ -1,7 +1,7 @@
 """What does the trained graph of a source give for some batches?
 
-Rule: the same source, flags and inputs as ``resume``, nothing trained and nothing written but what was asked for. What the fetched
-tensors execute is judged as strictly as what training executes.
+Rule: the same source, flags and inputs as ``resume``, nothing trained and nothing written but what
+was asked for. What the fetched tensors execute is judged as strictly as what training executes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from orchestrator.training.engine.options import TrainingOptions
 TIMEOUT_S = 3600.0
 
 
-def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> list[dict[str, np.ndarray]]:
+def infer(
+    config: RunConfig, fetches: Sequence[str], *, batches: int = 1
+) -> list[dict[str, np.ndarray]]:
     """Fetch tensors for some batches.
 
     Args:
@@ -48,7 +50,9 @@ def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> lis
         OrchestratorError: the source is bad, or a batch doesn't fit.
     """
     source = resolve_source(config.source)
-    asked = fetch_graph(graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config), config, fetches)
+    asked = fetch_graph(
+        graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config), config, fetches
+    )
     if asked.graph is None:
         first, *more = asked.problems
         others = f" (and {len(more)} more)" if more else ""
@@ -77,13 +81,21 @@ def infer(config: RunConfig, fetches: Sequence[str], *, batches: int = 1) -> lis
 def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:
     given, answer = room / "task.pickle", room / "answer.npz"
     given.write_bytes(pickle.dumps(task))
-    command = [sys.executable, "-m", "orchestrator.training.baseline.inference", str(given), str(answer)]
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.training.baseline.inference",
+        str(given),
+        str(answer),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     told = Path(f"{answer}.error")
     if told.exists():
         raise _error(json.loads(told.read_text()))
     if done.returncode:
-        raise FatalError(f"the TensorFlow process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}")
+        raise FatalError(
+            f"the TensorFlow process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}"
+        )
     found: list[dict[str, np.ndarray]] = []
     with np.load(answer) as arrays:
         for key in arrays.files:

@@ -1,12 +1,14 @@
 """How does a program continue a run in one call?
 
-Rule: the arguments of TensorFlow's ``import_meta_graph`` under their own names, the command's settings under theirs; what comes back is
-the object that ``resume --json`` prints. Nothing else differs from the command::
+Rule: the arguments of TensorFlow's ``import_meta_graph`` under their own names, the command's
+settings under theirs; what comes back is the object that ``resume --json`` prints. Nothing else
+differs from the command::
 
     import orchestrator
 
-    result = orchestrator.resume(source="gs://b/model.ckpt-500", output="gs://b/more", until_step=1000, workers=2, input="feeds:batches")
-    result = orchestrator.resume("graph.meta", source="gs://b/model.ckpt-500", output="gs://b/more", steps=500, feed={"rate:0": 0.1})
+    result = orchestrator.resume(source="gs://b/model.ckpt-500", output="gs://b/more",
+    until_step=1000, workers=2, input="feeds:batches") result = orchestrator.resume("graph.meta",
+    source="gs://b/model.ckpt-500", output="gs://b/more", steps=500, feed={"rate:0": 0.1})
 """
 
 from __future__ import annotations
@@ -46,15 +48,19 @@ def resume(
     """Continue a TensorFlow 1 run; blocks until it ends.
 
     Args:
-        meta_graph_or_file: a ``.meta`` URL, binary or text, or a MetaGraphDef; where ``source`` is given too, the graph to use instead of
-            the checkpoint's own. A whole ``RunConfig`` may stand here alone.
+        meta_graph_or_file: a ``.meta`` URL, binary or text, or a MetaGraphDef; where ``source`` is
+            given too, the graph to use instead of the checkpoint's own. A whole ``RunConfig`` may
+            stand here alone.
         clear_devices, import_scope: as in ``tf.compat.v1.train.import_meta_graph``.
-        restore_collections_predicate: takes a collection's name; False leaves it out of the imported graph.
+        restore_collections_predicate: takes a collection's name; False leaves it out of the
+            imported graph.
         observer: is told every journal event and progress.
-        settings: every key of ``orchestrator.config.RunConfig``: ``source``, ``output``, ``workers``, ``until_step``, ``input_map``, ….
+        settings: every key of ``orchestrator.config.RunConfig``: ``source``, ``output``,
+            ``workers``, ``until_step``, ``input_map``, ….
 
     Returns:
-        The outcome; a run that failed while running returns its ``error`` and ``exit_code`` 1 (the same call goes on).
+        The outcome; a run that failed while running returns its ``error`` and ``exit_code`` 1 (the
+        same call goes on).
 
     Raises:
         ConfigError: and its subclasses: refused, with nothing started or written.
@@ -77,7 +83,10 @@ def _graph_settings(
     if isinstance(given, str | PathLike):
         return {"meta" if "source" in settings else "source": fspath(given)}
     if "source" not in settings:
-        raise ConfigError("a MetaGraphDef alone has no variables' values", remedy="Name its checkpoint with source=PREFIX")
+        raise ConfigError(
+            "a MetaGraphDef alone has no variables' values",
+            remedy="Name its checkpoint with source=PREFIX",
+        )
     path = stack.enter_context(scratch("graph")) / "graph.meta"
     path.write_bytes(given.SerializeToString())
     return {"meta": str(path)}
@@ -86,7 +95,9 @@ def _graph_settings(
 def dropped_collections(values: dict[str, Any], wanted: Callable[[str], bool]) -> list[str]:
     """Names of the collections that ``wanted`` answers False to, sorted."""
     if "source" not in values:
-        raise ConfigError("source is missing", remedy="Name a .meta URL, a checkpoint prefix or a directory")
+        raise ConfigError(
+            "source is missing", remedy="Name a .meta URL, a checkpoint prefix or a directory"
+        )
     if values.get("meta"):
         location = open_location(values["meta"])
         meta = read_meta(location.read_bytes(), name=location.shown)

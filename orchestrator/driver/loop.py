@@ -1,7 +1,8 @@
 """How are decisions carried out?
 
-Rule: observe, decide, write down, act; nothing else. One thread takes events out of one inbox, in their order; everything slow (Ray, storage)
-happens elsewhere and comes back as an event. A tick every quarter of a second lets the rules look at the clock.
+Rule: observe, decide, write down, act; nothing else. One thread takes events out of one inbox, in
+their order; everything slow (Ray, storage) happens elsewhere and comes back as an event. A tick
+every quarter of a second lets the rules look at the clock.
 """
 
 from __future__ import annotations
@@ -187,7 +188,13 @@ class Loop:
                     self._perform_rare(action)
 
     def _perform_rare(
-        self, action: act.StartWorker | act.EndWorker | act.Quiesce | act.BreakStep | act.Commit | act.FindCheckpoint
+        self,
+        action: act.StartWorker
+        | act.EndWorker
+        | act.Quiesce
+        | act.BreakStep
+        | act.Commit
+        | act.FindCheckpoint,
     ) -> None:
         match action:
             case act.StartWorker():
@@ -205,13 +212,23 @@ class Loop:
 
     def _show(self, pulse: ev.Pulse) -> None:
         run = self.run
-        if run.phase is not Phase.TRAINING or (pulse.worker, pulse.generation) != (run.seats[0], run.generation):
+        if run.phase is not Phase.TRAINING or (pulse.worker, pulse.generation) != (
+            run.seats[0],
+            run.generation,
+        ):
             return
         loss = next(iter(pulse.values.values()), None)
         self._progress = Progress(
-            run.step, loss, pulse.steps_per_s, self.checkpoint_label, run.world_size, run.policy.until, run.generation, pulse.values,
+            run.step,
+            loss,
+            pulse.steps_per_s,
+            self.checkpoint_label,
+            run.world_size,
+            run.policy.until,
+            run.generation,
+            pulse.values,
             pulse.summaries,
-        )  # fmt: skip
+        )
         now_s = self._clock()
         if now_s - self._shown_s >= SHOW_S or run.step >= run.policy.until:
             self._shown_s = now_s
@@ -224,17 +241,30 @@ class Loop:
         assert progress is not None
         self._journaled_s = self._clock()
         saving = self.run.policy.saving
-        next_step = (self.run.step // saving.save_steps + 1) * saving.save_steps if saving.save_steps else None
+        next_step = (
+            (self.run.step // saving.save_steps + 1) * saving.save_steps
+            if saving.save_steps
+            else None
+        )
         next_s = None
         if saving.save_every_s is not None:
-            next_s = round(max(0.0, saving.save_every_s - (self._clock() - self.run.saves.last_s)), 1)
+            next_s = round(
+                max(0.0, saving.save_every_s - (self._clock() - self.run.saves.last_s)), 1
+            )
         self.write_down(
             {
-                "event": "progress", "generation": progress.generation, "step": progress.step, "loss": finite(progress.loss),
-                "steps_per_s": round(progress.steps_per_s, 3), "values": {key: finite(value) for key, value in progress.values.items()},
-                "world_size": progress.world_size, "until": progress.until, "next_save_step": next_step, "next_save_s": next_s,
+                "event": "progress",
+                "generation": progress.generation,
+                "step": progress.step,
+                "loss": finite(progress.loss),
+                "steps_per_s": round(progress.steps_per_s, 3),
+                "values": {key: finite(value) for key, value in progress.values.items()},
+                "world_size": progress.world_size,
+                "until": progress.until,
+                "next_save_step": next_step,
+                "next_save_s": next_s,
             }
-        )  # fmt: skip
+        )
 
 
 def finite(value: float | None) -> float | str | None:

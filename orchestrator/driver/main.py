@@ -1,13 +1,14 @@
 """How does one call continue a run from its checkpoint to its last step?
 
-Rule: look, plan, place, hold the lease, look again, and let the loop work; the errors of the first three end with nothing started and
-nothing written.
-``resume`` is what the command calls and what a program may call::
+Rule: look, plan, place, hold the lease, look again, and let the loop work; the errors of the first
+three end with nothing started and nothing written. ``resume`` is what the command calls and what a
+program may call::
 
     from orchestrator import resume
     from orchestrator.config import parse_config
 
-    result = resume(parse_config({"source": "gs://b/model.ckpt-500", "output": "gs://b/more", "until_step": 1000, "workers": 2}))
+    result = resume(parse_config({"source": "gs://b/model.ckpt-500", "output": "gs://b/more",
+    "until_step": 1000, "workers": 2}))
 """
 
 from __future__ import annotations
@@ -43,17 +44,24 @@ from orchestrator.workers.namespace import living_workers, namespace_of
 from orchestrator.workers.placement import free_resources, room
 
 SECRET_BYTES = 32
-"""What the workers of one life of the group prove to each other; they hand it on to those who come later, and nothing records it."""
+"""What the workers of one life of the group prove to each other; they hand it on to those who come
+later, and nothing records it.
+"""
 
 log = logging.getLogger("tfresume")
 
 
-def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None = None, link: RayLink | None = None) -> RunResult:
+def resume(
+    config: RunConfig,
+    *,
+    observer: Observer | Sequence[Observer] | None = None,
+    link: RayLink | None = None,
+) -> RunResult:
     """Continue the training that ``config.source`` holds, into ``config.output``.
 
-    Blocks until the run ends. In the main thread it takes over SIGTERM and SIGINT for that time. If Ray is connected already it's used,
-    else ``config.address``, else a local Ray is started and stopped again. ``link`` is a connection that is being made already; it's closed
-    at the end.
+    Blocks until the run ends. In the main thread it takes over SIGTERM and SIGINT for that time. If
+    Ray is connected already it's used, else ``config.address``, else a local Ray is started and
+    stopped again. ``link`` is a connection that is being made already; it's closed at the end.
 
     Raises:
         ConfigError: and its subclasses, before anything was started or written.
@@ -64,7 +72,9 @@ def resume(config: RunConfig, *, observer: Observer | Sequence[Observer] | None 
         if link is not None:
             stack.callback(link.close)
         if not config.output:
-            raise ConfigError("--output is missing", remedy="Name the directory URL for the checkpoints to come")
+            raise ConfigError(
+                "--output is missing", remedy="Name the directory URL for the checkpoints to come"
+            )
         check_input(config)
         output = open_location(config.output)
         given = list(observer) if isinstance(observer, Sequence) else [observer] if observer else []
@@ -99,7 +109,12 @@ def own_observers(config: RunConfig, output: Location) -> list[Observer]:
 
 
 def _resume(
-    config: RunConfig, output: Location, connected: Callable[[], None], observers: Observers, inbox: Inbox, door: Door
+    config: RunConfig,
+    output: Location,
+    connected: Callable[[], None],
+    observers: Observers,
+    inbox: Inbox,
+    door: Door,
 ) -> RunResult:
     record = read_run_record(output)
     namespace = namespace_of(output.url)
@@ -120,7 +135,13 @@ def _resume(
         return _begin(attempt, config, output, ready, record)
 
 
-def _begin(attempt: Attempt, config: RunConfig, output: Location, ready: Ready | None, record: RunRecord | None) -> RunResult:
+def _begin(
+    attempt: Attempt,
+    config: RunConfig,
+    output: Location,
+    ready: Ready | None,
+    record: RunRecord | None,
+) -> RunResult:
     """The lease is held: nobody else changes the output or commands its workers from now on."""
     if attempt.number > 1 or ready is None:
         record = read_run_record(output)
@@ -135,13 +156,20 @@ def _begin(attempt: Attempt, config: RunConfig, output: Location, ready: Ready |
     return _start(attempt, config, output, ready, record)
 
 
-def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: RunRecord | None) -> RunResult:
+def _start(
+    attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: RunRecord | None
+) -> RunResult:
     start, plan, past = ready.start, ready.plan, attempt.past
     wanted = RunRecord(
-        source=start.source.url if record is None else record.source, fingerprint=start.fingerprint, name=start.source.name,
-        started_step=plan.step, config=config.model_dump(mode="json"), created=time.time(), batches_per_step=ready.slots.first,
+        source=start.source.url if record is None else record.source,
+        fingerprint=start.fingerprint,
+        name=start.source.name,
+        started_step=plan.step,
+        config=config.model_dump(mode="json"),
+        created=time.time(),
+        batches_per_step=ready.slots.first,
         gradient_scale=scale_of(config, record),
-    )  # fmt: skip
+    )
     record = create_run_record(output, wanted)
     attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
     files = attempt.files_of(start.source, plan.step)
@@ -152,21 +180,39 @@ def _start(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, 
         adopted=False,
         batches_per_step=ready.slots.count,
         warnings=tuple(
-            text for text in (*start.warnings, *plan.warnings, weaker_promise(output), surplus_note(config, ready.slots)) if text
+            text
+            for text in (
+                *start.warnings,
+                *plan.warnings,
+                weaker_promise(output),
+                surplus_note(config, ready.slots),
+            )
+            if text
         ),
     )
     secret = secrets.token_bytes(SECRET_BYTES)
-    attempt.staff(lambda: setup_of(config, plan.graph, output, record, files, ready.slots, secret), one_loads=plan.is_completed)
+    attempt.staff(
+        lambda: setup_of(config, plan.graph, output, record, files, ready.slots, secret),
+        one_loads=plan.is_completed,
+    )
     origin = Found(plan.step, files.position, label=start.source.label)
     committed = plan.step if start.own_label else None
     run, actions = machine.begin(
-        ready.policy, origin, committed, past.budgets(config.max_losses_per_hour), past.last_generation(), time.monotonic(),
-        past.next_worker(()), past.left_behind(),
-    )  # fmt: skip
+        ready.policy,
+        origin,
+        committed,
+        past.budgets(config.max_losses_per_hour),
+        past.last_generation(),
+        time.monotonic(),
+        past.next_worker(()),
+        past.left_behind(),
+    )
     return attempt.play(run, actions, files, start.own_label)
 
 
-def _adopt(attempt: Attempt, config: RunConfig, output: Location, record: RunRecord) -> RunResult | None:
+def _adopt(
+    attempt: Attempt, config: RunConfig, output: Location, record: RunRecord
+) -> RunResult | None:
     """Go on with the workers of a driver that died; None where none of them answers."""
     past = attempt.past
     refuse_others_workers(config, output, record, past.last_config())
@@ -179,12 +225,23 @@ def _adopt(attempt: Attempt, config: RunConfig, output: Location, record: RunRec
     slots = None if options.exchange == "nccl" else options.batches_per_step
     policy = policy_of(config, graph, until, slots)
     attempt.store(record, step_key_of(graph), graph.repairs, None, past.newest_label())
-    step = max((report.step for report in reports if report.step is not None), default=record.started_step)
-    attempt.announce(step, until, resumed_from=None, adopted=True, warnings=(), batches_per_step=slots)
+    step = max(
+        (report.step for report in reports if report.step is not None), default=record.started_step
+    )
+    attempt.announce(
+        step, until, resumed_from=None, adopted=True, warnings=(), batches_per_step=slots
+    )
     run, actions = machine.adopt(
-        policy, reports, past.newest_step(), past.budgets(config.max_losses_per_hour), past.last_generation(), past.next_worker(reports),
-        time.monotonic(), past.rolled_back(), past.left_behind(),
-    )  # fmt: skip
+        policy,
+        reports,
+        past.newest_step(),
+        past.budgets(config.max_losses_per_hour),
+        past.last_generation(),
+        past.next_worker(reports),
+        time.monotonic(),
+        past.rolled_back(),
+        past.left_behind(),
+    )
     return attempt.play(run, actions, None, past.newest_label())
 
 
@@ -200,7 +257,9 @@ def check_room(config: RunConfig, namespace: str = "") -> None:
     free, wanted = room(config.workers, namespace=namespace), config.workers.count
     if free >= wanted or config.wait:
         return
-    asked = f"{config.workers.cpus:g} CPUs" + (f" and {config.workers.gpus:g} GPUs" if config.workers.gpus else "")
+    asked = f"{config.workers.cpus:g} CPUs" + (
+        f" and {config.workers.gpus:g} GPUs" if config.workers.gpus else ""
+    )
     raise PlacementError(
         f"the cluster has room for {free} of {wanted} workers of {asked} each; free: {describe(free_resources(namespace))}",
         remedy="Ask for fewer or smaller workers, or wait for room with --wait",

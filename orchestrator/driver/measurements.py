@@ -1,7 +1,8 @@
 """Which numbers does a monitoring system get to see of a run?
 
-Rule: a plain function from what observers see to measurements; names and units are fixed, since people write alerts against them.
-Counters only grow; a value that isn't known or isn't finite is left out rather than told as 0.
+Rule: a plain function from what observers see to measurements; names and units are fixed, since
+people write alerts against them. Counters only grow; a value that isn't known or isn't finite is
+left out rather than told as 0.
 """
 
 from __future__ import annotations
@@ -30,25 +31,35 @@ METERS: Mapping[str, Meter] = {
     "tfresume_steps_per_second": Meter("gauge", "Global steps per second."),
     "tfresume_loss": Meter("gauge", "The watched loss of rank 0's last batch."),
     "tfresume_world_size": Meter("gauge", "Workers in the present generation."),
-    "tfresume_generation": Meter("gauge", "Number of the present generation; it grows with each change of the group."),
+    "tfresume_generation": Meter(
+        "gauge", "Number of the present generation; it grows with each change of the group."
+    ),
     "tfresume_checkpoint_step": Meter("gauge", "Global step of the newest committed checkpoint."),
-    "tfresume_checkpoint_bytes": Meter("gauge", "Size of the newest committed checkpoint in bytes."),
+    "tfresume_checkpoint_bytes": Meter(
+        "gauge", "Size of the newest committed checkpoint in bytes."
+    ),
     "tfresume_incidents": Meter("counter", "Incidents that are over, by kind.", ("kind",)),
     "tfresume_steps_redone": Meter("counter", "Steps that had to be done again."),
     "tfresume_recovery_seconds": Meter(
         "histogram", "Seconds from an incident's first symptom to the first useful step.", ("kind",)
     ),
     "tfresume_saves": Meter(
-        "counter", "Saves by how they ended: committed, failed, refused, lost, cancelled, skipped.", ("state",)
+        "counter",
+        "Saves by how they ended: committed, failed, refused, lost, cancelled, skipped.",
+        ("state",),
     ),
-    "tfresume_save_stall_seconds": Meter("histogram", "Seconds that training stood still for a save."),
+    "tfresume_save_stall_seconds": Meter(
+        "histogram", "Seconds that training stood still for a save."
+    ),
 }
 BOUNDARIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of the histograms, in seconds: from a memory copy to a wait for new nodes."""
 
 
 def exported(name: str) -> str:
-    """The name under which Prometheus sees a meter: Ray's prefix, and for counters the ending that its exporter adds."""
+    """The name under which Prometheus sees a meter: Ray's prefix, and for counters the ending that
+    its exporter adds.
+    """
     return f"ray_{name}" + ("_total" if METERS[name].kind == "counter" else "")
 
 
@@ -80,7 +91,9 @@ def of_event(event: Mapping[str, Any]) -> list[Measurement]:
         labels = {"kind": str(event.get("kind") or "unknown")}
         found = [Measurement("tfresume_incidents", 1.0, labels)]
         found += _known(("tfresume_steps_redone", event.get("steps_redone") or None))
-        return found + _known(("tfresume_recovery_seconds", event.get("recovered_s")), labels=labels)
+        return found + _known(
+            ("tfresume_recovery_seconds", event.get("recovered_s")), labels=labels
+        )
     if kind == "save_committed":
         told = (
             ("tfresume_checkpoint_step", event.get("step")),
@@ -88,7 +101,14 @@ def of_event(event: Mapping[str, Any]) -> list[Measurement]:
             ("tfresume_save_stall_seconds", event.get("stall_s")),
         )
         return [Measurement("tfresume_saves", 1.0, {"state": "committed"}), *_known(*told)]
-    if kind in ("save_failed", "save_refused", "save_lost", "save_cancelled", "save_skipped", "save_postponed"):
+    if kind in (
+        "save_failed",
+        "save_refused",
+        "save_lost",
+        "save_cancelled",
+        "save_skipped",
+        "save_postponed",
+    ):
         return [Measurement("tfresume_saves", 1.0, {"state": kind.removeprefix("save_")})]
     return []
 

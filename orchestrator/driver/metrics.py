@@ -1,7 +1,7 @@
 """How do a run's numbers reach Prometheus?
 
-Rule: through Ray's own metrics, so that whoever scrapes the cluster's nodes sees them without another port; Ray puts ``ray_`` before each
-name. What is measured is decided in `measurements`.
+Rule: through Ray's own metrics, so that whoever scrapes the cluster's nodes sees them without
+another port; Ray puts ``ray_`` before each name. What is measured is decided in `measurements`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
 
-from orchestrator.driver.measurements import BOUNDARIES, METERS, Measurement, Meter, of_event, of_progress
+from orchestrator.driver.measurements import (
+    BOUNDARIES,
+    METERS,
+    Measurement,
+    Meter,
+    of_event,
+    of_progress,
+)
 from orchestrator.driver.observer import Progress
 
 
@@ -22,7 +29,8 @@ class Instrument(Protocol):
 
 
 class RayMetrics:
-    """An observer that hands its numbers to Ray. Ray has to be connected by the time of the first one.
+    """An observer that hands its numbers to Ray. Ray has to be connected by the time of the first
+    one.
 
     Args:
         run: the output's URL without credentials; the label ``run`` of every series.
@@ -65,5 +73,7 @@ def _instrument(name: str, meter: Meter) -> Instrument:
         case "counter":
             made = metrics.Counter(name, meter.meaning, tag_keys=tags)
         case "histogram":
-            made = metrics.Histogram(name, meter.meaning, boundaries=list(BOUNDARIES), tag_keys=tags)
+            made = metrics.Histogram(
+                name, meter.meaning, boundaries=list(BOUNDARIES), tag_keys=tags
+            )
     return cast(Instrument, made)

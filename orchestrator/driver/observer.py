@@ -1,7 +1,7 @@
 """Who watches a run while it goes on, and what do they see?
 
-Rule: observers see what is journaled, in its order, and progress besides. They're called from the driver's loop, so they must be quick; one
-that raises is dropped and the run goes on.
+Rule: observers see what is journaled, in its order, and progress besides. They're called from the
+driver's loop, so they must be quick; one that raises is dropped and the run goes on.
 """
 
 from __future__ import annotations
@@ -76,5 +76,7 @@ class Observers:
             try:
                 getattr(observer, method)(value)
             except Exception as error:  # noqa: BLE001 - whoever only looks on mustn't end a training run
-                log.warning("an observer is dropped since it failed: %s: %s", type(error).__name__, error)
+                log.warning(
+                    "an observer is dropped since it failed: %s: %s", type(error).__name__, error
+                )
                 self._observers.remove(observer)

@@ -31,11 +31,25 @@ class Past:
 
     def newest_label(self) -> str | None:
         """The newest committed checkpoint."""
-        return next((str(event["checkpoint"]) for event in reversed(self.events) if event.get("event") == "save_committed"), None)
+        return next(
+            (
+                str(event["checkpoint"])
+                for event in reversed(self.events)
+                if event.get("event") == "save_committed"
+            ),
+            None,
+        )
 
     def newest_step(self) -> int | None:
         """Its step."""
-        return next((int(event["step"]) for event in reversed(self.events) if event.get("event") == "save_committed"), None)
+        return next(
+            (
+                int(event["step"])
+                for event in reversed(self.events)
+                if event.get("event") == "save_committed"
+            ),
+            None,
+        )
 
     def budgets(self, limit: int) -> budgets.Budgets:
         """What is left of the retry budgets, on this process's clock."""
@@ -43,7 +57,14 @@ class Past:
 
     def last_generation(self) -> int:
         """The highest generation number that was ever used in this output."""
-        return max((int(event["generation"]) for event in self.events if event.get("event") == "generation"), default=0)
+        return max(
+            (
+                int(event["generation"])
+                for event in self.events
+                if event.get("event") == "generation"
+            ),
+            default=0,
+        )
 
     def rolled_back(self) -> tuple[int | None, int]:
         """What was rolled back from: ``decide.searching.rolled_back``."""
@@ -55,7 +76,11 @@ class Past:
 
     def last_config(self) -> Mapping[str, Any]:
         """The configuration of the driver before, without secrets; empty where it wrote none."""
-        found = (event.get("config") for event in reversed(self.events) if event.get("event") == "attempt")
+        found = (
+            event.get("config")
+            for event in reversed(self.events)
+            if event.get("event") == "attempt"
+        )
         return next((config for config in found if isinstance(config, Mapping)), {})
 
     def known_places(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
@@ -64,5 +89,13 @@ class Past:
 
     def next_worker(self, reports: Sequence[Report]) -> int:
         """The first worker number that was never used."""
-        started = [str(event["worker"]) for event in self.events if event.get("event") == "worker_start"]
-        return max((int(ident[1:]) for ident in [*started, *(report.worker for report in reports)]), default=0) + 1
+        started = [
+            str(event["worker"]) for event in self.events if event.get("event") == "worker_start"
+        ]
+        return (
+            max(
+                (int(ident[1:]) for ident in [*started, *(report.worker for report in reports)]),
+                default=0,
+            )
+            + 1
+        )

@@ -1,7 +1,7 @@
 """How does the driver come by Ray while it still reads the source?
 
-Rule: connecting runs in a thread of its own from the first moment on and is waited for only when the first worker is to be placed. A Ray that
-was running before is left running.
+Rule: connecting runs in a thread of its own from the first moment on and is waited for only when
+the first worker is to be placed. A Ray that was running before is left running.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from orchestrator.errors import PlacementError
 from orchestrator.workers.reach import reach
 
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
-"""Environment variable: where the supervisor writes the address of the Ray that it is just starting."""
+"""Environment variable: where the supervisor writes the address of the Ray that it is just
+starting.
+"""
 CONNECT_S = 120.0
 CLOSE_S = 5.0
 """Longest wait for a connection to another's cluster that isn't needed any more."""
@@ -34,7 +36,11 @@ class RayLink:
         self._config = config
         self._error: BaseException | None = None
         self._own = not ray.is_initialized()
-        self._done, self._over, self._may_end = threading.Event(), threading.Event(), threading.Event()
+        self._done, self._over, self._may_end = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self._thread = threading.Thread(target=self._connect, name="tfresume-ray", daemon=True)
         self._thread.start()
 
@@ -46,7 +52,10 @@ class RayLink:
         """
         where = self._config.address or "the local Ray"
         if not self._done.wait(CONNECT_S):
-            raise PlacementError(f"{where} hasn't answered for {CONNECT_S:.0f} s", remedy="Check --address with `ray status`")
+            raise PlacementError(
+                f"{where} hasn't answered for {CONNECT_S:.0f} s",
+                remedy="Check --address with `ray status`",
+            )
         if isinstance(self._error, PlacementError):
             raise self._error
         if self._error is not None:
@@ -55,7 +64,9 @@ class RayLink:
                 if self._config.address
                 else "Is the machine busy or /tmp full? Try again; `tfresume doctor` looks"
             )
-            raise PlacementError.from_cause(f"{where} can't be used", self._error, remedy=remedy) from self._error
+            raise PlacementError.from_cause(
+                f"{where} can't be used", self._error, remedy=remedy
+            ) from self._error
 
     @property
     def starts_a_ray(self) -> bool:
@@ -79,7 +90,8 @@ class RayLink:
         except BaseException as error:  # noqa: BLE001 - raised again where it's waited for
             self._error = error
         self._done.set()
-        # The processes of a local Ray die with the thread that started them (PR_SET_PDEATHSIG), so it has to stay
+        # The processes of a local Ray die with the thread that started them (PR_SET_PDEATHSIG), so
+        # it has to stay
         self._may_end.wait()
 
     def _options(self) -> dict[str, Any]:
@@ -88,7 +100,9 @@ class RayLink:
         if address is not None:
             return {"address": address, **quiet}
         workers = self._config.workers
-        cpus = cpus_of_local_ray(workers.largest + workers.standby, workers.cpus, os.cpu_count() or 1)
+        cpus = cpus_of_local_ray(
+            workers.largest + workers.standby, workers.cpus, os.cpu_count() or 1
+        )
         return {"address": "local", "num_cpus": cpus, "include_dashboard": False, **quiet}
 
     def _address_from_supervisor(self) -> str | None:

@@ -1,7 +1,8 @@
 """What can be told to be wrong of a command before its source is read?
 
-Rule: one list, which ``resume`` goes through before it starts anything and ``check`` reports as a whole, so that ``check`` never passes what
-``resume`` refuses. None of the user's code runs for it: what a file defines is read from its text.
+Rule: one list, which ``resume`` goes through before it starts anything and ``check`` reports as a
+whole, so that ``check`` never passes what ``resume`` refuses. None of the user's code runs for it:
+what a file defines is read from its text.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ from orchestrator.graph.worker_graph import Problem
 def check_input(config: RunConfig) -> None:
     """Refuse an input function that can't be there.
 
-    With a cluster of its own machines only a wrong form can be told here: the module may be there and not here.
+    With a cluster of its own machines only a wrong form can be told here: the module may be there
+    and not here.
 
     Raises:
-        ConfigError: the reference is malformed, or names a file, module or function that doesn't exist.
+        ConfigError: the reference is malformed, or names a file, module or function that doesn't
+            exist.
     """
     if config.input is None:
         return
     module, colon, function = config.input.rpartition(":")
     if not (colon and module and function.isidentifier()):
         raise ConfigError(
-            f"--input {config.input!r} isn't of the form MODULE:FUNCTION", remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION"
+            f"--input {config.input!r} isn't of the form MODULE:FUNCTION",
+            remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION",
         )
     if config.address is not None:
         return
@@ -45,7 +49,8 @@ def check_input(config: RunConfig) -> None:
         return
     if file is None:
         raise ConfigError(
-            f"--input {config.input}: {module} can't be found", remedy="Check the name, or give the path of its .py file"
+            f"--input {config.input}: {module} can't be found",
+            remedy="Check the name, or give the path of its .py file",
         )
     _check_defined(config.input, file, function)
 
@@ -55,7 +60,8 @@ def _places(module: str) -> Iterator[Path]:
     first, *rest = module.split(".")
     for directory in (Path.cwd(), *(Path(entry or ".") for entry in sys.path)):
         yield from _files(directory / first, rest)
-    spec = _spec(first)  # an import hook, such as an editable install's, knows places that aren't on the path
+    # an import hook, such as an editable install's, knows places that aren't on the path
+    spec = _spec(first)
     if spec is not None:
         for location in spec.submodule_search_locations or ():
             yield from _files(Path(location), rest)
@@ -70,7 +76,9 @@ def _files(top: Path, rest: Iterable[str]) -> Iterator[Path]:
 
 
 def _is_importable(module: str) -> bool:
-    """Whether the module's first part is there in another form: compiled, in an archive, without an ``__init__.py``."""
+    """Whether the module's first part is there in another form: compiled, in an archive, without an
+    ``__init__.py``.
+    """
     first, _, rest = module.partition(".")
     return (Path.cwd() / first).is_dir() if rest else _spec(first) is not None
 
@@ -87,14 +95,18 @@ def _check_defined(reference: str, file: Path, function: str) -> None:
     try:
         tree = ast.parse(file.read_bytes(), str(file))
     except (SyntaxError, ValueError) as error:
-        raise ConfigError.from_cause(f"--input {reference}: {file} isn't Python", error, remedy="Mend the file") from error
+        raise ConfigError.from_cause(
+            f"--input {reference}: {file} isn't Python", error, remedy="Mend the file"
+        ) from error
     names = set(_defined(tree.body))
     if function in names or "*" in names or "__getattr__" in names:
         return
     functions = sorted(item.name for item in tree.body if isinstance(item, ast.FunctionDef))
     raise ConfigError(
         f"--input {reference}: {file} defines no {function}",
-        remedy=f"It defines {', '.join(functions)}" if functions else "Define it at the file's top level",
+        remedy=f"It defines {', '.join(functions)}"
+        if functions
+        else "Define it at the file's top level",
     )
 
 
@@ -102,7 +114,11 @@ def _defined(body: Iterable[ast.AST]) -> Iterator[str]:
     """The names that a module's text binds at its top level; ``*`` where that can't be told."""
     for node in body:
         match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 yield name
             case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
                 yield from (alias.asname or alias.name.partition(".")[0] for alias in aliases)
@@ -110,9 +126,13 @@ def _defined(body: Iterable[ast.AST]) -> Iterator[str]:
                 yield "*"  # globals().update(...), exec(...): whatever it does
             case _:
                 yield from (
-                    child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)
+                    child.id
+                    for child in ast.walk(node)
+                    if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)
                 )
-                yield from _defined(child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt))
+                yield from _defined(
+                    child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)
+                )
 
 
 def check_end(config: RunConfig) -> None:
@@ -121,7 +141,8 @@ def check_end(config: RunConfig) -> None:
 
 
 def check_crowd(config: RunConfig, machine_cpus: int | None = None) -> None:
-    """Refuse more workers than this machine could ever serve, where it's this machine that a local Ray starts them on.
+    """Refuse more workers than this machine could ever serve, where it's this machine that a local
+    Ray starts them on.
 
     Raises:
         PlacementError: says what the machine has.
@@ -157,7 +178,9 @@ def refuse(config: RunConfig) -> None:
 
 
 def refusals(config: RunConfig) -> tuple[Problem, ...]:
-    """All that ``refuse`` finds; that no end was given is a warning as long as there is no output either: nobody asks for a run yet."""
+    """All that ``refuse`` finds; that no end was given is a warning as long as there is no output
+    either: nobody asks for a run yet.
+    """
     return tuple(_found(config))
 
 
@@ -166,5 +189,7 @@ def _found(config: RunConfig) -> Iterator[Problem]:
         try:
             check(config)
         except ConfigError as error:
-            severity: Literal["error", "warning"] = "warning" if code == "no-end" and not config.output else "error"
+            severity: Literal["error", "warning"] = (
+                "warning" if code == "no-end" and not config.output else "error"
+            )
             yield Problem(code, severity, error.message, error.remedy)

@@ -20,11 +20,13 @@ class RunResult:
     """The outcome of ``resume``.
 
     Attributes:
-        status: ``done``, ``end of data``, ``stopped`` or ``failed`` (resumable: the same command goes on).
+        status: ``done``, ``end of data``, ``stopped`` or ``failed`` (resumable: the same command
+            goes on).
         start_step, final_step: global steps at the start of this attempt and at its end.
         checkpoint: URL of the newest committed checkpoint's prefix, None where there is none.
         incidents: one record each: kind, rank, detected_s, recovered_s, steps_redone, and more.
-        goodput: useful step time over wall time and the rest broken down, as ``decide.goodput.Goodput.as_dict``.
+        goodput: useful step time over wall time and the rest broken down, as
+            ``decide.goodput.Goodput.as_dict``.
         error: ``OrchestratorError.as_dict()`` where it failed.
         exit_code: 0, 1, 130 or 143.
         warnings: what ``check`` warns of, and what the run was warned of while it went on.
@@ -64,11 +66,15 @@ def status_of(outcome: Outcome) -> Status:
 
 
 def exit_code_of(finish: Finish) -> int:
-    """0 done, also when asked to stop through the run record; 130 and 143 after a signal; 1 failed and resumable."""
+    """0 done, also when asked to stop through the run record; 130 and 143 after a signal; 1 failed
+    and resumable.
+    """
     match finish.outcome:
         case Outcome.DONE | Outcome.END_OF_DATA:
             return EXIT_DONE
         case Outcome.STOPPED:
-            return {"SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}.get(finish.stop_cause or "", EXIT_DONE)
+            return {"SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}.get(
+                finish.stop_cause or "", EXIT_DONE
+            )
         case Outcome.FAILED:
             return EXIT_FAILED

@@ -1,10 +1,12 @@
 """What do SIGTERM and Ctrl-C do to a run?
 
-Rule: the first of either asks for a last save and the end; more of them change nothing, except that a second Ctrl-C, two seconds after the
-first, ends at once. Ray's job server signals a driver and its children, so several SIGTERMs are one.
+Rule: the first of either asks for a last save and the end; more of them change nothing, except that
+a second Ctrl-C, two seconds after the first, ends at once. Ray's job server signals a driver and
+its children, so several SIGTERMs are one.
 
-Ray takes SIGTERM over when it connects: its handler passes the signal on to ours, but sets an alarm that aborts the process three seconds
-later, in the middle of the last save. So ours is set again once Ray is connected.
+Ray takes SIGTERM over when it connects: its handler passes the signal on to ours, but sets an alarm
+that aborts the process three seconds later, in the middle of the last save. So ours is set again
+once Ray is connected.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ SIGINT_GRACE_S = 300.0
 
 
 class Left(BaseException):
-    """Somebody asks for the end while there is nothing to be ended; no handler of other errors is to catch it."""
+    """Somebody asks for the end while there is nothing to be ended; no handler of other errors is
+    to catch it.
+    """
 
     def __init__(self, cause: ev.StopCause) -> None:
         super().__init__(cause.value)
@@ -38,11 +42,15 @@ class Left(BaseException):
         """What the caller is told."""
         if self.cause is ev.StopCause.SIGINT:
             return KeyboardInterrupt()
-        return Preempted(f"ended by {self.cause.value} before anything began", remedy="The same command starts it")
+        return Preempted(
+            f"ended by {self.cause.value} before anything began",
+            remedy="The same command starts it",
+        )
 
 
 class Door:
-    """Leaves a run at once as long as it may be left: nothing has begun, and no workers of an earlier driver wait.
+    """Leaves a run at once as long as it may be left: nothing has begun, and no workers of an
+    earlier driver wait.
 
     Else the wish is kept in the inbox, for the loop.
     """
@@ -65,7 +73,8 @@ class Door:
     def leaving(self) -> Iterator[None]:
         """Whoever leaves through the door is told why.
 
-        Compiled code that a signal interrupts may make an error of its own out of ``Left`` ("expected a message argument", say).
+        Compiled code that a signal interrupts may make an error of its own out of ``Left``
+        ("expected a message argument", say).
         """
         try:
             yield
@@ -88,12 +97,17 @@ class Door:
 
 
 @contextmanager
-def signals_to(tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[], None]]:
-    """Turn signals into messages while the block runs. In a thread other than the main one nothing is changed.
+def signals_to(
+    tell: Callable[[Message], None], clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[], None]]:
+    """Turn signals into messages while the block runs. In a thread other than the main one nothing
+    is changed.
 
     Yields:
-        To be called when Ray is connected: takes the signals back from it. Ray's own handler stands in front of the earlier one from
-        then on; at SIGTERM it prints a stack trace, and its alarm aborts the process three seconds after, in the middle of a last save.
+        To be called when Ray is connected: takes the signals back from it. Ray's own handler stands
+            in front of the earlier one from
+        then on; at SIGTERM it prints a stack trace, and its alarm aborts the process three seconds
+        after, in the middle of a last save.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

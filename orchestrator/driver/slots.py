@@ -1,8 +1,10 @@
-"""How many batches does a step of this run have, how many workers can share them, and how are their gradients put together?
+"""How many batches does a step of this run have, how many workers can share them, and how are their
+gradients put together?
 
-Rule: the number is settled at the run's first start and recorded, so that another number of workers computes the same steps; only the
-flag changes it. The same holds for how gradients are put together. Workers beyond the number have nothing to compute and stand by. With
-``nccl`` each worker computes one batch, so there the number follows the group.
+Rule: the number is settled at the run's first start and recorded, so that another number of workers
+computes the same steps; only the flag changes it. The same holds for how gradients are put
+together. Workers beyond the number have nothing to compute and stand by. With ``nccl`` each worker
+computes one batch, so there the number follows the group.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class Slots:
     """The slots of a run's steps.
 
     Attributes:
-        count: batches in a step; None where each member of the group computes one, however many there are.
+        count: batches in a step; None where each member of the group computes one, however many
+            there are.
         first: the number at the run's first start.
         most: what a worker has to be ready for.
     """
@@ -37,14 +40,16 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
     """The slots of the run that ``config`` describes.
 
     Raises:
-        ConfigError: more than one batch in a step was asked for, and the graph or the exchange has no room for it.
+        ConfigError: more than one batch in a step was asked for, and the graph or the exchange has
+            no room for it.
     """
     workers = config.workers
     first = _recorded(record) or _first(config, graph)
     if graph.group_refused:
         if config.batches_per_step not in (None, 1):
             raise ConfigError(
-                f"a step of this graph has one batch: {graph.group_refused}", remedy="Leave --batches-per-step out, or give 1"
+                f"a step of this graph has one batch: {graph.group_refused}",
+                remedy="Leave --batches-per-step out, or give 1",
             )
         return Slots(1, 1, 1)
     if exchange_of(config) == "nccl" and workers.largest > 1:
@@ -59,9 +64,13 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
 
 
 def as_recorded(config: RunConfig, record: RunRecord | None) -> RunConfig:
-    """The configuration to plan with: a run of several batches a step stays one on a single worker, whose graph must be cut then."""
+    """The configuration to plan with: a run of several batches a step stays one on a single worker,
+    whose graph must be cut then.
+    """
     slots = config.batches_per_step or _recorded(record)
-    return config.model_copy(update={"batches_per_step": slots, "gradient_scale": scale_of(config, record)})
+    return config.model_copy(
+        update={"batches_per_step": slots, "gradient_scale": scale_of(config, record)}
+    )
 
 
 def scale_of(config: RunConfig, record: RunRecord | None) -> GradientScale:
@@ -82,7 +91,9 @@ def _first(config: RunConfig, graph: WorkerGraph) -> int:
 
 
 def fitting(sizes: Sizes, slots: int | None) -> Sizes:
-    """Sizes of a group in which every member has a slot; those who were asked for beyond that stand by."""
+    """Sizes of a group in which every member has a slot; those who were asked for beyond that stand
+    by.
+    """
     if slots is None or sizes.largest <= slots:
         return sizes
     count = min(sizes.count, slots)

@@ -1,7 +1,8 @@
 """How long did each worker wait for its checkpoint?
 
-Rule: told by the workers' own signs of life: from the first that says "staging" to the first that says something else. What is fetched
-while TensorFlow is still being imported costs the run nothing and isn't told.
+Rule: told by the workers' own signs of life: from the first that says "staging" to the first that
+says something else. What is fetched while TensorFlow is still being imported costs the run nothing
+and isn't told.
 """
 
 from __future__ import annotations
@@ -26,4 +27,9 @@ class Stagings:
         begun = self._since.pop(pulse.worker, None)
         if begun is None:
             return None
-        return {"event": "staging", "worker": pulse.worker, "node": node, "seconds": round(now_s - begun, 3)}
+        return {
+            "event": "staging",
+            "worker": pulse.worker,
+            "node": node,
+            "seconds": round(now_s - begun, 3),
+        }

@@ -1,6 +1,7 @@
 """What is to be trained, from where, and up to which step?
 
-Rule: everything that can be wrong with the command is found here, before a worker is started or anything is written.
+Rule: everything that can be wrong with the command is found here, before a worker is started or
+anything is written.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.scalars import read_counter
-from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source, source_fingerprint
+from orchestrator.store.checkpoints.source import (
+    Source,
+    newest_source,
+    resolve_source,
+    source_fingerprint,
+)
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.apart import refuse_common_place
 from orchestrator.store.run.run_record import RunRecord, check_same_source
@@ -34,12 +40,15 @@ class StartPoint:
     """Where a run goes on.
 
     Attributes:
-        source: the checkpoint to start from: the output's newest good one, else the one that was named.
+        source: the checkpoint to start from: the output's newest good one, else the one that was
+            named.
         fingerprint: of the source that was named.
         own_label: the checkpoint's label below the output, None where it's the source's.
         parent: (attempt, generation) of that checkpoint, (0, 0) for the source's.
-        step: its global step; for a stranger's checkpoint the number in its name until ``counted`` has asked the graph.
-        until: the step at which the run ends; reckoned from ``step`` like that at the run's first start.
+        step: its global step; for a stranger's checkpoint the number in its name until ``counted``
+            has asked the graph.
+        until: the step at which the run ends; reckoned from ``step`` like that at the run's first
+            start.
         started_step: the step at the run's first start.
     """
 
@@ -72,19 +81,41 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
         check_same_source(output, record, named.url, fingerprint)
         ours, newest = newest_source(output)
         if newest.checkpoint is not None:
-            parent, label = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation), newest.checkpoint.label
+            parent, label = (
+                (newest.checkpoint.place.attempt, newest.checkpoint.place.generation),
+                newest.checkpoint.label,
+            )
     source = ours if ours is not None else named
     step = step_of(source)
     started = record.started_step if record is not None else step
     until = last_step(config.until_step, config.steps, started)
     refused = tuple(f"{item.checkpoint} was passed over: {item.reason}" for item in source.refused)
-    return StartPoint(source, fingerprint, named.name, step, started, until, label, parent, (*source.notes, *refused))
+    return StartPoint(
+        source,
+        fingerprint,
+        named.name,
+        step,
+        started,
+        until,
+        label,
+        parent,
+        (*source.notes, *refused),
+    )
 
 
-def counted(config: RunConfig, start: StartPoint, plan: Plan, record: RunRecord | None) -> StartPoint:
-    """The same start point by the graph's own counter, which may differ from the number in the file's name."""
+def counted(
+    config: RunConfig, start: StartPoint, plan: Plan, record: RunRecord | None
+) -> StartPoint:
+    """The same start point by the graph's own counter, which may differ from the number in the
+    file's name.
+    """
     started = record.started_step if record is not None else plan.step
-    return replace(start, step=plan.step, started_step=started, until=last_step(config.until_step, config.steps, started))
+    return replace(
+        start,
+        step=plan.step,
+        started_step=started,
+        until=last_step(config.until_step, config.steps, started),
+    )
 
 
 def step_of(source: Source) -> int:
@@ -113,7 +144,9 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     """Plan the training of the graph. Raises GraphRefused with every reason at once."""
     source = start.source
     saved = chosen_graph(
-        read_meta(source.meta_data, name=source.meta.shown), config.meta, of_this_run=start.own_label is not None
+        read_meta(source.meta_data, name=source.meta.shown),
+        config.meta,
+        of_this_run=start.own_label is not None,
     )
     meta = without_collections(saved, config.drop_collection)
     report = preflight(meta, config, checkpoint=source.keys())
@@ -127,7 +160,9 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
         value = read_counter(source.index, source.files, key)
     step = start.step if value is None else value
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
-    is_completed = any(item.code in ("slots-missing", "variables-missing") for item in report.problems)
+    is_completed = any(
+        item.code in ("slots-missing", "variables-missing") for item in report.problems
+    )
     return Plan(graph, step, key, warnings, is_completed)
 
 
@@ -135,7 +170,9 @@ def step_key_of(graph: WorkerGraph) -> str | None:
     """The key under which the graph's step is saved; None where it counts none."""
     if graph.step is None:
         return None
-    return next((variable.key for variable in graph.variables if variable.name == graph.step.variable), None)
+    return next(
+        (variable.key for variable in graph.variables if variable.name == graph.step.variable), None
+    )
 
 
 def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | None) -> Policy:
@@ -147,11 +184,24 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
     workers = config.workers
     alone = bool(graph.group_refused)
     if alone and workers.count > 1:
-        raise ConfigError(f"this graph trains on one worker only: {graph.group_refused}", remedy="Use --workers 1")
+        raise ConfigError(
+            f"this graph trains on one worker only: {graph.group_refused}", remedy="Use --workers 1"
+        )
     sizes = Sizes(
-        workers.count, workers.smallest, 1 if alone else workers.largest, workers.standby, config.on_loss, config.on_resize
+        workers.count,
+        workers.smallest,
+        1 if alone else workers.largest,
+        workers.standby,
+        config.on_loss,
+        config.on_resize,
     )
-    saving = SavePolicy(config.save_steps, config.save_every_s, config.save_policy, config.max_failed_saves, config.on_nonfinite)
+    saving = SavePolicy(
+        config.save_steps,
+        config.save_every_s,
+        config.save_policy,
+        config.max_failed_saves,
+        config.on_nonfinite,
+    )
     return Policy(
         fitting(sizes, slots),
         saving,
@@ -189,4 +239,14 @@ def setup_of(
         load_op_library=tuple(config.load_op_library),
         py_func=dict(config.py_func),
     )
-    return Setup(graph, options, config, output, record.name, files, config.orphan_timeout_s, slots.first, secret)
+    return Setup(
+        graph,
+        options,
+        config,
+        output,
+        record.name,
+        files,
+        config.orphan_timeout_s,
+        slots.first,
+        secret,
+    )

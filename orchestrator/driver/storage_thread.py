@@ -1,7 +1,8 @@
 """Who speaks to the output's storage while the run goes on?
 
-Rule: one thread, first in first out, so that a generation's take-over is recorded before anything of it is committed and the journal keeps
-its order. What fails here never raises into the loop: it comes back as an event.
+Rule: one thread, first in first out, so that a generation's take-over is recorded before anything
+of it is committed and the journal keeps its order. What fails here never raises into the loop: it
+comes back as an event.
 """
 
 from __future__ import annotations
@@ -30,8 +31,21 @@ from orchestrator.workers.orders import CheckpointFiles
 
 log = logging.getLogger("tfresume")
 
-AT_ONCE = frozenset({"attempt", "generation", "worker_lost", "training", "incident", "save_committed", "rolling_back", "finish"})
-"""Events that the next driver or a reader must find even if this one is killed right after; the others wait for the next heartbeat."""
+AT_ONCE = frozenset(
+    {
+        "attempt",
+        "generation",
+        "worker_lost",
+        "training",
+        "incident",
+        "save_committed",
+        "rolling_back",
+        "finish",
+    }
+)
+"""Events that the next driver or a reader must find even if this one is killed right after; the
+others wait for the next heartbeat.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,16 +62,24 @@ class Keeper:
     """The output's storage, as the loop uses it. All methods return at once.
 
     Args:
-        parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for the source, None for the newest.
+        parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for
+            the source, None for the newest.
         parent_label: that checkpoint's label below the output.
         trained_s: seconds that earlier attempts took.
         tell: takes messages for the loop.
     """
 
     def __init__(
-        self, output: Location, lease: Lease, config: RunConfig, saved: Saved, parent: tuple[int, int] | None,
-        parent_label: str | None, trained_s: float, tell: Callable[[Message], None],
-    ) -> None:  # fmt: skip
+        self,
+        output: Location,
+        lease: Lease,
+        config: RunConfig,
+        saved: Saved,
+        parent: tuple[int, int] | None,
+        parent_label: str | None,
+        trained_s: float,
+        tell: Callable[[Message], None],
+    ) -> None:
         self._output, self._lease, self._config, self._saved = output, lease, config, saved
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
@@ -85,7 +107,9 @@ class Keeper:
         self._jobs.put(lambda: self._commit(written, world_size))
 
     def find(self, reason: str, exclude: Mapping[str, str]) -> None:
-        """Look for the newest good checkpoint, those in ``exclude`` (label to reason) left out; ``Found`` comes back."""
+        """Look for the newest good checkpoint, those in ``exclude`` (label to reason) left out;
+        ``Found`` comes back.
+        """
         self._jobs.put(lambda: self._find(reason, exclude))
 
     def close(self, timeout_s: float = 30.0) -> None:
@@ -104,7 +128,9 @@ class Keeper:
             except OrchestratorError as error:
                 log.warning("storage: %s", error)
             except Exception:
-                log.exception("the thread that writes to the output met an error of its own; it goes on")
+                log.exception(
+                    "the thread that writes to the output met an error of its own; it goes on"
+                )
 
     def _take_over(self, generation: int, step: int) -> None:
         self._unrecorded.append((generation, step, self._parent))
@@ -112,7 +138,9 @@ class Keeper:
         self._record()
 
     def _record(self) -> None:
-        """Record what couldn't be recorded yet, in its order. Raises LeaseLost, StorageUnavailable (tried again before the next commit)."""
+        """Record what couldn't be recorded yet, in its order. Raises LeaseLost, StorageUnavailable
+        (tried again before the next commit).
+        """
         while self._unrecorded:
             generation, step, parent = self._unrecorded[0]
             record_takeover(self._output, self._lease.attempt, generation, step, parent)
@@ -120,11 +148,20 @@ class Keeper:
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         manifest = Manifest(
-            name=self._saved.name, step=written.step, attempt=self._lease.attempt, generation=written.generation,
-            files=tuple(written.files), parent=self._parent_label, position=written.position, world_size=world_size,
-            step_key=self._saved.step_key, training_s=max(0.0, time.monotonic() - self._began_s), created=time.time(),
-            repairs=self._saved.repairs, source=self._saved.fingerprint,
-        )  # fmt: skip
+            name=self._saved.name,
+            step=written.step,
+            attempt=self._lease.attempt,
+            generation=written.generation,
+            files=tuple(written.files),
+            parent=self._parent_label,
+            position=written.position,
+            world_size=world_size,
+            step_key=self._saved.step_key,
+            training_s=max(0.0, time.monotonic() - self._began_s),
+            created=time.time(),
+            repairs=self._saved.repairs,
+            source=self._saved.fingerprint,
+        )
         began_s = time.monotonic()
         try:
             if not self._lease.is_fresh:
@@ -142,14 +179,25 @@ class Keeper:
         self._tell(
             Told(
                 {
-                    "event": "save_committed", "step": written.step, "generation": written.generation, "checkpoint": label,
-                    "size_bytes": size, "stall_s": round(written.stall_s, 4), "commit_s": round(time.monotonic() - began_s, 4),
+                    "event": "save_committed",
+                    "step": written.step,
+                    "generation": written.generation,
+                    "checkpoint": label,
+                    "size_bytes": size,
+                    "stall_s": round(written.stall_s, 4),
+                    "commit_s": round(time.monotonic() - began_s, 4),
                 }
             )
-        )  # fmt: skip
+        )
         self._tell(ev.Committed(written.generation, written.step))
         keep, hours = self._config.max_to_keep, self._config.keep_every_hours
-        retain(self._output, max_to_keep=keep, keep_every_hours=hours, protect=(label,), lease=self._lease)
+        retain(
+            self._output,
+            max_to_keep=keep,
+            keep_every_hours=hours,
+            protect=(label,),
+            lease=self._lease,
+        )
 
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
         try:
@@ -183,7 +231,12 @@ def _refuse_excluded(source: Source, exclude: Mapping[str, str]) -> None:
 def _not_found(error: Exception) -> ev.Found:
     if not isinstance(error, OrchestratorError):
         return ev.Found(None, detail=_reason(error))
-    return ev.Found(None, detail=error.message, error=error.as_dict(), passing=isinstance(error, StorageUnavailable))
+    return ev.Found(
+        None,
+        detail=error.message,
+        error=error.as_dict(),
+        passing=isinstance(error, StorageUnavailable),
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """How do a run's curves reach TensorBoard?
 
-Rule: event files are written without TensorFlow and in parts: an object store can't append, so each part is a whole file, created once and
-never touched again, and TensorBoard reads the parts of a directory one after the other. A thread of its own uploads; a store that
-refuses costs points, never a step.
+Rule: event files are written without TensorFlow and in parts: an object store can't append, so each
+part is a whole file, created once and never touched again, and TensorBoard reads the parts of a
+directory one after the other. A thread of its own uploads; a store that refuses costs points, never
+a step.
 
 Point TensorBoard at ``OUTPUT/_tfresume/events``.
 """
@@ -33,18 +34,25 @@ log = logging.getLogger("tfresume")
 POINT_S = 1.0
 """Least time between two points of a curve."""
 SHORTEST_PART_S, LONGEST_PART_S = 20.0, 600.0
-"""A part covers a tenth of the run so far within these bounds: quick to look at in the beginning, a thousand files in a week."""
+"""A part covers a tenth of the run so far within these bounds: quick to look at in the beginning, a
+thousand files in a week.
+"""
 CLOSE_S = 30.0
 
 
 def scalars(progress: Progress, told: Mapping[str, float]) -> dict[str, float]:
-    """Tag to value: the graph's own scalar summaries under their own tags, ours under ``tfresume/``, watched tensors by name.
+    """Tag to value: the graph's own scalar summaries under their own tags, ours under
+    ``tfresume/``, watched tensors by name.
 
     Args:
-        told: the summaries that were written last. Workers compute them only now and then, and progress repeats the last ones until
-            then: a curve gets a point when there is a new value.
+        told: the summaries that were written last. Workers compute them only now and then, and
+            progress repeats the last ones until then: a curve gets a point when there is a new
+            value.
     """
-    found: dict[str, float] = {"tfresume/steps_per_s": progress.steps_per_s, "tfresume/world_size": float(progress.world_size)}
+    found: dict[str, float] = {
+        "tfresume/steps_per_s": progress.steps_per_s,
+        "tfresume/world_size": float(progress.world_size),
+    }
     if progress.loss is not None:
         found["tfresume/loss"] = progress.loss
     found |= {f"tfresume/watch/{name}": value for name, value in progress.values.items()}
@@ -65,32 +73,42 @@ def encoded(events: list[tuple[float, int, Mapping[str, float]]], begun: float) 
     """
     records = [Event(wall_time=begun, file_version="brain.Event:2")]
     for at, step, values in events:
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        )
         records.append(Event(wall_time=at, step=step, summary=summary))
     return b"".join(_record(event.SerializeToString()) for event in records)
 
 
 def _record(data: bytes) -> bytes:
-    """A TFRecord: length, its checksum, data, its checksum. TensorBoard's own writer imports half a second's worth of other things."""
+    """A TFRecord: length, its checksum, data, its checksum. TensorBoard's own writer imports half a
+    second's worth of other things.
+    """
     length = struct.pack("<Q", len(data))
     return length + _masked_crc(length) + data + _masked_crc(data)
 
 
 def _masked_crc(data: bytes) -> bytes:
-    """crc32c as TFRecord files have it: rotated and shifted, so that checksums of checksums stay good ones."""
+    """crc32c as TFRecord files have it: rotated and shifted, so that checksums of checksums stay
+    good ones.
+    """
     crc = int(google_crc32c.value(data))
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 class EventWriter:
-    """An observer that writes TensorBoard event files below the output. Nothing is written before the run's first progress.
+    """An observer that writes TensorBoard event files below the output. Nothing is written before
+    the run's first progress.
 
     Args:
         clock, wall: monotonic and unix seconds, for tests.
     """
 
     def __init__(
-        self, output: Location, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+        self,
+        output: Location,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._directory = output.child(CONTROL, "events")
         self._clock, self._wall = clock, wall
@@ -111,7 +129,9 @@ class EventWriter:
         now_s = self._clock()
         if self._began_s == float("-inf"):
             self._began_s = self._part_s = now_s
-        if progress.step == self._step or (now_s - self._point_s < POINT_S and progress.step < progress.until):
+        if progress.step == self._step or (
+            now_s - self._point_s < POINT_S and progress.step < progress.until
+        ):
             return
         self._point_s, self._step = now_s, progress.step
         self._events.append((self._wall(), progress.step, scalars(progress, self._told)))
@@ -136,7 +156,9 @@ class EventWriter:
         self._uploads.put((name, encoded(self._events, begun)))
         self._events, self._part = [], self._part + 1
         if self._thread is None:
-            self._thread = threading.Thread(target=self._upload, name="tfresume-events", daemon=True)
+            self._thread = threading.Thread(
+                target=self._upload, name="tfresume-events", daemon=True
+            )
             self._thread.start()
 
     def _upload(self) -> None:

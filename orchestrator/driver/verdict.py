@@ -1,10 +1,12 @@
-"""What do the distances of two runs say: is resuming faithful, differs it for a known reason, or differs it?
+"""What do the distances of two runs say: is resuming faithful, differs it for a known reason, or
+differs it?
 
-Rule: what has to be exact is judged first, and nothing excuses it but numbers drawn from a hidden state or an order that the graph's own
-pipeline leaves to luck. So what is left between a group and TensorFlow's joint batch is what its slots compute, and a known reason
-excuses no more of that than it can account for: random numbers are held still and must agree then (or be no further apart than other
-random numbers bring them); statistics that workers take of their own batches may move a variable as far as training on one slot's
-batches alone moves it. All else is a difference.
+Rule: what has to be exact is judged first, and nothing excuses it but numbers drawn from a hidden
+state or an order that the graph's own pipeline leaves to luck. So what is left between a group and
+TensorFlow's joint batch is what its slots compute, and a known reason excuses no more of that than
+it can account for: random numbers are held still and must agree then (or be no further apart than
+other random numbers bring them); statistics that workers take of their own batches may move a
+variable as far as training on one slot's batches alone moves it. All else is a difference.
 """
 
 from __future__ import annotations
@@ -17,16 +19,22 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.worker_graph import WorkerGraph
 
 TOLERANCE = 1e-3
-"""Of a variable's largest movement. Measured with ``training.baseline.distances`` between ``train_slots`` and ``train_bare``, four steps of two and
-three slots, over the graphs of ``tests/training/many_graphs`` (the tests' own, habits from the wild, strangers' checkpoints): without a
-reason to differ the worst variable of 29 graphs is below 4e-7, of two strangers' 4e-5 and 1.7e-4. A lost or doubled slot of a hundred, or
-a wrong scale, is 1e-2 or more."""
+"""Of a variable's largest movement. Measured with ``training.baseline.distances`` between
+``train_slots`` and ``train_bare``, four steps of two and three slots, over the graphs of
+``tests/training/many_graphs`` (the tests' own, habits from the wild, strangers' checkpoints):
+without a reason to differ the worst variable of 29 graphs is below 4e-7, of two strangers' 4e-5 and
+1.7e-4. A lost or doubled slot of a hundred, or a wrong scale, is 1e-2 or more.
+"""
 ROOM = 1.0
-"""How far statistics may move a variable, in what one slot's batches alone move it. Measured in the same way over the graphs with batch
-norm and moving averages of activations: 0.2 to 0.5, and 1.0 for running sums."""
+"""How far statistics may move a variable, in what one slot's batches alone move it. Measured in the
+same way over the graphs with batch norm and moving averages of activations: 0.2 to 0.5, and 1.0 for
+running sums.
+"""
 LUCK = 3.0
-"""How far random numbers that can't be held still may move a variable, in the most that four other draws of them move it: beyond that lies
-one in a hundred, for a variable of one normally distributed number."""
+"""How far random numbers that can't be held still may move a variable, in the most that four other
+draws of them move it: beyond that lies one in a hundred, for a variable of one normally distributed
+number.
+"""
 
 Verdict = Literal["agrees", "explained", "differs"]
 Name = Literal["slots", "joint", "save", "slots held still", "joint held still", "save held still"]
@@ -70,7 +78,8 @@ class VerifyReport:
     """The answer of ``tfresume verify``.
 
     Attributes:
-        verdict: ``agrees``; ``explained``: it differs as far as ``causes`` account for it, or couldn't be compared; ``differs``.
+        verdict: ``agrees``; ``explained``: it differs as far as ``causes`` account for it, or
+            couldn't be compared; ``differs``.
         moved: variables that the steps changed.
         causes: what makes a group differ from one process in this graph.
     """
@@ -131,7 +140,16 @@ def report(
         shown += [calm.save] if calm.save and first.save and not first.save.agrees else []
     causes = () if verdict == "agrees" else tuple(_causes(graph, config, stray))
     workers = 1 if graph.group_refused else config.workers.count
-    return VerifyReport(verdict, config.source, workers, steps, start_step, tuple(shown), int(found["moved"]), causes)
+    return VerifyReport(
+        verdict,
+        config.source,
+        workers,
+        steps,
+        start_step,
+        tuple(shown),
+        int(found["moved"]),
+        causes,
+    )
 
 
 def _verdict(first: Compared, calm: Compared | None, graph: WorkerGraph, stray: str) -> Verdict:
@@ -141,7 +159,13 @@ def _verdict(first: Compared, calm: Compared | None, graph: WorkerGraph, stray: 
         return "differs"
     if exact.slots.agrees is False and not by_luck:
         return "differs"
-    if first.joint.agrees and first.slots.agrees is not False and first.save is not None and first.save.agrees and not stray:
+    if (
+        first.joint.agrees
+        and first.slots.agrees is not False
+        and first.save is not None
+        and first.save.agrees
+        and not stray
+    ):
         return "agrees"
     held = calm is not None and calm.joint.agrees is not None
     if not held and graph.stateful_random:
@@ -150,10 +174,16 @@ def _verdict(first: Compared, calm: Compared | None, graph: WorkerGraph, stray: 
     return "differs" if decisive.joint.beyond else "explained"
 
 
-def _compared(found: Mapping[str, Any], graph: WorkerGraph, tolerance: float, *, still: bool = False) -> Compared:
+def _compared(
+    found: Mapping[str, Any], graph: WorkerGraph, tolerance: float, *, still: bool = False
+) -> Compared:
     pulled = any(port.pull for port in graph.inputs)
     why = str(found["reason"])
-    order = "the graph's own pipeline decides which batches come in which order" if pulled and not why else why
+    order = (
+        "the graph's own pipeline decides which batches come in which order"
+        if pulled and not why
+        else why
+    )
     slots, joint, save = NAMES[still]
     exact = _exact(slots, found["slots"], str(found.get("slots_reason") or why))
     saved = None if found["save"] is None else _exact(save, found["save"], "")
@@ -170,22 +200,38 @@ def _exact(name: Name, measured: Any, reason: str) -> Comparison:
     """Bit for bit."""
     if measured is None:
         return Comparison(WHAT[name], None, 0.0, reason=reason, name=name)
-    over = tuple((str(item["name"]), float(item["relative"])) for item in measured if item["relative"] > 0)
+    over = tuple(
+        (str(item["name"]), float(item["relative"])) for item in measured if item["relative"] > 0
+    )
     largest = max((float(item["relative"]) for item in measured), default=0.0)
     return Comparison(WHAT[name], not over, 0.0, len(measured), largest, over, name=name)
 
 
-def _close(name: Name, found: Mapping[str, Any], tolerance: float, reason: str, graph: WorkerGraph) -> Comparison:
+def _close(
+    name: Name, found: Mapping[str, Any], tolerance: float, reason: str, graph: WorkerGraph
+) -> Comparison:
     """To rounding, and beyond that no further than a known reason reaches."""
     measured = found["bare"]
     if measured is None:
         return Comparison(WHAT[name], None, tolerance, reason=reason, name=name)
-    over = tuple((str(item["name"]), float(item["relative"])) for item in measured if item["relative"] > tolerance)
+    over = tuple(
+        (str(item["name"]), float(item["relative"]))
+        for item in measured
+        if item["relative"] > tolerance
+    )
     largest = max((float(item["relative"]) for item in measured), default=0.0)
-    shares, redrawn = found.get("shares", {}) if _statistics(graph) else {}, found.get("redrawn", {})
-    excused = {item: ROOM * float(shares.get(item, 0.0)) + LUCK * float(redrawn.get(item, 0.0)) for item, _ in over}
+    shares, redrawn = (
+        found.get("shares", {}) if _statistics(graph) else {},
+        found.get("redrawn", {}),
+    )
+    excused = {
+        item: ROOM * float(shares.get(item, 0.0)) + LUCK * float(redrawn.get(item, 0.0))
+        for item, _ in over
+    }
     beyond = tuple(item for item, apart in over if apart > tolerance + excused[item])
-    return Comparison(WHAT[name], not over, tolerance, len(measured), largest, over, beyond=beyond, name=name)
+    return Comparison(
+        WHAT[name], not over, tolerance, len(measured), largest, over, beyond=beyond, name=name
+    )
 
 
 def drawn(graph: WorkerGraph) -> tuple[str, ...]:
@@ -194,12 +240,16 @@ def drawn(graph: WorkerGraph) -> tuple[str, ...]:
 
 
 def _statistics(graph: WorkerGraph) -> list[str]:
-    """Seams of what isn't a gradient: moving averages and counts that each worker takes of its own batches."""
+    """Seams of what isn't a gradient: moving averages and counts that each worker takes of its own
+    batches.
+    """
     return [seam.node for target in graph.targets for seam in target.dense if seam.role == "update"]
 
 
 def _causes(graph: WorkerGraph, config: RunConfig, stray: str) -> Iterator[str]:
-    """What makes this graph's training on several workers differ from one process, or one run from the next."""
+    """What makes this graph's training on several workers differ from one process, or one run from
+    the next.
+    """
     random = drawn(graph)
     if random:
         yield (

@@ -1,9 +1,11 @@
 """Is resuming this checkpoint faithful?
 
-Rule: measured, not argued. The same k steps are run from the same checkpoint on the same batches: by the group as ``resume`` runs it, by
-the group with a save and a restart in the middle, by one process that takes all the batches of a step itself, and by one bare TensorFlow
-process that nothing of ours touches. The first three must end with the same bytes; the last must agree within the tolerance. Where it
-doesn't, and the graph draws random numbers, they are held still and both run again. ``verdict`` judges what comes out.
+Rule: measured, not argued. The same k steps are run from the same checkpoint on the same batches:
+by the group as ``resume`` runs it, by the group with a save and a restart in the middle, by one
+process that takes all the batches of a step itself, and by one bare TensorFlow process that nothing
+of ours touches. The first three must end with the same bytes; the last must agree within the
+tolerance. Where it doesn't, and the graph draws random numbers, they are held still and both run
+again. ``verdict`` judges what comes out.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
     """Run the comparison; takes a minute, writes into a temporary directory alone.
 
     Args:
-        config: as for ``resume``; ``output``, ``until_step``, ``steps`` and the saving flags are ignored.
+        config: as for ``resume``; ``output``, ``until_step``, ``steps`` and the saving flags are
+            ignored.
         steps: how many, at least 2.
 
     Raises:
@@ -50,7 +53,9 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         FatalError: a run that was to be compared failed.
     """
     if steps < 2:
-        raise ConfigError("verify needs at least two steps: one before the save in the middle, and one after it")
+        raise ConfigError(
+            "verify needs at least two steps: one before the save in the middle, and one after it"
+        )
     with scratch("verify") as room, ExitStack() as stack:
         asked = _for_comparison(config, room / "whole", until_step=0)
         start = start_point(asked, open_location(asked.output), None)
@@ -59,22 +64,40 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         stack.callback(link.close)
         link.wait()
         asking = Asking(config, start, steps, tolerance, room)
-        stilled = still(MetaGraphDef.FromString(plan.graph.original_meta)) if drawn(plan.graph) else None
-        found = asking.measured("drawn", config, plan, redraw=stilled is not None and bool(stilled.left))
+        stilled = (
+            still(MetaGraphDef.FromString(plan.graph.original_meta)) if drawn(plan.graph) else None
+        )
+        found = asking.measured(
+            "drawn", config, plan, redraw=stilled is not None and bool(stilled.left)
+        )
         held = None
         if stilled is not None and _differs(found, plan, tolerance):
             held = _held_still(asking, config, stilled, halves=bool(plan.graph.stateful_random))
-        return report(found, plan.graph, config, steps=steps, start_step=plan.step, tolerance=tolerance, held=held)
+        return report(
+            found,
+            plan.graph,
+            config,
+            steps=steps,
+            start_step=plan.step,
+            tolerance=tolerance,
+            held=held,
+        )
 
 
 def _differs(found: Mapping[str, Any], plan: Plan, tolerance: float) -> bool:
     """Whether random numbers may be the reason of something."""
     exact = [*(found["slots"] or ()), *(found["save"] or ())] if plan.graph.stateful_random else []
-    return any(item["relative"] > tolerance for item in found["bare"] or ()) or any(item["relative"] > 0 for item in exact)
+    return any(item["relative"] > tolerance for item in found["bare"] or ()) or any(
+        item["relative"] > 0 for item in exact
+    )
 
 
-def _held_still(asking: Asking, config: RunConfig, stilled: Stilled, *, halves: bool) -> Mapping[str, Any]:
-    """The same comparison with all random numbers held still; with a restart in the middle, where that draws anew."""
+def _held_still(
+    asking: Asking, config: RunConfig, stilled: Stilled, *, halves: bool
+) -> Mapping[str, Any]:
+    """The same comparison with all random numbers held still; with a restart in the middle, where
+    that draws anew.
+    """
     if stilled.left:
         why = f"{stilled.left[0]} can't be held still"
         return {"slots": None, "bare": None, "save": None, "shares": {}, "reason": why}
@@ -100,7 +123,15 @@ class Asking:
     tolerance: float
     room: Path
 
-    def measured(self, label: str, config: RunConfig, plan: Plan, *, halves: bool = True, redraw: bool = False) -> dict[str, Any]:
+    def measured(
+        self,
+        label: str,
+        config: RunConfig,
+        plan: Plan,
+        *,
+        halves: bool = True,
+        redraw: bool = False,
+    ) -> dict[str, Any]:
         """Train the plan's graph at one go and in two halves, and ask the yardsticks.
 
         Args:
@@ -121,7 +152,9 @@ class Asking:
             "options": options,
             "config": config,
             "prefix": str(stage(self.start.source.files, room / "source")),
-            "world_size": 1 if plan.graph.group_refused else min(config.workers.count, options.batches_per_step),
+            "world_size": 1
+            if plan.graph.group_refused
+            else min(config.workers.count, options.batches_per_step),
             "steps": self.steps,
             "start_step": plan.step,
             "whole": str(whole.checkpoint),
@@ -172,7 +205,9 @@ def _run(config: RunConfig) -> RunResult:
         told = dict(result.error or {})
         raise FatalError(
             f"a run to be compared ended as {result.status!r} at step {result.final_step}: {told.get('message') or result.reason}",
-            remedy=str(told.get("remedy") or "Run the same flags with `tfresume resume` to see why"),
+            remedy=str(
+                told.get("remedy") or "Run the same flags with `tfresume resume` to see why"
+            ),
         )
     return result
 
@@ -181,11 +216,24 @@ def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
     """The yardstick's answer, from a process that may import TensorFlow."""
     given, answer = room / "task.pickle", room / "answer.json"
     given.write_bytes(pickle.dumps(dict(task)))
-    command = [sys.executable, "-m", "orchestrator.training.baseline.baseline", str(given), str(answer)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=YARDSTICK_TIMEOUT_S, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.training.baseline.baseline",
+        str(given),
+        str(answer),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=YARDSTICK_TIMEOUT_S, check=False
+    )
     if done.returncode or not answer.exists():
-        raise FatalError(f"the bare process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}")
+        raise FatalError(
+            f"the bare process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}"
+        )
     found: dict[str, Any] = json.loads(answer.read_text())
     if "error" in found:
-        raise FatalError(f"the bare process failed: {found['error']['message']}", remedy=str(found["error"]["remedy"]))
+        raise FatalError(
+            f"the bare process failed: {found['error']['message']}",
+            remedy=str(found["error"]["remedy"]),
+        )
     return found

@@ -1,7 +1,8 @@
 """Why would this graph not resume as asked?
 
-Rule: every reason at once, each with the nodes concerned, the cause and what to do; one verdict per mode (a group of workers, one
-worker). ``resume`` runs the same check before it starts anything. What ``--force`` can mean something for turns into a warning then.
+Rule: every reason at once, each with the nodes concerned, the cause and what to do; one verdict per
+mode (a group of workers, one worker). ``resume`` runs the same check before it starts anything.
+What ``--force`` can mean something for turns into a warning then.
 """
 
 from __future__ import annotations
@@ -90,15 +91,28 @@ class CheckReport:
         """Raise what keeps the asked run from starting.
 
         Raises:
-            GraphRefused: there is an error for the asked mode; ``details["problems"]`` has them all.
+            GraphRefused: there is an error for the asked mode; ``details["problems"]`` has them
+                all.
         """
-        errors = [problem for problem in self.problems if problem.severity == "error" and self.asked in problem.modes]
+        errors = [
+            problem
+            for problem in self.problems
+            if problem.severity == "error" and self.asked in problem.modes
+        ]
         if not errors:
             return
         first = errors[0]
-        more = "" if len(errors) == 1 else f" (and {len(errors) - 1} more; `tfresume check` lists them)"
+        more = (
+            ""
+            if len(errors) == 1
+            else f" (and {len(errors) - 1} more; `tfresume check` lists them)"
+        )
         details = {"problems": [asdict(problem) for problem in self.problems]}
-        raise GraphRefused(f"{name} can't be resumed as asked: {first.message}{more}", remedy=first.remedy, details=details)
+        raise GraphRefused(
+            f"{name} can't be resumed as asked: {first.message}{more}",
+            remedy=first.remedy,
+            details=details,
+        )
 
 
 def check(
@@ -131,18 +145,34 @@ def check(
         py_func=revived_tokens(running.graph_def, config.py_func),
     )
     gpu = config.workers.gpus > 0
-    need = None if planned.worker_graph is None else memory_need(planned.worker_graph.variables, gpu=gpu)
+    need = (
+        None
+        if planned.worker_graph is None
+        else memory_need(planned.worker_graph.variables, gpu=gpu)
+    )
     found = [
         *also,
         *planned.problems,
         *compat_problems(
-            mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force, found=repaired.found
+            mended,
+            ops,
+            libraries=[*config.load_op_library, *config.import_modules],
+            force=config.force,
+            found=repaired.found,
         ),
         *supplied_problems(GraphView(mended.graph_def), config, planned.worker_graph),
         *kernel_problems(_executed_with_bodies(running, executed), ops, gpu=gpu),
         *untrusted_problems(untrusted),
         *(memory_problems(need, memory) if need is not None and memory is not None else ()),
-        *(Problem("repaired", "warning", said, "Nothing to do: repaired in memory and in what is saved") for said in repairs),
+        *(
+            Problem(
+                "repaired",
+                "warning",
+                said,
+                "Nothing to do: repaired in memory and in what is saved",
+            )
+            for said in repairs
+        ),
     ]
     problems = ordered(found, force=config.force)
     verdicts = tuple(_verdict(mode, problems, planned.group_refused) for mode in MODES)
@@ -150,8 +180,12 @@ def check(
     return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
 
 
-def _running(planned: GraphPlan, mended: MetaGraphDef, ops: OpSet) -> tuple[MetaGraphDef, frozenset[str]]:
-    """The graph that workers import, and what they execute of it; the best guess where nothing could be planned."""
+def _running(
+    planned: GraphPlan, mended: MetaGraphDef, ops: OpSet
+) -> tuple[MetaGraphDef, frozenset[str]]:
+    """The graph that workers import, and what they execute of it; the best guess where nothing
+    could be planned.
+    """
     if planned.worker_graph is None:
         return mended, likely_executed_nodes(mended, ops)
     meta = MetaGraphDef.FromString(planned.worker_graph.meta)
@@ -161,21 +195,32 @@ def _running(planned: GraphPlan, mended: MetaGraphDef, ops: OpSet) -> tuple[Meta
 def ordered(problems: Iterable[Problem], *, force: bool) -> tuple[Problem, ...]:
     """Each problem once, errors first; with ``force`` the forceable errors as warnings."""
     unique = dict.fromkeys(
-        replace(problem, severity="warning") if force and problem.forceable else problem for problem in problems
+        replace(problem, severity="warning") if force and problem.forceable else problem
+        for problem in problems
     )
     return tuple(sorted(unique, key=lambda problem: problem.severity != "error"))
 
 
-def _executed_with_bodies(meta: MetaGraphDef, executed: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    reached = reachable_functions(meta.graph_def, [node for node in meta.graph_def.node if node.name in executed])
+def _executed_with_bodies(
+    meta: MetaGraphDef, executed: frozenset[str]
+) -> Iterator[tuple[str, Any]]:
+    reached = reachable_functions(
+        meta.graph_def, [node for node in meta.graph_def.node if node.name in executed]
+    )
     for function, node in every_node(meta.graph_def):
         if (function in reached) if function else (node.name in executed):
             yield function, node
 
 
 def _verdict(mode: Mode, problems: Iterable[Problem], group_refused: str) -> Verdict:
-    """One mode's verdict; that a group is refused is only a warning to a run that asked for one worker."""
-    reasons = dict.fromkeys(problem.code for problem in problems if problem.severity == "error" and mode in problem.modes)
+    """One mode's verdict; that a group is refused is only a warning to a run that asked for one
+    worker.
+    """
+    reasons = dict.fromkeys(
+        problem.code
+        for problem in problems
+        if problem.severity == "error" and mode in problem.modes
+    )
     if mode == "group" and group_refused:
         reasons["group-refused"] = None
     return Verdict(mode, not reasons, tuple(reasons))
@@ -186,9 +231,18 @@ def _plan_in_short(planned: GraphPlan) -> dict[str, Any] | None:
     if graph is None:
         return None
     return {
-        "train_ops": [{"op": target.op, "ratio": target.ratio, "updates": list(target.updates)} for target in graph.targets],
+        "train_ops": [
+            {"op": target.op, "ratio": target.ratio, "updates": list(target.updates)}
+            for target in graph.targets
+        ],
         "inputs": [
-            {"name": port.name, "dtype": port.dtype, "shape": port.shape, "origin": port.origin, "optional": port.optional}
+            {
+                "name": port.name,
+                "dtype": port.dtype,
+                "shape": port.shape,
+                "origin": port.origin,
+                "optional": port.optional,
+            }
             for port in graph.inputs
         ],
         "step": None if graph.step is None else asdict(graph.step),

@@ -1,8 +1,8 @@
 """How is a graph cut so that a group of workers can train it as one?
 
-Rule: gradients first, then every other value that differs between ranks and ends in a variable; then the barrier. Each cut becomes a
-seam, an Identity that the exchange is put in front of. If anything would still reach a variable around the seams, the graph isn't cut at
-all and says why.
+Rule: gradients first, then every other value that differs between ranks and ends in a variable;
+then the barrier. Each cut becomes a seam, an Identity that the exchange is put in front of. If
+anything would still reach a variable around the seams, the graph isn't cut at all and says why.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from orchestrator.graph.gradients.barrier import detach, hang
-from orchestrator.graph.gradients.gradient_tensors import Frontier, GradientCut, describe_cut, frontier, optimizer_cuts
+from orchestrator.graph.gradients.gradient_tensors import (
+    Frontier,
+    GradientCut,
+    describe_cut,
+    frontier,
+    optimizer_cuts,
+)
 from orchestrator.graph.gradients.non_gradient_updates import update_cuts
 from orchestrator.graph.gradients.rank_local import RankLocal, rank_local, rank_local_sources
 from orchestrator.graph.gradients.split_targets import separate_targets
@@ -23,9 +29,20 @@ from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.loss_scale import batch_scales
-from orchestrator.graph.worker_graph import BatchScale, DenseSeam, InputPort, SparseSeam, TrainTarget
+from orchestrator.graph.worker_graph import (
+    BatchScale,
+    DenseSeam,
+    InputPort,
+    SparseSeam,
+    TrainTarget,
+)
 
-SCOPE_RULE, OPTIMIZER_RULE, SCATTER_RULE, NO_RULE = "gradients scope", "optimizer inputs", "scatter updates", "none"
+SCOPE_RULE, OPTIMIZER_RULE, SCATTER_RULE, NO_RULE = (
+    "gradients scope",
+    "optimizer inputs",
+    "scatter updates",
+    "none",
+)
 
 
 class _Refused(Exception):
@@ -59,7 +76,11 @@ class _Found:
 
 
 def cut_graph(
-    editor: Editor, ops: OpSet, targets: Iterable[TrainTarget], ports: Iterable[InputPort], constants: set[str]
+    editor: Editor,
+    ops: OpSet,
+    targets: Iterable[TrainTarget],
+    ports: Iterable[InputPort],
+    constants: set[str],
 ) -> CutGraph:
     """Cut the gradients and other updates of all targets, in the editor's graph.
 
@@ -84,7 +105,12 @@ def cut_graph(
 
 
 def _cut_target(
-    editor: Editor, ops: OpSet, target: TrainTarget, number: int, ports: tuple[InputPort, ...], constants: set[str]
+    editor: Editor,
+    ops: OpSet,
+    target: TrainTarget,
+    number: int,
+    ports: tuple[InputPort, ...],
+    constants: set[str],
 ) -> tuple[TrainTarget, str]:
     graph = editor.graph(ops)
     flow = read_flow(graph.view)
@@ -110,10 +136,14 @@ def _cut_target(
     if not sewn.nodes:
         return target, found.rule
     barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses)
-    return replace(target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier), found.rule
+    return replace(
+        target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier
+    ), found.rule
 
 
-def _find_gradients(graph: Graph, flow: Flow, target: str, ports: tuple[InputPort, ...], constants: set[str]) -> _Found:
+def _find_gradients(
+    graph: Graph, flow: Flow, target: str, ports: tuple[InputPort, ...], constants: set[str]
+) -> _Found:
     closure = graph.view.ancestors([target])
     sources = rank_local_sources(graph, closure, ports, constants)
     front = frontier(graph, closure)
@@ -132,15 +162,26 @@ def _find_gradients(graph: Graph, flow: Flow, target: str, ports: tuple[InputPor
 
 
 def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
-    """Every gradient of the frontier, or the towers' average of it; one that no batch reaches is exchanged too.
+    """Every gradient of the frontier, or the towers' average of it; one that no batch reaches is
+    exchanged too.
 
     Machines may differ in its last bit.
     """
-    floats = {edge: uses for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX}
+    floats = {
+        edge: uses for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX
+    }
     merged = averages(graph, floats, front.beyond)
-    cuts = [describe_cut(graph, edge, tuple(uses), front.beyond) for edge, uses in floats.items() if edge not in merged]
+    cuts = [
+        describe_cut(graph, edge, tuple(uses), front.beyond)
+        for edge, uses in floats.items()
+        if edge not in merged
+    ]
     for end in sorted(set(merged.values())):
-        uses = tuple(use for use in graph.view.uses[end.node] if use.port == end.port and use.node in front.beyond)
+        uses = tuple(
+            use
+            for use in graph.view.uses[end.node]
+            if use.port == end.port and use.node in front.beyond
+        )
         cuts.append(describe_cut(graph, end, uses, front.beyond))
     return cuts
 
@@ -161,7 +202,9 @@ def _sources(cuts: Iterable[GradientCut]) -> set[str]:
 def _require_once(cuts: Iterable[GradientCut], flow: Flow) -> None:
     for name in sorted(_sources(cuts)):
         if not flow.once(name):
-            raise _Refused(f"the gradient {name} is computed inside a loop or a conditional, where workers may not meet")
+            raise _Refused(
+                f"the gradient {name} is computed inside a loop or a conditional, where workers may not meet"
+            )
 
 
 class _Seamstress:
@@ -211,7 +254,9 @@ class _Seamstress:
         wide = self._cast(f"{name}/wide", edge, dtype, "float64")
         node = self._sew("", Edge(wide, 0), "float64", ())
         attributes = {"T": type_attribute("float64")}
-        rounded = self._editor.add("Rint", f"{name}/rounded", [Edge(node, 0)], attributes=attributes)
+        rounded = self._editor.add(
+            "Rint", f"{name}/rounded", [Edge(node, 0)], attributes=attributes
+        )
         narrow = self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype)
         for use in uses:
             self._editor.set_input(use.node, use.slot, Edge(narrow, 0))
@@ -226,7 +271,9 @@ class _Seamstress:
 def _verify(editor: Editor, ops: OpSet, target: TrainTarget) -> None:
     """The last word: no cycle, and no writer before a seam."""
     seams = [dense.node for dense in target.dense]
-    seams.extend(name for sparse in target.sparse for name in (sparse.values_node, sparse.indices_node))
+    seams.extend(
+        name for sparse in target.sparse for name in (sparse.values_node, sparse.indices_node)
+    )
     if not seams:
         return
     graph = editor.graph(ops)

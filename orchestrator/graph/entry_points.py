@@ -1,7 +1,7 @@
 """Where does data enter a graph, and what feeds each entrance?
 
-Rule: placeholders by their static shape; queues, iterators and readers by the outputs that the graph takes out of them, with the
-operations that fill the queue or make up the iterator's dataset.
+Rule: placeholders by their static shape; queues, iterators and readers by the outputs that the
+graph takes out of them, with the operations that fill the queue or make up the iterator's dataset.
 """
 
 from __future__ import annotations
@@ -44,10 +44,20 @@ def _placeholders(graph: Graph, needed: Collection[str]) -> Iterator[InputEntry]
         if op in PLACEHOLDERS:
             dtype = dtype_name(attribute(graph.view.nodes[name], "dtype").type)
             shape = placeholder_shape(graph, name)
-            yield InputEntry(f"{name}:0", "placeholder", op, dtype, shape, name in needed, op == "PlaceholderWithDefault")
+            yield InputEntry(
+                f"{name}:0",
+                "placeholder",
+                op,
+                dtype,
+                shape,
+                name in needed,
+                op == "PlaceholderWithDefault",
+            )
 
 
-def _pipelines(graph: Graph, needed: Collection[str], runners: Collection[str]) -> Iterator[InputEntry]:
+def _pipelines(
+    graph: Graph, needed: Collection[str], runners: Collection[str]
+) -> Iterator[InputEntry]:
     for name in graph.view.nodes:
         origin = graph.traits(name).source
         if not origin:

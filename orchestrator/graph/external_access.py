@@ -1,8 +1,9 @@
 """Which operations of a graph reach beyond it: files, Python code, the network?
 
-Rule: a ``.meta`` is a program from somebody else. What a run would execute of it and that reads or writes files, runs code or opens
-sockets is refused unless the operator declared it (``--allow-op``, ``--path-map`` for files that are read, ``--py-func`` for Python
-functions); what no run executes (the savers' own operations, unused branches) is only listed.
+Rule: a ``.meta`` is a program from somebody else. What a run would execute of it and that reads or
+writes files, runs code or opens sockets is refused unless the operator declared it (``--allow-op``,
+``--path-map`` for files that are read, ``--py-func`` for Python functions); what no run executes
+(the savers' own operations, unused branches) is only listed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from orchestrator.graph.inputs.pipeline import Files
 from orchestrator.graph.inputs.sources import CACHES, file_inputs, files_of
 from orchestrator.graph.worker_graph import Problem
 
-NAMING_ATTRIBUTES = ("token", "filename", "file_pattern", "vocab_file", "server_address", "output_stream", "memory_region_name")
+NAMING_ATTRIBUTES = (
+    "token",
+    "filename",
+    "file_pattern",
+    "vocab_file",
+    "server_address",
+    "output_stream",
+    "memory_region_name",
+)
 """Attributes that say where an operation goes; most are inputs instead."""
 
 
@@ -35,7 +44,8 @@ class UntrustedOp:
         reach: what they do out there.
         nodes: those that a run executes; ``idle`` those that it doesn't.
         names: the file names, addresses and tokens found beside them (constants only).
-        declared: the operator allowed the type, or declared every file or function that its nodes name.
+        declared: the operator allowed the type, or declared every file or function that its nodes
+            name.
     """
 
     op_type: str
@@ -70,14 +80,21 @@ def untrusted_ops(
         if not _caches_in_memory(bodies, ops, item.place):
             by_type[item.place.node.op].append(item)
     running = [item.place for item in found if item.runs]
-    files = {item.node: item for item in files_of(bodies, ops, _with_sources(graph, executed, running))}
+    files = {
+        item.node: item for item in files_of(bodies, ops, _with_sources(graph, executed, running))
+    }
     answer = []
     for op_type, items in sorted(by_type.items()):
         acting = [item.place for item in items if item.runs]
-        names = {name for place in acting for name in _names(place, files.get(place.label), bodies, ops)}
+        names = {
+            name for place in acting for name in _names(place, files.get(place.label), bodies, ops)
+        }
         declared = op_type in allow or (
             bool(acting)
-            and all(_declared(place, items[0].reach, files.get(place.label), path_map or {}, py_func) for place in acting)
+            and all(
+                _declared(place, items[0].reach, files.get(place.label), path_map or {}, py_func)
+                for place in acting
+            )
         )
         answer.append(
             UntrustedOp(
@@ -103,7 +120,9 @@ class _Reaching:
 
 def _reaching(graph: GraphDef, ops: OpSet, executed: Collection[str] | None) -> list[_Reaching]:
     reaches: dict[str, Reach | None] = {}
-    reached = reachable_functions(graph, [node for node in graph.node if executed is None or node.name in executed])
+    reached = reachable_functions(
+        graph, [node for node in graph.node if executed is None or node.name in executed]
+    )
     found: list[_Reaching] = []
     for function, node in every_node(graph):
         if node.op not in reaches:
@@ -115,11 +134,19 @@ def _reaching(graph: GraphDef, ops: OpSet, executed: Collection[str] | None) -> 
     return found
 
 
-def _with_sources(graph: GraphDef, executed: Collection[str] | None, running: list[Place]) -> list[Place]:
-    """The reading nodes and all datasets that a run executes: a function's argument takes its file names from those."""
+def _with_sources(
+    graph: GraphDef, executed: Collection[str] | None, running: list[Place]
+) -> list[Place]:
+    """The reading nodes and all datasets that a run executes: a function's argument takes its file
+    names from those.
+    """
     top = [node for node in graph.node if executed is None or node.name in executed]
     places = [Place("", node) for node in top]
-    places.extend(Place(name, node) for name, function in reachable_functions(graph, top).items() for node in function.node_def)
+    places.extend(
+        Place(name, node)
+        for name, function in reachable_functions(graph, top).items()
+        for node in function.node_def
+    )
     sources = [place for place in places if place.node.op.endswith(("Dataset", "DatasetV2"))]
     known = {place.label for place in sources}
     return [*sources, *(place for place in running if place.label not in known)]
@@ -134,20 +161,32 @@ def _caches_in_memory(bodies: Bodies, ops: OpSet, place: Place) -> bool:
 
 
 def _names(place: Place, files: Files | None, bodies: Bodies, ops: OpSet) -> set[str]:
-    """File names, addresses and tokens beside a node: in its attributes, and in the constants that tell it where to go."""
+    """File names, addresses and tokens beside a node: in its attributes, and in the constants that
+    tell it where to go.
+    """
     found = set(files.names) if files is not None else set()
-    found.update(attribute(place.node, name).s.decode("utf-8", "replace") for name in NAMING_ATTRIBUTES)
+    found.update(
+        attribute(place.node, name).s.decode("utf-8", "replace") for name in NAMING_ATTRIBUTES
+    )
     definition = ops.get(place.node.op)
     if definition is not None and reach_of(place.node.op, definition) == "opens sockets":
         found.update(bodies.origins(place.function, bodies.data_inputs(place)[:1]).strings)
     return {name for name in found if name}
 
 
-def _declared(place: Place, reach: Reach, files: Files | None, path_map: Mapping[str, str], py_func: Collection[str]) -> bool:
+def _declared(
+    place: Place,
+    reach: Reach,
+    files: Files | None,
+    path_map: Mapping[str, str],
+    py_func: Collection[str],
+) -> bool:
     if place.node.op in PYTHON:
         return attribute(place.node, "token").s.decode("utf-8", "replace") in py_func
     return (
-        reach == "reads files"  # a mapped file may be read: nobody who says where data lies means that it may be overwritten
+        # a mapped file may be read: nobody who says where data lies means that it may be
+        # overwritten
+        reach == "reads files"
         and files is not None
         and bool(files.names)
         and files.origin in ("constant", "pattern")

@@ -1,6 +1,7 @@
 """What does it take to fetch a tensor of a graph?
 
-Rule: as ``plan`` for training: repairs, soundness, what has to be fed, what reaches beyond the graph. All problems at once; no rewriting.
+Rule: as ``plan`` for training: repairs, soundness, what has to be fed, what reaches beyond the
+graph. All problems at once; no rewriting.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from orchestrator.graph.worker_graph import InputPort, Problem, WorkerGraph
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """A graph to fetch from, None where ``problems`` has errors; ``fetches`` are the tensors' full names."""
+    """A graph to fetch from, None where ``problems`` has errors; ``fetches`` are the tensors' full
+    names.
+    """
 
     graph: WorkerGraph | None
     problems: tuple[Problem, ...] = ()
@@ -34,7 +37,8 @@ def fetch_graph(meta: MetaGraphDef, config: RunConfig, fetches: Sequence[str]) -
     """What has to be fed for ``fetches``, and what stands in the way.
 
     Args:
-        config: ``feed``, ``array``, ``input`` and ``input_map`` say what is supplied; ``allow_op`` and its like what is trusted.
+        config: ``feed``, ``array``, ``input`` and ``input_map`` say what is supplied; ``allow_op``
+            and its like what is trusted.
     """
     repaired = repair(meta, config)
     mended, ops = repaired.meta, repaired.ops
@@ -49,26 +53,41 @@ def fetch_graph(meta: MetaGraphDef, config: RunConfig, fetches: Sequence[str]) -
     cut = {parse_tensor(port.name).node for port in ports if port.origin != "placeholder"}
     executed = graph.view.ancestors([edge.node for edge in edges], stop=lambda name: name in cut)
     untrusted = untrusted_ops(
-        mended.graph_def, ops, executed - cut, allow=config.allow_op, path_map=config.path_map, py_func=config.py_func
+        mended.graph_def,
+        ops,
+        executed - cut,
+        allow=config.allow_op,
+        path_map=config.path_map,
+        py_func=config.py_func,
     )
     problems = (
         *lost,
         *compat_problems(
-            mended, ops, libraries=[*config.load_op_library, *config.import_modules], force=config.force, found=repaired.found
+            mended,
+            ops,
+            libraries=[*config.load_op_library, *config.import_modules],
+            force=config.force,
+            found=repaired.found,
         ),
         *_unfed(ports, config),
         *untrusted_problems(untrusted),
     )
     if any(problem.severity == "error" for problem in problems):
-        return FetchPlan(None, tuple(problem for problem in problems if problem.severity == "error"))
+        return FetchPlan(
+            None, tuple(problem for problem in problems if problem.severity == "error")
+        )
     data = mended.SerializeToString()
     return FetchPlan(
-        WorkerGraph(data, data, (), tuple(ports), (), repairs=repaired.done), problems, tuple(edge.tensor for edge in edges)
+        WorkerGraph(data, data, (), tuple(ports), (), repairs=repaired.done),
+        problems,
+        tuple(edge.tensor for edge in edges),
     )
 
 
 def _ports(graph: Graph, nodes: list[str], config: RunConfig) -> list[InputPort]:
-    """The batches that the fetches take out of pipelines, and the placeholders that are left beside them."""
+    """The batches that the fetches take out of pipelines, and the placeholders that are left beside
+    them.
+    """
     mapped = {parse_tensor(tensor) for tensor in config.input_map}
     cuts = pipeline_cuts(graph, nodes, mapped)
     ports = [InputPort(cut.name, cut.name, cut.dtype, cut.shape, origin="iterator") for cut in cuts]
@@ -77,7 +96,9 @@ def _ports(graph: Graph, nodes: list[str], config: RunConfig) -> list[InputPort]
         ports.append(InputPort(tensor, key, graph.dtype(edge), None, origin="input_map"))
     stops = {parse_tensor(port.tensor).node for port in ports}
     needed = graph.view.ancestors(nodes, stop=lambda name: name in stops)
-    ports.extend(port for port in placeholders(graph, nodes) if parse_tensor(port.tensor).node in needed)
+    ports.extend(
+        port for port in placeholders(graph, nodes) if parse_tensor(port.tensor).node in needed
+    )
     return ports
 
 
@@ -95,5 +116,9 @@ def _unfed(ports: Iterable[InputPort], config: RunConfig) -> tuple[Problem, ...]
 
 def _no_tensor(text: str) -> Problem:
     return Problem(
-        "unknown-tensor", "error", f"the graph has no tensor {text}", "`tfresume inspect` lists inputs and losses", (text,)
+        "unknown-tensor",
+        "error",
+        f"the graph has no tensor {text}",
+        "`tfresume inspect` lists inputs and losses",
+        (text,),
     )

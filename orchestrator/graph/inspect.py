@@ -1,8 +1,9 @@
 """What is in this ``.meta``, and does its checkpoint fit?
 
-Rule: one pass of the same analysis that plans a run (``nodes``, ``variables``, ``train_ops``, ``inputs``), so that what is shown here
-is what would happen there. Nothing is refused: a graph that can't be trained is described all the same, and of one whose wiring is
-damaged what stands in it without following an edge. Linear in the graph's size.
+Rule: one pass of the same analysis that plans a run (``nodes``, ``variables``, ``train_ops``,
+``inputs``), so that what is shown here is what would happen there. Nothing is refused: a graph that
+can't be trained is described all the same, and of one whose wiring is damaged what stands in it
+without following an edge. Linear in the graph's size.
 """
 
 from __future__ import annotations
@@ -86,8 +87,12 @@ def _inspect(
     saver = SaverKeys() if unsound else read_saver(graph)
     variables = () if unsound else find_variables(graph, saver, checkpoint, set())
     updates = [] if unsound else training_updates(graph, _trainable(variables))
-    choice = TrainChoice() if unsound else choose_train_ops(graph, _trainable(variables), (), updates)
-    targets = [name for name, _ in choice.targets] or [candidate.op for candidate in choice.candidates]
+    choice = (
+        TrainChoice() if unsound else choose_train_ops(graph, _trainable(variables), (), updates)
+    )
+    targets = [name for name, _ in choice.targets] or [
+        candidate.op for candidate in choice.candidates
+    ]
     needed = graph.view.ancestors(targets)
     entries = tuple(_variable(variable, checkpoint, needed) for variable in variables)
     return Inspection(
@@ -107,8 +112,15 @@ def _inspect(
         saver=_saver(mended, saver),
         checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
         collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
-        reaching_out=untrusted_ops(mended.graph_def, ops, needed if unsound else _executed(graph, needed)),
-        problems=(*also, *unsound, *compat_problems(mended, ops, found=repaired.found), *choice.problems),
+        reaching_out=untrusted_ops(
+            mended.graph_def, ops, needed if unsound else _executed(graph, needed)
+        ),
+        problems=(
+            *also,
+            *unsound,
+            *compat_problems(mended, ops, found=repaired.found),
+            *choice.problems,
+        ),
         repairs=repaired.done,
     )
 
@@ -118,10 +130,21 @@ def _trainable(variables: Iterable[Variable]) -> set[str]:
 
 
 def _executed(graph: Graph, needed: set[str]) -> set[str]:
-    """What training runs: the train ops' ancestors, and what fills the pipelines that they take batches from."""
-    starters = [name for pipeline in describe(graph) if needed.intersection(pipeline.takers) for name in pipeline.starters]
-    tables = [name for name in graph.view.nodes if graph.view.op(name).startswith("InitializeTable")]
-    filled = [name for name in tables if graph.view.data[name] and graph.view.data[name][0].node in needed]
+    """What training runs: the train ops' ancestors, and what fills the pipelines that they take
+    batches from.
+    """
+    starters = [
+        name
+        for pipeline in describe(graph)
+        if needed.intersection(pipeline.takers)
+        for name in pipeline.starters
+    ]
+    tables = [
+        name for name in graph.view.nodes if graph.view.op(name).startswith("InitializeTable")
+    ]
+    filled = [
+        name for name in tables if graph.view.data[name] and graph.view.data[name][0].node in needed
+    ]
     return needed | graph.view.ancestors([*starters, *filled])
 
 
@@ -156,7 +179,9 @@ def _totals(meta: MetaGraphDef, variables: Iterable[VariableEntry]) -> Totals:
     )
 
 
-def _variable(variable: Variable, checkpoint: CheckpointKeys | None, needed: set[str]) -> VariableEntry:
+def _variable(
+    variable: Variable, checkpoint: CheckpointKeys | None, needed: set[str]
+) -> VariableEntry:
     return VariableEntry(
         name=variable.name,
         kind=variable.kind,
@@ -196,11 +221,16 @@ def _optimizers(graph: Graph, updates: Iterable[str]) -> tuple[OptimizerEntry, .
         variable = graph.variable_of(name)
         scope = _optimizer_scope(name, variable)
         found.setdefault((graph.view.op(name), scope), []).append(variable or name)
-    return tuple(OptimizerEntry(op_type, scope, tuple(dict.fromkeys(names))) for (op_type, scope), names in found.items())
+    return tuple(
+        OptimizerEntry(op_type, scope, tuple(dict.fromkeys(names)))
+        for (op_type, scope), names in found.items()
+    )
 
 
 def _optimizer_scope(update: str, variable: str | None) -> str:
-    """``train/Adam`` of ``train/Adam/update_layer/kernel/ApplyAdam``: what stands before ``/update_VARIABLE``."""
+    """``train/Adam`` of ``train/Adam/update_layer/kernel/ApplyAdam``: what stands before
+    ``/update_VARIABLE``.
+    """
     if variable is not None and f"/update_{variable}/" in update:
         return update.partition(f"/update_{variable}/")[0]
     return update.partition("/update_")[0] if "/update_" in update else update.rpartition("/")[0]
@@ -219,7 +249,10 @@ def _devices(meta: MetaGraphDef, clear: bool) -> tuple[DeviceEntry, ...]:
     for function, node in every_node(meta.graph_def):
         (inside if function else outside)[node.device] += 1
     named = sorted((set(inside) | set(outside)) - {FREE})
-    return tuple(DeviceEntry(device, outside[device], inside[device], FREE if clear else device) for device in named)
+    return tuple(
+        DeviceEntry(device, outside[device], inside[device], FREE if clear else device)
+        for device in named
+    )
 
 
 def _summaries(graph: Graph) -> tuple[tuple[str, str], ...]:
@@ -235,7 +268,9 @@ def _summaries(graph: Graph) -> tuple[tuple[str, str], ...]:
 def _saver(meta: MetaGraphDef, saver: SaverKeys) -> SaverEntryReport:
     definition = meta.saver_def
     return SaverEntryReport(
-        format=SaverDef.CheckpointFormatVersion.Name(definition.version) if definition.version in (0, 1, 2) else "unknown",
+        format=SaverDef.CheckpointFormatVersion.Name(definition.version)
+        if definition.version in (0, 1, 2)
+        else "unknown",
         sharded=definition.sharded,
         max_to_keep=definition.max_to_keep,
         keep_every_hours=definition.keep_checkpoint_every_n_hours,
@@ -246,28 +281,39 @@ def _saver(meta: MetaGraphDef, saver: SaverKeys) -> SaverEntryReport:
 
 
 def _compare(
-    checkpoint: CheckpointKeys, variables: Iterable[Variable], entries: Iterable[VariableEntry], saver: SaverKeys
+    checkpoint: CheckpointKeys,
+    variables: Iterable[Variable],
+    entries: Iterable[VariableEntry],
+    saver: SaverKeys,
 ) -> CheckpointComparison:
     every = list(entries)
     missing = [entry for entry in every if entry.in_checkpoint == "no" and not entry.local]
     used = {variable.key for variable in variables} | {entry.key for entry in saver.entries}
     return CheckpointComparison(
         tensors=len(checkpoint),
-        missing=tuple(entry.name for entry in sorted(missing, key=lambda entry: entry.slot_of is None)),
+        missing=tuple(
+            entry.name for entry in sorted(missing, key=lambda entry: entry.slot_of is None)
+        ),
         unused=tuple(key for key in checkpoint if key not in used),
-        different=tuple(_difference(entry, checkpoint) for entry in every if entry.in_checkpoint.startswith("other")),
+        different=tuple(
+            _difference(entry, checkpoint)
+            for entry in every
+            if entry.in_checkpoint.startswith("other")
+        ),
     )
 
 
 def _difference(entry: VariableEntry, checkpoint: CheckpointKeys) -> str:
     saved = checkpoint[str(entry.key)]
-    return (
-        f"{entry.name}: {entry.dtype} {_words(entry.shape)} in the graph, {saved.dtype} {_words(saved.shape)} in the checkpoint"
-    )
+    return f"{entry.name}: {entry.dtype} {_words(entry.shape)} in the graph, {saved.dtype} {_words(saved.shape)} in the checkpoint"
 
 
 def _words(shape: Iterable[int | None] | None) -> str:
-    return "of unknown rank" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    return (
+        "of unknown rank"
+        if shape is None
+        else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    )
 
 
 def _entries(meta: MetaGraphDef, key: str) -> int:

@@ -1,7 +1,7 @@
 """What does ``tfresume inspect`` report?
 
-Rule: plain data for people and programs alike; ``as_dict`` is the ``--json`` object. Names are the graph's own, types are NumPy's,
-shapes have None for what is unknown, sizes are in bytes.
+Rule: plain data for people and programs alike; ``as_dict`` is the ``--json`` object. Names are the
+graph's own, types are NumPy's, shapes have None for what is unknown, sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class InputEntry:
 
 @dataclass(frozen=True)
 class DeviceEntry:
-    """A device as saved, how many nodes name it (in the graph, in function bodies), and where they'll go.
+    """A device as saved, how many nodes name it (in the graph, in function bodies), and where
+    they'll go.
 
     ``becomes`` is empty where TensorFlow places the nodes freely on the worker's own devices.
     """
@@ -110,7 +111,9 @@ class DeviceEntry:
 
 @dataclass(frozen=True)
 class SaverEntryReport:
-    """How the graph's saver writes: format (``V1``, ``V2``, ``LEGACY``), shards, retention, how many tensors."""
+    """How the graph's saver writes: format (``V1``, ``V2``, ``LEGACY``), shards, retention, how
+    many tensors.
+    """
 
     format: str
     sharded: bool

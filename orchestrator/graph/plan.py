@@ -1,7 +1,8 @@
 """What would it take to train this graph, and what stands in the way?
 
-Rule: pure functions over protos, in a fixed order: repair, names and devices, what trains, what is fed, what is random, where it's cut.
-Problems are collected, never raised, so that an operator reads all of them at once.
+Rule: pure functions over protos, in a fixed order: repair, names and devices, what trains, what is
+fed, what is random, where it's cut. Problems are collected, never raised, so that an operator reads
+all of them at once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constants, feed_graph
 from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
 from orchestrator.graph.inputs.runnable import python_functions
-from orchestrator.graph.random.random_ops import RandomReport, make_random_ops_stateless, random_problems
+from orchestrator.graph.random.random_ops import (
+    RandomReport,
+    make_random_ops_stateless,
+    random_problems,
+)
 from orchestrator.graph.repetition.scale_problems import scale_problems
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.fit import checkpoint_problems
@@ -72,11 +77,13 @@ def plan(
     outside: Outside = NOTHING_KNOWN,
     repaired: Repaired | None = None,
 ) -> GraphPlan:
-    """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it can't.
+    """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it
+    can't.
 
     Args:
         meta: as read; it isn't changed.
-        checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said about it).
+        checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said
+            about it).
         outside: what was found out about the graph's input pipelines where the workers will run.
         repaired: ``repair(meta, config)`` where it's known already.
     """
@@ -84,7 +91,9 @@ def plan(
         return _plan(repaired or repair(meta, config), config, checkpoint, outside)
 
 
-def _plan(repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside) -> GraphPlan:
+def _plan(
+    repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside
+) -> GraphPlan:
     asked, config = config, without_scope(config)
     original, ops = repaired.meta, repaired.ops
     editor = Editor(original)
@@ -105,7 +114,9 @@ def _plan(repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | No
     targets = _targets(editor.graph(ops), choice)
     needed = editor.graph(ops).view.ancestors(target.op for target in targets)
     variables = tuple(replace(variable, needed=variable.name in needed) for variable in variables)
-    parts = _complete(_Parts(editor, ops, original, repaired.done, saver, variables, targets), config, outside)
+    parts = _complete(
+        _Parts(editor, ops, original, repaired.done, saver, variables, targets), config, outside
+    )
     cut = parts.cut
     problems = [
         *choice.problems,
@@ -114,13 +125,21 @@ def _plan(repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | No
         *parts.fed.problems,
         *random_problems(parts.drawn.stateful),
         *_group_problems(cut, config),
-        *unwatchable(editor.graph(ops), (target.op for target in parts.targets), config.watch, _given(config)),
+        *unwatchable(
+            editor.graph(ops), (target.op for target in parts.targets), config.watch, _given(config)
+        ),
     ]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
     if any(problem.severity == "error" for problem in problems):
         return GraphPlan(None, tuple(problems), choice.candidates, cut.refused, devices)
-    return GraphPlan(in_scope(_build(parts, config), asked), tuple(problems), choice.candidates, cut.refused, devices)
+    return GraphPlan(
+        in_scope(_build(parts, config), asked),
+        tuple(problems),
+        choice.candidates,
+        cut.refused,
+        devices,
+    )
 
 
 @dataclass(frozen=True)
@@ -138,7 +157,9 @@ class _Parts:
 
 
 def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
-    """Cut the inputs, the random operations and the gradients; for one batch a step the cuts are only looked at, on a copy."""
+    """Cut the inputs, the random operations and the gradients; for one batch a step the cuts are
+    only looked at, on a copy.
+    """
     editor, ops = parts.editor, parts.ops
     names = [target.op for target in parts.targets]
     fed = feed_graph(editor, editor.graph(ops), names, config, outside=outside)
@@ -197,14 +218,19 @@ def _with_updates(graph: Graph, targets: Iterable[TrainTarget]) -> tuple[TrainTa
     found = []
     for target in targets:
         writers = graph.writers(sorted(graph.view.ancestors([target.op])))
-        written = dict.fromkeys(variable for writer in writers for variable in graph.written_by(writer))
+        written = dict.fromkeys(
+            variable for writer in writers for variable in graph.written_by(writer)
+        )
         found.append(replace(target, updates=tuple(written)))
     return tuple(found)
 
 
 def _nothing_to_resume() -> Problem:
     return Problem(
-        "nothing-to-resume", "error", "the graph has no variables, so there is nothing to resume", "Name another .meta file"
+        "nothing-to-resume",
+        "error",
+        "the graph has no variables, so there is nothing to resume",
+        "Name another .meta file",
     )
 
 
@@ -214,4 +240,6 @@ def _group_problems(cut: CutGraph, config: RunConfig) -> list[Problem]:
         return scale_problems(cut.targets, config.gradient_scale or "auto") if several else []
     message = f"this graph can't be trained by a group of workers: {cut.refused}"
     severity: Literal["error", "warning"] = "error" if config.workers.largest > 1 else "warning"
-    return [Problem("group-refused", severity, message, "Run it with --workers 1", modes=("group",))]
+    return [
+        Problem("group-refused", severity, message, "Run it with --workers 1", modes=("group",))
+    ]

@@ -1,7 +1,8 @@
 """What can be shown of a step without computing more than the step does?
 
-Rule: a tensor is shown only where it needs no input and no state change that the train targets don't need anyway. One that was asked for
-may change what it likes, but an input that nobody gives stops every step: it's left out, and said.
+Rule: a tensor is shown only where it needs no input and no state change that the train targets
+don't need anyway. One that was asked for may change what it likes, but an input that nobody gives
+stops every step: it's left out, and said.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ DEMANDING = PLACEHOLDERS - {"PlaceholderWithDefault"}
 """Without a value they stop the step."""
 
 
-def losses(graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Collection[str] = ()) -> tuple[str, ...]:
-    """The tensors to show as losses: those asked for that can be computed, else the losses collection's.
+def losses(
+    graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The tensors to show as losses: those asked for that can be computed, else the losses
+    collection's.
 
     Args:
         given: tensors that are fed although the targets don't need them.
@@ -31,27 +35,47 @@ def losses(graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Co
     asked = [edge.tensor for edge in edges if not _lacking(graph, edge, targets, given)]
     if asked or LOSSES not in graph.meta.collection_def:
         return tuple(asked)
-    listed = dict.fromkeys(parse_tensor(name) for name in graph.meta.collection_def[LOSSES].node_list.value)
+    listed = dict.fromkeys(
+        parse_tensor(name) for name in graph.meta.collection_def[LOSSES].node_list.value
+    )
     closure = graph.view.ancestors(targets)
-    return tuple(edge.tensor for edge in listed if edge.node in graph.view and adds_nothing(graph, edge, closure))
+    return tuple(
+        edge.tensor
+        for edge in listed
+        if edge.node in graph.view and adds_nothing(graph, edge, closure)
+    )
 
 
-def unwatchable(graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Collection[str] = ()) -> Iterator[Problem]:
-    """A warning for each tensor that was asked for and can't be computed; arguments as for ``losses``."""
+def unwatchable(
+    graph: Graph, targets: Iterable[str], watch: Iterable[str], given: Collection[str] = ()
+) -> Iterator[Problem]:
+    """A warning for each tensor that was asked for and can't be computed; arguments as for
+    ``losses``.
+    """
     targets = tuple(targets)
     for text in watch:
         edge = find_tensor(graph, text)
         lacking = [] if edge is None else _lacking(graph, edge, targets, given)
         if lacking:
             said = f"{text} isn't shown: it needs {', '.join(lacking)}, which training doesn't need"
-            yield Problem("unwatchable", "warning", said, f"Give it as well, such as --feed {lacking[0]}=VALUE", (text, *lacking))
+            yield Problem(
+                "unwatchable",
+                "warning",
+                said,
+                f"Give it as well, such as --feed {lacking[0]}=VALUE",
+                (text, *lacking),
+            )
 
 
-def _lacking(graph: Graph, edge: Edge, targets: tuple[str, ...], given: Collection[str]) -> list[str]:
+def _lacking(
+    graph: Graph, edge: Edge, targets: tuple[str, ...], given: Collection[str]
+) -> list[str]:
     """The placeholders that ``edge`` needs, the targets don't, and nobody gives."""
     closure = graph.view.ancestors(targets)
     above = graph.view.ancestors([edge.node], stop=lambda name: name in closure) - closure
-    needed = [name for name in graph.view.nodes if name in above and graph.view.op(name) in DEMANDING]
+    needed = [
+        name for name in graph.view.nodes if name in above and graph.view.op(name) in DEMANDING
+    ]
     return [f"{name}:0" for name in needed if not {name, f"{name}:0"} & set(given)]
 
 
@@ -64,7 +88,12 @@ def scalar_summaries(graph: Graph, targets: Iterable[str]) -> tuple[tuple[str, s
             continue
         tags = constant_strings(graph.view, graph.view.data[name][0])
         value = graph.view.data[name][1]
-        if tags and len(tags) == 1 and value.node in graph.view and adds_nothing(graph, value, closure):
+        if (
+            tags
+            and len(tags) == 1
+            and value.node in graph.view
+            and adds_nothing(graph, value, closure)
+        ):
             found.setdefault(tags[0], value.tensor)
     return tuple(found.items())
 
@@ -74,4 +103,7 @@ def adds_nothing(graph: Graph, edge: Edge, closure: set[str]) -> bool:
     if graph.dtype(edge) not in FLOATS:
         return False
     above = graph.view.ancestors([edge.node], stop=lambda name: name in closure) - closure
-    return not any(graph.view.op(name) in PLACEHOLDERS or graph.writes(name) or graph.draws_from_outside(name) for name in above)
+    return not any(
+        graph.view.op(name) in PLACEHOLDERS or graph.writes(name) or graph.draws_from_outside(name)
+        for name in above
+    )

@@ -1,8 +1,9 @@
 """What does a worker need to know about a graph in order to train it?
 
-Rule: all graph surgery happens on protos before TensorFlow sees them. A worker imports ``WorkerGraph.meta`` as it is, and everything
-else that it needs (what to run, what to feed, where the gradients pass, what the state is) stands here by name. Plain data that
-pickles; no protos, no TensorFlow.
+Rule: all graph surgery happens on protos before TensorFlow sees them. A worker imports
+``WorkerGraph.meta`` as it is, and everything else that it needs (what to run, what to feed, where
+the gradients pass, what the state is) stands here by name. Plain data that pickles; no protos, no
+TensorFlow.
 
 The shape of the rewritten graph::
 
@@ -11,8 +12,8 @@ The shape of the rewritten graph::
           ▼ gradient                                  │
     [seam: Identity] ── the exchange of training/ goes between the gradient and this Identity
           │ mean or sum of the group                  │
-          ├──────────────► [barrier: NoOp] ───────────┤   after every seam, before every writer of state
-          ▼                                           │
+          ├──────────────► [barrier: NoOp] ───────────┤   after every seam, before every writer of
+          state ▼                                           │
     clipping, optimizer ──► Apply*, Assign*, Scatter* ◄┘
 """
 
@@ -27,10 +28,14 @@ Shape = tuple[int | None, ...] | None
 """A static shape: None for an unknown dimension, None as a whole for an unknown rank."""
 
 STEP_FEED = "tfresume/rng:0"
-"""int64 ``[2]``: what keys the stateless random operations of one step, from (seed, rank, global step). Absent without random ops."""
+"""int64 ``[2]``: what keys the stateless random operations of one step, from (seed, rank, global
+step). Absent without random ops.
+"""
 
 GROUP_STEP_FEED = "tfresume/group_rng:0"
-"""int64 ``[2]``: as ``STEP_FEED``, but from (seed, global step) alone: for what all ranks must draw alike, such as gradient noise."""
+"""int64 ``[2]``: as ``STEP_FEED``, but from (seed, global step) alone: for what all ranks must draw
+alike, such as gradient noise.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,17 @@ class Variable:
     Attributes:
         name: node name, import scope included.
         kind: ``ref`` (Variable, VariableV2) or ``resource`` (VarHandleOp).
-        dtype: lower-case name as in NumPy and ml_dtypes (``float32``, ``bfloat16``, ``string``, ``int64``).
+        dtype: lower-case name as in NumPy and ml_dtypes (``float32``, ``bfloat16``, ``string``,
+            ``int64``).
         initializer: name of the operation that initialises it, None where the graph has none.
         key: its key in a checkpoint of the source's saver, None where that saver doesn't hold it.
-        slice_spec: as ``SaveV2`` takes it (``"8 4 0,4:-"`` for a part of a partitioned variable), else ``""``.
+        slice_spec: as ``SaveV2`` takes it (``"8 4 0,4:-"`` for a part of a partitioned variable),
+            else ``""``.
         saved_shape: shape of the whole partitioned variable where ``slice_spec`` is set.
-        trainable: in the trainable collection, or updated by an optimizer where the collection is gone.
-        local: in the local collection and in no other (metrics, epoch counters): initialised, not restored.
+        trainable: in the trainable collection, or updated by an optimizer where the collection is
+            gone.
+        local: in the local collection and in no other (metrics, epoch counters): initialised, not
+            restored.
         slot_of: the variable whose optimizer slot this is.
         needed: the train targets read or write it.
     """
@@ -69,7 +78,8 @@ class Variable:
 class SaverEntry:
     """A saver entry that isn't a plain variable: a lookup table, an iterator's state.
 
-    ``save_tensor`` is fetched at a save; at a restore ``restore_tensor`` (an output of RestoreV2) is fed and ``restore_op`` run.
+    ``save_tensor`` is fetched at a save; at a restore ``restore_tensor`` (an output of RestoreV2)
+    is fed and ``restore_op`` run.
     """
 
     key: str
@@ -88,8 +98,9 @@ class BatchScale:
     """How a gradient follows from the number of rows of its batch.
 
     Attributes:
-        kind: of a ``mean`` over rows; of a ``sum``; ``masked``: of a mean over as many rows as the data says; ``nonlinear``: of another
-            function of what the rows give together; ``mixed``: of a sum and of what doesn't grow with the rows; ``unknown``.
+        kind: of a ``mean`` over rows; of a ``sum``; ``masked``: of a mean over as many rows as the
+            data says; ``nonlinear``: of another function of what the rows give together; ``mixed``:
+            of a sum and of what doesn't grow with the rows; ``unknown``.
         why: what keeps it from being a plain mean or sum, about ``node``.
         losses: names of the tensors that it's the gradient of.
         variables: what the optimizer updates with it, as far as that can be seen.
@@ -110,8 +121,10 @@ class DenseSeam:
     """A dense tensor to be replaced by the group's mean, or its sum.
 
     Attributes:
-        node: name of the Identity node; its input 0 is the local value, its consumers want the group's.
-        role: ``gradient``, or ``update`` for the input of a non-gradient float update (moving averages), always a mean.
+        node: name of the Identity node; its input 0 is the local value, its consumers want the
+            group's.
+        role: ``gradient``, or ``update`` for the input of a non-gradient float update (moving
+            averages), always a mean.
         scale: what the gradient is of.
     """
 
@@ -124,10 +137,12 @@ class DenseSeam:
 
 @dataclass(frozen=True)
 class SparseSeam:
-    """IndexedSlices to be replaced by the concatenation over slots, values divided by their number where the group takes the mean.
+    """IndexedSlices to be replaced by the concatenation over slots, values divided by their number
+    where the group takes the mean.
 
     Attributes:
-        values_node, indices_node: Identity nodes over values ``[rows, *row_shape]`` and indices ``[rows]``.
+        values_node, indices_node: Identity nodes over values ``[rows, *row_shape]`` and indices
+            ``[rows]``.
     """
 
     values_node: str
@@ -146,7 +161,8 @@ class TrainTarget:
         op: the operation to run; its closure holds optimizer updates, moving averages and the step.
         ratio: how often it runs in one cycle of all targets.
         dense, sparse: the seams among its ancestors; empty where the graph runs on one worker only.
-        barrier: name of the NoOp after all its seams and before all its writers; None without seams.
+        barrier: name of the NoOp after all its seams and before all its writers; None without
+            seams.
     """
 
     op: str
@@ -164,9 +180,12 @@ class InputPort:
 
     Attributes:
         tensor: what to feed in the rewritten graph.
-        name: what users call it: the tensor's name in the original graph (``x:0``, ``IteratorGetNext:1``), or the key of ``input_map``.
-        origin: ``placeholder``; ``queue`` or ``iterator`` where the batch comes out of the graph's own pipeline; ``input_map``.
-        pull: for a live queue or iterator, the tensor to fetch on the host to get the value; None where the user supplies it.
+        name: what users call it: the tensor's name in the original graph (``x:0``,
+            ``IteratorGetNext:1``), or the key of ``input_map``.
+        origin: ``placeholder``; ``queue`` or ``iterator`` where the batch comes out of the graph's
+            own pipeline; ``input_map``.
+        pull: for a live queue or iterator, the tensor to fetch on the host to get the value; None
+            where the user supplies it.
         optional: a placeholder with a default.
         targets: indices into ``WorkerGraph.targets`` that need it.
     """
@@ -200,22 +219,27 @@ class WorkerGraph:
 
     Attributes:
         meta: the rewritten MetaGraphDef, serialized. It imports as it is.
-        original_meta: what is saved beside every checkpoint: the source's graph with repairs only, no exchange, no devices cleared.
-        repairs: each repair of ``original_meta`` in words; empty where it's the source's graph byte for byte.
-        targets: what a step runs. With several, one cycle of the ratios is ``targets[0]`` ratio times, then ``targets[1]`` ….
+        original_meta: what is saved beside every checkpoint: the source's graph with repairs only,
+            no exchange, no devices cleared.
+        repairs: each repair of ``original_meta`` in words; empty where it's the source's graph byte
+            for byte.
+        targets: what a step runs. With several, one cycle of the ratios is ``targets[0]`` ratio
+            times, then ``targets[1]`` ….
         inputs: what has to be fed for the targets.
         variables: every variable node of the graph.
         saver_entries: what the source's saver holds besides plain variables.
         step: the graph's global step, None where it has none (then a counter is kept outside).
         losses: tensors to show, from ``watch`` or the losses collection.
-        scalar_summaries: (tag, tensor) of scalar summaries whose inputs need nothing that the targets don't need.
+        scalar_summaries: (tag, tensor) of scalar summaries whose inputs need nothing that the
+            targets don't need.
         table_initializers: operations that fill lookup tables.
         local_initializers: operations that initialise local variables.
         pipeline_initializers: operations that initialise live iterators.
         queue_runners: (queue name, enqueue ops, close op, cancel op) of live queues.
         random_nodes: nodes turned into their stateless form; ``stateful_random`` those without one.
         group_refused: why this graph runs on one worker only; empty where it can be cut.
-        cut_rule: which rule found the seams (``gradients scope``, ``optimizer inputs``, ``scatter updates``, ``none``).
+        cut_rule: which rule found the seams (``gradients scope``, ``optimizer inputs``, ``scatter
+            updates``, ``none``).
         function_library: (op types loaded from ``load_op_library``).
     """
 
@@ -243,13 +267,17 @@ class WorkerGraph:
     """``GROUP_STEP_FEED`` where nodes draw after the gradients (noise added to them), else None."""
     load_op_library: tuple[str, ...] = field(default=())
     pipelines: tuple[LivePipeline, ...] = ()
-    """Live dataset pipelines that are shared out by rank; their starters aren't among ``pipeline_initializers``."""
+    """Live dataset pipelines that are shared out by rank; their starters aren't among
+    ``pipeline_initializers``.
+    """
     queues: tuple[LiveQueue, ...] = ()
     """Live queues that are shared out by rank; what fills them stands in ``queue_runners``."""
     py_funcs: tuple[PythonFunction, ...] = ()
     """Every ``py_func`` of the graph and of its function bodies."""
     remote_paths: tuple[str, ...] = ()
-    """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is imported."""
+    """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is
+    imported.
+    """
 
 
 @dataclass(frozen=True)

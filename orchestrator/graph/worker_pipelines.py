@@ -11,13 +11,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class LivePipeline:
-    """A dataset pipeline that runs in the worker, each rank with its own part of the batches; see ``pipelines_sharding``.
+    """A dataset pipeline that runs in the worker, each rank with its own part of the batches; see
+    ``pipelines_sharding``.
 
     Attributes:
         name: the iterator's node.
         starter: the operation that starts it anew at what is fed.
         shards: into how many streams its files are split; 1 where every rank reads them all.
-        shard_feed, start_feed: int64 ``[streams]``: which streams the rank opens, and from which batch on.
+        shard_feed, start_feed: int64 ``[streams]``: which streams the rank opens, and from which
+            batch on.
         stride_feed: int64 scalar: every how many batches of a stream are the rank's.
     """
 
@@ -31,11 +33,13 @@ class LivePipeline:
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """A queue pipeline that runs in the worker, each rank with its own part of the rows; see ``pipelines_queues``.
+    """A queue pipeline that runs in the worker, each rank with its own part of the rows; see
+    ``pipelines_queues``.
 
     Attributes:
         name: the queue's node.
-        unit: what is shared out: ``rows`` as they are read, or whole ``batches`` where rows can't be told apart.
+        unit: what is shared out: ``rows`` as they are read, or whole ``batches`` where rows can't
+            be told apart.
         enqueue: the operation that puts one row into the queue.
         read: the operation whose run takes one row and drops it; empty for ``batches``.
         batch_rows: rows in a batch.

@@ -1,6 +1,7 @@
 """Which kind of group does a graph get?
 
-Rule: one batch a step, or a graph that can't be cut, is one worker's own; else the exchange that the run's options name.
+Rule: one batch a step, or a graph that can't be cut, is one worker's own; else the exchange that
+the run's options name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from orchestrator.training.step.stepping import StepRunner
 
 
 def open_group(
-    graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: threading.RLock
+    graph: WorkerGraph,
+    imported: Any,
+    options: TrainingOptions,
+    runner: StepRunner,
+    secret: bytes,
+    writing: threading.RLock,
 ) -> Group:
     """The kind of group that the options ask for.
 

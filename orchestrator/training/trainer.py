@@ -1,15 +1,17 @@
 """How does one worker train one graph, step by step, in one group after another?
 
-Rule: a step happens as a whole or not at all, and what it computes doesn't depend on what failed before it, nor on how many workers
-share it. The session and its variables stay through all groups; a worker that was a member goes on from what it has::
+Rule: a step happens as a whole or not at all, and what it computes doesn't depend on what failed
+before it, nor on how many workers share it. The session and its variables stay through all groups;
+a worker that was a member goes on from what it has::
 
     Trainer ─► assign ─► join ─► step … step ─► state
                           ▲          │ PeerLost
                           └──────────┘
 
-Threads: ``join``, ``assign``, ``meet``, ``step``, ``place_inputs``, ``pull`` and ``close`` belong to one thread. Any other thread may call
-``abandon``, ``checksums`` and the properties at any time, and ``state``, which waits for a phase that writes. ``checksums`` and
-``write_bundle`` work on a State alone and may run beside steps.
+Threads: ``join``, ``assign``, ``meet``, ``step``, ``place_inputs``, ``pull`` and ``close`` belong
+to one thread. Any other thread may call ``abandon``, ``checksums`` and the properties at any time,
+and ``state``, which waits for a phase that writes. ``checksums`` and ``write_bundle`` work on a
+State alone and may run beside steps.
 """
 
 from __future__ import annotations
@@ -63,9 +65,13 @@ class Trainer:
         self._snapshot = Snapshot(self._imported, graph)
         self._runner = StepRunner(graph, self._imported, options)
         self._writing = threading.RLock()
-        self._group: Group = open_group(graph, self._imported, options, self._runner, secret, self._writing)
+        self._group: Group = open_group(
+            graph, self._imported, options, self._runner, secret, self._writing
+        )
         self._inputs = LiveInputs(graph, self._imported, options)
-        self._cycle = tuple(number for number, target in enumerate(graph.targets) for _ in range(target.ratio))
+        self._cycle = tuple(
+            number for number, target in enumerate(graph.targets) for _ in range(target.ratio)
+        )
         self._step, self._phase, self._position = 0, 0, 0
         self._assigned = False
         self._carried: State | None = None
@@ -115,16 +121,21 @@ class Trainer:
 
     @property
     def address(self) -> str:
-        """Where the other workers reach this one, for ``GroupSpec.addresses``; the same for the process's life."""
+        """Where the other workers reach this one, for ``GroupSpec.addresses``; the same for the
+        process's life.
+        """
         return self._group.address
 
     def join(self, group: GroupSpec) -> None:
-        """Leave the old group and belong to ``group``. The variables stay as they are; ``assign`` sets them where they aren't the group's.
+        """Leave the old group and belong to ``group``. The variables stay as they are; ``assign``
+        sets them where they aren't the group's.
 
         Raises:
             GraphRefused: the graph can't be trained by more than one worker.
         """
-        carried = self._carried = None if self._group.keeps_variables or not self._assigned else self.state()
+        carried = self._carried = (
+            None if self._group.keeps_variables or not self._assigned else self.state()
+        )
         self._group.join(group)
         if carried is not None:
             self.assign(carried)
@@ -133,30 +144,44 @@ class Trainer:
         self._position = group.position
 
     def get_ready(self) -> bool:
-        """Do ahead of time what a take-over needs besides the state; see ``readiness``. Whether all of it went well.
+        """Do ahead of time what a take-over needs besides the state; see ``readiness``. Whether all
+        of it went well.
 
-        For a standby that has nothing else to do. Nothing is done where GPUs are used, since a standby has none yet.
+        For a standby that has nothing else to do. Nothing is done where GPUs are used, since a
+        standby has none yet.
         """
         if self.options.gpu or not self._group.keeps_variables:
             return False
-        return get_ready(self._imported, self.graph, self.options, self._snapshot, self._group.prepare)
+        return get_ready(
+            self._imported, self.graph, self.options, self._snapshot, self._group.prepare
+        )
 
     def load_checkpoint(self, prefix: str, *, init_missing: bool = False) -> State:
         """The state that a checkpoint on local disk holds.
 
         Args:
             prefix: path without ``.index`` (V2 format), or the file itself (V1 format).
-            init_missing: run the graph's initialisers for needed variables that the checkpoint lacks. They may draw random
-                numbers: let one rank load, and give its State to the others.
+            init_missing: run the graph's initialisers for needed variables that the checkpoint
+                lacks. They may draw random numbers: let one rank load, and give its State to the
+                others.
 
         Raises:
             CorruptCheckpoint: the files can't be read.
-            GraphMismatch: tensors are missing, or have another shape or dtype than the graph's variables; all are named.
+            GraphMismatch: tensors are missing, or have another shape or dtype than the graph's
+                variables; all are named.
         """
-        return load(self.graph, self._imported, self._snapshot, self.options, prefix, init_missing=init_missing)
+        return load(
+            self.graph,
+            self._imported,
+            self._snapshot,
+            self.options,
+            prefix,
+            init_missing=init_missing,
+        )
 
     def assign(self, state: State) -> None:
-        """Make ``state`` this session's; its tables and local variables are initialised before that, once per session.
+        """Make ``state`` this session's; its tables and local variables are initialised before
+        that, once per session.
 
         Raises:
             GraphMismatch: a name or a shape isn't the graph's.
@@ -167,30 +192,42 @@ class Trainer:
             try:
                 self._snapshot.restore(self._group.session, state)
             except tf.errors.OpError as error:
-                raise failures.user_error(error, "the graph's initialisers failed", step=state.step) from error
+                raise failures.user_error(
+                    error, "the graph's initialisers failed", step=state.step
+                ) from error
             self._step, self._phase, self._assigned = state.step, state.phase, True
 
     def state(self) -> State:
-        """A copy of everything that training changes, in host memory. Between two steps it is the last one's."""
+        """A copy of everything that training changes, in host memory. Between two steps it is the
+        last one's.
+        """
         if self._carried is not None:
             return self._carried
         with self._writing:
             return self._state_of(self._snapshot.read_all(self._group.session))
 
     def state_for_save(self) -> State:
-        """What ``state`` gives, much faster, in memory that the next call overwrites. It stays as it is while steps go on."""
+        """What ``state`` gives, much faster, in memory that the next call overwrites. It stays as
+        it is while steps go on.
+        """
         with self._writing:
             return self._state_of(self._snapshot.copy_all(self._group.session))
 
     def _state_of(self, arrays: dict[str, np.ndarray]) -> State:
         counter = self.graph.step
-        step = self._step if counter is None or counter.variable not in arrays else int(arrays[counter.variable])
+        step = (
+            self._step
+            if counter is None or counter.variable not in arrays
+            else int(arrays[counter.variable])
+        )
         return State(step, arrays, self._phase)
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
-        """Wait until every rank of the group has come. ``step`` does that too, before a group's first one; later there's nothing to wait for.
+        """Wait until every rank of the group has come. ``step`` does that too, before a group's
+        first one; later there's nothing to wait for.
 
-        A member that was cut off when its peers had a step's result already takes it from them here, and is as far as they are. True says so.
+        A member that was cut off when its peers had a step's result already takes it from them
+        here, and is as far as they are. True says so.
 
         Raises:
             PeerLost: a rank is gone or didn't come in time.
@@ -212,12 +249,17 @@ class Trainer:
             batches: for each of ``turns``, input name or tensor name to value.
 
         Raises:
-            PeerLost: a peer is gone or has abandoned the group; nothing changed here. Join a new group and take the step again.
-            UserCodeError: the feeds or an operation of the graph are wrong; nothing changed here. Peers see PeerLost.
+            PeerLost: a peer is gone or has abandoned the group; nothing changed here. Join a new
+                group and take the step again.
+            UserCodeError: the feeds or an operation of the graph are wrong; nothing changed here.
+                Peers see PeerLost.
         """
         self.meet()
         try:
-            checked = [Batch(number, self._runner.checked(feeds)) for number, feeds in zip(self.turns, batches, strict=True)]
+            checked = [
+                Batch(number, self._runner.checked(feeds))
+                for number, feeds in zip(self.turns, batches, strict=True)
+            ]
             return self._run_cycle(checked)
         except (UserCodeError, PeerLost):
             self.abandon()  # so that every peer learns of it, whoever it waits for
@@ -228,7 +270,8 @@ class Trainer:
         self._inputs.place(share)
 
     def pull(self) -> dict[str, np.ndarray]:
-        """One batch from the graph's own queues or iterators, by input name; empty where it has none.
+        """One batch from the graph's own queues or iterators, by input name; empty where it has
+        none.
 
         Raises:
             EndOfData: they are exhausted.
@@ -237,18 +280,24 @@ class Trainer:
         return self._inputs.pull()
 
     def abandon(self, generation: int | None = None) -> None:
-        """Leave the group, from any thread: a step that runs here and steps of the peers end with PeerLost at once.
+        """Leave the group, from any thread: a step that runs here and steps of the peers end with
+        PeerLost at once.
 
-        For the end of the input, for an error outside the graph, and for every loss that this worker is told of.
+        For the end of the input, for an error outside the graph, and for every loss that this
+        worker is told of.
 
         Args:
-            generation: do nothing where the group is another generation's, for calls that may come late.
+            generation: do nothing where the group is another generation's, for calls that may come
+                late.
         """
         self._group.abandon(generation)
 
     def checksums(self, state: State) -> dict[str, int]:
         """crc32c of every variable that must be equal on all ranks (all but local ones), by name."""
-        return checksums(state, without=frozenset(variable.name for variable in self.graph.variables if variable.local))
+        return checksums(
+            state,
+            without=frozenset(variable.name for variable in self.graph.variables if variable.local),
+        )
 
     def close(self) -> None:
         """End the session and the graph's own input threads."""
@@ -270,9 +319,16 @@ class Trainer:
                 self._position += self._group.batches_per_step
                 return StepOutput(self._step, watched, shown)
 
-    def _run_target(self, batches: Sequence[Batch], summaries: bool) -> tuple[dict[str, float], dict[str, float]]:
+    def _run_target(
+        self, batches: Sequence[Batch], summaries: bool
+    ) -> tuple[dict[str, float], dict[str, float]]:
         run = StepRun(
-            self._cycle[self._phase], self._phase, self._position, self._step, tuple(map(self._keyed, batches)), summaries
+            self._cycle[self._phase],
+            self._phase,
+            self._position,
+            self._step,
+            tuple(map(self._keyed, batches)),
+            summaries,
         )
         result = self._group.run(run, self._group_keys())
         self._finish_run()
@@ -299,4 +355,6 @@ class Trainer:
         elif counter.increment is not None and len(self._cycle) == 1:
             self._step += counter.increment
         else:
-            self._step = int(self._snapshot.read(self._group.session, [counter.variable])[counter.variable])
+            self._step = int(
+                self._snapshot.read(self._group.session, [counter.variable])[counter.variable]
+            )

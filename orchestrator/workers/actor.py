@@ -1,8 +1,9 @@
 """What is a worker to Ray?
 
-Rule: a thin, detached, named actor around ``member.Member``. Control calls are answered in threads of their own while the graph trains.
-Every call carries the attempt's number and a lower one is refused, so that a driver that wakes up late commands nobody. Without any call
-for ``orphan_timeout_s`` the process ends itself and gives its place back.
+Rule: a thin, detached, named actor around ``member.Member``. Control calls are answered in threads
+of their own while the graph trains. Every call carries the attempt's number and a lower one is
+refused, so that a driver that wakes up late commands nobody. Without any call for
+``orphan_timeout_s`` the process ends itself and gives its place back.
 """
 
 from __future__ import annotations
@@ -38,10 +39,20 @@ class WorkerActor:
         self._outbox = Outbox()
         self._setup = setup
         self._ident, self._group = ident, this_group()
-        self._member = Member(ident, (this_node(), os.getpid()), RealTools(setup), self._outbox, these_gpus(), self._group)
-        signal.signal(signal.SIGTERM, self._on_sigterm)  # Ray runs an actor's constructor in the main thread
+        self._member = Member(
+            ident,
+            (this_node(), os.getpid()),
+            RealTools(setup),
+            self._outbox,
+            these_gpus(),
+            self._group,
+        )
+        # Ray runs an actor's constructor in the main thread
+        signal.signal(signal.SIGTERM, self._on_sigterm)
         threading.Thread(target=self._work, name="tfresume-work", daemon=True).start()
-        threading.Thread(target=self._watch_for_orphanage, name="tfresume-orphan", daemon=True).start()
+        threading.Thread(
+            target=self._watch_for_orphanage, name="tfresume-orphan", daemon=True
+        ).start()
 
     def poll(self, attempt: int, after: int) -> tuple[int, list[ev.Event]]:
         """Events after number ``after``; waits up to two seconds for one."""
@@ -70,7 +81,9 @@ class WorkerActor:
         self._member.grant(order)
 
     def quiesce(self, attempt: int, generation: int, urgent: bool) -> None:
-        """Stop at the next step boundary and hold the state; ``urgent``: a peer is gone, abandon the step under way."""
+        """Stop at the next step boundary and hold the state; ``urgent``: a peer is gone, abandon
+        the step under way.
+        """
         self._obey(attempt)
         self._member.quiesce(generation, urgent=urgent)
 
@@ -80,18 +93,23 @@ class WorkerActor:
         self._member.break_step(generation)
 
     def held_state(self, attempt: int) -> tuple[Any, bool]:
-        """A ``Donation``, which Ray puts into the object store for whoever needs it, and whether there is one."""
+        """A ``Donation``, which Ray puts into the object store for whoever needs it, and whether
+        there is one.
+        """
         self._obey(attempt)
         held = self._member.held_state()
         return held, held is not None
 
     def loaded_state(self, attempt: int, generation: int) -> Any:
-        """The ``Donation`` that this member has read from a checkpoint for ``generation``; waits until it has."""
+        """The ``Donation`` that this member has read from a checkpoint for ``generation``; waits
+        until it has.
+        """
         self._obey(attempt)
         state = self._member.loaded_state(generation)
         if state is None:
             raise WorkerLost(
-                f"worker {self._ident} has no state for generation {generation}", remedy="Nothing: the group is formed anew"
+                f"worker {self._ident} has no state for generation {generation}",
+                remedy="Nothing: the group is formed anew",
             )
         return state
 
@@ -119,7 +137,8 @@ class WorkerActor:
     def _watch_for_orphanage(self) -> None:
         while time.monotonic() - self._contact_s < self._orphan_timeout_s:
             time.sleep(min(1.0, self._orphan_timeout_s / 10))
-        # Its places go with it, or they would hold the room of a run that is dead; a Ray that doesn't answer can't keep the process
+        # Its places go with it, or they would hold the room of a run that is dead; a Ray that
+        # doesn't answer can't keep the process
         groups = sorted({self._group, str(self._member.report()["lent_group"])} - {""})
         leaving = threading.Thread(target=give_back, args=(groups,), daemon=True)
         leaving.start()

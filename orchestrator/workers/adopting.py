@@ -1,7 +1,8 @@
 """Which workers of a driver that died live, and what do they say of themselves?
 
-Rule: each one is asked, and each answer stands alone: a worker that dies while it's being asked, or doesn't answer in time, is ended and
-left out, and the others go on. Only a worker that obeys a newer driver stops the adoption.
+Rule: each one is asked, and each answer stands alone: a worker that dies while it's being asked, or
+doesn't answer in time, is ended and left out, and the others go on. Only a worker that obeys a
+newer driver stops the adoption.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ log = logging.getLogger("tfresume")
 ADOPT_S = 5.0
 """A worker that doesn't answer a new driver within this is taken for hung, and killed."""
 SETUP_S = 20.0
-"""Longest time for one worker to say what it was made with: a graph of some hundred MB passes through the object store."""
+"""Longest time for one worker to say what it was made with: a graph of some hundred MB passes
+through the object store.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,11 @@ def take_over(namespace: str, attempt: int) -> Living:
         asked[name] = actors[name].adopt.remote(attempt)
     if asked:
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=ADOPT_S)
-    reports = {name: Report(**fields) for name, ref in asked.items() if (fields := _answer(actors[name], name, ref, 0.2))}
+    reports = {
+        name: Report(**fields)
+        for name, ref in asked.items()
+        if (fields := _answer(actors[name], name, ref, 0.2))
+    }
     setup = None
     for name in list(reports):
         setup = _answer(actors[name], name, actors[name].setup.remote(attempt), SETUP_S)

@@ -1,7 +1,8 @@
 """How does the driver learn what happens in a worker, without asking for each thing?
 
-Rule: events are numbered and kept until the driver has acknowledged them, so that neither a lost reply nor a dead driver loses one. Signs
-of life are coalesced: only the newest waits. A poll returns as soon as there is anything.
+Rule: events are numbered and kept until the driver has acknowledged them, so that neither a lost
+reply nor a dead driver loses one. Signs of life are coalesced: only the newest waits. A poll
+returns as soon as there is anything.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ class Outbox:
             self._condition.notify_all()
 
     def poll(self, after: int, timeout_s: float) -> tuple[int, list[Event]]:
-        """Events with numbers above ``after`` and the newest sign of life; waits up to ``timeout_s`` for one.
+        """Events with numbers above ``after`` and the newest sign of life; waits up to
+        ``timeout_s`` for one.
 
         Returns:
-            The number to pass next time, which acknowledges these events, and the events in their order.
+            The number to pass next time, which acknowledges these events, and the events in their
+            order.
         """
         deadline = time.monotonic() + timeout_s
         with self._condition:

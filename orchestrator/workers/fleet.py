@@ -1,7 +1,8 @@
 """How does the driver reach its workers?
 
-Rule: everything is asynchronous; what comes back (events, deaths, refusals) goes into the loop's inbox. Workers and their placement groups
-are detached and named, in a namespace that follows from the output URL, so that the next driver finds them.
+Rule: everything is asynchronous; what comes back (events, deaths, refusals) goes into the loop's
+inbox. Workers and their placement groups are detached and named, in a namespace that follows from
+the output URL, so that the next driver finds them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,16 @@ RELEASE_S = 10.0
 """Longest time for a killed process to be gone."""
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
-    "poll": "poll", "adopt": "control", "setup": "control", "join": "control", "grant": "control", "quiesce": "control",
-    "break_step": "control", "held_state": "hand_over", "loaded_state": "hand_over",
-}  # fmt: skip
+    "poll": "poll",
+    "adopt": "control",
+    "setup": "control",
+    "join": "control",
+    "grant": "control",
+    "quiesce": "control",
+    "break_step": "control",
+    "held_state": "hand_over",
+    "loaded_state": "hand_over",
+}
 
 
 def actor_class() -> Any:
@@ -45,15 +53,26 @@ class Fleet:
         tell: takes an event; called from Ray's threads.
         setup: makes what new workers are made with, when the first one is started.
         one_loads: rank 0 alone reads a checkpoint and hands it on.
-        may_kill: whether this driver still holds the run; a stale one must not kill its successor's workers.
+        may_kill: whether this driver still holds the run; a stale one must not kill its successor's
+            workers.
     """
 
     def __init__(
-        self, namespace: str, attempt: int, placement: Placement, tell: Callable[[ev.Event], None], setup: Callable[[], Setup],
+        self,
+        namespace: str,
+        attempt: int,
+        placement: Placement,
+        tell: Callable[[ev.Event], None],
+        setup: Callable[[], Setup],
         may_kill: Callable[[], bool] = lambda: True,
         one_loads: bool = False,
-    ) -> None:  # fmt: skip
-        self._namespace, self._attempt, self._placement, self._tell = namespace, attempt, placement, tell
+    ) -> None:
+        self._namespace, self._attempt, self._placement, self._tell = (
+            namespace,
+            attempt,
+            placement,
+            tell,
+        )
         self._setup, self._may_kill = setup, may_kill
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
@@ -79,13 +98,16 @@ class Fleet:
         if self._closed or action.worker in self._gone:
             return
         if action.stage not in self._setup_refs:
-            # Who comes when the group has trained gets its state from a member, and would fetch the start checkpoint in vain
+            # Who comes when the group has trained gets its state from a member, and would fetch the
+            # start checkpoint in vain
             setup = self._setup()
-            self._setup_refs[action.stage] = ray.put(setup if action.stage else replace(setup, start=None))
+            self._setup_refs[action.stage] = ray.put(
+                setup if action.stage else replace(setup, start=None)
+            )
         options = self._placement.options(action.worker, action.avoid, standby=action.standby)
-        actor = self._class.options(name=action.worker, namespace=self._namespace, lifetime="detached", **options).remote(
-            action.worker, self._attempt, self._setup_refs[action.stage]
-        )
+        actor = self._class.options(
+            name=action.worker, namespace=self._namespace, lifetime="detached", **options
+        ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
         self._actors[action.worker] = actor
         self._poll(action.worker, actor, 0)
 
@@ -114,32 +136,60 @@ class Fleet:
             self._not_formed(action, "the donor is gone")  # its death is on its way to the rules
             return
         if action.donor is not None:
-            donated, passed = self._actors[action.donor].held_state.options(num_returns=2).remote(self._attempt)
+            donated, passed = (
+                self._actors[action.donor].held_state.options(num_returns=2).remote(self._attempt)
+            )
         if action.release:
             # Waits for processes to end, which the loop must not
             arguments = (action, checkpoint, donated, passed)
-            threading.Thread(target=self._replace, args=arguments, name="tfresume-replace", daemon=True).start()
+            threading.Thread(
+                target=self._replace, args=arguments, name="tfresume-replace", daemon=True
+            ).start()
         else:
             self._order(action, checkpoint, donated)
 
-    def _replace(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any, passed: Any) -> None:
-        """Once the donor's state is in the object store, end the processes that are used up; then have the seats join."""
+    def _replace(
+        self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any, passed: Any
+    ) -> None:
+        """Once the donor's state is in the object store, end the processes that are used up; then
+        have the seats join.
+        """
         try:
-            may_end = passed is None or bool(ray.get(passed))  # however long a large state takes; a donor that hangs is ended
+            # however long a large state takes; a donor that hangs is ended
+            may_end = passed is None or bool(ray.get(passed))
         except rex.RayError:
-            may_end = False  # the donor died: the orders fail, and the others that are used up are asked for their state
+            # the donor died: the orders fail, and the others that are used up are asked for their
+            # state
+            may_end = False
         if may_end:
             for worker in action.release:
-                self.end(act.EndWorker(worker, ev.Cause.RELEASED.value, "its state has passed to fresh processes"))
+                self.end(
+                    act.EndWorker(
+                        worker, ev.Cause.RELEASED.value, "its state has passed to fresh processes"
+                    )
+                )
             with self._gone_changed:
-                self._gone_changed.wait_for(lambda: self._gone.issuperset(action.release) or self._closed, RELEASE_S)
+                self._gone_changed.wait_for(
+                    lambda: self._gone.issuperset(action.release) or self._closed, RELEASE_S
+                )
         self._order(action, checkpoint, donated)
 
     def _order(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any) -> None:
         addresses = tuple(seat.address for seat in action.seats)
-        if self._one_loads and len(action.seats) > 1 and action.seats[0].state_from is act.StateFrom.CHECKPOINT:
-            # Initialisers may draw random numbers: rank 0 reads and initialises, the others get its state
-            action = replace(action, seats=(action.seats[0], *(replace(seat, state_from=DONOR) for seat in action.seats[1:])))
+        if (
+            self._one_loads
+            and len(action.seats) > 1
+            and action.seats[0].state_from is act.StateFrom.CHECKPOINT
+        ):
+            # Initialisers may draw random numbers: rank 0 reads and initialises, the others get its
+            # state
+            action = replace(
+                action,
+                seats=(
+                    action.seats[0],
+                    *(replace(seat, state_from=DONOR) for seat in action.seats[1:]),
+                ),
+            )
             reader = self._actors.get(action.seats[0].worker)
             if reader is None:
                 self._not_formed(action, "the one that was to read the checkpoint is gone")
@@ -148,7 +198,11 @@ class Fleet:
         for seat in action.seats:
             lent = self._placement.lend(seat.worker)
             if lent is None:
-                self.end(act.EndWorker(seat.worker, ev.Cause.RELEASED.value, "no GPU is free on the standby's node"))
+                self.end(
+                    act.EndWorker(
+                        seat.worker, ev.Cause.RELEASED.value, "no GPU is free on the standby's node"
+                    )
+                )
                 continue
             needs_files = seat.state_from is act.StateFrom.CHECKPOINT
             files = checkpoint if needs_files else None
@@ -201,17 +255,29 @@ class Fleet:
         if actor is None or worker in self._gone:
             return
         ref = getattr(actor, method).remote(self._attempt, *args)
-        ref.future().add_done_callback(lambda future: self._called(worker, method, generation, future.exception()))
+        ref.future().add_done_callback(
+            lambda future: self._called(worker, method, generation, future.exception())
+        )
 
-    def _called(self, worker: str, method: str, generation: int | None, error: BaseException | None) -> None:
-        if error is None or self._closed or (isinstance(error, rex.RayActorError) and method != "join"):
+    def _called(
+        self, worker: str, method: str, generation: int | None, error: BaseException | None
+    ) -> None:
+        if (
+            error is None
+            or self._closed
+            or (isinstance(error, rex.RayActorError) and method != "join")
+        ):
             return  # a death is told once, by the poll
         cause = getattr(error, "cause", error)
         if isinstance(cause, LeaseLost):
             self._tell(ev.Fenced(cause.as_dict()))
         elif generation is not None:
             # The donor died before its state had passed, or the order couldn't be delivered
-            self._tell(ev.JoinFailed(worker, generation, f"{type(error).__name__}: {error}".splitlines()[0]))
+            self._tell(
+                ev.JoinFailed(
+                    worker, generation, f"{type(error).__name__}: {error}".splitlines()[0]
+                )
+            )
 
     def _poll(self, worker: str, actor: Any, after: int) -> None:
         ref = actor.poll.remote(self._attempt, after)
@@ -238,7 +304,9 @@ class Fleet:
         elif isinstance(getattr(error, "cause", None), LeaseLost):
             self._tell(ev.Fenced(error.cause.as_dict()))
         else:
-            self._tell(ev.Gone(worker, ev.Cause.ERROR, f"{type(error).__name__}: {error}".splitlines()[0]))
+            self._tell(
+                ev.Gone(worker, ev.Cause.ERROR, f"{type(error).__name__}: {error}".splitlines()[0])
+            )
             ray.kill(actor, no_restart=True)
 
     def _told_gone(self, worker: str, cause: ev.Cause, detail: str) -> None:
@@ -259,4 +327,7 @@ def _why(error: Any) -> tuple[ev.Cause, str]:
         return ev.Cause.PREEMPTED, "its node was preempted"
     if "node has died" in text or "node died" in text or "NODE_DIED" in text:
         return ev.Cause.NODE, "its node is gone"
-    return ev.Cause.DIED, "out of memory" if "OOM killer" in text and "due to the node running low" in text else ""
+    return (
+        ev.Cause.DIED,
+        "out of memory" if "OOM killer" in text and "due to the node running low" in text else "",
+    )

@@ -1,6 +1,7 @@
 """How much of a foreign error's text may be written down?
 
-Rule: its first line, shortened, without TensorFlow's debug string: some of its messages hold whole batches, which belong into no journal.
+Rule: its first line, shortened, without TensorFlow's debug string: some of its messages hold whole
+batches, which belong into no journal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What has the driver asked of this worker, and how far is the worker with it?
 
-Rule: the one value that the driver's calls and the working thread share. Whoever changes what the other waits for holds ``condition``;
-numbers that are only shown (``doing``, ``watched``) are replaced as they are.
+Rule: the one value that the driver's calls and the working thread share. Whoever changes what the
+other waits for holds ``condition``; numbers that are only shown (``doing``, ``watched``) are
+replaced as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Desk:
 
     Attributes:
         orders: generations to join, with the state that came with the order.
-        hold_generation, held_for: stop at the next step boundary of this generation; the one for which that was done.
+        hold_generation, held_for: stop at the next step boundary of this generation; the one for
+            which that was done.
         broken_off: why the step under way was abandoned from here.
         grants: by step, the order that agreed on a save there.
         has_state: the session's variables are the run's, at ``step``.

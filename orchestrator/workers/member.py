@@ -1,7 +1,7 @@
 """What does the driver ask of a worker, and what does the worker tell?
 
-Rule: the driver's calls come on any thread, only leave notes and never wait for a step; ``working.Work`` is the one thread that acts on
-them.
+Rule: the driver's calls come on any thread, only leave notes and never wait for a step;
+``working.Work`` is the one thread that acts on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ PULSE_S = 0.5
 
 
 class Member:
-    """A worker's life. All methods but ``run`` may be called from any thread; ``run`` is the one that works.
+    """A worker's life. All methods but ``run`` may be called from any thread; ``run`` is the one
+    that works.
 
     Args:
         where: node identity and process number, for the driver.
@@ -30,7 +31,13 @@ class Member:
     """
 
     def __init__(
-        self, ident: str, where: tuple[str, int], tools: Tools, outbox: Outbox, devices: tuple[str, ...] = (), group: str = ""
+        self,
+        ident: str,
+        where: tuple[str, int],
+        tools: Tools,
+        outbox: Outbox,
+        devices: tuple[str, ...] = (),
+        group: str = "",
     ) -> None:
         self.ident, self.node, self.pid = ident, *where
         self._devices, self._group = devices, group
@@ -42,11 +49,15 @@ class Member:
         """Load the graph, then work until closed. Raises what loading raises."""
         threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
         address = self._work.load()
-        self._outbox.put(ev.Warm(self.ident, self.node, self.pid, address, self._devices, self._group))
+        self._outbox.put(
+            ev.Warm(self.ident, self.node, self.pid, address, self._devices, self._group)
+        )
         self._work.until_closed()
 
     def join(self, order: JoinOrder, donated: Any) -> None:
-        """Join a generation at the next step boundary; ``donated`` is a ``(state, position)`` where the order says so."""
+        """Join a generation at the next step boundary; ``donated`` is a ``(state, position)`` where
+        the order says so.
+        """
         with self._desk.condition:
             self._desk.orders.append((order, donated))
             self._desk.condition.notify_all()
@@ -62,7 +73,9 @@ class Member:
             desk.condition.notify_all()
 
     def quiesce(self, generation: int, *, urgent: bool) -> None:
-        """Hold the state at the next step boundary; where a peer is gone (``urgent``) a step under way is abandoned."""
+        """Hold the state at the next step boundary; where a peer is gone (``urgent``) a step under
+        way is abandoned.
+        """
         desk = self._desk
         with desk.condition:
             desk.hold_generation = max(desk.hold_generation, generation)
@@ -80,7 +93,11 @@ class Member:
     def break_step(self, generation: int) -> None:
         """Make a step that hangs fail on all ranks."""
         desk = self._desk
-        if desk.order is not None and desk.order.generation == generation and desk.trainer is not None:
+        if (
+            desk.order is not None
+            and desk.order.generation == generation
+            and desk.trainer is not None
+        ):
             desk.broken_off = "the step hung and was broken off"
             desk.trainer.abandon()
 
@@ -92,7 +109,8 @@ class Member:
     def held_state(self) -> Donation | None:
         """A copy of the state for another worker; None where this one has none.
 
-        It stands still meanwhile: who asks is to be a member of the next generation, and nobody steps before all have come.
+        It stands still meanwhile: who asks is to be a member of the next generation, and nobody
+        steps before all have come.
         """
         desk = self._desk
         if desk.trainer is None or not desk.has_state:
@@ -109,7 +127,9 @@ class Member:
         return Donation(state, desk.position, self._tools.digests(state))
 
     def loaded_state(self, generation: int) -> Donation | None:
-        """The state that this member joins ``generation`` with, once it has read it; None if it won't join it any more."""
+        """The state that this member joins ``generation`` with, once it has read it; None if it
+        won't join it any more.
+        """
         desk = self._desk
         with desk.condition:
             desk.condition.wait_for(lambda: desk.loaded == generation or desk.is_past(generation))
@@ -126,22 +146,40 @@ class Member:
         desk = self._desk
         with desk.condition:
             return {
-                "worker": self.ident, "node": self.node, "pid": self.pid, "address": desk.address, "generation": desk.generation,
-                "rank": desk.order.rank if desk.order else None, "world_size": desk.order.world_size if desk.order else 0,
-                "step": desk.step, "position": desk.position, "lease_end": desk.lease, "held": desk.is_held, "joined": desk.joined,
-                "loaded": desk.trainer is not None, "devices": (desk.order and desk.order.devices) or self._devices,
-                "group": self._group, "lent_group": desk.order.place if desk.order else "",
-            }  # fmt: skip
+                "worker": self.ident,
+                "node": self.node,
+                "pid": self.pid,
+                "address": desk.address,
+                "generation": desk.generation,
+                "rank": desk.order.rank if desk.order else None,
+                "world_size": desk.order.world_size if desk.order else 0,
+                "step": desk.step,
+                "position": desk.position,
+                "lease_end": desk.lease,
+                "held": desk.is_held,
+                "joined": desk.joined,
+                "loaded": desk.trainer is not None,
+                "devices": (desk.order and desk.order.devices) or self._devices,
+                "group": self._group,
+                "lent_group": desk.order.place if desk.order else "",
+            }
 
     def pulse(self) -> None:
         """Give a sign of life."""
         desk = self._desk
         self._outbox.pulse(
             ev.Pulse(
-                self.ident, desk.generation, desk.step or 0, desk.doing, desk.steps_per_s, desk.batch_rows, dict(desk.watched),
-                dict(desk.summaries), self._tools.moved_bytes(),
+                self.ident,
+                desk.generation,
+                desk.step or 0,
+                desk.doing,
+                desk.steps_per_s,
+                desk.batch_rows,
+                dict(desk.watched),
+                dict(desk.summaries),
+                self._tools.moved_bytes(),
             )
-        )  # fmt: skip
+        )
 
     def _pulse_for_ever(self) -> None:
         while not self._desk.closing:

@@ -1,6 +1,7 @@
 """Under which name are a run's workers found, and ended?
 
-Rule: the namespace follows from the output URL alone, so that a later driver, and ``tfresume stop``, find what an earlier one left.
+Rule: the namespace follows from the output URL alone, so that a later driver, and ``tfresume
+stop``, find what an earlier one left.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ def namespace_of(output_url: str) -> str:
 
 def living_workers(namespace: str) -> list[str]:
     """Names of the workers that live in ``namespace``. Needs a connected Ray."""
-    return sorted(item["name"] for item in ray.util.list_named_actors(all_namespaces=True) if item["namespace"] == namespace)
+    return sorted(
+        item["name"]
+        for item in ray.util.list_named_actors(all_namespaces=True)
+        if item["namespace"] == namespace
+    )
 
 
 def end_run(output_url: str) -> Mapping[str, int]:
-    """Kill every worker of the run with this output and remove its placement groups; how many of each there were. Needs a connected Ray."""
+    """Kill every worker of the run with this output and remove its placement groups; how many of
+    each there were. Needs a connected Ray.
+    """
     namespace = namespace_of(output_url)
     names = living_workers(namespace)
     for name in names:

@@ -1,8 +1,8 @@
 """Which nodes are about to go, and is there room for more workers?
 
-Rule: asked every second in a thread of its own; only what has changed is told. The notice of a draining node is visible through a
-private call of Ray's only (the one that Ray Train uses), so it stands here alone; where that is gone, losses are found when they
-happen.
+Rule: asked every second in a thread of its own; only what has changed is told. The notice of a
+draining node is visible through a private call of Ray's only (the one that Ray Train uses), so it
+stands here alone; where that is gone, losses are found when they happen.
 """
 
 from __future__ import annotations
@@ -48,13 +48,22 @@ class NodeWatch:
         if fresh:
             self._drained |= fresh
             self._tell(ev.Draining(tuple(sorted(fresh))))
-        if self._workers.largest > self._workers.count or self._workers.smallest < self._workers.count:
+        if (
+            self._workers.largest > self._workers.count
+            or self._workers.smallest < self._workers.count
+        ):
             free = room(self._workers)
             if free > 0:
                 self._tell(ev.Room(free))
 
 
 def draining_nodes() -> set[str]:
-    """Nodes that Ray was told will go, as ``Warm.node`` names them: address and the beginning of the identity."""
+    """Nodes that Ray was told will go, as ``Warm.node`` names them: address and the beginning of
+    the identity.
+    """
     identities = set(ray._private.state.state.get_draining_nodes())
-    return {f"{node['NodeManagerAddress']}/{node['NodeID'][:8]}" for node in ray.nodes() if node["NodeID"] in identities}
+    return {
+        f"{node['NodeManagerAddress']}/{node['NodeID'][:8]}"
+        for node in ray.nodes()
+        if node["NodeID"] in identities
+    }

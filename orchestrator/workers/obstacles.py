@@ -1,6 +1,7 @@
 """What does an error while joining mean for the next try?
 
-Rule: what another try may help is passing; what is the checkpoint's or the graph's own is named, so that it isn't tried for ever.
+Rule: what another try may help is passing; what is the checkpoint's or the graph's own is named, so
+that it isn't tried for ever.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from orchestrator.errors import (
 
 
 def obstacle(error: OrchestratorError, *, loaded: bool) -> ev.Obstacle:
-    """What an error while joining means for the next try. ``loaded``: the state was there already, so that it isn't the checkpoint's."""
+    """What an error while joining means for the next try. ``loaded``: the state was there already,
+    so that it isn't the checkpoint's.
+    """
     match error:
         case StorageUnavailable():
             return ev.Obstacle.STORE

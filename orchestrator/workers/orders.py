@@ -1,6 +1,7 @@
 """What does the driver send to a worker?
 
-Rule: plain data that pickles, without TensorFlow. Whatever outlives one generation goes into ``Setup``; the rest is said anew each time.
+Rule: plain data that pickles, without TensorFlow. Whatever outlives one generation goes into
+``Setup``; the rest is said anew each time.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ class Setup:
 
     Attributes:
         secret: what the run's workers prove to each other; in no log and no record.
-        first_batches_per_step: slots of a step at the run's first start, for a learning rate that follows them.
+        first_batches_per_step: slots of a step at the run's first start, for a learning rate that
+            follows them.
         name: the source's own name for its checkpoints, ``model.ckpt`` as a rule.
-        start: the checkpoint that the run starts from, staged while TensorFlow is being imported; None in a worker that comes later.
+        start: the checkpoint that the run starts from, staged while TensorFlow is being imported;
+            None in a worker that comes later.
     """
 
     graph: WorkerGraph

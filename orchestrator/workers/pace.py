@@ -1,6 +1,7 @@
 """How fast does a generation step?
 
-Rule: measured from the second step on, since the first one warms up, and what is long past is slowly forgotten.
+Rule: measured from the second step on, since the first one warms up, and what is long past is
+slowly forgotten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where do workers run, and is there room for them?
 
-Rule: one detached placement group per place, named after the namespace, so that any later driver can find and remove it. The books say
-who lies where (``places``); a driver that takes living workers over rebuilds them. A group that nobody has is removed by whoever holds
-the run, and a worker that ends as an orphan takes its own along.
+Rule: one detached placement group per place, named after the namespace, so that any later driver
+can find and remove it. The books say who lies where (``places``); a driver that takes living
+workers over rebuilds them. A group that nobody has is removed by whoever holds the run, and a
+worker that ends as an orphan takes its own along.
 """
 
 from __future__ import annotations
@@ -40,11 +41,20 @@ class Placement:
         self._count = 0
 
     def options(self, worker: str, avoid: Sequence[str], *, standby: bool) -> dict[str, Any]:
-        """Ray's options for ``worker``'s actor. Doesn't wait: the actor is created when there is room."""
+        """Ray's options for ``worker``'s actor. Doesn't wait: the actor is created when there is
+        room.
+        """
         demand = demand_of(self._workers, standby=standby)
-        avoid = avoidable(avoid, [node["NodeID"] for node in ray.nodes() if node["Alive"]]) if avoid else ()
-        while (place := self._books.free_for(demand, avoid)) is not None and not _exists(place.group):
-            self._books.all.remove(place)  # its worker took this driver for dead, and the place along
+        avoid = (
+            avoidable(avoid, [node["NodeID"] for node in ray.nodes() if node["Alive"]])
+            if avoid
+            else ()
+        )
+        while (place := self._books.free_for(demand, avoid)) is not None and not _exists(
+            place.group
+        ):
+            # its worker took this driver for dead, and the place along
+            self._books.all.remove(place)
         place = place or self._new_place(demand, tuple(avoid))
         self._books.put(place, worker, demand)
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=0)
@@ -58,24 +68,33 @@ class Placement:
         bundle = {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
         bundle |= {"memory": float(demand.memory_bytes)} if demand.memory_bytes else {}
         shunned = [
-            node["NodeID"] for node in ray.nodes() if any(node["NodeID"].startswith(name.rpartition("/")[2]) for name in avoid)
+            node["NodeID"]
+            for node in ray.nodes()
+            if any(node["NodeID"].startswith(name.rpartition("/")[2]) for name in avoid)
         ]
         labels = [{"ray.io/node-id": f"!in({','.join(shunned)})"}] if shunned else None
         name = f"{self._namespace}/{self._count}-{id(self):x}"
-        group = placement_group([bundle], strategy="PACK", name=name, lifetime="detached", bundle_label_selector=labels)
+        group = placement_group(
+            [bundle], strategy="PACK", name=name, lifetime="detached", bundle_label_selector=labels
+        )
         place = Place(group.id.hex(), group, demand, avoid)
         self._books.all.append(place)
         return place
 
-    def adopt(self, reports: Sequence[Report], known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
-        """Places of an earlier driver: who reports from there keeps them, those of the dead are used again.
+    def adopt(
+        self, reports: Sequence[Report], known: Mapping[str, tuple[str, tuple[str, ...]]]
+    ) -> None:
+        """Places of an earlier driver: who reports from there keeps them, those of the dead are
+        used again.
 
         Args:
             known: place to node and GPUs, as the journal tells (``places.rebuilt``).
         """
         books = rebuilt(_places_of(self._namespace), reports, known)
         usable = (demand_of(self._workers), demand_of(self._workers, standby=True))
-        for place in [place for place in books.all if place.is_empty and place.demand not in usable]:
+        for place in [
+            place for place in books.all if place.is_empty and place.demand not in usable
+        ]:
             remove_placement_group(place.group)
             books.all.remove(place)
         self._books = books
@@ -89,10 +108,12 @@ class Placement:
         self._books.arrived(worker, node, devices)
 
     def lend(self, worker: str) -> Lent | None:
-        """The GPUs with which ``worker`` takes a rank: its own, or for a standby those of a lost worker on its node.
+        """The GPUs with which ``worker`` takes a rank: its own, or for a standby those of a lost
+        worker on its node.
 
         Returns:
-            Identifiers as Ray gives them, none where workers have no GPUs; None where a standby's node has none free.
+            Identifiers as Ray gives them, none where workers have no GPUs; None where a standby's
+            node has none free.
         """
         return self._books.lend(worker) if self._workers.gpus else Lent()
 
@@ -133,18 +154,36 @@ def _exists(group: PlacementGroup) -> bool:
 
 def _places_of(namespace: str) -> list[Place]:
     """The run's places as Ray shows them, with their node, and nobody in them."""
-    nodes = {str(node["NodeID"]): f"{node['NodeManagerAddress']}/{node['NodeID'][:8]}" for node in ray.nodes()}
+    nodes = {
+        str(node["NodeID"]): f"{node['NodeManagerAddress']}/{node['NodeID'][:8]}"
+        for node in ray.nodes()
+    }
     found = []
     for entry in _entries_of(namespace):
         ident, bundle = str(entry["placement_group_id"]), entry["bundles"][0]
-        demand = Demand(float(bundle.get("CPU", 0.0)), float(bundle.get("GPU", 0.0)), int(bundle.get("memory", 0)))
-        found.append(Place(ident, _handle(ident), demand, node=nodes.get(str(entry["bundles_to_node_id"].get(0)), "")))
+        demand = Demand(
+            float(bundle.get("CPU", 0.0)),
+            float(bundle.get("GPU", 0.0)),
+            int(bundle.get("memory", 0)),
+        )
+        found.append(
+            Place(
+                ident,
+                _handle(ident),
+                demand,
+                node=nodes.get(str(entry["bundles_to_node_id"].get(0)), ""),
+            )
+        )
     return found
 
 
 def _entries_of(namespace: str) -> list[Mapping[str, Any]]:
     table: Mapping[str, Mapping[str, Any]] = placement_group_table()
-    return [entry for entry in table.values() if str(entry["name"]).startswith(f"{namespace}/") and entry["state"] != "REMOVED"]
+    return [
+        entry
+        for entry in table.values()
+        if str(entry["name"]).startswith(f"{namespace}/") and entry["state"] != "REMOVED"
+    ]
 
 
 def avoidable(avoid: Sequence[str], alive: Sequence[str]) -> tuple[str, ...]:
@@ -159,7 +198,9 @@ def avoidable(avoid: Sequence[str], alive: Sequence[str]) -> tuple[str, ...]:
 
 
 def room(workers: WorkersConfig, *, standby: bool = False, namespace: str = "") -> int:
-    """How many more workers the cluster could place now; ``namespace`` as ``free_resources`` has it."""
+    """How many more workers the cluster could place now; ``namespace`` as ``free_resources`` has
+    it.
+    """
     return fitting(free_resources(namespace), demand_of(workers, standby=standby))
 
 
@@ -167,11 +208,13 @@ def free_resources(namespace: str = "") -> list[dict[str, float]]:
     """What is free on each living node: CPU, GPU, memory.
 
     Args:
-        namespace: of a run none of whose workers lives: what its groups still hold counts as free, since its next driver removes them.
+        namespace: of a run none of whose workers lives: what its groups still hold counts as free,
+            since its next driver removes them.
     """
     available: Mapping[str, Mapping[str, float]] = ray._private.state.available_resources_per_node()
     free = {
-        node: {key: float(resources.get(key, 0.0)) for key in ("CPU", "GPU", "memory")} for node, resources in available.items()
+        node: {key: float(resources.get(key, 0.0)) for key in ("CPU", "GPU", "memory")}
+        for node, resources in available.items()
     }
     for entry in _entries_of(namespace) if namespace else ():
         for index, bundle in entry["bundles"].items():

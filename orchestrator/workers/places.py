@@ -1,7 +1,8 @@
 """Who lies in which place, and who trains on its GPUs?
 
-Rule: a place is one bundle. Whoever lies in it has its CPUs; its GPUs belong to that worker, or are lent to a standby of the same node
-that took the rank of one that was lost. What is free is found by looking at both, so that nobody is put where somebody still is.
+Rule: a place is one bundle. Whoever lies in it has its CPUs; its GPUs belong to that worker, or are
+lent to a standby of the same node that took the rank of one that was lost. What is free is found by
+looking at both, so that nobody is put where somebody still is.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Place:
 
         One without GPUs may lie where the GPUs are lent: the CPUs there are nobody's.
         """
-        if self.worker is not None or (self.node in avoid if self.node else not set(avoid) <= set(self.avoid)):
+        if self.worker is not None or (
+            self.node in avoid if self.node else not set(avoid) <= set(self.avoid)
+        ):
             return False
         if self.demand == demand:
             return self.user is None
@@ -55,7 +58,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Lent:
-    """The GPUs with which a worker takes a rank; ``place`` is whose they are, empty where they're its own or it has none."""
+    """The GPUs with which a worker takes a rank; ``place`` is whose they are, empty where they're
+    its own or it has none.
+    """
 
     devices: tuple[str, ...] = ()
     place: str = ""
@@ -68,7 +73,9 @@ class Places:
     all: list[Place] = field(default_factory=list)
 
     def free_for(self, demand: Demand, avoid: Sequence[str]) -> Place | None:
-        """A place that takes such a worker, one that is made for it rather than one whose GPUs are lent."""
+        """A place that takes such a worker, one that is made for it rather than one whose GPUs are
+        lent.
+        """
         fitting = [place for place in self.all if place.takes(demand, avoid)]
         return min(fitting, key=lambda place: place.demand != demand, default=None)
 
@@ -91,11 +98,15 @@ class Places:
         for place in self.all:
             if place.worker == worker:
                 if place.node != node:
-                    place.devices = ()  # Ray has moved the place; what was known of the other node's GPUs counts no longer
+                    # Ray has moved the place; what was known of the other node's GPUs counts no
+                    # longer
+                    place.devices = ()
                 place.node, place.devices = node, devices or place.devices
 
     def lend(self, worker: str) -> Lent | None:
-        """The GPUs with which ``worker`` takes a rank: those it has, else free ones of its node. None where there are none."""
+        """The GPUs with which ``worker`` takes a rank: those it has, else free ones of its node.
+        None where there are none.
+        """
         own = next((place for place in self.all if place.worker == worker), None)
         used = next((place for place in self.all if place.user == worker), None)
         if used is None and own is not None:
@@ -115,12 +126,17 @@ class Places:
         return Lent(used.devices, "" if used is own else used.ident)
 
 
-def rebuilt(found: Iterable[Place], reports: Sequence[Report], known: Mapping[str, tuple[str, tuple[str, ...]]]) -> Places:
+def rebuilt(
+    found: Iterable[Place],
+    reports: Sequence[Report],
+    known: Mapping[str, tuple[str, tuple[str, ...]]],
+) -> Places:
     """The books of a driver that died, from what there is and what living workers say.
 
     Args:
         found: the run's places as Ray shows them, with their node.
-        known: place to node and GPUs, as the journal tells; counts for places whose worker is gone, on the node where it was.
+        known: place to node and GPUs, as the journal tells; counts for places whose worker is gone,
+            on the node where it was.
     """
     lying = {report.group: report for report in reports if report.group}
     lent = {report.lent_group: report for report in reports if report.lent_group}
@@ -141,7 +157,9 @@ def rebuilt(found: Iterable[Place], reports: Sequence[Report], known: Mapping[st
 
 
 def known_places(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Place to node and GPUs, as the workers said that were the first to lie there: from the journal's ``worker_warm`` events."""
+    """Place to node and GPUs, as the workers said that were the first to lie there: from the
+    journal's ``worker_warm`` events.
+    """
     return {
         str(event["place"]): (str(event.get("node", "")), tuple(map(str, event.get("devices", ()))))
         for event in events

@@ -1,8 +1,9 @@
 """Does anything that could be a Ray cluster answer at an address?
 
-Rule: asked before Ray is, whose own attempts take minutes and may end the process. A cluster's head speaks HTTP/2 (gRPC) at its port: a
-connection that comes about and the first frame of the answer tell it from a machine that is gone, from a port where nobody listens, and
-from another program's. What was tried stands in the error.
+Rule: asked before Ray is, whose own attempts take minutes and may end the process. A cluster's head
+speaks HTTP/2 (gRPC) at its port: a connection that comes about and the first frame of the answer
+tell it from a machine that is gone, from a port where nobody listens, and from another program's.
+What was tried stands in the error.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def reach(address: str, environment: Mapping[str, str] = os.environ) -> None:
     """Return where a cluster may answer at ``address``: ``auto``, ``local`` or ``HOST:PORT``.
 
     Raises:
-        PlacementError: nothing does, or the address is none; says what was tried. Within ten seconds.
+        PlacementError: nothing does, or the address is none; says what was tried. Within ten
+            seconds.
     """
     named = environment.get("RAY_ADDRESS") or address if address == "auto" else address
     if named in ("auto", "local"):
@@ -34,13 +36,17 @@ def reach(address: str, environment: Mapping[str, str] = os.environ) -> None:
     host, _, port = named.rpartition(":")
     host = host.strip("[]")
     if not (host and port.isdecimal() and 0 < int(port) < 65536) or "://" in named:
-        raise PlacementError(f"{where} isn't the address of a Ray cluster", remedy="Give auto or HOST:PORT, as in 10.0.0.4:6379")
+        raise PlacementError(
+            f"{where} isn't the address of a Ray cluster",
+            remedy="Give auto or HOST:PORT, as in 10.0.0.4:6379",
+        )
     try:
         with socket.create_connection((host, int(port)), CONNECT_S) as connection:
             _greet(connection, environment)
     except socket.gaierror as error:
         raise PlacementError(
-            f"no Ray cluster answers at {where}: the name {host} isn't known ({error.strerror})", remedy=_REMEDY
+            f"no Ray cluster answers at {where}: the name {host} isn't known ({error.strerror})",
+            remedy=_REMEDY,
         ) from error
     except TimeoutError as error:
         raise PlacementError(
@@ -49,7 +55,8 @@ def reach(address: str, environment: Mapping[str, str] = os.environ) -> None:
         ) from error
     except OSError as error:
         raise PlacementError(
-            f"no Ray cluster answers at {where}: tried TCP port {port} of {host}: {error.strerror or error}", remedy=_REMEDY
+            f"no Ray cluster answers at {where}: tried TCP port {port} of {host}: {error.strerror or error}",
+            remedy=_REMEDY,
         ) from error
 
 

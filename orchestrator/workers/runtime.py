@@ -1,7 +1,7 @@
 """How does the worker's loop come by TensorFlow, batches and storage?
 
-Rule: the only module of this room that imports ``training``, and only inside the actor's process. The start checkpoint is fetched while
-TensorFlow is being imported.
+Rule: the only module of this room that imports ``training``, and only inside the actor's process.
+The start checkpoint is fetched while TensorFlow is being imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from orchestrator.workers.runtime_protocol import Batches, TrainerLike, WrittenF
 
 
 def this_node() -> str:
-    """The node that this process runs on, for people and rules: its address and the beginning of Ray's identity for it."""
+    """The node that this process runs on, for people and rules: its address and the beginning of
+    Ray's identity for it.
+    """
     import ray.util
 
     return f"{ray.util.get_node_ip_address()}/{ray.get_runtime_context().get_node_id()[:8]}"
@@ -30,7 +32,9 @@ def these_gpus() -> tuple[str, ...]:
     """The GPUs that Ray gave this process."""
     import ray
 
-    return tuple(str(item) for item in ray.get_runtime_context().get_accelerator_ids().get("GPU", ()))
+    return tuple(
+        str(item) for item in ray.get_runtime_context().get_accelerator_ids().get("GPU", ())
+    )
 
 
 class RealTools:
@@ -61,7 +65,9 @@ class RealTools:
 
         if order.devices:
             take_devices(order.devices)
-        return GroupSpec(order.generation, order.rank, order.world_size, order.addresses, order.position)
+        return GroupSpec(
+            order.generation, order.rank, order.world_size, order.addresses, order.position
+        )
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
         # Asked for once more it's looked at once more: what failed may work now
@@ -72,17 +78,25 @@ class RealTools:
     def batches(self, order: JoinOrder) -> Batches:
         from orchestrator.training.inputs.feeds import FeedContext, open_batches
 
-        context = FeedContext(rank=order.rank, world_size=order.world_size, step=order.step, position=order.position)
-        stream: Batches = open_batches(self._setup.config, self._setup.graph, context, self._trainer)
+        context = FeedContext(
+            rank=order.rank, world_size=order.world_size, step=order.step, position=order.position
+        )
+        stream: Batches = open_batches(
+            self._setup.config, self._setup.graph, context, self._trainer
+        )
         if self._setup.config.on_resize == "scale_lr" and self._setup.config.scale_lr_feed:
             slots = self._setup.options.batches_per_step
-            return ScaledRate(stream, self._setup.config.scale_lr_feed, slots / self._setup.first_batches_per_step)
+            return ScaledRate(
+                stream, self._setup.config.scale_lr_feed, slots / self._setup.first_batches_per_step
+            )
         return stream
 
     def digests(self, state: Any) -> Mapping[str, int]:
         from orchestrator.training.state.state import checksums
 
-        local = frozenset(variable.name for variable in self._setup.graph.variables if variable.local)
+        local = frozenset(
+            variable.name for variable in self._setup.graph.variables if variable.local
+        )
         return checksums(state, without=local)
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
@@ -111,7 +125,9 @@ class RealTools:
         from orchestrator.store.objects.private import private_directory
         from orchestrator.store.transfer.staging import stage
 
-        return self._pool.submit(lambda: str(stage(checkpoint.files, private_directory("tfresume-cache"))))
+        return self._pool.submit(
+            lambda: str(stage(checkpoint.files, private_directory("tfresume-cache")))
+        )
 
 
 def size_below(directory: Path) -> int:
@@ -131,7 +147,10 @@ class ScaledRate:
         self._stream, self._tensor, self._factor = stream, tensor, factor
 
     def take(self, count: int) -> Sequence[Mapping[str, Any]]:
-        return [{**feeds, self._tensor: feeds[self._tensor] * self._factor} for feeds in self._stream.take(count)]
+        return [
+            {**feeds, self._tensor: feeds[self._tensor] * self._factor}
+            for feeds in self._stream.take(count)
+        ]
 
     def applied(self) -> None:
         self._stream.applied()

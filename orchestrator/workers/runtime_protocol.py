@@ -1,7 +1,7 @@
 """What does a worker's loop need from the outside?
 
-Rule: the loop in ``member`` knows these protocols only. ``real_tools`` fills them with TensorFlow and storage inside the actor's process; the
-tests fill them with arrays in memory.
+Rule: the loop in ``member`` knows these protocols only. ``real_tools`` fills them with TensorFlow
+and storage inside the actor's process; the tests fill them with arrays in memory.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class TrainerLike(Protocol):
 
 
 class Batches(Protocol):
-    """This rank's batches of one generation. They are held until they were applied. ``take`` raises EndOfData, UserCodeError."""
+    """This rank's batches of one generation. They are held until they were applied. ``take`` raises
+    EndOfData, UserCodeError.
+    """
 
     def take(self, count: int) -> Sequence[Mapping[str, Any]]: ...
     def applied(self) -> None: ...
@@ -71,7 +73,9 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class WrittenFiles:
-    """A bundle that is in the store: its directory and prefix there, and ``store.objects.manifest.FileRecord`` of each file."""
+    """A bundle that is in the store: its directory and prefix there, and
+    ``store.objects.manifest.FileRecord`` of each file.
+    """
 
     directory: str
     prefix: str
@@ -82,7 +86,9 @@ class Tools(Protocol):
     """Everything that isn't the loop's own."""
 
     def load(self) -> TrainerLike:
-        """Import TensorFlow and the graph. Takes seconds; the checkpoint that the run starts from is staged meanwhile."""
+        """Import TensorFlow and the graph. Takes seconds; the checkpoint that the run starts from
+        is staged meanwhile.
+        """
 
     def group(self, order: JoinOrder) -> Any:
         """The ``GroupSpec`` of this order."""
@@ -94,7 +100,9 @@ class Tools(Protocol):
         """This rank's batches from the order's step and position on. Raises UserCodeError."""
 
     def moved_bytes(self) -> int:
-        """A number that changes while this process copies, fetches, reads, checks, writes or sends state."""
+        """A number that changes while this process copies, fetches, reads, checks, writes or sends
+        state.
+        """
 
     def digests(self, state: Any) -> Mapping[str, int]:
         """A checksum of every variable that has to be equal on all ranks."""

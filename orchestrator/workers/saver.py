@@ -1,7 +1,7 @@
 """What happens to a copy of the state between the step it was taken at and the store?
 
-Rule: one copy at a time, in a thread of its own. Every rank computes checksums; the writer also looks for NaN, writes and uploads. It
-reports what it wrote; the driver commits.
+Rule: one copy at a time, in a thread of its own. Every rank computes checksums; the writer also
+looks for NaN, writes and uploads. It reports what it wrote; the driver commits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Saver:
         self._thread: threading.Thread | None = None
 
     def begin(self, grant: GrantOrder, step: int) -> bool:
-        """Make room for a copy; ``submit`` or ``fail`` must follow. While another one is under way the save fails here."""
+        """Make room for a copy; ``submit`` or ``fail`` must follow. While another one is under way
+        the save fails here.
+        """
         if self._busy.acquire(blocking=False):
             return True
         self._refuse(grant, step, "the worker is still busy with an earlier save", busy=True)
@@ -88,14 +90,25 @@ class Saver:
         if grant.writer != self._ident:
             self._outbox.put(ev.SaveChecked(self._ident, grant.generation, step, digests))
             return
-        bad = (*self._tools.nonfinite(job.state), *(name for name, value in job.watched.items() if not math.isfinite(value)))
+        bad = (
+            *self._tools.nonfinite(job.state),
+            *(name for name, value in job.watched.items() if not math.isfinite(value)),
+        )
         written = self._tools.write(job.state, grant.directory)
         self._outbox.put(
             ev.SaveWritten(
-                self._ident, grant.generation, step, job.position, written.directory, written.prefix, written.files, digests, bad,
+                self._ident,
+                grant.generation,
+                step,
+                job.position,
+                written.directory,
+                written.prefix,
+                written.files,
+                digests,
+                bad,
                 job.stall_s,
             )
-        )  # fmt: skip
+        )
 
     def _refuse(self, grant: GrantOrder, step: int, reason: str, *, busy: bool = False) -> None:
         if grant.writer == self._ident:

@@ -1,8 +1,9 @@
 """What does a worker do, and when does it stop?
 
-Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its desk in this order: end, join, hold,
-save, step. Whatever ends a step early leaves the variables as they were, in a session that outlives all groups: a member of the next
-generation goes on from them, and whoever has none gets a copy.
+Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its
+desk in this order: end, join, hold, save, step. Whatever ends a step early leaves the variables as
+they were, in a session that outlives all groups: a member of the next generation goes on from them,
+and whoever has none gets a copy.
 
 ::
 
@@ -42,7 +43,9 @@ PROGRESS_S = 0.2
 """Rank 0 tells its progress so often, the others with the pulse."""
 OTHERS_PROGRESS_S = 0.5
 READY_AFTER_S = 1.0
-"""Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the members need the processor more."""
+"""Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the
+members need the processor more.
+"""
 
 
 class Work:
@@ -52,8 +55,21 @@ class Work:
         tell_progress: give a sign of life now.
     """
 
-    def __init__(self, ident: str, tools: Tools, outbox: Outbox, desk: Desk, tell_progress: Callable[[], None]) -> None:
-        self._ident, self._tools, self._outbox, self._desk, self._tell_progress = ident, tools, outbox, desk, tell_progress
+    def __init__(
+        self,
+        ident: str,
+        tools: Tools,
+        outbox: Outbox,
+        desk: Desk,
+        tell_progress: Callable[[], None],
+    ) -> None:
+        self._ident, self._tools, self._outbox, self._desk, self._tell_progress = (
+            ident,
+            tools,
+            outbox,
+            desk,
+            tell_progress,
+        )
         self._saver = Saver(ident, tools, outbox)
         self._batches: Batches | None = None
         self._pace = Pace()
@@ -61,7 +77,9 @@ class Work:
         self._ready = False
 
     def load(self) -> str:
-        """Import TensorFlow and the graph; the address under which peers reach this worker. Raises what loading raises."""
+        """Import TensorFlow and the graph; the address under which peers reach this worker. Raises
+        what loading raises.
+        """
         trainer = self._tools.load()
         self._desk.address = trainer.address
         self._desk.trainer = trainer
@@ -122,21 +140,31 @@ class Work:
             if order.generation <= max(desk.generation, desk.held_for):
                 return  # it came too late: a newer one was joined, or this one was called off
             desk.order, desk.joined, desk.is_held, desk.met = order, False, False, False
-            desk.lease, desk.grants, desk.doing, desk.broken_off = order.step, {}, ev.Doing.JOINING, ""
+            desk.lease, desk.grants, desk.doing, desk.broken_off = (
+                order.step,
+                {},
+                ev.Doing.JOINING,
+                "",
+            )
         try:
             self._form(order, donated)
         except UserCodeError as error:
             self._user_failed(error, order.step)
         except OrchestratorError as error:
             found = obstacle(error, loaded=desk.loaded == order.generation)
-            self._outbox.put(ev.JoinFailed(self._ident, order.generation, short(error.message), found, error.as_dict()))
+            self._outbox.put(
+                ev.JoinFailed(
+                    self._ident, order.generation, short(error.message), found, error.as_dict()
+                )
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
             self._outbox.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
         else:
             self._pace = Pace()
             desk.steps_per_s = 0.0
             if order.state_from is StateFrom.RESULT:
-                desk.meeting = True  # until it has met its peers it isn't as far as the generation is
+                # until it has met its peers it isn't as far as the generation is
+                desk.meeting = True
                 self._meet(lambda took: self._joined(order) if took else self._still_behind())
                 desk.meeting = False
             else:
@@ -144,20 +172,28 @@ class Work:
                 self._meet(lambda _: None)
 
     def _still_behind(self) -> None:
-        """No peer had the result after all: this worker isn't where the driver takes it to be, and needs the whole state."""
+        """No peer had the result after all: this worker isn't where the driver takes it to be, and
+        needs the whole state.
+        """
         self._desk.has_state = False
         self._give_up_step("no peer could give the result that this worker lacks")
 
     def _joined(self, order: JoinOrder) -> None:
         desk = self._desk
         with desk.condition:
-            desk.joined, desk.step, desk.position, desk.loaded = True, order.step, order.position, order.generation
+            desk.joined, desk.step, desk.position, desk.loaded = (
+                True,
+                order.step,
+                order.position,
+                order.generation,
+            )
         self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
 
     def _form(self, order: JoinOrder, donated: Donation | None) -> None:
         """Be a member with the generation's state and batches."""
         desk = self._desk
-        group = self._tools.group(order)  # first: it settles the devices, and reading a checkpoint opens a session
+        # first: it settles the devices, and reading a checkpoint opens a session
+        group = self._tools.group(order)
         state = self._state_for(order, donated)
         self._trainer.join(group)
         if state is not None:
@@ -172,7 +208,9 @@ class Work:
         self._batches = self._tools.batches(order)
 
     def _state_for(self, order: JoinOrder, donated: Donation | None) -> Any:
-        """The state to set; None where the variables are the generation's already, or will be when it has met."""
+        """The state to set; None where the variables are the generation's already, or will be when
+        it has met.
+        """
         match order.state_from:
             case StateFrom.OWN | StateFrom.RESULT:
                 assert self._desk.has_state
@@ -192,7 +230,9 @@ class Work:
 
     def _compare(self, donated: Donation) -> None:
         arrived = self._tools.digests(donated.state)
-        damaged = sorted(name for name, digest in donated.digests.items() if arrived.get(name) != digest)
+        damaged = sorted(
+            name for name, digest in donated.digests.items() if arrived.get(name) != digest
+        )
         if damaged:
             raise CorruptState(
                 f"{len(damaged)} variables of the state that came from a peer arrived damaged, {damaged[0]} among them",
@@ -267,7 +307,8 @@ class Work:
         """Stop between two steps; the state stays where it is."""
         desk = self._desk
         with desk.condition:
-            # Also for a generation that this worker was to join and never heard of, since the donor died before
+            # Also for a generation that this worker was to join and never heard of, since the donor
+            # died before
             desk.held_for = max(desk.generation, desk.hold_generation)
             desk.joined, desk.is_held, desk.doing = False, True, ev.Doing.IDLE
             desk.step = desk.step if desk.has_state else None
@@ -275,9 +316,17 @@ class Work:
             desk.condition.notify_all()
         trainer, has = self._trainer, desk.has_state
         held = ev.Held(
-            self._ident, desk.held_for, desk.step, desk.position, desk.address, why, trainer.size_bytes if has else 0,
-            trainer.runs if has else 0, has and trainer.can_give, has and trainer.can_take,
-        )  # fmt: skip
+            self._ident,
+            desk.held_for,
+            desk.step,
+            desk.position,
+            desk.address,
+            why,
+            trainer.size_bytes if has else 0,
+            trainer.runs if has else 0,
+            has and trainer.can_give,
+            has and trainer.can_take,
+        )
         self._outbox.put(held)
 
     def _save(self, grant: GrantOrder) -> None:
@@ -291,7 +340,9 @@ class Work:
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, desk.step or 0, last_line(error))
             return
-        self._saver.submit(SaveJob(state, desk.position, grant, dict(desk.watched), time.monotonic() - began_s))
+        self._saver.submit(
+            SaveJob(state, desk.position, grant, dict(desk.watched), time.monotonic() - began_s)
+        )
 
     def _close_batches(self) -> None:
         if self._batches is not None:
@@ -300,6 +351,8 @@ class Work:
 
 
 def rows_of(feeds: Mapping[str, Any]) -> int:
-    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0 where there is none."""
+    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0
+    where there is none.
+    """
     sizes = {shape[0] for value in feeds.values() if (shape := getattr(value, "shape", ()))}
     return int(sizes.pop()) if len(sizes) == 1 else 0

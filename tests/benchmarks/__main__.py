@@ -1,6 +1,7 @@
 """``make bench``: every figure of tests/benchmarks, measured side by side on this machine, now.
 
-``python -m tests.benchmarks [NAME ...]`` runs those whose file name contains one of the words. Exit code 1 where a figure misses its bar.
+``python -m tests.benchmarks [NAME ...]`` runs those whose file name contains one of the words. Exit
+code 1 where a figure misses its bar.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How fast is the plain TF1 loop of the README on the same graph? The bar for one worker, for the start and for memory.
+"""How fast is the plain TF1 loop of the README on the same graph? The bar for one worker, for the
+start and for memory.
 
 ``python -m tests.benchmarks.bare_tf1 META STEPS``; batches and log as ``probe`` has them.
 """

@@ -1,4 +1,6 @@
-"""How long does an exchange take against a plain copy, how much memory does it need, and when is a loss known?"""
+"""How long does an exchange take against a plain copy, how much memory does it need, and when is a
+loss known?
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def exchange_s(state: State, megabytes: int, rounds: int) -> list[float]:
 
 def copy_s(state: State, megabytes: int, rounds: int) -> list[float]:
     """Seconds of each plain copy of as many bytes."""
-    source, target = np.ones(megabytes * 2**20 // 4, np.float32), np.empty(megabytes * 2**20 // 4, np.float32)
+    source, target = (
+        np.ones(megabytes * 2**20 // 4, np.float32),
+        np.empty(megabytes * 2**20 // 4, np.float32),
+    )
     found: list[float] = []
     for number in range(rounds + 2):
         began = time.perf_counter()
@@ -55,9 +60,13 @@ def shared_bytes(state: State) -> int:
 
 
 def socket_pair_s(megabytes: int, rounds: int) -> list[float]:
-    """Seconds for as many bytes in both directions at once between two processes over loopback, all that a sum of two ranks moves."""
+    """Seconds for as many bytes in both directions at once between two processes over loopback, all
+    that a sum of two ranks moves.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        peer = multiprocessing.get_context("spawn").Process(target=_other_side, args=(server.getsockname(), megabytes, rounds))
+        peer = multiprocessing.get_context("spawn").Process(
+            target=_other_side, args=(server.getsockname(), megabytes, rounds)
+        )
         peer.start()
         connection, _ = server.accept()
     found: list[float] = []
@@ -90,21 +99,27 @@ def _both_ways(connection: socket.socket, megabytes: int) -> None:
 
 
 def lost_at(state: State) -> float:
-    """Wait in a sum for a member that never comes; when its end was known, by the monotonic clock that all processes share."""
+    """Wait in a sum for a member that never comes; when its end was known, by the monotonic clock
+    that all processes share.
+    """
     world = state.group.world_size
     held = tuple(((rank,),) for rank in range(world))
     arrays = [np.ones(1000, np.float32)]
     try:
-        state.group.all_reduce({(state.group.rank,): arrays}, Sum(Layout.of(arrays), world, held, 1.0, 1))
+        state.group.all_reduce(
+            {(state.group.rank,): arrays}, Sum(Layout.of(arrays), world, held, 1.0, 1)
+        )
     except PeerLost:
         return time.monotonic()
     raise AssertionError("nobody was lost")
 
 
 def notice_s(place: str, ranks: int, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds from SIGKILL of a member to PeerLost, of every survivor in each round; and to the end of its pipe, in each round.
+    """Seconds from SIGKILL of a member to PeerLost, of every survivor in each round; and to the end
+    of its pipe, in each round.
 
-    The kernel closes what a killed process has open when it has taken its memory apart, so the second is the part that isn't ours.
+    The kernel closes what a killed process has open when it has taken its memory apart, so the
+    second is the part that isn't ours.
     """
     found: list[float] = []
     ended: list[float] = []
@@ -129,7 +144,13 @@ def figures(directory: Path) -> Iterator[Figure]:
     for place, ranks in (("memory", 3), ("sockets", 3), ("two a host", 4), ("one and the rest", 4)):
         taken_s, ended_s = notice_s(place, ranks, 15)
         behind = f"median {median(taken_s) * 1000:.2g} of {len(taken_s)}; its pipe ends after {spread(ended_s, 'ms', 1000)}"
-        yield Figure(f"ms from SIGKILL to PeerLost, the worst, {place}", max(taken_s) * 1000, 20.0, True, behind)
+        yield Figure(
+            f"ms from SIGKILL to PeerLost, the worst, {place}",
+            max(taken_s) * 1000,
+            20.0,
+            True,
+            behind,
+        )
     for megabytes in SIZES_MB:
         rounds = max(5, 400 // megabytes)
         with Members(PLACES["memory"](2)) as members:
@@ -140,7 +161,13 @@ def figures(directory: Path) -> Iterator[Figure]:
         with Members(PLACES["memory"](2)) as members:
             idle = sum(members.each(shared_bytes)) / 2**20
         behind = f"exchange {spread(sums, 'ms', 1000)}, copy {spread(copies, 'ms', 1000)}"
-        yield Figure(f"exchange of {megabytes} MB by two over a copy in memory", median(sums) / median(copies), 4.0, True, behind)
+        yield Figure(
+            f"exchange of {megabytes} MB by two over a copy in memory",
+            median(sums) / median(copies),
+            4.0,
+            True,
+            behind,
+        )
         # Beside the arrays of both ranks themselves, which TensorFlow holds
         taken = memory - idle - 2 * megabytes
         yield Figure(
@@ -155,4 +182,10 @@ def figures(directory: Path) -> Iterator[Figure]:
         sums = members.each(exchange_s, 200, 5)[0]
     pair = socket_pair_s(200, 5)
     behind = f"exchange {spread(sums, 'ms', 1000)}, socket pair {spread(pair, 'ms', 1000)}"
-    yield Figure("200 MB over TCP, as a part of a socket pair's speed", median(pair) / median(sums), 0.6, False, behind)
+    yield Figure(
+        "200 MB over TCP, as a part of a socket pair's speed",
+        median(pair) / median(sums),
+        0.6,
+        False,
+        behind,
+    )

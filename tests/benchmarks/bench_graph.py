@@ -1,7 +1,8 @@
-"""How long and how much memory do large graphs take before anything runs? Planning, and the ``inspect`` command.
+"""How long and how much memory do large graphs take before anything runs? Planning, and the
+``inspect`` command.
 
-Rule: a chain of layers with its backward pass, updates and the shapes that tf.train.Saver writes beside each node, all of it under one
-train op; every run is a process of its own.
+Rule: a chain of layers with its backward pass, updates and the shapes that tf.train.Saver writes
+beside each node, all of it under one train op; every run is a process of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def _written(directory: Path, nodes: int) -> Path:
 
 def _planned(directory: Path, nodes: int, rounds: int) -> list[dict[str, Any]]:
     path = _written(directory, nodes)
-    ends = [run("-m", "tests.benchmarks.planning", path, probe_file=directory / "unused", timeout_s=900) for _ in range(rounds)]
+    ends = [
+        run("-m", "tests.benchmarks.planning", path, probe_file=directory / "unused", timeout_s=900)
+        for _ in range(rounds)
+    ]
     return [json.loads(done.stdout) for done in ends]
 
 
@@ -44,8 +48,20 @@ def planning(directory: Path) -> list[Figure]:
     sizes = f"peak {peak / MB:.0f} MB, the proto {proto / MB:.1f} MB in memory, {file / MB:.1f} MB as a file"
     behind = f"{spread(more, 's')} against {spread(seconds, 's')}"
     return [
-        Figure(f"planning {NODES} nodes, processor seconds", median(seconds), 5.0, True, spread(seconds, "s")),
-        Figure("planning 250000 nodes over ten times 25000", median(more) / median(seconds) / 10, 1.3, True, behind),
+        Figure(
+            f"planning {NODES} nodes, processor seconds",
+            median(seconds),
+            5.0,
+            True,
+            spread(seconds, "s"),
+        ),
+        Figure(
+            "planning 250000 nodes over ten times 25000",
+            median(more) / median(seconds) / 10,
+            1.3,
+            True,
+            behind,
+        ),
         Figure("planning: peak memory over the proto's in memory", peak / proto, 10.0, True, sizes),
         Figure("planning: peak memory over the file's size", peak / file, 10.0, True, sizes),
     ]
@@ -62,4 +78,8 @@ def inspecting(directory: Path, nodes: int, bar_s: float) -> Figure:
 
 def figures(directory: Path) -> list[Figure]:
     """All figures of this file."""
-    return [*planning(directory), inspecting(directory, 7_000, 1.0), inspecting(directory, NODES, 3.0)]
+    return [
+        *planning(directory),
+        inspecting(directory, 7_000, 1.0),
+        inspecting(directory, NODES, 3.0),
+    ]

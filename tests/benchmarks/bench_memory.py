@@ -23,7 +23,9 @@ RAY_ALONE = (
 
 
 class PeakMemory:
-    """The greatest resident memory of the processes below one process, by a name that tells them apart; bytes."""
+    """The greatest resident memory of the processes below one process, by a name that tells them
+    apart; bytes.
+    """
 
     def __init__(self, root: psutil.Process, name_of: Callable[[psutil.Process], str]) -> None:
         self.peaks: dict[str, int] = {}
@@ -61,13 +63,22 @@ def figures(directory: Path) -> list[Figure]:
     meta = make_checkpoint(directory / "graph", "wide", f"megabytes={STATE_MB}")
     environment = {"PROBE_KIND": "wide", "PROBE_ROWS": "1"}
     bare = int(
-        run("-m", "tests.benchmarks.bare_tf1", meta, "50", probe_file=directory / "bare", **environment).stdout.split()[-1]
+        run(
+            "-m",
+            "tests.benchmarks.bare_tf1",
+            meta,
+            "50",
+            probe_file=directory / "bare",
+            **environment,
+        ).stdout.split()[-1]
     )
     alone = int(run("-c", RAY_ALONE, probe_file=directory / "ray").stdout.split()[-1])
     settings = os.environ | ENVIRONMENT | environment | {"PROBE_FILE": str(directory / "ours")}
     command = [sys.executable, *map(str, resume_words(meta, directory / "out", 1, 50))]
     with (
-        subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process,
         PeakMemory(psutil.Process(process.pid), role_of) as peak,
     ):
         code = process.wait(timeout=300)

@@ -1,7 +1,9 @@
-"""How long from a SIGKILL of one of two workers to the next useful step, beside Ray Train's TensorflowTrainer?
+"""How long from a SIGKILL of one of two workers to the next useful step, beside Ray Train's
+TensorflowTrainer?
 
-Rule: our run is timed by the user's input function (see ``probe``): the step in flight counts as done when the next batch is asked for.
-The peer's script lies beside the checkout in ``../shared/peers`` and needs the ``bench`` extra; without it our figures stand alone.
+Rule: our run is timed by the user's input function (see ``probe``): the step in flight counts as
+done when the next batch is asked for. The peer's script lies beside the checkout in
+``../shared/peers`` and needs the ``bench`` extra; without it our figures stand alone.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ KILLS, STEPS_BETWEEN_KILLS = 8, 100
 PEER = ROOT.parent / "shared" / "peers" / "ray_train_baseline.py"
 
 
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 120, every_s: float = 0.02) -> None:
+def wait_for(
+    condition: Callable[[], bool], what: str, timeout_s: float = 120, every_s: float = 0.02
+) -> None:
     """Returns when the condition holds; raises with ``what`` where it doesn't in time."""
     end = time.monotonic() + timeout_s
     while not condition():
@@ -54,13 +58,27 @@ class Run:
         self.output = open_location(str(directory / "out"))
         self.log.touch()
         words = tfresume(
-            *("resume", meta, "--output", directory / "out", "--steps", str(steps), "--save-steps", "1000000"),
+            *(
+                "resume",
+                meta,
+                "--output",
+                directory / "out",
+                "--steps",
+                str(steps),
+                "--save-steps",
+                "1000000",
+            ),
             *("--input", "tests.benchmarks.probe:batches", "--json", *extra),
         )
         settings = os.environ | ENVIRONMENT | {"PROBE_FILE": str(self.log)}
         self._errors = (directory / "stderr").open("w")
         self._process = subprocess.Popen(
-            [sys.executable, *map(str, words)], cwd=ROOT, env=settings, text=True, stdout=subprocess.PIPE, stderr=self._errors
+            [sys.executable, *map(str, words)],
+            cwd=ROOT,
+            env=settings,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
         )
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -69,17 +87,28 @@ class Run:
 
     def wait_for_warm(self, count: int, timeout_s: float = 120) -> None:
         """Returns when so many workers have become warm since the run began."""
-        wait_for(lambda: len(self.events("worker_warm")) >= count, f"{count} workers didn't get warm", timeout_s, every_s=0.5)
+        wait_for(
+            lambda: len(self.events("worker_warm")) >= count,
+            f"{count} workers didn't get warm",
+            timeout_s,
+            every_s=0.5,
+        )
 
     def wait_for_step(self, step: int, timeout_s: float = 120) -> None:
         """Returns when rank 0 asked for a batch of this step or a later one."""
-        wait_for(lambda: any(m.rank == 0 and m.step >= step for m in self.moments()), f"step {step} was not reached", timeout_s)
+        wait_for(
+            lambda: any(m.rank == 0 and m.step >= step for m in self.moments()),
+            f"step {step} was not reached",
+            timeout_s,
+        )
 
     def moments(self) -> list[probe.Moment]:
         return probe.moments(self.log)
 
     def kill(self, rank: int, with_signal: signal.Signals = signal.SIGKILL) -> tuple[float, int]:
-        """Kills the process that has this rank now; unix seconds of the kill and rank 0's last step asked for."""
+        """Kills the process that has this rank now; unix seconds of the kill and rank 0's last step
+        asked for.
+        """
         moments = self.moments()
         last = max(m.step for m in moments if m.rank == 0)
         pid = [m.pid for m in moments if m.rank == rank][-1]
@@ -88,7 +117,9 @@ class Run:
         return at, last
 
     def recovered(self, killed_at: float, last_step: int) -> tuple[float, int]:
-        """Seconds from the kill to the end of the first step of the new generation, and the steps that were done twice."""
+        """Seconds from the kill to the end of the first step of the new generation, and the steps
+        that were done twice.
+        """
 
         def after() -> list[probe.Moment]:
             moments = [m for m in self.moments() if m.rank == 0 and m.at > killed_at]
@@ -115,7 +146,10 @@ def _kills(meta: Path, directory: Path) -> tuple[list[float], list[int]]:
     try:
         for kill in range(KILLS):
             run_.wait_for_warm(3 + kill)
-            run_.wait_for_step(max(m.step for m in run_.moments() or [probe.Moment(0, 0, 0, 0, 0)]) + STEPS_BETWEEN_KILLS)
+            run_.wait_for_step(
+                max(m.step for m in run_.moments() or [probe.Moment(0, 0, 0, 0, 0)])
+                + STEPS_BETWEEN_KILLS
+            )
             at, last = run_.kill(1)
             seconds, again = run_.recovered(at, last)
             taken.append(seconds)
@@ -176,7 +210,9 @@ def _driver_s(meta: Path, directory: Path) -> float:
         adopted_at = float(run_.events("adopted")[0]["at"])
 
         def after() -> list[probe.Moment]:
-            return [moment for moment in run_.moments() if moment.rank == 0 and moment.at > adopted_at]
+            return [
+                moment for moment in run_.moments() if moment.rank == 0 and moment.at > adopted_at
+            ]
 
         wait_for(lambda: len(after()) >= 2, "no step after the new driver came")
         return after()[1].at - at
@@ -186,7 +222,9 @@ def _driver_s(meta: Path, directory: Path) -> float:
 
 def _events_per_s(count: int = 16, events: int = 50_000) -> float:
     """Decisions about signs of life of a group that steps, the event that a driver sees most."""
-    run_, _ = machine.begin(policy(count=count, until=10**9), ev.Found(0, 0), None, Budgets(50), 0, 0.0)
+    run_, _ = machine.begin(
+        policy(count=count, until=10**9), ev.Found(0, 0), None, Budgets(50), 0, 0.0
+    )
     names = [f"w{number:04d}" for number in range(1, count + 1)]
     for name in names:
         run_, actions = machine.advance(run_, ev.Warm(name, "n", 1, f"{name}:1"), 1.0)
@@ -195,13 +233,17 @@ def _events_per_s(count: int = 16, events: int = 50_000) -> float:
         run_, _ = machine.advance(run_, ev.Joined(name, form.generation, 0), 1.0)
     began_s = time.perf_counter()
     for number in range(events):
-        pulse = ev.Pulse(names[number % count], form.generation, number // count, ev.Doing.STEP, 100.0)
+        pulse = ev.Pulse(
+            names[number % count], form.generation, number // count, ev.Doing.STEP, 100.0
+        )
         run_, _ = machine.advance(run_, pulse, 1.0 + number / count / 100)
     return events / (time.perf_counter() - began_s)
 
 
 def figures(directory: Path) -> list[Figure]:
-    """Recovery with a standby, without one, from a hang and from the driver's death; and the rules alone."""
+    """Recovery with a standby, without one, from a hang and from the driver's death; and the rules
+    alone.
+    """
     meta = make_checkpoint(directory / "graph", "mnist", "units=1250")  # 10 MB of state
     standby, redone = _kills(meta, directory / "standby")
     shrink, replaced = _shrink(meta, directory / "shrink")
@@ -210,12 +252,30 @@ def figures(directory: Path) -> list[Figure]:
     beside = f"Ray Train {peer:.1f} s" if peer else "Ray Train not run"
     p95 = quantiles(standby, n=20, method="inclusive")[-1]
     return [
-        Figure("kill to next step, standby, median s", median(standby), 0.15, True, f"{spread(standby, 's')}; {beside}"),
+        Figure(
+            "kill to next step, standby, median s",
+            median(standby),
+            0.15,
+            True,
+            f"{spread(standby, 's')}; {beside}",
+        ),
         Figure("kill to next step, standby, p95 s", p95, 0.3, True, f"{len(standby)} kills"),
         Figure("steps redone, all kills", float(sum(redone)), 0, True, f"{len(redone)} kills"),
-        Figure("kill to survivors' next step without standby, s", shrink, 0.08, True, "shrink to one"),
-        Figure("kill to the replacement's first step, s", replaced, 2.5, True, "TensorFlow's import included"),
+        Figure(
+            "kill to survivors' next step without standby, s", shrink, 0.08, True, "shrink to one"
+        ),
+        Figure(
+            "kill to the replacement's first step, s",
+            replaced,
+            2.5,
+            True,
+            "TensorFlow's import included",
+        ),
         Figure("SIGSTOP to found, s", hang, 5.0, True, "the stated floor, steps being short"),
-        Figure("driver's SIGKILL to the next leased step, s", driver, 8.0, True, "its workers live on"),
-        Figure("decisions about 16 workers, events/s", _events_per_s(), 20_000, False, "signs of life"),
+        Figure(
+            "driver's SIGKILL to the next leased step, s", driver, 8.0, True, "its workers live on"
+        ),
+        Figure(
+            "decisions about 16 workers, events/s", _events_per_s(), 20_000, False, "signs of life"
+        ),
     ]

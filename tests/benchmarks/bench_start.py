@@ -34,14 +34,19 @@ def _ours(directory: Path, meta: Path, label: str, log: Path | None, *extra: str
     for turn in range(ROUNDS):
         file = log or directory / f"{label}{turn}"
         file.unlink(missing_ok=True)
-        done = run(*resume_words(meta, directory / f"out-{label}{turn}", 1, STEPS), *extra, probe_file=file)
+        done = run(
+            *resume_words(meta, directory / f"out-{label}{turn}", 1, STEPS), *extra, probe_file=file
+        )
         taken.append(_first_step_s(file, done.started_at))
     return taken
 
 
 def _demo(directory: Path) -> Figure:
     taken = [
-        run(*tfresume("demo", "--directory", directory / f"demo{turn}"), probe_file=directory / "unused").wall_s
+        run(
+            *tfresume("demo", "--directory", directory / f"demo{turn}"),
+            probe_file=directory / "unused",
+        ).wall_s
         for turn in range(3)
     ]
     return Figure("demo, seconds", median(taken), 60.0, True, spread(taken, "s"))
@@ -56,7 +61,9 @@ def figures(directory: Path) -> list[Figure]:
     embedded = _ours(directory, meta, "embedded", None)
     log = directory / "cluster.log"
     os.environ["PROBE_FILE"] = str(log)  # the workers of a running cluster have its environment
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False}
+    )
     try:
         running = _ours(directory, meta, "cluster", log, "--address", cluster.address)
     finally:

@@ -1,4 +1,6 @@
-"""Is a step as fast as without us? One worker against the bare TF1 loop, two against MultiWorkerMirroredStrategy."""
+"""Is a step as fast as without us? One worker against the bare TF1 loop, two against
+MultiWorkerMirroredStrategy.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,20 @@ from tests.benchmarks.figures import Figure, spread
 
 STEPS, ROUNDS = 400, 3
 PAIRS = 8
-"""Of one worker and the bare loop: medians of three rounds differed by 5 % from one call to the next."""
+"""Of one worker and the bare loop: medians of three rounds differed by 5 % from one call to the
+next.
+"""
 ROWS = (("768", 0.98), ("16", 0.92))
-"""Rows of a batch at which the bare loop takes about 10 ms and 1 ms a step on two cores, and the bar; the figure shows what it took."""
+"""Rows of a batch at which the bare loop takes about 10 ms and 1 ms a step on two cores, and the
+bar; the figure shows what it took.
+"""
 UNITS = ((200, "0.8", 0.40), (600, "3.3", 0.40), (1870, "20", 0.50))
 """Units of a layer, MB of gradients, and the bar of two workers."""
 
 
-def resume_words(meta: Path, output: Path, workers: int, steps: int = STEPS) -> tuple[str | Path, ...]:
+def resume_words(
+    meta: Path, output: Path, workers: int, steps: int = STEPS
+) -> tuple[str | Path, ...]:
     """The command that trains ``steps`` steps and saves only at the end."""
     return tfresume(
         *("resume", meta, "--output", output, "--workers", str(workers), "--steps", str(steps)),
@@ -39,7 +47,13 @@ def one_worker(directory: Path, rows: str, bar: float) -> Figure:
         run(*resume_words(meta, directory / f"out{turn}", 1), probe_file=log, PROBE_ROWS=rows)
         ours.append(probe.step_seconds(log))
     behind = f"ours {spread(ours, 'ms', 1e3)}, bare {spread(bare, 'ms', 1e3)}"
-    return Figure(f"one worker, {rows} rows: steps/s over the bare TF1 loop's", median(bare) / median(ours), bar, False, behind)
+    return Figure(
+        f"one worker, {rows} rows: steps/s over the bare TF1 loop's",
+        median(bare) / median(ours),
+        bar,
+        False,
+        behind,
+    )
 
 
 def two_workers(directory: Path, units: int, size: str, bar: float) -> Figure:
@@ -48,7 +62,10 @@ def two_workers(directory: Path, units: int, size: str, bar: float) -> Figure:
     ours, theirs = [], []
     for turn in range(ROUNDS):
         log, ports = directory / f"mirrored{turn}", ",".join(free_ports(2))
-        words = [("-m", "tests.benchmarks.mirrored", str(rank), ports, str(STEPS), str(units)) for rank in range(2)]
+        words = [
+            ("-m", "tests.benchmarks.mirrored", str(rank), ports, str(STEPS), str(units))
+            for rank in range(2)
+        ]
         run_together(words, probe_file=log)
         theirs.append(probe.step_seconds(log))
         log = directory / f"ours{turn}"

@@ -1,4 +1,6 @@
-"""How fast does a checkpoint come down, against one plain stream, and how long does it take to find one among ten thousand?"""
+"""How fast does a checkpoint come down, against one plain stream, and how long does it take to find
+one among ten thousand?
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,22 @@ def _staging(kind: str, directory: Path) -> Figure:
         one_stream: dict[str, Any] = {"max_concurrency": 1} if kind != "gcs" else {"concurrency": 1}
         for turn in range(TURNS):
             # Turn about, so that neither always gets the warmer server
-            streams.append(_seconds(lambda: where.fs.get_file(data.location.path, str(directory / "stream"), **one_stream)))
+            streams.append(
+                _seconds(
+                    lambda: where.fs.get_file(
+                        data.location.path, str(directory / "stream"), **one_stream
+                    )
+                )
+            )
             os.unlink(directory / "stream")
             cache = directory / f"cache-{kind}-{turn}"
             ours.append(_seconds(lambda cache=cache: stage(files, cache)))  # type: ignore[misc]
             shutil.rmtree(cache)
     ratio = statistics.median(streams) / statistics.median(ours)
     behind = f"fs.get {spread(streams, 's')}, staged and verified {spread(ours, 's')}"
-    return Figure(f"staging {STATE_MB} MiB from {kind} over fs.get of one stream", ratio, 2.0, False, behind)
+    return Figure(
+        f"staging {STATE_MB} MiB from {kind} over fs.get of one stream", ratio, 2.0, False, behind
+    )
 
 
 def _foreign_ten_thousand(directory: Path) -> Figure:
@@ -66,7 +76,11 @@ def _foreign_ten_thousand(directory: Path) -> Figure:
             (where / file.name.replace("m-1", f"m-{step}", 1)).hardlink_to(file)
     times = [_seconds(lambda: resolve_source(str(where))) for _ in range(TURNS)]
     return Figure(
-        f"resolving among {CHECKPOINTS} foreign checkpoints, s", statistics.median(times), 2.0, True, spread(times, "s")
+        f"resolving among {CHECKPOINTS} foreign checkpoints, s",
+        statistics.median(times),
+        2.0,
+        True,
+        spread(times, "s"),
     )
 
 
@@ -81,12 +95,26 @@ def _own_ten_thousand(directory: Path) -> list[Figure]:
     (place / manifest.file_name).write_bytes(manifest.to_bytes())
     for step in range(1, CHECKPOINTS):
         for name in [*(record.name for record in manifest.files), manifest.file_name]:
-            (place / name.replace(manifest.prefix, f"{manifest.name}-{step}", 1)).hardlink_to(place / name)
+            (place / name.replace(manifest.prefix, f"{manifest.name}-{step}", 1)).hardlink_to(
+                place / name
+            )
     listing = [_seconds(lambda: list_checkpoints(output)) for _ in range(TURNS)]
     newest = [_seconds(lambda: newest_source(output)) for _ in range(TURNS)]
     return [
-        Figure(f"listing {CHECKPOINTS} checkpoints of a run, s", statistics.median(listing), 2.0, True, spread(listing, "s")),
-        Figure(f"newest good of {CHECKPOINTS} of a run, s", statistics.median(newest), 2.0, True, spread(newest, "s")),
+        Figure(
+            f"listing {CHECKPOINTS} checkpoints of a run, s",
+            statistics.median(listing),
+            2.0,
+            True,
+            spread(listing, "s"),
+        ),
+        Figure(
+            f"newest good of {CHECKPOINTS} of a run, s",
+            statistics.median(newest),
+            2.0,
+            True,
+            spread(newest, "s"),
+        ),
     ]
 
 

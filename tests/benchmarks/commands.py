@@ -1,6 +1,8 @@
-"""How are the compared programs run? Each as the command that a user would type, in a process of its own.
+"""How are the compared programs run? Each as the command that a user would type, in a process of
+its own.
 
-Rule: one program at a time, unless two are one thing (two workers); the pairs of a comparison alternate, and medians are quoted.
+Rule: one program at a time, unless two are one thing (two workers); the pairs of a comparison
+alternate, and medians are quoted.
 """
 
 from __future__ import annotations
@@ -33,21 +35,32 @@ class Finished:
     stdout: str
 
 
-def run(*words: str | Path, probe_file: Path, timeout_s: float = 300, **environment: str) -> Finished:
+def run(
+    *words: str | Path, probe_file: Path, timeout_s: float = 300, **environment: str
+) -> Finished:
     """Runs ``python WORDS`` to its end and raises with its output where it fails."""
     (finished,) = run_together([words], probe_file=probe_file, timeout_s=timeout_s, **environment)
     return finished
 
 
 def run_together(
-    programs: Iterable[tuple[str | Path, ...]], *, probe_file: Path, timeout_s: float = 300, **environment: str
+    programs: Iterable[tuple[str | Path, ...]],
+    *,
+    probe_file: Path,
+    timeout_s: float = 300,
+    **environment: str,
 ) -> list[Finished]:
     """Runs several python programs at once."""
     settings = os.environ | ENVIRONMENT | {"PROBE_FILE": str(probe_file)} | environment
     started = time.time()
     processes = [
         subprocess.Popen(
-            [sys.executable, *map(str, words)], cwd=ROOT, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, *map(str, words)],
+            cwd=ROOT,
+            env=settings,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for words in programs
     ]
@@ -55,7 +68,9 @@ def run_together(
     for process in processes:
         stdout, stderr = process.communicate(timeout=timeout_s)
         if process.returncode:
-            raise RuntimeError(f"{process.args} ended with {process.returncode}:\n{stdout[-2000:]}\n{stderr[-4000:]}")
+            raise RuntimeError(
+                f"{process.args} ended with {process.returncode}:\n{stdout[-2000:]}\n{stderr[-4000:]}"
+            )
         finished.append(Finished(started, time.time() - started, stdout))
     return finished
 
@@ -79,5 +94,7 @@ def free_ports(count: int) -> list[str]:
 def make_checkpoint(directory: Path, kind: str, *options: str) -> Path:
     """The ``.meta`` of a small TF1 run."""
     directory.mkdir(parents=True, exist_ok=True)
-    made = run("-m", "tests.graphs.makers", kind, directory, *options, probe_file=directory / "unused")
+    made = run(
+        "-m", "tests.graphs.makers", kind, directory, *options, probe_file=directory / "unused"
+    )
     return Path(made.stdout.strip().splitlines()[-1] + ".meta")

@@ -1,4 +1,6 @@
-"""How is a figure shown? One line: what, the ratio, the bar that it's held against, the medians behind it."""
+"""How is a figure shown? One line: what, the ratio, the bar that it's held against, the medians
+behind it.
+"""
 
 from __future__ import annotations
 

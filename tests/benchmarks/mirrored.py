@@ -1,7 +1,7 @@
 """How fast is ``MultiWorkerMirroredStrategy`` on the same model? The bar for two workers.
 
-``python -m tests.benchmarks.mirrored RANK PORT0,PORT1 STEPS UNITS``: the perceptron of ``makers.mnist`` in TF2 code, batch and
-log as ``probe`` has them.
+``python -m tests.benchmarks.mirrored RANK PORT0,PORT1 STEPS UNITS``: the perceptron of
+``makers.mnist`` in TF2 code, batch and log as ``probe`` has them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from tests.benchmarks import probe
 
 def main(rank: int, ports: list[str], steps: int, units: int) -> None:
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})
+    os.environ["TF_CONFIG"] = json.dumps(
+        {"cluster": cluster, "task": {"type": "worker", "index": rank}}
+    )
     import tensorflow as tf
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -36,8 +38,12 @@ def main(rank: int, ports: list[str], steps: int, units: int) -> None:
             for layer in range(3):
                 hidden = tf.matmul(hidden, variables[2 * layer]) + variables[2 * layer + 1]
                 hidden = tf.nn.relu(hidden) if layer < 2 else hidden
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=hidden))
-        gradients = tf.distribute.get_replica_context().all_reduce("mean", tape.gradient(loss, variables))
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=hidden)
+            )
+        gradients = tf.distribute.get_replica_context().all_reduce(
+            "mean", tape.gradient(loss, variables)
+        )
         for variable, gradient in zip(variables, gradients, strict=True):
             variable.assign_sub(1e-3 * gradient)
 

@@ -1,7 +1,9 @@
-"""What does planning one large graph take? ``python -m tests.benchmarks.planning META`` answers with one JSON object.
+"""What does planning one large graph take? ``python -m tests.benchmarks.planning META`` answers
+with one JSON object.
 
-Rule: read, analyse and rewrite, in a process of its own that did it once for a small graph before; processor seconds, so that what
-else runs counts little, and the growth of the process's resident memory.
+Rule: read, analyse and rewrite, in a process of its own that did it once for a small graph before;
+processor seconds, so that what else runs counts little, and the growth of the process's resident
+memory.
 """
 
 from __future__ import annotations
@@ -34,7 +36,16 @@ def main(path: str) -> None:
     peak = peak_bytes()
     assert found.worker_graph is not None, found.problems
     assert found.worker_graph.targets[0].dense
-    print(json.dumps({"cpu_s": taken, "file_bytes": len(data), "proto_bytes": parsed - before, "peak_bytes": peak - before}))
+    print(
+        json.dumps(
+            {
+                "cpu_s": taken,
+                "file_bytes": len(data),
+                "proto_bytes": parsed - before,
+                "peak_bytes": peak - before,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""When does each step happen? An input function that writes down the time of every batch that it is asked for.
+"""When does each step happen? An input function that writes down the time of every batch that it is
+asked for.
 
-Rule: the product is timed from outside, by the code that a user would write. Environment: ``PROBE_FILE`` (lines of
-``unix-seconds rank step pid first``), ``PROBE_KIND`` and ``PROBE_ROWS`` choose the batch.
+Rule: the product is timed from outside, by the code that a user would write. Environment:
+``PROBE_FILE`` (lines of ``unix-seconds rank step pid first``), ``PROBE_KIND`` and ``PROBE_ROWS``
+choose the batch.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from tests.graphs import makers
 
 @dataclass(frozen=True)
 class Moment:
-    """One batch asked for: unix seconds, rank, step it serves, process, and whether it's the first of a generation (1) or not (0)."""
+    """One batch asked for: unix seconds, rank, step it serves, process, and whether it's the first
+    of a generation (1) or not (0).
+    """
 
     at: float
     rank: int
@@ -35,19 +39,29 @@ def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
     batch = makers.FEEDS.get(os.environ.get("PROBE_KIND", "mnist"), makers.xy_feeds)(ctx.rank, rows)  # type: ignore[call-arg]
     with Path(os.environ["PROBE_FILE"]).open("a", buffering=1) as log:
         for step in range(ctx.step, 10**9):
-            log.write(f"{time.time():.6f} {ctx.rank} {step} {os.getpid()} {int(step == ctx.step)}\n")
+            log.write(
+                f"{time.time():.6f} {ctx.rank} {step} {os.getpid()} {int(step == ctx.step)}\n"
+            )
             yield batch
 
 
 def moments(path: Path) -> list[Moment]:
     """All that the probe wrote, in order of time."""
     rows = (line.split() for line in path.read_text().splitlines())
-    return sorted((Moment(float(at), *map(int, numbers)) for at, *numbers in rows), key=lambda m: m.at)
+    return sorted(
+        (Moment(float(at), *map(int, numbers)) for at, *numbers in rows), key=lambda m: m.at
+    )
 
 
 def peak_bytes() -> int:
-    """The most resident memory that this program had so far. What ``getrusage`` tells begins with its parent's."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    """The most resident memory that this program had so far. What ``getrusage`` tells begins with
+    its parent's.
+    """
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    )
     return int(line.split()[1]) * 1024
 
 

@@ -68,7 +68,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     profile = tmp_path_factory.mktemp("profile")
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    driver = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(executable_path=DRIVER)
+    )
     try:
         yield driver
     finally:
@@ -79,7 +81,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def open_page(browser: Any, page_url: str) -> Open:
     """Opens the page: ``open_page(width=360, dark=True, touch=True)``; the network is off."""
 
-    def opened(width: int = 1100, height: int = 900, *, dark: bool = False, touch: bool = False, url: str = page_url) -> Any:
+    def opened(
+        width: int = 1100,
+        height: int = 900,
+        *,
+        dark: bool = False,
+        touch: bool = False,
+        url: str = page_url,
+    ) -> Any:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
         offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}

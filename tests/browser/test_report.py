@@ -1,4 +1,6 @@
-"""Does the report work in a real browser: offline, light and dark, wide and on a phone, by mouse, finger and keyboard?"""
+"""Does the report work in a real browser: offline, light and dark, wide and on a phone, by mouse,
+finger and keyboard?
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def js(browser: Any, code: str) -> Any:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_page_draws_without_errors_or_requests_and_fits_its_width(open_page: Open, look: dict[str, Any]) -> None:
+def test_page_draws_without_errors_or_requests_and_fits_its_width(
+    open_page: Open, look: dict[str, Any]
+) -> None:
     browser = open_page(**look)
     assert browser.get_log("browser") == []
     assert js(browser, "return document.documentElement.dataset.drawn") == "yes"
@@ -70,15 +74,25 @@ def test_page_follows_the_systems_colour_scheme(open_page: Open) -> None:
     assert light != dark
 
 
-def test_page_shows_one_bar_per_stretch_save_and_fetch_and_one_flag_per_incident(open_page: Open, report: Report) -> None:
+def test_page_shows_one_bar_per_stretch_save_and_fetch_and_one_flag_per_incident(
+    open_page: Open, report: Report
+) -> None:
     browser = open_page()
     shown = js(
         browser,
         """const n = (s) => document.querySelectorAll('#lanes ' + s).length;
         return [n('.stretch0') + n('.stretch1'), n('.committed'), n('.fetch'), n('.flag'), n('.span')]""",
     )
-    assert shown == [len(report.lanes), len(report.saves), len(report.stagings), len(report.incidents), len(report.spans)]
-    assert js(browser, "return document.querySelectorAll('tr[data-begin]').length") == len(report.incidents)
+    assert shown == [
+        len(report.lanes),
+        len(report.saves),
+        len(report.stagings),
+        len(report.incidents),
+        len(report.spans),
+    ]
+    assert js(browser, "return document.querySelectorAll('tr[data-begin]').length") == len(
+        report.incidents
+    )
 
 
 def test_page_marks_where_another_worker_takes_a_rank(open_page: Open) -> None:
@@ -100,12 +114,17 @@ def test_page_draws_every_point_of_loss_and_throughput(open_page: Open, report: 
 def test_page_switches_between_steps_and_time_and_back(open_page: Open) -> None:
     browser = open_page()
     curve = "return document.querySelector('#loss .curve').getAttribute('d')"
-    labels = "return [...document.querySelectorAll('#loss text')].map((t) => t.textContent).join(' ')"
+    labels = (
+        "return [...document.querySelectorAll('#loss text')].map((t) => t.textContent).join(' ')"
+    )
     by_step = js(browser, curve)
     browser.find_element("css selector", "[data-axis=t]").click()
     assert js(browser, curve) != by_step
     assert " s" in js(browser, labels)
-    assert js(browser, "return document.querySelector('[data-axis=t]').getAttribute('aria-pressed')") == "true"
+    assert (
+        js(browser, "return document.querySelector('[data-axis=t]').getAttribute('aria-pressed')")
+        == "true"
+    )
     browser.find_element("css selector", "[data-axis=step]").click()
     assert js(browser, curve) == by_step
 
@@ -123,9 +142,13 @@ def test_pointing_at_the_loss_reads_the_nearest_point(open_page: Open, report: R
 
     browser = open_page()
     plot = browser.find_element("css selector", "#loss svg")
-    ActionChains(browser).move_to_element_with_offset(plot, plot.size["width"] // 2 - 15, 0).perform()
+    ActionChains(browser).move_to_element_with_offset(
+        plot, plot.size["width"] // 2 - 15, 0
+    ).perform()
     last = report.series[-1]
-    assert js(browser, "return document.getElementById('readout').textContent").startswith(f"step {last.step:,} · ")
+    assert js(browser, "return document.getElementById('readout').textContent").startswith(
+        f"step {last.step:,} · "
+    )
 
 
 def test_arrow_keys_walk_along_the_curve(open_page: Open, report: Report) -> None:
@@ -133,7 +156,9 @@ def test_arrow_keys_walk_along_the_curve(open_page: Open, report: Report) -> Non
 
     browser = open_page()
     browser.find_element("id", "loss").send_keys(Keys.ARROW_RIGHT + Keys.ARROW_RIGHT)
-    assert js(browser, "return document.getElementById('readout').textContent").startswith(f"step {report.series[1].step:,} · ")
+    assert js(browser, "return document.getElementById('readout').textContent").startswith(
+        f"step {report.series[1].step:,} · "
+    )
 
 
 def test_tap_on_a_worker_tells_its_process_and_node(open_page: Open) -> None:
@@ -144,7 +169,9 @@ def test_tap_on_a_worker_tells_its_process_and_node(open_page: Open) -> None:
         const box = bar.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]""",
     )
     point = [{"x": place[0], "y": place[1]}]
-    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": point})
+    browser.execute_cdp_cmd(
+        "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": point}
+    )
     browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     told = js(browser, "return document.getElementById('detail').textContent")
     assert told.startswith("Rank 0 in generation 1: w0001, pid 100, on node-a")
@@ -158,11 +185,19 @@ def test_choosing_an_incident_zooms_into_it_and_back(open_page: Open, way: str) 
     row = browser.find_element("css selector", "tr[data-begin]")
     whole = browser.find_element("id", "whole")
     assert not whole.is_displayed()
-    before = js(browser, "return document.querySelector('#lanes .span.recovery').getBoundingClientRect().width")
+    before = js(
+        browser,
+        "return document.querySelector('#lanes .span.recovery').getBoundingClientRect().width",
+    )
     row.click() if way == "click" else row.send_keys(Keys.ENTER)
-    after = js(browser, "return document.querySelector('#lanes .span.recovery').getBoundingClientRect().width")
+    after = js(
+        browser,
+        "return document.querySelector('#lanes .span.recovery').getBoundingClientRect().width",
+    )
     assert after > 10 * before
-    assert "went on with 2 workers" in js(browser, "return document.getElementById('detail').textContent")
+    assert "went on with 2 workers" in js(
+        browser, "return document.getElementById('detail').textContent"
+    )
     whole.click()
     assert not whole.is_displayed()
 
@@ -172,7 +207,8 @@ def test_page_redraws_when_the_window_changes(open_page: Open) -> None:
 
     browser = open_page()
     browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 500, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 500, "height": 900, "deviceScaleFactor": 1, "mobile": False},
     )
     fits = "const s = document.querySelector('#loss svg'); return Number(s.getAttribute('width')) <= 500"
     WebDriverWait(browser, 10).until(lambda _: js(browser, fits))

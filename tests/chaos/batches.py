@@ -1,4 +1,6 @@
-"""The input of the runs that the chaos tests disturb: batch n is the same whoever serves it, and however fast."""
+"""The input of the runs that the chaos tests disturb: batch n is the same whoever serves it, and
+however fast.
+"""
 
 from __future__ import annotations
 

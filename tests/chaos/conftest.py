@@ -1,4 +1,6 @@
-"""What the chaos tests share: one connected cluster, and the bytes that an undisturbed run ends with."""
+"""What the chaos tests share: one connected cluster, and the bytes that an undisturbed run ends
+with.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def start() -> Iterator[Callable[..., Supervised]]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(ray_address: str, tf1_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+def undisturbed(
+    ray_address: str, tf1_checkpoint: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, np.ndarray]:
     """The final variables of the run that the chaos tests disturb."""
     import ray
 
@@ -61,12 +65,21 @@ def assert_same_bytes(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) 
     assert not different, f"these variables differ: {different}"
 
 
-def undisturbed_phased(tf1_checkpoint: Any, directory: Path, until: int) -> Mapping[str, np.ndarray]:
+def undisturbed_phased(
+    tf1_checkpoint: Any, directory: Path, until: int
+) -> Mapping[str, np.ndarray]:
     """What the same run ends with when nothing happens to it."""
     calm = directory / "calm"
     calm.mkdir()
     script = Script(calm, [])
-    config = config_for(tf1_checkpoint("phased"), calm / "out", until_step=until, workers=2, deterministic=False, **script.config)
+    config = config_for(
+        tf1_checkpoint("phased"),
+        calm / "out",
+        until_step=until,
+        workers=2,
+        deterministic=False,
+        **script.config,
+    )
     result, watcher = play(config)
     assert result.status == "done", result
     assert not watcher.named("incident")

@@ -1,12 +1,15 @@
 """A worker kills itself at a stated place of its own work, when a test says so.
 
-Rule: the faults live in what a user brings along (input function, the graph's Python functions, which tell exactly how far a step is)
-and around seams of the worker's process (the snapshot, the upload, forming a group), wrapped when the run's input file is loaded; the
-product has no hook. A file says which shots are due; each leaves a file of its own behind. ``script.Script`` is the test's side.
+Rule: the faults live in what a user brings along (input function, the graph's Python functions,
+which tell exactly how far a step is) and around seams of the worker's process (the snapshot, the
+upload, forming a group), wrapped when the run's input file is loaded; the product has no hook. A
+file says which shots are due; each leaves a file of its own behind. ``script.Script`` is the test's
+side.
 
-Places: ``feed``, ``forward``, ``on the way back``, ``adding up``, ``between exchange and apply``, ``first step``, ``snapshot``, ``upload``,
-``re-form``, ``handing over``. Where the process lives on: ``applied elsewhere``, without the step that its peers have taken and without
-having computed it, and ``cut off``, when it has computed a step and its peers have the result.
+Places: ``feed``, ``forward``, ``on the way back``, ``adding up``, ``between exchange and apply``,
+``first step``, ``snapshot``, ``upload``, ``re-form``, ``handing over``. Where the process lives on:
+``applied elsewhere``, without the step that its peers have taken and without having computed it,
+and ``cut off``, when it has computed a step and its peers have the result.
 """
 
 from __future__ import annotations
@@ -76,7 +79,11 @@ def due(place: str, rank: int | None = None) -> Path | None:
         return None
     for shot in shots:
         hit = _here[0] / f"hit-{shot['number']}"
-        if shot["place"] == place and shot["rank"] == (_rank[0] if rank is None else rank) and not hit.exists():
+        if (
+            shot["place"] == place
+            and shot["rank"] == (_rank[0] if rank is None else rank)
+            and not hit.exists()
+        ):
             return hit
     return None
 
@@ -142,7 +149,12 @@ def _join(trainer: Any, real: Any, group: Any) -> None:
     real(trainer, group)
     if due("re-form", group.rank) is not None:
         # Not before the state has passed to somebody else: who dies with it alone is another test
-        await_file(lambda: any((_here[0] / f"assigned-{group.generation}-{rank}").exists() for rank in range(group.world_size)))
+        await_file(
+            lambda: any(
+                (_here[0] / f"assigned-{group.generation}-{rank}").exists()
+                for rank in range(group.world_size)
+            )
+        )
         strike("re-form", group.rank)
 
 

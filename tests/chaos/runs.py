@@ -1,6 +1,7 @@
 """A run with real Ray and real TensorFlow that a test disturbs.
 
-Rule: faults come from outside: an observer kills real processes when it sees what it waits for. Each fault says whether it fired.
+Rule: faults come from outside: an observer kills real processes when it sees what it waits for.
+Each fault says whether it fired.
 """
 
 from __future__ import annotations
@@ -59,15 +60,23 @@ class Watcher:
         self._faults.remove(fault)
 
     def standbys(self) -> list[str]:
-        dead = {event["worker"] for event in self.events if event["event"] in ("worker_lost", "worker_released")}
+        dead = {
+            event["worker"]
+            for event in self.events
+            if event["event"] in ("worker_lost", "worker_released")
+        }
         return [worker for worker in self.pids if worker not in self.ranks and worker not in dead]
 
     def named(self, name: str) -> list[Mapping[str, Any]]:
         return [event for event in self.events if event["event"] == name]
 
 
-def kill_rank(rank: int, *, at_step: int, number: int = signal.SIGKILL, need_standby: bool = False) -> Any:
-    """A fault: signal the process of ``rank`` once the run shows ``at_step`` (and has a standby, where asked)."""
+def kill_rank(
+    rank: int, *, at_step: int, number: int = signal.SIGKILL, need_standby: bool = False
+) -> Any:
+    """A fault: signal the process of ``rank`` once the run shows ``at_step`` (and has a standby,
+    where asked).
+    """
 
     def fault(watcher: Watcher, kind: str, event: Mapping[str, Any]) -> None:
         if kind == "step" and event["step"] >= at_step and (watcher.standbys() or not need_standby):
@@ -81,9 +90,15 @@ def kill_rank(rank: int, *, at_step: int, number: int = signal.SIGKILL, need_sta
 
 def config_for(source: Path, output: Path, **changes: Any) -> RunConfig:
     values: dict[str, Any] = {
-        "source": str(source), "output": str(output), "until_step": 120, "save_steps": 1000, "workers": {"count": 2, "standby": 1},
-        "input": f"{INPUTS}:batches", "deterministic": True, "tensorboard": False,
-    }  # fmt: skip
+        "source": str(source),
+        "output": str(output),
+        "until_step": 120,
+        "save_steps": 1000,
+        "workers": {"count": 2, "standby": 1},
+        "input": f"{INPUTS}:batches",
+        "deterministic": True,
+        "tensorboard": False,
+    }
     return parse_config({**values, **changes})
 
 
@@ -97,7 +112,9 @@ def play(config: RunConfig, *faults: Any) -> tuple[RunResult, Watcher]:
 def variables_of(prefix: Path) -> dict[str, np.ndarray]:
     """Every variable of a checkpoint, read in a process of its own by plain TensorFlow."""
     with tempfile.TemporaryDirectory() as scratch:
-        done = forked.run(Path(__file__).with_name("variables.py"), prefix, f"{scratch}/variables.npz")
+        done = forked.run(
+            Path(__file__).with_name("variables.py"), prefix, f"{scratch}/variables.npz"
+        )
         assert done.returncode == 0, done.stderr[-4000:]
         with np.load(f"{scratch}/variables.npz") as arrays:
             return {name: arrays[name] for name in arrays.files}

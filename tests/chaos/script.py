@@ -1,7 +1,7 @@
 """Shots that are fired one after the other into a run whose workers follow ``tests.chaos.faults``.
 
-Rule: a round of shots is due when enough standbys are warm and the last round is over; it's over when every shot has hit and the run has
-stepped on. What didn't hit is seen in ``hits``.
+Rule: a round of shots is due when enough standbys are warm and the last round is over; it's over
+when every shot has hit and the run has stepped on. What didn't hit is seen in ``hits``.
 """
 
 from __future__ import annotations
@@ -44,9 +44,18 @@ class Script:
     """
 
     def __init__(
-        self, directory: Path, rounds: Sequence[Round], standbys: int = 2, look: Callable[[Watcher], None] = lambda watcher: None
+        self,
+        directory: Path,
+        rounds: Sequence[Round],
+        standbys: int = 2,
+        look: Callable[[Watcher], None] = lambda watcher: None,
     ) -> None:
-        self.directory, self.rounds, self.standbys, self.look = directory, list(rounds), standbys, look
+        self.directory, self.rounds, self.standbys, self.look = (
+            directory,
+            list(rounds),
+            standbys,
+            look,
+        )
         self.input = directory / "shots.py"
         self.input.write_text(INPUT.format(here=str(directory)))
         self.now: list[int] = []
@@ -58,7 +67,10 @@ class Script:
     def config(self) -> dict[str, Any]:
         """What a run needs in order to follow."""
         functions = {"pyfunc_0": "forward", "pyfunc_1": "on_the_way_back", "pyfunc_2": "reduced"}
-        return {"input": f"{self.input}:batches", "py_func": {token: f"{self.input}:{name}" for token, name in functions.items()}}
+        return {
+            "input": f"{self.input}:batches",
+            "py_func": {token: f"{self.input}:{name}" for token, name in functions.items()},
+        }
 
     @property
     def hits(self) -> list[str]:
@@ -76,7 +88,11 @@ class Script:
             self.incidents += 1
         if kind != "step":
             return
-        if self.now and self.incidents and all((self.directory / f"hit-{number}").exists() for number in self.now):
+        if (
+            self.now
+            and self.incidents
+            and all((self.directory / f"hit-{number}").exists() for number in self.now)
+        ):
             self.now = []
             self._idle(bool(self.rounds))
         if not self.now and self.rounds and len(watcher.standbys()) >= self.standbys:
@@ -87,7 +103,10 @@ class Script:
         self.now = list(range(self.count, self.count + len(shots)))
         self.count += len(shots)
         self.incidents = 0
-        due = [{"number": number, "place": shot.place, "rank": shot.rank} for number, shot in zip(self.now, shots, strict=True)]
+        due = [
+            {"number": number, "place": shot.place, "rank": shot.rank}
+            for number, shot in zip(self.now, shots, strict=True)
+        ]
         written = self.directory / "due.new"
         written.write_text(json.dumps(due))
         os.replace(written, self.directory / "due")

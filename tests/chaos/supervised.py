@@ -1,4 +1,5 @@
-"""The driver that the tests kill: ``python -m tests.chaos.supervised CONFIG_JSON``, started by the real supervisor.
+"""The driver that the tests kill: ``python -m tests.chaos.supervised CONFIG_JSON``, started by the
+real supervisor.
 
 With ``--supervise`` first, this process is the supervisor.
 """

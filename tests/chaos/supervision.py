@@ -50,18 +50,32 @@ class Supervised:
     ) -> None:
         self.output = open_location(str(output), **(options or {}))
         config = config_for(source, output, address=address, **changes).model_dump(mode="json")
-        command = [sys.executable, "-m", "tests.chaos.supervised", "--supervise", json.dumps(config)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})})
+        command = [
+            sys.executable,
+            "-m",
+            "tests.chaos.supervised",
+            "--supervise",
+            json.dumps(config),
+        ]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        )
 
     def journal(self) -> list[dict[str, Any]]:
         return read_journal(self.output)
 
     def pid_of(self, worker: str) -> int:
         """The process of a worker."""
-        return int(next(event["pid"] for event in self.events("worker_warm") if event["worker"] == worker))
+        return int(
+            next(event["pid"] for event in self.events("worker_warm") if event["worker"] == worker)
+        )
 
     def events(self, name: str, attempt: int | None = None) -> list[dict[str, Any]]:
-        return [event for event in self.journal() if event["event"] == name and attempt in (None, event["attempt"])]
+        return [
+            event
+            for event in self.journal()
+            if event["event"] == name and attempt in (None, event["attempt"])
+        ]
 
     def wait_for(self, holds: Callable[[], Any], seconds: float = 60.0) -> Any:
         deadline = time.monotonic() + seconds

@@ -1,4 +1,5 @@
-"""Driver and workers die together: is every loss told and paid for, is its room used again, and is nothing left in the end?
+"""Driver and workers die together: is every loss told and paid for, is its room used again, and is
+nothing left in the end?
 
 On a cluster with room for two workers and no more, so that a place that is lost is missed at once.
 """
@@ -30,7 +31,12 @@ def narrow() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20}
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 2,
+            "include_dashboard": False,
+            "object_store_memory": 200 << 20,
+        },
     )
     ray.init(address=made.address, log_to_driver=False)
     yield made.address
@@ -59,7 +65,11 @@ def groups_of(run: Supervised) -> list[str]:
 
     mine = f"{namespace_of(run.output.url)}/"
     table: Any = placement_group_table()
-    return [entry["name"] for entry in table.values() if entry["name"].startswith(mine) and entry["state"] != "REMOVED"]
+    return [
+        entry["name"]
+        for entry in table.values()
+        if entry["name"].startswith(mine) and entry["state"] != "REMOVED"
+    ]
 
 
 def trained(run: Supervised, steps: int) -> list[int]:
@@ -69,7 +79,11 @@ def trained(run: Supervised, steps: int) -> list[int]:
 
 
 def test_driver_and_a_worker_killed_together_are_told_and_the_dead_ones_room_is_used_again(
-    start: Callable[..., Supervised], narrow: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+    start: Callable[..., Supervised],
+    narrow: str,
+    tf1_checkpoint: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, np.ndarray],
 ) -> None:
     """The dead worker's place was never free again: the run waited for room until it gave up."""
     run = start(tf1_checkpoint("mlp"), tmp_path / "out", narrow, **shape(tmp_path))
@@ -79,14 +93,21 @@ def test_driver_and_a_worker_killed_together_are_told_and_the_dead_ones_room_is_
     (tmp_path / "quick").touch()
     assert run.end() == 0
     (generation,) = run.events("generation", attempt=2)
-    assert (generation["world_size"], generation["state_from"], generation["redone"]) == (2, "donor", 0)
+    assert (generation["world_size"], generation["state_from"], generation["redone"]) == (
+        2,
+        "donor",
+        0,
+    )
     (lost,) = run.events("worker_lost", attempt=2)
     assert (lost["rank"], lost["pid"], lost["cause"]) == (0, victim, "died")
     (incident,) = run.events("incident")
     assert (incident["kind"], incident["rank"], incident["steps_redone"]) == ("died", 0, 0)
     assert incident["recovered_s"] > incident["detected_s"] > 0
     assert not groups_of(run)
-    assert_same_bytes(undisturbed, variables_of(next((tmp_path / "out").glob("a0002-*/model.ckpt-120.index")).with_suffix("")))
+    assert_same_bytes(
+        undisturbed,
+        variables_of(next((tmp_path / "out").glob("a0002-*/model.ckpt-120.index")).with_suffix("")),
+    )
 
 
 def test_everybody_killed_together_is_told_with_the_steps_that_are_done_again(
@@ -114,11 +135,15 @@ def test_everybody_killed_together_is_told_with_the_steps_that_are_done_again(
 def test_orphans_end_with_their_places(
     start: Callable[..., Supervised], narrow: str, tf1_checkpoint: Any, tmp_path: Path
 ) -> None:
-    run = start(tf1_checkpoint("mlp"), tmp_path / "out", narrow, **shape(tmp_path, orphan_timeout_s=3.0))
+    run = start(
+        tf1_checkpoint("mlp"), tmp_path / "out", narrow, **shape(tmp_path, orphan_timeout_s=3.0)
+    )
     members = trained(run, 5)
     assert len(groups_of(run)) == 2
     run.process.kill()  # the driver dies with its supervisor
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in members), "workers outlive their driver")
+    wait_until(
+        lambda: not any(psutil.pid_exists(pid) for pid in members), "workers outlive their driver"
+    )
     wait_until(lambda: not groups_of(run), "their places outlive them")
 
 

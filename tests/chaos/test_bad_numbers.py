@@ -1,4 +1,6 @@
-"""What becomes of a run whose state isn't finite any more? Real workers, real NaN, each of the three policies."""
+"""What becomes of a run whose state isn't finite any more? Real workers, real NaN, each of the
+three policies.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,18 @@ def batches(ctx):
 """
 
 
-def poisoned(tmp_path: Path, source: Path, policy: str, until_step: int) -> tuple[RunResult, Watcher]:
+def poisoned(
+    tmp_path: Path, source: Path, policy: str, until_step: int
+) -> tuple[RunResult, Watcher]:
     """A run on two workers that saves every ten steps; one of its batches is NaN."""
     module = tmp_path / "poison.py"
     module.write_text(POISONED.format(marker=str(tmp_path / "served"), inputs=str(INPUTS)))
-    changes: dict[str, Any] = {"input": f"{module}:batches", "save_steps": 10, "until_step": until_step, "workers": 2}
+    changes: dict[str, Any] = {
+        "input": f"{module}:batches",
+        "save_steps": 10,
+        "until_step": until_step,
+        "workers": 2,
+    }
     result, watcher = play(config_for(source, tmp_path / "out", on_nonfinite=policy, **changes))
     assert (tmp_path / "served").exists()
     return result, watcher
@@ -68,7 +77,9 @@ def test_state_that_is_not_finite_is_rolled_back_and_ends_as_if_it_had_never_bee
     assert_same_bytes(variables_of(Path(str(result.checkpoint))), undisturbed)
 
 
-def test_state_that_is_not_finite_is_saved_where_that_is_wanted(tmp_path: Path, tf1_checkpoint: Any, cluster: str) -> None:
+def test_state_that_is_not_finite_is_saved_where_that_is_wanted(
+    tmp_path: Path, tf1_checkpoint: Any, cluster: str
+) -> None:
     result, watcher = poisoned(tmp_path, tf1_checkpoint("mlp"), "ignore", 40)
     assert result.status == "done", result
     assert "a0001-g0001/model.ckpt-30" in committed(watcher)

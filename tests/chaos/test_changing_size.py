@@ -1,4 +1,6 @@
-"""Does a whole run whose group shrinks and grows through SIGKILLs end with the bytes of a run on one worker?"""
+"""Does a whole run whose group shrinks and grows through SIGKILLs end with the bytes of a run on
+one worker?
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ SLOTS = 3
 
 
 class Reaper:
-    """An observer: kills a rank of the full group, some steps after it has formed, as often as there are numbers left."""
+    """An observer: kills a rank of the full group, some steps after it has formed, as often as
+    there are numbers left.
+    """
 
     def __init__(self, seed: int, kills: int) -> None:
         draw = random.Random(seed)
@@ -45,16 +49,27 @@ def test_run_that_shrinks_and_grows_through_kills_ends_with_the_bytes_of_one_wor
     same = {"until_step": 250, "batches_per_step": SLOTS}
     source = tf1_checkpoint(kind)
     changing = config_for(
-        source, tmp_path / "out", workers={"count": SLOTS, "min": 1, "max": SLOTS, "standby": 0}, input=f"{INPUTS}:slow_batches",
+        source,
+        tmp_path / "out",
+        workers={"count": SLOTS, "min": 1, "max": SLOTS, "standby": 0},
+        input=f"{INPUTS}:slow_batches",
         **same,
-    )  # fmt: skip
+    )
     result, watcher = play(changing, reaper)
     assert result.status == "done", result
     assert len(reaper.killed) == 2
     sizes = [event["world_size"] for event in watcher.named("generation")]
     assert sizes[:3] == [SLOTS, SLOTS - 1, SLOTS], sizes
     assert [incident["steps_redone"] for incident in result.incidents] == [0, 0]
-    alone = config_for(source, tmp_path / "alone", workers={"count": 1, "standby": 0}, input=f"{INPUTS}:fast_batches", **same)
+    alone = config_for(
+        source,
+        tmp_path / "alone",
+        workers={"count": 1, "standby": 0},
+        input=f"{INPUTS}:fast_batches",
+        **same,
+    )
     one, _ = play(alone)
     assert one.status == "done", one
-    assert_same_bytes(variables_of(Path(str(one.checkpoint))), variables_of(Path(str(result.checkpoint))))
+    assert_same_bytes(
+        variables_of(Path(str(one.checkpoint))), variables_of(Path(str(result.checkpoint)))
+    )

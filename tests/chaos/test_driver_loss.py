@@ -28,20 +28,31 @@ pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 
 
 def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
-    start: Callable[..., Supervised], gcs_server: Server, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+    start: Callable[..., Supervised],
+    gcs_server: Server,
+    tf1_checkpoint: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, np.ndarray],
 ) -> None:
-    """Source and output lie in a bucket that refuses all reads while a worker is replaced; then all but the driver's own records while
-    the next driver takes over the living workers."""
+    """Source and output lie in a bucket that refuses all reads while a worker is replaced; then all
+    but the driver's own records while the next driver takes over the living workers.
+    """
     proxy = FaultProxy(("127.0.0.1", gcs_server.port))
     prefix, bucket = tf1_checkpoint("mlp"), tmp_path.name
     for file in prefix.parent.iterdir():
-        open_location(gcs_server.url(f"{bucket}/source/{file.name}"), **gcs_server.options()).write_bytes(file.read_bytes())
+        open_location(
+            gcs_server.url(f"{bucket}/source/{file.name}"), **gcs_server.options()
+        ).write_bytes(file.read_bytes())
     inputs = tmp_path / "paced.py"
     inputs.write_text(PACED.format(quick=str(tmp_path / "quick"), seconds=1.0))
     run = start(
-        gcs_server.url(f"{bucket}/source/{prefix.name}"), gcs_server.url(f"{bucket}/out"), None, options=gcs_server.options(),
-        environment=gcs_server.environment() | {"STORAGE_EMULATOR_HOST": proxy.endpoint}, input=f"{inputs}:batches",
-    )  # fmt: skip
+        gcs_server.url(f"{bucket}/source/{prefix.name}"),
+        gcs_server.url(f"{bucket}/out"),
+        None,
+        options=gcs_server.options(),
+        environment=gcs_server.environment() | {"STORAGE_EMULATOR_HOST": proxy.endpoint},
+        input=f"{inputs}:batches",
+    )
     run.wait_for(lambda: run.events("training") and len(run.events("worker_warm")) == 3, 120.0)
     survivor, victim = run.events("generation")[0]["workers"]
 
@@ -49,13 +60,17 @@ def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
     os.kill(run.pid_of(victim), signal.SIGKILL)
     (incident,) = run.wait_for(lambda: run.events("incident"), 120.0)
     assert (incident["kind"], incident["steps_redone"]) == ("died", 0)
-    assert not [request.target for request in refusing.fired if "_tfresume" not in request.target], "a recovery read a checkpoint"
+    assert not [
+        request.target for request in refusing.fired if "_tfresume" not in request.target
+    ], "a recovery read a checkpoint"
     refusing.times = 0
 
     run.wait_for(lambda: len(run.events("worker_warm")) == 4, 120.0)
     members = run.events("generation")[-1]["workers"]
     pids = [run.pid_of(worker) for worker in members]
-    refusing = proxy.refuse(lambda request: request.method == "GET" and "_tfresume" not in request.target)
+    refusing = proxy.refuse(
+        lambda request: request.method == "GET" and "_tfresume" not in request.target
+    )
     os.kill(run.events("attempt")[0]["pid"], signal.SIGKILL)
     (adopted,) = run.wait_for(lambda: run.events("adopted"), 120.0)
     assert adopted["complete"]
@@ -80,16 +95,28 @@ def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
 
 
 def test_driver_killed_during_the_last_save_costs_no_step(
-    start: Callable[..., Supervised], gcs_server: Server, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+    start: Callable[..., Supervised],
+    gcs_server: Server,
+    tf1_checkpoint: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, np.ndarray],
 ) -> None:
-    """The writer is still busy with the dead driver's save: the next driver was refused five times within milliseconds and gave up."""
+    """The writer is still busy with the dead driver's save: the next driver was refused five times
+    within milliseconds and gave up.
+    """
     proxy, bucket = FaultProxy(("127.0.0.1", gcs_server.port)), tmp_path.name
     environment = gcs_server.environment() | {"STORAGE_EMULATOR_HOST": proxy.endpoint}
     hanging = proxy.spoil("hang", "POST", "model.ckpt-120.data-", times=1000)
-    open_location(gcs_server.url(f"{bucket}/out/first"), **gcs_server.options()).write_bytes(b"")  # the bucket is there
+    # the bucket is there
+    open_location(gcs_server.url(f"{bucket}/out/first"), **gcs_server.options()).write_bytes(b"")
     run = start(
-        tf1_checkpoint("mlp"), gcs_server.url(f"{bucket}/out"), None, options=gcs_server.options(), environment=environment, workers=2
-    )  # fmt: skip
+        tf1_checkpoint("mlp"),
+        gcs_server.url(f"{bucket}/out"),
+        None,
+        options=gcs_server.options(),
+        environment=environment,
+        workers=2,
+    )
     run.wait_for(lambda: hanging.fired, 120.0)
     os.kill(run.events("attempt")[0]["pid"], signal.SIGKILL)
     run.wait_for(lambda: len(run.events("save_postponed", attempt=2)) >= 3, 120.0)
@@ -100,33 +127,47 @@ def test_driver_killed_during_the_last_save_costs_no_step(
     assert not run.events("generation", attempt=2), "the group was formed anew"
     assert run.events("finish")[-1]["checkpoint_step"] == 120
     label = run.events("save_committed", attempt=2)[-1]["checkpoint"]
-    saved = open_location(gcs_server.url(f"{bucket}/out/{label.rpartition('/')[0]}"), **gcs_server.options())
+    saved = open_location(
+        gcs_server.url(f"{bucket}/out/{label.rpartition('/')[0]}"), **gcs_server.options()
+    )
     for info in saved.list():
         (tmp_path / info.name).write_bytes(saved.child(info.name).read_bytes())
     assert_same_bytes(undisturbed, variables_of(tmp_path / "model.ckpt-120"))
 
 
 def test_driver_and_a_worker_killed_together_go_on_from_the_survivor(
-    start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
+    start: Callable[..., Supervised],
+    ray_address: str,
+    tf1_checkpoint: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, np.ndarray],
 ) -> None:
     run = start(tf1_checkpoint("mlp"), tmp_path / "out", ray_address, lease_s=2.0)
     run.wait_for(lambda: run.events("training") and len(run.events("worker_warm")) == 3)
     os.kill(run.events("attempt")[0]["pid"], signal.SIGKILL)
     victim = run.events("generation")[0]["workers"][0]
-    os.kill(next(event["pid"] for event in run.events("worker_warm") if event["worker"] == victim), signal.SIGKILL)
+    os.kill(
+        next(event["pid"] for event in run.events("worker_warm") if event["worker"] == victim),
+        signal.SIGKILL,
+    )
     assert run.end() == 0
     adopted = run.events("adopted")[0]
     assert not adopted["complete"]
     generation = run.events("generation", attempt=2)[0]
     assert generation["redone"] == 0
     assert generation["state_from"] == "donor"
-    assert_same_bytes(undisturbed, variables_of(next((tmp_path / "out").glob("a0002-*/model.ckpt-120.index")).with_suffix("")))
+    assert_same_bytes(
+        undisturbed,
+        variables_of(next((tmp_path / "out").glob("a0002-*/model.ckpt-120.index")).with_suffix("")),
+    )
 
 
 def test_terminated_driver_saves_at_the_boundary_and_exits_143(
     start: Callable[..., Supervised], ray_address: str, tf1_checkpoint: Any, tmp_path: Path
 ) -> None:
-    """However many SIGTERMs, and however far the boundary: Ray's own handler would abort three seconds after the first."""
+    """However many SIGTERMs, and however far the boundary: Ray's own handler would abort three
+    seconds after the first.
+    """
     inputs = tmp_path / "paced.py"
     inputs.write_text(PACED.format(quick=str(tmp_path / "quick"), seconds=4.0))
     run = start(
@@ -145,12 +186,21 @@ def test_terminated_driver_saves_at_the_boundary_and_exits_143(
     finish = run.events("finish")[0]
     assert finish["outcome"] == "stopped"
     assert finish["checkpoint_step"] == finish["step"] > 3
-    assert finish["t_s"] - run.events("stopping")[0]["t_s"] > 3.0, "the boundary was too near to tell anything"
+    assert finish["t_s"] - run.events("stopping")[0]["t_s"] > 3.0, (
+        "the boundary was too near to tell anything"
+    )
 
 
-def test_orphaned_workers_end_themselves(ray_address: str, tf1_checkpoint: Any, tmp_path: Path) -> None:
+def test_orphaned_workers_end_themselves(
+    ray_address: str, tf1_checkpoint: Any, tmp_path: Path
+) -> None:
     config = config_for(
-        tf1_checkpoint("mlp"), tmp_path / "out", address=ray_address, until_step=100_000, workers=2, orphan_timeout_s=3.0
+        tf1_checkpoint("mlp"),
+        tmp_path / "out",
+        address=ray_address,
+        until_step=100_000,
+        workers=2,
+        orphan_timeout_s=3.0,
     ).model_dump(mode="json")
     command = [sys.executable, "-m", "tests.chaos.supervised", json.dumps(config)]
     driver = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})

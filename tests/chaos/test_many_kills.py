@@ -1,4 +1,6 @@
-"""Workers die in every phase of their work, again and again in one run: the same final bytes, no step lost, and nothing that grows?"""
+"""Workers die in every phase of their work, again and again in one run: the same final bytes, no
+step lost, and nothing that grows?
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 
 
 def cycle(rank: int) -> list[Round]:
-    """Eleven deaths (one in each phase of a step and of a save, two while a group forms anew after another), and a connection that is cut."""
+    """Eleven deaths (one in each phase of a step and of a save, two while a group forms anew after
+    another), and a connection that is cut.
+    """
     other = 1 - rank
     return [
         (Shot("feed", rank),),
@@ -35,7 +39,9 @@ def cycle(rank: int) -> list[Round]:
 
 
 LAST: Round = (Shot("applied elsewhere", 1), Shot("handing over", 0))
-"""Rank 0 alone has taken a step, and dies when it's asked for its state: the step is taken again from rank 1's."""
+"""Rank 0 alone has taken a step, and dies when it's asked for its state: the step is taken again
+from rank 1's.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,18 @@ class Scales:
 
 
 def assert_flat(sizes: list[Size], settled: int) -> None:
-    """After ``settled`` rounds nothing is larger by more than a fifth than it has been until then (a fixed bit for what is small)."""
+    """After ``settled`` rounds nothing is larger by more than a fifth than it has been until then
+    (a fixed bit for what is small).
+    """
     first, rest = sizes[:settled], sizes[settled:]
     for field, slack in (("rss", 30e6), ("threads", 20), ("descriptors", 20)):
-        before, after = max(getattr(size, field) for size in first), max(getattr(size, field) for size in rest)
-        assert after <= before * 1.2 + slack, f"{field} grows: {[getattr(size, field) for size in sizes]}"
+        before, after = (
+            max(getattr(size, field) for size in first),
+            max(getattr(size, field) for size in rest),
+        )
+        assert after <= before * 1.2 + slack, (
+            f"{field} grows: {[getattr(size, field) for size in sizes]}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -86,19 +99,34 @@ def test_deaths_in_every_phase_of_one_run_lose_no_step_and_let_nothing_grow(
     rounds = [*itertools.chain.from_iterable(cycle(number % 2) for number in range(cycles)), LAST]
     script = Script(tmp_path, rounds, look=scales)
     config = config_for(
-        tf1_checkpoint("phased"), tmp_path / "out", until_step=until, save_steps=15,
-        max_losses_per_hour=1000, workers={"count": 2, "standby": 2}, deterministic=False, **script.config,
-    )  # fmt: skip
+        tf1_checkpoint("phased"),
+        tmp_path / "out",
+        until_step=until,
+        save_steps=15,
+        max_losses_per_hour=1000,
+        workers={"count": 2, "standby": 2},
+        deterministic=False,
+        **script.config,
+    )
     result, watcher = play(config, script)
     assert result.status == "done", result
     assert script.over, f"the run ended before its {len(rounds)} rounds were over: {script.hits}"
-    assert script.hits == [shot.place for shots in rounds for shot in shots], "a shot missed its phase"
+    assert script.hits == [shot.place for shots in rounds for shot in shots], (
+        "a shot missed its phase"
+    )
     *others, last = result.incidents
     assert [incident["steps_redone"] for incident in others] == [0] * len(others)
-    assert last["steps_redone"] == 1, "the step that died with the survivor ahead is done again, and the incident says so"
+    assert last["steps_redone"] == 1, (
+        "the step that died with the survivor ahead is done again, and the incident says so"
+    )
     behind = [event for event in watcher.named("generation") if event["catching_up"]]
     assert len(behind) >= cycles, "a rank that lacked only a result took the whole state"
-    assert not watcher.named("finding_checkpoint"), "storage was asked for a state that somebody had"
-    assert_same_bytes(undisturbed_phased(tf1_checkpoint, tmp_path, until), variables_of(Path(str(result.checkpoint))))
+    assert not watcher.named("finding_checkpoint"), (
+        "storage was asked for a state that somebody had"
+    )
+    assert_same_bytes(
+        undisturbed_phased(tf1_checkpoint, tmp_path, until),
+        variables_of(Path(str(result.checkpoint))),
+    )
     assert_flat(scales.driver, len(rounds) // 2)
     assert_flat(scales.members, len(rounds) // 2)

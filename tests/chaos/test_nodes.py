@@ -1,7 +1,8 @@
-"""Nodes come and go: does the group shrink at once, hand over before a node that says so is gone, and grow when one comes?
+"""Nodes come and go: does the group shrink at once, hand over before a node that says so is gone,
+and grow when one comes?
 
-One run on a cluster of its own (the driver's node can't be among those that die). Whatever the group's size, a step stays what it was: the
-learning rate and the effective batch with it.
+One run on a cluster of its own (the driver's node can't be among those that die). Whatever the
+group's size, a step stays what it was: the learning rate and the effective batch with it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ RATE, FIRST_RATE = "GradientDescent/learning_rate:0", 0.05
 SLOTS = 3
 DRAIN_S = 5
 UP_WITHIN_S, TRIES = 90.0, 3
-QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 4}
+QUICK = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_failure_threshold": 4,
+}
 """Ray calls a node dead after 20 s of silence otherwise."""
 
 INPUT = """
@@ -47,13 +52,20 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 200 << 20, "_system_config": QUICK}
+        head = {
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "object_store_memory": 200 << 20,
+            "_system_config": QUICK,
+        }
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.first: Any = None
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        """A node as an operator starts it, which drains itself when it's told to end. Ray gives up on a machine that's too busy."""
+        """A node as an operator starts it, which drains itself when it's told to end. Ray gives up
+        on a machine that's too busy.
+        """
         for _ in range(TRIES):
             process = self.started[name] = self._try(name)
             deadline = time.monotonic() + UP_WITHIN_S
@@ -66,19 +78,27 @@ class Nodes:
 
     def _try(self, name: str) -> subprocess.Popen[bytes]:
         command = [
-            str(Path(sys.executable).with_name("ray")), "start", f"--address={self.cluster.address}", "--num-cpus=1", "--block",
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            f"--address={self.cluster.address}",
+            "--num-cpus=1",
+            "--block",
             f'--resources={{"{name}": 1}}',
             f"--object-store-memory={100 << 20}",
-        ]  # fmt: skip
+        ]
         environment = os.environ | {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_S)}
         quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True
+        )
 
     @staticmethod
     def _named(name: str) -> list[str]:
         import ray
 
-        return [node["NodeID"] for node in ray.nodes() if node["Alive"] and name in node["Resources"]]
+        return [
+            node["NodeID"] for node in ray.nodes() if node["Alive"] and name in node["Resources"]
+        ]
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
@@ -91,12 +111,18 @@ class Nodes:
         (identity,) = self._named(name)
         subprocess.run(
             [
-                str(Path(sys.executable).with_name("ray")), "drain-node", f"--address={self.cluster.address}",
-                f"--node-id={identity}", "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot",
+                str(Path(sys.executable).with_name("ray")),
+                "drain-node",
+                f"--address={self.cluster.address}",
+                f"--node-id={identity}",
+                "--reason=DRAIN_NODE_REASON_PREEMPTION",
+                "--reason-message=spot",
                 "--deadline-remaining-seconds=60",
             ],
-            check=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
 
     def close(self) -> None:
         import ray
@@ -119,7 +145,9 @@ def nodes() -> Iterator[Nodes]:
 
 
 class Story:
-    """An observer: does the next thing in a thread of its own when the group has the size that the last one led to."""
+    """An observer: does the next thing in a thread of its own when the group has the size that the
+    last one led to.
+    """
 
     def __init__(self, *chapters: tuple[int, Callable[[], Any]]) -> None:
         self.chapters = list(chapters)
@@ -131,7 +159,8 @@ class Story:
         if kind != "step" or not self.chapters:
             return
         begun = watcher.named("generation")[-1]["step"]
-        if RATE in event["values"] and event["step"] > begun:  # until then it's the group's before it
+        # until then it's the group's before it
+        if RATE in event["values"] and event["step"] > begun:
             self.rates.setdefault(len(watcher.ranks), set()).add(round(event["values"][RATE], 6))
         size, what = self.chapters[0]
         if len(watcher.ranks) == size and event["step"] > begun + 3:
@@ -153,9 +182,16 @@ def test_nodes_that_die_drain_end_and_come_change_the_group_and_nothing_else(
     inputs = tmp_path / "scaled.py"
     inputs.write_text(INPUT.format(rate=RATE, first=FIRST_RATE))
     config = config_for(
-        tf1_checkpoint("mlp", optimizer="sgd"), tmp_path / "out", until_step=10**6, input=f"{inputs}:batches", watch=[RATE],
-        workers={"count": 2, "min": 1, "max": 3}, on_resize="scale_lr", scale_lr_feed=RATE, batches_per_step=SLOTS,
-    )  # fmt: skip
+        tf1_checkpoint("mlp", optimizer="sgd"),
+        tmp_path / "out",
+        until_step=10**6,
+        input=f"{inputs}:batches",
+        watch=[RATE],
+        workers={"count": 2, "min": 1, "max": 3},
+        on_resize="scale_lr",
+        scale_lr_feed=RATE,
+        batches_per_step=SLOTS,
+    )
     story = Story(
         (2, lambda: os.kill(raylet_of(nodes.first), signal.SIGKILL)),
         (1, lambda: nodes.start("second")),
@@ -177,8 +213,12 @@ def test_nodes_that_die_drain_end_and_come_change_the_group_and_nothing_else(
     assert (lost["kind"], lost["steps_redone"]) == ("node", 0)
     assert "effective batch" not in incident_line(dict(lost)), "it is what it was"
     assert not others, "a node that says it will go costs nothing"
-    assert [event["reason"] for event in watcher.named("worker_notice")] == ["its node is draining"] * 2
-    assert result.final_step == int(str(result.checkpoint).rpartition("-")[2]), "saved before the end"
+    assert [event["reason"] for event in watcher.named("worker_notice")] == [
+        "its node is draining"
+    ] * 2
+    assert result.final_step == int(str(result.checkpoint).rpartition("-")[2]), (
+        "saved before the end"
+    )
 
 
 def raylet_of(node: Any) -> int:
@@ -187,7 +227,11 @@ def raylet_of(node: Any) -> int:
 
 
 def assert_every_batch_once(generations: list[Mapping[str, Any]]) -> None:
-    """The position goes on by the same number of batches in each step, whatever the group's size became."""
+    """The position goes on by the same number of batches in each step, whatever the group's size
+    became.
+    """
     for before, after in itertools.pairwise(generations):
         served = (after["step"] - before["step"]) * SLOTS
-        assert after["position"] == before["position"] + served, "a batch was skipped or served twice"
+        assert after["position"] == before["position"] + served, (
+            "a batch was skipped or served twice"
+        )

@@ -21,8 +21,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
 def test_all_members_killed_at_once_go_on_from_the_newest_checkpoint(
     cluster: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
 ) -> None:
-    config = config_for(tf1_checkpoint("mlp"), tmp_path / "out", workers={"count": 2, "standby": 2}, save_steps=25)
-    faults = [kill_rank(0, at_step=60, need_standby=True), kill_rank(1, at_step=60, need_standby=True)]
+    config = config_for(
+        tf1_checkpoint("mlp"), tmp_path / "out", workers={"count": 2, "standby": 2}, save_steps=25
+    )
+    faults = [
+        kill_rank(0, at_step=60, need_standby=True),
+        kill_rank(1, at_step=60, need_standby=True),
+    ]
     result, watcher = play(config, *faults)
     assert len(watcher.fired) == 2
     assert result.status == "done", result
@@ -35,7 +40,9 @@ def test_all_members_killed_at_once_go_on_from_the_newest_checkpoint(
 def test_stopped_worker_is_replaced_and_a_terminated_one_hands_over(
     cluster: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray]
 ) -> None:
-    """SIGSTOP is found within the hang bound; SIGTERM, later in the same run, is a planned loss and no incident."""
+    """SIGSTOP is found within the hang bound; SIGTERM, later in the same run, is a planned loss and
+    no incident.
+    """
     stop = kill_rank(1, at_step=20, number=signal.SIGSTOP, need_standby=True)
     terminate = kill_rank(0, at_step=60, number=signal.SIGTERM, need_standby=True)
     config = config_for(
@@ -48,8 +55,12 @@ def test_stopped_worker_is_replaced_and_a_terminated_one_hands_over(
     result, watcher = play(config, stop, terminate)
     assert len(watcher.fired) == 2
     assert result.status == "done", result
-    assert [(item["kind"], item["rank"], item["steps_redone"]) for item in result.incidents] == [("hung", 1, 0)]
-    assert 0 < result.incidents[0]["detected_s"] <= 30.0, "the bound is 3 s; how busy the machine is says nothing about the code"
+    assert [(item["kind"], item["rank"], item["steps_redone"]) for item in result.incidents] == [
+        ("hung", 1, 0)
+    ]
+    assert 0 < result.incidents[0]["detected_s"] <= 30.0, (
+        "the bound is 3 s; how busy the machine is says nothing about the code"
+    )
     (notice,) = watcher.named("worker_notice")
     assert notice["rank"] == 0
     last = watcher.named("generation")[-1]
@@ -58,9 +69,15 @@ def test_stopped_worker_is_replaced_and_a_terminated_one_hands_over(
 
 
 def test_group_that_cannot_be_formed_anew_in_place_is_replaced_with_its_live_state(
-    cluster: str, tf1_checkpoint: Any, tmp_path: Path, undisturbed: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    cluster: str,
+    tf1_checkpoint: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a group on ``nccl`` does, on CPU: the survivor's state goes to fresh processes and the survivor ends."""
+    """What a group on ``nccl`` does, on CPU: the survivor's state goes to fresh processes and the
+    survivor ends.
+    """
     monkeypatch.setattr(startup, "recovers_in_place", lambda exchange: False)
     config = config_for(tf1_checkpoint("mlp"), tmp_path / "out", workers={"count": 2, "standby": 2})
     killed: list[str] = []
@@ -73,8 +90,12 @@ def test_group_that_cannot_be_formed_anew_in_place_is_replaced_with_its_live_sta
     result, watcher = play(config, kill_when_two_are_warm)
     assert result.status == "done", result
     first, second = watcher.named("generation")
-    assert not set(first["workers"]) & set(second["workers"]), "a process of the broken group was formed again"
+    assert not set(first["workers"]) & set(second["workers"]), (
+        "a process of the broken group was formed again"
+    )
     assert second["donor"] == first["workers"][0]
     assert [(item["rank"], item["steps_redone"]) for item in result.incidents] == [(1, 0)]
-    assert [event["worker"] for event in watcher.named("worker_released")] == [first["workers"][0]], "it lives on"
+    assert [event["worker"] for event in watcher.named("worker_released")] == [
+        first["workers"][0]
+    ], "it lives on"
     assert_same_bytes(undisturbed, variables_of(Path(str(result.checkpoint))))

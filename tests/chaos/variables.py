@@ -6,4 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 reader = tf.train.load_checkpoint(sys.argv[1])
-np.savez(sys.argv[2], **{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})
+np.savez(
+    sys.argv[2], **{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+)

@@ -1,4 +1,6 @@
-"""Die before every single write of a save, a clean-up, a take-over: afterwards there's the old or the new, never a mixture."""
+"""Die before every single write of a save, a clean-up, a take-over: afterwards there's the old or
+the new, never a mixture.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError
-from orchestrator.store.checkpoints.commits import commit, list_checkpoints, newest_good, set_pointer
+from orchestrator.store.checkpoints.commits import (
+    commit,
+    list_checkpoints,
+    newest_good,
+    set_pointer,
+)
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.retention import prune, retain
 from orchestrator.store.objects.layout import checkpoint_dir
@@ -33,12 +40,15 @@ MOST_WRITES = 200
 
 
 def each_death(run: Callable[[Death], None], recovered: Callable[[int], None]) -> int:
-    """Runs with a death before write 0, 1, 2 … until one survives; checks after each. Returns how many died."""
+    """Runs with a death before write 0, 1, 2 … until one survives; checks after each. Returns how
+    many died.
+    """
     for at in range(MOST_WRITES):
         death = Death(at)
         try:
             run(death)
-        except (Died, OrchestratorError, BaseExceptionGroup):  # a group, where parts were on their way side by side
+        # a group, where parts were on their way side by side
+        except (Died, OrchestratorError, BaseExceptionGroup):
             assert death.happened
         if not death.happened:
             assert death.writes == at
@@ -56,11 +66,18 @@ def save_200(output: Location, files: list[Path], death: Death, **how: int) -> N
     with pytest.MonkeyPatch.context() as patch:
         mortal = dying(output, death, patch)
         records = upload(files, mortal.child(checkpoint_dir(1, 1)), **how)
-        commit(mortal, Manifest(name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"))
+        commit(
+            mortal,
+            Manifest(
+                name=NAME, step=200, attempt=1, generation=1, files=records, step_key="global_step"
+            ),
+        )
 
 
 def assert_whole(output: Location, allowed: set[int | None]) -> None:
-    """Every checkpoint that exists verifies to the last byte, the newest is one of those allowed, and TensorFlow's pointer is whole."""
+    """Every checkpoint that exists verifies to the last byte, the newest is one of those allowed,
+    and TensorFlow's pointer is whole.
+    """
     for item in list_checkpoints(output):
         assert item.check(deep=True).step == item.step
     newest = newest_good(output, deep=True)
@@ -111,8 +128,12 @@ PART = 5 << 20
 
 
 @pytest.mark.parametrize(("store", "least"), [("s3", 4), ("gcs", 5)], indirect=["store"])
-def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(store: Location, least: int, tmp_path: Path) -> None:
-    """Where one file takes many calls (S3: begin, each part, complete; Google: each part, compose, each part away)."""
+def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(
+    store: Location, least: int, tmp_path: Path
+) -> None:
+    """Where one file takes many calls (S3: begin, each part, complete; Google: each part, compose,
+    each part away).
+    """
     files = write_checkpoint(tmp_path, f"{NAME}-200", model(200, rows=(PART + PART // 8) // 16))
     outputs: list[Location] = []
 
@@ -130,10 +151,16 @@ def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(store: Locati
         assert newest is not None
         record_takeover(output, 2, 1, newest.step, parent=newest.place)
         prune(output, held=False)
-        assert not [entry.name for entry in output.child(checkpoint_dir(1, 1)).list() if ".part-" in entry.name]
+        assert not [
+            entry.name
+            for entry in output.child(checkpoint_dir(1, 1)).list()
+            if ".part-" in entry.name
+        ]
         if store.protocol == "s3":
             bucket, path, _ = output.fs.split_path(output.path)
-            under_way = output.fs.call_s3("list_multipart_uploads", Bucket=bucket).get("Uploads", [])
+            under_way = output.fs.call_s3("list_multipart_uploads", Bucket=bucket).get(
+                "Uploads", []
+            )
             assert not [item for item in under_way if item["Key"].startswith(f"{path}/")]
 
     deaths = each_death(run, recovered)
@@ -141,7 +168,8 @@ def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(store: Locati
     assert deaths >= least + 4  # index, graph, manifest and pointer beside the file in parts
 
 
-@pytest.mark.parametrize("store", ["local", "memory", "gcs"], indirect=True)  # moto is slow, and nothing here is S3's own
+# moto is slow, and nothing here is S3's own
+@pytest.mark.parametrize("store", ["local", "memory", "gcs"], indirect=True)
 def test_retain_dying_before_every_write_never_leaves_a_half_checkpoint(store: Location) -> None:
     outputs: list[Location] = []
 
@@ -160,14 +188,20 @@ def test_retain_dying_before_every_write_never_leaves_a_half_checkpoint(store: L
         retain(output, max_to_keep=1, keep_every_hours=10000)
         assert [item.step for item in list_checkpoints(output)] == [300]
         names = {entry.name for entry in output.child("a0001-g0001").list()}
-        assert {name.rpartition("-")[2].partition(".")[0] for name in names if "data" not in name} == {"300"}
+        assert {
+            name.rpartition("-")[2].partition(".")[0] for name in names if "data" not in name
+        } == {"300"}
         assert output.child("_tfresume", "deleting").list() == ()
 
     assert each_death(run, recovered) >= 10
 
 
-def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_of_the_next(tmp_path: Path) -> None:
-    """Whatever the first driver had in flight when it was paused, the second one's checkpoints are whole and in force."""
+def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_of_the_next(
+    tmp_path: Path,
+) -> None:
+    """Whatever the first driver had in flight when it was paused, the second one's checkpoints are
+    whole and in force.
+    """
     files = save_files(tmp_path / "files", 300)
     clock = FakeClock()
 
@@ -192,7 +226,14 @@ def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_
             mine = replace(first, output=slow)
             try:
                 records = upload(files, slow.child(checkpoint_dir(1, 1)))
-                manifest = Manifest(name=NAME, step=300, attempt=1, generation=1, files=records, step_key="global_step")
+                manifest = Manifest(
+                    name=NAME,
+                    step=300,
+                    attempt=1,
+                    generation=1,
+                    files=records,
+                    step_key="global_step",
+                )
                 commit(slow, manifest, lease=mine)
                 retain(slow, max_to_keep=2, keep_every_hours=10000, lease=mine)
             except LeaseLost:
@@ -212,7 +253,8 @@ def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_
     paused = 0
     while each(paused):
         paused += 1
-    assert paused >= 15  # four files, manifest, pointer, then the clean-up's note, pointer and files
+    # four files, manifest, pointer, then the clean-up's note, pointer and files
+    assert paused >= 15
 
 
 @pytest.mark.parametrize("store", ["local", "memory", "gcs"], indirect=True)
@@ -222,7 +264,9 @@ def test_take_over_dying_before_every_write_can_be_done_again(store: Location) -
 
     def start(output: Location) -> int:
         lease = acquire(output, "driver", now=clock.now, wait=clock.wait)
-        create_run_record(output, RunRecord(source="s", fingerprint="f", name=NAME, started_step=100))
+        create_run_record(
+            output, RunRecord(source="s", fingerprint="f", name=NAME, started_step=100)
+        )
         journal = Journal(output, lease.attempt)
         journal.append({"event": "start", "at": 0.0}, durable=True)
         record_takeover(output, lease.attempt, 1, 100)
@@ -250,7 +294,9 @@ def test_take_over_dying_before_every_write_can_be_done_again(store: Location) -
     assert each_death(run, recovered) >= 5
 
 
-def test_journal_dying_before_every_write_loses_nothing_that_was_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_dying_before_every_write_loses_nothing_that_was_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     merge = 6
     monkeypatch.setattr("orchestrator.store.run.journal.MERGE", merge)
     outputs: list[Location] = []

@@ -1,4 +1,6 @@
-"""A driver is paused, another takes over, the first wakes up with a save in flight: real processes, real SIGSTOP, real clocks."""
+"""A driver is paused, another takes over, the first wakes up with a save in flight: real processes,
+real SIGSTOP, real clocks.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def first(store: Location) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("store", ["local", "gcs", "s3", *OPTIONAL], indirect=True)
-def test_driver_paused_past_its_lease_is_fenced_when_it_wakes(store: Location, first: subprocess.Popen[str]) -> None:
+def test_driver_paused_past_its_lease_is_fenced_when_it_wakes(
+    store: Location, first: subprocess.Popen[str]
+) -> None:
     assert first.stdin is not None
     assert first.stdout is not None
     os.kill(first.pid, signal.SIGSTOP)

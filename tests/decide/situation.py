@@ -18,7 +18,9 @@ class Driver:
     def __init__(self, **shape: Any) -> None:
         self.now_s = 0.0
         self.rules = policy(**{"save_steps": 1000, **shape})
-        self.run, self.actions = machine.begin(self.rules, ev.Found(3, 0), None, Budgets(50), 0, 0.0)
+        self.run, self.actions = machine.begin(
+            self.rules, ev.Found(3, 0), None, Budgets(50), 0, 0.0
+        )
 
     def tell(self, *happened: ev.Event, after_s: float = 0.0) -> tuple[act.Action, ...]:
         self.now_s += after_s
@@ -52,15 +54,23 @@ class Driver:
 
     def step(self, step: int, *workers: str) -> tuple[act.Action, ...]:
         generation = self.run.generation
-        return self.tell(*(ev.Pulse(worker, generation, step, ev.Doing.STEP, 10.0) for worker in workers), after_s=0.1)
+        return self.tell(
+            *(ev.Pulse(worker, generation, step, ev.Doing.STEP, 10.0) for worker in workers),
+            after_s=0.1,
+        )
 
     def held(self, step: int, *workers: str) -> tuple[act.Action, ...]:
         return self.tell(
-            *(ev.Held(worker, self.run.generation, step, 2 * (step - 3), f"{worker}:2", "lost") for worker in workers)
+            *(
+                ev.Held(worker, self.run.generation, step, 2 * (step - 3), f"{worker}:2", "lost")
+                for worker in workers
+            )
         )
 
     def wait(self, seconds: float, *pulses: ev.Pulse, every_s: float = 0.5) -> list[act.Action]:
-        """Let time pass, in which these signs of life come again and again; everything that was done meanwhile."""
+        """Let time pass, in which these signs of life come again and again; everything that was
+        done meanwhile.
+        """
         done: list[act.Action] = []
         for _ in range(round(seconds / every_s)):
             done += self.tell(*pulses, ev.Tick(), after_s=every_s)
@@ -72,17 +82,24 @@ class Driver:
         done: list[act.Action] = []
         for _ in range(round(seconds)):
             step = self.run.step + 1
-            stepping = (ev.Pulse(ident, self.run.generation, step, ev.Doing.STEP, 1.0) for ident in self.run.members)
+            stepping = (
+                ev.Pulse(ident, self.run.generation, step, ev.Doing.STEP, 1.0)
+                for ident in self.run.members
+            )
             done += self.tell(*stepping, *pulses, ev.Tick(), after_s=1.0)
         self.actions = tuple(done)
         return done
 
-    def idle(self, *workers: str, doing: ev.Doing = ev.Doing.IDLE, moved_bytes: int = 0) -> tuple[ev.Pulse, ...]:
+    def idle(
+        self, *workers: str, doing: ev.Doing = ev.Doing.IDLE, moved_bytes: int = 0
+    ) -> tuple[ev.Pulse, ...]:
         """Signs of life of workers that stand still."""
         found = []
         for ident in workers:
             worker = self.run.workers[ident]
-            found.append(ev.Pulse(ident, worker.generation, worker.step or 0, doing, moved_bytes=moved_bytes))
+            found.append(
+                ev.Pulse(ident, worker.generation, worker.step or 0, doing, moved_bytes=moved_bytes)
+            )
         return tuple(found)
 
     def reason(self) -> str:

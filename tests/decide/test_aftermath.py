@@ -19,7 +19,13 @@ JOURNAL: list[dict[str, Any]] = [
     {"event": "worker_warm", "at": 901.0, "worker": "w0001", "node": "n1", "pid": 11},
     {"event": "worker_warm", "at": 901.0, "worker": "w0002", "node": "n2", "pid": 12},
     {"event": "worker_warm", "at": 902.0, "worker": "w0003", "node": "n1", "pid": 13},
-    {"event": "generation", "at": 902.0, "generation": 1, "step": 100, "workers": ["w0001", "w0002"]},
+    {
+        "event": "generation",
+        "at": 902.0,
+        "generation": 1,
+        "step": 100,
+        "workers": ["w0001", "w0002"],
+    },
     {"event": "training", "at": 903.0, "step": 100},
     {"event": "save_committed", "at": 904.0, "step": 110, "generation": 1},
     {"event": "progress", "at": 990.0, "step": 153},
@@ -33,11 +39,29 @@ def told(*events: dict[str, Any]) -> LeftBehind:
 
 
 def notes(actions: tuple[act.Action, ...], name: str) -> list[Any]:
-    return [action.event for action in actions if isinstance(action, act.Note) and action.event["event"] == name]
+    return [
+        action.event
+        for action in actions
+        if isinstance(action, act.Note) and action.event["event"] == name
+    ]
 
 
 def report(worker: str, rank: int | None, step: int | None, generation: int = 1) -> machine.Report:
-    return machine.Report(worker, "n1", 1, "a", generation if rank is not None else 0, rank, 2, step, 0, 160, False, True, True)
+    return machine.Report(
+        worker,
+        "n1",
+        1,
+        "a",
+        generation if rank is not None else 0,
+        rank,
+        2,
+        step,
+        0,
+        160,
+        False,
+        True,
+        True,
+    )
 
 
 def test_left_behind_knows_members_standbys_steps_and_the_silence() -> None:
@@ -49,7 +73,11 @@ def test_left_behind_knows_members_standbys_steps_and_the_silence() -> None:
 
 @pytest.mark.parametrize(
     "events",
-    [[*JOURNAL, {"event": "finish", "at": 995.0, "step": 160}], [item for item in JOURNAL if item["event"] != "training"], []],
+    [
+        [*JOURNAL, {"event": "finish", "at": 995.0, "step": 160}],
+        [item for item in JOURNAL if item["event"] != "training"],
+        [],
+    ],
     ids=["ended in order", "never trained", "empty"],
 )
 def test_left_behind_is_nothing_where_nobody_was_disturbed(events: list[dict[str, Any]]) -> None:
@@ -57,7 +85,14 @@ def test_left_behind_is_nothing_where_nobody_was_disturbed(events: list[dict[str
 
 
 def test_left_behind_of_a_loss_whose_incident_is_over_is_nothing_more() -> None:
-    lost = {"event": "worker_lost", "at": 991.0, "worker": "w0002", "rank": 1, "cause": "died", "step": 153}
+    lost = {
+        "event": "worker_lost",
+        "at": 991.0,
+        "worker": "w0002",
+        "rank": 1,
+        "cause": "died",
+        "step": 153,
+    }
     assert told(lost).loss is not None
     left = told(lost, {"event": "incident", "at": 992.0, "step": 140})
     assert (left.loss, left.highest) == (None, 140)
@@ -65,10 +100,16 @@ def test_left_behind_of_a_loss_whose_incident_is_over_is_nothing_more() -> None:
 
 def test_begin_after_everybody_died_tells_the_steps_that_are_done_again() -> None:
     budgets = Budgets(5)
-    run, actions = machine.begin(policy(count=2), ev.Found(110, 0), 110, budgets, 1, 50.0, 4, told())
-    assert [(item["worker"], item["rank"], item.get("spared")) for item in notes(actions, "worker_lost")] == [
-        ("w0003", None, True), ("w0001", 0, None), ("w0002", 1, None),
-    ]  # fmt: skip
+    run, actions = machine.begin(
+        policy(count=2), ev.Found(110, 0), 110, budgets, 1, 50.0, 4, told()
+    )
+    assert [
+        (item["worker"], item["rank"], item.get("spared")) for item in notes(actions, "worker_lost")
+    ] == [
+        ("w0003", None, True),
+        ("w0001", 0, None),
+        ("w0002", 1, None),
+    ]
     assert run.budgets.spent(50.0) == 1, "what is lost together is one disturbance"
     for worker in ("w0004", "w0005"):
         run, actions = machine.advance(run, ev.Warm(worker, "n1", 1, worker), 51.0)
@@ -105,25 +146,56 @@ def test_adopt_pays_for_the_member_that_died_with_the_driver() -> None:
 
 
 def test_adopt_ends_a_run_whose_budget_is_used_up_by_it() -> None:
-    run, _ = machine.adopt(policy(count=2), [report("w0001", 0, 158)], 110, Budgets(0), 1, 4, 50.0, left=told())
+    run, _ = machine.adopt(
+        policy(count=2), [report("w0001", 0, 158)], 110, Budgets(0), 1, 4, 50.0, left=told()
+    )
     assert run.ending is not None
     assert "0" in run.ending.reason
 
 
 def test_adopt_of_a_whole_group_tells_no_loss() -> None:
     run, actions = machine.adopt(
-        policy(count=2), [report("w0001", 0, 158), report("w0002", 1, 158)], 110, Budgets(5), 1, 4, 50.0, left=told()
+        policy(count=2),
+        [report("w0001", 0, 158), report("w0002", 1, 158)],
+        110,
+        Budgets(5),
+        1,
+        4,
+        50.0,
+        left=told(),
     )
     assert run.incident is None
-    assert [item["rank"] for item in notes(actions, "worker_lost")] == [None], "the standby that is gone, which costs nothing"
+    assert [item["rank"] for item in notes(actions, "worker_lost")] == [None], (
+        "the standby that is gone, which costs nothing"
+    )
 
 
 def test_adopt_closes_the_incident_that_the_dead_driver_had_opened() -> None:
-    lost = {"event": "worker_lost", "at": 991.0, "worker": "w0002", "rank": 1, "cause": "hung", "step": 153, "reason": "silent"}
-    formed = {"event": "generation", "at": 992.0, "generation": 2, "step": 153, "workers": ["w0001", "w0003"]}
+    lost = {
+        "event": "worker_lost",
+        "at": 991.0,
+        "worker": "w0002",
+        "rank": 1,
+        "cause": "hung",
+        "step": 153,
+        "reason": "silent",
+    }
+    formed = {
+        "event": "generation",
+        "at": 992.0,
+        "generation": 2,
+        "step": 153,
+        "workers": ["w0001", "w0003"],
+    }
     run, _ = machine.adopt(
-        policy(count=2), [report("w0001", 0, 153, 2), report("w0003", 1, 153, 2)], 110, Budgets(5), 2, 4, 50.0,
+        policy(count=2),
+        [report("w0001", 0, 153, 2), report("w0003", 1, 153, 2)],
+        110,
+        Budgets(5),
+        2,
+        4,
+        50.0,
         left=told(lost, formed),
-    )  # fmt: skip
+    )
     assert run.incident is not None
     assert (run.incident.kind, run.incident.rank, run.incident.worker) == ("hung", 1, "w0002")

@@ -5,14 +5,23 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.budgets import LONGEST_BACKOFF_S, TOGETHER_S, WINDOW_S, Budgets, backoff_s, from_journal
+from orchestrator.decide.budgets import (
+    LONGEST_BACKOFF_S,
+    TOGETHER_S,
+    WINDOW_S,
+    Budgets,
+    backoff_s,
+    from_journal,
+)
 from orchestrator.decide.events import Cause
 
 CAUSES = st.sampled_from(list(Cause))
 
 
 @given(st.lists(st.tuples(CAUSES, st.floats(0, 100))), st.integers(1, 5))
-def test_budgets_spending_never_gives_anything_back(losses: list[tuple[Cause, float]], limit: int) -> None:
+def test_budgets_spending_never_gives_anything_back(
+    losses: list[tuple[Cause, float]], limit: int
+) -> None:
     budgets, now_s, before = Budgets(limit), 0.0, 0
     for cause, gap_s in losses:
         now_s += min(gap_s, WINDOW_S / 1000)
@@ -56,7 +65,9 @@ def test_budgets_preemptions_are_the_platforms_doing_however_many_there_are() ->
 def test_budgets_node_that_keeps_failing_is_excluded() -> None:
     budgets = Budgets(100)
     for number in range(3):
-        budgets = budgets.spend(Cause.DIED, "bad", 20.0 * number).spend(Cause.PREEMPTED, "taken", 20.0 * number)
+        budgets = budgets.spend(Cause.DIED, "bad", 20.0 * number).spend(
+            Cause.PREEMPTED, "taken", 20.0 * number
+        )
     for number in range(8):
         budgets = budgets.spend(Cause.NODE, "went down once with all its workers", 40.0 + number)
     assert budgets.excluded_nodes(50.0) == ("bad",)

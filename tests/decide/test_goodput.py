@@ -17,13 +17,19 @@ def entry(t: float, event: str, attempt: int = 1, **fields: Any) -> dict[str, An
     return {"event": event, "at": 1_000_000.0 + t, "attempt": attempt, **fields}
 
 
-START = [entry(0, "attempt"), entry(10, "generation", generation=1), entry(12, "training", generation=1)]
+START = [
+    entry(0, "attempt"),
+    entry(10, "generation", generation=1),
+    entry(12, "training", generation=1),
+]
 
 
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        pytest.param([*START, entry(112, "finish", step=5)], {"start": 12, "useful": 100}, id="undisturbed"),
+        pytest.param(
+            [*START, entry(112, "finish", step=5)], {"start": 12, "useful": 100}, id="undisturbed"
+        ),
         pytest.param(
             [*START, entry(8, "staging", seconds=4), entry(112, "finish", step=5)],
             {"start": 8, "staging": 4, "useful": 100},
@@ -57,7 +63,11 @@ START = [entry(0, "attempt"), entry(10, "generation", generation=1), entry(12, "
             id="work that was done twice is useful once",
         ),
         pytest.param(
-            [*START, entry(60, "save_committed", seconds=20.0, stall_s=0.5), entry(112, "finish", step=5)],
+            [
+                *START,
+                entry(60, "save_committed", seconds=20.0, stall_s=0.5),
+                entry(112, "finish", step=5),
+            ],
             {"start": 12, "useful": 99.5, "save_stall": 0.5},
             id="a save costs its stall alone, not its upload",
         ),
@@ -67,7 +77,12 @@ START = [entry(0, "attempt"), entry(10, "generation", generation=1), entry(12, "
             id="waiting for the last save after the last step isn't useful",
         ),
         pytest.param(
-            [*START, entry(104, "save_agreed", step=5), entry(112, "finish", step=5), entry(112, "progress", step=5)],
+            [
+                *START,
+                entry(104, "save_agreed", step=5),
+                entry(112, "finish", step=5),
+                entry(112, "progress", step=5),
+            ],
             {"start": 12, "useful": 92, "save_stall": 8},
             id="where progress is told too late, the last save's agreement tells when the last step was near",
         ),
@@ -95,7 +110,12 @@ START = [entry(0, "attempt"), entry(10, "generation", generation=1), entry(12, "
             id="waiting for resources inside an incident stays waiting",
         ),
         pytest.param(
-            [*START, entry(100, "progress", step=9), entry(108, "adopted", 2, complete=True), entry(120, "finish", 2, step=1)],
+            [
+                *START,
+                entry(100, "progress", step=9),
+                entry(108, "adopted", 2, complete=True),
+                entry(120, "finish", 2, step=1),
+            ],
             {"start": 12, "useful": 100, "recovery": 8},
             id="a time without a driver is recovery",
         ),
@@ -124,19 +144,38 @@ def test_goodput_of_a_journal_puts_every_second_where_it_belongs(
 
 
 def test_timeline_of_a_driver_whose_wall_clock_jumps_follows_its_monotonic_one() -> None:
-    events = [entry(0, "attempt", t_s=5.0), entry(7200, "training", t_s=15.0), entry(-500, "finish", t_s=16.5)]
+    events = [
+        entry(0, "attempt", t_s=5.0),
+        entry(7200, "training", t_s=15.0),
+        entry(-500, "finish", t_s=16.5),
+    ]
     assert [moment.at_s for moment in timeline(events)] == [0.0, 10.0, 11.5]
 
 
 def test_timeline_of_a_driver_that_wrote_after_its_successor_began_stops_at_the_takeover() -> None:
-    events = [entry(0, "attempt"), entry(90, "progress"), entry(50, "attempt", 2), entry(60, "training", 2)]
+    events = [
+        entry(0, "attempt"),
+        entry(90, "progress"),
+        entry(50, "attempt", 2),
+        entry(60, "training", 2),
+    ]
     assert [moment.at_s for moment in timeline(events)] == [0.0, 50.0, 50.0, 60.0]
 
 
 EVENTS = st.fixed_dictionaries(
     {
         "event": st.sampled_from(
-            ["attempt", "training", "generation", "worker_lost", "waiting", "incident", "staging", "save_committed", "finish"]
+            [
+                "attempt",
+                "training",
+                "generation",
+                "worker_lost",
+                "waiting",
+                "incident",
+                "staging",
+                "save_committed",
+                "finish",
+            ]
         ),
         "at": st.floats(0, 1e5, allow_nan=False),
         "attempt": st.integers(1, 3),
@@ -157,4 +196,6 @@ def test_spans_of_any_journal_are_ordered_and_never_overlap(events: list[dict[st
     assert all(one.end_s <= two.begin_s + 1e-6 for one, two in itertools.pairwise(found))
     account = goodput(events)
     assert account.useful_s >= 0
-    assert sum(account.as_dict()[f"{kind.value}_s"] for kind in Spent) == pytest.approx(account.as_dict()["wall_s"], abs=0.01)
+    assert sum(account.as_dict()[f"{kind.value}_s"] for kind in Spent) == pytest.approx(
+        account.as_dict()["wall_s"], abs=0.01
+    )

@@ -29,7 +29,9 @@ HELD = Sight(number=3, beat=b"a 1", lease_s=30.0)
         (Watch(replace(HELD, beat=b""), 0.0), HELD, 1.0, Hold.REFUSE),
     ],
 )
-def test_look_at_a_lease_decides(watch: Watch | None, sight: Sight, now_s: float, hold: Hold) -> None:
+def test_look_at_a_lease_decides(
+    watch: Watch | None, sight: Sight, now_s: float, hold: Hold
+) -> None:
     assert look(watch, sight, now_s)[0] is hold
 
 

@@ -1,4 +1,6 @@
-"""What if a generation doesn't form: what is tried again, after how long, and with what is the run ended?"""
+"""What if a generation doesn't form: what is tried again, after how long, and with what is the run
+ended?
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from orchestrator.decide.searching import rolled_back
 from tests.decide.situation import Driver
 
 
-def fail(driver: Driver, obstacle: Obstacle, detail: str = "503", error: dict[str, Any] | None = None) -> None:
+def fail(
+    driver: Driver, obstacle: Obstacle, detail: str = "503", error: dict[str, Any] | None = None
+) -> None:
     """All members of the generation being formed fail for this reason, and stop."""
     generation, members = driver.run.generation, driver.run.members
     told = [ev.JoinFailed(worker, generation, detail, obstacle, error) for worker in members]
@@ -31,7 +35,9 @@ def formed_again(driver: Driver, longest_s: float = 60.0) -> float:
     return driver.now_s - began_s
 
 
-def test_group_that_does_not_form_is_tried_again_after_longer_and_longer_waits_and_its_end_says_why() -> None:
+def test_group_that_does_not_form_is_tried_again_after_longer_and_longer_waits_and_its_end_says_why() -> (
+    None
+):
     driver = Driver(count=2).warm("w0001", "w0002")
     waits = []
     for _ in range(FRUITLESS_LIMIT - 1):
@@ -58,7 +64,10 @@ def test_group_that_has_stepped_starts_with_no_wait_again() -> None:
 def test_misfit_ends_the_run_at_once_with_that_very_error() -> None:
     """It was tried ten times, and the reason stood in the journal only."""
     driver = Driver(count=2).warm("w0001", "w0002")
-    error = {"kind": "GraphMismatch", "message": "hidden/kernel has shape [6, 16], the checkpoint [2, 16]"}
+    error = {
+        "kind": "GraphMismatch",
+        "message": "hidden/kernel has shape [6, 16], the checkpoint [2, 16]",
+    }
     fail(driver, Obstacle.MISFIT, error["message"], error)
     finish = driver.only(act.Finish)
     assert finish.error == error
@@ -69,7 +78,9 @@ def test_end_does_not_wait_for_those_that_still_fetch_what_nobody_needs_any_more
     driver = Driver(count=2).warm("w0001", "w0002")
     driver.tell(*driver.idle("w0002", doing=ev.Doing.STAGING))
     error = {"kind": "GraphMismatch", "message": "w has another shape"}
-    driver.tell(ev.JoinFailed("w0001", driver.run.generation, error["message"], Obstacle.MISFIT, error))
+    driver.tell(
+        ev.JoinFailed("w0001", driver.run.generation, error["message"], Obstacle.MISFIT, error)
+    )
     assert driver.only(act.Finish).error == error
 
 
@@ -163,7 +174,9 @@ def test_search_that_finds_nothing_ends_the_run() -> None:
 
 
 def nonfinite(driver: Driver, step: int) -> None:
-    driver.tell(ev.SaveWritten("w0001", driver.run.generation, step, step, "d", "p", (), {"v": 1}, ("w",)))
+    driver.tell(
+        ev.SaveWritten("w0001", driver.run.generation, step, step, "d", "p", (), {"v": 1}, ("w",))
+    )
 
 
 def rolled(driver: Driver) -> None:
@@ -193,7 +206,11 @@ def test_roll_back_that_meets_nan_again_before_it_is_past_the_place_ends_the_run
 
 
 def test_roll_back_takes_nobodys_state_not_even_that_of_a_member_that_was_let_go() -> None:
-    driver = Driver(count=2, standby=1, save_steps=2, on_nonfinite="rollback").training("w0001", "w0002").warm("w0003")
+    driver = (
+        Driver(count=2, standby=1, save_steps=2, on_nonfinite="rollback")
+        .training("w0001", "w0002")
+        .warm("w0003")
+    )
     driver.tell(ev.Notice("w0002", "SIGTERM"))
     end = driver.run.lease_end
     driver.step(end, "w0001", "w0002")
@@ -209,7 +226,9 @@ def test_roll_back_takes_nobodys_state_not_even_that_of_a_member_that_was_let_go
     assert (again.step, again.donor) == (3, None)
 
 
-def test_roll_back_state_that_a_member_still_offers_when_the_checkpoint_could_not_be_read_is_not_taken() -> None:
+def test_roll_back_state_that_a_member_still_offers_when_the_checkpoint_could_not_be_read_is_not_taken() -> (
+    None
+):
     driver = Driver(count=1, save_steps=2, on_nonfinite="rollback").training("w0001")
     rolled(driver)
     found(driver, 3, "m-3")
@@ -242,7 +261,9 @@ def test_rolled_back_is_what_an_earlier_drivers_journal_says() -> None:
 
 
 @pytest.mark.parametrize("obstacle", list(Obstacle))
-def test_failed_join_while_the_group_gathers_already_changes_nothing_but_the_journal(obstacle: Obstacle) -> None:
+def test_failed_join_while_the_group_gathers_already_changes_nothing_but_the_journal(
+    obstacle: Obstacle,
+) -> None:
     driver = Driver(count=2).warm("w0001", "w0002")
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
     driver.tell(ev.JoinFailed("w0001", driver.run.generation, "x", obstacle))

@@ -6,11 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.leases import FIRST_LEASE, MOST_AHEAD, ahead, hang_bound_s, next_end, silence_bound_s
+from orchestrator.decide.leases import (
+    FIRST_LEASE,
+    MOST_AHEAD,
+    ahead,
+    hang_bound_s,
+    next_end,
+    silence_bound_s,
+)
 
 
-@given(st.integers(0, 10**6), st.integers(0, 10**4), st.one_of(st.none(), st.floats(1e-7, 100)), st.integers(0, 2 * 10**6))
-def test_lease_never_shrinks_and_stays_within_reach(end: int, behind: int, step_time_s: float | None, limit: int) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.integers(0, 10**4),
+    st.one_of(st.none(), st.floats(1e-7, 100)),
+    st.integers(0, 2 * 10**6),
+)
+def test_lease_never_shrinks_and_stays_within_reach(
+    end: int, behind: int, step_time_s: float | None, limit: int
+) -> None:
     fastest = max(0, end - behind)
     granted = next_end(end, fastest, step_time_s, limit)
     assert granted >= end
@@ -18,7 +32,10 @@ def test_lease_never_shrinks_and_stays_within_reach(end: int, behind: int, step_
     assert granted <= max(end, fastest + ahead(step_time_s))
 
 
-@pytest.mark.parametrize(("step_time_s", "steps"), [(None, FIRST_LEASE), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)])
+@pytest.mark.parametrize(
+    ("step_time_s", "steps"),
+    [(None, FIRST_LEASE), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)],
+)
 def test_lease_reaches_about_a_second_ahead(step_time_s: float | None, steps: int) -> None:
     assert ahead(step_time_s) == steps
 

@@ -23,17 +23,28 @@ def test_machine_that_replaces_processes_hands_the_live_state_to_fresh_ones() ->
     driver.step(4, "w0001", "w0002")
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
     started = driver.all(act.StartWorker)
-    assert [action.worker for action in started] == ["w0004", "w0005"], "nobody of the broken group is counted on"
-    assert all(action.standby for action in started), "the GPUs are free only when the state has passed"
+    assert [action.worker for action in started] == ["w0004", "w0005"], (
+        "nobody of the broken group is counted on"
+    )
+    assert all(action.standby for action in started), (
+        "the GPUs are free only when the state has passed"
+    )
     driver.held(5, "w0001")
     assert driver.run.phase is Phase.WAITING
     form = driver.warm("w0004").only(act.Form)
-    assert [(seat.worker, seat.state_from) for seat in form.seats] == [("w0003", StateFrom.DONOR), ("w0004", StateFrom.DONOR)]
+    assert [(seat.worker, seat.state_from) for seat in form.seats] == [
+        ("w0003", StateFrom.DONOR),
+        ("w0004", StateFrom.DONOR),
+    ]
     assert (form.donor, form.release, form.step) == ("w0001", ("w0001",), 5), "no step is lost"
 
 
 def test_machine_that_replaces_processes_asks_the_next_one_when_the_donor_dies() -> None:
-    driver = Driver(count=3, standby=3, in_place=False).training("w0001", "w0002", "w0003").warm("w0004", "w0005", "w0006")
+    driver = (
+        Driver(count=3, standby=3, in_place=False)
+        .training("w0001", "w0002", "w0003")
+        .warm("w0004", "w0005", "w0006")
+    )
     driver.step(4, "w0001", "w0002", "w0003")
     driver.tell(ev.Gone("w0003", ev.Cause.DIED))
     driver.held(5, "w0001")
@@ -41,11 +52,15 @@ def test_machine_that_replaces_processes_asks_the_next_one_when_the_donor_dies()
     first = driver.only(act.Form)
     assert first.donor == "w0001"
     driver.tell(ev.Gone("w0001", ev.Cause.DIED))
-    driver.tell(*(ev.JoinFailed(seat.worker, first.generation, "the donor is gone") for seat in first.seats))
+    driver.tell(
+        *(ev.JoinFailed(seat.worker, first.generation, "the donor is gone") for seat in first.seats)
+    )
     driver.tell(*(ev.Held(seat.worker, first.generation, None, 0, "a", "") for seat in first.seats))
     second = driver.only(act.Form)
     assert (second.donor, second.release, second.step) == ("w0002", ("w0002",), 4)
-    (generation,) = [action.event for action in driver.all(act.Note) if action.event["event"] == "generation"]
+    (generation,) = [
+        action.event for action in driver.all(act.Note) if action.event["event"] == "generation"
+    ]
     assert generation["redone"] == 1, "the incident says that a step is done again"
 
 
@@ -66,8 +81,14 @@ def test_machine_incident_that_changes_the_world_size_tells_the_effective_batch(
     driver.held(4, "w0001")
     driver.tell(ev.Joined("w0001", 2, 4))
     driver.step(5, "w0001")
-    (incident,) = [action.event for action in driver.all(act.Note) if action.event["event"] == "incident"]
-    assert (incident["world_size_before"], incident["world_size"], incident["effective_batch"]) == (2, 1, 8)
+    (incident,) = [
+        action.event for action in driver.all(act.Note) if action.event["event"] == "incident"
+    ]
+    assert (incident["world_size_before"], incident["world_size"], incident["effective_batch"]) == (
+        2,
+        1,
+        8,
+    )
 
 
 def test_machine_begins_with_workers_and_standbys() -> None:
@@ -194,7 +215,9 @@ def test_machine_node_that_drains_hands_its_worker_over_at_the_boundary() -> Non
 
 
 def test_machine_member_that_was_let_go_still_gives_its_state_while_it_lives() -> None:
-    """Found by the simulation: the new generation dies before it has formed, and only the one that was to leave has the state."""
+    """Found by the simulation: the new generation dies before it has formed, and only the one that
+    was to leave has the state.
+    """
     driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     driver.tell(ev.Notice("w0002", "SIGTERM"))
     driver.step(driver.run.lease_end, "w0001", "w0002")
@@ -243,21 +266,38 @@ def test_machine_worker_that_fails_for_all_alike_stops_the_run() -> None:
 
 def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> machine.Report:
     fields: dict[str, Any] = {
-        "worker": worker, "node": "n", "pid": 1, "address": f"{worker}:1", "generation": 4 if rank is not None else 0, "rank": rank,
-        "world_size": 2, "step": step, "position": 0, "lease_end": 50, "held": False, "joined": rank is not None, "loaded": True,
-    }  # fmt: skip
+        "worker": worker,
+        "node": "n",
+        "pid": 1,
+        "address": f"{worker}:1",
+        "generation": 4 if rank is not None else 0,
+        "rank": rank,
+        "world_size": 2,
+        "step": step,
+        "position": 0,
+        "lease_end": 50,
+        "held": False,
+        "joined": rank is not None,
+        "loaded": True,
+    }
     return machine.Report(**{**fields, **changes})
 
 
 def adopted(reports: Iterable[machine.Report]) -> tuple[Run, tuple[act.Action, ...]]:
-    return machine.adopt(policy(count=2, standby=1, save_steps=1000), list(reports), None, Budgets(5), 6, 9, 100.0)
+    return machine.adopt(
+        policy(count=2, standby=1, save_steps=1000), list(reports), None, Budgets(5), 6, 9, 100.0
+    )
 
 
 def test_adopt_complete_group_goes_on_without_being_formed_anew() -> None:
-    run, actions = adopted([report("w0001", 0, 51), report("w0002", 1, 52, lease_end=52), report("w0003", None, None)])
+    run, actions = adopted(
+        [report("w0001", 0, 51), report("w0002", 1, 52, lease_end=52), report("w0003", None, None)]
+    )
     assert run.phase is Phase.TRAINING
     assert run.generation == 4
-    assert not [action for action in actions if isinstance(action, act.Form | act.Quiesce | act.StartWorker)]
+    assert not [
+        action for action in actions if isinstance(action, act.Form | act.Quiesce | act.StartWorker)
+    ]
     (grant,) = [action for action in actions if isinstance(action, act.Grant)]
     assert grant.end == 54, "the highest end that anybody was granted"
 
@@ -265,16 +305,24 @@ def test_adopt_complete_group_goes_on_without_being_formed_anew() -> None:
 def test_adopt_sends_grants_that_died_with_the_driver_again() -> None:
     """One rank stood at 90, the other waited in its step 91, and was called hung 120 s later."""
     _, actions = machine.adopt(
-        policy(count=2, save_steps=1000), [report("w0001", 0, 90, lease_end=100), report("w0002", 1, 90, lease_end=90)],
-        None, Budgets(5), 6, 9, 100.0,
-    )  # fmt: skip
+        policy(count=2, save_steps=1000),
+        [report("w0001", 0, 90, lease_end=100), report("w0002", 1, 90, lease_end=90)],
+        None,
+        Budgets(5),
+        6,
+        9,
+        100.0,
+    )
     (grant,) = [action for action in actions if isinstance(action, act.Grant)]
     assert (grant.workers, grant.end) == (("w0001", "w0002"), 100)
 
 
 def test_adopt_takes_no_state_that_was_rolled_back_from() -> None:
     """A driver died between its decision to roll back and the generation after it."""
-    held = [report("w0001", 0, 48, held=True, joined=False), report("w0002", 1, 48, held=True, joined=False)]
+    held = [
+        report("w0001", 0, 48, held=True, joined=False),
+        report("w0002", 1, 48, held=True, joined=False),
+    ]
     run, actions = machine.adopt(policy(count=2), held, 40, Budgets(5), 6, 9, 100.0, (45, 4))
     assert [action for action in actions if isinstance(action, act.FindCheckpoint)]
     run, _ = machine.advance(run, ev.Held("w0001", 4, 48, 90, "x:1"), 101.0)
@@ -291,17 +339,25 @@ def test_adopt_half_a_group_gathers_it_and_uses_no_number_again() -> None:
     (form,) = [action for action in actions if isinstance(action, act.Form)]
     assert (form.generation, form.step, form.position) == (7, 48, 90)
     assert [seat.worker for seat in form.seats] == ["w0001", "w0003"]
-    assert [action.worker for action in adopted([report("w0001", 0, 48)])[1] if isinstance(action, act.StartWorker)] == [
+    assert [
+        action.worker
+        for action in adopted([report("w0001", 0, 48)])[1]
+        if isinstance(action, act.StartWorker)
+    ] == [
         "w0009",
         "w0010",
     ]
 
 
 def test_adopt_state_of_an_earlier_generation_is_not_lost() -> None:
-    """The old driver died while it formed generation 4: only a worker without a state has heard of it."""
+    """The old driver died while it formed generation 4: only a worker without a state has heard of
+    it.
+    """
     newcomer = report("w0003", 1, None, joined=False)
     run, actions = adopted([report("w0001", 0, 48, generation=3), newcomer])
-    assert {worker for action in actions if isinstance(action, act.Quiesce) for worker in action.workers} == {"w0001", "w0003"}
+    assert {
+        worker for action in actions if isinstance(action, act.Quiesce) for worker in action.workers
+    } == {"w0001", "w0003"}
     run, _ = machine.advance(run, ev.Held("w0003", 4, None, 0, "y:1"), 101.0)
     run, actions = machine.advance(run, ev.Held("w0001", 3, 48, 90, "x:1"), 101.0)
     (form,) = [action for action in actions if isinstance(action, act.Form)]
@@ -312,19 +368,30 @@ def test_machine_after_its_end_does_nothing() -> None:
     driver = Driver(count=2).training("w0001", "w0002")
     driver.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2"}))
     assert driver.only(act.Finish).outcome is Outcome.FAILED
-    assert driver.tell(ev.Gone("w0001", ev.Cause.DIED), ev.Tick(), ev.StopAsked(ev.StopCause.SIGINT, 1.0)) == ()
+    assert (
+        driver.tell(
+            ev.Gone("w0001", ev.Cause.DIED), ev.Tick(), ev.StopAsked(ev.StopCause.SIGINT, 1.0)
+        )
+        == ()
+    )
 
 
 def test_machine_ranks_that_differ_take_rank_0s_state_although_another_is_a_step_ahead() -> None:
     driver = Driver(count=2, save_steps=1).training("w0001", "w0002")
     driver.step(4, "w0001", "w0002")
-    driver.tell(ev.SaveWritten("w0001", 1, 4, 1, "d", "p", (), {"v": 1}), ev.SaveChecked("w0002", 1, 4, {"v": 2}))
+    driver.tell(
+        ev.SaveWritten("w0001", 1, 4, 1, "d", "p", (), {"v": 1}),
+        ev.SaveChecked("w0002", 1, 4, {"v": 2}),
+    )
     assert "save_refused" in driver.notes()
     driver.held(5, "w0001")
     driver.held(6, "w0002")
     form = driver.only(act.Form)
     assert (form.donor, form.step) == ("w0001", 5)
-    assert [(seat.worker, seat.state_from) for seat in form.seats] == [("w0001", StateFrom.OWN), ("w0002", StateFrom.DONOR)]
+    assert [(seat.worker, seat.state_from) for seat in form.seats] == [
+        ("w0001", StateFrom.OWN),
+        ("w0002", StateFrom.DONOR),
+    ]
 
 
 def test_machine_save_whose_commit_is_under_way_survives_its_writer() -> None:
@@ -350,14 +417,32 @@ def test_machine_save_whose_commit_is_under_way_survives_its_writer() -> None:
 def test_machine_survivor_that_is_one_run_behind_takes_the_result_where_somebody_can_give_it(
     gives: bool, takes: bool, position: int, wanted: StateFrom
 ) -> None:
-    driver = Driver(count=3, standby=1, batches_per_step=3).training("w0001", "w0002", "w0003").warm("w0004")
+    driver = (
+        Driver(count=3, standby=1, batches_per_step=3)
+        .training("w0001", "w0002", "w0003")
+        .warm("w0004")
+    )
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
     driver.tell(ev.Held("w0001", 1, 4, 7 - position + 4, "w0001:2", "lost", 8, takes=takes))
-    driver.tell(ev.Held("w0003", 1, 5, 10 if position == 4 else 12, "w0003:2", "lost", 8, gives=gives, takes=True))
+    driver.tell(
+        ev.Held(
+            "w0003",
+            1,
+            5,
+            10 if position == 4 else 12,
+            "w0003:2",
+            "lost",
+            8,
+            gives=gives,
+            takes=True,
+        )
+    )
     form = driver.only(act.Form)
     assert {seat.worker: seat.state_from for seat in form.seats} == {
-        "w0001": wanted, "w0003": StateFrom.OWN, "w0004": StateFrom.DONOR,
-    }  # fmt: skip
+        "w0001": wanted,
+        "w0003": StateFrom.OWN,
+        "w0004": StateFrom.DONOR,
+    }
 
 
 def test_machine_survivors_within_one_step_differ_by_a_run() -> None:
@@ -379,5 +464,7 @@ def test_machine_step_that_is_first_known_after_the_incident_began_is_told_as_re
     form = driver.only(act.Form)
     driver.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
     driver.step(5, *(seat.worker for seat in form.seats))
-    (incident,) = [action.event for action in driver.all(act.Note) if action.event["event"] == "incident"]
+    (incident,) = [
+        action.event for action in driver.all(act.Note) if action.event["event"] == "incident"
+    ]
     assert incident["steps_redone"] == 1

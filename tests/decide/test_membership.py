@@ -15,7 +15,9 @@ from tests.decide.situation import Driver
 NOT_LOADED = {"kind": "GraphMismatch", "message": "this TensorFlow doesn't know MyOp"}
 
 
-def test_member_that_ends_for_good_while_its_group_gathers_ends_the_run_and_not_the_driver() -> None:
+def test_member_that_ends_for_good_while_its_group_gathers_ends_the_run_and_not_the_driver() -> (
+    None
+):
     """``advance`` raised KeyError: the lost one was still a member when the group was looked at."""
     error = {"kind": "UserCodeError", "message": "the input function raised"}
     driver = Driver(count=3).training("w0001", "w0002", "w0003")
@@ -27,10 +29,16 @@ def test_member_that_ends_for_good_while_its_group_gathers_ends_the_run_and_not_
     assert driver.run.ending.error == error
 
 
-def test_input_function_that_raises_while_a_lost_peer_is_dealt_with_ends_the_run_after_a_last_save() -> None:
+def test_input_function_that_raises_while_a_lost_peer_is_dealt_with_ends_the_run_after_a_last_save() -> (
+    None
+):
     driver = Driver(count=3).training("w0001", "w0002", "w0003")
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
-    driver.tell(ev.UserFailed("w0001", 1, 4, {"kind": "UserCodeError", "message": "the input function raised"}))
+    driver.tell(
+        ev.UserFailed(
+            "w0001", 1, 4, {"kind": "UserCodeError", "message": "the input function raised"}
+        )
+    )
     driver.held(4, "w0001", "w0003")
     assert driver.only(act.Grant).saves == (4,)
     assert driver.run.ending is not None
@@ -68,8 +76,12 @@ def test_standby_that_cannot_load_is_tried_less_and_less_often_and_never_ends_a_
     driver = Driver(count=2, standby=1).training("w0001", "w0002")
     delays, step = [], 3
     for number in range(100):
-        victim = next(ident for ident, worker in driver.run.workers.items() if worker.stage is Stage.STARTING)
-        driver.tell(ev.Gone(victim, ev.Cause.ERROR, "this TensorFlow doesn't know MyOp", error), after_s=1.0)
+        victim = next(
+            ident for ident, worker in driver.run.workers.items() if worker.stage is Stage.STARTING
+        )
+        driver.tell(
+            ev.Gone(victim, ev.Cause.ERROR, "this TensorFlow doesn't know MyOp", error), after_s=1.0
+        )
         delays.append(driver.only(act.StartWorker).delay_s)
         step += 1
         driver.step(step, "w0001", "w0002")
@@ -84,14 +96,19 @@ def test_worker_that_cannot_load_ends_a_run_that_waits_for_it() -> None:
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
     driver.held(4, "w0001")
     for number in range(3, 6):
-        driver.tell(ev.Gone(f"w{number:04d}", ev.Cause.ERROR, "this TensorFlow doesn't know MyOp"), after_s=20.0)
+        driver.tell(
+            ev.Gone(f"w{number:04d}", ev.Cause.ERROR, "this TensorFlow doesn't know MyOp"),
+            after_s=20.0,
+        )
     assert driver.run.ending is not None
     assert "MyOp" in driver.run.ending.reason
     assert driver.only(act.Grant).saves == (4,)
 
 
 @pytest.mark.parametrize(("cause", "lost"), [(ev.Cause.NODE, 61), (ev.Cause.DIED, 61)])
-def test_rack_that_is_lost_does_not_end_a_run_whose_survivors_hold_the_state(cause: ev.Cause, lost: int) -> None:
+def test_rack_that_is_lost_does_not_end_a_run_whose_survivors_hold_the_state(
+    cause: ev.Cause, lost: int
+) -> None:
     names = [f"w{number:04d}" for number in range(1, 71)]
     driver = Driver(count=70, smallest=1)
     driver.run = _with(driver, Budgets(60))
@@ -101,7 +118,10 @@ def test_rack_that_is_lost_does_not_end_a_run_whose_survivors_hold_the_state(cau
     assert driver.run.ending is None
     driver.held(5, *names[lost:])
     assert driver.only(act.Form).step == 5
-    assert max(action.delay_s for action in driver.all(act.StartWorker) or [act.StartWorker("none")]) < LONGEST_BACKOFF_S
+    assert (
+        max(action.delay_s for action in driver.all(act.StartWorker) or [act.StartWorker("none")])
+        < LONGEST_BACKOFF_S
+    )
 
 
 def _with(driver: Driver, budgets: Budgets):  # type: ignore[no-untyped-def]
@@ -114,7 +134,10 @@ def test_six_hundred_preemptions_do_not_end_a_run_that_steps_in_between() -> Non
     driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     step = 4
     for number in range(601):
-        victim, standby = driver.run.members[1], next(w.ident for w in driver.run.workers.values() if w.stage is Stage.WARM)
+        victim, standby = (
+            driver.run.members[1],
+            next(w.ident for w in driver.run.workers.values() if w.stage is Stage.WARM),
+        )
         driver.tell(ev.Gone(victim, ev.Cause.PREEMPTED, "spot"), after_s=1.0)
         driver.held(step, driver.run.members[0])
         form = driver.only(act.Form)
@@ -181,4 +204,9 @@ def test_group_that_begins_on_two_nodes_deals_its_ranks_to_them_in_turns() -> No
     driver = Driver(count=4)
     nodes = {"w0001": "a", "w0002": "a", "w0003": "b", "w0004": "b"}
     driver.tell(*(ev.Warm(worker, node, 1, f"{worker}:1") for worker, node in nodes.items()))
-    assert [seat.worker for seat in driver.only(act.Form).seats] == ["w0001", "w0003", "w0002", "w0004"]
+    assert [seat.worker for seat in driver.only(act.Form).seats] == [
+        "w0001",
+        "w0003",
+        "w0002",
+        "w0004",
+    ]

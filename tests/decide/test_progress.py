@@ -1,4 +1,6 @@
-"""Do deadlines follow the work: is whoever moves state left alone, and whoever stopped moving it not?"""
+"""Do deadlines follow the work: is whoever moves state left alone, and whoever stopped moving it
+not?
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,18 @@ class Moving:
 
     def stand(self, seconds: float, worker: str, *others: ev.Pulse) -> list[act.Action]:
         """The same without moving anything."""
-        return self.driver.wait(seconds, *self.driver.idle(worker, doing=self.doing, moved_bytes=self.moved), *others)
+        return self.driver.wait(
+            seconds, *self.driver.idle(worker, doing=self.doing, moved_bytes=self.moved), *others
+        )
 
 
 def hurt(done: list[act.Action]) -> list[tuple[str, str]]:
     """Who was ended or had its step broken off."""
-    return [(type(item).__name__, item.worker) for item in done if isinstance(item, act.EndWorker | act.BreakStep)]
+    return [
+        (type(item).__name__, item.worker)
+        for item in done
+        if isinstance(item, act.EndWorker | act.BreakStep)
+    ]
 
 
 @pytest.fixture
@@ -43,7 +51,9 @@ def training() -> Driver:
     return driver
 
 
-def test_member_that_copies_its_state_for_a_save_is_left_alone_for_as_long_as_it_moves(training: Driver) -> None:
+def test_member_that_copies_its_state_for_a_save_is_left_alone_for_as_long_as_it_moves(
+    training: Driver,
+) -> None:
     """4 GB: the step was broken off after 5 s and everybody killed after 10, again and again."""
     in_step = training.idle("w0002", doing=ev.Doing.STEP)
     moving = Moving(training, ev.Doing.COPYING)
@@ -58,7 +68,9 @@ def test_step_that_hangs_after_a_copy_is_noticed_as_ever(training: Driver) -> No
     assert hurt(done)[0] == ("BreakStep", "w0001")
 
 
-def test_member_that_copies_its_state_while_its_group_gathers_is_waited_for(training: Driver) -> None:
+def test_member_that_copies_its_state_while_its_group_gathers_is_waited_for(
+    training: Driver,
+) -> None:
     training.tell(ev.Gone("w0002", ev.Cause.DIED))
     assert training.run.phase is Phase.GATHERING
     moving = Moving(training, ev.Doing.COPYING)
@@ -68,7 +80,10 @@ def test_member_that_copies_its_state_while_its_group_gathers_is_waited_for(trai
 
 def test_member_that_does_nothing_of_the_kind_has_to_stop_soon(training: Driver) -> None:
     training.tell(ev.Gone("w0002", ev.Cause.DIED))
-    assert hurt(training.wait(11.0, *training.idle("w0001", doing=ev.Doing.STEP)))[0] == ("EndWorker", "w0001")
+    assert hurt(training.wait(11.0, *training.idle("w0001", doing=ev.Doing.STEP)))[0] == (
+        "EndWorker",
+        "w0001",
+    )
 
 
 def test_checkpoint_that_takes_an_hour_to_come_is_waited_for() -> None:
@@ -86,10 +101,15 @@ def test_worker_that_waits_at_the_lock_is_as_far_as_the_one_of_its_node_that_fet
     moving = Moving(driver, ev.Doing.STAGING)
     assert not hurt(moving.wait(STAGE_STILL_S * 2, "w0001", *waiting))
     driver.tell(ev.Joined("w0001", driver.run.generation, 3))
-    assert hurt(driver.wait(STAGE_STILL_S + 5, *driver.idle("w0001"), *waiting))[0] == ("EndWorker", "w0002")
+    assert hurt(driver.wait(STAGE_STILL_S + 5, *driver.idle("w0001"), *waiting))[0] == (
+        "EndWorker",
+        "w0002",
+    )
 
 
-def test_member_that_waits_for_another_ones_state_gets_the_time_that_the_state_takes(training: Driver) -> None:
+def test_member_that_waits_for_another_ones_state_gets_the_time_that_the_state_takes(
+    training: Driver,
+) -> None:
     size = int(PASS_BYTES_PER_S * 600)
     training.tell(ev.Gone("w0002", ev.Cause.DIED))
     training.warm("w0003")
@@ -118,9 +138,14 @@ def test_driver_that_was_paused_takes_nobodys_copy_for_a_hang(training: Driver) 
 
 @pytest.mark.parametrize(
     ("stop", "saved"),
-    [(ev.StopAsked(ev.StopCause.REQUEST, 120.0), True), (ev.StopAsked(ev.StopCause.SIGTERM, 25.0), False)],
+    [
+        (ev.StopAsked(ev.StopCause.REQUEST, 120.0), True),
+        (ev.StopAsked(ev.StopCause.SIGTERM, 25.0), False),
+    ],
 )
-def test_last_save_that_moves_gets_its_time_unless_somebody_kills_us(stop: ev.StopAsked, saved: bool) -> None:
+def test_last_save_that_moves_gets_its_time_unless_somebody_kills_us(
+    stop: ev.StopAsked, saved: bool
+) -> None:
     driver = Driver(count=1).training("w0001")
     driver.step(driver.run.lease_end, "w0001")
     driver.tell(stop)

@@ -10,13 +10,25 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Cause
 from orchestrator.decide.recovery import GiveUp, GoOn, Streak, after_loss, donor
 from orchestrator.decide.room import Demand, describe, fitting
-from orchestrator.decide.scaling import Sizes, group_size, growth, in_turns, missing, seating, target_after
+from orchestrator.decide.scaling import (
+    Sizes,
+    group_size,
+    growth,
+    in_turns,
+    missing,
+    seating,
+    target_after,
+)
 
 
-def lose(cause: Cause, detail: str, times: int, *, step: int = 7, begun: bool = True) -> GoOn | GiveUp:
+def lose(
+    cause: Cause, detail: str, times: int, *, step: int = 7, begun: bool = True
+) -> GoOn | GiveUp:
     verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
     for number in range(times):
-        verdict = after_loss(cause, detail, "n", step, begun, verdict.budgets, verdict.streak, float(number))
+        verdict = after_loss(
+            cause, detail, "n", step, begun, verdict.budgets, verdict.streak, float(number)
+        )
     return verdict
 
 
@@ -34,14 +46,18 @@ def lose(cause: Cause, detail: str, times: int, *, step: int = 7, begun: bool = 
         (Cause.NODE, "its node is gone", 50, True, False),
     ],
 )
-def test_same_loss_at_the_same_step_is_a_crash_loop(cause: Cause, detail: str, times: int, begun: bool, stops: bool) -> None:
+def test_same_loss_at_the_same_step_is_a_crash_loop(
+    cause: Cause, detail: str, times: int, begun: bool, stops: bool
+) -> None:
     assert isinstance(lose(cause, detail, times, begun=begun), GiveUp) is stops
 
 
 def test_same_loss_at_other_steps_is_none() -> None:
     verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
     for step in range(50):
-        verdict = after_loss(Cause.ERROR, "x", "n", step, True, verdict.budgets, verdict.streak, float(step))
+        verdict = after_loss(
+            Cause.ERROR, "x", "n", step, True, verdict.budgets, verdict.streak, float(step)
+        )
         assert isinstance(verdict, GoOn)
 
 
@@ -66,8 +82,13 @@ def test_donor_has_the_highest_step(steps: dict[str, int | None], chosen: str | 
     assert donor(list(steps), _places(steps)) == chosen
 
 
-@pytest.mark.parametrize(("steps", "chosen"), [({"a": 5, "b": 6}, "a"), ({"a": None, "b": 2, "c": 3}, "b"), ({"a": None}, None)])
-def test_donor_among_differing_states_is_the_first_that_has_one(steps: dict[str, int | None], chosen: str | None) -> None:
+@pytest.mark.parametrize(
+    ("steps", "chosen"),
+    [({"a": 5, "b": 6}, "a"), ({"a": None, "b": 2, "c": 3}, "b"), ({"a": None}, None)],
+)
+def test_donor_among_differing_states_is_the_first_that_has_one(
+    steps: dict[str, int | None], chosen: str | None
+) -> None:
     assert donor(list(steps), _places(steps), differing=True) == chosen
 
 
@@ -100,12 +121,18 @@ FIXED, ELASTIC = Sizes(4, 4, 4, 1), Sizes(4, 2, 6, 1)
         (Sizes(4, 2, 6, 0, on_resize="wait"), 4, True, 3, 5, 4),
     ],
 )
-def test_group_size_follows_policy(sizes: Sizes, target: int, started: bool, survivors: int, warm: int, size: int | None) -> None:
+def test_group_size_follows_policy(
+    sizes: Sizes, target: int, started: bool, survivors: int, warm: int, size: int | None
+) -> None:
     assert group_size(sizes, target, started, survivors, warm) == size
 
 
-@given(st.integers(1, 8), st.integers(0, 4), st.integers(0, 8), st.integers(0, 8), st.integers(0, 4))
-def test_group_size_never_leaves_its_bounds(count: int, less: int, survivors: int, warm: int, standby: int) -> None:
+@given(
+    st.integers(1, 8), st.integers(0, 4), st.integers(0, 8), st.integers(0, 8), st.integers(0, 4)
+)
+def test_group_size_never_leaves_its_bounds(
+    count: int, less: int, survivors: int, warm: int, standby: int
+) -> None:
     sizes = Sizes(count, max(1, count - less), count + less, standby)
     size = group_size(sizes, count, True, survivors, warm)
     if size is not None:
@@ -139,7 +166,11 @@ def test_growth_fills_the_room_up_to_the_largest() -> None:
     ],
 )
 def test_seating_keeps_ranks(
-    previous: tuple[str, ...], staying: list[str], warm: list[str], size: int, seats: tuple[str, ...]
+    previous: tuple[str, ...],
+    staying: list[str],
+    warm: list[str],
+    size: int,
+    seats: tuple[str, ...],
 ) -> None:
     assert seating(previous, staying, warm, size) == seats
 
@@ -163,5 +194,7 @@ def test_room_counts_whole_workers_per_node() -> None:
         ({}, ""),
     ],
 )
-def test_beginning_group_takes_a_worker_of_each_node_in_turn(nodes: dict[str, str], order: str) -> None:
+def test_beginning_group_takes_a_worker_of_each_node_in_turn(
+    nodes: dict[str, str], order: str
+) -> None:
     assert in_turns(tuple(nodes), nodes) == tuple(order.split())

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.decide.restarts import CRASHED, LONGEST_DELAY_S, MOST_DEATHS, MOST_QUICK_DEATHS, End, StartAgain, after_exit
+from orchestrator.decide.restarts import (
+    CRASHED,
+    LONGEST_DELAY_S,
+    MOST_DEATHS,
+    MOST_QUICK_DEATHS,
+    End,
+    StartAgain,
+    after_exit,
+)
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 130, 143])

@@ -8,8 +8,13 @@ from orchestrator.decide.resume_point import last_step
 from orchestrator.errors import ConfigError
 
 
-@pytest.mark.parametrize(("until", "steps", "started", "end"), [(100, None, 3, 100), (None, 100, 3, 103), (2, None, 3, 2)])
-def test_last_step_counts_from_the_first_start(until: int | None, steps: int | None, started: int, end: int) -> None:
+@pytest.mark.parametrize(
+    ("until", "steps", "started", "end"),
+    [(100, None, 3, 100), (None, 100, 3, 103), (2, None, 3, 2)],
+)
+def test_last_step_counts_from_the_first_start(
+    until: int | None, steps: int | None, started: int, end: int
+) -> None:
     assert last_step(until, steps, started) == end
 
 

@@ -13,7 +13,10 @@ HOUR = 3600.0
 
 def kept(*hours: float, good: int | None = 0) -> list[Kept]:
     """Checkpoints saved after so many hours of training, newest first."""
-    return [Kept(f"c{number}", hour * HOUR, True if number == good else None) for number, hour in enumerate(hours)]
+    return [
+        Kept(f"c{number}", hour * HOUR, True if number == good else None)
+        for number, hour in enumerate(hours)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -45,15 +48,20 @@ def test_retention_without_a_known_good_one_deletes_nothing() -> None:
     assert retention(kept(3, 2, 1, good=None), max_to_keep=1, keep_every_h=10000).delete == ()
 
 
-CHECKPOINTS = st.lists(st.tuples(st.floats(0, 1e6), st.sampled_from([True, False, None])), max_size=30).map(
+CHECKPOINTS = st.lists(
+    st.tuples(st.floats(0, 1e6), st.sampled_from([True, False, None])), max_size=30
+).map(
     lambda rows: [
-        Kept(f"c{number}", seconds, good) for number, (seconds, good) in enumerate(sorted(rows, key=lambda row: -row[0]))
+        Kept(f"c{number}", seconds, good)
+        for number, (seconds, good) in enumerate(sorted(rows, key=lambda row: -row[0]))
     ]
 )
 
 
 @given(CHECKPOINTS, st.integers(0, 8), st.floats(0.01, 1e5), st.sets(st.integers(0, 29)))
-def test_retention_any_facts_keep_its_promises(items: list[Kept], max_to_keep: int, every_h: float, numbers: set[int]) -> None:
+def test_retention_any_facts_keep_its_promises(
+    items: list[Kept], max_to_keep: int, every_h: float, numbers: set[int]
+) -> None:
     protected = {f"c{number}" for number in numbers}
     decision = retention(items, max_to_keep=max_to_keep, keep_every_h=every_h, protected=protected)
     labels = [item.label for item in items]
@@ -67,7 +75,9 @@ def test_retention_any_facts_keep_its_promises(items: list[Kept], max_to_keep: i
 
 
 @given(CHECKPOINTS, st.integers(1, 8), st.floats(0.01, 1e5))
-def test_retention_asked_again_deletes_nothing_more(items: list[Kept], max_to_keep: int, every_h: float) -> None:
+def test_retention_asked_again_deletes_nothing_more(
+    items: list[Kept], max_to_keep: int, every_h: float
+) -> None:
     decision = retention(items, max_to_keep=max_to_keep, keep_every_h=every_h)
     rest = [item for item in items if item.label in decision.keep]
     assert retention(rest, max_to_keep=max_to_keep, keep_every_h=every_h).delete == ()

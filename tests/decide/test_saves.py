@@ -12,15 +12,24 @@ from tests.decide.situation import Driver
 
 
 def written(
-    driver: Driver, worker: str, step: int, digest: int = 1, generation: int | None = None, **more: object
+    driver: Driver,
+    worker: str,
+    step: int,
+    digest: int = 1,
+    generation: int | None = None,
+    **more: object,
 ) -> ev.SaveWritten:
     number = driver.run.generation if generation is None else generation
     return ev.SaveWritten(worker, number, step, step, "d", "p", (), {"v": digest}, **more)  # type: ignore[arg-type]
 
 
 def with_save_under_way(**shape: object) -> Driver:
-    """Two members and a standby; the save of step 4 is agreed and copied, and the writer is told that it will go."""
-    driver = Driver(count=2, standby=1, save_steps=4, **shape).training("w0001", "w0002").warm("w0003")
+    """Two members and a standby; the save of step 4 is agreed and copied, and the writer is told
+    that it will go.
+    """
+    driver = (
+        Driver(count=2, standby=1, save_steps=4, **shape).training("w0001", "w0002").warm("w0003")
+    )
     driver.step(4, "w0001", "w0002")
     assert driver.run.saves.in_flight is not None
     return driver
@@ -48,7 +57,9 @@ def test_writer_that_is_let_go_stays_until_its_save_is_judged() -> None:
     assert [action.worker for action in driver.all(act.EndWorker)] == ["w0001"]
 
 
-def test_writer_that_dies_after_its_rank_has_moved_on_loses_its_save_and_the_next_one_is_agreed() -> None:
+def test_writer_that_dies_after_its_rank_has_moved_on_loses_its_save_and_the_next_one_is_agreed() -> (
+    None
+):
     """The run used to hang: nobody told the save, so no further one was ever agreed."""
     driver = with_save_under_way()
     handed_over(driver, "w0001")
@@ -75,12 +86,16 @@ def test_save_that_moves_is_waited_for_and_one_that_does_not_has_failed() -> Non
         driver.wait(SAVE_STILL_S * 0.8, *driver.idle("w0001", moved_bytes=number), every_s=1.0)
         assert "save_failed" not in driver.notes(), "4 GB or 400: it gets on"
     driver.wait(SAVE_STILL_S * 0.4, *driver.idle("w0001", moved_bytes=3), every_s=1.0)
-    failed = [action.event for action in driver.all(act.Note) if action.event["event"] == "save_failed"]
+    failed = [
+        action.event for action in driver.all(act.Note) if action.event["event"] == "save_failed"
+    ]
     assert "nothing has moved in w0001" in failed[0]["reason"]
 
 
 def test_writer_that_is_busy_has_not_failed_and_is_asked_again() -> None:
-    """A driver died during the last save: the next one was refused five times within milliseconds, and 200 steps were lost."""
+    """A driver died during the last save: the next one was refused five times within milliseconds,
+    and 200 steps were lost.
+    """
     driver = Driver(count=1, save_steps=1000, until=5).training("w0001")
     driver.step(5, "w0001")
     asked = 0
@@ -88,7 +103,13 @@ def test_writer_that_is_busy_has_not_failed_and_is_asked_again() -> None:
         assert driver.run.saves.in_flight is not None
         driver.tell(ev.SaveFailed(1, 5, "the worker is still busy with an earlier save", busy=True))
         assert not driver.all(act.Finish)
-        asked += len([action for action in driver.wait(BUSY_S + 1.0, *driver.idle("w0001")) if isinstance(action, act.Grant)])
+        asked += len(
+            [
+                action
+                for action in driver.wait(BUSY_S + 1.0, *driver.idle("w0001"))
+                if isinstance(action, act.Grant)
+            ]
+        )
     assert asked == 20
     driver.tell(written(driver, "w0001", 5))
     driver.tell(ev.Committed(1, 5))
@@ -130,7 +151,9 @@ def test_ranks_that_differ_again_and_again_end_the_run_with_what_differs_and_a_l
         assert ("give_up" in driver.notes()) is (number == DIVERGENCE_LIMIT - 1)
         driver.held(step, "w0001", "w0002")
         for form in driver.all(act.Form):
-            driver.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
+            driver.tell(
+                *(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats)
+            )
     grant = driver.only(act.Grant)
     assert (grant.workers, grant.saves) == (("w0001",), (step,)), "rank 0's state is the run's"
     driver.tell(written(driver, "w0001", step))
@@ -149,7 +172,10 @@ def test_ranks_that_differ_once_in_a_while_train_on() -> None:
         flight = driver.run.saves.in_flight
         assert flight is not None
         driver.step(flight.step, "w0001", "w0002")
-        driver.tell(written(driver, "w0001", flight.step), ev.SaveChecked("w0002", driver.run.generation, flight.step, {"v": 1}))
+        driver.tell(
+            written(driver, "w0001", flight.step),
+            ev.SaveChecked("w0002", driver.run.generation, flight.step, {"v": 1}),
+        )
         driver.tell(ev.Committed(driver.run.generation, flight.step))
     assert driver.run.ending is None
 

@@ -37,13 +37,19 @@ LOG = SaveLog(last_step=0, last_s=0.0)
         (replace(POLICY, save_steps=1000, save_every_s=60.0), LOG, 0, 50, 61.0, 50),
     ],
 )
-def test_save_comes_due(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float, due: int | None) -> None:
+def test_save_comes_due(
+    policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float, due: int | None
+) -> None:
     assert due_step(policy, log, after, upto, now_s) == due
 
 
 @given(st.integers(1, 50), st.integers(0, 500), st.integers(0, 500), st.integers(0, 100))
-def test_save_by_steps_falls_on_multiples_beyond_the_last(every: int, last: int, after: int, more: int) -> None:
-    due = due_step(replace(POLICY, save_steps=every), replace(LOG, last_step=last), after, after + more, 0.0)
+def test_save_by_steps_falls_on_multiples_beyond_the_last(
+    every: int, last: int, after: int, more: int
+) -> None:
+    due = due_step(
+        replace(POLICY, save_steps=every), replace(LOG, last_step=last), after, after + more, 0.0
+    )
     if due is not None:
         assert due % every == 0
         assert max(after, last) < due <= after + more
@@ -65,7 +71,10 @@ DIFFERENT = {"a": {"v": 1, "w": 2}, "b": {"v": 1, "w": 3}, "c": {}}
     ],
 )
 def test_written_save_is_judged(
-    on_nonfinite: str, nonfinite: tuple[str, ...], digests: dict[str, dict[str, int]], verdict: Verdict
+    on_nonfinite: str,
+    nonfinite: tuple[str, ...],
+    digests: dict[str, dict[str, int]],
+    verdict: Verdict,
 ) -> None:
     assert judge(replace(POLICY, on_nonfinite=on_nonfinite), nonfinite, digests) is verdict  # type: ignore[arg-type]
 

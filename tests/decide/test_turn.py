@@ -1,4 +1,6 @@
-"""Does the quick way to change a frozen dataclass give what ``dataclasses.replace`` gives, and nothing else?"""
+"""Does the quick way to change a frozen dataclass give what ``dataclasses.replace`` gives, and
+nothing else?
+"""
 
 from __future__ import annotations
 

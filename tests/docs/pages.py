@@ -1,9 +1,10 @@
 """Which commands, files and links does the documentation hold?
 
-Rule: a fenced ``sh`` block is run by a test as it stands. A comment on the line before it says otherwise: ``<!-- test: exit 2 -->`` expects
-another exit code, ``<!-- test: ray -->``, ``tf`` and ``kubectl`` need those, ``<!-- test: jobs -->`` is run against a real job server by
-``tests/launch``, ``<!-- test: skip: REASON -->`` is only parsed.
-``<!-- file: NAME -->`` before a ``python`` block makes it a file that the commands find in their directory.
+Rule: a fenced ``sh`` block is run by a test as it stands. A comment on the line before it says
+otherwise: ``<!-- test: exit 2 -->`` expects another exit code, ``<!-- test: ray -->``, ``tf`` and
+``kubectl`` need those, ``<!-- test: jobs -->`` is run against a real job server by
+``tests/launch``, ``<!-- test: skip: REASON -->`` is only parsed. ``<!-- file: NAME -->`` before a
+``python`` block makes it a file that the commands find in their directory.
 """
 
 from __future__ import annotations
@@ -38,19 +39,29 @@ class Block:
     @property
     def skip_reason(self) -> str:
         """Why it's only parsed; empty where it's run."""
-        return self.value.removeprefix("skip:").strip() if self.mark == "test" and self.value.startswith("skip:") else ""
+        return (
+            self.value.removeprefix("skip:").strip()
+            if self.mark == "test" and self.value.startswith("skip:")
+            else ""
+        )
 
     @property
     def exit_codes(self) -> tuple[int, ...]:
         """How it may end."""
-        codes = re.findall(r"\d+", self.value) if self.mark == "test" and self.value.startswith("exit") else []
+        codes = (
+            re.findall(r"\d+", self.value)
+            if self.mark == "test" and self.value.startswith("exit")
+            else []
+        )
         return tuple(map(int, codes)) or (0,)
 
     @property
     def commands(self) -> list[list[str]]:
         """Its command lines as words; comments are left out."""
         joined = self.text.replace("\\\n", " ")
-        return [words for line in joined.splitlines() if (words := shlex.split(line, comments=True))]
+        return [
+            words for line in joined.splitlines() if (words := shlex.split(line, comments=True))
+        ]
 
 
 def blocks(path: Path) -> list[Block]:
@@ -67,7 +78,16 @@ def blocks(path: Path) -> list[Block]:
         mark = _MARK.search(lines[begin - 1]) if begin else None
         kind, value = (mark[1], mark[2]) if mark else ("", "")
         text = "\n".join(lines[begin + 1 : number]) + "\n"
-        found.append(Block(str(path.relative_to(ROOT)), begin + 1, lines[begin].strip("`").strip(), kind, value, text))
+        found.append(
+            Block(
+                str(path.relative_to(ROOT)),
+                begin + 1,
+                lines[begin].strip("`").strip(),
+                kind,
+                value,
+                text,
+            )
+        )
         begin = None
     return found
 
@@ -79,13 +99,17 @@ def all_blocks(language: str) -> list[Block]:
 
 def links(path: Path) -> list[str]:
     """Where a page's links lead, without those to other sites."""
-    return [target for target in _LINK.findall(path.read_text(encoding="utf-8")) if "://" not in target]
+    return [
+        target for target in _LINK.findall(path.read_text(encoding="utf-8")) if "://" not in target
+    ]
 
 
 def anchors(path: Path) -> set[str]:
     """What can be linked to in a page: its headings, as GitHub names them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings
+    }
 
 
 def code_spans(path: Path) -> list[str]:

@@ -1,4 +1,6 @@
-"""How is a page's block run as a reader would type it? In a directory with the page's own files, against a bucket that is a directory."""
+"""How is a page's block run as a reader would type it? In a directory with the page's own files,
+against a bucket that is a directory.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,18 @@ def make_bucket(checkpoints: CheckpointLibrary, directory: Path) -> Path:
     bucket = directory / "bucket"
     checkpoints.copy(bucket / "run", "mlp", optimizer="adam")
     rng = np.random.default_rng(0)
-    np.savez(bucket / "train.npz", images=rng.normal(size=(64, 6)).astype(np.float32), labels=rng.integers(0, 3, 64))
+    np.savez(
+        bucket / "train.npz",
+        images=rng.normal(size=(64, 6)).astype(np.float32),
+        labels=rng.integers(0, 3, 64),
+    )
     return bucket
 
 
 def make_pipeline(checkpoints: CheckpointLibrary, bucket: Path) -> dict[str, str]:
-    """A run that reads its own files, which have moved to ``gs://bucket/data``; where its graph has them, by the pages' name for it."""
+    """A run that reads its own files, which have moved to ``gs://bucket/data``; where its graph has
+    them, by the pages' name for it.
+    """
     prefix = checkpoints("csv_lines")
     shutil.copytree(prefix.parent, bucket / "pipeline", ignore=shutil.ignore_patterns("data"))
     shutil.copytree(prefix.parent / "data", bucket / "data")
@@ -44,7 +52,9 @@ def make_pipeline(checkpoints: CheckpointLibrary, bucket: Path) -> dict[str, str
 def shell(
     block: Block, bucket: Path, directory: Path, changes: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a block with ``gs://bucket`` at ``bucket`` and the pages' files in ``directory``; ``changes`` are made to its text."""
+    """Run a block with ``gs://bucket`` at ``bucket`` and the pages' files in ``directory``;
+    ``changes`` are made to its text.
+    """
     text = block.text.replace("gs://bucket", str(bucket))
     for theirs, ours in {**SHORTER, **(changes or {})}.items():
         text = text.replace(theirs, ours)
@@ -54,6 +64,19 @@ def shell(
     for name in ("configs", "k8s"):
         (directory / name).symlink_to(ROOT / name)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "HOME": str(directory), "COLUMNS": "160", "PYTHONWARNINGS": "ignore"}
+    environment = os.environ | {
+        "PATH": path,
+        "HOME": str(directory),
+        "COLUMNS": "160",
+        "PYTHONWARNINGS": "ignore",
+    }
     command = ["bash", "-euo", "pipefail", "-c", text]
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )

@@ -1,4 +1,6 @@
-"""Does every command in the documentation do what the page says it does? Each block is run as a reader would type it."""
+"""Does every command in the documentation do what the page says it does? Each block is run as a
+reader would type it.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +16,38 @@ from tests.launch.runs import recorded_run
 
 
 def _cases() -> list[object]:
-    return [pytest.param(block, id=block.label, marks=_marks(block)) for block in all_blocks("sh") if block.value != "jobs"]
+    return [
+        pytest.param(block, id=block.label, marks=_marks(block))
+        for block in all_blocks("sh")
+        if block.value != "jobs"
+    ]
 
 
 def _marks(block: Block) -> list[pytest.MarkDecorator]:
     if block.skip_reason:
         return [pytest.mark.skip(reason=f"{block.label}: {block.skip_reason}")]
     if block.value == "kubectl":
-        return [pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl isn't on this machine's PATH")]
+        return [
+            pytest.mark.skipif(
+                shutil.which("kubectl") is None, reason="kubectl isn't on this machine's PATH"
+            )
+        ]
     return [pytest.mark.ray, pytest.mark.tf] if block.value == "ray" else [pytest.mark.tf]
 
 
 @pytest.mark.parametrize("block", _cases())
-def test_command_in_the_documentation_ends_as_the_page_says(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_command_in_the_documentation_ends_as_the_page_says(
+    block: Block, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     bucket = tmp_path / "bucket"
     changes: dict[str, str] = {}
     if block.value != "kubectl":  # which wants no run
         make_bucket(request.getfixturevalue("tf1_checkpoint"), tmp_path)
     if "bucket/pipeline" in block.text:
         changes = make_pipeline(request.getfixturevalue("tf1_checkpoint"), bucket)
-    if not {"resume", "submit"} & {words[1] for words in block.commands if words[0] == "tfresume" and len(words) > 1}:
+    if not {"resume", "submit"} & {
+        words[1] for words in block.commands if words[0] == "tfresume" and len(words) > 1
+    }:
         recorded_run(open_location(str(bucket / "resumed"))).release()
     directory = tmp_path / "here"
     directory.mkdir()

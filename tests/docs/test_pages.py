@@ -1,4 +1,6 @@
-"""Is the documentation true in what can be told without running it: commands, links, paths, and the tables that claim to be complete?"""
+"""Is the documentation true in what can be told without running it: commands, links, paths, and the
+tables that claim to be complete?
+"""
 
 from __future__ import annotations
 
@@ -76,36 +78,53 @@ def _flags() -> set[str]:
     found: set[str] = set()
     for name in app.resolved_commands():
         if not name.startswith("-"):
-            found |= {flag for argument in app[name].assemble_argument_collection() for flag in argument.names}
+            found |= {
+                flag
+                for argument in app[name].assemble_argument_collection()
+                for flag in argument.names
+            }
     return found
 
 
 def test_operations_explains_every_exit_code_and_error_kind() -> None:
     text = OPERATIONS.read_text()
-    kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.OrchestratorError)]
+    kinds = [
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.OrchestratorError)
+    ]
     missing = [
-        name for name in (*kinds, *map(str, (0, 1, 2, 130, 143))) if f"| `{name}` |" not in text and f"| {name} |" not in text
+        name
+        for name in (*kinds, *map(str, (0, 1, 2, 130, 143)))
+        if f"| `{name}` |" not in text and f"| {name} |" not in text
     ]
     assert missing == []
 
 
 def test_operations_explains_every_incident_kind() -> None:
     opened = re.findall(
-        r'open_incident\(\s*\w+, "([a-z ]+)"', "".join(path.read_text() for path in (ROOT / "orchestrator/decide").glob("*.py"))
+        r'open_incident\(\s*\w+, "([a-z ]+)"',
+        "".join(path.read_text() for path in (ROOT / "orchestrator/decide").glob("*.py")),
     )
     assert opened
     text = OPERATIONS.read_text()
-    assert [kind for kind in (*(cause.value for cause in Cause), *opened) if f"| `{kind}` |" not in text] == []
+    assert [
+        kind for kind in (*(cause.value for cause in Cause), *opened) if f"| `{kind}` |" not in text
+    ] == []
 
 
 def test_operations_explains_every_state_metric_and_kind_of_lost_time() -> None:
     text = OPERATIONS.read_text()
     silent = (Driver.NONE, Driver.DEAD, Driver.SILENT)
-    ended = [run_status("out", history([]), driver, Held(), {}, None, now=0.0).state for driver in silent]
+    ended = [
+        run_status("out", history([]), driver, Held(), {}, None, now=0.0).state for driver in silent
+    ]
     states = {"starting", "waiting", "forming", "training", "recovering", "stopping", *ended}
     assert [state for state in states if f"| {state} |" not in text] == []
     assert [name for name in map(exported, METERS) if f"`{name}`" not in text] == []
-    assert [kind.value for kind in Spent if kind is not Spent.USEFUL and f"`{kind.value}`" not in text] == []
+    assert [
+        kind.value for kind in Spent if kind is not Spent.USEFUL and f"`{kind.value}`" not in text
+    ] == []
 
 
 def test_settings_that_the_documentation_sets_exist() -> None:

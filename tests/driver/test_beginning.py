@@ -1,4 +1,6 @@
-"""Does a start see what another driver did until the lease was taken, and does it take over only workers that do what it asks for?"""
+"""Does a start see what another driver did until the lease was taken, and does it take over only
+workers that do what it asks for?
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def config_for(source: Path | str, output: Location, **changes: Any) -> RunConfi
 
 def record_of(source: Path) -> RunRecord:
     named = resolve_source(str(source))
-    return RunRecord(source=named.url, fingerprint=source_fingerprint(named), name=named.name, started_step=3)
+    return RunRecord(
+        source=named.url, fingerprint=source_fingerprint(named), name=named.name, started_step=3
+    )
 
 
 def written(config: RunConfig) -> Any:
@@ -53,7 +57,14 @@ def save(output: Location, source: Path, step: int, attempt: int, scratch: Path)
         copy.write_bytes(file.read_bytes())
         files.append(copy)
     records = upload(files, output.child(f"a{attempt:04d}-g0001"))
-    manifest = Manifest(name="model.ckpt", step=step, attempt=attempt, generation=1, files=records, position=2 * step)
+    manifest = Manifest(
+        name="model.ckpt",
+        step=step,
+        attempt=attempt,
+        generation=1,
+        files=records,
+        position=2 * step,
+    )
     commit(output, manifest)
 
 
@@ -61,7 +72,9 @@ def save(output: Location, source: Path, step: int, attempt: int, scratch: Path)
 def test_start_looks_again_once_the_lease_is_held(
     tf1_checkpoint: CheckpointLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another driver commits its last checkpoint between this one's look and its lease; it used to be fenced by an older start."""
+    """Another driver commits its last checkpoint between this one's look and its lease; it used to
+    be fenced by an older start.
+    """
     source, output = tf1_checkpoint("mlp"), open_location(str(tmp_path / "out"))
     (tmp_path / "mine.py").write_text("def batches(ctx): ...\n")
     config = config_for(source, output, input=f"{tmp_path}/mine.py:batches")
@@ -77,7 +90,9 @@ def test_start_looks_again_once_the_lease_is_held(
         other.release()
         return Attempt(config, output, acquire(output), Observers([]), Inbox())
 
-    def started(attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: Any) -> Any:
+    def started(
+        attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: Any
+    ) -> Any:
         begun.append(f"start from {ready.start.own_label}")
         return ready
 
@@ -94,16 +109,26 @@ def test_start_looks_again_once_the_lease_is_held(
 @pytest.mark.tf
 @pytest.mark.parametrize("number", [1, 50])
 @pytest.mark.parametrize(
-    "options", [{"step": "Variable_10"}, {"step": "Variable_10", "version": 1}, {"step": "as_float"}], ids=str
+    "options",
+    [{"step": "Variable_10"}, {"step": "Variable_10", "version": 1}, {"step": "as_float"}],
+    ids=str,
 )
 def test_steps_are_counted_from_the_graphs_own_counter_whatever_the_file_is_called(
     number: int, options: dict[str, Any], tf1_checkpoint: CheckpointLibrary, tmp_path: Path
 ) -> None:
     """From the number in the name it trained nothing and said done, or went on too far."""
-    source, output = tf1_checkpoint("mlp", number=number, **options), open_location(str(tmp_path / "out"))
+    source, output = (
+        tf1_checkpoint("mlp", number=number, **options),
+        open_location(str(tmp_path / "out")),
+    )
     ready = prepared(config_for(source, output, until_step=None, steps=4), output, None)
     assert isinstance(ready, Ready)
-    assert (ready.start.step, ready.start.started_step, ready.plan.step, ready.start.until) == (3, 3, 3, 7)
+    assert (ready.start.step, ready.start.started_step, ready.plan.step, ready.start.until) == (
+        3,
+        3,
+        3,
+        7,
+    )
     assert ready.policy.until == 7
     reached = prepared(config_for(source, output, until_step=3), output, None)
     assert isinstance(reached, StartPoint)
@@ -112,14 +137,23 @@ def test_steps_are_counted_from_the_graphs_own_counter_whatever_the_file_is_call
 
 @pytest.mark.tf
 @pytest.mark.parametrize(
-    ("options", "recorded", "cut"), [({}, None, False), ({"batches_per_step": 3}, None, True), ({}, 3, True)]
+    ("options", "recorded", "cut"),
+    [({}, None, False), ({"batches_per_step": 3}, None, True), ({}, 3, True)],
 )
 def test_one_worker_with_several_batches_in_a_step_gets_the_graph_of_a_group(
-    options: dict[str, Any], recorded: int | None, cut: bool, tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+    options: dict[str, Any],
+    recorded: int | None,
+    cut: bool,
+    tf1_checkpoint: CheckpointLibrary,
+    tmp_path: Path,
 ) -> None:
     """Nothing was cut for it, and of each step's batches it applied the last one alone."""
     source, output = tf1_checkpoint("mlp"), open_location(str(tmp_path / "out"))
-    record = None if recorded is None else record_of(source).model_copy(update={"batches_per_step": recorded})
+    record = (
+        None
+        if recorded is None
+        else record_of(source).model_copy(update={"batches_per_step": recorded})
+    )
     ready = prepared(config_for(source, output, workers=1, **options), output, record)
     assert isinstance(ready, Ready)
     assert ready.slots.count == (3 if cut else 1)
@@ -145,8 +179,12 @@ def test_takeover_by_the_same_command_reads_nothing_of_the_source(tmp_path: Path
     refuse_others_workers(config, output, record, written(config))
 
 
-@pytest.mark.parametrize("changes", [{"input": "theirs:batches"}, {"feed": {"keep:0": "0.5"}}, {"seed": 7}])
-def test_takeover_by_a_command_with_other_inputs_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"input": "theirs:batches"}, {"feed": {"keep:0": "0.5"}}, {"seed": 7}]
+)
+def test_takeover_by_a_command_with_other_inputs_is_refused(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
     output = open_location(str(tmp_path / "out"))
     config = config_for(tmp_path / "m-3", output)
     record = RunRecord(source="s", fingerprint="f", name="m", started_step=3)
@@ -159,7 +197,9 @@ def test_takeover_by_a_command_that_only_drives_otherwise_goes_on(tmp_path: Path
     output = open_location(str(tmp_path / "out"))
     config = config_for(tmp_path / "m-3", output)
     record = RunRecord(source="s", fingerprint="f", name="m", started_step=3)
-    other = config.model_copy(update={"until_step": 5000, "save_steps": 7, "lease_s": 3.0, "address": "elsewhere:6379"})
+    other = config.model_copy(
+        update={"until_step": 5000, "save_steps": 7, "lease_s": 3.0, "address": "elsewhere:6379"}
+    )
     refuse_others_workers(other, output, record, written(config))
 
 

@@ -23,7 +23,9 @@ from orchestrator.store.run.run_record import answer_stop_request, read_stop_req
 from orchestrator.store.transfer.upload import upload
 
 LEASE_S = 0.6
-"""Short, so that the heart beats often. How old a beat is, the lease judges by a clock that stands still unless a test moves it."""
+"""Short, so that the heart beats often. How old a beat is, the lease judges by a clock that stands
+still unless a test moves it.
+"""
 
 
 class Beating:
@@ -35,12 +37,25 @@ class Beating:
         self.now_s = 0.0
         self.lease: Lease = acquire(self.output, lease_s=LEASE_S, now=lambda: self.now_s)
         self.told: queue.Queue[Any] = queue.Queue()
-        config = parse_config({"source": str(directory / "none"), "output": self.output.url, "until_step": 9})
-        self.keeper = Keeper(self.output, self.lease, config, Saved("m", "f", None, ()), (0, 0), None, 0.0, self.told.put)
+        config = parse_config(
+            {"source": str(directory / "none"), "output": self.output.url, "until_step": 9}
+        )
+        self.keeper = Keeper(
+            self.output,
+            self.lease,
+            config,
+            Saved("m", "f", None, ()),
+            (0, 0),
+            None,
+            0.0,
+            self.told.put,
+        )
         self.heart = Heart(self.output, self.lease, self.keeper, self.told.put)
 
     def take_away(self) -> None:
-        """For longer than a lease a file stands where the leases were: nothing can be read or written below it."""
+        """For longer than a lease a file stands where the leases were: nothing can be read or
+        written below it.
+        """
         leases = self.scratch / "out" / "_tfresume" / "lease"
         leases.rename(self.scratch / "leases")
         leases.write_text("")
@@ -64,7 +79,9 @@ class Beating:
         file = self.scratch / f"m-{step}.index"
         file.write_bytes(b"bytes")
         records = upload([file], self.output.child("a0001-g0001"))
-        self.keeper.commit(ev.SaveWritten("w", 1, step, 0, "a0001-g0001", f"m-{step}", records, {}), 1)
+        self.keeper.commit(
+            ev.SaveWritten("w", 1, step, 0, "a0001-g0001", f"m-{step}", records, {}), 1
+        )
 
 
 @pytest.fixture
@@ -79,7 +96,9 @@ def warning(text: str) -> Callable[[Any], bool]:
     return lambda message: isinstance(message, Told) and message.event.get("reason") == text
 
 
-def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes_on(beating: Beating) -> None:
+def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes_on(
+    beating: Beating,
+) -> None:
     beating.keeper.take_over(1, 3)
     beating.take_away()
     beating.wait_for(warning(AWAY))
@@ -93,7 +112,9 @@ def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes
     beating.wait_for(lambda message: message == ev.Committed(1, 6))
 
 
-def test_heart_that_finds_a_successor_after_an_outage_says_that_the_run_is_lost(beating: Beating) -> None:
+def test_heart_that_finds_a_successor_after_an_outage_says_that_the_run_is_lost(
+    beating: Beating,
+) -> None:
     beating.take_away()
     beating.wait_for(warning(AWAY))
     leases = beating.scratch / "leases"
@@ -153,14 +174,18 @@ def test_heart_follows_what_the_driver_was_asked_that_died_before_it(tmp_path: P
     assert read_stop_requests(successor.output) == ()
 
 
-def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_takes_it_away(tmp_path: Path) -> None:
+def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_takes_it_away(
+    tmp_path: Path,
+) -> None:
     beating = Beating(tmp_path)
     beating.heart.close()
     beating.keeper.close()
     request = request_stop(beating.output, attempt=1)
     old = request.model_copy(update={"at": request.at - STOP_HOLDS_S - 60, "request_id": "old"})
     answer_stop_request(beating.output, request)
-    create_once(beating.output.child("_tfresume", "stop", "old.json"), old.model_dump_json().encode())
+    create_once(
+        beating.output.child("_tfresume", "stop", "old.json"), old.model_dump_json().encode()
+    )
     successor = Beating(tmp_path)
     deadline = time.monotonic() + 20
     while not successor.heart.requests:

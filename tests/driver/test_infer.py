@@ -24,7 +24,9 @@ with tf.Graph().as_default(), tf.Session() as session:
 
 
 @pytest.mark.tf
-def test_infer_of_a_checkpoint_gives_what_plain_tensorflow_gives(tf1_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_infer_of_a_checkpoint_gives_what_plain_tensorflow_gives(
+    tf1_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     prefix = tf1_checkpoint("mlp")
     batch = {name: np.asarray(value) for name, value in feeds_for("mlp")(5).items()}
     np.savez(tmp_path / "batch.npz", **batch)
@@ -37,7 +39,9 @@ def test_infer_of_a_checkpoint_gives_what_plain_tensorflow_gives(tf1_checkpoint:
 
 @pytest.mark.tf
 def test_infer_of_several_batches_fetches_each(tf1_checkpoint: Callable[..., Path]) -> None:
-    config = parse_config({"source": str(tf1_checkpoint("mlp")), "input": "tests.end_to_end.inputs:mlp"})
+    config = parse_config(
+        {"source": str(tf1_checkpoint("mlp")), "input": "tests.end_to_end.inputs:mlp"}
+    )
     found = infer(config, ["loss", "x:0"], batches=3)
     assert [set(each) for each in found] == [{"loss:0", "x:0"}] * 3
     assert len({float(each["loss:0"]) for each in found}) == 3
@@ -45,12 +49,16 @@ def test_infer_of_several_batches_fetches_each(tf1_checkpoint: Callable[..., Pat
 
 @pytest.mark.tf
 def test_infer_of_a_batch_that_does_not_fit_says_which(tf1_checkpoint: Callable[..., Path]) -> None:
-    config = parse_config({"source": str(tf1_checkpoint("mlp")), "feed": {"x:0": "[[1.0]]", "y:0": "[0]"}})
+    config = parse_config(
+        {"source": str(tf1_checkpoint("mlp")), "feed": {"x:0": "[[1.0]]", "y:0": "[0]"}}
+    )
     with pytest.raises(OrchestratorError, match=r"x:0|batch 0"):
         infer(config, ["loss"])
 
 
 @pytest.mark.tf
-def test_infer_of_a_tensor_that_is_not_there_is_refused(tf1_checkpoint: Callable[..., Path]) -> None:
+def test_infer_of_a_tensor_that_is_not_there_is_refused(
+    tf1_checkpoint: Callable[..., Path],
+) -> None:
     with pytest.raises(GraphRefused, match="no tensor nothing"):
         infer(parse_config({"source": str(tf1_checkpoint("mlp")), "input": "m:f"}), ["nothing"])

@@ -32,7 +32,9 @@ def test_resume_proto_without_a_checkpoint_is_refused() -> None:
         orchestrator.resume(MetaGraphDef(), output="memory://out", steps=1)
 
 
-def test_resume_graph_without_variables_says_nothing_to_resume(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_resume_graph_without_variables_says_nothing_to_resume(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
     meta = MetaGraphDef()
     meta.meta_info_def.tensorflow_version = "1.15.0"
     meta.graph_def.versions.producer = 134
@@ -56,7 +58,9 @@ def test_chosen_graph_named_file_replaces_the_checkpoints_own_until_the_run_has_
         chosen_graph(own, str(tmp_path / "nowhere.meta"))
 
 
-def test_predicate_drops_collections_from_the_plan_and_not_from_what_is_saved(tf1_checkpoint: CheckpointLibrary) -> None:
+def test_predicate_drops_collections_from_the_plan_and_not_from_what_is_saved(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
     source = tf1_checkpoint("mlp", optimizer="sgd")
     dropped = dropped_collections({"source": str(source)}, lambda name: name != "losses")
     assert dropped == ["losses"]
@@ -72,7 +76,9 @@ def test_predicate_drops_collections_from_the_plan_and_not_from_what_is_saved(tf
 def test_dropped_collection_that_is_not_there_is_named(tf1_checkpoint: CheckpointLibrary) -> None:
     source = tf1_checkpoint("mlp", optimizer="sgd")
     with pytest.raises(ConfigError, match="nonesuch"):
-        graph_to_train(_meta(source), parse_config({"source": str(source), "drop_collection": ["nonesuch"]}))
+        graph_to_train(
+            _meta(source), parse_config({"source": str(source), "drop_collection": ["nonesuch"]})
+        )
 
 
 @pytest.mark.ray
@@ -99,9 +105,21 @@ def test_resume_call_with_proto_scope_and_mapped_input_does_what_the_command_doe
     assert (result.status, result.final_step, result.incidents) == ("done", 6, ())
     assert result.checkpoint is not None
     joined = [
-        {name: np.concatenate([inputs.batch("mlp", 2 * step + rank)[name] for rank in range(2)]) for name in ("x:0", "y:0")}
+        {
+            name: np.concatenate([inputs.batch("mlp", 2 * step + rank)[name] for rank in range(2)])
+            for name in ("x:0", "y:0")
+        }
         for step in range(3)
     ]
-    ours, theirs = plain_variables(result.checkpoint, tmp_path), plain_variables(source, tmp_path, joined)
+    ours, theirs = (
+        plain_variables(result.checkpoint, tmp_path),
+        plain_variables(source, tmp_path, joined),
+    )
     for name, value in theirs.items():
-        np.testing.assert_allclose(ours[name], value, rtol=0, atol=1e-6 * max(1e-6, float(np.max(np.abs(value)))), err_msg=name)
+        np.testing.assert_allclose(
+            ours[name],
+            value,
+            rtol=0,
+            atol=1e-6 * max(1e-6, float(np.max(np.abs(value)))),
+            err_msg=name,
+        )

@@ -1,4 +1,6 @@
-"""Does the real loop with real members, short of Ray and TensorFlow, end every disturbed run with the state of an undisturbed one?"""
+"""Does the real loop with real members, short of Ray and TensorFlow, end every disturbed run with
+the state of an undisturbed one?
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ START = CheckpointFiles(0, 0, "start", ())
 
 
 class Play:
-    """One run. ``on`` has something done when an event is written down (or at a step, under the name ``step``)."""
+    """One run. ``on`` has something done when an event is written down (or at a step, under the
+    name ``step``).
+    """
 
     def __init__(self, ends_at: int | None = None, **shape: Any) -> None:
         self.inbox, self.exchange = Inbox(), Exchange()
@@ -37,7 +41,9 @@ class Play:
         self.ends_at = ends_at
         self.prepare: Callable[[str, FakeTools], None] = lambda worker, tools: None
         self.rules = policy(**{"until": 60, "save_steps": 20, **shape})
-        run, self.actions = machine.begin(self.rules, ev.Found(0, 0), None, Budgets(50), 0, time.monotonic())
+        run, self.actions = machine.begin(
+            self.rules, ev.Found(0, 0), None, Budgets(50), 0, time.monotonic()
+        )
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {}
         self.loop = Loop(run, self.fleet, self.keeper, Observers([self]), self.inbox, 1, START)
 
@@ -59,12 +65,18 @@ class Play:
         return self
 
     def at_step(self, rank: int, step: int, what: Callable[[str], None]) -> Play:
-        """Have ``what(worker)`` done in the worker's own thread before it takes the step after ``step``, once."""
+        """Have ``what(worker)`` done in the worker's own thread before it takes the step after
+        ``step``, once.
+        """
         done = threading.Event()
 
         def prepare(worker: str, tools: FakeTools) -> None:
             def before_step(now: int) -> None:
-                if now == step and not done.is_set() and self.fleet.members[worker].report()["rank"] == rank:
+                if (
+                    now == step
+                    and not done.is_set()
+                    and self.fleet.members[worker].report()["rank"] == rank
+                ):
                     done.set()
                     what(worker)
 
@@ -78,7 +90,9 @@ class Play:
         return self.loop.play(self.actions)
 
     def final(self) -> np.ndarray:
-        return self.store[f"a0001-g{self.keeper.committed[-1].generation:04d}/model-{self.keeper.committed[-1].step}"].values
+        return self.store[
+            f"a0001-g{self.keeper.committed[-1].generation:04d}/model-{self.keeper.committed[-1].step}"
+        ].values
 
     def named(self, name: str) -> list[Mapping[str, Any]]:
         return [event for event in self.keeper.events if event["event"] == name]
@@ -100,7 +114,10 @@ def start() -> Iterator[Callable[..., Play]]:
 def undisturbed(steps: int, world_size: int = 2) -> np.ndarray:
     values = np.zeros(8)
     for step in range(steps):
-        batches = [np.random.default_rng(step * world_size + rank).normal(size=8) for rank in range(world_size)]
+        batches = [
+            np.random.default_rng(step * world_size + rank).normal(size=8)
+            for rank in range(world_size)
+        ]
         values = values * 0.9 + np.sum(batches, axis=0) / world_size
     return values
 
@@ -148,7 +165,9 @@ def test_loop_end_of_one_ranks_data_is_the_end_for_all(start: Callable[..., Play
     np.testing.assert_array_equal(play.final(), undisturbed(30))
 
 
-def test_loop_user_error_stops_with_its_traceback_after_a_last_save(start: Callable[..., Play]) -> None:
+def test_loop_user_error_stops_with_its_traceback_after_a_last_save(
+    start: Callable[..., Play],
+) -> None:
     play = start()
 
     def fail(worker: str) -> None:
@@ -199,7 +218,9 @@ def test_loop_state_that_isnt_finite_is_never_committed(start: Callable[..., Pla
     assert not play.keeper.committed
 
 
-def test_loop_ranks_that_differ_are_made_equal_before_anything_is_committed(start: Callable[..., Play]) -> None:
+def test_loop_ranks_that_differ_are_made_equal_before_anything_is_committed(
+    start: Callable[..., Play],
+) -> None:
     play = start()
 
     def flip(worker: str) -> None:
@@ -215,7 +236,12 @@ def test_loop_ranks_that_differ_are_made_equal_before_anything_is_committed(star
 
 def test_loop_fenced_driver_commits_nothing_more(start: Callable[..., Play]) -> None:
     play = start(until=10**6)
-    play.on("training", lambda event: play.inbox.put(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2 took over"})))
+    play.on(
+        "training",
+        lambda event: play.inbox.put(
+            ev.Fenced({"kind": "LeaseLost", "message": "attempt 2 took over"})
+        ),
+    )
     finish = play.run()
     assert finish.outcome is Outcome.FAILED
     assert "attempt 2" in finish.reason
@@ -240,8 +266,12 @@ def test_loop_takes_generations_over_before_committing_for_them(start: Callable[
     assert resumed in (33, 34), "the survivor's step, finished or not"
 
 
-def test_loop_two_hundred_deaths_in_one_run_lose_no_step_and_leave_nothing_behind(start: Callable[..., Play]) -> None:
-    """The real loop and real members, many times faster than with Ray and TensorFlow; ``tests/chaos`` has those."""
+def test_loop_two_hundred_deaths_in_one_run_lose_no_step_and_leave_nothing_behind(
+    start: Callable[..., Play],
+) -> None:
+    """The real loop and real members, many times faster than with Ray and TensorFlow;
+    ``tests/chaos`` has those.
+    """
     play = start(standby=1, until=10**6)
     play.loop.run = replace(play.loop.run, budgets=Budgets(10_000))
     draw = random.Random(7)
@@ -249,7 +279,9 @@ def test_loop_two_hundred_deaths_in_one_run_lose_no_step_and_leave_nothing_behin
     kept: list[int] = []
 
     def strike(_event: Mapping[str, Any]) -> None:
-        """Whenever a step was taken after the last death: kill a member, or stop when it was the last time."""
+        """Whenever a step was taken after the last death: kill a member, or stop when it was the
+        last time.
+        """
         kept.append(len(play.loop.run.workers))
         if len(kept) > deaths:
             play.inbox.put(ev.StopAsked(ev.StopCause.SIGTERM, 60.0))

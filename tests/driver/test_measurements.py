@@ -15,7 +15,9 @@ import pytest
 from orchestrator.driver.measurements import METERS, exported, of_event, of_progress
 from orchestrator.driver.observer import Progress
 
-PROGRESS = Progress(step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3)
+PROGRESS = Progress(
+    step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3
+)
 
 
 @pytest.mark.parametrize(
@@ -46,21 +48,33 @@ PROGRESS = Progress(step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world
             ],
             id="a commit",
         ),
-        pytest.param({"event": "save_failed", "step": 100}, [("tfresume_saves", 1.0, "failed")], id="a failed save"),
+        pytest.param(
+            {"event": "save_failed", "step": 100},
+            [("tfresume_saves", 1.0, "failed")],
+            id="a failed save",
+        ),
     ],
 )
 def test_measurements_of_an_event_are_those_it_tells(
     event: dict[str, Any], expected: list[tuple[str, float, str | None]]
 ) -> None:
-    found = [(item.name, item.value, next(iter(item.labels.values()), None)) for item in of_event(event)]
+    found = [
+        (item.name, item.value, next(iter(item.labels.values()), None)) for item in of_event(event)
+    ]
     assert found == expected
 
 
 def test_measurements_of_progress_leave_out_a_loss_that_is_not_a_number() -> None:
     known = {item.name: item.value for item in of_progress(PROGRESS)}
-    assert (known["tfresume_step"], known["tfresume_until_step"], known["tfresume_loss"]) == (100.0, 1000.0, 0.5)
+    assert (known["tfresume_step"], known["tfresume_until_step"], known["tfresume_loss"]) == (
+        100.0,
+        1000.0,
+        0.5,
+    )
     for loss in (None, float("nan"), float("inf")):
-        progress = Progress(step=100, loss=loss, steps_per_s=0.0, checkpoint=None, world_size=2, until=1000)
+        progress = Progress(
+            step=100, loss=loss, steps_per_s=0.0, checkpoint=None, world_size=2, until=1000
+        )
         assert "tfresume_loss" not in {item.name for item in of_progress(progress)}
 
 
@@ -91,10 +105,13 @@ sys.stdin.read()
 
 @pytest.mark.ray
 def test_metrics_of_a_run_reach_the_nodes_prometheus_endpoint(ray_address: str) -> None:
-    # A process of its own: Ray's metrics belong to the first cluster that a process was connected to
+    # A process of its own: Ray's metrics belong to the first cluster that a process was connected
+    # to
     command = [sys.executable, "-c", TELLER, ray_address]
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as teller:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root
+    ) as teller:
         assert teller.stdout is not None
         text = _told(teller.stdout.readline().strip())
         teller.communicate("", timeout=60)
@@ -119,4 +136,6 @@ def _lines(text: str) -> list[str]:
     """The step of our run, once its incidents are told too."""
     ours = [line for line in text.splitlines() if 'run="gs://b/more"' in line]
     steps = [line for line in ours if line.startswith("ray_tfresume_step{")]
-    return steps if any(line.startswith(exported("tfresume_incidents") + "{") for line in ours) else []
+    return (
+        steps if any(line.startswith(exported("tfresume_incidents") + "{") for line in ours) else []
+    )

@@ -1,4 +1,6 @@
-"""An output that would write into its source is refused before anything is written, by every command that plans a run."""
+"""An output that would write into its source is refused before anything is written, by every
+command that plans a run.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def test_resume_into_the_source_is_refused_and_writes_nothing(
     source: Path, output: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in source.rglob("*")}
-    config = parse_config({"source": str(source), "output": f"{source.parent}/{output}", "steps": 5})
+    config = parse_config(
+        {"source": str(source), "output": f"{source.parent}/{output}", "steps": 5}
+    )
     if command == "resume":
         with pytest.raises(OutputError, match="source"):
             start_point(config, open_location(config.output), None)
@@ -41,7 +45,9 @@ def test_resume_into_the_source_is_refused_and_writes_nothing(
     assert {path: path.read_bytes() for path in source.rglob("*")} == before
 
 
-def test_check_says_that_the_output_is_the_source(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_that_the_output_is_the_source(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["check", str(source), "--output", str(source.parent / "link"), "--json"]) == 2
     problems = json.loads(capsys.readouterr().out)["problems"]
     assert "output-in-source" in {problem["code"] for problem in problems}

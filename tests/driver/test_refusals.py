@@ -1,4 +1,6 @@
-"""Is everything refused that is wrong by the command line alone, by one list, without running the user's code?"""
+"""Is everything refused that is wrong by the command line alone, by one list, without running the
+user's code?
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def config(**values: Any) -> RunConfig:
         ("batches.attribute = 1", False),
     ],
 )
-def test_input_function_is_looked_for_in_its_files_text(text: str, is_there: bool, tmp_path: Path) -> None:
+def test_input_function_is_looked_for_in_its_files_text(
+    text: str, is_there: bool, tmp_path: Path
+) -> None:
     file = tmp_path / "feeds.py"
     file.write_text(f"raise SystemExit('the code ran')\n{text}\n")
     if is_there:
@@ -62,7 +66,9 @@ def test_input_function_of_an_editable_install_is_found_where_its_import_hook_sa
             if name != "hooked":
                 return None
             init = tmp_path / "src" / "hooked" / "__init__.py"
-            return spec_from_file_location(name, init, submodule_search_locations=[str(init.parent)])
+            return spec_from_file_location(
+                name, init, submodule_search_locations=[str(init.parent)]
+            )
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -97,7 +103,8 @@ def test_input_file_that_is_no_python_is_refused(tmp_path: Path) -> None:
 
 def test_crowd_on_this_machine_is_refused_with_what_it_has() -> None:
     with pytest.raises(
-        PlacementError, match=r"64 workers of 1 CPUs each are too many for this machine: it has 2 CPUs and .* GB of"
+        PlacementError,
+        match=r"64 workers of 1 CPUs each are too many for this machine: it has 2 CPUs and .* GB of",
     ) as refused:
         check_crowd(config(workers=64), machine_cpus=2)
     assert "--workers.cpus" in refused.value.remedy
@@ -106,7 +113,8 @@ def test_crowd_on_this_machine_is_refused_with_what_it_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "cpus", "machine", "is_crowded"), [(3, 1, 2, False), (8, 1, 2, False), (9, 1, 2, True), (8, 1, 1, False)]
+    ("workers", "cpus", "machine", "is_crowded"),
+    [(3, 1, 2, False), (8, 1, 2, False), (9, 1, 2, True), (8, 1, 1, False)],
 )
 def test_crowded_machine_is_one_that_is_asked_for_several_times_its_cpus(
     workers: int, cpus: float, machine: int, is_crowded: bool
@@ -115,7 +123,12 @@ def test_crowded_machine_is_one_that_is_asked_for_several_times_its_cpus(
 
 
 @pytest.mark.parametrize(
-    ("values", "code"), [({"input": "nowhere:x"}, "input"), ({"steps": None}, "no-end"), ({"workers": 10_000}, "no-room")]
+    ("values", "code"),
+    [
+        ({"input": "nowhere:x"}, "input"),
+        ({"steps": None}, "no-end"),
+        ({"workers": 10_000}, "no-room"),
+    ],
 )
 def test_check_reports_as_an_error_what_resume_refuses(values: dict[str, Any], code: str) -> None:
     assert [(item.code, item.severity) for item in refusals(config(**values))] == [(code, "error")]
@@ -125,12 +138,16 @@ def test_check_reports_as_an_error_what_resume_refuses(values: dict[str, Any], c
 
 
 def test_check_of_a_source_alone_only_says_that_a_run_needs_an_end() -> None:
-    assert [(item.code, item.severity) for item in refusals(config(output="", steps=None))] == [("no-end", "warning")]
+    assert [(item.code, item.severity) for item in refusals(config(output="", steps=None))] == [
+        ("no-end", "warning")
+    ]
 
 
 def test_resume_command_refuses_a_crowd_before_a_ray_is_started(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("launch.supervisor.LocalRay", lambda *_args: pytest.fail("a Ray was started"))
+    monkeypatch.setattr(
+        "launch.supervisor.LocalRay", lambda *_args: pytest.fail("a Ray was started")
+    )
     assert run(["resume", "s", "--output", "o", "--steps", "1", "--workers", "10000"]) == 2
     assert "are too many for this machine" in capsys.readouterr().err

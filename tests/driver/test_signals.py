@@ -101,7 +101,11 @@ with signals_to(told.put) as listen:
 
 
 @pytest.mark.ray
-def test_sigterm_after_ray_is_connected_asks_for_a_last_save_and_sets_no_alarm_that_aborts_it(ray_address: str) -> None:
+def test_sigterm_after_ray_is_connected_asks_for_a_last_save_and_sets_no_alarm_that_aborts_it(
+    ray_address: str,
+) -> None:
     command = [sys.executable, "-c", AFTER_CONNECTING, ray_address]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.stdout.splitlines()[-1:] == ["StopAsked 0"], done.stderr[-2000:]

@@ -12,7 +12,9 @@ from orchestrator.store.run.run_record import RunRecord
 
 
 def record(**values: Any) -> RunRecord:
-    return RunRecord.model_validate({"source": "s", "fingerprint": "f", "name": "m", "started_step": 3, **values})
+    return RunRecord.model_validate(
+        {"source": "s", "fingerprint": "f", "name": "m", "started_step": 3, **values}
+    )
 
 
 def config(**values: Any) -> RunConfig:
@@ -21,9 +23,17 @@ def config(**values: Any) -> RunConfig:
 
 @pytest.mark.parametrize(
     ("asked", "recorded", "scale"),
-    [(None, None, "auto"), (None, "sum", "sum"), ("mean", "auto", "mean"), ("sum", None, "sum"), ("auto", "mean", "auto")],
+    [
+        (None, None, "auto"),
+        (None, "sum", "sum"),
+        ("mean", "auto", "mean"),
+        ("sum", None, "sum"),
+        ("auto", "mean", "auto"),
+    ],
 )
-def test_scale_is_as_asked_for_else_as_at_the_first_start(asked: str | None, recorded: str | None, scale: str) -> None:
+def test_scale_is_as_asked_for_else_as_at_the_first_start(
+    asked: str | None, recorded: str | None, scale: str
+) -> None:
     known = None if recorded is None else record(gradient_scale=recorded)
     assert scale_of(config(gradient_scale=asked), known) == scale
 
@@ -32,7 +42,9 @@ def test_scale_of_a_run_that_began_before_there_was_a_choice_stays_the_mean() ->
     assert scale_of(config(), record()) == "mean"
 
 
-@pytest.mark.parametrize(("asked", "recorded", "planned"), [(None, None, None), (None, 4, 4), (2, 4, 2), (3, None, 3)])
+@pytest.mark.parametrize(
+    ("asked", "recorded", "planned"), [(None, None, None), (None, 4, 4), (2, 4, 2), (3, None, 3)]
+)
 def test_graph_is_planned_for_the_batches_that_a_step_has_since_the_first_start(
     asked: int | None, recorded: int | None, planned: int | None
 ) -> None:

@@ -1,4 +1,6 @@
-"""Does a run with real members get on while copies of the state take far longer than any bound on a step?"""
+"""Does a run with real members get on while copies of the state take far longer than any bound on a
+step?
+"""
 
 from __future__ import annotations
 
@@ -56,8 +58,12 @@ def slowly(tools: FakeTools, method: str, copies: list[str], *, moving: bool = T
     tools.load = loaded  # type: ignore[method-assign]
 
 
-def test_loop_copies_for_saves_that_take_longer_than_any_step_disturb_nothing(play: Callable[..., Play]) -> None:
-    """4 to 5 GB a worker couldn't be saved: the step was broken off after 5 s and all were killed after 10, again and again."""
+def test_loop_copies_for_saves_that_take_longer_than_any_step_disturb_nothing(
+    play: Callable[..., Play],
+) -> None:
+    """4 to 5 GB a worker couldn't be saved: the step was broken off after 5 s and all were killed
+    after 10, again and again.
+    """
     one = play(until=40, save_steps=20)
     copies: list[str] = []
     one.prepare = lambda worker, tools: slowly(tools, "state_for_save", copies)
@@ -69,7 +75,9 @@ def test_loop_copies_for_saves_that_take_longer_than_any_step_disturb_nothing(pl
     np.testing.assert_array_equal(one.final(), undisturbed(40))
 
 
-def test_loop_survivor_that_copies_its_state_while_the_group_gathers_is_not_killed_for_it(play: Callable[..., Play]) -> None:
+def test_loop_survivor_that_copies_its_state_while_the_group_gathers_is_not_killed_for_it(
+    play: Callable[..., Play],
+) -> None:
     one = play(until=40, standby=1)
     copies: list[str] = []
     one.at_step(1, 25, one.fleet.kill)
@@ -88,7 +96,9 @@ def test_loop_survivor_that_copies_its_state_while_the_group_gathers_is_not_kill
     np.testing.assert_array_equal(one.final(), undisturbed(40))
 
 
-def test_loop_member_whose_copy_stands_still_is_killed_for_it(play: Callable[..., Play], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loop_member_whose_copy_stands_still_is_killed_for_it(
+    play: Callable[..., Play], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from orchestrator.decide import progress
     from orchestrator.decide.events import Doing
 

@@ -30,9 +30,13 @@ class Bench:
         self.output: Location = open_location(str(directory / "out"))
         self.lease: Lease = acquire(self.output)
         self.told: queue.Queue[Any] = queue.Queue()
-        config = parse_config({"source": str(directory / "none"), "output": self.output.url, "until_step": 9})
+        config = parse_config(
+            {"source": str(directory / "none"), "output": self.output.url, "until_step": 9}
+        )
         saved = Saved("model.ckpt", "f", None, ())
-        self.keeper = Keeper(self.output, self.lease, config, saved, (0, 0), None, 0.0, self.told.put)
+        self.keeper = Keeper(
+            self.output, self.lease, config, saved, (0, 0), None, 0.0, self.told.put
+        )
         self.scratch = directory
 
     def written(self, step: int, generation: int = 1) -> ev.SaveWritten:
@@ -40,7 +44,9 @@ class Bench:
         file.write_bytes(b"bytes")
         directory = f"a0001-g{generation:04d}"
         records = upload([file], self.output.child(directory))
-        return ev.SaveWritten("w", generation, step, 2 * step, directory, f"model.ckpt-{step}", records, {})
+        return ev.SaveWritten(
+            "w", generation, step, 2 * step, directory, f"model.ckpt-{step}", records, {}
+        )
 
     def next(self) -> Any:
         return self.told.get(timeout=10)
@@ -63,7 +69,9 @@ def test_keeper_commits_after_the_take_over_and_tells_both(bench: Bench) -> None
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
 
 
-def test_keeper_records_a_take_over_that_failed_before_the_next_commit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeper_records_a_take_over_that_failed_before_the_next_commit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = keeper_module.record_takeover
     failures = [StorageUnavailable("503")]
 
@@ -104,7 +112,9 @@ def test_keeper_commit_that_meets_an_error_of_its_own_counts_as_a_failed_save(
     assert bench.next() == ev.SaveFailed(1, 5, "KeyError: 'a bug'")
 
 
-def test_keeper_search_that_meets_an_error_of_its_own_is_answered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeper_search_that_meets_an_error_of_its_own_is_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
 
@@ -113,7 +123,9 @@ def test_keeper_search_that_meets_an_error_of_its_own_is_answered(bench: Bench, 
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
 
 
-def test_keeper_whose_lease_is_lost_says_so_and_commits_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeper_whose_lease_is_lost_says_so_and_commits_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.keeper.take_over(1, 3)
     written = bench.written(5)
 
@@ -135,7 +147,9 @@ def test_keeper_without_any_checkpoint_left_tells_that_there_is_none(bench: Benc
     assert found.detail
 
 
-def test_keeper_search_that_the_store_does_not_answer_may_be_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeper_search_that_the_store_does_not_answer_may_be_repeated(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An outage used to read "no good checkpoint is left", and ended the run."""
 
     def down(*args: Any, **kwargs: Any) -> None:

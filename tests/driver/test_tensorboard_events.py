@@ -10,7 +10,12 @@ from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
 from orchestrator.driver.observer import Progress
-from orchestrator.driver.tensorboard_events import LONGEST_PART_S, SHORTEST_PART_S, EventWriter, part_s
+from orchestrator.driver.tensorboard_events import (
+    LONGEST_PART_S,
+    SHORTEST_PART_S,
+    EventWriter,
+    part_s,
+)
 from orchestrator.store.objects.location import Location, open_location
 
 SECONDS = 3.0
@@ -92,16 +97,23 @@ def test_summaries_get_a_point_only_when_there_is_a_new_value(output: Location) 
         clock.now_s += SECONDS
     writer.close()
     points = [
-        (event.step, value.simple_value) for event in written(output) for value in event.summary.value if value.tag == "cost"
+        (event.step, value.simple_value)
+        for event in written(output)
+        for value in event.summary.value
+        if value.tag == "cost"
     ]
     assert points == [(100, 0.5), (200, pytest.approx(0.4))]
 
 
-def test_events_come_in_parts_that_are_each_a_whole_file_named_by_attempt_and_order(output: Location) -> None:
+def test_events_come_in_parts_that_are_each_a_whole_file_named_by_attempt_and_order(
+    output: Location,
+) -> None:
     run(output)
     names = [file.name for file in output.child("_tfresume", "events").list()]
     assert len(names) > 3
-    assert [name.rpartition(".")[2] for name in names] == [f"a0002-{part:06d}" for part in range(len(names))]
+    assert [name.rpartition(".")[2] for name in names] == [
+        f"a0002-{part:06d}" for part in range(len(names))
+    ]
     versions = [event for event in written(output) if event.file_version]
     assert len(versions) == len(names)
 
@@ -132,7 +144,9 @@ def test_part_grows_with_the_run_within_bounds(elapsed_s: float, expected_s: flo
     assert part_s(elapsed_s) == expected_s
 
 
-def test_events_that_a_store_refuses_cost_points_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_that_a_store_refuses_cost_points_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "more").write_text("a file where the directory should be")
     with caplog.at_level("WARNING", "tfresume"):
         run(open_location(str(tmp_path / "more")), steps=3)

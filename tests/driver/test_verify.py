@@ -20,11 +20,21 @@ PLAIN = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), ())
 TWO = RunConfig.model_validate({"source": "run", "workers": 2})
 
 
-NOISY = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",))
-MOVING = WorkerGraph(b"", b"", (TrainTarget("Adam", dense=(DenseSeam("bn/mean", "float32", (3,), "update"),)),), (), ())
+NOISY = WorkerGraph(
+    b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",)
+)
+MOVING = WorkerGraph(
+    b"",
+    b"",
+    (TrainTarget("Adam", dense=(DenseSeam("bn/mean", "float32", (3,), "update"),)),),
+    (),
+    (),
+)
 
 
-LUCKY = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), (), stateful_random=("LogUniformCandidateSampler",))
+LUCKY = WorkerGraph(
+    b"", b"", (TrainTarget("Adam"),), (), (), stateful_random=("LogUniformCandidateSampler",)
+)
 
 
 def _distances(relative: float | None) -> list[dict[str, Any]] | None:
@@ -32,15 +42,35 @@ def _distances(relative: float | None) -> list[dict[str, Any]] | None:
 
 
 def _measured(
-    joint: float | None, save: float | None = 0.0, *, slots: float | None = 0.0, reason: str = "", share: float = 0.0, **more: Any
+    joint: float | None,
+    save: float | None = 0.0,
+    *,
+    slots: float | None = 0.0,
+    reason: str = "",
+    share: float = 0.0,
+    **more: Any,
 ) -> dict[str, Any]:
-    found = {"slots": _distances(slots), "bare": _distances(joint), "save": _distances(save), "moved": 3, "reason": reason}
+    found = {
+        "slots": _distances(slots),
+        "bare": _distances(joint),
+        "save": _distances(save),
+        "moved": 3,
+        "reason": reason,
+    }
     return found | {"shares": {"w": share}, "redrawn": {}, "input": ""} | more
 
 
 def _judged(joint: Any, save: Any = 0.0, graph: WorkerGraph = PLAIN, **more: Any) -> VerifyReport:
     held = more.pop("held", None)
-    return report(_measured(joint, save, **more), graph, TWO, steps=4, start_step=3, tolerance=TOLERANCE, held=held)
+    return report(
+        _measured(joint, save, **more),
+        graph,
+        TWO,
+        steps=4,
+        start_step=3,
+        tolerance=TOLERANCE,
+        held=held,
+    )
 
 
 def _named(found: VerifyReport, name: str) -> Any:
@@ -63,16 +93,28 @@ def test_report_of_a_bare_run_that_differs_without_a_known_cause_fails() -> None
 
 
 @pytest.mark.parametrize("graph", [PLAIN, NOISY, MOVING], ids=["plain", "random", "statistics"])
-def test_report_of_a_group_that_differs_by_a_bit_from_one_process_fails_whatever_else_is_known(graph: WorkerGraph) -> None:
-    found = _judged(0.0, graph=graph, slots=1e-12, share=9.0, held=_measured(0.0, None) if graph is NOISY else None)
+def test_report_of_a_group_that_differs_by_a_bit_from_one_process_fails_whatever_else_is_known(
+    graph: WorkerGraph,
+) -> None:
+    found = _judged(
+        0.0,
+        graph=graph,
+        slots=1e-12,
+        share=9.0,
+        held=_measured(0.0, None) if graph is NOISY else None,
+    )
     assert (found.verdict, found.exit_code) == ("differs", 1)
     assert _named(found, "slots").worst == (("w", 1e-12),)
 
 
-def test_report_of_a_hidden_state_excuses_what_is_exact_once_random_numbers_are_held_still() -> None:
+def test_report_of_a_hidden_state_excuses_what_is_exact_once_random_numbers_are_held_still() -> (
+    None
+):
     found = _judged(0.5, 0.3, LUCKY, slots=0.4, held=_measured(0.0, 0.0))
     assert (found.verdict, found.exit_code) == ("explained", 0)
-    assert any("hidden state" in cause and "LogUniformCandidateSampler" in cause for cause in found.causes)
+    assert any(
+        "hidden state" in cause and "LogUniformCandidateSampler" in cause for cause in found.causes
+    )
     assert [each.name for each in found.comparisons] == [
         *("slots", "joint", "save"),
         *("slots held still", "joint held still", "save held still"),
@@ -85,7 +127,9 @@ def test_report_of_a_hidden_state_excuses_nothing_that_differs_without_it(wrong:
     assert _judged(0.5, 0.3, LUCKY, slots=0.4, held=held).verdict == "differs"
 
 
-def test_report_of_an_input_function_that_depends_on_the_number_of_workers_names_the_batch() -> None:
+def test_report_of_an_input_function_that_depends_on_the_number_of_workers_names_the_batch() -> (
+    None
+):
     found = _judged(0.0, input="x:0 of batch 3")
     assert (found.verdict, found.exit_code) == ("explained", 0)
     assert "x:0 of batch 3" in found.causes[0]
@@ -112,14 +156,24 @@ def test_report_of_random_numbers_does_not_excuse_what_differs_without_them() ->
 def test_report_of_random_numbers_that_cannot_be_held_still_excuses_no_more_than_others_would_do(
     redrawn: float, verdict: str
 ) -> None:
-    held = {"slots": None, "bare": None, "save": None, "shares": {}, "reason": "sampler can't be held still"}
+    held = {
+        "slots": None,
+        "bare": None,
+        "save": None,
+        "shares": {},
+        "reason": "sampler can't be held still",
+    }
     found = _judged(0.5, 0.0, NOISY, held=held, redrawn={"w": redrawn})
     assert found.verdict == verdict
     assert _named(found, "joint held still").reason == "sampler can't be held still"
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.6, "explained"), (0.4, "differs"), (0.0, "differs")])
-def test_report_of_moving_statistics_excuses_no_more_than_one_workers_batches_would_do(share: float, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.6, "explained"), (0.4, "differs"), (0.0, "differs")]
+)
+def test_report_of_moving_statistics_excuses_no_more_than_one_workers_batches_would_do(
+    share: float, verdict: str
+) -> None:
     found = _judged(0.5, 0.0, MOVING, share=share)
     assert found.verdict == verdict
     assert "moving statistics" in found.causes[0]
@@ -161,11 +215,19 @@ def test_verify_of_a_single_step_is_refused() -> None:
 @pytest.mark.tf
 @pytest.mark.ray
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("kind", "verdict"), [pytest.param("mlp", "agrees", marks=pytest.mark.soak), ("dropout", "explained")])
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [pytest.param("mlp", "agrees", marks=pytest.mark.soak), ("dropout", "explained")],
+)
 def test_verify_of_a_real_checkpoint_on_two_workers_gives_its_verdict(
     kind: str, verdict: str, tf1_checkpoint: Callable[..., Path], ray_address: str
 ) -> None:
-    config = {"source": str(tf1_checkpoint(kind)), "workers": 2, "input": "tests.end_to_end.inputs:mlp", "address": ray_address}
+    config = {
+        "source": str(tf1_checkpoint(kind)),
+        "workers": 2,
+        "input": "tests.end_to_end.inputs:mlp",
+        "address": ray_address,
+    }
     found = verify(parse_config(config))
     assert found.verdict == verdict, found
     assert _named(found, "slots").agrees

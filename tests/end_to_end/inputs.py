@@ -1,6 +1,8 @@
-"""Which batches do the end-to-end runs train on? Input functions as users would write them, by the documented contract.
+"""Which batches do the end-to-end runs train on? Input functions as users would write them, by the
+documented contract.
 
-Rule: batch number ``i`` of the run is a function of ``i`` alone, so that any split over ranks can be compared with one process.
+Rule: batch number ``i`` of the run is a function of ``i`` alone, so that any split over ranks can
+be compared with one process.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ lstm = _serve("lstm")
 
 
 def mlp_by_tensorflow(ctx: Any) -> Iterator[Batch]:
-    """The same batches out of eager TensorFlow, as many input functions make them: with the whole package, not the worker's parts of it."""
+    """The same batches out of eager TensorFlow, as many input functions make them: with the whole
+    package, not the worker's parts of it.
+    """
     import tensorflow as tf
 
     numbers = tf.data.Dataset.range(ctx.position + ctx.rank, 1_000_000, ctx.world_size)
@@ -60,7 +64,9 @@ def logged(ctx: Any) -> Iterator[Batch]:
     """Writes down the step that each batch is asked for."""
     with open(os.environ["TEST_STEP_LOG"], "a", buffering=1) as log:
         for number, step in zip(
-            itertools.count(ctx.position + ctx.rank, ctx.world_size), itertools.count(ctx.step), strict=False
+            itertools.count(ctx.position + ctx.rank, ctx.world_size),
+            itertools.count(ctx.step),
+            strict=False,
         ):
             log.write(f"{step}\n")
             yield batch("mlp", number)
@@ -73,7 +79,9 @@ def many_rows(ctx: Any) -> Iterator[Batch]:
 
 
 def ends_at_seven(ctx: Any) -> Iterator[Batch]:
-    """Seven batches in all: with two ranks three whole steps, then one rank has data and the other none."""
+    """Seven batches in all: with two ranks three whole steps, then one rank has data and the other
+    none.
+    """
     for number in range(ctx.position + ctx.rank, 7, ctx.world_size):
         yield batch("mlp", number)
 

@@ -1,7 +1,8 @@
 """What does plain TensorFlow make of our output, in a process that doesn't have this package?
 
-``python plain_tf1.py dump PREFIX OUT.npz [META]`` restores and writes every variable; ``python plain_tf1.py train PREFIX OUT.npz FEEDS.npz``
-first runs the collection's train op once for every batch in FEEDS (keys ``STEP|TENSOR``). This file imports nothing of the project.
+``python plain_tf1.py dump PREFIX OUT.npz [META]`` restores and writes every variable; ``python
+plain_tf1.py train PREFIX OUT.npz FEEDS.npz`` first runs the collection's train op once for every
+batch in FEEDS (keys ``STEP|TENSOR``). This file imports nothing of the project.
 """
 
 import os
@@ -21,7 +22,9 @@ tf.disable_eager_execution()
 def main(mode, prefix, target, feeds=None):
     with tf.Session() as session:
         saver = tf.train.import_meta_graph(prefix + ".meta", clear_devices=True)
-        session.run([op for op in session.graph.get_operations() if op.name == "init_all_tables"] or [])
+        session.run(
+            [op for op in session.graph.get_operations() if op.name == "init_all_tables"] or []
+        )
         session.run([tf.local_variables_initializer(), tf.tables_initializer()])
         saver.restore(session, prefix)
         if mode == "train":
@@ -30,7 +33,9 @@ def main(mode, prefix, target, feeds=None):
                 for key in arrays.files:
                     step, tensor = key.split("|")
                     batches.setdefault(int(step), {})[tensor] = arrays[key]
-            train_op = tf.get_collection("train_op")[-1 if os.environ.get("TEST_LAST_TRAIN_OP") else 0]
+            train_op = tf.get_collection("train_op")[
+                -1 if os.environ.get("TEST_LAST_TRAIN_OP") else 0
+            ]
             for step in sorted(batches):
                 session.run(train_op, batches[step])
         values = {v.op.name: session.run(v) for v in tf.global_variables()}

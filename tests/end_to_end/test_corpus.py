@@ -1,7 +1,9 @@
-"""Does `tfresume resume` continue what strangers published? Every third-party checkpoint that plain TensorFlow trains as it is.
+"""Does `tfresume resume` continue what strangers published? Every third-party checkpoint that plain
+TensorFlow trains as it is.
 
-Rule: two workers, three steps; variables changed, ranks agree (a difference at the save would be an incident), plain TensorFlow loads the
-output. Batches are made by the plain feed rule of the collection's own README.
+Rule: two workers, three steps; variables changed, ranks agree (a difference at the save would be an
+incident), plain TensorFlow loads the output. Batches are made by the plain feed rule of the
+collection's own README.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def _rows() -> list[dict[str, str]]:
 
 
 def _shape(port: InputPort) -> list[int]:
-    """The plain feed rule: unknown dimensions are 4; of an unknown rank integers are ``[4]``, floats scalars."""
+    """The plain feed rule: unknown dimensions are 4; of an unknown rank integers are ``[4]``,
+    floats scalars.
+    """
     if port.shape is None:
         return [4] if np.dtype(port.dtype).kind in "iu" else []
     return [4 if size is None else size for size in port.shape]
@@ -59,23 +63,41 @@ def _meta_path(row: dict[str, str]) -> Path:
 
 def _input_module(meta: Path, scratch: Path) -> Path:
     planned = plan(
-        read_meta(meta.read_bytes(), name=meta.name), parse_config({"source": str(meta), "input": "m:f"}), checkpoint=None
+        read_meta(meta.read_bytes(), name=meta.name),
+        parse_config({"source": str(meta), "input": "m:f"}),
+        checkpoint=None,
     )
     assert planned.worker_graph is not None, planned.problems
-    ports = [(port.name, port.dtype, _shape(port)) for port in planned.worker_graph.inputs if not port.optional]
+    ports = [
+        (port.name, port.dtype, _shape(port))
+        for port in planned.worker_graph.inputs
+        if not port.optional
+    ]
     module = scratch / "synthetic.py"
     module.write_text(INPUT_MODULE.format(ports=json.dumps(ports)))
     return module
 
 
-@pytest.mark.skipif(not _rows(), reason="the third-party checkpoints of ../shared/corpus are not on this machine")
+@pytest.mark.skipif(
+    not _rows(), reason="the third-party checkpoints of ../shared/corpus are not on this machine"
+)
 @pytest.mark.parametrize("row", _rows(), ids=lambda row: row["entry"].replace("/", "_"))
 def test_resume_third_party_checkpoint_trains_on_two_workers_and_loads_in_plain_tensorflow(
     row: dict[str, str], tmp_path: Path, ray_address: str
 ) -> None:
     meta = _meta_path(row)
     result = resumed(
-        *(meta, "--output", tmp_path / "out", "--workers", "2", "--steps", "3", "--address", ray_address),
+        *(
+            meta,
+            "--output",
+            tmp_path / "out",
+            "--workers",
+            "2",
+            "--steps",
+            "3",
+            "--address",
+            ray_address,
+        ),
         *("--input", f"{_input_module(meta, tmp_path)}:batches", "--init-missing"),
     )
     assert result["status"] == "done"

@@ -22,11 +22,24 @@ def test_loss_that_is_also_a_summary_trains_past_the_step_that_shows_both_beside
 ) -> None:
     source = tf1_checkpoint("mlp", optimizer="sgd", summary=True)
     result = resumed(
-        *(source, "--output", tmp_path / "out", "--workers", str(workers), "--steps", "23", *INPUT, "--address", ray_address),
+        *(
+            source,
+            "--output",
+            tmp_path / "out",
+            "--workers",
+            str(workers),
+            "--steps",
+            "23",
+            *INPUT,
+            "--address",
+            ray_address,
+        ),
         *("--watch", "loss:0", "--watch", "validation:0"),
     )
     assert (result["status"], result["final_step"], result["incidents"]) == ("done", 26, [])
-    theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, workers) for step in range(23)])
+    theirs = plain_variables(
+        source, tmp_path, [inputs.joined("mlp", step, workers) for step in range(23)]
+    )
     assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)
 
 
@@ -39,7 +52,23 @@ def test_old_ways_to_save_and_to_count_equal_one_process_and_load_in_plain_tenso
     options: dict[str, Any], tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
 ) -> None:
     source = tf1_checkpoint("mlp", optimizer="adam", **options)
-    result = resumed(source, "--output", tmp_path / "out", "--workers", "2", "--steps", "4", *INPUT, "--address", ray_address)
-    assert (result["status"], result["start_step"], result["final_step"], result["incidents"]) == ("done", 3, 7, [])
+    result = resumed(
+        source,
+        "--output",
+        tmp_path / "out",
+        "--workers",
+        "2",
+        "--steps",
+        "4",
+        *INPUT,
+        "--address",
+        ray_address,
+    )
+    assert (result["status"], result["start_step"], result["final_step"], result["incidents"]) == (
+        "done",
+        3,
+        7,
+        [],
+    )
     theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, 2) for step in range(4)])
     assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)

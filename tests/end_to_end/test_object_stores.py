@@ -1,4 +1,6 @@
-"""Does a whole resume work with source and output in a bucket, over HTTP, from a command that knows nothing but the URLs?"""
+"""Does a whole resume work with source and output in a bucket, over HTTP, from a command that knows
+nothing but the URLs?
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def bucket(request: pytest.FixtureRequest) -> Server:
 
 def _put(prefix: Path, store: Server, folder: str) -> str:
     for path in prefix.parent.iterdir():
-        open_location(store.url(f"{folder}/{path.name}"), **store.options()).write_bytes(path.read_bytes())
+        open_location(store.url(f"{folder}/{path.name}"), **store.options()).write_bytes(
+            path.read_bytes()
+        )
     return store.url(f"{folder}/{prefix.name}")
 
 
@@ -42,14 +46,27 @@ def test_resume_from_bucket_into_bucket_on_two_workers_equals_one_process_and_go
     prefix = tf1_checkpoint("mlp", optimizer="momentum", resource=True, devices=True)
     label = tmp_path.name
     source, output = _put(prefix, bucket, f"source-{label}"), bucket.url(f"output-{label}")
-    words = (source, "--output", output, "--workers", "2", "--save-steps", "4", "--input", "tests.end_to_end.inputs:mlp")
+    words = (
+        source,
+        "--output",
+        output,
+        "--workers",
+        "2",
+        "--save-steps",
+        "4",
+        "--input",
+        "tests.end_to_end.inputs:mlp",
+    )
     first = resumed(*words, "--until-step", "8", env=bucket.environment())
     result = resumed(*words, "--until-step", "13", env=bucket.environment())
     assert (first["final_step"], result["start_step"], result["final_step"]) == (8, 8, 13)
     assert result["incidents"] == []
     assert result["checkpoint"].startswith(output)
     joined = [
-        {name: np.concatenate([inputs.batch("mlp", 2 * step + rank)[name] for rank in range(2)]) for name in ("x:0", "y:0")}
+        {
+            name: np.concatenate([inputs.batch("mlp", 2 * step + rank)[name] for rank in range(2)])
+            for name in ("x:0", "y:0")
+        }
         for step in range(10)
     ]
     ours = plain_variables(_fetch(result["checkpoint"], bucket, tmp_path), tmp_path)

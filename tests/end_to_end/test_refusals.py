@@ -28,38 +28,71 @@ def test_resume_missing_source_is_named(tmp_path: Path) -> None:
 
 def test_resume_unreadable_meta_is_named(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
     prefix = tf1_checkpoint.copy(tmp_path / "copy", "mlp", optimizer="adam")
-    Path(f"{prefix}.meta").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    Path(f"{prefix}.meta").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    )
     assert "LFS" in _refused(tmp_path / "out", f"{prefix}.meta", "--steps", "1")
 
 
-def test_resume_unknown_train_op_lists_candidates(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
-    said = _refused(tmp_path / "out", tf1_checkpoint("mlp", optimizer="adam"), "--train-op", "Adamm", "--steps", "1", *INPUT)
+def test_resume_unknown_train_op_lists_candidates(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
+    said = _refused(
+        tmp_path / "out",
+        tf1_checkpoint("mlp", optimizer="adam"),
+        "--train-op",
+        "Adamm",
+        "--steps",
+        "1",
+        *INPUT,
+    )
     assert "Adamm" in said
     assert "Adam" in said.replace("Adamm", "")
 
 
-def test_resume_unfed_placeholders_are_listed_with_shape_and_dtype(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_resume_unfed_placeholders_are_listed_with_shape_and_dtype(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
     said = _refused(tmp_path / "out", tf1_checkpoint("mlp", optimizer="adam"), "--steps", "1")
     for word in ("x:0", "y:0", "float32", "int64", "6"):
         assert word in said
 
 
-def test_resume_bad_configuration_key_is_named_by_its_dotted_path(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_resume_bad_configuration_key_is_named_by_its_dotted_path(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
     (tmp_path / "run.yaml").write_text("workers: {count: 2, standbye: 1}\n")
-    said = _refused(tmp_path / "out", tf1_checkpoint("mlp", optimizer="adam"), "--config", tmp_path / "run.yaml", *INPUT)
+    said = _refused(
+        tmp_path / "out",
+        tf1_checkpoint("mlp", optimizer="adam"),
+        "--config",
+        tmp_path / "run.yaml",
+        *INPUT,
+    )
     assert "workers.standbye" in said
 
 
-def test_resume_missing_input_module_is_named(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_resume_missing_input_module_is_named(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
     said = _refused(
-        tmp_path / "out", tf1_checkpoint("mlp", optimizer="adam"), "--steps", "1", "--input", "no_such_module:batches"
+        tmp_path / "out",
+        tf1_checkpoint("mlp", optimizer="adam"),
+        "--steps",
+        "1",
+        "--input",
+        "no_such_module:batches",
     )
     assert "no_such_module" in said
 
 
-def test_resume_output_under_a_file_is_refused(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_resume_output_under_a_file_is_refused(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
     (tmp_path / "file").write_text("not a directory")
-    said = _refused(tmp_path / "file" / "out", tf1_checkpoint("mlp", optimizer="adam"), "--steps", "1", *INPUT)
+    said = _refused(
+        tmp_path / "file" / "out", tf1_checkpoint("mlp", optimizer="adam"), "--steps", "1", *INPUT
+    )
     assert str(tmp_path / "file") in said
 
 
@@ -68,6 +101,16 @@ def test_resume_more_workers_than_the_cluster_places_says_what_is_free(
     tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
 ) -> None:
     source = tf1_checkpoint("mlp", optimizer="adam")
-    said = _refused(tmp_path / "out", source, "--steps", "1", "--workers", "50", "--address", ray_address, *INPUT)
+    said = _refused(
+        tmp_path / "out",
+        source,
+        "--steps",
+        "1",
+        "--workers",
+        "50",
+        "--address",
+        ray_address,
+        *INPUT,
+    )
     assert "50" in said
     assert "free" in said

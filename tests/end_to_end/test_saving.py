@@ -1,4 +1,6 @@
-"""Do saves run behind the training of a real run, and is what they write the state of the step that was agreed?"""
+"""Do saves run behind the training of a real run, and is what they write the state of the step that
+was agreed?
+"""
 
 from __future__ import annotations
 
@@ -51,15 +53,31 @@ def test_upload_that_hangs_holds_up_no_step_and_saves_the_state_of_the_agreed_on
     proxy = FaultProxy(("127.0.0.1", gcs_server.port))
     fault = proxy.spoil("hang", "POST", "model.ckpt-20.data", times=1000)
     output = gcs_server.url(f"saving-{tmp_path.name}")
-    words = (source, "--output", output, "--workers", "1", "--until-step", "75", "--save-steps", "20")
+    words = (
+        source,
+        "--output",
+        output,
+        "--workers",
+        "1",
+        "--until-step",
+        "75",
+        "--save-steps",
+        "20",
+    )
     settings = {"STORAGE_EMULATOR_HOST": proxy.endpoint, "TEST_STEP_LOG": str(log)}
     try:
         with ThreadPoolExecutor(1) as pool:
-            run = pool.submit(resumed, *words, "--input", "tests.end_to_end.inputs:logged", env=settings)
+            run = pool.submit(
+                resumed, *words, "--input", "tests.end_to_end.inputs:logged", env=settings
+            )
             until(lambda: fault.fired or run.done(), "the upload never began")
             hung_at = steps_served(log)
-            # The saves of steps 40 and 60 come due meanwhile; training ends, and the run waits for the save that hangs
-            until(lambda: steps_served(log) >= 74 or run.done(), f"training stands at {steps_served(log)}")
+            # The saves of steps 40 and 60 come due meanwhile; training ends, and the run waits for
+            # the save that hangs
+            until(
+                lambda: steps_served(log) >= 74 or run.done(),
+                f"training stands at {steps_served(log)}",
+            )
             assert not run.done(), run.result()
             fault.end()
             result = run.result(WITHIN_S)
@@ -73,6 +91,10 @@ def test_upload_that_hangs_holds_up_no_step_and_saves_the_state_of_the_agreed_on
     assert {20, 75} <= set(good)
     assert 40 not in good, "it came due while the one before was under way for more than a second"
     where = open_location(output, **gcs_server.options())
-    assert 40 in [event["step"] for event in read_journal(where) if event["event"] == "save_skipped"]
+    assert 40 in [
+        event["step"] for event in read_journal(where) if event["event"] == "save_skipped"
+    ]
     saved = plain_variables(fetched(where, good[20], tmp_path), tmp_path)
-    assert_close(saved, plain_variables(source, tmp_path, [inputs.batch("mlp", step) for step in range(17)]))
+    assert_close(
+        saved, plain_variables(source, tmp_path, [inputs.batch("mlp", step) for step in range(17)])
+    )

@@ -1,4 +1,6 @@
-"""Do settings that change how long a run waits, counts, saves and shows do what they say, in a real run?"""
+"""Do settings that change how long a run waits, counts, saves and shows do what they say, in a real
+run?
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,12 @@ def cluster(ray_address: str) -> Iterator[None]:
 
 
 def config_for(source: Path, output: Path, **settings: Any) -> RunConfig:
-    values = {"source": str(source), "output": str(output), "input": "tests.end_to_end.inputs:mlp", "tensorboard": False}
+    values = {
+        "source": str(source),
+        "output": str(output),
+        "input": "tests.end_to_end.inputs:mlp",
+        "tensorboard": False,
+    }
     return parse_config(values | settings)
 
 
@@ -64,7 +71,9 @@ def test_graph_without_a_step_counts_on_from_its_checkpoints_name_and_shows_what
 ) -> None:
     source, shown = tf1_checkpoint("mlp", optimizer="sgd", step=False), Shown()
     first = resume(config_for(source, tmp_path / "out", until_step=5))
-    second = resume(config_for(source, tmp_path / "out", until_step=8, watch=["hidden/bias:0"]), observer=shown)
+    second = resume(
+        config_for(source, tmp_path / "out", until_step=8, watch=["hidden/bias:0"]), observer=shown
+    )
     assert (first.start_step, first.final_step) == (3, 5)
     assert (second.start_step, second.final_step) == (5, 8)
     assert second.checkpoint is not None
@@ -83,7 +92,9 @@ def test_save_secs_saves_by_the_clock_and_not_at_the_end_alone(
     (tmp_path / "feeds.py").write_text(UNTIL_TWO_SAVES.format(output=str(output)))
     watcher = Watcher()
     settings = {"until_step": 10**9, "save_secs": 0.3, "input": f"{tmp_path / 'feeds.py'}:batches"}
-    result = resume(config_for(tf1_checkpoint("mlp", optimizer="sgd"), output, **settings), observer=watcher)
+    result = resume(
+        config_for(tf1_checkpoint("mlp", optimizer="sgd"), output, **settings), observer=watcher
+    )
     assert result.status == "end of data"
     steps = [event["step"] for event in watcher.named("save_committed")]
     assert len(steps) >= 2
@@ -117,6 +128,8 @@ def test_more_workers_than_there_is_room_for_are_refused_or_with_wait_started_wh
         def progress(self, progress: Any) -> None:
             """Only the order of events counts."""
 
-    result = resume(config_for(source, tmp_path / "out", steps=2, wait=True, wait_s=120), observer=GivesRoom())
+    result = resume(
+        config_for(source, tmp_path / "out", steps=2, wait=True, wait_s=120), observer=GivesRoom()
+    )
     assert result.final_step == 5
     assert events == ["asked for a place", "has it"]

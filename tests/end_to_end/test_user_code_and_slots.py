@@ -1,4 +1,6 @@
-"""Does a real run end well, or start, where the user's code leaves and where a checkpoint lacks what an optimizer can make anew?"""
+"""Does a real run end well, or start, where the user's code leaves and where a checkpoint lacks
+what an optimizer can make anew?
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_input_function_that_calls_sys_exit_ends_the_run_with_its_words_and_a_la
     """The run used to stand still without a word, its worker giving signs of life."""
     (tmp_path / "leaves.py").write_text(LEAVES)
     settings = {"until_step": 10**6, "workers": 2, "input": f"{tmp_path / 'leaves.py'}:batches"}
-    result = resume(config_for(tf1_checkpoint("mlp", optimizer="sgd"), tmp_path / "out", **settings))
+    result = resume(
+        config_for(tf1_checkpoint("mlp", optimizer="sgd"), tmp_path / "out", **settings)
+    )
     assert (result.status, result.exit_code) == ("failed", 1)
     assert result.error is not None
     assert result.error["kind"] == "UserCodeError"
@@ -79,19 +83,35 @@ def lacking(prefix: Path, directory: Path, *dropped: str) -> Path:
 def test_checkpoint_without_optimizer_slots_is_resumed_with_a_warning_and_the_workers_agree(
     tmp_path: Path, tf1_checkpoint: CheckpointLibrary, cluster: None
 ) -> None:
-    """`check` said that they start from their initial values, and `resume` refused after ten formations."""
-    source = lacking(tf1_checkpoint("mlp", optimizer="adam"), tmp_path / "src", "/Adam", "/Adam_1", "beta1_power", "beta2_power")
+    """`check` said that they start from their initial values, and `resume` refused after ten
+    formations.
+    """
+    source = lacking(
+        tf1_checkpoint("mlp", optimizer="adam"),
+        tmp_path / "src",
+        "/Adam",
+        "/Adam_1",
+        "beta1_power",
+        "beta2_power",
+    )
     watcher = Watcher()
     result = resume(config_for(source, tmp_path / "out", steps=5, workers=2), observer=watcher)
     assert (result.status, result.final_step, list(result.incidents)) == ("done", 8, [])
-    warnings = [event["reason"] for event in read_journal(open_location(str(tmp_path / "out"))) if event["event"] == "warning"]
+    warnings = [
+        event["reason"]
+        for event in read_journal(open_location(str(tmp_path / "out")))
+        if event["event"] == "warning"
+    ]
     assert any("optimizer slots" in text for text in warnings)
     assert list(result.warnings) == list(dict.fromkeys(warnings)), "who asks by --json is told, too"
     assert not watcher.named("join_failed")
 
 
 def test_checkpoint_that_does_not_fit_ends_at_once_with_the_reason(
-    tmp_path: Path, tf1_checkpoint: CheckpointLibrary, cluster: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tf1_checkpoint: CheckpointLibrary,
+    cluster: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What `check` can't know of is a misfit all the same: it isn't tried ten times."""
     from orchestrator.driver import startup

@@ -22,16 +22,37 @@ def output(tf1_checkpoint: CheckpointLibrary, tmp_path_factory: pytest.TempPathF
     """A finished run of two workers."""
     target = tmp_path_factory.mktemp("watched") / "more"
     resumed(
-        tf1_checkpoint("mlp", optimizer="adam"), "--output", target, "--steps", str(STEPS), "--save-steps", "200", "--workers", "2",
-        "--workers.cpus", "0.5", "--input", "tests/end_to_end/inputs.py:mlp",
-    )  # fmt: skip
+        tf1_checkpoint("mlp", optimizer="adam"),
+        "--output",
+        target,
+        "--steps",
+        str(STEPS),
+        "--save-steps",
+        "200",
+        "--workers",
+        "2",
+        "--workers.cpus",
+        "0.5",
+        "--input",
+        "tests/end_to_end/inputs.py:mlp",
+    )
     return open_location(str(target))
 
 
 def test_status_of_a_finished_run_tells_its_end(output: Location) -> None:
     found = tfresume("status", output.url, "--json").json
-    assert (found["state"], found["driver"], found["workers"], found["incidents"]) == ("done", "released", [], [])
-    assert found["step"] == found["until_step"] == found["checkpoint_step"] == found["start_step"] + STEPS
+    assert (found["state"], found["driver"], found["workers"], found["incidents"]) == (
+        "done",
+        "released",
+        [],
+        [],
+    )
+    assert (
+        found["step"]
+        == found["until_step"]
+        == found["checkpoint_step"]
+        == found["start_step"] + STEPS
+    )
     assert found["checkpoint"].endswith(f"-{found['step']}")
     assert 0 < found["goodput"] < 1
     assert found["trouble"] == []
@@ -50,7 +71,9 @@ def test_checkpoints_of_a_finished_run_are_good_to_the_last_byte(output: Locatio
     assert {(row["state"], row["verified"]) for row in rows} == {("good", "deep")}
 
 
-def test_report_of_a_finished_run_shows_both_ranks_and_every_save(output: Location, tmp_path: Path) -> None:
+def test_report_of_a_finished_run_shows_both_ranks_and_every_save(
+    output: Location, tmp_path: Path
+) -> None:
     assert tfresume("report", output.url, "-o", tmp_path / "report.html").code == 0
     text = (tmp_path / "report.html").read_text()
     data = json.loads(text.split('id="data">')[1].split("</script>")[0])

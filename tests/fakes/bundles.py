@@ -1,4 +1,5 @@
-"""Checkpoints without TensorFlow: a writer of V2 bundles and of small graphs, in the formats that TensorFlow reads.
+"""Checkpoints without TensorFlow: a writer of V2 bundles and of small graphs, in the formats that
+TensorFlow reads.
 
 ``tests/store/test_bundle_tf.py`` lets TensorFlow read what this writes, so that the fake can't lie.
 """
@@ -43,10 +44,20 @@ def _block(items: Sequence[tuple[bytes, bytes]]) -> bytes:
         else:
             while shared < min(len(key), len(previous)) and key[shared] == previous[shared]:
                 shared += 1
-        out += _varint(shared) + _varint(len(key) - shared) + _varint(len(value)) + key[shared:] + value
+        out += (
+            _varint(shared)
+            + _varint(len(key) - shared)
+            + _varint(len(value))
+            + key[shared:]
+            + value
+        )
         previous = key
     restarts = restarts or [0]
-    return bytes(out + b"".join(struct.pack("<I", point) for point in restarts) + struct.pack("<I", len(restarts)))
+    return bytes(
+        out
+        + b"".join(struct.pack("<I", point) for point in restarts)
+        + struct.pack("<I", len(restarts))
+    )
 
 
 def _append(out: bytearray, block: bytes) -> bytes:
@@ -103,7 +114,9 @@ def write_bundle(directory: Path, prefix: str, tensors: Tensors, shards: int = 1
 
 
 def meta_bytes(tensors: Tensors, extra_nodes: int = 0) -> bytes:
-    """A graph with one variable per tensor and a saver over all of them, as ``tf.train.Saver`` makes it."""
+    """A graph with one variable per tensor and a saver over all of them, as ``tf.train.Saver``
+    makes it.
+    """
     meta = MetaGraphDef()
     meta.meta_info_def.tensorflow_version = "1.15.0"
     graph = meta.graph_def
@@ -115,7 +128,9 @@ def meta_bytes(tensors: Tensors, extra_nodes: int = 0) -> bytes:
     _const(graph, "save/RestoreV2/tensor_names", [name.encode() for name in names])
     _const(graph, "save/RestoreV2/shape_and_slices", [b""] * len(names))
     restore = graph.node.add(name="save/RestoreV2", op="RestoreV2")
-    restore.input.extend(["save/Const", "save/RestoreV2/tensor_names", "save/RestoreV2/shape_and_slices"])
+    restore.input.extend(
+        ["save/Const", "save/RestoreV2/tensor_names", "save/RestoreV2/shape_and_slices"]
+    )
     restore.attr["dtypes"].list.type.extend(numbers)
     for output, name in enumerate(names):
         variable = graph.node.add(name=name, op="VariableV2")
@@ -157,7 +172,9 @@ def model(step: int, rows: int = 8, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def write_checkpoint(directory: Path, prefix: str, tensors: Tensors, shards: int = 1, meta: bool = True) -> list[Path]:
+def write_checkpoint(
+    directory: Path, prefix: str, tensors: Tensors, shards: int = 1, meta: bool = True
+) -> list[Path]:
     """A whole checkpoint with its graph, without state file."""
     files = write_bundle(directory, prefix, tensors, shards)
     if meta:
@@ -170,4 +187,6 @@ def write_checkpoint(directory: Path, prefix: str, tensors: Tensors, shards: int
 def write_pointer(directory: Path, named: str) -> None:
     """A state file that names ``named``, whatever that is."""
     escaped = named.replace("\\", "\\\\").replace('"', '\\"')
-    (directory / "checkpoint").write_text(f'model_checkpoint_path: "{escaped}"\nall_model_checkpoint_paths: "{escaped}"\n')
+    (directory / "checkpoint").write_text(
+        f'model_checkpoint_path: "{escaped}"\nall_model_checkpoint_paths: "{escaped}"\n'
+    )

@@ -1,7 +1,7 @@
 """A process that dies before its n-th write, whatever it writes to.
 
-``Died`` is a BaseException, so that no ``except Exception`` survives it, and once dead every later write dies too: other threads and
-clean-up code don't outlive a real death either.
+``Died`` is a BaseException, so that no ``except Exception`` survives it, and once dead every later
+write dies too: other threads and clean-up code don't outlive a real death either.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ import pytest
 from orchestrator.store.objects.location import Location
 
 FS_WRITES = {"pipe_file", "put_file", "rm_file", "merge", "rm", "cp_file", "mv"}
-S3_WRITES = {"create_multipart_upload", "upload_part", "complete_multipart_upload", "abort_multipart_upload"}
+S3_WRITES = {
+    "create_multipart_upload",
+    "upload_part",
+    "complete_multipart_upload",
+    "abort_multipart_upload",
+}
 """Calls of the service itself, which the client passes on."""
 OS_WRITES = ("link", "replace", "rename", "unlink", "rmdir", "fsync")
 
@@ -35,7 +40,8 @@ class Death:
     def before_write(self) -> None:
         with self._lock:
             if self.at is not None and self.writes >= self.at:
-                # fsspec's loop keeps a BaseException to itself and answers None: what counts is that nothing is written any more
+                # fsspec's loop keeps a BaseException to itself and answers None: what counts is
+                # that nothing is written any more
                 self.happened = True
                 raise Died(f"before write {self.writes}")
             self.writes += 1
@@ -77,7 +83,9 @@ class DyingFileSystem:
 
 
 def dying(location: Location, death: Death, monkeypatch: pytest.MonkeyPatch) -> Location:
-    """The same place, for a process that may die. On local disks the operating system's calls are watched instead."""
+    """The same place, for a process that may die. On local disks the operating system's calls are
+    watched instead.
+    """
     if not location.is_local:
         return replace(location, fs=DyingFileSystem(location.fs, death))
     for name in OS_WRITES:

@@ -1,6 +1,8 @@
-"""Workers in threads of this process, with a model of eight numbers instead of TensorFlow: quick enough for hundreds of runs.
+"""Workers in threads of this process, with a model of eight numbers instead of TensorFlow: quick
+enough for hundreds of runs.
 
-The group's step is atomic as the real one is: nobody applies it unless everybody has put in its part.
+The group's step is atomic as the real one is: nobody applies it unless everybody has put in its
+part.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class Exchange:
         """Wait for all members, as each of them does before its first step."""
         self.mean(generation, MEETING, rank, world_size, np.zeros(8))
 
-    def mean(self, generation: int, step: int, rank: int, world_size: int, part: np.ndarray) -> np.ndarray:
+    def mean(
+        self, generation: int, step: int, rank: int, world_size: int, part: np.ndarray
+    ) -> np.ndarray:
         with self.condition:
             parts = self.parts.setdefault((generation, step), {})
             parts[rank] = part
@@ -107,7 +111,8 @@ class FakeTrainer:
 
     def state_for_save(self) -> FakeState:
         assert self.current is not None
-        np.copyto(self.for_saves, self.current.values)  # as the real one does: into memory that is used again
+        # as the real one does: into memory that is used again
+        np.copyto(self.for_saves, self.current.values)
         return FakeState(self.current.step, self.for_saves)
 
     def meet(self) -> bool:
@@ -124,7 +129,9 @@ class FakeTrainer:
         assert self.current is not None
         self.tools.before_step(self.current.step)
         order, state = self.group, self.current
-        mean = self.tools.exchange.mean(order.generation, state.step, order.rank, order.world_size, feeds["x:0"])
+        mean = self.tools.exchange.mean(
+            order.generation, state.step, order.rank, order.world_size, feeds["x:0"]
+        )
         self.current = FakeState(state.step + 1, state.values * 0.9 + mean)
         self.position += order.world_size
         return FakeOutput(self.current.step, {"loss:0": float(self.current.values[0])}, {})
@@ -138,8 +145,15 @@ class FakeTrainer:
 
 
 class FakeBatches:
-    def __init__(self, order: JoinOrder, ends_at: int | None, served: list[tuple[int, int]]) -> None:
-        self.number, self.order, self.ends_at, self.served = order.position + order.rank, order, ends_at, served
+    def __init__(
+        self, order: JoinOrder, ends_at: int | None, served: list[tuple[int, int]]
+    ) -> None:
+        self.number, self.order, self.ends_at, self.served = (
+            order.position + order.rank,
+            order,
+            ends_at,
+            served,
+        )
 
     def take(self, count: int) -> list[Mapping[str, np.ndarray]]:
         assert count == 1
@@ -156,9 +170,13 @@ class FakeBatches:
 
 
 class FakeTools:
-    """``workers.runtime_protocol.Tools`` in memory. ``store`` maps a prefix to the state that was written."""
+    """``workers.runtime_protocol.Tools`` in memory. ``store`` maps a prefix to the state that was
+    written.
+    """
 
-    def __init__(self, exchange: Exchange, store: dict[str, FakeState], ends_at: int | None = None) -> None:
+    def __init__(
+        self, exchange: Exchange, store: dict[str, FakeState], ends_at: int | None = None
+    ) -> None:
         self.exchange, self.store, self.ends_at = exchange, store, ends_at
         self.served: list[tuple[int, int]] = []
         self.before_step: Callable[[int], None] = lambda step: None
@@ -198,7 +216,9 @@ class FakeTools:
 class FakeFleet:
     """``workers.fleet.Fleet`` with Members in threads."""
 
-    def __init__(self, tell: Callable[[ev.Event], None], make_tools: Callable[[str], FakeTools]) -> None:
+    def __init__(
+        self, tell: Callable[[ev.Event], None], make_tools: Callable[[str], FakeTools]
+    ) -> None:
         self.tell, self.make_tools = tell, make_tools
         self.members: dict[str, Member] = {}
         self.tools: dict[str, FakeTools] = {}
@@ -247,12 +267,24 @@ class FakeFleet:
             self.kill(worker, ev.Cause.RELEASED)
         addresses = tuple(seat.address for seat in action.seats)
         for seat in action.seats:
-            order = JoinOrder(action.generation, seat.rank, addresses, action.step, action.position, seat.state_from, checkpoint)
-            self.members[seat.worker].join(order, donated if seat.state_from is act.StateFrom.DONOR else None)
+            order = JoinOrder(
+                action.generation,
+                seat.rank,
+                addresses,
+                action.step,
+                action.position,
+                seat.state_from,
+                checkpoint,
+            )
+            self.members[seat.worker].join(
+                order, donated if seat.state_from is act.StateFrom.DONOR else None
+            )
 
     def grant(self, action: act.Grant, directory: str) -> None:
         for worker in action.workers:
-            self.members[worker].grant(GrantOrder(action.generation, action.end, action.saves, action.writer, directory))
+            self.members[worker].grant(
+                GrantOrder(action.generation, action.end, action.saves, action.writer, directory)
+            )
 
     def close(self) -> None:
         for worker, member in self.members.items():
@@ -291,7 +323,9 @@ class FakeKeeper:
         files = (
             self.start
             if newest is None
-            else CheckpointFiles(newest.step, newest.position, f"{newest.directory}/{newest.prefix}", ())
+            else CheckpointFiles(
+                newest.step, newest.position, f"{newest.directory}/{newest.prefix}", ()
+            )
         )
         self.tell(Restorable(files))
         self.tell(ev.Found(files.step, files.position))

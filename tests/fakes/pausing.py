@@ -1,4 +1,6 @@
-"""A process that is paused right before its n-th write, while ``meanwhile`` happens, and then goes on as if nothing had been."""
+"""A process that is paused right before its n-th write, while ``meanwhile`` happens, and then goes
+on as if nothing had been.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from tests.fakes.dying import Death
 
 
 class Pause(Death):
-    """Counts writes; before number ``at`` (from 0) lets ``meanwhile`` run once. ``happened`` says whether it came to that."""
+    """Counts writes; before number ``at`` (from 0) lets ``meanwhile`` run once. ``happened`` says
+    whether it came to that.
+    """
 
     def __init__(self, at: int, meanwhile: Callable[[], None]) -> None:
         super().__init__()

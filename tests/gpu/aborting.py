@@ -1,7 +1,8 @@
 """What does TensorFlow report of an all-reduce that hangs inside NCCL until it is aborted?
 
-Rule: a library with NCCL's name, compiled here, stands in its place (``spinning_nccl.c``). It's preloaded, since the loader takes what has
-the name already. The session's own time limit cancels the run, and that aborts the collective.
+Rule: a library with NCCL's name, compiled here, stands in its place (``spinning_nccl.c``). It's
+preloaded, since the loader takes what has the name already. The session's own time limit cancels
+the run, and that aborts the collective.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ def compile_library(directory: Path) -> Path:
     if compiler is None:
         raise NotRun(NO_COMPILER)
     made = directory / "libnccl.so.2"
-    subprocess.run([compiler, "-shared", "-fPIC", "-Wl,-soname,libnccl.so.2", "-o", made, SOURCE, "-ldl"], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-Wl,-soname,libnccl.so.2", "-o", made, SOURCE, "-ldl"],
+        check=True,
+    )
     return made
 
 
@@ -43,17 +47,29 @@ def aborted_all_reduce(setting: Setting) -> dict[str, Any]:
         raise NotRun("no card: TensorFlow calls NCCL for a GPU only (the library was compiled)")
     preloaded = {"LD_PRELOAD": str(library), "SPINNING_NCCL_LOG": str(log)}
     words = [sys.executable, "-m", "tests.gpu.aborting"]
-    done = subprocess.run(words, env=os.environ | preloaded, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        words, env=os.environ | preloaded, stdout=subprocess.PIPE, text=True, check=False
+    )
     seen = log.read_text().split() if log.exists() else []
     if "spinning" not in seen:
-        raise RuntimeError(f"the library was never reached: {seen}, exit code {done.returncode}, {done.stdout[-500:]}")
-    told = [line.removeprefix(RESULT_LINE) for line in done.stdout.splitlines() if line.startswith(RESULT_LINE)]
-    outcome = json.loads(told[-1]) if told else {"error": f"the process ended with {done.returncode}"}
+        raise RuntimeError(
+            f"the library was never reached: {seen}, exit code {done.returncode}, {done.stdout[-500:]}"
+        )
+    told = [
+        line.removeprefix(RESULT_LINE)
+        for line in done.stdout.splitlines()
+        if line.startswith(RESULT_LINE)
+    ]
+    outcome = (
+        json.loads(told[-1]) if told else {"error": f"the process ended with {done.returncode}"}
+    )
     return {**outcome, "seen by the library": seen}
 
 
 def main() -> None:
-    """In a process that has the library preloaded: reduce, and print what came out. It leaves at once: a stream may hang still."""
+    """In a process that has the library preloaded: reduce, and print what came out. It leaves at
+    once: a stream may hang still.
+    """
     import tensorflow.compat.v1 as tf
 
     from tests.gpu.timings import collective_session

@@ -14,7 +14,9 @@ STEPS = 10
 
 
 def seconds_to_next_step(setting: Setting) -> tuple[int, float]:
-    """Steps after which both had the same bytes, and seconds from the kill to the end of the survivor's next step."""
+    """Steps after which both had the same bytes, and seconds from the kill to the end of the
+    survivor's next step.
+    """
     serve = feeds_for("mlp")
     with setting.ranks(2) as ranks:
         shared = setting.options(batches_per_step=2, gpu_memory_fraction=0.4)

@@ -1,6 +1,8 @@
-"""What does one part find? Run as ``python -m tests.gpu.measure PART gpu|cpu OUT``; figures go out as one line.
+"""What does one part find? Run as ``python -m tests.gpu.measure PART gpu|cpu OUT``; figures go out
+as one line.
 
-Rule: the ranks, graphs and comparisons are those of the tests. A part that can't be run here says why instead of failing.
+Rule: the ranks, graphs and comparisons are those of the tests. A part that can't be run here says
+why instead of failing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,17 @@ Figures = dict[str, Any]
 def tests(setting: Setting) -> Figures:
     """The tests marked ``gpu``, as ``make gpu-check`` runs them."""
     file = setting.out / "gpu-check.xml"
-    words = ["-m", "pytest", "tests", "-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={file}"]
+    words = [
+        "-m",
+        "pytest",
+        "tests",
+        "-m",
+        "gpu",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={file}",
+    ]
     code = subprocess.run([sys.executable, *words], check=False).returncode
     suite = next(ElementTree.parse(file).getroot().iter("testsuite")).attrib
     counts = {name: int(suite[name]) for name in ("tests", "failures", "errors", "skipped")}
@@ -36,27 +48,42 @@ def tests(setting: Setting) -> Figures:
 
 
 def placement(setting: Setting) -> Figures:
-    """Devices of a step's operations, of a graph that was saved on a parameter server and on a fourth GPU."""
+    """Devices of a step's operations, of a graph that was saved on a parameter server and on a
+    fourth GPU.
+    """
     from tests.graphs.makers import feeds_for
     from tests.training.test_gpu import devices_used
 
     with setting.ranks(1) as ranks:
-        ranks.start(setting.checkpoint("mlp", optimizer="adam", devices=True), options=setting.options())
+        ranks.start(
+            setting.checkpoint("mlp", optimizer="adam", devices=True), options=setting.options()
+        )
         used = ranks.processes[0].call("apply", devices_used, feeds_for("mlp")(0))
     kinds = {name: "gpu" if "GPU:" in device.upper() else "cpu" for name, device in used.items()}
     products = {kinds[name] for name in kinds if "MatMul" in name}
     if products != {setting.device}:
-        raise RuntimeError(f"products ran on {sorted(products)}, not on the {setting.device}: {used}")
+        raise RuntimeError(
+            f"products ran on {sorted(products)}, not on the {setting.device}: {used}"
+        )
     counts = {where: sum(kind == where for kind in kinds.values()) for where in ("gpu", "cpu")}
-    return {"operations on the GPU": counts["gpu"], "operations on the CPU": counts["cpu"], "products on": sorted(products)}
+    return {
+        "operations on the GPU": counts["gpu"],
+        "operations on the CPU": counts["cpu"],
+        "products on": sorted(products),
+    }
 
 
 def sharing(setting: Setting) -> Figures:
-    """Two workers on one GPU: equal states, and the seconds from a kill to the end of the next step."""
+    """Two workers on one GPU: equal states, and the seconds from a kill to the end of the next
+    step.
+    """
     from tests.gpu.losses import seconds_to_next_step
 
     found = [seconds_to_next_step(setting) for _ in range(setting.rounds)]
-    return {"steps with equal states": sum(steps for steps, _ in found), "s from a kill to the next step": [s for _, s in found]}
+    return {
+        "steps with equal states": sum(steps for steps, _ in found),
+        "s from a kill to the next step": [s for _, s in found],
+    }
 
 
 def saving(setting: Setting) -> Figures:
@@ -70,13 +97,17 @@ def saving(setting: Setting) -> Figures:
         ours = ranks.processes[0].call("apply", stalls, directory, setting.rounds)
     with tempfile.TemporaryDirectory() as directory:
         words = [sys.executable, "-c", SAVER, f"{prefix}.meta", directory]
-        theirs = subprocess.run(words, env=setting.environment(), stdout=subprocess.PIPE, text=True, check=True)
+        theirs = subprocess.run(
+            words, env=setting.environment(), stdout=subprocess.PIPE, text=True, check=True
+        )
     saver = [float(line) for line in theirs.stdout.split()]
     return {"state MiB": setting.state_mb, "stall s": ours, "Saver.save s": saver}
 
 
 def exchange(setting: Setting) -> Figures:
-    """Steps whose gradients have so many bytes, alone and by two; an all-reduce through TensorFlow's collective in a group of one."""
+    """Steps whose gradients have so many bytes, alone and by two; an all-reduce through
+    TensorFlow's collective in a group of one.
+    """
     from tests.gpu.timings import collective_s, fetch_s, steps_s
 
     found: Figures = {}
@@ -86,10 +117,14 @@ def exchange(setting: Setting) -> Figures:
             with setting.ranks(count) as ranks:
                 shared = setting.options(batches_per_step=2, gpu_memory_fraction=0.4)
                 ranks.start(prefix, options=shared)
-                found[f"{megabytes} MB: s of a step of two batches by {count}"] = steps_s(ranks, setting.rounds)
+                found[f"{megabytes} MB: s of a step of two batches by {count}"] = steps_s(
+                    ranks, setting.rounds
+                )
         with setting.ranks(1) as ranks:
             worker = ranks.processes[0]
-            found[f"{megabytes} MB: s of a copy to the host"] = worker.call("function", fetch_s, megabytes, setting.gpu)
+            found[f"{megabytes} MB: s of a copy to the host"] = worker.call(
+                "function", fetch_s, megabytes, setting.gpu
+            )
         hint = "nccl" if setting.gpu else "ring"
         with setting.ranks(1) as ranks:
             alone = ranks.processes[0].call("function", collective_s, megabytes, setting.gpu)
@@ -124,10 +159,15 @@ def main(name: str, device: str, out: str) -> None:
     status, reason, figures = "done", "", Figures()
     try:
         with _scratch() as directory:
-            figures = PARTS[name](Setting("gpu" if device == "gpu" else "cpu", Path(out), directory))
+            figures = PARTS[name](
+                Setting("gpu" if device == "gpu" else "cpu", Path(out), directory)
+            )
     except NotRun as told:
         status, reason = "not run", str(told)
-    print(RESULT_LINE + json.dumps({"status": status, "reason": reason, "figures": figures}), flush=True)
+    print(
+        RESULT_LINE + json.dumps({"status": status, "reason": reason, "figures": figures}),
+        flush=True,
+    )
 
 
 @contextmanager

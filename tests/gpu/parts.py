@@ -1,7 +1,9 @@
-"""What is looked at on a GPU machine, in which order, and what becomes of a part that fails or hangs?
+"""What is looked at on a GPU machine, in which order, and what becomes of a part that fails or
+hangs?
 
-Rule: each part is a process group of its own with a deadline; its result is a file that is written when it has ended, so that a second run
-goes on where the first stopped. Only a part that is done on the same device is left out; what failed or wasn't run is tried again.
+Rule: each part is a process group of its own with a deadline; its result is a file that is written
+when it has ended, so that a second run goes on where the first stopped. Only a part that is done on
+the same device is left out; what failed or wasn't run is tried again.
 """
 
 from __future__ import annotations
@@ -43,7 +45,11 @@ class Part:
 PARTS = (
     Part("tests", "do the tests that need a GPU pass", 900),
     Part("placement", "are operations saved on /job:ps and /gpu:3 placed on the GPU", 180),
-    Part("sharing", "do two workers on one GPU stay equal, and how long after a loss is the next step done", 300),
+    Part(
+        "sharing",
+        "do two workers on one GPU stay equal, and how long after a loss is the next step done",
+        300,
+    ),
     Part("saving", "how long does a save of the state hold up training, against Saver.save", 400),
     Part("exchange", "how long do the host's exchange and nccl in a group of one take", 400),
     Part("reforming", "does memory grow over 50 re-forms", 300),
@@ -63,7 +69,9 @@ class Result:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def chosen(only: Sequence[str], kept: Mapping[str, Result], device: Device, *, again: bool) -> list[Part]:
+def chosen(
+    only: Sequence[str], kept: Mapping[str, Result], device: Device, *, again: bool
+) -> list[Part]:
     """The parts to run now, in order.
 
     Raises:
@@ -71,7 +79,9 @@ def chosen(only: Sequence[str], kept: Mapping[str, Result], device: Device, *, a
     """
     known = {part.name for part in PARTS}
     if unknown := [name for name in only if name not in known]:
-        raise ValueError(f"no part is called {', '.join(unknown)}: choose from {', '.join(part.name for part in PARTS)}")
+        raise ValueError(
+            f"no part is called {', '.join(unknown)}: choose from {', '.join(part.name for part in PARTS)}"
+        )
     wanted = [part for part in PARTS if not only or part.name in only]
     return [part for part in wanted if again or not _is_done(kept.get(part.name), device)]
 
@@ -83,7 +93,11 @@ def _is_done(result: Result | None, device: Device) -> bool:
 def read_results(out: Path) -> dict[str, Result]:
     """Results of earlier runs by part, in the order of the parts."""
     files = {part.name: out / "results" / f"{part.name}.json" for part in PARTS}
-    return {name: Result(**json.loads(file.read_text())) for name, file in files.items() if file.exists()}
+    return {
+        name: Result(**json.loads(file.read_text()))
+        for name, file in files.items()
+        if file.exists()
+    }
 
 
 def write_result(out: Path, result: Result) -> None:
@@ -111,7 +125,9 @@ def run_part(part: Part, device: Device, out: Path, environment: Mapping[str, st
 
 def result_of(name: str, device: Device, code: int, text: str, seconds: float) -> Result:
     """What a process that ended by itself with this code and output says."""
-    told = [line.removeprefix(RESULT_LINE) for line in text.splitlines() if line.startswith(RESULT_LINE)]
+    told = [
+        line.removeprefix(RESULT_LINE) for line in text.splitlines() if line.startswith(RESULT_LINE)
+    ]
     if not told:
         last = next((line for line in reversed(text.splitlines()) if line.strip()), "no output")
         return Result(name, device, "failed", f"ended with {code}: {last.strip()[:300]}", seconds)
@@ -120,11 +136,20 @@ def result_of(name: str, device: Device, code: int, text: str, seconds: float) -
     return Result(name, device, status, said["reason"], seconds, said["figures"])
 
 
-def run_within(words: Sequence[str], deadline_s: float, log: Path, environment: Mapping[str, str]) -> int | None:
-    """Exit code, or None where the deadline came first; either way nothing of its process group is left."""
+def run_within(
+    words: Sequence[str], deadline_s: float, log: Path, environment: Mapping[str, str]
+) -> int | None:
+    """Exit code, or None where the deadline came first; either way nothing of its process group is
+    left.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            words, cwd=ROOT, env=dict(environment), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            words,
+            cwd=ROOT,
+            env=dict(environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         return process.wait(deadline_s)

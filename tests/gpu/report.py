@@ -1,6 +1,8 @@
-"""What does whoever reads the results see? One table of figures, with the card and the versions that they belong to.
+"""What does whoever reads the results see? One table of figures, with the card and the versions
+that they belong to.
 
-Rule: everything in the report comes from the result files and from what the machine says of itself. Standard library only.
+Rule: everything in the report comes from the result files and from what the machine says of itself.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -42,7 +44,12 @@ def shown(value: Any) -> str:
 
 def markdown(machine: Mapping[str, str], results: Mapping[str, Result]) -> str:
     """The report as a page."""
-    lines = ["# tfresume on this machine", "", *(f"- {name}: {value}" for name, value in machine.items()), ""]
+    lines = [
+        "# tfresume on this machine",
+        "",
+        *(f"- {name}: {value}" for name, value in machine.items()),
+        "",
+    ]
     lines += ["| part | status | figure | value |", "|---|---|---|---|"]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows(results)]
     return "\n".join(lines) + "\n"
@@ -54,6 +61,9 @@ def _cell(text: str) -> str:
 
 def write_report(out: Path, machine: Mapping[str, str], results: Mapping[str, Result]) -> None:
     """Write ``report.json`` and ``report.md``."""
-    whole = {"machine": dict(machine), "parts": {name: asdict(result) for name, result in results.items()}}
+    whole = {
+        "machine": dict(machine),
+        "parts": {name: asdict(result) for name, result in results.items()},
+    }
     (out / "report.json").write_text(json.dumps(whole, indent=1) + "\n")
     (out / "report.md").write_text(markdown(machine, results))

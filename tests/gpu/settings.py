@@ -1,4 +1,6 @@
-"""On what does a part measure, and how large? On the GPU at full size, or small on the CPU so that the script itself is tested."""
+"""On what does a part measure, and how large? On the GPU at full size, or small on the CPU so that
+the script itself is tested.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Does the script do all of it, from wheels in parts to the report, with the CPU in place of the GPU?
+"""Does the script do all of it, from wheels in parts to the report, with the CPU in place of the
+GPU?
 
-``make gpu-dry-run`` runs every part; here are the install, one that is measured and one that tells why it can't be.
+``make gpu-dry-run`` runs every part; here are the install, one that is measured and one that tells
+why it can't be.
 """
 
 from __future__ import annotations
@@ -24,9 +26,22 @@ SCRIPT = wheels.ROOT / "tests" / "gpu" / "run.py"
 
 
 def dry_run(folder: Path, out: Path) -> str:
-    words = ["--wheels", folder, "--wanted", "tinypart", "--use-environment", "--dry-run-on-cpu", "--out", out]
+    words = [
+        "--wheels",
+        folder,
+        "--wanted",
+        "tinypart",
+        "--use-environment",
+        "--dry-run-on-cpu",
+        "--out",
+        out,
+    ]
     done = subprocess.run(
-        [sys.executable, SCRIPT, *words, "--only", "placement", "abort"], capture_output=True, text=True, timeout=250, check=False
+        [sys.executable, SCRIPT, *words, "--only", "placement", "abort"],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -42,17 +57,24 @@ def test_dry_run_installs_from_parts_measures_reports_and_goes_on(tmp_path: Path
     assert "tensorflow" in told["machine"]["versions"]
     assert told["parts"]["placement"]["figures"]["products on"] == ["cpu"]
     assert told["parts"]["abort"]["status"] == "not run"
-    assert "no card" in told["parts"]["abort"]["reason"] or told["parts"]["abort"]["reason"] == NO_COMPILER
+    assert (
+        "no card" in told["parts"]["abort"]["reason"]
+        or told["parts"]["abort"]["reason"] == NO_COMPILER
+    )
     assert "placement: " not in dry_run(tmp_path / "wheels", tmp_path / "out")
 
 
 @pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason=NO_COMPILER)
 @pytest.mark.slow
-def test_all_reduce_of_the_spinning_library_ends_when_it_is_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_reduce_of_the_spinning_library_ends_when_it_is_aborted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "seen"
     monkeypatch.setenv("SPINNING_NCCL_LOG", str(log))
     library = ctypes.CDLL(str(compile_library(tmp_path)))
-    reduce = threading.Thread(target=library.ncclAllReduce, args=(None, None, 0, 0, 0, None, None), daemon=True)
+    reduce = threading.Thread(
+        target=library.ncclAllReduce, args=(None, None, 0, 0, 0, None, None), daemon=True
+    )
     reduce.start()
     deadline = time.monotonic() + 30
     while not (log.exists() and "spinning" in log.read_text()):

@@ -13,7 +13,10 @@ import pytest
 from tests.gpu import parts, report, run
 from tests.gpu.parts import PARTS, Result
 
-DONE = {"placement": Result("placement", "gpu", "done"), "saving": Result("saving", "gpu", "failed", "hung")}
+DONE = {
+    "placement": Result("placement", "gpu", "done"),
+    "saving": Result("saving", "gpu", "failed", "hung"),
+}
 
 
 def names(found: list[parts.Part]) -> list[str]:
@@ -21,15 +24,22 @@ def names(found: list[parts.Part]) -> list[str]:
 
 
 def test_second_run_leaves_out_what_is_done_and_tries_again_what_failed() -> None:
-    assert names(parts.chosen([], DONE, "gpu", again=False)) == [part.name for part in PARTS if part.name != "placement"]
+    assert names(parts.chosen([], DONE, "gpu", again=False)) == [
+        part.name for part in PARTS if part.name != "placement"
+    ]
 
 
 def test_result_of_the_cpu_does_not_stand_for_the_gpu() -> None:
-    assert "placement" in names(parts.chosen([], {"placement": Result("placement", "cpu", "done")}, "gpu", again=False))
+    assert "placement" in names(
+        parts.chosen([], {"placement": Result("placement", "cpu", "done")}, "gpu", again=False)
+    )
 
 
 def test_chosen_parts_keep_their_order_and_again_repeats_them() -> None:
-    assert names(parts.chosen(["saving", "placement"], DONE, "gpu", again=True)) == ["placement", "saving"]
+    assert names(parts.chosen(["saving", "placement"], DONE, "gpu", again=True)) == [
+        "placement",
+        "saving",
+    ]
     assert names(parts.chosen(["saving", "placement"], DONE, "gpu", again=False)) == ["saving"]
 
 
@@ -54,14 +64,17 @@ def test_part_that_hangs_is_killed_with_its_children_at_the_deadline(tmp_path: P
     log = tmp_path / "log"
     assert parts.run_within([sys.executable, "-c", code], 3.0, log, os.environ) is None
     stat = Path(f"/proc/{int(log.read_text())}/stat")
-    deadline = time.monotonic() + 30  # the kernel ends a killed process in its own time; the child would have slept for 600 s
+    # the kernel ends a killed process in its own time; the child would have slept for 600 s
+    deadline = time.monotonic() + 30
     while not has_ended(stat):
         assert time.monotonic() < deadline, "the child lives on"
         time.sleep(0.01)
 
 
 def has_ended(stat: Path) -> bool:
-    """Whether the process of a /proc/PID/stat is gone, or only waits for its parent to ask for its exit status."""
+    """Whether the process of a /proc/PID/stat is gone, or only waits for its parent to ask for its
+    exit status.
+    """
     try:
         return stat.read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -75,7 +88,10 @@ def test_results_are_read_back_as_written(tmp_path: Path) -> None:
 
 
 def test_report_has_the_card_a_row_for_each_figure_and_every_part() -> None:
-    results = {"saving": Result("saving", "gpu", "done", "", 3.5, {"stall s": [0.5, 0.25]}), "abort": DONE["saving"]}
+    results = {
+        "saving": Result("saving", "gpu", "done", "", 3.5, {"stall s": [0.5, 0.25]}),
+        "abort": DONE["saving"],
+    }
     page = report.markdown({"card, driver, memory": "Card X, 1.2"}, results)
     assert "- card, driver, memory: Card X, 1.2" in page
     assert "| saving | done (gpu) | stall s | 0.5, 0.25 |" in page

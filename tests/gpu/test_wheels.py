@@ -19,8 +19,13 @@ def tiny_wheel(folder: Path) -> Path:
     with zipfile.ZipFile(folder / WHEEL, "w") as archive:
         archive.writestr("tinypart.py", "VALUE = 7\n")
         archive.writestr("nvidia/tiny/lib/libtiny.so.1", "")
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tinypart\nVersion: 1.0\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: tinypart\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            f"{about}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr(f"{about}/RECORD", "")
     return folder / WHEEL
 
@@ -64,7 +69,10 @@ def test_environment_has_the_checkout_first_and_the_targets_libraries(tmp_path: 
     (tmp_path / "nvidia" / "cublas" / "lib").mkdir(parents=True)
     made = wheels.environment(tmp_path, {"LD_LIBRARY_PATH": "/before", "PYTHONPATH": "/own"})
     assert made["PYTHONPATH"].split(":") == [str(wheels.ROOT), str(tmp_path), "/own"]
-    assert made["LD_LIBRARY_PATH"].split(":") == [str(tmp_path / "nvidia" / "cublas" / "lib"), "/before"]
+    assert made["LD_LIBRARY_PATH"].split(":") == [
+        str(tmp_path / "nvidia" / "cublas" / "lib"),
+        "/before",
+    ]
 
 
 @pytest.mark.slow

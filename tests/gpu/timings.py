@@ -21,7 +21,9 @@ def _timed(call: Any) -> float:
 
 
 def stalls(trainer: Any, directory: str, rounds: int) -> list[float]:
-    """Seconds that each save takes from training: the copy of the state, and what steps beside the writing lose."""
+    """Seconds that each save takes from training: the copy of the state, and what steps beside the
+    writing lose.
+    """
     from orchestrator.training.state.bundle_writer import write_bundle
 
     batch = feeds_for("wide")(0)
@@ -31,7 +33,10 @@ def stalls(trainer: Any, directory: str, rounds: int) -> list[float]:
         began = time.perf_counter()
         state = trainer.state_for_save()
         lost = time.perf_counter() - began
-        writing = threading.Thread(target=write_bundle, args=(state, trainer.graph, Path(directory), f"model.ckpt-{number}"))
+        writing = threading.Thread(
+            target=write_bundle,
+            args=(state, trainer.graph, Path(directory), f"model.ckpt-{number}"),
+        )
         writing.start()
         while writing.is_alive():
             lost += max(_timed(lambda: trainer.step([batch])) - usual, 0.0)
@@ -67,7 +72,9 @@ def fetch_s(megabytes: int, gpu: bool) -> list[float]:
 
 
 def collective_session(megabytes: int, gpu: bool) -> tuple[Any, Any]:
-    """A session on a server of one, and the operation that reduces so many bytes over a group of one."""
+    """A session on a server of one, and the operation that reduces so many bytes over a group of
+    one.
+    """
     import tensorflow.compat.v1 as tf
     from tensorflow.python.ops import collective_ops
 
@@ -82,7 +89,11 @@ def collective_session(megabytes: int, gpu: bool) -> tuple[Any, Any]:
     with tf.Graph().as_default() as graph, tf.device(where):
         value = tf.fill([megabytes * 2**18], 1.0)
         reduced = collective_ops.all_reduce_v2(
-            value, group_size=1, group_key=1, instance_key=1, communication_hint="nccl" if gpu else "ring"
+            value,
+            group_size=1,
+            group_key=1,
+            instance_key=1,
+            communication_hint="nccl" if gpu else "ring",
         )
         wanted = tf.reduce_sum(reduced).op
     return tf.Session(server.target, graph=graph, config=config), wanted
@@ -100,7 +111,9 @@ def memory(gpu: bool) -> dict[str, int]:
     import tensorflow as tf
 
     found = {"host": int(psutil.Process().memory_info().rss)}
-    return found | ({"card": int(tf.config.experimental.get_memory_info("GPU:0")["current"])} if gpu else {})
+    return found | (
+        {"card": int(tf.config.experimental.get_memory_info("GPU:0")["current"])} if gpu else {}
+    )
 
 
 def memory_over_reforms(ranks: Ranks, reforms: int, gpu: bool) -> dict[str, Any]:
@@ -112,4 +125,6 @@ def memory_over_reforms(ranks: Ranks, reforms: int, gpu: bool) -> dict[str, Any]
         ranks.step([serve(0), serve(1)])
         seen.append(ranks.processes[0].call("function", memory, gpu))
     first, last = seen[4], seen[-1]
-    return {"re-forms": reforms} | {f"MiB more on the {where}": (last[where] - first[where]) / 2**20 for where in last}
+    return {"re-forms": reforms} | {
+        f"MiB more on the {where}": (last[where] - first[where]) / 2**20 for where in last
+    }

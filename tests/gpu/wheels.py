@@ -1,7 +1,9 @@
-"""How does everything get onto a machine without a network? As a folder of wheels, some of them in parts.
+"""How does everything get onto a machine without a network? As a folder of wheels, some of them in
+parts.
 
-Rule: a wheel that came as ``NAME.whl.part-aa``, ``NAME.whl.part-ab``, … is joined beside the others before pip looks; pip gets no index and
-an empty target, so that what the machine has for others stays as it is. Standard library only: it runs before anything is installed.
+Rule: a wheel that came as ``NAME.whl.part-aa``, ``NAME.whl.part-ab``, … is joined beside the others
+before pip looks; pip gets no index and an empty target, so that what the machine has for others
+stays as it is. Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -70,13 +72,17 @@ def parted(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def join(folder: Path, joined: Path) -> list[Path]:
-    """Join the wheels that came in parts into ``joined``; a wheel of the right size that is there already isn't joined again."""
+    """Join the wheels that came in parts into ``joined``; a wheel of the right size that is there
+    already isn't joined again.
+    """
     joined.mkdir(parents=True, exist_ok=True)
     made = []
     for wheel, parts in sorted(parted(path.name for path in folder.iterdir()).items()):
         target = joined / wheel
         made.append(target)
-        if target.exists() and target.stat().st_size == sum((folder / part).stat().st_size for part in parts):
+        if target.exists() and target.stat().st_size == sum(
+            (folder / part).stat().st_size for part in parts
+        ):
             continue
         with target.open("wb") as whole:
             for part in parts:
@@ -86,7 +92,8 @@ def join(folder: Path, joined: Path) -> list[Path]:
 
 
 def install(folder: Path, scratch: Path, wanted: str, log: Path) -> Path:
-    """Install ``wanted`` from a folder of wheels into ``scratch/target``, without a network; the target.
+    """Install ``wanted`` from a folder of wheels into ``scratch/target``, without a network; the
+    target.
 
     Raises:
         RuntimeError: pip said no; its words are in the log.
@@ -97,17 +104,30 @@ def install(folder: Path, scratch: Path, wanted: str, log: Path) -> Path:
         return target
     shutil.rmtree(target, ignore_errors=True)
     join(folder, joined)
-    words = ["--no-index", "--find-links", str(folder), "--find-links", str(joined), "--target", str(target), wanted]
+    words = [
+        "--no-index",
+        "--find-links",
+        str(folder),
+        "--find-links",
+        str(joined),
+        "--target",
+        str(target),
+        wanted,
+    ]
     _pip(["install", "--disable-pip-version-check", *words], log)
     done.write_text(wanted)
     return target
 
 
-def collect(folder: Path, *, extras: str, python: str | None, part_mb: int | None, log: Path) -> list[Path]:
-    """Fill a folder with the wheels of the project and of all that it needs with these extras; needs a network.
+def collect(
+    folder: Path, *, extras: str, python: str | None, part_mb: int | None, log: Path
+) -> list[Path]:
+    """Fill a folder with the wheels of the project and of all that it needs with these extras;
+    needs a network.
 
     Args:
-        python: version of the machine that will use them, such as ``3.12``, where it isn't this one's.
+        python: version of the machine that will use them, such as ``3.12``, where it isn't this
+            one's.
         part_mb: split wheels that are larger than so many MiB.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +137,18 @@ def collect(folder: Path, *, extras: str, python: str | None, part_mb: int | Non
     if python is None:
         _pip(["wheel", "--wheel-dir", str(folder), *words], log)  # builds what comes as source only
     else:
-        _pip(["download", "--dest", str(folder), "--only-binary=:all:", "--python-version", python, *words], log)
+        _pip(
+            [
+                "download",
+                "--dest",
+                str(folder),
+                "--only-binary=:all:",
+                "--python-version",
+                python,
+                *words,
+            ],
+            log,
+        )
     if part_mb is not None:
         for wheel in sorted(folder.glob("*.whl")):
             split(wheel, part_mb * 2**20)
@@ -127,15 +158,27 @@ def collect(folder: Path, *, extras: str, python: str | None, part_mb: int | Non
 def _pip(words: list[str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        done = subprocess.run([sys.executable, "-m", "pip", *words], stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", *words],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     if done.returncode:
-        raise RuntimeError(f"pip {words[0]} ended with {done.returncode}: {log.read_text(errors='replace')[-1500:]}")
+        raise RuntimeError(
+            f"pip {words[0]} ended with {done.returncode}: {log.read_text(errors='replace')[-1500:]}"
+        )
 
 
 def environment(target: Path | None, before: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a part runs in: the checkout and the target on Python's path, the target's CUDA libraries on the loader's."""
+    """What a part runs in: the checkout and the target on Python's path, the target's CUDA
+    libraries on the loader's.
+    """
     paths = [str(ROOT), *([str(target)] if target else []), before.get("PYTHONPATH", "")]
-    libraries = [*(map(str, sorted(target.glob("nvidia/*/lib"))) if target else []), before.get("LD_LIBRARY_PATH", "")]
+    libraries = [
+        *(map(str, sorted(target.glob("nvidia/*/lib"))) if target else []),
+        before.get("LD_LIBRARY_PATH", ""),
+    ]
     changed = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TF_CPP_MIN_LOG_LEVEL": "1"}
     if any(libraries):
         changed["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))

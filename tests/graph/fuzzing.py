@@ -1,8 +1,10 @@
 """How are hostile graphs made, and what must hold for each of them?
 
-Rule: whatever the bytes, ``read_meta`` gives a graph or a SourceError, and everything that looks at the graph afterwards gives an
-answer: no other exception, no hang, and the graph is as it was before. Mutations are drawn from a seeded generator, so that a number
-reproduces a failure. Two kinds: of the bytes (what networks and disks do), and of the protos (what an attacker or a bad tool does).
+Rule: whatever the bytes, ``read_meta`` gives a graph or a SourceError, and everything that looks at
+the graph afterwards gives an answer: no other exception, no hang, and the graph is as it was
+before. Mutations are drawn from a seeded generator, so that a number reproduces a failure. Two
+kinds: of the bytes (what networks and disks do), and of the protos (what an attacker or a bad tool
+does).
 """
 
 from __future__ import annotations
@@ -31,18 +33,36 @@ LIMIT_S = 20.0
 """Longest time for one input of a few hundred nodes; the slowest sound one takes 0.1 s."""
 LOOKED_AT = str(Path("orchestrator") / "graph")
 INTERESTING = (0, 1, -1, 2, 127, 128, 255, 2**31 - 1, -(2**31), 2**62, -(2**63))
-NAMES = ("", "^", ":", "a:b:c", "^^x", "x:-1", "x:99999999999", "\u2028", "a" * 5000, "_tfresume", "loc:@x")
+NAMES = (
+    "",
+    "^",
+    ":",
+    "a:b:c",
+    "^^x",
+    "x:-1",
+    "x:99999999999",
+    "\u2028",
+    "a" * 5000,
+    "_tfresume",
+    "loc:@x",
+)
 GROUP = RunConfig.model_validate({"source": "x.meta", "workers": 2, "init_missing": True})
-ALONE = RunConfig.model_validate({"source": "x.meta", "workers": 1, "force": True, "clear_devices": False})
+ALONE = RunConfig.model_validate(
+    {"source": "x.meta", "workers": 1, "force": True, "clear_devices": False}
+)
 
 
 def seed_graphs() -> dict[str, bytes]:
     """The sound graphs that mutations start from, by name."""
-    return {path.name.removesuffix(".meta.gz"): gzip.decompress(path.read_bytes()) for path in sorted(SEEDS.glob("*.meta.gz"))}
+    return {
+        path.name.removesuffix(".meta.gz"): gzip.decompress(path.read_bytes())
+        for path in sorted(SEEDS.glob("*.meta.gz"))
+    }
 
 
 def exercise(data: bytes) -> MetaGraphDef | None:
-    """Do with ``data`` all that a driver would, and check that nothing goes wrong; the graph, None where it was refused.
+    """Do with ``data`` all that a driver would, and check that nothing goes wrong; the graph, None
+    where it was refused.
 
     Raises:
         AssertionError: an input took too long or was changed.
@@ -113,7 +133,11 @@ def _name(meta: MetaGraphDef, random: Random) -> str:
 
 def _rewire(meta: MetaGraphDef, random: Random) -> None:
     node = _node(meta, random)
-    source = random.choice(("", "", "^")) + _name(meta, random) + random.choice(("", "", ":0", ":1", ":7"))
+    source = (
+        random.choice(("", "", "^"))
+        + _name(meta, random)
+        + random.choice(("", "", ":0", ":1", ":7"))
+    )
     if node.input and random.random() < 0.7:
         node.input[random.randrange(len(node.input))] = source
     else:
@@ -128,7 +152,9 @@ def _drop_input(meta: MetaGraphDef, random: Random) -> None:
 
 def _change_op(meta: MetaGraphDef, random: Random) -> None:
     other = _node(meta, random).op
-    _node(meta, random).op = random.choice((other, other, "Merge", "Switch", "Enter", "Exit", "PyFunc", "", "Nothing"))
+    _node(meta, random).op = random.choice(
+        (other, other, "Merge", "Switch", "Enter", "Exit", "PyFunc", "", "Nothing")
+    )
 
 
 def _rename(meta: MetaGraphDef, random: Random) -> None:
@@ -154,7 +180,9 @@ def _change_attribute(meta: MetaGraphDef, random: Random) -> None:
         case 1:
             node.attr[name].type = random.choice((0, 1, 7, 20, 101, 107, 99999, -5))
         case 2:
-            node.attr[name].s = random.choice((b"", b"\xff\xfe", b"loc:@" + _name(meta, random).encode("utf-8", "replace")))
+            node.attr[name].s = random.choice(
+                (b"", b"\xff\xfe", b"loc:@" + _name(meta, random).encode("utf-8", "replace"))
+            )
         case 3:
             node.attr[name].shape.dim.add(size=random.choice(INTERESTING))
         case 4:
@@ -168,14 +196,18 @@ def _change_attribute(meta: MetaGraphDef, random: Random) -> None:
 
 
 def _change_constant(meta: MetaGraphDef, random: Random) -> None:
-    constants = [node for node in meta.graph_def.node if node.op == "Const" and "value" in node.attr]
+    constants = [
+        node for node in meta.graph_def.node if node.op == "Const" and "value" in node.attr
+    ]
     if constants:
         tensor = random.choice(constants).attr["value"].tensor
         match random.randrange(4):
             case 0:
                 tensor.tensor_shape.dim.add(size=random.choice(INTERESTING))
             case 1:
-                tensor.tensor_content = bytes(random.randrange(256) for _ in range(random.randrange(9)))
+                tensor.tensor_content = bytes(
+                    random.randrange(256) for _ in range(random.randrange(9))
+                )
             case 2:
                 tensor.string_val.append(b"\xff/" + _name(meta, random).encode("utf-8", "replace"))
             case _:
@@ -183,13 +215,23 @@ def _change_constant(meta: MetaGraphDef, random: Random) -> None:
 
 
 def _change_collection(meta: MetaGraphDef, random: Random) -> None:
-    keys = [*meta.collection_def, "train_op", "queue_runners", "while_context", "losses", "global_step", "savers"]
+    keys = [
+        *meta.collection_def,
+        "train_op",
+        "queue_runners",
+        "while_context",
+        "losses",
+        "global_step",
+        "savers",
+    ]
     collection = meta.collection_def[random.choice(keys)]
     match random.randrange(5):
         case 0:
             collection.node_list.value.append(_name(meta, random))
         case 1:
-            collection.bytes_list.value.append(bytes(random.randrange(256) for _ in range(random.randrange(40))))
+            collection.bytes_list.value.append(
+                bytes(random.randrange(256) for _ in range(random.randrange(40)))
+            )
         case 2:
             values = collection.bytes_list.value
             if values:
@@ -209,15 +251,21 @@ def _change_saver(meta: MetaGraphDef, random: Random) -> None:
 def _change_versions(meta: MetaGraphDef, random: Random) -> None:
     meta.graph_def.versions.min_consumer = random.choice((0, 21, 2**31 - 1))
     meta.graph_def.versions.producer = random.choice((0, 5, 21, 27, 2**31 - 1, -7))
-    meta.meta_info_def.tensorflow_version = random.choice(("", "1.4.0-custom_build", "9" * 400, "v1", "None"))
+    meta.meta_info_def.tensorflow_version = random.choice(
+        ("", "1.4.0-custom_build", "9" * 400, "v1", "None")
+    )
 
 
 def _change_library(meta: MetaGraphDef, random: Random) -> None:
     function = meta.graph_def.library.function.add()
     function.signature.name = _name(meta, random)
     function.node_def.add().CopyFrom(_node(meta, random))
-    function.node_def[0].op = function.signature.name if random.random() < 0.5 else function.node_def[0].op
-    meta.graph_def.library.gradient.add(function_name=function.signature.name, gradient_func=function.signature.name)
+    function.node_def[0].op = (
+        function.signature.name if random.random() < 0.5 else function.node_def[0].op
+    )
+    meta.graph_def.library.gradient.add(
+        function_name=function.signature.name, gradient_func=function.signature.name
+    )
     _node(meta, random).attr["f"].func.name = function.signature.name
 
 
@@ -251,7 +299,9 @@ PROTO_MUTATIONS: tuple[Callable[[MetaGraphDef, Random], None], ...] = (
 
 
 class Coverage:
-    """Which pairs of lines the graph room has run, gathered with ``sys.settrace`` (atheris has no build for this Python)."""
+    """Which pairs of lines the graph room has run, gathered with ``sys.settrace`` (atheris has no
+    build for this Python).
+    """
 
     def __init__(self) -> None:
         self.seen: set[tuple[str, int, int]] = set()
@@ -283,7 +333,9 @@ class Coverage:
 
 
 class Fuzzer:
-    """A coverage-guided loop: an input that reaches something new joins the pool that later ones are made from."""
+    """A coverage-guided loop: an input that reaches something new joins the pool that later ones
+    are made from.
+    """
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)

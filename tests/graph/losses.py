@@ -1,7 +1,9 @@
-"""How do people write their losses? One small TF1 graph for each way, with what its gradients are of.
+"""How do people write their losses? One small TF1 graph for each way, with what its gradients are
+of.
 
-Rule: inputs are ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32 ``[rows]`` unless a maker says otherwise; the weights are ``w`` and
-``b``. Run as a program (``python -m tests.graph.losses DIRECTORY``) it saves all of them.
+Rule: inputs are ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32 ``[rows]`` unless a maker says
+otherwise; the weights are ``w`` and ``b``. Run as a program (``python -m tests.graph.losses
+DIRECTORY``) it saves all of them.
 """
 
 from __future__ import annotations
@@ -17,11 +19,15 @@ Built = Any
 
 
 def _inputs(tf: Any, rows: int | None = None) -> tuple[Any, Any]:
-    return tf.placeholder(tf.float32, [rows, WIDTH], name="x"), tf.placeholder(tf.float32, [rows], name="y")
+    return tf.placeholder(tf.float32, [rows, WIDTH], name="x"), tf.placeholder(
+        tf.float32, [rows], name="y"
+    )
 
 
 def _weights(tf: Any) -> tuple[Any, Any]:
-    return tf.get_variable("w", [WIDTH, 1]), tf.get_variable("b", [1], initializer=tf.zeros_initializer())
+    return tf.get_variable("w", [WIDTH, 1]), tf.get_variable(
+        "b", [1], initializer=tf.zeros_initializer()
+    )
 
 
 def _output(tf: Any, x: Any) -> Any:
@@ -76,13 +82,17 @@ def losses_nonzero_masked(tf: Any) -> Built:
 
 
 def losses_batch_size(tf: Any) -> Built:
-    """``tf.losses`` with SUM_OVER_BATCH_SIZE and weights that are fed: a sum by the number of elements."""
+    """``tf.losses`` with SUM_OVER_BATCH_SIZE and weights that are fed: a sum by the number of
+    elements.
+    """
     weights = tf.placeholder(tf.float32, [None], name="weights")
     return _labels(tf, weights=weights, reduction=tf.losses.Reduction.SUM_OVER_BATCH_SIZE)
 
 
 def head(tf: Any) -> Built:
-    """As the canned heads of ``tf.estimator`` have it: cross entropy for each row, weighted, added up."""
+    """As the canned heads of ``tf.estimator`` have it: cross entropy for each row, weighted, added
+    up.
+    """
     x = tf.placeholder(tf.float32, [None, WIDTH], name="x")
     y = tf.placeholder(tf.int64, [None, 1], name="y")
     w = tf.get_variable("w", [WIDTH, 3])
@@ -91,7 +101,9 @@ def head(tf: Any) -> Built:
         losses = tf.losses.sparse_softmax_cross_entropy(
             tf.squeeze(y, 1), tf.nn.bias_add(tf.matmul(x, w), b), reduction=tf.losses.Reduction.NONE
         )
-        return tf.losses.compute_weighted_loss(tf.expand_dims(losses, 1), 1.0, reduction=tf.losses.Reduction.SUM)
+        return tf.losses.compute_weighted_loss(
+            tf.expand_dims(losses, 1), 1.0, reduction=tf.losses.Reduction.SUM
+        )
 
 
 def by_shape(tf: Any) -> Built:
@@ -102,7 +114,9 @@ def by_shape(tf: Any) -> Built:
 
 def by_fed_size(tf: Any) -> Built:
     """A sum by a batch size that is fed."""
-    return tf.reduce_sum(_errors(tf)) / tf.cast(tf.placeholder(tf.int32, [], name="batch_size"), tf.float32)
+    return tf.reduce_sum(_errors(tf)) / tf.cast(
+        tf.placeholder(tf.int32, [], name="batch_size"), tf.float32
+    )
 
 
 def by_fed_number(tf: Any) -> Built:
@@ -119,7 +133,9 @@ def weighted_mean(tf: Any) -> Built:
     """A mean times a number that is fed, with dropout of which the rate is fed too."""
     x, y = _inputs(tf)
     keep = tf.placeholder(tf.float32, [], name="keep_prob")
-    return tf.placeholder(tf.float32, [], name="scale") * tf.reduce_mean(tf.square(_output(tf, x / keep) - y))
+    return tf.placeholder(tf.float32, [], name="scale") * tf.reduce_mean(
+        tf.square(_output(tf, x / keep) - y)
+    )
 
 
 def dropped_sum(tf: Any) -> Built:
@@ -143,7 +159,9 @@ def masked_rows(tf: Any) -> Built:
 
 def picked(tf: Any) -> Built:
     """A mean over the rows that a mask picks."""
-    return tf.reduce_mean(tf.boolean_mask(_errors(tf), tf.placeholder(tf.bool, [None], name="mask")))
+    return tf.reduce_mean(
+        tf.boolean_mask(_errors(tf), tf.placeholder(tf.bool, [None], name="mask"))
+    )
 
 
 def picked_sum(tf: Any) -> Built:
@@ -164,7 +182,9 @@ def sum_and_penalty(tf: Any) -> Built:
 
 
 def sum_and_penalty_of_one(tf: Any) -> Built:
-    """A sum, and a penalty on what is made of a weight: their gradients have become one before they reach it."""
+    """A sum, and a penalty on what is made of a weight: their gradients have become one before they
+    reach it.
+    """
     x, y = _inputs(tf)
     w, b = _weights(tf)
     twice = 2.0 * w
@@ -175,7 +195,9 @@ def sum_and_penalty_of_one(tf: Any) -> Built:
 def sum_and_penalty_by_size(tf: Any) -> Built:
     """A sum and a penalty on one of its weights, both by the number of rows."""
     errors = _errors(tf)
-    return (tf.reduce_sum(errors) + 0.01 * tf.nn.l2_loss(tf.trainable_variables()[0])) / tf.to_float(tf.size(errors))
+    return (
+        tf.reduce_sum(errors) + 0.01 * tf.nn.l2_loss(tf.trainable_variables()[0])
+    ) / tf.to_float(tf.size(errors))
 
 
 def half_square(tf: Any) -> Built:
@@ -200,7 +222,11 @@ def scaled(tf: Any) -> Built:
 def seeded(tf: Any) -> Built:
     """Policy gradients: ``tf.gradients`` is given what to begin with, a number for each row."""
     x, y = _inputs(tf)
-    pairs = zip(tf.gradients(_output(tf, x), tf.trainable_variables(), grad_ys=-y), tf.trainable_variables(), strict=True)
+    pairs = zip(
+        tf.gradients(_output(tf, x), tf.trainable_variables(), grad_ys=-y),
+        tf.trainable_variables(),
+        strict=True,
+    )
     return tf.train.GradientDescentOptimizer(0.1).apply_gradients(list(pairs))
 
 
@@ -217,19 +243,29 @@ def root(tf: Any) -> Built:
 def clipped(tf: Any) -> Built:
     """A mean, Adam, clipped by the global norm: clipping comes after the seam."""
     optimizer = tf.train.AdamOptimizer(0.1)
-    gradients, variables = zip(*optimizer.compute_gradients(tf.reduce_mean(_errors(tf))), strict=True)
-    return optimizer.apply_gradients(zip(tf.clip_by_global_norm(gradients, 0.5)[0], variables, strict=True))
+    gradients, variables = zip(
+        *optimizer.compute_gradients(tf.reduce_mean(_errors(tf))), strict=True
+    )
+    return optimizer.apply_gradients(
+        zip(tf.clip_by_global_norm(gradients, 0.5)[0], variables, strict=True)
+    )
 
 
 def clipped_sum(tf: Any) -> Built:
     """A sum, momentum, clipped by the global norm."""
     optimizer = tf.train.MomentumOptimizer(0.1, 0.9)
-    gradients, variables = zip(*optimizer.compute_gradients(tf.reduce_sum(_errors(tf))), strict=True)
-    return optimizer.apply_gradients(zip(tf.clip_by_global_norm(gradients, 0.5)[0], variables, strict=True))
+    gradients, variables = zip(
+        *optimizer.compute_gradients(tf.reduce_sum(_errors(tf))), strict=True
+    )
+    return optimizer.apply_gradients(
+        zip(tf.clip_by_global_norm(gradients, 0.5)[0], variables, strict=True)
+    )
 
 
 def _recurrent(tf: Any) -> Any:
-    """A recurrent net's outputs, time first, as ``dynamic_rnn`` writes its loop; ``x:0`` is ``[rows, times, 4]``."""
+    """A recurrent net's outputs, time first, as ``dynamic_rnn`` writes its loop; ``x:0`` is
+    ``[rows, times, 4]``.
+    """
     x = tf.placeholder(tf.float32, [None, None, WIDTH], name="x")
     w = tf.get_variable("w", [WIDTH + STATES, STATES])
     value = tf.transpose(x, [1, 0, 2])
@@ -299,7 +335,10 @@ def towers(tf: Any) -> Built:
             error = tf.reduce_sum(tf.square(tf.squeeze(tf.matmul(part, w) + b, 1) - labels))
             found.append(optimizer.compute_gradients(error))
     return optimizer.apply_gradients(
-        [(tf.reduce_mean(tf.stack([gradient for gradient, _ in both]), 0), both[0][1]) for both in zip(*found, strict=True)]
+        [
+            (tf.reduce_mean(tf.stack([gradient for gradient, _ in both]), 0), both[0][1])
+            for both in zip(*found, strict=True)
+        ]
     )
 
 
@@ -314,7 +353,9 @@ def fixed_sum(tf: Any) -> Built:
 
 
 def crossed(tf: Any) -> Built:
-    """Every row against every other, by a mistake in shapes: the mean is one all the same, but nobody tells."""
+    """Every row against every other, by a mistake in shapes: the mean is one all the same, but
+    nobody tells.
+    """
     x, y = _inputs(tf)
     return tf.reduce_mean(tf.square(tf.expand_dims(_output(tf, x), 1) - y))
 
@@ -347,18 +388,51 @@ def _all(kind: str) -> Wanted:
 LOSSES: dict[str, tuple[Callable[[Any], Built], Wanted]] = {
     maker.__name__: (maker, wanted if isinstance(wanted, dict) else _all(wanted))
     for maker, wanted in (
-        (mean, "mean"), (total, "sum"), (rows_themselves, "sum"), (losses_sum, "sum"), (losses_mean, "mean"), (losses_nonzero, "mean"),
-        (losses_nonzero_masked, "masked"), (losses_batch_size, "mean"), (head, "sum"), (by_shape, "mean"), (by_fed_size, "mean"),
-        (by_fed_number, "unknown"), (by_constant, "sum"), (weighted_mean, "mean"), (dropped_sum, "sum"), (masked, "masked"),
-        (masked_rows, "masked"), (picked, "masked"), (picked_sum, "sum"), (mean_and_penalty, "mean"),
-        (sum_and_penalty, {"w": "mean+sum", "b": "sum"}), (sum_and_penalty_of_one, {"w": "mixed", "b": "sum"}),
-        (sum_and_penalty_by_size, {"w": "unknown", "b": "mean"}), (half_square, "sum"),
-        (inner_product, "sum"), (scaled, "sum"), (seeded, "sum"), (logarithm, "nonlinear"), (root, "nonlinear"), (clipped, "mean"),
-        (clipped_sum, "sum"), (recurrent_mean, {"w": "mean"}), (recurrent_sum, {"w": "sum"}), (recurrent_rows, "mean"),
-        (recurrent_times, {"w": "sum"}), (table_sum, "sum"), (table_mean, "mean"), (towers, "sum"), (fixed_mean, "mean"),
-        (fixed_sum, "unknown"), (crossed, "unknown"), (multiplied_rows, "unknown"), (flattened, "mean"),
+        (mean, "mean"),
+        (total, "sum"),
+        (rows_themselves, "sum"),
+        (losses_sum, "sum"),
+        (losses_mean, "mean"),
+        (losses_nonzero, "mean"),
+        (losses_nonzero_masked, "masked"),
+        (losses_batch_size, "mean"),
+        (head, "sum"),
+        (by_shape, "mean"),
+        (by_fed_size, "mean"),
+        (by_fed_number, "unknown"),
+        (by_constant, "sum"),
+        (weighted_mean, "mean"),
+        (dropped_sum, "sum"),
+        (masked, "masked"),
+        (masked_rows, "masked"),
+        (picked, "masked"),
+        (picked_sum, "sum"),
+        (mean_and_penalty, "mean"),
+        (sum_and_penalty, {"w": "mean+sum", "b": "sum"}),
+        (sum_and_penalty_of_one, {"w": "mixed", "b": "sum"}),
+        (sum_and_penalty_by_size, {"w": "unknown", "b": "mean"}),
+        (half_square, "sum"),
+        (inner_product, "sum"),
+        (scaled, "sum"),
+        (seeded, "sum"),
+        (logarithm, "nonlinear"),
+        (root, "nonlinear"),
+        (clipped, "mean"),
+        (clipped_sum, "sum"),
+        (recurrent_mean, {"w": "mean"}),
+        (recurrent_sum, {"w": "sum"}),
+        (recurrent_rows, "mean"),
+        (recurrent_times, {"w": "sum"}),
+        (table_sum, "sum"),
+        (table_mean, "mean"),
+        (towers, "sum"),
+        (fixed_mean, "mean"),
+        (fixed_sum, "unknown"),
+        (crossed, "unknown"),
+        (multiplied_rows, "unknown"),
+        (flattened, "mean"),
     )
-}  # fmt: skip
+}
 """Each way, and what the gradients of its variables are of; ``mean+sum`` comes in two parts."""
 
 

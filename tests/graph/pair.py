@@ -1,8 +1,9 @@
-"""How does a group of two train a rewritten graph? Both ranks in one TensorFlow graph, each seam joined with its twin.
+"""How does a group of two train a rewritten graph? Both ranks in one TensorFlow graph, each seam
+joined with its twin.
 
-Rule: what ``training/exchange`` does between processes, done with plain operations: dense seams get the mean of both, sparse seams both
-ranks' rows with halved values; gradients of sums are added up. A switch makes the exchange fail, after the gradients and before
-anything that is written.
+Rule: what ``training/exchange`` does between processes, done with plain operations: dense seams get
+the mean of both, sparse seams both ranks' rows with halved values; gradients of sums are added up.
+A switch makes the exchange fail, after the gradients and before anything that is written.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ class Pair:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.session.close()
 
     def _ops(self, name: str) -> list[Any]:
@@ -72,7 +78,9 @@ class Pair:
                     index._update_input(0, places)
 
     def _checked(self, value: Any) -> Any:
-        return self._tf.check_numerics(value * self._tf.cast(self._factor, value.dtype), "the exchange failed")
+        return self._tf.check_numerics(
+            value * self._tf.cast(self._factor, value.dtype), "the exchange failed"
+        )
 
     def _read(self, rank: int) -> dict[str, Any]:
         import tensorflow
@@ -89,11 +97,23 @@ class Pair:
         return found
 
     def _restore(self, rank: int, saver: Any, prefix: str) -> None:
-        initializers = [variable.initializer for variable in self._described.variables if variable.local]
-        self.session.run([self.graph.get_operation_by_name(f"r{rank}/{name}") for name in initializers if name])
-        self.session.run(f"r{rank}/{saver.restore_op_name}", {f"r{rank}/{saver.filename_tensor_name}": prefix})
+        initializers = [
+            variable.initializer for variable in self._described.variables if variable.local
+        ]
+        self.session.run(
+            [self.graph.get_operation_by_name(f"r{rank}/{name}") for name in initializers if name]
+        )
+        self.session.run(
+            f"r{rank}/{saver.restore_op_name}", {f"r{rank}/{saver.filename_tensor_name}": prefix}
+        )
 
-    def step(self, batches: Mapping[int, Mapping[str, np.ndarray]], number: int = 0, *, fail: bool = False) -> None:
+    def step(
+        self,
+        batches: Mapping[int, Mapping[str, np.ndarray]],
+        number: int = 0,
+        *,
+        fail: bool = False,
+    ) -> None:
         """Run every target once on both ranks, each with its own batch.
 
         Args:
@@ -113,9 +133,13 @@ class Pair:
                 feeds["factor:0"] = np.float32(np.nan)
             for rank in RANKS:
                 if self._described.rng_feed:
-                    feeds[f"r{rank}/{self._described.rng_feed}"] = np.array([rank + 1, number], np.int64)
+                    feeds[f"r{rank}/{self._described.rng_feed}"] = np.array(
+                        [rank + 1, number], np.int64
+                    )
                 if self._described.group_rng_feed:
-                    feeds[f"r{rank}/{self._described.group_rng_feed}"] = np.array([9, number], np.int64)
+                    feeds[f"r{rank}/{self._described.group_rng_feed}"] = np.array(
+                        [9, number], np.int64
+                    )
             self.session.run(self._ops(self._described.targets[target].op), feeds)
 
     def variables(self, rank: int) -> dict[str, np.ndarray]:
@@ -125,7 +149,9 @@ class Pair:
 
 
 def _apart(graph: Any, rank: int) -> Any:
-    """A copy whose resources and loops have names of their own: two ranks in one graph would share them."""
+    """A copy whose resources and loops have names of their own: two ranks in one graph would share
+    them.
+    """
     copy = type(graph)()
     copy.CopyFrom(graph)
     for node in copy.node:

@@ -1,6 +1,8 @@
-"""How does a graph of any size look? A deep chain of layers with gradients and updates, written as protos without TensorFlow.
+"""How does a graph of any size look? A deep chain of layers with gradients and updates, written as
+protos without TensorFlow.
 
-Rule: node for node what TensorFlow 1 would have written for ``h = h @ w_i`` and plain gradient descent with a moving average.
+Rule: node for node what TensorFlow 1 would have written for ``h = h @ w_i`` and plain gradient
+descent with a moving average.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Drawing:
         attribute.tensor.dtype = DT_FLOAT
         attribute.tensor.tensor_shape.SetInParent()
         attribute.tensor.float_val.append(value)
-        return self.node(name, "Const", [f"^{control}" for control in controls], dtype=FLOAT, value=attribute)
+        return self.node(
+            name, "Const", [f"^{control}" for control in controls], dtype=FLOAT, value=attribute
+        )
 
     def variable(self, name: str, shape: tuple[int, ...], trainable: bool = True) -> str:
         """Add a reference variable with initialiser and read; its name."""
@@ -52,10 +56,16 @@ class Drawing:
         for size in shape:
             attribute.shape.dim.add(size=size)
         text = AttrValue(s=b"")
-        self.node(name, "VariableV2", dtype=FLOAT, shape=attribute, container=text, shared_name=text)
+        self.node(
+            name, "VariableV2", dtype=FLOAT, shape=attribute, container=text, shared_name=text
+        )
         self.node(f"{name}/read", "Identity", [name], T=FLOAT)
         self.node(f"{name}/Assign", "Assign", [name, self._initial(name)], T=FLOAT)
-        definition = VariableDef(variable_name=f"{name}:0", initializer_name=f"{name}/Assign", snapshot_name=f"{name}/read:0")
+        definition = VariableDef(
+            variable_name=f"{name}:0",
+            initializer_name=f"{name}/Assign",
+            snapshot_name=f"{name}/read:0",
+        )
         for key in ("variables", *(["trainable_variables"] if trainable else [])):
             self.meta.collection_def[key].bytes_list.value.append(definition.SerializeToString())
         return name
@@ -81,9 +91,15 @@ def deep_chain(nodes: int, *, shapes: bool = False) -> MetaGraphDef:
     for layer in range(max(1, nodes // NODES_A_LAYER)):
         weights = drawing.variable(f"layer_{layer}/w", (4, 4))
         value = drawing.node(f"layer_{layer}/out", "MatMul", [value, f"{weights}/read"], T=FLOAT)
-        gradient = drawing.node(f"gradients/layer_{layer}/grad", "MatMul", [gradient, f"{weights}/read"], T=FLOAT)
+        gradient = drawing.node(
+            f"gradients/layer_{layer}/grad", "MatMul", [gradient, f"{weights}/read"], T=FLOAT
+        )
         part = drawing.node(f"gradients/layer_{layer}/w", "MatMul", [gradient, value], T=FLOAT)
-        updates.append(drawing.node(f"sgd/{layer}/update", "ApplyGradientDescent", [weights, rate, part], T=FLOAT))
+        updates.append(
+            drawing.node(
+                f"sgd/{layer}/update", "ApplyGradientDescent", [weights, rate, part], T=FLOAT
+            )
+        )
         drawing.node(f"layer_{layer}/summary", "Identity", [value], T=FLOAT)
     drawing.node("train", "NoOp", [f"^{name}" for name in updates])
     drawing.meta.collection_def["train_op"].node_list.value.append("train")

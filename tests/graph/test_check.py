@@ -57,10 +57,16 @@ def test_check_of_a_graph_with_several_faults_names_them_all_at_once() -> None:
 @pytest.mark.parametrize("flag", ["feed", "array"])
 def test_check_of_a_misspelt_input_refuses_it_and_tells_near_names(flag: str) -> None:
     given = {flag: {"xx:0": "1"}, "batch_size": 4}
-    (problem,) = [problem for problem in check(_meta(), _config(**given)).problems if problem.severity == "error"]
+    (problem,) = [
+        problem
+        for problem in check(_meta(), _config(**given)).problems
+        if problem.severity == "error"
+    ]
     assert (problem.code, problem.nodes) == ("unknown-tensor", ("xx:0",))
     assert "x:0" in problem.remedy
-    assert check(_meta(), _config(feed={"hidden/kernel": "1", "key": "1"}, input_map={"x:0": "key"})).resumes
+    assert check(
+        _meta(), _config(feed={"hidden/kernel": "1", "key": "1"}, input_map={"x:0": "key"})
+    ).resumes
 
 
 def test_check_of_a_damaged_graph_stops_at_the_damage() -> None:
@@ -82,7 +88,9 @@ def test_check_with_force_goes_on_where_that_means_something() -> None:
 
 def test_check_of_a_state_that_does_not_fit_refuses_it_early() -> None:
     report = check(_meta(), _config(), memory=FreeMemory(host_bytes=1000, workers_per_node=2))
-    assert [problem.code for problem in report.problems if problem.severity == "error"] == ["too-little-memory"]
+    assert [problem.code for problem in report.problems if problem.severity == "error"] == [
+        "too-little-memory"
+    ]
     assert check(_meta(), _config(), memory=FreeMemory(host_bytes=1 << 40)).resumes
 
 
@@ -104,7 +112,10 @@ def test_check_as_json_is_plain_data_and_its_rendering_names_problem_and_remedy(
 def test_ordered_puts_errors_first_and_drops_repetitions() -> None:
     warning, error = Problem("a", "warning", "w"), Problem("b", "error", "e", forceable=True)
     assert ordered([warning, error, warning], force=False) == (error, warning)
-    assert [problem.severity for problem in ordered([warning, error], force=True)] == ["warning", "warning"]
+    assert [problem.severity for problem in ordered([warning, error], force=True)] == [
+        "warning",
+        "warning",
+    ]
 
 
 def test_memory_need_counts_copies_of_the_state_and_gradients() -> None:
@@ -118,31 +129,48 @@ def test_memory_need_counts_copies_of_the_state_and_gradients() -> None:
     assert (on_cpu.state_bytes, on_cpu.gradient_bytes) == (800, 400)
     assert (on_cpu.host_bytes, on_cpu.gpu_bytes) == (2800, 0)
     assert (on_gpu.host_bytes, on_gpu.gpu_bytes) == (1600, 1200)
-    assert [problem.code for problem in memory_problems(on_gpu, FreeMemory(10_000, 2, gpu_bytes=1000))] == [
-        "too-little-gpu-memory"
-    ]
+    assert [
+        problem.code for problem in memory_problems(on_gpu, FreeMemory(10_000, 2, gpu_bytes=1000))
+    ] == ["too-little-gpu-memory"]
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_000_000_000, "2.0 GB"), (10**16, "10000.0 TB")]
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1500, "1.5 kB"),
+        (2_000_000_000, "2.0 GB"),
+        (10**16, "10000.0 TB"),
+    ],
 )
 def test_in_words_of_a_size_has_a_unit(size: int, words: str) -> None:
     assert in_words(size) == words
 
 
 def _with_a_counter_in_the_forward_pass() -> MetaGraphDef:
-    """The bias that the forward pass adds is the result of a write: it can't be put behind a barrier after the gradients."""
+    """The bias that the forward pass adds is the result of a write: it can't be put behind a
+    barrier after the gradients.
+    """
     meta = _meta()
     nodes = {node.name: node for node in meta.graph_def.node}
-    written = meta.graph_def.node.add(name="counter", op="AssignAdd", input=["hidden/bias", "hidden/bias/read"])
+    written = meta.graph_def.node.add(
+        name="counter", op="AssignAdd", input=["hidden/bias", "hidden/bias/read"]
+    )
     written.attr["T"].type = nodes["hidden/bias"].attr["dtype"].type
-    added = next(node for node in meta.graph_def.node if "hidden/bias/read" in node.input and node.name.startswith("hidden/"))
+    added = next(
+        node
+        for node in meta.graph_def.node
+        if "hidden/bias/read" in node.input and node.name.startswith("hidden/")
+    )
     added.input[list(added.input).index("hidden/bias/read")] = "counter"
     return meta
 
 
 @pytest.mark.parametrize(("workers", "resumes"), [(1, True), (2, False)])
-def test_check_of_a_graph_that_only_one_worker_can_train_has_a_verdict_for_each_mode(workers: int, resumes: bool) -> None:
+def test_check_of_a_graph_that_only_one_worker_can_train_has_a_verdict_for_each_mode(
+    workers: int, resumes: bool
+) -> None:
     report = check(_with_a_counter_in_the_forward_pass(), _config(workers=workers))
     verdicts = {verdict.mode: verdict for verdict in report.verdicts}
     assert verdicts["one"].resumes, report.problems

@@ -1,4 +1,6 @@
-"""What the installed TensorFlow can't import is found in one go; what can be mended without changing the meaning is mended."""
+"""What the installed TensorFlow can't import is found in one go; what can be mended without
+changing the meaning is mended.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,12 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.graph.graphdef import opset
 from orchestrator.graph.graphdef.library import every_node
-from orchestrator.graph.importing.compat import compat_problems, compatibility, kernel_problems, mend
+from orchestrator.graph.importing.compat import (
+    compat_problems,
+    compatibility,
+    kernel_problems,
+    mend,
+)
 from orchestrator.graph.importing.soundness import soundness_problems
 from orchestrator.graph.importing.versions import is_version, readable_version
 from tests.graph.fuzzing import PROTO_MUTATIONS, seed_graphs
@@ -27,7 +34,11 @@ def _mended(meta: MetaGraphDef, *, force: bool = False) -> tuple[MetaGraphDef, t
 
 def _codes(meta: MetaGraphDef) -> list[str]:
     return [
-        problem.code for problem in (*compat_problems(meta, opset.merged(meta)), *soundness_problems(meta, opset.merged(meta)))
+        problem.code
+        for problem in (
+            *compat_problems(meta, opset.merged(meta)),
+            *soundness_problems(meta, opset.merged(meta)),
+        )
     ]
 
 
@@ -58,13 +69,19 @@ def test_mend_of_an_unknown_attribute_at_its_own_default_drops_it_everywhere() -
     assert _codes(mended) == []
 
 
-def test_compat_problems_of_an_unknown_attribute_off_its_default_names_the_nodes_and_force_drops_it() -> None:
+def test_compat_problems_of_an_unknown_attribute_off_its_default_names_the_nodes_and_force_drops_it() -> (
+    None
+):
     meta = _meta()
     node = next(node for node in meta.graph_def.node if node.op == "MatMul")
     node.attr["later_idea"].b = True
     mended, done = _mended(meta)
     (problem,) = compat_problems(mended, opset.merged(meta))
-    assert (problem.code, problem.nodes, problem.forceable) == ("unknown-attribute", (node.name,), True)
+    assert (problem.code, problem.nodes, problem.forceable) == (
+        "unknown-attribute",
+        (node.name,),
+        True,
+    )
     assert done == ()
     forced, done = _mended(meta, force=True)
     assert _codes(forced) == []
@@ -79,7 +96,10 @@ def test_compat_problems_of_missing_operations_names_all_of_them_at_once() -> No
     function = meta.graph_def.library.function.add()
     function.signature.name = "body"
     function.node_def.add(name="d", op="InnerOp")
-    found = {problem.message.rpartition(" ")[2]: problem.nodes for problem in compat_problems(meta, opset.merged(meta))}
+    found = {
+        problem.message.rpartition(" ")[2]: problem.nodes
+        for problem in compat_problems(meta, opset.merged(meta))
+    }
     assert found == {"MyOp": ("a", "b"), "OtherOp": ("c",), "InnerOp": ("d (in function body)",)}
 
 
@@ -117,7 +137,13 @@ def test_mend_of_an_unparsable_version_text_keeps_the_number_in_front() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "read"), [("1.4.0-custom_build", "1.4.0"), ("v1.2", "1.2"), ("unknown", ""), ("1.15.0-gpu nightly", "1.15.0")]
+    ("text", "read"),
+    [
+        ("1.4.0-custom_build", "1.4.0"),
+        ("v1.2", "1.2"),
+        ("unknown", ""),
+        ("1.15.0-gpu nightly", "1.15.0"),
+    ],
 )
 def test_readable_version_is_a_version_or_nothing(text: str, read: str) -> None:
     assert not is_version(text) or text == "v1.2"
@@ -128,8 +154,12 @@ def test_readable_version_is_a_version_or_nothing(text: str, read: str) -> None:
 def test_mend_of_dangling_collection_entries_drops_them_and_keeps_the_others() -> None:
     meta = _meta()
     before = list(meta.collection_def["trainable_variables"].bytes_list.value)
-    meta.collection_def["trainable_variables"].bytes_list.value.append(b"\x0a\x07nowhere\x12\x07nowhere")
-    meta.collection_def["mine"].node_list.value.extend(["lost:0", meta.graph_def.node[0].name, "^lost"])
+    meta.collection_def["trainable_variables"].bytes_list.value.append(
+        b"\x0a\x07nowhere\x12\x07nowhere"
+    )
+    meta.collection_def["mine"].node_list.value.extend(
+        ["lost:0", meta.graph_def.node[0].name, "^lost"]
+    )
     mended, done = _mended(meta)
     assert list(mended.collection_def["trainable_variables"].bytes_list.value) == before
     assert list(mended.collection_def["mine"].node_list.value) == [meta.graph_def.node[0].name]
@@ -147,7 +177,9 @@ def test_mend_of_colocations_with_missing_nodes_drops_those_alone() -> None:
     assert len(done) == 1
 
 
-def test_mend_of_a_function_that_stands_there_twice_drops_one_and_a_different_one_is_a_collision() -> None:
+def test_mend_of_a_function_that_stands_there_twice_drops_one_and_a_different_one_is_a_collision() -> (
+    None
+):
     meta = _meta()
     for _ in range(2):
         meta.graph_def.library.function.add().signature.name = "f"
@@ -178,11 +210,16 @@ def test_kernel_problems_of_operations_that_cannot_run_here_names_them() -> None
     meta.graph_def.node.add(name="rnn", op="CudnnRNN")
     meta.graph_def.node.add(name="sum", op="AccumulateNV2")
     ops = opset.merged(meta)
-    assert {problem.code: problem.nodes for problem in kernel_problems(every_node(meta.graph_def), ops, gpu=False)} == {
+    assert {
+        problem.code: problem.nodes
+        for problem in kernel_problems(every_node(meta.graph_def), ops, gpu=False)
+    } == {
         "no-kernel": ("trees",),
         "gpu-only-op": ("rnn",),
     }
-    assert [problem.code for problem in kernel_problems(every_node(meta.graph_def), ops, gpu=True)] == ["no-kernel"]
+    assert [
+        problem.code for problem in kernel_problems(every_node(meta.graph_def), ops, gpu=True)
+    ] == ["no-kernel"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +227,10 @@ def test_kernel_problems_of_operations_that_cannot_run_here_names_them() -> None
     [
         (lambda meta: meta.graph_def.node.add().CopyFrom(meta.graph_def.node[0]), "duplicate-node"),
         (lambda meta: meta.graph_def.node.add(name="bad name!", op="NoOp"), "bad-node-name"),
-        (lambda meta: meta.graph_def.node.add(name="n", op="NoOp", input=["^nowhere"]), "unknown-input"),
+        (
+            lambda meta: meta.graph_def.node.add(name="n", op="NoOp", input=["^nowhere"]),
+            "unknown-input",
+        ),
         (lambda meta: _first(meta, "MatMul").input.append("x"), "bad-inputs"),  # type: ignore[attr-defined]
         (lambda meta: _first(meta, "MatMul").input.pop(), "bad-inputs"),  # type: ignore[attr-defined]
         (lambda meta: _first(meta, "MatMul").input.__setitem__(0, "y"), "type-mismatch"),  # type: ignore[attr-defined]
@@ -198,7 +238,10 @@ def test_kernel_problems_of_operations_that_cannot_run_here_names_them() -> None
         (lambda meta: _first(meta, "MatMul").input.append("^loss_grad_loop"), "unknown-input"),  # type: ignore[attr-defined]
         (lambda meta: _first(meta, "MatMul").attr.pop("T"), "missing-attribute"),  # type: ignore[attr-defined]
         (lambda meta: setattr(_first(meta, "MatMul").attr["T"], "type", 7), "value-attribute"),  # type: ignore[attr-defined]
-        (lambda meta: setattr(_first(meta, "MatMul").attr["transpose_a"], "i", 7), "kind-attribute"),  # type: ignore[attr-defined]
+        (
+            lambda meta: setattr(_first(meta, "MatMul").attr["transpose_a"], "i", 7),
+            "kind-attribute",
+        ),  # type: ignore[attr-defined]
     ],
 )
 def test_soundness_problems_of_a_damaged_graph_names_the_damage(damage: object, code: str) -> None:
@@ -215,7 +258,14 @@ def test_soundness_problems_of_a_circle_is_a_cycle_and_of_a_while_loop_nothing()
     assert _codes(_meta("lstm")) == []
 
 
-SHAPE_INFERENCE = ("hape", "rank", "Rank", "imension", "Cannot reshape", "must be a tensor with a single value")
+SHAPE_INFERENCE = (
+    "hape",
+    "rank",
+    "Rank",
+    "imension",
+    "Cannot reshape",
+    "must be a tensor with a single value",
+)
 """What TensorFlow says where only its shape functions can tell, which nothing here repeats."""
 
 
@@ -231,7 +281,11 @@ def test_soundness_and_compatibility_find_what_tensorflows_import_refuses(name: 
         random.choice(PROTO_MUTATIONS)(meta, random)
         mended, _ = _mended(meta, force=True)
         said = import_error(mended)
-        if said is not None and not _codes(mended) and not any(word in said for word in SHAPE_INFERENCE):
+        if (
+            said is not None
+            and not _codes(mended)
+            and not any(word in said for word in SHAPE_INFERENCE)
+        ):
             missed.append((number, said))
     assert missed == []
 

@@ -1,7 +1,9 @@
-"""Every third-party checkpoint has an expected verdict: what trains it, what it has to be fed, or which problems stop it.
+"""Every third-party checkpoint has an expected verdict: what trains it, what it has to be fed, or
+which problems stop it.
 
-``corpus_verdicts.json`` holds for each entry the verdict with an input function (``served``) and without anything (``alone``). The
-expectations were compared by hand with what plain TensorFlow did (``corpus.tsv``); a change in them is a change of behaviour.
+``corpus_verdicts.json`` holds for each entry the verdict with an input function (``served``) and
+without anything (``alone``). The expectations were compared by hand with what plain TensorFlow did
+(``corpus.tsv``); a change in them is a change of behaviour.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.inspect import inspect
 from tests.conftest import CORPUS
 
-VERDICTS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "corpus_verdicts.json").read_text())
+VERDICTS: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "corpus_verdicts.json").read_text()
+)
 
 
 @cache
@@ -39,9 +43,15 @@ def _in_short(report: CheckReport) -> dict[str, Any]:
     graph = report.plan.worker_graph
     return {
         "resumes": report.resumes,
-        "errors": sorted({problem.code for problem in report.problems if problem.severity == "error"}),
-        "warnings": sorted({problem.code for problem in report.problems if problem.severity == "warning"}),
-        "train_ops": [target.op for target in graph.targets] if graph else [item.op for item in report.plan.candidates],
+        "errors": sorted(
+            {problem.code for problem in report.problems if problem.severity == "error"}
+        ),
+        "warnings": sorted(
+            {problem.code for problem in report.problems if problem.severity == "warning"}
+        ),
+        "train_ops": [target.op for target in graph.targets]
+        if graph
+        else [item.op for item in report.plan.candidates],
         "inputs": [port.name for port in graph.inputs] if graph else [],
         "step": graph.step.variable if graph and graph.step else None,
     }
@@ -67,10 +77,17 @@ def test_check_of_a_third_party_checkpoint_alone_gives_its_verdict(entry: str) -
 
 
 @pytest.mark.parametrize(
-    "entry", [entry for entry, expected in VERDICTS.items() if "variables-missing" in expected["served"]["errors"]]
+    "entry",
+    [
+        entry
+        for entry, expected in VERDICTS.items()
+        if "variables-missing" in expected["served"]["errors"]
+    ],
 )
 @pytest.mark.usefixtures("corpus")
-def test_check_of_a_third_party_checkpoint_that_lacks_weights_resumes_with_init_missing(entry: str) -> None:
+def test_check_of_a_third_party_checkpoint_that_lacks_weights_resumes_with_init_missing(
+    entry: str,
+) -> None:
     assert verdict(entry, input="module:function", init_missing=True)["resumes"]
 
 
@@ -95,7 +112,10 @@ def write_verdicts(path: Path) -> None:
     for entry in sorted(row.split("\t")[0] for row in rows):
         alone = verdict(entry)
         served = verdict(entry, input="module:function")
-        found[entry] = {"served": served, "alone": {key: alone[key] for key in ("resumes", "errors")}}
+        found[entry] = {
+            "served": served,
+            "alone": {key: alone[key] for key in ("resumes", "errors")},
+        }
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 

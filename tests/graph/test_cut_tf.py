@@ -1,4 +1,6 @@
-"""Is a cut graph, trained by two ranks, what one process with both batches would have trained? And does a failed step change nothing?"""
+"""Is a cut graph, trained by two ranks, what one process with both batches would have trained? And
+does a failed step change nothing?
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ pytestmark = pytest.mark.tf
 Made = tuple[Path, list[str]]
 STEPS = 4
 NOT_AS_ONE = {"replicas", "parallel_average", "copied_weights"}
-"""Plain TensorFlow alone waits for replicas in the first, and leaves open in the others whether a read or a write comes first."""
+"""Plain TensorFlow alone waits for replicas in the first, and leaves open in the others whether a
+read or a write comes first.
+"""
 
 
 @pytest.fixture(scope="module", params=sorted(TRAITS))
@@ -38,16 +42,24 @@ def planned(made: Made) -> GraphPlan:
 def both(step: int) -> dict[int, dict[str, np.ndarray]]:
     """The two halves of a step's batch, by rank."""
     whole = batch(step)
-    return {rank: {name: value[rank * 3 : rank * 3 + 3] for name, value in whole.items()} for rank in (0, 1)}
+    return {
+        rank: {name: value[rank * 3 : rank * 3 + 3] for name, value in whole.items()}
+        for rank in (0, 1)
+    }
 
 
 def two_tower_batches(step: int) -> dict[int, dict[str, np.ndarray]]:
     """Halves of four rows each, since towers split them again."""
     whole = batch(step, 8)
-    return {rank: {name: value[rank * 4 : rank * 4 + 4] for name, value in whole.items()} for rank in (0, 1)}
+    return {
+        rank: {name: value[rank * 4 : rank * 4 + 4] for name, value in whole.items()}
+        for rank in (0, 1)
+    }
 
 
-def test_group_of_two_trains_as_one_process_with_both_batches(trait: Made, request: pytest.FixtureRequest) -> None:
+def test_group_of_two_trains_as_one_process_with_both_batches(
+    trait: Made, request: pytest.FixtureRequest
+) -> None:
     name = request.node.callspec.params["trait"]
     found = planned(trait).worker_graph
     assert found is not None, planned(trait).problems
@@ -57,14 +69,20 @@ def test_group_of_two_trains_as_one_process_with_both_batches(trait: Made, reque
             pair.step(batches(step), step)
         first, second = pair.variables(0), pair.variables(1)
     for variable, value in first.items():
-        np.testing.assert_array_equal(value, second[variable], err_msg=f"ranks differ in {variable}")
+        np.testing.assert_array_equal(
+            value, second[variable], err_msg=f"ranks differ in {variable}"
+        )
     if name in NOT_AS_ONE:
         return
     rows = 8 if name == "towers" else 6
-    alone = train_original(found.original_meta, str(trait[0]), trait[1], STEPS, lambda step: batch(step, rows))
+    alone = train_original(
+        found.original_meta, str(trait[0]), trait[1], STEPS, lambda step: batch(step, rows)
+    )
     for variable, value in alone.items():
         expected = value // 2 if variable == "seen" else value  # the mean of both ranks' counts
-        np.testing.assert_allclose(first[variable], expected, rtol=2e-5, atol=1e-6, err_msg=variable)
+        np.testing.assert_allclose(
+            first[variable], expected, rtol=2e-5, atol=1e-6, err_msg=variable
+        )
 
 
 def test_ranks_without_exchange_drift_apart(trait: Made) -> None:
@@ -89,6 +107,11 @@ def test_failed_exchange_changes_nothing(trait: Made) -> None:
             pair.step(batches(1), 1, fail=True)
         for rank in (0, 1):
             for variable, value in pair.variables(rank).items():
-                np.testing.assert_array_equal(value, before[rank][variable], err_msg=f"{variable} of rank {rank}")
+                np.testing.assert_array_equal(
+                    value, before[rank][variable], err_msg=f"{variable} of rank {rank}"
+                )
         pair.step(batches(1), 1)
-        assert any(not np.array_equal(value, before[0][variable]) for variable, value in pair.variables(0).items())
+        assert any(
+            not np.array_equal(value, before[0][variable])
+            for variable, value in pair.variables(0).items()
+        )

@@ -1,4 +1,6 @@
-"""What a run would execute and that reaches files, code or sockets is refused unless it was declared."""
+"""What a run would execute and that reaches files, code or sockets is refused unless it was
+declared.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +63,20 @@ def _only(found: tuple[UntrustedOp, ...]) -> UntrustedOp:
         ("DecodeCSV", None),
     ],
 )
-def test_reach_of_operation_types_tells_what_they_do_out_there(op_type: str, reach: str | None) -> None:
+def test_reach_of_operation_types_tells_what_they_do_out_there(
+    op_type: str, reach: str | None
+) -> None:
     assert reach_of(op_type, OPS.get(op_type)) == reach
 
 
 def test_reach_of_an_operation_that_only_the_graph_describes_is_judged_by_its_arguments() -> None:
     meta = MetaGraphDef()
-    meta.meta_info_def.stripped_op_list.op.add(name="KafkaDataset").input_arg.add(name="servers", type=DT_STRING)
-    meta.meta_info_def.stripped_op_list.op.add(name="ReadOddities").attr.add(name="filename", type="string")
+    meta.meta_info_def.stripped_op_list.op.add(name="KafkaDataset").input_arg.add(
+        name="servers", type=DT_STRING
+    )
+    meta.meta_info_def.stripped_op_list.op.add(name="ReadOddities").attr.add(
+        name="filename", type="string"
+    )
     ops = opset.merged(meta)
     assert reach_of("KafkaDataset", ops.get("KafkaDataset")) == "opens sockets"
     assert reach_of("ReadOddities", ops.get("ReadOddities")) == "reads files"
@@ -98,7 +106,12 @@ def test_untrusted_ops_of_an_executed_reader_names_its_file_and_is_a_problem() -
     graph = GraphDef()
     _node(graph, "ReadFile", _constant(graph, "name", "/etc/passwd"))
     item = _only(untrusted_ops(graph, OPS, {"it", "name"}))
-    assert (item.nodes, item.idle, item.names, item.declared) == (("it",), (), ("/etc/passwd",), False)
+    assert (item.nodes, item.idle, item.names, item.declared) == (
+        ("it",),
+        (),
+        ("/etc/passwd",),
+        False,
+    )
     (problem,) = untrusted_problems([item])
     assert problem.code == "untrusted-op"
     assert "/etc/passwd" in problem.message
@@ -135,7 +148,13 @@ def test_untrusted_ops_allowed_by_type_are_no_problem() -> None:
 
 def test_untrusted_ops_whose_files_are_all_mapped_are_declared() -> None:
     graph = GraphDef()
-    _node(graph, "TFRecordDataset", _constant(graph, "names", "/old/a", "/old/b"), _constant(graph, "c", ""), "names")
+    _node(
+        graph,
+        "TFRecordDataset",
+        _constant(graph, "names", "/old/a", "/old/b"),
+        _constant(graph, "c", ""),
+        "names",
+    )
     assert _only(untrusted_ops(graph, OPS, None, path_map={"/old/": "gs://b/"})).declared
     assert not _only(untrusted_ops(graph, OPS, None, path_map={"/old/a": "gs://b/"})).declared
 
@@ -143,12 +162,24 @@ def test_untrusted_ops_whose_files_are_all_mapped_are_declared() -> None:
 @pytest.mark.parametrize(
     ("name", "declared"),
     [
-        ("/data/a", True), ("/data/b/../a", True), ("file:///data/a", True), ("/data//a", True), ("gs://b/data/a", True),
-        ("/data/../etc/passwd", False), ("/data/b/../../etc/passwd", False), ("file:///data/../etc/passwd", False), ("/datum", False),
-        ("gs://b/data/../secret/a", False), ("gs://b/data/%2e%2e/secret/a", False), ("../data/a", False), ("data/a", False),
+        ("/data/a", True),
+        ("/data/b/../a", True),
+        ("file:///data/a", True),
+        ("/data//a", True),
+        ("gs://b/data/a", True),
+        ("/data/../etc/passwd", False),
+        ("/data/b/../../etc/passwd", False),
+        ("file:///data/../etc/passwd", False),
+        ("/datum", False),
+        ("gs://b/data/../secret/a", False),
+        ("gs://b/data/%2e%2e/secret/a", False),
+        ("../data/a", False),
+        ("data/a", False),
     ],
-)  # fmt: skip
-def test_path_map_declares_what_lies_below_it_once_every_step_upwards_is_followed(name: str, declared: bool) -> None:
+)
+def test_path_map_declares_what_lies_below_it_once_every_step_upwards_is_followed(
+    name: str, declared: bool
+) -> None:
     graph = GraphDef()
     _node(graph, "ReadFile", _constant(graph, "name", name))
     mapped = {"/old/": "/data/", "/older/": "gs://b/data/"}
@@ -161,14 +192,19 @@ def test_path_map_declares_reading_and_never_writing() -> None:
     _node(graph, "ReadFile", _constant(graph, "name", "/data/a"), name="read")
     _node(graph, "WriteFile", "name", "name", name="write")
     _node(graph, "Save", "name", "name", name="save")
-    found = {item.op_type: item.declared for item in untrusted_ops(graph, OPS, None, path_map={"/old/": "/data/"})}
+    found = {
+        item.op_type: item.declared
+        for item in untrusted_ops(graph, OPS, None, path_map={"/old/": "/data/"})
+    }
     assert found == {"ReadFile": True, "WriteFile": False, "Save": False}
 
 
 def test_untrusted_ops_of_a_reader_finds_the_file_names_in_its_queue() -> None:
     graph = GraphDef()
     _node(graph, "FIFOQueueV2", name="queue")
-    _node(graph, "QueueEnqueueManyV2", "queue", _constant(graph, "names", "/old/a.csv"), name="fill")
+    _node(
+        graph, "QueueEnqueueManyV2", "queue", _constant(graph, "names", "/old/a.csv"), name="fill"
+    )
     _node(graph, "TextLineReaderV2", name="reader")
     _node(graph, "ReaderReadV2", "reader", "queue")
     assert _only(untrusted_ops(graph, OPS, None)).names == ("/old/a.csv",)
@@ -194,10 +230,16 @@ def test_untrusted_ops_of_a_cache_in_memory_is_harmless_and_of_one_in_a_file_not
 
 
 @pytest.mark.parametrize("name", seed_graphs())
-def test_check_of_an_ordinary_graph_finds_only_its_savers_and_refuses_nothing_for_them(name: str) -> None:
+def test_check_of_an_ordinary_graph_finds_only_its_savers_and_refuses_nothing_for_them(
+    name: str,
+) -> None:
     meta = MetaGraphDef.FromString(seed_graphs()[name])
     report = check(meta, RunConfig(source="x.meta", input="m:f", workers=1))
-    assert {item.op_type for item in report.untrusted} <= {"SaveV2", "RestoreV2", "MergeV2Checkpoints"}
+    assert {item.op_type for item in report.untrusted} <= {
+        "SaveV2",
+        "RestoreV2",
+        "MergeV2Checkpoints",
+    }
     assert [problem for problem in report.problems if problem.code == "untrusted-op"] == []
 
 
@@ -209,6 +251,10 @@ def test_check_of_a_graph_whose_train_op_writes_a_file_refuses_it() -> None:
     next(node for node in meta.graph_def.node if node.name == train_op).input.append("^evil/write")
     for workers in (1, 2):
         refused = check(meta, RunConfig(source="x.meta", input="m:f", workers=workers))
-        assert [problem.code for problem in refused.problems if problem.severity == "error"] == ["untrusted-op"]
+        assert [problem.code for problem in refused.problems if problem.severity == "error"] == [
+            "untrusted-op"
+        ]
         assert not refused.resumes
-        assert check(meta, RunConfig(source="x.meta", input="m:f", workers=workers, allow_op=["WriteFile"])).resumes
+        assert check(
+            meta, RunConfig(source="x.meta", input="m:f", workers=workers, allow_op=["WriteFile"])
+        ).resumes

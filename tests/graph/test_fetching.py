@@ -1,4 +1,6 @@
-"""Fetching a tensor needs its feeds and nothing that wasn't allowed; training's inputs don't matter."""
+"""Fetching a tensor needs its feeds and nothing that wasn't allowed; training's inputs don't
+matter.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +33,41 @@ def test_fetch_graph_of_several_faults_names_them_all() -> None:
     meta.graph_def.node.add(name="custom", op="MyOp")
     found = fetch_graph(meta, _config(), ["loss", "nothing"])
     assert found.graph is None
-    assert [problem.code for problem in found.problems] == ["unknown-tensor", "missing-op", "unfed-placeholder"]
+    assert [problem.code for problem in found.problems] == [
+        "unknown-tensor",
+        "missing-op",
+        "unfed-placeholder",
+    ]
 
 
 def test_fetch_graph_of_a_tensor_behind_a_pipeline_cuts_it_there() -> None:
     found = fetch_graph(_meta("tfdata"), _config(input="m:f"), ["loss"])
     assert found.graph is not None
     assert {port.origin for port in found.graph.inputs} == {"iterator"}
-    assert [problem.code for problem in fetch_graph(_meta("tfdata"), _config(), ["loss"]).problems] == ["unfed-placeholder"]
+    assert [
+        problem.code for problem in fetch_graph(_meta("tfdata"), _config(), ["loss"]).problems
+    ] == ["unfed-placeholder"]
 
 
 def test_fetch_graph_of_an_operation_that_writes_files_has_to_be_allowed() -> None:
     meta = _meta()
-    name = next(node.name for node in meta.graph_def.node if node.op == "Const" and node.attr["dtype"].type == 7)
+    name = next(
+        node.name
+        for node in meta.graph_def.node
+        if node.op == "Const" and node.attr["dtype"].type == 7
+    )
     meta.graph_def.node.add(name="write", op="WriteFile", input=[name, name])
     meta.graph_def.node.add(name="after", op="NoOp", input=["^write"])
-    assert [problem.code for problem in fetch_graph(meta, _config(), ["after"]).problems] == ["untrusted-op"]
+    assert [problem.code for problem in fetch_graph(meta, _config(), ["after"]).problems] == [
+        "untrusted-op"
+    ]
     assert fetch_graph(meta, _config(allow_op=["WriteFile"]), ["after"]).graph is not None
 
 
 def test_fetch_graph_of_a_damaged_graph_stops_at_the_damage() -> None:
     meta = _meta()
     meta.graph_def.node[3].input.append("nowhere")
-    assert [problem.code for problem in fetch_graph(meta, _config(), ["loss"]).problems] == ["unknown-input", "bad-inputs"]
+    assert [problem.code for problem in fetch_graph(meta, _config(), ["loss"]).problems] == [
+        "unknown-input",
+        "bad-inputs",
+    ]

@@ -42,7 +42,9 @@ def _checkpoint(meta: MetaGraphDef) -> dict[str, CheckpointTensor]:
     for node in meta.graph_def.node:
         definition = op_def(node.op)
         if definition is not None and is_variable(definition):
-            found[node.name] = CheckpointTensor(dtype_name(node.attr["dtype"].type), shape_of(node.attr["shape"].shape))
+            found[node.name] = CheckpointTensor(
+                dtype_name(node.attr["dtype"].type), shape_of(node.attr["shape"].shape)
+            )
     return found
 
 
@@ -57,7 +59,12 @@ def test_inspect_of_an_adam_graph_names_train_op_step_optimizer_and_slots() -> N
     slots = {variable.name: variable.slot_of for variable in report.variables if variable.slot_of}
     assert slots["hidden/kernel/Adam_1"] == "hidden/kernel"
     kernel = next(variable for variable in report.variables if variable.name == "hidden/kernel")
-    assert (kernel.kind, kernel.dtype, kernel.trainable, kernel.needed) == ("ref", "float32", True, True)
+    assert (kernel.kind, kernel.dtype, kernel.trainable, kernel.needed) == (
+        "ref",
+        "float32",
+        True,
+        True,
+    )
     assert kernel.shape is not None
     assert kernel.size_bytes == 4 * (kernel.shape[0] or 0) * (kernel.shape[1] or 0)
     assert report.totals.trainable_bytes < report.totals.variable_bytes
@@ -67,7 +74,9 @@ def test_inspect_of_inputs_tells_placeholders_queues_and_iterators_apart() -> No
     placeholders = {entry.name: entry for entry in _inspect("mlp").inputs}
     assert placeholders["x:0"].origin == "placeholder"
     assert placeholders["x:0"].needed
-    queues = [entry for entry in _inspect("queue").inputs if entry.origin == "queue" and entry.needed]
+    queues = [
+        entry for entry in _inspect("queue").inputs if entry.origin == "queue" and entry.needed
+    ]
     assert queues
     assert all(entry.runner and entry.fed_by for entry in queues)
     iterators = [entry for entry in _inspect("tfdata").inputs if entry.origin == "iterator"]
@@ -76,7 +85,11 @@ def test_inspect_of_inputs_tells_placeholders_queues_and_iterators_apart() -> No
 
 
 def test_inspect_of_partitioned_resource_variables_names_the_whole() -> None:
-    parts = [variable for variable in _inspect("embedding_partitions_2_resource_true").variables if variable.part_of]
+    parts = [
+        variable
+        for variable in _inspect("embedding_partitions_2_resource_true").variables
+        if variable.part_of
+    ]
     assert len(parts) >= 2
     assert all(variable.kind == "resource" for variable in parts)
     assert all(variable.name != variable.part_of for variable in parts)
@@ -112,7 +125,11 @@ def test_inspect_of_a_checkpoint_that_does_not_fit_names_every_difference() -> N
     assert report.checkpoint.unused == ("other",)
     assert len(report.checkpoint.different) == 2
     states = {variable.name: variable.in_checkpoint for variable in report.variables}
-    assert (states["hidden/bias"], states["out/bias"], states["out/kernel"]) == ("other type", "other shape", "yes")
+    assert (states["hidden/bias"], states["out/bias"], states["out/kernel"]) == (
+        "other type",
+        "other shape",
+        "yes",
+    )
 
 
 def test_inspect_of_a_damaged_graph_describes_what_stands_in_it() -> None:
@@ -144,16 +161,21 @@ def test_clean_of_a_hostile_name_has_neither_markup_nor_terminal_codes() -> None
 def test_inspect_command_ends_without_tensorflow(tmp_path: Path) -> None:
     path = tmp_path / "chain.meta"
     path.write_bytes(deep_chain(900).SerializeToString())
-    program = (
-        "import sys; sys.modules['tensorflow'] = None; from launch.cli import run; sys.exit(run(['inspect', *sys.argv[1:]]))"
+    program = "import sys; sys.modules['tensorflow'] = None; from launch.cli import run; sys.exit(run(['inspect', *sys.argv[1:]]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path), "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["chosen_train_ops"] == ["train"]
 
 
 def _calls(meta: MetaGraphDef, asked: Callable[[MetaGraphDef], object]) -> int:
-    """How many functions Python calls for an answer: what a clock would say on a machine with nothing else to do."""
+    """How many functions Python calls for an answer: what a clock would say on a machine with
+    nothing else to do.
+    """
     count = 0
 
     def counted(_frame: object, event: str, _argument: object) -> None:
@@ -177,7 +199,9 @@ def _calls(meta: MetaGraphDef, asked: Callable[[MetaGraphDef], object]) -> int:
     ],
     ids=["inspect", "plan"],
 )
-def test_work_for_ten_times_the_nodes_is_ten_times_as_much(asked: Callable[[MetaGraphDef], object]) -> None:
+def test_work_for_ten_times_the_nodes_is_ten_times_as_much(
+    asked: Callable[[MetaGraphDef], object],
+) -> None:
     asked(deep_chain(90))
     small, large = deep_chain(450), deep_chain(4_500)
     ratio = len(large.graph_def.node) / len(small.graph_def.node)

@@ -1,4 +1,6 @@
-"""Is it found of each gradient whether it's that of a mean over rows or of a sum, in losses as people write them? And is it so?"""
+"""Is it found of each gradient whether it's that of a mean over rows or of a sum, in losses as
+people write them? And is it so?
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def metas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planned(metas: Path, name: str, **options: object) -> WorkerGraph:
     """The graph of a group of two."""
     meta = read_meta((metas / f"{name}.meta").read_bytes(), name=name)
-    found = plan(meta, RunConfig.model_validate({"source": "x", "workers": 2, "input": "a:b", **options}))
+    found = plan(
+        meta, RunConfig.model_validate({"source": "x", "workers": 2, "input": "a:b", **options})
+    )
     assert found.worker_graph is not None, found.problems
     assert not found.group_refused
     return found.worker_graph
@@ -54,7 +58,10 @@ def scales(metas: Path, name: str, **options: object) -> dict[str, list[BatchSca
 
 def kinds(found: dict[str, list[BatchScale]]) -> dict[str, str]:
     """Variable to the kinds of its gradient's parts."""
-    return {variable: "+".join(sorted({scale.kind for scale in parts})) for variable, parts in found.items()}
+    return {
+        variable: "+".join(sorted({scale.kind for scale in parts}))
+        for variable, parts in found.items()
+    }
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -63,7 +70,9 @@ def test_scale_of_each_gradient_is_that_of_its_loss(metas: Path, name: str) -> N
     assert kinds(found) == LOSSES[name][1], found
 
 
-@pytest.mark.parametrize("name", [name for name, (_, wanted) in LOSSES.items() if set(wanted.values()) - PLAIN])
+@pytest.mark.parametrize(
+    "name", [name for name, (_, wanted) in LOSSES.items() if set(wanted.values()) - PLAIN]
+)
 def test_scale_that_is_no_plain_mean_or_sum_says_why_and_where(metas: Path, name: str) -> None:
     for scale in (scale for parts in scales(metas, name).values() for scale in parts):
         if scale.kind not in ("mean", "sum"):
@@ -81,11 +90,18 @@ def test_scale_of_a_graph_imported_under_a_prefix_is_found_all_the_same(metas: P
         meta = read_meta((metas / f"{name}.meta").read_bytes(), name=name)
         for node in meta.graph_def.node:
             node.name = f"import/{node.name}"
-            node.input[:] = [f"^import/{text[1:]}" if text.startswith("^") else f"import/{text}" for text in node.input]
+            node.input[:] = [
+                f"^import/{text[1:]}" if text.startswith("^") else f"import/{text}"
+                for text in node.input
+            ]
             if "_class" in node.attr:
                 del node.attr["_class"]
         meta.collection_def.clear()
-        (train,) = [node.name for node in meta.graph_def.node if node.name.endswith("GradientDescent") and node.op == "NoOp"]
+        (train,) = [
+            node.name
+            for node in meta.graph_def.node
+            if node.name.endswith("GradientDescent") and node.op == "NoOp"
+        ]
         found = plan(meta, RunConfig(source="x", workers=2, input="a:b", train_op=[train]))
         assert found.worker_graph is not None, found.problems
         seen: dict[str, list[BatchScale]] = {}
@@ -96,7 +112,11 @@ def test_scale_of_a_graph_imported_under_a_prefix_is_found_all_the_same(metas: P
 
 
 ROWS = 4
-EXACT = sorted(name for name, (_, wanted) in LOSSES.items() if set(wanted.values()) <= PLAIN and name != "fixed_mean")
+EXACT = sorted(
+    name
+    for name, (_, wanted) in LOSSES.items()
+    if set(wanted.values()) <= PLAIN and name != "fixed_mean"
+)
 STATISTICS = {"flattened"}
 """Each worker's batch norm takes its own batch's statistics."""
 
@@ -114,13 +134,19 @@ def values_for(port: Any, rows: int, rng: np.random.Generator) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(set(EXACT) - STATISTICS - {"dropped_sum"}))
-def test_group_of_two_by_these_scales_trains_as_one_process_with_both_batches(metas: Path, name: str) -> None:
+def test_group_of_two_by_these_scales_trains_as_one_process_with_both_batches(
+    metas: Path, name: str
+) -> None:
     graph = planned(metas, name)
     rng = np.random.default_rng(3)
     whole = {port.name: values_for(port, 2 * ROWS, rng) for port in graph.inputs}
     halves = {
         rank: {
-            key: value[rank * ROWS : (rank + 1) * ROWS] if value.ndim else value // 2 if "batch_size" in key else value
+            key: value[rank * ROWS : (rank + 1) * ROWS]
+            if value.ndim
+            else value // 2
+            if "batch_size" in key
+            else value
             for key, value in whole.items()
         }
         for rank in (0, 1)
@@ -129,7 +155,13 @@ def test_group_of_two_by_these_scales_trains_as_one_process_with_both_batches(me
         before = pair.variables(0)
         pair.step(halves)
         first = pair.variables(0)
-    alone = train_original(graph.original_meta, str(metas / name), [target.op for target in graph.targets], 1, lambda _: whole)
+    alone = train_original(
+        graph.original_meta,
+        str(metas / name),
+        [target.op for target in graph.targets],
+        1,
+        lambda _: whole,
+    )
     for variable, value in alone.items():
         np.testing.assert_allclose(first[variable], value, rtol=1e-5, atol=1e-6, err_msg=variable)
     assert any(not np.array_equal(before[variable], first[variable]) for variable in before)

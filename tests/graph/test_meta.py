@@ -16,7 +16,9 @@ def _meta(nodes: int = 20) -> MetaGraphDef:
     meta = MetaGraphDef()
     meta.meta_info_def.tensorflow_version = "1.15.0"
     for number in range(nodes):
-        meta.graph_def.node.add(name=f"node_{number}", op="NoOp", input=[f"^node_{number - 1}"] if number else [])
+        meta.graph_def.node.add(
+            name=f"node_{number}", op="NoOp", input=[f"^node_{number - 1}"] if number else []
+        )
     return meta
 
 
@@ -43,7 +45,10 @@ def test_read_meta_of_text_gives_the_graph() -> None:
     [
         (b"", "is empty"),
         (b"\0" * 10_000, "zero bytes"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "Git LFS pointer",
+        ),
         (b"fileFormatVersion: 2\nguid: 8f8e\nTextureImporter:\n", "Unity asset"),
         (b"\xef\xbb\xbf<!DOCTYPE html><html>404</html>", "HTML or XML page"),
         (b'{"graph": 1}', "JSON"),

@@ -41,8 +41,16 @@ def _definition(op_type: str) -> OpDef:
             "ApplyGradientDescent ResourceApplyGradientDescent ApplyAdam SparseApplyMomentum ApplyProximalGradientDescent",
             "Assign ScatterSub AccumulatorApplyGradient AddN",
         ),
-        (op_traits.is_sparse_update, "SparseApplyAdagrad ResourceSparseApplyAdagrad", "ApplyAdagrad ScatterAdd"),
-        (op_traits.is_scatter, "ScatterSub ScatterNdAdd ResourceScatterAdd", "AssignSub ScatterNd SparseApplyAdagrad"),
+        (
+            op_traits.is_sparse_update,
+            "SparseApplyAdagrad ResourceSparseApplyAdagrad",
+            "ApplyAdagrad ScatterAdd",
+        ),
+        (
+            op_traits.is_scatter,
+            "ScatterSub ScatterNdAdd ResourceScatterAdd",
+            "AssignSub ScatterNd SparseApplyAdagrad",
+        ),
         (
             op_traits.is_variable,
             "Variable VariableV2 VarHandleOp",
@@ -53,18 +61,34 @@ def _definition(op_type: str) -> OpDef:
             "RandomUniform TruncatedNormal Multinomial RandomShuffle",
             "RandomShuffleQueueV2 StatelessRandomUniform Const",
         ),
-        (op_traits.takes_from_queue, "QueueDequeueManyV2 QueueDequeue Unstage", "QueueEnqueueV2 QueueSizeV2"),
-        (op_traits.takes_from_iterator, "IteratorGetNext IteratorGetNextSync", "IteratorV2 MakeIterator"),
+        (
+            op_traits.takes_from_queue,
+            "QueueDequeueManyV2 QueueDequeue Unstage",
+            "QueueEnqueueV2 QueueSizeV2",
+        ),
+        (
+            op_traits.takes_from_iterator,
+            "IteratorGetNext IteratorGetNextSync",
+            "IteratorV2 MakeIterator",
+        ),
         (op_traits.takes_from_reader, "ReaderReadV2 ReaderReadUpTo", "ReadFile ReaderResetV2"),
     ],
 )
-def test_trait_of_known_operations_tells_them_apart(trait: Callable[[OpDef], bool], having: str, lacking: str) -> None:
+def test_trait_of_known_operations_tells_them_apart(
+    trait: Callable[[OpDef], bool], having: str, lacking: str
+) -> None:
     assert [name for name in having.split() if not trait(_definition(name))] == []
     assert [name for name in lacking.split() if trait(_definition(name))] == []
 
 
 @pytest.mark.parametrize(
-    ("op_type", "position"), [("ApplyGradientDescent", 2), ("ApplyAdam", 9), ("ResourceSparseApplyAdagrad", 3), ("Assign", None)]
+    ("op_type", "position"),
+    [
+        ("ApplyGradientDescent", 2),
+        ("ApplyAdam", 9),
+        ("ResourceSparseApplyAdagrad", 3),
+        ("Assign", None),
+    ],
 )
 def test_gradient_input_of_update_is_its_position(op_type: str, position: int | None) -> None:
     assert op_traits.gradient_input(_definition(op_type)) == position

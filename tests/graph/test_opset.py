@@ -18,8 +18,12 @@ def test_op_def_of_known_operation_has_inputs_attributes_and_defaults() -> None:
     conv = opset.op_def("Conv2D")
     assert conv is not None
     assert [argument.name for argument in conv.input_arg] == ["input", "filter"]
-    assert {attribute.name: attribute.HasField("default_value") for attribute in conv.attr}["strides"] is False
-    assert {attribute.name: attribute.default_value.s for attribute in conv.attr}["data_format"] == b"NHWC"
+    assert {attribute.name: attribute.HasField("default_value") for attribute in conv.attr}[
+        "strides"
+    ] is False
+    assert {attribute.name: attribute.default_value.s for attribute in conv.attr}[
+        "data_format"
+    ] == b"NHWC"
 
 
 def test_op_def_of_unknown_operation_is_none() -> None:
@@ -32,9 +36,7 @@ def test_installed_matches_the_installed_distribution_and_is_not_stale() -> None
 
 
 def test_installed_is_read_without_importing_tensorflow() -> None:
-    program = (
-        "import sys; from orchestrator.graph.graphdef import opset; opset.installed(); sys.exit('tensorflow' in sys.modules)"
-    )
+    program = "import sys; from orchestrator.graph.graphdef import opset; opset.installed(); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
@@ -49,7 +51,9 @@ def test_merged_adds_the_graphs_own_operations_as_foreign_and_keeps_the_installe
     assert len(ops.ops["Conv2D"].input_arg) == 2
 
 
-def test_installed_of_another_version_that_cannot_be_asked_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_installed_of_another_version_that_cannot_be_asked_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(opset, "installed_version", lambda: "9.9.9")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(opset.sys, "executable", str(tmp_path / "no-python"))
@@ -58,12 +62,21 @@ def test_installed_of_another_version_that_cannot_be_asked_says_so(monkeypatch: 
     assert found.registered("Conv2D")
 
 
-def test_installed_of_another_version_is_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_installed_of_another_version_is_read_from_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(opset, "installed_version", lambda: "9.9.9")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = opset.cache_path("9.9.9")
     path.parent.mkdir(parents=True)
-    content = {"tensorflow": "9.9.9", "graph_def_version": 1, "min_producer": 0, "gpu_only": [], "without_kernel": [], "ops": ""}
+    content = {
+        "tensorflow": "9.9.9",
+        "graph_def_version": 1,
+        "min_producer": 0,
+        "gpu_only": [],
+        "without_kernel": [],
+        "ops": "",
+    }
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
     found = opset.installed.__wrapped__()
     assert (found.tensorflow, found.stale, len(found.ops)) == ("9.9.9", "", 0)

@@ -26,13 +26,25 @@ def described(prefix: Path) -> Pipeline:
 @pytest.mark.parametrize(
     ("kind", "options", "stages"),
     [
-        ("csv_lines", {}, "TensorSliceDataset > FlatMapDataset(TextLineDataset) > ParallelMapDatasetV2 > RepeatDataset"),
-        ("records", {}, "TensorSliceDataset > FlatMapDataset(TFRecordDataset) > MapDataset > RepeatDataset > BatchDatasetV2"),
+        (
+            "csv_lines",
+            {},
+            "TensorSliceDataset > FlatMapDataset(TextLineDataset) > ParallelMapDatasetV2 > RepeatDataset",
+        ),
+        (
+            "records",
+            {},
+            "TensorSliceDataset > FlatMapDataset(TFRecordDataset) > MapDataset > RepeatDataset > BatchDatasetV2",
+        ),
         ("slices", {}, "TensorSliceDataset > ShuffleDataset > RepeatDataset > BatchDatasetV2"),
         ("interleave", {}, "TensorSliceDataset > InterleaveDataset("),
         ("reader_queue", {}, "FIFOQueueV2 > ReaderReadV2 > FIFOQueueV2"),
         ("slice_queue", {}, "FIFOQueueV2 > FIFOQueueV2"),
-        ("generator", {}, "TensorDataset > FlatMapDataset(GeneratorDataset) > RepeatDataset > BatchDatasetV2"),
+        (
+            "generator",
+            {},
+            "TensorDataset > FlatMapDataset(GeneratorDataset) > RepeatDataset > BatchDatasetV2",
+        ),
     ],
 )
 def test_describe_names_the_stages_from_the_source_on(
@@ -48,7 +60,13 @@ def test_describe_names_the_stages_from_the_source_on(
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("csv_lines", {}), ("records", {}), ("interleave", {}), ("reader_queue", {}), ("reader_queue", {"shuffle": True})],
+    [
+        ("csv_lines", {}),
+        ("records", {}),
+        ("interleave", {}),
+        ("reader_queue", {}),
+        ("reader_queue", {"shuffle": True}),
+    ],
 )
 def test_describe_finds_the_files_through_functions_and_queues(
     kind: str, options: dict[str, Any], tf1_checkpoint: CheckpointLibrary
@@ -56,7 +74,12 @@ def test_describe_finds_the_files_through_functions_and_queues(
     prefix = tf1_checkpoint(kind, **options)
     (files,) = described(prefix).files
     assert files.origin == "constant"
-    assert {Path(name).name.partition(".")[0] for name in files.names} == {"part-0", "part-1", "part-2", "part-3"}
+    assert {Path(name).name.partition(".")[0] for name in files.names} == {
+        "part-0",
+        "part-1",
+        "part-2",
+        "part-3",
+    }
     assert {Path(name).parent for name in files.names} == {prefix.parent / "data"}
 
 
@@ -66,7 +89,9 @@ def test_describe_of_a_file_pattern_says_that_it_is_one(tf1_checkpoint: Checkpoi
     assert all(name.endswith("*.csv") for name in pipeline.file_names)
 
 
-def test_describe_tells_a_generators_three_callbacks_apart(tf1_checkpoint: CheckpointLibrary) -> None:
+def test_describe_tells_a_generators_three_callbacks_apart(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
     calls = {call.role: call for call in described(tf1_checkpoint("generator")).calls}
     assert set(calls) == {"generator-start", "generator-next", "generator-end"}
     assert calls["generator-next"].gives == ("float32", "int64")
@@ -75,7 +100,12 @@ def test_describe_tells_a_generators_three_callbacks_apart(tf1_checkpoint: Check
 
 def test_describe_finds_a_py_func_within_a_map_function(tf1_checkpoint: CheckpointLibrary) -> None:
     (call,) = described(tf1_checkpoint("py_augment")).calls
-    assert (call.token, call.role, call.takes, call.gives) == ("pyfunc_0", "function", ("float32",), ("float32",))
+    assert (call.token, call.role, call.takes, call.gives) == (
+        "pyfunc_0",
+        "function",
+        ("float32",),
+        ("float32",),
+    )
 
 
 def test_describe_of_a_fed_queue_names_the_placeholders(tf1_checkpoint: CheckpointLibrary) -> None:
@@ -94,7 +124,11 @@ def test_describe_of_a_fed_queue_names_the_placeholders(tf1_checkpoint: Checkpoi
     ],
 )
 def test_describe_says_what_is_left_to_chance_and_what_ends(
-    kind: str, options: dict[str, Any], unseeded: int, endless: bool, tf1_checkpoint: CheckpointLibrary
+    kind: str,
+    options: dict[str, Any],
+    unseeded: int,
+    endless: bool,
+    tf1_checkpoint: CheckpointLibrary,
 ) -> None:
     pipeline = described(tf1_checkpoint(kind, **options))
     assert len(pipeline.unseeded) == unseeded

@@ -1,4 +1,6 @@
-"""Every reason why a pipeline can't run is told, with what would bring it back and what to supply instead."""
+"""Every reason why a pipeline can't run is told, with what would bring it back and what to supply
+instead.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,24 @@ OUTPUT = Output("next:0", "float32", (None, 6))
 
 
 def pipeline(**fields: object) -> Pipeline:
-    given: dict[str, object] = {"starters": ("make",), "stages": (Stage("TextLineDataset", "lines"),)} | fields
+    given: dict[str, object] = {
+        "starters": ("make",),
+        "stages": (Stage("TextLineDataset", "lines"),),
+    } | fields
     return Pipeline("it", "iterator", "IteratorV2", (OUTPUT,), ("next",), **given)  # type: ignore[arg-type]
 
 
 FILES = Files("TextLineDataset", "lines", ("/old/a.csv", "/old/b.csv"), "constant")
 PLAIN = PythonCall("pyfunc_4", "augment", "function", ("float32",), ("float32",))
 GENERATOR = tuple(
-    PythonCall(f"pyfunc_{number}", f"call{number}", role, ("int64",), ("float32", "int64"), generator="rows")  # type: ignore[arg-type]
+    PythonCall(
+        f"pyfunc_{number}",
+        f"call{number}",
+        role,
+        ("int64",),
+        ("float32", "int64"),
+        generator="rows",
+    )  # type: ignore[arg-type]
     for number, role in enumerate(("generator-start", "generator-next", "generator-end"))
 )
 
@@ -29,7 +41,11 @@ GENERATOR = tuple(
         (pipeline(), Facts(), []),
         (pipeline(files=(FILES,)), Facts(), []),
         (pipeline(files=(FILES,)), Facts(outside=Outside(missing=lambda name: False)), []),
-        (pipeline(files=(FILES,)), Facts(outside=Outside(missing=lambda name: "b.csv" in name)), ["pipeline-files-missing"]),
+        (
+            pipeline(files=(FILES,)),
+            Facts(outside=Outside(missing=lambda name: "b.csv" in name)),
+            ["pipeline-files-missing"],
+        ),
         (pipeline(calls=(PLAIN,)), Facts(), ["pipeline-python-lost"]),
         (pipeline(calls=(PLAIN,)), Facts({"pyfunc_4"}), []),
         (pipeline(calls=(PLAIN,)), Facts({"pyfunc_5"}), ["pipeline-python-lost"]),
@@ -40,8 +56,16 @@ GENERATOR = tuple(
         (pipeline(starters=("one", "two")), Facts(), ["pipeline-ambiguous"]),
         (pipeline(starters=()), Facts(), ["pipeline-not-started"]),
         (pipeline(handle=True), Facts(), ["pipeline-not-started"]),
-        (pipeline(files=(Files("ReadFile", "read", (), "computed"),)), Facts(), ["pipeline-unnamed-files"]),
-        (pipeline(), Facts(outside=Outside(unbuildable={"it": "too old"})), ["pipeline-unbuildable"]),
+        (
+            pipeline(files=(Files("ReadFile", "read", (), "computed"),)),
+            Facts(),
+            ["pipeline-unnamed-files"],
+        ),
+        (
+            pipeline(),
+            Facts(outside=Outside(unbuildable={"it": "too old"})),
+            ["pipeline-unbuildable"],
+        ),
         (
             pipeline(calls=(PLAIN,), files=(FILES,), placeholders=(("x", "float32", ()),)),
             Facts(outside=Outside(missing=lambda name: True)),

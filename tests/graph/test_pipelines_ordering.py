@@ -1,4 +1,6 @@
-"""What a dataset leaves to chance is settled, and what an old release wrote is written as its successor."""
+"""What a dataset leaves to chance is settled, and what an old release wrote is written as its
+successor.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,11 @@ def graph_with_files() -> MetaGraphDef:
 def test_remap_with_a_prefix_changes_graph_and_function_bodies() -> None:
     meta = graph_with_files()
     moved = remap_paths(meta, {"/old/": "/new/place/"})
-    assert strings(meta.graph_def.node[0]) == ["/new/place/a.csv", "/new/place/b.csv", "/elsewhere/c.csv"]
+    assert strings(meta.graph_def.node[0]) == [
+        "/new/place/a.csv",
+        "/new/place/b.csv",
+        "/elsewhere/c.csv",
+    ]
     assert strings(meta.graph_def.library.function[0].node_def[0]) == ["/new/place/words/list.txt"]
     assert [(path.node, path.old) for path in moved] == [
         ("files", "/old/a.csv"),

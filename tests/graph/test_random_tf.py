@@ -1,4 +1,6 @@
-"""Do rewritten random operations draw by key alone: again the same for the same step, other for another rank, step or loop iteration?"""
+"""Do rewritten random operations draw by key alone: again the same for the same step, other for
+another rank, step or loop iteration?
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("kind", sorted(DRAWS))
-def test_random_operation_with_the_same_key_draws_the_same_and_with_another_draws_anew(kind: str, tmp_path: Path) -> None:
+def test_random_operation_with_the_same_key_draws_the_same_and_with_another_draws_anew(
+    kind: str, tmp_path: Path
+) -> None:
     graph = _planned(DRAWS[kind], tmp_path)
     assert graph.random_nodes
     assert graph.stateful_random == ()
@@ -76,9 +80,12 @@ def test_random_operation_with_the_same_key_draws_the_same_and_with_another_draw
 
 
 @pytest.mark.parametrize(
-    ("kind", "mean", "deviation"), [("uniform", 0.5, 0.29), ("normal", 0.0, 1.0), ("truncated", 0.0, 0.88), ("dropout", 1.0, 1.0)]
+    ("kind", "mean", "deviation"),
+    [("uniform", 0.5, 0.29), ("normal", 0.0, 1.0), ("truncated", 0.0, 0.88), ("dropout", 1.0, 1.0)],
 )
-def test_random_operation_keeps_its_distribution(kind: str, mean: float, deviation: float, tmp_path: Path) -> None:
+def test_random_operation_keeps_its_distribution(
+    kind: str, mean: float, deviation: float, tmp_path: Path
+) -> None:
     graph = _planned(DRAWS[kind], tmp_path)
     values = np.concatenate(_drawn(graph, *((3, step) for step in range(50))))
     assert abs(values.mean() - mean) < 0.05
@@ -132,11 +139,15 @@ def _sampled(tf: Any) -> Any:
     return tf.nn.log_uniform_candidate_sampler(classes, 1, 4, True, 100, name="sampler")[1]
 
 
-def test_random_operation_without_a_stateless_form_is_listed_and_named_by_check(tmp_path: Path) -> None:
+def test_random_operation_without_a_stateless_form_is_listed_and_named_by_check(
+    tmp_path: Path,
+) -> None:
     graph = _planned(_sampled, tmp_path)
     assert graph.stateful_random == ("sampler",)
     assert graph.rng_feed is None
-    report = check(read_meta(_graph(_sampled).SerializeToString(), name="drawn"), RunConfig(source="x"))
+    report = check(
+        read_meta(_graph(_sampled).SerializeToString(), name="drawn"), RunConfig(source="x")
+    )
     assert report.resumes
     (problem,) = [problem for problem in report.problems if problem.code == "stateful-random"]
     assert problem.nodes == ("sampler",)
@@ -148,9 +159,13 @@ def test_noise_added_to_gradients_is_keyed_without_the_rank(tmp_path: Path) -> N
     tf = tensorflow.compat.v1
     with tf.Graph().as_default():
         x = tf.placeholder(tf.float32, [None, 2], name="x")
-        weights = tf.get_variable("w", [2, 1], initializer=tf.ones_initializer(), use_resource=False)
+        weights = tf.get_variable(
+            "w", [2, 1], initializer=tf.ones_initializer(), use_resource=False
+        )
         optimizer = tf.train.GradientDescentOptimizer(0.1)
-        ((gradient, _),) = optimizer.compute_gradients(tf.reduce_mean(tf.matmul(tf.nn.dropout(x, rate=0.5), weights)))
+        ((gradient, _),) = optimizer.compute_gradients(
+            tf.reduce_mean(tf.matmul(tf.nn.dropout(x, rate=0.5), weights))
+        )
         optimizer.apply_gradients([(gradient + tf.random_normal([2, 1], name="noise"), weights)])
         tf.train.Saver()
         meta = read_meta(tf.train.export_meta_graph().SerializeToString(), name="noisy")
@@ -162,7 +177,9 @@ def test_noise_added_to_gradients_is_keyed_without_the_rank(tmp_path: Path) -> N
 
 
 def _with_functions(draw: Any) -> Any:
-    """The graph of ``draw`` with conditionals and loops of the second kind, whose branches and bodies are functions."""
+    """The graph of ``draw`` with conditionals and loops of the second kind, whose branches and
+    bodies are functions.
+    """
 
     def made(tf: Any) -> Any:
         tf.enable_control_flow_v2()
@@ -176,12 +193,18 @@ def _with_functions(draw: Any) -> Any:
 
 def _in_a_branch(tf: Any) -> Any:
     training = tf.placeholder_with_default(True, [], name="training")
-    return tf.cond(training, lambda: tf.nn.dropout(tf.ones([200]), rate=0.5), lambda: tf.ones([200]))
+    return tf.cond(
+        training, lambda: tf.nn.dropout(tf.ones([200]), rate=0.5), lambda: tf.ones([200])
+    )
 
 
 def _in_a_case(tf: Any) -> Any:
     which = tf.placeholder_with_default(1, [], name="which")
-    branches = [lambda: tf.zeros([200]), lambda: tf.random_normal([200]), lambda: tf.random_shuffle(tf.range(200.0))]
+    branches = [
+        lambda: tf.zeros([200]),
+        lambda: tf.random_normal([200]),
+        lambda: tf.random_shuffle(tf.range(200.0)),
+    ]
     return tf.switch_case(which, branches)
 
 
@@ -224,7 +247,9 @@ def test_random_operation_in_a_function_body_draws_by_key(kind: str, tmp_path: P
 
 
 @pytest.mark.parametrize("draw", [_in_a_loop, _in_two_loops], ids=["one", "nested"])
-def test_random_operation_in_the_body_of_a_loop_of_functions_draws_anew_in_each_iteration(draw: Any, tmp_path: Path) -> None:
+def test_random_operation_in_the_body_of_a_loop_of_functions_draws_anew_in_each_iteration(
+    draw: Any, tmp_path: Path
+) -> None:
     graph = _planned(_with_functions(draw), tmp_path)
     assert graph.stateful_random == ()
     first, again, other = _drawn(graph, (1, 5), (1, 5), (1, 6))
@@ -240,7 +265,11 @@ def test_gradients_through_a_function_that_draws_train_still(tmp_path: Path) -> 
 
 
 STILL_DRAWS = {
-    **{kind: draw for kind, draw in DRAWS.items() if kind not in ("multinomial", "gamma", "poisson")},
+    **{
+        kind: draw
+        for kind, draw in DRAWS.items()
+        if kind not in ("multinomial", "gamma", "poisson")
+    },
     "sampler": _sampled,
     "loop": _in_a_loop,
     "branch": BODIES["branch"],
@@ -249,7 +278,9 @@ STILL_DRAWS = {
 
 
 @pytest.mark.parametrize("kind", sorted(STILL_DRAWS))
-def test_graph_held_still_gives_the_same_values_in_every_run_and_of_the_same_shape(kind: str) -> None:
+def test_graph_held_still_gives_the_same_values_in_every_run_and_of_the_same_shape(
+    kind: str,
+) -> None:
     import tensorflow
 
     tf = tensorflow.compat.v1
@@ -259,7 +290,9 @@ def test_graph_held_still_gives_the_same_values_in_every_run_and_of_the_same_sha
     shapes = []
     for proto in (meta, stilled.meta):
         with tf.Graph().as_default() as imported, tf.Session(graph=imported) as session:
-            tf.import_graph_def(tf.MetaGraphDef.FromString(proto.SerializeToString()).graph_def, name="")
+            tf.import_graph_def(
+                tf.MetaGraphDef.FromString(proto.SerializeToString()).graph_def, name=""
+            )
             first, again = session.run("drawn:0"), session.run("drawn:0")
             shapes.append((first.shape, first.dtype))
     np.testing.assert_array_equal(first, again)

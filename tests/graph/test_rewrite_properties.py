@@ -1,4 +1,6 @@
-"""Does every cut keep a graph valid: all inputs exist, no cycle, and the barrier before every writer and after every seam?"""
+"""Does every cut keep a graph valid: all inputs exist, no cycle, and the barrier before every
+writer and after every seam?
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ CONFIG = RunConfig(source="x", workers=2, input="a:b")
 
 @st.composite
 def graphs(draw: st.DrawFn) -> MetaGraphDef:
-    """A train op over some layers, with averages tied before, beside or after the gradients, by control edges drawn at random."""
+    """A train op over some layers, with averages tied before, beside or after the gradients, by
+    control edges drawn at random.
+    """
     drawing = Drawing()
     value = drawing.placeholder("x", (-1, 4))
     drawing.scalar("rate", 0.1)
@@ -30,10 +34,23 @@ def graphs(draw: st.DrawFn) -> MetaGraphDef:
     for number in range(draw(st.integers(1, 4))):
         weights = drawing.variable(f"w{number}", (4, 4))
         waits = [f"^{name}" for name in averages if draw(st.booleans())]
-        gradient = drawing.node(f"gradients/g{number}", "MatMul", [loss, f"{weights}/read", *waits], T=FLOAT)
-        clipped = drawing.node(f"clip{number}", "Mul", [gradient, "rate"], T=FLOAT) if draw(st.booleans()) else gradient
-        updates.append(drawing.node(f"update{number}", "ApplyGradientDescent", [weights, "rate", clipped], T=FLOAT))
-    shadows = [_shadow(drawing, number, updates if draw(st.booleans()) else []) for number in range(draw(st.integers(0, 2)))]
+        gradient = drawing.node(
+            f"gradients/g{number}", "MatMul", [loss, f"{weights}/read", *waits], T=FLOAT
+        )
+        clipped = (
+            drawing.node(f"clip{number}", "Mul", [gradient, "rate"], T=FLOAT)
+            if draw(st.booleans())
+            else gradient
+        )
+        updates.append(
+            drawing.node(
+                f"update{number}", "ApplyGradientDescent", [weights, "rate", clipped], T=FLOAT
+            )
+        )
+    shadows = [
+        _shadow(drawing, number, updates if draw(st.booleans()) else [])
+        for number in range(draw(st.integers(0, 2)))
+    ]
     drawing.node("train", "NoOp", [f"^{name}" for name in [*updates, *averages, *shadows]])
     drawing.meta.collection_def["train_op"].node_list.value.append("train")
     return drawing.meta
@@ -69,7 +86,9 @@ def test_cut_graph_has_sound_wiring_and_no_cycle(meta: MetaGraphDef) -> None:
 
 @given(graphs())
 @settings(max_examples=40, deadline=None)
-def test_cut_graph_has_its_barrier_after_all_seams_and_before_all_writers(meta: MetaGraphDef) -> None:
+def test_cut_graph_has_its_barrier_after_all_seams_and_before_all_writers(
+    meta: MetaGraphDef,
+) -> None:
     worker, graph = cut(meta)
     (target,) = worker.targets
     assert target.barrier is not None
@@ -113,8 +132,12 @@ def test_plan_leaves_the_source_and_what_is_saved_untouched(meta: MetaGraphDef) 
 
 @given(graphs())
 @settings(max_examples=20, deadline=None)
-def test_plan_for_one_worker_adds_no_node_to_a_graph_without_random_operations(meta: MetaGraphDef) -> None:
+def test_plan_for_one_worker_adds_no_node_to_a_graph_without_random_operations(
+    meta: MetaGraphDef,
+) -> None:
     found = plan(meta, RunConfig(source="x", workers=1, input="a:b"))
     assert found.worker_graph is not None
     kept = MetaGraphDef.FromString(found.worker_graph.meta)
-    assert [node.name for node in kept.graph_def.node] == [node.name for node in meta.graph_def.node]
+    assert [node.name for node in kept.graph_def.node] == [
+        node.name for node in meta.graph_def.node
+    ]

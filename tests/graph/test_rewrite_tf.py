@@ -1,4 +1,6 @@
-"""Does a rewritten graph import, and does it train bit for bit as the original while nothing is exchanged?"""
+"""Does a rewritten graph import, and does it train bit for bit as the original while nothing is
+exchanged?
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,16 @@ from tests.graphs.makers import feeds_for
 pytestmark = pytest.mark.tf
 
 KINDS: list[tuple[str, dict[str, Any]]] = [
-    *(("mlp", {"optimizer": name}) for name in ("sgd", "momentum", "adam", "adagrad", "rmsprop", "ftrl")),
+    *(
+        ("mlp", {"optimizer": name})
+        for name in ("sgd", "momentum", "adam", "adagrad", "rmsprop", "ftrl")
+    ),
     ("mlp", {"optimizer": "adam", "resource": True, "clip": True, "devices": True}),
-    *(("embedding", {"optimizer": name, "clip": clip}) for name in ("sgd", "adam", "adagrad") for clip in (False, True)),
+    *(
+        ("embedding", {"optimizer": name, "clip": clip})
+        for name in ("sgd", "adam", "adagrad")
+        for clip in (False, True)
+    ),
     ("embedding", {"optimizer": "adam", "resource": True}),
     ("embedding", {"optimizer": "adagrad", "partitions": 3}),
     ("conv_bn", {"style": "dependencies"}),
@@ -41,7 +50,9 @@ def planned(prefix: Path, **options: Any) -> GraphPlan:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), KINDS, ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values()))
+    ("kind", "options"),
+    KINDS,
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rewritten_graph_without_exchange_trains_as_the_original(
@@ -54,7 +65,9 @@ def test_rewritten_graph_without_exchange_trains_as_the_original(
     assert graph is not None, found.problems
     assert bool(graph.targets[0].dense) == (workers == 2)
     ops = [target.op for target in graph.targets]
-    original = train_original(Path(f"{prefix}.meta").read_bytes(), str(prefix), ops, 4, feeds_for(kind))
+    original = train_original(
+        Path(f"{prefix}.meta").read_bytes(), str(prefix), ops, 4, feeds_for(kind)
+    )
     rewritten = train_rewritten(graph, str(prefix), 4, feeds_for(kind))
     assert original.keys() == rewritten.keys()
     for name, value in original.items():

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.tf
 
 
 def exported(build: Any, **options: Any) -> tuple[Graph, SaverKeys]:
-    """The graph that ``build`` makes, with a Saver over what it returns, as ``Saver.save`` writes its ``.meta``."""
+    """The graph that ``build`` makes, with a Saver over what it returns, as ``Saver.save`` writes
+    its ``.meta``.
+    """
     import tensorflow
 
     tf = tensorflow.compat.v1
@@ -34,9 +36,13 @@ def two(tf: Any, resource: bool) -> None:
 
 @pytest.mark.parametrize("resource", [False, True], ids=["ref", "resource"])
 @pytest.mark.parametrize(
-    "options", [{}, {"sharded": True}, {"reshape": True}, {"write_version": 1}], ids=lambda value: str(value)
+    "options",
+    [{}, {"sharded": True}, {"reshape": True}, {"write_version": 1}],
+    ids=lambda value: str(value),
 )
-def test_saver_keys_of_every_kind_of_saver_are_found(resource: bool, options: dict[str, Any]) -> None:
+def test_saver_keys_of_every_kind_of_saver_are_found(
+    resource: bool, options: dict[str, Any]
+) -> None:
     _, found = exported(lambda tf: two(tf, resource), **options)
     assert found.variables == {"a/w": SavedAs("a/w"), "b": SavedAs("b")}
     assert found.found

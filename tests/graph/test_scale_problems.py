@@ -6,7 +6,13 @@ import pytest
 
 from orchestrator.graph.repetition.gradient_scale import GradientScale, gradient_seams, is_summed
 from orchestrator.graph.repetition.scale_problems import CODES, in_short, scale_problems
-from orchestrator.graph.worker_graph import BatchScale, DenseSeam, ScaleKind, SparseSeam, TrainTarget
+from orchestrator.graph.worker_graph import (
+    BatchScale,
+    DenseSeam,
+    ScaleKind,
+    SparseSeam,
+    TrainTarget,
+)
 
 WHY = "it divides by a count"
 
@@ -14,7 +20,13 @@ WHY = "it divides by a count"
 def target(*kinds: ScaleKind) -> TrainTarget:
     """A gradient of each kind, each of a loss and a variable of its own; the last one's is a table."""
     scales = [
-        BatchScale(kind, "" if kind in ("mean", "sum") else WHY, "node", (f"{kind}_loss:0",), (f"{kind}_weights",))
+        BatchScale(
+            kind,
+            "" if kind in ("mean", "sum") else WHY,
+            "node",
+            (f"{kind}_loss:0",),
+            (f"{kind}_weights",),
+        )
         for kind in kinds
     ]
     *dense, last = scales
@@ -31,12 +43,23 @@ def target(*kinds: ScaleKind) -> TrainTarget:
 @pytest.mark.parametrize(
     ("kind", "choice", "summed"),
     [
-        ("mean", "auto", False), ("sum", "auto", True), ("mixed", "auto", False), ("unknown", "auto", False), ("masked", "auto", False),
-        ("sum", "mean", False), ("mean", "sum", True), ("unknown", "sum", True),
+        ("mean", "auto", False),
+        ("sum", "auto", True),
+        ("mixed", "auto", False),
+        ("unknown", "auto", False),
+        ("masked", "auto", False),
+        ("sum", "mean", False),
+        ("mean", "sum", True),
+        ("unknown", "sum", True),
     ],
-)  # fmt: skip
-def test_gradients_are_added_up_where_it_is_known_or_asked_for(kind: ScaleKind, choice: GradientScale, summed: bool) -> None:
-    assert [is_summed(seam, choice) for seam in gradient_seams([target(kind, kind)])] == [summed, summed]
+)
+def test_gradients_are_added_up_where_it_is_known_or_asked_for(
+    kind: ScaleKind, choice: GradientScale, summed: bool
+) -> None:
+    assert [is_summed(seam, choice) for seam in gradient_seams([target(kind, kind)])] == [
+        summed,
+        summed,
+    ]
 
 
 @pytest.mark.parametrize("choice", ["auto", "mean", "sum"])
@@ -50,7 +73,9 @@ def test_means_are_not_worth_a_word() -> None:
 
 @pytest.mark.parametrize("kind", CODES)
 @pytest.mark.parametrize("choice", ["auto", "mean", "sum"])
-def test_each_kind_is_told_once_with_its_loss_and_variables_for_a_group(kind: ScaleKind, choice: GradientScale) -> None:
+def test_each_kind_is_told_once_with_its_loss_and_variables_for_a_group(
+    kind: ScaleKind, choice: GradientScale
+) -> None:
     (problem,) = scale_problems([target(kind, kind)], choice)
     assert (problem.code, problem.severity, problem.modes) == (CODES[kind], "warning", ("group",))
     assert f"{kind}_loss:0" in problem.message

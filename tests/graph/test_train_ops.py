@@ -20,7 +20,9 @@ def layer(drawing: Drawing, name: str, optimizer: str = "sgd", trainable: bool =
     rate = f"{optimizer}/rate"
     if rate not in {node.name for node in drawing.meta.graph_def.node}:
         drawing.scalar(rate, 0.1)
-    return drawing.node(f"{optimizer}/update_{name}", "ApplyGradientDescent", [name, rate, gradient], T=FLOAT)
+    return drawing.node(
+        f"{optimizer}/update_{name}", "ApplyGradientDescent", [name, rate, gradient], T=FLOAT
+    )
 
 
 def collect(drawing: Drawing, *names: str) -> None:
@@ -88,7 +90,11 @@ def test_train_ops_over_different_variables_all_run_in_order_with_a_warning() ->
 def loss_of(drawing: Drawing, name: str, *variables: str) -> str:
     """A gradient that depends on all of ``variables``."""
     return drawing.node(
-        f"gradients/{name}", "AddN", [f"{variable}/read" for variable in variables], T=FLOAT, N=AttrValue(i=len(variables))
+        f"gradients/{name}",
+        "AddN",
+        [f"{variable}/read" for variable in variables],
+        T=FLOAT,
+        N=AttrValue(i=len(variables)),
     )
 
 
@@ -100,7 +106,10 @@ def two_optimizers(first_reads: tuple[str, ...], second_reads: tuple[str, ...]) 
                 drawing.variable(name, (2, 2))
         rate = drawing.scalar(f"rate_{number}", 0.1)
         update = drawing.node(
-            f"update_{variable}", "ApplyGradientDescent", [variable, rate, loss_of(drawing, variable, *reads)], T=FLOAT
+            f"update_{variable}",
+            "ApplyGradientDescent",
+            [variable, rate, loss_of(drawing, variable, *reads)],
+            T=FLOAT,
         )
         drawing.node(f"train_{variable}", "NoOp", [f"^{update}"])
     collect(drawing, "train_encoder", "train_head")
@@ -129,7 +138,9 @@ def test_train_ops_that_depend_on_each_other_or_not_at_all_run_in_each_step(
 
 
 def adding(drawing: Drawing, name: str, *, by_hand: bool) -> str:
-    """An ``AssignAdd`` to ``w`` without any gradient scope: of a placeholder, or of what a backward pass written by hand gives."""
+    """An ``AssignAdd`` to ``w`` without any gradient scope: of a placeholder, or of what a backward
+    pass written by hand gives.
+    """
     drawing.node(f"{name}/fed", "Placeholder", dtype=FLOAT)
     value = f"{name}/fed"
     if not by_hand:
@@ -153,7 +164,9 @@ def test_train_ops_over_the_same_variables_are_a_question() -> None:
     update = layer(drawing, "w", "fast")
     drawing.node("train_fast", "NoOp", [f"^{update}"])
     drawing.scalar("slow/rate", 0.01)
-    drawing.node("slow/update_w", "ApplyGradientDescent", ["w", "slow/rate", "gradients/w"], T=FLOAT)
+    drawing.node(
+        "slow/update_w", "ApplyGradientDescent", ["w", "slow/rate", "gradients/w"], T=FLOAT
+    )
     drawing.node("train_slow", "NoOp", ["^slow/update_w"])
     choice = choose(drawing, ["w"])
     assert choice.targets == ()

@@ -1,4 +1,6 @@
-"""Is the right operation found in graphs as people write them, and does a group train them as one process would?"""
+"""Is the right operation found in graphs as people write them, and does a group train them as one
+process would?
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,21 @@ def _whole(made: Made, step: int) -> dict[str, Any]:
 def _halves(made: Made, step: int) -> dict[int, dict[str, Any]]:
     whole = batch(step, ROWS * len(RANKS))
     return {
-        rank: {**{name: value[rank * ROWS : (rank + 1) * ROWS] for name, value in whole.items()}, **made.feeds} for rank in RANKS
+        rank: {
+            **{name: value[rank * ROWS : (rank + 1) * ROWS] for name, value in whole.items()},
+            **made.feeds,
+        }
+        for rank in RANKS
     }
 
 
 def _trained(graph: WorkerGraph, made: Made) -> list[dict[str, np.ndarray]]:
     with Pair(graph, str(made.prefix)) as pair:
-        tables = [pair.graph.get_operation_by_name(f"r{rank}/{name}") for rank in RANKS for name in graph.table_initializers]
+        tables = [
+            pair.graph.get_operation_by_name(f"r{rank}/{name}")
+            for rank in RANKS
+            for name in graph.table_initializers
+        ]
         pair.session.run(tables)
         for step in range(STEPS):
             pair.step(_halves(made, step), step)
@@ -78,8 +88,12 @@ def test_group_of_two_trains_a_graph_from_the_wild_as_one_process_would(made: Ma
     first, second = _trained(graph, made)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=f"ranks differ in {name}")
-    alone = train_original(graph.original_meta, str(made.prefix), made.ops, STEPS, lambda step: _whole(made, step))
-    compared = [name for name in alone if not any(fnmatchcase(name, pattern) for pattern in made.apart)]
+    alone = train_original(
+        graph.original_meta, str(made.prefix), made.ops, STEPS, lambda step: _whole(made, step)
+    )
+    compared = [
+        name for name in alone if not any(fnmatchcase(name, pattern) for pattern in made.apart)
+    ]
     assert compared or "*" in made.apart
     for name in compared:
         np.testing.assert_allclose(first[name], alone[name], rtol=3e-5, atol=1e-6, err_msg=name)

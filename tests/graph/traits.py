@@ -1,7 +1,9 @@
-"""Which traits do graphs from the wild have that make them hard to cut? One small TF1 graph for each.
+"""Which traits do graphs from the wild have that make them hard to cut? One small TF1 graph for
+each.
 
-Rule: as their authors would have written them. Each maker builds into the default graph and returns the operations to run, in order;
-inputs are ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32 ``[rows]``, the loss is a mean over rows.
+Rule: as their authors would have written them. Each maker builds into the default graph and returns
+the operations to run, in order; inputs are ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32
+``[rows]``, the loss is a mean over rows.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def batch(step: int, rows: int = 6) -> dict[str, np.ndarray]:
 
 
 def _inputs(tf: Any) -> tuple[Any, Any]:
-    return tf.placeholder(tf.float32, [None, WIDTH], name="x"), tf.placeholder(tf.float32, [None], name="y")
+    return tf.placeholder(tf.float32, [None, WIDTH], name="x"), tf.placeholder(
+        tf.float32, [None], name="y"
+    )
 
 
 def _layer(tf: Any, name: str, width: int = 1, resource: bool = False) -> Any:
@@ -38,7 +42,9 @@ def _loss(tf: Any, x: Any, y: Any, weights: Any) -> Any:
 def _moving(tf: Any, name: str, value: Any, zero_debias: bool = False) -> Any:
     from tensorflow.python.training import moving_averages
 
-    moving = tf.get_variable(name, [], initializer=tf.zeros_initializer(), trainable=False, use_resource=False)
+    moving = tf.get_variable(
+        name, [], initializer=tf.zeros_initializer(), trainable=False, use_resource=False
+    )
     return moving_averages.assign_moving_average(moving, value, 0.9, zero_debias=zero_debias)
 
 
@@ -51,14 +57,18 @@ def debiased(tf: Any) -> list[Any]:
 
 
 def slim(tf: Any) -> list[Any]:
-    """UPDATE_OPS as tf-slim ties them: a NoOp, then an Identity of the loss; the train op is the loss itself."""
+    """UPDATE_OPS as tf-slim ties them: a NoOp, then an Identity of the loss; the train op is the
+    loss itself.
+    """
     x, y = _inputs(tf)
     loss = _loss(tf, x, y, _layer(tf, "w"))
     update = _moving(tf, "mean", tf.reduce_mean(x))
     with tf.control_dependencies([tf.group(update, name="update_barrier")]):
         loss = tf.identity(loss)
     pairs = tf.train.MomentumOptimizer(0.1, 0.9).compute_gradients(loss)
-    applied = tf.train.MomentumOptimizer(0.1, 0.9).apply_gradients(pairs, global_step=tf.train.get_or_create_global_step())
+    applied = tf.train.MomentumOptimizer(0.1, 0.9).apply_gradients(
+        pairs, global_step=tf.train.get_or_create_global_step()
+    )
     with tf.control_dependencies([applied]):
         return [tf.identity(loss, name="train_op")]
 
@@ -68,14 +78,22 @@ def parallel_average(tf: Any) -> list[Any]:
     x, y = _inputs(tf)
     weights = _layer(tf, "w")
     applied = tf.train.GradientDescentOptimizer(0.1).minimize(_loss(tf, x, y, weights))
-    return [tf.group(applied, tf.train.ExponentialMovingAverage(0.9).apply([weights]), name="train")]
+    return [
+        tf.group(applied, tf.train.ExponentialMovingAverage(0.9).apply([weights]), name="train")
+    ]
 
 
 def copied_weights(tf: Any) -> list[Any]:
     """A target network that copies the weights' memory while the optimizer may write it."""
     x, y = _inputs(tf)
     weights = _layer(tf, "w")
-    target = tf.get_variable("target", [WIDTH, 1], initializer=tf.zeros_initializer(), trainable=False, use_resource=False)
+    target = tf.get_variable(
+        "target",
+        [WIDTH, 1],
+        initializer=tf.zeros_initializer(),
+        trainable=False,
+        use_resource=False,
+    )
     applied = tf.train.GradientDescentOptimizer(0.1).minimize(_loss(tf, x, y, weights))
     return [tf.group(applied, tf.assign(target, weights), name="train")]
 
@@ -99,7 +117,10 @@ def adversaries(tf: Any) -> list[Any]:
 def towers(tf: Any) -> list[Any]:
     """Two towers whose gradients the graph averages itself."""
     x, y = _inputs(tf)
-    weights, bias = _layer(tf, "w"), tf.get_variable("b", [1], initializer=tf.zeros_initializer(), use_resource=False)
+    weights, bias = (
+        _layer(tf, "w"),
+        tf.get_variable("b", [1], initializer=tf.zeros_initializer(), use_resource=False),
+    )
     optimizer = tf.train.AdamOptimizer(0.1)
     parts = []
     for tower, (rows, labels) in enumerate(zip(tf.split(x, 2), tf.split(y, 2), strict=True)):
@@ -127,7 +148,9 @@ def accumulated(tf: Any) -> list[Any]:
     weights = _layer(tf, "w")
     optimizer = tf.train.AdamOptimizer(0.1)
     gradient = optimizer.compute_gradients(_loss(tf, x, y, weights), [weights])[0][0]
-    total = tf.get_variable("total", [WIDTH, 1], initializer=tf.zeros_initializer(), trainable=False, use_resource=False)
+    total = tf.get_variable(
+        "total", [WIDTH, 1], initializer=tf.zeros_initializer(), trainable=False, use_resource=False
+    )
     add = tf.assign_add(total, gradient, name="add")
     apply = optimizer.apply_gradients([(total / 2.0, weights)], name="apply")
     with tf.control_dependencies([apply]):
@@ -141,7 +164,11 @@ def scaled(tf: Any) -> list[Any]:
     optimizer = tf.train.GradientDescentOptimizer(0.1)
     gradient = optimizer.compute_gradients(_loss(tf, x, y, weights) * 8.0, [weights])[0][0] / 8.0
     finite = tf.reduce_all(tf.is_finite(gradient))
-    return [tf.cond(finite, lambda: optimizer.apply_gradients([(gradient, weights)]), tf.no_op, name="train").op]
+    return [
+        tf.cond(
+            finite, lambda: optimizer.apply_gradients([(gradient, weights)]), tf.no_op, name="train"
+        ).op
+    ]
 
 
 def scaled_in_functions(tf: Any) -> list[Any]:
@@ -166,7 +193,9 @@ def by_hand(tf: Any) -> list[Any]:
     """No optimizer: the weights are assigned."""
     x, y = _inputs(tf)
     weights = _layer(tf, "w")
-    return [tf.assign(weights, weights - 0.1 * tf.gradients(_loss(tf, x, y, weights), weights)[0]).op]
+    return [
+        tf.assign(weights, weights - 0.1 * tf.gradients(_loss(tf, x, y, weights), weights)[0]).op
+    ]
 
 
 def unscoped(tf: Any) -> list[Any]:
@@ -181,7 +210,14 @@ def unscoped(tf: Any) -> list[Any]:
 def counted(tf: Any) -> list[Any]:
     """Rows seen, a whole number that depends on the batch."""
     x, y = _inputs(tf)
-    seen = tf.get_variable("seen", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False, use_resource=False)
+    seen = tf.get_variable(
+        "seen",
+        [],
+        tf.int64,
+        initializer=tf.zeros_initializer(),
+        trainable=False,
+        use_resource=False,
+    )
     applied = tf.train.GradientDescentOptimizer(0.1).minimize(_loss(tf, x, y, _layer(tf, "w")))
     return [tf.group(applied, tf.assign_add(seen, tf.shape(x, out_type=tf.int64)[0]), name="train")]
 
@@ -191,7 +227,11 @@ def clipped(tf: Any) -> list[Any]:
     x, y = _inputs(tf)
     optimizer = tf.train.RMSPropOptimizer(0.1)
     pairs = optimizer.compute_gradients(_loss(tf, x, y, _layer(tf, "w", resource=True)))
-    return [optimizer.apply_gradients([(tf.clip_by_value(gradient, -0.1, 0.1), weights) for gradient, weights in pairs])]
+    return [
+        optimizer.apply_gradients(
+            [(tf.clip_by_value(gradient, -0.1, 0.1), weights) for gradient, weights in pairs]
+        )
+    ]
 
 
 def two_optimizers(tf: Any) -> list[Any]:
@@ -222,16 +262,34 @@ def decayed(tf: Any) -> list[Any]:
     x, y = _inputs(tf)
     counter = tf.train.get_or_create_global_step()
     rate = tf.train.exponential_decay(0.1, counter, 2, 0.5, staircase=True)
-    return [tf.train.AdamOptimizer(rate).minimize(_loss(tf, x, y, _layer(tf, "w")), global_step=counter)]
+    return [
+        tf.train.AdamOptimizer(rate).minimize(_loss(tf, x, y, _layer(tf, "w")), global_step=counter)
+    ]
 
 
 TRAITS: dict[str, Callable[[Any], list[Any]]] = {
     maker.__name__: maker
     for maker in (
-        debiased, slim, parallel_average, copied_weights, adversaries, towers, replicas, accumulated, scaled, scaled_in_functions,
-        penalty, by_hand, unscoped, counted, clipped, two_optimizers, averaged_loss, decayed,
+        debiased,
+        slim,
+        parallel_average,
+        copied_weights,
+        adversaries,
+        towers,
+        replicas,
+        accumulated,
+        scaled,
+        scaled_in_functions,
+        penalty,
+        by_hand,
+        unscoped,
+        counted,
+        clipped,
+        two_optimizers,
+        averaged_loss,
+        decayed,
     )
-}  # fmt: skip
+}
 
 
 def make_trait(name: str, directory: Path) -> tuple[Path, list[str]]:

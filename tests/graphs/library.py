@@ -1,6 +1,8 @@
-"""Where does a test get a checkpoint from? Made once a session in a child process, kept by kind and options.
+"""Where does a test get a checkpoint from? Made once a session in a child process, kept by kind and
+options.
 
-Rule: tests ask for ``tf1_checkpoint("mlp", optimizer="adam")`` and get a prefix that they must not write to.
+Rule: tests ask for ``tf1_checkpoint("mlp", optimizer="adam")`` and get a prefix that they must not
+write to.
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ class CheckpointLibrary:
         self._made: dict[str, Path] = {}
 
     def __call__(self, kind: str, **options: Any) -> Path:
-        """The prefix (``…/model.ckpt-3``) of a run of this kind; ``steps=N`` and ``name=…`` as ``makers.make`` has them."""
-        words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in sorted(options.items())]
+        """The prefix (``…/model.ckpt-3``) of a run of this kind; ``steps=N`` and ``name=…`` as
+        ``makers.make`` has them.
+        """
+        words = [
+            f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in sorted(options.items())
+        ]
         label = "-".join([kind, *words]).replace("/", "_")
         if label not in self._made:
             self._made[label] = self._make(kind, self._directory / label, words)

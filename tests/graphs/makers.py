@@ -1,7 +1,9 @@
-"""Which graphs do the tests resume? Small TF1 runs, written as their authors would have written them in 2017.
+"""Which graphs do the tests resume? Small TF1 runs, written as their authors would have written
+them in 2017.
 
-Rule: each maker builds its graph with ``tf.compat.v1`` alone, trains a few steps, and saves with ``tf.train.Saver``. Run as a program
-(``python -m tests.graphs.makers KIND DIRECTORY [OPTION=VALUE ...]``), so that no test process needs TensorFlow to get a checkpoint.
+Rule: each maker builds its graph with ``tf.compat.v1`` alone, trains a few steps, and saves with
+``tf.train.Saver``. Run as a program (``python -m tests.graphs.makers KIND DIRECTORY [OPTION=VALUE
+...]``), so that no test process needs TensorFlow to get a checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ def _optimizer(tf: Any, name: str, rate: Any = 0.05) -> Any:
 
 def _variable(tf: Any, name: str, shape: Iterable[int], resource: bool, scale: float = 0.3) -> Any:
     return tf.get_variable(
-        name, list(shape), initializer=tf.random_normal_initializer(stddev=scale, seed=7), use_resource=resource
+        name,
+        list(shape),
+        initializer=tf.random_normal_initializer(stddev=scale, seed=7),
+        use_resource=resource,
     )
 
 
@@ -49,7 +54,9 @@ def _placeholders(tf: Any, batch: int | None = None) -> tuple[Any, Any]:
 
 
 def _loss(tf: Any, logits: Any, labels: Any, reduce: Any = None) -> Any:
-    loss = (reduce or tf.reduce_mean)(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), name="loss")
+    loss = (reduce or tf.reduce_mean)(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits), name="loss"
+    )
     tf.losses.add_loss(loss)
     return loss
 
@@ -57,32 +64,50 @@ def _loss(tf: Any, logits: Any, labels: Any, reduce: Any = None) -> Any:
 def _dense(tf: Any, x: Any, units: int, name: str, resource: bool) -> Any:
     with tf.variable_scope(name):
         kernel = _variable(tf, "kernel", [int(x.shape[-1]), units], resource)
-        bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer(), use_resource=resource)
+        bias = tf.get_variable(
+            "bias", [units], initializer=tf.zeros_initializer(), use_resource=resource
+        )
         return tf.matmul(x, kernel) + bias
 
 
 def xy_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
-    """The batch for ``step``: ``x:0`` float32 ``[rows, 6]`` and ``y:0`` int64 ``[rows]``; a learnable rule with noise."""
+    """The batch for ``step``: ``x:0`` float32 ``[rows, 6]`` and ``y:0`` int64 ``[rows]``; a
+    learnable rule with noise.
+    """
     rng = np.random.default_rng(1000 + step)
     x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
-    return {"x:0": x, "y:0": np.argmax(x[:, :CLASSES] + 0.1 * rng.normal(size=(rows, CLASSES)), axis=1)}
+    return {
+        "x:0": x,
+        "y:0": np.argmax(x[:, :CLASSES] + 0.1 * rng.normal(size=(rows, CLASSES)), axis=1),
+    }
 
 
 def _counter(tf: Any, step: bool | str) -> Any:
-    """The global step, none, or under a name of the author's own an int64 or a float32 (``as_float``) that is in no collection."""
+    """The global step, none, or under a name of the author's own an int64 or a float32
+    (``as_float``) that is in no collection.
+    """
     if not isinstance(step, str):
         return tf.train.get_or_create_global_step() if step else None
-    return tf.Variable(0.0 if step == "as_float" else tf.constant(0, tf.int64), trainable=False, name=step)
+    return tf.Variable(
+        0.0 if step == "as_float" else tf.constant(0, tf.int64), trainable=False, name=step
+    )
 
 
 def mlp(
-    optimizer: str = "adam", resource: bool = False, clip: bool = False, devices: bool = False, step: bool | str = True,
-    summary: bool = False, summed: bool = False,
-) -> Any:  # fmt: skip
-    """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and a worker's GPUs.
+    optimizer: str = "adam",
+    resource: bool = False,
+    clip: bool = False,
+    devices: bool = False,
+    step: bool | str = True,
+    summary: bool = False,
+    summed: bool = False,
+) -> Any:
+    """Two layers; with ``clip`` by global norm; with ``devices`` spread over a parameter server and
+    a worker's GPUs.
 
-    ``step`` is false for a graph that counts none, or the name of a counter of the author's own; with ``summary`` of its loss, which
-    ``validation`` adds something to that training doesn't need; ``summed`` is for a loss that sums over rows.
+    ``step`` is false for a graph that counts none, or the name of a counter of the author's own;
+    with ``summary`` of its loss, which ``validation`` adds something to that training doesn't need;
+    ``summed`` is for a loss that sums over rows.
     """
     tf = _tf()
     with tf.device("/job:ps/task:0" if devices else None):
@@ -90,7 +115,12 @@ def mlp(
         x, y = _placeholders(tf)
         hidden = tf.nn.relu(_dense(tf, x, 16, "hidden", resource))
     with tf.device("/job:worker/task:3/device:GPU:2" if devices else None):
-        loss = _loss(tf, _dense(tf, hidden, CLASSES, "out", resource), y, tf.reduce_sum if summed else tf.reduce_mean)
+        loss = _loss(
+            tf,
+            _dense(tf, hidden, CLASSES, "out", resource),
+            y,
+            tf.reduce_sum if summed else tf.reduce_mean,
+        )
         if summary:
             tf.summary.scalar("loss_curve", loss)
             tf.add(loss, tf.placeholder(tf.float32, [], name="penalty"), name="validation")
@@ -99,13 +129,21 @@ def mlp(
             return chosen.minimize(loss, global_step=counter)
         gradients, variables = zip(*chosen.compute_gradients(loss), strict=True)
         clipped, _ = tf.clip_by_global_norm(gradients, 0.1)
-        return chosen.apply_gradients(list(zip(clipped, variables, strict=True)), global_step=counter)
+        return chosen.apply_gradients(
+            list(zip(clipped, variables, strict=True)), global_step=counter
+        )
 
 
 def embedding(
-    optimizer: str = "adam", resource: bool = False, clip: bool = False, partitions: int = 0, vocabulary: int = 20
+    optimizer: str = "adam",
+    resource: bool = False,
+    clip: bool = False,
+    partitions: int = 0,
+    vocabulary: int = 20,
 ) -> Any:
-    """Sparse gradients of a looked-up table; ``ids:0`` int64 ``[rows]``, ``y:0`` int64 ``[rows]``. A table row has 32 bytes."""
+    """Sparse gradients of a looked-up table; ``ids:0`` int64 ``[rows]``, ``y:0`` int64 ``[rows]``.
+    A table row has 32 bytes.
+    """
     tf = _tf()
     counter = tf.train.get_or_create_global_step()
     ids = tf.placeholder(tf.int64, [None], name="ids")
@@ -113,10 +151,14 @@ def embedding(
     partitioner = tf.fixed_size_partitioner(partitions) if partitions else None
     with tf.variable_scope("embedding", partitioner=partitioner):
         table = tf.get_variable(
-            "table", [vocabulary, 8], initializer=tf.random_normal_initializer(stddev=0.3, seed=3), use_resource=resource
+            "table",
+            [vocabulary, 8],
+            initializer=tf.random_normal_initializer(stddev=0.3, seed=3),
+            use_resource=resource,
         )
     rows = tf.nn.embedding_lookup(table, ids)
-    # A mean over all rows of a fixed number would hide a wrong weighting; an empty batch must not divide by zero
+    # A mean over all rows of a fixed number would hide a wrong weighting; an empty batch must not
+    # divide by zero
     logits = _dense(tf, rows, CLASSES, "out", resource)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     loss = tf.reduce_sum(losses, name="loss") / 8.0
@@ -131,7 +173,9 @@ def embedding(
 
 
 def conv_bn(style: str = "dependencies", optimizer: str = "momentum") -> Any:
-    """Convolution with batch norm; UPDATE_OPS before the gradients (``dependencies``) or beside them (``group``)."""
+    """Convolution with batch norm; UPDATE_OPS before the gradients (``dependencies``) or beside
+    them (``group``).
+    """
     tf = _tf()
     counter = tf.train.get_or_create_global_step()
     image = tf.placeholder(tf.float32, [None, 8, 8, 1], name="image")
@@ -153,11 +197,25 @@ def _batch_norm(tf: Any, value: Any) -> Any:
 
     channels = int(value.shape[-1])
     with tf.variable_scope("bn"):
-        gamma = tf.get_variable("gamma", [channels], initializer=tf.ones_initializer(), use_resource=False)
-        beta = tf.get_variable("beta", [channels], initializer=tf.zeros_initializer(), use_resource=False)
-        mean = tf.get_variable("moving_mean", [channels], initializer=tf.zeros_initializer(), trainable=False, use_resource=False)
+        gamma = tf.get_variable(
+            "gamma", [channels], initializer=tf.ones_initializer(), use_resource=False
+        )
+        beta = tf.get_variable(
+            "beta", [channels], initializer=tf.zeros_initializer(), use_resource=False
+        )
+        mean = tf.get_variable(
+            "moving_mean",
+            [channels],
+            initializer=tf.zeros_initializer(),
+            trainable=False,
+            use_resource=False,
+        )
         variance = tf.get_variable(
-            "moving_variance", [channels], initializer=tf.ones_initializer(), trainable=False, use_resource=False
+            "moving_variance",
+            [channels],
+            initializer=tf.ones_initializer(),
+            trainable=False,
+            use_resource=False,
         )
         batch_mean, batch_variance = tf.nn.moments(value, [0, 1, 2])
         for moving, batch in ((mean, batch_mean), (variance, batch_variance)):
@@ -167,7 +225,9 @@ def _batch_norm(tf: Any, value: Any) -> Any:
 
 
 def ema(optimizer: str = "adam") -> Any:
-    """Moving averages of the weights, hung downstream of the optimizer; the collection holds the optimizer only."""
+    """Moving averages of the weights, hung downstream of the optimizer; the collection holds the
+    optimizer only.
+    """
     tf = _tf()
     counter = tf.train.get_or_create_global_step()
     x, y = _placeholders(tf)
@@ -203,7 +263,9 @@ def lstm() -> Any:
 
     zeros = tf.zeros([tf.shape(sequence)[0], 5])
     shapes = [tf.TensorShape([]), tf.TensorShape([None, 5])]
-    _, state = tf.while_loop(lambda index, _: index < tf.shape(time_major)[0], body, [0, zeros], shape_invariants=shapes)
+    _, state = tf.while_loop(
+        lambda index, _: index < tf.shape(time_major)[0], body, [0, zeros], shape_invariants=shapes
+    )
     loss = _loss(tf, _dense(tf, state, CLASSES, "out", False), labels)
     return _optimizer(tf, "rmsprop").minimize(loss, global_step=counter)
 
@@ -225,7 +287,9 @@ def queue() -> Any:
     counter = tf.train.get_or_create_global_step()
     rng = np.random.default_rng(5)
     rows = tf.constant(rng.normal(size=(ROWS, FEATURES)).astype(np.float32))
-    row = tf.train.slice_input_producer([rows, tf.constant(rng.integers(0, CLASSES, ROWS))], shuffle=False)
+    row = tf.train.slice_input_producer(
+        [rows, tf.constant(rng.integers(0, CLASSES, ROWS))], shuffle=False
+    )
     x, y = tf.train.batch(row, batch_size=8)
     loss = _loss(tf, _dense(tf, x, CLASSES, "out", False), y)
     return _optimizer(tf, "sgd").minimize(loss, global_step=counter)
@@ -246,7 +310,9 @@ def tfdata(resource: bool = False) -> Any:
 
 
 def wide(megabytes: int = 16, optimizer: str = "sgd", work: int = 1) -> Any:
-    """As many megabytes of weights as asked, for tests and benchmarks of state and saves; ``work`` repeats the product."""
+    """As many megabytes of weights as asked, for tests and benchmarks of state and saves; ``work``
+    repeats the product.
+    """
     tf = _tf()
     counter = tf.train.get_or_create_global_step()
     x, y = _placeholders(tf)
@@ -259,9 +325,11 @@ def wide(megabytes: int = 16, optimizer: str = "sgd", work: int = 1) -> Any:
 
 
 def phased(units: int = 24_000) -> Any:
-    """A perceptron that calls Python in the middle of its forward pass, of its backward pass, and between gradients and their application.
+    """A perceptron that calls Python in the middle of its forward pass, of its backward pass, and
+    between gradients and their application.
 
-    Its two kernels are too large to share a collective, so that the call in the backward pass lies between two of them.
+    Its two kernels are too large to share a collective, so that the call in the backward pass lies
+    between two of them.
     """
     tf = _tf()
 
@@ -287,7 +355,9 @@ def phased(units: int = 24_000) -> Any:
 
 
 def mnist(units: int = 256, optimizer: str = "sgd") -> Any:
-    """A 784-units-units-10 perceptron, the model that frameworks are timed with; ``x:0`` ``[rows, 784]``, ``y:0`` ``[rows]``."""
+    """A 784-units-units-10 perceptron, the model that frameworks are timed with; ``x:0`` ``[rows,
+    784]``, ``y:0`` ``[rows]``.
+    """
     tf = _tf()
     counter = tf.train.get_or_create_global_step()
     x = tf.placeholder(tf.float32, [None, 784], name="x")
@@ -302,17 +372,25 @@ def mnist(units: int = 256, optimizer: str = "sgd") -> Any:
 def mnist_feeds(step: int, rows: int = 64) -> dict[str, np.ndarray]:
     """``x:0`` float32 ``[rows, 784]`` and ``y:0`` int64 ``[rows]``."""
     rng = np.random.default_rng(5000 + step)
-    return {"x:0": rng.normal(size=(rows, 784)).astype(np.float32), "y:0": rng.integers(0, 10, rows)}
+    return {
+        "x:0": rng.normal(size=(rows, 784)).astype(np.float32),
+        "y:0": rng.integers(0, 10, rows),
+    }
 
 
 def image_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
     """``image:0`` float32 ``[rows, 8, 8, 1]`` and ``y:0`` int64 ``[rows]``."""
     rng = np.random.default_rng(2000 + step)
-    return {"image:0": rng.normal(size=(rows, 8, 8, 1)).astype(np.float32), "y:0": rng.integers(0, CLASSES, rows)}
+    return {
+        "image:0": rng.normal(size=(rows, 8, 8, 1)).astype(np.float32),
+        "y:0": rng.integers(0, CLASSES, rows),
+    }
 
 
 def id_feeds(step: int, rows: int | None = None) -> dict[str, np.ndarray]:
-    """``ids:0`` and ``y:0`` int64 ``[rows]``; where ``rows`` is None a number from 0 to 8 that differs by step."""
+    """``ids:0`` and ``y:0`` int64 ``[rows]``; where ``rows`` is None a number from 0 to 8 that
+    differs by step.
+    """
     rng = np.random.default_rng(3000 + step)
     rows = int(rng.integers(0, 9)) if rows is None else rows
     return {"ids:0": rng.integers(0, 20, rows), "y:0": rng.integers(0, CLASSES, rows)}
@@ -321,7 +399,10 @@ def id_feeds(step: int, rows: int | None = None) -> dict[str, np.ndarray]:
 def sequence_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
     """``sequence:0`` float32 ``[rows, 5, 4]`` and ``y:0`` int64 ``[rows]``."""
     rng = np.random.default_rng(4000 + step)
-    return {"sequence:0": rng.normal(size=(rows, 5, 4)).astype(np.float32), "y:0": rng.integers(0, CLASSES, rows)}
+    return {
+        "sequence:0": rng.normal(size=(rows, 5, 4)).astype(np.float32),
+        "y:0": rng.integers(0, CLASSES, rows),
+    }
 
 
 MAKERS: dict[str, Callable[..., Any]] = {
@@ -349,17 +430,27 @@ FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
 
 
 def feeds_for(kind: str) -> Callable[[int], Mapping[str, np.ndarray]]:
-    """The function from a step to a batch that fits the graph of this kind; empty for graphs that feed themselves."""
+    """The function from a step to a batch that fits the graph of this kind; empty for graphs that
+    feed themselves.
+    """
     return pipeline_feeds(kind) if kind in PIPELINES else FEEDS.get(kind, xy_feeds)
 
 
 def make(
-    kind: str, directory: Path, *, steps: int = STEPS_BEFORE_SAVE, name: str = "model.ckpt", number: int | None = None, version: int = 2,
+    kind: str,
+    directory: Path,
+    *,
+    steps: int = STEPS_BEFORE_SAVE,
+    name: str = "model.ckpt",
+    number: int | None = None,
+    version: int = 2,
     **options: Any,
-) -> Path:  # fmt: skip
-    """Build, train ``steps`` steps, save; the prefix of the checkpoint. Needs TensorFlow in this process.
+) -> Path:
+    """Build, train ``steps`` steps, save; the prefix of the checkpoint. Needs TensorFlow in this
+    process.
 
-    ``number`` is what the file's name ends in, by default ``steps``; ``version`` is the format, 1 as before TensorFlow 0.12.
+    ``number`` is what the file's name ends in, by default ``steps``; ``version`` is the format, 1
+    as before TensorFlow 0.12.
     """
     tf = _tf()
     tf.disable_resource_variables()
@@ -367,23 +458,45 @@ def make(
     devices = options.pop("devices", False)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(11)
-        train_op = MAKERS[kind](**options) if kind in MAKERS else PIPELINES[kind](directory / "data", **options)
+        train_op = (
+            MAKERS[kind](**options)
+            if kind in MAKERS
+            else PIPELINES[kind](directory / "data", **options)
+        )
         if train_op not in tf.get_collection("train_op") and kind != "ema":
             tf.add_to_collection("train_op", train_op)
         saver = tf.train.Saver(max_to_keep=5, write_version=version)
         with tf.Session(graph=graph) as session:
-            session.run(tf.variables_initializer(tf.trainable_variables()))  # moving averages start from them
-            session.run([tf.variables_initializer(_untrained(tf)), tf.local_variables_initializer(), tf.tables_initializer()])
+            # moving averages start from them
+            session.run(tf.variables_initializer(tf.trainable_variables()))
+            session.run(
+                [
+                    tf.variables_initializer(_untrained(tf)),
+                    tf.local_variables_initializer(),
+                    tf.tables_initializer(),
+                ]
+            )
             coordinator = tf.train.Coordinator()
-            threads = tf.train.start_queue_runners(session, coordinator) if tf.get_collection("queue_runners") else []
+            threads = (
+                tf.train.start_queue_runners(session, coordinator)
+                if tf.get_collection("queue_runners")
+                else []
+            )
             fill(tf, session)
             for step in range(steps):
                 session.run(train_op, feeds_for(kind)(step))
-            prefix = saver.save(session, str(directory / name), global_step=steps if number is None else number)
+            prefix = saver.save(
+                session, str(directory / name), global_step=steps if number is None else number
+            )
             coordinator.request_stop()
             if threads:
                 session.run(
-                    [op for op in graph.get_operations() if op.type == "QueueCloseV2" and "cancel" in op.name.lower()] or []
+                    [
+                        op
+                        for op in graph.get_operations()
+                        if op.type == "QueueCloseV2" and "cancel" in op.name.lower()
+                    ]
+                    or []
                 )
             coordinator.join(threads, stop_grace_period_secs=5, ignore_live_threads=True)
     if devices:  # trained here without them, since no such machines are here
@@ -399,7 +512,9 @@ def _untrained(tf: Any) -> list[Any]:
 
 
 def _value(text: str) -> Any:
-    return {"true": True, "false": False}.get(text, int(text) if text.lstrip("-").isdigit() else text)
+    return {"true": True, "false": False}.get(
+        text, int(text) if text.lstrip("-").isdigit() else text
+    )
 
 
 def main(arguments: list[str]) -> None:

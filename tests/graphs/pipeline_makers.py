@@ -1,7 +1,8 @@
-"""Which TF1 input pipelines do the tests resume? Each as its author would have written it, over data that it writes itself.
+"""Which TF1 input pipelines do the tests resume? Each as its author would have written it, over
+data that it writes itself.
 
-Rule: a row of the data is known by its first feature, its number, so that a test can say which rows a batch holds. ``data`` is the
-directory that the maker writes its files into and reads them from.
+Rule: a row of the data is known by its first feature, its number, so that a test can say which rows
+a batch holds. ``data`` is the directory that the maker writes its files into and reads them from.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def row(number: int) -> np.ndarray:
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:
     """All rows: features float32 ``[48, 6]`` and labels int64 ``[48]``."""
-    return np.stack([row(number) for number in range(ROWS)]), np.arange(ROWS, dtype=np.int64) % CLASSES
+    return np.stack([row(number) for number in range(ROWS)]), np.arange(
+        ROWS, dtype=np.int64
+    ) % CLASSES
 
 
 def write_text(data: Path) -> list[str]:
@@ -40,7 +43,10 @@ def write_text(data: Path) -> list[str]:
     paths = []
     for file in range(FILES):
         numbers = range(file * ROWS_PER_FILE, (file + 1) * ROWS_PER_FILE)
-        lines = [",".join([*(repr(float(value)) for value in row(number)), str(number % CLASSES)]) for number in numbers]
+        lines = [
+            ",".join([*(repr(float(value)) for value in row(number)), str(number % CLASSES)])
+            for number in numbers
+        ]
         path = data / f"part-{file}.csv"
         path.write_text("\n".join(lines) + "\n")
         paths.append(str(path))
@@ -58,7 +64,11 @@ def write_records(data: Path) -> list[str]:
             for number in range(file * ROWS_PER_FILE, (file + 1) * ROWS_PER_FILE):
                 x = tf.train.Feature(float_list=tf.train.FloatList(value=row(number)))
                 y = tf.train.Feature(int64_list=tf.train.Int64List(value=[number % CLASSES]))
-                writer.write(tf.train.Example(features=tf.train.Features(feature={"x": x, "y": y})).SerializeToString())
+                writer.write(
+                    tf.train.Example(
+                        features=tf.train.Features(feature={"x": x, "y": y})
+                    ).SerializeToString()
+                )
         paths.append(path)
     return paths
 
@@ -66,9 +76,15 @@ def write_records(data: Path) -> list[str]:
 def _train(tf: Any, x: Any, y: Any) -> Any:
     counter = tf.train.get_or_create_global_step()
     x = tf.reshape(x, [-1, FEATURES]) * tf.constant([0.01] + [1.0] * (FEATURES - 1))
-    kernel = tf.get_variable("kernel", [FEATURES, CLASSES], initializer=tf.zeros_initializer(), use_resource=False)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.reshape(y, [-1]), logits=tf.matmul(x, kernel))
-    return tf.train.GradientDescentOptimizer(0.05).minimize(tf.reduce_mean(losses, name="loss"), global_step=counter)
+    kernel = tf.get_variable(
+        "kernel", [FEATURES, CLASSES], initializer=tf.zeros_initializer(), use_resource=False
+    )
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.reshape(y, [-1]), logits=tf.matmul(x, kernel)
+    )
+    return tf.train.GradientDescentOptimizer(0.05).minimize(
+        tf.reduce_mean(losses, name="loss"), global_step=counter
+    )
 
 
 def _decode(tf: Any, line: Any) -> tuple[Any, Any]:
@@ -84,20 +100,29 @@ def _take(tf: Any, dataset: Any, iterator: str) -> tuple[Any, Any]:
     return made.get_next()
 
 
-def csv_lines(data: Path, iterator: str = "one_shot", epochs: int = -1, shuffle: int = 0, drop: bool = True) -> Any:
+def csv_lines(
+    data: Path, iterator: str = "one_shot", epochs: int = -1, shuffle: int = 0, drop: bool = True
+) -> Any:
     """Lines of CSV files, parsed in a map function; ``shuffle`` rows of buffer without a seed."""
     tf = _tf()
-    dataset = tf.data.TextLineDataset(write_text(data)).map(lambda line: _decode(tf, line), num_parallel_calls=2)
+    dataset = tf.data.TextLineDataset(write_text(data)).map(
+        lambda line: _decode(tf, line), num_parallel_calls=2
+    )
     if shuffle:
         tf.set_random_seed(None)
         dataset = dataset.shuffle(shuffle)
-    return _train(tf, *_take(tf, dataset.repeat(epochs).batch(BATCH, drop_remainder=drop), iterator))
+    return _train(
+        tf, *_take(tf, dataset.repeat(epochs).batch(BATCH, drop_remainder=drop), iterator)
+    )
 
 
 def records(data: Path, iterator: str = "initializable", epochs: int = -1) -> Any:
     """TFRecord files whose examples are parsed in a map function."""
     tf = _tf()
-    features = {"x": tf.FixedLenFeature([FEATURES], tf.float32), "y": tf.FixedLenFeature([], tf.int64)}
+    features = {
+        "x": tf.FixedLenFeature([FEATURES], tf.float32),
+        "y": tf.FixedLenFeature([], tf.int64),
+    }
 
     def parse(serialized: Any) -> tuple[Any, Any]:
         parsed = tf.parse_single_example(serialized, features)
@@ -112,31 +137,45 @@ def slices(data: Path, seed: int = 5, epochs: int = -1, iterator: str = "initial
     tf = _tf()
     if seed < 0:
         tf.set_random_seed(None)
-    dataset = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(ROWS, seed=seed if seed >= 0 else None)
+    dataset = tf.data.Dataset.from_tensor_slices(arrays()).shuffle(
+        ROWS, seed=seed if seed >= 0 else None
+    )
     return _train(tf, *_take(tf, dataset.repeat(epochs).batch(BATCH), iterator))
 
 
-def interleave(data: Path, iterator: str = "initializable", pattern: bool = False, parallel: int = 0) -> Any:
+def interleave(
+    data: Path, iterator: str = "initializable", pattern: bool = False, parallel: int = 0
+) -> Any:
     """Files read side by side, two at a time."""
     tf = _tf()
     paths = write_text(data)
     names = tf.data.Dataset.list_files(str(data / "*.csv"), shuffle=False) if pattern else None
     names = tf.data.Dataset.from_tensor_slices(paths) if names is None else names
     if parallel:
-        reading = tf.data.experimental.parallel_interleave(tf.data.TextLineDataset, cycle_length=2, sloppy=True)
+        reading = tf.data.experimental.parallel_interleave(
+            tf.data.TextLineDataset, cycle_length=2, sloppy=True
+        )
         dataset = names.apply(reading)
     else:
         dataset = names.interleave(tf.data.TextLineDataset, cycle_length=2)
-    return _train(tf, *_take(tf, dataset.map(lambda line: _decode(tf, line)).repeat().batch(BATCH), iterator))
+    return _train(
+        tf, *_take(tf, dataset.map(lambda line: _decode(tf, line)).repeat().batch(BATCH), iterator)
+    )
 
 
-def reader_queue(data: Path, shuffle: bool = False, epochs: int = 0, many: bool = False, threads: int = 1) -> Any:
+def reader_queue(
+    data: Path, shuffle: bool = False, epochs: int = 0, many: bool = False, threads: int = 1
+) -> Any:
     """Files through a filename queue, a reader and a batching queue, all filled by queue runners."""
     tf = _tf()
-    names = tf.train.string_input_producer(write_text(data), shuffle=shuffle, num_epochs=epochs or None)
+    names = tf.train.string_input_producer(
+        write_text(data), shuffle=shuffle, num_epochs=epochs or None
+    )
     x, y = _decode(tf, tf.TextLineReader().read(names)[1])
     if many:
-        batch = tf.train.shuffle_batch([x, y], BATCH, capacity=40, min_after_dequeue=16, num_threads=threads)
+        batch = tf.train.shuffle_batch(
+            [x, y], BATCH, capacity=40, min_after_dequeue=16, num_threads=threads
+        )
     else:
         batch = tf.train.batch([x, y], BATCH, num_threads=threads)
     return _train(tf, *batch)
@@ -153,7 +192,10 @@ def slice_queue(data: Path, shuffle: bool = True) -> Any:
 def fed_queue(data: Path) -> Any:
     """A queue that a Python thread fills through placeholders."""
     tf = _tf()
-    x, y = tf.placeholder(tf.float32, [FEATURES], name="row"), tf.placeholder(tf.int64, [], name="label")
+    x, y = (
+        tf.placeholder(tf.float32, [FEATURES], name="row"),
+        tf.placeholder(tf.int64, [], name="label"),
+    )
     queue = tf.FIFOQueue(100, [tf.float32, tf.int64], [[FEATURES], []], name="examples")
     tf.add_to_collection("fill", queue.enqueue([x, y]))
     return _train(tf, *queue.dequeue_many(BATCH, name="take"))
@@ -168,7 +210,9 @@ def generated_rows() -> Iterator[tuple[np.ndarray, np.int64]]:
 def generator(data: Path) -> Any:
     """``Dataset.from_generator``."""
     tf = _tf()
-    dataset = tf.data.Dataset.from_generator(generated_rows, (tf.float32, tf.int64), ([FEATURES], []))
+    dataset = tf.data.Dataset.from_generator(
+        generated_rows, (tf.float32, tf.int64), ([FEATURES], [])
+    )
     return _train(tf, *_take(tf, dataset.repeat().batch(BATCH), "initializable"))
 
 

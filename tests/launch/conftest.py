@@ -27,7 +27,9 @@ def free_port() -> int:
 
 
 def ray_environment(home: Path) -> dict[str, str]:
-    """A process environment in which this project's command is found and Ray keeps its files to itself."""
+    """A process environment in which this project's command is found and Ray keeps its files to
+    itself.
+    """
     own = {
         **os.environ,
         "HOME": str(home),
@@ -40,18 +42,36 @@ def ray_environment(home: Path) -> dict[str, str]:
     return own
 
 
-def start_head(home: Path, *words: str, environment: dict[str, str] | None = None) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a Ray head in the foreground of a process of its own; returns it and its job server's address once that answers."""
+def start_head(
+    home: Path, *words: str, environment: dict[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a Ray head in the foreground of a process of its own; returns it and its job server's
+    address once that answers.
+    """
     port, dashboard = free_port(), free_port()
-    files = tempfile.mkdtemp(prefix="ray-")  # short: the path of a socket below it must be under 108 bytes
+    # short: the path of a socket below it must be under 108 bytes
+    files = tempfile.mkdtemp(prefix="ray-")
     command = [
-        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", f"--port={port}", "--num-cpus=8",
-        f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}", "--node-ip-address=127.0.0.1",
-        f"--temp-dir={files}", f"--object-store-memory={300 * 1024 * 1024}", f"--ray-client-server-port={free_port()}", *words,
-    ]  # fmt: skip
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--block",
+        f"--port={port}",
+        "--num-cpus=8",
+        f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={free_port()}",
+        "--node-ip-address=127.0.0.1",
+        f"--temp-dir={files}",
+        f"--object-store-memory={300 * 1024 * 1024}",
+        f"--ray-client-server-port={free_port()}",
+        *words,
+    ]
     with (home / "head.log").open("wb") as log:
         process = subprocess.Popen(
-            command, env={**ray_environment(home), **(environment or {})}, stdout=log, stderr=subprocess.STDOUT
+            command,
+            env={**ray_environment(home), **(environment or {})},
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     address = f"http://127.0.0.1:{dashboard}"
     _wait_for_answer(process, address, home / "head.log")

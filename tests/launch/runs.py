@@ -16,7 +16,10 @@ from tests.launch import journals
 
 
 def recorded_run(
-    output: Location, events: Sequence[journals.Event] | None = None, *, config: dict[str, Any] | None = None
+    output: Location,
+    events: Sequence[journals.Event] | None = None,
+    *,
+    config: dict[str, Any] | None = None,
 ) -> Lease:
     """A run record, a lease and a journal below ``output``; the lease is held still."""
     lease = acquire(output, "bob@elsewhere pid 12")
@@ -43,10 +46,13 @@ def unreadable_checkpoint(output: Location, step: int, generation: int = 1) -> N
     record_takeover(output, 1, generation, 0)
     manifest = Manifest.model_validate(
         {
-            "name": "model.ckpt", "step": step, "attempt": 1, "generation": generation,
+            "name": "model.ckpt",
+            "step": step,
+            "attempt": 1,
+            "generation": generation,
             "files": [{"name": f"model.ckpt-{step}.index", "size_bytes": 10, "crc32c": 1}],
         }
-    )  # fmt: skip
+    )
     directory = output.child(manifest.directory)
     create_once(directory.child(manifest.file_name), manifest.to_bytes())
 

@@ -29,13 +29,24 @@ def feeds(tmp_path: Path) -> str:
         (["--input", "FEEDS:nothing"], "input"),
         (["--input", "FEEDS:batches", "--feed", "y:0=many"], "unfit-feed"),
         (["--input", "FEEDS:batches", "--watch", "lost:0"], "unknown-tensor"),
-        (["--array", "x:0=DIR/absent.npy", "--array", "y:0=DIR/long.npy", "--batch-size", "2"], "unfit-array"),
-        (["--array", "x:0=DIR/short.npy", "--array", "y:0=DIR/long.npy", "--batch-size", "2"], "unfit-array"),
+        (
+            ["--array", "x:0=DIR/absent.npy", "--array", "y:0=DIR/long.npy", "--batch-size", "2"],
+            "unfit-array",
+        ),
+        (
+            ["--array", "x:0=DIR/short.npy", "--array", "y:0=DIR/long.npy", "--batch-size", "2"],
+            "unfit-array",
+        ),
         (["--input", "FEEDS:batches", "--workers", "1000"], "no-room"),
     ],
 )
 def test_check_and_resume_refuse_the_same(
-    words: list[str], code: str, feeds: str, tf1_checkpoint: CheckpointLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    code: str,
+    feeds: str,
+    tf1_checkpoint: CheckpointLibrary,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [word.replace("FEEDS", feeds).replace("DIR", str(tmp_path)) for word in words]
     words = [str(tf1_checkpoint("mlp")), "--output", str(tmp_path / "out"), "--steps", "5", *words]
@@ -48,7 +59,10 @@ def test_check_and_resume_refuse_the_same(
 
 @pytest.mark.tf
 def test_check_without_an_end_refuses_a_run_and_passes_a_source(
-    feeds: str, tf1_checkpoint: CheckpointLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    feeds: str,
+    tf1_checkpoint: CheckpointLibrary,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["check", str(tf1_checkpoint("mlp")), "--input", f"{feeds}:batches"]
     assert run(words) == 0

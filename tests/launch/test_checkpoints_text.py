@@ -1,4 +1,6 @@
-"""Does ``tfresume checkpoints`` show every checkpoint with its state, and delete only what the run can't use?"""
+"""Does ``tfresume checkpoints`` show every checkpoint with its state, and delete only what the run
+can't use?
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
     return open_location(str(tmp_path / "more"))
 
 
-def test_command_checkpoints_shows_what_is_wrong_with_each(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_checkpoints_shows_what_is_wrong_with_each(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded_run(output).release()
     unreadable_checkpoint(output, 1100)
     unfinished_save(output, 1200)
@@ -32,21 +36,31 @@ def test_command_checkpoints_shows_what_is_wrong_with_each(output: Location, cap
     assert [line for line in shown.splitlines() if line != line.rstrip()] == [], "padding in a pipe"
 
 
-def test_command_checkpoints_with_json_prints_one_object(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_checkpoints_with_json_prints_one_object(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded_run(output).release()
     unreadable_checkpoint(output, 1100)
     assert run(["checkpoints", output.url, "--verify", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["checkpoints"]
-    assert (row["label"], row["step"], row["state"]) == ("a0001-g0001/model.ckpt-1100", 1100, "corrupt")
+    assert (row["label"], row["step"], row["state"]) == (
+        "a0001-g0001/model.ckpt-1100",
+        1100,
+        "corrupt",
+    )
 
 
-def test_command_checkpoints_of_a_run_without_any_says_so(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_checkpoints_of_a_run_without_any_says_so(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded_run(output).release()
     assert run(["checkpoints", output.url]) == 0
     assert capsys.readouterr().out.strip() == "none yet"
 
 
-def test_command_checkpoints_of_no_run_is_refused(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_checkpoints_of_no_run_is_refused(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["checkpoints", output.url]) == 2
     assert run(["checkpoints", output.url, "--prune"]) == 2
     assert "run" in capsys.readouterr().err
@@ -65,7 +79,9 @@ def test_prune_of_a_released_run_deletes_unfinished_saves_and_keeps_foreign_file
     assert "nothing to prune" in capsys.readouterr().out
 
 
-def test_prune_beside_a_living_driver_leaves_its_save_alone(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prune_beside_a_living_driver_leaves_its_save_alone(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded_run(output)
     unfinished_save(output, 1200)
     assert run(["checkpoints", output.url, "--prune"]) == 0

@@ -47,7 +47,12 @@ COMMANDS = [
 @pytest.mark.parametrize("url", FORMS)
 @pytest.mark.parametrize("as_json", [False, True])
 def test_credential_in_a_url_is_refused_and_not_repeated(
-    command: str, url: str, as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: str,
+    url: str,
+    as_json: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = command.replace("URL", url).split() + ["--json"] * as_json
@@ -58,7 +63,9 @@ def test_credential_in_a_url_is_refused_and_not_repeated(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_credential_in_a_configuration_file_is_refused_by_its_key(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_credential_in_a_configuration_file_is_refused_by_its_key(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(f"source: src\noutput: {FORMS[0]}\nsteps: 1\n")
     assert run(["resume", "--config", str(file)]) == 2

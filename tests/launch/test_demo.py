@@ -47,13 +47,28 @@ def test_child_that_fails_is_an_error_with_its_last_words(tmp_path: Path) -> Non
 @pytest.mark.tf
 @pytest.mark.ray
 @pytest.mark.chaos
-def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain_tensorflow_loads(tmp_path: Path) -> None:
+def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain_tensorflow_loads(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     done = subprocess.run(
-        [sys.executable, "-m", "launch.cli", "demo", "--directory", str(tmp_path / "demo"), "--json"],
-        env=ray_environment(home), cwd=home, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "launch.cli",
+            "demo",
+            "--directory",
+            str(tmp_path / "demo"),
+            "--json",
+        ],
+        env=ray_environment(home),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told["status"] == "done"
@@ -61,10 +76,17 @@ def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain
     assert told["loss_after"] < told["loss_before"]
     (incident,) = told["incidents"]
     assert (incident["rank"], incident["steps_redone"]) == (1, 0)
-    losses = [event["loss"] for event in read_journal(open_location(told["output"])) if event["event"] == "progress"]
-    losses = [loss for loss in losses if loss is not None]  # before its first batch a group has none
+    losses = [
+        event["loss"]
+        for event in read_journal(open_location(told["output"]))
+        if event["event"] == "progress"
+    ]
+    # before its first batch a group has none
+    losses = [loss for loss in losses if loss is not None]
     assert len(losses) >= 3
-    assert losses[-1] < told["loss_before"], "the report's line falls; one batch's loss may be high at any time"
+    assert losses[-1] < told["loss_before"], (
+        "the report's line falls; one batch's loss may be high at any time"
+    )
     assert losses[-1] == min(losses)
     with pytest.raises(ProcessLookupError):
         os.kill(told["killed_pid"], 0)

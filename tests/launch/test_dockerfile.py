@@ -1,4 +1,6 @@
-"""Does the Dockerfile name only what exists, pin what it takes, and fit what the manifests expect of it?"""
+"""Does the Dockerfile name only what exists, pin what it takes, and fit what the manifests expect
+of it?
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ INSTALLED = {"python", "pip", "mkdir", "touch", "find", "rm", "groupadd", "usera
 
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's instructions, continued lines joined."""
-    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace(
+        "\\\n", " "
+    )
     rows = [line.strip().split(maxsplit=1) for line in text.splitlines() if line.strip()]
     return [(row[0], row[1]) for row in rows]
 
@@ -37,7 +41,9 @@ def ignored(path: str) -> bool:
     verdict = False
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         pattern = line.removeprefix("!")
-        if fnmatch.fnmatch(path, pattern) or (pattern.endswith("/**") and path.startswith(pattern[:-2])):
+        if fnmatch.fnmatch(path, pattern) or (
+            pattern.endswith("/**") and path.startswith(pattern[:-2])
+        ):
             verdict = not line.startswith("!")
     return verdict
 
@@ -51,13 +57,24 @@ def test_dockerfile_copies_what_exists_and_is_sent_to_the_engine(path: str) -> N
     found = ROOT / path
     assert found.exists()
     files = (
-        [found] if found.is_file() else [file for file in found.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+        [found]
+        if found.is_file()
+        else [
+            file for file in found.rglob("*") if file.is_file() and "__pycache__" not in file.parts
+        ]
     )
     assert [str(file) for file in files if ignored(str(file.relative_to(ROOT)))] == []
 
 
 def test_dockerignore_keeps_secrets_and_work_out() -> None:
-    for path in (".git/config", ".venv/bin/python", "tests/conftest.py", ".env", "key.json", "launch/__pycache__/cli.pyc"):
+    for path in (
+        ".git/config",
+        ".venv/bin/python",
+        "tests/conftest.py",
+        ".env",
+        "key.json",
+        "launch/__pycache__/cli.pyc",
+    ):
         assert ignored(path), path
 
 
@@ -73,12 +90,20 @@ def test_dockerfile_base_images_are_pinned_and_fit_the_package() -> None:
     assert re.fullmatch(r"3\.\d+\.\d+", version)
     assert {rest.split()[0] for rest in of("FROM")} == {"python:${PYTHON_VERSION}-slim-bookworm"}
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert tuple(map(int, version.split(".")[:2])) >= tuple(map(int, wanted.removeprefix(">=").split(".")))
+    assert tuple(map(int, version.split(".")[:2])) >= tuple(
+        map(int, wanted.removeprefix(">=").split("."))
+    )
 
 
 def test_dockerfile_extras_exist_in_the_project() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {item for text in re.findall(r"EXTRAS=([\w,]+)", (ROOT / "Dockerfile").read_text()) for item in text.split(",")}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    named = {
+        item
+        for text in re.findall(r"EXTRAS=([\w,]+)", (ROOT / "Dockerfile").read_text())
+        for item in text.split(",")
+    }
     assert named
     assert named <= set(extras)
 

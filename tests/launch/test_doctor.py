@@ -35,7 +35,13 @@ HEALTHY = NodeFacts(
     clock_error_s=0.01,
 )
 WITH_GPU = replace(
-    HEALTHY, host="node-g", tensorflow_gpus=2, driver_gpus=2, ray_gpus=2.0, nccl="2.27.3", tensorflow_cuda="12.5.1"
+    HEALTHY,
+    host="node-g",
+    tensorflow_gpus=2,
+    driver_gpus=2,
+    ray_gpus=2.0,
+    nccl="2.27.3",
+    tensorflow_cuda="12.5.1",
 )
 
 
@@ -64,12 +70,28 @@ def test_diagnosis_of_healthy_nodes_passes_everything() -> None:
         (replace(HEALTHY, shm_free_bytes=None), "/dev/shm", "warn"),
         (replace(HEALTHY, scratch_free_bytes=GIB), "scratch", "warn"),
         (replace(HEALTHY, clock_offset_s=90.0), "clock", "warn"),
-        (replace(HEALTHY, store={"gs://b": StoreProbe("gs://b", 0.1, error="403 forbidden")}), "store gs://b", "fail"),
-        (replace(HEALTHY, store={"gs://b": StoreProbe("gs://b", 0.1, warning="no exclusive create")}), "store gs://b", "warn"),
-        (NodeFacts(host="node-a", error="ModuleNotFoundError: No module named 'launch'"), "node", "fail"),
+        (
+            replace(HEALTHY, store={"gs://b": StoreProbe("gs://b", 0.1, error="403 forbidden")}),
+            "store gs://b",
+            "fail",
+        ),
+        (
+            replace(
+                HEALTHY, store={"gs://b": StoreProbe("gs://b", 0.1, warning="no exclusive create")}
+            ),
+            "store gs://b",
+            "warn",
+        ),
+        (
+            NodeFacts(host="node-a", error="ModuleNotFoundError: No module named 'launch'"),
+            "node",
+            "fail",
+        ),
     ],
 )
-def test_diagnosis_of_one_fault_names_node_and_cure(node: NodeFacts, check: str, verdict: str) -> None:
+def test_diagnosis_of_one_fault_names_node_and_cure(
+    node: NodeFacts, check: str, verdict: str
+) -> None:
     findings = diagnosis([node, replace(HEALTHY, host="node-b")])
     (finding,) = (finding for finding in of(findings, check) if finding.where == node.host)
     assert finding.verdict == verdict
@@ -93,7 +115,9 @@ def test_diagnosis_compares_the_asking_machine_too() -> None:
 
 
 def test_diagnosis_of_differing_pythons_fails() -> None:
-    (finding,) = of(diagnosis([HEALTHY, replace(HEALTHY, host="node-b", python="3.12.1")]), "Python agrees")
+    (finding,) = of(
+        diagnosis([HEALTHY, replace(HEALTHY, host="node-b", python="3.12.1")]), "Python agrees"
+    )
     assert finding.verdict == "fail"
 
 
@@ -124,7 +148,9 @@ def test_probe_store_with_a_password_is_refused_and_hides_it() -> None:
 
 
 @pytest.mark.tf
-def test_doctor_of_this_machine_passes_and_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_of_this_machine_passes_and_prints_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["doctor", "--url", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     for check in ("Python", "TensorFlow", "GPUs", "memory", "/dev/shm", "storage clients", "store"):
@@ -132,16 +158,22 @@ def test_doctor_of_this_machine_passes_and_prints_a_table(tmp_path: Path, capsys
 
 
 @pytest.mark.tf
-def test_doctor_with_a_store_that_refuses_exits_1_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_with_a_store_that_refuses_exits_1_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert run(["doctor", "--url", str(tmp_path / "file" / "x"), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["status"] == "failed"
-    assert [finding["verdict"] for finding in answer["findings"] if finding["check"].startswith("store")] == ["fail"]
+    assert [
+        finding["verdict"] for finding in answer["findings"] if finding["check"].startswith("store")
+    ] == ["fail"]
 
 
 @pytest.mark.tf
-def test_facts_where_tensorflow_cannot_be_imported_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_where_tensorflow_cannot_be_imported_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from launch.doctor.facts import gather
 
     (tmp_path / "tensorflow.py").write_text("raise ImportError('broken on purpose')\n")
@@ -163,21 +195,35 @@ def test_doctor_of_a_clusters_nodes_through_its_job_server(
     shown = capsys.readouterr().out
     assert code == 0, shown
     findings = json.loads(shown)["findings"]
-    assert {finding["check"] for finding in findings} >= {"Python", "TensorFlow", "GPUs", "clock", f"store {tmp_path}", "ray"}
+    assert {finding["check"] for finding in findings} >= {
+        "Python",
+        "TensorFlow",
+        "GPUs",
+        "clock",
+        f"store {tmp_path}",
+        "ray",
+    }
 
 
 @pytest.fixture
 def two_nodes(tmp_path: Path) -> Iterator[str]:
-    """The address of a cluster whose second node has another tfresume and protobuf, a GPU too many and no scratch directory."""
+    """The address of a cluster whose second node has another tfresume and protobuf, a GPU too many
+    and no scratch directory.
+    """
     from ray.cluster_utils import Cluster
 
     for package in ("tfresume", "protobuf"):
         metadata = tmp_path / "other" / f"{package}-9.9.9.dist-info" / "METADATA"
         metadata.parent.mkdir(parents=True)
         metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9.9.9\n")
-    other = {"PYTHONPATH": os.pathsep.join((str(tmp_path / "other"), os.environ.get("PYTHONPATH", ""))), "TMPDIR": "/nowhere"}
+    other = {
+        "PYTHONPATH": os.pathsep.join((str(tmp_path / "other"), os.environ.get("PYTHONPATH", ""))),
+        "TMPDIR": "/nowhere",
+    }
     small = {"object_store_memory": 80 * 1024 * 1024}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small}
+    )
     try:
         cluster.add_node(num_cpus=2, num_gpus=1, env_vars=other, **small)
         yield cluster.address
@@ -188,13 +234,33 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.ray
 @pytest.mark.tf
 def test_doctor_of_two_nodes_names_what_differs_and_where(two_nodes: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "launch.cli", "doctor", "--address", two_nodes, "--url", str(tmp_path / "out"), "--json"]
-    done = subprocess.run(  # elsewhere: a checkout's own metadata, in the driver's directory, would come first on every node
-        command, env=ray_environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    command = [
+        sys.executable,
+        "-m",
+        "launch.cli",
+        "doctor",
+        "--address",
+        two_nodes,
+        "--url",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    # elsewhere: a checkout's own metadata, in the driver's directory, would come first on every
+    # node
+    done = subprocess.run(
+        command,
+        env=ray_environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     findings = [Finding(**finding) for finding in json.loads(done.stdout)["findings"]]
-    (bad,) = (finding for finding in findings if finding.check == "GPUs" and finding.verdict == "fail")
+    (bad,) = (
+        finding for finding in findings if finding.check == "GPUs" and finding.verdict == "fail"
+    )
     assert "Ray offers 1" in bad.found
     places = {finding.where for finding in findings} - {"all nodes"}
     (good,) = places - {bad.where}
@@ -203,24 +269,41 @@ def test_doctor_of_two_nodes_names_what_differs_and_where(two_nodes: str, tmp_pa
         assert finding.verdict == "fail"
         assert f"9.9.9 on {bad.where}" in finding.found
         assert good in finding.found
-    wrong = {(finding.check, finding.where) for finding in findings if finding.verdict != "ok" and finding.where == bad.where}
+    wrong = {
+        (finding.check, finding.where)
+        for finding in findings
+        if finding.verdict != "ok" and finding.where == bad.where
+    }
     assert {("GPUs", bad.where), ("scratch", bad.where)} <= wrong
-    assert [finding for finding in findings if finding.where == good and finding.verdict == "fail"] == []
+    assert [
+        finding for finding in findings if finding.where == good and finding.verdict == "fail"
+    ] == []
     probed = [finding for finding in findings if finding.check.startswith("store")]
-    assert {(finding.where, finding.verdict) for finding in probed} == {(good, "ok"), (bad.where, "ok")}
+    assert {(finding.where, finding.verdict) for finding in probed} == {
+        (good, "ok"),
+        (bad.where, "ok"),
+    }
     assert len(of(tuple(findings), "clock")) == 2
     assert all(finding.cure for finding in findings if finding.verdict != "ok")
 
 
 def test_nodes_of_one_host_are_told_apart() -> None:
     one, other, third = told_apart(
-        [replace(HEALTHY, node_id="aaaabbbbcccc"), replace(HEALTHY, node_id="ddddeeeeffff"), replace(HEALTHY, host="node-z")]
+        [
+            replace(HEALTHY, node_id="aaaabbbbcccc"),
+            replace(HEALTHY, node_id="ddddeeeeffff"),
+            replace(HEALTHY, host="node-z"),
+        ]
     )
     assert [one.host, other.host, third.host] == ["node-a/aaaabbbb", "node-a/ddddeeee", "node-z"]
 
 
-def test_doctor_url_with_a_credential_is_not_put_into_a_jobs_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["doctor", "--address", "http://127.0.0.1:1", "--url", "s3://AKIA1:geheim123@b/x"]) == 2
+def test_doctor_url_with_a_credential_is_not_put_into_a_jobs_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        run(["doctor", "--address", "http://127.0.0.1:1", "--url", "s3://AKIA1:geheim123@b/x"]) == 2
+    )
     assert "geheim123" not in "".join(capsys.readouterr())
 
 

@@ -25,7 +25,13 @@ def test_keys_cover_the_whole_configuration_with_a_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "unit"), [("save_secs", "seconds"), ("lease_s", "seconds"), ("workers.memory_bytes", "bytes"), ("seed", "")]
+    ("path", "unit"),
+    [
+        ("save_secs", "seconds"),
+        ("lease_s", "seconds"),
+        ("workers.memory_bytes", "bytes"),
+        ("seed", ""),
+    ],
 )
 def test_keys_state_their_unit(path: str, unit: str) -> None:
     assert {key.path: key.unit for key in keys()}[path] == unit
@@ -50,13 +56,17 @@ def test_shipped_configuration_is_valid_and_commented(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_config_explain_of_a_shipped_file_shows_what_it_sets(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_explain_of_a_shipped_file_shows_what_it_sets(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["config", str(CONFIGS / f"{name}.yaml"), "--explain"]) == 0
     assert "here" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_config_of_a_shipped_file_prints_what_it_comes_to(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_of_a_shipped_file_prints_what_it_comes_to(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["config", str(CONFIGS / f"{name}.yaml"), "--json"]) == 0
     assert "workers" in json.loads(capsys.readouterr().out)["config"]
 
@@ -73,7 +83,9 @@ def test_json_schema_accepts_the_shipped_files_and_refuses_an_unknown_key() -> N
 
 def test_json_schema_beside_the_shipped_files_is_the_exported_one() -> None:
     written = json.loads((CONFIGS / "tfresume.schema.json").read_text())
-    assert written == json_schema(), "run `tfresume config --json-schema > configs/tfresume.schema.json`"
+    assert written == json_schema(), (
+        "run `tfresume config --json-schema > configs/tfresume.schema.json`"
+    )
 
 
 @pytest.mark.parametrize("name", SHIPPED)

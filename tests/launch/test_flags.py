@@ -33,11 +33,16 @@ def test_flags_have_a_help_text_for_every_field() -> None:
 
 
 def test_given_names_only_what_the_command_line_said() -> None:
-    assert given(flags(until_step=5, clear_devices=False)) == {"until_step": 5, "clear_devices": False}
+    assert given(flags(until_step=5, clear_devices=False)) == {
+        "until_step": 5,
+        "clear_devices": False,
+    }
 
 
 def test_given_splits_pairs_at_the_first_equals_sign() -> None:
-    assert given(flags(feed=["keep_prob:0=0.5", "words:0=a=b"])) == {"feed": {"keep_prob:0": "0.5", "words:0": "a=b"}}
+    assert given(flags(feed=["keep_prob:0=0.5", "words:0=a=b"])) == {
+        "feed": {"keep_prob:0": "0.5", "words:0": "a=b"}
+    }
 
 
 @pytest.mark.parametrize("text", ["keep_prob:0", "=0.5", ""])
@@ -61,19 +66,31 @@ def test_given_workers_and_their_parts_become_one_mapping() -> None:
         ({"feed": {"a:0": 1, "b:0": 2}}, {"feed": {"b:0": "3"}}, {"feed": {"a:0": 1, "b:0": "3"}}),
         ({"train_op": ["a", "b"]}, {"train_op": ["c"]}, {"train_op": ["c"]}),
         ({"workers": 4}, {"workers": {"min": 2}}, {"workers": {"count": 4, "min": 2}}),
-        ({"workers": {"count": 4, "min": 2}}, {"workers": {"count": 3}}, {"workers": {"count": 3, "min": 2}}),
+        (
+            {"workers": {"count": 4, "min": 2}},
+            {"workers": {"count": 3}},
+            {"workers": {"count": 3, "min": 2}},
+        ),
     ],
 )
-def test_merged_lets_the_command_line_win(file: dict[str, object], line: dict[str, object], result: dict[str, object]) -> None:
+def test_merged_lets_the_command_line_win(
+    file: dict[str, object], line: dict[str, object], result: dict[str, object]
+) -> None:
     assert merged(file, line) == result
 
 
 def test_run_config_of_file_and_flags_is_one_configuration(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("output: out\nworkers: {count: 4, min: 2}\nsteps: 10\nfeed: {'keep_prob:0': 0.5}\n")
+    file.write_text(
+        "output: out\nworkers: {count: 4, min: 2}\nsteps: 10\nfeed: {'keep_prob:0': 0.5}\n"
+    )
     config = run_config("gs://b/run", str(file), flags(until_step=7, workers=3))
     assert (config.source, config.until_step, config.steps) == ("gs://b/run", 7, None)
-    assert (config.workers.count, config.workers.smallest, config.feed) == (3, 2, {"keep_prob:0": "0.5"})
+    assert (config.workers.count, config.workers.smallest, config.feed) == (
+        3,
+        2,
+        {"keep_prob:0": "0.5"},
+    )
 
 
 def test_run_config_source_may_stand_in_the_file(tmp_path: Path) -> None:
@@ -97,9 +114,16 @@ def test_run_config_unknown_keys_are_all_named_by_their_dotted_path(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a: [", "isn't valid YAML"), ("- a\n- b\n", "a list where a mapping"), ("just words", "a str where")]
+    ("text", "said"),
+    [
+        ("a: [", "isn't valid YAML"),
+        ("- a\n- b\n", "a list where a mapping"),
+        ("just words", "a str where"),
+    ],
 )
-def test_read_config_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_read_config_file_that_is_no_mapping_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
@@ -139,11 +163,16 @@ def test_read_config_file_of_an_unknown_scheme_is_refused() -> None:
     [
         ({"stpes": 3}, "stpes: there is no such key; did you mean steps?"),
         ({"save-steps": 3}, "did you mean save_steps?"),
-        ({"workers": {"standbys": 1}}, "workers.standbys: there is no such key; did you mean workers.standby?"),
+        (
+            {"workers": {"standbys": 1}},
+            "workers.standbys: there is no such key; did you mean workers.standby?",
+        ),
         ({"zzz": 3}, "zzz: there is no such key"),
     ],
 )
-def test_unknown_key_is_refused_with_the_one_that_was_meant(values: dict[str, object], told: str) -> None:
+def test_unknown_key_is_refused_with_the_one_that_was_meant(
+    values: dict[str, object], told: str
+) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)) as refused:
         parse_config({"source": "s", **values})
     assert ("did you mean" in str(refused.value)) is ("did you mean" in told)

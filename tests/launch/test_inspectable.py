@@ -1,4 +1,6 @@
-"""Do ``inspect`` and ``check`` answer at the command line, without TensorFlow, with the right exit code?"""
+"""Do ``inspect`` and ``check`` answer at the command line, without TensorFlow, with the right exit
+code?
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ class TestOnARealCheckpoint:
         assert report["inputs"]
 
     def test_inspect_for_people_fits_a_terminal(
-        self, tf1_checkpoint: CheckpointLibrary, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        tf1_checkpoint: CheckpointLibrary,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("COLUMNS", "80")
         assert run(["inspect", str(tf1_checkpoint("mlp"))]) == 0
@@ -33,7 +38,9 @@ class TestOnARealCheckpoint:
         assert "Train ops" in shown
         assert max(len(line) for line in shown.splitlines()) <= 80
 
-    def test_inspect_works_with_tensorflow_unimportable(self, tf1_checkpoint: CheckpointLibrary) -> None:
+    def test_inspect_works_with_tensorflow_unimportable(
+        self, tf1_checkpoint: CheckpointLibrary
+    ) -> None:
         done = without_tensorflow(f"""
             from launch.cli import run
             assert run(["inspect", {str(tf1_checkpoint("mlp"))!r}, "--json"]) == 0
@@ -54,7 +61,19 @@ class TestOnARealCheckpoint:
     ) -> None:
         inputs = tmp_path / "inputs.py"
         inputs.write_text("def batches(ctx):\n    yield {}\n")
-        assert run(["check", str(tf1_checkpoint("mlp")), "--input", f"{inputs}:batches", "--workers", "2"]) == 0
+        assert (
+            run(
+                [
+                    "check",
+                    str(tf1_checkpoint("mlp")),
+                    "--input",
+                    f"{inputs}:batches",
+                    "--workers",
+                    "2",
+                ]
+            )
+            == 0
+        )
         shown = capsys.readouterr().out
         assert "a group of workers (asked for): resumes" in shown
         assert "one worker: resumes" in shown

@@ -44,16 +44,24 @@ def job(number: int, status: str, name: str = NAME) -> JobState:
         ([JobState(f"{NAME}-mine", "RUNNING")], Submit(f"{NAME}-0001")),
     ],
 )
-def test_after_looking_attaches_to_what_runs_and_numbers_what_is_new(jobs: list[JobState], decision: Attach | Submit) -> None:
+def test_after_looking_attaches_to_what_runs_and_numbers_what_is_new(
+    jobs: list[JobState], decision: Attach | Submit
+) -> None:
     assert after_looking(NAME, jobs) == decision
 
 
-@given(st.lists(st.sampled_from(["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]), max_size=9))
-def test_after_looking_never_submits_beside_a_running_job_or_under_a_used_name(statuses: list[str]) -> None:
+@given(
+    st.lists(st.sampled_from(["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]), max_size=9)
+)
+def test_after_looking_never_submits_beside_a_running_job_or_under_a_used_name(
+    statuses: list[str],
+) -> None:
     jobs = [job(number, status) for number, status in enumerate(statuses, 1)]
     decision = after_looking(NAME, jobs)
     assert isinstance(decision, Attach) == any(one.active for one in jobs)
-    assert (decision.submission_id in {one.submission_id for one in jobs}) == isinstance(decision, Attach)
+    assert (decision.submission_id in {one.submission_id for one in jobs}) == isinstance(
+        decision, Attach
+    )
 
 
 def test_newest_is_the_highest_number_and_not_the_last_in_the_list() -> None:
@@ -67,14 +75,25 @@ def test_submission_name_is_the_same_with_and_without_a_trailing_slash() -> None
 
 @pytest.mark.parametrize(
     ("status", "own", "code"),
-    [("SUCCEEDED", 0, 0), ("FAILED", 2, 2), ("FAILED", None, 1), ("FAILED", 143, 143), ("STOPPED", None, 143)],
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 2, 2),
+        ("FAILED", None, 1),
+        ("FAILED", 143, 143),
+        ("STOPPED", None, 143),
+    ],
 )
 def test_exit_code_of_a_job_is_its_drivers_own(status: str, own: int | None, code: int) -> None:
     assert exit_code_of(JobState("x", status, exit_code=own)) == code
 
 
 def test_job_plan_ships_the_runs_keys_with_the_clusters_own_address() -> None:
-    values = {"source": "gs://b/run", "output": "gs://b/out", "steps": 5, "address": "http://head:8265"}
+    values = {
+        "source": "gs://b/run",
+        "output": "gs://b/out",
+        "steps": 5,
+        "address": "http://head:8265",
+    }
     plan = job_plan(parse_config(values), values, {})
     assert plan.run == {**values, "address": "auto"}
     assert plan.entrypoint == "tfresume resume --config run.yaml"
@@ -86,9 +105,16 @@ def test_job_plan_without_an_output_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "environment", [{"AWS_SECRET_ACCESS_KEY": "abc"}, {"MY_TOKEN": "1"}, {"PROXY": "http://me:geheim123@proxy:80"}]
+    "environment",
+    [
+        {"AWS_SECRET_ACCESS_KEY": "abc"},
+        {"MY_TOKEN": "1"},
+        {"PROXY": "http://me:geheim123@proxy:80"},
+    ],
 )
-def test_job_plan_with_a_secret_variable_is_refused_by_name_without_its_value(environment: dict[str, str]) -> None:
+def test_job_plan_with_a_secret_variable_is_refused_by_name_without_its_value(
+    environment: dict[str, str],
+) -> None:
     with pytest.raises(ConfigError) as caught:
         job_plan(parse_config({"source": "s", "output": "o"}), {}, {}, environment=environment)
     assert next(iter(environment)) in caught.value.message
@@ -97,7 +123,9 @@ def test_job_plan_with_a_secret_variable_is_refused_by_name_without_its_value(en
 
 def test_job_plan_metadata_hides_credentials_in_urls() -> None:
     # ``parse_config`` refuses these; whoever makes a configuration without it is covered too
-    plan = job_plan(RunConfig(source="s3://AKIA1:geheim123@b/x", output="s3://AKIA1:geheim123@b/y"), {}, {})
+    plan = job_plan(
+        RunConfig(source="s3://AKIA1:geheim123@b/x", output="s3://AKIA1:geheim123@b/y"), {}, {}
+    )
     assert "geheim123" not in str(plan.metadata) + plan.entrypoint + plan.name
 
 
@@ -130,14 +158,31 @@ def test_collected_ships_the_input_file_and_names_it_as_it_will_lie_there(home: 
 
 def test_collected_ships_modules_and_packages_that_live_here(home: Path) -> None:
     run, files = collected(
-        {"input": "my_inputs:batches", "import_modules": ["my_package.ops"], "py_func": {"t": "my_inputs:f"}}, home
+        {
+            "input": "my_inputs:batches",
+            "import_modules": ["my_package.ops"],
+            "py_func": {"t": "my_inputs:f"},
+        },
+        home,
     )
-    assert run == {"input": "my_inputs:batches", "import_modules": ["my_package.ops"], "py_func": {"t": "my_inputs:f"}}
-    assert files == {"my_inputs.py": str(home / "my_inputs.py"), "my_package": str(home / "my_package")}
+    assert run == {
+        "input": "my_inputs:batches",
+        "import_modules": ["my_package.ops"],
+        "py_func": {"t": "my_inputs:f"},
+    }
+    assert files == {
+        "my_inputs.py": str(home / "my_inputs.py"),
+        "my_package": str(home / "my_package"),
+    }
 
 
 def test_collected_leaves_installed_and_unknown_modules_to_the_clusters_image(home: Path) -> None:
-    assert collected({"input": "json:loads", "import_modules": ["numpy", "only_in_the_image"]}, home)[1] == {}
+    assert (
+        collected({"input": "json:loads", "import_modules": ["numpy", "only_in_the_image"]}, home)[
+            1
+        ]
+        == {}
+    )
 
 
 def test_collected_ships_local_operation_libraries_only(home: Path) -> None:
@@ -155,22 +200,33 @@ def test_collected_ships_local_operation_libraries_only(home: Path) -> None:
         ({}, ["run.yaml"], "two things to ship"),
     ],
 )
-def test_collected_refuses_what_is_missing_or_doubled(home: Path, run: dict[str, str], extra: list[str], said: str) -> None:
+def test_collected_refuses_what_is_missing_or_doubled(
+    home: Path, run: dict[str, str], extra: list[str], said: str
+) -> None:
     (home / "code" / "my_inputs.py").write_text("")
     (home / "run.yaml").write_text("")
     with pytest.raises(ConfigError, match=said):
         collected(run, home, extra)
 
 
-def test_collected_refuses_more_than_a_job_takes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collected_refuses_more_than_a_job_takes(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("launch.jobs.package.LARGEST_BYTES", 3)
     with pytest.raises(ConfigError, match="bucket"):
         collected({}, home, ["ops.so"])
 
 
-def test_working_directory_holds_the_configuration_and_what_is_shipped_and_goes_away(home: Path) -> None:
+def test_working_directory_holds_the_configuration_and_what_is_shipped_and_goes_away(
+    home: Path,
+) -> None:
     (home / "my_package" / "__pycache__").mkdir()
-    values = {"source": "gs://b/run", "output": "gs://b/out", "input": "my_inputs.py:batches", "import_modules": ["my_package"]}
+    values = {
+        "source": "gs://b/run",
+        "output": "gs://b/out",
+        "input": "my_inputs.py:batches",
+        "import_modules": ["my_package"],
+    }
     run, files = collected(values, home)
     with working_directory(job_plan(parse_config(values), run, files)) as directory:
         assert sorted(str(file.relative_to(directory)) for file in directory.rglob("*")) == [
@@ -179,5 +235,8 @@ def test_working_directory_holds_the_configuration_and_what_is_shipped_and_goes_
             "my_package/__init__.py",
             "run.yaml",
         ]
-        assert parse_config(yaml.safe_load((directory / "run.yaml").read_text())).input == "my_inputs.py:batches"
+        assert (
+            parse_config(yaml.safe_load((directory / "run.yaml").read_text())).input
+            == "my_inputs.py:batches"
+        )
     assert not directory.exists()

@@ -1,4 +1,6 @@
-"""Does a real Ray job server take, keep, show and end our jobs, and are its refusals told before anything starts?"""
+"""Does a real Ray job server take, keep, show and end our jobs, and are its refusals told before
+anything starts?
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,18 @@ def until(condition: Callable[[], bool]) -> None:
 
 def plan(tmp_path: Path, script: str, **more: object) -> JobPlan:
     (tmp_path / "script.py").write_text(script)
-    values: dict[str, object] = {"files": {"script.py": str(tmp_path / "script.py")}, "metadata": {"by": "tfresume"}, **more}
+    values: dict[str, object] = {
+        "files": {"script.py": str(tmp_path / "script.py")},
+        "metadata": {"by": "tfresume"},
+        **more,
+    }
     name = submission_name(str(tmp_path))
-    return JobPlan(name=name, entrypoint="python script.py", run={"source": "s", "output": str(tmp_path)}, **values)  # type: ignore[arg-type]
+    return JobPlan(
+        name=name,
+        entrypoint="python script.py",
+        run={"source": "s", "output": str(tmp_path)},
+        **values,
+    )  # type: ignore[arg-type]
 
 
 WAITS = """
@@ -64,9 +75,13 @@ class TestWithAServer:
         assert (state.status, exit_code_of(state)) == ("SUCCEEDED", 0)
         text = "".join(written)
         assert "['run.yaml', 'script.py'] s" in text
-        assert [line for line in text.splitlines() if line.startswith("line ")] == [f"line {number}" for number in range(300)]
+        assert [line for line in text.splitlines() if line.startswith("line ")] == [
+            f"line {number}" for number in range(300)
+        ]
 
-    def test_submit_twice_attaches_and_after_the_end_starts_the_next(self, server: JobServer, tmp_path: Path) -> None:
+    def test_submit_twice_attaches_and_after_the_end_starts_the_next(
+        self, server: JobServer, tmp_path: Path
+    ) -> None:
         flag = tmp_path / "finish"
         job = plan(tmp_path, WAITS.format(flag=str(flag)))
         first = server.submit(job)
@@ -78,11 +93,15 @@ class TestWithAServer:
         assert second.submission_id.endswith("-0002")
         until(lambda: not server.state(second.submission_id).active)
 
-    def test_submit_from_many_clients_at_once_starts_one_job(self, server: JobServer, tmp_path: Path) -> None:
+    def test_submit_from_many_clients_at_once_starts_one_job(
+        self, server: JobServer, tmp_path: Path
+    ) -> None:
         flag = tmp_path / "finish"
         job = plan(tmp_path, WAITS.format(flag=str(flag)))
         outcomes: list[Attach | Submit] = []
-        threads = [threading.Thread(target=lambda: outcomes.append(server.submit(job))) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: outcomes.append(server.submit(job))) for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -93,14 +112,20 @@ class TestWithAServer:
         until(lambda: not server.state(f"{job.name}-0001").active)
 
     @pytest.mark.parametrize("code", [1, 2, 143])
-    def test_follow_of_a_driver_that_fails_ends_with_its_exit_code(self, server: JobServer, tmp_path: Path, code: int) -> None:
-        outcome = server.submit(plan(tmp_path, f"import sys; print('before the end'); sys.exit({code})"))
+    def test_follow_of_a_driver_that_fails_ends_with_its_exit_code(
+        self, server: JobServer, tmp_path: Path, code: int
+    ) -> None:
+        outcome = server.submit(
+            plan(tmp_path, f"import sys; print('before the end'); sys.exit({code})")
+        )
         written: list[str] = []
         state = server.follow(outcome.submission_id, written.append)
         assert (state.status, exit_code_of(state)) == ("FAILED", code)
         assert "before the end" in "".join(written)
 
-    def test_follow_of_a_driver_that_is_killed_ends_with_a_failure(self, server: JobServer, tmp_path: Path) -> None:
+    def test_follow_of_a_driver_that_is_killed_ends_with_a_failure(
+        self, server: JobServer, tmp_path: Path
+    ) -> None:
         outcome = server.submit(plan(tmp_path, WAITS.format(flag=str(tmp_path / "never"))))
         until(lambda: "pid" in server.logs(outcome.submission_id))
         pid = int(server.logs(outcome.submission_id).split("pid ")[1].split()[0])
@@ -116,7 +141,9 @@ class TestWithAServer:
         state = server.follow(outcome.submission_id, lambda text: None)
         assert (state.status, exit_code_of(state)) == ("STOPPED", 143)
 
-    def test_job_with_resources_for_its_driver_gets_them(self, server: JobServer, tmp_path: Path) -> None:
+    def test_job_with_resources_for_its_driver_gets_them(
+        self, server: JobServer, tmp_path: Path
+    ) -> None:
         script = "import ray; ray.init(log_to_driver=False); print('free', ray.available_resources()['CPU'])"
         outcome = server.submit(plan(tmp_path, script, driver_cpus=3.0))
         written: list[str] = []
@@ -129,7 +156,11 @@ class TestWithAServer:
         assert "tfresume status" in caught.value.remedy
 
     def test_metadata_and_entrypoint_of_a_submitted_run_hold_no_credential(
-        self, job_server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        self,
+        job_server: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         import urllib.request
 
@@ -150,13 +181,17 @@ class TestWithAServer:
         code = run(words)
         shown = capsys.readouterr()
         assert code == 0, shown.err
-        with urllib.request.urlopen(f"{job_server}/api/jobs/{json.loads(shown.out)['job']}") as answer:
+        with urllib.request.urlopen(
+            f"{job_server}/api/jobs/{json.loads(shown.out)['job']}"
+        ) as answer:
             known = answer.read().decode()
         assert "tfresume resume" in known
         assert secret not in known + shown.out + shown.err
 
 
-def test_server_that_nobody_listens_at_is_refused_with_the_address(capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_that_nobody_listens_at_is_refused_with_the_address(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -215,7 +250,9 @@ VERSION = b'{"version": "4", "ray_version": "%s", "ray_commit": "x", "session_na
         (200, VERSION % b"2.40.0", "runs Ray 2.40.0"),
     ],
 )
-def test_server_that_is_not_ours_to_use_is_refused_before_anything_is_sent(status: int, body: bytes, said: str) -> None:
+def test_server_that_is_not_ours_to_use_is_refused_before_anything_is_sent(
+    status: int, body: bytes, said: str
+) -> None:
     with _Answering(status, body) as address, pytest.raises(ConfigError, match=said) as caught:
         JobServer(address)
     assert caught.value.remedy

@@ -14,7 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.cli import run
-from launch.terminal import answer_console, configure_logging, message_console, show_error, write_text
+from launch.terminal import (
+    answer_console,
+    configure_logging,
+    message_console,
+    show_error,
+    write_text,
+)
 from launch.text.log_text import log_line
 from launch.text.printable import harmless
 from launch.text.progress import LogProgress
@@ -54,16 +60,24 @@ def test_every_console_shows_texts_that_command_a_terminal_written_out(
         assert_harmless(told.out + told.err)
 
 
-def test_error_of_a_worker_and_its_traceback_reach_no_terminal_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    error = UserCodeError(f"batches() raised {HOSTILE}", remedy=HOSTILE, details={"traceback": HOSTILE})
+def test_error_of_a_worker_and_its_traceback_reach_no_terminal_as_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = UserCodeError(
+        f"batches() raised {HOSTILE}", remedy=HOSTILE, details={"traceback": HOSTILE}
+    )
     show_error(error, as_json=True)
     told = capsys.readouterr()
     assert_harmless(told.err)
-    assert json.loads(told.out)["error"]["remedy"] == HOSTILE, "programs get it as it is, in JSON's own escapes"
+    assert json.loads(told.out)["error"]["remedy"] == HOSTILE, (
+        "programs get it as it is, in JSON's own escapes"
+    )
     assert [sign for sign in COMMANDS if sign in told.out] == []
 
 
-def test_log_lines_and_progress_of_a_hostile_journal_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_and_progress_of_a_hostile_journal_are_harmless(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     configure_logging(verbose=True)
     LogProgress().event({"event": "finish", "outcome": "failed", "reason": HOSTILE})
     logging.getLogger("tfresume").warning("%s", log_line({"event": HOSTILE, "at": 1.0}))
@@ -80,7 +94,10 @@ def test_commands_that_read_a_hostile_journal_show_it_harmless(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     events = [
-        item | {"reason": HOSTILE} if item["event"] in ("finish", "incident", "worker_lost") else item for item in whole_run()
+        item | {"reason": HOSTILE}
+        if item["event"] in ("finish", "incident", "worker_lost")
+        else item
+        for item in whole_run()
     ]
     recorded_run(open_location(str(tmp_path)), events).release()
     assert run([*words, str(tmp_path)]) == 0
@@ -90,7 +107,10 @@ def test_commands_that_read_a_hostile_journal_show_it_harmless(
 def test_only_the_terminals_module_makes_consoles_and_writes_to_standard_streams() -> None:
     """Whoever prints otherwise prints past this."""
     allowed = {"launch/terminal.py", "launch/supervisor.py"}
-    answers_of_children = {f"orchestrator/training/{name}.py" for name in ("demo_run", "device_probe", "pipelines_probe")}
+    answers_of_children = {
+        f"orchestrator/training/{name}.py"
+        for name in ("demo_run", "device_probe", "pipelines_probe")
+    }
     manifests = {"launch/commands/render.py"}  # YAML, which writes such characters out itself
     found = set()
     for path in [*(ROOT / "launch").rglob("*.py"), *(ROOT / "orchestrator").rglob("*.py")]:
@@ -102,7 +122,9 @@ def test_only_the_terminals_module_makes_consoles_and_writes_to_standard_streams
 
 
 @pytest.mark.parametrize("word", ["[/x]", "[red]", "[link=file:///etc/passwd]x"])
-def test_words_that_look_like_markup_are_refused_as_they_stand(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_that_look_like_markup_are_refused_as_they_stand(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([word]) == 2
     told = capsys.readouterr().err
     assert word in told

@@ -10,21 +10,43 @@ import pytest
 from rich.console import Console
 
 from launch.terminal import configure_logging
-from launch.text.progress import LiveProgress, LogProgress, event_text, progress_observer, progress_text
+from launch.text.progress import (
+    LiveProgress,
+    LogProgress,
+    event_text,
+    progress_observer,
+    progress_text,
+)
 from orchestrator.driver.observer import Progress
 from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
 
-AT_1000 = Progress(step=1000, loss=0.25, steps_per_s=50.0, checkpoint="a0001-g0001/model.ckpt-900", world_size=2, until=2000)
+AT_1000 = Progress(
+    step=1000,
+    loss=0.25,
+    steps_per_s=50.0,
+    checkpoint="a0001-g0001/model.ckpt-900",
+    world_size=2,
+    until=2000,
+)
 
 
 def test_progress_text_says_step_loss_rate_time_left_and_last_checkpoint() -> None:
     text = progress_text(AT_1000)
-    for part in ("step 1,000 of 2,000", "loss 0.25", "50 steps/s", "20 s left", "2 workers", "saved model.ckpt-900"):
+    for part in (
+        "step 1,000 of 2,000",
+        "loss 0.25",
+        "50 steps/s",
+        "20 s left",
+        "2 workers",
+        "saved model.ckpt-900",
+    ):
         assert part in text
 
 
 def test_progress_text_of_what_is_not_known_yet_leaves_it_out() -> None:
-    text = progress_text(Progress(step=0, loss=None, steps_per_s=0.0, checkpoint=None, world_size=1, until=10))
+    text = progress_text(
+        Progress(step=0, loss=None, steps_per_s=0.0, checkpoint=None, world_size=1, until=10)
+    )
     assert "loss" not in text
     assert "steps/s" not in text
     assert "1 worker ·" in text
@@ -50,7 +72,9 @@ def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
     assert "progress" not in told
 
 
-@pytest.mark.parametrize(("reason", "more"), [("SIGINT", "; Ctrl-C again ends it at once"), ("SIGTERM", "")])
+@pytest.mark.parametrize(
+    ("reason", "more"), [("SIGINT", "; Ctrl-C again ends it at once"), ("SIGTERM", "")]
+)
 def test_event_text_of_a_stop_says_what_is_waited_for(reason: str, more: str) -> None:
     text = event_text({"event": "stopping", "reason": reason, "boundary": 1266, "grace_s": 25})
     assert text == f"stopping ({reason}), after a last save at step 1,266{more}"
@@ -58,7 +82,8 @@ def test_event_text_of_a_stop_says_what_is_waited_for(reason: str, more: str) ->
 
 def test_event_text_of_a_stop_without_a_save_promises_none() -> None:
     assert (
-        event_text({"event": "stopping", "reason": "stop request", "boundary": 1266, "grace_s": 0}) == "stopping (stop request)"
+        event_text({"event": "stopping", "reason": "stop request", "boundary": 1266, "grace_s": 0})
+        == "stopping (stop request)"
     )
 
 
@@ -97,7 +122,11 @@ def test_log_progress_events_are_lines_and_the_rest_is_for_verbose(lines: Lines)
     for event in [*loss_of_rank_1(), *save(40, 1100), finish(50, 1100)]:
         observer.event(event)
     assert {level for level, message in lines.said if "worker_lost" in message} == {"DEBUG"}
-    assert any("saved a0001-g0002/model.ckpt-1100" in message for level, message in lines.said if level == "INFO")
+    assert any(
+        "saved a0001-g0002/model.ckpt-1100" in message
+        for level, message in lines.said
+        if level == "INFO"
+    )
 
 
 def test_live_progress_keeps_events_and_leaves_the_terminal_clean() -> None:
@@ -122,10 +151,13 @@ def test_live_progress_hides_credentials() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terminal", "quiet", "kind"), [(True, False, LiveProgress), (False, False, LogProgress), (True, True, LogProgress)]
+    ("terminal", "quiet", "kind"),
+    [(True, False, LiveProgress), (False, False, LogProgress), (True, True, LogProgress)],
 )
 def test_progress_observer_fits_the_terminal(terminal: bool, quiet: bool, kind: type) -> None:
-    assert isinstance(progress_observer(Console(file=io.StringIO(), force_terminal=terminal), quiet=quiet), kind)
+    assert isinstance(
+        progress_observer(Console(file=io.StringIO(), force_terminal=terminal), quiet=quiet), kind
+    )
 
 
 def test_warning_is_shown_also_where_only_warnings_are(caplog: pytest.LogCaptureFixture) -> None:

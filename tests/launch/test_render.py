@@ -1,4 +1,6 @@
-"""Are the rendered manifests what the cluster's own rules allow, and is ``k8s/`` exactly what is rendered?"""
+"""Are the rendered manifests what the cluster's own rules allow, and is ``k8s/`` exactly what is
+rendered?
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,13 @@ def by_identity(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str
 def kustomized(directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl isn't on this machine's PATH")
-    done = subprocess.run(["kubectl", "kustomize", str(directory)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(directory)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return by_identity(list(yaml.safe_load_all(done.stdout)))
 
@@ -63,18 +71,24 @@ def test_tree_in_the_repository_is_what_is_rendered() -> None:
 
 def test_render_tree_writes_the_repositorys_files(tmp_path: Path) -> None:
     assert run(["render", "--tree", str(tmp_path)]) == 0
-    assert {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.yaml")} == tree()
+    assert {
+        str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.yaml")
+    } == tree()
 
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[dict[str, Any]]]:
     """The objects of every deployment there is, by its name (``job+gpu+s3``)."""
-    return {"+".join((kind, *names)): manifests(deployment(kind, names)) for kind, names in DEPLOYMENTS}
+    return {
+        "+".join((kind, *names)): manifests(deployment(kind, names)) for kind, names in DEPLOYMENTS
+    }
 
 
 @pytest.fixture(scope="module")
 def distinct(rendered: dict[str, list[dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
-    """Each different object once, with the first deployment that holds it: combinations share most of theirs."""
+    """Each different object once, with the first deployment that holds it: combinations share most
+    of theirs.
+    """
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, objects in rendered.items():
         for item in objects:
@@ -82,8 +96,12 @@ def distinct(rendered: dict[str, list[dict[str, Any]]]) -> list[tuple[str, dict[
     return list(found.values())
 
 
-def test_manifests_of_every_combination_break_no_rule(rendered: dict[str, list[dict[str, Any]]]) -> None:
-    assert {name: broken for name, objects in rendered.items() if (broken := violations(objects))} == {}
+def test_manifests_of_every_combination_break_no_rule(
+    rendered: dict[str, list[dict[str, Any]]],
+) -> None:
+    assert {
+        name: broken for name, objects in rendered.items() if (broken := violations(objects))
+    } == {}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +117,12 @@ def crd_validators() -> dict[tuple[str, str], Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # the validator leaves its files to the garbage collector
-        return {**module.load(str(CRDS / "ray.io_rayclusters.yaml")), **module.load(str(CRDS / "ray.io_rayjobs.yaml"))}
+        # the validator leaves its files to the garbage collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        return {
+            **module.load(str(CRDS / "ray.io_rayclusters.yaml")),
+            **module.load(str(CRDS / "ray.io_rayjobs.yaml")),
+        }
 
 
 def test_manifests_pass_the_operators_schema_strictly(
@@ -116,7 +138,9 @@ def test_manifests_pass_the_operators_schema_strictly(
     assert found == []
 
 
-def test_operators_schema_refuses_a_field_that_it_does_not_know(crd_validators: dict[tuple[str, str], Any]) -> None:
+def test_operators_schema_refuses_a_field_that_it_does_not_know(
+    crd_validators: dict[tuple[str, str], Any],
+) -> None:
     item = _job()
     _first_worker(item)["minReplica"] = 1
     (error,) = crd_validators[("ray.io/v1", "RayJob")].iter_errors(item)
@@ -129,7 +153,8 @@ def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
     import kubernetes_validate
     from kubernetes_validate import utils
 
-    monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))  # else it reads 1 MB for each object
+    # else it reads 1 MB for each object
+    monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))
     pods: dict[str, dict[str, Any]] = {}
     for _, item in distinct:
         if not item["apiVersion"].startswith("ray.io/"):
@@ -143,7 +168,9 @@ def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_kustomize_of_an_overlay_gives_the_rendered_objects(name: str) -> None:
-    assert kustomized(K8S / "overlays" / name) == by_identity(manifests(with_overlays(BASE, (name,))))
+    assert kustomized(K8S / "overlays" / name) == by_identity(
+        manifests(with_overlays(BASE, (name,)))
+    )
 
 
 @pytest.mark.parametrize(("directory", "kind"), [("base", "job"), ("cluster", "cluster")])
@@ -152,7 +179,9 @@ def test_kustomize_of_a_base_gives_the_rendered_objects(directory: str, kind: st
 
 
 @pytest.mark.parametrize("directory", ["base", "cluster"])
-def test_kustomize_with_a_prefix_and_another_image_changes_ray_objects_too(directory: str, tmp_path: Path) -> None:
+def test_kustomize_with_a_prefix_and_another_image_changes_ray_objects_too(
+    directory: str, tmp_path: Path
+) -> None:
     shutil.copytree(K8S / directory, tmp_path / directory)
     kustomization = {
         "resources": [directory],
@@ -166,13 +195,21 @@ def test_kustomize_with_a_prefix_and_another_image_changes_ray_objects_too(direc
         if item["apiVersion"].startswith("ray.io/"):
             for pod in pod_specs(item):
                 assert pod["serviceAccountName"] == "team-tfresume"
-                assert {container["image"] for container in pod["containers"]} == {"example.org/tfresume:9.9.9"}
-                names = [volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume]
+                assert {container["image"] for container in pod["containers"]} == {
+                    "example.org/tfresume:9.9.9"
+                }
+                names = [
+                    volume["configMap"]["name"]
+                    for volume in pod["volumes"]
+                    if "configMap" in volume
+                ]
                 assert set(names) <= {"team-tfresume-run"}
 
 
 def _job() -> dict[str, Any]:
-    return by_identity(copy.deepcopy(manifests(deployment("job", ("spot",)))))[("RayJob", "tfresume")]
+    return by_identity(copy.deepcopy(manifests(deployment("job", ("spot",)))))[
+        ("RayJob", "tfresume")
+    ]
 
 
 def _cluster_of(item: dict[str, Any]) -> dict[str, Any]:
@@ -187,21 +224,47 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "mode": (lambda item: item["spec"].update(submissionMode="Job"), "submissionMode"),
     "name": (lambda item: item["metadata"].update(name="x" * 48), "47 characters"),
     "selector": (lambda item: item["spec"].update(clusterSelector={"a": "b"}), "clusterSelector"),
-    "interactive": (lambda item: item["spec"].update(submissionMode="InteractiveMode"), "InteractiveMode"),
-    "ttl": (lambda item: item["spec"].update(shutdownAfterJobFinishes=False), "shutdownAfterJobFinishes"),
+    "interactive": (
+        lambda item: item["spec"].update(submissionMode="InteractiveMode"),
+        "InteractiveMode",
+    ),
+    "ttl": (
+        lambda item: item["spec"].update(shutdownAfterJobFinishes=False),
+        "shutdownAfterJobFinishes",
+    ),
     "entrypoint": (lambda item: item["spec"].update(entrypoint=""), "entrypoint"),
     "alpha": (lambda item: _cluster_of(item).update(networkPolicy={}), "alpha"),
-    "rocksdb": (lambda item: _cluster_of(item).update(gcsFaultToleranceOptions={"backend": "rocksdb"}), "RocksDB"),
+    "rocksdb": (
+        lambda item: _cluster_of(item).update(gcsFaultToleranceOptions={"backend": "rocksdb"}),
+        "RocksDB",
+    ),
     "no auth": (lambda item: _cluster_of(item).pop("authOptions"), "remote code execution"),
     "old ray": (lambda item: _cluster_of(item).update(rayVersion="2.51.0"), "2.52"),
-    "restart": (lambda item: _first_worker(item)["template"]["spec"].update(restartPolicy="Always"), "restartPolicy Never"),
-    "numbers": (lambda item: _first_worker(item)["rayStartParams"].update({"num-cpus": 1}), "strings"),
+    "restart": (
+        lambda item: _first_worker(item)["template"]["spec"].update(restartPolicy="Always"),
+        "restartPolicy Never",
+    ),
+    "numbers": (
+        lambda item: _first_worker(item)["rayStartParams"].update({"num-cpus": 1}),
+        "strings",
+    ),
     "replicas": (lambda item: _first_worker(item).pop("replicas"), "write replicas"),
     "order": (lambda item: _first_worker(item).update(replicas=99), "minReplicas <= replicas"),
-    "kueue": (lambda item: item["metadata"]["labels"].update({"kueue.x-k8s.io/queue-name": "q"}), "Kueue"),
+    "kueue": (
+        lambda item: item["metadata"]["labels"].update({"kueue.x-k8s.io/queue-name": "q"}),
+        "Kueue",
+    ),
     "root": (lambda item: _first_worker(item)["template"]["spec"].pop("securityContext"), "root"),
-    "grace": (lambda item: _first_worker(item)["template"]["spec"].update(terminationGracePeriodSeconds=20), "killed after 20 s"),
-    "requests": (lambda item: _container(item)["resources"].pop("limits"), "requests must equal limits"),
+    "grace": (
+        lambda item: _first_worker(item)["template"]["spec"].update(
+            terminationGracePeriodSeconds=20
+        ),
+        "killed after 20 s",
+    ),
+    "requests": (
+        lambda item: _container(item)["resources"].pop("limits"),
+        "requests must equal limits",
+    ),
     "writable": (lambda item: _container(item).pop("securityContext"), "read-only root"),
     "latest": (lambda item: _container(item).update(image="tfresume:latest"), "isn't pinned"),
     "preStop": (lambda item: _container(item).update(lifecycle={"preStop": {}}), "preStop"),
@@ -221,7 +284,14 @@ def test_violations_of_a_broken_manifest_name_the_rule(fault: str) -> None:
 
 
 def test_groups_follow_the_runs_elasticity() -> None:
-    workers = {"count": 3, "min": 2, "max": 5, "standby": 1, "cpus": 1.5, "memory_bytes": 2 * 1024**3}
+    workers = {
+        "count": 3,
+        "min": 2,
+        "max": 5,
+        "standby": 1,
+        "cpus": 1.5,
+        "memory_bytes": 2 * 1024**3,
+    }
     (group,) = with_run(BASE, workers=workers).groups
     assert (group.smallest, group.replicas, group.largest) == (3, 4, 6)
     assert (group.shape.cpus, group.shape.memory_gib) == (2, 4)
@@ -246,7 +316,9 @@ def test_run_configuration_inside_the_manifests_is_valid(names: tuple[str, ...])
     parse_config(yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"]))
 
 
-def test_commands_inside_the_manifests_exist_with_their_flags(distinct: list[tuple[str, dict[str, Any]]]) -> None:
+def test_commands_inside_the_manifests_exist_with_their_flags(
+    distinct: list[tuple[str, dict[str, Any]]],
+) -> None:
     commands = {tuple(words) for _, item in distinct for words in _commands(item)}
     assert {words[1] for words in commands} == {"resume", "submit"}
     app = build_app()
@@ -268,12 +340,17 @@ def _commands(item: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def test_secrets_in_the_manifests_are_references_only(distinct: list[tuple[str, dict[str, Any]]]) -> None:
+def test_secrets_in_the_manifests_are_references_only(
+    distinct: list[tuple[str, dict[str, Any]]],
+) -> None:
     seen = set()
     for _, item in distinct:
         assert item["kind"] != "Secret"
         for variable in (
-            variable for pod in pod_specs(item) for container in pod["containers"] for variable in container.get("env", [])
+            variable
+            for pod in pod_specs(item)
+            for container in pod["containers"]
+            for variable in container.get("env", [])
         ):
             if any(word in variable["name"] for word in ("TOKEN", "PASSWORD", "SECRET", "KEY")):
                 seen.add(variable["name"])
@@ -284,11 +361,29 @@ def test_secrets_in_the_manifests_are_references_only(distinct: list[tuple[str, 
 RUN = ["gs://b/r", "--output", "gs://b/more", "--until-step", "900"]
 
 
-def test_render_with_a_config_file_sizes_the_groups_from_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["render", "--config", str(REPOSITORY / "configs" / "spot.yaml"), "--overlay", "spot", "--json", *RUN]) == 0
+def test_render_with_a_config_file_sizes_the_groups_from_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        run(
+            [
+                "render",
+                "--config",
+                str(REPOSITORY / "configs" / "spot.yaml"),
+                "--overlay",
+                "spot",
+                "--json",
+                *RUN,
+            ]
+        )
+        == 0
+    )
     objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
     groups = objects[("RayJob", "tfresume")]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert [(group["groupName"], group["maxReplicas"]) for group in groups] == [("cpu-spot", 8), ("standby-ondemand", 2)]
+    assert [(group["groupName"], group["maxReplicas"]) for group in groups] == [
+        ("cpu-spot", 8),
+        ("standby-ondemand", 2),
+    ]
     run_values = yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"])
     assert (run_values["source"], run_values["address"]) == ("gs://b/r", "auto")
 
@@ -296,7 +391,9 @@ def test_render_with_a_config_file_sizes_the_groups_from_it(capsys: pytest.Captu
 def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "run.yaml"
     assert run(["render", "--overlay", "gpu", "--overlay", "gcs", "--to", str(target)]) == 0
-    assert list(yaml.safe_load_all(target.read_text())) == list(yaml.safe_load_all(stream(deployment("job", ("gpu", "gcs")))))
+    assert list(yaml.safe_load_all(target.read_text())) == list(
+        yaml.safe_load_all(stream(deployment("job", ("gpu", "gcs"))))
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,16 +408,42 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
         ([*RUN, "--input", "feeds.py:batches"], "no Pod has that file"),
     ],
 )
-def test_render_of_what_would_be_refused_exits_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_render_of_what_would_be_refused_exits_2(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["render", *words]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_render_takes_the_flags_of_a_run_into_its_configuration(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["render", "--json", *RUN, "--input", "my.feeds:batches", "--feed", "keep_prob:0=0.5", "--workers", "3"]) == 0
+def test_render_takes_the_flags_of_a_run_into_its_configuration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert (
+        run(
+            [
+                "render",
+                "--json",
+                *RUN,
+                "--input",
+                "my.feeds:batches",
+                "--feed",
+                "keep_prob:0=0.5",
+                "--workers",
+                "3",
+            ]
+        )
+        == 0
+    )
     objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
-    values = parse_config(yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"]))
-    assert (values.source, values.output, values.until_step, values.workers.count) == ("gs://b/r", "gs://b/more", 900, 3)
+    values = parse_config(
+        yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"])
+    )
+    assert (values.source, values.output, values.until_step, values.workers.count) == (
+        "gs://b/r",
+        "gs://b/more",
+        900,
+        3,
+    )
     assert (values.input, values.feed) == ("my.feeds:batches", {"keep_prob:0": "0.5"})
 
 
@@ -339,7 +462,10 @@ def test_with_overlays_of_an_unknown_name_lists_the_known_ones() -> None:
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text("a/~", max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("a/~b", min_size=1, max_size=2), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text("a/~b", min_size=1, max_size=2), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -355,7 +481,9 @@ def test_json_patch_applied_gives_the_second_document(before: Any, after: Any) -
 
 def _apply(document: Any, operation: dict[str, Any]) -> None:
     """RFC 6902, as far as `json_patch` uses it."""
-    *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+    *parents, last = [
+        part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
+    ]
     for part in parents:
         document = document[int(part) if isinstance(document, list) else part]
     key: Any = last if isinstance(document, dict) or last == "-" else int(last)

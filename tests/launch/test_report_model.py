@@ -25,7 +25,10 @@ def bars(events: list[Event]) -> list[Bar]:
 
 
 def adopted(complete: bool, workers: list[str]) -> list[Event]:
-    return [event(60, "attempt", 2), event(61, "adopted", 2, workers=workers, generation=1, complete=complete, step=900)]
+    return [
+        event(60, "attempt", 2),
+        event(61, "adopted", 2, workers=workers, generation=1, complete=complete, step=900),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +36,9 @@ def adopted(complete: bool, workers: list[str]) -> list[Event]:
     [
         pytest.param([], [], id="nothing"),
         pytest.param(
-            journals.beginning(), [(0, 1, "w0001", 6.0, None, ""), (1, 1, "w0002", 6.0, None, "")], id="a living group is open"
+            journals.beginning(),
+            [(0, 1, "w0001", 6.0, None, ""), (1, 1, "w0002", 6.0, None, "")],
+            id="a living group is open",
         ),
         pytest.param(
             [*journals.beginning(), *journals.loss_of_rank_1()],
@@ -67,7 +72,9 @@ def adopted(complete: bool, workers: list[str]) -> list[Event]:
         ),
     ],
 )
-def test_lanes_of_a_journal_follow_ranks_through_generations(events: list[Event], expected: list[Bar]) -> None:
+def test_lanes_of_a_journal_follow_ranks_through_generations(
+    events: list[Event], expected: list[Bar]
+) -> None:
     assert bars(events) == expected
 
 
@@ -94,20 +101,35 @@ def test_lanes_of_an_ended_run_are_all_closed_and_name_their_process() -> None:
     ],
 )
 def test_save_is_told_once_with_how_it_ended(kind: str, state: str) -> None:
-    events = [event(0, "attempt"), event(10, "save_agreed", step=100, writer="w0001"), event(12, kind, step=100, reason="why")]
+    events = [
+        event(0, "attempt"),
+        event(10, "save_agreed", step=100, writer="w0001"),
+        event(12, kind, step=100, reason="why"),
+    ]
     found = saves(timeline(events))
-    assert [(save.step, save.state, save.begin, save.end) for save in found] == [(100, state, 10.0, 12.0)]
+    assert [(save.step, save.state, save.begin, save.end) for save in found] == [
+        (100, state, 10.0, 12.0)
+    ]
 
 
 def test_incident_begins_at_its_first_symptom() -> None:
     (found,) = incidents(
-        timeline([event(0, "attempt"), event(10, "incident", kind="hung", rank=1, recovered_s=6.5, detected_s=5.1)])
+        timeline(
+            [
+                event(0, "attempt"),
+                event(10, "incident", kind="hung", rank=1, recovered_s=6.5, detected_s=5.1),
+            ]
+        )
     )
     assert (found.begin, found.end, found.rank, found.detected_s) == (3.5, 10.0, 1, 5.1)
 
 
 def test_incident_that_was_never_over_stands_where_it_was_written() -> None:
-    (found,) = incidents(timeline([event(0, "attempt"), event(10, "incident", kind="died", rank=0, recovered_s=None)]))
+    (found,) = incidents(
+        timeline(
+            [event(0, "attempt"), event(10, "incident", kind="died", rank=0, recovered_s=None)]
+        )
+    )
     assert (found.begin, found.end, found.recovered_s) == (10.0, 10.0, None)
 
 
@@ -117,7 +139,11 @@ def test_staging_spans_the_seconds_that_it_took() -> None:
 
 
 def test_attempts_without_a_last_word_are_called_lost() -> None:
-    found = lives(timeline([*journals.beginning(), *journals.beginning(2, 60.0), journals.finish(90, 1000, 2)]))
+    found = lives(
+        timeline(
+            [*journals.beginning(), *journals.beginning(2, 60.0), journals.finish(90, 1000, 2)]
+        )
+    )
     assert [(life.attempt, life.begin, life.end, life.how) for life in found] == [
         (1, 0.0, 6.5, "lost without a word"),
         (2, 60.0, 90.0, "done"),
@@ -131,7 +157,9 @@ def test_decisions_leave_out_what_is_shown_elsewhere_and_keep_the_newest() -> No
         ("finish", "step 2000 is reached (outcome done, step 2000, checkpoint step 2000)"),
         ("reform_planned", "nodes came (boundary 12)"),
     ]
-    assert not {"progress", "save_committed", "incident"} & {item.event for item in decisions(timeline(events), 1000)}
+    assert not {"progress", "save_committed", "incident"} & {
+        item.event for item in decisions(timeline(events), 1000)
+    }
 
 
 def test_points_without_a_finite_loss_keep_their_step() -> None:
@@ -141,11 +169,16 @@ def test_points_without_a_finite_loss_keep_their_step() -> None:
         journals.progress(2, 20, loss="nan"),
         event(3, "progress"),
     ]
-    assert [(point.step, point.loss) for point in points(timeline(events))] == [(10, None), (20, None)]
+    assert [(point.step, point.loss) for point in points(timeline(events))] == [
+        (10, None),
+        (20, None),
+    ]
 
 
 def test_thinning_keeps_first_last_and_every_spike() -> None:
-    found = [Point(float(step), step, 9.0 if step == 7777 else 1.0, 10.0, 2) for step in range(20_000)]
+    found = [
+        Point(float(step), step, 9.0 if step == 7777 else 1.0, 10.0, 2) for step in range(20_000)
+    ]
     kept = thinned(found)
     assert len(kept) <= MOST_POINTS
     assert (kept[0], kept[-1]) == (found[0], found[-1])
@@ -159,13 +192,32 @@ def test_thinning_of_few_points_changes_nothing() -> None:
 
 
 def test_flat_settings_are_dotted_and_unset_ones_left_out() -> None:
-    values = {"workers": {"count": 2, "min": None}, "watch": ["a:0", "b:0"], "feed": {}, "seed": 0, "wait": False}
-    assert flat(values) == [("workers.count", "2"), ("watch", "a:0, b:0"), ("seed", "0"), ("wait", "False")]
+    values = {
+        "workers": {"count": 2, "min": None},
+        "watch": ["a:0", "b:0"],
+        "feed": {},
+        "seed": 0,
+        "wait": False,
+    }
+    assert flat(values) == [
+        ("workers.count", "2"),
+        ("watch", "a:0, b:0"),
+        ("seed", "0"),
+        ("wait", "False"),
+    ]
 
 
 def whole_report(events: list[Event], driver: Driver = Driver.RELEASED) -> Report:
     seen = history(events)
-    status = run_status("gs://b/more", seen, driver, Held(1, "ann"), {"source": "gs://b/run"}, None, now=journals.EPOCH + 100)
+    status = run_status(
+        "gs://b/more",
+        seen,
+        driver,
+        Held(1, "ann"),
+        {"source": "gs://b/run"},
+        None,
+        now=journals.EPOCH + 100,
+    )
     return report(status, seen, {"source": "gs://b/run"}, (), made_at=journals.EPOCH + 100)
 
 
@@ -178,4 +230,10 @@ def test_report_of_a_run_accounts_for_every_second() -> None:
 
 def test_report_of_a_run_that_never_spoke_is_empty_and_whole() -> None:
     found = whole_report([], Driver.DEAD)
-    assert (found.seconds, found.series, found.lanes, found.incidents, found.begun_at) == (0.0, (), (), (), None)
+    assert (found.seconds, found.series, found.lanes, found.incidents, found.begun_at) == (
+        0.0,
+        (),
+        (),
+        (),
+        None,
+    )

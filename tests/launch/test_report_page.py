@@ -69,7 +69,9 @@ def test_page_data_is_json_that_no_text_can_break_out_of(output: Location) -> No
     nasty = "</script><script>alert(1)</script>{{run}}"
     events = [
         *journals.beginning(),
-        journals.event(30, "incident", kind=nasty, rank=1, node=nasty, recovered_s=1.0, reason=nasty),
+        journals.event(
+            30, "incident", kind=nasty, rank=1, node=nasty, recovered_s=1.0, reason=nasty
+        ),
     ]
     recorded_run(output, events).release()
     text = made(output)
@@ -97,7 +99,9 @@ def test_tiles_of_a_run_tell_step_goodput_incidents_and_checkpoint(output: Locat
     assert checkpoint == ("none", "no checkpoint yet")
 
 
-def test_page_of_a_run_that_died_before_its_first_word_is_made_all_the_same(output: Location) -> None:
+def test_page_of_a_run_that_died_before_its_first_word_is_made_all_the_same(
+    output: Location,
+) -> None:
     recorded_run(output, []).release()
     text = made(output)
     assert "Nothing went wrong." in text
@@ -117,19 +121,25 @@ def test_command_report_writes_the_page_where_it_is_told(output: Location, tmp_p
     assert "tfresume report" in (tmp_path / "report.html").read_text()
 
 
-def test_command_report_of_no_run_is_refused_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_report_of_no_run_is_refused_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["report", str(tmp_path / "nothing"), "-o", str(tmp_path / "report.html")]) == 2
     assert "there is no run" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
 
 
-def test_command_report_never_writes_a_credential(output: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_report_never_writes_a_credential(
+    output: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STORE_SECRET", "pl4nted-s3cret-value")
     events = [
         *journals.beginning(config_note="pl4nted-s3cret-value"),
         journals.event(40, "give_up", reason="key=pl4nted-s3cret-value"),
     ]
-    recorded_run(output, events, config={"input": "s3://AKIAABCDEFGHIJKLMNOP:abcdefgh12345678@b/x"}).release()
+    recorded_run(
+        output, events, config={"input": "s3://AKIAABCDEFGHIJKLMNOP:abcdefgh12345678@b/x"}
+    ).release()
     assert run(["report", output.url, "-o", str(tmp_path / "report.html")]) == 0
     text = (tmp_path / "report.html").read_text()
     assert "pl4nted-s3cret-value" not in text

@@ -1,4 +1,6 @@
-"""Does a real run survive as a Ray job what an operator does to it: submit twice, kill the driver, lose the job's supervisor, stop?"""
+"""Does a real run survive as a Ray job what an operator does to it: submit twice, kill the driver,
+lose the job's supervisor, stop?
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 class Submitted:
     """One run, submitted as a job from a directory of its own."""
 
-    def __init__(self, directory: Path, source: Path, address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, directory: Path, source: Path, address: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self.output = str(directory / "out")
         self.source, self.address, self.capsys = str(source), address, capsys
         self.server = JobServer(address)
@@ -52,9 +56,28 @@ class Submitted:
     def submit(self, steps: int, *words: str) -> dict[str, Any]:
         """``tfresume submit``; its JSON answer."""
         self.capsys.readouterr()
-        command = ["submit", self.source, "--output", self.output, "--until-step", str(FIRST_STEP + steps)]
+        command = [
+            "submit",
+            self.source,
+            "--output",
+            self.output,
+            "--until-step",
+            str(FIRST_STEP + steps),
+        ]
         words = words if "--workers" in words else ("--workers", "2", *words)
-        code = run([*command, "--save-steps", "50", "--input", "feeds.py:batches", "--address", self.address, "--json", *words])
+        code = run(
+            [
+                *command,
+                "--save-steps",
+                "50",
+                "--input",
+                "feeds.py:batches",
+                "--address",
+                self.address,
+                "--json",
+                *words,
+            ]
+        )
         shown = self.capsys.readouterr()
         assert code == 0, shown.err
         answer: dict[str, Any] = json.loads(shown.out)
@@ -62,14 +85,20 @@ class Submitted:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The journal's events of one kind."""
-        return [event for event in read_journal(open_location(self.output)) if event.get("event") == kind]
+        return [
+            event
+            for event in read_journal(open_location(self.output))
+            if event.get("event") == kind
+        ]
 
     def wait_for_training(self, attempt: int = 1) -> dict[str, Any]:
         """Until this attempt's workers train and have saved once; the attempt's first event."""
 
         def trains() -> dict[str, Any] | None:
             began = [event for event in self.events("attempt") if event["attempt"] == attempt]
-            saved = [event for event in self.events("save_committed") if event["attempt"] == attempt]
+            saved = [
+                event for event in self.events("save_committed") if event["attempt"] == attempt
+            ]
             return began[0] if began and saved else None
 
         found: dict[str, Any] = until(trains, f"training in attempt {attempt}")
@@ -90,12 +119,17 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def submitted(
-    directory: Path, tf1_checkpoint: CheckpointLibrary, job_server: str, capsys: pytest.CaptureFixture[str]
+    directory: Path,
+    tf1_checkpoint: CheckpointLibrary,
+    job_server: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> Submitted:
     return Submitted(directory, tf1_checkpoint("mlp"), job_server, capsys)
 
 
-def test_job_whose_driver_is_killed_goes_on_with_the_same_workers_and_ends_well(submitted: Submitted) -> None:
+def test_job_whose_driver_is_killed_goes_on_with_the_same_workers_and_ends_well(
+    submitted: Submitted,
+) -> None:
     job = submitted.submit(500)["job"]
     first = submitted.wait_for_training()
     again = submitted.submit(500)
@@ -110,7 +144,9 @@ def test_job_whose_driver_is_killed_goes_on_with_the_same_workers_and_ends_well(
     assert list_checkpoints(open_location(submitted.output))[0].step == FIRST_STEP + 500
 
 
-def test_job_whose_supervisor_in_the_head_dies_is_submitted_anew_and_goes_on(submitted: Submitted) -> None:
+def test_job_whose_supervisor_in_the_head_dies_is_submitted_anew_and_goes_on(
+    submitted: Submitted,
+) -> None:
     job = submitted.submit(500)["job"]
     first = submitted.wait_for_training()
     _kill_job_supervisor(first["pid"])
@@ -125,9 +161,13 @@ def test_job_whose_supervisor_in_the_head_dies_is_submitted_anew_and_goes_on(sub
 
 
 def _kill_job_supervisor(driver_pid: int) -> None:
-    """SIGKILL the actor that Ray runs the job's command under: the driver's nearest ancestor that is one of Ray's workers."""
+    """SIGKILL the actor that Ray runs the job's command under: the driver's nearest ancestor that
+    is one of Ray's workers.
+    """
     parents = psutil.Process(driver_pid).parents()
-    (supervisor, *_) = [process for process in parents if "JobSupervisor" in " ".join(process.cmdline())]
+    (supervisor, *_) = [
+        process for process in parents if "JobSupervisor" in " ".join(process.cmdline())
+    ]
     supervisor.kill()
 
 
@@ -146,7 +186,9 @@ def test_stop_of_a_job_saves_at_its_step_and_ends_it_without_an_error(submitted:
 
 
 @pytest.mark.parametrize("trouble", ["too small a cluster", "an output that it can't write"])
-def test_job_that_is_refused_ends_with_2_and_says_why_in_its_log(trouble: str, submitted: Submitted, tmp_path: Path) -> None:
+def test_job_that_is_refused_ends_with_2_and_says_why_in_its_log(
+    trouble: str, submitted: Submitted, tmp_path: Path
+) -> None:
     if trouble == "too small a cluster":
         words, said = ["--workers", "50"], "room for"
     else:
@@ -169,7 +211,9 @@ def test_credentials_of_the_environment_reach_neither_log_nor_journal_nor_report
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     body = (directory / "feeds.py").read_text()
     fails = f"    if ctx.step >= {FIRST_STEP}: raise ValueError('s3://AKIA1:{SECRET}@bucket/x is gone')\n"
-    (directory / "feeds.py").write_text(body.replace("    while True:\n", fails + "    while True:\n"))
+    (directory / "feeds.py").write_text(
+        body.replace("    while True:\n", fails + "    while True:\n")
+    )
     job = submitted.submit(20)["job"]
     assert submitted.end(job)[0] == "FAILED"
     logs = submitted.server.logs(job)
@@ -182,14 +226,18 @@ def test_credentials_of_the_environment_reach_neither_log_nor_journal_nor_report
     shown = submitted.capsys.readouterr()
     journal = json.dumps(read_journal(open_location(submitted.output)))
     everything = logs + metadata + report.read_text() + shown.out + shown.err + journal
-    everything += "".join(file.read_text(errors="replace") for file in Path(submitted.output).rglob("*.json*"))
+    everything += "".join(
+        file.read_text(errors="replace") for file in Path(submitted.output).rglob("*.json*")
+    )
     assert SECRET not in everything
 
 
 def test_readmes_commands_for_a_cluster_do_what_it_says(
     tf1_checkpoint: CheckpointLibrary, job_server: str, tmp_path: Path
 ) -> None:
-    """``submit --follow``, plain ``ray job submit`` of the same run, which has nothing left to do, and ``stop``."""
+    """``submit --follow``, plain ``ray job submit`` of the same run, which has nothing left to do,
+    and ``stop``.
+    """
     (block,) = [block for block in all_blocks("sh") if block.value == "jobs"]
     bucket, directory = make_bucket(tf1_checkpoint, tmp_path), tmp_path / "here"
     directory.mkdir()
@@ -199,5 +247,7 @@ def test_readmes_commands_for_a_cluster_do_what_it_says(
     assert "generation 1: 2 workers" in followed
     assert "succeeded" in plain
     events = read_journal(open_location(str(bucket / "resumed")))
-    assert [(event["attempt"], event["step"]) for event in events if event["event"] == "finish"] == [(1, 6)]
+    assert [
+        (event["attempt"], event["step"]) for event in events if event["event"] == "finish"
+    ] == [(1, 6)]
     assert list_checkpoints(open_location(str(bucket / "resumed")))[0].step == 6

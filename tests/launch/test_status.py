@@ -24,13 +24,26 @@ from orchestrator.store.run.run_record import RunRecord, create_run_record, requ
 from tests.launch import journals
 
 RECORD = {"source": "gs://b/run/model.ckpt-500", "started_step": 500}
-SAVED = SavedCheckpoint("gs://b/more/a0001-g0002/model.ckpt-1100", "a0001-g0002/model.ckpt-1100", 1100, 480, journals.EPOCH + 43)
+SAVED = SavedCheckpoint(
+    "gs://b/more/a0001-g0002/model.ckpt-1100",
+    "a0001-g0002/model.ckpt-1100",
+    1100,
+    480,
+    journals.EPOCH + 43,
+)
 TRAINING = [*journals.beginning(), journals.progress(10, 580)]
 
 
-def told(events: list[journals.Event], driver: Driver, attempt: int = 1, saved: SavedCheckpoint | None = SAVED) -> RunStatus:
+def told(
+    events: list[journals.Event],
+    driver: Driver,
+    attempt: int = 1,
+    saved: SavedCheckpoint | None = SAVED,
+) -> RunStatus:
     held = Held(attempt, "ann@head pid 4711")
-    return run_status("gs://b/more", history(events), driver, held, RECORD, saved, now=journals.EPOCH + 100)
+    return run_status(
+        "gs://b/more", history(events), driver, held, RECORD, saved, now=journals.EPOCH + 100
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,22 +51,64 @@ def told(events: list[journals.Event], driver: Driver, attempt: int = 1, saved: 
     [
         pytest.param([], Driver.NONE, 0, "not started", id="nobody came"),
         pytest.param([], Driver.ALIVE, 1, "starting", id="no word yet"),
-        pytest.param(journals.beginning()[:3], Driver.ALIVE, 1, "starting", id="workers are starting"),
-        pytest.param(TRAINING, Driver.ALIVE, 1, "training", id="training"),
-        pytest.param([*TRAINING, journals.loss_of_rank_1()[0]], Driver.ALIVE, 1, "recovering", id="a rank is lost"),
-        pytest.param([*TRAINING, *journals.loss_of_rank_1()], Driver.ALIVE, 1, "training", id="recovered"),
         pytest.param(
-            [*TRAINING, journals.event(20, "waiting", reason="1 of 2")], Driver.ALIVE, 1, "waiting", id="too few workers"
+            journals.beginning()[:3], Driver.ALIVE, 1, "starting", id="workers are starting"
         ),
-        pytest.param([*TRAINING, journals.event(20, "stopping", reason="SIGTERM")], Driver.ALIVE, 1, "stopping", id="SIGTERM"),
+        pytest.param(TRAINING, Driver.ALIVE, 1, "training", id="training"),
+        pytest.param(
+            [*TRAINING, journals.loss_of_rank_1()[0]],
+            Driver.ALIVE,
+            1,
+            "recovering",
+            id="a rank is lost",
+        ),
+        pytest.param(
+            [*TRAINING, *journals.loss_of_rank_1()], Driver.ALIVE, 1, "training", id="recovered"
+        ),
+        pytest.param(
+            [*TRAINING, journals.event(20, "waiting", reason="1 of 2")],
+            Driver.ALIVE,
+            1,
+            "waiting",
+            id="too few workers",
+        ),
+        pytest.param(
+            [*TRAINING, journals.event(20, "stopping", reason="SIGTERM")],
+            Driver.ALIVE,
+            1,
+            "stopping",
+            id="SIGTERM",
+        ),
         pytest.param(TRAINING, Driver.DEAD, 1, "dead", id="driver killed"),
         pytest.param(TRAINING, Driver.SILENT, 1, "silent", id="looked too briefly"),
         pytest.param(journals.whole_run(), Driver.RELEASED, 1, "done", id="done"),
-        pytest.param(journals.whole_run(), Driver.DEAD, 1, "done", id="done, and its process is gone"),
-        pytest.param([*TRAINING, journals.finish(20, 600, outcome="stopped")], Driver.RELEASED, 1, "stopped", id="stopped"),
-        pytest.param([*TRAINING, journals.finish(20, 600, outcome="failed")], Driver.RELEASED, 1, "failed", id="failed"),
-        pytest.param(journals.whole_run(), Driver.ALIVE, 2, "starting", id="a second command has just begun"),
-        pytest.param(journals.whole_run(), Driver.DEAD, 2, "dead", id="a second driver died before its first word"),
+        pytest.param(
+            journals.whole_run(), Driver.DEAD, 1, "done", id="done, and its process is gone"
+        ),
+        pytest.param(
+            [*TRAINING, journals.finish(20, 600, outcome="stopped")],
+            Driver.RELEASED,
+            1,
+            "stopped",
+            id="stopped",
+        ),
+        pytest.param(
+            [*TRAINING, journals.finish(20, 600, outcome="failed")],
+            Driver.RELEASED,
+            1,
+            "failed",
+            id="failed",
+        ),
+        pytest.param(
+            journals.whole_run(), Driver.ALIVE, 2, "starting", id="a second command has just begun"
+        ),
+        pytest.param(
+            journals.whole_run(),
+            Driver.DEAD,
+            2,
+            "dead",
+            id="a second driver died before its first word",
+        ),
     ],
 )
 def test_state_of_a_run_follows_from_journal_and_heartbeat(
@@ -69,14 +124,28 @@ def test_status_tells_how_many_batches_make_a_step() -> None:
     assert "4 batches make a step, on any number of workers" in dict.fromkeys(
         text for _, text in status_text._lines(found.as_dict())
     )
-    assert told(TRAINING, Driver.ALIVE).batches_per_step is None, "journals of older versions say nothing of it"
+    assert told(TRAINING, Driver.ALIVE).batches_per_step is None, (
+        "journals of older versions say nothing of it"
+    )
 
 
 def test_status_of_a_living_run_tells_workers_rate_next_save_and_the_time_left() -> None:
-    events = [*TRAINING, *journals.loss_of_rank_1(), journals.progress(35, 1000, next_save_step=1100)]
+    events = [
+        *TRAINING,
+        *journals.loss_of_rank_1(),
+        journals.progress(35, 1000, next_save_step=1100),
+    ]
     found = told(events, Driver.ALIVE)
-    assert [(worker.rank, worker.worker, worker.pid) for worker in found.workers] == [(0, "w0001", 100), (1, "w0003", 102)]
-    assert (found.world_size, found.generation, found.step, found.next_save_step) == (2, 2, 1000, 1100)
+    assert [(worker.rank, worker.worker, worker.pid) for worker in found.workers] == [
+        (0, "w0001", 100),
+        (1, "w0003", 102),
+    ]
+    assert (found.world_size, found.generation, found.step, found.next_save_step) == (
+        2,
+        2,
+        1000,
+        1100,
+    )
     assert (found.steps_per_s, found.eta_s, found.checkpoint_age_s) == (20.0, 50.0, 57.0)
     assert found.incidents[0]["recovered_s"] == 0.41
     assert 0 < found.goodput < 1
@@ -92,7 +161,13 @@ def test_status_of_a_living_run_lists_standbys_without_a_rank() -> None:
 
 def test_status_of_a_dead_run_claims_no_workers_rate_or_next_save() -> None:
     found = told(TRAINING, Driver.DEAD)
-    assert (found.workers, found.world_size, found.steps_per_s, found.next_save_step, found.eta_s) == ((), 0, None, None, None)
+    assert (
+        found.workers,
+        found.world_size,
+        found.steps_per_s,
+        found.next_save_step,
+        found.eta_s,
+    ) == ((), 0, None, None, None)
     assert found.step == 580
     assert found.checkpoint == SAVED.prefix
 
@@ -124,7 +199,9 @@ def output(tmp_path: Path) -> Location:
 
 def started(output: Location, lease_s: float = 30.0) -> Lease:
     lease = acquire(output, "bob@elsewhere pid 12", lease_s=lease_s)
-    create_run_record(output, RunRecord(source="gs://b/run", fingerprint="f", name="model.ckpt", started_step=500))
+    create_run_record(
+        output, RunRecord(source="gs://b/run", fingerprint="f", name="model.ckpt", started_step=500)
+    )
     journal = Journal(output, lease.attempt)
     for event in TRAINING:
         journal.append(event)
@@ -133,14 +210,20 @@ def started(output: Location, lease_s: float = 30.0) -> Lease:
 
 
 def on_another_machine(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.store.objects.processes.this_machine", lambda: "another machine")
+    monkeypatch.setattr(
+        "orchestrator.store.objects.processes.this_machine", lambda: "another machine"
+    )
 
 
 def test_status_of_a_run_whose_heart_beats_is_alive_as_soon_as_it_beats(output: Location) -> None:
     lease = started(output)
     clock = Clock(while_waiting=lease.heartbeat)
     found = status(output.url, now=clock.now, wait=clock.wait)
-    assert (found.state, found.driver, found.holder) == ("training", "alive", "bob@elsewhere pid 12")
+    assert (found.state, found.driver, found.holder) == (
+        "training",
+        "alive",
+        "bob@elsewhere pid 12",
+    )
     assert clock.now_s <= 30.0 / BEATS_PER_LEASE
 
 
@@ -175,7 +258,9 @@ def test_status_of_a_place_without_a_run_is_refused_by_name(output: Location) ->
         status(output.url)
 
 
-def test_status_of_a_run_with_a_damaged_journal_tells_the_rest_and_the_trouble(output: Location) -> None:
+def test_status_of_a_run_with_a_damaged_journal_tells_the_rest_and_the_trouble(
+    output: Location,
+) -> None:
     started(output).release()
     output.child("_tfresume", "journal", "a0001-000001.jsonl").write_bytes(b"{half")
     found = status(output.url)
@@ -183,15 +268,28 @@ def test_status_of_a_run_with_a_damaged_journal_tells_the_rest_and_the_trouble(o
     assert "a0001-000001.jsonl is damaged" in found.trouble[0]
 
 
-def test_command_status_prints_one_object_with_the_promised_keys(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_status_prints_one_object_with_the_promised_keys(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     started(output).release()
     assert run(["status", output.url, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    promised = {"state", "step", "world_size", "generation", "workers", "checkpoint", "incidents", "goodput"}
+    promised = {
+        "state",
+        "step",
+        "world_size",
+        "generation",
+        "workers",
+        "checkpoint",
+        "incidents",
+        "goodput",
+    }
     assert promised <= set(found)
 
 
-def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported(output: Location, tmp_path: Path) -> None:
+def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported(
+    output: Location, tmp_path: Path
+) -> None:
     started(output).release()
     code = f"""
         import sys
@@ -201,7 +299,13 @@ def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported
         assert run(["checkpoints", {output.url!r}]) == 0
         assert run(["report", {output.url!r}, "-o", {str(tmp_path / "report.html")!r}]) == 0
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -211,13 +315,19 @@ def test_command_status_prints_step_incident_and_goodput_for_people(
     monkeypatch.setenv("COLUMNS", "160")
     lease = started(output)
     journal = Journal(output, lease.attempt + 1)
-    for event in [*journals.loss_of_rank_1(), journals.progress(40, 1000), journals.finish(41, 1000)]:
+    for event in [
+        *journals.loss_of_rank_1(),
+        journals.progress(40, 1000),
+        journals.finish(41, 1000),
+    ]:
         journal.append({**event, "attempt": 1}, durable=True)
     lease.release()
     assert run(["status", output.url]) == 0
     shown = capsys.readouterr().out
     assert "1,000 of 2,000" in shown
-    assert "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone" in shown
+    assert (
+        "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone" in shown
+    )
     assert "goodput" in shown
 
 
@@ -226,7 +336,12 @@ def test_command_status_never_shows_a_credential(
 ) -> None:
     monkeypatch.setenv("STORE_TOKEN", "s3cr3t-value-of-the-store")
     lease = acquire(output, "bob s3cr3t-value-of-the-store")
-    create_run_record(output, RunRecord(source="s3://k:AKIAABCDEFGHIJKLMNOP@b/run", fingerprint="f", name="m", started_step=0))
+    create_run_record(
+        output,
+        RunRecord(
+            source="s3://k:AKIAABCDEFGHIJKLMNOP@b/run", fingerprint="f", name="m", started_step=0
+        ),
+    )
     lease.release()
     assert run(["status", output.url]) == 0
     assert run(["status", output.url, "--json"]) == 0
@@ -237,7 +352,20 @@ def test_command_status_never_shows_a_credential(
 
 def test_standby_that_was_adopted_with_the_group_is_no_member() -> None:
     workers = ["w0001", "w0002", "w0003"]
-    adopted = journals.event(61, "adopted", 2, workers=workers, members=["w0001", "w0002"], generation=1, complete=True, step=900)
+    adopted = journals.event(
+        61,
+        "adopted",
+        2,
+        workers=workers,
+        members=["w0001", "w0002"],
+        generation=1,
+        complete=True,
+        step=900,
+    )
     found = told([*TRAINING, journals.event(60, "attempt", 2), adopted], Driver.ALIVE, 2)
     assert found.world_size == 2
-    assert {worker.worker: worker.rank for worker in found.workers} == {"w0001": 0, "w0002": 1, "w0003": None}
+    assert {worker.worker: worker.rank for worker in found.workers} == {
+        "w0001": 0,
+        "w0002": 1,
+        "w0003": None,
+    }

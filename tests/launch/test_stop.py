@@ -23,7 +23,9 @@ from tests.launch.journals import loss_of_rank_1, whole_run
 @pytest.fixture
 def output(tmp_path: Path) -> Location:
     found = open_location(str(tmp_path / "run"))
-    create_run_record(found, RunRecord(source="gs://b/run", fingerprint="f", name="model.ckpt", started_step=500))
+    create_run_record(
+        found, RunRecord(source="gs://b/run", fingerprint="f", name="model.ckpt", started_step=500)
+    )
     return found
 
 
@@ -48,7 +50,9 @@ class Clock:
             self.then()
 
 
-def test_stop_of_a_living_run_asks_its_attempt_and_ends_when_the_lease_is_released(output: Location, held: Lease) -> None:
+def test_stop_of_a_living_run_asks_its_attempt_and_ends_when_the_lease_is_released(
+    output: Location, held: Lease
+) -> None:
     asked: list[tuple[str, int]] = []
 
     def end() -> None:
@@ -62,24 +66,34 @@ def test_stop_of_a_living_run_asks_its_attempt_and_ends_when_the_lease_is_releas
     assert read_stop_requests(output) == (), "what was followed is no request any more"
 
 
-def test_stop_that_does_not_wait_returns_when_the_request_is_written(output: Location, held: Lease) -> None:
+def test_stop_that_does_not_wait_returns_when_the_request_is_written(
+    output: Location, held: Lease
+) -> None:
     assert stop(str(output.url), mode="now", timeout_s=0).state == "asked"
     assert [request.mode for request in read_stop_requests(output)] == ["now"]
 
 
-def test_stop_of_a_run_that_does_not_end_in_time_says_that_the_driver_has_the_request(output: Location, held: Lease) -> None:
+def test_stop_of_a_run_that_does_not_end_in_time_says_that_the_driver_has_the_request(
+    output: Location, held: Lease
+) -> None:
     clock = Clock(then=lambda: held.heartbeat())
     with pytest.raises(ClusterUnavailable, match="hasn't stopped within 60 s") as caught:
         stop(str(output.url), timeout_s=60, now=clock.now, wait=clock.wait)
     assert "--now" in caught.value.remedy
 
 
-def test_stop_of_a_driver_that_died_on_another_machine_takes_its_lease_and_no_longer(output: Location, held: Lease) -> None:
+def test_stop_of_a_driver_that_died_on_another_machine_takes_its_lease_and_no_longer(
+    output: Location, held: Lease
+) -> None:
     elsewhere(output, held)
     clock = Clock()
     outcome = stop(str(output.url), timeout_s=300, now=clock.now, wait=clock.wait)
     assert outcome.state == "dead"
-    assert held.holder.lease_s + SUCCESSOR_S <= outcome.waited_s < held.holder.lease_s + SUCCESSOR_S + 2
+    assert (
+        held.holder.lease_s + SUCCESSOR_S
+        <= outcome.waited_s
+        < held.holder.lease_s + SUCCESSOR_S + 2
+    )
     assert read_stop_requests(output) == (), "the next start isn't to be stopped"
 
 
@@ -87,17 +101,23 @@ def elsewhere(output: Location, held: Lease) -> None:
     """The holder seems to be on another machine, where nobody can see its process."""
     lease = output.child("_tfresume", "lease", "0001.json")
     lease.delete()
-    lease.write_bytes(held.holder.model_copy(update={"machine": "another"}).model_dump_json().encode())
+    lease.write_bytes(
+        held.holder.model_copy(update={"machine": "another"}).model_dump_json().encode()
+    )
 
 
-def test_stop_while_the_driver_is_started_again_waits_until_its_successor_has_followed(output: Location, held: Lease) -> None:
+def test_stop_while_the_driver_is_started_again_waits_until_its_successor_has_followed(
+    output: Location, held: Lease
+) -> None:
     elsewhere(output, held)
     successor: list[Lease] = []
 
     def go_on() -> None:
         if clock.at > held.holder.lease_s + 5 and not successor:
             output.child("_tfresume", "lease", "0002.json").write_bytes(
-                held.holder.model_copy(update={"attempt": 2, "writer": "w2"}).model_dump_json().encode()
+                held.holder.model_copy(update={"attempt": 2, "writer": "w2"})
+                .model_dump_json()
+                .encode()
             )
             successor.append(held)
             followed.extend(request.attempt for request in read_stop_requests(output))
@@ -127,12 +147,16 @@ def test_stop_where_no_run_is_refused(tmp_path: Path) -> None:
         stop(str(tmp_path / "nothing"))
 
 
-def test_stop_command_prints_one_json_object(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stop_command_prints_one_json_object(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["stop", str(output.url), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "not running"
 
 
-def test_stop_command_where_no_run_is_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stop_command_where_no_run_is_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["stop", str(tmp_path / "nothing")]) == 2
     assert "there is no run" in capsys.readouterr().err
 
@@ -151,10 +175,14 @@ def test_log_line_holds_time_attempt_event_and_every_field() -> None:
 
 
 def test_log_line_hides_credentials() -> None:
-    assert "geheim123" not in log_line({"event": "attempt", "at": 1.0, "attempt": 1, "source": "s3://AKIA1:geheim123@b/x"})
+    assert "geheim123" not in log_line(
+        {"event": "attempt", "at": 1.0, "attempt": 1, "source": "s3://AKIA1:geheim123@b/x"}
+    )
 
 
-def test_logs_prints_the_journal_in_order(output: Location, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_prints_the_journal_in_order(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(output, whole_run())
     assert run(["logs", str(output.url)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -193,7 +221,9 @@ def test_logs_follow_shows_what_comes_and_ends_with_the_run(
     assert len(capsys.readouterr().out.splitlines()) == len(events)
 
 
-def test_logs_of_a_job_nobody_submitted_needs_a_reachable_server(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_a_job_nobody_submitted_needs_a_reachable_server(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     begun = time.monotonic()
     assert run(["logs", "gs://b/out", "--address", "http://127.0.0.1:1"]) == 2
     assert "no job server answers" in capsys.readouterr().err

@@ -32,19 +32,44 @@ def until(condition: Callable[[], Any], what: str) -> None:
 
 
 def test_stop_of_a_dead_drivers_run_ends_its_workers_and_frees_their_places(
-    ray_address: str, tf1_checkpoint: CheckpointLibrary, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_address: str,
+    tf1_checkpoint: CheckpointLibrary,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = _free_places(ray_address)  # not all of them, where an earlier test's workers haven't ended yet
+    # not all of them, where an earlier test's workers haven't ended yet
+    places = _free_places(ray_address)
     (tmp_path / "feeds.py").write_text(WITHOUT_END)
     output = str(tmp_path / "out")
-    words = ["--until-step", "100000", "--workers", "2", "--workers.standby", "1", "--input", f"{tmp_path}/feeds.py:batches"]
-    command = [sys.executable, "-m", "launch.cli", "resume", str(tf1_checkpoint("mlp")), "--output", output]
-    supervisor = subprocess.Popen([*command, "--address", ray_address, "--orphan-timeout-s", "900", *words], env=os.environ)
+    words = [
+        "--until-step",
+        "100000",
+        "--workers",
+        "2",
+        "--workers.standby",
+        "1",
+        "--input",
+        f"{tmp_path}/feeds.py:batches",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "launch.cli",
+        "resume",
+        str(tf1_checkpoint("mlp")),
+        "--output",
+        output,
+    ]
+    supervisor = subprocess.Popen(
+        [*command, "--address", ray_address, "--orphan-timeout-s", "900", *words], env=os.environ
+    )
 
     def told(kind: str) -> list[dict[str, Any]]:
         return [event for event in read_journal(open_location(output)) if event["event"] == kind]
 
-    until(lambda: told("training") and len(told("worker_warm")) == 3, "training with a warm standby")
+    until(
+        lambda: told("training") and len(told("worker_warm")) == 3, "training with a warm standby"
+    )
     (driver,) = (event["pid"] for event in told("attempt"))
     workers = [event["pid"] for event in told("worker_warm")]
     supervisor.kill()  # and with it the driver

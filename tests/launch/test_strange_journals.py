@@ -1,4 +1,6 @@
-"""Do status and report stand any journal: of a later version, of a damaged part, with fields that nobody expects?"""
+"""Do status and report stand any journal: of a later version, of a damaged part, with fields that
+nobody expects?
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,51 @@ from launch.text.status_text import status_text
 from tests.launch import journals
 
 KINDS = sorted(
-    {item["event"] for item in journals.whole_run()} | {"adopted", "waiting", "worker_released", "save_failed", "stopping", "new"}
+    {item["event"] for item in journals.whole_run()}
+    | {"adopted", "waiting", "worker_released", "save_failed", "stopping", "new"}
 )
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 10**6), st.floats(allow_nan=False, allow_infinity=False, width=32), st.text(max_size=8),
-    st.lists(st.text(max_size=3), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**6),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.text(max_size=8),
+    st.lists(st.text(max_size=3), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
 FIELDS = (
-    "at", "t_s", "attempt", "worker", "workers", "rank", "node", "pid", "generation", "step", "steps_per_s", "loss", "world_size", "until",
-    "seconds", "size_bytes", "stall_s", "recovered_s", "detected_s", "steps_redone", "kind", "reason", "action", "config", "versions",
-    "holder", "outcome", "complete", "checkpoint", "next_save_step", "cause",
-)  # fmt: skip
+    "at",
+    "t_s",
+    "attempt",
+    "worker",
+    "workers",
+    "rank",
+    "node",
+    "pid",
+    "generation",
+    "step",
+    "steps_per_s",
+    "loss",
+    "world_size",
+    "until",
+    "seconds",
+    "size_bytes",
+    "stall_s",
+    "recovered_s",
+    "detected_s",
+    "steps_redone",
+    "kind",
+    "reason",
+    "action",
+    "config",
+    "versions",
+    "holder",
+    "outcome",
+    "complete",
+    "checkpoint",
+    "next_save_step",
+    "cause",
+)
 EVENTS = st.builds(
     lambda kind, fields: {"event": kind, **fields},
     st.sampled_from(KINDS),
@@ -37,7 +73,9 @@ EVENTS = st.builds(
 
 @given(st.lists(EVENTS, max_size=15), st.sampled_from(Driver))
 @settings(max_examples=200, deadline=None, phases=(Phase.explicit, Phase.generate))
-def test_status_and_report_of_any_journal_are_made(events: list[dict[str, Any]], driver: Driver) -> None:
+def test_status_and_report_of_any_journal_are_made(
+    events: list[dict[str, Any]], driver: Driver
+) -> None:
     seen = history(events)
     status = run_status("gs://b/more", seen, driver, Held(1, "ann"), {}, None, now=journals.EPOCH)
     json.dumps(plain_data(status), allow_nan=False)
@@ -49,6 +87,8 @@ def test_status_and_report_of_any_journal_are_made(events: list[dict[str, Any]],
 @given(st.integers(0, 60))
 def test_status_and_report_of_a_run_cut_off_anywhere_are_made(kept: int) -> None:
     seen = history(journals.whole_run()[:kept])
-    status = run_status("gs://b/more", seen, Driver.DEAD, Held(1, "ann"), {}, None, now=journals.EPOCH)
+    status = run_status(
+        "gs://b/more", seen, Driver.DEAD, Held(1, "ann"), {}, None, now=journals.EPOCH
+    )
     assert status.state in ("dead", "done")
     assert page(report(status, seen, {}, (), made_at=journals.EPOCH))

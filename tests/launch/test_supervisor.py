@@ -93,7 +93,9 @@ if lives == 0:
 
 
 @pytest.mark.parametrize("driver", [FAILS_ONCE, LEAVES_ONCE, ENDED_BY_A_LIBRARY_ONCE])
-def test_supervisor_starts_a_driver_again_that_met_an_error_of_its_own(driver: str, tmp_path: Path) -> None:
+def test_supervisor_starts_a_driver_again_that_met_an_error_of_its_own(
+    driver: str, tmp_path: Path
+) -> None:
     assert start(driver, str(tmp_path)).wait(30) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
@@ -103,7 +105,9 @@ def test_supervisor_passes_a_chosen_exit_code_on(code: int, tmp_path: Path) -> N
     assert start(f"import sys; sys.exit({code})").wait(30) == code
 
 
-def test_supervisor_hands_a_signal_to_its_driver_and_waits_for_the_last_save(tmp_path: Path) -> None:
+def test_supervisor_hands_a_signal_to_its_driver_and_waits_for_the_last_save(
+    tmp_path: Path,
+) -> None:
     process = start(WAITS, str(tmp_path))
     wait_for(tmp_path / "ready")
     process.send_signal(signal.SIGTERM)
@@ -128,7 +132,9 @@ GUARDED = SUPERVISOR.replace("def drive():", DRIVES_GUARDED)
 
 def test_sigterm_before_anything_began_speaks_of_no_save_and_is_answered(tmp_path: Path) -> None:
     command = [sys.executable, "-c", GUARDED, IDLE, str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for(tmp_path / "ready")
     process.send_signal(signal.SIGTERM)
     answer, said = process.communicate(timeout=30)

@@ -1,4 +1,6 @@
-"""Does a run work on a cluster that asks for a token, and is a client without it told so before anything is taken?"""
+"""Does a run work on a cluster that asks for a token, and is a client without it told so before
+anything is taken?
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,26 @@ class Locked:
 
     def tfresume(self, *words: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
         """The command, from a home directory without a token file."""
-        environment = {**ray_environment(self.home), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        environment = {
+            **ray_environment(self.home),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": token,
+        }
         command = [sys.executable, "-m", "launch.cli", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+        return subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
 
     def jobs(self) -> list[dict[str, Any]]:
         """What the job server shows to those who may ask."""
-        request = urllib.request.Request(f"{self.address}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})
+        request = urllib.request.Request(
+            f"{self.address}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             found: list[dict[str, Any]] = json.load(answer)
         return found
@@ -73,9 +88,18 @@ def _assert_refused(code: int, err: str, address: str) -> None:
     assert "Traceback" not in err
 
 
-def test_client_with_a_wrong_token_is_refused_and_nothing_is_submitted(locked: Locked, tmp_path: Path) -> None:
+def test_client_with_a_wrong_token_is_refused_and_nothing_is_submitted(
+    locked: Locked, tmp_path: Path
+) -> None:
     wrong = "f" * 64
-    words = ("submit", str(tmp_path), "--output", str(tmp_path / "out"), "--address", locked.address)
+    words = (
+        "submit",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "out"),
+        "--address",
+        locked.address,
+    )
     done = locked.tfresume(*words, token=wrong)
     _assert_refused(done.returncode, done.stderr, locked.address)
     assert wrong not in done.stdout + done.stderr
@@ -87,22 +111,38 @@ def test_client_with_a_wrong_token_is_refused_and_nothing_is_submitted(locked: L
 def test_client_without_a_token_is_refused_in_every_command(
     command: str, locked: Locked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = {"submit": [str(tmp_path), "--output", str(tmp_path / "out")], "doctor": []}.get(command, [str(tmp_path)])
+    place = {"submit": [str(tmp_path), "--output", str(tmp_path / "out")], "doctor": []}.get(
+        command, [str(tmp_path)]
+    )
     code = run([command, *place, "--address", locked.address])
     _assert_refused(code, capsys.readouterr().err, locked.address)
     assert locked.jobs() == []
 
 
 def test_run_on_a_cluster_with_a_token_is_submitted_followed_and_stopped(
-    locked: Locked, tf1_checkpoint: CheckpointLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    locked: Locked,
+    tf1_checkpoint: CheckpointLibrary,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "feeds.py").write_text(WITHOUT_END)
     output = tmp_path / "out"
-    words: Mapping[str, str] = {"--until-step": "100000", "--workers": "2", "--input": "feeds.py:batches"}
+    words: Mapping[str, str] = {
+        "--until-step": "100000",
+        "--workers": "2",
+        "--input": "feeds.py:batches",
+    }
     flags = [word for pair in words.items() for word in pair]
     submitted = locked.tfresume(
-        "submit", str(tf1_checkpoint("mlp")), "--output", str(output), "--address", locked.address, "--json", *flags
+        "submit",
+        str(tf1_checkpoint("mlp")),
+        "--output",
+        str(output),
+        "--address",
+        locked.address,
+        "--json",
+        *flags,
     )
     assert submitted.returncode == 0, submitted.stderr
     place = open_location(str(output))
@@ -114,6 +154,12 @@ def test_run_on_a_cluster_with_a_token_is_submitted_followed_and_stopped(
     assert json.loads(stopped.stdout)["state"] == "stopped"
     (finish,) = [event for event in read_journal(place) if event["event"] == "finish"]
     assert list_checkpoints(place)[0].step == finish["step"]
-    told = "".join((logs.stdout, stopped.stdout, json.dumps(locked.jobs()), json.dumps(read_journal(place))))
-    told += "".join(file.read_text(errors="replace") for file in output.rglob("*") if file.suffix in (".json", ".jsonl"))
+    told = "".join(
+        (logs.stdout, stopped.stdout, json.dumps(locked.jobs()), json.dumps(read_journal(place)))
+    )
+    told += "".join(
+        file.read_text(errors="replace")
+        for file in output.rglob("*")
+        if file.suffix in (".json", ".jsonl")
+    )
     assert TOKEN not in told

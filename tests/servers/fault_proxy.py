@@ -1,7 +1,8 @@
 """What happens to a client when its HTTP store misbehaves?
 
-A proxy that understands HTTP: it reads whole requests, passes them on, and spoils the exchanges that a script names. Faults fire a
-counted number of times and are recorded, so that a test can assert that its fault happened.
+A proxy that understands HTTP: it reads whole requests, passes them on, and spoils the exchanges
+that a script names. Faults fire a counted number of times and are recorded, so that a test can
+assert that its fault happened.
 """
 
 from __future__ import annotations
@@ -16,10 +17,24 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal[
-    "unavailable", "throttled", "denied", "expired", "reset", "reset_in_body", "truncate", "slow", "hang", "drop_reply"
+    "unavailable",
+    "throttled",
+    "denied",
+    "expired",
+    "reset",
+    "reset_in_body",
+    "truncate",
+    "slow",
+    "hang",
+    "drop_reply",
 ]
 EXPIRED = {
-    False: (401, "Unauthorized", "Content-Type: application/json\r\n", '{"error": {"code": 401, "message": "Token expired"}}'),
+    False: (
+        401,
+        "Unauthorized",
+        "Content-Type: application/json\r\n",
+        '{"error": {"code": 401, "message": "Token expired"}}',
+    ),
     True: (
         400,
         "Bad Request",
@@ -32,7 +47,9 @@ EXPIRED = {
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request. ``about`` is its target and the beginning of its body, where Google's uploads keep the object's name."""
+    """One HTTP request. ``about`` is its target and the beginning of its body, where Google's
+    uploads keep the object's name.
+    """
 
     method: str
     target: str
@@ -74,9 +91,13 @@ class FaultProxy:
         self.requests: list[Request] = []
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="fault-proxy", daemon=True
+        )
         self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop).result(10)
+        self._server = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop
+        ).result(10)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     @property
@@ -84,8 +105,16 @@ class FaultProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def spoil(self, kind: Kind, method: str = "", about: str = "", times: int = 1) -> Fault:
-        """Spoils the next ``times`` requests of that method whose target or body's beginning holds ``about``."""
-        return self._add(Fault(kind, lambda request: method in ("", request.method) and about in request.about, times))
+        """Spoils the next ``times`` requests of that method whose target or body's beginning holds
+        ``about``.
+        """
+        return self._add(
+            Fault(
+                kind,
+                lambda request: method in ("", request.method) and about in request.about,
+                times,
+            )
+        )
 
     def refuse(self, matches: Callable[[Request], bool]) -> Fault:
         """Denies every request that matches, until the fault's ``times`` is set to 0."""
@@ -142,7 +171,9 @@ class FaultProxy:
             case "denied":
                 return await _answer(writer, 403, "Forbidden", "")
             case "expired":
-                return await _answer(writer, *EXPIRED["amz-" in request.head.decode("latin-1").lower()])
+                return await _answer(
+                    writer, *EXPIRED["amz-" in request.head.decode("latin-1").lower()]
+                )
             case "reset":
                 return _reset(writer)
             case "hang":
@@ -179,7 +210,9 @@ class FaultProxy:
             writer.close()
 
 
-async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request | None:
+async def _read_request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> Request | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
@@ -187,7 +220,9 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
     method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
     if b"100-continue" in head.lower():
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(b"expect:"))
+        head = b"\r\n".join(
+            line for line in head.split(b"\r\n") if not line.lower().startswith(b"expect:")
+        )
     return Request(method, target, head, await _read_body(reader, head))
 
 
@@ -200,20 +235,31 @@ async def _read_response(reader: asyncio.StreamReader, has_body: bool) -> bytes:
 
 
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    headers = {key.strip().lower(): value.strip() for key, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])}
+    headers = {
+        key.strip().lower(): value.strip()
+        for key, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    }
     if b"chunked" in headers.get(b"transfer-encoding", b""):
         parts = []
         while True:
             line = await reader.readuntil(b"\r\n")
             size = int(line.split(b";")[0], 16)
-            parts += [line, await reader.readexactly(size + 2)] if size else [line, await reader.readuntil(b"\r\n")]
+            parts += (
+                [line, await reader.readexactly(size + 2)]
+                if size
+                else [line, await reader.readuntil(b"\r\n")]
+            )
             if not size:
                 return b"".join(parts)
     return await reader.readexactly(int(headers.get(b"content-length", b"0")))
 
 
-async def _answer(writer: asyncio.StreamWriter, status: int, reason: str, headers: str, body: str = "") -> bool:
-    writer.write(f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+async def _answer(
+    writer: asyncio.StreamWriter, status: int, reason: str, headers: str, body: str = ""
+) -> bool:
+    writer.write(
+        f"HTTP/1.1 {status} {reason}\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
     await writer.drain()
     return True
 

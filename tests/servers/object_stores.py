@@ -1,7 +1,9 @@
-"""Which stores do the tests run against? Real servers over HTTP on loopback, local disk and memory; one contract for all.
+"""Which stores do the tests run against? Real servers over HTTP on loopback, local disk and memory;
+one contract for all.
 
-A pytest plugin: ``store`` (each in turn), ``http_store`` (the two object stores, behind a fault proxy), ``gcs_server``, ``s3_server``,
-and, where they're installed, ``az_server`` and ``weed_server``.
+A pytest plugin: ``store`` (each in turn), ``http_store`` (the two object stores, behind a fault
+proxy), ``gcs_server``, ``s3_server``, and, where they're installed, ``az_server`` and
+``weed_server``.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def weed_server() -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class HttpStore:
-    """An object store behind a proxy that can spoil its answers. ``root`` goes through the proxy, ``direct`` doesn't."""
+    """An object store behind a proxy that can spoil its answers. ``root`` goes through the proxy,
+    ``direct`` doesn't.
+    """
 
     kind: str
     proxy: FaultProxy
@@ -98,6 +102,8 @@ def http_store(request: pytest.FixtureRequest) -> Iterator[HttpStore]:
     name = f"run-{uuid.uuid4().hex[:8]}"
     try:
         root = open_location(server.url(name), **server.options(proxy.endpoint))
-        yield HttpStore(request.param, proxy, root, open_location(server.url(name), **server.options()))
+        yield HttpStore(
+            request.param, proxy, root, open_location(server.url(name), **server.options())
+        )
     finally:
         proxy.close()

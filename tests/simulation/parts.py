@@ -25,7 +25,12 @@ class State:
     """The pass over the bad place in which it went wrong; 0 where it's finite."""
 
     def after_step(self, world_size: int) -> State:
-        return State(self.step + 1, self.position + world_size, hash((self.chain, self.position, world_size)), self.nan)
+        return State(
+            self.step + 1,
+            self.position + world_size,
+            hash((self.chain, self.position, world_size)),
+            self.nan,
+        )
 
 
 @dataclass
@@ -103,6 +108,10 @@ def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
         changes.pop("on_loss", "replace"),
     )
     saving = SavePolicy(
-        changes.pop("save_steps", 50), None, changes.pop("when_busy", "skip"), 5, changes.pop("on_nonfinite", "stop")
+        changes.pop("save_steps", 50),
+        None,
+        changes.pop("when_busy", "skip"),
+        5,
+        changes.pop("on_nonfinite", "stop"),
     )
     return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)

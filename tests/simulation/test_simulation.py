@@ -1,4 +1,5 @@
-"""Does the run machine keep its promises under seeded schedules of losses, hangs, notices, storage faults and driver deaths?
+"""Does the run machine keep its promises under seeded schedules of losses, hangs, notices, storage
+faults and driver deaths?
 
 A failing seed prints itself: ``World(seed, policy(**shape), faults).play()`` replays it.
 """
@@ -43,7 +44,10 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "kills with a standby": ({"standby": 1}, Faults(kill_s=2.0)),
     "kills without a standby": ({"count": 3}, Faults(kill_s=3.0)),
     "shrink and replace": ({"count": 4, "smallest": 1}, Faults(kill_s=1.5)),
-    "shrink for good": ({"count": 6, "smallest": 1, "on_loss": "shrink"}, Faults(kill_s=4.0, until_s=10.0)),
+    "shrink for good": (
+        {"count": 6, "smallest": 1, "on_loss": "shrink"},
+        Faults(kill_s=4.0, until_s=10.0),
+    ),
     "hangs": ({"count": 3, "standby": 1}, Faults(stop_s=8.0)),
     "notices": ({"count": 3, "smallest": 2, "standby": 1}, Faults(notice_s=6.0)),
     "failing saves": ({"standby": 1, "until": 300}, Faults(kill_s=4.0, save_fails=0.2)),
@@ -51,24 +55,60 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "joins that fail": ({"count": 3, "standby": 1}, Faults(kill_s=4.0, join_fails=0.1)),
     "driver deaths": ({"standby": 1}, Faults(driver_s=6.0)),
     "processes replaced": ({"count": 3, "standby": 2, "in_place": False}, Faults(kill_s=5.0)),
-    "processes replaced without a standby": ({"count": 2, "smallest": 1, "in_place": False}, Faults(6.0, 20.0, 15.0, 20.0)),
+    "processes replaced without a standby": (
+        {"count": 2, "smallest": 1, "in_place": False},
+        Faults(6.0, 20.0, 15.0, 20.0),
+    ),
     "slow nodes": ({"count": 3, "standby": 1}, Faults(kill_s=5.0, slow=0.3)),
     "draining nodes": ({"count": 3, "smallest": 1, "standby": 1}, Faults(drain_s=9.0)),
     "room that comes": ({"count": 2, "largest": 5, "smallest": 1}, Faults(kill_s=4.0, room_s=2.0)),
-    "slow copies": ({"count": 3, "standby": 1, "until": 200}, Faults(kill_s=60.0, copy_s=20.0, until_s=300.0)),
-    "slow writes and notices": ({"count": 2, "standby": 2, "until": 1000}, Faults(notice_s=6.0, write_s=3.0)),
-    "driver deaths during slow writes": ({"standby": 1, "until": 300}, Faults(driver_s=6.0, write_s=5.0)),
+    "slow copies": (
+        {"count": 3, "standby": 1, "until": 200},
+        Faults(kill_s=60.0, copy_s=20.0, until_s=300.0),
+    ),
+    "slow writes and notices": (
+        {"count": 2, "standby": 2, "until": 1000},
+        Faults(notice_s=6.0, write_s=3.0),
+    ),
+    "driver deaths during slow writes": (
+        {"standby": 1, "until": 300},
+        Faults(driver_s=6.0, write_s=5.0),
+    ),
     "standbys that can't load": ({"standby": 1, "until": 2000}, Faults(load_fails=True)),
-    "store outages": ({"count": 1, "until": 1000, "save_steps": 200}, Faults(kill_s=5.0, outage_s=15.0)),
+    "store outages": (
+        {"count": 1, "until": 1000, "save_steps": 200},
+        Faults(kill_s=5.0, outage_s=15.0),
+    ),
     "damaged checkpoints": ({"count": 1, "until": 1000}, Faults(kill_s=4.0, damaged=0.4)),
     "bits that flip": ({"standby": 1, "until": 1500}, Faults(flip_s=6.0)),
-    "a place that makes NaN once": ({"standby": 1, "on_nonfinite": "rollback"}, Faults(nan_at=170, kill_s=6.0, driver_s=9.0)),
-    "everything": ({"count": 4, "smallest": 2, "largest": 6, "standby": 1}, Faults(4.0, 15.0, 12.0, 20.0, 0.1, 0.03)),
+    "a place that makes NaN once": (
+        {"standby": 1, "on_nonfinite": "rollback"},
+        Faults(nan_at=170, kill_s=6.0, driver_s=9.0),
+    ),
+    "everything": (
+        {"count": 4, "smallest": 2, "largest": 6, "standby": 1},
+        Faults(4.0, 15.0, 12.0, 20.0, 0.1, 0.03),
+    ),
 }
 ENDS: dict[str, tuple[dict[str, Any], Faults, Outcome, str]] = {
-    "a stop": ({"standby": 1, "until": 10**6}, Faults(kill_s=3.0, stop_at_s=20.0), Outcome.STOPPED, "SIGTERM"),
-    "an input that raises": ({"standby": 1}, Faults(kill_s=1.5, user_fails_at=170), Outcome.FAILED, "it raised"),
-    "an input that ends": ({"standby": 1}, Faults(kill_s=1.5, ends_at=170), Outcome.END_OF_DATA, "the input of rank"),
+    "a stop": (
+        {"standby": 1, "until": 10**6},
+        Faults(kill_s=3.0, stop_at_s=20.0),
+        Outcome.STOPPED,
+        "SIGTERM",
+    ),
+    "an input that raises": (
+        {"standby": 1},
+        Faults(kill_s=1.5, user_fails_at=170),
+        Outcome.FAILED,
+        "it raised",
+    ),
+    "an input that ends": (
+        {"standby": 1},
+        Faults(kill_s=1.5, ends_at=170),
+        Outcome.END_OF_DATA,
+        "the input of rank",
+    ),
     "another driver": ({"until": 10**6}, Faults(fenced_at_s=20.0), Outcome.FAILED, "attempt 2"),
     "a graph that doesn't fit": ({}, Faults(misfit=True), Outcome.FAILED, "misfit"),
     "a place that always makes NaN": (
@@ -83,8 +123,10 @@ ENDS: dict[str, tuple[dict[str, Any], Faults, Outcome, str]] = {
 SEEDS = 12
 MANY_SEEDS = int(os.environ.get("TFRESUME_SEEDS", "500"))
 OFTEN = {"processes replaced without a standby": 0.05, "store outages": 0.1, "bits that flip": 0.1}
-"""The part of the runs that may end so, where it's more than one in a hundred: here each death, every six seconds, costs all processes; a
-store's outage takes as long as five saves; three bits in a row flip before a save."""
+"""The part of the runs that may end so, where it's more than one in a hundred: here each death,
+every six seconds, costs all processes; a store's outage takes as long as five saves; three bits in
+a row flip before a save.
+"""
 
 
 def ended(name: str, seed: int, **changes: Any) -> tuple[World, act.Finish]:
@@ -94,17 +136,25 @@ def ended(name: str, seed: int, **changes: Any) -> tuple[World, act.Finish]:
 
 
 def was_right_to_give_up(world: World, finish: act.Finish) -> bool:
-    """Whether what the run says of its end is what its journal shows: so many saves in a row failed, or groups took no step."""
+    """Whether what the run says of its end is what its journal shows: so many saves in a row
+    failed, or groups took no step.
+    """
     ends = ("save_failed", "save_committed", "save_refused")
     saves = [str(event["event"]) for event in world.journal if event["event"] in ends]
     formed = [event["step"] for event in world.journal if event["event"] == "generation"]
     if "saves failed in a row" in finish.reason:
-        return saves[-world.rules.saving.max_failed :] == ["save_failed"] * world.rules.saving.max_failed
+        return (
+            saves[-world.rules.saving.max_failed :]
+            == ["save_failed"] * world.rules.saving.max_failed
+        )
     if "saves in a row" in finish.reason:
         before = saves[:-1] if saves[-1] == "save_committed" else saves
         return before[-DIVERGENCE_LIMIT:] == ["save_refused"] * DIVERGENCE_LIMIT
     if "times in a row without finishing a step" in finish.reason:
-        return len(set(formed[-recovery.FRUITLESS_LIMIT :])) == 1 and len(formed) >= recovery.FRUITLESS_LIMIT
+        return (
+            len(set(formed[-recovery.FRUITLESS_LIMIT :])) == 1
+            and len(formed) >= recovery.FRUITLESS_LIMIT
+        )
     return False
 
 
@@ -138,9 +188,13 @@ HAPPENS = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invariant(name: str) -> None:
+def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invariant(
+    name: str,
+) -> None:
     events = [event for seed in range(SEEDS) for event in play(name, seed).journal]
-    seen = {str(event["event"]) for event in events} | {str(event["kind"]) for event in events if event["event"] == "incident"}
+    seen = {str(event["event"]) for event in events} | {
+        str(event["kind"]) for event in events if event["event"] == "incident"
+    }
     missed = HAPPENS.get(name, set()) - seen
     assert not missed, f"the schedule doesn't do what its name says: {missed}"
 
@@ -150,13 +204,18 @@ def test_run_that_ends_otherwise_ends_as_it_should_with_what_could_be_saved(name
     shape, faults, outcome, reason = ENDS[name]
     for seed in range(SEEDS):
         finish = World(seed, policy(**shape), faults).play()
-        assert (finish.outcome, reason in finish.reason) == (outcome, True), f"seed {seed}: {finish}"
+        assert (finish.outcome, reason in finish.reason) == (outcome, True), (
+            f"seed {seed}: {finish}"
+        )
 
 
 def test_every_event_is_told_by_some_schedule() -> None:
     """What the simulation never says, no seed can find anything about."""
     told: set[type] = set()
-    for shape, faults in [*SCHEDULES.values(), *((shape, faults) for shape, faults, _, _ in ENDS.values())]:
+    for shape, faults in [
+        *SCHEDULES.values(),
+        *((shape, faults) for shape, faults, _, _ in ENDS.values()),
+    ]:
         for seed in range(3):
             world = World(seed, policy(**shape), faults)
             world.play()
@@ -172,11 +231,15 @@ def test_run_under_many_seeded_faults_keeps_every_invariant(name: str) -> None:
     for seed in range(SEEDS, SEEDS + MANY_SEEDS):
         world, finish = ended(name, seed)
         if finish.outcome is Outcome.DONE:
-            assert max(world.committed) == world.rules.until, f"seed {seed}: the last step isn't saved"
+            assert max(world.committed) == world.rules.until, (
+                f"seed {seed}: the last step isn't saved"
+            )
         else:
             assert was_right_to_give_up(world, finish), f"seed {seed}: {finish}"
             given_up.append(seed)
-    assert len(given_up) <= MANY_SEEDS * OFTEN.get(name, 0.01), f"too many runs were given up: {given_up}"
+    assert len(given_up) <= MANY_SEEDS * OFTEN.get(name, 0.01), (
+        f"too many runs were given up: {given_up}"
+    )
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
@@ -204,7 +267,11 @@ def own_state_for_all(run: Any, ident: str, chosen: str | None, givers: Any) -> 
 
 
 def forgetting(budgets: Budgets, *loss: Any) -> Budgets:
-    return replace(budgets, entries=budgets.entries[1:]) if budgets.entries else REAL_SPEND(budgets, *loss)
+    return (
+        replace(budgets, entries=budgets.entries[1:])
+        if budgets.entries
+        else REAL_SPEND(budgets, *loss)
+    )
 
 
 def deaf(patch: pytest.MonkeyPatch) -> None:
@@ -223,11 +290,16 @@ REAL_SPEND = Budgets.spend
 
 def lying_about_position(run: Any, event: Any, now_s: float) -> Any:
     run, actions = machine.advance(run, event, now_s)
-    wrong = [replace(action, position=action.position + 1) if isinstance(action, act.Form) else action for action in actions]
+    wrong = [
+        replace(action, position=action.position + 1) if isinstance(action, act.Form) else action
+        for action in actions
+    ]
     return run, tuple(wrong)
 
 
-def altering(change: Callable[[Run, Any, Run, list[act.Action]], tuple[Run, list[act.Action]]]) -> Callable[..., Any]:
+def altering(
+    change: Callable[[Run, Any, Run, list[act.Action]], tuple[Run, list[act.Action]]],
+) -> Callable[..., Any]:
     """The real rules, with their answer altered."""
 
     def advance(run: Run, event: Any, now_s: float) -> Any:
@@ -238,46 +310,78 @@ def altering(change: Callable[[Run, Any, Run, list[act.Action]], tuple[Run, list
     return advance
 
 
-def same_number(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
-    return (replace(after, generation=before.generation - 1) if before.generation > 1 else after), actions
+def same_number(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    return (
+        replace(after, generation=before.generation - 1) if before.generation > 1 else after
+    ), actions
 
 
-def undead(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+def undead(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
     if before.phase is Phase.ENDED:
         return replace(before, phase=Phase.TRAINING), []
     return after, [action for action in actions if not isinstance(action, act.Finish)]
 
 
-def twice_the_first(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+def twice_the_first(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
     return replace(after, members=(*after.members[:1], *after.members[:1])), actions
 
 
-def loyal(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
-    return (replace(after, members=before.members) if isinstance(event, ev.Gone) else after), actions
+def loyal(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    return (
+        replace(after, members=before.members) if isinstance(event, ev.Gone) else after
+    ), actions
 
 
-def late_saves(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+def late_saves(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
     grants = [
-        replace(item, saves=(after.step - 30,)) if isinstance(item, act.Grant) and after.step > 30 else item for item in actions
+        replace(item, saves=(after.step - 30,))
+        if isinstance(item, act.Grant) and after.step > 30
+        else item
+        for item in actions
     ]
     return after, grants
 
 
-def mislabelled(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+def mislabelled(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
     return after, [
-        replace(item, written=replace(item.written, step=item.written.step + 1)) if isinstance(item, act.Commit) else item
+        replace(item, written=replace(item.written, step=item.written.step + 1))
+        if isinstance(item, act.Commit)
+        else item
         for item in actions
     ]
 
 
-def impatient(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
-    hung = [act.EndWorker(after.members[0], ev.Cause.HUNG.value)] if isinstance(event, ev.Tick) and after.members else []
+def impatient(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    hung = (
+        [act.EndWorker(after.members[0], ev.Cause.HUNG.value)]
+        if isinstance(event, ev.Tick) and after.members
+        else []
+    )
     return after, [*actions, *hung]
 
 
-def breaking(before: Run, event: Any, after: Run, actions: list[act.Action]) -> tuple[Run, list[act.Action]]:
+def breaking(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
     broken = isinstance(event, ev.Tick) and after.phase is Phase.TRAINING
-    return after, [*actions, act.BreakStep(after.members[0], after.generation)] if broken else actions
+    return after, [
+        *actions,
+        act.BreakStep(after.members[0], after.generation),
+    ] if broken else actions
 
 
 ALTERED: dict[str, tuple[str, Any]] = {
@@ -341,14 +445,23 @@ def worlds(world: type[World], schedule: str, **changes: Any) -> None:
 
 Plant = Callable[[pytest.MonkeyPatch], Any]
 BUGS: dict[str, tuple[str, Plant]] = {
-    "a survivor had is lost": ("kills without a standby", lambda patch: patch.setattr(recovery, "donor", lowest_donor)),
-    "a lease was shortened": ("kills with a standby", lambda patch: patch.setattr(stepping, "_send", shortened)),
+    "a survivor had is lost": (
+        "kills without a standby",
+        lambda patch: patch.setattr(recovery, "donor", lowest_donor),
+    ),
+    "a lease was shortened": (
+        "kills with a standby",
+        lambda patch: patch.setattr(stepping, "_send", shortened),
+    ),
     "from a state that nobody has|that differs": (
         "kills with a standby",
         lambda patch: patch.setattr(forming, "_state_from", own_state_for_all),
     ),
     "neither ended nor waited": ("shrink for good", deaf),
-    "a budget grew": ("kills with a standby", lambda patch: patch.setattr(Budgets, "spend", forgetting)),
+    "a budget grew": (
+        "kills with a standby",
+        lambda patch: patch.setattr(Budgets, "spend", forgetting),
+    ),
     "storage is read though somebody has the state": (
         "kills with a standby",
         lambda patch: patch.setattr(recovery, "donor", lambda order, steps, *, differing: None),
@@ -375,7 +488,9 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "a checkpoint that was found damaged twice is taken again": (
         "damaged checkpoints",
-        lambda patch: patch.setattr(searching, "accuse", lambda turn, detail: turn.set(origin=None)),
+        lambda patch: patch.setattr(
+            searching, "accuse", lambda turn, detail: turn.set(origin=None)
+        ),
     ),
     "formations fail one after the other without a wait": (
         "store outages",
@@ -387,7 +502,9 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "a state that isn't finite was committed": (
         "NaN where the run is to stop",
-        lambda patch: patch.setattr(saving, "judge", lambda policy, nonfinite, digests: saving.Verdict.COMMIT),
+        lambda patch: patch.setattr(
+            saving, "judge", lambda policy, nonfinite, digests: saving.Verdict.COMMIT
+        ),
     ),
     "the run ends without what it could have saved": (
         "an input that raises",
@@ -398,7 +515,9 @@ BUGS: dict[str, tuple[str, Plant]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("invariant", BUGS)
-def test_planted_bug_is_caught_by_its_invariant(invariant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_bug_is_caught_by_its_invariant(
+    invariant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     schedule, plant = BUGS[invariant]
     plant(monkeypatch)
     with pytest.raises(Broken, match=invariant):
@@ -428,7 +547,11 @@ def test_spoilt_world_is_caught_by_its_invariant(invariant: str) -> None:
 def test_every_invariant_has_a_planted_bug() -> None:
     """The messages of the world's checks against those that the tests above expect."""
     tree = ast.parse(Path(str(world_module.__file__)).read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check"]
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check"
+    ]
     messages = [ast.unparse(call.args[1]) for call in calls]
     planted = "|".join([*BUGS, *ALTERED, *SPOILT, "skipped or served twice"])
     unproved = [message for message in messages if not re.search(planted, message)]

@@ -1,6 +1,8 @@
-"""A run's world in simulated time: workers, storage and a driver that is nothing but ``machine.advance``.
+"""A run's world in simulated time: workers, storage and a driver that is nothing but
+``machine.advance``.
 
-Everything that happens is drawn from one seed. The invariants are checked while it happens; a broken one raises ``Broken`` with the seed.
+Everything that happens is drawn from one seed. The invariants are checked while it happens; a
+broken one raises ``Broken`` with the seed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,13 @@ from tests.simulation.parts import policy as policy
 class World:
     """One simulated run. ``advance`` may be replaced by a planted bug."""
 
-    def __init__(self, seed: int, rules: Policy, faults: Faults, advance: Callable[..., Any] = machine.advance) -> None:
+    def __init__(
+        self,
+        seed: int,
+        rules: Policy,
+        faults: Faults,
+        advance: Callable[..., Any] = machine.advance,
+    ) -> None:
         self.random = random.Random(seed)
         self.seed, self.rules, self.faults, self.advance = seed, rules, faults, advance
         self.now = 0.0
@@ -65,11 +73,19 @@ class World:
             ("outage", faults.outage_s),
         ):
             if mean:
-                self.at(self.random.expovariate(1 / mean), lambda kind=kind, mean=mean: self.fault(kind, mean))
+                self.at(
+                    self.random.expovariate(1 / mean),
+                    lambda kind=kind, mean=mean: self.fault(kind, mean),
+                )
         if faults.stop_at_s:
             self.at(faults.stop_at_s, lambda: self.tell(ev.StopAsked(ev.StopCause.SIGTERM, 25.0)))
         if faults.fenced_at_s:
-            self.at(faults.fenced_at_s, lambda: self.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2 took over"})))
+            self.at(
+                faults.fenced_at_s,
+                lambda: self.tell(
+                    ev.Fenced({"kind": "LeaseLost", "message": "attempt 2 took over"})
+                ),
+            )
 
     # -- time
 
@@ -109,7 +125,9 @@ class World:
         self.check(after.generation >= before.generation, "a generation number was used again")
         if after.generation == before.generation:
             self.check(after.lease_end >= before.lease_end, "a lease was shortened")
-        self.check(before.phase is not Phase.ENDED or after.phase is Phase.ENDED, "the end wasn't final")
+        self.check(
+            before.phase is not Phase.ENDED or after.phase is Phase.ENDED, "the end wasn't final"
+        )
         self.check(len(set(after.members)) == len(after.members), "one worker has two ranks")
         self.check(set(after.members) <= set(after.workers), "a dead worker is a member")
         spent = len(after.budgets.entries)
@@ -117,7 +135,10 @@ class World:
 
     def soon(self, event: ev.Event, delay: float = 0.002) -> None:
         attempt = self.attempt
-        self.at(delay * (0.5 + self.random.random()), lambda: self.tell(event) if attempt == self.attempt else None)
+        self.at(
+            delay * (0.5 + self.random.random()),
+            lambda: self.tell(event) if attempt == self.attempt else None,
+        )
 
     def tick(self) -> None:
         self.tell(ev.Tick())
@@ -127,7 +148,9 @@ class World:
         self.at(0.25, self.tick)
 
     def pulse(self, worker: SimWorker) -> None:
-        may_step = worker.joined and not worker.held and worker.state and worker.state.step < worker.lease
+        may_step = (
+            worker.joined and not worker.held and worker.state and worker.state.step < worker.lease
+        )
         doing = ev.Doing.STEP if may_step else ev.Doing.IDLE
         if not worker.warm:
             doing = ev.Doing.LOADING
@@ -135,7 +158,9 @@ class World:
             doing = ev.Doing.COPYING
         worker.moved += worker.copying or worker.writing is not None
         step = worker.state.step if worker.state else 0
-        self.soon(ev.Pulse(worker.ident, worker.generation, step, doing, 50.0, moved_bytes=worker.moved))
+        self.soon(
+            ev.Pulse(worker.ident, worker.generation, step, doing, 50.0, moved_bytes=worker.moved)
+        )
 
     # -- actions
 
@@ -154,7 +179,10 @@ class World:
         worker = SimWorker(action.worker, f"n{self.random.randrange(4)}", attempt=self.attempt)
         worker.slow = self.random.random() < self.faults.slow
         self.workers[action.worker] = worker
-        self.at(action.delay_s + self.faults.start_s * (0.5 + self.random.random()), lambda: self.warmed(worker))
+        self.at(
+            action.delay_s + self.faults.start_s * (0.5 + self.random.random()),
+            lambda: self.warmed(worker),
+        )
 
     def warmed(self, worker: SimWorker) -> None:
         if self.faults.load_fails and int(worker.ident[1:]) > self.rules.sizes.count:
@@ -167,17 +195,28 @@ class World:
     def do_EndWorker(self, action: act.EndWorker) -> None:
         hung = any(worker.alive and worker.stopped for worker in self.workers.values())
         self.check(
-            action.cause != ev.Cause.HUNG.value or hung or bool(self.faults.driver_s), "somebody was called hung who wasn't"
+            action.cause != ev.Cause.HUNG.value or hung or bool(self.faults.driver_s),
+            "somebody was called hung who wasn't",
         )
         worker = self.workers[action.worker]
         flight = self.run.saves.in_flight
-        counted = flight is not None and flight.writer == worker.ident and worker.writing == flight.generation
+        counted = (
+            flight is not None
+            and flight.writer == worker.ident
+            and worker.writing == flight.generation
+        )
         released = action.cause == ev.Cause.RELEASED.value
-        self.check(not (released and counted and worker.alive), "a worker that a save counts on was ended")
+        self.check(
+            not (released and counted and worker.alive), "a worker that a save counts on was ended"
+        )
         self.kill(worker, ev.Cause(action.cause), action.detail)
 
     def kill(
-        self, worker: SimWorker, cause: ev.Cause = ev.Cause.DIED, detail: str = "", error: dict[str, Any] | None = None
+        self,
+        worker: SimWorker,
+        cause: ev.Cause = ev.Cause.DIED,
+        detail: str = "",
+        error: dict[str, Any] | None = None,
     ) -> None:
         if not worker.alive:
             return
@@ -192,14 +231,21 @@ class World:
         group = [
             other
             for other in self.workers.values()
-            if other.alive and other.joined and other.generation == gone.generation and not other.held
+            if other.alive
+            and other.joined
+            and other.generation == gone.generation
+            and not other.held
         ]
         mid_step = gone.generation in self.stepping and self.random.random() < 0.5
         for other in group:
             other.broken = other.state.step < other.lease
             if other.stopped:
                 continue
-            if mid_step and self.random.random() < 0.5 and all(mate.state.step <= other.state.step for mate in group):
+            if (
+                mid_step
+                and self.random.random() < 0.5
+                and all(mate.state.step <= other.state.step for mate in group)
+            ):
                 self.apply(other, len(gone.seats))
             if other.state.step < other.lease:
                 self.hold(other, "peer lost")
@@ -212,7 +258,9 @@ class World:
         if worker.joined and self.faults.copy_s:
             if not worker.copying:
                 worker.copying = True
-                self.at(self.faults.copy_s, lambda: self.copied(worker, lambda: self.held(worker, why)))
+                self.at(
+                    self.faults.copy_s, lambda: self.copied(worker, lambda: self.held(worker, why))
+                )
             return
         self.held(worker, why)
 
@@ -220,23 +268,38 @@ class World:
         worker.copying = False
         if worker.alive and not worker.stopped:
             then()
-            if worker.joined and worker.hold_generation > worker.held_for and worker.hold_generation >= worker.generation:
+            if (
+                worker.joined
+                and worker.hold_generation > worker.held_for
+                and worker.hold_generation >= worker.generation
+            ):
                 self.hold(worker)
 
     def held(self, worker: SimWorker, why: str) -> None:
         worker.held, worker.joined = True, False
         worker.held_for = max(worker.generation, worker.hold_generation)
         step, position = (worker.state.step, worker.state.position) if worker.state else (None, 0)
-        self.soon(ev.Held(worker.ident, worker.held_for, step, position, f"{worker.ident}:{self.count}", why))
+        self.soon(
+            ev.Held(
+                worker.ident, worker.held_for, step, position, f"{worker.ident}:{self.count}", why
+            )
+        )
 
     def do_Quiesce(self, action: act.Quiesce) -> None:
         for ident in action.workers:
             worker = self.workers[ident]
             worker.hold_generation = max(worker.hold_generation, action.generation)
-            self.at(0.01, lambda worker=worker: self.hold(worker) if worker.hold_generation > worker.held_for else None)
+            self.at(
+                0.01,
+                lambda worker=worker: (
+                    self.hold(worker) if worker.hold_generation > worker.held_for else None
+                ),
+            )
 
     def do_BreakStep(self, action: act.BreakStep) -> None:
-        stopped = any(worker.stopped and worker.ident in self.run.workers for worker in self.workers.values())
+        stopped = any(
+            worker.stopped and worker.ident in self.run.workers for worker in self.workers.values()
+        )
         self.check(stopped or bool(self.faults.driver_s), "a step was broken off that didn't hang")
         self.hold(self.workers[action.worker], "broken off")
         self.lose_peer(self.workers[action.worker])
@@ -246,25 +309,44 @@ class World:
         if action.donor is not None:
             start = self.workers[action.donor].state
         else:
-            own = [self.workers[seat.worker] for seat in action.seats if seat.state_from is act.StateFrom.OWN]
+            own = [
+                self.workers[seat.worker]
+                for seat in action.seats
+                if seat.state_from is act.StateFrom.OWN
+            ]
             start = own[0].state if own else start
         self.check(
             start is not None and start.step == action.step,
             f"a generation starts at step {action.step} from a state that nobody has",
         )
-        living = [w.state.step for w in self.workers.values() if w.held and self.counts(w) and w.ident in self.run.workers]
-        self.check(not living or action.step >= max(living), "an uncommitted step that a survivor had is lost")
+        living = [
+            w.state.step
+            for w in self.workers.values()
+            if w.held and self.counts(w) and w.ident in self.run.workers
+        ]
+        self.check(
+            not living or action.step >= max(living),
+            "an uncommitted step that a survivor had is lost",
+        )
         good = set(self.committed) - self.excluded
         self.check(not good or action.step >= max(good), "a committed step is lost")
         self.check(action.position == start.position, "a batch is skipped or served twice")
-        self.check(not start.nan or start.nan > self.void, "it goes on from a state that it rolled back from")
+        self.check(
+            not start.nan or start.nan > self.void,
+            "it goes on from a state that it rolled back from",
+        )
         self.check(not self.misfits, "what no try can help is tried again")
         read = any(seat.state_from is act.StateFrom.CHECKPOINT for seat in action.seats)
         accused = len(self.accused.get(action.step, ()))
-        self.check(not read or accused < 2, "a checkpoint that was found damaged twice is taken again")
+        self.check(
+            not read or accused < 2, "a checkpoint that was found damaged twice is taken again"
+        )
         recent = [at for at in self.failed_joins.values() if self.now - at < 2.0]
         self.check(len(recent) < 4, "formations fail one after the other without a wait")
-        if self.run.divergence or len({w.state for w in self.workers.values() if w.alive and w.held and w.state}) == 1:
+        if (
+            self.run.divergence
+            or len({w.state for w in self.workers.values() if w.alive and w.held and w.state}) == 1
+        ):
             self.flipped = False
         self.at(0.05 * self.random.random(), lambda: self.pass_on(action, start))
 
@@ -278,28 +360,60 @@ class World:
         seats = tuple(seat.worker for seat in action.seats)
         for seat in action.seats:
             worker = self.workers[seat.worker]
-            self.at(0.1 + 0.1 * self.random.random(), lambda w=worker, s=seat: self.join(w, s, action, seats, start, passed))
+            self.at(
+                0.1 + 0.1 * self.random.random(),
+                lambda w=worker, s=seat: self.join(w, s, action, seats, start, passed),
+            )
 
     def join(
-        self, worker: SimWorker, seat: act.Seat, action: act.Form, seats: tuple[str, ...], start: State, passed: bool
+        self,
+        worker: SimWorker,
+        seat: act.Seat,
+        action: act.Form,
+        seats: tuple[str, ...],
+        start: State,
+        passed: bool,
     ) -> None:
-        if not worker.alive or worker.stopped or max(worker.generation, worker.held_for) >= action.generation:
+        if (
+            not worker.alive
+            or worker.stopped
+            or max(worker.generation, worker.held_for) >= action.generation
+        ):
             return  # it was called off meanwhile
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
         worker.held, worker.joined, worker.lease, worker.saves = False, False, action.step, set()
-        self.check(self.rules.in_place or not worker.broken, "a process whose group broke is formed again")
+        self.check(
+            self.rules.in_place or not worker.broken, "a process whose group broke is formed again"
+        )
         obstacle = self.obstacle(seat, action)
         if obstacle is not None:
             worker.state = None
             self.failed_joins[action.generation] = self.now
-            self.soon(ev.JoinFailed(worker.ident, action.generation, obstacle.value, obstacle, {"kind": obstacle.value}))
+            self.soon(
+                ev.JoinFailed(
+                    worker.ident,
+                    action.generation,
+                    obstacle.value,
+                    obstacle,
+                    {"kind": obstacle.value},
+                )
+            )
             return
         donor_gone = seat.state_from is act.StateFrom.DONOR and not passed
         if donor_gone or self.random.random() < self.faults.join_fails:
-            self.soon(ev.JoinFailed(worker.ident, action.generation, "the donor is gone" if donor_gone else "no luck"))
+            self.soon(
+                ev.JoinFailed(
+                    worker.ident,
+                    action.generation,
+                    "the donor is gone" if donor_gone else "no luck",
+                )
+            )
             return
         if seat.state_from is act.StateFrom.OWN:
-            self.check(worker.state == start or self.flipped, f"{worker.ident} keeps a state that differs from the group's")
+            self.check(
+                worker.state == start or self.flipped,
+                f"{worker.ident} keeps a state that differs from the group's",
+            )
             if self.flipped:
                 start = worker.state
         worker.state, worker.joined = start, True
@@ -322,13 +436,18 @@ class World:
     def do_Grant(self, action: act.Grant) -> None:
         for ident in action.workers:
             worker = self.workers[ident]
-            self.at(0.002 * self.random.random(), lambda worker=worker: self.granted(worker, action))
+            self.at(
+                0.002 * self.random.random(), lambda worker=worker: self.granted(worker, action)
+            )
 
     def granted(self, worker: SimWorker, action: act.Grant) -> None:
         if not worker.alive or worker.generation != action.generation or worker.state is None:
             return
         worker.lease, worker.writer = max(worker.lease, action.end), action.writer
-        self.check(all(step >= worker.state.step for step in action.saves), "a save was agreed for a step that is past")
+        self.check(
+            all(step >= worker.state.step for step in action.saves),
+            "a save was agreed for a step that is past",
+        )
         worker.saves |= set(action.saves)
         self.save_if_due(worker)
         self.next_step(worker.generation, worker.seats)
@@ -336,19 +455,33 @@ class World:
     def next_step(self, generation: int, seats: tuple[str, ...]) -> None:
         group = [self.workers[ident] for ident in seats]
         ready = all(
-            w.alive and w.joined and not w.held and not w.stopped and not w.copying and w.generation == generation for w in group
+            w.alive
+            and w.joined
+            and not w.held
+            and not w.stopped
+            and not w.copying
+            and w.generation == generation
+            for w in group
         )
-        if not ready or generation in self.stepping or not all(w.state.step < w.lease for w in group):
+        if (
+            not ready
+            or generation in self.stepping
+            or not all(w.state.step < w.lease for w in group)
+        ):
             return
         self.check(len({w.state for w in group}) == 1 or self.flipped, "ranks differ")
         if self.input_stops(group):
             return
         self.stepping.add(generation)
         step_s = 0.4 if any(worker.slow for worker in group) else 0.02
-        self.at(step_s * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats))
+        self.at(
+            step_s * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats)
+        )
 
     def input_stops(self, group: list[SimWorker]) -> bool:
-        """Whether one rank's input has no batch for the next step: it says so, and the step is abandoned on all ranks."""
+        """Whether one rank's input has no batch for the next step: it says so, and the step is
+        abandoned on all ranks.
+        """
         step = group[0].state.step
         if step not in (self.faults.user_fails_at or None, self.faults.ends_at or None):
             return False
@@ -356,14 +489,23 @@ class World:
         if step == self.faults.ends_at:
             self.soon(ev.DataEnded(victim.ident, victim.generation, step))
         else:
-            self.soon(ev.UserFailed(victim.ident, victim.generation, step, {"kind": "UserCodeError", "message": "it raised"}))
+            self.soon(
+                ev.UserFailed(
+                    victim.ident,
+                    victim.generation,
+                    step,
+                    {"kind": "UserCodeError", "message": "it raised"},
+                )
+            )
         for worker in group:
             self.hold(worker, "" if worker is victim else "peer lost")
         return True
 
     def end_step(self, generation: int, seats: tuple[str, ...]) -> None:
         group = [self.workers[ident] for ident in seats]
-        if generation not in self.stepping or not all(w.alive and w.joined and not w.stopped for w in group):
+        if generation not in self.stepping or not all(
+            w.alive and w.joined and not w.stopped for w in group
+        ):
             return
         self.stepping.discard(generation)
         for worker in group:
@@ -376,16 +518,25 @@ class World:
         worker.state = worker.state.after_step(world_size)
         if worker.state.step == self.faults.nan_at:
             others = {
-                w.state.nan for w in self.workers.values() if w.state and w.generation == worker.generation and w is not worker
+                w.state.nan
+                for w in self.workers.values()
+                if w.state and w.generation == worker.generation and w is not worker
             }
-            self.passes = max(self.passes, *others) if self.passes in others and self.passes else self.passes + 1
+            self.passes = (
+                max(self.passes, *others)
+                if self.passes in others and self.passes
+                else self.passes + 1
+            )
             if self.passes <= self.faults.nan_passes:
                 worker.state = replace(worker.state, nan=self.passes)
         if self.ever_flipped:
             pass
         elif self.rules.sizes.smallest == self.rules.sizes.largest:
             expected = self.chains.setdefault(worker.state.step, worker.state.chain)
-            self.check(expected == worker.state.chain, f"step {worker.state.step} isn't bit-identical to when it was first done")
+            self.check(
+                expected == worker.state.chain,
+                f"step {worker.state.step} isn't bit-identical to when it was first done",
+            )
         self.save_if_due(worker)
 
     def save_if_due(self, worker: SimWorker) -> None:
@@ -415,7 +566,17 @@ class World:
             self.soon(ev.SaveFailed(generation, state.step, "503"), 0.1)
         else:
             bad = ("v",) if state.nan else ()
-            written = ev.SaveWritten(worker.ident, generation, state.step, state.position, "d", "p", (state,), digests, bad)
+            written = ev.SaveWritten(
+                worker.ident,
+                generation,
+                state.step,
+                state.position,
+                "d",
+                "p",
+                (state,),
+                digests,
+                bad,
+            )
             worker.writing = generation
             self.at(self.faults.write_s, lambda: self.wrote(worker, written))
 
@@ -428,7 +589,8 @@ class World:
         state = action.written.files[0]
         self.check(state.step == action.written.step, "saved bytes aren't those of the agreed step")
         chains = self.saved_chains.get((action.written.generation, state.step), set())
-        alone = self.run.ending is not None  # the last save has one writer, whose state is the run's
+        # the last save has one writer, whose state is the run's
+        alone = self.run.ending is not None
         self.check(len(chains) <= 1 or alone, "a state on which the ranks differ was committed")
         self.check(not state.nan, "a state that isn't finite was committed")
         attempt = self.attempt
@@ -449,7 +611,10 @@ class World:
             for w in self.workers.values()
             if w.alive and not w.stopped and w.held and w.state and w.ident in self.run.members
         ]
-        self.check(not living or self.void == self.passes > 0, "storage is read though somebody has the state")
+        self.check(
+            not living or self.void == self.passes > 0,
+            "storage is read though somebody has the state",
+        )
         attempt = self.attempt
 
         def answer() -> None:
@@ -457,16 +622,24 @@ class World:
             self.excluded = {int(label) for label in action.exclude}
             step = max(set(self.committed) - self.excluded, default=0)
             if self.store_down:
-                self.tell(ev.Found(None, detail="503", error={"kind": "StorageUnavailable"}, passing=True))
+                self.tell(
+                    ev.Found(None, detail="503", error={"kind": "StorageUnavailable"}, passing=True)
+                )
             else:
-                self.tell(ev.Found(step, self.committed[step].position if step else 0, label=str(step)))
+                self.tell(
+                    ev.Found(step, self.committed[step].position if step else 0, label=str(step))
+                )
 
         self.at(0.3, lambda: answer() if attempt == self.attempt else None)
 
     def do_Finish(self, action: act.Finish) -> None:
         self.finish = action
         kind = (action.error or {}).get("kind")
-        could = not self.store_down and kind not in ("LeaseLost", "NonFinite") and "saves failed in a row" not in action.reason
+        could = (
+            not self.store_down
+            and kind not in ("LeaseLost", "NonFinite")
+            and "saves failed in a row" not in action.reason
+        )
         could = could and not any(event["event"] == "deadline" for event in self.journal)
         top = max((w.state.step for w in self.workers.values() if self.counts(w)), default=0)
         saved = max(self.committed, default=0) >= min(top, action.step or 0)
@@ -474,14 +647,21 @@ class World:
 
     def counts(self, worker: SimWorker) -> bool:
         """Whether the worker lives and has a state that wasn't rolled back from."""
-        return worker.alive and not worker.stopped and worker.state is not None and not 0 < worker.state.nan <= self.void
+        return (
+            worker.alive
+            and not worker.stopped
+            and worker.state is not None
+            and not 0 < worker.state.nan <= self.void
+        )
 
     # -- faults
 
     def fault(self, kind: str, mean: float) -> None:
         if self.now > self.faults.until_s:
             return
-        victims = [worker for worker in self.workers.values() if worker.alive and not worker.stopped]
+        victims = [
+            worker for worker in self.workers.values() if worker.alive and not worker.stopped
+        ]
         if kind == "driver":
             self.driver_dies()
         elif kind == "room":
@@ -499,7 +679,10 @@ class World:
                 self.flip(victim)
             elif kind == "drain":
                 self.soon(ev.Draining((victim.node,)))
-                self.at(10.0, lambda: [self.kill(worker) for worker in victims if worker.node == victim.node])
+                self.at(
+                    10.0,
+                    lambda: [self.kill(worker) for worker in victims if worker.node == victim.node],
+                )
             else:
                 self.soon(ev.Notice(victim.ident, "SIGTERM"))
                 self.at(10.0, lambda: self.kill(victim))
@@ -527,19 +710,36 @@ class World:
                 self.lose_peer(worker)
         reports = [
             machine.Report(
-                w.ident, w.node, 1, w.ident, w.generation, w.rank if w.generation else None, len(w.seats), w.state.step if w.state else None,
-                w.state.position if w.state else 0, w.lease, w.held, w.joined, w.warm,
+                w.ident,
+                w.node,
+                1,
+                w.ident,
+                w.generation,
+                w.rank if w.generation else None,
+                len(w.seats),
+                w.state.step if w.state else None,
+                w.state.position if w.state else 0,
+                w.lease,
+                w.held,
+                w.joined,
+                w.warm,
             )
             for w in living
-        ]  # fmt: skip
-        generation = max((event["generation"] for event in self.journal if event["event"] == "generation"), default=0)
+        ]
+        generation = max(
+            (event["generation"] for event in self.journal if event["event"] == "generation"),
+            default=0,
+        )
         budgets = from_journal(self.journal, 100000, self.now, self.now)
         self.check(
-            sum(1 for e in self.journal if e["event"] == "worker_lost" and not e.get("spared")) == len(budgets.entries),
+            sum(1 for e in self.journal if e["event"] == "worker_lost" and not e.get("spared"))
+            == len(budgets.entries),
             "a budget grew",
         )
         newest = max(self.committed, default=None)
         number = max((int(ident[1:]) for ident in self.workers), default=0) + 1
         past = rolled_back(self.journal)
-        self.run, actions = machine.adopt(self.rules, reports, newest, budgets, generation, number, self.now, past)
+        self.run, actions = machine.adopt(
+            self.rules, reports, newest, budgets, generation, number, self.now, past
+        )
         self.perform(actions, self.attempt)

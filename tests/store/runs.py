@@ -17,17 +17,26 @@ from tests.fakes.bundles import model, write_checkpoint
 NAME = "model.ckpt"
 
 
-def uploaded(output: Location, step: int, attempt: int = 1, generation: int = 1, **fields: Any) -> Manifest:
+def uploaded(
+    output: Location, step: int, attempt: int = 1, generation: int = 1, **fields: Any
+) -> Manifest:
     """Uploads a checkpoint's files; its manifest, not yet committed."""
     with tempfile.TemporaryDirectory() as scratch:
         files = write_checkpoint(Path(scratch), f"{NAME}-{step}", model(step))
         records = upload(files, output.child(checkpoint_dir(attempt, generation)))
     values = {"step_key": "global_step", "training_s": float(step), **fields}
-    return Manifest(name=NAME, step=step, attempt=attempt, generation=generation, files=records, **values)
+    return Manifest(
+        name=NAME, step=step, attempt=attempt, generation=generation, files=records, **values
+    )
 
 
 def saved(
-    output: Location, step: int, attempt: int = 1, generation: int = 1, lease: Lease | None = None, **fields: Any
+    output: Location,
+    step: int,
+    attempt: int = 1,
+    generation: int = 1,
+    lease: Lease | None = None,
+    **fields: Any,
 ) -> Checkpoint:
     """Uploads and commits a checkpoint."""
     return commit(output, uploaded(output, step, attempt, generation, **fields), lease=lease)

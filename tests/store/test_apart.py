@@ -13,7 +13,9 @@ from orchestrator.store.run.apart import refuse_common_place
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A source directory with a symbolic link to it, one to its parent, and a run's checkpoint directory."""
+    """A source directory with a symbolic link to it, one to its parent, and a run's checkpoint
+    directory.
+    """
     (tmp_path / "run" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "run")
     (tmp_path / "up").symlink_to(tmp_path)
@@ -27,15 +29,31 @@ def refuse(output: str, source: str, files: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "output", ["run", "run/", "run//", "./run", "sub/../run", "link", "link/", "up/run", "up/link/.", "run/sub/..", "{}/run", "file://{}/run/"]
-)  # fmt: skip
+    "output",
+    [
+        "run",
+        "run/",
+        "run//",
+        "./run",
+        "sub/../run",
+        "link",
+        "link/",
+        "up/run",
+        "up/link/.",
+        "run/sub/..",
+        "{}/run",
+        "file://{}/run/",
+    ],
+)
 @pytest.mark.parametrize("source", ["run", "link/m-5", "up/run/m-5.meta"])
 def test_output_that_is_the_source_is_refused(run: Path, output: str, source: str) -> None:
     with pytest.raises(OutputError, match="is the directory of the source"):
         refuse(output.format(run), source, "run")
 
 
-@pytest.mark.parametrize("output", ["run/out", "run/sub/deep/er", "link/out", "up/run/out", "run/out/"])
+@pytest.mark.parametrize(
+    "output", ["run/out", "run/sub/deep/er", "link/out", "up/run/out", "run/out/"]
+)
 @pytest.mark.parametrize("source", ["run", "link", "up/run/"])
 def test_output_inside_the_source_is_refused(run: Path, output: str, source: str) -> None:
     with pytest.raises(OutputError, match="lies inside the source"):

@@ -48,7 +48,10 @@ def test_read_index_good_bundle_gives_every_tensor(tmp_path: Path) -> None:
         assert index.shard_bytes.get(number, 0) == len(data)
         for piece in index.pieces:
             if piece.shard == number:
-                assert tensor_problem(piece, data[piece.offset : piece.offset + piece.size_bytes]) == ""
+                assert (
+                    tensor_problem(piece, data[piece.offset : piece.offset + piece.size_bytes])
+                    == ""
+                )
 
 
 def test_read_index_every_single_byte_flipped_is_refused_or_harmless(tmp_path: Path) -> None:
@@ -83,13 +86,19 @@ def test_read_index_random_bytes_are_refused(data: bytes) -> None:
         ({"dtype": 1, "size": 10 << 30, "shape": {"dim": [{"size": 1}]}}, "claims 10737418240"),
         ({"dtype": 1, "size": 4, "offset": -8, "shape": {"dim": [{"size": 1}]}}, "negative"),
         ({"dtype": 1, "size": 4, "shape": {"dim": [{"size": -1}]}}, "negative"),
-        ({"dtype": 1, "size": 4, "shard_id": 3, "shape": {"dim": [{"size": 1}]}}, "data file 3 of 1"),
+        (
+            {"dtype": 1, "size": 4, "shard_id": 3, "shape": {"dim": [{"size": 1}]}},
+            "data file 3 of 1",
+        ),
         ({"dtype": 77, "size": 4}, "unknown dtype 77"),
         ({"dtype": 1, "size": 8, "shape": {"dim": [{"size": 2**40}, {"size": 2**40}]}}, "claims 8"),
     ],
 )
 def test_read_index_lying_entry_is_named(entry: dict[str, object], said: str) -> None:
-    items = [(b"", serialize("BundleHeader", num_shards=1)), (b"layer/kernel", serialize("BundleEntry", **entry))]
+    items = [
+        (b"", serialize("BundleHeader", num_shards=1)),
+        (b"layer/kernel", serialize("BundleEntry", **entry)),
+    ]
     with pytest.raises(CorruptCheckpoint, match=said) as caught:
         read_index(table_bytes(items), "x.index")
     assert "layer/kernel" in caught.value.message
@@ -109,12 +118,19 @@ def test_read_index_impossible_header_is_refused(header: dict[str, int], said: s
 
 
 def test_read_index_with_an_uninitialised_byte_order_is_read() -> None:
-    assert read_index(table_bytes([(b"", serialize("BundleHeader", num_shards=1, endianness=205))])).num_shards == 1
+    assert (
+        read_index(
+            table_bytes([(b"", serialize("BundleHeader", num_shards=1, endianness=205))])
+        ).num_shards
+        == 1
+    )
 
 
 def test_read_index_lfs_pointer_is_called_by_its_name() -> None:
     with pytest.raises(SourceError, match="Git LFS pointer"):
-        read_index(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "x.index")
+        read_index(
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "x.index"
+        )
 
 
 @pytest.mark.parametrize("key", ["names", "a/kernel"])
@@ -153,8 +169,13 @@ def test_table_compressed_block_is_read() -> None:
 
 
 def test_snappy_copies_of_every_kind_are_undone() -> None:
-    # "abcd", then copies: 1-byte offset 4 length 4, 2-byte offset 8 length 3, 4-byte offset 1 length 5 (overlapping)
-    data = bytes([16, 3 << 2]) + b"abcd" + bytes([0x01, 4, (2 << 2) | 2, 8, 0, (4 << 2) | 3, 1, 0, 0, 0])
+    # "abcd", then copies: 1-byte offset 4 length 4, 2-byte offset 8 length 3, 4-byte offset 1
+    # length 5 (overlapping)
+    data = (
+        bytes([16, 3 << 2])
+        + b"abcd"
+        + bytes([0x01, 4, (2 << 2) | 2, 8, 0, (4 << 2) | 3, 1, 0, 0, 0])
+    )
     assert uncompress(data, 100) == b"abcdabcdabc" + b"c" * 5
 
 

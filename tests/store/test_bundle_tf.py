@@ -75,10 +75,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, l
 
 
 @pytest.mark.parametrize("name", ["v2", "sharded"])
-def test_index_of_tensorflow_holds_what_tensorflow_says(written: tuple[Path, dict[str, list[object]]], name: str) -> None:
+def test_index_of_tensorflow_holds_what_tensorflow_says(
+    written: tuple[Path, dict[str, list[object]]], name: str
+) -> None:
     directory, said = written
     index = read_index((directory / f"{name}-77.index").read_bytes())
-    assert {key: [tensor.dtype, list(tensor.shape)] for key, tensor in index.entries.items()} == said
+    assert {
+        key: [tensor.dtype, list(tensor.shape)] for key, tensor in index.entries.items()
+    } == said
     assert index.entries["parts"].slices == 3
     assert [piece.key for piece in index.slice_data] == ["parts"] * 3
 
@@ -90,10 +94,14 @@ def test_checkpoint_of_tensorflow_verifies_to_the_last_byte(
     source = resolve_source(str(written[0] / f"{name}-77"), deep=True)
     assert (source.step, source.name, source.step_in_name) == (step, name, 77)
     expected = {key: value[1] for key, value in written[1].items() if name != "v1" or key != "half"}
-    assert {key: list(tensor.shape or ()) for key, tensor in (source.keys() or {}).items()} == expected
+    assert {
+        key: list(tensor.shape or ()) for key, tensor in (source.keys() or {}).items()
+    } == expected
 
 
-def test_checkpoint_of_tensorflow_with_any_tensor_damaged_is_named(written: tuple[Path, dict[str, list[object]]]) -> None:
+def test_checkpoint_of_tensorflow_with_any_tensor_damaged_is_named(
+    written: tuple[Path, dict[str, list[object]]],
+) -> None:
     source = resolve_source(str(written[0] / "v2-77"))
     assert source.index is not None
     data_file = written[0] / "v2-77.data-00000-of-00001"
@@ -111,9 +119,19 @@ def test_checkpoint_of_tensorflow_with_any_tensor_damaged_is_named(written: tupl
 
 def test_fake_bundle_is_read_and_restored_by_tensorflow(tmp_path: Path) -> None:
     kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
-    tensors = {"dense/kernel": kernel, "global_step": np.int64(9), "words": [b"a", b"two"], "z": np.zeros((3, 2), np.int32)}
+    tensors = {
+        "dense/kernel": kernel,
+        "global_step": np.int64(9),
+        "words": [b"a", b"two"],
+        "z": np.zeros((3, 2), np.int32),
+    }
     write_checkpoint(tmp_path, "m-9", tensors, shards=2)
-    assert json.loads(python(READ, str(tmp_path / "m-9"))) == [9, kernel.tolist(), kernel.tolist(), "two"]
+    assert json.loads(python(READ, str(tmp_path / "m-9"))) == [
+        9,
+        kernel.tolist(),
+        kernel.tolist(),
+        "two",
+    ]
 
 
 POINTED = """

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LeaseLost, OutputError
-from orchestrator.store.checkpoints.commits import commit, list_checkpoints, newest_good, set_pointer
+from orchestrator.store.checkpoints.commits import (
+    commit,
+    list_checkpoints,
+    newest_good,
+    set_pointer,
+)
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import prune, retain
@@ -38,7 +43,11 @@ def test_commit_newest_is_found_pointed_at_and_staged(store: Location, tmp_path:
     assert read_pointer(store) == "a0001-g0001/model.ckpt-200"
     source, newest = newest_source(store)
     assert source is not None
-    assert (source.step, source.name, source.manifest.position if source.manifest else None) == (200, "model.ckpt", 37)
+    assert (source.step, source.name, source.manifest.position if source.manifest else None) == (
+        200,
+        "model.ckpt",
+        37,
+    )
     assert newest.refused == ()
     prefix = stage(source.files, tmp_path / "cache")
     assert Path(f"{prefix}.index").is_file()
@@ -97,7 +106,8 @@ def test_paused_writer_waking_up_is_fenced(store: Location) -> None:
     record_takeover(store, 2, 1, 100, parent=(1, 1))
     with pytest.raises(LeaseLost, match="taken over at step 100"):
         commit(store, late)
-    # It may have passed that check before it was paused, so that its manifest and pointer are written all the same
+    # It may have passed that check before it was paused, so that its manifest and pointer are
+    # written all the same
     store.child("a0001-g0001", late.file_name).write_bytes(late.to_bytes())
     store.child("checkpoint").write_bytes(b'model_checkpoint_path: "a0001-g0001/model.ckpt-200"\n')
     newest = newest_good(store)
@@ -140,7 +150,9 @@ def test_retain_protected_and_last_good_stay(store: Location) -> None:
         saved(store, step)
     for step in (300, 400):
         store.child("a0001-g0001", f"model.ckpt-{step}.index").write_bytes(b"broken")
-    done = retain(store, max_to_keep=1, keep_every_hours=10000, protect={"a0001-g0001/model.ckpt-100"})
+    done = retain(
+        store, max_to_keep=1, keep_every_hours=10000, protect={"a0001-g0001/model.ckpt-100"}
+    )
     assert done.deleted == ("a0001-g0001/model.ckpt-300",)
     newest = newest_good(store)
     assert newest.checkpoint is not None
@@ -185,12 +197,16 @@ def test_prune_aborts_uploads_that_a_death_left_unfinished(s3_server: Server) ->
     assert [item.step for item in list_checkpoints(output)] == [100]
 
 
-def test_report_of_many_checkpoints_looks_into_the_newest_only(store: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_of_many_checkpoints_looks_into_the_newest_only(
+    store: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("orchestrator.store.checkpoints.reports.QUICK_CHECKS", 2)
     record_takeover(store, 1, 1, 0)
     for step in (100, 200, 300):
         saved(store, step)
-    assert [(row.step, row.verified, row.state) for row in checkpoints_report(store).checkpoints] == [
+    assert [
+        (row.step, row.verified, row.state) for row in checkpoints_report(store).checkpoints
+    ] == [
         (300, "quick", "good"),
         (200, "quick", "good"),
         (100, "listed", "good"),
@@ -203,7 +219,9 @@ def uploads_under_way(output: Location) -> set[str]:
     return {item["Key"] for item in uploads if item["Key"].startswith("abandoned")}
 
 
-def test_resolve_directory_of_one_generation_takes_committed_ones_only(store: Location, tmp_path: Path) -> None:
+def test_resolve_directory_of_one_generation_takes_committed_ones_only(
+    store: Location, tmp_path: Path
+) -> None:
     if not store.is_local:
         pytest.skip("the store's options aren't in its URL; the rule is the same everywhere")
     record_takeover(store, 1, 1, 0)

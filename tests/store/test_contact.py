@@ -1,4 +1,6 @@
-"""A store that never answered is given up soon and with its reason; one that has answered is given its time."""
+"""A store that never answered is given up soon and with its reason; one that has answered is given
+its time.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,8 @@ def test_store_that_never_answered_is_given_up_when_the_first_contacts_time_is_o
     assert at(store).list() == ()
     assert contact.has_answered("fake", store, "b/other")
     store.asked, store.fails = [], 2
-    assert at(store).list() == ()  # and is now worth more tries than the first contact's time allows
+    # and is now worth more tries than the first contact's time allows
+    assert at(store).list() == ()
     assert store.asked == ["ls", "ls", "ls"]
 
 
@@ -75,7 +78,9 @@ def nobody() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_unreachable_google_storage_is_told_with_what_was_tried(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_google_storage_is_told_with_what_was_tried(
+    nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(contact, "FIRST_CONTACT_S", 1.0)
     begun_s = time.monotonic()
     with pytest.raises(StorageUnavailable, match=r"no connection to 127\.0\.0\.1:\d+ \(.*refused"):
@@ -87,7 +92,13 @@ def test_command_line_prints_no_librarys_traceback() -> None:
     script = "import logging; from launch.terminal import configure_logging; configure_logging(verbose=%s)\n"
     script += "try: 1 / 0\nexcept ZeroDivisionError: logging.getLogger('gcsfs').exception('out of retries s3://k:geheim123@b')"
     quiet, loud = (
-        subprocess.run([sys.executable, "-c", script % verbose], capture_output=True, text=True, check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-c", script % verbose],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
         for verbose in (False, True)
     )
     assert quiet.stderr == ""

@@ -26,10 +26,19 @@ assert "tensorflow" not in sys.modules and "ray" not in sys.modules
 
 @pytest.mark.http
 @pytest.mark.parametrize("kind", ["gcs", "s3", *OPTIONAL])
-def test_url_alone_reaches_the_store_of_the_environment_at_once(kind: str, request: pytest.FixtureRequest) -> None:
+def test_url_alone_reaches_the_store_of_the_environment_at_once(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
     server: Server = request.getfixturevalue(f"{kind}_server")
     command = [sys.executable, "-W", "error", "-c", CODE, server.url(f"from-environment-{kind}")]
-    done = subprocess.run(command, env=os.environ | server.environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        env=os.environ | server.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout) < 15.0
 

@@ -1,4 +1,6 @@
-"""What the exceptions of five storage clients mean, and what a store that creates nothing exclusively is told about."""
+"""What the exceptions of five storage clients mean, and what a store that creates nothing
+exclusively is told about.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from fsspec.exceptions import FSTimeoutError
 from fsspec.implementations.local import LocalFileSystem
 from gcsfs.retry import HttpError
 
-from orchestrator.errors import AlreadyExists, OrchestratorError, OutputError, SourceError, StorageUnavailable
+from orchestrator.errors import (
+    AlreadyExists,
+    OrchestratorError,
+    OutputError,
+    SourceError,
+    StorageUnavailable,
+)
 from orchestrator.store.objects.exclusive import create_once, weaker_promise
 from orchestrator.store.objects.failures import Meaning, meaning, translate
 from orchestrator.store.objects.location import Location, open_location
@@ -35,7 +43,10 @@ TABLE: list[tuple[Exception, Meaning]] = [
     (boto("NoSuchKey"), Meaning.MISSING),
     (HttpError({"code": 404, "message": "no"}), Meaning.MISSING),
     (FileExistsError("x"), Meaning.EXISTS),
-    (OSError(errno.EINVAL, "At least one of the pre-conditions you specified did not hold"), Meaning.EXISTS),
+    (
+        OSError(errno.EINVAL, "At least one of the pre-conditions you specified did not hold"),
+        Meaning.EXISTS,
+    ),
     (boto("PreconditionFailed"), Meaning.EXISTS),
     (PermissionError("x"), Meaning.DENIED),
     (OSError(errno.EROFS, "read-only"), Meaning.DENIED),
@@ -76,14 +87,18 @@ TABLE: list[tuple[Exception, Meaning]] = [
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"), TABLE, ids=lambda value: f"{value!r}"[:50] if isinstance(value, Exception) else None
+    ("error", "expected"),
+    TABLE,
+    ids=lambda value: f"{value!r}"[:50] if isinstance(value, Exception) else None,
 )
 def test_meaning_of_a_clients_exception(error: Exception, expected: Meaning) -> None:
     assert meaning(error) is expected
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"), TABLE, ids=lambda value: f"{value!r}"[:50] if isinstance(value, Exception) else None
+    ("error", "expected"),
+    TABLE,
+    ids=lambda value: f"{value!r}"[:50] if isinstance(value, Exception) else None,
 )
 def test_translate_names_the_url_and_survives_pickling(error: Exception, expected: Meaning) -> None:
     for action in ("read", "write"):
@@ -97,7 +112,10 @@ def test_translate_names_the_url_and_survives_pickling(error: Exception, expecte
         assert isinstance(ours, StorageUnavailable) is transient
         if not transient:
             assert isinstance(
-                ours, SourceError if action == "read" and expected not in (Meaning.FULL, Meaning.EXISTS) else OutputError
+                ours,
+                SourceError
+                if action == "read" and expected not in (Meaning.FULL, Meaning.EXISTS)
+                else OutputError,
             )
 
 
@@ -128,7 +146,9 @@ def test_weaker_promise_store_that_ignores_the_condition_is_found_out(gcs_server
     assert where.child("_tfresume").list() == ()
 
 
-def test_weaker_promise_store_without_exclusive_create_says_so_and_still_works(tmp_path: Path) -> None:
+def test_weaker_promise_store_without_exclusive_create_says_so_and_still_works(
+    tmp_path: Path,
+) -> None:
     where = Location(url="plain://run", path=str(tmp_path), fs=Plain())
     assert "has no exclusive create" in weaker_promise(where)
     create_once(where.child("once"), b"mine")
@@ -137,7 +157,9 @@ def test_weaker_promise_store_without_exclusive_create_says_so_and_still_works(t
     assert where.child("once").read_bytes() == b"mine"
 
 
-def test_read_only_output_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_read_only_output_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 

@@ -1,4 +1,6 @@
-"""Each way in which a directory of checkpoints can be wrong: one typed error, or a walk back that says why. Never silently wrong."""
+"""Each way in which a directory of checkpoints can be wrong: one typed error, or a walk back that
+says why. Never silently wrong.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ def other_step(directory: Path, *suffixes: str) -> None:
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "index truncated": (lambda d: cut(d / "m-300.index", 60), "m-300.index doesn't end in a table's footer"),
+    "index truncated": (
+        lambda d: cut(d / "m-300.index", 60),
+        "m-300.index doesn't end in a table's footer",
+    ),
     "index empty": (lambda d: cut(d / "m-300.index", 0), "m-300.index is empty"),
     "index tiny": (lambda d: cut(d / "m-300.index", 7), "m-300.index has only 7 bytes"),
     "index missing": (lambda d: (d / "m-300.index").unlink(), "m-300.index is missing"),
@@ -47,7 +52,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "meta truncated": (lambda d: cut(d / "m-300.meta", 100), "is not a MetaGraphDef"),
     "meta empty": (lambda d: cut(d / "m-300.meta", 0), "is empty"),
     "meta of another model": (
-        lambda d: (d / "m-300.meta").write_bytes(meta_bytes({"dense/kernel": np.zeros((9, 9), np.float32)})),
+        lambda d: (d / "m-300.meta").write_bytes(
+            meta_bytes({"dense/kernel": np.zeros((9, 9), np.float32)})
+        ),
         r"'dense/kernel' has shape \[8, 4\] in it, \[9, 9\] in the graph",
     ),
     "meta of nothing alike": (
@@ -62,7 +69,9 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_resolve_directory_with_a_bad_newest_walks_back_and_says_why(directory: Path, fault: str) -> None:
+def test_resolve_directory_with_a_bad_newest_walks_back_and_says_why(
+    directory: Path, fault: str
+) -> None:
     damage, said = FAULTS[fault]
     damage(directory)
     source = resolve_source(str(directory))
@@ -74,7 +83,9 @@ def test_resolve_directory_with_a_bad_newest_walks_back_and_says_why(directory: 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_resolve_prefix_that_is_bad_is_one_error_with_file_and_remedy(directory: Path, fault: str) -> None:
+def test_resolve_prefix_that_is_bad_is_one_error_with_file_and_remedy(
+    directory: Path, fault: str
+) -> None:
     damage, said = FAULTS[fault]
     damage(directory)
     with pytest.raises((CorruptCheckpoint, SourceError), match=said) as caught:
@@ -91,14 +102,19 @@ def test_resolve_directory_where_all_are_bad_lists_each(directory: Path) -> None
     assert [item["step"] for item in caught.value.details["refused"]] == [300, 200, 100]
 
 
-def test_resolve_large_tensor_flipped_is_found_while_staging_then_walked_back(tmp_path: Path) -> None:
+def test_resolve_large_tensor_flipped_is_found_while_staging_then_walked_back(
+    tmp_path: Path,
+) -> None:
     source_dir = tmp_path / "src"
     for step in (100, 200):
         write_checkpoint(source_dir, f"m-{step}", model(step, rows=300_000))
     flip(source_dir / "m-200.data-00000-of-00001", 3_000_000)
     source = resolve_source(str(source_dir))
     assert source.step == 200  # a quick check reads the small tensors only
-    with pytest.raises(CorruptCheckpoint, match=r"m-200\.data-00000-of-00001: tensor 'dense/kernel' fails its checksum"):
+    with pytest.raises(
+        CorruptCheckpoint,
+        match=r"m-200\.data-00000-of-00001: tensor 'dense/kernel' fails its checksum",
+    ):
         stage(source.files, tmp_path / "cache")
     assert not any(path.is_dir() for path in (tmp_path / "cache").iterdir())
     older = resolve_source(str(source_dir), exclude={source.label: "damaged"})
@@ -109,13 +125,20 @@ def test_resolve_large_tensor_flipped_is_found_while_staging_then_walked_back(tm
     assert "1 damaged tensors" in deep.refused[0].reason
 
 
-def test_resolve_newest_that_lacks_a_variable_is_passed_over_but_can_be_named(directory: Path) -> None:
+def test_resolve_newest_that_lacks_a_variable_is_passed_over_but_can_be_named(
+    directory: Path,
+) -> None:
     tensors = model(400)
     (directory / "m-400.meta").write_bytes(meta_bytes(tensors))
-    write_bundle(directory, "m-400", {key: value for key, value in tensors.items() if key != "dense/bias"})
+    write_bundle(
+        directory, "m-400", {key: value for key, value in tensors.items() if key != "dense/bias"}
+    )
     source = resolve_source(str(directory))
     assert source.step == 300
-    assert "lacks 1 of the 4 variables that its graph's saver restores, such as 'dense/bias'" in source.refused[0].reason
+    assert (
+        "lacks 1 of the 4 variables that its graph's saver restores, such as 'dense/bias'"
+        in source.refused[0].reason
+    )
     # The plan says what that means, and --init-missing allows it
     assert "dense/bias" not in (resolve_source(str(directory / "m-400")).keys() or {})
 
@@ -147,7 +170,9 @@ def test_resolve_pointer_of_any_kind_stays_in_the_directory(directory: Path, nam
     assert all(Path(file.location.path).parent == directory for file in source.files)
 
 
-def test_resolve_pointer_absolute_to_a_place_that_exists_takes_the_directory_asked_for(directory: Path, tmp_path: Path) -> None:
+def test_resolve_pointer_absolute_to_a_place_that_exists_takes_the_directory_asked_for(
+    directory: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "old place"
     write_checkpoint(elsewhere, "m-300", model(999))
     write_pointer(directory, str(elsewhere / "m-300"))
@@ -155,7 +180,14 @@ def test_resolve_pointer_absolute_to_a_place_that_exists_takes_the_directory_ask
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe\x00", b"model_checkpoint_path: m-300\n", b"{}", b'model_checkpoint_path: "\\xZZ"']
+    "content",
+    [
+        b"",
+        b"\xff\xfe\x00",
+        b"model_checkpoint_path: m-300\n",
+        b"{}",
+        b'model_checkpoint_path: "\\xZZ"',
+    ],
 )
 def test_resolve_pointer_of_garbage_is_ignored(directory: Path, content: bytes) -> None:
     (directory / "checkpoint").write_bytes(content)

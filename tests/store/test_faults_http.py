@@ -1,4 +1,6 @@
-"""What the store does when HTTP misbehaves: each fault is fired for real, by a proxy, and each test asserts that it was."""
+"""What the store does when HTTP misbehaves: each fault is fired for real, by a proxy, and each test
+asserts that it was.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ def test_commit_whose_reply_is_lost_is_committed_once(http_store: HttpStore) -> 
 
 
 @pytest.mark.parametrize("kind", ["unavailable", "throttled", "reset", "drop_reply", "truncate"])
-def test_upload_in_parts_with_a_passing_fault_arrives_whole(http_store: HttpStore, large_file: Path, kind: Kind) -> None:
+def test_upload_in_parts_with_a_passing_fault_arrives_whole(
+    http_store: HttpStore, large_file: Path, kind: Kind
+) -> None:
     fault = http_store.proxy.spoil(kind, http_store.put, large_file.name, times=2)
     (record,) = upload([large_file], http_store.root, part_bytes=PART)
     assert len(fault.fired) == 2
@@ -81,7 +85,9 @@ def test_upload_in_parts_with_a_passing_fault_arrives_whole(http_store: HttpStor
     assert_nothing_left(http_store, large_file.name)
 
 
-def test_upload_that_hangs_is_cancelled_and_begun_anew(http_store: HttpStore, large_file: Path) -> None:
+def test_upload_that_hangs_is_cancelled_and_begun_anew(
+    http_store: HttpStore, large_file: Path
+) -> None:
     fault = http_store.proxy.spoil("hang", http_store.put, large_file.name, times=4)
     upload([large_file], http_store.root, part_bytes=PART, stall_s=1.5)
     assert len(fault.fired) >= 1
@@ -89,7 +95,9 @@ def test_upload_that_hangs_is_cancelled_and_begun_anew(http_store: HttpStore, la
     assert_nothing_left(http_store, large_file.name)
 
 
-def test_upload_that_always_hangs_ends_in_one_error_and_leaves_nothing(http_store: HttpStore, large_file: Path) -> None:
+def test_upload_that_always_hangs_ends_in_one_error_and_leaves_nothing(
+    http_store: HttpStore, large_file: Path
+) -> None:
     fault = http_store.proxy.spoil("hang", http_store.put, large_file.name, times=1000)
     with pytest.raises(StorageUnavailable, match="no progress for 1 s"):
         upload([large_file], http_store.root, part_bytes=PART, stall_s=1.0, attempts=2)
@@ -102,12 +110,20 @@ def assert_nothing_left(http_store: HttpStore, name: str) -> None:
     """No unfinished multipart upload, no part object."""
     assert [entry.name for entry in http_store.direct.list() if entry.name != name] == []
     if http_store.kind == "s3":
-        uploads = http_store.direct.fs.call_s3("list_multipart_uploads", Bucket=BUCKET).get("Uploads", [])
-        assert [item for item in uploads if item["Key"].startswith(http_store.direct.path.partition("/")[2])] == []
+        uploads = http_store.direct.fs.call_s3("list_multipart_uploads", Bucket=BUCKET).get(
+            "Uploads", []
+        )
+        assert [
+            item
+            for item in uploads
+            if item["Key"].startswith(http_store.direct.path.partition("/")[2])
+        ] == []
 
 
 @pytest.mark.parametrize("kind", PASSING)
-def test_download_with_a_passing_fault_arrives_whole(http_store: HttpStore, large_file: Path, kind: Kind, tmp_path: Path) -> None:
+def test_download_with_a_passing_fault_arrives_whole(
+    http_store: HttpStore, large_file: Path, kind: Kind, tmp_path: Path
+) -> None:
     upload([large_file], http_store.direct)
     fault = http_store.proxy.spoil(kind, "GET", large_file.name, times=2)
     info = http_store.root.list()[0]
@@ -116,7 +132,9 @@ def test_download_with_a_passing_fault_arrives_whole(http_store: HttpStore, larg
     assert (tmp_path / "copy").read_bytes() == large_file.read_bytes()
 
 
-def test_download_range_that_hangs_is_asked_for_again(http_store: HttpStore, large_file: Path, tmp_path: Path) -> None:
+def test_download_range_that_hangs_is_asked_for_again(
+    http_store: HttpStore, large_file: Path, tmp_path: Path
+) -> None:
     upload([large_file], http_store.direct)
     info = http_store.root.list()[0]
     fault = http_store.proxy.spoil("hang", "GET", large_file.name, times=2)
@@ -126,7 +144,9 @@ def test_download_range_that_hangs_is_asked_for_again(http_store: HttpStore, lar
 
 
 @pytest.mark.parametrize("kind", ["truncate", "reset_in_body"])
-def test_stage_with_cut_bodies_is_whole_and_verified(http_store: HttpStore, kind: Kind, tmp_path: Path) -> None:
+def test_stage_with_cut_bodies_is_whole_and_verified(
+    http_store: HttpStore, kind: Kind, tmp_path: Path
+) -> None:
     record_takeover(http_store.direct, 1, 1, 0)
     commit(http_store.direct, uploaded(http_store.direct, 100))
     source, _ = newest_source(http_store.root)
@@ -144,7 +164,9 @@ def test_store_that_stays_down_is_unavailable_within_the_deadline(http_store: Ht
     assert fault.fired
 
 
-def test_store_that_hangs_is_unavailable_and_no_reason_to_go_back_in_time(http_store: HttpStore) -> None:
+def test_store_that_hangs_is_unavailable_and_no_reason_to_go_back_in_time(
+    http_store: HttpStore,
+) -> None:
     record_takeover(http_store.direct, 1, 1, 0)
     for step in (100, 200):
         commit(http_store.direct, uploaded(http_store.direct, step))
@@ -194,7 +216,9 @@ def test_run_whose_credentials_are_denied_is_no_empty_run(http_store: HttpStore)
     assert fault.fired
 
 
-def test_download_refused_on_the_direct_way_goes_by_the_client(http_store: HttpStore, large_file: Path, tmp_path: Path) -> None:
+def test_download_refused_on_the_direct_way_goes_by_the_client(
+    http_store: HttpStore, large_file: Path, tmp_path: Path
+) -> None:
     upload([large_file], http_store.direct)
     info = http_store.root.list()[0]
     assert link_to(info.location) is not None
@@ -204,7 +228,9 @@ def test_download_refused_on_the_direct_way_goes_by_the_client(http_store: HttpS
     assert (tmp_path / "copy").read_bytes() == large_file.read_bytes()
 
 
-def test_download_without_permission_is_one_clear_error(http_store: HttpStore, large_file: Path, tmp_path: Path) -> None:
+def test_download_without_permission_is_one_clear_error(
+    http_store: HttpStore, large_file: Path, tmp_path: Path
+) -> None:
     upload([large_file], http_store.direct)
     info = http_store.root.list()[0]
     fault = http_store.proxy.spoil("denied", "GET", large_file.name, times=1000)

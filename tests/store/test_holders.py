@@ -24,7 +24,9 @@ HOLD += "acquire(open_location(sys.argv[1]), 'child'); print('held', flush=True)
 def killed_holder(tmp_path: Path) -> Path:
     """An output whose holder was killed a moment ago."""
     output = tmp_path / "out"
-    child = subprocess.Popen([sys.executable, "-c", HOLD, str(output)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(output)], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     assert not observe(open_location(str(output))).dead
@@ -46,7 +48,9 @@ def test_acquire_from_a_killed_process_of_this_machine_is_immediate(killed_holde
     assert lease.taken_from.name == "child"
 
 
-def test_acquire_from_another_machine_waits_out_the_lease(killed_holder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acquire_from_another_machine_waits_out_the_lease(
+    killed_holder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("orchestrator.store.objects.processes.this_machine", lambda: "elsewhere")
     clock = FakeClock()
     lease = acquire(open_location(str(killed_holder)), now=clock.now, wait=clock.wait)
@@ -54,7 +58,9 @@ def test_acquire_from_another_machine_waits_out_the_lease(killed_holder: Path, m
     assert clock.now_s - 1000 >= 30
 
 
-def test_holder_survives_a_step_of_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holder_survives_a_step_of_the_wall_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = open_location(str(tmp_path / "out"))
     acquire(output, "me")
     truth = psutil.Process.create_time

@@ -61,13 +61,19 @@ def test_extend_from_a_stranger_is_refused() -> None:
         extend(chain((1, 1, 0)), TakeOver(attempt=2, generation=1, step=5), place(1, 7))
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["same", "attempt"]), st.integers(0, 500), st.integers(0, 5)), min_size=1, max_size=12)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["same", "attempt"]), st.integers(0, 500), st.integers(0, 5)),
+    min_size=1,
+    max_size=12,
+)
 
 
 @given(STEPS)
 @settings(max_examples=200)
 def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) -> None:
-    """Each take-over goes on from some place in the lineage at a step that place holds; afterwards every step of training has one owner."""
+    """Each take-over goes on from some place in the lineage at a step that place holds; afterwards
+    every step of training has one owner.
+    """
     lineage = extend(Lineage(), TakeOver(attempt=1, generation=1, step=0), None)
     attempt, generation = 1, 1
     for kind, step, back in history:
@@ -75,7 +81,9 @@ def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) ->
         parent = lineage.chain[max(0, len(lineage.chain) - 1 - back)]
         # Nobody goes on from a step that its parent hadn't reached, or that isn't in the lineage
         step = int(min(max(step, parent.step), lineage.bound(parent.place)))
-        lineage = extend(lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place)
+        lineage = extend(
+            lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place
+        )
         assert lineage.head is not None
         assert lineage.head.place == place(attempt, generation)
         bounds = [lineage.bound(link.place) for link in lineage.chain]
@@ -84,12 +92,16 @@ def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) ->
         places = [link.place for link in lineage.chain]
         assert places == sorted(places)
         with pytest.raises(LeaseLost):
-            extend(lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place)
+            extend(
+                lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place
+            )
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 40)), max_size=8))
 @settings(max_examples=60)
-def test_takeovers_in_any_order_read_back_as_recorded_or_are_refused(calls: list[tuple[int, int, int]]) -> None:
+def test_takeovers_in_any_order_read_back_as_recorded_or_are_refused(
+    calls: list[tuple[int, int, int]],
+) -> None:
     output = open_location(f"memory://{uuid.uuid4().hex}")
     expected: list[tuple[int, int, int]] = []
     for attempt, generation, step in calls:
@@ -101,7 +113,9 @@ def test_takeovers_in_any_order_read_back_as_recorded_or_are_refused(calls: list
         else:
             if not expected or expected[-1] != (attempt, generation, step):
                 expected.append((attempt, generation, step))
-        assert [(link.attempt, link.generation, link.step) for link in read_lineage(output).chain] == expected
+        assert [
+            (link.attempt, link.generation, link.step) for link in read_lineage(output).chain
+        ] == expected
 
 
 def test_clocks_of_writers_that_disagree_change_nothing() -> None:

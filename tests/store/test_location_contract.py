@@ -13,7 +13,17 @@ from orchestrator.errors import AlreadyExists, ConfigError, SourceError
 from orchestrator.store.objects.exclusive import create_once, weaker_promise
 from orchestrator.store.objects.location import Location, open_location
 
-ODD_NAMES = ["plain", "with space", "ümläut-日本", "star*?[a]", "semi;colon&amp=1", "percent%20", "plus+plus", "a.b-c_d", "#hash"]
+ODD_NAMES = [
+    "plain",
+    "with space",
+    "ümläut-日本",
+    "star*?[a]",
+    "semi;colon&amp=1",
+    "percent%20",
+    "plus+plus",
+    "a.b-c_d",
+    "#hash",
+]
 
 
 def test_location_written_file_reads_back(store: Location) -> None:
@@ -53,7 +63,10 @@ def test_location_listing_shows_directories_and_only_own_level(store: Location) 
     store.child("a", "one").write_bytes(b"1")
     store.child("a", "b", "two").write_bytes(b"2")
     assert [(entry.name, entry.is_directory) for entry in store.list()] == [("a", True)]
-    assert [(entry.name, entry.is_directory) for entry in store.child("a").list()] == [("b", True), ("one", False)]
+    assert [(entry.name, entry.is_directory) for entry in store.child("a").list()] == [
+        ("b", True),
+        ("one", False),
+    ]
     directory = store.child("a").info()
     assert directory is not None
     assert directory.is_directory
@@ -101,7 +114,9 @@ def test_create_once_eight_at_a_time_exactly_one_wins(store: Location) -> None:
     assert [entry.name for entry in store.list()] == ["contested"]
 
 
-def test_weaker_promise_store_with_exclusive_create_is_silent_and_leaves_nothing(store: Location) -> None:
+def test_weaker_promise_store_with_exclusive_create_is_silent_and_leaves_nothing(
+    store: Location,
+) -> None:
     assert weaker_promise(store) == ""
     assert store.child("_tfresume").list() == ()
 
@@ -134,12 +149,16 @@ def test_location_shown_hides_the_password() -> None:
         ("https:/host/x", "https://host/x"),
     ],
 )
-def test_location_of_a_url_with_a_slash_or_colon_lost_is_refused_with_what_was_meant(url: str, meant: str) -> None:
+def test_location_of_a_url_with_a_slash_or_colon_lost_is_refused_with_what_was_meant(
+    url: str, meant: str
+) -> None:
     with pytest.raises(ConfigError, match="neither a URL nor a likely path") as caught:
         open_location(url)
     assert meant in caught.value.remedy
 
 
-@pytest.mark.parametrize("path", ["./gs:/bucket", "/data/s3//x", "gs/run", "files/run", "http", "s3", "memory:"])
+@pytest.mark.parametrize(
+    "path", ["./gs:/bucket", "/data/s3//x", "gs/run", "files/run", "http", "s3", "memory:"]
+)
 def test_location_of_a_path_that_merely_looks_like_a_url_is_a_path(path: str) -> None:
     assert open_location(path).is_local

@@ -53,12 +53,15 @@ def test_private_directory_that_others_can_enter_is_not_used(shared: Path, mode:
     assert private_directory("tfresume-cache") == shared / f"{planted.name}.1"
 
 
-def test_private_directory_of_another_user_is_not_used(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_directory_of_another_user_is_not_used(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted = shared / "tfresume-cache-54321"
     planted.mkdir(0o700)  # ours, where 54321 asks
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     with pytest.raises(OutputError, match=r"tfresume-cache-54321 that aren't this user's alone"):
-        private_directory("tfresume-cache")  # what this process makes isn't 54321's either, so no name is left
+        # what this process makes isn't 54321's either, so no name is left
+        private_directory("tfresume-cache")
     assert planted.lstat().st_uid != 54321
 
 
@@ -83,7 +86,11 @@ def test_scratch_is_gone_afterwards_and_parallel_ones_leave_each_other_alone(sha
 def test_scratch_of_a_killed_process_is_swept_by_the_next(shared: Path) -> None:
     command = [sys.executable, "-c", HELD]
     child = subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(shared)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, "TMPDIR": str(shared)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with child:
         assert child.stdout is not None

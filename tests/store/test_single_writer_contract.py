@@ -13,7 +13,13 @@ from orchestrator.store.checkpoints.commits import newest_good
 from orchestrator.store.checkpoints.reports import status_report
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run import lease as lease_room
-from orchestrator.store.run.journal import BUFFERED_EVENTS, MERGE, Journal, read_journal, read_journal_tail
+from orchestrator.store.run.journal import (
+    BUFFERED_EVENTS,
+    MERGE,
+    Journal,
+    read_journal,
+    read_journal_tail,
+)
 from orchestrator.store.run.lease import Lease, Observed, acquire, observe
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.run_record import (
@@ -82,8 +88,14 @@ def test_lease_raced_for_by_six_has_one_winner(store: Location) -> None:
         clock = FakeClock()
         start.wait(10)
         try:
-            # Losers see the winner's lease: they wait for a sign of life, and the clock that they wait on stands still
-            return acquire(store, f"driver {number}", now=lambda: 0.0, wait=lambda _: clock.wait(1) or _give_up(clock))
+            # Losers see the winner's lease: they wait for a sign of life, and the clock that they
+            # wait on stands still
+            return acquire(
+                store,
+                f"driver {number}",
+                now=lambda: 0.0,
+                wait=lambda _: clock.wait(1) or _give_up(clock),
+            )
         except (OrchestratorError, TimeoutError):
             return None
 
@@ -104,7 +116,9 @@ def test_lease_on_a_store_that_ignores_the_condition_is_kept_by_one_of_two(
     clock = FakeClock()
     nobody = Observed(None, released=False, dead=False, beat=b"")
     # Both looked before either wrote, and the store let both create the same object
-    first, second = (lease_room._take(store, nobody, name, 30.0, clock.now) for name in ("first", "second"))
+    first, second = (
+        lease_room._take(store, nobody, name, 30.0, clock.now) for name in ("first", "second")
+    )
     assert first.attempt == second.attempt == 1
     with pytest.raises(LeaseLost, match="second has taken attempt 1"):
         first.heartbeat()
@@ -145,7 +159,9 @@ def test_journal_events_come_back_in_order_over_attempts(store: Location) -> Non
     assert len(read_journal(store)) == 2 + BUFFERED_EVENTS  # the last one waits for company
     second.flush()
     events = read_journal(store)
-    assert [event["event"] for event in events] == ["start", "saved"] + ["tick"] * (BUFFERED_EVENTS + 1)
+    assert [event["event"] for event in events] == ["start", "saved"] + ["tick"] * (
+        BUFFERED_EVENTS + 1
+    )
     assert [event["attempt"] for event in events[:3]] == [1, 1, 2]
     assert [event["number"] for event in read_journal_tail(store, 3)] == [62, 63, 64]
     assert read_journal_tail(store, 1000) == events
@@ -160,21 +176,31 @@ def test_journal_small_parts_are_merged_and_nothing_is_lost_or_doubled(store: Lo
     assert "a0001-000001-000064.jsonl" in names
     assert len(names) == 6
     assert [event["number"] for event in read_journal(store)] == list(range(MERGE + 5))
-    assert [event["number"] for event in read_journal_tail(store, 7)] == list(range(MERGE - 2, MERGE + 5))
+    assert [event["number"] for event in read_journal_tail(store, 7)] == list(
+        range(MERGE - 2, MERGE + 5)
+    )
     # A part that outlived its merging is ignored
     store.child("_tfresume", "journal", "a0001-000003.jsonl").write_bytes(b'{"event": "again"}\n')
     assert len(read_journal(store)) == MERGE + 5
 
 
 def test_journal_values_that_json_lacks_become_text(store: Location) -> None:
-    event = {"event": "progress", "at": 1.0, "loss": float("nan"), "step": np.int64(5), "worst": [np.float32("inf")]}
+    event = {
+        "event": "progress",
+        "at": 1.0,
+        "loss": float("nan"),
+        "step": np.int64(5),
+        "worst": [np.float32("inf")],
+    }
     Journal(store, 1).append(event, durable=True)
     (read,) = read_journal(store)
     assert (read["loss"], read["step"], read["worst"]) == ("nan", 5, ["inf"])
 
 
 def test_journal_secret_is_masked(store: Location) -> None:
-    Journal(store, 1).append({"event": "start", "at": 1.0, "url": "s3://key:geheim1@host/x"}, durable=True)
+    Journal(store, 1).append(
+        {"event": "start", "at": 1.0, "url": "s3://key:geheim1@host/x"}, durable=True
+    )
     assert "geheim1" not in str(read_journal(store))
 
 
@@ -186,16 +212,34 @@ def test_journal_damaged_part_is_named(store: Location) -> None:
 
 
 def test_run_record_first_start_counts_and_another_source_is_refused(store: Location) -> None:
-    record = RunRecord(source="gs://a/model-5", fingerprint="aa-bb", name="model", started_step=5, config={"password": "geheim1"})
+    record = RunRecord(
+        source="gs://a/model-5",
+        fingerprint="aa-bb",
+        name="model",
+        started_step=5,
+        config={"password": "geheim1"},
+    )
     assert read_run_record(store) is None
     standing = create_run_record(store, record)
-    assert create_run_record(store, RunRecord(source="x", fingerprint="aa-bb", name="model", started_step=99)) == standing
+    assert (
+        create_run_record(
+            store, RunRecord(source="x", fingerprint="aa-bb", name="model", started_step=99)
+        )
+        == standing
+    )
     assert read_run_record(store) == standing
     assert "geheim1" not in str(standing)
     with pytest.raises(OutputError, match=r"holds a run of gs://a/model-5, not of gs://b/other"):
-        create_run_record(store, RunRecord(source="gs://b/other", fingerprint="cc", name="model", started_step=0))
-    with pytest.raises(OutputError, match=r"gs://a/model-5 as it was at step 5; it has changed since"):
-        create_run_record(store, RunRecord(source="gs://a/model-5", fingerprint="cc", name="model", started_step=9))
+        create_run_record(
+            store, RunRecord(source="gs://b/other", fingerprint="cc", name="model", started_step=0)
+        )
+    with pytest.raises(
+        OutputError, match=r"gs://a/model-5 as it was at step 5; it has changed since"
+    ):
+        create_run_record(
+            store,
+            RunRecord(source="gs://a/model-5", fingerprint="cc", name="model", started_step=9),
+        )
 
 
 def test_stop_request_is_seen_until_answered(store: Location) -> None:
@@ -210,12 +254,19 @@ def test_stop_request_is_seen_until_answered(store: Location) -> None:
 def test_status_of_a_run_tells_holder_checkpoint_and_journal(store: Location) -> None:
     clock = FakeClock()
     lease = take(store, clock, "me")
-    create_run_record(store, RunRecord(source="s", fingerprint="f", name="model.ckpt", started_step=5))
+    create_run_record(
+        store, RunRecord(source="s", fingerprint="f", name="model.ckpt", started_step=5)
+    )
     record_takeover(store, 1, 1, 5)
     saved(store, 10, lease=lease)
     Journal(store, 1).append({"event": "saved", "at": 1.0}, durable=True)
     silent = status_report(store, look_s=2.0, now=clock.now, wait=clock.wait)
-    assert (silent.holder, silent.holder_name, silent.newest_step, silent.journal[-1]["event"]) == ("silent", "me", 10, "saved")
+    assert (silent.holder, silent.holder_name, silent.newest_step, silent.journal[-1]["event"]) == (
+        "silent",
+        "me",
+        10,
+        "saved",
+    )
     clock.meanwhile = lease.heartbeat
     assert status_report(store, look_s=2.0, now=clock.now, wait=clock.wait).holder == "alive"
     lease.release()

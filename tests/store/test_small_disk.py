@@ -1,4 +1,6 @@
-"""A disk that is really full, and one that is really read-only: one clear error, and nothing half left. Needs root, for the mounts."""
+"""A disk that is really full, and one that is really read-only: one clear error, and nothing half
+left. Needs root, for the mounts.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
     place.mkdir()
 
     def mount(options: str) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(place)], check=True, capture_output=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "none", str(place)],
+            check=True,
+            capture_output=True,
+        )
 
     if os.geteuid() != 0:
         pytest.skip("only root may mount a file system")
@@ -46,7 +52,9 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_save_onto_a_full_disk_fails_clearly_and_works_once_there_is_room(disk: tuple[Path, Mount], tmp_path: Path) -> None:
+def test_save_onto_a_full_disk_fails_clearly_and_works_once_there_is_room(
+    disk: tuple[Path, Mount], tmp_path: Path
+) -> None:
     place, _ = disk
     output = open_location(str(place / "run"))
     record_takeover(output, 1, 1, 0)
@@ -77,7 +85,9 @@ def test_clean_up_on_a_full_disk_makes_room(disk: tuple[Path, Mount]) -> None:
     assert [item.step for item in list_checkpoints(output)] == [300]
 
 
-def test_staging_where_there_is_no_room_says_how_much_is_needed(disk: tuple[Path, Mount], tmp_path: Path) -> None:
+def test_staging_where_there_is_no_room_says_how_much_is_needed(
+    disk: tuple[Path, Mount], tmp_path: Path
+) -> None:
     place, _ = disk
     write_checkpoint(tmp_path / "src", "m-5", model(5, rows=50_000))
     with pytest.raises(OutputError, match="no space left to stage") as caught:

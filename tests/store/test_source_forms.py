@@ -1,4 +1,6 @@
-"""What SOURCE may name, under which names, and in which company: large, many, odd, full and forbidden."""
+"""What SOURCE may name, under which names, and in which company: large, many, odd, full and
+forbidden.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.fakes.bundles import meta_bytes, model, write_bundle, write_checkpoin
 from tests.store.damage import DATA, STEPS, cut, flip, resolved_step
 
 
-@pytest.mark.parametrize("form", ["m-200", "m-200.meta", "m-200.index", "m-200.data-00000-of-00001"])
+@pytest.mark.parametrize(
+    "form", ["m-200", "m-200.meta", "m-200.index", "m-200.data-00000-of-00001"]
+)
 def test_resolve_any_file_of_a_checkpoint_names_it(directory: Path, form: str) -> None:
     source = resolve_source(str(directory / form))
     assert (source.step, source.name, source.step_in_name) == (200, "m", 200)
@@ -39,7 +43,9 @@ def test_resolve_names_that_count_epochs_believe_the_data(tmp_path: Path) -> Non
     assert "the data counts" in source.notes[0]
 
 
-@pytest.mark.parametrize("name", ["mit leer", "日本語", "a*b?[c]", "50%", "x#y", "a::b", "-dash", "model-1-2"])
+@pytest.mark.parametrize(
+    "name", ["mit leer", "日本語", "a*b?[c]", "50%", "x#y", "a::b", "-dash", "model-1-2"]
+)
 def test_resolve_and_stage_odd_names_work(tmp_path: Path, name: str) -> None:
     write_checkpoint(tmp_path / name, f"{name}-5", model(5))
     write_pointer(tmp_path / name, f"{name}-5")
@@ -84,7 +90,9 @@ def test_resolve_meta_without_own_checkpoint_takes_the_newest_of_its_name(direct
 
 
 def test_resolve_nothing_there_names_what_is(directory: Path) -> None:
-    with pytest.raises(SourceError, match=r"m-400 doesn't exist; its directory has m-100, m-200, m-300"):
+    with pytest.raises(
+        SourceError, match=r"m-400 doesn't exist; its directory has m-100, m-200, m-300"
+    ):
         resolve_source(str(directory / "m-400"))
     with pytest.raises(SourceError, match="doesn't exist"):
         resolve_source(str(directory / "no" / "where"))
@@ -135,11 +143,16 @@ def counted(location: Location, monkeypatch: pytest.MonkeyPatch) -> Counting:
     counting = Counting(location.fs)
     from dataclasses import replace
 
-    monkeypatch.setattr("orchestrator.store.checkpoints.source.open_location", lambda url: replace(location, fs=counting))
+    monkeypatch.setattr(
+        "orchestrator.store.checkpoints.source.open_location",
+        lambda url: replace(location, fs=counting),
+    )
     return counting
 
 
-def test_resolve_among_ten_thousand_takes_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_among_ten_thousand_takes_few_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = write_checkpoint(tmp_path, "m-1", model(1))
     for step in range(2, 2501):
         for file in files:
@@ -153,7 +166,9 @@ def test_resolve_among_ten_thousand_takes_few_requests(tmp_path: Path, monkeypat
     assert counting.calls < 30
 
 
-def test_resolve_ten_thousand_bad_ones_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_ten_thousand_bad_ones_stops_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in range(1000):
         (tmp_path / f"m-{step}.index").write_bytes(b"")
         (tmp_path / f"m-{step}.data-00000-of-00001").write_bytes(b"")
@@ -173,7 +188,9 @@ def test_resolve_directory_full_of_strangers_finds_the_checkpoint(directory: Pat
     assert resolved_step(directory) == 300
 
 
-def test_stage_claim_of_ten_gigabytes_is_refused_before_a_byte_is_written(directory: Path, tmp_path: Path) -> None:
+def test_stage_claim_of_ten_gigabytes_is_refused_before_a_byte_is_written(
+    directory: Path, tmp_path: Path
+) -> None:
     source = resolve_source(str(directory))
     from dataclasses import replace
 

@@ -46,7 +46,9 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return fetched
 
 
-def test_stage_eight_workers_at_once_download_once(source: Source, tmp_path: Path, downloads: list[str]) -> None:
+def test_stage_eight_workers_at_once_download_once(
+    source: Source, tmp_path: Path, downloads: list[str]
+) -> None:
     with ThreadPoolExecutor(8) as pool:
         prefixes = set(pool.map(lambda _: stage(source.files, tmp_path / "cache"), range(8)))
     assert len(prefixes) == 1
@@ -70,14 +72,23 @@ def test_stage_processes_of_one_node_download_once(http_store: HttpStore, tmp_pa
         for key, value in http_store.root.fs.storage_options.items()
         if key in ("endpoint_url", "token", "key", "secret")
     }
-    command = [sys.executable, "-c", code, http_store.root.url, repr(options), str(tmp_path / "cache")]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        http_store.root.url,
+        repr(options),
+        str(tmp_path / "cache"),
+    ]
     before = len(http_store.proxy.requests)
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     outputs = {process.communicate(timeout=120)[0].strip() for process in processes}
     assert all(process.returncode == 0 for process in processes)
     assert len(outputs) == 1
     data = [
-        request for request in http_store.proxy.requests[before:] if ".data-00000" in request.target and request.method == "GET"
+        request
+        for request in http_store.proxy.requests[before:]
+        if ".data-00000" in request.target and request.method == "GET"
     ]
     whole = [request for request in data if _range_bytes(request.head) > 1_000_000]
     assert len(whole) == 1
@@ -103,7 +114,9 @@ def aged(entry: Path) -> None:
     (entry / SEAL).write_text(json.dumps({**seal, "verified_s": seal["verified_s"] - 3600}))
 
 
-def test_stage_older_entry_is_verified_once_for_all(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_older_entry_is_verified_once_for_all(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prefix = stage(source.files, tmp_path / "cache")
     verified: list[Path] = []
     real = staging._verified
@@ -133,13 +146,17 @@ def test_stage_older_entry_is_verified_once_for_all(source: Source, tmp_path: Pa
         lambda entry: (entry / SEAL).write_text("{"),
     ],
 )
-def test_stage_damaged_cache_entry_is_fetched_anew(source: Source, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_stage_damaged_cache_entry_is_fetched_anew(
+    source: Source, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     prefix = stage(source.files, tmp_path / "cache")
     good = {path.name: path.read_bytes() for path in prefix.parent.iterdir() if path.name != SEAL}
     aged(prefix.parent)
     damage(prefix.parent)
     assert stage(source.files, tmp_path / "cache") == prefix
-    assert {path.name: path.read_bytes() for path in prefix.parent.iterdir() if path.name != SEAL} == good
+    assert {
+        path.name: path.read_bytes() for path in prefix.parent.iterdir() if path.name != SEAL
+    } == good
 
 
 def test_stage_file_replaced_in_the_store_is_fetched_anew(tmp_path: Path) -> None:
@@ -173,7 +190,9 @@ def test_stage_dying_while_it_downloads_leaves_nothing_taken_for_whole(
         stage(source.files, tmp_path / "cache")
     monkeypatch.undo()
     prefix = stage(source.files, tmp_path / "cache")
-    assert {path.name for path in prefix.parent.iterdir()} == {file.name for file in source.files} | {SEAL}
+    assert {path.name for path in prefix.parent.iterdir()} == {
+        file.name for file in source.files
+    } | {SEAL}
 
 
 def filled(cache_dir: Path, key: str, size_bytes: int, age_s: float) -> Path:
@@ -188,7 +207,8 @@ def filled(cache_dir: Path, key: str, size_bytes: int, age_s: float) -> Path:
 
 def test_make_room_evicts_the_longest_unused_first(tmp_path: Path) -> None:
     old, older, young = (
-        filled(tmp_path, key, 1000, age_s) for key, age_s in (("a", KEEP_S + 50), ("b", KEEP_S + 99), ("c", 1.0))
+        filled(tmp_path, key, 1000, age_s)
+        for key, age_s in (("a", KEEP_S + 50), ("b", KEEP_S + 99), ("c", 1.0))
     )
     make_room(tmp_path, 500, limit_bytes=2600)
     assert (old.exists(), older.exists(), young.exists()) == (True, False, True)
@@ -205,7 +225,9 @@ def test_make_room_leaves_what_is_locked(tmp_path: Path) -> None:
     assert not entry.exists()
 
 
-def test_make_room_on_a_full_disk_says_how_much_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_room_on_a_full_disk_says_how_much_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type(usage)(10**9, 10**9 - 5, 5))
     with pytest.raises(OutputError, match="5 bytes are free"):
@@ -215,7 +237,11 @@ def test_make_room_on_a_full_disk_says_how_much_is_free(tmp_path: Path, monkeypa
 def test_stage_keeps_the_cache_within_its_limit(tmp_path: Path) -> None:
     for step in range(4):
         write_checkpoint(tmp_path / "src", f"m-{step}", model(step, rows=1000))
-        prefix = stage(resolve_source(str(tmp_path / "src" / f"m-{step}")).files, tmp_path / "cache", limit_bytes=40_000)
+        prefix = stage(
+            resolve_source(str(tmp_path / "src" / f"m-{step}")).files,
+            tmp_path / "cache",
+            limit_bytes=40_000,
+        )
         os.utime(prefix.parent / SEAL, (time.time() - KEEP_S - 100 + step,) * 2)
     assert sum(entry.size_bytes for entry in entries(tmp_path / "cache")) <= 40_000
     assert prefix.parent.exists()

@@ -1,4 +1,6 @@
-"""What isn't a checkpoint is told as what it is, with what to do; nothing that stands in a directory makes us wait."""
+"""What isn't a checkpoint is told as what it is, with what to do; nothing that stands in a
+directory makes us wait.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_bundle, write_checkpoint, write_pointer
 
 
-def test_pipe_in_place_of_a_source_is_refused_and_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_in_place_of_a_source_is_refused_and_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     os.mkfifo(tmp_path / "m-5.meta")
     assert run(["inspect", str(tmp_path / "m-5.meta")]) == 2
     assert "a named pipe, not a file" in capsys.readouterr().err
@@ -61,7 +65,12 @@ def test_device_and_socket_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 )
 @pytest.mark.parametrize("command", ["inspect", "check"])
 def test_file_of_another_kind_is_told_as_what_it_is(
-    tmp_path: Path, name: str, start: bytes, said: str, command: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    name: str,
+    start: bytes,
+    said: str,
+    command: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / name).write_bytes(start)
     assert run([command, str(tmp_path / name)]) == 2
@@ -84,7 +93,9 @@ def test_directory_of_another_kind_is_told_as_what_it_is(tmp_path: Path) -> None
         resolve_source(str(tmp_path / "keras"))
 
 
-def test_pointer_that_names_another_directory_leads_not_away_from_a_good_checkpoint(tmp_path: Path) -> None:
+def test_pointer_that_names_another_directory_leads_not_away_from_a_good_checkpoint(
+    tmp_path: Path,
+) -> None:
     write_checkpoint(tmp_path, "m-5", model(5))
     write_pointer(tmp_path, "elsewhere/m-9")
     source = resolve_source(str(tmp_path))
@@ -100,17 +111,27 @@ def test_pointer_itself_names_its_directory(tmp_path: Path) -> None:
     assert resolve_source(str(tmp_path / "checkpoint")).step == 5
 
 
-def test_logs_of_a_run_without_events_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    create_run_record(open_location(str(tmp_path)), RunRecord(source="s", fingerprint="f", name="m", started_step=0))
+def test_logs_of_a_run_without_events_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_run_record(
+        open_location(str(tmp_path)),
+        RunRecord(source="s", fingerprint="f", name="m", started_step=0),
+    )
     assert run(["logs", str(tmp_path)]) == 0
     assert "is empty so far" in capsys.readouterr().err
     assert run(["logs", str(tmp_path / "nothing")]) == 2
     assert "no _tfresume/run.json" in capsys.readouterr().err
 
 
-def test_configuration_key_that_stands_twice_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuration_key_that_stands_twice_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "run.yaml"
-    for text in ("steps: 5\nsource: a\nsteps: 6\n", "source: a\nworkers:\n  count: 2\n  count: 3\n"):
+    for text in (
+        "steps: 5\nsource: a\nsteps: 6\n",
+        "source: a\nworkers:\n  count: 2\n  count: 3\n",
+    ):
         file.write_text(text)
         assert run(["resume", "--config", str(file), "--output", "o"]) == 2
         assert "stands twice" in capsys.readouterr().err
@@ -119,7 +140,9 @@ def test_configuration_key_that_stands_twice_is_refused_by_name(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("word", ["[/x]", "[bold]", "[red", "\\[x]"])
-def test_word_that_looks_like_markup_is_shown_as_it_is(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_word_that_looks_like_markup_is_shown_as_it_is(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([word]) == 2
     shown = capsys.readouterr().err
     assert word in shown
@@ -133,8 +156,12 @@ def test_checkpoint_of_tensorflow_2s_objects_is_told_as_one(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("output", ["afile", "afile/deep/er"])
-def test_output_that_is_a_file_is_refused_and_not_taken_for_a_race(tmp_path: Path, output: str) -> None:
-    """``mkdir`` says that the file exists, which was read as "another driver was faster": a start looked for that one for ever."""
+def test_output_that_is_a_file_is_refused_and_not_taken_for_a_race(
+    tmp_path: Path, output: str
+) -> None:
+    """``mkdir`` says that the file exists, which was read as "another driver was faster": a start
+    looked for that one for ever.
+    """
     (tmp_path / "afile").write_bytes(b"x")
 
     def wait(_: float) -> None:
@@ -146,6 +173,8 @@ def test_output_that_is_a_file_is_refused_and_not_taken_for_a_race(tmp_path: Pat
         lambda at: create_once(at.child("x"), b"1"),
         lambda at: upload([tmp_path / "afile"], at, attempts=1),
     ):
-        with pytest.raises(OutputError, match=r"a file stands where a directory is needed|Not a directory"):
+        with pytest.raises(
+            OutputError, match=r"a file stands where a directory is needed|Not a directory"
+        ):
             use(open_location(str(tmp_path / output)))
     assert (tmp_path / "afile").read_bytes() == b"x"

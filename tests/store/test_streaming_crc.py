@@ -1,4 +1,6 @@
-"""Is a tensor taken for good only where all of its bytes came in order and are the ones that were saved?"""
+"""Is a tensor taken for good only where all of its bytes came in order and are the ones that were
+saved?
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,12 @@ from tests.store.runs import source_of
 
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[BundleIndex, bytes]:
-    values = {f"w{number}": np.random.default_rng(number).random(37 * (number + 1)) for number in range(9)}
-    write_checkpoint(tmp_path, "m-1", {**values, "empty": np.zeros((0, 3)), "global_step": np.int64(1)})
+    values = {
+        f"w{number}": np.random.default_rng(number).random(37 * (number + 1)) for number in range(9)
+    }
+    write_checkpoint(
+        tmp_path, "m-1", {**values, "empty": np.zeros((0, 3)), "global_step": np.int64(1)}
+    )
     index = read_index((tmp_path / "m-1.index").read_bytes(), "m-1.index")
     return index, (tmp_path / "m-1.data-00000-of-00001").read_bytes()
 
@@ -40,7 +46,9 @@ def test_all_tensors_of_one_stream_are_good(saved: tuple[BundleIndex, bytes], se
     index, data = saved
     arriving = Arriving(index, 0)
     show(arriving, data, 0, len(data), seed)
-    assert {piece for piece in index.pieces if piece.size_bytes} <= arriving.good <= set(index.pieces)
+    assert (
+        {piece for piece in index.pieces if piece.size_bytes} <= arriving.good <= set(index.pieces)
+    )
 
 
 def test_tensor_that_two_streams_share_is_left_to_be_read(saved: tuple[BundleIndex, bytes]) -> None:
@@ -53,7 +61,9 @@ def test_tensor_that_two_streams_share_is_left_to_be_read(saved: tuple[BundleInd
     assert {piece for piece in index.pieces if piece.size_bytes} - arriving.good == {halved}
 
 
-def test_damaged_tensor_is_not_good_and_its_neighbours_are(saved: tuple[BundleIndex, bytes]) -> None:
+def test_damaged_tensor_is_not_good_and_its_neighbours_are(
+    saved: tuple[BundleIndex, bytes],
+) -> None:
     index, data = saved
     damaged = index.entries["w3"]
     spoilt = bytearray(data)
@@ -73,7 +83,11 @@ def test_other_data_files_have_no_part_in_it(saved: tuple[BundleIndex, bytes]) -
 def test_stage_reads_nothing_again_that_came_in_one_stream(
     http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_checkpoint(tmp_path / "src", "m-1", {"w": np.random.default_rng(0).random((50_000, 8)), "global_step": np.int64(1)})
+    write_checkpoint(
+        tmp_path / "src",
+        "m-1",
+        {"w": np.random.default_rng(0).random((50_000, 8)), "global_step": np.int64(1)},
+    )
     upload(sorted((tmp_path / "src").iterdir()), http_store.direct)
     left: list[BundleTensor] = []
     real = staging.damaged_tensors
@@ -85,7 +99,10 @@ def test_stage_reads_nothing_again_that_came_in_one_stream(
     monkeypatch.setattr(staging, "damaged_tensors", looked)
     prefix = stage(source_of(http_store.root).files, tmp_path / "cache")
     assert left == []
-    assert Path(f"{prefix}.data-00000-of-00001").read_bytes() == (tmp_path / "src" / "m-1.data-00000-of-00001").read_bytes()
+    assert (
+        Path(f"{prefix}.data-00000-of-00001").read_bytes()
+        == (tmp_path / "src" / "m-1.data-00000-of-00001").read_bytes()
+    )
 
 
 def test_download_in_streams_that_divide_the_file_is_whole(
@@ -105,6 +122,8 @@ def test_download_in_streams_that_divide_the_file_is_whole(
     downloading.download(http_store.root.list()[0], tmp_path / "copy", ramp=ramp)
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
     asked = [
-        request for request in http_store.proxy.requests[before:] if request.method == "GET" and b"bytes=" in request.head.lower()
+        request
+        for request in http_store.proxy.requests[before:]
+        if request.method == "GET" and b"bytes=" in request.head.lower()
     ]
     assert len(asked) > 1, "nobody took a part over"

@@ -1,4 +1,6 @@
-"""URLs that can't be meant are refused before a directory of that name is made; odd but possible names are left alone."""
+"""URLs that can't be meant are refused before a directory of that name is made; odd but possible
+names are left alone.
+"""
 
 from __future__ import annotations
 

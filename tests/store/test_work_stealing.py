@@ -13,14 +13,25 @@ from orchestrator.store.transfer.work_stealing import GAIN, WINDOW_S, Ramp, Segm
 MB = 1_000_000
 
 
-@given(size=st.integers(1, 5000), cut=st.integers(1, 6000), smallest=st.integers(1, 200), seed=st.integers(0, 2**32))
-def test_segments_of_streams_that_come_and_go_hold_every_byte(size: int, cut: int, smallest: int, seed: int) -> None:
+@given(
+    size=st.integers(1, 5000),
+    cut=st.integers(1, 6000),
+    smallest=st.integers(1, 200),
+    seed=st.integers(0, 2**32),
+)
+def test_segments_of_streams_that_come_and_go_hold_every_byte(
+    size: int, cut: int, smallest: int, seed: int
+) -> None:
     choose = random.Random(seed)
     segments = Segments(size, cut, smallest)
     came = [0] * size
     held: list[Segment] = []
     while True:
-        if (not held or choose.random() < 0.3) and len(held) < 8 and (taken := segments.take()) is not None:
+        if (
+            (not held or choose.random() < 0.3)
+            and len(held) < 8
+            and (taken := segments.take()) is not None
+        ):
             assert taken.position < taken.end
             held.append(taken)
         if not held:
@@ -60,7 +71,8 @@ def test_longest_rest_is_halved_first() -> None:
 
 
 class Store:
-    """Each stream gets ``each``, all together ``whole`` bytes a second; a new one makes the store lose ``lost`` of the whole.
+    """Each stream gets ``each``, all together ``whole`` bytes a second; a new one makes the store
+    lose ``lost`` of the whole.
 
     ``waits_s``: until a request's first byte.
     """

@@ -17,13 +17,17 @@ def assert_identical(first: State, second: State, *, without: frozenset[str] = f
 
 
 def assert_close(state: State, reference: State, *, relative: float = 1e-6) -> None:
-    """Every variable within ``relative`` of its largest value (or one float32 step at 1.0, for variables that are nearly zero)."""
+    """Every variable within ``relative`` of its largest value (or one float32 step at 1.0, for
+    variables that are nearly zero).
+    """
     assert state.arrays.keys() == reference.arrays.keys()
     for name, wanted in reference.arrays.items():
         if wanted.dtype.kind != "f":
             assert np.array_equal(state.arrays[name], wanted), name
             continue
-        difference = float(np.max(np.abs(state.arrays[name].astype(np.float64) - wanted), initial=0.0))
+        difference = float(
+            np.max(np.abs(state.arrays[name].astype(np.float64) - wanted), initial=0.0)
+        )
         allowed = 1.2e-7 + relative * float(np.max(np.abs(wanted), initial=0.0))
         assert difference <= allowed, (name, difference, allowed)
 

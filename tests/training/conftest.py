@@ -1,4 +1,6 @@
-"""What do the tests of training share? Rank processes that outlive a test, and states loaded without TensorFlow in this process."""
+"""What do the tests of training share? Rank processes that outlive a test, and states loaded
+without TensorFlow in this process.
+"""
 
 from __future__ import annotations
 

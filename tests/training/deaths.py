@@ -1,7 +1,7 @@
 """How does a rank process die in the middle of a step, and how far were the others then?
 
-Rule: a death is set up inside the victim, comes at a counted place of its own step, and is a real SIGKILL. All functions run in a rank
-process (``process.call("apply", …)``).
+Rule: a death is set up inside the victim, comes at a counted place of its own step, and is a real
+SIGKILL. All functions run in a rank process (``process.call("apply", …)``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 Place = Literal["computed", "exchanged"]
-"""``computed``: it has computed a batch and told nobody; ``exchanged``: it has all that it needs from its peers and has applied nothing."""
+"""``computed``: it has computed a batch and told nobody; ``exchanged``: it has all that it needs
+from its peers and has applied nothing.
+"""
 
 
 def wait_until(condition: Callable[[], bool], within_s: float = 20.0) -> None:

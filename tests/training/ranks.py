@@ -1,8 +1,10 @@
-"""How do tests train on several ranks without Ray? One child process per rank, driven over a socket.
+"""How do tests train on several ranks without Ray? One child process per rank, driven over a
+socket.
 
-Rule: a rank holds one Trainer and does what it's told, one call at a time; calls to several ranks overlap, since a step ends only when
-all ranks take it. The batches of a step are dealt as a real run deals them. ``abandon`` and the like go over a second connection, as a
-control thread would call them.
+Rule: a rank holds one Trainer and does what it's told, one call at a time; calls to several ranks
+overlap, since a step ends only when all ranks take it. The batches of a step are dealt as a real
+run deals them. ``abandon`` and the like go over a second connection, as a control thread would call
+them.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ CALL_WITHIN_S = 120.0
 SECRET = bytes(range(32))
 
 
-def worker_graph(prefix: Path, *, workers: int = 3, batches: str | None = "tests:none", **config: Any) -> WorkerGraph:
-    """What the planner makes of a checkpoint's graph; inputs come from the test, or from the graph itself where ``batches`` is None."""
+def worker_graph(
+    prefix: Path, *, workers: int = 3, batches: str | None = "tests:none", **config: Any
+) -> WorkerGraph:
+    """What the planner makes of a checkpoint's graph; inputs come from the test, or from the graph
+    itself where ``batches`` is None.
+    """
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
     planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input=batches, **config))
     if planned.worker_graph is None:
@@ -48,7 +54,8 @@ class RankProcess:
         directory = tempfile.mkdtemp(prefix="rank-")
         listener = Listener(f"{directory}/socket", "AF_UNIX")
         self.log = Path(directory, "log")
-        # One that uses a GPU imports TensorFlow itself: what others are forked from has all GPUs hidden
+        # One that uses a GPU imports TensorFlow itself: what others are forked from has all GPUs
+        # hidden
         begin = forked.spawn if gpu else forked.fork
         self.process = begin(_serve, f"{directory}/socket", str(self.log))
         self._connection: Connection = listener.accept()
@@ -123,24 +130,37 @@ class Ranks:
         self.slots = options.batches_per_step
         self.each("create", graph, options, SECRET)
 
-    def form(self, members: Sequence[RankProcess] | None = None, *, position: int | None = None) -> None:
-        """A new generation of the members, in this order of ranks, at a position in the input; where they stand by default."""
+    def form(
+        self, members: Sequence[RankProcess] | None = None, *, position: int | None = None
+    ) -> None:
+        """A new generation of the members, in this order of ranks, at a position in the input;
+        where they stand by default.
+        """
         self.processes = list(self.processes if members is None else members)
         self.position = self.position if position is None else position
         self.generation += 1
         self._dealing = Dealing(len(self.processes), self.slots, self.position)
         addresses = tuple(process.call("address") for process in self.processes)
         for rank, process in enumerate(self.processes):
-            process.send("join", GroupSpec(self.generation, rank, len(self.processes), addresses, self.position))
+            process.send(
+                "join",
+                GroupSpec(self.generation, rank, len(self.processes), addresses, self.position),
+            )
         for process in self.processes:
             process.receive()
 
-    def start(self, prefix: Path, *, options: TrainingOptions | None = None, **config: Any) -> State:
-        """Load the graph of a checkpoint on every rank, form the group, and give it the checkpoint's state.
+    def start(
+        self, prefix: Path, *, options: TrainingOptions | None = None, **config: Any
+    ) -> State:
+        """Load the graph of a checkpoint on every rank, form the group, and give it the
+        checkpoint's state.
 
         By default a step has a batch for each rank.
         """
-        self.load(worker_graph(prefix, **config), options or TrainingOptions(batches_per_step=len(self.processes)))
+        self.load(
+            worker_graph(prefix, **config),
+            options or TrainingOptions(batches_per_step=len(self.processes)),
+        )
         state: State = self.processes[0].call("load_checkpoint", str(prefix))
         self.form(position=0)
         self.assign(state)
@@ -157,7 +177,9 @@ class Ranks:
         return [process.receive() for process in self.processes]
 
     def step(self, batches: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """One step with these batches, one for each slot; errors are raised after all ranks have answered."""
+        """One step with these batches, one for each slot; errors are raised after all ranks have
+        answered.
+        """
         outcomes = self.outcomes(batches)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -177,7 +199,10 @@ class Ranks:
         """By rank, its batches of a step that has these in its slots."""
         assert len(batches) == self.slots, (len(batches), self.slots)
         return [
-            [batches[number - self.position] for number in self._dealing.batches(rank, self.position)]
+            [
+                batches[number - self.position]
+                for number in self._dealing.batches(rank, self.position)
+            ]
             for rank in range(len(self.processes))
         ]
 
@@ -195,7 +220,9 @@ def outcome_of(call: Callable[[], Any]) -> Any:
 
 
 def cut_off_once(trainer: Any, number: int) -> None:
-    """The connection breaks in the exchange ``number`` from now, when the peers have the result and this rank doesn't."""
+    """The connection breaks in the exchange ``number`` from now, when the peers have the result and
+    this rank doesn't.
+    """
     real, left = trainer._group._exchange, [number]
 
     def exchange(*args: Any) -> Any:
@@ -259,7 +286,9 @@ def _answer(connection: Connection, holder: dict[str, Any]) -> None:
             connection.send((False, error))
 
 
-def _perform(holder: dict[str, Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _perform(
+    holder: dict[str, Any], method: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     from orchestrator.training.trainer import Trainer
 
     if method == "create":

@@ -35,7 +35,9 @@ LOCAL = frozenset({"accuracy/total", "accuracy/count"})
 
 
 class Batches:
-    """What each rank is fed in each step: made by the test, or pulled from the graph's own pipeline and held."""
+    """What each rank is fed in each step: made by the test, or pulled from the graph's own pipeline
+    and held.
+    """
 
     def __init__(self, kind: str, ranks: Ranks) -> None:
         self._serve = feeds_for(kind)
@@ -66,7 +68,10 @@ def test_step_whose_peer_leaves_changes_nothing_and_is_taken_again_as_if_nothing
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, options: dict[str, Any]
 ) -> None:
     ranks = new_ranks(2)
-    start = ranks.start(tf1_checkpoint(kind, **options), batches=None if kind in ("queue", "tfdata") else "tests:none")
+    start = ranks.start(
+        tf1_checkpoint(kind, **options),
+        batches=None if kind in ("queue", "tfdata") else "tests:none",
+    )
     batches = Batches(kind, ranks)
     for step in range(3):
         ranks.step(batches.of(step))

@@ -47,7 +47,9 @@ def batches_by_rank(ctx: Any) -> Iterator[Mapping[str, Any]]:
 class Yardstick:
     """Trains a checkpoint in this process and asks how far that is from the yardsticks."""
 
-    def __init__(self, prefix: Path, scratch: Path, function: str, *, slots: int = 1, world_size: int = 1) -> None:
+    def __init__(
+        self, prefix: Path, scratch: Path, function: str, *, slots: int = 1, world_size: int = 1
+    ) -> None:
         from orchestrator.training.engine.options import TrainingOptions
 
         self._prefix, self._scratch, self._world_size = prefix, scratch, world_size
@@ -61,7 +63,9 @@ class Yardstick:
             "workers": max(2, slots),
         }
         self._config = parse_config(words)
-        self.plan = make_plan(self._config, start_point(self._config, open_location(self._config.output), None))
+        self.plan = make_plan(
+            self._config, start_point(self._config, open_location(self._config.output), None)
+        )
 
     def measured(self, plant: Callable[[Any], None] = lambda trainer: None) -> dict[str, Any]:
         """The answer; ``plant`` puts a bug into the trainer."""
@@ -75,7 +79,9 @@ class Yardstick:
         plant(trainer)
         trainer.join(GroupSpec(1, 0, 1))
         trainer.assign(trainer.load_checkpoint(str(self._prefix), init_missing=True))
-        stream = open_batches(self._config, self.plan.graph, FeedContext(0, 1, self.plan.step, 0), trainer)
+        stream = open_batches(
+            self._config, self.plan.graph, FeedContext(0, 1, self.plan.step, 0), trainer
+        )
         for _ in range(STEPS):
             trainer.step(stream.take(self._options.batches_per_step))
             stream.applied()
@@ -84,14 +90,24 @@ class Yardstick:
         ended, start = str(self._scratch / "model-9"), str(self._prefix)
         return measure(
             Task(
-                self.plan.graph, self._options, self._config, start, self._world_size, STEPS, self.plan.step, ended, ended,
+                self.plan.graph,
+                self._options,
+                self._config,
+                start,
+                self._world_size,
+                STEPS,
+                self.plan.step,
+                ended,
+                ended,
                 tolerance=TOLERANCE,
             )
-        )  # fmt: skip
+        )
 
     def verdict(self, answer: Mapping[str, Any]) -> str:
         """What is said of it."""
-        return report(answer, self.plan.graph, self._config, steps=STEPS, start_step=0, tolerance=TOLERANCE).verdict
+        return report(
+            answer, self.plan.graph, self._config, steps=STEPS, start_step=0, tolerance=TOLERANCE
+        ).verdict
 
 
 def _relative(measured: Any) -> dict[str, float]:
@@ -106,7 +122,9 @@ def times(factor: float) -> Callable[[Any], None]:
 
         def wrong(*args: Any) -> Any:
             fed, watched = exchange(*args)
-            return {name: (value * factor).astype(value.dtype) for name, value in fed.items()}, watched
+            return {
+                name: (value * factor).astype(value.dtype) for name, value in fed.items()
+            }, watched
 
         trainer._group._exchange = wrong
 
@@ -126,7 +144,9 @@ def test_measure_of_one_worker_against_a_bare_process_finds_no_difference(
 def test_measure_of_a_graph_with_dropout_finds_the_same_bytes_and_another_joint_batch(
     tf1_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    answer = Yardstick(tf1_checkpoint("dropout"), tmp_path, INPUTS["dropout"], slots=3, world_size=3).measured()
+    answer = Yardstick(
+        tf1_checkpoint("dropout"), tmp_path, INPUTS["dropout"], slots=3, world_size=3
+    ).measured()
     assert set(_relative(answer["slots"]).values()) == {0.0}
     assert max(_relative(answer["bare"]).values()) > 1e-3
     assert _relative(answer["bare"])["global_step"] == 0
@@ -147,8 +167,12 @@ def test_measure_of_a_large_weight_that_hardly_moves_shows_a_wrong_scale_of_its_
     assert yardstick.verdict(right) == "agrees", right["bare"]
     (largest,) = [item["largest"] for item in wrong["bare"] if item["name"] == "weights"]
     assert largest / 1e4 < TOLERANCE, "measured by its size nothing would be seen"
-    assert yardstick.verdict(wrong | {"slots": right["slots"]}) == "differs", "TensorFlow's joint batch alone shows it"
-    assert yardstick.verdict(wrong | {"bare": right["bare"]}) == "differs", "and so does one process with the same slots"
+    assert yardstick.verdict(wrong | {"slots": right["slots"]}) == "differs", (
+        "TensorFlow's joint batch alone shows it"
+    )
+    assert yardstick.verdict(wrong | {"bare": right["bare"]}) == "differs", (
+        "and so does one process with the same slots"
+    )
 
 
 def test_measure_of_rows_written_into_the_graph_gives_tensorflows_complaint_as_the_reason(
@@ -168,7 +192,9 @@ def test_measure_of_a_checkpoint_that_lacks_a_weight_compares_with_one_process_a
 ) -> None:
     yardstick = Yardstick(made("large"), tmp_path, WILD_INPUT, slots=2, world_size=2)
     graph = yardstick.plan.graph
-    moved = tuple(replace(each, key="nowhere") if each.name == "weights" else each for each in graph.variables)
+    moved = tuple(
+        replace(each, key="nowhere") if each.name == "weights" else each for each in graph.variables
+    )
     yardstick.plan = replace(yardstick.plan, graph=replace(graph, variables=moved))
     answer = yardstick.measured()
     assert answer["bare"] is None
@@ -179,12 +205,21 @@ def test_measure_of_a_checkpoint_that_lacks_a_weight_compares_with_one_process_a
 def test_measure_of_batches_that_follow_from_the_number_of_workers_names_the_first(
     made: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    answer = Yardstick(made("large"), tmp_path, f"{__file__}:batches_by_rank", slots=2, world_size=2).measured()
+    answer = Yardstick(
+        made("large"), tmp_path, f"{__file__}:batches_by_rank", slots=2, world_size=2
+    ).measured()
     assert answer["input"] == "x:0 of batch 0"
 
 
 GRAPH = WorkerGraph(
-    b"", b"", (), (InputPort("x:0", "x:0", "float32", (None, 2)), InputPort("fixed:0", "fixed:0", "float32", (3, 2))), ()
+    b"",
+    b"",
+    (),
+    (
+        InputPort("x:0", "x:0", "float32", (None, 2)),
+        InputPort("fixed:0", "fixed:0", "float32", (3, 2)),
+    ),
+    (),
 )
 
 
@@ -198,10 +233,17 @@ def test_joined_batches_of_two_ranks_are_one_after_the_other_and_constants_stay(
     assert found["rate:0"] == rate
 
 
-def test_joined_batches_that_happen_to_be_equal_are_rows_all_the_same_and_their_number_is_added_up() -> None:
+def test_joined_batches_that_happen_to_be_equal_are_rows_all_the_same_and_their_number_is_added_up() -> (
+    None
+):
     from orchestrator.training.baseline.joint_batch import joined
 
-    same = {"labels:0": np.array([1, 0]), "size:0": np.int32(2), "weights:0": np.ones(3), "depth:0": np.int32(7)}
+    same = {
+        "labels:0": np.array([1, 0]),
+        "size:0": np.int32(2),
+        "weights:0": np.ones(3),
+        "depth:0": np.int32(7),
+    }
     first, second = {"x:0": np.zeros((2, 2)), **same}, {"x:0": np.ones((2, 2)), **same}
     found = joined([first, second], GRAPH)
     assert found["labels:0"].tolist() == [1, 0, 1, 0]
@@ -246,7 +288,14 @@ def test_distances_of_odd_values_are_judged_and_never_raise() -> None:
         "f": np.array([-0.0]),
     }
     found = {item.name: item for item in distances(one, other, {}, 0)}
-    assert {name: item.largest for name, item in found.items()} == {"a": 0.5, "b": 1.0, "c": 0.0, "d": 0.0, "e": 1.0, "f": 0.0}
+    assert {name: item.largest for name, item in found.items()} == {
+        "a": 0.5,
+        "b": 1.0,
+        "c": 0.0,
+        "d": 0.0,
+        "e": 1.0,
+        "f": 0.0,
+    }
     assert found["f"].relative > 0, "bit for bit it is another value"
     assert {item.name: item.relative for item in distances(one, other, {}, 1)}["f"] == 0
 
@@ -258,7 +307,8 @@ def test_distances_are_measured_by_the_movement_beyond_what_rounding_does() -> N
     ours, theirs = {"w": before["w"] + np.float32(1)}, {"w": before["w"] + np.float32(0.5)}
     nearly = {"w": np.nextafter(ours["w"], np.float32(0))}
     (half,), (rounded,), (exact,) = (
-        distances(ours, each, before, roundings) for each, roundings in ((theirs, 4), (nearly, 4), (nearly, 0))
+        distances(ours, each, before, roundings)
+        for each, roundings in ((theirs, 4), (nearly, 4), (nearly, 0))
     )
     assert half.relative == pytest.approx(0.5, abs=0.01)
     assert rounded.relative == 0

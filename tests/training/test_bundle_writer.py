@@ -43,7 +43,9 @@ print(json.dumps({"before": before, "step": int(step)}))
 
 def plain_tf1(prefix: Path, feeds: dict[str, np.ndarray], scratch: Path) -> dict[str, Any]:
     """What three lines of TF1 code find in a checkpoint, and the step after one more training step."""
-    np.savez(scratch / "feeds.npz", **{name.replace(":", "|"): value for name, value in feeds.items()})
+    np.savez(
+        scratch / "feeds.npz", **{name.replace(":", "|"): value for name, value in feeds.items()}
+    )
     done = forked.run(PLAIN_TF1, prefix, scratch / "feeds.npz", cwd=scratch)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -65,9 +67,15 @@ GRAPHS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "options"), GRAPHS, ids=[f"{kind}-{len(options)}" for kind, options in GRAPHS])
+@pytest.mark.parametrize(
+    ("kind", "options"), GRAPHS, ids=[f"{kind}-{len(options)}" for kind, options in GRAPHS]
+)
 def test_bundle_after_training_loads_in_plain_tf1_and_trains_on(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path, kind: str, options: dict[str, Any]
+    tf1_checkpoint: CheckpointLibrary,
+    new_ranks: NewRanks,
+    tmp_path: Path,
+    kind: str,
+    options: dict[str, Any],
 ) -> None:
     ranks = new_ranks(2)
     start = ranks.start(tf1_checkpoint(kind, **options))
@@ -92,7 +100,9 @@ def test_bundle_after_training_loads_in_plain_tf1_and_trains_on(
     assert_identical(again, state)
 
 
-def test_bundle_meta_is_the_source_graph(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path) -> None:
+def test_bundle_meta_is_the_source_graph(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
+) -> None:
     prefix = tf1_checkpoint("mlp", optimizer="adam")
     ranks = new_ranks(1)
     ranks.start(prefix)
@@ -111,7 +121,11 @@ def test_bundle_into_a_directory_that_is_not_there_is_an_output_error(
     ranks = new_ranks(1)
     ranks.start(tf1_checkpoint("mlp", optimizer="adam"))
     (tmp_path / "file").write_text("")
-    outcome = outcome_of(lambda: ranks.processes[0].call("apply", write_state, str(tmp_path / "file"), "model.ckpt-3"))
+    outcome = outcome_of(
+        lambda: ranks.processes[0].call(
+            "apply", write_state, str(tmp_path / "file"), "model.ckpt-3"
+        )
+    )
     assert isinstance(outcome, OutputError)
     assert "model.ckpt-3" in str(outcome)
 
@@ -146,7 +160,14 @@ def _without(trainer: Any, prefix: str, target: str, *dropped: str) -> str:
     names = [name for name in reader.get_variable_to_shape_map() if name not in dropped]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         values = [reader.get_tensor(name) for name in names]
-        session.run(tf.raw_ops.SaveV2(prefix=target, tensor_names=names, shape_and_slices=[""] * len(names), tensors=values))
+        session.run(
+            tf.raw_ops.SaveV2(
+                prefix=target,
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=values,
+            )
+        )
     return target
 
 
@@ -157,7 +178,9 @@ def test_checkpoint_that_lacks_variables_is_refused_naming_all_of_them(
     ranks = new_ranks(1)
     ranks.start(prefix)
     gone = ("out/kernel", "hidden/kernel")
-    short = ranks.processes[0].call("apply", _without, str(prefix), str(tmp_path / "short-3"), *gone)
+    short = ranks.processes[0].call(
+        "apply", _without, str(prefix), str(tmp_path / "short-3"), *gone
+    )
 
     outcome = outcome_of(lambda: ranks.processes[0].call("load_checkpoint", short))
 
@@ -176,7 +199,9 @@ def test_checkpoint_that_lacks_optimizer_slots_starts_them_anew_by_itself(
     prefix = tf1_checkpoint("mlp", optimizer="adam")
     ranks = new_ranks(1)
     ranks.start(prefix)
-    short = ranks.processes[0].call("apply", _without, str(prefix), str(tmp_path / "short-3"), "out/bias/Adam", "beta1_power")
+    short = ranks.processes[0].call(
+        "apply", _without, str(prefix), str(tmp_path / "short-3"), "out/bias/Adam", "beta1_power"
+    )
     state: State = ranks.processes[0].call("load_checkpoint", short)
     assert not state.arrays["out/bias/Adam"].any()
     assert state.arrays["beta1_power"] == pytest.approx(0.9)
@@ -189,7 +214,9 @@ def test_checkpoint_of_another_graph_is_refused_naming_shapes(
 ) -> None:
     ranks = new_ranks(1)
     ranks.start(tf1_checkpoint("mlp", optimizer="sgd"))
-    other = ranks.processes[0].call("apply", _narrow, str(tf1_checkpoint("mlp", optimizer="sgd")), str(tmp_path / "narrow-3"))
+    other = ranks.processes[0].call(
+        "apply", _narrow, str(tf1_checkpoint("mlp", optimizer="sgd")), str(tmp_path / "narrow-3")
+    )
     outcome = outcome_of(lambda: ranks.processes[0].call("load_checkpoint", other))
     assert isinstance(outcome, GraphMismatch)
     assert "[6, 16]" in str(outcome)
@@ -202,8 +229,18 @@ def _narrow(trainer: Any, prefix: str, target: str) -> str:
     reader = tf.train.load_checkpoint(prefix)
     names = list(reader.get_variable_to_shape_map())
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        values = [reader.get_tensor(name)[:2] if name == "hidden/kernel" else reader.get_tensor(name) for name in names]
-        session.run(tf.raw_ops.SaveV2(prefix=target, tensor_names=names, shape_and_slices=[""] * len(names), tensors=values))
+        values = [
+            reader.get_tensor(name)[:2] if name == "hidden/kernel" else reader.get_tensor(name)
+            for name in names
+        ]
+        session.run(
+            tf.raw_ops.SaveV2(
+                prefix=target,
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=values,
+            )
+        )
     return target
 
 
@@ -227,14 +264,23 @@ def ema_graph(tf1_checkpoint: CheckpointLibrary) -> WorkerGraph:
     return worker_graph(tf1_checkpoint("ema"))
 
 
-def test_keys_of_a_saver_that_stores_averages_under_the_variables_names_are_kept_apart(ema_graph: WorkerGraph) -> None:
+def test_keys_of_a_saver_that_stores_averages_under_the_variables_names_are_kept_apart(
+    ema_graph: WorkerGraph,
+) -> None:
     from dataclasses import replace
 
     from orchestrator.training.state.bundle_keys import checkpoint_keys
 
     average, plain = "out/kernel/ExponentialMovingAverage", "out/kernel"
     variables = tuple(
-        replace(variable, key="out/kernel" if variable.name == average else None if variable.name == plain else variable.key)
+        replace(
+            variable,
+            key="out/kernel"
+            if variable.name == average
+            else None
+            if variable.name == plain
+            else variable.key,
+        )
         for variable in ema_graph.variables
     )
     keys = checkpoint_keys(replace(ema_graph, variables=variables))

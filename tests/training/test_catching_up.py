@@ -9,7 +9,15 @@ import pytest
 
 from orchestrator.errors import CorruptState, PeerLost
 from orchestrator.training.engine.options import TrainingOptions
-from orchestrator.training.host.standing import Handing, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
+from orchestrator.training.host.standing import (
+    Handing,
+    Standing,
+    first_owners,
+    handing,
+    pack_result,
+    slots_kept,
+    unpack_result,
+)
 from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
@@ -24,7 +32,13 @@ def test_result_is_handed_from_the_first_rank_that_has_it_to_all_that_lack_it() 
     assert handing([Standing((0, 0), (3, 0)), Standing((0, 0), (3, 0))]) is None, (
         "a run that nobody finished is taken again by all"
     )
-    standings = [Standing((0, 0), (3, 0)), Standing((3, 0), (6, 0)), fresh, Standing((3, 0), None), Standing(None, (3, 0))]
+    standings = [
+        Standing((0, 0), (3, 0)),
+        Standing((3, 0), (6, 0)),
+        fresh,
+        Standing((3, 0), None),
+        Standing(None, (3, 0)),
+    ]
     assert handing(standings) == Handing((3, 0), 1, (0, 4))
 
 
@@ -85,7 +99,9 @@ def test_rank_that_is_a_run_behind_gets_the_result_and_ends_with_the_same_bytes(
 ) -> None:
     ranks = new_ranks(2)
     own = feeds_for(kind)
-    start = ranks.start(tf1_checkpoint(kind), options=TrainingOptions(batches_per_step=2, deterministic=True))
+    start = ranks.start(
+        tf1_checkpoint(kind), options=TrainingOptions(batches_per_step=2, deterministic=True)
+    )
     ranks.each("apply", _count_assignments)
 
     def step(number: int) -> list[Any]:
@@ -100,7 +116,10 @@ def test_rank_that_is_a_run_behind_gets_the_result_and_ends_with_the_same_bytes(
     ranks.processes[1].call("apply", cut_off_once, 0)
     outcomes = step(1)
     assert [type(each).__name__ for each in outcomes] == ["StepOutput", "PeerLost"]
-    assert (ranks.processes[0].call("can_give"), ranks.processes[1].call("can_take")) == (True, True)
+    assert (ranks.processes[0].call("can_give"), ranks.processes[1].call("can_take")) == (
+        True,
+        True,
+    )
     assigned = ranks.each("apply", _assignments)
 
     ranks.form(position=4)

@@ -1,4 +1,6 @@
-"""Do several train operations take their turns, and does a failure within a cycle repeat or skip none of them?"""
+"""Do several train operations take their turns, and does a failure within a cycle repeat or skip
+none of them?
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ CYCLE = ["train_critic:2", "train_maker:1"]
 
 
 def options(slots: int) -> TrainingOptions:
-    return TrainingOptions(batches_per_step=slots, deterministic=True, watch=("critic_loss:0", "maker_loss:0"))
+    return TrainingOptions(
+        batches_per_step=slots, deterministic=True, watch=("critic_loss:0", "maker_loss:0")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,9 @@ def test_step_is_one_cycle_of_all_train_operations(prefix: Path, new_ranks: NewR
     assert state.phase == 0
 
 
-def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(prefix: Path, new_ranks: NewRanks) -> None:
+def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(
+    prefix: Path, new_ranks: NewRanks
+) -> None:
     ranks = new_ranks(2)
     start = ranks.start(prefix, options=options(2), train_op=CYCLE)
     ranks.step([batch(0), batch(1)])

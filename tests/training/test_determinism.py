@@ -1,4 +1,6 @@
-"""Is a deterministic run with recoveries bit by bit the undisturbed one, and do the settings that it names matter?"""
+"""Is a deterministic run with recoveries bit by bit the undisturbed one, and do the settings that
+it names matter?
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ STEPS = 12
 
 
 def run(ranks: Ranks, start: State, kind: str, disturbed: set[int]) -> State:
-    """The state after all steps; in a disturbed step one rank leaves while the others are in it, and the step is taken again."""
+    """The state after all steps; in a disturbed step one rank leaves while the others are in it,
+    and the step is taken again.
+    """
     serve = feeds_for(kind)
     ranks.form(position=0)
     ranks.assign(start)
@@ -51,11 +55,16 @@ def test_run_with_recoveries_ends_bit_by_bit_where_an_undisturbed_one_does(
     assert_identical(run(ranks, start, kind, {0, 4, 8}), undisturbed)
 
 
-def test_run_with_another_seed_draws_other_random_numbers(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks) -> None:
+def test_run_with_another_seed_draws_other_random_numbers(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks
+) -> None:
     ranks = new_ranks(3)
     start = ranks.start(tf1_checkpoint("dropout"), options=OPTIONS)
     first = run(ranks, start, "dropout", set())
-    ranks.start(tf1_checkpoint("dropout"), options=TrainingOptions(batches_per_step=3, deterministic=True, seed=6))
+    ranks.start(
+        tf1_checkpoint("dropout"),
+        options=TrainingOptions(batches_per_step=3, deterministic=True, seed=6),
+    )
     with pytest.raises(AssertionError):
         assert_identical(run(ranks, start, "dropout", set()), first)
 
@@ -63,7 +72,9 @@ def test_run_with_another_seed_draws_other_random_numbers(tf1_checkpoint: Checkp
 def test_worker_that_read_the_checkpoint_trains_the_same_bits_as_one_that_was_given_its_state(
     tf1_checkpoint: CheckpointLibrary,
 ) -> None:
-    """So many rows that the order of their sum depends on the number of threads, in processes that no test has used before."""
+    """So many rows that the order of their sum depends on the number of threads, in processes that
+    no test has used before.
+    """
     processes = [RankProcess(), RankProcess()]
     try:
         alone = [Ranks([process]) for process in processes]

@@ -22,7 +22,12 @@ pytestmark = pytest.mark.tf
 STEPS = 20
 OPTIMIZERS = ("sgd", "momentum", "adam", "adagrad", "rmsprop")
 CASES = [
-    *[(kind, optimizer, clip, False) for kind in ("mlp", "embedding") for optimizer in OPTIMIZERS for clip in (False, True)],
+    *[
+        (kind, optimizer, clip, False)
+        for kind in ("mlp", "embedding")
+        for optimizer in OPTIMIZERS
+        for clip in (False, True)
+    ],
     ("mlp", "adam", True, True),
     ("embedding", "adam", True, True),
     ("embedding", "sgd", False, True),
@@ -30,8 +35,12 @@ CASES = [
 """Kind of graph, optimizer, clipped by global norm, resource variables."""
 
 
-def batches_of(kind: str, ranks: int, steps: int = STEPS, first: int = 100) -> list[list[Mapping[str, Any]]]:
-    """Different data for every rank and step; the row counts of ``embedding`` differ too, zero included."""
+def batches_of(
+    kind: str, ranks: int, steps: int = STEPS, first: int = 100
+) -> list[list[Mapping[str, Any]]]:
+    """Different data for every rank and step; the row counts of ``embedding`` differ too, zero
+    included.
+    """
     serve = feeds_for(kind)
     return [[serve(first + step * ranks + rank) for rank in range(ranks)] for step in range(steps)]
 
@@ -43,8 +52,12 @@ def train(ranks: Ranks, batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[
     return ranks.states()
 
 
-def train_alone(ranks: Ranks, graph: WorkerGraph, start: State, batches: Sequence[Sequence[Mapping[str, Any]]]) -> State:
-    """The first rank's state after the same steps alone, one batch a step, with the batches of all slots put together."""
+def train_alone(
+    ranks: Ranks, graph: WorkerGraph, start: State, batches: Sequence[Sequence[Mapping[str, Any]]]
+) -> State:
+    """The first rank's state after the same steps alone, one batch a step, with the batches of all
+    slots put together.
+    """
     alone = Ranks(ranks.processes[:1])
     alone.load(graph, TrainingOptions())
     alone.form()
@@ -57,7 +70,12 @@ def train_alone(ranks: Ranks, graph: WorkerGraph, start: State, batches: Sequenc
 
 @pytest.mark.parametrize(("kind", "optimizer", "clip", "resource"), CASES)
 def test_group_of_n_with_batch_b_equals_one_with_batch_n_times_b(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, optimizer: str, clip: bool, resource: bool
+    tf1_checkpoint: CheckpointLibrary,
+    new_ranks: NewRanks,
+    kind: str,
+    optimizer: str,
+    clip: bool,
+    resource: bool,
 ) -> None:
     world_size = 3 if clip else 2
     ranks = new_ranks(world_size)
@@ -75,7 +93,11 @@ def test_group_of_n_with_batch_b_equals_one_with_batch_n_times_b(
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("kind", "options"), [("mlp", {"summed": True}), ("embedding", {})])
 def test_summed_loss_of_two_slots_equals_one_process_with_both_batches_unless_the_mean_is_asked_for(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, options: Mapping[str, Any], workers: int
+    tf1_checkpoint: CheckpointLibrary,
+    new_ranks: NewRanks,
+    kind: str,
+    options: Mapping[str, Any],
+    workers: int,
 ) -> None:
     prefix = tf1_checkpoint(kind, optimizer="sgd", **options)
     batches = batches_of(kind, 2, steps=5)
@@ -122,16 +144,23 @@ def test_group_of_three_other_graphs_stay_identical_on_all_ranks(
     states = train(ranks, batches_of(kind, 3))
     for state in states[1:]:
         assert_identical(state, states[0])
-    assert {name for name, array in start.arrays.items() if array.size} == set(changed(start, states[0]))
+    assert {name for name, array in start.arrays.items() if array.size} == set(
+        changed(start, states[0])
+    )
 
 
 def without_exchange(trainer: Any) -> None:
     """Give every rank its own values back, as if the exchange were the identity."""
-    trainer._group._exchange = lambda mesh, run, number, level, mine, dealt: (own_values(level, mine), {})
+    trainer._group._exchange = lambda mesh, run, number, level, mine, dealt: (
+        own_values(level, mine),
+        {},
+    )
 
 
 def own_values(level: Any, mine: Any) -> dict[str, Any]:
-    values = {opening.feed: array for opening, array in zip(level.dense, mine.like.dense, strict=True)}
+    values = {
+        opening.feed: array for opening, array in zip(level.dense, mine.like.dense, strict=True)
+    }
     for (rows, indices), (own_rows, own_indices) in zip(level.rows, mine.like.rows, strict=True):
         values |= {rows.feed: own_rows, indices.feed: own_indices}
     return values

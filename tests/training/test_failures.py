@@ -34,14 +34,21 @@ def error(kind: str, message: str, op: str | None = "MatMul") -> Any:
     [
         ("UnavailableError", ABORTED, "CollectiveReduceV2"),
         ("InternalError", ABORTED, "CollectiveReduceV2"),
-        ("InvalidArgumentError", ABORTED, "MatMul"),  # a peer's own error, as the collectives hand it on
+        # a peer's own error, as the collectives hand it on
+        ("InvalidArgumentError", ABORTED, "MatMul"),
         ("DeadlineExceededError", "Operation timed out.", None),
         ("AbortedError", "Cleanup 123", None),
-        ("InternalError", "joining a group with size3, but that group has size 2", "CollectiveReduceV2"),
+        (
+            "InternalError",
+            "joining a group with size3, but that group has size 2",
+            "CollectiveReduceV2",
+        ),
         ("CancelledError", "[_Derived_]Cancelled", "CollectiveGatherV2"),
     ],
 )
-def test_error_of_a_collective_or_a_connection_is_a_lost_peer(kind: str, message: str, op: str | None) -> None:
+def test_error_of_a_collective_or_a_connection_is_a_lost_peer(
+    kind: str, message: str, op: str | None
+) -> None:
     from orchestrator.training.engine.failures import step_error
 
     told = step_error(error(kind, message, op), rank=1, step=7, shared=True)
@@ -60,7 +67,9 @@ def test_error_of_a_collective_or_a_connection_is_a_lost_peer(kind: str, message
         ("UnavailableError", "the graph's own remote file", False),
     ],
 )
-def test_error_of_the_graph_is_the_users_with_its_traceback(kind: str, message: str, shared: bool) -> None:
+def test_error_of_the_graph_is_the_users_with_its_traceback(
+    kind: str, message: str, shared: bool
+) -> None:
     from orchestrator.training.engine.failures import step_error
 
     raised = ValueError(message) if kind == "ValueError" else error(kind, message)

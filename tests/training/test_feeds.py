@@ -104,7 +104,9 @@ def two_batches(reference: str) -> None:
         ("gone_at_once", "SystemExit: 4"),
     ],
 )
-def test_input_function_that_raises_is_the_users_error_with_the_traceback(function: str, telling: str) -> None:
+def test_input_function_that_raises_is_the_users_error_with_the_traceback(
+    function: str, telling: str
+) -> None:
     with pytest.raises(UserCodeError, match=telling) as caught:
         two_batches(f"{HERE}:{function}")
     assert f"in {function}" in caught.value.details["traceback"]
@@ -121,7 +123,10 @@ def test_input_module_that_leaves_while_it_is_imported_is_the_users_error(tmp_pa
         open_batches(config(input=f"{tmp_path}/script.py:batches"), graph(), context())
 
 
-@pytest.mark.parametrize("reference", ["no_such_module_here:batches", "json:no_such_function", "nothing", "/no/such/file.py:f"])
+@pytest.mark.parametrize(
+    "reference",
+    ["no_such_module_here:batches", "json:no_such_function", "nothing", "/no/such/file.py:f"],
+)
 def test_input_function_that_cannot_be_loaded_is_the_users_error(reference: str) -> None:
     with pytest.raises(UserCodeError, match="can't be loaded"):
         open_batches(config(input=reference), graph(), context())
@@ -146,7 +151,10 @@ class Pipeline:
 
 def test_batches_pulled_from_the_graph_are_held_and_end_with_it() -> None:
     pipeline = Pipeline()
-    ports = (InputPort("x_fed:0", "x:0", "float32", None, pull="x:0"), InputPort("y:0", "y:0", "int64", None))
+    ports = (
+        InputPort("x_fed:0", "x:0", "float32", None, pull="x:0"),
+        InputPort("y:0", "y:0", "int64", None),
+    )
     stream = open_batches(config(feed={"y:0": "7"}), graph(*ports), context(), pipeline)
     assert stream.current()["x:0"][0, 0] == 2.0
     assert stream.current()["y:0"] == 7
@@ -173,7 +181,10 @@ def test_rows_of_any_sequence_of_world_sizes_are_those_of_one_worker(
     alone = ArrayBatches(arrays, context(), seed=seed)
     position = 0
     for world_size, steps in sizes:
-        streams = [iter(ArrayBatches(arrays, context(rank, world_size, position), seed=seed)) for rank in range(world_size)]
+        streams = [
+            iter(ArrayBatches(arrays, context(rank, world_size, position), seed=seed))
+            for rank in range(world_size)
+        ]
         for step in range(steps):
             for rank, stream in enumerate(streams):
                 number = position + step * world_size + rank
@@ -181,8 +192,15 @@ def test_rows_of_any_sequence_of_world_sizes_are_those_of_one_worker(
         position += world_size * steps
 
 
-@given(rows=st.integers(1, 50), batch_size=st.integers(1, 20), epochs=st.integers(1, 4), seed=st.none() | st.integers(0, 2**40))
-def test_rows_of_an_epoch_are_each_served_once(rows: int, batch_size: int, epochs: int, seed: int | None) -> None:
+@given(
+    rows=st.integers(1, 50),
+    batch_size=st.integers(1, 20),
+    epochs=st.integers(1, 4),
+    seed=st.none() | st.integers(0, 2**40),
+)
+def test_rows_of_an_epoch_are_each_served_once(
+    rows: int, batch_size: int, epochs: int, seed: int | None
+) -> None:
     batches = ArrayBatches(Arrays({"x:0": np.arange(rows)}, batch_size), context(), seed=seed)
     count = -(-rows * epochs // batch_size)
     served = np.concatenate([batches.rows_of(number) for number in range(count)])[: rows * epochs]
@@ -192,7 +210,9 @@ def test_rows_of_an_epoch_are_each_served_once(rows: int, batch_size: int, epoch
 
 def test_rows_are_shuffled_differently_in_each_epoch_and_by_seed() -> None:
     arrays = Arrays({"x:0": np.arange(100)}, 100)
-    first, second = (ArrayBatches(arrays, context(), seed=1).rows_of(epoch).tolist() for epoch in (0, 1))
+    first, second = (
+        ArrayBatches(arrays, context(), seed=1).rows_of(epoch).tolist() for epoch in (0, 1)
+    )
     assert first != second
     assert first != ArrayBatches(arrays, context(), seed=2).rows_of(0).tolist()
     assert ArrayBatches(arrays, context(), seed=None).rows_of(1).tolist() == list(range(100))
@@ -205,7 +225,9 @@ def test_arrays_are_read_from_npy_and_npz_on_any_store(tmp_path: Path) -> None:
     with fsspec.open("memory://arrays/train.npz", "wb") as file:
         np.savez(file, images=np.ones((6, 2), np.float32), other=np.zeros(3))
     urls = {"x:0": "memory://arrays/train.npz#images", "y:0": str(tmp_path / "y.npy")}
-    stream = open_batches(config(array=urls, batch_size=2, shuffle=False), graph(), context(rank=1, world_size=2))
+    stream = open_batches(
+        config(array=urls, batch_size=2, shuffle=False), graph(), context(rank=1, world_size=2)
+    )
     batch = stream.current()
     assert batch["x:0"].shape == (2, 2)
     assert batch["y:0"].tolist() == [2, 3]
@@ -219,12 +241,18 @@ def test_arrays_are_read_from_npy_and_npz_on_any_store(tmp_path: Path) -> None:
         (lambda path: {"x:0": f"{path}/two.npz"}, SourceError, "a, b"),
         (lambda path: {"x:0": f"{path}/two.npz#c"}, SourceError, "c"),
         (lambda path: {"x:0": f"{path}/scalar.npy"}, SourceError, "scalar"),
-        (lambda path: {"x:0": f"{path}/two.npz#a", "y:0": f"{path}/two.npz#b"}, ConfigError, "differ in length"),
+        (
+            lambda path: {"x:0": f"{path}/two.npz#a", "y:0": f"{path}/two.npz#b"},
+            ConfigError,
+            "differ in length",
+        ),
         (lambda path: {"z:0": f"{path}/two.npz#a"}, ConfigError, "no input z:0"),
         (lambda path: {"x:0": f"{path}/pickled.npy"}, SourceError, "pickled.npy"),
     ],
 )
-def test_array_that_cannot_be_used_is_named(tmp_path: Path, make: Any, error: type[Exception], telling: str) -> None:
+def test_array_that_cannot_be_used_is_named(
+    tmp_path: Path, make: Any, error: type[Exception], telling: str
+) -> None:
     (tmp_path / "text.npy").write_text("not an array")
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(4))
     np.save(tmp_path / "scalar.npy", np.float32(1))
@@ -262,7 +290,9 @@ def test_constant_that_is_no_number_is_refused_by_its_dotted_path() -> None:
 
 
 @pytest.mark.tf
-def test_watched_tensor_that_is_fed_shows_what_it_is_fed(new_ranks: Any, tf1_checkpoint: Any) -> None:
+def test_watched_tensor_that_is_fed_shows_what_it_is_fed(
+    new_ranks: Any, tf1_checkpoint: Any
+) -> None:
     """A learning rate, say. With one worker a prepared call refuses to fetch what is fed."""
     rate = "GradientDescent/learning_rate:0"
     ranks = new_ranks(1)

@@ -1,4 +1,6 @@
-"""Are a graph's files looked for without asking strangers' servers, without end, or taking silence for absence?"""
+"""Are a graph's files looked for without asking strangers' servers, without end, or taking silence
+for absence?
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_server_that_only_a_strangers_graph_names_is_not_contacted(mute: socket.
     assert not contacted(mute)
 
 
-def test_server_that_doesnt_answer_is_given_up_in_time_and_its_files_are_not_called_missing(mute: socket.socket) -> None:
+def test_server_that_doesnt_answer_is_given_up_in_time_and_its_files_are_not_called_missing(
+    mute: socket.socket,
+) -> None:
     """It took two minutes, and then the files were "not there"."""
     seen, began_s = FilesSeen([url_of(mute)], WITHIN_S), time.monotonic()
     names = [f"{url_of(mute)}{number}.csv" for number in range(20)]
@@ -68,7 +72,10 @@ def test_server_that_doesnt_answer_is_given_up_in_time_and_its_files_are_not_cal
 
 
 def test_pipeline_whose_files_cant_be_seen_says_why_and_not_that_they_are_gone() -> None:
-    outside = Outside(missing=lambda name: False, unreachable=lambda name: "the store is asleep" if "b.csv" in name else "")
+    outside = Outside(
+        missing=lambda name: False,
+        unreachable=lambda name: "the store is asleep" if "b.csv" in name else "",
+    )
     (cause,) = causes_of_death(pipeline(files=(FILES,)), Facts(outside=outside))
     assert cause.code == "pipeline-files-unreachable"
     assert "the store is asleep" in cause.why

@@ -1,7 +1,8 @@
-"""Does training use the GPU that the worker was given? One GPU is enough; ``make gpu-check`` runs these.
+"""Does training use the GPU that the worker was given? One GPU is enough; ``make gpu-check`` runs
+these.
 
-Tolerance against the CPU: float32 without TensorFloat-32 differs by the order of sums, 1e-4 of a variable's largest value after ten
-steps of Adam.
+Tolerance against the CPU: float32 without TensorFloat-32 differs by the order of sums, 1e-4 of a
+variable's largest value after ten steps of Adam.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ NewGpuRanks = Callable[[int], Ranks]
 @pytest.fixture
 def gpu_ranks() -> Iterator[NewGpuRanks]:
     """Rank processes that see the GPU; ended after the test, so that its memory is free again."""
-    if shutil.which("nvidia-smi") is None or subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode:
+    if (
+        shutil.which("nvidia-smi") is None
+        or subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("this machine has no GPU that nvidia-smi can see")
     taken: list[RankProcess] = []
 
@@ -58,7 +62,11 @@ def devices_used(trainer: Any, batch: Any) -> dict[str, str]:
         options=tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE),
         run_metadata=metadata,
     )
-    return {node.node_name: device.device for device in metadata.step_stats.dev_stats for node in device.node_stats}
+    return {
+        node.node_name: device.device
+        for device in metadata.step_stats.dev_stats
+        for node in device.node_stats
+    }
 
 
 def gpu_memory(trainer: Any) -> dict[str, int]:
@@ -89,7 +97,9 @@ def test_step_of_a_graph_saved_on_other_devices_runs_on_the_gpu(
     assert all("GPU:0" in device for device in products)
 
 
-def test_memory_of_the_gpu_grows_on_demand(tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks) -> None:
+def test_memory_of_the_gpu_grows_on_demand(
+    tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
+) -> None:
     ranks = gpu_ranks(1)
     ranks.start(tf1_checkpoint("mlp", optimizer="adam"), options=options())
     ranks.step([feeds_for("mlp")(0)])
@@ -119,7 +129,10 @@ def test_two_workers_sharing_one_gpu_by_fraction_stay_identical(
     tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
 ) -> None:
     ranks = gpu_ranks(2)
-    ranks.start(tf1_checkpoint("embedding", optimizer="adam"), options=options(batches_per_step=2, gpu_memory_fraction=0.4))
+    ranks.start(
+        tf1_checkpoint("embedding", optimizer="adam"),
+        options=options(batches_per_step=2, gpu_memory_fraction=0.4),
+    )
     trained(ranks, "embedding")
 
 
@@ -141,7 +154,10 @@ def test_survivor_of_a_kill_on_a_shared_gpu_trains_on_in_its_session(
     tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
 ) -> None:
     ranks = gpu_ranks(2)
-    ranks.start(tf1_checkpoint("mlp", optimizer="adam"), options=options(batches_per_step=2, gpu_memory_fraction=0.4))
+    ranks.start(
+        tf1_checkpoint("mlp", optimizer="adam"),
+        options=options(batches_per_step=2, gpu_memory_fraction=0.4),
+    )
     before = trained(ranks, "mlp", steps=2)
     serve = feeds_for("mlp")
     ranks.processes[0].send("step", [serve(50)])
@@ -156,7 +172,10 @@ def test_group_of_one_of_an_nccl_worker_trains_without_nccl_and_equals_a_worker_
 ) -> None:
     prefix = tf1_checkpoint("mlp", optimizer="adam")
     nccl, alone = gpu_ranks(1), gpu_ranks(1)
-    nccl.start(prefix, options=options(exchange="nccl", deterministic=True, batches_per_step=2, max_world_size=2))
+    nccl.start(
+        prefix,
+        options=options(exchange="nccl", deterministic=True, batches_per_step=2, max_world_size=2),
+    )
     nccl.slots = 1  # with NCCL a step has as many batches as there are members
     alone.start(prefix, options=options(deterministic=True))
     assert_identical(trained(nccl, "mlp"), trained(alone, "mlp"))
@@ -174,14 +193,26 @@ def run_nccl_alone(trainer: Any) -> list[float]:
     config = session_config(trainer.options)
     config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
     config.experimental.collective_nccl = True
-    server = tf.distribute.Server(tf.train.ClusterSpec({"worker": [address]}), "worker", 0, config=config)
+    server = tf.distribute.Server(
+        tf.train.ClusterSpec({"worker": [address]}), "worker", 0, config=config
+    )
     with tf.compat.v1.Session(server.target, graph=trainer._imported, config=config) as session:
-        return [float(value) for value in session.run(f"{membership._exchange.probe}:0", membership._exchange.feeds(1, 77))]
+        return [
+            float(value)
+            for value in session.run(
+                f"{membership._exchange.probe}:0", membership._exchange.feeds(1, 77)
+            )
+        ]
 
 
-def test_nccl_collective_in_a_server_of_one_runs_on_the_gpu(tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks) -> None:
+def test_nccl_collective_in_a_server_of_one_runs_on_the_gpu(
+    tf1_checkpoint: CheckpointLibrary, gpu_ranks: NewGpuRanks
+) -> None:
     ranks = gpu_ranks(1)
-    ranks.start(tf1_checkpoint("mlp", optimizer="adam"), options=options(exchange="nccl", batches_per_step=2, max_world_size=2))
+    ranks.start(
+        tf1_checkpoint("mlp", optimizer="adam"),
+        options=options(exchange="nccl", batches_per_step=2, max_world_size=2),
+    )
     assert set(ranks.processes[0].call("apply", run_nccl_alone)) == {0.0}
 
 
@@ -196,7 +227,9 @@ def test_state_from_the_gpu_is_saved_and_loads_on_the_cpu(
     ranks.processes[0].call("apply", write_state, str(tmp_path), "model.ckpt-13")
     on_cpu = gpu_ranks(1)
     on_cpu.load(*_graph_on_cpu(tf1_checkpoint))
-    assert_identical(on_cpu.processes[0].call("load_checkpoint", str(tmp_path / "model.ckpt-13")), state)
+    assert_identical(
+        on_cpu.processes[0].call("load_checkpoint", str(tmp_path / "model.ckpt-13")), state
+    )
 
 
 def _graph_on_cpu(tf1_checkpoint: CheckpointLibrary) -> tuple[Any, TrainingOptions]:

@@ -15,7 +15,17 @@ from orchestrator.training.state.large_tensors import LARGE_BYTES, index_of, lar
 from tests.fakes.bundles import write_checkpoint
 
 ROWS = 600_000
-DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool", "complex64")
+DTYPES = (
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "uint8",
+    "bool",
+    "complex64",
+)
 WRITE = """
 import sys, numpy as np, tensorflow.compat.v1 as tf
 tf.disable_eager_execution()
@@ -33,13 +43,20 @@ with tf.Session() as session:
 @pytest.fixture(scope="module")
 def written_by_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> str:
     prefix = str(tmp_path_factory.mktemp("large") / "m-1")
-    subprocess.run([sys.executable, "-c", WRITE, prefix, str(ROWS), *DTYPES], check=True, timeout=120, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", WRITE, prefix, str(ROWS), *DTYPES],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
     return prefix
 
 
 @pytest.mark.tf
 @pytest.mark.parametrize("name", DTYPES)
-def test_large_tensor_of_each_dtype_is_what_tensorflow_saved(written_by_tensorflow: str, name: str) -> None:
+def test_large_tensor_of_each_dtype_is_what_tensorflow_saved(
+    written_by_tensorflow: str, name: str
+) -> None:
     dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
     index = index_of(written_by_tensorflow)
     assert index is not None
@@ -53,7 +70,11 @@ def test_large_tensor_of_each_dtype_is_what_tensorflow_saved(written_by_tensorfl
 @pytest.fixture
 def prefix(tmp_path: Path) -> str:
     rows = np.arange(LARGE_BYTES, dtype=np.float32)
-    write_checkpoint(tmp_path, "m-1", {"large": rows, "small": np.ones(4, np.float32), "global_step": np.int64(1)})
+    write_checkpoint(
+        tmp_path,
+        "m-1",
+        {"large": rows, "small": np.ones(4, np.float32), "global_step": np.int64(1)},
+    )
     return str(tmp_path / "m-1")
 
 

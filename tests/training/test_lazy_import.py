@@ -31,8 +31,12 @@ assert not lazy_import.is_whole()
 
 def run(program: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program], env={**environment_of_this(), **environment}, capture_output=True, text=True, timeout=120
-    )  # fmt: skip
+        [sys.executable, "-c", program],
+        env={**environment_of_this(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -68,7 +72,9 @@ def test_whoever_imports_tensorflow_beside_it_gets_all_of_it(use: str) -> None:
 
 
 def test_threads_that_use_it_at_once_all_get_all_of_it() -> None:
-    """As an input function with a pool of threads does: whoever comes second waits for the first one's import."""
+    """As an input function with a pool of threads does: whoever comes second waits for the first
+    one's import.
+    """
     program = f"""{WORKER}
 from concurrent.futures import ThreadPoolExecutor
 import importlib, threading
@@ -89,7 +95,9 @@ assert lazy_import.is_whole()
         run(program)
 
 
-def test_user_module_that_holds_the_package_makes_it_whole_before_its_threads_begin(tmp_path: Path) -> None:
+def test_user_module_that_holds_the_package_makes_it_whole_before_its_threads_begin(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "with_it.py").write_text("import tensorflow as tf\ndef batches(ctx): pass\n")
     (tmp_path / "without.py").write_text("import numpy\ndef batches(ctx): pass\n")
     program = f"""{WORKER}
@@ -127,7 +135,9 @@ def test_what_tensorflow_tells_of_itself_is_there(name: str) -> None:
 
 
 def test_each_part_is_the_public_object() -> None:
-    """Some public functions are wrapped once more, for eager tensors of weak types, which a graph has none of."""
+    """Some public functions are wrapped once more, for eager tensors of weak types, which a graph
+    has none of.
+    """
     program = """
 from orchestrator.training.engine import lazy_import
 lazy_import.begin()
@@ -153,13 +163,18 @@ def test_name_that_is_in_no_part_comes_from_the_whole() -> None:
 
 def test_another_layout_of_tensorflow_imports_the_whole() -> None:
     moved = "from orchestrator.training.engine import lazy_import\nlazy_import.PARTS['Graph'] = 'framework.gone:Graph'\n"
-    run(f"{moved}from orchestrator.training.engine.tensorflow import tf\nassert tf.Graph\nassert lazy_import.is_whole()")
+    run(
+        f"{moved}from orchestrator.training.engine.tensorflow import tf\nassert tf.Graph\nassert lazy_import.is_whole()"
+    )
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "somewhere"), ("TF_USE_MODULAR_FILESYSTEM", "1")]
+    ("variable", "value"),
+    [("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "somewhere"), ("TF_USE_MODULAR_FILESYSTEM", "1")],
 )
-def test_libraries_that_the_package_loads_are_not_left_out(variable: str, value: str, tmp_path: Path) -> None:
+def test_libraries_that_the_package_loads_are_not_left_out(
+    variable: str, value: str, tmp_path: Path
+) -> None:
     program = "from orchestrator.training.engine import lazy_import\nlazy_import.begin()\nimport sys\nassert 'tensorflow' not in sys.modules"
     run(program, **{variable: value})
     (tmp_path / "tensorflow-plugins").mkdir()
@@ -180,13 +195,16 @@ def test_every_name_that_this_room_takes_is_a_part_or_belongs_to_the_yardstick()
     import re
 
     room = Path(inspect.getfile(lazy_import)).parent
-    plain = {"plain.py", "yardstick.py", "demo_run.py", "device_probe.py", "opset_export.py"}  # these take what TensorFlow offers
+    # these take what TensorFlow offers
+    plain = {"plain.py", "yardstick.py", "demo_run.py", "device_probe.py", "opset_export.py"}
     missing = []
     for file in sorted(room.glob("*.py")):
         if file.name in plain or "training.engine import" not in (text := file.read_text()):
             continue
         for package, name in re.findall(r"(?<![\w.`])(tf|v1)\.([A-Za-z_][\w.]*)", text):
             public = f"compat.v1.{name}" if package == "v1" else name
-            if not any(public == part or public.startswith(f"{part}.") for part in lazy_import.PARTS):
+            if not any(
+                public == part or public.startswith(f"{part}.") for part in lazy_import.PARTS
+            ):
                 missing.append(f"{file.name}: {package}.{name}")
     assert missing == []

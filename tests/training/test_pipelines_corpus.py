@@ -1,4 +1,6 @@
-"""Third-party graphs whose pipelines died with their authors' programs: diagnosed, trained on supplied batches, and brought back."""
+"""Third-party graphs whose pipelines died with their authors' programs: diagnosed, trained on
+supplied batches, and brought back.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,11 @@ def synthetic(port: InputPort) -> np.ndarray:
     shape = [4 if size is None else size for size in port.shape or (4,)]
     if port.dtype == "string":
         return np.full(shape, b"a", object)
-    return rng.random(shape).astype(port.dtype) if "float" in port.dtype else rng.integers(0, 2, shape).astype(port.dtype)
+    return (
+        rng.random(shape).astype(port.dtype)
+        if "float" in port.dtype
+        else rng.integers(0, 2, shape).astype(port.dtype)
+    )
 
 
 @pytest.mark.parametrize("entry", DIAGNOSES)
@@ -58,7 +64,9 @@ def test_dead_pipeline_of_a_published_graph_gets_its_diagnosis(corpus: Path, ent
 
 
 @pytest.mark.parametrize("entry", DIAGNOSES)
-def test_published_graph_with_supplied_batches_trains(corpus: Path, entry: str, new_ranks: NewRanks) -> None:
+def test_published_graph_with_supplied_batches_trains(
+    corpus: Path, entry: str, new_ranks: NewRanks
+) -> None:
     graph = planned(corpus, entry, input="any:function").worker_graph
     assert graph is not None
     feeds = {port.name: synthetic(port) for port in graph.inputs if not port.optional}
@@ -68,16 +76,24 @@ def test_published_graph_with_supplied_batches_trains(corpus: Path, entry: str, 
 
 def census_data(directory: Path) -> dict[str, Any]:
     line = "{}, State-gov, {}, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, Male, 2174, 0, 40, United-States, {}"
-    rows = [line.format(20 + number, 70000 + number, "<=50K" if number % 3 else ">50K") for number in range(120)]
+    rows = [
+        line.format(20 + number, 70000 + number, "<=50K" if number % 3 else ">50K")
+        for number in range(120)
+    ]
     (directory / "adult.data").write_text("\n".join(rows) + "\n")
     return {"path_map": {"./census_data/": f"{directory}/"}}
 
 
 def wine_data(directory: Path) -> dict[str, Any]:
     rows = [
-        ";".join([f"{(number * column) % 7 / 7:.3f}" for column in range(1, 12)] + [str(3 + number % 6)]) for number in range(200)
+        ";".join(
+            [f"{(number * column) % 7 / 7:.3f}" for column in range(1, 12)] + [str(3 + number % 6)]
+        )
+        for number in range(200)
     ]
-    (directory / "wine.csv").write_text("\n".join([";".join(f"c{column}" for column in range(12)), *rows]) + "\n")
+    (directory / "wine.csv").write_text(
+        "\n".join([";".join(f"c{column}" for column in range(12)), *rows]) + "\n"
+    )
     return {"path_map": {"winequality-red.csv": f"{directory}/wine.csv"}}
 
 
@@ -100,7 +116,11 @@ REVIVED: list[tuple[str, Callable[[Path], dict[str, Any]]]] = [
 
 @pytest.mark.parametrize(("entry", "bring_back"), REVIVED, ids=["census", "wine", "generated"])
 def test_published_graph_whose_data_came_back_trains_on_its_own_pipeline(
-    corpus: Path, entry: str, bring_back: Callable[[Path], dict[str, Any]], new_ranks: NewRanks, tmp_path: Path
+    corpus: Path,
+    entry: str,
+    bring_back: Callable[[Path], dict[str, Any]],
+    new_ranks: NewRanks,
+    tmp_path: Path,
 ) -> None:
     config = bring_back(tmp_path)
     result = planned(corpus, entry, **config)
@@ -112,7 +132,11 @@ def test_published_graph_whose_data_came_back_trains_on_its_own_pipeline(
 
 
 def steps(
-    prefix: Path, graph: WorkerGraph, options: TrainingOptions, new_ranks: NewRanks, batch: Callable[[Any], dict[str, Any]]
+    prefix: Path,
+    graph: WorkerGraph,
+    options: TrainingOptions,
+    new_ranks: NewRanks,
+    batch: Callable[[Any], dict[str, Any]],
 ) -> int:
     """Take three steps from a checkpoint; how many variables changed."""
     ranks = new_ranks(1)
@@ -125,4 +149,8 @@ def steps(
     for _ in range(3):
         process.call("step", [batch(process)])
     after = process.call("state")
-    return sum(not np.array_equal(after.arrays[name], array) for name, array in state.arrays.items() if name in after.arrays)
+    return sum(
+        not np.array_equal(after.arrays[name], array)
+        for name, array in state.arrays.items()
+        if name in after.arrays
+    )

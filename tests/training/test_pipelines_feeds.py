@@ -29,12 +29,23 @@ class NumberedPipeline:
         return {"next:0": np.asarray(batch)}
 
 
-GRAPH = WorkerGraph(b"", b"", (), (InputPort("tfresume/input/0:0", "next:0", "int64", (), origin="iterator", pull="next:0"),), ())
+GRAPH = WorkerGraph(
+    b"",
+    b"",
+    (),
+    (InputPort("tfresume/input/0:0", "next:0", "int64", (), origin="iterator", pull="next:0"),),
+    (),
+)
 
 
 def test_open_batches_begins_at_the_generations_share_of_the_graphs_own_batches() -> None:
     trainer = NumberedPipeline(10)
-    stream = open_batches(RunConfig(source="s"), GRAPH, FeedContext(rank=1, world_size=3, step=40, position=5), trainer)
+    stream = open_batches(
+        RunConfig(source="s"),
+        GRAPH,
+        FeedContext(rank=1, world_size=3, step=40, position=5),
+        trainer,
+    )
     assert stream.current()["next:0"] == 6
     assert stream.current()["next:0"] == 6  # held until the step is done
     stream.applied()
@@ -46,8 +57,18 @@ def test_open_batches_begins_at_the_generations_share_of_the_graphs_own_batches(
 
 def test_open_batches_of_the_next_generation_gives_a_held_batch_again() -> None:
     trainer = NumberedPipeline(10)
-    first = open_batches(RunConfig(source="s"), GRAPH, FeedContext(rank=0, world_size=2, step=40, position=4), trainer)
+    first = open_batches(
+        RunConfig(source="s"),
+        GRAPH,
+        FeedContext(rank=0, world_size=2, step=40, position=4),
+        trainer,
+    )
     held = first.current()["next:0"]
     first.close()
-    again = open_batches(RunConfig(source="s"), GRAPH, FeedContext(rank=0, world_size=1, step=40, position=4), trainer)
+    again = open_batches(
+        RunConfig(source="s"),
+        GRAPH,
+        FeedContext(rank=0, world_size=1, step=40, position=4),
+        trainer,
+    )
     assert again.current()["next:0"] == held

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.tf
 Damage = Callable[[MetaGraphDef], None]
 
 
-def report_on(prefix: Path, damage: Damage | None = None, *, within_s: float = 60.0, **config: Any) -> CheckReport:
+def report_on(
+    prefix: Path, damage: Damage | None = None, *, within_s: float = 60.0, **config: Any
+) -> CheckReport:
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
     if damage is not None:
         damage(meta)
@@ -28,7 +30,9 @@ def report_on(prefix: Path, damage: Damage | None = None, *, within_s: float = 6
 
 
 def errors_of(report: CheckReport) -> dict[str, str]:
-    return {problem.code: problem.message for problem in report.problems if problem.severity == "error"}
+    return {
+        problem.code: problem.message for problem in report.problems if problem.severity == "error"
+    }
 
 
 def here(prefix: Path) -> dict[str, str]:
@@ -38,20 +42,26 @@ def here(prefix: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", ["records", "reader_queue"])
-def test_preflight_of_a_pipeline_that_runs_resumes(kind: str, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_preflight_of_a_pipeline_that_runs_resumes(
+    kind: str, tf1_checkpoint: CheckpointLibrary
+) -> None:
     prefix = tf1_checkpoint(kind)
     report = report_on(prefix, path_map=here(prefix))
     assert errors_of(report) == {}
     assert report.resumes
 
 
-def test_preflight_of_files_that_are_gone_says_which_without_trying(tf1_checkpoint: CheckpointLibrary, tmp_path: Path) -> None:
+def test_preflight_of_files_that_are_gone_says_which_without_trying(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
     prefix = tf1_checkpoint("records")
     report = report_on(prefix, path_map={str(prefix.parent / "data"): str(tmp_path / "gone")})
     assert f"{tmp_path}/gone/part-0.tfrecord" in errors_of(report)["pipeline-files-missing"]
 
 
-def test_preflight_of_a_damaged_file_gives_tensorflows_reason(tf1_checkpoint: CheckpointLibrary, tmp_path: Path) -> None:
+def test_preflight_of_a_damaged_file_gives_tensorflows_reason(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
     prefix = tf1_checkpoint.copy(tmp_path / "copy", "records")
     data = tmp_path / "copy" / "data"
     for file in data.iterdir():
@@ -60,7 +70,9 @@ def test_preflight_of_a_damaged_file_gives_tensorflows_reason(tf1_checkpoint: Ch
     assert "DataLossError" in errors_of(report)["pipeline-unbuildable"]
 
 
-def test_preflight_of_a_dataset_that_this_tensorflow_refuses_gives_its_reason(tf1_checkpoint: CheckpointLibrary) -> None:
+def test_preflight_of_a_dataset_that_this_tensorflow_refuses_gives_its_reason(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
     def make_unusable(meta: MetaGraphDef) -> None:
         for node in meta.graph_def.node:
             if node.name == "batch_size":
@@ -72,17 +84,25 @@ def test_preflight_of_a_dataset_that_this_tensorflow_refuses_gives_its_reason(tf
     assert "--input MODULE:FUNCTION" in problem.remedy
 
 
-def test_preflight_of_a_pipeline_that_gives_nothing_says_so(tf1_checkpoint: CheckpointLibrary, tmp_path: Path) -> None:
+def test_preflight_of_a_pipeline_that_gives_nothing_says_so(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
     prefix = tf1_checkpoint.copy(tmp_path / "copy", "csv_lines", epochs=1)
     data = tmp_path / "copy" / "data"
     for file in data.iterdir():
         file.write_text("")
-    report = report_on(prefix, path_map={str(tf1_checkpoint("csv_lines", epochs=1).parent / "data"): str(data)})
+    report = report_on(
+        prefix, path_map={str(tf1_checkpoint("csv_lines", epochs=1).parent / "data"): str(data)}
+    )
     assert "it gives no batch at all" in errors_of(report)["pipeline-unbuildable"]
 
 
-def test_preflight_of_a_users_function_that_raises_gives_its_error(tf1_checkpoint: CheckpointLibrary) -> None:
-    report = report_on(tf1_checkpoint("py_augment"), py_func={"pyfunc_0": "tests.training.test_preflight:broken"})
+def test_preflight_of_a_users_function_that_raises_gives_its_error(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    report = report_on(
+        tf1_checkpoint("py_augment"), py_func={"pyfunc_0": "tests.training.test_preflight:broken"}
+    )
     assert "these rows are not for me" in errors_of(report)["pipeline-unbuildable"]
 
 
@@ -94,10 +114,15 @@ def test_preflight_of_workers_elsewhere_doesnt_judge_by_this_machines_files(
     tf1_checkpoint: CheckpointLibrary, tmp_path: Path
 ) -> None:
     prefix = tf1_checkpoint("records")
-    report = report_on(prefix, path_map={str(prefix.parent / "data"): str(tmp_path / "gone")}, address="auto")
+    report = report_on(
+        prefix, path_map={str(prefix.parent / "data"): str(tmp_path / "gone")}, address="auto"
+    )
     assert errors_of(report) == {}
 
 
-def test_preflight_of_a_pipeline_that_is_too_slow_gives_up(tf1_checkpoint: CheckpointLibrary) -> None:
-    report = report_on(tf1_checkpoint("slices"), within_s=0.05)  # far less than TensorFlow takes to import
+def test_preflight_of_a_pipeline_that_is_too_slow_gives_up(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    # far less than TensorFlow takes to import
+    report = report_on(tf1_checkpoint("slices"), within_s=0.05)
     assert "it gave no batch within" in errors_of(report)["pipeline-unbuildable"]

@@ -78,7 +78,11 @@ def test_generator_with_one_function_gives_every_pass_all_elements() -> None:
 def test_generator_with_all_three_callbacks_given_calls_them_as_they_are() -> None:
     from orchestrator.training.importing.py_funcs import bind
 
-    given = {"pyfunc_20": lambda: 1, "pyfunc_21": lambda number: number + 1, "pyfunc_22": lambda number: 0}
+    given = {
+        "pyfunc_20": lambda: 1,
+        "pyfunc_21": lambda number: number + 1,
+        "pyfunc_22": lambda number: 0,
+    }
     bind(THREE, given)
     assert call("pyfunc_21", call("pyfunc_20")) == 2
 

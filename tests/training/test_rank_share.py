@@ -1,4 +1,6 @@
-"""Graphs that feed themselves: ranks get disjoint batches that cover the data, also after a change of the world size."""
+"""Graphs that feed themselves: ranks get disjoint batches that cover the data, also after a change
+of the world size.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,21 @@ ENDLESS: list[tuple[str, dict[str, Any]]] = [
     ("slice_queue", {}),
     ("slice_queue", {"shuffle": False}),
 ]
-IDS = ["-".join([kind, *(f"{key}={value}" for key, value in options.items())]) for kind, options in ENDLESS]
+IDS = [
+    "-".join([kind, *(f"{key}={value}" for key, value in options.items())])
+    for kind, options in ENDLESS
+]
 
 
 def self_feeding(prefix: Path, workers: int = 2, **config: Any) -> WorkerGraph:
     """The plan of a graph whose own pipeline supplies its batches."""
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
-    planned = plan(meta, RunConfig.model_validate({"source": str(prefix), "workers": {"count": 1, "max": workers}, **config}))
+    planned = plan(
+        meta,
+        RunConfig.model_validate(
+            {"source": str(prefix), "workers": {"count": 1, "max": workers}, **config}
+        ),
+    )
     if planned.worker_graph is None:
         raise AssertionError([problem.message for problem in planned.errors])
     return planned.worker_graph
@@ -81,7 +91,9 @@ def place(ranks: Iterable[RankProcess], position: int) -> None:
         process.call("place_inputs", Share(rank, len(members), position))
 
 
-@pytest.mark.parametrize(("kind", "options"), [ENDLESS[0], ENDLESS[4], ENDLESS[9]], ids=[IDS[0], IDS[4], IDS[9]])
+@pytest.mark.parametrize(
+    ("kind", "options"), [ENDLESS[0], ENDLESS[4], ENDLESS[9]], ids=[IDS[0], IDS[4], IDS[9]]
+)
 def test_pull_on_two_ranks_covers_each_row_once_per_epoch(
     kind: str, options: dict[str, Any], new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary
 ) -> None:
@@ -123,13 +135,17 @@ def test_pull_of_data_that_ends_gives_every_row_once_and_then_the_end(
     ranks = loaded(new_ranks, tf1_checkpoint(kind, **options))
     place(ranks.processes, 0)
     each = [pull(process, ROWS) for process in ranks.processes]
-    assert sorted(row for batches in each for batch in batches for row in batch) == list(range(ROWS))
+    assert sorted(row for batches in each for batch in batches for row in batch) == list(
+        range(ROWS)
+    )
     for process in ranks.processes:
         with pytest.raises(EndOfData):
             process.call("pull")
 
 
-def test_pull_at_the_same_place_again_gives_the_same_batches(new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_pull_at_the_same_place_again_gives_the_same_batches(
+    new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary
+) -> None:
     ranks = loaded(new_ranks, tf1_checkpoint("csv_lines", iterator="initializable", shuffle=16))
     first, second = ranks.processes
     place([first, second], 6)
@@ -149,7 +165,9 @@ def test_pull_at_the_place_that_was_reached_goes_on_without_a_new_start(
     assert begun + pull(first, 1) == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18, 20, 22]]
 
 
-def test_pull_of_one_worker_gives_the_batches_of_plain_tensorflow(new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_pull_of_one_worker_gives_the_batches_of_plain_tensorflow(
+    new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary
+) -> None:
     ranks = loaded(new_ranks, tf1_checkpoint("csv_lines"), count=1)
     place(ranks.processes, 0)
     assert pull(ranks.processes[0], 3) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
@@ -188,17 +206,27 @@ def test_moved_files_with_a_path_map_are_read_from_where_they_are(
     ]
 
 
-def test_generator_with_one_function_is_drawn_from_by_all_ranks(new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary) -> None:
+def test_generator_with_one_function_is_drawn_from_by_all_ranks(
+    new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary
+) -> None:
     functions = {"pyfunc_1": "tests.graphs.pipeline_makers:generated_rows"}
     ranks = loaded(new_ranks, tf1_checkpoint("generator"), py_func=functions)
     place(ranks.processes, 0)
     each = [pull(process, BATCHES // 2 + 1) for process in ranks.processes]
-    assert sorted(row for batches in each for batch in batches[:-1] for row in batch) == list(range(ROWS))
+    assert sorted(row for batches in each for batch in batches[:-1] for row in batch) == list(
+        range(ROWS)
+    )
     assert [batches[-1] for batches in each] == [[0, 1, 2, 3], [4, 5, 6, 7]]  # the next epoch
 
 
-def test_py_func_in_a_map_function_is_called_with_its_function(new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary) -> None:
-    ranks = loaded(new_ranks, tf1_checkpoint("py_augment"), py_func={"pyfunc_0": "tests.graphs.pipeline_makers:double"})
+def test_py_func_in_a_map_function_is_called_with_its_function(
+    new_ranks: NewRanks, tf1_checkpoint: CheckpointLibrary
+) -> None:
+    ranks = loaded(
+        new_ranks,
+        tf1_checkpoint("py_augment"),
+        py_func={"pyfunc_0": "tests.graphs.pipeline_makers:double"},
+    )
     place(ranks.processes, 0)
     from tests.graphs.pipeline_makers import double, row
 

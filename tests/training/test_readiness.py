@@ -18,7 +18,11 @@ pytestmark = pytest.mark.tf
 
 
 def _prepared(trainer: Any) -> int:
-    return len(trainer._group._phases._prepared if hasattr(trainer._group, "_phases") else trainer._runner._prepared)
+    return len(
+        trainer._group._phases._prepared
+        if hasattr(trainer._group, "_phases")
+        else trainer._runner._prepared
+    )
 
 
 @pytest.mark.parametrize("slots", [1, 2])
@@ -39,7 +43,9 @@ def test_worker_that_got_ready_takes_its_first_step_with_the_calls_that_it_has_a
         ranks.form(position=0)
         ranks.assign(state)
         ranks.step([own(slot) for slot in range(slots)])
-    assert ready.processes[0].call("apply", _prepared) == prepared, "what was prepared isn't what a step calls"
+    assert ready.processes[0].call("apply", _prepared) == prepared, (
+        "what was prepared isn't what a step calls"
+    )
     assert_identical(plain.states()[0], ready.states()[0])
 
 
@@ -50,6 +56,8 @@ def test_variable_that_nobody_has_restored_is_an_error_and_not_a_zero(
     ranks.load(worker_graph(tf1_checkpoint("mlp"), workers=2), TrainingOptions(batches_per_step=2))
     assert ranks.processes[0].call("get_ready")
     ranks.processes[0].call("join", GroupSpec(1, 0, 1))
-    outcome = outcome_of(lambda: ranks.processes[0].call("step", [feeds_for("mlp")(slot) for slot in range(2)]))
+    outcome = outcome_of(
+        lambda: ranks.processes[0].call("step", [feeds_for("mlp")(slot) for slot in range(2)])
+    )
     assert isinstance(outcome, UserCodeError)
     assert "uninitialized" in outcome.message

@@ -1,4 +1,6 @@
-"""Does a worker whose group broke keep its variables, and train on in the next group within the same session?"""
+"""Does a worker whose group broke keep its variables, and train on in the next group within the
+same session?
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def test_abandon_by_a_rank_that_takes_no_step_ends_the_steps_of_all_peers(
 
     assert [type(outcome_of(process.receive)) for process in others] == [PeerLost, PeerLost]
     assert time.monotonic() - started < NOTICED_WITHIN_S
-    assert isinstance(outcome_of(lambda: ranks.processes[leaver].call("step", [serve(7)])), PeerLost)
+    assert isinstance(
+        outcome_of(lambda: ranks.processes[leaver].call("step", [serve(7)])), PeerLost
+    )
     for old, new in zip(before, ranks.states(), strict=True):
         assert_identical(old, new)
 
@@ -116,7 +120,8 @@ def test_step_with_a_stopped_peer_ends_on_time_and_the_group_forms_without_it(
     try:
         for process in others:
             process.send("timed_step", [serve(1)])
-        others[0].control("abandon")  # as the driver has it done, who finds out that a worker is stopped
+        # as the driver has it done, who finds out that a worker is stopped
+        others[0].control("abandon")
         outcomes = [process.receive() for process in others]
         assert [type(outcome) for outcome, _ in outcomes] == [PeerLost, PeerLost]
         assert all(seconds < NOTICED_WITHIN_S for _, seconds in outcomes)
@@ -137,7 +142,9 @@ def test_group_of_any_and_of_changing_size_ends_with_the_same_bytes(
 ) -> None:
     ranks = new_ranks(3)
     own = feeds_for(kind)
-    start = ranks.start(tf1_checkpoint(kind), options=TrainingOptions(batches_per_step=3, deterministic=True))
+    start = ranks.start(
+        tf1_checkpoint(kind), options=TrainingOptions(batches_per_step=3, deterministic=True)
+    )
 
     def run(sizes: list[int]) -> State:
         ranks.form(ranks.everyone[:1], position=0)
@@ -159,7 +166,9 @@ def test_group_of_any_and_of_changing_size_ends_with_the_same_bytes(
     assert_identical(alone, changing)
 
 
-def test_state_taken_before_later_steps_is_not_changed_by_them(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks) -> None:
+def test_state_taken_before_later_steps_is_not_changed_by_them(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks
+) -> None:
     for resource in (False, True):
         ranks = new_ranks(1)
         ranks.start(tf1_checkpoint("mlp", optimizer="adam", resource=resource))
@@ -176,7 +185,9 @@ def _state_survives_steps(trainer: Any) -> bool:
     return checksums(kept) == before and checksums(trainer.state()) != before
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "count", [100, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
 def test_hundreds_of_generations_leave_memory_descriptors_and_threads_flat(
     tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, count: int
 ) -> None:
@@ -196,7 +207,9 @@ def test_hundreds_of_generations_leave_memory_descriptors_and_threads_flat(
     assert last[2] <= threads + 4
 
 
-def test_survivors_compute_only_what_the_lost_one_had_not_shared(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks) -> None:
+def test_survivors_compute_only_what_the_lost_one_had_not_shared(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks
+) -> None:
     ranks = new_ranks(3)
     ranks.start(tf1_checkpoint("mlp", optimizer="adam"))
     ranks.each("apply", count_computations)
@@ -214,7 +227,8 @@ def test_survivors_compute_only_what_the_lost_one_had_not_shared(tf1_checkpoint:
     ranks.step(batches(ranks, 1))
 
     counted = [process.call("apply", computations) for process in survivors]
-    assert sum(len(each) for each in counted) == 5, counted  # two steps of one batch each, and the lost one's batch once
+    # two steps of one batch each, and the lost one's batch once
+    assert sum(len(each) for each in counted) == 5, counted
     assert_identical(*ranks.states())
 
 

@@ -23,13 +23,20 @@ def store(request: pytest.FixtureRequest) -> str:
     return root
 
 
-def test_stage_files_with_names_gives_local_paths_of_their_content(store: str, tmp_path: Path) -> None:
+def test_stage_files_with_names_gives_local_paths_of_their_content(
+    store: str, tmp_path: Path
+) -> None:
     local = stage_files([f"{store}/a.csv", f"{store}/b.csv"], tmp_path)
-    assert {Path(path).read_text() for path in local.values()} == {"content of a.csv", "content of b.csv"}
+    assert {Path(path).read_text() for path in local.values()} == {
+        "content of a.csv",
+        "content of b.csv",
+    }
     assert {Path(path).parent for path in local.values()} == {Path(local[f"{store}/a.csv"]).parent}
 
 
-def test_stage_files_with_a_pattern_gives_a_local_pattern_of_what_it_matches(store: str, tmp_path: Path) -> None:
+def test_stage_files_with_a_pattern_gives_a_local_pattern_of_what_it_matches(
+    store: str, tmp_path: Path
+) -> None:
     (pattern,) = stage_files([f"{store}/*.csv"], tmp_path).values()
     assert sorted(path.name for path in Path(pattern).parent.glob("*.csv")) == ["a.csv", "b.csv"]
     assert not (Path(pattern).parent / "notes.txt").exists()
@@ -42,7 +49,9 @@ def test_stage_files_that_are_not_there_names_them(store: str, tmp_path: Path, n
     assert name in caught.value.message
 
 
-def test_localize_puts_local_paths_into_the_graphs_constants_and_leaves_others(store: str, tmp_path: Path) -> None:
+def test_localize_puts_local_paths_into_the_graphs_constants_and_leaves_others(
+    store: str, tmp_path: Path
+) -> None:
     meta = MetaGraphDef()
     tensor = meta.graph_def.node.add(name="files", op="Const").attr["value"].tensor
     tensor.dtype = DT_STRING

@@ -1,8 +1,10 @@
-"""Does a run end with the same bytes on one worker, on as many as a step has batches, and on a number that changes in mid-step?
+"""Does a run end with the same bytes on one worker, on as many as a step has batches, and on a
+number that changes in mid-step?
 
-Rule: three runs of the same steps in the same processes from the same state: alone, together, and one whose members die by SIGKILL
-between computing and applying while others come. Every variable that is trained, kept or counted is compared, byte for byte. A bug that is
-planted has to show, or the comparison proves nothing.
+Rule: three runs of the same steps in the same processes from the same state: alone, together, and
+one whose members die by SIGKILL between computing and applying while others come. Every variable
+that is trained, kept or counted is compared, byte for byte. A bug that is planted has to show, or
+the comparison proves nothing.
 """
 
 from __future__ import annotations
@@ -33,22 +35,37 @@ SLOTS = 3
 
 @pytest.fixture(scope="module")
 def rank_pool() -> Iterator[RankPool]:
-    """Processes of this file's own: the first session of a process settles its number of threads, and other tests leave that open."""
+    """Processes of this file's own: the first session of a process settles its number of threads,
+    and other tests leave that open.
+    """
     pool = RankPool()
     yield pool
     pool.close()
 
 
 OFTEN = {
-    *("library-mlp-optimizer=ftrl-resource=True", "library-embedding-optimizer=adam-partitions=3", "library-conv_bn-style=group"),
-    *("library-dropout-resource=True", "library-lstm", "numbers-float16", "numbers-complex64", "wild-adversarial"),
+    *(
+        "library-mlp-optimizer=ftrl-resource=True",
+        "library-embedding-optimizer=adam-partitions=3",
+        "library-conv_bn-style=group",
+    ),
+    *(
+        "library-dropout-resource=True",
+        "library-lstm",
+        "numbers-float16",
+        "numbers-complex64",
+        "wild-adversarial",
+    ),
 }
 """Each habit that a group has to get right once; the others are soaked in."""
 
 
 def _cases() -> list[Any]:
     every = [*LIBRARY, *NUMBERS, *WILD, *corpus_cases()]
-    return [pytest.param(case, id=str(case), marks=() if str(case) in OFTEN else pytest.mark.soak) for case in every]
+    return [
+        pytest.param(case, id=str(case), marks=() if str(case) in OFTEN else pytest.mark.soak)
+        for case in every
+    ]
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,9 @@ STEPS = 5
 
 
 class Crew:
-    """As many processes as slots, all with the graph; who died is replaced by a new one that knows nothing."""
+    """As many processes as slots, all with the graph; who died is replaced by a new one that knows
+    nothing.
+    """
 
     def __init__(self, source: Source, new_ranks: NewRanks) -> None:
         self.source, self._new_ranks = source, new_ranks
@@ -90,7 +109,9 @@ class Crew:
         self.ranks = new_ranks(SLOTS)
         self._crew = list(self.ranks.everyone)
         self.ranks.load(source.graph, self.options)
-        self.start: State = self.ranks.processes[0].call("load_checkpoint", str(source.prefix), init_missing=True)
+        self.start: State = self.ranks.processes[0].call(
+            "load_checkpoint", str(source.prefix), init_missing=True
+        )
 
     def begin(self, size: int) -> None:
         """A group of this size at the start."""
@@ -124,22 +145,30 @@ class Crew:
         """A step in which a rank dies; the survivors take it to its end with what they hold."""
         victim = self.ranks.processes[rank]
         victim.call("apply", die, place, turn)
-        for process, own in zip(self.ranks.processes, self.ranks.dealt(self._batches()), strict=True):
+        for process, own in zip(
+            self.ranks.processes, self.ranks.dealt(self._batches()), strict=True
+        ):
             process.send("step", own)
         victim.process.join(60)
         assert victim.process.exitcode == -9, "the fault did not fire"
         survivors = [process for process in self.ranks.processes if process is not victim]
         outcomes = [_answer(process) for process in survivors]
-        assert all(outcome is None or isinstance(outcome, PeerLost) for outcome in outcomes), outcomes
+        assert all(outcome is None or isinstance(outcome, PeerLost) for outcome in outcomes), (
+            outcomes
+        )
         if place == "computed":
             assert None not in outcomes, "what the victim kept to itself was not missed"
         self._go_on(survivors)
 
     def _go_on(self, survivors: list[RankProcess]) -> None:
-        """As the driver has it: whoever is behind gets the state of who is ahead, and an unfinished step is taken again."""
+        """As the driver has it: whoever is behind gets the state of who is ahead, and an unfinished
+        step is taken again.
+        """
         states = [process.call("state") for process in survivors]
         positions = [process.call("position") for process in survivors]
-        places = [(position, state.phase) for position, state in zip(positions, states, strict=True)]
+        places = [
+            (position, state.phase) for position, state in zip(positions, states, strict=True)
+        ]
         ahead = max(range(len(survivors)), key=places.__getitem__)
         self.ranks.form(survivors, position=positions[ahead])
         for process, place in zip(survivors, places, strict=True):
@@ -156,8 +185,12 @@ class Crew:
         return first
 
     def differing(self, one: State, other: State) -> list[str]:
-        """Variables whose bytes differ, other than local ones, which count each worker's own batches."""
-        local = frozenset(variable.name for variable in self.source.graph.variables if variable.local)
+        """Variables whose bytes differ, other than local ones, which count each worker's own
+        batches.
+        """
+        local = frozenset(
+            variable.name for variable in self.source.graph.variables if variable.local
+        )
         ours, theirs = checksums(one, without=local), checksums(other, without=local)
         assert ours.keys() == theirs.keys()
         assert (one.step, one.phase) == (other.step, other.phase)
@@ -211,7 +244,9 @@ def test_graph_trained_alone_together_and_through_deaths_ends_with_the_same_byte
     source = case.source(tf1_checkpoint, tmp_path)
     assert not source.graph.group_refused, source.graph.group_refused
     if source.graph.stateful_random:
-        pytest.skip(f"not promised: {source.graph.stateful_random[0]} draws from a hidden state, as `check` says")
+        pytest.skip(
+            f"not promised: {source.graph.stateful_random[0]} draws from a hidden state, as `check` says"
+        )
     crew = Crew(source, new_ranks)
     alone = crew.run(1)
     assert changed(crew.start, alone), "nothing was trained"
@@ -223,7 +258,10 @@ def test_proof_takes_in_twenty_graphs_without_those_of_strangers() -> None:
     assert len({str(case) for case in (*LIBRARY, *NUMBERS, *WILD)}) >= 20
 
 
-@pytest.mark.skipif(not corpus_cases(), reason="the third-party checkpoints of ../shared/corpus are not on this machine")
+@pytest.mark.skipif(
+    not corpus_cases(),
+    reason="the third-party checkpoints of ../shared/corpus are not on this machine",
+)
 def test_proof_takes_in_graphs_of_strangers() -> None:
     assert len(corpus_cases()) >= 10
 
@@ -282,7 +320,11 @@ def _add_as_they_come(trainer: Any) -> None:
     ("case", "plant"),
     [
         pytest.param(Case("library", "dropout"), _draw_by_rank, id="random numbers by rank"),
-        pytest.param(Case("library", "mlp", {"optimizer": "adam"}), _add_as_they_come, id="sums in order of ranks"),
+        pytest.param(
+            Case("library", "mlp", {"optimizer": "adam"}),
+            _add_as_they_come,
+            id="sums in order of ranks",
+        ),
     ],
 )
 def test_bug_that_makes_the_number_of_workers_show_is_found(

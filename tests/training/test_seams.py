@@ -13,7 +13,11 @@ pytestmark = pytest.mark.tf
 
 def target(*dense: str, sparse: tuple[tuple[str, str], ...] = ()) -> TrainTarget:
     seams = tuple(DenseSeam(node, "float32", (2,)) for node in dense)
-    return TrainTarget("sink", dense=seams, sparse=tuple(SparseSeam(one, two, "float32", "int64", (2,)) for one, two in sparse))
+    return TrainTarget(
+        "sink",
+        dense=seams,
+        sparse=tuple(SparseSeam(one, two, "float32", "int64", (2,)) for one, two in sparse),
+    )
 
 
 def chain(*names: str) -> Any:
@@ -32,7 +36,11 @@ def test_depth_counts_the_seams_before_a_seam() -> None:
     from orchestrator.training.host.seams import seam_depths
 
     graph = chain("first", "between", "second", "third")
-    assert seam_depths(graph, [target("third", "first", "second")]) == {"first": 0, "second": 1, "third": 2}
+    assert seam_depths(graph, [target("third", "first", "second")]) == {
+        "first": 0,
+        "second": 1,
+        "third": 2,
+    }
 
 
 def test_depths_of_a_graph_with_a_loop_are_found() -> None:
@@ -44,7 +52,11 @@ def test_depths_of_a_graph_with_a_loop_are_found() -> None:
     graph = tensorflow.Graph()
     with graph.as_default():
         tf1.disable_control_flow_v2()
-        total = tf1.while_loop(lambda index: index < 5, lambda index: index + 1, [tensorflow.identity(0, name="before")])
+        total = tf1.while_loop(
+            lambda index: index < 5,
+            lambda index: index + 1,
+            [tensorflow.identity(0, name="before")],
+        )
         tensorflow.identity(total, name="after")
     assert seam_depths(graph, [target("before", "after")]) == {"before": 0, "after": 1}
 
@@ -73,7 +85,9 @@ def test_placeholder_stands_at_the_seam_and_the_own_value_is_fetched_before_it()
     assert (one.dense[0].fetch, two.dense[0].fetch) == ("gradient:0", "between:0")
     assert graph.get_operation_by_name("first").inputs[0].name == one.dense[0].feed
     assert graph.get_operation_by_name("first").inputs[0].op.type == "Placeholder"
-    assert [seams.round_of(0, f"{name}:0") for name in ("gradient", "first", "between", "second")] == [0, 1, 1, 2]
+    assert [
+        seams.round_of(0, f"{name}:0") for name in ("gradient", "first", "between", "second")
+    ] == [0, 1, 1, 2]
 
 
 def test_what_hangs_on_another_targets_seam_cannot_be_shown() -> None:
@@ -85,7 +99,10 @@ def test_what_hangs_on_another_targets_seam_cannot_be_shown() -> None:
     assert seams.round_of(0, "between:0") == 1
 
 
-@pytest.mark.parametrize(("way", "kept"), [("AssignVariableOp", True), ("Add", False), ("Reshape then AssignVariableOp", True)])
+@pytest.mark.parametrize(
+    ("way", "kept"),
+    [("AssignVariableOp", True), ("Add", False), ("Reshape then AssignVariableOp", True)],
+)
 def test_value_that_may_become_a_variables_own_memory_is_known(way: str, kept: bool) -> None:
     import tensorflow
 
@@ -94,7 +111,9 @@ def test_value_that_may_become_a_variables_own_memory_is_known(way: str, kept: b
     tf1 = tensorflow.compat.v1
     graph = tensorflow.Graph()
     with graph.as_default():
-        variable = tf1.get_variable("w", [2], initializer=tf1.zeros_initializer(), use_resource=True)
+        variable = tf1.get_variable(
+            "w", [2], initializer=tf1.zeros_initializer(), use_resource=True
+        )
         value = tensorflow.identity(tensorflow.zeros([2]), name="seam")
         if way == "Add":
             tf1.assign_add(variable, value * 2)

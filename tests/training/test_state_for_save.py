@@ -1,4 +1,6 @@
-"""Is the copy that a save works on the state itself, left alone by later steps, and made in the same memory each time?"""
+"""Is the copy that a save works on the state itself, left alone by later steps, and made in the
+same memory each time?
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,11 @@ GRAPHS = [
 
 
 def addresses(state: State) -> dict[str, int]:
-    return {name: array.ctypes.data for name, array in state.arrays.items() if array.dtype.kind != "O" and array.size}
+    return {
+        name: array.ctypes.data
+        for name, array in state.arrays.items()
+        if array.dtype.kind != "O" and array.size
+    }
 
 
 def kinds(state: State) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -46,19 +52,31 @@ def _copies(trainer: Any, feeds: Any) -> dict[str, Any]:
     return {
         "names": (sorted(before.arrays), sorted(copy.arrays)),
         "kinds": (kinds(before), kinds(copy)),
-        "before": checksums(before), "at_once": at_once, "after_steps": after_steps, "steps": (before.step, copy.step, again.step),
-        "now": checksums(trainer.state()), "again": checksums(again), "where": where, "where_again": addresses(again),
-    }  # fmt: skip
+        "before": checksums(before),
+        "at_once": at_once,
+        "after_steps": after_steps,
+        "steps": (before.step, copy.step, again.step),
+        "now": checksums(trainer.state()),
+        "again": checksums(again),
+        "where": where,
+        "where_again": addresses(again),
+    }
 
 
 @pytest.mark.tf
 @pytest.mark.parametrize(("kind", "options"), GRAPHS)
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_copy_for_a_save_is_the_state_and_stays_while_training_goes_on(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, options: dict[str, Any], world_size: int
+    tf1_checkpoint: CheckpointLibrary,
+    new_ranks: NewRanks,
+    kind: str,
+    options: dict[str, Any],
+    world_size: int,
 ) -> None:
     ranks = new_ranks(world_size)
-    ranks.start(tf1_checkpoint(kind, **options), options=TrainingOptions(batches_per_step=world_size))
+    ranks.start(
+        tf1_checkpoint(kind, **options), options=TrainingOptions(batches_per_step=world_size)
+    )
     serve = feeds_for(kind)
     for rank, process in enumerate(ranks.processes):
         process.send("apply", _copies, [serve(10 * rank + step) for step in range(2)])
@@ -91,14 +109,35 @@ for name in DTYPES:
     assert buffers["v"].tobytes() == fetched.tobytes() == value.tobytes(), name
 print("all", len(DTYPES))
 """
-DTYPES = ["bfloat16", "half", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "bool", "int4", "uint4", "int8", "uint16", "uint32",
-          "uint64", "complex64", "complex128", "qint8", "quint8", "qint16", "qint32"]  # fmt: skip
+DTYPES = [
+    "bfloat16",
+    "half",
+    "float32",
+    "float64",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "bool",
+    "int4",
+    "uint4",
+    "int8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "complex64",
+    "complex128",
+    "qint8",
+    "quint8",
+    "qint16",
+    "qint32",
+]
 
 
 @pytest.mark.tf
 def test_copy_of_every_dtype_of_a_variable_has_the_bytes_of_a_fetch() -> None:
     done = forked.run(f"DTYPES = {DTYPES!r}\n{EVERY_DTYPE}")
-    assert (done.returncode, done.stdout.split()) == (0, ["all", str(len(DTYPES))]), done.stderr[-2000:]
+    assert (done.returncode, done.stdout.split()) == (0, ["all", str(len(DTYPES))]), done.stderr[
+        -2000:
+    ]
 
 
 def _bytes_of_a_write(trainer: Any) -> int:
@@ -118,16 +157,24 @@ def _bytes_of_a_write(trainer: Any) -> int:
 
 
 def _size(field: str) -> int:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{field}:")
+    )
     return int(line.split()[1]) * 1024
 
 
 @pytest.mark.tf
-def test_writing_a_copy_takes_no_second_one(tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks) -> None:
+def test_writing_a_copy_takes_no_second_one(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks
+) -> None:
     ranks: Ranks = new_ranks(1)
     state = ranks.start(tf1_checkpoint("wide", megabytes=192))
     (grown,) = ranks.each("apply", _bytes_of_a_write)
-    assert grown < state.size_bytes / 4, f"{grown / 2**20:.0f} MiB beside a copy of {state.size_bytes / 2**20:.0f} MiB"
+    assert grown < state.size_bytes / 4, (
+        f"{grown / 2**20:.0f} MiB beside a copy of {state.size_bytes / 2**20:.0f} MiB"
+    )
 
 
 def test_buffer_follows_shape_and_dtype_and_is_used_again_where_they_stay() -> None:
@@ -137,15 +184,25 @@ def test_buffer_follows_shape_and_dtype_and_is_used_again_where_they_stay() -> N
     buffers.fill("v", np.arange(6, 12, dtype=np.float32))
     assert buffers["v"] is first
     np.testing.assert_array_equal(first, np.arange(6, 12))
-    for value in (np.arange(6, dtype=np.float64), np.zeros((2, 3), np.float64), np.float16(3.0), np.zeros((0, 4), np.int64)):
+    for value in (
+        np.arange(6, dtype=np.float64),
+        np.zeros((2, 3), np.float64),
+        np.float16(3.0),
+        np.zeros((0, 4), np.int64),
+    ):
         buffers.fill("v", value)
-        assert (buffers["v"].shape, buffers["v"].dtype) == (np.shape(value), np.asarray(value).dtype)
+        assert (buffers["v"].shape, buffers["v"].dtype) == (
+            np.shape(value),
+            np.asarray(value).dtype,
+        )
         np.testing.assert_array_equal(buffers["v"], value)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7, 3), (1000, 33)])
 @pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "float32", "complex128"])
-def test_aligned_memory_begins_where_tensorflow_reads_it_without_a_copy(shape: tuple[int, ...], dtype: str) -> None:
+def test_aligned_memory_begins_where_tensorflow_reads_it_without_a_copy(
+    shape: tuple[int, ...], dtype: str
+) -> None:
     array = aligned(shape, np.dtype(dtype))
     assert (array.shape, array.dtype.name) == (shape, dtype)
     assert array.ctypes.data % ALIGNMENT == 0 or not array.size
@@ -158,5 +215,12 @@ def test_aligned_memory_begins_where_tensorflow_reads_it_without_a_copy(shape: t
 def test_a_single_bad_value_anywhere_is_found(bad: float, dtype: str) -> None:
     values = np.zeros((3_000_000,), dtype)
     values[-1] = bad
-    assert nonfinite(State(1, {"good": np.ones(5, dtype), "bad": values, "number": np.ones(3, np.int64)})) == ("bad",)
-    assert nonfinite(State(1, {"bad": values[:-1], f"{ENTRY_PREFIX}table": np.array([b"nan"], object)})) == ()
+    assert nonfinite(
+        State(1, {"good": np.ones(5, dtype), "bad": values, "number": np.ones(3, np.int64)})
+    ) == ("bad",)
+    assert (
+        nonfinite(
+            State(1, {"bad": values[:-1], f"{ENTRY_PREFIX}table": np.array([b"nan"], object)})
+        )
+        == ()
+    )

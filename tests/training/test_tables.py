@@ -1,4 +1,6 @@
-"""Are lookup tables part of the state: initialised, restored, saved, and unchanged by a step that failed?"""
+"""Are lookup tables part of the state: initialised, restored, saved, and unchanged by a step that
+failed?
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ def batch(step: int) -> dict[str, Any]:
 
 
 def table(state: State) -> dict[int, int]:
-    return dict(zip(state.arrays["entry:seen-keys"].tolist(), state.arrays["entry:seen-values"].tolist(), strict=True))
+    return dict(
+        zip(
+            state.arrays["entry:seen-keys"].tolist(),
+            state.arrays["entry:seen-values"].tolist(),
+            strict=True,
+        )
+    )
 
 
 def train(ranks: Ranks, steps: range) -> list[State]:
@@ -62,4 +70,6 @@ def test_table_goes_on_from_the_checkpoint_through_a_lost_step_into_the_next_che
     after = train(ranks, range(2, 3))[0]
     assert len(table(after)) == 6
     ranks.processes[0].call("apply", write_state, str(tmp_path), "model.ckpt-6")
-    assert table(ranks.processes[0].call("load_checkpoint", str(tmp_path / "model.ckpt-6"))) == table(after)
+    assert table(
+        ranks.processes[0].call("load_checkpoint", str(tmp_path / "model.ckpt-6"))
+    ) == table(after)

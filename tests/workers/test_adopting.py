@@ -1,4 +1,6 @@
-"""Are the workers and places of a driver that died taken over one by one, on a real Ray with made-up GPUs?"""
+"""Are the workers and places of a driver that died taken over one by one, on a real Ray with
+made-up GPUs?
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ NAMESPACE = namespace_of(OUTPUT)
 
 
 class FakeWorker:
-    """A worker without TensorFlow. What it does when it's asked is in its behaviour: ``lives``, ``dies``, ``dies later``, ``obeys``."""
+    """A worker without TensorFlow. What it does when it's asked is in its behaviour: ``lives``,
+    ``dies``, ``dies later``, ``obeys``.
+    """
 
     def __init__(self, ident: str, behaviour: str = "lives") -> None:
         self.ident, self.behaviour = ident, behaviour
@@ -40,10 +44,22 @@ class FakeWorker:
         if self.behaviour == "obeys":
             raise LeaseLost("the worker obeys attempt 9")
         return {
-            "worker": self.ident, "node": this_node(), "pid": os.getpid(), "address": "", "generation": 0, "rank": None, "world_size": 0,
-            "step": None, "position": 0, "lease_end": 0, "held": False, "joined": False, "loaded": True, "group": this_group(),
+            "worker": self.ident,
+            "node": this_node(),
+            "pid": os.getpid(),
+            "address": "",
+            "generation": 0,
+            "rank": None,
+            "world_size": 0,
+            "step": None,
+            "position": 0,
+            "lease_end": 0,
+            "held": False,
+            "joined": False,
+            "loaded": True,
+            "group": this_group(),
             "devices": these_gpus(),
-        }  # fmt: skip
+        }
 
     def setup(self, attempt: int) -> str:
         if self.behaviour == "dies later":
@@ -61,7 +77,12 @@ def cluster() -> Iterator[Any]:
 
     made = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 3, "num_gpus": 2, "include_dashboard": False, "object_store_memory": 100 << 20},
+        head_node_args={
+            "num_cpus": 3,
+            "num_gpus": 2,
+            "include_dashboard": False,
+            "object_store_memory": 100 << 20,
+        },
     )
     ray.init(address=made.address, log_to_driver=False, namespace="of-the-driver")
     yield ray
@@ -73,7 +94,10 @@ def cluster() -> Iterator[Any]:
 def ray(cluster: Any) -> Iterator[Any]:
     yield cluster
     end_run(OUTPUT)
-    wait_until(lambda: room(WorkersConfig(count=1, cpus=3, gpus=2)) == 1, "the run's room wasn't given back")
+    wait_until(
+        lambda: room(WorkersConfig(count=1, cpus=3, gpus=2)) == 1,
+        "the run's room wasn't given back",
+    )
 
 
 def wait_until(holds: Callable[[], Any], otherwise: str, seconds: float = 60.0) -> None:
@@ -86,13 +110,17 @@ def wait_until(holds: Callable[[], Any], otherwise: str, seconds: float = 60.0) 
 def start(ray: Any, ident: str, behaviour: str = "lives", **options: Any) -> Any:
     options = {"num_cpus": 0.1, **options}
     return (
-        ray.remote(FakeWorker).options(name=ident, namespace=NAMESPACE, lifetime="detached", **options).remote(ident, behaviour)
+        ray.remote(FakeWorker)
+        .options(name=ident, namespace=NAMESPACE, lifetime="detached", **options)
+        .remote(ident, behaviour)
     )
 
 
 def start_all(ray: Any, *behaviours: str) -> None:
     """Workers w0001 and on, all up."""
-    actors = [start(ray, f"w{number:04d}", behaviour) for number, behaviour in enumerate(behaviours, 1)]
+    actors = [
+        start(ray, f"w{number:04d}", behaviour) for number, behaviour in enumerate(behaviours, 1)
+    ]
     assert all(ray.get([actor.is_up.remote() for actor in actors], timeout=60))
 
 
@@ -107,7 +135,10 @@ def test_takeover_leaves_out_whoever_dies_during_it_and_goes_on(ray: Any) -> Non
     assert [report.worker for report in living.reports] == ["w0004", "w0005"]
     assert sorted(living.actors) == ["w0004", "w0005"]
     assert living.setup == "what w0004 was made with"
-    wait_until(lambda: living_workers(NAMESPACE) == ["w0004", "w0005"], "who wasn't taken over wasn't ended")
+    wait_until(
+        lambda: living_workers(NAMESPACE) == ["w0004", "w0005"],
+        "who wasn't taken over wasn't ended",
+    )
 
 
 def test_takeover_of_nobody_has_no_setup(ray: Any) -> None:
@@ -124,11 +155,14 @@ def test_takeover_stops_at_a_worker_that_obeys_a_newer_driver(ray: Any) -> None:
 
 
 def test_places_taken_over_have_their_gpus_and_the_dead_ones_are_used_again(ray: Any) -> None:
-    """A driver and its first worker are gone; the next driver has a survivor and a standby, and no other room in the cluster."""
+    """A driver and its first worker are gone; the next driver has a survivor and a standby, and no
+    other room in the cluster.
+    """
     workers = WorkersConfig(count=2, standby=1, gpus=1)
     before = Placement(NAMESPACE, workers)
     actors = {
-        ident: start(ray, ident, **before.options(ident, (), standby=ident == "w0003")) for ident in ("w0001", "w0002", "w0003")
+        ident: start(ray, ident, **before.options(ident, (), standby=ident == "w0003"))
+        for ident in ("w0001", "w0002", "w0003")
     }
     first, second, third = (reported(ray, actor) for actor in actors.values())
     assert (len(first.devices), len(second.devices), third.devices) == (1, 1, ())
@@ -139,7 +173,9 @@ def test_places_taken_over_have_their_gpus_and_the_dead_ones_are_used_again(ray:
     after = Placement(NAMESPACE, workers)
     after.adopt([second, third], {first.group: (first.node, first.devices)})
     assert after.lend("w0002") == Lent(second.devices)
-    assert after.lend("w0003") == Lent(first.devices, first.group), "the standby takes what the dead one had"
+    assert after.lend("w0003") == Lent(first.devices, first.group), (
+        "the standby takes what the dead one had"
+    )
     standby = start(ray, "w0004", **after.options("w0004", (), standby=True))
     assert reported(ray, standby).group == first.group, "it lies where nobody lies"
 
@@ -153,7 +189,10 @@ def test_places_taken_over_have_their_gpus_and_the_dead_ones_are_used_again(ray:
 
 def test_places_of_another_size_that_nobody_has_are_removed(ray: Any) -> None:
     before = Placement(NAMESPACE, WorkersConfig(count=2, cpus=1.5))
-    gone, left = (start(ray, ident, **before.options(ident, (), standby=False)) for ident in ("w0001", "w0002"))
+    gone, left = (
+        start(ray, ident, **before.options(ident, (), standby=False))
+        for ident in ("w0001", "w0002")
+    )
     report = reported(ray, left)
     reported(ray, gone)
     ray.kill(gone)
@@ -164,10 +203,15 @@ def test_places_of_another_size_that_nobody_has_are_removed(ray: Any) -> None:
 
 
 def test_room_counts_what_a_dead_run_holds_for_that_run_alone(ray: Any) -> None:
-    """Groups of workers that were killed stay; the same command used to be refused for want of room."""
+    """Groups of workers that were killed stay; the same command used to be refused for want of
+    room.
+    """
     workers = WorkersConfig(count=2, cpus=1.5)
     placement = Placement(NAMESPACE, workers)
-    actors = [start(ray, ident, **placement.options(ident, (), standby=False)) for ident in ("w0001", "w0002")]
+    actors = [
+        start(ray, ident, **placement.options(ident, (), standby=False))
+        for ident in ("w0001", "w0002")
+    ]
     for actor in actors:
         reported(ray, actor)
         ray.kill(actor)
@@ -179,7 +223,9 @@ def test_room_counts_what_a_dead_run_holds_for_that_run_alone(ray: Any) -> None:
 
 
 def test_worker_that_gives_its_place_back_takes_no_room_along(ray: Any) -> None:
-    """As an orphan does. If its driver lives after all, that one makes the next worker a place of its own."""
+    """As an orphan does. If its driver lives after all, that one makes the next worker a place of
+    its own.
+    """
     workers = WorkersConfig(count=1, cpus=3)
     placement = Placement(NAMESPACE, workers)
     actor = start(ray, "w0001", **placement.options("w0001", (), standby=False))
@@ -189,4 +235,7 @@ def test_worker_that_gives_its_place_back_takes_no_room_along(ray: Any) -> None:
     wait_until(lambda: room(workers) == 1, "its place stays")
     wait_until(lambda: not living_workers(NAMESPACE), "it lives on")
     placement.free("w0001")
-    assert reported(ray, start(ray, "w0002", **placement.options("w0002", (), standby=False))).group != first.group
+    assert (
+        reported(ray, start(ray, "w0002", **placement.options("w0002", (), standby=False))).group
+        != first.group
+    )

@@ -1,4 +1,6 @@
-"""Is no event lost between a worker and a driver that loses replies, and does a poll come back at once?"""
+"""Is no event lost between a worker and a driver that loses replies, and does a poll come back at
+once?
+"""
 
 from __future__ import annotations
 

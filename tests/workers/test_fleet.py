@@ -31,7 +31,9 @@ class Actors:
         return SimpleNamespace(poll=SimpleNamespace(remote=lambda *_: silent))
 
 
-def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each late worker's node fetched it anew, for nothing: they get their state from a member."""
     actors, puts = Actors(), []
     monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
@@ -43,5 +45,10 @@ def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(monkeyp
         fleet.start(act.StartWorker(f"w{number}", stage=True))
     for number in (3, 4):
         fleet.start(act.StartWorker(f"w{number}"))
-    assert [actors.made[f"w{number}"].start for number in (1, 2, 3, 4)] == [START, START, None, None]
+    assert [actors.made[f"w{number}"].start for number in (1, 2, 3, 4)] == [
+        START,
+        START,
+        None,
+        None,
+    ]
     assert len(puts) == 2, "a graph of many megabytes is put into the object store once for each"

@@ -1,4 +1,6 @@
-"""Does a worker obey the newest generation only, keep within its lease, and keep its state whatever fails?"""
+"""Does a worker obey the newest generation only, keep within its lease, and keep its state whatever
+fails?
+"""
 
 from __future__ import annotations
 
@@ -57,9 +59,17 @@ class Bench:
             self.seen.extend(events)
         raise AssertionError(f"no {kind.__name__}; seen: {self.seen}")
 
-    def join(self, generation: int = 1, state_from: StateFrom = StateFrom.CHECKPOINT, world_size: int = 1, step: int = 5) -> None:
+    def join(
+        self,
+        generation: int = 1,
+        state_from: StateFrom = StateFrom.CHECKPOINT,
+        world_size: int = 1,
+        step: int = 5,
+    ) -> None:
         addresses = tuple(f"host:{rank}" for rank in range(world_size))
-        self.member.join(JoinOrder(generation, 0, addresses, step, 10, state_from, CHECKPOINT), None)
+        self.member.join(
+            JoinOrder(generation, 0, addresses, step, 10, state_from, CHECKPOINT), None
+        )
 
     def grant(self, end: int, *saves: int, generation: int = 1, writer: str = "w1") -> None:
         self.member.grant(GrantOrder(generation, end, saves, writer, "a0001-g0001"))
@@ -124,7 +134,11 @@ def test_member_trains_on_while_a_save_hangs_and_refuses_a_second_one(bench: Ben
     bench.expect(ev.Pulse, stands_at(50))
     go_on.set()
     assert bench.expect(ev.SaveWritten).step == 8
-    np.testing.assert_array_equal(bench.tools.store["a0001-g0001/model-8"].values, values_at(8), "the refused save wrote over it")
+    np.testing.assert_array_equal(
+        bench.tools.store["a0001-g0001/model-8"].values,
+        values_at(8),
+        "the refused save wrote over it",
+    )
 
 
 def values_at(step: int) -> np.ndarray:
@@ -175,7 +189,9 @@ def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not()
         busy.member.close()
 
 
-def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_met_its_peers(bench: Bench) -> None:
+def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_met_its_peers(
+    bench: Bench,
+) -> None:
     bench.join(world_size=2)
     bench.expect(ev.Joined)
     bench.grant(9)
@@ -183,7 +199,8 @@ def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_
     bench.tools.lacked = FakeState(6, np.ones(8))
     bench.member.quiesce(1, urgent=True)
     bench.expect(ev.Held)
-    bench.join(generation=2, state_from=StateFrom.RESULT, world_size=2, step=6)  # the peer doesn't come
+    # the peer doesn't come
+    bench.join(generation=2, state_from=StateFrom.RESULT, world_size=2, step=6)
     bench.expect(ev.Pulse, lambda pulse: pulse.generation == 2)
     bench.member.quiesce(2, urgent=True)
     held = bench.expect(ev.Held, lambda held: held.generation == 2)
@@ -197,7 +214,9 @@ def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_
     bench.expect(ev.Pulse, stands_at(7))
 
 
-def test_member_whose_peers_have_no_result_for_it_asks_for_the_whole_state_and_claims_nothing(bench: Bench) -> None:
+def test_member_whose_peers_have_no_result_for_it_asks_for_the_whole_state_and_claims_nothing(
+    bench: Bench,
+) -> None:
     bench.join()
     bench.expect(ev.Joined)
     bench.join(generation=2, state_from=StateFrom.RESULT, step=6)
@@ -206,7 +225,9 @@ def test_member_whose_peers_have_no_result_for_it_asks_for_the_whole_state_and_c
     assert not [event for event in bench.seen if isinstance(event, ev.Joined)]
 
 
-def test_member_quiesced_urgently_leaves_a_step_that_its_dead_peer_will_never_finish(bench: Bench) -> None:
+def test_member_quiesced_urgently_leaves_a_step_that_its_dead_peer_will_never_finish(
+    bench: Bench,
+) -> None:
     bench.join(world_size=2)
     bench.expect(ev.Joined)
     bench.grant(9)
@@ -286,7 +307,9 @@ def test_member_that_waits_for_its_peers_stops_at_once_when_it_is_told_to(bench:
     assert bench.expect(ev.Held).generation == 1
 
 
-def test_member_that_never_heard_of_its_generation_still_answers_that_it_stands(bench: Bench) -> None:
+def test_member_that_never_heard_of_its_generation_still_answers_that_it_stands(
+    bench: Bench,
+) -> None:
     """The donor died before its state had passed, so the order to join never came."""
     bench.member.quiesce(2, urgent=True)
     held = bench.expect(ev.Held)
@@ -296,7 +319,9 @@ def test_member_that_never_heard_of_its_generation_still_answers_that_it_stands(
     assert bench.expect(ev.Joined).generation == 3, "what was called off isn't joined any more"
 
 
-def test_member_that_holds_its_state_already_says_so_again_for_the_next_generation(bench: Bench) -> None:
+def test_member_that_holds_its_state_already_says_so_again_for_the_next_generation(
+    bench: Bench,
+) -> None:
     bench.join(world_size=2)
     bench.expect(ev.Joined)
     bench.member.quiesce(1, urgent=True)
@@ -317,8 +342,12 @@ def test_member_hands_on_the_state_that_it_has_read_for_a_generation(bench: Benc
     assert asked.result(10) is None, "it was called off, so nobody waits for it any more"
 
 
-def test_member_that_is_sent_back_to_a_checkpoint_has_no_state_before_it_has_read_it(bench: Bench) -> None:
-    """Rolled back from a state with NaN, it mustn't offer that one again when the checkpoint can't be read."""
+def test_member_that_is_sent_back_to_a_checkpoint_has_no_state_before_it_has_read_it(
+    bench: Bench,
+) -> None:
+    """Rolled back from a state with NaN, it mustn't offer that one again when the checkpoint can't
+    be read.
+    """
     bench.join()
     bench.expect(ev.Joined)
     bench.member.quiesce(1, urgent=False)
@@ -347,7 +376,9 @@ def test_member_that_is_sent_back_to_a_checkpoint_has_no_state_before_it_has_rea
         (PeerLost("gone"), True, ev.Obstacle.PASSING),
     ],
 )
-def test_obstacle_tells_what_another_try_can_help(error: OrchestratorError, loaded: bool, expected: ev.Obstacle) -> None:
+def test_obstacle_tells_what_another_try_can_help(
+    error: OrchestratorError, loaded: bool, expected: ev.Obstacle
+) -> None:
     assert obstacle(error, loaded=loaded) is expected
 
 
@@ -381,7 +412,10 @@ def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
     trainer.state_for_save = slowly
     bench.grant(6, 6)
     first = bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING)
-    bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING and event.moved_bytes > first.moved_bytes)
+    bench.expect(
+        ev.Pulse,
+        lambda event: event.doing is ev.Doing.COPYING and event.moved_bytes > first.moved_bytes,
+    )
     go_on.set()
     bench.expect(ev.SaveWritten)
     bench.member.quiesce(1, urgent=False)

@@ -1,4 +1,6 @@
-"""Does a standby take the GPUs of the rank that was lost, and only those of its own node, also under a new driver?"""
+"""Does a standby take the GPUs of the rank that was lost, and only those of its own node, also
+under a new driver?
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,21 @@ NO_GROUP: Any = None
 
 
 def place(ident: str, demand: Demand, worker: str | None, node: str, *devices: str) -> Place:
-    return Place(ident, NO_GROUP, demand, (), worker, worker if demand.gpus else None, node, devices)
+    return Place(
+        ident, NO_GROUP, demand, (), worker, worker if demand.gpus else None, node, devices
+    )
 
 
 def books(*places: Place) -> Places:
     return Places(list(places))
 
 
-def report(worker: str, group: str, *devices: str, node: str = "n1", lent_group: str = "") -> Report:
-    return Report(worker, node, 1, "a", 1, 0, 2, 5, 0, 9, True, False, True, devices, group, lent_group)
+def report(
+    worker: str, group: str, *devices: str, node: str = "n1", lent_group: str = ""
+) -> Report:
+    return Report(
+        worker, node, 1, "a", 1, 0, 2, 5, 0, 9, True, False, True, devices, group, lent_group
+    )
 
 
 def test_places_standby_takes_the_free_gpus_of_its_node_and_stays_where_it_lies() -> None:
@@ -35,10 +43,17 @@ def test_places_standby_takes_the_free_gpus_of_its_node_and_stays_where_it_lies(
 
 
 def test_places_standby_on_another_node_gets_none() -> None:
-    assert books(place("p1", WITH_GPU, None, "n1", "GPU-a"), place("p3", WITHOUT, "w3", "n2")).lend("w3") is None
+    assert (
+        books(place("p1", WITH_GPU, None, "n1", "GPU-a"), place("p3", WITHOUT, "w3", "n2")).lend(
+            "w3"
+        )
+        is None
+    )
 
 
-def test_places_next_standby_lies_where_the_gpus_are_lent_and_not_where_the_last_one_still_is() -> None:
+def test_places_next_standby_lies_where_the_gpus_are_lent_and_not_where_the_last_one_still_is() -> (
+    None
+):
     lost, spare = place("p1", WITH_GPU, "w1", "n1", "GPU-a"), place("p3", WITHOUT, "w3", "n1")
     made = books(lost, spare)
     made.leave("w1")
@@ -64,22 +79,41 @@ def test_places_that_ray_moves_to_another_node_forget_their_gpus() -> None:
 
 
 def test_rebuilt_books_know_who_trains_on_what_and_what_the_dead_left() -> None:
-    """w1 lies in p1 with its GPU; w3, a standby, lies in p3 and trains on the GPU of p2; w4's process is gone from p4."""
+    """w1 lies in p1 with its GPU; w3, a standby, lies in p3 and trains on the GPU of p2; w4's
+    process is gone from p4.
+    """
     found = [
-        place("p1", WITH_GPU, None, "n1"), place("p2", WITH_GPU, None, "n1"), place("p3", WITHOUT, None, "n1"),
-        place("p4", WITH_GPU, None, "n1"), place("p5", WITHOUT, None, "n1"),
-    ]  # fmt: skip
+        place("p1", WITH_GPU, None, "n1"),
+        place("p2", WITH_GPU, None, "n1"),
+        place("p3", WITHOUT, None, "n1"),
+        place("p4", WITH_GPU, None, "n1"),
+        place("p5", WITHOUT, None, "n1"),
+    ]
     known = known_places(
         [
-            {"event": "worker_warm", "worker": "w4", "node": "n1", "place": "p4", "devices": ["GPU-d"]},
+            {
+                "event": "worker_warm",
+                "worker": "w4",
+                "node": "n1",
+                "place": "p4",
+                "devices": ["GPU-d"],
+            },
             {"event": "worker_warm", "worker": "w3", "node": "n1"},
         ]
     )
-    reports = [report("w1", "p1", "GPU-a"), report("w3", "p3", "GPU-b", lent_group="p2"), report("w5", "p5")]
+    reports = [
+        report("w1", "p1", "GPU-a"),
+        report("w3", "p3", "GPU-b", lent_group="p2"),
+        report("w5", "p5"),
+    ]
     made = rebuilt(found, reports, known)
     assert [(item.worker, item.user, item.devices) for item in made.all] == [
-        ("w1", "w1", ("GPU-a",)), (None, "w3", ("GPU-b",)), ("w3", None, ()), (None, None, ("GPU-d",)), ("w5", None, ()),
-    ]  # fmt: skip
+        ("w1", "w1", ("GPU-a",)),
+        (None, "w3", ("GPU-b",)),
+        ("w3", None, ()),
+        (None, None, ("GPU-d",)),
+        ("w5", None, ()),
+    ]
     assert made.lend("w1") == Lent(("GPU-a",))
     assert made.lend("w3") == Lent(("GPU-b",), "p2")
     assert made.lend("w5") == Lent(("GPU-d",), "p4"), "the standby takes what the dead one had"

@@ -21,7 +21,9 @@ LIMIT_S = 10.0
 
 @contextmanager
 def listening(answer: bytes | None) -> Iterator[str]:
-    """The address of a program that accepts, and answers with these bytes; with None it never says a word."""
+    """The address of a program that accepts, and answers with these bytes; with None it never says
+    a word.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         accepted: list[socket.socket] = []
 
@@ -47,7 +49,10 @@ def refused_address() -> str:
 
 def test_reach_where_nobody_listens_says_which_port_was_tried() -> None:
     address = refused_address()
-    with pytest.raises(PlacementError, match=f"tried TCP port {address.rpartition(':')[2]} of 127.0.0.1: Connection refused"):
+    with pytest.raises(
+        PlacementError,
+        match=f"tried TCP port {address.rpartition(':')[2]} of 127.0.0.1: Connection refused",
+    ):
         reach(address, {})
 
 
@@ -105,8 +110,13 @@ def test_doctor_and_stop_of_a_dead_address_are_told_within_ten_seconds() -> None
 
 
 def test_ray_client_address_is_refused_with_the_reason_and_the_way_that_works() -> None:
-    for ask in (lambda: parse_config({"source": "s", "address": "ray://head:10001"}), lambda: connected("ray://h:1").__enter__()):
-        with pytest.raises(ConfigError, match=r"ray:// \(Ray Client\) isn't supported: .*tfresume submit"):
+    for ask in (
+        lambda: parse_config({"source": "s", "address": "ray://head:10001"}),
+        lambda: connected("ray://h:1").__enter__(),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"ray:// \(Ray Client\) isn't supported: .*tfresume submit"
+        ):
             ask()
 
 

@@ -31,7 +31,8 @@ def test_start_checkpoint_comes_down_while_tensorflow_is_not_even_imported(
     fault = http_store.proxy.spoil("hang", "GET", ".data-", times=1000)
     imported = "tensorflow" in sys.modules
     start = CheckpointFiles(5, 0, http_store.root.child("m-5").url, files)
-    tools = RealTools(cast(Setup, SimpleNamespace(start=start)))  # a worker's constructor; it hasn't been asked to load yet
+    # a worker's constructor; it hasn't been asked to load yet
+    tools = RealTools(cast(Setup, SimpleNamespace(start=start)))
     deadline = time.monotonic() + 10
     while not fault.fired:
         assert time.monotonic() < deadline, "nothing was asked for"
@@ -40,7 +41,10 @@ def test_start_checkpoint_comes_down_while_tensorflow_is_not_even_imported(
     staged: Any = tools._staging[start.prefix]
     assert not staged.done()
     fault.end()
-    assert Path(f"{staged.result(30)}.index").read_bytes() == (tmp_path / "src" / "m-5.index").read_bytes()
+    assert (
+        Path(f"{staged.result(30)}.index").read_bytes()
+        == (tmp_path / "src" / "m-5.index").read_bytes()
+    )
 
 
 def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again(
@@ -58,7 +62,11 @@ def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again
 
     monkeypatch.setattr("orchestrator.store.transfer.staging.stage", stage)
     start = CheckpointFiles(5, 0, "s3://b/m-5", ())
-    setup = SimpleNamespace(start=start, config=SimpleNamespace(init_missing=False), graph=SimpleNamespace(step="global_step"))
+    setup = SimpleNamespace(
+        start=start,
+        config=SimpleNamespace(init_missing=False),
+        graph=SimpleNamespace(step="global_step"),
+    )
     tools = RealTools(cast(Setup, setup))
     tools._trainer = SimpleNamespace(load_checkpoint=lambda prefix, init_missing: prefix)
     for _ in range(2):

@@ -1,8 +1,9 @@
 """How does a step stay atomic when the exchange in its middle fails?
 
-Rule: one barrier stands after all seams and before every writer. Writers that had stood before the gradients by control edges are
-detached and hung between the barrier and the other writers, so that the order among writers stays; writers that the gradients take data
-from can't be moved, and neither can those whose variable the gradients read afterwards: then the graph runs on one worker.
+Rule: one barrier stands after all seams and before every writer. Writers that had stood before the
+gradients by control edges are detached and hung between the barrier and the other writers, so that
+the order among writers stays; writers that the gradients take data from can't be moved, and neither
+can those whose variable the gradients read afterwards: then the graph runs on one worker.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Detachment:
 
 
 def detach(graph: Graph, closure: set[str], sources: Iterable[str]) -> Detachment:
-    """The control edges to drop so that no writer is an ancestor of ``sources``, the nodes whose values are exchanged."""
+    """The control edges to drop so that no writer is an ancestor of ``sources``, the nodes whose
+    values are exchanged.
+    """
     sources = set(sources)
     before = graph.view.ancestors(sources) & closure
     writers = [name for name in graph.view.nodes if name in before and graph.writes(name)]
@@ -51,15 +54,19 @@ def detach(graph: Graph, closure: set[str], sources: Iterable[str]) -> Detachmen
     if conflict:
         return Detachment(refused=conflict)
     hung = {source for lost in dropped.values() for source in lost}
-    return Detachment(dropped, tuple(name for name in graph.view.nodes if name in hung), tuple(writers))
+    return Detachment(
+        dropped, tuple(name for name in graph.view.nodes if name in hung), tuple(writers)
+    )
 
 
 def _pulled_along(
     graph: Graph, before: set[str], sources: set[str], writers: Iterable[str]
 ) -> tuple[set[str], dict[str, set[str]]]:
-    """What depends on the writers and isn't computed with by the gradients, and the control edges that leave it.
+    """What depends on the writers and isn't computed with by the gradients, and the control edges
+    that leave it.
 
-    A control edge into something that ``sources`` take data from is dropped; everything else that waits for a writer goes along.
+    A control edge into something that ``sources`` take data from is dropped; everything else that
+    waits for a writer goes along.
     """
     computed_with = graph.view.ancestors(sources, control=False)
     moved = set(writers)
@@ -86,9 +93,15 @@ def _first_above(graph: Graph, name: str, writers: Iterable[str]) -> str:
 
 
 def _read_after_write(
-    graph: Graph, before: set[str], moved: set[str], dropped: dict[str, set[str]], writers: Iterable[str]
+    graph: Graph,
+    before: set[str],
+    moved: set[str],
+    dropped: dict[str, set[str]],
+    writers: Iterable[str],
 ) -> str:
-    """A read that had to come after one of the writers and would now come before it; ``""`` where there is none."""
+    """A read that had to come after one of the writers and would now come before it; ``""`` where
+    there is none.
+    """
     later = graph.view.descendants(dropped, within=before) - moved
     branches: Branches | None = None
     for writer in writers:
@@ -150,11 +163,15 @@ def hang(
     return first
 
 
-def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, sewn: set[Use]) -> list[str]:
-    """What writers write, as far as no other writer has a part in it: it's computed before the barrier.
+def _values(
+    graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, sewn: set[Use]
+) -> list[str]:
+    """What writers write, as far as no other writer has a part in it: it's computed before the
+    barrier.
 
-    So a read that the graph doesn't order against a write comes before it on every rank, and an operation that fails between the
-    gradients and the variables (a check for NaN, say) fails before anything is written.
+    So a read that the graph doesn't order against a write comes before it on every rank, and an
+    operation that fails between the gradients and the variables (a check for NaN, say) fails before
+    anything is written.
     """
     found: dict[str, None] = {}
     for names in gates.values():
@@ -166,8 +183,11 @@ def _values(graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flo
     return list(found)
 
 
-def _copies_before_changes(graph: Graph, writers: list[str], late: set[str], early: set[str]) -> list[tuple[str, str]]:
-    """Pairs of writers of which the first copies the memory of a variable that the second changes, in no order so far.
+def _copies_before_changes(
+    graph: Graph, writers: list[str], late: set[str], early: set[str]
+) -> list[tuple[str, str]]:
+    """Pairs of writers of which the first copies the memory of a variable that the second changes,
+    in no order so far.
 
     A reference's Identity is no copy: its consumer sees what the memory holds when it runs.
     """
@@ -188,15 +208,25 @@ def _copies_before_changes(graph: Graph, writers: list[str], late: set[str], ear
             above = graph.view.ancestors([changing], stop=lambda name: name not in late)
             below = graph.view.descendants([changing], within=late)
             order = [
-                name for name in copying if name not in above and name not in below and (changing in early) <= (name in early)
+                name
+                for name in copying
+                if name not in above
+                and name not in below
+                and (changing in early) <= (name in early)
             ]
             pairs.extend((name, changing) for name in order)
     return pairs
 
 
 def _gates(graph: Graph, writer: str, flow: Flow) -> list[str]:
-    """Where a control edge from outside holds a writer back: the writer itself, or its outermost loop's entries."""
+    """Where a control edge from outside holds a writer back: the writer itself, or its outermost
+    loop's entries.
+    """
     if not flow.frames.get(writer):
         return [writer]
     outermost = flow.frames[writer][:1]
-    return [name for name, op in graph.view.ops.items() if op in ("Enter", "RefEnter") and flow.frames.get(name) == outermost]
+    return [
+        name
+        for name, op in graph.view.ops.items()
+        if op in ("Enter", "RefEnter") and flow.frames.get(name) == outermost
+    ]

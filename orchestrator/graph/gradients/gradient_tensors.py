@@ -1,8 +1,10 @@
 """Where do gradients leave ``tf.gradients``, and which of them are rows of a table?
 
-Rule: the frontier of the gradient scopes, before clipping and before the optimizer. Values that end in an operation that takes indices
-with them are IndexedSlices: values and indices are cut as a pair, and the graph's own deduplication does the rest. Where no scope is
-found, the optimizers' own gradient inputs are cut; a gradient that flows into another gradient's computation is none to exchange.
+Rule: the frontier of the gradient scopes, before clipping and before the optimizer. Values that end
+in an operation that takes indices with them are IndexedSlices: values and indices are cut as a
+pair, and the graph's own deduplication does the rest. Where no scope is found, the optimizers' own
+gradient inputs are cut; a gradient that flows into another gradient's computation is none to
+exchange.
 """
 
 from __future__ import annotations
@@ -19,19 +21,45 @@ from orchestrator.graph.worker_graph import Shape
 
 ROWWISE = frozenset(
     {
-        "Identity", "Mul", "RealDiv", "Div", "DivNoNan", "Neg", "Minimum", "Maximum", "Cast", "Add", "AddV2", "Sub", "Select", "SelectV2",
-        "Switch", "Merge", "StopGradient", "CheckNumerics", "ClipByValue", "PreventGradient", "Reshape", "Where", "ConcatV2", "AddN",
+        "Identity",
+        "Mul",
+        "RealDiv",
+        "Div",
+        "DivNoNan",
+        "Neg",
+        "Minimum",
+        "Maximum",
+        "Cast",
+        "Add",
+        "AddV2",
+        "Sub",
+        "Select",
+        "SelectV2",
+        "Switch",
+        "Merge",
+        "StopGradient",
+        "CheckNumerics",
+        "ClipByValue",
+        "PreventGradient",
+        "Reshape",
+        "Where",
+        "ConcatV2",
+        "AddN",
     }
-)  # fmt: skip
+)
 """Operations that give a row for each row: through them values stay the values of their indices."""
 
-INDEX_STEPS = frozenset({"Unique", "UniqueV2", "Identity", "Cast", "Reshape", "ConcatV2", "Switch", "Merge"})
+INDEX_STEPS = frozenset(
+    {"Unique", "UniqueV2", "Identity", "Cast", "Reshape", "ConcatV2", "Switch", "Merge"}
+)
 """What indices pass on their way from the gradient to the optimizer."""
 
 
 @dataclass(frozen=True)
 class GradientCut:
-    """One gradient to exchange: a tensor, the inputs that want the group's, and the same of its indices if it has some."""
+    """One gradient to exchange: a tensor, the inputs that want the group's, and the same of its
+    indices if it has some.
+    """
 
     values: Edge
     uses: tuple[Use, ...]
@@ -46,7 +74,8 @@ class Frontier:
 
     Attributes:
         uses: tensor to the inputs outside that take it.
-        beyond: the target's ancestors that no gradient is computed from: clipping, averages, optimizers.
+        beyond: the target's ancestors that no gradient is computed from: clipping, averages,
+            optimizers.
     """
 
     uses: dict[Edge, list[Use]]
@@ -72,8 +101,16 @@ def describe_cut(graph: Graph, edge: Edge, uses: tuple[Use, ...], beyond: set[st
         indices = _indices_slot(graph, use)
         if indices is not None:
             origin, first = _origin_of_indices(graph, use.node, indices)
-            return GradientCut(edge, uses, origin, _index_uses(graph, origin, first, beyond), _row_shape(graph, use))
-    shape = next((shape for use in endings if (shape := _updated_shape(graph, use)) is not None), None)
+            return GradientCut(
+                edge,
+                uses,
+                origin,
+                _index_uses(graph, origin, first, beyond),
+                _row_shape(graph, use),
+            )
+    shape = next(
+        (shape for use in endings if (shape := _updated_shape(graph, use)) is not None), None
+    )
     return GradientCut(edge, uses, shape=shape)
 
 
@@ -87,7 +124,9 @@ def _endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[Us
             yield use
         elif use.node not in seen:
             seen.add(use.node)
-            waiting.extend(next_use for next_use in graph.view.uses[use.node] if next_use.node in beyond)
+            waiting.extend(
+                next_use for next_use in graph.view.uses[use.node] if next_use.node in beyond
+            )
 
 
 def _indices_slot(graph: Graph, use: Use) -> int | None:
@@ -107,12 +146,18 @@ def _indices_slot(graph: Graph, use: Use) -> int | None:
 
 
 def _origin_of_indices(graph: Graph, node: str, slot: int) -> tuple[Edge, Use]:
-    """Follow indices back to where they leave the gradient scope, or to where the optimizer's own steps on them begin."""
+    """Follow indices back to where they leave the gradient scope, or to where the optimizer's own
+    steps on them begin.
+    """
     edge = graph.view.data[node][slot]
     use = Use(node, slot, edge.port)
     for _ in range(100):
         data = graph.view.data.get(edge.node, ())
-        if graph.gradient_scope(edge.node) is not None or graph.view.op(edge.node) not in INDEX_STEPS or not data:
+        if (
+            graph.gradient_scope(edge.node) is not None
+            or graph.view.op(edge.node) not in INDEX_STEPS
+            or not data
+        ):
             break
         use = Use(edge.node, 0, data[0].port)
         edge = data[0]
@@ -120,7 +165,11 @@ def _origin_of_indices(graph: Graph, node: str, slot: int) -> tuple[Edge, Use]:
 
 
 def _index_uses(graph: Graph, origin: Edge, first: Use, beyond: set[str]) -> tuple[Use, ...]:
-    uses = [use for use in graph.view.uses[origin.node] if use.port == origin.port and use.node in beyond]
+    uses = [
+        use
+        for use in graph.view.uses[origin.node]
+        if use.port == origin.port and use.node in beyond
+    ]
     return tuple(uses) or (first,)
 
 
@@ -133,24 +182,40 @@ def _row_shape(graph: Graph, use: Use) -> Shape:
 
 
 def _updated_shape(graph: Graph, use: Use) -> Shape:
-    """Shape of the variable that the operation at ``use`` updates, where it's one that takes a gradient or its rows."""
+    """Shape of the variable that the operation at ``use`` updates, where it's one that takes a
+    gradient or its rows.
+    """
     traits = graph.traits(use.node)
     if not traits.update and not traits.scatter:
         return None
     variable = graph.variable_of(use.node)
-    return None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
+    return (
+        None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
+    )
 
 
-def optimizer_cuts(graph: Graph, writes: Iterable[tuple[Edge, Use]], beyond: set[str]) -> list[GradientCut]:
-    """The gradient inputs of optimizers, and the rows of scatters, among the writers' inputs that differ between ranks."""
+def optimizer_cuts(
+    graph: Graph, writes: Iterable[tuple[Edge, Use]], beyond: set[str]
+) -> list[GradientCut]:
+    """The gradient inputs of optimizers, and the rows of scatters, among the writers' inputs that
+    differ between ranks.
+    """
     found: dict[tuple[Edge, Edge | None], GradientCut] = {}
     for edge, use in writes:
         traits = graph.traits(use.node)
-        slot = traits.gradient if traits.update else 2 if traits.scatter and _is_sum(graph, use.node) else None
+        slot = (
+            traits.gradient
+            if traits.update
+            else 2
+            if traits.scatter and _is_sum(graph, use.node)
+            else None
+        )
         if slot is None:
             continue
         values = graph.view.data[use.node][slot]
-        if graph.dtype(values) not in FLOATS | COMPLEX or (edge != values and not (traits.sparse or traits.scatter)):
+        if graph.dtype(values) not in FLOATS | COMPLEX or (
+            edge != values and not (traits.sparse or traits.scatter)
+        ):
             continue
         at = Use(use.node, slot, values.port)
         indices = _indices_slot(graph, at)
@@ -158,10 +223,14 @@ def optimizer_cuts(graph: Graph, writes: Iterable[tuple[Edge, Use]], beyond: set
             found[values, None] = GradientCut(values, (at,), shape=_updated_shape(graph, at))
         else:
             rows = graph.view.data[use.node][indices]
-            found[values, rows] = GradientCut(values, (at,), rows, (Use(use.node, indices, rows.port),), _row_shape(graph, at))
+            found[values, rows] = GradientCut(
+                values, (at,), rows, (Use(use.node, indices, rows.port),), _row_shape(graph, at)
+            )
     return list(found.values())
 
 
 def _is_sum(graph: Graph, name: str) -> bool:
     """Whether a scatter adds up: then the group's rows may be written one after the other."""
-    return graph.view.op(name).removeprefix("Resource").removeprefix("ScatterNd").removeprefix("Scatter") in ("Add", "Sub")
+    return graph.view.op(name).removeprefix("Resource").removeprefix("ScatterNd").removeprefix(
+        "Scatter"
+    ) in ("Add", "Sub")

@@ -1,8 +1,8 @@
 """Which writers get values that differ between ranks without being gradients?
 
-Rule: moving averages, metrics, learning rates from a batch. Their values are averaged too, at the last place before any writer, loop or
-conditional; counts pass through float64 and are rounded. What can't be averaged (a row number, a condition, a text) keeps the graph on
-one worker.
+Rule: moving averages, metrics, learning rates from a batch. Their values are averaged too, at the
+last place before any writer, loop or conditional; counts pass through float64 and are rounded. What
+can't be averaged (a row number, a condition, a text) keeps the graph on one worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class UpdateCuts:
     refused: str = ""
 
 
-def update_cuts(graph: Graph, closure: set[str], local: RankLocal, flow: Flow, sewn: frozenset[Use]) -> UpdateCuts:
+def update_cuts(
+    graph: Graph, closure: set[str], local: RankLocal, flow: Flow, sewn: frozenset[Use]
+) -> UpdateCuts:
     """Where to average the values that ``local.writes`` lists.
 
     Args:
@@ -43,10 +45,16 @@ def update_cuts(graph: Graph, closure: set[str], local: RankLocal, flow: Flow, s
             continue
         seen.add(use)
         if edge.port < 0:
-            return UpdateCuts(refused=_differs(graph, writer, f"whether it runs depends on {edge.node}"))
+            return UpdateCuts(
+                refused=_differs(graph, writer, f"whether it runs depends on {edge.node}")
+            )
         if flow.once(edge.node) and edge.node not in late:
             if not _can_average(graph, edge, use):
-                return UpdateCuts(refused=_differs(graph, writer, f"{edge.tensor} is {graph.dtype(edge) or 'of unknown type'}"))
+                return UpdateCuts(
+                    refused=_differs(
+                        graph, writer, f"{edge.tensor} is {graph.dtype(edge) or 'of unknown type'}"
+                    )
+                )
             found.uses.setdefault(edge, []).append(use)
             continue
         above = [
@@ -56,7 +64,11 @@ def update_cuts(graph: Graph, closure: set[str], local: RankLocal, flow: Flow, s
         ]
         if not above:
             return UpdateCuts(
-                refused=_differs(graph, writer, f"{edge.node} stands in a loop, a conditional or behind another writer")
+                refused=_differs(
+                    graph,
+                    writer,
+                    f"{edge.node} stands in a loop, a conditional or behind another writer",
+                )
             )
         waiting.extend(above)
     return found

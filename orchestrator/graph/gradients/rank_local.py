@@ -1,8 +1,9 @@
 """Which values may differ between the ranks of a group?
 
-Rule: what comes from a batch, a rank's random numbers or the world outside differs, and so does all that is computed from it, until
-it passes a seam, where the group's mean makes it equal. Variables and tables are equal on all ranks, and a writer's result is as equal
-as its inputs, which are looked at one by one. Scalar integers and booleans that are fed are settings of the run, the same for all.
+Rule: what comes from a batch, a rank's random numbers or the world outside differs, and so does all
+that is computed from it, until it passes a seam, where the group's mean makes it equal. Variables
+and tables are equal on all ranks, and a writer's result is as equal as its inputs, which are looked
+at one by one. Scalar integers and booleans that are fed are settings of the run, the same for all.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class RankLocal:
 
 
 def is_setting(port: InputPort, constants: Iterable[str]) -> bool:
-    """Whether a fed tensor holds the same on all ranks: given once for the run, or a scalar switch or count."""
+    """Whether a fed tensor holds the same on all ranks: given once for the run, or a scalar switch
+    or count.
+    """
     if port.name in constants or port.tensor in constants:
         return True
     if port.dtype == "bool":
@@ -41,7 +44,9 @@ def is_setting(port: InputPort, constants: Iterable[str]) -> bool:
     return port.dtype in INTEGERS and port.shape == ()
 
 
-def rank_local_sources(graph: Graph, closure: set[str], ports: Iterable[InputPort], constants: set[str]) -> set[str]:
+def rank_local_sources(
+    graph: Graph, closure: set[str], ports: Iterable[InputPort], constants: set[str]
+) -> set[str]:
     """The nodes of ``closure`` that bring in what differs between ranks."""
     fed = {parse_tensor(port.tensor).node: port for port in ports}
     found = set()
@@ -55,14 +60,19 @@ def rank_local_sources(graph: Graph, closure: set[str], ports: Iterable[InputPor
 
 
 def rank_local(
-    graph: Graph, closure: set[str], sources: set[str], seams: Mapping[Edge, set[Use]], conditionals: Mapping[str, int]
+    graph: Graph,
+    closure: set[str],
+    sources: set[str],
+    seams: Mapping[Edge, set[Use]],
+    conditionals: Mapping[str, int],
 ) -> RankLocal:
     """Follow rank-local values forward through ``closure``.
 
     Args:
         sources: where they come in.
         seams: tensors that are made equal, each with the data inputs that get the equal value.
-        conditionals: number of conditionals open at each node; within one, what waits for a branch depends on its predicate.
+        conditionals: number of conditionals open at each node; within one, what waits for a branch
+            depends on its predicate.
     """
     view = graph.view
     found = RankLocal(set(sources))

@@ -1,7 +1,8 @@
 """How do several train ops of one graph get a barrier each?
 
-Rule: a writer that two train ops share (the step's count, batch norm's averages) would have to wait for both barriers, and so pull the
-other op's gradients into the run. Each further train op gets copies of what it shares with those before it, from the writers on.
+Rule: a writer that two train ops share (the step's count, batch norm's averages) would have to wait
+for both barriers, and so pull the other op's gradients into the run. Each further train op gets
+copies of what it shares with those before it, from the writers on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.worker_graph import TrainTarget
 
 
-def separate_targets(editor: Editor, ops: OpSet, targets: Iterable[TrainTarget]) -> tuple[TrainTarget, ...]:
+def separate_targets(
+    editor: Editor, ops: OpSet, targets: Iterable[TrainTarget]
+) -> tuple[TrainTarget, ...]:
     """The targets, none of which shares a writer with another, in the editor's graph."""
     done: list[TrainTarget] = []
     for number, target in enumerate(targets):
@@ -24,12 +27,18 @@ def separate_targets(editor: Editor, ops: OpSet, targets: Iterable[TrainTarget])
     return tuple(done)
 
 
-def _apart(editor: Editor, graph: Graph, number: int, target: TrainTarget, before: list[TrainTarget]) -> TrainTarget:
+def _apart(
+    editor: Editor, graph: Graph, number: int, target: TrainTarget, before: list[TrainTarget]
+) -> TrainTarget:
     closure = graph.view.ancestors([target.op])
     taken = graph.view.ancestors(earlier.op for earlier in before)
     writing = graph.view.descendants(graph.writers(closure), within=closure)
     shared = writing & taken
-    copies = {name: editor.clone(name, f"{OWN}target/{number}/{name}") for name in graph.view.nodes if name in shared}
+    copies = {
+        name: editor.clone(name, f"{OWN}target/{number}/{name}")
+        for name in graph.view.nodes
+        if name in shared
+    }
     for name in sorted(writing):
         _rewire(editor, graph, name, copies.get(name, name), copies)
     return replace(target, op=copies.get(target.op, target.op))

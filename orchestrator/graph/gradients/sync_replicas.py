@@ -1,29 +1,49 @@
 """How does a graph of ``SyncReplicasOptimizer`` train without its other replicas?
 
-Rule: the accumulators that waited for all replicas' gradients are bypassed, gradient to optimizer, and the tokens that let replicas go on
-are no longer queued: the exchange between workers does what both did. Only the worker's graph changes, never what is saved.
+Rule: the accumulators that waited for all replicas' gradients are bypassed, gradient to optimizer,
+and the tokens that let replicas go on are no longer queued: the exchange between workers does what
+both did. Only the worker's graph changes, never what is saved.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.graph.graphdef.edit import Editor, constant_attributes, integer_attribute, type_attribute
+from orchestrator.graph.graphdef.edit import (
+    Editor,
+    constant_attributes,
+    integer_attribute,
+    type_attribute,
+)
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph
 from orchestrator.graph.graphdef.view import Edge, resolve_alias
 from orchestrator.graph.worker_graph import Problem
 
-TAKES = {"AccumulatorTakeGradient", "SparseAccumulatorTakeGradient", "ResourceAccumulatorTakeGradient"}
-APPLIES = {"AccumulatorApplyGradient", "SparseAccumulatorApplyGradient", "ResourceAccumulatorApplyGradient"}
+TAKES = {
+    "AccumulatorTakeGradient",
+    "SparseAccumulatorTakeGradient",
+    "ResourceAccumulatorTakeGradient",
+}
+APPLIES = {
+    "AccumulatorApplyGradient",
+    "SparseAccumulatorApplyGradient",
+    "ResourceAccumulatorApplyGradient",
+}
 
 
 def unwrap_accumulators(editor: Editor, graph: Graph) -> tuple[Problem, ...]:
-    """Bypass the conditional accumulators in the editor's graph; a warning that says so where there were some."""
+    """Bypass the conditional accumulators in the editor's graph; a warning that says so where there
+    were some.
+    """
     applied: dict[str, list[str]] = {}
     for name, op in graph.view.ops.items():
         if op in APPLIES:
             applied.setdefault(_handle(graph, name), []).append(name)
-    taken = [name for name, op in graph.view.ops.items() if op in TAKES and _handle(graph, name) in applied]
+    taken = [
+        name
+        for name, op in graph.view.ops.items()
+        if op in TAKES and _handle(graph, name) in applied
+    ]
     if not taken:
         return ()
     for name in taken:
@@ -32,20 +52,26 @@ def unwrap_accumulators(editor: Editor, graph: Graph) -> tuple[Problem, ...]:
     for name in tokens:
         waits = [*graph.view.controls[name], *(edge.node for edge in graph.view.data[name][1:])]
         editor.change_op(name, "NoOp", (), dict.fromkeys(waits), {})
-    message = (
-        f"{len(taken)} gradient accumulators of a SyncReplicasOptimizer are bypassed; the group's exchange takes their place"
-    )
+    message = f"{len(taken)} gradient accumulators of a SyncReplicasOptimizer are bypassed; the group's exchange takes their place"
     return (Problem("sync-replicas-unwrapped", "warning", message, nodes=tuple(taken[:10])),)
 
 
 def _handle(graph: Graph, name: str) -> str:
-    return resolve_alias(graph.view, graph.view.data[name][0], ALIASES).node if graph.view.data[name] else ""
+    return (
+        resolve_alias(graph.view, graph.view.data[name][0], ALIASES).node
+        if graph.view.data[name]
+        else ""
+    )
 
 
 def _bypass(editor: Editor, graph: Graph, take: str, applied: list[str]) -> None:
     sparse = graph.view.op(take).startswith("Sparse")
     gradients = [graph.view.data[name] for name in applied]
-    outputs = gradients[0][2:5] if sparse else (_sum(editor, graph, take, [edges[2] for edges in gradients]),)
+    outputs = (
+        gradients[0][2:5]
+        if sparse
+        else (_sum(editor, graph, take, [edges[2] for edges in gradients]),)
+    )
     for use in graph.view.uses[take]:
         if use.port < len(outputs):
             editor.set_input(use.node, use.slot, outputs[use.port])
@@ -64,9 +90,14 @@ def _sum(editor: Editor, graph: Graph, take: str, gradients: list[Edge]) -> Edge
         gradients,
         attributes={**dtype, "N": integer_attribute(len(gradients)), "axis": integer_attribute(0)},
     )
-    axis = editor.add("Const", f"towers/{take}/axis", attributes=constant_attributes(np.array(0, np.int32)))
+    axis = editor.add(
+        "Const", f"towers/{take}/axis", attributes=constant_attributes(np.array(0, np.int32))
+    )
     mean = editor.add(
-        "Mean", f"towers/{take}/mean", [Edge(stacked, 0), Edge(axis, 0)], attributes={**dtype, "Tidx": type_attribute("int32")}
+        "Mean",
+        f"towers/{take}/mean",
+        [Edge(stacked, 0), Edge(axis, 0)],
+        attributes={**dtype, "Tidx": type_attribute("int32")},
     )
     return Edge(mean, 0)
 
@@ -74,4 +105,8 @@ def _sum(editor: Editor, graph: Graph, take: str, gradients: list[Edge]) -> Edge
 def _token_queues(graph: Graph, taken: list[str]) -> list[str]:
     """Enqueue operations that wait for the update: they hand out the tokens of the next step."""
     later = graph.view.descendants(taken)
-    return [name for name in graph.view.nodes if name in later and graph.view.op(name).startswith("QueueEnqueue")]
+    return [
+        name
+        for name in graph.view.nodes
+        if name in later and graph.view.op(name).startswith("QueueEnqueue")
+    ]

@@ -1,7 +1,8 @@
 """Where do the gradients of several towers in one graph become one?
 
-Rule: towers compute gradients of the same variables in gradient scopes of their own, and the graph averages them. The average is
-exchanged, not each tower's part: it's linear, so the result is the same, and it's one exchange instead of one for each tower.
+Rule: towers compute gradients of the same variables in gradient scopes of their own, and the graph
+averages them. The average is exchanged, not each tower's part: it's linear, so the result is the
+same, and it's one exchange instead of one for each tower.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from orchestrator.graph.graphdef.view import Edge, Use
 REDUCING = frozenset({"AddN", "Add", "AddV2", "Mean", "Sum"})
 LINEAR = REDUCING | {"ExpandDims", "Pack", "Concat", "ConcatV2", "Identity", "Reshape"}
 STEPS = 64
-"""Longest way from a tower's gradient to the average; it has four steps, more with a sum of many towers written as a chain."""
+"""Longest way from a tower's gradient to the average; it has four steps, more with a sum of many
+towers written as a chain.
+"""
 
 
 def averages(graph: Graph, uses: Mapping[Edge, list[Use]], beyond: set[str]) -> dict[Edge, Edge]:
-    """Frontier gradients to the tensor in which the towers' gradients have become one; those of a single tower aren't listed.
+    """Frontier gradients to the tensor in which the towers' gradients have become one; those of a
+    single tower aren't listed.
 
     Args:
         uses: the frontier: gradient to the inputs outside the gradient scopes that take it.
@@ -29,7 +33,12 @@ def averages(graph: Graph, uses: Mapping[Edge, list[Use]], beyond: set[str]) -> 
         end = _end(graph, taking, beyond)
         if end is not None:
             merged.setdefault(end, []).append(edge)
-    return {edge: end for end, edges in merged.items() if _of_towers(graph, end, edges, uses) for edge in edges}
+    return {
+        edge: end
+        for end, edges in merged.items()
+        if _of_towers(graph, end, edges, uses)
+        for edge in edges
+    }
 
 
 def _end(graph: Graph, taking: list[Use], beyond: set[str]) -> Edge | None:
@@ -46,8 +55,12 @@ def _end(graph: Graph, taking: list[Use], beyond: set[str]) -> Edge | None:
     return found
 
 
-def _of_towers(graph: Graph, end: Edge, edges: Iterable[Edge], uses: Mapping[Edge, list[Use]]) -> bool:
-    """Whether ``end`` is made of these gradients of several towers and of constants, and of nothing else."""
+def _of_towers(
+    graph: Graph, end: Edge, edges: Iterable[Edge], uses: Mapping[Edge, list[Use]]
+) -> bool:
+    """Whether ``end`` is made of these gradients of several towers and of constants, and of nothing
+    else.
+    """
     edges = set(edges)
     if len({graph.gradient_scope(edge.node) for edge in edges}) < 2:
         return False

@@ -1,8 +1,9 @@
 """Which operation trains this graph?
 
-Rule: look for what updates trainable variables from gradients, then walk downstream to the sinks that also move averages and count the
-step. The ``train_op`` collection says which updates the author meant, not which operation to run. A choice is made only where one is
-right; everything else is a list of candidates and a question.
+Rule: look for what updates trainable variables from gradients, then walk downstream to the sinks
+that also move averages and count the step. The ``train_op`` collection says which updates the
+author meant, not which operation to run. A choice is made only where one is right; everything else
+is a list of candidates and a question.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.graph.gradients.alternating import phases_among
-from orchestrator.graph.gradients.training_writers import accumulating_ops, feeds_into, training_updates
+from orchestrator.graph.gradients.training_writers import (
+    accumulating_ops,
+    feeds_into,
+    training_updates,
+)
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.worker_graph import Problem
 
 COLLECTION = "train_op"
 SINK_ORDER = ("NoOp", "AssignAdd", "AssignAddVariableOp", "Identity", "Assign", "AssignVariableOp")
-"""Which of two sinks that cover the same updates is the author's train op: a group, then the step's count, then slim's loss."""
+"""Which of two sinks that cover the same updates is the author's train op: a group, then the step's
+count, then slim's loss.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,9 @@ def choose_train_ops(
         asked: ``NAME`` or ``NAME:RATIO`` as the user gave them; empty: discover.
         updates: ``training_updates(graph, trainable)`` where they're known already.
     """
-    candidates = find_candidates(graph, training_updates(graph, trainable) if updates is None else updates)
+    candidates = find_candidates(
+        graph, training_updates(graph, trainable) if updates is None else updates
+    )
     asked = tuple(asked)
     if asked:
         return _named(graph, candidates, asked)
@@ -80,17 +89,27 @@ def _single(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) 
         message = f"{chosen.op} applies gradients that {_few(adding)} adds up in runs of its own"
         flags = " ".join(f"--train-op {name}:RUNS" for name in adding)
         problem = Problem(
-            "accumulated-gradients", "error", message, f"Say how often: {flags} --train-op {chosen.op}", tuple(adding)
+            "accumulated-gradients",
+            "error",
+            message,
+            f"Say how often: {flags} --train-op {chosen.op}",
+            tuple(adding),
         )
         return TrainChoice((), candidates, (problem,))
     return TrainChoice(((chosen.op, 1),), candidates, tuple(_beside(graph, chosen, candidates)))
 
 
 def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[Candidate, ...]:
-    """All sinks that train by one of ``updates``, those of the ``train_op`` collection first, then by how much each updates."""
+    """All sinks that train by one of ``updates``, those of the ``train_op`` collection first, then
+    by how much each updates.
+    """
     downstream = graph.view.descendants(updates) - _summaries(graph)
     covered = _covered(graph, downstream)
-    sinks = [name for name in graph.view.nodes if name in downstream and not feeds_into(graph, name, downstream)]
+    sinks = [
+        name
+        for name in graph.view.nodes
+        if name in downstream and not feeds_into(graph, name, downstream)
+    ]
     listed = _mask(graph, train_op_collection(graph), covered)
     numbers = sorted(_writing(graph, downstream))
     best: dict[int, str] = {}
@@ -98,20 +117,33 @@ def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[Candidate, ..
         mask = covered[name]
         if mask not in best or _rank(graph, name) <= _rank(graph, best[mask]):
             best[mask] = name
-    kept = [(mask, name) for mask, name in best.items() if not any(mask != other and mask & other == mask for other in best)]
-    found = [_describe(graph, name, mask, numbers, set(updates), bool(mask & listed)) for mask, name in kept]
+    kept = [
+        (mask, name)
+        for mask, name in best.items()
+        if not any(mask != other and mask & other == mask for other in best)
+    ]
+    found = [
+        _describe(graph, name, mask, numbers, set(updates), bool(mask & listed))
+        for mask, name in kept
+    ]
     return tuple(sorted(found, key=lambda one: (not one.in_collection, -len(one.updates))))
 
 
 def train_op_collection(graph: Graph) -> list[str]:
     """Nodes of the ``train_op`` collection, duplicates removed, in order."""
-    names = graph.meta.collection_def[COLLECTION].node_list.value if COLLECTION in graph.meta.collection_def else ()
+    names = (
+        graph.meta.collection_def[COLLECTION].node_list.value
+        if COLLECTION in graph.meta.collection_def
+        else ()
+    )
     nodes = dict.fromkeys(parse_tensor(name).node for name in names)
     return [name for name in nodes if name in graph.view]
 
 
 def _summaries(graph: Graph) -> set[str]:
-    return {name for name, op in graph.view.ops.items() if "Summary" in op or op in ("Print", "PrintV2")}
+    return {
+        name for name, op in graph.view.ops.items() if "Summary" in op or op in ("Print", "PrintV2")
+    }
 
 
 def _writing(graph: Graph, names: set[str]) -> set[str]:
@@ -119,7 +151,9 @@ def _writing(graph: Graph, names: set[str]) -> set[str]:
 
 
 def _covered(graph: Graph, downstream: set[str]) -> dict[str, int]:
-    """For each node downstream of an update, the writers among its ancestors there, as bits in the order of their names."""
+    """For each node downstream of an update, the writers among its ancestors there, as bits in the
+    order of their names.
+    """
     bits = {name: 1 << number for number, name in enumerate(sorted(_writing(graph, downstream)))}
     masks: dict[str, int] = {}
     for name in graph.view.order()[0]:
@@ -145,18 +179,26 @@ def _rank(graph: Graph, name: str) -> int:
     return SINK_ORDER.index(op) if op in SINK_ORDER else len(SINK_ORDER)
 
 
-def _describe(graph: Graph, name: str, mask: int, numbers: Iterable[str], updates: set[str], listed: bool) -> Candidate:
-    writers = [writer for writer, bit in zip(numbers, reversed(f"{mask:b}"), strict=False) if bit == "1"]
+def _describe(
+    graph: Graph, name: str, mask: int, numbers: Iterable[str], updates: set[str], listed: bool
+) -> Candidate:
+    writers = [
+        writer for writer, bit in zip(numbers, reversed(f"{mask:b}"), strict=False) if bit == "1"
+    ]
     trained = _variables(graph, (writer for writer in writers if writer in updates))
     every = sorted(graph.writers(graph.view.ancestors([name])))
     known = set(trained)
     others = [variable for variable in _variables(graph, every) if variable not in known]
     optimizers = dict.fromkeys(graph.view.op(writer) for writer in writers if writer in updates)
-    return Candidate(name, graph.view.op(name), tuple(trained), tuple(optimizers), tuple(others), listed)
+    return Candidate(
+        name, graph.view.op(name), tuple(trained), tuple(optimizers), tuple(others), listed
+    )
 
 
 def _variables(graph: Graph, writers: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(variable for writer in writers for variable in graph.written_by(writer)))
+    return list(
+        dict.fromkeys(variable for writer in writers for variable in graph.written_by(writer))
+    )
 
 
 def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ...]) -> TrainChoice:
@@ -183,13 +225,21 @@ def _parse(text: str) -> tuple[str, int]:
 
 def _more_downstream(graph: Graph, name: str, candidates: tuple[Candidate, ...]) -> list[Problem]:
     for candidate in candidates:
-        if candidate.op != name and name in graph.view.ancestors([candidate.op]) and candidate.also_writes:
+        if (
+            candidate.op != name
+            and name in graph.view.ancestors([candidate.op])
+            and candidate.also_writes
+        ):
             left_out = [one for one in candidate.also_writes if one not in _written(graph, name)]
             if left_out:
                 message = f"{name} trains, and {candidate.op} downstream of it also writes {_few(left_out)}"
                 return [
                     Problem(
-                        "train-op-part", "warning", message, f"Use --train-op {candidate.op} to run both", (name, candidate.op)
+                        "train-op-part",
+                        "warning",
+                        message,
+                        f"Use --train-op {candidate.op} to run both",
+                        (name, candidate.op),
                     )
                 ]
     return []
@@ -205,11 +255,19 @@ def _no_such(name: str, candidates: tuple[Candidate, ...]) -> Problem:
         if candidates
         else "No operation of this graph updates a trainable variable"
     )
-    return Problem("no-train-op", "error", f"the graph has no operation {name}", remedy, tuple(one.op for one in candidates))
+    return Problem(
+        "no-train-op",
+        "error",
+        f"the graph has no operation {name}",
+        remedy,
+        tuple(one.op for one in candidates),
+    )
 
 
 def _none_found(trainable: set[str]) -> Problem:
-    why = "nothing updates its trainable variables" if trainable else "it has no trainable variables"
+    why = (
+        "nothing updates its trainable variables" if trainable else "it has no trainable variables"
+    )
     return Problem(
         "no-train-op",
         "error",
@@ -218,30 +276,53 @@ def _none_found(trainable: set[str]) -> Problem:
     )
 
 
-def _beside(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) -> Iterable[Problem]:
+def _beside(
+    graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]
+) -> Iterable[Problem]:
     others = [one for one in candidates if one.op != chosen.op]
     if others:
         message = f"{chosen.op} is run; {_few([one.op for one in others])} would train too and isn't in the train_op collection"
-        yield Problem("other-train-ops", "warning", message, "Choose with --train-op NAME", tuple(one.op for one in others))
-    left_out = [name for name in train_op_collection(graph) if name not in graph.view.ancestors([chosen.op])]
+        yield Problem(
+            "other-train-ops",
+            "warning",
+            message,
+            "Choose with --train-op NAME",
+            tuple(one.op for one in others),
+        )
+    left_out = [
+        name for name in train_op_collection(graph) if name not in graph.view.ancestors([chosen.op])
+    ]
     if left_out:
         message = f"the train_op collection also names {_few(left_out)}, which updates nothing that can be trained"
         yield Problem("idle-train-op", "warning", message, nodes=tuple(left_out))
 
 
-def _among(graph: Graph, listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]) -> TrainChoice:
+def _among(
+    graph: Graph, listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]
+) -> TrainChoice:
     """Several train ops: copies of one, parts that alternate, phases, or a question."""
     ordered = sorted(listed, key=lambda one: _natural(one.op))
-    if len({_signature(one) for one in ordered}) == 1 and len({_stem(one.op) for one in ordered}) == 1:
+    if (
+        len({_signature(one) for one in ordered}) == 1
+        and len({_stem(one.op) for one in ordered}) == 1
+    ):
         chosen = ordered[-1]
         message = f"{_few([one.op for one in ordered])} are copies of one train op; the last, {chosen.op}, is run"
-        problem = Problem("copied-train-ops", "warning", message, "Choose with --train-op NAME", tuple(one.op for one in ordered))
+        problem = Problem(
+            "copied-train-ops",
+            "warning",
+            message,
+            "Choose with --train-op NAME",
+            tuple(one.op for one in ordered),
+        )
         return TrainChoice(((chosen.op, 1),), candidates, (problem,))
     sets = [set(one.updates) for one in ordered]
     if sum(len(one) for one in sets) == len(set[str]().union(*sets)):
         phases = phases_among(graph, [(one.op, one.updates) for one in ordered])
         if phases is not None:
-            return TrainChoice((), candidates, (_phased(*phases, {one.op: one.updates for one in ordered}),))
+            return TrainChoice(
+                (), candidates, (_phased(*phases, {one.op: one.updates for one in ordered}),)
+            )
         message = f"{_few([one.op for one in ordered])} update different variables; each step runs all of them in this order"
         problem = Problem(
             "several-train-ops",
@@ -278,7 +359,11 @@ def _stem(name: str) -> str:
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part)
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    )
 
 
 def _signature(candidate: Candidate) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Which operations of a graph apply gradients to variables?
 
-Rule: the optimizers' own updates, wherever they stand, function bodies included; and scatters and assignments to trainable variables that
-gradients flow into. What only a saver runs doesn't count, nor what only sets a variable from outside, unless nothing else is there.
+Rule: the optimizers' own updates, wherever they stand, function bodies included; and scatters and
+assignments to trainable variables that gradients flow into. What only a saver runs doesn't count,
+nor what only sets a variable from outside, unless nothing else is there.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from orchestrator.graph.graphdef.nodes import Graph, OpTraits
 from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.inputs.ports import PLACEHOLDERS
 
-LINEAR_ASSIGNMENTS = frozenset({"AssignSub", "AssignAdd", "AssignSubVariableOp", "AssignAddVariableOp"})
+LINEAR_ASSIGNMENTS = frozenset(
+    {"AssignSub", "AssignAdd", "AssignSubVariableOp", "AssignAddVariableOp"}
+)
 ASSIGNMENTS = frozenset({"Assign", "AssignVariableOp"}) | LINEAR_ASSIGNMENTS
 
 
 def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
-    """Writers that apply gradients: optimizer updates, and scatters and assignments to trainable variables fed by gradients.
+    """Writers that apply gradients: optimizer updates, and scatters and assignments to trainable
+    variables fed by gradients.
 
-    Without any gradient scope, additive assignments to trainable variables count: a hand-written backward pass. Those whose values
-    are fed by hand, and come of no variable, count only where nothing else trains.
+    Without any gradient scope, additive assignments to trainable variables count: a hand-written
+    backward pass. Those whose values are fed by hand, and come of no variable, count only where
+    nothing else trains.
     """
     infrastructure = saver_nodes(graph)
     scoped = [name for name in graph.view.nodes if graph.gradient_scope(name) is not None]
@@ -38,9 +43,13 @@ def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
 
 
 def _is_hand_fed(graph: Graph, name: str) -> bool:
-    """Whether what a writer adds comes out of placeholders alone: no loss of this graph is behind it."""
+    """Whether what a writer adds comes out of placeholders alone: no loss of this graph is behind
+    it.
+    """
     above = graph.view.ancestors((edge.node for edge in graph.view.data[name][1:]), control=False)
-    return any(graph.view.op(each) in PLACEHOLDERS for each in above) and not any(graph.traits(each).variable for each in above)
+    return any(graph.view.op(each) in PLACEHOLDERS for each in above) and not any(
+        graph.traits(each).variable for each in above
+    )
 
 
 def _assigns_gradient(name: str, op: str, traits: OpTraits, fed: set[str] | None) -> bool:
@@ -52,22 +61,33 @@ def _assigns_gradient(name: str, op: str, traits: OpTraits, fed: set[str] | None
 def saver_nodes(graph: Graph) -> set[str]:
     """All that the saver's save and restore operations need."""
     definition = graph.meta.saver_def
-    ends = {parse_tensor(definition.restore_op_name).node, parse_tensor(definition.save_tensor_name).node}
+    ends = {
+        parse_tensor(definition.restore_op_name).node,
+        parse_tensor(definition.save_tensor_name).node,
+    }
     closure = graph.view.ancestors(name for name in ends if name in graph.view)
     return {name for name in closure if not graph.traits(name).variable}
 
 
 def accumulating_ops(graph: Graph, target: str) -> list[str]:
-    """Operations that add gradients to variables which ``target`` reads, where ``target`` computes no gradient itself."""
+    """Operations that add gradients to variables which ``target`` reads, where ``target`` computes
+    no gradient itself.
+    """
     scoped = {name for name in graph.view.nodes if graph.gradient_scope(name) is not None}
     closure = graph.view.ancestors([target])
     if not scoped or not closure.isdisjoint(scoped):
         return []
     fed = graph.view.descendants(scoped, control=False)
-    outside = [name for name in graph.view.nodes if name in fed and name not in closure and graph.writes(name)]
+    outside = [
+        name
+        for name in graph.view.nodes
+        if name in fed and name not in closure and graph.writes(name)
+    ]
     adding = [name for name in outside if graph.variable_of(name) in closure]
     later = graph.view.descendants(adding)
-    return [name for name in graph.view.nodes if name in later and not feeds_into(graph, name, later)]
+    return [
+        name for name in graph.view.nodes if name in later and not feeds_into(graph, name, later)
+    ]
 
 
 def feeds_into(graph: Graph, name: str, downstream: set[str]) -> bool:

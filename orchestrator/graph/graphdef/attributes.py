@@ -1,8 +1,9 @@
 """Do a node's attributes fit the definition of its operation?
 
-Rule: what TensorFlow checks when it imports a node, without TensorFlow: no unknown attribute, none missing without a default, each of
-the right kind and among the allowed values. An unknown attribute at the default of the graph's own OpDef means what its absence means,
-so it can be dropped. Attributes that begin with ``_`` are TensorFlow's own notes and always allowed.
+Rule: what TensorFlow checks when it imports a node, without TensorFlow: no unknown attribute, none
+missing without a default, each of the right kind and among the allowed values. An unknown attribute
+at the default of the graph's own OpDef means what its absence means, so it can be dropped.
+Attributes that begin with ``_`` are TensorFlow's own notes and always allowed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ KINDS = {
     "tensor": "tensor",
     "func": "func",
 }
-"""Name of an attribute's type in an OpDef to the field of AttrValue that holds it; lists are all in ``list``."""
+"""Name of an attribute's type in an OpDef to the field of AttrValue that holds it; lists are all in
+``list``.
+"""
 
 
 _ABSENT = AttrValue()
@@ -35,7 +38,8 @@ _ABSENT = AttrValue()
 def attribute(node: NodeDef, name: str) -> AttrValue:
     """The attribute ``name`` of ``node``, an empty value where it has none.
 
-    ``node.attr[name]`` on a protobuf map adds the attribute when it's read, and TensorFlow refuses unknown ones.
+    ``node.attr[name]`` on a protobuf map adds the attribute when it's read, and TensorFlow refuses
+    unknown ones.
     """
     value: AttrValue = node.attr.get(name, _ABSENT)
     return value
@@ -43,12 +47,14 @@ def attribute(node: NodeDef, name: str) -> AttrValue:
 
 @dataclass(frozen=True)
 class AttributeRules:
-    """What one operation's definition demands of a node, looked up once per operation rather than once per node.
+    """What one operation's definition demands of a node, looked up once per operation rather than
+    once per node.
 
     Attributes:
         kinds: attribute name to the field of AttrValue.
         required: names without a default.
-        allowed: name to the allowed values (type numbers, or byte strings), where they're restricted.
+        allowed: name to the allowed values (type numbers, or byte strings), where they're
+            restricted.
     """
 
     kinds: Mapping[str, str]
@@ -77,16 +83,26 @@ def rules_of(op: OpDef) -> AttributeRules:
     for item in op.attr:
         if item.HasField("allowed_values") and KINDS.get(item.type) in ("type", "s"):
             values = item.allowed_values.list
-            allowed[item.name] = frozenset(values.type) if item.type == "type" else frozenset(values.s)
-    return AttributeRules(kinds, frozenset(item.name for item in op.attr if not item.HasField("default_value")), allowed)
+            allowed[item.name] = (
+                frozenset(values.type) if item.type == "type" else frozenset(values.s)
+            )
+    return AttributeRules(
+        kinds,
+        frozenset(item.name for item in op.attr if not item.HasField("default_value")),
+        allowed,
+    )
 
 
-def faults(node: NodeDef, rules: AttributeRules, own: OpDef | None, *, in_function: bool = False) -> list[AttributeFault]:
+def faults(
+    node: NodeDef, rules: AttributeRules, own: OpDef | None, *, in_function: bool = False
+) -> list[AttributeFault]:
     """What is wrong with the attributes of ``node``.
 
     Args:
-        own: the definition that the graph itself brings of the operation, None where it brings none.
-        in_function: the node stands in a function body, where a ``placeholder`` stands for the caller's attribute.
+        own: the definition that the graph itself brings of the operation, None where it brings
+            none.
+        in_function: the node stands in a function body, where a ``placeholder`` stands for the
+            caller's attribute.
     """
     found: list[AttributeFault] = []
     attributes = node.attr
@@ -94,7 +110,9 @@ def faults(node: NodeDef, rules: AttributeRules, own: OpDef | None, *, in_functi
         kind = rules.kinds.get(name)
         if kind is None:
             if not name.startswith("_"):
-                found.append(AttributeFault(name, "unknown", is_default(own, name, attributes[name])))
+                found.append(
+                    AttributeFault(name, "unknown", is_default(own, name, attributes[name]))
+                )
             continue
         value = attributes[name]
         has = value.WhichOneof("value")
@@ -102,11 +120,15 @@ def faults(node: NodeDef, rules: AttributeRules, own: OpDef | None, *, in_functi
             found.append(AttributeFault(name, "kind"))
         elif has == kind and not _allowed(value, kind, rules.allowed.get(name)):
             found.append(AttributeFault(name, "value"))
-    found.extend(AttributeFault(name, "missing") for name in sorted(rules.required) if name not in attributes)
+    found.extend(
+        AttributeFault(name, "missing") for name in sorted(rules.required) if name not in attributes
+    )
     return found
 
 
-def _allowed(value: AttrValue, kind: str, allowed: frozenset[int] | frozenset[bytes] | None) -> bool:
+def _allowed(
+    value: AttrValue, kind: str, allowed: frozenset[int] | frozenset[bytes] | None
+) -> bool:
     if kind == "type":
         return bool(dtype_name(value.type)) and (allowed is None or value.type in allowed)
     if kind == "list" and value.list.type:
@@ -115,7 +137,12 @@ def _allowed(value: AttrValue, kind: str, allowed: frozenset[int] | frozenset[by
 
 
 def is_default(own: OpDef | None, name: str, value: AttrValue) -> bool:
-    """Whether ``value`` is the default that the graph's own definition of the operation gives the attribute ``name``."""
+    """Whether ``value`` is the default that the graph's own definition of the operation gives the
+    attribute ``name``.
+    """
     if own is None:
         return False
-    return any(item.name == name and item.HasField("default_value") and item.default_value == value for item in own.attr)
+    return any(
+        item.name == name and item.HasField("default_value") and item.default_value == value
+        for item in own.attr
+    )

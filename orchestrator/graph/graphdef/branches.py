@@ -1,7 +1,8 @@
 """Can two nodes run in the same step, or do they stand on opposite branches of one condition?
 
-Rule: an operation behind a Switch runs where its predicate has the branch's value; a Merge ends that. Conditionals that ask the same
-tensor are one condition (``is_training``, asked once for each layer).
+Rule: an operation behind a Switch runs where its predicate has the branch's value; a Merge ends
+that. Conditionals that ask the same tensor are one condition (``is_training``, asked once for each
+layer).
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ class Branches:
 
     def exclusive(self, one: str, other: str) -> bool:
         """Whether the nodes never run in the same step."""
-        return any((predicate, 1 - side) in self._used_on(other) for predicate, side in self._used_on(one))
+        return any(
+            (predicate, 1 - side) in self._used_on(other) for predicate, side in self._used_on(one)
+        )
 
     def _around(self, name: str) -> frozenset[Branch]:
         merges = self._view.ops[name] in MERGES
         found: list[frozenset[Branch]] = []
         for edge in self._view.data[name]:
-            if edge.node in self._on and not (merges and self._view.ops[edge.node] in NEXT_ITERATIONS):
+            if edge.node in self._on and not (
+                merges and self._view.ops[edge.node] in NEXT_ITERATIONS
+            ):
                 found.append(self._at(edge))
         if merges:
             return frozenset.intersection(*found) if found else frozenset()
@@ -46,7 +51,9 @@ class Branches:
         return resolve_alias(self._view, self._view.data[switch][1], frozenset({"Identity"}))
 
     def _used_on(self, name: str) -> frozenset[Branch]:
-        """A Switch whose value goes one way only counts as standing there: it's read on that branch alone."""
+        """A Switch whose value goes one way only counts as standing there: it's read on that branch
+        alone.
+        """
         ports = {use.port for use in self._view.uses[name]}
         if self._view.ops[name] in SWITCHES and len(ports) == 1:
             return self._on[name] | {(self._predicate(name), ports.pop())}

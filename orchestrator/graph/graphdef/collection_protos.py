@@ -1,8 +1,8 @@
 """How are queue runners and control flow contexts written in a graph's collections?
 
-Rule: tensorboard ships no Python classes for these two files of TensorFlow's protocol, so the few messages in use are built here, in a
-descriptor pool of their own (field names and numbers as in ``queue_runner.proto`` and ``control_flow.proto``), where they can't clash
-with TensorFlow's.
+Rule: tensorboard ships no Python classes for these two files of TensorFlow's protocol, so the few
+messages in use are built here, in a descriptor pool of their own (field names and numbers as in
+``queue_runner.proto`` and ``control_flow.proto``), where they can't clash with TensorFlow's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
     },
     "ExternalValue": {"key": (1, "string"), "value": (2, "string")},
     "ValuesDef": {"values": (1, "strings"), "external_values": (2, "ExternalValues")},
-    "ControlFlowContextDef": {"cond_ctxt": (1, "CondContextDef"), "while_ctxt": (2, "WhileContextDef")},
+    "ControlFlowContextDef": {
+        "cond_ctxt": (1, "CondContextDef"),
+        "while_ctxt": (2, "WhileContextDef"),
+    },
     "CondContextDef": {
         "context_name": (1, "string"),
         "pred_name": (2, "string"),
@@ -45,28 +48,39 @@ _FIELDS: dict[str, dict[str, tuple[int, str]]] = {
         "nested_contexts": (12, "ControlFlowContextDefs"),
     },
 }
-"""Message to its fields: number, and ``string``, ``strings``, a message's name, or its name with an ``s`` where it's repeated."""
+"""Message to its fields: number, and ``string``, ``strings``, a message's name, or its name with an
+``s`` where it's repeated.
+"""
 
 
 def _classes() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="tfresume/collections.proto", package="tfresume", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="tfresume/collections.proto", package="tfresume", syntax="proto3"
+    )
     for message_name, fields in _FIELDS.items():
         message = file.message_type.add(name=message_name)
         for name, (number, kind) in fields.items():
             repeated = kind.endswith("s")
             single = kind.removesuffix("s")
-            field = message.field.add(name=name, number=number, label=_REPEATED if repeated else _OPTIONAL)
+            field = message.field.add(
+                name=name, number=number, label=_REPEATED if repeated else _OPTIONAL
+            )
             field.type = _STRING if single == "string" else _MESSAGE
             if single != "string":
                 field.type_name = f".tfresume.{single}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tfresume.{name}")) for name in _FIELDS}
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tfresume.{name}"))
+        for name in _FIELDS
+    }
 
 
 _BUILT = _classes()
 QueueRunnerDef: Any = _BUILT["QueueRunnerDef"]
-"""An entry of the collection ``queue_runners``: ``queue_name``, ``enqueue_op_name``, ``close_op_name``, ``cancel_op_name``."""
+"""An entry of the collection ``queue_runners``: ``queue_name``, ``enqueue_op_name``,
+``close_op_name``, ``cancel_op_name``.
+"""
 CondContextDef: Any = _BUILT["CondContextDef"]
 """An entry of the collection ``cond_context``."""
 WhileContextDef: Any = _BUILT["WhileContextDef"]
@@ -74,7 +88,9 @@ WhileContextDef: Any = _BUILT["WhileContextDef"]
 
 
 def names_in_context(context: Any) -> list[str]:
-    """The node and tensor names that TensorFlow looks up when it reads a CondContextDef or WhileContextDef, nested ones included."""
+    """The node and tensor names that TensorFlow looks up when it reads a CondContextDef or
+    WhileContextDef, nested ones included.
+    """
     names: list[str] = []
     pending = [context]
     while pending:
@@ -82,7 +98,9 @@ def names_in_context(context: Any) -> list[str]:
         names.extend(
             getattr(current, field.name)
             for field in current.DESCRIPTOR.fields
-            if field.name.endswith("_name") and field.name != "context_name" and getattr(current, field.name)
+            if field.name.endswith("_name")
+            and field.name != "context_name"
+            and getattr(current, field.name)
         )
         for field_name in ("loop_exit_names", "loop_enter_names"):
             names.extend(getattr(current, field_name, ()))

@@ -1,6 +1,7 @@
 """What values do a graph's constants hold?
 
-Rule: as TensorFlow compresses them: a tensor with fewer values than its shape says repeats the last one.
+Rule: as TensorFlow compresses them: a tensor with fewer values than its shape says repeats the last
+one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from orchestrator.graph.graphdef.tensors import INTEGERS, dtype_name, shape_of
 from orchestrator.graph.graphdef.view import Edge, GraphView, resolve_alias
 
 LIMIT = 1 << 20
-"""Strings or numbers in one constant that are worth reading here: savers have thousands, embedded data sets have more."""
+"""Strings or numbers in one constant that are worth reading here: savers have thousands, embedded
+data sets have more.
+"""
 
 PASSING = frozenset({"Identity", "Enter"})
 
@@ -61,7 +64,11 @@ def integer_in(tensor: TensorProto) -> int | None:
         return None
     if tensor.tensor_content:
         dtype = np.dtype(dtype_name(tensor.dtype))
-        return int(np.frombuffer(tensor.tensor_content, dtype)[0]) if len(tensor.tensor_content) == dtype.itemsize else None
+        return (
+            int(np.frombuffer(tensor.tensor_content, dtype)[0])
+            if len(tensor.tensor_content) == dtype.itemsize
+            else None
+        )
     values = tensor.int64_val or tensor.int_val or tensor.uint32_val or tensor.uint64_val
     return int(values[0]) if values else 0
 

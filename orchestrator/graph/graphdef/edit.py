@@ -1,7 +1,7 @@
 """How is a graph changed without losing its wiring?
 
-Rule: an editor works on a MetaGraphDef of its own (the caller's is never touched), every new node's name stands under ``tfresume/``,
-and an edit touches the nodes it names and no others.
+Rule: an editor works on a MetaGraphDef of its own (the caller's is never touched), every new node's
+name stands under ``tfresume/``, and an edit touches the nodes it names and no others.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class Editor:
         """Let ``name`` wait for ``sources`` as well."""
         node = self.node(name)
         present = set(node.input)
-        node.input.extend(text for source in dict.fromkeys(sources) if (text := f"^{source}") not in present)
+        node.input.extend(
+            text for source in dict.fromkeys(sources) if (text := f"^{source}") not in present
+        )
 
     def drop_controls(self, name: str, sources: set[str]) -> None:
         """Let ``name`` no longer wait for ``sources``."""
@@ -109,13 +111,27 @@ class Editor:
         self.add_controls(name, [new])
 
     def change_op(
-        self, name: str, op: str, inputs: Iterable[Edge], controls: Iterable[str], attributes: Mapping[str, AttrValue]
+        self,
+        name: str,
+        op: str,
+        inputs: Iterable[Edge],
+        controls: Iterable[str],
+        attributes: Mapping[str, AttrValue],
     ) -> None:
-        """Make a node another operation under the same name; device and colocation stay, other attributes go."""
-        rewritten(self.node(name), op, [*(edge.text for edge in inputs), *(f"^{source}" for source in controls)], attributes)
+        """Make a node another operation under the same name; device and colocation stay, other
+        attributes go.
+        """
+        rewritten(
+            self.node(name),
+            op,
+            [*(edge.text for edge in inputs), *(f"^{source}" for source in controls)],
+            attributes,
+        )
 
 
-def rewritten(node: NodeDef, op: str, inputs: Iterable[str], attributes: Mapping[str, AttrValue]) -> None:
+def rewritten(
+    node: NodeDef, op: str, inputs: Iterable[str], attributes: Mapping[str, AttrValue]
+) -> None:
     """Make a node another operation in place; name, device and colocation stay.
 
     Args:

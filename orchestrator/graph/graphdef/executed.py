@@ -1,7 +1,7 @@
 """Which nodes of a graph does a run execute?
 
-Rule: what the worker asks a session for, and all that this needs. Everything else in the graph (savers, summaries, other losses) is
-there and never runs.
+Rule: what the worker asks a session for, and all that this needs. Everything else in the graph
+(savers, summaries, other losses) is there and never runs.
 """
 
 from __future__ import annotations
@@ -35,20 +35,35 @@ def _fetched(graph: WorkerGraph) -> Iterator[str]:
     for shared in graph.queues:
         yield from (shared.enqueue, shared.read, *shared.takers)
     yield from (parse_tensor(entry.save_tensor).node for entry in graph.saver_entries)
-    lacking = [variable for variable in graph.variables if variable.key is None and variable.initializer]
+    lacking = [
+        variable for variable in graph.variables if variable.key is None and variable.initializer
+    ]
     yield from (str(variable.initializer) for variable in lacking)
 
 
 def likely_executed_nodes(meta: MetaGraphDef, ops: OpSet) -> frozenset[str]:
-    """The same where no plan could be made: what the train_op collection needs, or all but what only savers need."""
+    """The same where no plan could be made: what the train_op collection needs, or all but what
+    only savers need.
+    """
     view = GraphView(meta.graph_def)
-    named = [parse_tensor(name).node for name in meta.collection_def["train_op"].node_list.value] if _has_train_op(meta) else []
+    named = (
+        [parse_tensor(name).node for name in meta.collection_def["train_op"].node_list.value]
+        if _has_train_op(meta)
+        else []
+    )
     starts = [name for name in named if name in view]
     if starts:
         return frozenset(view.ancestors(starts))
-    saving = {name for name, op in view.ops.items() if op.startswith(("Save", "Restore", "MergeV2Checkpoints", "ShardedFile"))}
+    saving = {
+        name
+        for name, op in view.ops.items()
+        if op.startswith(("Save", "Restore", "MergeV2Checkpoints", "ShardedFile"))
+    }
     return frozenset(name for name in view.nodes if name not in saving)
 
 
 def _has_train_op(meta: MetaGraphDef) -> bool:
-    return "train_op" in meta.collection_def and meta.collection_def["train_op"].WhichOneof("kind") == "node_list"
+    return (
+        "train_op" in meta.collection_def
+        and meta.collection_def["train_op"].WhichOneof("kind") == "node_list"
+    )

@@ -1,7 +1,7 @@
 """Which operations reach beyond the process: files, Python or native code, the network?
 
-Rule: judged by the OpDef's argument names where these tell (so that operations of later TensorFlows and of libraries are judged too),
-and by the tables below where they don't.
+Rule: judged by the OpDef's argument names where these tell (so that operations of later TensorFlows
+and of libraries are judged too), and by the tables below where they don't.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ Reach = Literal["reads files", "writes files", "runs code", "opens sockets"]
 PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 """They call a Python function that the process registered under the node's ``token``."""
 
-RUNS_CODE = PYTHON | {"XlaCustomCall", "XlaCustomCallV2", "XlaCallModule", "RemoteCall", "TfLiteSubgraphExecute", "TRTEngineOp"}
+RUNS_CODE = PYTHON | {
+    "XlaCustomCall",
+    "XlaCustomCallV2",
+    "XlaCallModule",
+    "RemoteCall",
+    "TfLiteSubgraphExecute",
+    "TRTEngineOp",
+}
 
 WRITES_FILES = frozenset(
     {
@@ -72,7 +79,9 @@ READS_FILES = frozenset(
         "EncodeProto",
     }
 )
-"""The others that read files say so by an argument named as in ``FILE_ARGUMENTS``. A reader's handle opens nothing, reading does."""
+"""The others that read files say so by an argument named as in ``FILE_ARGUMENTS``. A reader's
+handle opens nothing, reading does.
+"""
 
 OPENS_SOCKETS = frozenset(
     {
@@ -119,7 +128,9 @@ FILE_ARGUMENTS = frozenset(
 )
 """Inputs and attributes that name files to read."""
 
-SOCKET_ARGUMENTS = frozenset({"server_address", "address", "servers", "brokers", "endpoint", "bootstrap_servers"})
+SOCKET_ARGUMENTS = frozenset(
+    {"server_address", "address", "servers", "brokers", "endpoint", "bootstrap_servers"}
+)
 
 HARMLESS = frozenset({"ShardedFilename", "ShardedFilespec"})
 """They put file names together and touch none."""
@@ -154,9 +165,14 @@ def reaches_out(node: NodeDef) -> bool:
         if attribute in node.attr:
             return any(_texts(node.attr[attribute]))
     if "output_stream" in node.attr:
-        return any(not text.startswith(LOCAL_STREAMS) for text in _texts(node.attr["output_stream"]))
+        return any(
+            not text.startswith(LOCAL_STREAMS) for text in _texts(node.attr["output_stream"])
+        )
     if "descriptor_source" in node.attr:
-        return any(text and not text.startswith((b"local://", b"bytes://")) for text in _texts(node.attr["descriptor_source"]))
+        return any(
+            text and not text.startswith((b"local://", b"bytes://"))
+            for text in _texts(node.attr["descriptor_source"])
+        )
     return node.op not in ("PrintV2", "DecodeProtoV2", "EncodeProto")
 
 

@@ -1,7 +1,8 @@
 """Which nodes of a graph run exactly once in every step?
 
-Rule: those outside all loops and conditionals. A Switch opens a conditional and a Merge closes it, Enter opens a loop's frame and Exit
-closes it; an exchange with other workers on a branch that isn't taken would hang the group.
+Rule: those outside all loops and conditionals. A Switch opens a conditional and a Merge closes it,
+Enter opens a loop's frame and Exit closes it; an exchange with other workers on a branch that isn't
+taken would hang the group.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.view import MERGES, NEXT_ITERATIONS, GraphView
 
 Frame = tuple[tuple[str, int], ...]
-"""Enclosing loops, outermost first: frame name, and how many conditionals were open at its Enter."""
+"""Enclosing loops, outermost first: frame name, and how many conditionals were open at its Enter.
+"""
 
 
 @dataclass(frozen=True)

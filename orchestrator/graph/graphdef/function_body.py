@@ -1,7 +1,7 @@
 """How are nodes added to the body of a function?
 
-Rule: as an ``Editor`` does it for a graph; only that a body's inputs name the output's argument (``node:output:0``). Edges of nodes that
-the body had already are written as they stand there.
+Rule: as an ``Editor`` does it for a graph; only that a body's inputs name the output's argument
+(``node:output:0``). Edges of nodes that the body had already are written as they stand there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class FunctionBody:
         outputs = self._ops.ops[self._added[edge.node]].output_arg
         return f"{edge.node}:{outputs[edge.port].name}:0"
 
-    def change_op(self, node: NodeDef, op: str, inputs: Iterable[Edge], attributes: Mapping[str, AttrValue]) -> None:
+    def change_op(
+        self, node: NodeDef, op: str, inputs: Iterable[Edge], attributes: Mapping[str, AttrValue]
+    ) -> None:
         """Make a node another operation; what it waits for stays."""
         waits = [text for text in node.input if text.startswith("^")]
         rewritten(node, op, [*(self.text(edge) for edge in inputs), *waits], attributes)

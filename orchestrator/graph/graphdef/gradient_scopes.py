@@ -1,9 +1,10 @@
 """Which nodes did ``tf.gradients`` make?
 
-Rule: it names what belongs to the operation ``F`` ``SCOPE/F_grad/…``, whatever the scope is called; a scope under which that can be seen
-for a node ``F`` of the graph is its own, and a scope that merely bears its name (an author's ``name_scope("gradients")`` around clipping)
-isn't. A graph in which no scope proves itself goes by the usual name, ``gradients`` or ``gradients_N``. Names are a convention of
-TensorFlow's and no law, so whoever asks has to cope with the answer "none".
+Rule: it names what belongs to the operation ``F`` ``SCOPE/F_grad/…``, whatever the scope is called;
+a scope under which that can be seen for a node ``F`` of the graph is its own, and a scope that
+merely bears its name (an author's ``name_scope("gradients")`` around clipping) isn't. A graph in
+which no scope proves itself goes by the usual name, ``gradients`` or ``gradients_N``. Names are a
+convention of TensorFlow's and no law, so whoever asks has to cope with the answer "none".
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class GradientScopes:
         self._by_directory: dict[str, str | None] = {}
 
     def of(self, name: str) -> str | None:
-        """The outermost gradient scope that a node stands in (``tower_0/gradients``), None outside of all."""
+        """The outermost gradient scope that a node stands in (``tower_0/gradients``), None outside
+        of all.
+        """
         if not self._proven:
             found = _USUAL.search(name) if "gradients" in name else None
             return name[: found.end()] if found else None
@@ -49,7 +52,9 @@ def proven_scopes(names: Iterable[str], nodes: Container[str]) -> frozenset[str]
 
 
 def _scope_around(path: str, nodes: Container[str]) -> list[str]:
-    """The shortest scope of which the rest of ``path`` is a node; beside the scope too, where all was imported under a prefix."""
+    """The shortest scope of which the rest of ``path`` is a node; beside the scope too, where all
+    was imported under a prefix.
+    """
     for scope in _prefixes(path):
         differentiated = path[len(scope) + 1 :]
         beside = (f"{prefix}/{differentiated}" for prefix in _prefixes(scope))

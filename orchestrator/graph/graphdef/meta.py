@@ -1,8 +1,9 @@
 """Are these bytes a MetaGraphDef?
 
-Rule: a binary MetaGraphDef with nodes, or one in protobuf's text format, is a graph. Anything else is called by its name (a Git LFS
-pointer, a Unity asset, a truncated or mangled download, a frozen graph). Whatever the bytes are, the answer is a graph or a
-SourceError: protobuf limits the nesting to 100 messages, the limits below the rest.
+Rule: a binary MetaGraphDef with nodes, or one in protobuf's text format, is a graph. Anything else
+is called by its name (a Git LFS pointer, a Unity asset, a truncated or mangled download, a frozen
+graph). Whatever the bytes are, the answer is a graph or a SourceError: protobuf limits the nesting
+to 100 messages, the limits below the rest.
 """
 
 from __future__ import annotations
@@ -28,8 +29,16 @@ BINARY_COPY = "It was cut off or changed on the way (text mode, CRLF); copy it a
 OTHER_META = "Name the .meta file that tf.train.Saver wrote beside the checkpoint"
 
 BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Run `git lfs pull` where it was cloned"),
-    (b"/annex/objects/", "a git-annex pointer, not the file itself", "Run `git annex get` where it was cloned"),
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the file itself",
+        "Run `git lfs pull` where it was cloned",
+    ),
+    (
+        b"/annex/objects/",
+        "a git-annex pointer, not the file itself",
+        "Run `git annex get` where it was cloned",
+    ),
     (b"fileFormatVersion:", "a Unity asset description, not a TensorFlow graph", OTHER_META),
     (b"%YAML", "a YAML document, not a TensorFlow graph", OTHER_META),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras weights), not a TensorFlow graph", OTHER_META),
@@ -56,7 +65,8 @@ def read_meta(data: bytes, *, name: str) -> MetaGraphDef:
         raise SourceError(f"{name} is empty", remedy=COPY_AGAIN)
     if len(data) >= LIMIT_BYTES:
         raise SourceError(
-            f"{name} has {len(data)} bytes, more than protobuf's 2 GiB", remedy="Move large constants out of the graph"
+            f"{name} has {len(data)} bytes, more than protobuf's 2 GiB",
+            remedy="Move large constants out of the graph",
         )
     meta = MetaGraphDef()
     try:
@@ -67,7 +77,8 @@ def read_meta(data: bytes, *, name: str) -> MetaGraphDef:
     if not meta.graph_def.node:
         _name_the_file(data, name)
         raise SourceError(
-            f"{name} holds a MetaGraphDef without any node; tf.train.Saver writes none like that", remedy=COPY_AGAIN
+            f"{name} holds a MetaGraphDef without any node; tf.train.Saver writes none like that",
+            remedy=COPY_AGAIN,
         )
     return meta
 
@@ -79,9 +90,14 @@ def _name_the_file(data: bytes, name: str) -> None:
         if start.startswith(beginning):
             raise SourceError(f"{name} is {what}", remedy=remedy)
     if not data[:4096].strip(b"\0"):
-        raise SourceError(f"{name} begins with {min(len(data), 4096)} zero bytes: it was never written out", remedy=COPY_AGAIN)
+        raise SourceError(
+            f"{name} begins with {min(len(data), 4096)} zero bytes: it was never written out",
+            remedy=COPY_AGAIN,
+        )
     if is_graph_def(data):
-        raise SourceError(f"{name} is a bare GraphDef (a frozen graph), not a MetaGraphDef", remedy=OTHER_META)
+        raise SourceError(
+            f"{name} is a bare GraphDef (a frozen graph), not a MetaGraphDef", remedy=OTHER_META
+        )
 
 
 def _read_text(data: bytes, name: str, cause: DecodeError) -> MetaGraphDef:
@@ -94,28 +110,41 @@ def _read_text(data: bytes, name: str, cause: DecodeError) -> MetaGraphDef:
             remedy="Export the graph in binary form",
         ) from cause
     if text_depth(data) > TEXT_DEPTH:
-        raise SourceError(f"{name} nests messages more than {TEXT_DEPTH} deep", remedy=OTHER_META) from cause
+        raise SourceError(
+            f"{name} nests messages more than {TEXT_DEPTH} deep", remedy=OTHER_META
+        ) from cause
     try:
         return text_format.Parse(data.decode("utf-8"), MetaGraphDef())
     except (text_format.ParseError, ValueError, TypeError) as error:
         raise SourceError.from_cause(
-            f"{name} is text and not a MetaGraphDef in protobuf's text format", error, remedy=OTHER_META
+            f"{name} is text and not a MetaGraphDef in protobuf's text format",
+            error,
+            remedy=OTHER_META,
         ) from error
 
 
 def looks_like_text(data: bytes) -> bool:
-    """Whether the bytes are UTF-8 without control characters, and name a field of a MetaGraphDef near their beginning."""
+    """Whether the bytes are UTF-8 without control characters, and name a field of a MetaGraphDef
+    near their beginning.
+    """
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
         return False
     if re.search(rb"[\x00-\x08\x0e-\x1f]", data):
         return False
-    return re.search(rb"\b(meta_info_def|graph_def|saver_def|collection_def|signature_def)\b", data[:65536]) is not None
+    return (
+        re.search(
+            rb"\b(meta_info_def|graph_def|saver_def|collection_def|signature_def)\b", data[:65536]
+        )
+        is not None
+    )
 
 
 def text_depth(data: bytes) -> int:
-    """How deep braces are nested in protobuf text; braces in strings count too, which errs on the safe side only for odd files."""
+    """How deep braces are nested in protobuf text; braces in strings count too, which errs on the
+    safe side only for odd files.
+    """
     depth = deepest = 0
     for match in re.finditer(rb'"(?:[^"\\\n]|\\.)*"|[{}<>]', data):
         character = match.group()
@@ -129,12 +158,17 @@ def text_depth(data: bytes) -> int:
 
 def _not_binary(data: bytes, name: str, cause: DecodeError) -> SourceError:
     if is_crlf_mangled(data):
-        return SourceError(f"{name} was mangled: every line feed in it became CR LF", remedy="Copy it again in binary mode")
+        return SourceError(
+            f"{name} was mangled: every line feed in it became CR LF",
+            remedy="Copy it again in binary mode",
+        )
     return SourceError.from_cause(f"{name} is not a MetaGraphDef", cause, remedy=BINARY_COPY)
 
 
 def is_crlf_mangled(data: bytes) -> bool:
-    """Whether a binary file went through a text-mode transfer: many line feeds, and each with a carriage return before it."""
+    """Whether a binary file went through a text-mode transfer: many line feeds, and each with a
+    carriage return before it.
+    """
     feeds = data.count(b"\n")
     return feeds >= 8 and data.count(b"\r\n") == feeds
 

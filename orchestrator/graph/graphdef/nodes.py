@@ -1,6 +1,8 @@
-"""What is each node of a graph: a variable, a writer of state, an optimizer's update, a source of randomness or of batches?
+"""What is each node of a graph: a variable, a writer of state, an optimizer's update, a source of
+randomness or of batches?
 
-Rule: OpDefs decide (``op_traits``), once per operation type; a node that calls a function of the library writes what its body writes.
+Rule: OpDefs decide (``op_traits``), once per operation type; a node that calls a function of the
+library writes what its body writes.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ from orchestrator.graph.graphdef.view import Edge, GraphView
 
 Source = Literal["queue", "iterator", "reader", ""]
 
-ALIASES = frozenset({"Identity", "RefIdentity", "Enter", "RefEnter", "Switch", "RefSwitch", "IdentityN"})
+ALIASES = frozenset(
+    {"Identity", "RefIdentity", "Enter", "RefEnter", "Switch", "RefSwitch", "IdentityN"}
+)
 """Operations that hand a variable's reference or handle on by their first input."""
 
 STEP_RESOURCES = ("Stack", "TensorArray", "TemporaryVariable", "DestroyTemporaryVariable")
-"""Stateful operations on things that live within one step: the same on every run, no source of differences."""
+"""Stateful operations on things that live within one step: the same on every run, no source of
+differences.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ class Graph:
         self._by_type: dict[str, OpTraits] = {}
         self._scopes: GradientScopes | None = None
         self._traits = {name: self._type_traits(op) for name, op in self.view.ops.items()}
-        self._library = {function.signature.name: function for function in meta.graph_def.library.function}
+        self._library = {
+            function.signature.name: function for function in meta.graph_def.library.function
+        }
         self._writing = self._functions_that(lambda traits: traits.writes)
         self._updating = self._functions_that(lambda traits: traits.update or traits.scatter)
 
@@ -105,7 +113,9 @@ class Graph:
 
     def writes(self, name: str) -> bool:
         """Whether running the node changes a variable, table or accumulator."""
-        return self.traits(name).writes or (bool(self._writing) and self._calls(name, self._writing))
+        return self.traits(name).writes or (
+            bool(self._writing) and self._calls(name, self._writing)
+        )
 
     def updates_inside(self, name: str) -> bool:
         """Whether the node calls a function whose body updates variables as an optimizer does."""
@@ -113,15 +123,22 @@ class Graph:
 
     def _calls(self, name: str, functions: frozenset[str]) -> bool:
         return bool(functions) and any(
-            called in functions for called in functions_called_by(self.view.nodes[name], self._library)
+            called in functions
+            for called in functions_called_by(self.view.nodes[name], self._library)
         )
 
     def written_by(self, name: str) -> tuple[str, ...]:
-        """The variables that a writer writes; for a function's call all that it's given, since its body may write each."""
+        """The variables that a writer writes; for a function's call all that it's given, since its
+        body may write each.
+        """
         if self.traits(name).writes:
             variable = self.variable_of(name)
             return () if variable is None else (variable,)
-        given = (self.variable_of(edge.node) for edge in self.view.data[name] if self.dtype(edge) == "resource")
+        given = (
+            self.variable_of(edge.node)
+            for edge in self.view.data[name]
+            if self.dtype(edge) == "resource"
+        )
         return tuple(dict.fromkeys(variable for variable in given if variable is not None))
 
     def writers(self, names: Iterable[str]) -> list[str]:
@@ -136,7 +153,10 @@ class Graph:
                 return edge.node
             op = self.view.op(edge.node)
             if not self.view.data.get(edge.node) or not (
-                op in ALIASES or op == "ReadVariableOp" or self.traits(edge.node).writes or edge.node == name
+                op in ALIASES
+                or op == "ReadVariableOp"
+                or self.traits(edge.node).writes
+                or edge.node == name
             ):
                 return None
             edge = self.view.data[edge.node][0]
@@ -161,17 +181,25 @@ class Graph:
         return [name for name in self.view.nodes if self.traits(name).variable]
 
     def draws_from_outside(self, name: str) -> bool:
-        """Whether a node's value may differ between ranks by itself: random, read from outside, or run by foreign code."""
+        """Whether a node's value may differ between ranks by itself: random, read from outside, or
+        run by foreign code.
+        """
         traits = self.traits(name)
         if traits.random or traits.source:
             return True
         if not traits.stateful or traits.variable or traits.writes:
             return False
         op = self.view.op(name)
-        return not self.view.data[name] and not op.startswith(STEP_RESOURCES) and not _is_handle(self.definition(name))
+        return (
+            not self.view.data[name]
+            and not op.startswith(STEP_RESOURCES)
+            and not _is_handle(self.definition(name))
+        )
 
     def _functions_that(self, do: Callable[[OpTraits], bool]) -> frozenset[str]:
-        """Functions of the library of which an operation, in their own body or in one that they call, does so."""
+        """Functions of the library of which an operation, in their own body or in one that they
+        call, does so.
+        """
         writing: set[str] = set()
         callers: dict[str, list[str]] = {}
         for name, function in self._library.items():
@@ -195,4 +223,7 @@ def _is_handle(definition: OpDef | None) -> bool:
 
     if definition is None:
         return False
-    return all(argument.is_ref or argument.type in (DT_RESOURCE, DT_VARIANT) for argument in definition.output_arg)
+    return all(
+        argument.is_ref or argument.type in (DT_RESOURCE, DT_VARIANT)
+        for argument in definition.output_arg
+    )

@@ -1,9 +1,10 @@
-"""Which operations does the installed TensorFlow know, and with which inputs, outputs and attributes?
+"""Which operations does the installed TensorFlow know, and with which inputs, outputs and
+attributes?
 
-Rule: answered without importing TensorFlow. The package ships the operations of the TensorFlow it was released with
-(``opset.json.gz``, made by ``training.engine.opset_export``); where another TensorFlow is installed, that one is asked once in a process
-of its own and the answer cached. The graph's own ``stripped_op_list`` speaks only for operations that the installed TensorFlow
-lacks.
+Rule: answered without importing TensorFlow. The package ships the operations of the TensorFlow it
+was released with (``opset.json.gz``, made by ``training.engine.opset_export``); where another
+TensorFlow is installed, that one is asked once in a process of its own and the answer cached. The
+graph's own ``stripped_op_list`` speaks only for operations that the installed TensorFlow lacks.
 """
 
 from __future__ import annotations
@@ -24,12 +25,20 @@ from typing import Any
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.op_def_pb2 import OpDef, OpList
 
-DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-rocm", "tf-nightly")
+DISTRIBUTIONS = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-intel",
+    "tensorflow-rocm",
+    "tf-nightly",
+)
 EXPORT_TIMEOUT_S = 120.0
 """Importing TensorFlow took 10 s at worst; a hanging import must not hang ``inspect``."""
 
 REWRITTEN_BEFORE_PLACEMENT = frozenset({"AccumulateNV2"})
-"""Operations without a kernel that TensorFlow's graph passes replace, so that they run all the same."""
+"""Operations without a kernel that TensorFlow's graph passes replace, so that they run all the
+same.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,13 +47,16 @@ class OpSet:
 
     Attributes:
         tensorflow: its version.
-        graph_def_version: the version that it writes; a graph whose ``min_consumer`` is higher isn't imported.
+        graph_def_version: the version that it writes; a graph whose ``min_consumer`` is higher
+            isn't imported.
         min_producer: graphs whose ``producer`` is lower aren't imported.
         ops: operation type to its OpDef, without documentation.
         gpu_only: operation types with a GPU kernel and no CPU kernel.
         without_kernel: registered operation types that neither CPU nor GPU can run.
-        foreign: operation types that only the graph's own list describes; this TensorFlow lacks them.
-        stale: why these may be another TensorFlow's operations than the installed one's; empty where they aren't.
+        foreign: operation types that only the graph's own list describes; this TensorFlow lacks
+            them.
+        stale: why these may be another TensorFlow's operations than the installed one's; empty
+            where they aren't.
     """
 
     tensorflow: str
@@ -71,7 +83,9 @@ def op_def(op_type: str) -> OpDef | None:
 
 
 def merged(meta: MetaGraphDef) -> OpSet:
-    """The installed operations, and those that only ``meta.meta_info_def.stripped_op_list`` describes (``foreign``)."""
+    """The installed operations, and those that only ``meta.meta_info_def.stripped_op_list``
+    describes (``foreign``).
+    """
     known = installed()
     own = {op.name: op for op in meta.meta_info_def.stripped_op_list.op if op.name not in known.ops}
     return OpSet(
@@ -88,7 +102,9 @@ def merged(meta: MetaGraphDef) -> OpSet:
 
 @lru_cache(maxsize=1)
 def installed() -> OpSet:
-    """The operations of the installed TensorFlow; of the shipped one, and ``stale``, where the installed one can't be asked."""
+    """The operations of the installed TensorFlow; of the shipped one, and ``stale``, where the
+    installed one can't be asked.
+    """
     data = resources.files("orchestrator.graph.graphdef").joinpath("opset.json.gz").read_bytes()
     shipped = read_opset(data)
     version = installed_version()
@@ -99,7 +115,8 @@ def installed() -> OpSet:
     if not failure:
         return read_opset(cached.read_bytes())
     return read_opset(
-        data, stale=f"these are TensorFlow {shipped.tensorflow}'s; the installed {version} couldn't be asked: {failure}"
+        data,
+        stale=f"these are TensorFlow {shipped.tensorflow}'s; the installed {version} couldn't be asked: {failure}",
     )
 
 
@@ -138,7 +155,9 @@ def _export(path: Path) -> str:
     """Ask the installed TensorFlow in a process of its own; why that failed, or ``""``."""
     command = [sys.executable, "-m", "orchestrator.training.engine.opset_export", str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=EXPORT_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=EXPORT_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{type(error).__name__}: {error}"
     if done.returncode == 0:

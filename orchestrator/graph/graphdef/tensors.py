@@ -1,6 +1,7 @@
 """What type and static shape do a graph's tensors have?
 
-Rule: types are lower-case NumPy names, shapes are tuples with None for what is unknown; both come out of protos and OpDefs alone.
+Rule: types are lower-case NumPy names, shapes are tuples with None for what is unknown; both come
+out of protos and OpDefs alone.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ WIDTHS = {
 """Bytes of an element of the types that NumPy doesn't know; strings have no fixed size."""
 
 LIST_LIMIT = 1 << 20
-"""Longest list of inputs or outputs that is believed: a damaged file may claim 2**60, and nothing has that many."""
+"""Longest list of inputs or outputs that is believed: a damaged file may claim 2**60, and nothing
+has that many.
+"""
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 COMPLEX = frozenset({"complex64", "complex128"})
@@ -92,7 +95,9 @@ def fill_shape(proto: TensorShapeProto, shape: Shape) -> None:
 
 
 def output_dtypes(node: NodeDef, definition: OpDef | None) -> tuple[str, ...]:
-    """The types of all outputs of ``node``, as its OpDef says; ``()`` where the OpDef is unknown or attributes are missing."""
+    """The types of all outputs of ``node``, as its OpDef says; ``()`` where the OpDef is unknown or
+    attributes are missing.
+    """
     if definition is None:
         return ()
     found: list[str] = []
@@ -104,8 +109,12 @@ def output_dtypes(node: NodeDef, definition: OpDef | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def argument_types(node: NodeDef, arguments: Iterable[OpDef.ArgDef]) -> tuple[tuple[str, bool], ...] | None:
-    """Type and whether it's a reference, for all tensors of an OpDef's inputs or outputs; None where attributes are missing."""
+def argument_types(
+    node: NodeDef, arguments: Iterable[OpDef.ArgDef]
+) -> tuple[tuple[str, bool], ...] | None:
+    """Type and whether it's a reference, for all tensors of an OpDef's inputs or outputs; None
+    where attributes are missing.
+    """
     found: list[tuple[str, bool]] = []
     for argument in arguments:
         types = _argument_dtypes(node, argument)
@@ -150,5 +159,9 @@ def _argument_length(node: NodeDef, argument: OpDef.ArgDef) -> int:
     if argument.number_attr:
         return int(node.attr[argument.number_attr].i) if argument.number_attr in node.attr else 1
     if argument.type_list_attr:
-        return len(node.attr[argument.type_list_attr].list.type) if argument.type_list_attr in node.attr else 1
+        return (
+            len(node.attr[argument.type_list_attr].list.type)
+            if argument.type_list_attr in node.attr
+            else 1
+        )
     return 1

@@ -1,7 +1,7 @@
 """How do the nodes of a graph hang together?
 
-Rule: one pass over the nodes builds the index, every question after that costs what it touches, and no question is quadratic.
-A view is a snapshot: whoever edits the graph builds a new one.
+Rule: one pass over the nodes builds the index, every question after that costs what it touches, and
+no question is quadratic. A view is a snapshot: whoever edits the graph builds a new one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Edge(NamedTuple):
 
 
 class Use(NamedTuple):
-    """A data input of a node: ``node``'s input number ``slot`` takes ``port`` of the producer asked about."""
+    """A data input of a node: ``node``'s input number ``slot`` takes ``port`` of the producer asked
+    about.
+    """
 
     node: str
     slot: int
@@ -61,7 +63,9 @@ class _Edges(dict[str, Edge]):
 
 
 class _Sparse(dict[str, T]):
-    """A mapping that most nodes have no part in: the answer for those is one and the same empty one, and isn't kept."""
+    """A mapping that most nodes have no part in: the answer for those is one and the same empty
+    one, and isn't kept.
+    """
 
     def __init__(self, nothing: T) -> None:
         super().__init__()
@@ -129,7 +133,13 @@ class GraphView:
         """The operation type of a node; ``""`` where there is none of this name."""
         return self.ops.get(name, "")
 
-    def ancestors(self, starts: Iterable[str], *, control: bool = True, stop: Callable[[str], bool] | None = None) -> set[str]:
+    def ancestors(
+        self,
+        starts: Iterable[str],
+        *,
+        control: bool = True,
+        stop: Callable[[str], bool] | None = None,
+    ) -> set[str]:
         """All nodes that ``starts`` need, themselves included.
 
         Args:
@@ -146,7 +156,9 @@ class GraphView:
             self._closures[key] = self._above(begins, control, None)
         return set(self._closures[key])
 
-    def _above(self, begins: frozenset[str], control: bool, stop: Callable[[str], bool] | None) -> set[str]:
+    def _above(
+        self, begins: frozenset[str], control: bool, stop: Callable[[str], bool] | None
+    ) -> set[str]:
         data, controls = self.data, self.controls if control else {}
         seen = set(begins)
         waiting = list(seen)
@@ -173,7 +185,9 @@ class GraphView:
         within: set[str] | None = None,
         stop: Callable[[str], bool] | None = None,
     ) -> set[str]:
-        """All nodes that depend on ``starts``, themselves included; ``within`` limits where it looks, ``stop`` where it goes on."""
+        """All nodes that depend on ``starts``, themselves included; ``within`` limits where it
+        looks, ``stop`` where it goes on.
+        """
         seen = {name for name in starts if name in self.nodes}
         waiting = list(seen)
         while waiting:
@@ -190,9 +204,11 @@ class GraphView:
         return seen
 
     def order(self) -> tuple[list[str], list[str]]:
-        """Nodes in topological order, and those on a cycle that no loop explains; worked out once, not to be changed.
+        """Nodes in topological order, and those on a cycle that no loop explains; worked out once,
+        not to be changed.
 
-        The edges from a loop's NextIteration to its Merge are taken out first: they're the only cycles that TensorFlow knows.
+        The edges from a loop's NextIteration to its Merge are taken out first: they're the only
+        cycles that TensorFlow knows.
         """
         if self._order is None:
             self._order = self._in_order()

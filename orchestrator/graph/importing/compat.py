@@ -1,7 +1,8 @@
 """Can the installed TensorFlow import this graph, and what has to be mended first?
 
-Rule: all nodes and all function bodies at once, so that the reader learns every reason in one go. What can be mended without changing
-the graph's meaning is mended in memory and reported (``mend``); everything else is a problem with the nodes' names (``compat_problems``).
+Rule: all nodes and all function bodies at once, so that the reader learns every reason in one go.
+What can be mended without changing the graph's meaning is mended in memory and reported (``mend``);
+everything else is a problem with the nodes' names (``compat_problems``).
 """
 
 from __future__ import annotations
@@ -33,12 +34,18 @@ class Compatibility:
 
     missing: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     removed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    attributes: dict[tuple[str, AttributeFault], list[str]] = field(default_factory=lambda: defaultdict(list))
+    attributes: dict[tuple[str, AttributeFault], list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     @property
     def all_known(self) -> bool:
         """Every operation is known and every unknown attribute can be dropped."""
-        return not self.missing and not self.removed and all(fault.droppable for _, fault in self.attributes)
+        return (
+            not self.missing
+            and not self.removed
+            and all(fault.droppable for _, fault in self.attributes)
+        )
 
 
 def compatibility(meta: MetaGraphDef, ops: OpSet) -> Compatibility:
@@ -76,7 +83,8 @@ def mend(
         found: ``compatibility(meta, ops)`` where it's known already.
 
     Returns:
-        The mended copy and each repair in words; ``meta`` itself and ``()`` where nothing needs mending.
+        The mended copy and each repair in words; ``meta`` itself and ``()`` where nothing needs
+        mending.
     """
     found = found or compatibility(meta, ops)
     mended = MetaGraphDef()
@@ -91,9 +99,13 @@ def mend(
     return (mended, tuple(done)) if done else (meta, ())
 
 
-def _drop_attributes(meta: MetaGraphDef, ops: OpSet, found: Compatibility, *, force: bool) -> list[str]:
+def _drop_attributes(
+    meta: MetaGraphDef, ops: OpSet, found: Compatibility, *, force: bool
+) -> list[str]:
     """Remove unknown attributes at their default (or all unknown ones with ``force``) in place."""
-    if not any(fault.kind == "unknown" and (fault.droppable or force) for _, fault in found.attributes):
+    if not any(
+        fault.kind == "unknown" and (fault.droppable or force) for _, fault in found.attributes
+    ):
         return []
     own = {op.name: op for op in meta.meta_info_def.stripped_op_list.op}
     counts: dict[tuple[str, str], int] = defaultdict(int)
@@ -141,7 +153,8 @@ def compat_problems(
     """Why the installed TensorFlow won't import ``meta`` (after ``mend``), in words.
 
     Args:
-        libraries: ``--load-op-library`` and ``--import-modules``: they may bring operations that are missing here.
+        libraries: ``--load-op-library`` and ``--import-modules``: they may bring operations that
+            are missing here.
         force: unknown attributes are dropped anyway.
         found: ``compatibility(meta, ops)`` where it's known already.
     """
@@ -152,7 +165,11 @@ def compat_problems(
         *_functions(meta, ops),
         *_gradient_cycles(meta),
         *_reader(meta, ops),
-        *((Problem("opset-stale", "warning", f"the list of operations may not fit: {ops.stale}"),) if ops.stale else ()),
+        *(
+            (Problem("opset-stale", "warning", f"the list of operations may not fit: {ops.stale}"),)
+            if ops.stale
+            else ()
+        ),
     )
 
 
@@ -160,7 +177,13 @@ def _missing(found: Compatibility, ops: OpSet, libraries: tuple[str, ...]) -> It
     for op_type, nodes in sorted(found.missing.items()):
         if libraries:
             said = f"TensorFlow {ops.tensorflow} has no operation {op_type}; {', '.join(libraries)} must bring it"
-            yield Problem("missing-op", "warning", said, "The workers stop at the import if it doesn't", tuple(nodes))
+            yield Problem(
+                "missing-op",
+                "warning",
+                said,
+                "The workers stop at the import if it doesn't",
+                tuple(nodes),
+            )
             continue
         yield Problem(
             "missing-op",
@@ -172,7 +195,13 @@ def _missing(found: Compatibility, ops: OpSet, libraries: tuple[str, ...]) -> It
     for op_type, nodes in sorted(found.removed.items()):
         why = ops.ops[op_type].deprecation.explanation.strip(". ") or "it was removed"
         said = f"TensorFlow {ops.tensorflow} refuses {op_type} in a graph of this version: {why}"
-        yield Problem("removed-op", "error", said, "Export the graph with a TensorFlow that uses the new form", tuple(nodes))
+        yield Problem(
+            "removed-op",
+            "error",
+            said,
+            "Export the graph with a TensorFlow that uses the new form",
+            tuple(nodes),
+        )
 
 
 def _unknown_attributes(found: Compatibility, ops: OpSet, *, force: bool) -> Iterator[Problem]:
@@ -190,8 +219,14 @@ def _unknown_attributes(found: Compatibility, ops: OpSet, *, force: bool) -> Ite
 
 
 def attribute_problems(found: Compatibility) -> tuple[Problem, ...]:
-    """Attributes that are missing, or hold what their operation doesn't allow: the marks of a damaged graph."""
-    said = {"missing": "is missing", "kind": "holds a value of another kind", "value": "holds a value that isn't allowed"}
+    """Attributes that are missing, or hold what their operation doesn't allow: the marks of a
+    damaged graph.
+    """
+    said = {
+        "missing": "is missing",
+        "kind": "holds a value of another kind",
+        "value": "holds a value that isn't allowed",
+    }
     remedy = "The file is damaged or was edited; copy it again from where it was written"
     return tuple(
         Problem(
@@ -213,15 +248,30 @@ def _functions(meta: MetaGraphDef, ops: OpSet) -> Iterator[Problem]:
         body = function.SerializeToString(deterministic=True)
         if bodies.setdefault(name, body) != body:
             said = f"two different functions of the graph are called {name}"
-            yield Problem("function-collision", "error", said, "Export the graph again; one name must mean one function", (name,))
+            yield Problem(
+                "function-collision",
+                "error",
+                said,
+                "Export the graph again; one name must mean one function",
+                (name,),
+            )
         if ops.registered(name):
             said = f"a function of the graph is called {name}, as an operation of TensorFlow {ops.tensorflow} is"
-            yield Problem("function-collision", "error", said, "Rename the function and export the graph again", (name,))
+            yield Problem(
+                "function-collision",
+                "error",
+                said,
+                "Rename the function and export the graph again",
+                (name,),
+            )
 
 
 def _gradient_cycles(meta: MetaGraphDef) -> Iterator[Problem]:
     """Functions that are gradients of each other in a circle, which TensorFlow refuses."""
-    following = {gradient.function_name: gradient.gradient_func for gradient in meta.graph_def.library.gradient}
+    following = {
+        gradient.function_name: gradient.gradient_func
+        for gradient in meta.graph_def.library.gradient
+    }
     done: set[str] = set()
     for name in following:
         path: dict[str, None] = {}
@@ -231,7 +281,9 @@ def _gradient_cycles(meta: MetaGraphDef) -> Iterator[Problem]:
             current = following[current]
         if current in path:
             said = f"the functions {', '.join(path)} are gradients of each other in a circle"
-            yield Problem("function-collision", "error", said, "Export the graph again", tuple(path))
+            yield Problem(
+                "function-collision", "error", said, "Export the graph again", tuple(path)
+            )
         done.update(path)
 
 
@@ -239,17 +291,24 @@ def _reader(meta: MetaGraphDef, ops: OpSet) -> Iterator[Problem]:
     versions = meta.graph_def.versions
     if versions.producer < ops.min_producer:
         said = f"the graph is of GraphDef version {versions.producer}; TensorFlow {ops.tensorflow} reads {ops.min_producer} and later"
-        yield Problem("producer-too-old", "error", said, "Import and export it once with an older TensorFlow")
+        yield Problem(
+            "producer-too-old", "error", said, "Import and export it once with an older TensorFlow"
+        )
     if too_new(meta, ops):
         said = (
             f"the graph demands a reader of GraphDef version {versions.min_consumer} or excludes "
             f"{ops.graph_def_version}, that of TensorFlow {ops.tensorflow}, and holds things that this one doesn't know"
         )
-        yield Problem("min-consumer", "error", said, "Install the TensorFlow that wrote it, or a later one")
+        yield Problem(
+            "min-consumer", "error", said, "Install the TensorFlow that wrote it, or a later one"
+        )
 
 
-def kernel_problems(nodes: Iterable[tuple[str, NodeDef]], ops: OpSet, *, gpu: bool) -> tuple[Problem, ...]:
-    """Operations among ``nodes`` (what a run executes) that the installed TensorFlow registers but can't run on these workers.
+def kernel_problems(
+    nodes: Iterable[tuple[str, NodeDef]], ops: OpSet, *, gpu: bool
+) -> tuple[Problem, ...]:
+    """Operations among ``nodes`` (what a run executes) that the installed TensorFlow registers but
+    can't run on these workers.
 
     Args:
         nodes: (function, node) as ``every_node`` gives them.
@@ -273,7 +332,13 @@ def kernel_problems(nodes: Iterable[tuple[str, NodeDef]], ops: OpSet, *, gpu: bo
         for op_type, names in sorted(without.items())
     ]
     found.extend(
-        Problem("gpu-only-op", "error", f"{op_type} runs on GPUs only", "Give the workers a GPU: workers.gpus 1", tuple(names))
+        Problem(
+            "gpu-only-op",
+            "error",
+            f"{op_type} runs on GPUs only",
+            "Give the workers a GPU: workers.gpus 1",
+            tuple(names),
+        )
         for op_type, names in sorted(gpu_only.items())
     )
     return tuple(found)

@@ -1,8 +1,8 @@
 """Which names in a graph name nothing?
 
-Rule: TensorFlow's import raises on a collection entry or a colocation constraint that names no node, and says nothing of the others.
-Such an entry carries no information, so it is dropped and reported. Inputs that name nothing are another matter (``wiring``): the
-graph has lost a part.
+Rule: TensorFlow's import raises on a collection entry or a colocation constraint that names no
+node, and says nothing of the others. Such an entry carries no information, so it is dropped and
+reported. Inputs that name nothing are another matter (``wiring``): the graph has lost a part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from tensorboard.compat.proto.meta_graph_pb2 import CollectionDef, MetaGraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.variable_pb2 import VariableDef
 
-from orchestrator.graph.graphdef.collection_protos import CondContextDef, QueueRunnerDef, WhileContextDef, names_in_context
+from orchestrator.graph.graphdef.collection_protos import (
+    CondContextDef,
+    QueueRunnerDef,
+    WhileContextDef,
+    names_in_context,
+)
 
 VARIABLE_COLLECTIONS = frozenset(
     {
@@ -30,7 +35,8 @@ VARIABLE_COLLECTIONS = frozenset(
         "global_step",
     }
 )
-"""Collections whose byte strings TensorFlow reads as VariableDef (``ops.register_proto_function``)."""
+"""Collections whose byte strings TensorFlow reads as VariableDef (``ops.register_proto_function``).
+"""
 
 COLOCATION = "_class"
 COLOCATED_WITH = b"loc:@"
@@ -59,7 +65,10 @@ def drop_dangling_entries(meta: MetaGraphDef) -> list[str]:
         kept = [value for index, value in enumerate(values) if index not in lost]
         del values[:]
         values.extend(kept)
-        done.extend(f"collection {key}: dropped the entry {said!r}, which names no node" for said in lost.values())
+        done.extend(
+            f"collection {key}: dropped the entry {said!r}, which names no node"
+            for said in lost.values()
+        )
     return done
 
 
@@ -72,7 +81,11 @@ def _lost(key: str, collection: CollectionDef, nodes: Collection[str]) -> Iterat
     elif kind == "bytes_list" and key in NAMES_IN:
         for index, value in enumerate(collection.bytes_list.value):
             names = NAMES_IN[key](value)
-            missing = None if names is None else next((name for name in names if _node_of(name) not in nodes), None)
+            missing = (
+                None
+                if names is None
+                else next((name for name in names if _node_of(name) not in nodes), None)
+            )
             if names is None:
                 yield index, f"{len(value)} unreadable bytes"
             elif missing is not None:
@@ -88,7 +101,12 @@ def _variable_names(value: bytes) -> list[str] | None:
         variable = VariableDef.FromString(value)
     except DecodeError:
         return None
-    names = [variable.variable_name, variable.initializer_name, variable.snapshot_name, variable.initial_value_name]
+    names = [
+        variable.variable_name,
+        variable.initializer_name,
+        variable.snapshot_name,
+        variable.initial_value_name,
+    ]
     return [variable.variable_name, *(name for name in names[1:] if name)]
 
 
@@ -97,7 +115,11 @@ def _queue_runner_names(value: bytes) -> list[str] | None:
         runner = QueueRunnerDef.FromString(value)
     except DecodeError:
         return None
-    return [runner.queue_name, *runner.enqueue_op_name, *(name for name in (runner.close_op_name, runner.cancel_op_name) if name)]
+    return [
+        runner.queue_name,
+        *runner.enqueue_op_name,
+        *(name for name in (runner.close_op_name, runner.cancel_op_name) if name),
+    ]
 
 
 def _context_names(kind: Any, value: bytes) -> list[str] | None:
@@ -113,11 +135,15 @@ NAMES_IN: dict[str, Callable[[bytes], list[str] | None]] = {
     "cond_context": partial(_context_names, CondContextDef),
     "while_context": partial(_context_names, WhileContextDef),
 }
-"""Collection name to a function that lists the node or tensor names in one of its byte strings, None where it can't be read."""
+"""Collection name to a function that lists the node or tensor names in one of its byte strings,
+None where it can't be read.
+"""
 
 
 def drop_lost_colocations(graph: GraphDef) -> list[str]:
-    """Remove colocations with nodes that aren't there, and unreadable ones, from ``graph`` in place; each removal in words."""
+    """Remove colocations with nodes that aren't there, and unreadable ones, from ``graph`` in
+    place; each removal in words.
+    """
     nodes = {node.name.encode() for node in graph.node}
     done: list[str] = []
     for node in graph.node:
@@ -128,11 +154,17 @@ def drop_lost_colocations(graph: GraphDef) -> list[str]:
 
 def _drop_lost(node: NodeDef, nodes: Collection[bytes]) -> Iterator[str]:
     value = node.attr[COLOCATION]
-    if value.WhichOneof("value") != "list" or len(value.list.s) != sum(len(items) for _, items in value.list.ListFields()):
+    if value.WhichOneof("value") != "list" or len(value.list.s) != sum(
+        len(items) for _, items in value.list.ListFields()
+    ):
         del node.attr[COLOCATION]
         yield f"node {node.name}: dropped a colocation that can't be read"
         return
-    lost = [text for text in value.list.s if text.startswith(COLOCATED_WITH) and text.removeprefix(COLOCATED_WITH) not in nodes]
+    lost = [
+        text
+        for text in value.list.s
+        if text.startswith(COLOCATED_WITH) and text.removeprefix(COLOCATED_WITH) not in nodes
+    ]
     if not lost:
         return
     kept = [text for text in value.list.s if text not in lost]

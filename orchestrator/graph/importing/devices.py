@@ -1,7 +1,8 @@
 """Where do a graph's operations go on this machine?
 
-Rule: saved device names mean machines that are gone. They're cleared, or moved by a map, in the graph and in its function bodies;
-colocation with a node that isn't there is dropped. Every change is counted by the device it was.
+Rule: saved device names mean machines that are gone. They're cleared, or moved by a map, in the
+graph and in its function bodies; colocation with a node that isn't there is dropped. Every change
+is counted by the device it was.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def place(meta: MetaGraphDef, *, clear: bool, device_map: Mapping[str, str]) -> 
     moved: Counter[tuple[str, str]] = Counter()
     dropped = 0
     top = {node.name for node in meta.graph_def.node}
-    bodies = {function.signature.name: {node.name for node in function.node_def} for function in meta.graph_def.library.function}
+    bodies = {
+        function.signature.name: {node.name for node in function.node_def}
+        for function in meta.graph_def.library.function
+    }
     for function, node in every_node(meta.graph_def):
         if node.device:
             target = new_device(node.device, clear=clear, device_map=device_map)
@@ -64,7 +68,12 @@ def new_device(device: str, *, clear: bool, device_map: Mapping[str, str]) -> st
 
 def _drop_dangling(node: NodeDef, names: set[str]) -> int:
     said = list(node.attr["_class"].list.s)
-    kept = [one for one in said if not one.startswith(COLOCATED) or one[len(COLOCATED) :].decode("utf-8", "replace") in names]
+    kept = [
+        one
+        for one in said
+        if not one.startswith(COLOCATED)
+        or one[len(COLOCATED) :].decode("utf-8", "replace") in names
+    ]
     if len(kept) == len(said):
         return 0
     del node.attr["_class"].list.s[:]

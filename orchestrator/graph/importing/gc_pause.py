@@ -1,7 +1,7 @@
 """When does Python's garbage collector look for cycles?
 
-Rule: not while a graph is analysed: that makes millions of small objects without cycles, and looking for some among them took an eighth
-of the time, more the larger the graph.
+Rule: not while a graph is analysed: that makes millions of small objects without cycles, and
+looking for some among them took an eighth of the time, more the larger the graph.
 """
 
 from __future__ import annotations

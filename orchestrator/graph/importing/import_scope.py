@@ -1,7 +1,8 @@
 """How does a graph look that is imported under a name scope?
 
-Rule: as ``import_meta_graph(import_scope=...)`` makes it: every node, colocation, collection entry and saver name gets the prefix; what
-tfresume added keeps its own. Checkpoint keys and resource names stay, since they name what is outside of the graph.
+Rule: as ``import_meta_graph(import_scope=...)`` makes it: every node, colocation, collection entry
+and saver name gets the prefix; what tfresume added keeps its own. Checkpoint keys and resource
+names stay, since they name what is outside of the graph.
 """
 
 from __future__ import annotations
@@ -23,10 +24,25 @@ from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 
 COLOCATED = "loc:@"
 UNREADABLE_SCOPED = frozenset({"cond_context", "while_context", "savers"})
-"""Collections that say how Python made the graph; training needs none of them, and they're full of names."""
+"""Collections that say how Python made the graph; training needs none of them, and they're full of
+names.
+"""
 
 KEPT = frozenset(
-    {"dtype", "key", "slice_spec", "kind", "why", "role", "origin", "unit", "token", "gives", "generator", "index_dtype"}
+    {
+        "dtype",
+        "key",
+        "slice_spec",
+        "kind",
+        "why",
+        "role",
+        "origin",
+        "unit",
+        "token",
+        "gives",
+        "generator",
+        "index_dtype",
+    }
 )
 """Fields of a worker graph's parts that hold no node's name."""
 
@@ -34,7 +50,9 @@ Part = TypeVar("Part")
 
 
 def without_scope(config: RunConfig) -> RunConfig:
-    """``config`` with the import scope taken off the names that it gives: inside the plan, names are the source's."""
+    """``config`` with the import scope taken off the names that it gives: inside the plan, names
+    are the source's.
+    """
     scope = config.import_scope
     if not scope:
         return config
@@ -103,7 +121,11 @@ def _renamer(scope: str) -> Callable[[str], str]:
 
 def _input(port: InputPort, rename: Callable[[str], str], given: dict[str, str]) -> InputPort:
     scoped = rename(port.name)
-    name = port.name if port.origin == "input_map" or (port.name in given and scoped not in given) else scoped
+    name = (
+        port.name
+        if port.origin == "input_map" or (port.name in given and scoped not in given)
+        else scoped
+    )
     pull = rename(port.pull) if port.pull else None
     return replace(port, tensor=rename(port.tensor), name=name, pull=pull)
 
@@ -115,7 +137,11 @@ def _renamed(value: Part, rename: Callable[[str], str]) -> Part:
     if isinstance(value, tuple):
         return tuple(_renamed(item, rename) for item in value)  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
-        changed = {item.name: _renamed(getattr(value, item.name), rename) for item in fields(value) if item.name not in KEPT}
+        changed = {
+            item.name: _renamed(getattr(value, item.name), rename)
+            for item in fields(value)
+            if item.name not in KEPT
+        }
         return replace(value, **changed)
     return value
 
@@ -137,11 +163,17 @@ def rename_meta(meta: MetaGraphDef, rename: Callable[[str], str]) -> None:
 
 def _rename_node(node: NodeDef, rename: Callable[[str], str]) -> None:
     node.name = rename(node.name)
-    inputs = [rename(text.removeprefix("^")) if not text.startswith("^") else f"^{rename(text[1:])}" for text in node.input]
+    inputs = [
+        rename(text.removeprefix("^")) if not text.startswith("^") else f"^{rename(text[1:])}"
+        for text in node.input
+    ]
     del node.input[:]
     node.input.extend(inputs)
     if "_class" in node.attr:
-        said = [_colocation(one.decode("utf-8", "replace"), rename).encode() for one in node.attr["_class"].list.s]
+        said = [
+            _colocation(one.decode("utf-8", "replace"), rename).encode()
+            for one in node.attr["_class"].list.s
+        ]
         del node.attr["_class"].list.s[:]
         node.attr["_class"].list.s.extend(said)
 
@@ -156,9 +188,15 @@ def _rename_collection(meta: MetaGraphDef, key: str, rename: Callable[[str], str
     if kind == "node_list":
         _replace(collection.node_list.value, (rename(name) for name in collection.node_list.value))
     elif kind == "bytes_list" and key in VARIABLE_COLLECTIONS:
-        _replace(collection.bytes_list.value, [_variable(value, rename) for value in collection.bytes_list.value])
+        _replace(
+            collection.bytes_list.value,
+            [_variable(value, rename) for value in collection.bytes_list.value],
+        )
     elif kind == "bytes_list" and key == "queue_runners":
-        _replace(collection.bytes_list.value, [_runner(value, rename) for value in collection.bytes_list.value])
+        _replace(
+            collection.bytes_list.value,
+            [_runner(value, rename) for value in collection.bytes_list.value],
+        )
 
 
 def _replace(values: object, new: Iterable[object]) -> None:
@@ -184,6 +222,9 @@ def _runner(value: bytes, rename: Callable[[str], str]) -> bytes:
     except DecodeError:
         return value
     runner.queue_name = rename(runner.queue_name)
-    runner.close_op_name, runner.cancel_op_name = rename(runner.close_op_name), rename(runner.cancel_op_name)
+    runner.close_op_name, runner.cancel_op_name = (
+        rename(runner.close_op_name),
+        rename(runner.cancel_op_name),
+    )
     _replace(runner.enqueue_op_name, [rename(name) for name in runner.enqueue_op_name])
     return bytes(runner.SerializeToString())

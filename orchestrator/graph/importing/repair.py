@@ -1,7 +1,8 @@
 """Without which repairs can't TensorFlow import a graph, or load what we save of it?
 
-Rule: only what stops that is touched, each repair is put into words, and a graph that needs none is handed on as it is. Operations
-of Horovod are the identity in a group of one and are bypassed; the exchange between workers is tfresume's own.
+Rule: only what stops that is touched, each repair is put into words, and a graph that needs none is
+handed on as it is. Operations of Horovod are the identity in a group of one and are bypassed; the
+exchange between workers is tfresume's own.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def repair(meta: MetaGraphDef, config: RunConfig) -> Repaired:
     return Repaired(mended, done, ops, compatibility(mended, ops))
 
 
-def _mended(meta: MetaGraphDef, ops: OpSet, found: Compatibility, config: RunConfig) -> tuple[MetaGraphDef, tuple[str, ...]]:
+def _mended(
+    meta: MetaGraphDef, ops: OpSet, found: Compatibility, config: RunConfig
+) -> tuple[MetaGraphDef, tuple[str, ...]]:
     mended, done = mend(meta, ops, force=config.force, found=found)
     mended, modern = modernised(mended, ops)
     done = (*done, *modern)
@@ -63,7 +66,10 @@ def _mended(meta: MetaGraphDef, ops: OpSet, found: Compatibility, config: RunCon
     for name in bypassed:
         _bypass(editor, name)
     kinds = ", ".join(sorted({node.op for node in mended.graph_def.node if node.op in IDENTITIES}))
-    return editor.meta, (*done, f"{len(bypassed)} operations ({kinds}) bypassed: the identity for a single process")
+    return editor.meta, (
+        *done,
+        f"{len(bypassed)} operations ({kinds}) bypassed: the identity for a single process",
+    )
 
 
 def _bypass(editor: Editor, name: str) -> None:

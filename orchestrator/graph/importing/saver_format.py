@@ -1,8 +1,9 @@
 """How does a saver of the old V1 format read and write the V2 format?
 
-Rule: under the same names, ``RestoreSlice`` and ``Restore`` become RestoreV2, which reads files of both formats, and the saver's own
-``SaveSlices`` or ``Save`` becomes SaveV2. What tfresume writes is V2, so plain TensorFlow could read none of it otherwise. Only what
-takes its keys from constants is changed; a sharded saver goes on writing V1, whose shards nobody else would merge.
+Rule: under the same names, ``RestoreSlice`` and ``Restore`` become RestoreV2, which reads files of
+both formats, and the saver's own ``SaveSlices`` or ``Save`` becomes SaveV2. What tfresume writes is
+V2, so plain TensorFlow could read none of it otherwise. Only what takes its keys from constants is
+changed; a sharded saver goes on writing V1, whose shards nobody else would merge.
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ SAVES = frozenset({"Save", "SaveSlices"})
 
 
 def modernised(meta: MetaGraphDef, ops: OpSet) -> tuple[MetaGraphDef, tuple[str, ...]]:
-    """A copy whose savers speak V2, and what was done in words; ``meta`` itself where there was nothing to do."""
+    """A copy whose savers speak V2, and what was done in words; ``meta`` itself where there was
+    nothing to do.
+    """
     if not any(node.op in RESTORES for node in meta.graph_def.node):
         return meta, ()
     editor = Editor(meta)
     graph = Graph(meta, ops)
-    restores = [name for name, op in graph.view.ops.items() if op in RESTORES and _restore_v2(editor, graph, name)]
+    restores = [
+        name
+        for name, op in graph.view.ops.items()
+        if op in RESTORES and _restore_v2(editor, graph, name)
+    ]
     saves = [name for name in _own_saves(graph) if _save_v2(editor, graph, name)]
     if not restores:
         return meta, ()
@@ -53,21 +60,42 @@ def _own_saves(graph: Graph) -> list[str]:
 def _restore_v2(editor: Editor, graph: Graph, name: str) -> bool:
     data = graph.view.data[name]
     dtype = attribute(graph.view.nodes[name], "dt").type
-    return _rewrite(editor, graph, name, "RestoreV2", data[:1], data[1:], 1, lambda: _types([dtype]))
+    return _rewrite(
+        editor, graph, name, "RestoreV2", data[:1], data[1:], 1, lambda: _types([dtype])
+    )
 
 
 def _save_v2(editor: Editor, graph: Graph, name: str) -> bool:
     data, node = graph.view.data[name], graph.view.nodes[name]
     keyed = 3 if node.op == "SaveSlices" else 2
     types = list(attribute(node, "T").list.type)
-    return _rewrite(editor, graph, name, "SaveV2", data[:1], data[1:keyed], len(types), lambda: _types(types), data[keyed:])
+    return _rewrite(
+        editor,
+        graph,
+        name,
+        "SaveV2",
+        data[:1],
+        data[1:keyed],
+        len(types),
+        lambda: _types(types),
+        data[keyed:],
+    )
 
 
 def _rewrite(
-    editor: Editor, graph: Graph, name: str, op: str, file: Sequence[Edge], keyed: Sequence[Edge], count: int,
-    attributes: Callable[[], dict[str, AttrValue]], tensors: Sequence[Edge] = (),
-) -> bool:  # fmt: skip
-    """Make a node ``op`` with its keys and slices as vectors; False where they aren't constants, and then nothing is changed."""
+    editor: Editor,
+    graph: Graph,
+    name: str,
+    op: str,
+    file: Sequence[Edge],
+    keyed: Sequence[Edge],
+    count: int,
+    attributes: Callable[[], dict[str, AttrValue]],
+    tensors: Sequence[Edge] = (),
+) -> bool:
+    """Make a node ``op`` with its keys and slices as vectors; False where they aren't constants,
+    and then nothing is changed.
+    """
     said = [constant_strings(graph.view, edge) for edge in keyed]
     keys = said[0] if said else None
     slices = said[1] if len(said) > 1 else [""] * count
@@ -80,7 +108,13 @@ def _rewrite(
         editor.add("Const", f"{name}/{part}", attributes=strings_attributes(values), device=device)
         for part, values in zip(PARTS, (keys, slices), strict=True)
     ]
-    editor.change_op(name, op, [*file, *(Edge(each, 0) for each in names), *tensors], graph.view.controls[name], attributes())
+    editor.change_op(
+        name,
+        op,
+        [*file, *(Edge(each, 0) for each in names), *tensors],
+        graph.view.controls[name],
+        attributes(),
+    )
     return True
 
 

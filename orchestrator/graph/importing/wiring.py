@@ -1,7 +1,8 @@
 """Is the graph's wiring sound?
 
-Rule: what TensorFlow's import demands of the nodes' inputs, all of it at once and without TensorFlow: names that are unique and legal,
-inputs that exist, as many as the operation takes and of its types, and no cycle but a loop's. A flipped byte in a file shows up here.
+Rule: what TensorFlow's import demands of the nodes' inputs, all of it at once and without
+TensorFlow: names that are unique and legal, inputs that exist, as many as the operation takes and
+of its types, and no cycle but a loop's. A flipped byte in a file shows up here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from orchestrator.graph.graphdef.tensors import COMPLEX, argument_types, dtype_n
 from orchestrator.graph.graphdef.view import GraphView
 
 NODE_NAME = re.compile(r"^[A-Za-z0-9.][A-Za-z0-9_>./\\-]*$", re.ASCII)
-"""TensorFlow's rule for names in a GraphDef (``ops._VALID_OP_NAME_REGEX``), underscores in front excepted."""
+"""TensorFlow's rule for names in a GraphDef (``ops._VALID_OP_NAME_REGEX``), underscores in front
+excepted.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class WiringFault:
     """One thing that TensorFlow's import would stumble over.
 
     Attributes:
-        code: ``duplicate-node``, ``bad-node-name``, ``unknown-input``, ``bad-inputs``, ``type-mismatch``, ``bad-constant`` or ``cycle``.
+        code: ``duplicate-node``, ``bad-node-name``, ``unknown-input``, ``bad-inputs``,
+            ``type-mismatch``, ``bad-constant`` or ``cycle``.
         node: the node concerned.
         detail: what is wrong with it.
     """
@@ -39,7 +43,9 @@ class WiringFault:
     detail: str
 
 
-def wiring_faults(graph: GraphDef, ops: OpSet, view: GraphView | None = None) -> Iterator[WiringFault]:
+def wiring_faults(
+    graph: GraphDef, ops: OpSet, view: GraphView | None = None
+) -> Iterator[WiringFault]:
     """All faults in the wiring of ``graph``'s top-level nodes, in time linear in its size."""
     view = view or GraphView(graph)
     yield from _name_faults(graph)
@@ -53,7 +59,11 @@ def wiring_faults(graph: GraphDef, ops: OpSet, view: GraphView | None = None) ->
             yield from _constant_faults(name, view)
     _, cyclic = view.order()
     if cyclic and not view.dangling:
-        yield WiringFault("cycle", cyclic[0], f"{len(cyclic)} nodes wait for each other in a circle that is no loop")
+        yield WiringFault(
+            "cycle",
+            cyclic[0],
+            f"{len(cyclic)} nodes wait for each other in a circle that is no loop",
+        )
 
 
 def _name_faults(graph: GraphDef) -> Iterator[WiringFault]:
@@ -70,7 +80,9 @@ Types = tuple[tuple[str, bool], ...]
 
 
 class _Signatures:
-    """The types of nodes' inputs and outputs, worked out once for all nodes of one type with the same type attributes."""
+    """The types of nodes' inputs and outputs, worked out once for all nodes of one type with the
+    same type attributes.
+    """
 
     def __init__(self, ops: OpSet) -> None:
         self._ops = ops
@@ -91,27 +103,40 @@ class _Signatures:
         return self._known[key]
 
     def _deciding(self, op: str) -> tuple[str, ...] | None:
-        """The attributes that decide a node's types; None where its number of inputs or outputs varies."""
+        """The attributes that decide a node's types; None where its number of inputs or outputs
+        varies.
+        """
         definition = self._ops.get(op)
-        arguments = [*definition.input_arg, *definition.output_arg] if definition is not None else []
+        arguments = (
+            [*definition.input_arg, *definition.output_arg] if definition is not None else []
+        )
         if any(argument.number_attr or argument.type_list_attr for argument in arguments):
             return None
-        return tuple(dict.fromkeys(argument.type_attr for argument in arguments if argument.type_attr))
+        return tuple(
+            dict.fromkeys(argument.type_attr for argument in arguments if argument.type_attr)
+        )
 
     def _worked_out(self, node: NodeDef) -> tuple[Types | None, Types | None]:
         definition = self._ops.get(node.op)
         if definition is None:
             return None, None
-        return argument_types(node, definition.input_arg), argument_types(node, definition.output_arg)
+        return argument_types(node, definition.input_arg), argument_types(
+            node, definition.output_arg
+        )
 
 
 def _input_faults(
-    name: str, view: GraphView, wanted: Types | None, given_by: dict[str, tuple[Types | None, Types | None]]
+    name: str,
+    view: GraphView,
+    wanted: Types | None,
+    given_by: dict[str, tuple[Types | None, Types | None]],
 ) -> Iterator[WiringFault]:
     op = view.ops[name]
     edges = view.data[name]
     if wanted is not None and len(wanted) != len(edges):
-        yield WiringFault("bad-inputs", name, f"{op} takes {len(wanted)} inputs here and has {len(edges)}")
+        yield WiringFault(
+            "bad-inputs", name, f"{op} takes {len(wanted)} inputs here and has {len(edges)}"
+        )
         return
     for slot, edge in enumerate(edges):
         given = given_by[edge[0]][1] if edge[0] in given_by else None
@@ -141,15 +166,27 @@ def _constant_faults(name: str, view: GraphView) -> Iterator[WiringFault]:
     tensor = node.attr["value"].tensor
     dtype = dtype_name(tensor.dtype)
     if dtype != dtype_name(attribute(node, "dtype").type):
-        yield WiringFault("bad-constant", name, f"its value is {dtype or 'of no type'} and its dtype says otherwise")
+        yield WiringFault(
+            "bad-constant",
+            name,
+            f"its value is {dtype or 'of no type'} and its dtype says otherwise",
+        )
         return
     sizes = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         yield WiringFault("bad-constant", name, "its shape isn't fully known")
         return
     count, width = prod(sizes), element_bytes(dtype)
-    values = max((len(items) for field, items in tensor.ListFields() if field.is_repeated), default=0)
+    values = max(
+        (len(items) for field, items in tensor.ListFields() if field.is_repeated), default=0
+    )
     if width and tensor.tensor_content and len(tensor.tensor_content) != count * width:
-        yield WiringFault("bad-constant", name, f"it holds {len(tensor.tensor_content)} bytes for {count} values of {dtype}")
+        yield WiringFault(
+            "bad-constant",
+            name,
+            f"it holds {len(tensor.tensor_content)} bytes for {count} values of {dtype}",
+        )
     elif not tensor.tensor_content and values > count * (2 if dtype in COMPLEX else 1):
-        yield WiringFault("bad-constant", name, f"it holds {values} values where its shape has room for {count}")
+        yield WiringFault(
+            "bad-constant", name, f"it holds {values} values where its shape has room for {count}"
+        )

@@ -1,7 +1,7 @@
 """Where does a tensor of an input pipeline come from, across the graph and its function bodies?
 
-Rule: a body's input ``node:output:0`` names a node as the graph's ``node:0`` does; what no node of the body answers to is an argument
-of the function. Every walk visits a node once.
+Rule: a body's input ``node:output:0`` names a node as the graph's ``node:0`` does; what no node of
+the body answers to is an argument of the function. Every walk visits a node once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Origins:
         strings: the non-empty strings of the constants among its ancestors, in order.
         constants: those constants.
         placeholders: the graph's placeholders among its ancestors.
-        computed: operations between them that make new strings (joins, reads), or patterns to be matched.
+        computed: operations between them that make new strings (joins, reads), or patterns to be
+            matched.
         arguments: whether it depends on an argument of the function that it stands in.
     """
 
@@ -97,7 +98,9 @@ class Bodies:
                 yield Place(name, node)
 
     def origins(self, function: str, texts: Iterable[str]) -> Origins:
-        """What the tensors named by ``texts``, inputs within ``function``, are made of; the calls of functions aren't followed."""
+        """What the tensors named by ``texts``, inputs within ``function``, are made of; the calls
+        of functions aren't followed.
+        """
         found = Origins()
         pending, seen = deque(texts), set[str]()
         while pending:
@@ -122,5 +125,11 @@ class Bodies:
                 found.constants.append(place)
         elif node.op in PLACEHOLDERS:
             found.placeholders.append(node.name)
-        elif node.op in PATTERNS or node.op in ("StringJoin", "AsString", "ReadFile", "PyFunc", "StringFormat"):
+        elif node.op in PATTERNS or node.op in (
+            "StringJoin",
+            "AsString",
+            "ReadFile",
+            "PyFunc",
+            "StringFormat",
+        ):
             found.computed.append(place)

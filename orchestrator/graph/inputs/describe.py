@@ -1,7 +1,8 @@
 """What does each input pipeline of a graph read, run and wait for?
 
-Rule: everything that the operation which makes up the dataset (or fills the queue) needs, function bodies included, belongs to the
-pipeline; its stages are what a batch passes on its way, from the source on. Linear in what the pipelines hold.
+Rule: everything that the operation which makes up the dataset (or fills the queue) needs, function
+bodies included, belongs to the pipeline; its stages are what a batch passes on its way, from the
+source on. Linear in what the pipelines hold.
 """
 
 from __future__ import annotations
@@ -47,17 +48,26 @@ def describe(graph: Graph) -> tuple[Pipeline, ...]:
     gathered = {source: _gathered(graph, bodies, source) for source in takers}
     filling = {inner for found in gathered.values() for inner in found.inner}
     return tuple(
-        _pipeline(graph, bodies, source, names, gathered[source]) for source, names in takers.items() if source not in filling
+        _pipeline(graph, bodies, source, names, gathered[source])
+        for source, names in takers.items()
+        if source not in filling
     )
 
 
 def _gathered(graph: Graph, bodies: Bodies, source: str) -> _Found:
-    return _iterator(graph, bodies, source) if _is_iterator(graph, source) else _queue(graph, bodies, source)
+    return (
+        _iterator(graph, bodies, source)
+        if _is_iterator(graph, source)
+        else _queue(graph, bodies, source)
+    )
 
 
 def members(graph: Graph, bodies: Bodies, pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
     """(function, node) of everything that makes up a pipeline, as ``bodies`` has it."""
-    return tuple((place.function, place.node.name) for place in _gathered(graph, bodies, pipeline.name).places)
+    return tuple(
+        (place.function, place.node.name)
+        for place in _gathered(graph, bodies, pipeline.name).places
+    )
 
 
 def takers_by_source(graph: Graph) -> dict[str, list[str]]:
@@ -73,7 +83,9 @@ def _is_iterator(graph: Graph, source: str) -> bool:
     return "Iterator" in graph.view.op(source)
 
 
-def _pipeline(graph: Graph, bodies: Bodies, source: str, takers: list[str], found: _Found) -> Pipeline:
+def _pipeline(
+    graph: Graph, bodies: Bodies, source: str, takers: list[str], found: _Found
+) -> Pipeline:
     iterator = _is_iterator(graph, source)
     nodes = [place.node for place in found.places]
     top = [place.node.name for place in found.places if not place.function]
@@ -88,14 +100,22 @@ def _pipeline(graph: Graph, bodies: Bodies, source: str, takers: list[str], foun
         calls=tuple(python_calls(found.places)),
         embedded_bytes=_embedded(bodies, found.places),
         placeholders=tuple(
-            (name, dtype_name(attribute(graph.view.nodes[name], "dtype").type), placeholder_shape(graph, name))
+            (
+                name,
+                dtype_name(attribute(graph.view.nodes[name], "dtype").type),
+                placeholder_shape(graph, name),
+            )
             for name in top
             if graph.view.op(name) in PLACEHOLDERS
         ),
         starters=tuple(found.starters),
         inner_queues=tuple(found.inner),
-        unseeded=tuple(place.label for place in found.places if _draws_unseeded(graph, bodies, place)),
-        endless=any(_repeats(graph, bodies, place) for place in found.places) if iterator else _endless_queue(nodes),
+        unseeded=tuple(
+            place.label for place in found.places if _draws_unseeded(graph, bodies, place)
+        ),
+        endless=any(_repeats(graph, bodies, place) for place in found.places)
+        if iterator
+        else _endless_queue(nodes),
         handle=graph.view.op(source).startswith(HANDLES),
         functions=tuple(dict.fromkeys(place.function for place in found.places if place.function)),
     )
@@ -116,11 +136,17 @@ def _iterator(graph: Graph, bodies: Bodies, source: str) -> _Found:
         for name in bodies.called(node):
             ends.extend(bodies.results(name))
         found.places.extend(bodies.reached([node]))
-    makers = [use.node for use in graph.view.uses[source] if graph.view.op(use.node) == MAKE_ITERATOR and use.slot == 1]
+    makers = [
+        use.node
+        for use in graph.view.uses[source]
+        if graph.view.op(use.node) == MAKE_ITERATOR and use.slot == 1
+    ]
     found.starters.extend(makers)
     top = graph.view.ancestors(makers)
     found.places.extend(Place("", graph.view.nodes[name]) for name in sorted(top))
-    found.places.extend(bodies.reached(place.node for place in list(found.places) if not place.function))
+    found.places.extend(
+        bodies.reached(place.node for place in list(found.places) if not place.function)
+    )
     for maker in makers:
         end = bodies.find("", bodies.data_inputs(Place("", graph.view.nodes[maker]))[0])
         ends.extend([end] if end is not None else [])
@@ -129,17 +155,23 @@ def _iterator(graph: Graph, bodies: Bodies, source: str) -> _Found:
 
 
 def _dataset_stages(bodies: Bodies, ends: Iterable[Place]) -> list[Stage]:
-    """The chain of datasets that ends in ``ends``, sources first; of several inputs (zip, concatenate) the first is the chain."""
+    """The chain of datasets that ends in ``ends``, sources first; of several inputs (zip,
+    concatenate) the first is the chain.
+    """
     for end in ends:
         stages: list[Stage] = []
         place: Place | None = end
         while place is not None and len(stages) < STAGE_LIMIT:
             node = place.node
             if "Dataset" in node.op:
-                inside = tuple(inner.node.op for inner in bodies.reached([node]) if "Dataset" in inner.node.op)
+                inside = tuple(
+                    inner.node.op for inner in bodies.reached([node]) if "Dataset" in inner.node.op
+                )
                 stages.append(Stage(node.op, place.label, inside))
             inputs = bodies.data_inputs(place)
-            place = bodies.find(place.function, inputs[0]) if inputs and node.op != "Const" else None
+            place = (
+                bodies.find(place.function, inputs[0]) if inputs and node.op != "Const" else None
+            )
         return stages[::-1]
     return []
 
@@ -150,20 +182,30 @@ def _queue(graph: Graph, bodies: Bodies, source: str) -> _Found:
     waiting, seen, members = [source], {source}, set[str]()
     while waiting:
         queue = waiting.pop()
-        fillers = [use.node for use in graph.view.uses[queue] if "Enqueue" in graph.view.op(use.node) and use.slot == 0]
+        fillers = [
+            use.node
+            for use in graph.view.uses[queue]
+            if "Enqueue" in graph.view.op(use.node) and use.slot == 0
+        ]
         found.starters.extend(fillers)
         behind = graph.view.ancestors(fillers)
         members |= behind
         for name in behind:
             if graph.traits(name).source in ("queue", "reader"):
-                inner = [edge.node for edge in graph.view.data[name] if "Queue" in graph.view.op(edge.node)]
+                inner = [
+                    edge.node
+                    for edge in graph.view.data[name]
+                    if "Queue" in graph.view.op(edge.node)
+                ]
                 waiting.extend(queue for queue in inner if queue not in seen)
                 seen.update(inner)
     found.inner.extend(sorted(seen - {source}))
     found.places.extend(Place("", graph.view.nodes[name]) for name in sorted(members))
     found.places.extend(bodies.reached([place.node for place in found.places]))
     readers = sorted(name for name in members if graph.traits(name).source == "reader")
-    found.stages.extend(Stage(graph.view.op(name), name) for name in (*found.inner, *readers, source))
+    found.stages.extend(
+        Stage(graph.view.op(name), name) for name in (*found.inner, *readers, source)
+    )
     return found
 
 
@@ -172,7 +214,11 @@ def _embedded(bodies: Bodies, places: Iterable[Place]) -> int:
     for place in places:
         if place.node.op in ("TensorSliceDataset", "TensorDataset", "SparseTensorSliceDataset"):
             inputs = [bodies.find(place.function, text) for text in bodies.data_inputs(place)]
-            size += sum(found.node.ByteSize() for found in inputs if found is not None and found.node.op == "Const")
+            size += sum(
+                found.node.ByteSize()
+                for found in inputs
+                if found is not None and found.node.op == "Const"
+            )
     return size
 
 
@@ -181,7 +227,9 @@ def _endless_queue(nodes: Iterable[NodeDef]) -> bool:
 
 
 def integer_input(graph: Graph, bodies: Bodies, place: Place, argument: str) -> int | None:
-    """The value of an integer input of a node where a constant of the same body gives it; None where it doesn't."""
+    """The value of an integer input of a node where a constant of the same body gives it; None
+    where it doesn't.
+    """
     definition = graph.ops.get(place.node.op)
     slots = {} if definition is None else input_slots(place.node, definition, frozenset({argument}))
     inputs = bodies.data_inputs(place)
@@ -198,7 +246,11 @@ def integer_input(graph: Graph, bodies: Bodies, place: Place, argument: str) -> 
 
 
 def _repeats(graph: Graph, bodies: Bodies, place: Place) -> bool:
-    if place.node.op not in ("RepeatDataset", "ShuffleAndRepeatDataset", "ShuffleAndRepeatDatasetV2"):
+    if place.node.op not in (
+        "RepeatDataset",
+        "ShuffleAndRepeatDataset",
+        "ShuffleAndRepeatDatasetV2",
+    ):
         return False
     count = integer_input(graph, bodies, place, "count")
     return count is not None and count < 0

@@ -1,8 +1,10 @@
 """Why can't an input pipeline run here, and what would bring it back?
 
-Rule: a pipeline is dead where its data came out of the process that built the graph (a Python function, a thread that fed placeholders),
-where its files are gone, or where this TensorFlow can't build its datasets, which only building them tells (``training/pipelines_probe``).
-Every cause is named at once, each with what would mend it; the way that always works is to supply the batches themselves.
+Rule: a pipeline is dead where its data came out of the process that built the graph (a Python
+function, a thread that fed placeholders), where its files are gone, or where this TensorFlow can't
+build its datasets, which only building them tells (``training/pipelines_probe``). Every cause is
+named at once, each with what would mend it; the way that always works is to supply the batches
+themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Outside:
     """What somebody found out beyond the graph, where the workers will run.
 
     Attributes:
-        missing: whether a file name or pattern is known to name nothing; None where nobody has looked.
+        missing: whether a file name or pattern is known to name nothing; None where nobody has
+            looked.
         unreachable: why that can't be known of a file, empty where it can.
         unbuildable: pipeline to the error with which this TensorFlow refused to run it.
     """
@@ -52,8 +55,9 @@ class Cause:
     """One reason why a pipeline can't run.
 
     Attributes:
-        code: ``pipeline-files-missing``, ``pipeline-files-unreachable``, ``pipeline-python-lost``, ``pipeline-fed-by-process``,
-            ``pipeline-unnamed-files``, ``pipeline-not-started``, ``pipeline-ambiguous`` or ``pipeline-unbuildable``.
+        code: ``pipeline-files-missing``, ``pipeline-files-unreachable``, ``pipeline-python-lost``,
+            ``pipeline-fed-by-process``, ``pipeline-unnamed-files``, ``pipeline-not-started``,
+            ``pipeline-ambiguous`` or ``pipeline-unbuildable``.
         why: in words, without the pipeline's name.
         remedy: what would bring the pipeline itself back; empty where nothing does.
         nodes: what it is about.
@@ -117,16 +121,22 @@ def _fed(pipeline: Pipeline) -> Iterator[Cause]:
 
 def _files(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
     unnamed = [
-        files.node for files in pipeline.files if files.origin == "computed" and not files.names and not pipeline.placeholders
+        files.node
+        for files in pipeline.files
+        if files.origin == "computed" and not files.names and not pipeline.placeholders
     ]
     if unnamed:
         yield Cause(
-            "pipeline-unnamed-files", f"{_some(unnamed)} reads files whose names the graph doesn't tell", nodes=tuple(unnamed)
+            "pipeline-unnamed-files",
+            f"{_some(unnamed)} reads files whose names the graph doesn't tell",
+            nodes=tuple(unnamed),
         )
     is_missing = facts.outside.missing
     if is_missing is None:
         return
-    readable = [name for files in pipeline.files if files.origin != "computed" for name in files.names]
+    readable = [
+        name for files in pipeline.files if files.origin != "computed" for name in files.names
+    ]
     missing = [name for name in dict.fromkeys(readable) if is_missing(name)]
     yield from _unreachable(pipeline, readable, facts)
     if missing:
@@ -140,7 +150,9 @@ def _files(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
 
 
 def _unreachable(pipeline: Pipeline, readable: Collection[str], facts: Facts) -> Iterator[Cause]:
-    reasons = {name: why for name in dict.fromkeys(readable) if (why := facts.outside.unreachable(name))}
+    reasons = {
+        name: why for name in dict.fromkeys(readable) if (why := facts.outside.unreachable(name))
+    }
     if reasons:
         first, why = next(iter(reasons.items()))
         yield Cause(
@@ -153,7 +165,11 @@ def _unreachable(pipeline: Pipeline, readable: Collection[str], facts: Facts) ->
 
 def _start(pipeline: Pipeline) -> Iterator[Cause]:
     if pipeline.handle:
-        yield Cause("pipeline-not-started", "the program chose its iterator by feeding a handle", nodes=(pipeline.name,))
+        yield Cause(
+            "pipeline-not-started",
+            "the program chose its iterator by feeding a handle",
+            nodes=(pipeline.name,),
+        )
     elif pipeline.kind == "iterator" and len(pipeline.starters) > 1:
         yield Cause(
             "pipeline-ambiguous",
@@ -162,14 +178,18 @@ def _start(pipeline: Pipeline) -> Iterator[Cause]:
         )
     elif not pipeline.starters and pipeline.op != "OneShotIterator":
         kind = "initialises it" if pipeline.kind == "iterator" else "fills it"
-        yield Cause("pipeline-not-started", f"no operation of the graph {kind}", nodes=(pipeline.name,))
+        yield Cause(
+            "pipeline-not-started", f"no operation of the graph {kind}", nodes=(pipeline.name,)
+        )
 
 
 def _unbuildable(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
     error = facts.outside.unbuildable.get(pipeline.name)
     if error:
         yield Cause(
-            "pipeline-unbuildable", f"this TensorFlow can't run it: {error}", nodes=tuple(stage.node for stage in pipeline.stages)
+            "pipeline-unbuildable",
+            f"this TensorFlow can't run it: {error}",
+            nodes=tuple(stage.node for stage in pipeline.stages),
         )
 
 
@@ -180,18 +200,27 @@ def dead_pipeline(pipeline: Pipeline, cause: Cause, facts: Facts) -> Problem:
     way = f" ({pipeline.summary})" if pipeline.summary else ""
     message = f"the input pipeline of {pipeline.name}{way} can't run: {cause.why}"
     feeds = ", ".join(
-        f"{output.tensor} ({output.dtype}, shape {show_shape(output.shape)})" for output in pipeline.outputs[:SHOWN]
+        f"{output.tensor} ({output.dtype}, shape {show_shape(output.shape)})"
+        for output in pipeline.outputs[:SHOWN]
     )
     more = f" and {len(pipeline.outputs) - SHOWN} more" if len(pipeline.outputs) > SHOWN else ""
     supply = f"serve its batches from --input MODULE:FUNCTION: {feeds}{more}"
-    remedy = f"{cause.remedy[:1].upper()}{cause.remedy[1:]}, or {supply}" if cause.remedy else supply[:1].upper() + supply[1:]
+    remedy = (
+        f"{cause.remedy[:1].upper()}{cause.remedy[1:]}, or {supply}"
+        if cause.remedy
+        else supply[:1].upper() + supply[1:]
+    )
     said = "Nothing to do: its batches are supplied" if severity == "warning" else remedy
     return Problem(cause.code, severity, message, said, cause.nodes or (pipeline.name,))
 
 
 def show_shape(shape: Shape) -> str:
     """A shape for people: ``[?, 784]``, ``unknown``."""
-    return "unknown" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    return (
+        "unknown"
+        if shape is None
+        else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    )
 
 
 def _some(names: Collection[str]) -> str:

@@ -1,7 +1,8 @@
 """Which inputs does a run have, and who supplies each?
 
-Rule: what ``--input-map`` replaces goes first, then batches are cut out of the graph's pipelines, then the placeholders that are left.
-A pipeline is pulled where it can run and nobody else supplies its batches. Everything that nobody supplies is a problem, all at once.
+Rule: what ``--input-map`` replaces goes first, then batches are cut out of the graph's pipelines,
+then the placeholders that are left. A pipeline is pulled where it can run and nobody else supplies
+its batches. Everything that nobody supplies is a problem, all at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.inputs.diagnosis import Outside, show_shape
-from orchestrator.graph.inputs.ports import Cut, apply_cuts, mapped_cuts, pipeline_cuts, placeholders, with_targets
+from orchestrator.graph.inputs.ports import (
+    Cut,
+    apply_cuts,
+    mapped_cuts,
+    pipeline_cuts,
+    placeholders,
+    with_targets,
+)
 from orchestrator.graph.inputs.runnable import Running, lost_functions, run_pipelines
 from orchestrator.graph.inputs.sources import revived_tokens
 from orchestrator.graph.worker_graph import InputPort, Problem
@@ -31,20 +39,33 @@ class Feeding:
 
 
 def feed_graph(
-    editor: Editor, graph: Graph, targets: Iterable[str], config: RunConfig, *, outside: Outside = NOTHING_KNOWN
+    editor: Editor,
+    graph: Graph,
+    targets: Iterable[str],
+    config: RunConfig,
+    *,
+    outside: Outside = NOTHING_KNOWN,
 ) -> Feeding:
     """Cut the inputs of ``targets`` in the editor's graph."""
     targets = tuple(targets)
     mapped, problems = mapped_cuts(graph, config.input_map)
     cuts = [*mapped, *pipeline_cuts(graph, targets, {cut.tensor for cut in mapped})]
     supplied = _Supplied(config)
-    alone = {cut.tensor.node for cut in cuts if cut.origin != "input_map" and not supplied(cut.name)}
-    running = run_pipelines(editor, graph, alone, config, outside=outside, supplied=supplied) if alone else Running()
+    alone = {
+        cut.tensor.node for cut in cuts if cut.origin != "input_map" and not supplied(cut.name)
+    }
+    running = (
+        run_pipelines(editor, graph, alone, config, outside=outside, supplied=supplied)
+        if alone
+        else Running()
+    )
     made = apply_cuts(editor, graph, cuts, alone & running.live)
     now = editor.graph(graph.ops)
     ports = with_targets(now, made, targets) + placeholders(now, targets)
     problems.extend(running.problems)
-    problems.extend(lost_functions(now, targets, revived_tokens(now.meta.graph_def, config.py_func)))
+    problems.extend(
+        lost_functions(now, targets, revived_tokens(now.meta.graph_def, config.py_func))
+    )
     problems.extend(_unfed([port for port in ports if _lacks(port, supplied)]))
     problems.extend(_unexplained([cut for cut in cuts if cut.tensor.node in running.dead], running))
     return Feeding(ports, tuple(problems), running)
@@ -71,14 +92,20 @@ def _full(name: str) -> str:
 
 
 def _lacks(port: InputPort, supplied: _Supplied) -> bool:
-    return port.origin in ("placeholder", "input_map") and not port.optional and not supplied(port.name)
+    return (
+        port.origin in ("placeholder", "input_map")
+        and not port.optional
+        and not supplied(port.name)
+    )
 
 
 def _unfed(ports: list[InputPort]) -> Iterator[Problem]:
     """One problem for all that nothing feeds: a graph may need dozens."""
     if not ports:
         return
-    listed = ", ".join(f"{port.name} ({port.dtype}, shape {show_shape(port.shape)})" for port in ports)
+    listed = ", ".join(
+        f"{port.name} ({port.dtype}, shape {show_shape(port.shape)})" for port in ports
+    )
     remedy = f"Serve them from --input MODULE:FUNCTION, or each with --feed or --array, such as --feed {ports[0].name}=VALUE"
     said = f"training needs {listed}, and nothing feeds {'it' if len(ports) == 1 else 'them'}"
     yield Problem("unfed-placeholder", "error", said, remedy, tuple(port.name for port in ports))
@@ -90,8 +117,14 @@ def _unexplained(cuts: list[Cut], running: Running) -> Iterator[Problem]:
     for cut in cuts:
         by_reason.setdefault(running.dead[cut.tensor.node], []).append(cut)
     for reason, concerned in by_reason.items():
-        listed = ", ".join(f"{cut.name} ({cut.dtype}, shape {show_shape(cut.shape)})" for cut in concerned)
+        listed = ", ".join(
+            f"{cut.name} ({cut.dtype}, shape {show_shape(cut.shape)})" for cut in concerned
+        )
         said = f"training takes batches from {listed}, and {reason}"
         yield Problem(
-            "dead-pipeline", "error", said, "Serve them from --input MODULE:FUNCTION", tuple(cut.name for cut in concerned)
+            "dead-pipeline",
+            "error",
+            said,
+            "Serve them from --input MODULE:FUNCTION",
+            tuple(cut.name for cut in concerned),
         )

@@ -1,8 +1,11 @@
-"""How does a dataset pipeline give the same batches in the same order to every process, on today's TensorFlow?
+"""How does a dataset pipeline give the same batches in the same order to every process, on today's
+TensorFlow?
 
-Rule: what the graph left to chance is settled by the run's seed: shuffles without a seed get one, parallel stages keep their order. Then
-every rank sees the same sequence and can take its own part of it, and a restart can skip to where it was. Operations of an old release
-that this TensorFlow can build but no longer serialize are written as their successors; its own old optimizer passes are left out.
+Rule: what the graph left to chance is settled by the run's seed: shuffles without a seed get one,
+parallel stages keep their order. Then every rank sees the same sequence and can take its own part
+of it, and a restart can skip to where it was. Operations of an old release that this TensorFlow can
+build but no longer serialize are written as their successors; its own old optimizer passes are left
+out.
 """
 
 from __future__ import annotations
@@ -22,13 +25,19 @@ from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.tensors import input_slots
 
 BYPASSED = frozenset({"OptimizeDataset", "OptimizeDatasetV2", "ModelDataset"})
-"""Hints of the release that wrote the graph about how to run it; today's adds its own, and may not know the old ones."""
+"""Hints of the release that wrote the graph about how to run it; today's adds its own, and may not
+know the old ones.
+"""
 
 SUCCESSORS = {"BatchDataset": "BatchDatasetV2", "PaddedBatchDataset": "PaddedBatchDatasetV2"}
-"""Both take ``drop_remainder`` as a last input, false in the old form. Today's kernels write the new form when they serialize either."""
+"""Both take ``drop_remainder`` as a last input, false in the old form. Today's kernels write the
+new form when they serialize either.
+"""
 
 GENERATED_SEEDS = frozenset({"ShuffleDatasetV3"})
-"""It takes its seeds and a resource that may be shared between iterators; without the resource it's a plain ShuffleDataset."""
+"""It takes its seeds and a resource that may be shared between iterators; without the resource it's
+a plain ShuffleDataset.
+"""
 
 
 class Body:
@@ -95,7 +104,9 @@ class Library:
 
     def __init__(self, meta: MetaGraphDef) -> None:
         self._meta = meta
-        self._functions = {function.signature.name: function for function in meta.graph_def.library.function}
+        self._functions = {
+            function.signature.name: function for function in meta.graph_def.library.function
+        }
         self._open: dict[str, Body] = {}
 
     def __contains__(self, function: object) -> bool:
@@ -106,14 +117,21 @@ class Library:
         if function not in self._open:
             if function:
                 definition = self._functions[function]
-                self._open[function] = Body(definition.node_def, definition.node_def, definition.ret)
+                self._open[function] = Body(
+                    definition.node_def, definition.node_def, definition.ret
+                )
             else:
-                self._open[function] = Body(self._meta.graph_def.node, self._meta.graph_def.node, None)
+                self._open[function] = Body(
+                    self._meta.graph_def.node, self._meta.graph_def.node, None
+                )
         return self._open[function]
 
 
-def settle_order(meta: MetaGraphDef, ops: OpSet, members: Iterable[tuple[str, str]], seed: int) -> tuple[str, ...]:
-    """Make the datasets among ``members`` ((function, node) pairs) give one order for one ``seed``; in place.
+def settle_order(
+    meta: MetaGraphDef, ops: OpSet, members: Iterable[tuple[str, str]], seed: int
+) -> tuple[str, ...]:
+    """Make the datasets among ``members`` ((function, node) pairs) give one order for one ``seed``;
+    in place.
 
     Returns:
         What was changed, in words.
@@ -152,7 +170,9 @@ def _renew(body: Body, node: NodeDef) -> list[str]:
         node.input.append(body.constant(f"{node.name}/drop_remainder", np.asarray(False)))
         old, node.op = node.op, SUCCESSORS[node.op]
         return [f"{node.name} is {node.op} instead of {old}"]
-    if node.op in GENERATED_SEEDS and all(body.constant_integer(node.input[slot]) is not None for slot in (2, 3)):
+    if node.op in GENERATED_SEEDS and all(
+        body.constant_integer(node.input[slot]) is not None for slot in (2, 3)
+    ):
         node.op = "ShuffleDataset"
         del node.input[4]
     return []
@@ -161,7 +181,9 @@ def _renew(body: Body, node: NodeDef) -> list[str]:
 def _pin_seeds(body: Body, ops: OpSet, node: NodeDef, seed: int) -> bool:
     """Give a node whose two seeds are zero, which means "by chance", the run's."""
     definition = ops.get(node.op)
-    slots = {} if definition is None else input_slots(node, definition, frozenset({"seed", "seed2"}))
+    slots = (
+        {} if definition is None else input_slots(node, definition, frozenset({"seed", "seed2"}))
+    )
     if len(slots) != 2 or max(slots.values()) >= len(node.input):
         return False
     if any(body.constant_integer(node.input[slot]) != 0 for slot in slots.values()):
@@ -172,7 +194,9 @@ def _pin_seeds(body: Body, ops: OpSet, node: NodeDef, seed: int) -> bool:
 
 
 def chance_free_seed(name: str) -> int:
-    """A second seed that stays the same for a node, and differs between nodes: shuffles in a row shouldn't draw alike."""
+    """A second seed that stays the same for a node, and differs between nodes: shuffles in a row
+    shouldn't draw alike.
+    """
     return 1 + zlib.crc32(name.encode())
 
 

@@ -1,8 +1,9 @@
 """Which file names inside a graph have moved?
 
-Rule: ``--path-map OLD=NEW`` replaces the prefix OLD of every string constant that begins with it, in the graph and in every function
-body, the longest OLD first. Names of assets are constants too. A NEW that is a URL stays in the graph as it is: each node stages what
-it names just before it imports the graph (``training/pipelines_staging``).
+Rule: ``--path-map OLD=NEW`` replaces the prefix OLD of every string constant that begins with it,
+in the graph and in every function body, the longest OLD first. Names of assets are constants too. A
+NEW that is a URL stays in the graph as it is: each node stages what it names just before it imports
+the graph (``training/pipelines_staging``).
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def string_constants(meta: MetaGraphDef) -> Iterator[tuple[str, TensorProto]]:
                 yield label(function, node.name), tensor
 
 
-def unused_prefixes(path_map: Mapping[str, str], moved: tuple[MovedPath, ...]) -> tuple[Problem, ...]:
+def unused_prefixes(
+    path_map: Mapping[str, str], moved: tuple[MovedPath, ...]
+) -> tuple[Problem, ...]:
     """A warning for every prefix that no file name of the graph begins with: mistyped, most likely."""
     return tuple(
         Problem(
@@ -74,21 +77,33 @@ def unused_prefixes(path_map: Mapping[str, str], moved: tuple[MovedPath, ...]) -
 
 
 def remote_paths(path_map: Mapping[str, str], meta: MetaGraphDef) -> tuple[str, ...]:
-    """The file names of ``meta``, already replaced, that stand below a URL of ``path_map``; each once."""
+    """The file names of ``meta``, already replaced, that stand below a URL of ``path_map``; each
+    once.
+    """
     urls = tuple(new for new in path_map.values() if is_url(new))
     if not urls:
         return ()
-    values = (value.decode("utf-8", "replace") for _, tensor in string_constants(meta) for value in tensor.string_val)
+    values = (
+        value.decode("utf-8", "replace")
+        for _, tensor in string_constants(meta)
+        for value in tensor.string_val
+    )
     return tuple(dict.fromkeys(value for value in values if value.startswith(urls)))
 
 
 def lies_below(name: str, prefixes: Iterable[str]) -> bool:
-    """Whether a file name begins with one of ``prefixes`` also when every ``..`` in it is followed; a URL with one never does."""
+    """Whether a file name begins with one of ``prefixes`` also when every ``..`` in it is followed;
+    a URL with one never does.
+    """
     if is_url(name):
         climbs = ".." in unquote(name).replace("\\", "/").split("/")
         return not climbs and name.startswith(tuple(filter(is_url, prefixes)))
     plain = _plain(name)
-    return any(plain.startswith(_plain(prefix)) if prefix else _is_inside(plain) for prefix in prefixes if not is_url(prefix))
+    return any(
+        plain.startswith(_plain(prefix)) if prefix else _is_inside(plain)
+        for prefix in prefixes
+        if not is_url(prefix)
+    )
 
 
 def _plain(path: str) -> str:

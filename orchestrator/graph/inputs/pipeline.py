@@ -1,8 +1,9 @@
 """Which input pipelines does a graph hold, and what is each made of?
 
-Rule: one pipeline for every iterator and for every queue that the rest of the graph takes batches from; a queue that only fills another
-queue belongs to that one. Described from protos alone, function bodies included (``pipelines_describe``); what is read, run and fed is
-named, whether it still works is another question (``pipelines_dead``).
+Rule: one pipeline for every iterator and for every queue that the rest of the graph takes batches
+from; a queue that only fills another queue belongs to that one. Described from protos alone,
+function bodies included (``pipelines_describe``); what is read, run and fed is named, whether it
+still works is another question (``pipelines_dead``).
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ class Stage:
     """One dataset operation, queue or reader of a pipeline.
 
     Attributes:
-        op, node: its type, and its name as messages show it (with its function, where it stands in one).
-        inside: dataset operations within the functions that it calls, such as the reader of an interleave.
+        op, node: its type, and its name as messages show it (with its function, where it stands in
+            one).
+        inside: dataset operations within the functions that it calls, such as the reader of an
+            interleave.
     """
 
     op: str
@@ -46,7 +49,8 @@ class Files:
     Attributes:
         reader, node: the operation that reads, and its name.
         names: file names or patterns as far as constants tell; empty where they don't.
-        origin: ``constant``; ``pattern`` (matched when the pipeline starts); ``placeholder``; ``computed`` by operations.
+        origin: ``constant``; ``pattern`` (matched when the pipeline starts); ``placeholder``;
+            ``computed`` by operations.
         placeholders: what would have to be fed for ``placeholder``.
     """
 
@@ -89,7 +93,8 @@ class Pipeline:
         stages: from the source to the batch.
         embedded_bytes: size of the arrays that stand inside the graph as the pipeline's source.
         placeholders: (name, dtype, shape) of the graph's placeholders that feed it.
-        starters: MakeIterator nodes of an iterator, enqueue operations of a queue. A one-shot iterator has none.
+        starters: MakeIterator nodes of an iterator, enqueue operations of a queue. A one-shot
+            iterator has none.
         inner_queues: queues that only fill this one.
         unseeded: shuffles that draw another order in every process.
         endless: it repeats without end, as far as constants tell.
@@ -127,4 +132,7 @@ class Pipeline:
     @property
     def summary(self) -> str:
         """The way of a batch in one line: ``TextLineDataset > ShuffleDataset > BatchDataset``."""
-        return " > ".join(f"{stage.op}({', '.join(stage.inside)})" if stage.inside else stage.op for stage in self.stages)
+        return " > ".join(
+            f"{stage.op}({', '.join(stage.inside)})" if stage.inside else stage.op
+            for stage in self.stages
+        )

@@ -1,7 +1,8 @@
 """Which input pipelines of a graph can run in another process than the one that made them?
 
-Rule: a pipeline is dead if its data came out of that process: a Python function, a placeholder that a thread fed, an enqueue operation
-that isn't in the graph. What else it reads (files) is for whoever starts it to find.
+Rule: a pipeline is dead if its data came out of that process: a Python function, a placeholder that
+a thread fed, an enqueue operation that isn't in the graph. What else it reads (files) is for
+whoever starts it to find.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Pipelines:
         live: Dequeue and GetNext nodes whose pipeline can run.
         dead: the others, with the reason.
         initializers: operations that initialise live iterators.
-        queue_runners: (queue, enqueue operations, close operation, cancel operation) of live queues.
+        queue_runners: (queue, enqueue operations, close operation, cancel operation) of live
+            queues.
     """
 
     live: frozenset[str] = frozenset()
@@ -39,7 +41,9 @@ class Pipelines:
     queue_runners: tuple[Runner, ...] = ()
 
 
-def read_pipelines(graph: Graph, sources: Iterable[str], revived: Collection[str] = ()) -> Pipelines:
+def read_pipelines(
+    graph: Graph, sources: Iterable[str], revived: Collection[str] = ()
+) -> Pipelines:
     """The pipelines behind ``sources``: Dequeue and GetNext nodes.
 
     Args:
@@ -53,7 +57,9 @@ def read_pipelines(graph: Graph, sources: Iterable[str], revived: Collection[str
     for name in sorted(sources):
         iterators = graph.traits(name).source == "iterator"
         started, reason = _iterator(graph, name, revived) if iterators else ((), "")
-        needed, reason = (_queues(graph, name, runners, used, revived)) if not iterators else ((), reason)
+        needed, reason = (
+            (_queues(graph, name, runners, used, revived)) if not iterators else ((), reason)
+        )
         if reason:
             dead[name] = reason
             continue
@@ -73,7 +79,12 @@ def queue_runners(graph: Graph) -> Iterator[Runner]:
         except DecodeError:
             continue
         enqueues = tuple(parse_tensor(name).node for name in runner.enqueue_op_name)
-        yield parse_tensor(runner.queue_name).node, enqueues, runner.close_op_name, runner.cancel_op_name
+        yield (
+            parse_tensor(runner.queue_name).node,
+            enqueues,
+            runner.close_op_name,
+            runner.cancel_op_name,
+        )
 
 
 def _handle(graph: Graph, name: str) -> str:
@@ -82,9 +93,15 @@ def _handle(graph: Graph, name: str) -> str:
 
 
 def _queues(
-    graph: Graph, name: str, runners: Mapping[str, Runner], used: Mapping[str, Runner], revived: Collection[str]
+    graph: Graph,
+    name: str,
+    runners: Mapping[str, Runner],
+    used: Mapping[str, Runner],
+    revived: Collection[str],
 ) -> tuple[tuple[Runner, ...], str]:
-    """The runners that keep ``name`` supplied, through all queues that feed its queue, or why there are none."""
+    """The runners that keep ``name`` supplied, through all queues that feed its queue, or why there
+    are none.
+    """
     found: dict[str, Runner] = {}
     waiting = [name]
     while waiting:
@@ -98,12 +115,18 @@ def _queues(
         enqueues = [op for op in runners[queue][1] if op in graph.view]
         if not enqueues:
             return (), f"the operations that fill {queue} aren't in the graph"
-        closure = graph.view.ancestors(enqueues, stop=lambda node: bool(graph.traits(node).source == "queue"))
+        closure = graph.view.ancestors(
+            enqueues, stop=lambda node: bool(graph.traits(node).source == "queue")
+        )
         reason = _from_outside(graph, closure, revived)
         if reason:
             return (), reason
         inner = {node for node in closure if graph.traits(node).source == "queue"}
-        files = {_queue_of_reader(graph, node) for node in closure if graph.traits(node).source == "reader"}
+        files = {
+            _queue_of_reader(graph, node)
+            for node in closure
+            if graph.traits(node).source == "reader"
+        }
         waiting.extend(sorted(inner))
         for feeding in sorted(files - set(found) - set(used) - {""}):
             if feeding not in runners:
@@ -122,11 +145,18 @@ def _iterator(graph: Graph, name: str, revived: Collection[str]) -> tuple[tuple[
     iterator = _handle(graph, name)
     if graph.view.op(iterator) == "OneShotIterator":
         return (), _from_outside(graph, {iterator}, revived)
-    makers = [use.node for use in graph.view.uses.get(iterator, ()) if graph.view.op(use.node) == "MakeIterator"]
+    makers = [
+        use.node
+        for use in graph.view.uses.get(iterator, ())
+        if graph.view.op(use.node) == "MakeIterator"
+    ]
     if not makers:
         return (), f"nothing initialises {iterator or name}"
     if len(makers) > 1:
-        return (), f"{len(makers)} data sets can initialise {iterator}, and the graph doesn't say which"
+        return (
+            (),
+            f"{len(makers)} data sets can initialise {iterator}, and the graph doesn't say which",
+        )
     return tuple(makers), _from_outside(graph, graph.view.ancestors(makers), revived)
 
 
@@ -140,7 +170,9 @@ def _from_outside(graph: Graph, closure: set[str], revived: Collection[str]) -> 
     for function in reachable_functions(graph.meta.graph_def, nodes).values():
         for node in function.node_def:
             if node.op in PYTHON and token_of(node) not in revived:
-                return f"{node.name} in {function.signature.name} ran a Python function that is gone"
+                return (
+                    f"{node.name} in {function.signature.name} ran a Python function that is gone"
+                )
     return ""
 
 

@@ -1,7 +1,8 @@
 """What does a step have to be fed?
 
-Rule: only what the train targets need. A batch that the graph takes out of a queue or an iterator is cut there: its consumers get a new
-placeholder, since feeding the Dequeue itself may still dequeue and hang. The old node stays, for pulling when its pipeline is alive.
+Rule: only what the train targets need. A batch that the graph takes out of a queue or an iterator
+is cut there: its consumers get a new placeholder, since feeding the Dequeue itself may still
+dequeue and hang. The old node stays, for pulling when its pipeline is alive.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from orchestrator.graph.worker_graph import InputPort, Problem, Shape
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 Origin = Literal["queue", "iterator", "input_map"]
 SCALAR_MEANS_UNKNOWN = 21
-"""Up to this GraphDef version a placeholder of shape [] may as well have an unknown shape (TensorFlow's own shape function)."""
+"""Up to this GraphDef version a placeholder of shape [] may as well have an unknown shape
+(TensorFlow's own shape function).
+"""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A tensor that a placeholder of ours replaces: the original, and the name under which users supply it."""
+    """A tensor that a placeholder of ours replaces: the original, and the name under which users
+    supply it.
+    """
 
     tensor: Edge
     name: str
@@ -46,7 +51,14 @@ def placeholders(graph: Graph, targets: Iterable[str]) -> tuple[InputPort, ...]:
             optional = op == "PlaceholderWithDefault"
             tensor = f"{name}:0"
             found.append(
-                InputPort(tensor, tensor, _dtype(graph, name), placeholder_shape(graph, name), optional=optional, targets=needed)
+                InputPort(
+                    tensor,
+                    tensor,
+                    _dtype(graph, name),
+                    placeholder_shape(graph, name),
+                    optional=optional,
+                    targets=needed,
+                )
             )
     return tuple(found)
 
@@ -57,7 +69,11 @@ def placeholder_shape(graph: Graph, name: str) -> Shape:
     if "shape" not in attributes:
         return None
     shape = shape_of(attributes["shape"].shape)
-    if shape == () and graph.view.op(name) == "Placeholder" and graph.meta.graph_def.versions.producer <= SCALAR_MEANS_UNKNOWN:
+    if (
+        shape == ()
+        and graph.view.op(name) == "Placeholder"
+        and graph.meta.graph_def.versions.producer <= SCALAR_MEANS_UNKNOWN
+    ):
         noted = attribute(graph.view.nodes[name], "_output_shapes").list.shape
         return shape_of(noted[0]) if noted else None
     return shape
@@ -85,7 +101,11 @@ def mapped_cuts(graph: Graph, input_map: Mapping[str, str]) -> tuple[list[Cut], 
                 )
             )
         else:
-            shape = placeholder_shape(graph, edge.node) if graph.view.op(edge.node) in PLACEHOLDERS else None
+            shape = (
+                placeholder_shape(graph, edge.node)
+                if graph.view.op(edge.node) in PLACEHOLDERS
+                else None
+            )
             cuts.append(Cut(edge, key, "input_map", dtype, shape))
     return cuts, problems
 
@@ -97,7 +117,9 @@ def find_tensor(graph: Graph, text: str) -> Edge | None:
 
 
 def pipeline_cuts(graph: Graph, targets: Iterable[str], cut_already: set[Edge]) -> list[Cut]:
-    """Where the targets take batches out of queues, iterators and readers: the outputs nearest to them."""
+    """Where the targets take batches out of queues, iterators and readers: the outputs nearest to
+    them.
+    """
     closure = graph.view.ancestors(targets, stop=lambda name: bool(graph.traits(name).source))
     found: list[Cut] = []
     for name in graph.view.nodes:
@@ -110,7 +132,15 @@ def pipeline_cuts(graph: Graph, targets: Iterable[str], cut_already: set[Edge]) 
         for port, dtype in enumerate(types):
             edge = Edge(name, port)
             if port in used and edge not in cut_already:
-                found.append(Cut(edge, edge.tensor, "iterator" if origin == "iterator" else "queue", dtype, shapes[port]))
+                found.append(
+                    Cut(
+                        edge,
+                        edge.tensor,
+                        "iterator" if origin == "iterator" else "queue",
+                        dtype,
+                        shapes[port],
+                    )
+                )
     return found
 
 
@@ -122,15 +152,26 @@ def element_shapes(graph: Graph, name: str, count: int) -> tuple[Shape, ...]:
     else:
         queue = graph.view.data[name][0].node if graph.view.data[name] else ""
         node = graph.view.nodes.get(queue)
-        inner = [shape_of(shape) for shape in attribute(node, "shapes").list.shape] if node is not None else []
+        inner = (
+            [shape_of(shape) for shape in attribute(node, "shapes").list.shape]
+            if node is not None
+            else []
+        )
         many = "Many" in op or "UpTo" in op
-        # Gradients are built for the static batch size; another one would be averaged by the wrong number in silence
-        rows = constant_integer(graph.view, graph.view.data[name][1]) if "Many" in op and len(graph.view.data[name]) > 1 else None
+        # Gradients are built for the static batch size; another one would be averaged by the wrong
+        # number in silence
+        rows = (
+            constant_integer(graph.view, graph.view.data[name][1])
+            if "Many" in op and len(graph.view.data[name]) > 1
+            else None
+        )
         shapes = [None if shape is None else ((rows, *shape) if many else shape) for shape in inner]
     return tuple(shapes) if len(shapes) == count else (None,) * count
 
 
-def apply_cuts(editor: Editor, graph: Graph, cuts: Iterable[Cut], pulled: set[str]) -> tuple[InputPort, ...]:
+def apply_cuts(
+    editor: Editor, graph: Graph, cuts: Iterable[Cut], pulled: set[str]
+) -> tuple[InputPort, ...]:
     """Put a placeholder in place of each cut tensor.
 
     Args:
@@ -147,7 +188,9 @@ def apply_cuts(editor: Editor, graph: Graph, cuts: Iterable[Cut], pulled: set[st
             if use.port == cut.tensor.port:
                 editor.set_input(use.node, use.slot, Edge(name, 0))
         pull = cut.tensor.tensor if cut.tensor.node in pulled else None
-        ports.append(InputPort(f"{name}:0", cut.name, cut.dtype, cut.shape, origin=cut.origin, pull=pull))
+        ports.append(
+            InputPort(f"{name}:0", cut.name, cut.dtype, cut.shape, origin=cut.origin, pull=pull)
+        )
     for old, new in first_of.items():
         if graph.traits(old).source:
             for waiting in graph.view.control_uses[old]:
@@ -155,7 +198,9 @@ def apply_cuts(editor: Editor, graph: Graph, cuts: Iterable[Cut], pulled: set[st
     return tuple(ports)
 
 
-def with_targets(graph: Graph, ports: Iterable[InputPort], targets: Iterable[str]) -> tuple[InputPort, ...]:
+def with_targets(
+    graph: Graph, ports: Iterable[InputPort], targets: Iterable[str]
+) -> tuple[InputPort, ...]:
     """The ports that the targets need, each with the indices of those that do."""
     closures = [graph.view.ancestors([target]) for target in targets]
     found = []

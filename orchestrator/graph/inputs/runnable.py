@@ -1,7 +1,9 @@
-"""Which of the pipelines that a run takes batches from can run, and what makes each rank get its own part?
+"""Which of the pipelines that a run takes batches from can run, and what makes each rank get its
+own part?
 
-Rule: a pipeline runs where nothing speaks against it (``pipelines_dead``); then its order is settled and it is shared out by rank. For
-every other one there is one problem per cause, naming what to supply instead.
+Rule: a pipeline runs where nothing speaks against it (``pipelines_dead``); then its order is
+settled and it is shared out by rank. For every other one there is one problem per cause, naming
+what to supply instead.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.inputs.bodies import Bodies, Place
 from orchestrator.graph.inputs.describe import describe, members
-from orchestrator.graph.inputs.diagnosis import Cause, Facts, Outside, causes_of_death, dead_pipeline
+from orchestrator.graph.inputs.diagnosis import (
+    Cause,
+    Facts,
+    Outside,
+    causes_of_death,
+    dead_pipeline,
+)
 from orchestrator.graph.inputs.ordering import settle_order
 from orchestrator.graph.inputs.pipeline import Pipeline, PythonCall
 from orchestrator.graph.inputs.portable import Runner, read_pipelines
@@ -34,7 +42,8 @@ class Running:
         initializers: what initialises live iterators that aren't shared out.
         queue_runners: what fills live queues.
         iterators, queues: how each rank gets its part.
-        dead: Dequeue, GetNext and ReaderRead nodes that no pipeline described here explains, with the reason why they can't run.
+        dead: Dequeue, GetNext and ReaderRead nodes that no pipeline described here explains, with
+            the reason why they can't run.
     """
 
     live: frozenset[str] = frozenset()
@@ -63,7 +72,9 @@ def run_pipelines(
         outside: what was found out where the workers will run.
         supplied: whether the user supplies a tensor.
     """
-    wanted = [pipeline for pipeline in describe(graph) if not set(takers).isdisjoint(pipeline.takers)]
+    wanted = [
+        pipeline for pipeline in describe(graph) if not set(takers).isdisjoint(pipeline.takers)
+    ]
     facts = Facts(revived_tokens(graph.meta.graph_def, config.py_func), outside, supplied)
     read = read_pipelines(graph, takers, facts.functions)
     live: list[Pipeline] = []
@@ -74,32 +85,60 @@ def run_pipelines(
         if not causes:
             live.append(pipeline)
     dead = {taker for pipeline in wanted if pipeline not in live for taker in pipeline.takers}
-    iterators = _share_iterators(editor, graph, [pipeline for pipeline in live if pipeline.kind == "iterator"], config)
-    queues = {pipeline: share_queue(editor, graph, pipeline, config.seed) for pipeline in live if pipeline.kind == "queue"}
-    problems.extend(problem for pipeline, queue in queues.items() for problem in _queue_warnings(pipeline, queue, config))
+    iterators = _share_iterators(
+        editor, graph, [pipeline for pipeline in live if pipeline.kind == "iterator"], config
+    )
+    queues = {
+        pipeline: share_queue(editor, graph, pipeline, config.seed)
+        for pipeline in live
+        if pipeline.kind == "queue"
+    }
+    problems.extend(
+        problem
+        for pipeline, queue in queues.items()
+        for problem in _queue_warnings(pipeline, queue, config)
+    )
     started = {pipeline.starter for pipeline in iterators}
     return Running(
         live=frozenset(read.live - dead),
         problems=tuple(problems),
         initializers=tuple(name for name in read.initializers if name not in started),
-        queue_runners=tuple(runner for runner in read.queue_runners if not _fills_dead(runner, wanted, live)),
+        queue_runners=tuple(
+            runner for runner in read.queue_runners if not _fills_dead(runner, wanted, live)
+        ),
         iterators=iterators,
         queues=tuple(queues.values()),
-        dead={taker: reason for taker, reason in read.dead.items() if not any(taker in pipeline.takers for pipeline in wanted)},
+        dead={
+            taker: reason
+            for taker, reason in read.dead.items()
+            if not any(taker in pipeline.takers for pipeline in wanted)
+        },
     )
 
 
 def python_functions(graph: Graph) -> tuple[PythonFunction, ...]:
-    """Every ``py_func`` of the graph and its function bodies, with what its Python function has to return."""
+    """Every ``py_func`` of the graph and its function bodies, with what its Python function has to
+    return.
+    """
     calls = list(python_calls(python_places(graph.meta.graph_def)))
-    following = {call.generator: call.token for call in calls if call.generator and call.role == "generator-next"}
+    following = {
+        call.generator: call.token
+        for call in calls
+        if call.generator and call.role == "generator-next"
+    }
     return tuple(
-        PythonFunction(call.token, call.role, call.gives, call.eager, following.get(call.generator, "")) for call in calls
+        PythonFunction(
+            call.token, call.role, call.gives, call.eager, following.get(call.generator, "")
+        )
+        for call in calls
     )
 
 
-def lost_functions(graph: Graph, targets: Iterable[str], functions: Collection[str]) -> tuple[Problem, ...]:
-    """A problem for every ``py_func`` that the targets themselves run, outside of any pipeline, and that has no function.
+def lost_functions(
+    graph: Graph, targets: Iterable[str], functions: Collection[str]
+) -> tuple[Problem, ...]:
+    """A problem for every ``py_func`` that the targets themselves run, outside of any pipeline, and
+    that has no function.
 
     Args:
         graph: with its inputs cut.
@@ -133,12 +172,18 @@ def _cause_read(pipeline: Pipeline, dead: Mapping[str, str]) -> tuple[Cause, ...
     return tuple(Cause("dead-pipeline", reason) for reason in sorted(reasons))
 
 
-def _share_iterators(editor: Editor, graph: Graph, live: Iterable[Pipeline], config: RunConfig) -> tuple[LivePipeline, ...]:
+def _share_iterators(
+    editor: Editor, graph: Graph, live: Iterable[Pipeline], config: RunConfig
+) -> tuple[LivePipeline, ...]:
     made = []
     bodies = Bodies(editor.meta.graph_def)
     for number, pipeline in enumerate(live):
         settle_order(editor.meta, graph.ops, members(graph, bodies, pipeline), config.seed)
-        made.append(shard_iterator(editor, pipeline, number, shards_by_file(pipeline, config.workers.largest)))
+        made.append(
+            shard_iterator(
+                editor, pipeline, number, shards_by_file(pipeline, config.workers.largest)
+            )
+        )
     return tuple(made)
 
 
@@ -164,5 +209,9 @@ def _queue_warnings(pipeline: Pipeline, queue: LiveQueue, config: RunConfig) -> 
 
 
 def _fills_dead(runner: Runner, wanted: Iterable[Pipeline], live: Collection[Pipeline]) -> bool:
-    fed = [pipeline for pipeline in wanted if runner[0] == pipeline.name or runner[0] in pipeline.inner_queues]
+    fed = [
+        pipeline
+        for pipeline in wanted
+        if runner[0] == pipeline.name or runner[0] in pipeline.inner_queues
+    ]
     return bool(fed) and not any(pipeline in live for pipeline in fed)

@@ -1,7 +1,8 @@
 """Which files does an input pipeline read, and which Python functions does it call?
 
-Rule: a file name is what reaches an argument that names files (``reaches.FILE_ARGUMENTS``), through function arguments too; a Python
-function is a ``py_func``'s token, and the three that a GeneratorDataset calls are told apart by the attribute that calls them.
+Rule: a file name is what reaches an argument that names files (``reaches.FILE_ARGUMENTS``), through
+function arguments too; a Python function is a ``py_func``'s token, and the three that a
+GeneratorDataset calls are told apart by the attribute that calls them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from orchestrator.graph.graphdef.tensors import dtype_name, input_slots
 from orchestrator.graph.inputs.bodies import PATTERNS, Bodies, Origins, Place
 from orchestrator.graph.inputs.pipeline import Files, PythonCall, Role
 
-NAMING = (FILE_ARGUMENTS - {"new_vocab_file", "old_vocab_file"}) | {"patterns", "pattern", "data_source_name", "path"}
+NAMING = (FILE_ARGUMENTS - {"new_vocab_file", "old_vocab_file"}) | {
+    "patterns",
+    "pattern",
+    "data_source_name",
+    "path",
+}
 READERS = ("ReaderRead",)
 SLICES = frozenset({"TensorSliceDataset", "TensorDataset", "ListDataset"})
 CACHES = ("CacheDataset",)
@@ -59,13 +65,27 @@ def file_inputs(ops: OpSet, place: Place) -> list[str]:
 
 def _files(place: Place, origins: Origins) -> Files:
     names = tuple(dict.fromkeys(origins.strings))
-    matched = place.node.op in PATTERNS or any(found.node.op in PATTERNS for found in origins.computed)
+    matched = place.node.op in PATTERNS or any(
+        found.node.op in PATTERNS for found in origins.computed
+    )
     if matched and names:
         return Files(place.node.op, place.label, names, "pattern")
     if origins.placeholders and not names:
-        return Files(place.node.op, place.label, (), "placeholder", tuple(dict.fromkeys(origins.placeholders)))
+        return Files(
+            place.node.op,
+            place.label,
+            (),
+            "placeholder",
+            tuple(dict.fromkeys(origins.placeholders)),
+        )
     if origins.computed or not names:
-        return Files(place.node.op, place.label, names, "computed", tuple(dict.fromkeys(origins.placeholders)))
+        return Files(
+            place.node.op,
+            place.label,
+            names,
+            "computed",
+            tuple(dict.fromkeys(origins.placeholders)),
+        )
     return Files(place.node.op, place.label, names, "constant")
 
 
@@ -77,7 +97,9 @@ def _add(into: Origins, other: Origins) -> None:
 
 
 def _sliced(bodies: Bodies, places: Iterable[Place]) -> Origins:
-    """The elements of the datasets that stand at the beginning: what a function's argument takes its values from."""
+    """The elements of the datasets that stand at the beginning: what a function's argument takes
+    its values from.
+    """
     found = Origins()
     for place in places:
         if place.node.op in SLICES or place.node.op in PATTERNS:
@@ -111,18 +133,35 @@ def python_calls(places: Sequence[Place]) -> Iterator[PythonCall]:
         node = place.node
         if node.op in PYTHON:
             role, generator = roles.get(place.function, ("function", ""))
-            takes, gives = (tuple(dtype_name(number) for number in attribute(node, key).list.type) for key in ("Tin", "Tout"))
+            takes, gives = (
+                tuple(dtype_name(number) for number in attribute(node, key).list.type)
+                for key in ("Tin", "Tout")
+            )
             token = attribute(node, "token").s.decode("utf-8", "replace")
-            yield PythonCall(token, place.label, role, takes, gives, node.op == "EagerPyFunc", generator)
+            yield PythonCall(
+                token, place.label, role, takes, gives, node.op == "EagerPyFunc", generator
+            )
 
 
 def python_places(graph: GraphDef) -> list[Place]:
-    """The nodes of a graph and its function bodies that have to do with Python functions: few or none of them."""
-    return [Place(function, node) for function, node in every_node(graph) if node.op in PYTHON or "GeneratorDataset" in node.op]
+    """The nodes of a graph and its function bodies that have to do with Python functions: few or
+    none of them.
+    """
+    return [
+        Place(function, node)
+        for function, node in every_node(graph)
+        if node.op in PYTHON or "GeneratorDataset" in node.op
+    ]
 
 
 def revived_tokens(graph: GraphDef, functions: Collection[str]) -> set[str]:
-    """The tokens that have a function again: those given, and a generator's three where the one for its elements was given."""
+    """The tokens that have a function again: those given, and a generator's three where the one for
+    its elements was given.
+    """
     calls = list(python_calls(python_places(graph))) if functions else []
-    following = {call.generator for call in calls if call.role == "generator-next" and call.token in functions}
+    following = {
+        call.generator
+        for call in calls
+        if call.role == "generator-next" and call.token in functions
+    }
     return {*functions, *(call.token for call in calls if call.generator in following)}

@@ -1,8 +1,9 @@
 """How does a graph look in which nothing is left to chance?
 
-Rule: every random operation gives values of its own shape and type that don't depend on any state (uniform and normal numbers are 0.5, an
-order is the one that's given, sampled classes are the first ones), in function bodies too. Two programs that train such a graph have
-no excuse to differ: that's what ``verify`` uses it for. Not fit for training anything else.
+Rule: every random operation gives values of its own shape and type that don't depend on any state
+(uniform and normal numbers are 0.5, an order is the one that's given, sampled classes are the first
+ones), in function bodies too. Two programs that train such a graph have no excuse to differ: that's
+what ``verify`` uses it for. Not fit for training anything else.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from orchestrator.graph.random.stateless import Body
 HALF = 0.5
 Attributes = dict[str, AttrValue]
 Still = Callable[[Body, NodeDef, list[Edge], tuple[str, ...]], tuple[str, list[Edge], Attributes]]
-"""(where to add nodes, the old node, its data inputs, what added constants wait for) -> (operation, inputs, attributes)."""
+"""(where to add nodes, the old node, its data inputs, what added constants wait for) -> (operation,
+inputs, attributes).
+"""
 
 
 @dataclass(frozen=True)
@@ -77,31 +80,65 @@ def _hold_in_body(body: FunctionBody, node: NodeDef) -> bool:
     return True
 
 
-def _halves(body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]) -> tuple[str, list[Edge], Attributes]:
+def _halves(
+    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+) -> tuple[str, list[Edge], Attributes]:
     dtype = attribute(old, "dtype")
-    half = body.add("Const", f"still/{old.name}/half", controls=waits, attributes=constant_attributes(np.array(HALF, np.float32)))
+    half = body.add(
+        "Const",
+        f"still/{old.name}/half",
+        controls=waits,
+        attributes=constant_attributes(np.array(HALF, np.float32)),
+    )
     cast = {"SrcT": type_attribute("float32"), "DstT": dtype}
     value = body.add("Cast", f"still/{old.name}/value", [Edge(half, 0)], attributes=cast)
     return "Fill", [data[0], Edge(value, 0)], {"T": dtype, "index_type": attribute(old, "T")}
 
 
-def _least(body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]) -> tuple[str, list[Edge], Attributes]:
-    return "Fill", [data[0], data[1]], {"T": attribute(old, "Tout"), "index_type": attribute(old, "T")}
+def _least(
+    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+) -> tuple[str, list[Edge], Attributes]:
+    return (
+        "Fill",
+        [data[0], data[1]],
+        {"T": attribute(old, "Tout"), "index_type": attribute(old, "T")},
+    )
 
 
-def _as_given(body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]) -> tuple[str, list[Edge], Attributes]:
+def _as_given(
+    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+) -> tuple[str, list[Edge], Attributes]:
     return "Identity", [data[0]], {"T": attribute(old, "T")}
 
 
-def _first_classes(body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]) -> tuple[str, list[Edge], Attributes]:
-    """Sampled classes, the true ones' expected counts and the sampled ones', of a candidate sampler."""
+def _first_classes(
+    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+) -> tuple[str, list[Edge], Attributes]:
+    """Sampled classes, the true ones' expected counts and the sampled ones', of a candidate
+    sampler.
+    """
     count = attribute(old, "num_sampled").i
     label = f"still/{old.name}"
-    classes = body.add("Const", f"{label}/classes", controls=waits, attributes=constant_attributes(np.arange(count)))
-    ones = body.add("Const", f"{label}/counts", controls=waits, attributes=constant_attributes(np.ones(count, np.float32)))
+    classes = body.add(
+        "Const",
+        f"{label}/classes",
+        controls=waits,
+        attributes=constant_attributes(np.arange(count)),
+    )
+    ones = body.add(
+        "Const",
+        f"{label}/counts",
+        controls=waits,
+        attributes=constant_attributes(np.ones(count, np.float32)),
+    )
     cast = {"SrcT": type_attribute("int64"), "DstT": type_attribute("float32")}
     wide = body.add("Cast", f"{label}/true", [data[0]], attributes=cast)
-    true = body.add("OnesLike", f"{label}/true_counts", [Edge(wide, 0)], attributes={"T": type_attribute("float32")})
+    true = body.add(
+        "OnesLike",
+        f"{label}/true_counts",
+        [Edge(wide, 0)],
+        attributes={"T": type_attribute("float32")},
+    )
     types = AttrValue()
     types.list.type.extend([type_attribute(name).type for name in ("int64", "float32", "float32")])
     return "IdentityN", [Edge(classes, 0), Edge(true, 0), Edge(ones, 0)], {"T": types}

@@ -1,7 +1,8 @@
 """How does a key reach a random operation inside a loop, other in each iteration?
 
-Rule: the key enters the loop's frame as a constant, and a counter of ours goes round with the loop's own condition; the key of an
-iteration is their sum. A loop inside a loop starts from the key of the outer iteration.
+Rule: the key enters the loop's frame as a constant, and a counter of ours goes round with the
+loop's own condition; the key of an iteration is their sum. A loop inside a loop starts from the key
+of the outer iteration.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ import numpy as np
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 
 from orchestrator.graph.graphdef.attributes import attribute
-from orchestrator.graph.graphdef.edit import Editor, constant_attributes, integer_attribute, type_attribute
+from orchestrator.graph.graphdef.edit import (
+    Editor,
+    constant_attributes,
+    integer_attribute,
+    type_attribute,
+)
 from orchestrator.graph.graphdef.flow import Flow, Frame
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge
@@ -28,9 +34,15 @@ class LoopKeys:
         self._graph = graph
         self._flow = flow
         self._conditions = {
-            flow.frames[name]: name for name, op in graph.view.ops.items() if op == "LoopCond" and flow.frames.get(name)
+            flow.frames[name]: name
+            for name, op in graph.view.ops.items()
+            if op == "LoopCond" and flow.frames.get(name)
         }
-        self._enters = {flow.frames[name]: name for name, op in graph.view.ops.items() if op == "Enter" and flow.frames.get(name)}
+        self._enters = {
+            flow.frames[name]: name
+            for name, op in graph.view.ops.items()
+            if op == "Enter" and flow.frames.get(name)
+        }
         self._made: dict[tuple[Frame, str], tuple[Edge, Edge]] = {}
 
     def reaches(self, name: str) -> bool:
@@ -39,7 +51,9 @@ class LoopKeys:
         if frame is None:
             return False
         inside = [frame[: depth + 1] for depth in range(len(frame))]
-        return all(part in self._conditions and part in self._enters for part in inside) and self._unconditional(frame)
+        return all(
+            part in self._conditions and part in self._enters for part in inside
+        ) and self._unconditional(frame)
 
     def _unconditional(self, frame: Frame) -> bool:
         """Outside of conditionals at each entry; a loop's own body counts as one (its Switch)."""
@@ -64,27 +78,61 @@ class LoopKeys:
     def _make(self, frame: Frame, feed: str, key: Edge) -> tuple[Edge, Edge]:
         add, label = self._editor.add, f"loop/{len(self._made)}"
         like = self._graph.view.nodes[self._enters[frame]]
-        place = {"frame_name": attribute(like, "frame_name"), "parallel_iterations": attribute(like, "parallel_iterations")}
+        place = {
+            "frame_name": attribute(like, "frame_name"),
+            "parallel_iterations": attribute(like, "parallel_iterations"),
+        }
         constant = {**INT64, **place, "is_constant": _boolean(True)}
         entered = add("Enter", f"{label}/key", [key], attributes=constant)
-        zero = add("Const", f"{label}/zero", controls=[key.node], attributes=constant_attributes(np.zeros(2, np.int64)))
-        start = add("Enter", f"{label}/start", [Edge(zero, 0)], attributes={**INT64, **place, "is_constant": _boolean(False)})
+        zero = add(
+            "Const",
+            f"{label}/zero",
+            controls=[key.node],
+            attributes=constant_attributes(np.zeros(2, np.int64)),
+        )
+        start = add(
+            "Enter",
+            f"{label}/start",
+            [Edge(zero, 0)],
+            attributes={**INT64, **place, "is_constant": _boolean(False)},
+        )
         around = f"tfresume/{label}/next"
         merged = add(
-            "Merge", f"{label}/count", [Edge(start, 0), Edge(around, 0)], attributes={**INT64, "N": integer_attribute(2)}
+            "Merge",
+            f"{label}/count",
+            [Edge(start, 0), Edge(around, 0)],
+            attributes={**INT64, "N": integer_attribute(2)},
         )
-        switch = add("Switch", f"{label}/switch", [Edge(merged, 0), Edge(self._conditions[frame], 0)], attributes=INT64)
+        switch = add(
+            "Switch",
+            f"{label}/switch",
+            [Edge(merged, 0), Edge(self._conditions[frame], 0)],
+            attributes=INT64,
+        )
         inside = add("Identity", f"{label}/inside", [Edge(switch, 1)], attributes=INT64)
-        stride = add("Const", f"{label}/stride", controls=[inside], attributes=constant_attributes(_stride(frame)))
-        following = add("AddV2", f"{label}/following", [Edge(inside, 0), Edge(stride, 0)], attributes=INT64)
+        stride = add(
+            "Const",
+            f"{label}/stride",
+            controls=[inside],
+            attributes=constant_attributes(_stride(frame)),
+        )
+        following = add(
+            "AddV2", f"{label}/following", [Edge(inside, 0), Edge(stride, 0)], attributes=INT64
+        )
         add("NextIteration", f"{label}/next", [Edge(following, 0)], attributes=INT64)
-        condition = add("AddV2", f"{label}/condition_key", [Edge(entered, 0), Edge(merged, 0)], attributes=INT64)
-        body = add("AddV2", f"{label}/body_key", [Edge(entered, 0), Edge(inside, 0)], attributes=INT64)
+        condition = add(
+            "AddV2", f"{label}/condition_key", [Edge(entered, 0), Edge(merged, 0)], attributes=INT64
+        )
+        body = add(
+            "AddV2", f"{label}/body_key", [Edge(entered, 0), Edge(inside, 0)], attributes=INT64
+        )
         return Edge(condition, 0), Edge(body, 0)
 
 
 def _stride(frame: Frame) -> np.ndarray:
-    """How far a key moves in one iteration: int64 ``[2]``, other for each loop, so that loops within loops don't meet."""
+    """How far a key moves in one iteration: int64 ``[2]``, other for each loop, so that loops
+    within loops don't meet.
+    """
     digest = hashlib.blake2b(repr(frame).encode(), digest_size=8).digest()
     halves = np.frombuffer(digest, dtype="<u4").astype(np.int64)
     return halves * 2 + 1

@@ -1,8 +1,9 @@
 """How does a key reach the random operations inside function bodies?
 
-Rule: as one more argument. A function that draws gets a copy with an int64 ``[2]`` argument, called by those who train alone, and hands a
-key on to the functions that it calls itself; a loop's body returns the key moved on, so that each iteration draws anew. What a dataset
-maps over its elements isn't called by the step and keeps its hidden state, as does a body with loops of the old kind.
+Rule: as one more argument. A function that draws gets a copy with an int64 ``[2]`` argument, called
+by those who train alone, and hands a key on to the functions that it calls itself; a loop's body
+returns the key moved on, so that each iteration draws anew. What a dataset maps over its elements
+isn't called by the step and keeps its hidden state, as does a body with loops of the old kind.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "While": (("cond", "body"), "T"),
     "StatelessWhile": (("cond", "body"), "T"),
 }
-"""Operations that call functions with their own inputs: the attributes that name them, and the one with the inputs' types."""
+"""Operations that call functions with their own inputs: the attributes that name them, and the one
+with the inputs' types.
+"""
 
 
 class KeyedFunctions:
@@ -51,7 +54,9 @@ class KeyedFunctions:
     def reaches(self, node: NodeDef) -> bool:
         """Whether the node calls a function that draws, and can hand it a key."""
         passes = node.op in CALLS or node.op in self._functions
-        return passes and any(self.draws(name) for name in functions_called_by(node, self._functions))
+        return passes and any(
+            self.draws(name) for name in functions_called_by(node, self._functions)
+        )
 
     def draws(self, name: str) -> bool:
         """Whether a function, or one that it calls, draws in a way that has a stateless form."""
@@ -59,7 +64,9 @@ class KeyedFunctions:
             self._draws[name] = False  # until shown, which also ends a circle of calls
             nodes = self._functions[name].node_def
             looping = any(node.op in ("Enter", "RefEnter") for node in nodes)
-            self._draws[name] = not looping and any(node.op in STATELESS or self.reaches(node) for node in nodes)
+            self._draws[name] = not looping and any(
+                node.op in STATELESS or self.reaches(node) for node in nodes
+            )
         return self._draws[name]
 
     def pass_key(self, node: NodeDef, key: str) -> None:
@@ -70,7 +77,9 @@ class KeyedFunctions:
         for attribute in attributes:
             value = node.attr[attribute]
             for called in [value.func] if value.WhichOneof("value") == "func" else value.list.func:
-                called.name = self._copy(called.name, loops=node.op in WHILES and attribute == "body")
+                called.name = self._copy(
+                    called.name, loops=node.op in WHILES and attribute == "body"
+                )
         if types:
             node.attr[types].list.type.append(DT_INT64)
         if node.op in WHILES:
@@ -78,11 +87,15 @@ class KeyedFunctions:
         node.input.insert(sum(not text.startswith("^") for text in node.input), key)
 
     def _copy(self, name: str, *, loops: bool) -> str:
-        """The copy of a function that takes a key; with ``loops`` it returns the next iteration's too."""
+        """The copy of a function that takes a key; with ``loops`` it returns the next iteration's
+        too.
+        """
         if (name, loops) not in self._made:
             copy = self._library.function.add()
             copy.CopyFrom(self._functions[name])
-            copy.signature.name = self._made[name, loops] = f"{name}_tfresume{'_body' if loops else ''}"
+            copy.signature.name = self._made[name, loops] = (
+                f"{name}_tfresume{'_body' if loops else ''}"
+            )
             copy.signature.input_arg.add(name=KEY, type=DT_INT64)
             self._rewrite(name, FunctionBody(copy, self._graph.ops))
             if loops:
@@ -101,7 +114,9 @@ class KeyedFunctions:
 
 
 def _one_more_output(loop: NodeDef) -> None:
-    """A loop gives the key back; lists of its outputs' shapes must be as long, and TensorFlow's own note can be left out."""
+    """A loop gives the key back; lists of its outputs' shapes must be as long, and TensorFlow's own
+    note can be left out.
+    """
     if "output_shapes" in loop.attr and loop.attr["output_shapes"].list.shape:
         loop.attr["output_shapes"].list.shape.add().dim.add(size=2)
     if "_output_shapes" in loop.attr:
@@ -110,9 +125,18 @@ def _one_more_output(loop: NodeDef) -> None:
 
 def _key_of(body: FunctionBody, function: str, node: str) -> Edge:
     """The key that a node of the body draws with."""
-    own = body.add("Const", f"random/{node}/own", attributes=constant_attributes(node_key(f"{function}/{node}")))
+    own = body.add(
+        "Const",
+        f"random/{node}/own",
+        attributes=constant_attributes(node_key(f"{function}/{node}")),
+    )
     attributes = {"T": type_attribute("int64")}
-    return Edge(body.add("BitwiseXor", f"random/{node}/key", [Edge(KEY, 0), Edge(own, 0)], attributes=attributes), 0)
+    return Edge(
+        body.add(
+            "BitwiseXor", f"random/{node}/key", [Edge(KEY, 0), Edge(own, 0)], attributes=attributes
+        ),
+        0,
+    )
 
 
 def _make_stateless(body: FunctionBody, node: NodeDef, key: Edge) -> None:
@@ -128,7 +152,10 @@ def _return_next(function: FunctionDef, body: FunctionBody, name: str) -> None:
     stride = np.abs(node_key(name) >> 32) * 2 + 1
     constant = body.add("Const", "random/stride", attributes=constant_attributes(stride))
     following = body.add(
-        "AddV2", "random/following", [Edge(KEY, 0), Edge(constant, 0)], attributes={"T": type_attribute("int64")}
+        "AddV2",
+        "random/following",
+        [Edge(KEY, 0), Edge(constant, 0)],
+        attributes={"T": type_attribute("int64")},
     )
     function.signature.output_arg.add(name=KEY, type=DT_INT64)
     function.ret[KEY] = body.text(Edge(following, 0))

@@ -1,9 +1,11 @@
-"""How do a graph's random operations draw the same numbers again after a retry, a re-form or a resume?
+"""How do a graph's random operations draw the same numbers again after a retry, a re-form or a
+resume?
 
-Rule: stateful random operations become their stateless form, keyed by what is fed for the step (``STEP_FEED``: seed, rank and global
-step) and a constant of the node's own. In a loop the key moves on with each iteration. What comes after the gradients (noise added to
-them) must be the same on all ranks and is keyed without the rank. Function bodies get the key as an argument (``random_functions``).
-Operations without a stateless form are listed.
+Rule: stateful random operations become their stateless form, keyed by what is fed for the step
+(``STEP_FEED``: seed, rank and global step) and a constant of the node's own. In a loop the key
+moves on with each iteration. What comes after the gradients (noise added to them) must be the same
+on all ranks and is keyed without the rank. Function bodies get the key as an argument
+(``random_functions``). Operations without a stateless form are listed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.graph.graphdef.edit import Editor, constant_attributes, shape_attribute, type_attribute
+from orchestrator.graph.graphdef.edit import (
+    Editor,
+    constant_attributes,
+    shape_attribute,
+    type_attribute,
+)
 from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.library import reachable_functions
 from orchestrator.graph.graphdef.nodes import Graph
@@ -46,12 +53,24 @@ def random_problems(stateful: tuple[str, ...]) -> tuple[Problem, ...]:
     """A warning that names the operations which draw from a hidden state still."""
     if not stateful:
         return ()
-    shown = ", ".join(stateful[:4]) + (f" and {len(stateful) - 4} more" if len(stateful) > 4 else "")
+    shown = ", ".join(stateful[:4]) + (
+        f" and {len(stateful) - 4} more" if len(stateful) > 4 else ""
+    )
     said = f"{shown} draw from a hidden state: there is no stateless form of them, so a step taken again draws other numbers"
-    return (Problem("stateful-random", "warning", said, "Nothing, unless runs have to repeat bit by bit", stateful),)
+    return (
+        Problem(
+            "stateful-random",
+            "warning",
+            said,
+            "Nothing, unless runs have to repeat bit by bit",
+            stateful,
+        ),
+    )
 
 
-def make_random_ops_stateless(editor: Editor, ops_graph: Graph, targets: Iterable[str]) -> RandomReport:
+def make_random_ops_stateless(
+    editor: Editor, ops_graph: Graph, targets: Iterable[str]
+) -> RandomReport:
     """Rewrite the random operations among the ancestors of ``targets`` in the editor's graph.
 
     Args:
@@ -111,7 +130,9 @@ class _Keys:
         return self._loops.reaches(name)
 
     def of(self, name: str, feed: str) -> Edge:
-        """The key of ``name``, int64 ``[2]``: what is fed, moved on by the loops around it, mixed with the node's own constant."""
+        """The key of ``name``, int64 ``[2]``: what is fed, moved on by the loops around it, mixed
+        with the node's own constant.
+        """
         base = self._loops.at(name, feed, self._fed(feed))
         looped = bool(self._flow.frames.get(name))
         own = self._editor.add(
@@ -133,7 +154,9 @@ class _Keys:
     def _fed(self, feed: str) -> Edge:
         if feed not in self.feeds:
             attributes = {"dtype": type_attribute("int64"), "shape": shape_attribute((2,))}
-            node = self._editor.add("Placeholder", parse_tensor(feed).node, attributes=attributes, device=HOST)
+            node = self._editor.add(
+                "Placeholder", parse_tensor(feed).node, attributes=attributes, device=HOST
+            )
             self.feeds[feed] = Edge(node, 0)
         return self.feeds[feed]
 
@@ -144,6 +167,8 @@ def _in_functions(graph: Graph, closure: set[str]) -> tuple[str, ...]:
     found: list[str] = []
     for function in reachable_functions(graph.meta.graph_def, nodes).values():
         found.extend(
-            f"{node.name} (in function {function.signature.name})" for node in function.node_def if graph.random_type(node.op)
+            f"{node.name} (in function {function.signature.name})"
+            for node in function.node_def
+            if graph.random_type(node.op)
         )
     return tuple(found)

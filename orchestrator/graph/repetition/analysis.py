@@ -1,7 +1,8 @@
 """How does each tensor of a graph change if the batch were repeated M times?
 
-Rule: one walk in the graph's order over what follows from the inputs and leads to a loss; all else doesn't change. Values that go round in
-a loop are walked again until they stay. An operation that no rule knows gives Unknown, unless nothing that it's given changes.
+Rule: one walk in the graph's order over what follows from the inputs and leads to a loss; all else
+doesn't change. Values that go round in a loop are walked again until they stay. An operation that
+no rule knows gives Unknown, unless nothing that it's given changes.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ from orchestrator.graph.worker_graph import InputPort
 ROUNDS = 5
 """Walks until a loop's values stay; each can change a value's rows, degree and form once."""
 COUNTS_ROWS = re.compile(
-    r"(batch_?size|batch_?len|num_?(rows|examples|samples)|n_?(rows|examples|samples)|batchsz)(_\d+)?$", re.IGNORECASE
+    r"(batch_?size|batch_?len|num_?(rows|examples|samples)|n_?(rows|examples|samples)|batchsz)(_\d+)?$",
+    re.IGNORECASE,
 )
 """Names that people give to a fed scalar that is the number of rows."""
-SETTING = re.compile(r"(keep_?prob|dropout|drop_?rate|learning_?rate|training|momentum|^lr|^rate)", re.IGNORECASE)
-"""Names that people give to a fed scalar of which they didn't tell the shape and that isn't a batch."""
+SETTING = re.compile(
+    r"(keep_?prob|dropout|drop_?rate|learning_?rate|training|momentum|^lr|^rate)", re.IGNORECASE
+)
+"""Names that people give to a fed scalar of which they didn't tell the shape and that isn't a
+batch.
+"""
 MAY_BE_ZERO = frozenset({"Select", "SelectV2", "Merge", "Add", "AddV2", "AddN", "Sub"})
 RULES: Mapping[str, Rule] = {
     **layers.RULES,
@@ -43,7 +49,8 @@ class Repetition:
     """The answers for one graph.
 
     Attributes:
-        static: no input has a free dimension; then sizes among the graph's constants may stand for the number of rows.
+        static: no input has a free dimension; then sizes among the graph's constants may stand for
+            the number of rows.
         shapeless: nodes of inputs of unknown shape, taken for rows, that may be single numbers.
     """
 
@@ -57,7 +64,9 @@ class Repetition:
         return _port(self.values.get(edge.node, PLAIN), edge)
 
 
-def repeated(graph: Graph, ports: Iterable[InputPort], constants: Iterable[str], wanted: Iterable[str]) -> Repetition:
+def repeated(
+    graph: Graph, ports: Iterable[InputPort], constants: Iterable[str], wanted: Iterable[str]
+) -> Repetition:
     """Walk from the inputs to the ``wanted`` nodes.
 
     Args:
@@ -71,7 +80,9 @@ def repeated(graph: Graph, ports: Iterable[InputPort], constants: Iterable[str],
         value = _fed(port, constants, static=static)
         if value != PLAIN:
             values[parse_tensor(port.tensor).node] = value
-    between = graph.view.ancestors(wanted, control=False) & graph.view.descendants(values, control=False)
+    between = graph.view.ancestors(wanted, control=False) & graph.view.descendants(
+        values, control=False
+    )
     walk = [name for name in graph.view.order()[0] if name in between and name not in values]
     for _ in range(ROUNDS):
         if not _walked(graph, walk, values, static=static):
@@ -82,12 +93,17 @@ def repeated(graph: Graph, ports: Iterable[InputPort], constants: Iterable[str],
                 values[name] = Unknown(name, "what goes round in a loop isn't settled")
         _walked(graph, [name for name in walk if not _loops(graph, name)], values, static=static)
     shapeless = frozenset(
-        node for port in ports if port.shape is None and isinstance(values.get(node := parse_tensor(port.tensor).node), Rows)
+        node
+        for port in ports
+        if port.shape is None
+        and isinstance(values.get(node := parse_tensor(port.tensor).node), Rows)
     )
     return Repetition(graph, values, static, shapeless)
 
 
-def _walked(graph: Graph, walk: Iterable[str], values: dict[str, Value | tuple[Value, ...]], *, static: bool) -> bool:
+def _walked(
+    graph: Graph, walk: Iterable[str], values: dict[str, Value | tuple[Value, ...]], *, static: bool
+) -> bool:
     """One walk; whether a loop's values have to be walked again."""
     turning: dict[str, object] = {}
     for name in walk:
@@ -104,7 +120,9 @@ def _answer(
     edges = [
         edge
         for edge in graph.view.data[name]
-        if op not in MERGES or graph.view.op(edge.node) not in NEXT_ITERATIONS or edge.node in values
+        if op not in MERGES
+        or graph.view.op(edge.node) not in NEXT_ITERATIONS
+        or edge.node in values
     ]
     given = tuple(_given(graph, op, edge, values) for edge in edges)
     if all(value == PLAIN for value in given):
@@ -120,7 +138,9 @@ def _answer(
     return PLAIN if harmless or op.startswith("TensorArray") else node.unknown()
 
 
-def _given(graph: Graph, op: str, edge: Edge, values: Mapping[str, Value | tuple[Value, ...]]) -> Value:
+def _given(
+    graph: Graph, op: str, edge: Edge, values: Mapping[str, Value | tuple[Value, ...]]
+) -> Value:
     found = values.get(edge.node)
     if found is not None:
         return _port(found, edge)
@@ -134,7 +154,11 @@ def _given(graph: Graph, op: str, edge: Edge, values: Mapping[str, Value | tuple
 def _port(value: Value | tuple[Value, ...], edge: Edge) -> Value:
     if not isinstance(value, tuple):
         return value
-    return value[edge.port] if edge.port < len(value) else Unknown(edge.node, "it has more outputs than are known")
+    return (
+        value[edge.port]
+        if edge.port < len(value)
+        else Unknown(edge.node, "it has more outputs than are known")
+    )
 
 
 def _loops(graph: Graph, name: str) -> bool:
@@ -149,7 +173,9 @@ def _fed(port: InputPort, constants: frozenset[str], *, static: bool) -> Value:
             return PLAIN
         if COUNTS_ROWS.search(name):
             return COUNT
-        return PLAIN if port.name in constants or port.tensor in constants else Fixed(dial=port.name)
+        return (
+            PLAIN if port.name in constants or port.tensor in constants else Fixed(dial=port.name)
+        )
     if (
         port.dtype == "int64"
         and re.search(r"shape(_\d+)?$", parse_tensor(port.name).node)

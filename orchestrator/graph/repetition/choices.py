@@ -1,7 +1,8 @@
-"""What comes out where a graph chooses: by a condition for each element, by the branch that is taken, by a loop's turn?
+"""What comes out where a graph chooses: by a condition for each element, by the branch that is
+taken, by a loop's turn?
 
-Rule: whichever is chosen must follow from the batch in the same way; zeros fit to anything. What only keeps a divisor from being zero isn't
-a choice.
+Rule: whichever is chosen must follow from the batch in the same way; zeros fit to anything. What
+only keeps a divisor from being zero isn't a choice.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from functools import reduce
 
 from orchestrator.graph.repetition.elementwise import Rule, aligned, combined, kept
 from orchestrator.graph.repetition.nodes import Node, rank_of
-from orchestrator.graph.repetition.values import Depends, Fixed, Rows, Unknown, Value, added, undecided
+from orchestrator.graph.repetition.values import (
+    Depends,
+    Fixed,
+    Rows,
+    Unknown,
+    Value,
+    added,
+    undecided,
+)
 
 
 def _select(node: Node) -> Value:
@@ -40,7 +49,15 @@ def _select(node: Node) -> Value:
         return stuck
     found = combined(node, added, one, other, axes)
     if isinstance(found, Fixed) and isinstance(condition, Rows):
-        return Rows(axes, found.degree, condition.blank and found.depends < Depends.DATA, "", found.form, found.why, found.dial)
+        return Rows(
+            axes,
+            found.degree,
+            condition.blank and found.depends < Depends.DATA,
+            "",
+            found.form,
+            found.why,
+            found.dial,
+        )
     if isinstance(found, Rows) and isinstance(condition, Rows):
         return replace(found, blank=found.blank and condition.blank)
     return found
@@ -52,15 +69,21 @@ def _asks_for_zero(node: Node) -> bool:
 
 
 def _merge(node: Node) -> Value:
-    """Whichever branch is taken, or a loop's value: both must be alike, and what has rows on one way has them."""
-    values = [value for value in node.given if not (isinstance(value, Fixed) and value.zero)] or list(node.given)
+    """Whichever branch is taken, or a loop's value: both must be alike, and what has rows on one
+    way has them.
+    """
+    values = [
+        value for value in node.given if not (isinstance(value, Fixed) and value.zero)
+    ] or list(node.given)
     rows = [value for value in values if isinstance(value, Rows)]
     if len(set(values)) == 1:
         return kept(replace(node, given=(values[0],)))
     stuck = undecided(tuple(values))
     if stuck is not None:
         return stuck
-    degrees = {value.degree for value in values if isinstance(value, Fixed | Rows) and value != Fixed()}
+    degrees = {
+        value.degree for value in values if isinstance(value, Fixed | Rows) and value != Fixed()
+    }
     if len(degrees) > 1 or (rows and degrees - {rows[0].degree}):
         return node.unknown("its branches grow differently with the batch")
     if not rows:
@@ -69,7 +92,8 @@ def _merge(node: Node) -> Value:
             key=lambda value: (value.degree != 0, value.depends, value.form),
         )
     axes = reduce(
-        lambda one, other: one & other if one and other and one & other else one or other, (value.axes for value in rows)
+        lambda one, other: one & other if one and other and one & other else one or other,
+        (value.axes for value in rows),
     )
     return replace(rows[0], axes=node.settled(axes), blank=all(value.blank for value in rows))
 

@@ -1,7 +1,7 @@
 """What do operations that work element by element make of rows?
 
-Rule: shapes are aligned at their last axis, as broadcasting does it. Rows that meet rows must meet them at the same axis; else every row
-meets every other, and what comes of that isn't told here.
+Rule: shapes are aligned at their last axis, as broadcasting does it. Rows that meet rows must meet
+them at the same axis; else every row meets every other, and what comes of that isn't told here.
 """
 
 from __future__ import annotations
@@ -38,34 +38,131 @@ GUARD = 1e-3
 
 KEEPING = frozenset(
     {
-        "Identity", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "Neg", "Cast", "Enter", "RefEnter", "Exit",
-        "RefExit", "NextIteration", "RefNextIteration", "LoopCond", "Switch", "RefSwitch", "Print", "PrintV2", "Real", "RefIdentity",
+        "Identity",
+        "StopGradient",
+        "PreventGradient",
+        "Snapshot",
+        "CheckNumerics",
+        "Neg",
+        "Cast",
+        "Enter",
+        "RefEnter",
+        "Exit",
+        "RefExit",
+        "NextIteration",
+        "RefNextIteration",
+        "LoopCond",
+        "Switch",
+        "RefSwitch",
+        "Print",
+        "PrintV2",
+        "Real",
+        "RefIdentity",
         "Conj",
     }
-)  # fmt: skip
+)
 """Operations of which each output is as their first input."""
 
 BENDING = frozenset(
     {
-        "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign", "Sigmoid", "Tanh", "Exp", "Expm1", "Log", "Log1p", "Erf",
-        "Erfc", "Lgamma", "Digamma", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Floor", "Ceil",
-        "Round", "Rint", "Sign", "LogicalNot", "IsNan", "IsInf", "IsFinite", "Softmax", "LogSoftmax", "Abs", "ClipByValue", "Reciprocal",
-        "Inv", "Rsqrt", "Sqrt", "ComplexAbs", "BesselI0e", "BesselI1e", "Invert", "Bitcast",
-        "ReluGrad", "Relu6Grad", "TanhGrad", "SigmoidGrad", "SqrtGrad", "RsqrtGrad", "EluGrad", "SoftplusGrad", "LeakyReluGrad",
-        "Pow", "SquaredDifference", "Atan2", "FloorMod", "Mod", "FloorDiv", "TruncateDiv", "TruncateMod", "Xdivy", "Xlogy", "Igamma",
-        "Zeta", "Minimum", "Maximum",
+        "Relu",
+        "Relu6",
+        "LeakyRelu",
+        "Elu",
+        "Selu",
+        "Softplus",
+        "Softsign",
+        "Sigmoid",
+        "Tanh",
+        "Exp",
+        "Expm1",
+        "Log",
+        "Log1p",
+        "Erf",
+        "Erfc",
+        "Lgamma",
+        "Digamma",
+        "Sin",
+        "Cos",
+        "Tan",
+        "Asin",
+        "Acos",
+        "Atan",
+        "Sinh",
+        "Cosh",
+        "Asinh",
+        "Acosh",
+        "Atanh",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Rint",
+        "Sign",
+        "LogicalNot",
+        "IsNan",
+        "IsInf",
+        "IsFinite",
+        "Softmax",
+        "LogSoftmax",
+        "Abs",
+        "ClipByValue",
+        "Reciprocal",
+        "Inv",
+        "Rsqrt",
+        "Sqrt",
+        "ComplexAbs",
+        "BesselI0e",
+        "BesselI1e",
+        "Invert",
+        "Bitcast",
+        "ReluGrad",
+        "Relu6Grad",
+        "TanhGrad",
+        "SigmoidGrad",
+        "SqrtGrad",
+        "RsqrtGrad",
+        "EluGrad",
+        "SoftplusGrad",
+        "LeakyReluGrad",
+        "Pow",
+        "SquaredDifference",
+        "Atan2",
+        "FloorMod",
+        "Mod",
+        "FloorDiv",
+        "TruncateDiv",
+        "TruncateMod",
+        "Xdivy",
+        "Xlogy",
+        "Igamma",
+        "Zeta",
+        "Minimum",
+        "Maximum",
     }
-)  # fmt: skip
-"""Functions of their inputs, element by element or along the last axis, that aren't linear in them."""
+)
+"""Functions of their inputs, element by element or along the last axis, that aren't linear in them.
+"""
 
 JUDGING = frozenset(
-    {"Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "LogicalAnd", "LogicalOr", "ApproximateEqual"}
+    {
+        "Equal",
+        "NotEqual",
+        "Less",
+        "LessEqual",
+        "Greater",
+        "GreaterEqual",
+        "LogicalAnd",
+        "LogicalOr",
+        "ApproximateEqual",
+    }
 )
 """Comparisons: no gradient passes, so of a reduced value only that it's one stays."""
 
 
 def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
-    """The batch axis of what comes of several inputs by broadcasting; ``frozenset()`` where none has one."""
+    """The batch axis of what comes of several inputs by broadcasting; ``frozenset()`` where none
+    has one.
+    """
     ranks = [rank_of(node.shape_in(slot)) for slot in slots]
     widest = rank_of(node.shape()) if None in ranks else max(rank or 0 for rank in ranks)
     found: Axes = frozenset()
@@ -73,7 +170,11 @@ def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
         value = node.given[slot]
         if not isinstance(value, Rows):
             continue
-        axes = moved(value.axes, widest - rank) if widest is not None and rank is not None else value.axes
+        axes = (
+            moved(value.axes, widest - rank)
+            if widest is not None and rank is not None
+            else value.axes
+        )
         if found == frozenset():
             found = axes
         elif found is None or axes is None:
@@ -90,7 +191,11 @@ def _pairwise(combine: Combine) -> Callable[[Node], Value]:
         counts = _arithmetic(node)
         stuck = undecided(node.given) if counts is None else None
         if counts is not None or stuck is not None:
-            return _of_mixed(node, combine) if isinstance(stuck, Mixed) else counts or _stuck(node, stuck)
+            return (
+                _of_mixed(node, combine)
+                if isinstance(stuck, Mixed)
+                else counts or _stuck(node, stuck)
+            )
         axes = aligned(node, tuple(range(len(node.given))))
         if isinstance(axes, Unknown):
             return axes
@@ -100,7 +205,9 @@ def _pairwise(combine: Combine) -> Callable[[Node], Value]:
 
 
 def combined(node: Node, combine: Combine, one: Value, other: Value, axes: Axes) -> Value:
-    """Two values added, multiplied or divided; parts of different degrees stay that, what is unknown stays it."""
+    """Two values added, multiplied or divided; parts of different degrees stay that, what is
+    unknown stays it.
+    """
     stuck = undecided((one, other))
     if stuck is not None:
         return Mixed(node.name) if isinstance(stuck, Mixed) else stuck
@@ -110,16 +217,26 @@ def combined(node: Node, combine: Combine, one: Value, other: Value, axes: Axes)
 
 
 def _of_mixed(node: Node, combine: Combine) -> Value:
-    """What was mixed stays it when something is added, or when it's multiplied by what follows from no data."""
+    """What was mixed stays it when something is added, or when it's multiplied by what follows from
+    no data.
+    """
     others = [value for value in node.given if not isinstance(value, Mixed)]
-    if combine is added or all(isinstance(value, Fixed) and value.depends < Depends.DATA for value in others):
+    if combine is added or all(
+        isinstance(value, Fixed) and value.depends < Depends.DATA for value in others
+    ):
         return next((value for value in others if isinstance(value, Unknown)), Mixed(node.name))
     return node.unknown("it multiplies parts that grow differently with the batch")
 
 
 def _stuck(node: Node, value: Value | None) -> Value:
-    """What becomes of a value that is no number; vectors of sizes are calculated with in ways that nobody follows."""
-    return node.unknown("it calculates with a vector of sizes") if isinstance(value, Dims) or value is None else value
+    """What becomes of a value that is no number; vectors of sizes are calculated with in ways that
+    nobody follows.
+    """
+    return (
+        node.unknown("it calculates with a vector of sizes")
+        if isinstance(value, Dims) or value is None
+        else value
+    )
 
 
 def _arithmetic(node: Node) -> Value | None:
@@ -130,7 +247,9 @@ def _arithmetic(node: Node) -> Value | None:
     if one is None or other is None or len(one) != len(other):
         return None
     if node.op in ("Maximum", "Mul") and "rows" in (*one, *other):
-        return Dims(tuple("rows" if "rows" in pair else None for pair in zip(one, other, strict=True)))
+        return Dims(
+            tuple("rows" if "rows" in pair else None for pair in zip(one, other, strict=True))
+        )
     if node.op in ("FloorDiv", "TruncateDiv") and "rows" not in other:
         return Dims(tuple("rows" if part == "rows" else None for part in one))
     return None
@@ -159,7 +278,11 @@ def _bend(node: Node) -> Value:
     found: list[Value] = []
     for value in node.given:
         if isinstance(value, Unknown | Mixed):
-            return value if isinstance(value, Unknown) else node.unknown("it bends parts that grow differently with the batch")
+            return (
+                value
+                if isinstance(value, Unknown)
+                else node.unknown("it bends parts that grow differently with the batch")
+            )
         assert isinstance(value, Fixed | Rows)
         found.append(bent(node.name, value))
     return _any_of(node, found, axes)
@@ -205,21 +328,38 @@ def _judge(node: Node) -> Value:
 def _square(node: Node) -> Value:
     value = node.given[0]
     if isinstance(value, Rows | Fixed):
-        return multiplied(node.name, value, value, value.axes if isinstance(value, Rows) else frozenset())
-    return value if isinstance(value, Unknown) else node.unknown("it squares parts that grow differently with the batch")
+        return multiplied(
+            node.name, value, value, value.axes if isinstance(value, Rows) else frozenset()
+        )
+    return (
+        value
+        if isinstance(value, Unknown)
+        else node.unknown("it squares parts that grow differently with the batch")
+    )
 
 
 def _difference(node: Node) -> Value:
     first = _summed(node)
     if isinstance(first, Rows | Fixed):
-        return multiplied(node.name, first, first, first.axes if isinstance(first, Rows) else frozenset())
-    return first if isinstance(first, Unknown) else node.unknown("it squares parts that grow differently with the batch")
+        return multiplied(
+            node.name, first, first, first.axes if isinstance(first, Rows) else frozenset()
+        )
+    return (
+        first
+        if isinstance(first, Unknown)
+        else node.unknown("it squares parts that grow differently with the batch")
+    )
 
 
 def _add(node: Node) -> Value:
     for slot in (0, 1):
         value, number = node.given[slot], node.numbers(1 - slot) if len(node.given) == 2 else None
-        if isinstance(value, Fixed) and value.degree and number is not None and bool(np.all(np.abs(number) <= GUARD)):
+        if (
+            isinstance(value, Fixed)
+            and value.degree
+            and number is not None
+            and bool(np.all(np.abs(number) <= GUARD))
+        ):
             return value
     return _summed(node)
 

@@ -1,7 +1,8 @@
 """Which gradients does a group add up, and of which does it take the mean?
 
-Rule: ``auto`` adds up what is known to be the gradient of a sum over rows, so that the group computes what one process with all batches
-in one would; of everything else, and of what an update takes besides gradients, it takes the mean.
+Rule: ``auto`` adds up what is known to be the gradient of a sum over rows, so that the group
+computes what one process with all batches in one would; of everything else, and of what an update
+takes besides gradients, it takes the mean.
 """
 
 from __future__ import annotations

@@ -15,16 +15,69 @@ from orchestrator.graph.repetition.values import Depends, Dims, Fixed, Mixed, Ro
 
 BATCH_FIRST = frozenset(
     {
-        "Conv2D", "Conv3D", "DepthwiseConv2dNative", "MaxPool", "MaxPoolV2", "AvgPool", "MaxPool3D", "AvgPool3D", "LRN", "ResizeBilinear",
-        "ResizeNearestNeighbor", "ResizeBicubic", "SpaceToBatchND", "BatchToSpaceND", "SpaceToBatch", "BatchToSpace", "SpaceToDepth",
-        "DepthToSpace", "Pad", "PadV2", "MirrorPad", "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits",
-        "Conv2DBackpropInput", "Conv3DBackpropInputV2", "InTopK", "InTopKV2", "TopK", "TopKV2", "ExtractImagePatches", "DecodeRaw",
-        "StringToNumber", "DecodeCSV", "Dilation2D", "MaxPoolWithArgmax", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "AsString",
-        "StringToHashBucketFast", "LookupTableFind", "LookupTableFindV2", "Substr", "Multinomial", "StatelessMultinomial", "Cumsum",
-        "Cumprod", "ReverseSequence", "Reverse", "ReverseV2", "MatrixBandPart", "Roll", "BucketizeV2", "Bucketize", "MatrixDiag", "Cholesky",
-        "MatrixInverse", "MatrixDeterminant", "FFT", "IFFT", "RFFT", "AdjustContrastv2",
+        "Conv2D",
+        "Conv3D",
+        "DepthwiseConv2dNative",
+        "MaxPool",
+        "MaxPoolV2",
+        "AvgPool",
+        "MaxPool3D",
+        "AvgPool3D",
+        "LRN",
+        "ResizeBilinear",
+        "ResizeNearestNeighbor",
+        "ResizeBicubic",
+        "SpaceToBatchND",
+        "BatchToSpaceND",
+        "SpaceToBatch",
+        "BatchToSpace",
+        "SpaceToDepth",
+        "DepthToSpace",
+        "Pad",
+        "PadV2",
+        "MirrorPad",
+        "SoftmaxCrossEntropyWithLogits",
+        "SparseSoftmaxCrossEntropyWithLogits",
+        "Conv2DBackpropInput",
+        "Conv3DBackpropInputV2",
+        "InTopK",
+        "InTopKV2",
+        "TopK",
+        "TopKV2",
+        "ExtractImagePatches",
+        "DecodeRaw",
+        "StringToNumber",
+        "DecodeCSV",
+        "Dilation2D",
+        "MaxPoolWithArgmax",
+        "FakeQuantWithMinMaxVars",
+        "FakeQuantWithMinMaxArgs",
+        "AsString",
+        "StringToHashBucketFast",
+        "LookupTableFind",
+        "LookupTableFindV2",
+        "Substr",
+        "Multinomial",
+        "StatelessMultinomial",
+        "Cumsum",
+        "Cumprod",
+        "ReverseSequence",
+        "Reverse",
+        "ReverseV2",
+        "MatrixBandPart",
+        "Roll",
+        "BucketizeV2",
+        "Bucketize",
+        "MatrixDiag",
+        "Cholesky",
+        "MatrixInverse",
+        "MatrixDeterminant",
+        "FFT",
+        "IFFT",
+        "RFFT",
+        "AdjustContrastv2",
     }
-)  # fmt: skip
+)
 """Operations that leave the batch axis of what they're given where it is."""
 PICKING = frozenset({"Where", "DynamicPartition", "Unique", "UniqueV2", "SparseFillEmptyRows"})
 """How many rows these give follows from the data."""
@@ -42,22 +95,42 @@ def _layer(node: Node) -> Value:
         return node.unknown()
     axes = rows[0].axes
     for value in rows[1:]:
-        axes = axes if value.axes is None else value.axes if axes is None else axes & value.axes or axes
+        axes = (
+            axes
+            if value.axes is None
+            else value.axes
+            if axes is None
+            else axes & value.axes or axes
+        )
     return rows_of(
-        node, Rows(axes, 0, all(value.blank for value in rows), rows[0].picked, *max((v.form, v.why) for v in rows)), axes
+        node,
+        Rows(
+            axes,
+            0,
+            all(value.blank for value in rows),
+            rows[0].picked,
+            *max((v.form, v.why) for v in rows),
+        ),
+        axes,
     )
 
 
 def _arg(node: Node) -> Value:
     value, over = node.given[0], node.integers(1)
     if not isinstance(value, Rows):
-        return Fixed() if value == Fixed() else value if isinstance(value, Unknown) else node.unknown()
+        return (
+            Fixed() if value == Fixed() else value if isinstance(value, Unknown) else node.unknown()
+        )
     rank = rank_of(node.shape_in(0))
     if value.axes is None or not over or (over[0] < 0 and rank is None):
         return rows_of(node, Rows(None), None)
     at = over[0] % rank if rank else over[0]
     axes = frozenset(axis - (at < axis) for axis in value.axes if axis != at)
-    return rows_of(node, Rows(axes, picked=value.picked), axes) if axes else node.unknown("it picks one of the rows")
+    return (
+        rows_of(node, Rows(axes, picked=value.picked), axes)
+        if axes
+        else node.unknown("it picks one of the rows")
+    )
 
 
 def _one_hot(node: Node) -> Value:
@@ -65,7 +138,11 @@ def _one_hot(node: Node) -> Value:
     if not isinstance(value, Rows):
         return Fixed() if value == Fixed() else value
     axis = node.attribute("axis").i if "axis" in node.graph.view.nodes[node.name].attr else -1
-    axes = value.axes if axis < 0 or value.axes is None else frozenset(at + (at >= axis) for at in value.axes)
+    axes = (
+        value.axes
+        if axis < 0 or value.axes is None
+        else frozenset(at + (at >= axis) for at in value.axes)
+    )
     return rows_of(node, value, axes)
 
 
@@ -81,8 +158,16 @@ def _gather(node: Node) -> Value:
     at = (node.integers(2) or (0,))[0] if node.op == "GatherV2" else 0
     if isinstance(indices, Rows):
         degree = table.degree if isinstance(table, Rows | Fixed) else 0
-        axes = indices.axes if node.op == "GatherNd" or at == 0 else moved(indices.axes, at) if at > 0 else None
-        form, why = (table.form, table.why) if isinstance(table, Rows) else (indices.form, indices.why)
+        axes = (
+            indices.axes
+            if node.op == "GatherNd" or at == 0
+            else moved(indices.axes, at)
+            if at > 0
+            else None
+        )
+        form, why = (
+            (table.form, table.why) if isinstance(table, Rows) else (indices.form, indices.why)
+        )
         return rows_of(node, Rows(axes, degree, False, indices.picked, form, why), axes)
     if not isinstance(table, Rows):
         return table if isinstance(table, Fixed) else node.unknown()
@@ -95,7 +180,9 @@ def _picked(node: Node) -> Value:
     value = next((value for value in node.given if isinstance(value, Rows)), None)
     if value is None:
         return next((value for value in node.given if isinstance(value, Unknown)), node.unknown())
-    return replace(value, axes=node.settled(frozenset({0})), picked=value.picked or node.name, blank=False)
+    return replace(
+        value, axes=node.settled(frozenset({0})), picked=value.picked or node.name, blank=False
+    )
 
 
 def _split(node: Node) -> Value:
@@ -125,7 +212,9 @@ def _unpack(node: Node) -> Value | tuple[Value, ...]:
 
 
 def _stored(node: Node) -> Value:
-    """What a TensorArray holds, told by its flow as the tensor that its elements make, one behind the other along a new first axis."""
+    """What a TensorArray holds, told by its flow as the tensor that its elements make, one behind
+    the other along a new first axis.
+    """
     given = list(node.given)
     if node.op == "TensorArrayWriteV3" and isinstance(given[2], Rows):
         given[2] = replace(given[2], axes=moved(given[2].axes, 1))
@@ -186,13 +275,17 @@ def _dense(node: Node) -> Value:
 
 
 def _sampled(node: Node) -> tuple[Value, ...]:
-    """Candidate samplers: as many candidates as the graph says, and what is expected of each row's labels."""
+    """Candidate samplers: as many candidates as the graph says, and what is expected of each row's
+    labels.
+    """
     value = node.given[0]
     return (Fixed(), replace(value, degree=0) if isinstance(value, Rows) else value, Fixed())
 
 
 def _einsum(node: Node) -> Value:
-    """A product written with letters: the batch's is kept where the result has it, and added over where it hasn't."""
+    """A product written with letters: the batch's is kept where the result has it, and added over
+    where it hasn't.
+    """
     equation = node.attribute("equation").s.decode("utf-8", "replace").replace(" ", "")
     inputs, arrow, output = equation.partition("->")
     letters = inputs.split(",")
@@ -200,12 +293,27 @@ def _einsum(node: Node) -> Value:
     if stuck is not None or not arrow or "." in equation or len(letters) != len(node.given):
         return stuck if isinstance(stuck, Unknown) else node.unknown()
     numbers = [value for value in node.given if isinstance(value, Fixed | Rows)]
-    found = {letters[slot][axis] for slot, value in enumerate(numbers) if isinstance(value, Rows) for axis in value.axes or ()}
-    known = all(value.axes is not None and len(value.axes) == 1 for value in numbers if isinstance(value, Rows))
-    if len(found) != 1 or not known or any(isinstance(value, Fixed) and value.depends for value in numbers):
+    found = {
+        letters[slot][axis]
+        for slot, value in enumerate(numbers)
+        if isinstance(value, Rows)
+        for axis in value.axes or ()
+    }
+    known = all(
+        value.axes is not None and len(value.axes) == 1
+        for value in numbers
+        if isinstance(value, Rows)
+    )
+    if (
+        len(found) != 1
+        or not known
+        or any(isinstance(value, Fixed) and value.depends for value in numbers)
+    ):
         return node.unknown("every row meets every other" if len(found) > 1 else "")
     (letter,) = found
-    if any(letter in letters[slot] for slot, value in enumerate(numbers) if isinstance(value, Fixed)):
+    if any(
+        letter in letters[slot] for slot, value in enumerate(numbers) if isinstance(value, Fixed)
+    ):
         return node.unknown()
     degree = sum(value.degree for value in numbers)
     if letter not in output:
@@ -221,7 +329,12 @@ def _crossed(node: Node) -> Value | tuple[Value, ...]:
     rows = Rows(frozenset({0}))
     if node.op == "SparseReshape":
         sizes = node.sizes(2) or ()
-        return (rows, Dims(tuple("rows" if size in ("rows", -1) else size for size in sizes)) if sizes else node.unknown())
+        return (
+            rows,
+            Dims(tuple("rows" if size in ("rows", -1) else size for size in sizes))
+            if sizes
+            else node.unknown(),
+        )
     return (rows, rows, Dims(("rows", None)))
 
 
@@ -234,14 +347,23 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Split", "SplitV"), _split),
     "Unpack": _unpack,
     **dict.fromkeys(
-        ("TensorArrayScatterV3", "TensorArrayReadV3", "TensorArrayWriteV3", "TensorArrayGatherV3", "TensorArrayConcatV3"), _stored
+        (
+            "TensorArrayScatterV3",
+            "TensorArrayReadV3",
+            "TensorArrayWriteV3",
+            "TensorArrayGatherV3",
+            "TensorArrayConcatV3",
+        ),
+        _stored,
     ),
     "ScatterNd": _scattered,
     **dict.fromkeys(("DynamicStitch", "ParallelDynamicStitch"), _stitched),
     "ParseExample": _parsed,
     "SparseToDense": _dense,
     "Einsum": _einsum,
-    **dict.fromkeys(("SparseCross", "SparseCrossV2", "SparseCrossHashed", "SparseReshape"), _crossed),
+    **dict.fromkeys(
+        ("SparseCross", "SparseCrossV2", "SparseCrossHashed", "SparseReshape"), _crossed
+    ),
     **dict.fromkeys(
         (
             "LogUniformCandidateSampler",

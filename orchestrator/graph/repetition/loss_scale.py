@@ -1,8 +1,9 @@
 """Is each gradient that of a mean over the batch's rows, or that of a sum?
 
-Rule: a loss that is multiplied by M when its batch is repeated M times is a sum, and so is its gradient; one that isn't is a mean. A loss
-that is a sum of terms is asked term by term, each for the variables that it follows from. Nothing is guessed: what can't be told is
-``unknown``, with the node at which the trail ended, and is exchanged as a mean.
+Rule: a loss that is multiplied by M when its batch is repeated M times is a sum, and so is its
+gradient; one that isn't is a mean. A loss that is a sum of terms is asked term by term, each for
+the variables that it follows from. Nothing is guessed: what can't be told is ``unknown``, with the
+node at which the trail ended, and is exchanged as a mean.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from orchestrator.graph.gradients.gradient_tensors import ROWWISE, GradientCut
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.analysis import Repetition, repeated
-from orchestrator.graph.repetition.losses_behind import Origins, Term, gradients_through, terms, variables_before
+from orchestrator.graph.repetition.losses_behind import (
+    Origins,
+    Term,
+    gradients_through,
+    terms,
+    variables_before,
+)
 from orchestrator.graph.repetition.values import Fixed, Form, Mixed, Rows, Unknown, Value
 from orchestrator.graph.worker_graph import BatchScale, InputPort, ScaleKind
 
@@ -35,11 +42,16 @@ class _Part:
 
 
 def batch_scales(
-    graph: Graph, cuts: Iterable[GradientCut], beyond: set[str], ports: Iterable[InputPort], constants: Iterable[str]
+    graph: Graph,
+    cuts: Iterable[GradientCut],
+    beyond: set[str],
+    ports: Iterable[InputPort],
+    constants: Iterable[str],
 ) -> list[tuple[GradientCut, BatchScale]]:
     """The cuts with how the gradient at each follows from the number of rows.
 
-    One that adds up gradients of a sum and of something else comes as a cut for each of them, where they can be told apart.
+    One that adds up gradients of a sum and of something else comes as a cut for each of them, where
+    they can be told apart.
 
     Args:
         graph: with the cuts' names.
@@ -58,7 +70,9 @@ def batch_scales(
     for cut, origin in zip(cuts, found, strict=True):
         updated = _updated(graph, cut, beyond)
         if origin.why:
-            answers.append((cut, BatchScale("unknown", origin.why, cut.values.node, variables=updated)))
+            answers.append(
+                (cut, BatchScale("unknown", origin.why, cut.values.node, variables=updated))
+            )
             continue
         raised = _weights(repetition, origin.weights)
         if isinstance(raised, BatchScale):
@@ -66,11 +80,15 @@ def batch_scales(
             continue
         for loss in origin.losses:
             if loss not in parts:
-                parts[loss] = [_judged(repetition, term, raised) for term in terms(repetition, loss)]
+                parts[loss] = [
+                    _judged(repetition, term, raised) for term in terms(repetition, loss)
+                ]
         judged = [part for loss in origin.losses for part in parts[loss]]
         losses = tuple(loss.tensor for loss in origin.losses)
         scale = _together(judged, updated, losses)
-        split = _split(graph, cut, judged, updated, losses, reached) if scale.kind == "mixed" else []
+        split = (
+            _split(graph, cut, judged, updated, losses, reached) if scale.kind == "mixed" else []
+        )
         answers.extend(split or [(cut, scale)])
     return answers
 
@@ -80,7 +98,11 @@ def _weights(repetition: Repetition, weights: tuple[Edge, ...]) -> int | BatchSc
     for edge in weights:
         value = repetition.of(edge)
         if not isinstance(value, Fixed | Rows) or value.degree:
-            return BatchScale("unknown", "the gradient begins with weights whose size follows from the batch", edge.node)
+            return BatchScale(
+                "unknown",
+                "the gradient begins with weights whose size follows from the batch",
+                edge.node,
+            )
     return 0
 
 
@@ -90,10 +112,18 @@ def _judged(repetition: Repetition, term: Term, raised: int) -> _Part:
     if repetition.static and kind != "mean":
         kind, why = "unknown", BAKED_IN
     if repetition.shapeless and kind in ("sum", "masked", "nonlinear"):
-        behind = repetition.graph.view.ancestors([term.edge.node], control=False) & repetition.shapeless
+        behind = (
+            repetition.graph.view.ancestors([term.edge.node], control=False) & repetition.shapeless
+        )
         if behind:
-            kind, why, node = "unknown", "its shape isn't known: it may be a batch or a single number", min(behind)
-    return _Part(term.edge, BatchScale(kind, why, node), variables_before(repetition.graph, term.edge))
+            kind, why, node = (
+                "unknown",
+                "its shape isn't known: it may be a batch or a single number",
+                min(behind),
+            )
+    return _Part(
+        term.edge, BatchScale(kind, why, node), variables_before(repetition.graph, term.edge)
+    )
 
 
 def _kind(value: Value, raised: int, name: str) -> tuple[ScaleKind, str, str]:
@@ -103,14 +133,19 @@ def _kind(value: Value, raised: int, name: str) -> tuple[ScaleKind, str, str]:
         return "unknown", "it adds parts that grow differently with the batch", value.node
     if not isinstance(value, Fixed | Rows):
         return "unknown", "it's a vector of sizes", name
-    degree = value.degree + raised + isinstance(value, Rows)  # the gradient of a loss with rows is that of their sum
+    # the gradient of a loss with rows is that of their sum
+    degree = value.degree + raised + isinstance(value, Rows)
     if value.form == Form.MASKED and degree == 0:
         return "masked", "it divides by a count that follows from the data", value.why
     if value.form and degree == 0:
         return "nonlinear", "it isn't linear in what each row gives", value.why
     if not value.form and degree in (0, 1):
         return ("sum" if degree else "mean"), "", name
-    return "unknown", f"it's multiplied by M^{degree} where the batch is repeated M times", value.why or name
+    return (
+        "unknown",
+        f"it's multiplied by M^{degree} where the batch is repeated M times",
+        value.why or name,
+    )
 
 
 def _together(parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, ...]) -> BatchScale:
@@ -121,7 +156,9 @@ def _together(parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, .
         return BatchScale("unknown", "the loss has no terms", losses[0], losses, updated)
     for kind in ("unknown", "masked", "nonlinear"):
         worst = next((scale for scale in concerned if scale.kind == kind), None)
-        if worst is not None and (kind == "unknown" or all(scale.kind != "sum" for scale in concerned)):
+        if worst is not None and (
+            kind == "unknown" or all(scale.kind != "sum" for scale in concerned)
+        ):
             return BatchScale(worst.kind, worst.why, worst.node, losses, updated)
     kinds = {scale.kind for scale in concerned}
     if len(kinds) == 1:
@@ -129,14 +166,25 @@ def _together(parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, .
     summed = next(scale.node for scale in concerned if scale.kind == "sum")
     other = next(scale.node for scale in concerned if scale.kind != "sum")
     if not known:
-        return BatchScale("unknown", f"{summed} sums over rows and {other} doesn't", summed, losses, updated)
-    return BatchScale("mixed", f"{summed} sums over rows and {other} doesn't", summed, losses, updated)
+        return BatchScale(
+            "unknown", f"{summed} sums over rows and {other} doesn't", summed, losses, updated
+        )
+    return BatchScale(
+        "mixed", f"{summed} sums over rows and {other} doesn't", summed, losses, updated
+    )
 
 
 def _split(
-    graph: Graph, cut: GradientCut, parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, ...], reached: _Reached
+    graph: Graph,
+    cut: GradientCut,
+    parts: list[_Part],
+    updated: tuple[str, ...],
+    losses: tuple[str, ...],
+    reached: _Reached,
 ) -> list[tuple[GradientCut, BatchScale]]:
-    """A cut for each summand of a gradient that ``tf.gradients`` added up, if each is of terms of one kind; else nothing."""
+    """A cut for each summand of a gradient that ``tf.gradients`` added up, if each is of terms of
+    one kind; else nothing.
+    """
     scope = graph.gradient_scope(cut.values.node)
     if cut.indices is not None or scope is None or graph.view.op(cut.values.node) != "AddN":
         return []
@@ -145,11 +193,17 @@ def _split(
             reached[part.edge, scope] = gradients_through(graph, part.edge, scope)
     found = []
     for slot, edge in enumerate(graph.view.data[cut.values.node]):
-        concerned = [part for part in parts if edge.node in reached[part.edge, scope] and part.variables & set(updated)]
+        concerned = [
+            part
+            for part in parts
+            if edge.node in reached[part.edge, scope] and part.variables & set(updated)
+        ]
         scale = _together(concerned, updated, losses) if concerned else None
         if scale is None or scale.kind not in ("mean", "sum"):
             return []
-        found.append((GradientCut(edge, (Use(cut.values.node, slot, edge.port),), shape=cut.shape), scale))
+        found.append(
+            (GradientCut(edge, (Use(cut.values.node, slot, edge.port),), shape=cut.shape), scale)
+        )
     return found
 
 
@@ -164,7 +218,9 @@ def _updated(graph: Graph, cut: GradientCut, beyond: set[str]) -> tuple[str, ...
             variable = graph.variable_of(use.node)
             if variable is not None:
                 found[variable] = None
-        elif use.node not in seen and (graph.view.op(use.node) in ROWWISE or graph.view.op(use.node) == "UnsortedSegmentSum"):
+        elif use.node not in seen and (
+            graph.view.op(use.node) in ROWWISE or graph.view.op(use.node) == "UnsortedSegmentSum"
+        ):
             seen.add(use.node)
             waiting.extend(later for later in graph.view.uses[use.node] if later.node in beyond)
     return tuple(found)

@@ -1,8 +1,9 @@
 """Of which loss is a tensor the gradient, and of which parts is the loss made?
 
-Rule: ``tf.gradients`` begins with a tensor of ones in its scope, and names what it computes ``SCOPE/F_grad/…`` after the operation F whose
-gradient it is: the operations that take the ones tell which F gave the loss. A loss that is a sum falls into its terms, so that each can
-be asked by itself.
+Rule: ``tf.gradients`` begins with a tensor of ones in its scope, and names what it computes
+``SCOPE/F_grad/…`` after the operation F whose gradient it is: the operations that take the ones
+tell which F gave the loss. A loss that is a sum falls into its terms, so that each can be asked by
+itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ from orchestrator.graph.repetition.values import Depends, Fixed, Form, Mixed, Ro
 _ONES = re.compile(r"(Fill|ones|ones_like|OnesLike|grad_ys)(_\d+)?$")
 _OF_ONE = "_grad/"
 SUMS = frozenset({"Add", "AddV2", "AddN", "Sub", "Pack", "Concat", "ConcatV2", "Sum", "Mean"})
-HANDING = frozenset({"Identity", "Neg", "Cast", "Reshape", "ExpandDims", "Squeeze", "StridedSlice", "CheckNumerics", "Snapshot"})
+HANDING = frozenset(
+    {
+        "Identity",
+        "Neg",
+        "Cast",
+        "Reshape",
+        "ExpandDims",
+        "Squeeze",
+        "StridedSlice",
+        "CheckNumerics",
+        "Snapshot",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,8 @@ class Origin:
 
     Attributes:
         losses: the outputs that it's the gradient of.
-        weights: what the loss's gradient begins with where it isn't one: tensors that the caller gave.
+        weights: what the loss's gradient begins with where it isn't one: tensors that the caller
+            gave.
         why: why no loss was found; empty where one was.
     """
 
@@ -65,7 +79,8 @@ class Origins:
                 if self._begins(name, scope):
                     self._ones[name] = scope
         self._after = {
-            name: graph.view.descendants([name], control=False, within=self._members[scope]) for name, scope in self._ones.items()
+            name: graph.view.descendants([name], control=False, within=self._members[scope])
+            for name, scope in self._ones.items()
         }
 
     def of(self, gradient: Edge) -> Origin:
@@ -79,7 +94,9 @@ class Origins:
         for name in ones:
             found = self._named_by(name)
             if not found:
-                return Origin(why=f"the operations after {name} don't tell of which loss they compute the gradient")
+                return Origin(
+                    why=f"the operations after {name} don't tell of which loss they compute the gradient"
+                )
             losses.update(dict.fromkeys(found))
             if self._graph.view.op(name) == "Identity":
                 weights[self._graph.view.data[name][0]] = None
@@ -87,10 +104,14 @@ class Origins:
 
     def _begins(self, name: str, scope: str) -> bool:
         begins = _ONES.fullmatch(name[len(scope) + 1 :])
-        return bool(begins) and any(_OF_ONE in use.node[len(scope) :] for use in self._graph.view.uses[name])
+        return bool(begins) and any(
+            _OF_ONE in use.node[len(scope) :] for use in self._graph.view.uses[name]
+        )
 
     def _leaving(self, name: str) -> set[str]:
-        """The last nodes inside of gradient scopes before a gradient: itself, or what towers' average is made of."""
+        """The last nodes inside of gradient scopes before a gradient: itself, or what towers'
+        average is made of.
+        """
         found: set[str] = set()
         waiting, seen = [name], set[str]()
         while waiting:
@@ -103,7 +124,9 @@ class Origins:
         return found
 
     def _named_by(self, ones: str) -> tuple[Edge, ...]:
-        named = (_forward(self._graph, use.node, self._ones[ones]) for use in self._graph.view.uses[ones])
+        named = (
+            _forward(self._graph, use.node, self._ones[ones]) for use in self._graph.view.uses[ones]
+        )
         return tuple(dict.fromkeys(Edge(name, 0) for name in named if name is not None))
 
 
@@ -147,7 +170,9 @@ def terms(repetition: Repetition, loss: Edge) -> list[Term]:
     return found
 
 
-def _parts(repetition: Repetition, op: str, data: tuple[Edge, ...], degree: int) -> list[Term] | None:
+def _parts(
+    repetition: Repetition, op: str, data: tuple[Edge, ...], degree: int
+) -> list[Term] | None:
     values = [repetition.of(edge) for edge in data]
     if op in SUMS and not any(isinstance(value, Rows) for value in values):
         floats = [edge for edge in data if repetition.graph.dtype(edge) in FLOATS | COMPLEX]
@@ -157,15 +182,27 @@ def _parts(repetition: Repetition, op: str, data: tuple[Edge, ...], degree: int)
     if op in ("Mul", "RealDiv", "Div") and len(values) == 2:
         for slot in (0, 1) if op == "Mul" else (0,):
             factor = values[1 - slot]
-            if isinstance(values[slot], Mixed | Unknown) and isinstance(factor, Fixed) and factor.depends < Depends.DATA:
-                return [Term(data[slot], degree + (factor.degree if op == "Mul" else -factor.degree))]
+            if (
+                isinstance(values[slot], Mixed | Unknown)
+                and isinstance(factor, Fixed)
+                and factor.depends < Depends.DATA
+            ):
+                return [
+                    Term(data[slot], degree + (factor.degree if op == "Mul" else -factor.degree))
+                ]
     return None
 
 
 def gradients_through(graph: Graph, edge: Edge, scope: str) -> set[str]:
-    """The nodes of a gradient scope that follow from the gradient of the operation that gives ``edge``."""
+    """The nodes of a gradient scope that follow from the gradient of the operation that gives
+    ``edge``.
+    """
     prefixes = ("", *_prefixes(scope))
-    names = {f"{scope}/{edge.node.removeprefix(prefix)}{_OF_ONE}" for prefix in prefixes if edge.node.startswith(prefix)}
+    names = {
+        f"{scope}/{edge.node.removeprefix(prefix)}{_OF_ONE}"
+        for prefix in prefixes
+        if edge.node.startswith(prefix)
+    }
     inside = {name for name in graph.view.nodes if graph.gradient_scope(name) == scope}
     starts = [name for name in inside if any(name.startswith(start) for start in names)]
     return graph.view.descendants(starts, control=False, within=inside)
@@ -178,7 +215,11 @@ def variables_before(graph: Graph, edge: Edge) -> frozenset[str]:
     found: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in graph.view.nodes or graph.view.ops[name] in ("StopGradient", "PreventGradient"):
+        if (
+            name in seen
+            or name not in graph.view.nodes
+            or graph.view.ops[name] in ("StopGradient", "PreventGradient")
+        ):
             continue
         seen.add(name)
         if graph.traits(name).variable:

@@ -1,7 +1,7 @@
 """What does a rule of repetition need to know of a node besides its inputs' values?
 
-Rule: static shapes as the graph notes them (TensorFlow writes them beside every node that it saves), small constants, attributes. What
-isn't noted is unknown, and a rule has to cope.
+Rule: static shapes as the graph notes them (TensorFlow writes them beside every node that it
+saves), small constants, attributes. What isn't noted is unknown, and a rule has to cope.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from orchestrator.graph.worker_graph import Shape
 SMALL = 4096
 """Numbers in a constant that are worth reading: shapes, axes, factors."""
 PASSING = frozenset({"Identity", "Enter", "Cast", "StopGradient", "Reshape", "ExpandDims"})
-_FIELDS = ("float_val", "double_val", "int_val", "int64_val", "half_val", "bool_val", "uint32_val", "uint64_val")
+_FIELDS = (
+    "float_val",
+    "double_val",
+    "int_val",
+    "int64_val",
+    "half_val",
+    "bool_val",
+    "uint32_val",
+    "uint64_val",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,8 @@ class Node:
 
     Attributes:
         given: its data inputs' values.
-        static: no input of the graph has a free dimension, so that static sizes don't tell which axis is the batch's.
+        static: no input of the graph has a free dimension, so that static sizes don't tell which
+            axis is the batch's.
     """
 
     graph: Graph
@@ -67,12 +77,20 @@ class Node:
 
     def numbers(self, slot: int) -> np.ndarray | None:
         """An input's numbers where it's a small constant."""
-        return constant_numbers(self.graph, self.edge(slot)) if slot < len(self.graph.view.data[self.name]) else None
+        return (
+            constant_numbers(self.graph, self.edge(slot))
+            if slot < len(self.graph.view.data[self.name])
+            else None
+        )
 
     def integers(self, slot: int) -> tuple[int, ...] | None:
         """An input's whole numbers where it's a small constant, in C order."""
         found = self.numbers(slot)
-        return None if found is None or found.dtype.kind not in "iu" else tuple(int(value) for value in found.ravel())
+        return (
+            None
+            if found is None or found.dtype.kind not in "iu"
+            else tuple(int(value) for value in found.ravel())
+        )
 
     def sizes(self, slot: int) -> tuple[Part, ...] | None:
         """An input as a vector of sizes; None where it's none or its length isn't known."""
@@ -83,12 +101,20 @@ class Node:
         if known is not None:
             return known
         shape = self.shape_in(slot)
-        if isinstance(value, Fixed) and value.degree == 0 and shape is not None and len(shape) == 1 and shape[0] is not None:
+        if (
+            isinstance(value, Fixed)
+            and value.degree == 0
+            and shape is not None
+            and len(shape) == 1
+            and shape[0] is not None
+        ):
             return (None,) * min(shape[0], SMALL)
         return None
 
     def settled(self, axes: Axes, port: int = 0) -> Axes:
-        """Possible batch axes of an output, less those that its static shape rules out: the batch's size is none that is known."""
+        """Possible batch axes of an output, less those that its static shape rules out: the batch's
+        size is none that is known.
+        """
         shape = self.shape(port)
         if shape is None or self.static:
             return axes
@@ -113,7 +139,10 @@ def noted_shape(graph: Graph, edge: Edge) -> Shape:
     noted = attribute(node, "_output_shapes").list.shape
     if edge.port < len(noted):
         return shape_of(noted[edge.port])
-    if node.op in ("Placeholder", "PlaceholderWithDefault", "VariableV2", "Variable") and "shape" in node.attr:
+    if (
+        node.op in ("Placeholder", "PlaceholderWithDefault", "VariableV2", "Variable")
+        and "shape" in node.attr
+    ):
         return shape_of(node.attr["shape"].shape)
     if node.op == "Const":
         return shape_of(attribute(node, "value").tensor.tensor_shape)
@@ -145,8 +174,14 @@ def _numbers(tensor: TensorProto) -> np.ndarray | None:
     if tensor.tensor_content:
         dtype = np.dtype(name)
         whole = len(tensor.tensor_content) == count * dtype.itemsize
-        return np.frombuffer(tensor.tensor_content, dtype).reshape([size or 0 for size in shape]) if whole else None
-    values = next((list(getattr(tensor, field)) for field in _FIELDS if getattr(tensor, field)), [0])
+        return (
+            np.frombuffer(tensor.tensor_content, dtype).reshape([size or 0 for size in shape])
+            if whole
+            else None
+        )
+    values = next(
+        (list(getattr(tensor, field)) for field in _FIELDS if getattr(tensor, field)), [0]
+    )
     values += values[-1:] * (count - len(values))
     return np.array(values[:count], name).reshape([size or 0 for size in shape])
 
@@ -158,4 +193,13 @@ def moved(axes: Axes, by: int) -> Axes:
 
 def rows_of(node: Node, value: Rows, axes: Axes, port: int = 0) -> Rows:
     """``value`` with its batch axis elsewhere."""
-    return Rows(node.settled(axes, port), value.degree, value.blank, value.picked, value.form, value.why, value.dial, value.zero)
+    return Rows(
+        node.settled(axes, port),
+        value.degree,
+        value.blank,
+        value.picked,
+        value.form,
+        value.why,
+        value.dial,
+        value.zero,
+    )

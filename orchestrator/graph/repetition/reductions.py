@@ -1,8 +1,8 @@
 """What becomes of rows where they're added up?
 
-Rule: a sum over the batch axis raises the degree by one, a mean doesn't; a mean over rows that were picked by their data divides by a
-count that follows from it. Where it isn't known which axis is the batch's, a reduction over all axes, or to a known shape, decides it all
-the same.
+Rule: a sum over the batch axis raises the degree by one, a mean doesn't; a mean over rows that were
+picked by their data divides by a count that follows from it. Where it isn't known which axis is the
+batch's, a reduction over all axes, or to a known shape, decides it all the same.
 """
 
 from __future__ import annotations
@@ -12,13 +12,25 @@ from dataclasses import replace
 
 from orchestrator.graph.repetition.elementwise import Rule
 from orchestrator.graph.repetition.nodes import Node, rank_of, rows_of
-from orchestrator.graph.repetition.values import Depends, Dims, Fixed, Form, Mixed, Number, Rows, Unknown, Value
+from orchestrator.graph.repetition.values import (
+    Depends,
+    Dims,
+    Fixed,
+    Form,
+    Mixed,
+    Number,
+    Rows,
+    Unknown,
+    Value,
+)
 
 EVERY = "every axis"
 
 
 def _axes(node: Node) -> frozenset[int] | str | None:
-    """The axes that a reduction goes over, from the front; ``EVERY``, or None where they aren't known."""
+    """The axes that a reduction goes over, from the front; ``EVERY``, or None where they aren't
+    known.
+    """
     given = node.integers(1)
     rank = rank_of(node.shape_in(0))
     if given is None:
@@ -49,14 +61,20 @@ def _left(node: Node, value: Rows) -> Rows:
     over = _axes(node)
     if node.attribute("keep_dims").b or value.axes is None or not isinstance(over, frozenset):
         return rows_of(node, value, value.axes)
-    return rows_of(node, value, frozenset(axis - sum(other < axis for other in over) for axis in value.axes))
+    return rows_of(
+        node, value, frozenset(axis - sum(other < axis for other in over) for axis in value.axes)
+    )
 
 
 def _collapsed(node: Node, value: Rows, degree: int, form: Form = Form.LINEAR) -> Value:
     if value.dial and degree:
-        return Unknown(node.name, f"its rows are scaled by {value.dial}, which is fed and may be their number")
+        return Unknown(
+            node.name, f"its rows are scaled by {value.dial}, which is fed and may be their number"
+        )
     worst, why = max((value.form, value.why), (form, node.name if form else ""))
-    return Fixed(degree, Depends.COUNT if value.blank else Depends.DATA, worst, why, value.dial, value.zero)
+    return Fixed(
+        degree, Depends.COUNT if value.blank else Depends.DATA, worst, why, value.dial, value.zero
+    )
 
 
 def _sum(node: Node) -> Value:
@@ -78,7 +96,11 @@ def _mean(node: Node) -> Value:
         if not found:
             return _left(node, value)
         done = _collapsed(node, value, value.degree)
-        return replace(done, form=Form.MASKED, why=value.picked) if value.picked and isinstance(done, Fixed) else done
+        return (
+            replace(done, form=Form.MASKED, why=value.picked)
+            if value.picked and isinstance(done, Fixed)
+            else done
+        )
     return node.unknown("it's a mean of sizes") if isinstance(value, Dims) else value
 
 
@@ -88,7 +110,9 @@ def _extreme(node: Node) -> Value:
         found = _collapses(node, value)
         if found is None:
             return node.unknown("it isn't known whether it reduces the rows")
-        return _collapsed(node, value, value.degree, Form.NONLINEAR) if found else _left(node, value)
+        return (
+            _collapsed(node, value, value.degree, Form.NONLINEAR) if found else _left(node, value)
+        )
     return Fixed(0, Depends.COUNT) if isinstance(value, Dims) else value
 
 
@@ -99,7 +123,11 @@ def _product(node: Node) -> Value:
         return Fixed(counted, Depends.COUNT) if counted else Fixed()
     if isinstance(value, Rows):
         found = _collapses(node, value)
-        return _left(node, value) if found is False and value.degree == 0 else node.unknown("it multiplies rows with each other")
+        return (
+            _left(node, value)
+            if found is False and value.degree == 0
+            else node.unknown("it multiplies rows with each other")
+        )
     return value if not isinstance(value, Fixed) or value == Fixed() else node.unknown()
 
 
@@ -110,7 +138,12 @@ def _half_square(node: Node) -> Value:
         return _collapsed(node, value, 2 * value.degree + 1)
     if isinstance(value, Fixed):
         form = Form.NONLINEAR if value.depends == Depends.DATA else Form.LINEAR
-        return replace(value, degree=2 * value.degree, form=max(value.form, form), why=value.why or (node.name if form else ""))
+        return replace(
+            value,
+            degree=2 * value.degree,
+            form=max(value.form, form),
+            why=value.why or (node.name if form else ""),
+        )
     return value if isinstance(value, Unknown) else node.unknown()
 
 
@@ -122,7 +155,11 @@ def _matmul(node: Node) -> Value:
     assert isinstance(first, Fixed | Rows)
     assert isinstance(second, Fixed | Rows)
     rank = max(rank_of(node.shape_in(0)) or 2, rank_of(node.shape_in(1)) or 2)
-    flags = ("transpose_a", "transpose_b") if node.op in ("MatMul", "SparseMatMul") else ("adj_x", "adj_y")
+    flags = (
+        ("transpose_a", "transpose_b")
+        if node.op in ("MatMul", "SparseMatMul")
+        else ("adj_x", "adj_y")
+    )
     inner = _inner(node, rank, *(node.attribute(flag).b for flag in flags))
     where = [value.axes if isinstance(value, Rows) else frozenset() for value in (first, second)]
     if None in where:
@@ -140,13 +177,25 @@ def _inner(node: Node, rank: int, first_turned: bool, second_turned: bool) -> tu
 
 
 def _both(first: Number, second: Number, degree: int) -> Rows:
-    blank = all(value.blank if isinstance(value, Rows) else value.depends < Depends.DATA for value in (first, second))
+    blank = all(
+        value.blank if isinstance(value, Rows) else value.depends < Depends.DATA
+        for value in (first, second)
+    )
     form, why = max((first.form, first.why), (second.form, second.why))
-    return Rows(None, degree, blank, "", form if form == Form.MASKED else Form.LINEAR, why if form == Form.MASKED else "")
+    return Rows(
+        None,
+        degree,
+        blank,
+        "",
+        form if form == Form.MASKED else Form.LINEAR,
+        why if form == Form.MASKED else "",
+    )
 
 
 def _outer(node: Node, first: Number, second: Number, rank: int, inner: tuple[int, int]) -> Value:
-    """A product that leaves the rows rows; of one input's rows, or of both inputs' where each is multiplied with its own."""
+    """A product that leaves the rows rows; of one input's rows, or of both inputs' where each is
+    multiplied with its own.
+    """
     found: list[frozenset[int]] = []
     for value, at in ((first, inner[0]), (second, inner[1])):
         if isinstance(value, Rows):
@@ -166,13 +215,21 @@ def _outer(node: Node, first: Number, second: Number, rank: int, inner: tuple[in
 
 
 def _segments(node: Node) -> Value:
-    """Rows added up in groups: as many groups as rows, or groups of which the number doesn't follow from them."""
+    """Rows added up in groups: as many groups as rows, or groups of which the number doesn't follow
+    from them.
+    """
     values = next((value for value in node.given if isinstance(value, Rows)), None)
     if values is None:
-        return next((value for value in node.given if isinstance(value, Unknown | Mixed)), node.unknown())
+        return next(
+            (value for value in node.given if isinstance(value, Unknown | Mixed)), node.unknown()
+        )
     if not node.op.startswith("UnsortedSegment"):
         return rows_of(
-            node, Rows(frozenset({0}), values.degree, values.blank, values.picked, values.form, values.why), frozenset({0})
+            node,
+            Rows(
+                frozenset({0}), values.degree, values.blank, values.picked, values.form, values.why
+            ),
+            frozenset({0}),
         )
     count = node.given[2]
     if isinstance(count, Fixed) and count.degree == 1:
@@ -200,10 +257,17 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "SparseMatMul"), _matmul),
     **dict.fromkeys(
         (
-            "SegmentSum", "SegmentMean", "SparseSegmentSum", "SparseSegmentMean", "SparseSegmentSqrtN", "UnsortedSegmentSum", "SegmentMax",
-            "UnsortedSegmentMean", "SegmentMin",
+            "SegmentSum",
+            "SegmentMean",
+            "SparseSegmentSum",
+            "SparseSegmentMean",
+            "SparseSegmentSqrtN",
+            "UnsortedSegmentSum",
+            "SegmentMax",
+            "UnsortedSegmentMean",
+            "SegmentMin",
         ),
         _segments,
     ),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _top_of_batch),
-}  # fmt: skip
+}

@@ -1,7 +1,8 @@
 """What should an operator know of how a graph's gradients follow from the number of rows?
 
-Rule: one line for each way in which a group's step isn't just the mean of its batches', with the losses and variables concerned: what the
-group does, and what that is compared with one process that has all batches in one.
+Rule: one line for each way in which a group's step isn't just the mean of its batches', with the
+losses and variables concerned: what the group does, and what that is compared with one process that
+has all batches in one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def scale_problems(targets: Iterable[TrainTarget], choice: GradientScale) -> lis
     for seam in gradient_seams(targets):
         by_kind.setdefault(seam.scale.kind, []).append(seam.scale)
     if choice == "sum" and "mean" in by_kind:
-        return [_summed_means(by_kind["mean"]), *(_problem(kind, by_kind[kind], choice) for kind in CODES if kind in by_kind)]
+        return [
+            _summed_means(by_kind["mean"]),
+            *(_problem(kind, by_kind[kind], choice) for kind in CODES if kind in by_kind),
+        ]
     return [_problem(kind, by_kind[kind], choice) for kind in CODES if kind in by_kind]
 
 
@@ -39,9 +43,17 @@ def in_short(targets: Iterable[TrainTarget]) -> list[dict[str, Any]]:
     found: dict[tuple[ScaleKind, tuple[str, ...], str, str], list[str]] = {}
     for seam in gradient_seams(targets):
         scale = seam.scale
-        found.setdefault((scale.kind, scale.losses, scale.why, scale.node), []).extend(scale.variables)
+        found.setdefault((scale.kind, scale.losses, scale.why, scale.node), []).extend(
+            scale.variables
+        )
     return [
-        {"kind": kind, "losses": list(losses), "why": why, "node": node, "variables": list(dict.fromkeys(variables))}
+        {
+            "kind": kind,
+            "losses": list(losses),
+            "why": why,
+            "node": node,
+            "variables": list(dict.fromkeys(variables)),
+        }
         for (kind, losses, why, node), variables in found.items()
     ]
 
@@ -49,7 +61,9 @@ def in_short(targets: Iterable[TrainTarget]) -> list[dict[str, Any]]:
 def _problem(kind: ScaleKind, scales: list[BatchScale], choice: GradientScale) -> Problem:
     losses = ", ".join(dict.fromkeys(loss for scale in scales for loss in scale.losses))
     variables = tuple(dict.fromkeys(variable for scale in scales for variable in scale.variables))
-    whys = "; ".join(dict.fromkeys(f"{scale.node}: {scale.why}" if scale.node else scale.why for scale in scales))
+    whys = "; ".join(
+        dict.fromkeys(f"{scale.node}: {scale.why}" if scale.node else scale.why for scale in scales)
+    )
     loss = f"the loss {losses}" if losses else "a loss"
     said, remedy = _SAYING[kind](loss, _some(variables), whys, choice)
     return Problem(CODES[kind], "warning", said, remedy, variables, modes=("group",))
@@ -61,7 +75,11 @@ def _some(variables: tuple[str, ...]) -> str:
 
 
 def _done(choice: GradientScale) -> str:
-    return "adds the batches' gradients up" if choice == "sum" else "takes the mean of the batches' gradients"
+    return (
+        "adds the batches' gradients up"
+        if choice == "sum"
+        else "takes the mean of the batches' gradients"
+    )
 
 
 def _sum(loss: str, variables: str, whys: str, choice: GradientScale) -> tuple[str, str]:
@@ -110,7 +128,13 @@ def _unknown(loss: str, variables: str, whys: str, choice: GradientScale) -> tup
     )
 
 
-_SAYING = {"sum": _sum, "masked": _masked, "nonlinear": _nonlinear, "mixed": _mixed, "unknown": _unknown}
+_SAYING = {
+    "sum": _sum,
+    "masked": _masked,
+    "nonlinear": _nonlinear,
+    "mixed": _mixed,
+    "unknown": _unknown,
+}
 
 
 def _summed_means(scales: list[BatchScale]) -> Problem:

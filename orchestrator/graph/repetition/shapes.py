@@ -1,7 +1,7 @@
 """Where does the batch axis go when a tensor gets another shape?
 
-Rule: a shape with one size that counts rows says where the batch is; so does a shape of constants with one ``-1``, since nothing else in
-it can grow.
+Rule: a shape with one size that counts rows says where the batch is; so does a shape of constants
+with one ``-1``, since nothing else in it can grow.
 """
 
 from __future__ import annotations
@@ -12,23 +12,45 @@ from dataclasses import replace
 from orchestrator.graph.repetition.elementwise import Rule
 from orchestrator.graph.repetition.nodes import Node, rank_of, rows_of
 from orchestrator.graph.repetition.sizes import one_size, part_of_sizes
-from orchestrator.graph.repetition.values import Axes, Dims, Fixed, Mixed, Part, Rows, Unknown, Value
+from orchestrator.graph.repetition.values import (
+    Axes,
+    Dims,
+    Fixed,
+    Mixed,
+    Part,
+    Rows,
+    Unknown,
+    Value,
+)
 
 
 def _slice(node: Node) -> Value:
     """StridedSlice: sizes, or a tensor of which the batch axis is taken whole."""
     value = node.given[0]
     begin, end, strides = (node.integers(slot) for slot in (1, 2, 3))
-    masks = {name: node.attribute(f"{name}_mask").i for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: node.attribute(f"{name}_mask").i
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     if isinstance(value, Dims):
         return part_of_sizes(node, value, begin, end, strides, masks)
     if not isinstance(value, Rows):
         return value
     if begin is None or value.axes is None or masks["ellipsis"]:
-        return rows_of(node, value, None) if _still_free(node) else node.unknown("it takes a part of the rows")
-    axes = frozenset(place for axis in value.axes if (place := _place_after(axis, len(begin), masks)) is not None)
+        return (
+            rows_of(node, value, None)
+            if _still_free(node)
+            else node.unknown("it takes a part of the rows")
+        )
+    axes = frozenset(
+        place for axis in value.axes if (place := _place_after(axis, len(begin), masks)) is not None
+    )
     whole = all(_whole(axis, len(begin), begin, masks) for axis in value.axes)
-    return rows_of(node, value, axes) if whole and axes else node.unknown("it takes a part of the rows")
+    return (
+        rows_of(node, value, axes)
+        if whole and axes
+        else node.unknown("it takes a part of the rows")
+    )
 
 
 def _still_free(node: Node) -> bool:
@@ -77,7 +99,11 @@ def _pack(node: Node) -> Value:
         return _joined(node, axis, new=True)
     if node.whole_number():
         parts = [_part(value, node, slot) for slot, value in enumerate(node.given)]
-        return Dims(tuple(parts)) if "rows" in parts or all(isinstance(value, Fixed) for value in node.given) else node.unknown()
+        return (
+            Dims(tuple(parts))
+            if "rows" in parts or all(isinstance(value, Fixed) for value in node.given)
+            else node.unknown()
+        )
     return _alike(node)
 
 
@@ -91,7 +117,9 @@ def _part(value: Value, node: Node, slot: int) -> Part:
 def _alike(node: Node) -> Value:
     """Reduced values side by side."""
     numbers = [value for value in node.given if isinstance(value, Fixed) and not value.zero]
-    if len(numbers) + sum(isinstance(value, Fixed) and value.zero for value in node.given) < len(node.given):
+    if len(numbers) + sum(isinstance(value, Fixed) and value.zero for value in node.given) < len(
+        node.given
+    ):
         return Mixed(node.name)
     if len({value.degree for value in numbers}) > 1:
         return Mixed(node.name)
@@ -113,7 +141,9 @@ def _concat(node: Node) -> Value:
         return Dims(tuple(parts))
     if any(isinstance(value, Rows) for value in values):
         rank = rank_of(node.shape())
-        axis = None if at is None else at[0] if at[0] >= 0 else None if rank is None else at[0] % rank
+        axis = (
+            None if at is None else at[0] if at[0] >= 0 else None if rank is None else at[0] % rank
+        )
         return _joined(inner, axis, new=False)
     stuck = next((value for value in values if isinstance(value, Unknown)), None)
     return stuck or _alike(inner)
@@ -126,10 +156,17 @@ def _joined(node: Node, axis: int | None, *, new: bool) -> Value:
     stuck = next((value for value in others if not isinstance(value, Fixed)), None)
     if stuck is not None:
         return stuck if isinstance(stuck, Unknown) else node.unknown()
-    degrees = {value.degree for value in node.given if isinstance(value, Rows | Fixed) and not value.zero}
+    degrees = {
+        value.degree for value in node.given if isinstance(value, Rows | Fixed) and not value.zero
+    }
     if len(degrees) > 1:
         return node.unknown("it joins parts that grow differently with the batch")
-    if others and axis is not None and not new and any(value.axes == frozenset({axis}) for value in rows):
+    if (
+        others
+        and axis is not None
+        and not new
+        and any(value.axes == frozenset({axis}) for value in rows)
+    ):
         return node.unknown("it joins rows with what has none")
     axes: Axes = rows[0].axes
     for value in rows[1:]:
@@ -138,11 +175,17 @@ def _joined(node: Node, axis: int | None, *, new: bool) -> Value:
         return node.unknown("rows at different axes are joined")
     if new and axes is not None:
         rank = rank_of(node.shape())
-        place = axis if axis is not None and axis >= 0 else None if rank is None else (axis or 0) % rank
+        place = (
+            axis if axis is not None and axis >= 0 else None if rank is None else (axis or 0) % rank
+        )
         axes = None if place is None else frozenset(at + (at >= place) for at in axes)
     first = max(rows, key=lambda value: value.form)
     picked = next((value.picked for value in rows if value.picked), "")
-    return rows_of(node, replace(first, blank=all(value.blank for value in rows), picked=picked, zero=False), axes)
+    return rows_of(
+        node,
+        replace(first, blank=all(value.blank for value in rows), picked=picked, zero=False),
+        axes,
+    )
 
 
 def _reshape(node: Node) -> Value:
@@ -157,7 +200,9 @@ def _reshape(node: Node) -> Value:
     for sought in ("rows", -1):
         if sizes.count(sought) == 1:
             return rows_of(node, value, frozenset({sizes.index(sought)}))
-    return rows_of(node, value, frozenset({0}) if node.static and value.axes == frozenset({0}) else None)
+    return rows_of(
+        node, value, frozenset({0}) if node.static and value.axes == frozenset({0}) else None
+    )
 
 
 def _transpose(node: Node) -> Value:
@@ -172,7 +217,9 @@ def _transpose(node: Node) -> Value:
         if node.given[1] != Fixed() or rank is None or rank != 2:
             return rows_of(node, value, None)
         order = (1, 0)  # transpose of a matrix without a given order
-    return rows_of(node, value, frozenset(place for place, axis in enumerate(order) if axis in axes))
+    return rows_of(
+        node, value, frozenset(place for place, axis in enumerate(order) if axis in axes)
+    )
 
 
 def _expand(node: Node) -> Value:
@@ -205,21 +252,44 @@ def _squeeze(node: Node) -> Value:
         if rank is None:
             return rows_of(node, value, None)
         gone = [axis % rank for axis in gone]
-    return rows_of(node, value, frozenset(axis - sum(other < axis for other in gone) for axis in value.axes if axis not in gone))
+    return rows_of(
+        node,
+        value,
+        frozenset(
+            axis - sum(other < axis for other in gone) for axis in value.axes if axis not in gone
+        ),
+    )
 
 
 def _plain_slice(node: Node) -> Value:
     """Slice, with begin and size."""
     value, begin, size = node.given[0], node.integers(1), node.sizes(2)
-    if isinstance(value, Dims) and begin is not None and size is not None and isinstance(size[0], int):
+    if (
+        isinstance(value, Dims)
+        and begin is not None
+        and size is not None
+        and isinstance(size[0], int)
+    ):
         last = len(value.parts) if size[0] < 0 else begin[0] + size[0]
         return Dims(value.parts[begin[0] : last])
     if not isinstance(value, Rows):
-        return value if not isinstance(value, Dims) else node.unknown("it takes sizes that aren't known from a shape")
+        return (
+            value
+            if not isinstance(value, Dims)
+            else node.unknown("it takes sizes that aren't known from a shape")
+        )
     if value.axes is None or begin is None or size is None:
-        return rows_of(node, value, value.axes) if _still_free(node) else node.unknown("it takes a part of the rows")
-    whole = all(axis < len(begin) and begin[axis] == 0 and size[axis] in (-1, "rows") for axis in value.axes)
-    return rows_of(node, value, value.axes) if whole else node.unknown("it takes a part of the rows")
+        return (
+            rows_of(node, value, value.axes)
+            if _still_free(node)
+            else node.unknown("it takes a part of the rows")
+        )
+    whole = all(
+        axis < len(begin) and begin[axis] == 0 and size[axis] in (-1, "rows") for axis in value.axes
+    )
+    return (
+        rows_of(node, value, value.axes) if whole else node.unknown("it takes a part of the rows")
+    )
 
 
 RULES: Mapping[str, Rule] = {

@@ -10,14 +10,30 @@ from dataclasses import replace
 
 from orchestrator.graph.repetition.elementwise import Rule
 from orchestrator.graph.repetition.nodes import Node, rows_of
-from orchestrator.graph.repetition.values import COUNT, Depends, Dims, Fixed, Mixed, Part, Rows, Unknown, Value
+from orchestrator.graph.repetition.values import (
+    COUNT,
+    Depends,
+    Dims,
+    Fixed,
+    Mixed,
+    Part,
+    Rows,
+    Unknown,
+    Value,
+)
 
 DRAWING = frozenset(
     {
-        "RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt", "StatelessRandomUniform", "StatelessRandomNormal",
-        "StatelessTruncatedNormal", "StatelessRandomUniformInt",
+        "RandomUniform",
+        "RandomStandardNormal",
+        "TruncatedNormal",
+        "RandomUniformInt",
+        "StatelessRandomUniform",
+        "StatelessRandomNormal",
+        "StatelessTruncatedNormal",
+        "StatelessRandomUniformInt",
     }
-)  # fmt: skip
+)
 
 
 def _shape(node: Node) -> Value | tuple[Value, ...]:
@@ -33,7 +49,9 @@ def _shape(node: Node) -> Value | tuple[Value, ...]:
         elif axes is None or len(axes) > 1 or shape is None:
             found.append(node.unknown("it isn't known which axis is the batch's"))
         else:
-            found.append(Dims(tuple("rows" if axis in axes else size for axis, size in enumerate(shape))))
+            found.append(
+                Dims(tuple("rows" if axis in axes else size for axis, size in enumerate(shape)))
+            )
     return found[0] if len(found) == 1 else tuple(found)
 
 
@@ -58,11 +76,22 @@ def part_of_sizes(
     masks: Mapping[str, int],
 ) -> Value:
     """A slice of a vector of sizes; the masks are those of StridedSlice."""
-    if begin is None or end is None or strides is None or len(begin) != 1 or masks["ellipsis"] or masks["new_axis"]:
+    if (
+        begin is None
+        or end is None
+        or strides is None
+        or len(begin) != 1
+        or masks["ellipsis"]
+        or masks["new_axis"]
+    ):
         return node.unknown("it takes sizes that aren't known from a shape")
     if masks["shrink_axis"]:
         inside = -len(value.parts) <= begin[0] < len(value.parts)
-        return one_size(value.parts[begin[0]]) if inside else node.unknown("it takes a size that isn't known from a shape")
+        return (
+            one_size(value.parts[begin[0]])
+            if inside
+            else node.unknown("it takes a size that isn't known from a shape")
+        )
     first = None if masks["begin"] else begin[0]
     last = None if masks["end"] else end[0]
     return Dims(value.parts[slice(first, last, strides[0] or 1)])
@@ -76,7 +105,11 @@ def sizes_gathered(node: Node) -> Value | None:
     wanted, shape = node.integers(1), node.shape()
     if wanted is None or any(not -len(value.parts) <= at < len(value.parts) for at in wanted):
         return node.unknown("it takes sizes that aren't known from a shape")
-    return one_size(value.parts[wanted[0]]) if shape == () else Dims(tuple(value.parts[at] for at in wanted))
+    return (
+        one_size(value.parts[wanted[0]])
+        if shape == ()
+        else Dims(tuple(value.parts[at] for at in wanted))
+    )
 
 
 def _fill(node: Node) -> Value:
@@ -85,13 +118,27 @@ def _fill(node: Node) -> Value:
     value, sizes = node.given[1 - at], node.sizes(at)
     if isinstance(value, Rows) and sizes is not None:
         if node.op == "Tile":
-            return rows_of(node, value, value.axes) if "rows" not in sizes else node.unknown("every row meets every other")
-        return rows_of(node, value, frozenset({sizes.index("rows")}) if sizes.count("rows") == 1 else None)
+            return (
+                rows_of(node, value, value.axes)
+                if "rows" not in sizes
+                else node.unknown("every row meets every other")
+            )
+        return rows_of(
+            node, value, frozenset({sizes.index("rows")}) if sizes.count("rows") == 1 else None
+        )
     made = _made(node, sizes, node.given[at])
     if not isinstance(made, Rows) or not isinstance(value, Fixed):
         return value if not isinstance(made, Unknown) else made
     blank = value.depends < Depends.DATA
-    return replace(made, degree=value.degree, blank=blank, form=value.form, why=value.why, dial=value.dial, zero=_zero(node))
+    return replace(
+        made,
+        degree=value.degree,
+        blank=blank,
+        form=value.form,
+        why=value.why,
+        dial=value.dial,
+        zero=_zero(node),
+    )
 
 
 def _draw(node: Node) -> Value:
@@ -105,8 +152,16 @@ def _made(node: Node, sizes: tuple[Part, ...] | None, given: Value) -> Value:
     if isinstance(given, Unknown):
         return given
     if sizes is None or sizes.count("rows") > 1:
-        return node.unknown("it makes a tensor of a shape that isn't known" if sizes is None else "every row meets every other")
-    return Rows(node.settled(frozenset({sizes.index("rows")})), blank=True) if "rows" in sizes else Fixed()
+        return node.unknown(
+            "it makes a tensor of a shape that isn't known"
+            if sizes is None
+            else "every row meets every other"
+        )
+    return (
+        Rows(node.settled(frozenset({sizes.index("rows")})), blank=True)
+        if "rows" in sizes
+        else Fixed()
+    )
 
 
 def _zero(node: Node) -> bool:

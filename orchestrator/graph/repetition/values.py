@@ -1,9 +1,12 @@
-"""How does a tensor change if its batch were repeated M times? The possible answers, and how they add and multiply.
+"""How does a tensor change if its batch were repeated M times? The possible answers, and how they
+add and multiply.
 
-Rule: what has no batch axis is multiplied by M to some power, its degree; what has one gets M times as many rows, each multiplied so. A
-sum over rows raises the degree by one, a mean leaves it, a division by the number of rows lowers it. Besides, a reduced value remembers
-whether it's still linear in what each row gave: a quotient of two sums isn't, and then the mean of the workers' values isn't the
-joint batch's even where the degree is that of a mean. What can't be told is Unknown, with the node at which the trail ended.
+Rule: what has no batch axis is multiplied by M to some power, its degree; what has one gets M times
+as many rows, each multiplied so. A sum over rows raises the degree by one, a mean leaves it, a
+division by the number of rows lowers it. Besides, a reduced value remembers whether it's still
+linear in what each row gave: a quotient of two sums isn't, and then the mean of the workers' values
+isn't the joint batch's even where the degree is that of a mean. What can't be told is Unknown, with
+the node at which the trail ended.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from enum import IntEnum
 from typing import Literal
 
 Axes = frozenset[int] | None
-"""Which axes may be the batch's: one where it's known, several where one of them is, None where it may be any."""
+"""Which axes may be the batch's: one where it's known, several where one of them is, None where it
+may be any.
+"""
 
 
 class Depends(IntEnum):
@@ -59,7 +64,8 @@ class Rows:
 
     Attributes:
         blank: its values don't follow from the data, only its shape does.
-        picked: the node that picked these rows by their data, so that even their number follows from it.
+        picked: the node that picked these rows by their data, so that even their number follows
+            from it.
     """
 
     axes: Axes
@@ -77,7 +83,9 @@ Part = int | None | Literal["rows"]
 
 @dataclass(frozen=True)
 class Dims:
-    """A vector of sizes: each a known number, ``rows`` where it counts rows, None for another fixed one."""
+    """A vector of sizes: each a known number, ``rows`` where it counts rows, None for another fixed
+    one.
+    """
 
     parts: tuple[Part, ...]
 
@@ -106,7 +114,13 @@ COUNT = Fixed(1, Depends.COUNT)
 
 def depends(value: Number) -> Depends:
     """What the values of ``value`` follow from."""
-    return value.depends if isinstance(value, Fixed) else Depends.COUNT if value.blank else Depends.DATA
+    return (
+        value.depends
+        if isinstance(value, Fixed)
+        else Depends.COUNT
+        if value.blank
+        else Depends.DATA
+    )
 
 
 def undecided(values: tuple[Value, ...]) -> Value | None:
@@ -122,7 +136,11 @@ def added(node: str, one: Number, other: Number, axes: Axes) -> Value:
     """Their sum; ``axes`` is where the result's batch axis lies if one of them has one."""
     if one.zero or other.zero:
         value = other if one.zero else one
-        return _spread(value, axes) if isinstance(value, Fixed) and (isinstance(one, Rows) or isinstance(other, Rows)) else value
+        return (
+            _spread(value, axes)
+            if isinstance(value, Fixed) and (isinstance(one, Rows) or isinstance(other, Rows))
+            else value
+        )
     if one.degree != other.degree:
         return Mixed(node)
     dial = one.dial if one.dial == other.dial else ""
@@ -149,7 +167,11 @@ def divided(node: str, one: Number, other: Number, axes: Axes) -> Value:
 def bent(node: str, value: Number) -> Value:
     """A function of it that isn't linear."""
     if isinstance(value, Rows):
-        return replace(value, dial="", zero=False) if value.degree == 0 else Unknown(node, _bends(value))
+        return (
+            replace(value, dial="", zero=False)
+            if value.degree == 0
+            else Unknown(node, _bends(value))
+        )
     if value.depends == Depends.NOTHING:
         return PLAIN
     if value.degree:
@@ -171,10 +193,14 @@ def _worse(one: Number, other: Number) -> tuple[Form, str]:
     return max((one.form, one.why), (other.form, other.why))
 
 
-def _scaled(node: str, one: Number, other: Number, axes: Axes, degree: int, form: Form, why: str) -> Value:
+def _scaled(
+    node: str, one: Number, other: Number, axes: Axes, degree: int, form: Form, why: str
+) -> Value:
     for dial, scaled in ((one.dial, other), (other.dial, one)):
         if dial and isinstance(scaled, Fixed) and scaled.degree and scaled.depends == Depends.DATA:
-            return Unknown(node, f"it scales a sum over rows by {dial}, which is fed and may be their number")
+            return Unknown(
+                node, f"it scales a sum over rows by {dial}, which is fed and may be their number"
+            )
     if isinstance(one, Rows) or isinstance(other, Rows):
         form, why = (
             (form, why) if form == Form.MASKED else (Form.LINEAR, "")
@@ -183,14 +209,20 @@ def _scaled(node: str, one: Number, other: Number, axes: Axes, degree: int, form
     return replace(value, zero=True) if one.zero or other.zero else value
 
 
-def _together(one: Number, other: Number, axes: Axes, degree: int, form: Form, why: str, dial: str) -> Number:
+def _together(
+    one: Number, other: Number, axes: Axes, degree: int, form: Form, why: str, dial: str
+) -> Number:
     if isinstance(one, Fixed) and isinstance(other, Fixed):
         return Fixed(degree, max(one.depends, other.depends), form, why, dial)
     blank = max(depends(one), depends(other)) < Depends.DATA
-    picked = next((value.picked for value in (one, other) if isinstance(value, Rows) and value.picked), "")
+    picked = next(
+        (value.picked for value in (one, other) if isinstance(value, Rows) and value.picked), ""
+    )
     return Rows(axes, degree, blank, picked, form, why, dial)
 
 
 def _spread(value: Fixed, axes: Axes) -> Rows:
     """A value without rows that was added to zeros with rows."""
-    return Rows(axes, value.degree, value.depends < Depends.DATA, "", value.form, value.why, value.dial)
+    return Rows(
+        axes, value.degree, value.depends < Depends.DATA, "", value.form, value.why, value.dial
+    )

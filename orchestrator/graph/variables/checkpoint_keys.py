@@ -13,7 +13,9 @@ from orchestrator.graph.worker_graph import Shape
 
 @dataclass(frozen=True)
 class CheckpointTensor:
-    """One tensor of a checkpoint: its NumPy type name and the shape of the whole (slices put together)."""
+    """One tensor of a checkpoint: its NumPy type name and the shape of the whole (slices put
+    together).
+    """
 
     dtype: str
     shape: Shape

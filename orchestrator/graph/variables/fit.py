@@ -1,7 +1,8 @@
 """Do a graph and its checkpoint fit each other?
 
-Rule: every variable that training needs and that isn't local has to be there with its type and shape. An optimizer's slots may be
-missing (they start anew, with a warning); weights may not, unless ``--init-missing`` says so.
+Rule: every variable that training needs and that isn't local has to be there with its type and
+shape. An optimizer's slots may be missing (they start anew, with a warning); weights may not,
+unless ``--init-missing`` says so.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, Checkpo
 from orchestrator.graph.worker_graph import Problem, Shape, Variable
 
 OPTIMIZER_STATE = ("beta1_power", "beta2_power")
-"""Variables of an optimizer as a whole, by the last part of their names; slots are known by their owners."""
+"""Variables of an optimizer as a whole, by the last part of their names; slots are known by their
+owners.
+"""
 
 
-def checkpoint_problems(variables: Iterable[Variable], checkpoint: CheckpointKeys, init_missing: bool) -> list[Problem]:
+def checkpoint_problems(
+    variables: Iterable[Variable], checkpoint: CheckpointKeys, init_missing: bool
+) -> list[Problem]:
     """What a restore would stumble over, all of it."""
     wanted = [variable for variable in variables if variable.needed and not variable.local]
     missing = [variable for variable in wanted if (variable.key or variable.name) not in checkpoint]
@@ -27,11 +32,21 @@ def checkpoint_problems(variables: Iterable[Variable], checkpoint: CheckpointKey
         message = f"the checkpoint lacks {_count(slots, 'optimizer slot')}; they start from their initial values"
         problems.append(Problem("slots-missing", "warning", message, nodes=_names(slots)))
     if weights and init_missing:
-        message = f"the checkpoint lacks {_count(weights, 'variable')}; --init-missing initialises them"
+        message = (
+            f"the checkpoint lacks {_count(weights, 'variable')}; --init-missing initialises them"
+        )
         problems.append(Problem("variables-missing", "warning", message, nodes=_names(weights)))
     elif weights:
         message = f"the checkpoint lacks {_count(weights, 'variable')} that training needs: {_few(weights)}"
-        problems.append(Problem("variables-missing", "error", message, "Give --init-missing to initialise them", _names(weights)))
+        problems.append(
+            Problem(
+                "variables-missing",
+                "error",
+                message,
+                "Give --init-missing to initialise them",
+                _names(weights),
+            )
+        )
     return problems
 
 
@@ -48,11 +63,23 @@ def _mismatches(variables: Iterable[Variable], checkpoint: CheckpointKeys) -> It
             continue
         if saved.dtype != variable.dtype:
             message = f"{variable.name} is {variable.dtype} in the graph and {saved.dtype} in the checkpoint"
-            yield Problem("variable-dtype", "error", message, "Use the checkpoint that belongs to this .meta", (variable.name,))
+            yield Problem(
+                "variable-dtype",
+                "error",
+                message,
+                "Use the checkpoint that belongs to this .meta",
+                (variable.name,),
+            )
         elif not _fits(variable, saved):
             shape = variable.saved_shape if variable.slice_spec else variable.shape
             message = f"{variable.name} has shape {_show(shape)} in the graph and {_show(saved.shape)} in the checkpoint"
-            yield Problem("variable-shape", "error", message, "Use the checkpoint that belongs to this .meta", (variable.name,))
+            yield Problem(
+                "variable-shape",
+                "error",
+                message,
+                "Use the checkpoint that belongs to this .meta",
+                (variable.name,),
+            )
 
 
 def _fits(variable: Variable, saved: CheckpointTensor) -> bool:
@@ -60,7 +87,8 @@ def _fits(variable: Variable, saved: CheckpointTensor) -> bool:
     if shape is None or saved.shape is None:
         return True
     return len(shape) == len(saved.shape) and all(
-        one is None or other is None or one == other for one, other in zip(shape, saved.shape, strict=True)
+        one is None or other is None or one == other
+        for one, other in zip(shape, saved.shape, strict=True)
     )
 
 
@@ -69,7 +97,11 @@ def _without_initializer(missing: Iterable[Variable]) -> list[Problem]:
     if not lost:
         return []
     message = f"the checkpoint lacks {_few(lost)}, and the graph has no initialiser for them either"
-    return [Problem("no-initializer", "error", message, "Use a checkpoint that holds them", _names(lost))]
+    return [
+        Problem(
+            "no-initializer", "error", message, "Use a checkpoint that holds them", _names(lost)
+        )
+    ]
 
 
 def _count(variables: list[Variable], what: str) -> str:
@@ -86,4 +118,8 @@ def _few(variables: list[Variable]) -> str:
 
 
 def _show(shape: Shape) -> str:
-    return "unknown" if shape is None else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    return (
+        "unknown"
+        if shape is None
+        else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    )

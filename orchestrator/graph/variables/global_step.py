@@ -1,7 +1,8 @@
 """Where does a graph count its steps?
 
-Rule: the ``global_step`` collection if the train ops write what it names, else the integer scalar that they add a constant to, else the
-float scalar that they add one to (other float sums are no steps). A variable that training doesn't move is no step.
+Rule: the ``global_step`` collection if the train ops write what it names, else the integer scalar
+that they add a constant to, else the float scalar that they add one to (other float sums are no
+steps). A variable that training doesn't move is no step.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def find_step(graph: Graph, targets: Iterable[str]) -> StepCounter | None:
         if graph.view.op(name) in ADDITIONS and len(graph.view.data[name]) > 1:
             variable = graph.variable_of(name)
             if variable is not None and _counts(graph, variable):
-                additions.setdefault(variable, []).append(constant_whole_number(graph.view, graph.view.data[name][1]))
+                additions.setdefault(variable, []).append(
+                    constant_whole_number(graph.view, graph.view.data[name][1])
+                )
     declared = [name for name in _declared(graph) if name in additions]
     constant = [name for name, amounts in additions.items() if None not in amounts]
     whole = [name for name in constant if _dtype(graph, name) in INTEGERS]
@@ -53,7 +56,9 @@ def _usual(names: list[str]) -> str | None:
 
 def _counts(graph: Graph, variable: str) -> bool:
     shape = attribute(graph.view.nodes[variable], "shape").shape
-    return _dtype(graph, variable) in (*INTEGERS, *FLOATS) and not shape.unknown_rank and not shape.dim
+    return (
+        _dtype(graph, variable) in (*INTEGERS, *FLOATS) and not shape.unknown_rank and not shape.dim
+    )
 
 
 def _dtype(graph: Graph, variable: str) -> str:
@@ -70,4 +75,8 @@ def _declared(graph: Graph) -> list[str]:
             names.append(parse_tensor(VariableDef.FromString(value).variable_name).node)
         except DecodeError:
             continue
-    return [variable for name in names if name in graph.view and (variable := graph.variable_of(name)) is not None]
+    return [
+        variable
+        for name in names
+        if name in graph.view and (variable := graph.variable_of(name)) is not None
+    ]

@@ -1,6 +1,7 @@
 """What has to be initialised besides restored variables?
 
-Rule: tables that training or its pipelines look things up in, and local variables; never what nobody needs, since its file may be gone.
+Rule: tables that training or its pipelines look things up in, and local variables; never what
+nobody needs, since its file may be gone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ def table_initializers(graph: Graph, needing: Iterable[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in graph.view.nodes:
         definition = graph.definition(name)
-        if definition is None or not op_traits.writes_table(definition) or (name in skipped and name not in listed):
+        if (
+            definition is None
+            or not op_traits.writes_table(definition)
+            or (name in skipped and name not in listed)
+        ):
             continue
         if resolve_alias(graph.view, graph.view.data[name][0], ALIASES).node in closure:
             found[name] = None
@@ -34,9 +39,13 @@ def table_initializers(graph: Graph, needing: Iterable[str]) -> tuple[str, ...]:
 def _collection(graph: Graph) -> set[str]:
     if COLLECTION not in graph.meta.collection_def:
         return set()
-    return {parse_tensor(name).node for name in graph.meta.collection_def[COLLECTION].node_list.value}
+    return {
+        parse_tensor(name).node for name in graph.meta.collection_def[COLLECTION].node_list.value
+    }
 
 
 def local_initializers(variables: Iterable[Variable]) -> tuple[str, ...]:
     """The operations that initialise local variables."""
-    return tuple(variable.initializer for variable in variables if variable.local and variable.initializer)
+    return tuple(
+        variable.initializer for variable in variables if variable.local and variable.initializer
+    )

@@ -1,8 +1,9 @@
 """Does the state fit into the workers' memory?
 
-Rule: counted in copies of the state, which is what can be known without running the graph: activations and workspace come on top, so
-what doesn't fit by this count never fits. A worker holds the live variables, one host copy between steps and one more while a save is
-being written, and the gradients of what it trains.
+Rule: counted in copies of the state, which is what can be known without running the graph:
+activations and workspace come on top, so what doesn't fit by this count never fits. A worker holds
+the live variables, one host copy between steps and one more while a save is being written, and the
+gradients of what it trains.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ def memory_need(variables: Iterable[Variable], *, gpu: bool) -> MemoryNeed:
     """What one worker needs for ``variables``; those without a known shape count nothing."""
     every = list(variables)
     state = sum(variable_bytes(variable) or 0 for variable in every)
-    gradients = sum(variable_bytes(variable) or 0 for variable in every if variable.trainable and variable.needed)
+    gradients = sum(
+        variable_bytes(variable) or 0
+        for variable in every
+        if variable.trainable and variable.needed
+    )
     if gpu:
         return MemoryNeed(state, gradients, state * HOST_COPIES_ON_GPU, state + gradients)
     return MemoryNeed(state, gradients, state * HOST_COPIES_ON_CPU + gradients, 0)

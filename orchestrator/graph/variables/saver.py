@@ -1,7 +1,8 @@
 """Under which keys does a graph's saver keep its variables, and what else does it keep?
 
-Rule: read the keys out of the constants that SaveV2 and RestoreV2 (or their V1 ancestors) take, reached from ``saver_def``; node names
-are never guessed. A graph without a usable saver answers with nothing, and variables then go by their own names.
+Rule: read the keys out of the constants that SaveV2 and RestoreV2 (or their V1 ancestors) take,
+reached from ``saver_def``; node names are never guessed. A graph without a usable saver answers
+with nothing, and variables then go by their own names.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ PASSING = frozenset({"Identity", "Reshape", "ReadVariableOp", "Cast"})
 
 @dataclass(frozen=True)
 class SavedAs:
-    """Where a checkpoint keeps one tensor: its key, and which slice of the key's whole tensor it is (``""``: all)."""
+    """Where a checkpoint keeps one tensor: its key, and which slice of the key's whole tensor it is
+    (``""``: all).
+    """
 
     key: str
     slice_spec: str = ""
@@ -73,7 +76,9 @@ def _node(tensor: str) -> str:
 
 
 def _restored(graph: Graph, restore: str) -> Iterator[tuple[SavedAs, Edge, str]]:
-    """Every tensor that the restore op reads: its place, the reading op's output, and the node that consumes it for good."""
+    """Every tensor that the restore op reads: its place, the reading op's output, and the node that
+    consumes it for good.
+    """
     closure = graph.view.ancestors([restore])
     for name in graph.view.nodes:
         if name not in closure:
@@ -81,7 +86,10 @@ def _restored(graph: Graph, restore: str) -> Iterator[tuple[SavedAs, Edge, str]]
         places = _places(graph, name)
         for use in graph.view.uses[name] if places else ():
             if use.port < len(places) and use.node in closure:
-                yield from ((places[use.port], Edge(name, use.port), end) for end in _ends(graph, use.node, closure))
+                yield from (
+                    (places[use.port], Edge(name, use.port), end)
+                    for end in _ends(graph, use.node, closure)
+                )
 
 
 def _ends(graph: Graph, name: str, closure: set[str]) -> Iterator[str]:
@@ -120,13 +128,22 @@ def _saved(graph: Graph, save: str) -> Iterator[tuple[SavedAs, Edge]]:
         data = graph.view.data[name]
         first = 2 if op == "Save" else 3
         keys = (constant_strings(graph.view, data[1]) or []) if len(data) > first else []
-        slices = (constant_strings(graph.view, data[2]) or []) if first == 3 and len(data) > first else []
+        slices = (
+            (constant_strings(graph.view, data[2]) or [])
+            if first == 3 and len(data) > first
+            else []
+        )
         yield from zip(_paired(keys, slices), data[first:], strict=False)
 
 
 def _assigned(graph: Graph, consumer: str, edge: Edge) -> str | None:
-    """The variable that ``consumer`` overwrites with a restored tensor, None where it does something else."""
-    if not graph.traits(consumer).writes or graph.view.op(consumer) not in ("Assign", "AssignVariableOp"):
+    """The variable that ``consumer`` overwrites with a restored tensor, None where it does
+    something else.
+    """
+    if not graph.traits(consumer).writes or graph.view.op(consumer) not in (
+        "Assign",
+        "AssignVariableOp",
+    ):
         return None
     return graph.variable_of(consumer)
 

@@ -1,7 +1,7 @@
 """Which variables does a graph have, and which of them does its checkpoint hold under which name?
 
-Rule: every variable node counts, whether a collection names it or not. Collections say what is trainable or local and how it is
-initialised; where they're gone, the writers tell.
+Rule: every variable node counts, whether a collection names it or not. Collections say what is
+trainable or local and how it is initialised; where they're gone, the writers tell.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def declared_variables(meta: MetaGraphDef) -> dict[str, Declared]:
     """Variable node to what the collections say of it."""
     found: dict[str, Declared] = {}
     for key, collection in meta.collection_def.items():
-        for value in collection.bytes_list.value if collection.WhichOneof("kind") == "bytes_list" else ():
+        for value in (
+            collection.bytes_list.value if collection.WhichOneof("kind") == "bytes_list" else ()
+        ):
             definition = _variable_def(value)
             if definition is None:
                 continue
@@ -66,12 +68,18 @@ def _slice(definition: VariableDef) -> SavedAs | None:
     info = definition.save_slice_info_def
     parts = [
         "-" if (offset, size) == (0, whole) else f"{offset},{size}"
-        for offset, size, whole in zip(info.var_offset, info.var_shape, info.full_shape, strict=False)
+        for offset, size, whole in zip(
+            info.var_offset, info.var_shape, info.full_shape, strict=False
+        )
     ]
-    return SavedAs(info.full_name, " ".join(str(size) for size in info.full_shape) + " " + ":".join(parts))
+    return SavedAs(
+        info.full_name, " ".join(str(size) for size in info.full_shape) + " " + ":".join(parts)
+    )
 
 
-def find_variables(graph: Graph, saver: SaverKeys, checkpoint: CheckpointKeys | None, needed: set[str]) -> tuple[Variable, ...]:
+def find_variables(
+    graph: Graph, saver: SaverKeys, checkpoint: CheckpointKeys | None, needed: set[str]
+) -> tuple[Variable, ...]:
     """Every variable node of the graph.
 
     Args:
@@ -111,7 +119,11 @@ def _describe(
 ) -> Variable:
     node = graph.view.nodes[name]
     place = _place(name, said, saver, checkpoint)
-    initializer = said.initializer if said and said.initializer in graph.view else _initializer(graph, name, writers)
+    initializer = (
+        said.initializer
+        if said and said.initializer in graph.view
+        else _initializer(graph, name, writers)
+    )
     collections = said.collections if said else frozenset()
     return Variable(
         name=name,
@@ -129,10 +141,16 @@ def _describe(
     )
 
 
-def _place(name: str, said: Declared | None, saver: SaverKeys, checkpoint: CheckpointKeys | None) -> SavedAs | None:
+def _place(
+    name: str, said: Declared | None, saver: SaverKeys, checkpoint: CheckpointKeys | None
+) -> SavedAs | None:
     if name in saver.variables:
         return saver.variables[name]
-    if said is not None and said.saved_as is not None and (not saver.found or _held(said.saved_as.key, checkpoint)):
+    if (
+        said is not None
+        and said.saved_as is not None
+        and (not saver.found or _held(said.saved_as.key, checkpoint))
+    ):
         return said.saved_as
     if not saver.found or _held(name, checkpoint):
         return SavedAs(name)
@@ -154,28 +172,42 @@ def _writers_by_variable(graph: Graph) -> dict[str, list[str]]:
 
 
 def _initializer(graph: Graph, name: str, writers: Iterable[str]) -> str | None:
-    """The assignment that initialises a variable no collection describes: the one that TensorFlow names after it."""
+    """The assignment that initialises a variable no collection describes: the one that TensorFlow
+    names after it.
+    """
     own = f"{name}/Assign"
-    assignments = [writer for writer in writers if graph.view.op(writer) in ("Assign", "AssignVariableOp")]
+    assignments = [
+        writer for writer in writers if graph.view.op(writer) in ("Assign", "AssignVariableOp")
+    ]
     if own in assignments:
         return own
     return next((writer for writer in assignments if writer.startswith(f"{name}/")), None)
 
 
-def trainable_variables(graph: Graph, declared: Mapping[str, Declared], writers: Mapping[str, list[str]]) -> set[str]:
+def trainable_variables(
+    graph: Graph, declared: Mapping[str, Declared], writers: Mapping[str, list[str]]
+) -> set[str]:
     """Those of the trainable collection; without it, those that an optimizer updates."""
-    listed = {name for name, said in declared.items() if TRAINABLE in said.collections and name in graph.view}
+    listed = {
+        name
+        for name, said in declared.items()
+        if TRAINABLE in said.collections and name in graph.view
+    }
     if listed:
         return listed
     return {
-        name for name, by in writers.items() if any(graph.traits(writer).update or graph.traits(writer).scatter for writer in by)
+        name
+        for name, by in writers.items()
+        if any(graph.traits(writer).update or graph.traits(writer).scatter for writer in by)
     }
 
 
 def slots_by_variable(
     graph: Graph, writers: Mapping[str, list[str]], names: Iterable[str], trainable: set[str]
 ) -> dict[str, str]:
-    """Optimizer slots to the variable that each belongs to: by the updates' inputs, then by name (``var/Adam``)."""
+    """Optimizer slots to the variable that each belongs to: by the updates' inputs, then by name
+    (``var/Adam``).
+    """
     found: dict[str, str] = {}
     for owner, by in writers.items():
         for writer in by:
@@ -183,14 +215,21 @@ def slots_by_variable(
                 found.update((slot, owner) for slot in _slot_inputs(graph, writer) if slot != owner)
     for name in names:
         prefix = name.rpartition("/")[0]
-        if name not in found and name not in trainable and prefix in trainable and _same_shape(graph, name, prefix):
+        if (
+            name not in found
+            and name not in trainable
+            and prefix in trainable
+            and _same_shape(graph, name, prefix)
+        ):
             found[name] = prefix
     return found
 
 
 def _slot_inputs(graph: Graph, writer: str) -> Iterator[str]:
     definition = graph.definition(writer)
-    for argument, edge in zip(definition.input_arg if definition else (), graph.view.data[writer], strict=False):
+    for argument, edge in zip(
+        definition.input_arg if definition else (), graph.view.data[writer], strict=False
+    ):
         if argument.is_ref or argument.type == DT_RESOURCE:
             variable = graph.variable_of(edge.node)
             if variable is not None:
@@ -198,5 +237,7 @@ def _slot_inputs(graph: Graph, writer: str) -> Iterator[str]:
 
 
 def _same_shape(graph: Graph, one: str, other: str) -> bool:
-    shapes: list[Shape] = [shape_of(attribute(graph.view.nodes[name], "shape").shape) for name in (one, other)]
+    shapes: list[Shape] = [
+        shape_of(attribute(graph.view.nodes[name], "shape").shape) for name in (one, other)
+    ]
     return shapes[0] == shapes[1]

@@ -1,7 +1,8 @@
 """Which tensors does a checkpoint hold, and where in its files do they lie?
 
-Rule: the ``.index`` of TensorFlow's V2 format (and the table of V1, in ``bundle_v1``) is read and checked in itself: known dtypes, sizes
-that fit the shapes, shards that exist. Whether the data files agree is ``verification``'s question.
+Rule: the ``.index`` of TensorFlow's V2 format (and the table of V1, in ``bundle_v1``) is read and
+checked in itself: known dtypes, sizes that fit the shapes, shards that exist. Whether the data
+files agree is ``verification``'s question.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ class BundleTensor:
         dtype: lower-case name as in NumPy and ml_dtypes.
         shape: of the whole tensor; of the slice's own extent where this is a slice's data.
         shard: number of the data file.
-        offset, size_bytes: where in that file; both 0 for a partitioned tensor, whose slices hold the data, and in V1.
-        crc32c: unmasked, of the bytes as TensorFlow counts them; None in V1, where blocks carry the checksums.
+        offset, size_bytes: where in that file; both 0 for a partitioned tensor, whose slices hold
+            the data, and in V1.
+        crc32c: unmasked, of the bytes as TensorFlow counts them; None in V1, where blocks carry the
+            checksums.
         slices: how many slices hold its data; 0 where it's whole.
     """
 
@@ -67,25 +70,38 @@ class BundleIndex:
 
     def keys_for_graph(self) -> CheckpointKeys:
         """What ``graph`` wants to know: dtype and shape by key."""
-        return {key: CheckpointTensor(tensor.dtype, tensor.shape) for key, tensor in self.entries.items()}
+        return {
+            key: CheckpointTensor(tensor.dtype, tensor.shape)
+            for key, tensor in self.entries.items()
+        }
 
     @cached_property
     def pieces(self) -> tuple[BundleTensor, ...]:
         """Everything that lies in a data file, in file order."""
         whole = [tensor for tensor in self.entries.values() if not tensor.slices]
-        return tuple(sorted([*whole, *self.slice_data], key=lambda piece: (piece.shard, piece.offset)))
+        return tuple(
+            sorted([*whole, *self.slice_data], key=lambda piece: (piece.shard, piece.offset))
+        )
 
     @cached_property
     def shard_bytes(self) -> Mapping[int, int]:
-        """How long each data file has to be: the end of the last tensor in it. Files without any tensor are left out."""
+        """How long each data file has to be: the end of the last tensor in it. Files without any
+        tensor are left out.
+        """
         ends: dict[int, int] = {}
         for piece in self.pieces:
             ends[piece.shard] = max(ends.get(piece.shard, 0), piece.offset + piece.size_bytes)
         return ends
 
     def step_key(self) -> str | None:
-        """The key of the global step where its name tells: ``global_step``, alone or under one scope; None if unclear."""
-        scalars = [key for key, tensor in self.entries.items() if tensor.shape == () and tensor.dtype in ("int64", "int32")]
+        """The key of the global step where its name tells: ``global_step``, alone or under one
+        scope; None if unclear.
+        """
+        scalars = [
+            key
+            for key, tensor in self.entries.items()
+            if tensor.shape == () and tensor.dtype in ("int64", "int32")
+        ]
         if "global_step" in scalars:
             return "global_step"
         scoped = [key for key in scalars if key.endswith("/global_step")]
@@ -109,7 +125,9 @@ def read_index(data: bytes, name: str = "the index") -> BundleIndex:
         elif header is None:
             raise CorruptCheckpoint(f"{name} has no header record", remedy=_REMEDY)
         elif key[:1] == b"\0":
-            slices.append(_tensor(slice_name(key, name), value, header.num_shards, name, of_slice=True))
+            slices.append(
+                _tensor(slice_name(key, name), value, header.num_shards, name, of_slice=True)
+            )
         else:
             tensor = _tensor(key.decode("utf-8", "surrogateescape"), value, header.num_shards, name)
             entries[tensor.key] = tensor
@@ -120,31 +138,50 @@ def read_index(data: bytes, name: str = "the index") -> BundleIndex:
 
 def _header(value: bytes, name: str) -> Any:
     header = parse("BundleHeader", value, name)
-    # As TensorFlow has it: anything but 1 is this machine's order, be it a byte that its writer left uninitialised
+    # As TensorFlow has it: anything but 1 is this machine's order, be it a byte that its writer
+    # left uninitialised
     if header.endianness == BIG_ENDIAN:
         raise CorruptCheckpoint(
-            f"{name} was written on a big-endian machine", remedy="Convert it there with TensorFlow: restore and save again"
+            f"{name} was written on a big-endian machine",
+            remedy="Convert it there with TensorFlow: restore and save again",
         )
     if not 0 < header.num_shards <= 100_000:
         raise CorruptCheckpoint(f"{name} claims {header.num_shards} data files", remedy=_REMEDY)
     return header
 
 
-def _tensor(key: str, value: bytes, num_shards: int, name: str, *, of_slice: bool = False) -> BundleTensor:
+def _tensor(
+    key: str, value: bytes, num_shards: int, name: str, *, of_slice: bool = False
+) -> BundleTensor:
     entry = parse("BundleEntry", value, f"{name}, key {key!r}")
     dtype = DTYPES.get(entry.dtype)
     shape = tuple(dim.size for dim in entry.shape.dim)
     if dtype is None:
-        raise CorruptCheckpoint(f"{name}: {key!r} has the unknown dtype {entry.dtype}", remedy=_REMEDY)
+        raise CorruptCheckpoint(
+            f"{name}: {key!r} has the unknown dtype {entry.dtype}", remedy=_REMEDY
+        )
     if any(size < 0 for size in shape) or entry.offset < 0 or entry.size < 0:
         raise CorruptCheckpoint(f"{name}: {key!r} has a negative size or offset", remedy=_REMEDY)
     if not 0 <= entry.shard_id < num_shards:
-        raise CorruptCheckpoint(f"{name}: {key!r} lies in data file {entry.shard_id} of {num_shards}", remedy=_REMEDY)
+        raise CorruptCheckpoint(
+            f"{name}: {key!r} lies in data file {entry.shard_id} of {num_shards}", remedy=_REMEDY
+        )
     tensor = BundleTensor(
-        key, dtype, shape, entry.shard_id, entry.offset, entry.size, unmask(entry.crc32c), 0 if of_slice else len(entry.slices)
+        key,
+        dtype,
+        shape,
+        entry.shard_id,
+        entry.offset,
+        entry.size,
+        unmask(entry.crc32c),
+        0 if of_slice else len(entry.slices),
     )
     expected = ITEM_BYTES.get(dtype)
-    if expected is not None and not tensor.slices and tensor.elements * expected != tensor.size_bytes:
+    if (
+        expected is not None
+        and not tensor.slices
+        and tensor.elements * expected != tensor.size_bytes
+    ):
         raise CorruptCheckpoint(
             f"{name}: {key!r} is {dtype} {list(shape)}, {tensor.elements * expected} bytes, but claims {tensor.size_bytes}",
             remedy=_REMEDY,
@@ -153,7 +190,9 @@ def _tensor(key: str, value: bytes, num_shards: int, name: str, *, of_slice: boo
 
 
 def slice_name(key: bytes, name: str) -> str:
-    """The tensor's name in the key of a slice: TensorFlow's ordered code, number 0, then the name with escaped zeros."""
+    """The tensor's name in the key of a slice: TensorFlow's ordered code, number 0, then the name
+    with escaped zeros.
+    """
     out, position = bytearray(), 1
     while position + 1 < len(key):
         pair = key[position : position + 2]

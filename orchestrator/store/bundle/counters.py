@@ -1,6 +1,7 @@
 """What counts as a counter among a checkpoint's numbers?
 
-Rule: one whole number, of an integer type or as float (older programs count their steps in float32).
+Rule: one whole number, of an integer type or as float (older programs count their steps in
+float32).
 """
 
 from __future__ import annotations

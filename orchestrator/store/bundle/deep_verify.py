@@ -1,7 +1,8 @@
 """Which tensors of a checkpoint are damaged?
 
-Rule: every byte is read once, in pieces of bounded size and a bounded number at a time, and compared with the checksum that the index
-holds for its tensor. V1 files carry a checksum per block, which reading the table checks.
+Rule: every byte is read once, in pieces of bounded size and a bounded number at a time, and
+compared with the checksum that the index holds for its tensor. V1 files carry a checksum per block,
+which reading the table checks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ LOCAL_RUN_BYTES = 2 << 20
 READERS = 8
 
 
-def damaged_tensors(index: BundleIndex, files: Sequence[FileInfo], known: Collection[BundleTensor] = frozenset()) -> list[str]:
+def damaged_tensors(
+    index: BundleIndex, files: Sequence[FileInfo], known: Collection[BundleTensor] = frozenset()
+) -> list[str]:
     """What's wrong with each damaged tensor, file and key named; empty for a good checkpoint.
 
     Args:
@@ -38,17 +41,26 @@ def damaged_tensors(index: BundleIndex, files: Sequence[FileInfo], known: Collec
             return [problem for problem in pool.map(_v1_problem, files) if problem]
         shards = files[1:]
         run_bytes = LOCAL_RUN_BYTES if all(file.location.is_local for file in shards) else RUN_BYTES
-        found = pool.map(lambda run: _problems(shards, run, run_bytes), runs(index, run_bytes, known))
+        found = pool.map(
+            lambda run: _problems(shards, run, run_bytes), runs(index, run_bytes, known)
+        )
         return [problem for problems in found for problem in problems]
 
 
-def runs(index: BundleIndex, run_bytes: int, known: Collection[BundleTensor] = frozenset()) -> Iterator[list[BundleTensor]]:
-    """The tensors that aren't ``known`` in file order, neighbours put together up to ``run_bytes``; a larger tensor alone."""
+def runs(
+    index: BundleIndex, run_bytes: int, known: Collection[BundleTensor] = frozenset()
+) -> Iterator[list[BundleTensor]]:
+    """The tensors that aren't ``known`` in file order, neighbours put together up to ``run_bytes``;
+    a larger tensor alone.
+    """
     run: list[BundleTensor] = []
     for piece in index.pieces:
         if piece in known:
             continue
-        if run and (piece.shard != run[0].shard or piece.offset + piece.size_bytes - run[0].offset > run_bytes):
+        if run and (
+            piece.shard != run[0].shard
+            or piece.offset + piece.size_bytes - run[0].offset > run_bytes
+        ):
             yield run
             run = []
         run.append(piece)
@@ -66,7 +78,9 @@ def _problems(shards: Sequence[FileInfo], run: list[BundleTensor], run_bytes: in
     MOVED.add(len(data))
     found = []
     for piece in run:
-        problem = tensor_problem(piece, data[piece.offset - start : piece.offset - start + piece.size_bytes])
+        problem = tensor_problem(
+            piece, data[piece.offset - start : piece.offset - start + piece.size_bytes]
+        )
         if problem:
             found.append(f"{file.name}: tensor {piece.key!r} {problem}")
     return found
@@ -85,7 +99,9 @@ def _large_problem(file: FileInfo, piece: BundleTensor, run_bytes: int) -> str:
 
 def _v1_problem(file: FileInfo) -> str:
     try:
-        for _ in Table(lambda start, end: file.location.read_bytes(start, end), file.size_bytes, file.name).items():
+        for _ in Table(
+            lambda start, end: file.location.read_bytes(start, end), file.size_bytes, file.name
+        ).items():
             pass
     except CorruptCheckpoint as error:
         return error.message

@@ -1,6 +1,7 @@
 """Which count does a checkpoint hold under a key?
 
-Rule: only its own bytes are fetched, and they're checked. Anything but a whole number is no counter.
+Rule: only its own bytes are fetched, and they're checked. Anything but a whole number is no
+counter.
 """
 
 from __future__ import annotations
@@ -32,10 +33,15 @@ def read_counter(index: BundleIndex, files: Sequence[FileInfo], key: str) -> int
         return None
     if index.format == "V1":
         file = files[tensor.shard]
-        return read_v1_scalar(file.name, Table(file.location.read_bytes, file.size_bytes, file.name), key)
+        return read_v1_scalar(
+            file.name, Table(file.location.read_bytes, file.size_bytes, file.name), key
+        )
     file = files[1 + tensor.shard]
     content = file.location.read_bytes(tensor.offset, tensor.offset + tensor.size_bytes)
     problem = tensor_problem(tensor, content)
     if problem:
-        raise CorruptCheckpoint(f"{file.name}: tensor {key!r} {problem}", remedy="Use another checkpoint, or copy this one again")
+        raise CorruptCheckpoint(
+            f"{file.name}: tensor {key!r} {problem}",
+            remedy="Use another checkpoint, or copy this one again",
+        )
     return whole_number(content, tensor.dtype)

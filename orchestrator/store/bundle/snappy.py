@@ -1,7 +1,8 @@
 """What did a Snappy-compressed block hold?
 
-Rule: the raw Snappy format (google/snappy, format_description.txt), decoding only. TensorFlow compresses V1 checkpoints; their blocks
-are decoded here rather than through one more native library. Lengths are checked before memory is taken.
+Rule: the raw Snappy format (google/snappy, format_description.txt), decoding only. TensorFlow
+compresses V1 checkpoints; their blocks are decoded here rather than through one more native
+library. Lengths are checked before memory is taken.
 """
 
 from __future__ import annotations

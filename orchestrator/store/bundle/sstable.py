@@ -1,8 +1,9 @@
 """Which keys and values does a sorted table file hold?
 
-Rule: LevelDB's table format as TensorFlow writes it (``lib/io/table``): blocks of prefix-compressed entries, each followed by its kind
-(0 plain, 1 Snappy) and a masked crc32c; one index block; a footer of 48 bytes. Every length is checked before it is used, every
-crc before its block is believed.
+Rule: LevelDB's table format as TensorFlow writes it (``lib/io/table``): blocks of prefix-compressed
+entries, each followed by its kind (0 plain, 1 Snappy) and a masked crc32c; one index block; a
+footer of 48 bytes. Every length is checked before it is used, every crc before its block is
+believed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ FOOTER_BYTES = 48
 MAGIC = 0xDB4775248B80FB57
 _MASK_DELTA = 0xA282EAD8
 MAX_BLOCK_BYTES = 1 << 30
-"""A block holds at least one whole entry, in V1 files a whole variable: larger ones than this are damage, not data."""
+"""A block holds at least one whole entry, in V1 files a whole variable: larger ones than this are
+damage, not data.
+"""
 
 ReadRange = Callable[[int, int], bytes]
 """(start, end) -> the file's bytes in between."""
 
 
 def unmask(crc: int) -> int:
-    """The crc32c that TensorFlow stored as ``crc``; it stores them rotated, since a crc over data with crcs in it is weak."""
+    """The crc32c that TensorFlow stored as ``crc``; it stores them rotated, since a crc over data
+    with crcs in it is weak.
+    """
     rotated = (crc - _MASK_DELTA) & 0xFFFFFFFF
     return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
 
@@ -36,7 +41,9 @@ def mask(crc: int) -> int:
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """The varint at ``position`` and the position after it. Raises IndexError past the end, ValueError over 64 bits."""
+    """The varint at ``position`` and the position after it. Raises IndexError past the end,
+    ValueError over 64 bits.
+    """
     result = shift = 0
     while True:
         byte = data[position]
@@ -85,7 +92,9 @@ class Table:
             raise self._damage(f"{what}: not a checkpoint index")
         footer = self._read(self._size - FOOTER_BYTES, self._size)
         if len(footer) != FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != MAGIC:
-            raise self._damage("doesn't end in a table's footer: truncated, or not a checkpoint index")
+            raise self._damage(
+                "doesn't end in a table's footer: truncated, or not a checkpoint index"
+            )
         try:
             _, position = read_varint(footer, 0)  # the meta-index, unused
             _, position = read_varint(footer, position)
@@ -106,10 +115,14 @@ class Table:
     def _block(self, offset: int, size: int) -> bytes:
         end = offset + size + 5
         if size > MAX_BLOCK_BYTES or end > self._size:
-            raise self._damage(f"names a block of {size} bytes at {offset}, beyond its own {self._size} bytes")
+            raise self._damage(
+                f"names a block of {size} bytes at {offset}, beyond its own {self._size} bytes"
+            )
         data = self._read(offset, end)
         if len(data) != size + 5:
-            raise self._damage(f"ended at byte {offset + len(data)} of {self._size} while it was read")
+            raise self._damage(
+                f"ended at byte {offset + len(data)} of {self._size} while it was read"
+            )
         kind, stored = data[size], struct.unpack("<I", data[size + 1 :])[0]
         if google_crc32c.value(data[: size + 1]) != unmask(stored):
             raise self._damage(f"fails its checksum in the block at byte {offset}")
@@ -149,12 +162,19 @@ class Table:
 
     def _damage(self, what: str) -> CorruptCheckpoint:
         return CorruptCheckpoint(
-            f"{self._name} {what}", remedy="Use another checkpoint, or copy this one again", details={"file": self._name}
+            f"{self._name} {what}",
+            remedy="Use another checkpoint, or copy this one again",
+            details={"file": self._name},
         )
 
 
 def table_of(data: bytes, name: str) -> Table:
-    """A table whose bytes are all here. Raises CorruptCheckpoint, SourceError (a pointer instead of a file)."""
+    """A table whose bytes are all here. Raises CorruptCheckpoint, SourceError (a pointer instead of
+    a file).
+    """
     if data.startswith(b"version https://git-lfs"):
-        raise SourceError(f"{name} is a Git LFS pointer, not the file itself", remedy="Fetch the files with `git lfs pull`")
+        raise SourceError(
+            f"{name} is a Git LFS pointer, not the file itself",
+            remedy="Fetch the files with `git lfs pull`",
+        )
     return Table(lambda start, end: data[start:end], len(data), name)

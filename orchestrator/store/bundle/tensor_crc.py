@@ -1,8 +1,9 @@
 """Are a tensor's bytes the ones that were saved?
 
-Rule: the checksum in the index covers a tensor's bytes; for strings it covers their lengths as 4-byte numbers (8 bytes beyond 4 GiB),
-then the lengths' own checksum, then the text (``tensor_bundle.cc``, ``ReadStringTensor``). Variant tensors have no fixed layout and
-are left to TensorFlow.
+Rule: the checksum in the index covers a tensor's bytes; for strings it covers their lengths as
+4-byte numbers (8 bytes beyond 4 GiB), then the lengths' own checksum, then the text
+(``tensor_bundle.cc``, ``ReadStringTensor``). Variant tensors have no fixed layout and are left to
+TensorFlow.
 """
 
 from __future__ import annotations

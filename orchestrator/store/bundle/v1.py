@@ -1,7 +1,8 @@
 """Which tensors does a checkpoint in the old V1 format hold?
 
-Rule: V1 is one table per shard (``saved_tensor_slice.proto``): under the empty key what the shard holds, under each other key a slice
-with its data. Names, dtypes and shapes stand in the first block, so a large file isn't fetched to answer this.
+Rule: V1 is one table per shard (``saved_tensor_slice.proto``): under the empty key what the shard
+holds, under each other key a slice with its data. Names, dtypes and shapes stand in the first
+block, so a large file isn't fetched to answer this.
 """
 
 from __future__ import annotations
@@ -33,16 +34,21 @@ def read_v1(tables: Sequence[tuple[str, Table]]) -> BundleIndex:
             tensor = _tensor(meta, shard, name)
             known = entries.get(tensor.key)
             if known is not None and (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
-                raise CorruptCheckpoint(f"{name}: {tensor.key!r} is {tensor.dtype} {list(tensor.shape)} here, not so elsewhere")
+                raise CorruptCheckpoint(
+                    f"{name}: {tensor.key!r} is {tensor.dtype} {list(tensor.shape)} here, not so elsewhere"
+                )
             entries[tensor.key] = tensor
     return BundleIndex("V1", len(tables), entries)
 
 
 def read_v1_scalar(name: str, table: Table, key: str) -> int | None:
-    """The whole number ``key`` of a V1 shard, None where it isn't there or isn't whole. Reads the file block by block."""
+    """The whole number ``key`` of a V1 shard, None where it isn't there or isn't whole. Reads the
+    file block by block.
+    """
     wanted = key.encode("utf-8", "surrogateescape")
     for record, value in table.items():
-        # Most records are whole variables; the name stands in the key, so only the right ones are parsed
+        # Most records are whole variables; the name stands in the key, so only the right ones are
+        # parsed
         if record == b"" or wanted not in record:
             continue
         data = parse("V1Entry", value, name).data
@@ -54,7 +60,9 @@ def read_v1_scalar(name: str, table: Table, key: str) -> int | None:
 def _meta(name: str, table: Table) -> Any:
     first = next(table.block_items(0), None) if table.block_count else None
     if first is None or first[0] != b"":
-        raise CorruptCheckpoint(f"{name} is a table, but no checkpoint in the V1 format", remedy=_REMEDY)
+        raise CorruptCheckpoint(
+            f"{name} is a table, but no checkpoint in the V1 format", remedy=_REMEDY
+        )
     return parse("V1Entry", first[1], name).meta
 
 
@@ -62,12 +70,20 @@ def _tensor(meta: Any, shard: int, name: str) -> BundleTensor:
     key = meta.name.decode("utf-8", "surrogateescape")
     dtype = DTYPES.get(meta.type)
     if dtype is None:
-        raise CorruptCheckpoint(f"{name}: {key!r} has the unknown dtype {meta.type}", remedy=_REMEDY)
+        raise CorruptCheckpoint(
+            f"{name}: {key!r} has the unknown dtype {meta.type}", remedy=_REMEDY
+        )
     shape = tuple(dim.size for dim in meta.shape.dim)
     if any(size < 0 for size in shape):
         raise CorruptCheckpoint(f"{name}: {key!r} has a negative size", remedy=_REMEDY)
-    partitioned = any(0 < extent.length < size for one in meta.slice for extent, size in zip(one.extent, shape, strict=False))
-    return BundleTensor(key, dtype, shape, shard=shard, slices=len(meta.slice) if partitioned else 0)
+    partitioned = any(
+        0 < extent.length < size
+        for one in meta.slice
+        for extent, size in zip(one.extent, shape, strict=False)
+    )
+    return BundleTensor(
+        key, dtype, shape, shard=shard, slices=len(meta.slice) if partitioned else 0
+    )
 
 
 def _scalar(tensor: Any, name: str, key: str) -> int | None:

@@ -1,7 +1,8 @@
 """Which checkpoints might a directory's listing hold?
 
-Rule: files are grouped by the exact naming of TensorFlow's savers, never by prefix matching, so that ``model.ckpt`` and ``model.ckpt-5``
-are two. Grouping believes nothing: an incomplete group is a candidate too, to be refused by name rather than passed over in silence.
+Rule: files are grouped by the exact naming of TensorFlow's savers, never by prefix matching, so
+that ``model.ckpt`` and ``model.ckpt-5`` are two. Grouping believes nothing: an incomplete group is
+a candidate too, to be refused by name rather than passed over in silence.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from orchestrator.store.objects.layout import MANIFEST_SUFFIX, POINTER, split_bundle_file, split_step
+from orchestrator.store.objects.layout import (
+    MANIFEST_SUFFIX,
+    POINTER,
+    split_bundle_file,
+    split_step,
+)
 from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.vocabulary import Step
 
@@ -25,7 +31,8 @@ class Candidate:
     Attributes:
         directory: where they lie.
         prefix: what they share, such as ``model.ckpt-500``.
-        files: suffix to file: ``.index``, ``.meta``, ``.data-00000-of-00001``, ``.manifest.json``; in V1 also ``""`` or ``-00000-of-00002``.
+        files: suffix to file: ``.index``, ``.meta``, ``.data-00000-of-00001``, ``.manifest.json``;
+            in V1 also ``""`` or ``-00000-of-00002``.
     """
 
     directory: Location
@@ -60,7 +67,11 @@ class Candidate:
     @property
     def v1_files(self) -> list[FileInfo]:
         """The shards of V1, in order."""
-        return [self.files[suffix] for suffix in sorted(self.files) if suffix == "" or suffix.startswith("-")]
+        return [
+            self.files[suffix]
+            for suffix in sorted(self.files)
+            if suffix == "" or suffix.startswith("-")
+        ]
 
     @property
     def meta(self) -> FileInfo | None:
@@ -91,7 +102,8 @@ class Refusal:
 def group(directory: Location, entries: Iterable[FileInfo]) -> dict[str, Candidate]:
     """The candidates of a listing by their prefix.
 
-    A file without a suffix is a V1 checkpoint only where a ``.meta`` of the same prefix stands beside it: any other file may be anything.
+    A file without a suffix is a V1 checkpoint only where a ``.meta`` of the same prefix stands
+    beside it: any other file may be anything.
     """
     files: dict[str, dict[str, FileInfo]] = {}
     plain: list[FileInfo] = []

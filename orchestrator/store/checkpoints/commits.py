@@ -1,8 +1,9 @@
 """Which checkpoints has this run committed, and how is the next one?
 
-Rule: files, then the manifest (created once: that is the commit), then TensorFlow's pointer. Only the holder of the lease commits, only
-for a place in the lineage, only over files that are all there in their recorded sizes. A crash before the manifest leaves the old
-checkpoint, a crash after it the new one; a wrong pointer is set right by the next holder.
+Rule: files, then the manifest (created once: that is the commit), then TensorFlow's pointer. Only
+the holder of the lease commits, only for a place in the lineage, only over files that are all there
+in their recorded sizes. A crash before the manifest leaves the old checkpoint, a crash after it the
+new one; a wrong pointer is set right by the next holder.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, OutputError, StorageUnavailable
+from orchestrator.errors import (
+    CorruptCheckpoint,
+    LeaseLost,
+    OrchestratorError,
+    OutputError,
+    StorageUnavailable,
+)
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
 from orchestrator.store.checkpoints.pointer import write_pointer
 from orchestrator.store.checkpoints.verification import Checked, check, speaks_of_content
@@ -48,7 +55,9 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
-        """``a0001-g0001/NAME-11000``: its path below the output, and how people and manifests call it."""
+        """``a0001-g0001/NAME-11000``: its path below the output, and how people and manifests call
+        it.
+        """
         return f"{self.place.directory}/{self.candidate.prefix}"
 
     @property
@@ -76,7 +85,8 @@ class Checkpoint:
         file = self.manifest_file
         if file is None:
             raise CorruptCheckpoint(
-                f"checkpoint {self.prefix.shown} was never committed: it has no manifest", remedy="Use another"
+                f"checkpoint {self.prefix.shown} was never committed: it has no manifest",
+                remedy="Use another",
             )
         manifest = read_manifest_bytes(file.location.read_bytes(), file.location.shown)
         if manifest.place != self.place:
@@ -99,7 +109,11 @@ def scan(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, 
     lineage = read_lineage(output) if lineage is None else lineage
     places = [place for entry in output.list() if (place := read_place(entry.name)) is not None]
     with ThreadPoolExecutor(LISTERS) as pool:
-        found = [item for items in pool.map(lambda place: _in_place(output, place, lineage), places) for item in items]
+        found = [
+            item
+            for items in pool.map(lambda place: _in_place(output, place, lineage), places)
+            for item in items
+        ]
     return tuple(sorted(found, key=lambda item: (item.place, item.step), reverse=True))
 
 
@@ -114,7 +128,9 @@ def _in_place(output: Location, place: Place, lineage: Lineage) -> list[Checkpoi
 
 
 def list_checkpoints(output: Location) -> tuple[Checkpoint, ...]:
-    """The committed checkpoints of the run's lineage, newest first. Reads no manifest. Raises OutputError, StorageUnavailable."""
+    """The committed checkpoints of the run's lineage, newest first. Reads no manifest. Raises
+    OutputError, StorageUnavailable.
+    """
     return tuple(item for item in scan(output) if item.committed and not item.fenced)
 
 
@@ -125,7 +141,8 @@ class NewestGood:
     Attributes:
         checkpoint: None where there is none that is good.
         checked: its contents.
-        refused: newer ones that were passed over, newest first, fenced and uncommitted ones included.
+        refused: newer ones that were passed over, newest first, fenced and uncommitted ones
+            included.
     """
 
     checkpoint: Checkpoint | None
@@ -133,7 +150,9 @@ class NewestGood:
     refused: tuple[Refusal, ...]
 
 
-def newest_good(output: Location, *, exclude: Mapping[str, str] | None = None, deep: bool = False) -> NewestGood:
+def newest_good(
+    output: Location, *, exclude: Mapping[str, str] | None = None, deep: bool = False
+) -> NewestGood:
     """The run's newest good checkpoint.
 
     Args:
@@ -171,8 +190,10 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
 
     Raises:
         LeaseLost: another driver holds the run, or the lineage went on without this generation.
-        OutputError: files are missing or of other sizes, or another save was committed under this name.
-        StorageUnavailable: the store doesn't answer; whether the commit happened is found out by calling again.
+        OutputError: files are missing or of other sizes, or another save was committed under this
+            name.
+        StorageUnavailable: the store doesn't answer; whether the commit happened is found out by
+            calling again.
     """
     if lease is not None:
         lease.check()
@@ -202,21 +223,29 @@ def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
         )
     fenced = lineage.why_not(manifest.place, manifest.step)
     if fenced:
-        raise LeaseLost(f"{label} can't be committed: {fenced}", remedy="Nothing to do: another driver goes on with this run")
+        raise LeaseLost(
+            f"{label} can't be committed: {fenced}",
+            remedy="Nothing to do: another driver goes on with this run",
+        )
 
 
 def _check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:
     sizes = {entry.name: entry.size_bytes for entry in entries}
     wrong = [record for record in manifest.files if sizes.get(record.name) != record.size_bytes]
     if wrong:
-        listed = "; ".join(f"{record.name} has {sizes.get(record.name, 'no')} of {record.size_bytes} bytes" for record in wrong)
+        listed = "; ".join(
+            f"{record.name} has {sizes.get(record.name, 'no')} of {record.size_bytes} bytes"
+            for record in wrong
+        )
         raise OutputError(
-            f"{directory.shown} isn't complete, so it isn't committed: {listed}", remedy="The next save tries again"
+            f"{directory.shown} isn't complete, so it isn't committed: {listed}",
+            remedy="The next save tries again",
         )
 
 
 def set_pointer(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, ...]:
-    """Sets TensorFlow's ``checkpoint`` file right: to the newest committed checkpoint of the lineage, whoever wrote it last.
+    """Sets TensorFlow's ``checkpoint`` file right: to the newest committed checkpoint of the
+    lineage, whoever wrote it last.
 
     Returns:
         The committed checkpoints of the lineage, newest first.

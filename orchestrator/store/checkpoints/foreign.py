@@ -1,8 +1,9 @@
 """Which checkpoint of a directory that tfresume didn't write is the newest good one?
 
-Rule: without a manifest a checkpoint is judged by its own index, its data, its graph and its neighbours. A step in the data that
-differs from the name is normal where a directory counts in epochs, and a sign of mixed-up files where the neighbours agree with
-their names; so the neighbours are asked before anything is believed or refused.
+Rule: without a manifest a checkpoint is judged by its own index, its data, its graph and its
+neighbours. A step in the data that differs from the name is normal where a directory counts in
+epochs, and a sign of mixed-up files where the neighbours agree with their names; so the neighbours
+are asked before anything is believed or refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import read_manifest_bytes
 
 MAX_REFUSALS = 50
-"""Bad checkpoints after which a walk back ends: so many in a row mean that something else is wrong, and each costs requests."""
+"""Bad checkpoints after which a walk back ends: so many in a row mean that something else is wrong,
+and each costs requests.
+"""
 NEIGHBOURS = 3
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """The key under which TensorFlow 2 keeps which object each tensor belongs to."""
@@ -39,7 +42,12 @@ class Found:
 
 
 def only_this(
-    candidate: Candidate, candidates: Mapping[str, Candidate], asked: Location, *, need_checkpoint: bool, deep: bool
+    candidate: Candidate,
+    candidates: Mapping[str, Candidate],
+    asked: Location,
+    *,
+    need_checkpoint: bool,
+    deep: bool,
 ) -> Found:
     """The checkpoint that was named, or the newest good one for a ``.meta`` without its own.
 
@@ -49,12 +57,18 @@ def only_this(
     if candidate.is_checkpoint:
         return _examine(candidate, candidates, deep=deep)
     meta = candidate.meta
-    followers = order(item for item in candidates.values() if item.is_checkpoint and item.name == candidate.name)
+    followers = order(
+        item for item in candidates.values() if item.is_checkpoint and item.name == candidate.name
+    )
     if followers and meta is not None:
         note = f"{meta.name} has no checkpoint of its own; the newest good one of {candidate.name} is taken"
-        return _walk(candidate.directory, followers, candidates, {}, deep=deep, meta=meta, notes=(note,))
+        return _walk(
+            candidate.directory, followers, candidates, {}, deep=deep, meta=meta, notes=(note,)
+        )
     if meta is None:
-        raise SourceError(f"{asked.shown} has neither a .meta nor variables", remedy="Name another checkpoint")
+        raise SourceError(
+            f"{asked.shown} has neither a .meta nor variables", remedy="Name another checkpoint"
+        )
     if need_checkpoint:
         raise SourceError(
             f"{meta.location.shown} has no checkpoint beside it: a graph without variables has nothing to resume",
@@ -78,7 +92,8 @@ def newest_foreign(
         pointed: the prefix that its ``checkpoint`` file names.
 
     Raises:
-        SourceError: nothing there, or several models and no telling which. CorruptCheckpoint: none is good.
+        SourceError: nothing there, or several models and no telling which. CorruptCheckpoint: none
+            is good.
     """
     choice = choose(list(candidates.values()), pointed)
     if choice.ambiguous:
@@ -102,7 +117,10 @@ def newest_foreign(
             f"{location.shown} has graphs ({names}) but no checkpoint: there are no variables to resume",
             remedy="Copy the .index and .data files of a checkpoint into it",
         )
-    raise SourceError(f"{location.shown} holds no checkpoint", remedy="Name the directory that TensorFlow saved into")
+    raise SourceError(
+        f"{location.shown} holds no checkpoint",
+        remedy="Name the directory that TensorFlow saved into",
+    )
 
 
 def _walk(
@@ -130,28 +148,44 @@ def _walk(
             if len(refused) >= MAX_REFUSALS:
                 break
         else:
-            return Found(found.meta, found.meta_data, found.checked, tuple(refused), (*notes, *found.notes))
+            return Found(
+                found.meta, found.meta_data, found.checked, tuple(refused), (*notes, *found.notes)
+            )
     raise none_good(location, tuple(refused), "holds no checkpoint")
 
 
 def _examine(
-    candidate: Candidate, candidates: Mapping[str, Candidate], *, deep: bool, meta: FileInfo | None = None, choosing: bool = False
+    candidate: Candidate,
+    candidates: Mapping[str, Candidate],
+    *,
+    deep: bool,
+    meta: FileInfo | None = None,
+    choosing: bool = False,
 ) -> Found:
     manifest_file = candidate.files.get(MANIFEST_SUFFIX)
     if manifest_file is None and read_place(candidate.directory.name) is not None:
         raise CorruptCheckpoint(
-            f"checkpoint {candidate.location.shown} was never committed: the save didn't finish", remedy="Use a committed one"
+            f"checkpoint {candidate.location.shown} was never committed: the save didn't finish",
+            remedy="Use a committed one",
         )
-    manifest = read_manifest_bytes(manifest_file.location.read_bytes(), manifest_file.location.shown) if manifest_file else None
+    manifest = (
+        read_manifest_bytes(manifest_file.location.read_bytes(), manifest_file.location.shown)
+        if manifest_file
+        else None
+    )
     checked = check(candidate, manifest, deep=deep)
     meta_file = meta or candidate.meta
     notes: tuple[str, ...] = ()
     if meta_file is None:
         meta_file = _borrowed_meta(candidate, candidates, checked)
-        notes = (f"{candidate.prefix} has no .meta of its own; {meta_file.name} fits it and is used",)
+        notes = (
+            f"{candidate.prefix} has no .meta of its own; {meta_file.name} fits it and is used",
+        )
     data = meta_file.location.read_bytes()
     whole = choosing and meta is None
-    problem = misfit(read_meta(data, name=meta_file.location.shown), checked.index.keys_for_graph(), whole=whole)
+    problem = misfit(
+        read_meta(data, name=meta_file.location.shown), checked.index.keys_for_graph(), whole=whole
+    )
     if problem:
         raise CorruptCheckpoint(
             f"checkpoint {candidate.location.shown} {problem}",
@@ -163,9 +197,17 @@ def _examine(
     return Found(meta_file.location, data, checked, notes=notes)
 
 
-def _borrowed_meta(candidate: Candidate, candidates: Mapping[str, Candidate], checked: Checked) -> FileInfo:
-    """The graph of a neighbour: TensorFlow writes .meta last, and not at all with ``write_meta_graph=False``."""
-    same = [item for item in candidates.values() if item.meta is not None and item.name == candidate.name]
+def _borrowed_meta(
+    candidate: Candidate, candidates: Mapping[str, Candidate], checked: Checked
+) -> FileInfo:
+    """The graph of a neighbour: TensorFlow writes .meta last, and not at all with
+    ``write_meta_graph=False``.
+    """
+    same = [
+        item
+        for item in candidates.values()
+        if item.meta is not None and item.name == candidate.name
+    ]
     others = [item for item in candidates.values() if item.meta is not None]
     if not others and OBJECT_GRAPH in checked.index.entries:
         raise SourceError(
@@ -180,23 +222,35 @@ def _borrowed_meta(candidate: Candidate, candidates: Mapping[str, Candidate], ch
             details={"file": f"{candidate.prefix}.meta"},
         )
     step = candidate.step_in_name or 0
-    nearest = min(same or others, key=lambda item: (abs((item.step_in_name or 0) - step), item.prefix))
+    nearest = min(
+        same or others, key=lambda item: (abs((item.step_in_name or 0) - step), item.prefix)
+    )
     assert nearest.meta is not None, "only candidates with a .meta were kept"
     return nearest.meta
 
 
-def _step_notes(candidate: Candidate, candidates: Mapping[str, Candidate], checked: Checked) -> tuple[str, ...]:
+def _step_notes(
+    candidate: Candidate, candidates: Mapping[str, Candidate], checked: Checked
+) -> tuple[str, ...]:
     named = candidate.step_in_name
     if named is None or checked.step is None or checked.step == named:
         return ()
-    siblings = [item for item in candidates.values() if item.is_checkpoint and item is not candidate]
-    for sibling in order(item for item in siblings if series_of(item) == series_of(candidate))[:NEIGHBOURS]:
+    siblings = [
+        item for item in candidates.values() if item.is_checkpoint and item is not candidate
+    ]
+    for sibling in order(item for item in siblings if series_of(item) == series_of(candidate))[
+        :NEIGHBOURS
+    ]:
         if _agrees_with_its_name(sibling):
             raise CorruptCheckpoint(
                 f"checkpoint {candidate.location.shown}: its data is of step {checked.step}, its name says {named}, "
                 f"while {sibling.prefix} agrees with its name: files of another save were put under this name",
                 remedy="Rename it to what it is, or copy it again",
-                details={"checkpoint": candidate.location.shown, "step": checked.step, "file": candidate.prefix},
+                details={
+                    "checkpoint": candidate.location.shown,
+                    "step": checked.step,
+                    "file": candidate.prefix,
+                },
             )
     return (f"the name says step {named}, the data says {checked.step}; the data counts",)
 
@@ -209,14 +263,23 @@ def _agrees_with_its_name(candidate: Candidate) -> bool:
     return checked.step is not None and checked.step == candidate.step_in_name
 
 
-def none_good(location: Location, refused: tuple[Refusal, ...], nothing: str) -> SourceError | CorruptCheckpoint:
+def none_good(
+    location: Location, refused: tuple[Refusal, ...], nothing: str
+) -> SourceError | CorruptCheckpoint:
     """The error for a directory without a good checkpoint."""
     if not refused:
-        return SourceError(f"{location.shown} {nothing}", remedy="Name another directory, or a checkpoint's prefix")
+        return SourceError(
+            f"{location.shown} {nothing}", remedy="Name another directory, or a checkpoint's prefix"
+        )
     listed = "; ".join(f"{item.checkpoint}: {item.reason}" for item in refused[:5])
     more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
     return CorruptCheckpoint(
         f"none of the {len(refused)} newest checkpoints in {location.shown} is good: {listed}{more}",
         remedy="Copy one of them again from where it was trained",
-        details={"refused": [{"checkpoint": item.checkpoint, "step": item.step, "reason": item.reason} for item in refused]},
+        details={
+            "refused": [
+                {"checkpoint": item.checkpoint, "step": item.step, "reason": item.reason}
+                for item in refused
+            ]
+        },
     )

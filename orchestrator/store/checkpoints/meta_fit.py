@@ -1,8 +1,9 @@
 """Do a graph and a checkpoint belong to the same model?
 
-Rule: what the graph's saver would restore is compared with the checkpoint's index: a key whose dtype or shape differs can't be restored
-(another model of the same directory, an older layer size), and a saver none of whose keys is there belongs to something else.
-Keys that are merely missing are left to the plan, which knows which of them matter and about ``--init-missing``; only where an older
+Rule: what the graph's saver would restore is compared with the checkpoint's index: a key whose
+dtype or shape differs can't be restored (another model of the same directory, an older layer size),
+and a saver none of whose keys is there belongs to something else. Keys that are merely missing are
+left to the plan, which knows which of them matter and about ``--init-missing``; only where an older
 checkpoint could be taken instead do they count here.
 """
 
@@ -68,10 +69,16 @@ def _restored(meta: Any) -> Iterator[Restored]:
     file_name = meta.saver_def.filename_tensor_name.partition(":")[0]
     shapes = dict(_assigned_shapes(nodes))
     for node in meta.graph_def.node:
-        if node.op not in ("RestoreV2", "Restore", "RestoreSlice") or (file_name and _source(node, 0) != file_name):
+        if node.op not in ("RestoreV2", "Restore", "RestoreSlice") or (
+            file_name and _source(node, 0) != file_name
+        ):
             continue
         names, slices = _strings(nodes, _source(node, 1)), _strings(nodes, _source(node, 2))
-        dtypes = list(node.attr["dtypes"].list.type) if node.op == "RestoreV2" else [node.attr["dt"].type]
+        dtypes = (
+            list(node.attr["dtypes"].list.type)
+            if node.op == "RestoreV2"
+            else [node.attr["dt"].type]
+        )
         for output, (key, number) in enumerate(zip(names, dtypes, strict=False)):
             sliced = output < len(slices) and slices[output] != ""
             dtype = DTYPES.get(number % _REF_DTYPES, "")

@@ -1,8 +1,9 @@
 """What does TensorFlow's ``checkpoint`` file say, and how much of it may be believed?
 
-Rule: it's a hint. Reading takes relative paths without ``..`` as they are and only the last segment of any other (absolute ones of the
-machine that wrote them, Windows ones): the name is looked up in the directory that was asked for, never outside of it. Writing puts
-relative paths, so that the directory can be moved.
+Rule: it's a hint. Reading takes relative paths without ``..`` as they are and only the last segment
+of any other (absolute ones of the machine that wrote them, Windows ones): the name is looked up in
+the directory that was asked for, never outside of it. Writing puts relative paths, so that the
+directory can be moved.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ MAX_POINTER_BYTES = 16 << 20
 
 
 def parse_pointer(data: bytes) -> str | None:
-    """The checkpoint that a state file names, as a path below its own directory; None where it names none that could be there."""
+    """The checkpoint that a state file names, as a path below its own directory; None where it
+    names none that could be there.
+    """
     found = _PATH.search(data.decode("utf-8", "replace"))
     if found is None:
         return None
@@ -29,7 +32,13 @@ def parse_pointer(data: bytes) -> str | None:
     except ValueError:
         text = found[1]
     segments = [segment for segment in text.split("/") if segment not in ("", ".")]
-    trusted = not text.startswith("/") and ".." not in segments and "\\" not in text and "://" not in text and "\0" not in text
+    trusted = (
+        not text.startswith("/")
+        and ".." not in segments
+        and "\\" not in text
+        and "://" not in text
+        and "\0" not in text
+    )
     if not trusted:
         segments = [segment for segment in re.split(r"[\\/]", text) if segment][-1:]
     if not segments or ".." in segments or "\0" in segments[-1]:
@@ -38,7 +47,9 @@ def parse_pointer(data: bytes) -> str | None:
 
 
 def read_pointer(directory: Location) -> str | None:
-    """What the directory's ``checkpoint`` file names; None without one. Raises SourceError, StorageUnavailable."""
+    """What the directory's ``checkpoint`` file names; None without one. Raises SourceError,
+    StorageUnavailable.
+    """
     data = directory.child(POINTER).read_if_exists()
     return parse_pointer(data[:MAX_POINTER_BYTES]) if data else None
 
@@ -56,7 +67,9 @@ def pointer_text(newest: str, all_paths: Sequence[str]) -> bytes:
 
 
 def write_pointer(output: Location, newest: str, all_paths: Sequence[str]) -> bool:
-    """Writes the state file where it says something else; whether it did. Raises OutputError, StorageUnavailable."""
+    """Writes the state file where it says something else; whether it did. Raises OutputError,
+    StorageUnavailable.
+    """
     text = pointer_text(newest, all_paths)
     file = output.child(POINTER)
     if file.read_if_exists() == text:

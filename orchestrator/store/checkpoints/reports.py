@@ -1,7 +1,8 @@
 """What can be told about a run from its output alone?
 
-Rule: reading only, and everything in one value that ``--json`` can show as it is. What can't be read is part of the answer, not the end
-of it: a status command that fails when something is broken is of no use.
+Rule: reading only, and everything in one value that ``--json`` can show as it is. What can't be
+read is part of the answer, not the end of it: a status command that fails when something is broken
+is of no use.
 """
 
 from __future__ import annotations
@@ -21,11 +22,18 @@ from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.journal import read_journal_tail
 from orchestrator.store.run.lease import Observed, observe
 from orchestrator.store.run.lineage import TakeOver, read_lineage
-from orchestrator.store.run.run_record import RunRecord, StopRequest, read_run_record, read_stop_requests
+from orchestrator.store.run.run_record import (
+    RunRecord,
+    StopRequest,
+    read_run_record,
+    read_stop_requests,
+)
 
 CHECKERS = 8
 QUICK_CHECKS = 100
-"""Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are told from the listing alone."""
+"""Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are
+told from the listing alone.
+"""
 LOOK_S = 6.0
 """A living holder's heartbeat changes within a sixth of its lease, 5 s by default."""
 
@@ -41,10 +49,12 @@ class CheckpointRow:
         label: ``a0001-g0001/NAME-11000``.
         modified: unix seconds by the store's clock, None where it doesn't tell.
         age_s: since then, by this machine's clock.
-        state: ``good``, ``incomplete`` (never committed), ``corrupt``, or ``fenced`` (not in the run's lineage).
+        state: ``good``, ``incomplete`` (never committed), ``corrupt``, or ``fenced`` (not in the
+            run's lineage).
         why: why it isn't good; empty where it is.
         manifest: what it promises; None where it can't be read.
-        verified: ``deep`` where every byte was read, ``quick`` for manifest, sizes, index and a sample, ``listed`` for names alone.
+        verified: ``deep`` where every byte was read, ``quick`` for manifest, sizes, index and a
+            sample, ``listed`` for names alone.
     """
 
     label: str
@@ -64,7 +74,18 @@ class CheckpointRow:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
-        names = ("label", "step", "attempt", "generation", "size_bytes", "modified", "age_s", "state", "why", "verified")
+        names = (
+            "label",
+            "step",
+            "attempt",
+            "generation",
+            "size_bytes",
+            "modified",
+            "age_s",
+            "state",
+            "why",
+            "verified",
+        )
         return {name: getattr(self, name) for name in (*names, "parent", "position", "world_size")}
 
 
@@ -85,11 +106,14 @@ class CheckpointsReport:
         }
 
 
-def checkpoints_report(output: Location, *, verify: bool = False, now: Callable[[], float] = time.time) -> CheckpointsReport:
+def checkpoints_report(
+    output: Location, *, verify: bool = False, now: Callable[[], float] = time.time
+) -> CheckpointsReport:
     """Every checkpoint below the output and its state.
 
     Args:
-        verify: read every byte and check every tensor; else manifests, sizes, indexes and a sample of the newest ones.
+        verify: read every byte and check every tensor; else manifests, sizes, indexes and a sample
+            of the newest ones.
 
     Raises:
         SourceError: the output holds no run. StorageUnavailable: the store doesn't answer.
@@ -101,7 +125,8 @@ def checkpoints_report(output: Location, *, verify: bool = False, now: Callable[
     now_s = now()
     with ThreadPoolExecutor(CHECKERS) as pool:
         looks: list[Verified] = [
-            "deep" if verify else "quick" if place < QUICK_CHECKS else "listed" for place in range(len(items))
+            "deep" if verify else "quick" if place < QUICK_CHECKS else "listed"
+            for place in range(len(items))
         ]
         rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
     return CheckpointsReport(output.shown, rows, lineage.chain)
@@ -116,7 +141,10 @@ def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
             manifest = item.manifest()
             item.check(deep=look == "deep")
         elif not item.committed:
-            state, why = "incomplete", "it was never committed: the save didn't finish, or is under way"
+            state, why = (
+                "incomplete",
+                "it was never committed: the save didn't finish, or is under way",
+            )
     except OrchestratorError as error:
         if not speaks_of_content(error):
             raise
@@ -148,7 +176,8 @@ class StatusReport:
     """What an output tells about its run.
 
     Attributes:
-        holder: ``none`` (nobody ever), ``released``, ``dead`` (its process is gone from this machine), ``alive`` or ``silent``.
+        holder: ``none`` (nobody ever), ``released``, ``dead`` (its process is gone from this
+            machine), ``alive`` or ``silent``.
         attempt, holder_name: of the last holder.
         newest: the newest committed checkpoint's label; ``newest_step`` its step.
         journal: its last events, oldest first.
@@ -197,7 +226,8 @@ def status_report(
 
     Args:
         events: how many of the journal's last events.
-        look_s: how long to watch the heartbeat of a holder that may be alive; 0 doesn't watch and calls it ``silent``.
+        look_s: how long to watch the heartbeat of a holder that may be alive; 0 doesn't watch and
+            calls it ``silent``.
 
     Raises:
         SourceError: the output holds no run. StorageUnavailable: the store doesn't answer at all.
@@ -208,7 +238,14 @@ def status_report(
     if record is None and observed.holder is None and not trouble:
         raise _no_run(output)
     lineage = _told(trouble, lambda: read_lineage(output).chain, ())
-    newest = next((item for item in _told(trouble, lambda: scan(output), ()) if item.committed and not item.fenced), None)
+    newest = next(
+        (
+            item
+            for item in _told(trouble, lambda: scan(output), ())
+            if item.committed and not item.fenced
+        ),
+        None,
+    )
     return StatusReport(
         output=output.shown,
         record=record,
@@ -233,7 +270,11 @@ def _told(trouble: list[str], read: Callable[[], Any], otherwise: Any) -> Any:
 
 
 def _holder(
-    output: Location, observed: Observed, look_s: float, now: Callable[[], float], wait: Callable[[float], None]
+    output: Location,
+    observed: Observed,
+    look_s: float,
+    now: Callable[[], float],
+    wait: Callable[[float], None],
 ) -> Literal["none", "released", "dead", "alive", "silent"]:
     if observed.holder is None:
         return "none"
@@ -253,5 +294,7 @@ def _holder(
 
 def _no_run(output: Location) -> SourceError:
     return SourceError(
-        f"{output.shown} holds no run of tfresume", remedy="Give the --output URL of a run", details={"missing": True}
+        f"{output.shown} holds no run of tfresume",
+        remedy="Give the --output URL of a run",
+        details={"missing": True},
     )

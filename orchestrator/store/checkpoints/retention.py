@@ -1,8 +1,9 @@
 """How does a checkpoint go, so that it's never half there?
 
-Rule: first a note of what will be deleted (the manifest's own list), then the manifest, which ends the checkpoint's existence, then the
-files of the list, then the note. A crash in between leaves a checkpoint that doesn't exist any more and a note by which the next call
-finishes. Files that no manifest of ours lists are never touched.
+Rule: first a note of what will be deleted (the manifest's own list), then the manifest, which ends
+the checkpoint's existence, then the files of the list, then the note. A crash in between leaves a
+checkpoint that doesn't exist any more and a note by which the next call finishes. Files that no
+manifest of ours lists are never touched.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ class Retained:
 
 
 def retain(
-    output: Location, *, max_to_keep: int, keep_every_hours: float, protect: Collection[str] = (), lease: Lease | None = None
+    output: Location,
+    *,
+    max_to_keep: int,
+    keep_every_hours: float,
+    protect: Collection[str] = (),
+    lease: Lease | None = None,
 ) -> Retained:
     """Deletes what needn't be kept, and finishes deletions that a crash interrupted.
 
@@ -46,7 +52,8 @@ def retain(
         lease: the driver's own; asked before anything is deleted.
 
     Raises:
-        LeaseLost, OutputError, StorageUnavailable: nothing is half deleted in a way that the next call doesn't finish.
+        LeaseLost, OutputError, StorageUnavailable: nothing is half deleted in a way that the next
+            call doesn't finish.
     """
     if lease is not None:
         lease.check()
@@ -55,19 +62,27 @@ def retain(
     if checkpoints:
         abort_abandoned(output, checkpoints[0].place)
     facts = _facts(checkpoints, max_to_keep)
-    decision = retention(facts, max_to_keep=max_to_keep, keep_every_h=keep_every_hours, protected=protect)
+    decision = retention(
+        facts, max_to_keep=max_to_keep, keep_every_h=keep_every_hours, protected=protect
+    )
     going = set(decision.delete)
     if going:
         remaining = [item.label for item in checkpoints if item.label not in going]
         # Before the files go: TensorFlow must never be pointed at what's gone
         write_pointer(output, remaining[0], list(reversed(remaining)))
-        gone = {item.label for item in reversed(checkpoints) if item.label in going and delete_checkpoint(item)}
+        gone = {
+            item.label
+            for item in reversed(checkpoints)
+            if item.label in going and delete_checkpoint(item)
+        }
         return Retained(decision.keep, tuple(label for label in decision.delete if label in gone))
     return Retained(decision.keep, ())
 
 
 def _facts(checkpoints: Sequence[Checkpoint], max_to_keep: int) -> list[Kept]:
-    """Looks at as few manifests as decide: those beyond the window, and the newest until one is good."""
+    """Looks at as few manifests as decide: those beyond the window, and the newest until one is
+    good.
+    """
     goodness: dict[str, bool] = {}
     for item in checkpoints:
         goodness[item.label] = _is_good(item)
@@ -75,8 +90,13 @@ def _facts(checkpoints: Sequence[Checkpoint], max_to_keep: int) -> list[Kept]:
             break
     beyond = checkpoints[max_to_keep:] if max_to_keep else ()
     with ThreadPoolExecutor(DELETERS) as pool:
-        times = dict(zip((item.label for item in beyond), pool.map(_training_s, beyond), strict=True))
-    return [Kept(item.label, times.get(item.label, 0.0), goodness.get(item.label)) for item in checkpoints]
+        times = dict(
+            zip((item.label for item in beyond), pool.map(_training_s, beyond), strict=True)
+        )
+    return [
+        Kept(item.label, times.get(item.label, 0.0), goodness.get(item.label))
+        for item in checkpoints
+    ]
 
 
 def _is_good(item: Checkpoint) -> bool:
@@ -97,11 +117,15 @@ def _training_s(item: Checkpoint) -> float:
 
 
 def delete_checkpoint(item: Checkpoint) -> bool:
-    """Deletes one committed checkpoint, by its manifest's list; False where that can't be read. Raises OutputError, StorageUnavailable."""
+    """Deletes one committed checkpoint, by its manifest's list; False where that can't be read.
+    Raises OutputError, StorageUnavailable.
+    """
     manifest_file = item.manifest_file
     if manifest_file is None:
         return False
-    note = item.output.child(CONTROL, "deleting", f"{item.place.directory}.{item.candidate.prefix}.json")
+    note = item.output.child(
+        CONTROL, "deleting", f"{item.place.directory}.{item.candidate.prefix}.json"
+    )
     try:
         manifest = item.manifest()
     except CorruptCheckpoint:
@@ -150,10 +174,12 @@ class Pruned:
 
 
 def prune(output: Location, *, held: bool) -> Pruned:
-    """Deletes what the run can't use: fenced checkpoints, saves that never finished, parts of aborted uploads.
+    """Deletes what the run can't use: fenced checkpoints, saves that never finished, parts of
+    aborted uploads.
 
     Args:
-        held: a driver is at work: then the newest generation's unfinished save is its own and stays.
+        held: a driver is at work: then the newest generation's unfinished save is its own and
+            stays.
 
     Raises:
         OutputError, StorageUnavailable: what's left is found by the next call.
@@ -162,7 +188,9 @@ def prune(output: Location, *, held: bool) -> Pruned:
     items = scan(output)
     newest = max((item.place for item in items), default=None)
     fenced = [item for item in items if item.committed and item.fenced]
-    unfinished = [item for item in items if not item.committed and not (held and item.place == newest)]
+    unfinished = [
+        item for item in items if not item.committed and not (held and item.place == newest)
+    ]
     freed = sum(item.size_bytes for item in [*fenced, *unfinished])
     gone = tuple(item.label for item in fenced if delete_checkpoint(item))
     leftovers = [file for item in unfinished for file in item.candidate.files.values()]
@@ -179,4 +207,9 @@ def prune(output: Location, *, held: bool) -> Pruned:
 
 def _is_part(name: str) -> bool:
     stem, _, rest = name.partition(".part-")
-    return bool(stem) and len(rest) >= 38 and not stem.endswith(MANIFEST_SUFFIX) and rest.replace("-", "").isalnum()
+    return (
+        bool(stem)
+        and len(rest) >= 38
+        and not stem.endswith(MANIFEST_SUFFIX)
+        and rest.replace("-", "").isalnum()
+    )

@@ -1,7 +1,8 @@
 """What exactly does SOURCE name: which graph, which checkpoint, which files?
 
-Rule: a ``.meta``, a prefix or any file of a checkpoint names that one checkpoint; a directory names its newest good one, and each newer
-one that was passed over is named with the reason. An output of ours is a directory like any other, read by its manifests.
+Rule: a ``.meta``, a prefix or any file of a checkpoint names that one checkpoint; a directory names
+its newest good one, and each newer one that was passed over is named with the reason. An output of
+ours is a directory like any other, read by its manifests.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from orchestrator.store.checkpoints.foreign import Found, newest_foreign, none_g
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.unsupported import stranger_of_directory, stranger_of_file
 from orchestrator.store.checkpoints.verification import Checked
-from orchestrator.store.objects.layout import CONTROL, POINTER, read_place, split_bundle_file, split_step
+from orchestrator.store.objects.layout import (
+    CONTROL,
+    POINTER,
+    read_place,
+    split_bundle_file,
+    split_step,
+)
 from orchestrator.store.objects.location import FileInfo, Location, open_location
 from orchestrator.store.objects.manifest import Manifest
 
@@ -73,29 +80,42 @@ class Source:
         """How ``exclude`` calls its checkpoint: the prefix, below the output for one of ours."""
         if self.prefix is None:
             return ""
-        return f"{self.manifest.directory}/{self.manifest.prefix}" if self.manifest else self.prefix.name
+        return (
+            f"{self.manifest.directory}/{self.manifest.prefix}"
+            if self.manifest
+            else self.prefix.name
+        )
 
 
 def source_fingerprint(source: Source) -> str:
-    """Identifies graph and checkpoint: checksums of the ``.meta`` and of the index, which holds every tensor's own."""
+    """Identifies graph and checkpoint: checksums of the ``.meta`` and of the index, which holds
+    every tensor's own.
+    """
     return f"{google_crc32c.value(source.meta_data):08x}-{source.index_crc32c:08x}"
 
 
 def resolve_source(
-    url: str, *, need_checkpoint: bool = True, exclude: Mapping[str, str] | None = None, deep: bool = False
+    url: str,
+    *,
+    need_checkpoint: bool = True,
+    exclude: Mapping[str, str] | None = None,
+    deep: bool = False,
 ) -> Source:
     """What SOURCE names.
 
     Args:
-        url: a ``.meta``, a checkpoint's prefix or any of its files, or a directory; a path or any fsspec URL.
+        url: a ``.meta``, a checkpoint's prefix or any of its files, or a directory; a path or any
+            fsspec URL.
         need_checkpoint: False where a graph alone will do (``inspect``).
-        exclude: ``Source.label`` to reason, for checkpoints that turned out bad later (while staging).
+        exclude: ``Source.label`` to reason, for checkpoints that turned out bad later (while
+            staging).
         deep: read every byte of each candidate.
 
     Raises:
         ConfigError: the URL's protocol is unknown.
         SourceError: nothing there, no permission, several models, or a graph alone.
-        CorruptCheckpoint: the checkpoint, or each of them, is bad; ``details["refused"]`` lists why.
+        CorruptCheckpoint: the checkpoint, or each of them, is bad; ``details["refused"]`` lists
+            why.
         StorageUnavailable: the store doesn't answer.
     """
     location = open_location(url)
@@ -104,7 +124,8 @@ def resolve_source(
         found = _named(location.parent, wanted, location, need_checkpoint, deep)
     else:
         info = location.info()
-        if info is not None and not info.is_directory and location.name == POINTER:  # what it says is its directory's business
+        # what it says is its directory's business
+        if info is not None and not info.is_directory and location.name == POINTER:
             return _directory(location.parent, need_checkpoint, exclude or {}, deep)
         if info is not None and info.is_directory:
             return _directory(location, need_checkpoint, exclude or {}, deep)
@@ -115,7 +136,8 @@ def resolve_source(
 def newest_source(
     output: Location, *, exclude: Mapping[str, str] | None = None, deep: bool = False
 ) -> tuple[Source | None, NewestGood]:
-    """The newest good checkpoint of a run's output as a source, and what was passed over. None where there is none.
+    """The newest good checkpoint of a run's output as a source, and what was passed over. None
+    where there is none.
 
     Raises OutputError, SourceError, StorageUnavailable.
     """
@@ -138,12 +160,17 @@ def _prefix_of(file_name: str) -> str | None:
     return parts[0] if parts else None
 
 
-def _named(directory: Location, prefix: str, asked: Location, need_checkpoint: bool, deep: bool) -> Found:
+def _named(
+    directory: Location, prefix: str, asked: Location, need_checkpoint: bool, deep: bool
+) -> Found:
     entries = directory.list()
     candidates = group(directory, entries)
     candidate = candidates.get(prefix)
     if candidate is None:
-        there = next((entry for entry in entries if entry.name == asked.name and not entry.is_directory), None)
+        there = next(
+            (entry for entry in entries if entry.name == asked.name and not entry.is_directory),
+            None,
+        )
         if there is not None:
             raise stranger_of_file(there)
         raise SourceError(
@@ -158,13 +185,20 @@ def _similar(prefixes: list[str]) -> str:
     if not prefixes:
         return "; there is no checkpoint in its directory either"
     shown = ", ".join(sorted(prefixes)[:5])
-    return f"; its directory has {shown}" + (f" and {len(prefixes) - 5} more" if len(prefixes) > 5 else "")
+    return f"; its directory has {shown}" + (
+        f" and {len(prefixes) - 5} more" if len(prefixes) > 5 else ""
+    )
 
 
-def _directory(location: Location, need_checkpoint: bool, exclude: Mapping[str, str], deep: bool) -> Source:
+def _directory(
+    location: Location, need_checkpoint: bool, exclude: Mapping[str, str], deep: bool
+) -> Source:
     entries = location.list()
     candidates = group(location, entries)
-    ours = any(entry.is_directory and (entry.name == CONTROL or read_place(entry.name)) for entry in entries)
+    ours = any(
+        entry.is_directory and (entry.name == CONTROL or read_place(entry.name))
+        for entry in entries
+    )
     if ours and not any(item.is_checkpoint for item in candidates.values()):
         source, newest = newest_source(location, exclude=exclude, deep=deep)
         if source is None:
@@ -175,12 +209,16 @@ def _directory(location: Location, need_checkpoint: bool, exclude: Mapping[str, 
         there = location.child(pointed.rpartition("/")[0])
         elsewhere = group(there, there.list())
         # A stale one, of a directory that was moved or copied in part, leads away from what is here
-        if pointed.rpartition("/")[2] in elsewhere or not any(item.is_checkpoint for item in candidates.values()):
+        if pointed.rpartition("/")[2] in elsewhere or not any(
+            item.is_checkpoint for item in candidates.values()
+        ):
             location, candidates = (there, elsewhere) if elsewhere else (location, candidates)
     pointed = pointed.rpartition("/")[2] if pointed else None
     if not candidates and (stranger := stranger_of_directory(location.shown, entries)) is not None:
         raise stranger
-    found = newest_foreign(location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep)
+    found = newest_foreign(
+        location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep
+    )
     return _foreign_source(location, found)
 
 
@@ -190,7 +228,16 @@ def _foreign_source(asked: Location, found: Found) -> Source:
         name = found.meta.name.removesuffix(".meta")
         plain, step = split_step(name)
         return Source(
-            asked.shown, found.meta, plain, None, step, found.refused, "V2", (), notes=found.notes, meta_data=found.meta_data
+            asked.shown,
+            found.meta,
+            plain,
+            None,
+            step,
+            found.refused,
+            "V2",
+            (),
+            notes=found.notes,
+            meta_data=found.meta_data,
         )
     candidate: Candidate = checked.candidate
     return Source(

@@ -1,7 +1,7 @@
 """What is it that was named as a source and isn't a checkpoint of a TensorFlow 1 graph?
 
-Rule: a file is told by its first bytes, and by its ending only where those don't say; a directory by the names in it. What can't be told
-is called a file that isn't a checkpoint's, never "missing".
+Rule: a file is told by its first bytes, and by its ending only where those don't say; a directory
+by the names in it. What can't be told is called a file that isn't a checkpoint's, never "missing".
 """
 
 from __future__ import annotations
@@ -49,13 +49,20 @@ _ZIP = b"PK\x03\x04"
 
 
 def stranger_of_file(file: FileInfo) -> SourceError:
-    """The error for a file that is there and isn't a checkpoint's. Raises SourceError, StorageUnavailable where it can't be read."""
+    """The error for a file that is there and isn't a checkpoint's. Raises SourceError,
+    StorageUnavailable where it can't be read.
+    """
     start = file.location.read_bytes(0, 16) if file.size_bytes else b""
-    stranger = next((known for sign, known in _BY_START if start.startswith(sign)), None) or _by_ending(file.name)
+    stranger = next(
+        (known for sign, known in _BY_START if start.startswith(sign)), None
+    ) or _by_ending(file.name)
     if stranger is None and start.startswith(_ZIP):
         stranger = Stranger("an archive, as PyTorch, Keras and NumPy write it too", _UNPACK)
     if stranger is None:
-        stranger = Stranger("a file, but not one of a checkpoint's", "Give a .meta file, a checkpoint's prefix or a directory")
+        stranger = Stranger(
+            "a file, but not one of a checkpoint's",
+            "Give a .meta file, a checkpoint's prefix or a directory",
+        )
     return _error(file.location.shown, stranger)
 
 
@@ -67,13 +74,21 @@ def stranger_of_directory(shown: str, entries: Iterable[FileInfo]) -> SourceErro
     for name in names:
         stranger = _by_ending(name)
         if stranger is not None:
-            return SourceError(f"{shown} holds no checkpoint; {name} in it is {stranger.what}", remedy=stranger.remedy)
+            return SourceError(
+                f"{shown} holds no checkpoint; {name} in it is {stranger.what}",
+                remedy=stranger.remedy,
+            )
     return None
 
 
 def _by_ending(name: str) -> Stranger | None:
-    return next((known for endings, known in _BY_ENDING.items() if name.lower().endswith(endings)), None)
+    return next(
+        (known for endings, known in _BY_ENDING.items() if name.lower().endswith(endings)), None
+    )
 
 
 def _error(shown: str, stranger: Stranger) -> SourceError:
-    return SourceError(f"{shown} is {stranger.what}: not a checkpoint of a TensorFlow 1 graph", remedy=stranger.remedy)
+    return SourceError(
+        f"{shown} is {stranger.what}: not a checkpoint of a TensorFlow 1 graph",
+        remedy=stranger.remedy,
+    )

@@ -1,8 +1,9 @@
 """Is this candidate a whole and consistent checkpoint?
 
-Rule: cheap evidence first, each failure one error that names file, step, cause and remedy. Quick: the manifest's sizes, the index in
-itself, every tensor's extent inside its data file and no byte beyond, the step in the data against the manifest, and the checksums
-of the smallest tensors, which change with every step and so give away files of different saves. Deep: every tensor's checksum.
+Rule: cheap evidence first, each failure one error that names file, step, cause and remedy. Quick:
+the manifest's sizes, the index in itself, every tensor's extent inside its data file and no byte
+beyond, the step in the data against the manifest, and the checksums of the smallest tensors, which
+change with every step and so give away files of different saves. Deep: every tensor's checksum.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Checked:
 
     Attributes:
         index: what it holds.
-        files: what has to be fetched to restore it, index first; with checksums where a manifest tells them.
+        files: what has to be fetched to restore it, index first; with checksums where a manifest
+            tells them.
         step: the global step in the data, None where its key isn't known.
         step_key: under which key that stands.
         index_crc32c: identifies the data, since the index holds every tensor's checksum.
@@ -53,13 +55,20 @@ class Checked:
     manifest: Manifest | None = None
 
 
-def check(candidate: Candidate, manifest: Manifest | None = None, *, deep: bool = False, step_key: str | None = None) -> Checked:
+def check(
+    candidate: Candidate,
+    manifest: Manifest | None = None,
+    *,
+    deep: bool = False,
+    step_key: str | None = None,
+) -> Checked:
     """What a candidate holds, if it's good.
 
     Args:
         manifest: its own, where it has one.
         deep: read everything and check every tensor.
-        step_key: where the graph keeps its step, if known; else the manifest or the name ``global_step`` tells.
+        step_key: where the graph keeps its step, if known; else the manifest or the name
+            ``global_step`` tells.
 
     Raises:
         CorruptCheckpoint: what's wrong, with the file's name.
@@ -76,51 +85,96 @@ def check(candidate: Candidate, manifest: Manifest | None = None, *, deep: bool 
     if deep:
         problems = damaged_tensors(checked.index, checked.files)
         if problems:
-            raise _corrupt(candidate, f"{len(problems)} damaged tensors, first: {problems[0]}", problems[0])
+            raise _corrupt(
+                candidate, f"{len(problems)} damaged tensors, first: {problems[0]}", problems[0]
+            )
     return checked
 
 
 def _check_against_manifest(candidate: Candidate, manifest: Manifest) -> None:
     if manifest.prefix != candidate.prefix:
-        raise _corrupt(candidate, f"its manifest speaks of {manifest.prefix}", f"{candidate.prefix}.manifest.json")
+        raise _corrupt(
+            candidate,
+            f"its manifest speaks of {manifest.prefix}",
+            f"{candidate.prefix}.manifest.json",
+        )
     files = {file.name: file for file in candidate.files.values()}
     for record in manifest.files:
         found = files.get(record.name)
         if found is None:
-            raise _corrupt(candidate, f"{record.name} is missing, which its manifest names", record.name)
+            raise _corrupt(
+                candidate, f"{record.name} is missing, which its manifest names", record.name
+            )
         if found.size_bytes != record.size_bytes:
             raise _corrupt(
-                candidate, f"{record.name} has {found.size_bytes} bytes, its manifest says {record.size_bytes}", record.name
+                candidate,
+                f"{record.name} has {found.size_bytes} bytes, its manifest says {record.size_bytes}",
+                record.name,
             )
     meta = candidate.meta
-    expected = next((record.crc32c for record in manifest.files if meta is not None and record.name == meta.name), None)
-    if meta is not None and expected is not None and google_crc32c.value(meta.location.read_bytes()) != expected:
-        raise _corrupt(candidate, f"{meta.name} isn't what its manifest says: its checksum differs", meta.name)
+    expected = next(
+        (
+            record.crc32c
+            for record in manifest.files
+            if meta is not None and record.name == meta.name
+        ),
+        None,
+    )
+    if (
+        meta is not None
+        and expected is not None
+        and google_crc32c.value(meta.location.read_bytes()) != expected
+    ):
+        raise _corrupt(
+            candidate, f"{meta.name} isn't what its manifest says: its checksum differs", meta.name
+        )
 
 
 def _check_step(candidate: Candidate, checked: Checked, manifest: Manifest) -> None:
     if manifest.step_key is not None and checked.step is None:
-        raise _corrupt(candidate, f"it lacks {manifest.step_key}, where its manifest says that the step stands", candidate.prefix)
+        raise _corrupt(
+            candidate,
+            f"it lacks {manifest.step_key}, where its manifest says that the step stands",
+            candidate.prefix,
+        )
     if manifest.step_key is not None and checked.step != manifest.step:
-        raise _corrupt(candidate, f"its data is of step {checked.step}, its manifest of step {manifest.step}", candidate.prefix)
+        raise _corrupt(
+            candidate,
+            f"its data is of step {checked.step}, its manifest of step {manifest.step}",
+            candidate.prefix,
+        )
 
 
 def _check_v2(candidate: Candidate, manifest: Manifest | None, step_key: str | None) -> Checked:
     file = candidate.files.get(".index")
     if file is None:
-        raise _corrupt(candidate, f"{candidate.prefix}.index is missing", f"{candidate.prefix}.index")
+        raise _corrupt(
+            candidate, f"{candidate.prefix}.index is missing", f"{candidate.prefix}.index"
+        )
     if file.size_bytes > MAX_INDEX_BYTES:
-        raise _corrupt(candidate, f"{file.name} claims {file.size_bytes} bytes, which no index has", file.name)
+        raise _corrupt(
+            candidate, f"{file.name} claims {file.size_bytes} bytes, which no index has", file.name
+        )
     data = file.location.read_bytes()
     crcs = {record.name: record.crc32c for record in manifest.files} if manifest else {}
     if file.name in crcs and google_crc32c.value(data) != crcs[file.name]:
-        raise _corrupt(candidate, f"{file.name} isn't what its manifest says: its checksum differs", file.name)
+        raise _corrupt(
+            candidate, f"{file.name} isn't what its manifest says: its checksum differs", file.name
+        )
     index = read_index(data, file.name)
     shards = _shards(candidate, index)
     key = (manifest.step_key if manifest else None) or step_key or index.step_key()
     step = _check_sample(candidate, index, shards, key)
     files = tuple(replace(item, crc32c=crcs.get(item.name)) for item in (file, *shards))
-    return Checked(candidate, index, files, step, key if step is not None else None, google_crc32c.value(data), manifest)
+    return Checked(
+        candidate,
+        index,
+        files,
+        step,
+        key if step is not None else None,
+        google_crc32c.value(data),
+        manifest,
+    )
 
 
 def _shards(candidate: Candidate, index: BundleIndex) -> list[FileInfo]:
@@ -129,19 +183,27 @@ def _shards(candidate: Candidate, index: BundleIndex) -> list[FileInfo]:
         suffix = f".data-{number:05d}-of-{index.num_shards:05d}"
         file, needed = candidate.files.get(suffix), index.shard_bytes.get(number, 0)
         if file is None:
-            raise _corrupt(candidate, f"{candidate.prefix}{suffix} is missing", candidate.prefix + suffix)
+            raise _corrupt(
+                candidate, f"{candidate.prefix}{suffix} is missing", candidate.prefix + suffix
+            )
         if file.size_bytes < needed:
-            raise _corrupt(candidate, f"{file.name} is cut off: {file.size_bytes} bytes of {needed}", file.name)
+            raise _corrupt(
+                candidate, f"{file.name} is cut off: {file.size_bytes} bytes of {needed}", file.name
+            )
         if file.size_bytes > needed:
             extra = file.size_bytes - needed
             raise _corrupt(
-                candidate, f"{file.name} has {extra} bytes more than its index accounts for: not of one save", file.name
+                candidate,
+                f"{file.name} has {extra} bytes more than its index accounts for: not of one save",
+                file.name,
             )
         shards.append(file)
     return shards
 
 
-def _check_sample(candidate: Candidate, index: BundleIndex, shards: list[FileInfo], step_key: str | None) -> int | None:
+def _check_sample(
+    candidate: Candidate, index: BundleIndex, shards: list[FileInfo], step_key: str | None
+) -> int | None:
     """Checks the sample's checksums; the step's value comes with it."""
     ranges = _sample(index, shards, step_key)
     with ThreadPoolExecutor(SAMPLE_TENSORS) as pool:
@@ -149,27 +211,46 @@ def _check_sample(candidate: Candidate, index: BundleIndex, shards: list[FileInf
         step: int | None = None
         for (shard, start, end), data in zip(ranges, texts, strict=True):
             for piece in index.pieces:
-                if piece.shard != shard or piece.offset < start or piece.offset + piece.size_bytes > end:
+                if (
+                    piece.shard != shard
+                    or piece.offset < start
+                    or piece.offset + piece.size_bytes > end
+                ):
                     continue
                 content = data[piece.offset - start : piece.offset - start + piece.size_bytes]
                 problem = tensor_problem(piece, content)
                 if problem:
-                    where = (
-                        f"{shards[shard].name}: tensor {piece.key!r} {problem}, so data and index aren't of one save, or damaged"
-                    )
+                    where = f"{shards[shard].name}: tensor {piece.key!r} {problem}, so data and index aren't of one save, or damaged"
                     raise _corrupt(candidate, where, shards[shard].name)
                 if piece.key == step_key and piece.shape == () and piece.dtype in COUNTERS:
                     step = whole_number(content, piece.dtype)
     return step
 
 
-def _sample(index: BundleIndex, shards: list[FileInfo], step_key: str | None) -> list[tuple[int, int, int]]:
+def _sample(
+    index: BundleIndex, shards: list[FileInfo], step_key: str | None
+) -> list[tuple[int, int, int]]:
     """(shard, start, end) of what a quick check reads."""
-    whole = {number for number, file in enumerate(shards[:SAMPLE_TENSORS]) if file.size_bytes <= WHOLE_SHARD_BYTES}
-    ranges = [(number, 0, shards[number].size_bytes) for number in sorted(whole) if shards[number].size_bytes]
-    rest = [piece for piece in index.pieces if piece.shard not in whole and 0 < piece.size_bytes <= SAMPLE_TENSOR_BYTES]
+    whole = {
+        number
+        for number, file in enumerate(shards[:SAMPLE_TENSORS])
+        if file.size_bytes <= WHOLE_SHARD_BYTES
+    }
+    ranges = [
+        (number, 0, shards[number].size_bytes)
+        for number in sorted(whole)
+        if shards[number].size_bytes
+    ]
+    rest = [
+        piece
+        for piece in index.pieces
+        if piece.shard not in whole and 0 < piece.size_bytes <= SAMPLE_TENSOR_BYTES
+    ]
     rest.sort(key=lambda piece: (piece.key != step_key, piece.size_bytes))
-    return ranges + [(piece.shard, piece.offset, piece.offset + piece.size_bytes) for piece in rest[:SAMPLE_TENSORS]]
+    return ranges + [
+        (piece.shard, piece.offset, piece.offset + piece.size_bytes)
+        for piece in rest[:SAMPLE_TENSORS]
+    ]
 
 
 def _check_v1(candidate: Candidate, step_key: str | None) -> Checked:
@@ -181,28 +262,41 @@ def _check_v1(candidate: Candidate, step_key: str | None) -> Checked:
     if key is not None and key in index.entries:
         name, table = tables[index.entries[key].shard]
         step = read_v1_scalar(name, table, key)
-    return Checked(candidate, index, tuple(files), step, key if step is not None else None, _v1_identity(files))
+    return Checked(
+        candidate, index, tuple(files), step, key if step is not None else None, _v1_identity(files)
+    )
 
 
 def _check_v1_shards(candidate: Candidate, files: list[FileInfo]) -> None:
     counts = {suffix.rpartition("-of-")[2] for suffix in candidate.files if suffix.startswith("-")}
     if len(counts) > 1 or (counts and int(min(counts)) != len(files)):
-        raise _corrupt(candidate, f"{len(files)} of {max(counts)} shards are there", candidate.prefix)
+        raise _corrupt(
+            candidate, f"{len(files)} of {max(counts)} shards are there", candidate.prefix
+        )
     if not files:
         raise _corrupt(candidate, "it has no data, only a .meta", candidate.prefix)
 
 
 def _table(file: FileInfo) -> Table:
-    if file.size_bytes and file.location.read_bytes(0, min(file.size_bytes, 24)).startswith(b"version https://git-lfs"):
-        raise SourceError(f"{file.name} is a Git LFS pointer, not the file itself", remedy="Fetch the files with `git lfs pull`")
-    return Table(lambda start, end: file.location.read_bytes(start, end), file.size_bytes, file.name)
+    if file.size_bytes and file.location.read_bytes(0, min(file.size_bytes, 24)).startswith(
+        b"version https://git-lfs"
+    ):
+        raise SourceError(
+            f"{file.name} is a Git LFS pointer, not the file itself",
+            remedy="Fetch the files with `git lfs pull`",
+        )
+    return Table(
+        lambda start, end: file.location.read_bytes(start, end), file.size_bytes, file.name
+    )
 
 
 def _v1_identity(files: Iterable[FileInfo]) -> int:
     crc = 0
     for file in files:
         for start in sorted({0, max(0, file.size_bytes - 65536)}):
-            crc = google_crc32c.extend(crc, file.location.read_bytes(start, min(file.size_bytes, start + 65536)))
+            crc = google_crc32c.extend(
+                crc, file.location.read_bytes(start, min(file.size_bytes, start + 65536))
+            )
     return crc
 
 
@@ -210,12 +304,18 @@ def _corrupt(candidate: Candidate, what: str, file: str) -> CorruptCheckpoint:
     return CorruptCheckpoint(
         f"checkpoint {candidate.location.shown}: {what}",
         remedy=_REMEDY,
-        details={"checkpoint": candidate.location.shown, "file": file, "step": candidate.step_in_name},
+        details={
+            "checkpoint": candidate.location.shown,
+            "file": file,
+            "step": candidate.step_in_name,
+        },
     )
 
 
 def speaks_of_content(error: OrchestratorError) -> bool:
-    """Whether an error says that a checkpoint is bad, and not that it couldn't be read: no permission is no reason to go back in time."""
+    """Whether an error says that a checkpoint is bad, and not that it couldn't be read: no
+    permission is no reason to go back in time.
+    """
     if isinstance(error, SourceError):
         return "action" not in error.details or bool(error.details.get("missing"))
     return isinstance(error, CorruptCheckpoint)

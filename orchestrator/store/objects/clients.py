@@ -9,13 +9,24 @@ import os
 from typing import Any
 
 CONNECT_S, READ_S = 5.0, 20.0
-_EXTRAS = {"s3": "s3", "s3a": "s3", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "adl": "azure",
+}
 
 
 def how_to_install(protocol: str) -> str:
     """What to do where a protocol's client isn't installed."""
     extra = _EXTRAS.get(protocol)
-    return f"pip install 'tfresume[{extra}]'" if extra else f"pip install the fsspec client of {protocol}"
+    return (
+        f"pip install 'tfresume[{extra}]'"
+        if extra
+        else f"pip install the fsspec client of {protocol}"
+    )
 
 
 def client_settings(protocol: str) -> dict[str, Any]:
@@ -24,15 +35,24 @@ def client_settings(protocol: str) -> dict[str, Any]:
         case "gs" | "gcs":
             import aiohttp
 
-            # gcsfs asks a control endpoint at first use, which costs 28-195 s where that can't be reached; it reads this at import
+            # gcsfs asks a control endpoint at first use, which costs 28-195 s where that can't be
+            # reached; it reads this at import
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
             return {"use_listings_cache": False, "requests_timeout": timeout}
         case "s3" | "s3a":
-            config = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"max_attempts": 2, "mode": "standard"}}
+            config = {
+                "connect_timeout": CONNECT_S,
+                "read_timeout": READ_S,
+                "retries": {"max_attempts": 2, "mode": "standard"},
+            }
             return {"use_listings_cache": False, "config_kwargs": config}
         case "az" | "abfs" | "abfss":
-            return {"use_listings_cache": False, "connection_timeout": int(CONNECT_S), "read_timeout": int(READ_S)}
+            return {
+                "use_listings_cache": False,
+                "connection_timeout": int(CONNECT_S),
+                "read_timeout": int(READ_S),
+            }
         case "file" | "local" | "memory":
             return {"use_listings_cache": False}
         case _:

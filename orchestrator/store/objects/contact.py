@@ -1,8 +1,9 @@
 """How long is a store waited for?
 
-Rule: one that has answered this process before is busy when it doesn't, and is given its time. One that has never answered is more often
-a wrong address or a missing network than an outage: for its first answer to a small question (a listing, a record) FIRST_CONTACT_S is
-enough. (gcsfs alone tries six times with 31 s of pauses; three tries of that were two minutes before a typing error was told.)
+Rule: one that has answered this process before is busy when it doesn't, and is given its time. One
+that has never answered is more often a wrong address or a missing network than an outage: for its
+first answer to a small question (a listing, a record) FIRST_CONTACT_S is enough. (gcsfs alone tries
+six times with 31 s of pauses; three tries of that were two minutes before a typing error was told.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def answered(protocol: str, fs: Any, path: str) -> None:
 
 
 def why_silent(fs: Any) -> str:
-    """What a plain connection to the store's address meets; for clients whose own retries outlast our patience unsaid."""
+    """What a plain connection to the store's address meets; for clients whose own retries outlast
+    our patience unsaid.
+    """
     parts = urlsplit(str(getattr(fs, "base", "") or getattr(fs, "endpoint_url", "") or ""))
     if parts.hostname is None:
         return f"no answer within {FIRST_CONTACT_S:g} s"

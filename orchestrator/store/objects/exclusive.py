@@ -1,10 +1,12 @@
 """How do two writers agree on who was first?
 
-Rule: an object that may exist once is created with the store's own exclusive create, whole, and never written again. Its body holds
-something that only its writer could have written, so that a writer whose reply was lost finds out by reading that it had won.
+Rule: an object that may exist once is created with the store's own exclusive create, whole, and
+never written again. Its body holds something that only its writer could have written, so that a
+writer whose reply was lost finds out by reading that it had won.
 
-What was tried, store by store: conditional puts hold on gs, s3 and az through ``pipe_file(mode="create")``; on local disks that call
-lets up to 5 of 8 writers win, ``link`` lets one. Any other store gets look-then-write, and a warning that says what that can lose.
+What was tried, store by store: conditional puts hold on gs, s3 and az through
+``pipe_file(mode="create")``; on local disks that call lets up to 5 of 8 writers win, ``link`` lets
+one. Any other store gets look-then-write, and a warning that says what that can lose.
 """
 
 from __future__ import annotations
@@ -28,17 +30,23 @@ def create_once(location: Location, data: bytes) -> None:
     """Creates a file that nobody has created yet.
 
     Args:
-        data: not empty, and unlike what any other writer would write there (it holds a writer's token).
+        data: not empty, and unlike what any other writer would write there (it holds a writer's
+            token).
 
     Raises:
-        AlreadyExists: someone else's bytes are there. Our own bytes there (a lost reply, a retry) count as success.
-        OutputError, StorageUnavailable: it's unknown whether the file exists now; calling again with the same bytes tells.
+        AlreadyExists: someone else's bytes are there. Our own bytes there (a lost reply, a retry)
+            count as success.
+        OutputError, StorageUnavailable: it's unknown whether the file exists now; calling again
+            with the same bytes tells.
     """
     if not data:
         raise ValueError("create_once needs bytes: s3fs doesn't create empty files exclusively")
     try:
         for attempt in stamina.retry_context(
-            on=is_transient, attempts=location.attempts, timeout=3 * location.deadline_s, wait_max=10.0
+            on=is_transient,
+            attempts=location.attempts,
+            timeout=3 * location.deadline_s,
+            wait_max=10.0,
         ):
             with attempt:
                 _create(location, data)
@@ -69,7 +77,8 @@ def _create(location: Location, data: bytes) -> None:
 def weaker_promise(directory: Location) -> str:
     """What to warn of when a store can't create exclusively; empty where it can.
 
-    Tries it: many S3-compatible stores accept the condition and ignore it. Costs three requests and leaves nothing behind.
+    Tries it: many S3-compatible stores accept the condition and ignore it. Costs three requests and
+    leaves nothing behind.
 
     Raises:
         OutputError, StorageUnavailable: nothing can be written there at all.
@@ -78,14 +87,18 @@ def weaker_promise(directory: Location) -> str:
         return ""
     if directory.protocol not in CONDITIONAL:
         return _warning(directory, "has no exclusive create")
-    probe = directory.child("_tfresume", f"probe-{uuid.uuid4().hex}").hurried(directory.deadline_s, 1)
+    probe = directory.child("_tfresume", f"probe-{uuid.uuid4().hex}").hurried(
+        directory.deadline_s, 1
+    )
     create_once(probe, b"first")
     try:
         create_once(probe, b"second")
     except AlreadyExists:
         return ""
     except OrchestratorError as error:
-        return _warning(directory, f"didn't answer whether it creates exclusively ({error.message})")
+        return _warning(
+            directory, f"didn't answer whether it creates exclusively ({error.message})"
+        )
     finally:
         probe.delete()
     return _warning(directory, "accepts exclusive creates but doesn't enforce them")

@@ -1,7 +1,8 @@
 """What does an exception of a storage client mean to us?
 
-Rule: five storage clients raise some sixty kinds of exception; here each becomes one of six meanings, by type and code, never by the
-wording alone. Everything above this file sees only errors of ours.
+Rule: five storage clients raise some sixty kinds of exception; here each becomes one of six
+meanings, by type and code, never by the wording alone. Everything above this file sees only errors
+of ours.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ import errno
 from enum import Enum
 from typing import Literal
 
-from orchestrator.errors import AlreadyExists, ConfigError, OrchestratorError, OutputError, SourceError, StorageUnavailable
+from orchestrator.errors import (
+    AlreadyExists,
+    ConfigError,
+    OrchestratorError,
+    OutputError,
+    SourceError,
+    StorageUnavailable,
+)
 from orchestrator.redaction import redacted
 
 Action = Literal["read", "list", "write", "delete"]
@@ -63,10 +71,45 @@ _DENIED_CODES |= {
     "RequestExpired",
     "AuthorizationHeaderMalformed",
 }
-_TRANSIENT_CODES = {408, 429, 500, 502, 503, 504, "408", "429", "500", "502", "503", "504", "SlowDown", "InternalError"}
-_TRANSIENT_CODES |= {"ServiceUnavailable", "RequestTimeout", "ThrottlingException", "Throttling", "RequestLimitExceeded"}
-_MISSING_CODES = {404, "404", "NoSuchKey", "NoSuchBucket", "NotFound", "BlobNotFound", "ContainerNotFound"}
-_EXISTS_CODES = {412, "412", "PreconditionFailed", "ConditionalRequestConflict", "BlobAlreadyExists"}
+_TRANSIENT_CODES = {
+    408,
+    429,
+    500,
+    502,
+    503,
+    504,
+    "408",
+    "429",
+    "500",
+    "502",
+    "503",
+    "504",
+    "SlowDown",
+    "InternalError",
+}
+_TRANSIENT_CODES |= {
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "ThrottlingException",
+    "Throttling",
+    "RequestLimitExceeded",
+}
+_MISSING_CODES = {
+    404,
+    "404",
+    "NoSuchKey",
+    "NoSuchBucket",
+    "NotFound",
+    "BlobNotFound",
+    "ContainerNotFound",
+}
+_EXISTS_CODES = {
+    412,
+    "412",
+    "PreconditionFailed",
+    "ConditionalRequestConflict",
+    "BlobAlreadyExists",
+}
 _INVALID_CODES = {
     400,
     "400",
@@ -77,14 +120,49 @@ _INVALID_CODES = {
     "InvalidResourceName",
     "KeyTooLongError",
 }
-_TRANSIENT_MODULES = ("aiohttp", "requests", "urllib3", "google.auth.exceptions", "azure.core.exceptions")
-_TRANSIENT_BOTO = {"HTTPClientError", "ConnectionError", "IncompleteReadError", "ChecksumError", "FlexibleChecksumError"}
-"""The rest of botocore's own errors speaks of names, parameters and settings: the request never left this machine."""
-_INVALID_NAMES = {"InvalidURL", "MissingSchema", "InvalidSchema", "InvalidHeader", "InvalidProxyURL", "NonHttpUrlClientError"}
+_TRANSIENT_MODULES = (
+    "aiohttp",
+    "requests",
+    "urllib3",
+    "google.auth.exceptions",
+    "azure.core.exceptions",
+)
+_TRANSIENT_BOTO = {
+    "HTTPClientError",
+    "ConnectionError",
+    "IncompleteReadError",
+    "ChecksumError",
+    "FlexibleChecksumError",
+}
+"""The rest of botocore's own errors speaks of names, parameters and settings: the request never
+left this machine.
+"""
+_INVALID_NAMES = {
+    "InvalidURL",
+    "MissingSchema",
+    "InvalidSchema",
+    "InvalidHeader",
+    "InvalidProxyURL",
+    "NonHttpUrlClientError",
+}
 _DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_TRANSIENT_ERRNOS = {errno.EIO, errno.EREMOTEIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ESTALE, errno.ENETUNREACH}
-_TRANSIENT_ERRNOS |= {errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.EHOSTUNREACH}
+_TRANSIENT_ERRNOS = {
+    errno.EIO,
+    errno.EREMOTEIO,
+    errno.EBUSY,
+    errno.EAGAIN,
+    errno.ETIMEDOUT,
+    errno.ESTALE,
+    errno.ENETUNREACH,
+}
+_TRANSIENT_ERRNOS |= {
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.ECONNABORTED,
+    errno.EPIPE,
+    errno.EHOSTUNREACH,
+}
 
 
 def meaning(error: BaseException) -> Meaning:
@@ -101,7 +179,11 @@ def meaning(error: BaseException) -> Meaning:
 
 
 def _by_code(error: BaseException) -> Meaning | None:
-    code = getattr(error, "code", None) or getattr(error, "status", None) or getattr(error, "status_code", None)
+    code = (
+        getattr(error, "code", None)
+        or getattr(error, "status", None)
+        or getattr(error, "status_code", None)
+    )
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore's ClientError
         code = response.get("Error", {}).get("Code", code)
@@ -128,11 +210,16 @@ def _by_name(error: BaseException) -> Meaning | None:
         return Meaning.DENIED
     if type(error).__name__ in {"ChecksumError", "FSTimeoutError", "IncompleteReadError"}:
         return Meaning.TRANSIENT
-    # A client's ValueError speaks of what it was given; what it can't make of an answer is of another, more special kind
+    # A client's ValueError speaks of what it was given; what it can't make of an answer is of
+    # another, more special kind
     if any(kind.__name__ in _INVALID_NAMES for kind in kinds) or type(error) is ValueError:
         return Meaning.INVALID
     if any(kind.__module__ == "botocore.exceptions" for kind in kinds):
-        return Meaning.TRANSIENT if any(kind.__name__ in _TRANSIENT_BOTO for kind in kinds) else Meaning.INVALID
+        return (
+            Meaning.TRANSIENT
+            if any(kind.__name__ in _TRANSIENT_BOTO for kind in kinds)
+            else Meaning.INVALID
+        )
     if any(kind.__module__.startswith(_TRANSIENT_MODULES) for kind in kinds):
         return Meaning.TRANSIENT
     return None
@@ -173,16 +260,28 @@ def translate(error: BaseException, url: str, action: Action) -> OrchestratorErr
                 details=details,
             )
         case Meaning.MISSING:
-            return kind(f"{url} doesn't exist", remedy="Check the URL and its spelling", details={**details, "missing": True})
-        case Meaning.EXISTS:
-            return AlreadyExists(f"{url} exists already", remedy="Another writer was first; see its holder", details=details)
-        case Meaning.DENIED:
-            remedy = (
-                "Check that the credentials are there, haven't expired and allow this, for example with the store's own command"
+            return kind(
+                f"{url} doesn't exist",
+                remedy="Check the URL and its spelling",
+                details={**details, "missing": True},
             )
+        case Meaning.EXISTS:
+            return AlreadyExists(
+                f"{url} exists already",
+                remedy="Another writer was first; see its holder",
+                details=details,
+            )
+        case Meaning.DENIED:
+            remedy = "Check that the credentials are there, haven't expired and allow this, for example with the store's own command"
             if isinstance(error, OSError) and error.errno in _DENIED_ERRNOS:
-                remedy = "Check who owns the directory and whether the file system is mounted read-only"
-            return kind(f"no permission to {action} {url}: {one_line(error)}", remedy=remedy, details=details)
+                remedy = (
+                    "Check who owns the directory and whether the file system is mounted read-only"
+                )
+            return kind(
+                f"no permission to {action} {url}: {one_line(error)}",
+                remedy=remedy,
+                details=details,
+            )
         case Meaning.FULL:
             return OutputError(
                 f"no space left to {action} {url}: {one_line(error)}",
@@ -190,7 +289,11 @@ def translate(error: BaseException, url: str, action: Action) -> OrchestratorErr
                 details={**details, "full": True},
             )
         case Meaning.UNSUPPORTED:
-            return kind(f"the store can't {action} {url}: {one_line(error)}", remedy="Use another store", details=details)
+            return kind(
+                f"the store can't {action} {url}: {one_line(error)}",
+                remedy="Use another store",
+                details=details,
+            )
         case Meaning.INVALID:
             return kind(
                 f"can't {action} {url}: {one_line(error)}",

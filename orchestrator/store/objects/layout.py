@@ -1,7 +1,7 @@
 """What is called how in an output directory?
 
-Rule: every name below the output is made and read here, and nowhere else. Names of ours are recognised exactly; anything else in the
-directory is somebody else's and is never touched.
+Rule: every name below the output is made and read here, and nowhere else. Names of ours are
+recognised exactly; anything else in the directory is somebody else's and is never touched.
 
 ::
 
@@ -10,9 +10,9 @@ directory is somebody else's and is never touched.
       a0001-g0001/NAME-11000.index, .data-00000-of-00001, .meta
       a0001-g0001/NAME-11000.manifest.json    the commit marker
       _tfresume/run.json                      the run record
-      _tfresume/lease/0001.json               attempt 1's lease; 0001.heartbeat, 0001.released beside it
-      _tfresume/lineage/a0001-g0001.json      generation 1 of attempt 1 took over at step s
-      _tfresume/journal/a0001-000001.jsonl    part 1 of attempt 1's journal
+      _tfresume/lease/0001.json               attempt 1's lease; 0001.heartbeat, 0001.released
+      beside it _tfresume/lineage/a0001-g0001.json      generation 1 of attempt 1 took over at step
+      s _tfresume/journal/a0001-000001.jsonl    part 1 of attempt 1's journal
       _tfresume/stop/TOKEN.json               a request to stop
       _tfresume/deleting/a0001-g0001.NAME-11000.json    a checkpoint on its way out
 """
@@ -30,7 +30,9 @@ MANIFEST_SUFFIX = ".manifest.json"
 
 _DIRECTORY = re.compile(r"a(\d{4,})-g(\d{4,})")
 _STEPPED = re.compile(r"(?P<name>.+)-(?P<step>\d+)", re.DOTALL)
-_BUNDLE_FILE = re.compile(r"(?P<prefix>.+)(?P<suffix>\.index|\.meta|\.manifest\.json|\.data-\d{5}-of-\d{5})", re.DOTALL)
+_BUNDLE_FILE = re.compile(
+    r"(?P<prefix>.+)(?P<suffix>\.index|\.meta|\.manifest\.json|\.data-\d{5}-of-\d{5})", re.DOTALL
+)
 _DATA_FILE = re.compile(r"\.data-(\d{5})-of-\d{5}\Z")
 
 
@@ -69,7 +71,9 @@ def split_step(prefix: str) -> tuple[str, Step | None]:
 
 
 def split_bundle_file(file_name: str) -> tuple[str, str] | None:
-    """``model.ckpt-500.index`` into the prefix and the suffix ``.index``; None for anything that isn't a checkpoint's file."""
+    """``model.ckpt-500.index`` into the prefix and the suffix ``.index``; None for anything that
+    isn't a checkpoint's file.
+    """
     found = _BUNDLE_FILE.fullmatch(file_name)
     return (found["prefix"], found["suffix"]) if found else None
 

@@ -1,7 +1,8 @@
 """How does a whole file appear on a local disk, or not at all?
 
-Rule: bytes go to a temporary name in the same directory, are flushed to the disk, and get their real name in one step: by ``rename``
-where replacing is wanted, by ``link`` where the name may be taken only once. A crash leaves a temporary file, never half a real one.
+Rule: bytes go to a temporary name in the same directory, are flushed to the disk, and get their
+real name in one step: by ``rename`` where replacing is wanted, by ``link`` where the name may be
+taken only once. A crash leaves a temporary file, never half a real one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from pathlib import Path
 
 TEMPORARY_PREFIX = ".tfresume-"
 TEMPORARY_SUFFIX = ".tmp"
-_SPECIAL = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -26,28 +32,37 @@ def is_temporary(name: str) -> bool:
 
 
 def refuse_special(path: Path) -> None:
-    """Raises OSError where ``path`` is a pipe, a socket or a device: reading it waits for a writer, or never ends."""
+    """Raises OSError where ``path`` is a pipe, a socket or a device: reading it waits for a writer,
+    or never ends.
+    """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         kind = next((word for is_it, word in _SPECIAL if is_it(mode)), "something special")
-        raise OSError(errno.EINVAL, f"it's {kind}, not a file: write what comes out of it into a file first")
+        raise OSError(
+            errno.EINVAL, f"it's {kind}, not a file: write what comes out of it into a file first"
+        )
 
 
 def make_directory(path: Path) -> None:
     """Makes a directory and those above it.
 
     Raises:
-        NotADirectoryError: a file stands in its way. ``mkdir`` says FileExistsError, which here means that another writer was first.
+        NotADirectoryError: a file stands in its way. ``mkdir`` says FileExistsError, which here
+            means that another writer was first.
         OSError: anything else.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise NotADirectoryError(errno.ENOTDIR, "a file stands where a directory is needed", str(path)) from error
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a file stands where a directory is needed", str(path)
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """``path`` holds ``data`` afterwards, or what it held before. Creates directories. Raises OSError."""
+    """``path`` holds ``data`` afterwards, or what it held before. Creates directories. Raises
+    OSError.
+    """
     with _written_beside(path, data) as temporary:
         os.replace(temporary, path)
     flush_directory(path.parent)
@@ -71,8 +86,9 @@ def create_exclusively(path: Path, data: bytes) -> None:
 
 
 def _create_in_place(path: Path, data: bytes) -> None:
-    # File systems without hard links (some FUSE mounts): exclusive, but a crash can leave a part, which no reader takes for the whole
-    # since everything that is created once is JSON with a closing brace.
+    # File systems without hard links (some FUSE mounts): exclusive, but a crash can leave a part,
+    # which no reader takes for the whole since everything that is created once is JSON with a
+    # closing brace.
     with open(path, "xb") as file:
         file.write(data)
         file.flush()
@@ -102,7 +118,9 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def flush_directory(directory: Path) -> None:
-    """Makes the new name itself survive a power failure; some network file systems refuse, and then it's theirs to keep."""
+    """Makes the new name itself survive a power failure; some network file systems refuse, and then
+    it's theirs to keep.
+    """
     try:
         descriptor = os.open(directory, os.O_RDONLY)
     except OSError:

@@ -1,7 +1,8 @@
 """Where is a file or directory, and how is it read and written, whatever the store?
 
-Rule: this is the only door to fsspec. Every call has a deadline, is retried when the store is merely busy, and fails with an error of
-ours that names the URL. Listings are never cached: what another driver wrote a second ago counts.
+Rule: this is the only door to fsspec. Every call has a deadline, is retried when the store is
+merely busy, and fails with an error of ours that names the URL. Listings are never cached: what
+another driver wrote a second ago counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
 from orchestrator.store.objects import contact, local_files
 from orchestrator.store.objects.clients import client_settings, how_to_install
-from orchestrator.store.objects.failures import Action, Meaning, is_transient, meaning, one_line, translate
+from orchestrator.store.objects.failures import (
+    Action,
+    Meaning,
+    is_transient,
+    meaning,
+    one_line,
+    translate,
+)
 from orchestrator.store.objects.url_spelling import check_spelling
 
 REQUEST_DEADLINE_S = 60.0
@@ -34,7 +42,8 @@ class Location:
     """A file or directory in a store. Compares and hashes by URL; pickles.
 
     Attributes:
-        url: as people write it (a plain path for local files); may hold a password, so messages use ``shown``.
+        url: as people write it (a plain path for local files); may hold a password, so messages use
+            ``shown``.
         path: as the file system object takes it.
         deadline_s: longest wait for one request.
         attempts: tries of one request on top of the client's own.
@@ -69,20 +78,30 @@ class Location:
 
     @property
     def is_async(self) -> bool:
-        """Whether the file system works through an event loop, so that requests run side by side and can be cancelled."""
+        """Whether the file system works through an event loop, so that requests run side by side
+        and can be cancelled.
+        """
         return bool(getattr(self.fs, "async_impl", False))
 
     @property
     def parent(self) -> Location:
         """The directory that holds this."""
-        return replace(self, url=self.url.rstrip("/").rpartition("/")[0], path=self.path.rstrip("/").rpartition("/")[0])
+        return replace(
+            self,
+            url=self.url.rstrip("/").rpartition("/")[0],
+            path=self.path.rstrip("/").rpartition("/")[0],
+        )
 
     def child(self, *names: str) -> Location:
         """What is called ``names``, one after the other, below this directory."""
         tail = "/".join(names)
         # Not dataclasses.replace, which takes half of the time of a listing of 40,000 files
         return Location(
-            f"{self.url.rstrip('/')}/{tail}", f"{self.path.rstrip('/')}/{tail}", self.fs, self.deadline_s, self.attempts
+            f"{self.url.rstrip('/')}/{tail}",
+            f"{self.path.rstrip('/')}/{tail}",
+            self.fs,
+            self.deadline_s,
+            self.attempts,
         )
 
     def sibling(self, name: str) -> Location:
@@ -93,8 +112,12 @@ class Location:
         """The same place with other patience, for heartbeats."""
         return replace(self, deadline_s=deadline_s, attempts=attempts)
 
-    def read_bytes(self, start: int | None = None, end: int | None = None, *, small: bool = False) -> bytes:
-        """The file's bytes, or those from ``start`` up to ``end``. Raises SourceError, StorageUnavailable."""
+    def read_bytes(
+        self, start: int | None = None, end: int | None = None, *, small: bool = False
+    ) -> bytes:
+        """The file's bytes, or those from ``start`` up to ``end``. Raises SourceError,
+        StorageUnavailable.
+        """
         if self.is_local:
             self._local("read", lambda: local_files.refuse_special(Path(self.path)))
         data = self.call("read", "cat_file", self.path, small=small, start=start, end=end)
@@ -113,7 +136,9 @@ class Location:
             raise
 
     def info(self) -> FileInfo | None:
-        """What the store knows about the file or directory; None where there is none. Raises SourceError, StorageUnavailable."""
+        """What the store knows about the file or directory; None where there is none. Raises
+        SourceError, StorageUnavailable.
+        """
         try:
             return _file_info(self.parent, self.call("list", "info", self.path, small=True))
         except SourceError as error:
@@ -126,7 +151,9 @@ class Location:
         return self.info() is not None
 
     def list(self) -> tuple[FileInfo, ...]:
-        """What the directory holds, sorted by name, without temporary files; empty where there is no such directory."""
+        """What the directory holds, sorted by name, without temporary files; empty where there is
+        no such directory.
+        """
         try:
             entries = self.call("list", "ls", self.path, detail=True, small=True)
         except SourceError as error:
@@ -134,18 +161,29 @@ class Location:
                 return ()
             raise
         own = self.path.strip("/")
-        found = [_file_info(self, entry) for entry in entries if str(entry["name"]).strip("/") != own]
-        return tuple(sorted((item for item in found if not local_files.is_temporary(item.name)), key=lambda item: item.name))
+        found = [
+            _file_info(self, entry) for entry in entries if str(entry["name"]).strip("/") != own
+        ]
+        return tuple(
+            sorted(
+                (item for item in found if not local_files.is_temporary(item.name)),
+                key=lambda item: item.name,
+            )
+        )
 
     def write_bytes(self, data: bytes) -> None:
-        """The file holds ``data`` afterwards, or what it held before. Raises OutputError, StorageUnavailable."""
+        """The file holds ``data`` afterwards, or what it held before. Raises OutputError,
+        StorageUnavailable.
+        """
         if self.is_local:
             self._local("write", lambda: local_files.write_atomically(Path(self.path), data))
         else:
             self.call("write", "pipe_file", self.path, data)
 
     def delete(self) -> None:
-        """Deletes one file; one that isn't there is deleted already. Raises OutputError, StorageUnavailable."""
+        """Deletes one file; one that isn't there is deleted already. Raises OutputError,
+        StorageUnavailable.
+        """
         try:
             # rm_file and not rm: the latter takes * and ? in a name for wildcards
             self.call("delete", "rm_file", self.path)
@@ -153,13 +191,21 @@ class Location:
             if not error.details.get("missing"):
                 raise
 
-    def call(self, action: Action, method: str, *args: Any, small: bool = False, **kwargs: Any) -> Any:
-        """Calls a method of the file system with deadline, retries and translated errors; ``small`` where the answer is."""
-        first = small and self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
+    def call(
+        self, action: Action, method: str, *args: Any, small: bool = False, **kwargs: Any
+    ) -> Any:
+        """Calls a method of the file system with deadline, retries and translated errors; ``small``
+        where the answer is.
+        """
+        first = (
+            small and self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
+        )
         patience_s = contact.FIRST_CONTACT_S if first else 3 * self.deadline_s
         begun_s = time.monotonic()
         try:
-            for attempt in stamina.retry_context(on=is_transient, attempts=self.attempts, timeout=patience_s, wait_max=10.0):
+            for attempt in stamina.retry_context(
+                on=is_transient, attempts=self.attempts, timeout=patience_s, wait_max=10.0
+            ):
                 with attempt:
                     left_s = max(0.1, patience_s - (time.monotonic() - begun_s))
                     return self._answer(method, min(self.deadline_s, left_s), *args, **kwargs)
@@ -184,7 +230,9 @@ class Location:
 
     def _within(self, deadline_s: float, method: str, *args: Any, **kwargs: Any) -> Any:
         if self.is_async and not self.fs.asynchronous:
-            return sync(self.fs.loop, getattr(self.fs, f"_{method}"), *args, timeout=deadline_s, **kwargs)
+            return sync(
+                self.fs.loop, getattr(self.fs, f"_{method}"), *args, timeout=deadline_s, **kwargs
+            )
         return getattr(self.fs, method)(*args, **kwargs)
 
     def _local(self, action: Action, work: Any) -> None:
@@ -200,8 +248,10 @@ class FileInfo:
 
     Attributes:
         name: last segment of its path.
-        modified: unix seconds by the store's clock where it tells; shown to people, never compared between writers.
-        tag: changes when the file's content is replaced (ETag, generation, time of change), as far as the store tells; may be empty.
+        modified: unix seconds by the store's clock where it tells; shown to people, never compared
+            between writers.
+        tag: changes when the file's content is replaced (ETag, generation, time of change), as far
+            as the store tells; may be empty.
         crc32c: of the whole file, unmasked, where the store or a manifest knows it.
     """
 
@@ -216,7 +266,12 @@ class FileInfo:
 
 def _file_info(directory: Location, entry: Mapping[str, Any]) -> FileInfo:
     name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-    modified = entry.get("mtime") or entry.get("LastModified") or entry.get("updated") or entry.get("created")
+    modified = (
+        entry.get("mtime")
+        or entry.get("LastModified")
+        or entry.get("updated")
+        or entry.get("created")
+    )
     tag = entry.get("ETag") or entry.get("etag") or entry.get("generation")
     if not tag and entry.get("mtime") is not None:
         tag = f"{entry['mtime']}-{entry.get('ino', '')}"
@@ -250,7 +305,8 @@ def open_location(url: str, **options: Any) -> Location:
         options: handed to the file system's constructor, over the defaults of this module.
 
     Raises:
-        ConfigError: the URL is empty or malformed, its protocol unknown, or its client isn't installed.
+        ConfigError: the URL is empty or malformed, its protocol unknown, or its client isn't
+            installed.
     """
     check_spelling(url)
     if "://" not in url:
@@ -262,14 +318,19 @@ def open_location(url: str, **options: Any) -> Location:
         fs, path = url_to_fs(url, **{**client_settings(protocol), **options})
     except ImportError as error:
         raise ConfigError(
-            f"{redacted(url)}: the client of {protocol}:// isn't installed ({error})", remedy=how_to_install(protocol)
+            f"{redacted(url)}: the client of {protocol}:// isn't installed ({error})",
+            remedy=how_to_install(protocol),
         ) from error
     except ValueError as error:
-        raise ConfigError(redacted(f"{url}: {error}"), remedy="Use a path or a URL that fsspec knows") from error
+        raise ConfigError(
+            redacted(f"{url}: {error}"), remedy="Use a path or a URL that fsspec knows"
+        ) from error
     except Exception as error:
         # Some clients look for credentials in their constructors
         raise (
-            translate(error, redacted(url), "read") if meaning(error) is not Meaning.UNKNOWN else _unopenable(url, error)
+            translate(error, redacted(url), "read")
+            if meaning(error) is not Meaning.UNKNOWN
+            else _unopenable(url, error)
         ) from error
     shown = path if protocol in ("file", "local") else url.rstrip("/")
     return Location(url=shown, path=path.rstrip("/") or path, fs=fs)
@@ -277,5 +338,6 @@ def open_location(url: str, **options: Any) -> Location:
 
 def _unopenable(url: str, error: Exception) -> ConfigError:
     return ConfigError(
-        redacted(f"{url} can't be opened: {one_line(error)}"), remedy="Check the URL and the client's configuration"
+        redacted(f"{url} can't be opened: {one_line(error)}"),
+        remedy="Check the URL and the client's configuration",
     )

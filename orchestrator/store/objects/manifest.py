@@ -1,7 +1,8 @@
 """When is a checkpoint committed, and what does its manifest promise?
 
-Rule: a checkpoint exists if and only if its manifest does. The manifest is created once, after every file that it names, and never
-changed. It's self-contained: with it alone a reader knows whether the files beside it are the ones that were saved.
+Rule: a checkpoint exists if and only if its manifest does. The manifest is created once, after
+every file that it names, and never changed. It's self-contained: with it alone a reader knows
+whether the files beside it are the ones that were saved.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.store.objects.layout import MANIFEST_SUFFIX, Place, checkpoint_dir, checkpoint_name
+from orchestrator.store.objects.layout import (
+    MANIFEST_SUFFIX,
+    Place,
+    checkpoint_dir,
+    checkpoint_name,
+)
 from orchestrator.vocabulary import Attempt, Generation
 
 FORMAT = 1
@@ -56,14 +62,18 @@ class Manifest(_Record):
     save_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     """Unique to this save; tells the winner of a lost reply."""
     parent: str | None = None
-    """Directory and name of the checkpoint that this state came from (``a0001-g0001/NAME-10000``), None at the run's start."""
+    """Directory and name of the checkpoint that this state came from (``a0001-g0001/NAME-10000``),
+    None at the run's start.
+    """
     position: Count = 0
     """Batches that the whole group had consumed before the next step."""
     world_size: Annotated[int, Field(ge=1)] = 1
     step_key: str | None = None
     """Key in the bundle under which the global step stands, None where the graph has none."""
     training_s: Annotated[float, Field(ge=0)] = 0.0
-    """Seconds of training since the run's first start, by the drivers' own monotonic clocks; ``keep_every_hours`` counts them."""
+    """Seconds of training since the run's first start, by the drivers' own monotonic clocks;
+    ``keep_every_hours`` counts them.
+    """
     created: float = 0.0
     """Unix seconds by the writer's clock; shown to people, never compared."""
     repairs: tuple[str, ...] = ()
@@ -117,10 +127,12 @@ def read_manifest_bytes(data: bytes, shown: str) -> Manifest:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise CorruptCheckpoint(
-            f"{shown} isn't a manifest: {place + ': ' if place else ''}{first['msg']}", remedy=remedy
+            f"{shown} isn't a manifest: {place + ': ' if place else ''}{first['msg']}",
+            remedy=remedy,
         ) from error
     if manifest.format > FORMAT:
         raise CorruptCheckpoint(
-            f"{shown} has format {manifest.format}, newer than this version's {FORMAT}", remedy="Upgrade tfresume"
+            f"{shown} has format {manifest.format}, newer than this version's {FORMAT}",
+            remedy="Upgrade tfresume",
         )
     return manifest

@@ -1,8 +1,9 @@
 """Where on this node's disk do weights and batches lie that no other user may read or plant?
 
-Rule: in directories below TMPDIR that carry the user's number, belong to that user, are no symbolic links and are open to nobody else.
-TMPDIR is usually shared: whoever made a directory of that name first can't keep us out (the next name is taken) and is never believed.
-Scratch directories are locked by their process; what a killed one left is swept by the next that needs one.
+Rule: in directories below TMPDIR that carry the user's number, belong to that user, are no symbolic
+links and are open to nobody else. TMPDIR is usually shared: whoever made a directory of that name
+first can't keep us out (the next name is taken) and is never believed. Scratch directories are
+locked by their process; what a killed one left is swept by the next that needs one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _LOCK = ".lock"
 
 
 def private_directory(name: str) -> Path:
-    """This user's own directory ``NAME-UID`` below TMPDIR, made where it isn't there; the same for all processes of the user.
+    """This user's own directory ``NAME-UID`` below TMPDIR, made where it isn't there; the same for
+    all processes of the user.
 
     Raises:
         OutputError: TMPDIR can't be written, or every name is taken by what isn't ours alone.
@@ -51,12 +53,15 @@ def private_directory(name: str) -> Path:
 
 def _is_ours_alone(path: Path) -> bool:
     found = path.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return (
+        stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    )
 
 
 @contextlib.contextmanager
 def scratch(purpose: str) -> Iterator[Path]:
-    """A directory for this process's use, deleted at the end; after a kill by the next process that wants one.
+    """A directory for this process's use, deleted at the end; after a kill by the next process that
+    wants one.
 
     Raises:
         OutputError: as ``private_directory``.

@@ -1,7 +1,8 @@
 """Is the process that wrote something down still there?
 
-Rule: a process is known by its machine (this boot of it), its number and its start in clock ticks since boot. The ticks stand still
-when somebody sets the wall clock, which psutil's ``create_time`` follows: a step of a second made living drivers look dead.
+Rule: a process is known by its machine (this boot of it), its number and its start in clock ticks
+since boot. The ticks stand still when somebody sets the wall clock, which psutil's ``create_time``
+follows: a step of a second made living drivers look dead.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import socket
 from pathlib import Path
 
 _STATE, _START = 0, 19
-"""Fields of ``/proc/PID/stat`` after the command's closing parenthesis: ``state`` (3) and ``starttime`` (22) of proc(5)."""
+"""Fields of ``/proc/PID/stat`` after the command's closing parenthesis: ``state`` (3) and
+``starttime`` (22) of proc(5).
+"""
 _ENDED = frozenset("ZXx")
 
 
 def this_machine() -> str:
-    """This boot of this machine or container; empty where it can't be told, and then nobody is called dead without waiting."""
+    """This boot of this machine or container; empty where it can't be told, and then nobody is
+    called dead without waiting.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
@@ -26,7 +31,9 @@ def this_machine() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Clock ticks from the machine's boot to the process's start; None where there is no such process, or only its remains."""
+    """Clock ticks from the machine's boot to the process's start; None where there is no such
+    process, or only its remains.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -36,7 +43,9 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_gone(machine: str, pid: int, ticks: int) -> bool:
-    """Whether a process of this machine has ended; False for those of other machines, of which nothing is known here."""
+    """Whether a process of this machine has ended; False for those of other machines, of which
+    nothing is known here.
+    """
     if not machine or not ticks or machine != this_machine():
         return False
     return start_ticks(pid) != ticks

@@ -1,7 +1,7 @@
 """How is a small record kept in a store?
 
-Rule: one JSON object per file, validated by its pydantic model on the way in and out. A record that can't be read is an error that
-names the file; a record that isn't there is None.
+Rule: one JSON object per file, validated by its pydantic model on the way in and out. A record that
+can't be read is an error that names the file; a record that isn't there is None.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def encode(record: BaseModel) -> bytes:
 
 
 def read_record(kind: type[Model], location: Location) -> Model | None:
-    """The record at ``location``, None where there is none. Raises OutputError (damaged), SourceError, StorageUnavailable."""
+    """The record at ``location``, None where there is none. Raises OutputError (damaged),
+    SourceError, StorageUnavailable.
+    """
     data = location.read_if_exists()
     return None if data is None else decode(kind, data, location)
 

@@ -1,9 +1,10 @@
 """Do a run's source and its output keep out of each other's way?
 
-Rule: an output writes TensorFlow's ``checkpoint`` file and directories of its own, so it's neither the directory that holds the source's
-files nor one inside the directory that was named as the source; and a run's own checkpoint isn't the source of another run in the same
-output. It's the place that counts, not its spelling: symbolic links, ``..``, doubled slashes and a protocol's other names are seen
-through.
+Rule: an output writes TensorFlow's ``checkpoint`` file and directories of its own, so it's neither
+the directory that holds the source's files nor one inside the directory that was named as the
+source; and a run's own checkpoint isn't the source of another run in the same output. It's the
+place that counts, not its spelling: symbolic links, ``..``, doubled slashes and a protocol's other
+names are seen through.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def refuse_common_place(output: Location, source: Location, files: Location) -> 
             details=details,
         )
     if _contains(source, output):
-        raise OutputError(f"the output {output.shown} lies inside the source {source.shown}", remedy=_REMEDY, details=details)
+        raise OutputError(
+            f"the output {output.shown} lies inside the source {source.shown}",
+            remedy=_REMEDY,
+            details=details,
+        )
     if read_place(files.name) is not None and _contains(output, files):
         raise OutputError(
             f"the source {source.shown} is one of the output's own checkpoints",
@@ -56,8 +61,12 @@ def _contains(outer: Location, inner: Location) -> bool:
 def _contains_locally(outer: Path, inner: Path) -> bool:
     real = Path(os.path.realpath(inner))
     if outer.exists():
-        # By identity, which sees through bind mounts and file systems that don't tell capital letters apart
-        return any(ancestor.exists() and os.path.samefile(ancestor, outer) for ancestor in (real, *real.parents))
+        # By identity, which sees through bind mounts and file systems that don't tell capital
+        # letters apart
+        return any(
+            ancestor.exists() and os.path.samefile(ancestor, outer)
+            for ancestor in (real, *real.parents)
+        )
     return real.is_relative_to(os.path.realpath(outer))
 
 

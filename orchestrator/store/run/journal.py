@@ -1,10 +1,12 @@
 """What has happened in this run, so that the next driver can go on from it?
 
-Rule: the journal is a row of immutable parts, each created once, each a few lines of JSON. Only the lease holder writes, under its
-attempt's number, so no two drivers write the same part; a driver that woke up late writes into its own attempt's row, where readers
-that fold by attempt can tell. Events that others must be able to rely on are flushed at once; the rest wait for company. When MERGE
-parts have come together their writer puts them into one and deletes them, so that a month's journal is still read in a moment; a part
-that a merged one covers is ignored, whether it's deleted already or not.
+Rule: the journal is a row of immutable parts, each created once, each a few lines of JSON. Only the
+lease holder writes, under its attempt's number, so no two drivers write the same part; a driver
+that woke up late writes into its own attempt's row, where readers that fold by attempt can tell.
+Events that others must be able to rely on are flushed at once; the rest wait for company. When
+MERGE parts have come together their writer puts them into one and deletes them, so that a month's
+journal is still read in a moment; a part that a merged one covers is ignored, whether it's deleted
+already or not.
 """
 
 from __future__ import annotations
@@ -59,20 +61,29 @@ class Journal:
         """Adds an event.
 
         Args:
-            event: flat JSON with the keys ``event`` and ``at`` (unix seconds, for people). NaN and infinity become text.
-            durable: it's in the store when this returns; else when 64 have come together, or at the next ``flush``.
+            event: flat JSON with the keys ``event`` and ``at`` (unix seconds, for people). NaN and
+                infinity become text.
+            durable: it's in the store when this returns; else when 64 have come together, or at the
+                next ``flush``.
 
         Raises:
-            OutputError, StorageUnavailable: not written yet; it stays in line for the next ``flush``.
+            OutputError, StorageUnavailable: not written yet; it stays in line for the next
+                ``flush``.
         """
-        line = json.dumps(_plain(redacted_data({"attempt": self._attempt, **event})), allow_nan=False, separators=(",", ":"))
+        line = json.dumps(
+            _plain(redacted_data({"attempt": self._attempt, **event})),
+            allow_nan=False,
+            separators=(",", ":"),
+        )
         with self._lock:
             self._waiting.append(line)
             if durable or len(self._waiting) >= BUFFERED_EVENTS:
                 self.flush()
 
     def flush(self) -> None:
-        """Writes what waits. After a failure the same bytes are tried again, so a lost reply doubles nothing."""
+        """Writes what waits. After a failure the same bytes are tried again, so a lost reply
+        doubles nothing.
+        """
         with self._lock:
             if self._sealed is not None:
                 self._write(self._sealed)
@@ -87,7 +98,9 @@ class Journal:
                     log.warning("the journal's parts stay apart for now: %s", error)
 
     def _write(self, lines: list[str]) -> None:
-        create_once(self._directory.child(f"a{self._attempt:04d}-{self._part:06d}.jsonl"), self._text(lines))
+        create_once(
+            self._directory.child(f"a{self._attempt:04d}-{self._part:06d}.jsonl"), self._text(lines)
+        )
         self._sealed = None
         self._unmerged.append(lines)
         self._part += 1
@@ -99,11 +112,21 @@ class Journal:
     def _merge(self) -> None:
         first = self._part - len(self._unmerged)
         name = f"a{self._attempt:04d}-{first:06d}-{self._part - 1:06d}.jsonl"
-        create_once(self._directory.child(name), self._text(line for lines in self._unmerged for line in lines))
+        create_once(
+            self._directory.child(name),
+            self._text(line for lines in self._unmerged for line in lines),
+        )
         self._unmerged = []
         with ThreadPoolExecutor(READERS) as pool:
             numbers = range(first, self._part)
-            list(pool.map(lambda part: self._directory.child(f"a{self._attempt:04d}-{part:06d}.jsonl").delete(), numbers))
+            list(
+                pool.map(
+                    lambda part: self._directory.child(
+                        f"a{self._attempt:04d}-{part:06d}.jsonl"
+                    ).delete(),
+                    numbers,
+                )
+            )
 
 
 def _plain(data: Any) -> Any:

@@ -1,9 +1,11 @@
 """Which driver may write manifests and the pointer of this output?
 
-Rule: attempt N holds the run by having created ``lease/N``; the object is created once and never changed, and whoever creates ``N+1``
-has taken over. Whether a holder lives is judged by its heartbeat object (``decide/holding``). A holder that finds ``N+1``, or another
-writer's token in ``N`` itself (the store ignored the condition of an exclusive create), has lost it; one whose own heartbeats haven't
-reached the store for a lease's length commits nothing until one does and it finds neither.
+Rule: attempt N holds the run by having created ``lease/N``; the object is created once and never
+changed, and whoever creates ``N+1`` has taken over. Whether a holder lives is judged by its
+heartbeat object (``decide/holding``). A holder that finds ``N+1``, or another writer's token in
+``N`` itself (the store ignored the condition of an exclusive create), has lost it; one whose own
+heartbeats haven't reached the store for a lease's length commits nothing until one does and it
+finds neither.
 """
 
 from __future__ import annotations
@@ -43,10 +45,14 @@ class Holder(BaseModel):
     writer: str
     """Unique to this holder."""
     machine: str = ""
-    """This boot of this machine (or container), so that nobody takes another machine's process number for its own."""
+    """This boot of this machine (or container), so that nobody takes another machine's process
+    number for its own.
+    """
     pid: int = 0
     start_ticks: int = 0
-    """When the process started, in ticks since its machine's boot: process numbers come back. 0: unknown."""
+    """When the process started, in ticks since its machine's boot: process numbers come back. 0:
+    unknown.
+    """
     lease_s: float = LEASE_S
     since: float = 0.0
     """Unix seconds by the holder's clock; shown to people, never compared."""
@@ -78,7 +84,9 @@ class Lease:
         return self.holder.lease_s / BEATS_PER_LEASE
 
     def heartbeat(self) -> None:
-        """Tells the others that we live. Raises LeaseLost, OutputError, StorageUnavailable (try again)."""
+        """Tells the others that we live. Raises LeaseLost, OutputError, StorageUnavailable (try
+        again).
+        """
         begun_s = self.now()
         patience_s = self.holder.lease_s / 3
         self._look_for_others(patience_s)
@@ -87,20 +95,27 @@ class Lease:
             beat = f"{self.holder.writer} {self._beats}\n".encode()
         _paths(self.output, self.attempt).heartbeat.hurried(patience_s).write_bytes(beat)
         with self._lock:
-            # From its beginning on: that's the latest moment from which the others may have begun to count
+            # From its beginning on: that's the latest moment from which the others may have begun
+            # to count
             self._last_beat_s = max(self._last_beat_s, begun_s)
 
     def check(self) -> None:
-        """Raises LeaseLost where the run isn't ours any more; asks the store. Raises StorageUnavailable where it can't tell."""
+        """Raises LeaseLost where the run isn't ours any more; asks the store. Raises
+        StorageUnavailable where it can't tell.
+        """
         self._look_for_others(self.holder.lease_s / 3)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether our last confirmed heartbeat is young enough that nobody can have taken over; asks nobody."""
+        """Whether our last confirmed heartbeat is young enough that nobody can have taken over;
+        asks nobody.
+        """
         return not self._lost and fresh(self._last_beat_s, self.holder.lease_s, self.now())
 
     def release(self) -> None:
-        """Gives the run up, so that the next driver needn't wait. Calling it again is allowed; what a rival holds isn't given up."""
+        """Gives the run up, so that the next driver needn't wait. Calling it again is allowed; what
+        a rival holds isn't given up.
+        """
         if self._rival(self.holder.lease_s / 3):
             return
         create_once(_paths(self.output, self.attempt).released, f"{self.holder.writer}\n".encode())
@@ -109,16 +124,22 @@ class Lease:
         if not self._lost:
             self._lost = self._successor(patience_s) or self._rival(patience_s)
         if self._lost:
-            raise LeaseLost(self._lost, remedy="Nothing to do: the other driver goes on. This one stops without writing")
+            raise LeaseLost(
+                self._lost,
+                remedy="Nothing to do: the other driver goes on. This one stops without writing",
+            )
 
     def _successor(self, patience_s: float) -> str:
-        record = read_record(Holder, _paths(self.output, self.attempt + 1).lease.hurried(patience_s, 2))
+        record = read_record(
+            Holder, _paths(self.output, self.attempt + 1).lease.hurried(patience_s, 2)
+        )
         if record is None:
             return ""
         return f"attempt {record.attempt} ({record.name}) has taken this run over from attempt {self.attempt}"
 
     def _rival(self, patience_s: float) -> str:
-        # Where the store ignores If-None-Match, the last of two creates stands: whose token that isn't has lost, so one stays
+        # Where the store ignores If-None-Match, the last of two creates stands: whose token that
+        # isn't has lost, so one stays
         record = read_record(Holder, _paths(self.output, self.attempt).lease.hurried(patience_s, 2))
         if record is None or record.writer == self.holder.writer:
             return ""
@@ -137,7 +158,9 @@ class _Paths:
 
 def _paths(output: Location, attempt: int) -> _Paths:
     directory = output.child(CONTROL, "lease")
-    return _Paths(*(directory.child(f"{attempt:04d}.{kind}") for kind in ("json", "heartbeat", "released")))
+    return _Paths(
+        *(directory.child(f"{attempt:04d}.{kind}") for kind in ("json", "heartbeat", "released"))
+    )
 
 
 @dataclass(frozen=True)
@@ -164,10 +187,14 @@ class Observed:
 
 
 def observe(output: Location) -> Observed:
-    """The newest lease as it stands: one listing and up to two reads. Raises OutputError, StorageUnavailable."""
+    """The newest lease as it stands: one listing and up to two reads. Raises OutputError,
+    StorageUnavailable.
+    """
     names = {entry.name for entry in output.child(CONTROL, "lease").list()}
     numbers = [
-        int(name.removesuffix(".json")) for name in names if name.endswith(".json") and name.removesuffix(".json").isdigit()
+        int(name.removesuffix(".json"))
+        for name in names
+        if name.endswith(".json") and name.removesuffix(".json").isdigit()
     ]
     if not numbers:
         return Observed(None, released=False, dead=False, beat=b"")
@@ -175,10 +202,16 @@ def observe(output: Location) -> Observed:
     holder = read_record(Holder, paths.lease)
     if holder is None:
         raise OutputError(
-            f"{paths.lease.shown} vanished while it was read", remedy="Leave _tfresume/ alone and run the command again"
+            f"{paths.lease.shown} vanished while it was read",
+            remedy="Leave _tfresume/ alone and run the command again",
         )
     beat = (paths.heartbeat.read_if_exists() or b"") if paths.heartbeat.name in names else b""
-    return Observed(holder, paths.released.name in names, is_gone(holder.machine, holder.pid, holder.start_ticks), beat)
+    return Observed(
+        holder,
+        paths.released.name in names,
+        is_gone(holder.machine, holder.pid, holder.start_ticks),
+        beat,
+    )
 
 
 def acquire(
@@ -189,7 +222,8 @@ def acquire(
     now: Callable[[], float] = time.monotonic,
     wait: Callable[[float], None] = time.sleep,
 ) -> Lease:
-    """Takes the run: at once where it's free, after ``lease_s`` of silence where its holder seems gone.
+    """Takes the run: at once where it's free, after ``lease_s`` of silence where its holder seems
+    gone.
 
     Args:
         name: what people should read about this holder; user, host and process by default.
@@ -215,7 +249,9 @@ def acquire(
             continue  # someone was faster: look at the new holder
 
 
-def _take(output: Location, observed: Observed, name: str | None, lease_s: float, now: Callable[[], float]) -> Lease:
+def _take(
+    output: Location, observed: Observed, name: str | None, lease_s: float, now: Callable[[], float]
+) -> Lease:
     attempt = Attempt((observed.holder.attempt if observed.holder else 0) + 1)
     holder = Holder(
         attempt=attempt,

@@ -1,9 +1,10 @@
 """Which checkpoints belong to the run as it went on, and which to a past that was left?
 
-Rule: each attempt and generation, before its first save, records "(attempt, generation) took over at step s from parent p". Going back
-from the newest record along the parents gives one chain, and each link bounds the one before it: what a generation saved beyond the
-step at which its successor took over isn't part of the run, whoever wrote it and whenever. That is the fence against a paused driver
-that wakes up; it needs exclusive creates only, no clock and no compare-and-swap.
+Rule: each attempt and generation, before its first save, records "(attempt, generation) took over
+at step s from parent p". Going back from the newest record along the parents gives one chain, and
+each link bounds the one before it: what a generation saved beyond the step at which its successor
+took over isn't part of the run, whoever wrote it and whenever. That is the fence against a paused
+driver that wakes up; it needs exclusive creates only, no clock and no compare-and-swap.
 
 ::
 
@@ -69,7 +70,9 @@ class Lineage:
         return step <= self.bound(place)
 
     def bound(self, place: Place) -> float:
-        """The last step of ``place`` that belongs to the run: infinity for the head, -1 for a place that isn't in the chain."""
+        """The last step of ``place`` that belongs to the run: infinity for the head, -1 for a place
+        that isn't in the chain.
+        """
         bound = float("inf")
         for link in reversed(self.chain):
             if link.place == place:
@@ -84,7 +87,9 @@ class Lineage:
         bound = self.bound(place)
         if bound < 0:
             return f"{place.directory} isn't part of this run's lineage"
-        later = next(link for link in reversed(self.chain) if link.place > place and link.step == bound)
+        later = next(
+            link for link in reversed(self.chain) if link.place > place and link.step == bound
+        )
         return f"saved at step {step} by {place.directory}, after {later.place.directory} had taken over at step {later.step}"
 
 
@@ -95,12 +100,16 @@ def extend(lineage: Lineage, record: TakeOver, parent: Place | None) -> Lineage:
         parent: whose state it goes on from; None for the source's own.
 
     Raises:
-        OutputError: the parent isn't part of the lineage, or the take-over isn't later than all of it.
+        OutputError: the parent isn't part of the lineage, or the take-over isn't later than all of
+            it.
     """
     kept: tuple[TakeOver, ...] = ()
     if parent is not None:
         if lineage.bound(parent) < 0:
-            raise OutputError(f"{parent.directory} isn't part of this run's lineage", remedy="Resume from a checkpoint that is")
+            raise OutputError(
+                f"{parent.directory} isn't part of this run's lineage",
+                remedy="Resume from a checkpoint that is",
+            )
         kept = tuple(link for link in lineage.chain if link.place <= parent)
     if lineage.head is not None and record.place <= lineage.head.place:
         raise LeaseLost(
@@ -121,12 +130,19 @@ def read_lineage(output: Location) -> Lineage:
     return Lineage(decode(LineageRecord, data, newest).chain)
 
 
-def record_takeover(output: Location, attempt: int, generation: int, step: int, parent: tuple[int, int] | None = None) -> Lineage:
+def record_takeover(
+    output: Location,
+    attempt: int,
+    generation: int,
+    step: int,
+    parent: tuple[int, int] | None = None,
+) -> Lineage:
     """Records that (attempt, generation) goes on from ``step``, before its first save.
 
     Args:
-        parent: (attempt, generation) whose state it goes on from: that of the checkpoint restored, or of the workers adopted.
-            ``(0, 0)`` is the run's source; None the newest one recorded, or the source where there is none.
+        parent: (attempt, generation) whose state it goes on from: that of the checkpoint restored,
+            or of the workers adopted. ``(0, 0)`` is the run's source; None the newest one recorded,
+            or the source where there is none.
 
     Returns:
         The lineage with the new take-over as its head.
@@ -142,7 +158,8 @@ def record_takeover(output: Location, attempt: int, generation: int, step: int, 
     if parent is not None:
         source = Place(Attempt(parent[0]), Generation(parent[1])) if parent != (0, 0) else None
     if lineage.head == record:
-        return lineage  # ours already: attempts are unique, so the reply to an earlier call was lost
+        # ours already: attempts are unique, so the reply to an earlier call was lost
+        return lineage
     extended = extend(lineage, record, source)
     target = output.child(CONTROL, "lineage", f"{checkpoint_dir(attempt, generation)}.json")
     create_once(target, encode(LineageRecord(chain=extended.chain)))

@@ -1,7 +1,8 @@
 """Which run is this output for, and has anyone asked it to stop?
 
-Rule: the run record is created once, by the first driver, and says for good which source the run continues and at which step it began;
-``--steps`` counts from there. A request to stop is one small object, created by anyone, read by the driver.
+Rule: the run record is created once, by the first driver, and says for good which source the run
+continues and at which step it began; ``--steps`` counts from there. A request to stop is one small
+object, created by anyone, read by the driver.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class RunRecord(BaseModel):
     batches_per_step: int | None = Field(default=None, ge=1)
     """Slots of a step at the run's first start; None in records of versions that had none."""
     gradient_scale: Literal["auto", "mean", "sum"] = "mean"
-    """How gradients are put together since the run's first start; the mean in records of versions that knew nothing else."""
+    """How gradients are put together since the run's first start; the mean in records of versions
+    that knew nothing else.
+    """
     config: dict[str, Any] = Field(default_factory=dict)
     """The first start's configuration, without secrets; for people."""
     created: float = 0.0
@@ -54,13 +57,17 @@ class StopRequest(BaseModel):
     mode: Literal["save", "now"] = "save"
     """``save``: after a last checkpoint. ``now``: without."""
     attempt: int = 0
-    """The attempt that held the run; also its successors follow it, where it died before it could. 0: whichever runs."""
+    """The attempt that held the run; also its successors follow it, where it died before it could.
+    0: whichever runs.
+    """
     asked_by: str = ""
     at: float = 0.0
 
 
 def read_run_record(output: Location) -> RunRecord | None:
-    """What the output is for, None where no run has begun. Raises OutputError (damaged), SourceError, StorageUnavailable."""
+    """What the output is for, None where no run has begun. Raises OutputError (damaged),
+    SourceError, StorageUnavailable.
+    """
     return read_record(RunRecord, output.child(CONTROL, "run.json"))
 
 
@@ -74,7 +81,9 @@ def create_run_record(output: Location, record: RunRecord) -> RunRecord:
         OutputError: the output belongs to another source; names both.
         StorageUnavailable: the store doesn't answer.
     """
-    record = record.model_copy(update={"config": redacted_data(record.config), "source": str(redacted_data(record.source))})
+    record = record.model_copy(
+        update={"config": redacted_data(record.config), "source": str(redacted_data(record.source))}
+    )
     try:
         create_once(output.child(CONTROL, "run.json"), encode(record))
     except AlreadyExists:
@@ -104,7 +113,9 @@ def check_same_source(output: Location, record: RunRecord, source: str, fingerpr
     )
 
 
-def request_stop(output: Location, *, mode: Literal["save", "now"] = "save", attempt: int = 0, asked_by: str = "") -> StopRequest:
+def request_stop(
+    output: Location, *, mode: Literal["save", "now"] = "save", attempt: int = 0, asked_by: str = ""
+) -> StopRequest:
     """Asks the run to stop. Raises OutputError, StorageUnavailable."""
     request = StopRequest(mode=mode, attempt=attempt, asked_by=asked_by, at=time.time())
     create_once(output.child(CONTROL, "stop", f"{request.request_id}.json"), encode(request))
@@ -113,12 +124,21 @@ def request_stop(output: Location, *, mode: Literal["save", "now"] = "save", att
 
 def read_stop_requests(output: Location) -> tuple[StopRequest, ...]:
     """All requests that nobody has answered yet. Raises OutputError, StorageUnavailable."""
-    entries = [entry for entry in output.child(CONTROL, "stop").list() if entry.name.endswith(".json")]
+    entries = [
+        entry for entry in output.child(CONTROL, "stop").list() if entry.name.endswith(".json")
+    ]
     with ThreadPoolExecutor(8) as pool:
         requests = pool.map(lambda entry: read_record(StopRequest, entry.location), entries)
-        return tuple(sorted((request for request in requests if request is not None), key=lambda request: request.at))
+        return tuple(
+            sorted(
+                (request for request in requests if request is not None),
+                key=lambda request: request.at,
+            )
+        )
 
 
 def answer_stop_request(output: Location, request: StopRequest) -> None:
-    """Takes a request away once it's been followed, so that the next start of the run doesn't stop at once."""
+    """Takes a request away once it's been followed, so that the next start of the run doesn't stop
+    at once.
+    """
     output.child(CONTROL, "stop", f"{request.request_id}.json").delete()

@@ -1,7 +1,8 @@
 """Which staged checkpoints stay on this node's disk?
 
-Rule: one directory per staged checkpoint, one lock file beside it. What was used longest ago goes first, until the rest and the newcomer
-fit; what's locked or was used within KEEP_S is never evicted, since a worker may be reading it.
+Rule: one directory per staged checkpoint, one lock file beside it. What was used longest ago goes
+first, until the rest and the newcomer fit; what's locked or was used within KEEP_S is never
+evicted, since a worker may be reading it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ RESERVE_BYTES = 64 << 20
 
 @contextlib.contextmanager
 def locked(cache_dir: Path, key: str, *, wait: bool = True) -> Iterator[bool]:
-    """Holds an entry's lock; yields whether it was got. The system lets go of it when a process dies."""
+    """Holds an entry's lock; yields whether it was got. The system lets go of it when a process
+    dies.
+    """
     cache_dir.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(cache_dir / f"{key}.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -58,11 +61,15 @@ def entries(cache_dir: Path) -> list[Entry]:
             with contextlib.suppress(FileNotFoundError):
                 size = sum(file.stat().st_size for file in path.iterdir())
                 seal = path / SEAL
-                found.append(Entry(path.name, path, size, (seal if seal.exists() else path).stat().st_mtime))
+                found.append(
+                    Entry(path.name, path, size, (seal if seal.exists() else path).stat().st_mtime)
+                )
     return sorted(found, key=lambda entry: entry.used_s)
 
 
-def make_room(cache_dir: Path, needed_bytes: int, limit_bytes: int | None, now_s: float | None = None) -> None:
+def make_room(
+    cache_dir: Path, needed_bytes: int, limit_bytes: int | None, now_s: float | None = None
+) -> None:
     """Evicts until ``needed_bytes`` more fit.
 
     Args:

@@ -1,7 +1,8 @@
 """How does a file come down fast, and never short?
 
-Rule: in as many streams as make it faster, each with its own deadline and retries, written to their places in a file of the announced
-size. An answer that's shorter than asked for is a failure, whatever the server's status said; what it brought stays.
+Rule: in as many streams as make it faster, each with its own deadline and retries, written to their
+places in a file of the announced size. An answer that's shorter than asked for is a failure,
+whatever the server's status said; what it brought stays.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from orchestrator.errors import SourceError, StorageUnavailable
 from orchestrator.store.objects.failures import is_transient, translate
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.store.objects.traffic import MOVED
-from orchestrator.store.transfer.http_range import Link, NotDirect, NotWritten, link_to, read_range, write_at
+from orchestrator.store.transfer.http_range import (
+    Link,
+    NotDirect,
+    NotWritten,
+    link_to,
+    read_range,
+    write_at,
+)
 from orchestrator.store.transfer.streaming_crc import Arriving, Consumer
 from orchestrator.store.transfer.work_stealing import Ramp, Segment, Segments
 
@@ -52,7 +60,8 @@ def download(
 
     Args:
         file: its size is believed and held the server to.
-        range_bytes: asked for at once; by default as much as comes in one stream, or 8 MiB where the store's client fetches.
+        range_bytes: asked for at once; by default as much as comes in one stream, or 8 MiB where
+            the store's client fetches.
         parallel: streams at a time, at most, where no ``ramp`` says it.
         ramp: what earlier files of this store taught about the number of streams.
         arriving: is shown every stream's bytes; a local file's are left to be read.
@@ -70,8 +79,12 @@ def download(
                 link = link_to(file.location)
                 cut = range_bytes or (file.size_bytes if link else RANGE_BYTES)
                 segments = Segments(file.size_bytes, cut, SMALLEST_BYTES)
-                fetcher = _Fetcher(file, link, opened.fileno(), segments, stall_s, attempts, arriving)
-                at_once = Ramp(parallel, parallel) if cut < file.size_bytes else ramp or Ramp(parallel)
+                fetcher = _Fetcher(
+                    file, link, opened.fileno(), segments, stall_s, attempts, arriving
+                )
+                at_once = (
+                    Ramp(parallel, parallel) if cut < file.size_bytes else ramp or Ramp(parallel)
+                )
                 _in_streams(segments, file.size_bytes, at_once, fetcher.fetch)
     except NotWritten as error:
         raise translate(error.args[0], str(target), "write") from error
@@ -91,11 +104,17 @@ def _copy(file: FileInfo, descriptor: int) -> None:
         copied = target.tell()
     if copied != file.size_bytes:
         raise SourceError(
-            f"{file.location.shown} changed from {file.size_bytes} to {copied} bytes while it was read", remedy="Try again"
+            f"{file.location.shown} changed from {file.size_bytes} to {copied} bytes while it was read",
+            remedy="Try again",
         )
 
 
-def _in_streams(segments: Segments, size_bytes: int, ramp: Ramp, fetch: Callable[[Segment, threading.Event], None]) -> None:
+def _in_streams(
+    segments: Segments,
+    size_bytes: int,
+    ramp: Ramp,
+    fetch: Callable[[Segment, threading.Event], None],
+) -> None:
     """Fetches all segments, in as many threads as ``ramp`` says; the first failure ends them all."""
     failed = threading.Event()
 
@@ -112,19 +131,24 @@ def _in_streams(segments: Segments, size_bytes: int, ramp: Ramp, fetch: Callable
                 if not shared_out:
                     running |= {pool.submit(stream) for _ in range(ramp.streams - len(running))}
                 ended, running = wait(running, TICK_S, FIRST_COMPLETED)
-                shared_out = shared_out or bool(ended)  # a stream ends where nothing is left that's worth dividing
+                # a stream ends where nothing is left that's worth dividing
+                shared_out = shared_out or bool(ended)
                 for stream_ended in ended:
                     stream_ended.result()
                 now_s, come = time.monotonic(), segments.come_bytes
                 waited_s = waited_s or (now_s - began_s if come else 0.0)
-                ramp.look(now_s, come, size_bytes - come, waited_s=waited_s, flowing=segments.flowing)
+                ramp.look(
+                    now_s, come, size_bytes - come, waited_s=waited_s, flowing=segments.flowing
+                )
         except BaseException:
             failed.set()
             raise
 
 
 class _Fetcher:
-    """Fetches segments of one file to their places, each with its retries; what has come isn't asked for again."""
+    """Fetches segments of one file to their places, each with its retries; what has come isn't
+    asked for again.
+    """
 
     def __init__(
         self,
@@ -144,24 +168,34 @@ class _Fetcher:
         """All of a segment. Returns early where ``failed`` is set."""
         show = self._arriving.consumer(segment.position) if self._arriving else _nobody
         while segment.position < segment.end and not failed.is_set():
-            retries = stamina.retry_context(on=_passing, attempts=self._attempts, timeout=None, wait_initial=0.1, wait_max=10.0)
+            retries = stamina.retry_context(
+                on=_passing, attempts=self._attempts, timeout=None, wait_initial=0.1, wait_max=10.0
+            )
             for attempt in retries:
                 with attempt:
                     self._some(segment, show, failed, attempt.num)
         self._segments.done(segment)
 
-    def _some(self, segment: Segment, show: Consumer, failed: threading.Event, attempt: int) -> None:
-        """As much of a segment as one answer brings. An answer that broke off in its middle was one; the next begins where it ended."""
+    def _some(
+        self, segment: Segment, show: Consumer, failed: threading.Event, attempt: int
+    ) -> None:
+        """As much of a segment as one answer brings. An answer that broke off in its middle was
+        one; the next begins where it ended.
+        """
         begun, link = segment.position, self._link  # another stream may find the direct way closed
         try:
             if link is None or not self._directly(link, segment, show, failed):
                 # The client's own path tells no silence from slowness, so its deadline grows
-                self._by_the_client(segment, show, self._stall_s if link else self._stall_s * 2 ** (attempt - 1))
+                self._by_the_client(
+                    segment, show, self._stall_s if link else self._stall_s * 2 ** (attempt - 1)
+                )
         except Exception as error:
             if segment.position == begun or not _passing(error):
                 raise
 
-    def _directly(self, link: Link, segment: Segment, show: Consumer, failed: threading.Event) -> bool:
+    def _directly(
+        self, link: Link, segment: Segment, show: Consumer, failed: threading.Event
+    ) -> bool:
         def came(data: memoryview) -> int:
             own = 0 if failed.is_set() else self._segments.came(segment, len(data))
             show(data[:own])
@@ -180,7 +214,9 @@ class _Fetcher:
         start, end = segment.position, min(segment.position + RANGE_BYTES, segment.end)
         data = location.read_bytes(start, end)
         if len(data) != end - start:
-            raise ConnectionError(f"{self._file.location.shown}: {len(data)} bytes came for the {end - start} from {start} on")
+            raise ConnectionError(
+                f"{self._file.location.shown}: {len(data)} bytes came for the {end - start} from {start} on"
+            )
         own = memoryview(data)[: self._segments.came(segment, len(data))]
         show(own)
         MOVED.add(len(own))

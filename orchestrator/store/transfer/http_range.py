@@ -1,9 +1,10 @@
 """How does a file come down at the speed of the network, rather than of one Python event loop?
 
-Rule: where the store's client can tell a plain HTTP address for an object (a signed URL of S3, Google's media link with its token), its
-ranges are read by threads straight from sockets into the file: no copies in Python, the interpreter's lock let go while bytes move.
-Everything else (credentials, redirects, error bodies, proxies, private certificates) stays the client's: at the first answer that
-isn't the bytes asked for, the range is left to it.
+Rule: where the store's client can tell a plain HTTP address for an object (a signed URL of S3,
+Google's media link with its token), its ranges are read by threads straight from sockets into the
+file: no copies in Python, the interpreter's lock let go while bytes move. Everything else
+(credentials, redirects, error bodies, proxies, private certificates) stays the client's: at the
+first answer that isn't the bytes asked for, the range is left to it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class NotDirect(Exception):
 
 
 class NotWritten(Exception):
-    """The local disk refused; ``args[0]`` is its OSError. No retry helps, whatever the network does."""
+    """The local disk refused; ``args[0]`` is its OSError. No retry helps, whatever the network
+    does.
+    """
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class Link:
 
 
 def link_to(location: Location) -> Link | None:
-    """The object's plain HTTP address; None where there is none, or where the way to it is the client's secret."""
+    """The object's plain HTTP address; None where there is none, or where the way to it is the
+    client's secret.
+    """
     try:
         url, headers = _address(location)
     except Exception:  # noqa: BLE001  whatever it is, the client's own path will meet it again and say it properly
@@ -51,7 +56,9 @@ def link_to(location: Location) -> Link | None:
     parts = urlsplit(url)
     if parts.hostname is None or parts.scheme not in ("http", "https"):
         return None
-    if urllib.request.getproxies().get(parts.scheme) and not urllib.request.proxy_bypass(parts.hostname):
+    if urllib.request.getproxies().get(parts.scheme) and not urllib.request.proxy_bypass(
+        parts.hostname
+    ):
         return None
     if parts.scheme == "https" and any(os.environ.get(name) for name in _OWN_CERTIFICATES):
         return None
@@ -67,22 +74,33 @@ def _address(location: Location) -> tuple[str, Mapping[str, str]]:
     return "", {}
 
 
-def read_range(link: Link, descriptor: int, start: int, end: int, stall_s: float, came: Callable[[memoryview], int]) -> None:
+def read_range(
+    link: Link,
+    descriptor: int,
+    start: int,
+    end: int,
+    stall_s: float,
+    came: Callable[[memoryview], int],
+) -> None:
     """Writes the object's bytes from ``start`` up to ``end`` to their place in a file.
 
     Args:
         stall_s: longest silence of the socket.
-        came: shown the bytes that have come; answers how many of them to write. Fewer than there are: no more are wanted.
+        came: shown the bytes that have come; answers how many of them to write. Fewer than there
+            are: no more are wanted.
 
     Raises:
         NotDirect: the answer isn't the bytes asked for; the store's client will say why.
         NotWritten: the disk refused.
-        OSError, http.client.HTTPException: a reset, a silence, a short body, a busy store: try again.
+        OSError, http.client.HTTPException: a reset, a silence, a short body, a busy store: try
+            again.
     """
     kind = http.client.HTTPSConnection if link.secure else http.client.HTTPConnection
     connection = kind(link.host, link.port, timeout=stall_s)
     try:
-        connection.request("GET", link.target, headers={**link.headers, "Range": f"bytes={start}-{end - 1}"})
+        connection.request(
+            "GET", link.target, headers={**link.headers, "Range": f"bytes={start}-{end - 1}"}
+        )
         response = connection.getresponse()
         if response.status in BUSY:
             raise OSError(errno.EBUSY, f"HTTP {response.status} {response.reason}")
@@ -93,13 +111,21 @@ def read_range(link: Link, descriptor: int, start: int, end: int, stall_s: float
         connection.close()
 
 
-def _pour(response: http.client.HTTPResponse, descriptor: int, start: int, end: int, came: Callable[[memoryview], int]) -> None:
+def _pour(
+    response: http.client.HTTPResponse,
+    descriptor: int,
+    start: int,
+    end: int,
+    came: Callable[[memoryview], int],
+) -> None:
     view = memoryview(bytearray(min(BUFFER_BYTES, end - start)))
     position = start
     while position < end:
         count = response.readinto(view[: min(len(view), end - position)])
         if not count:
-            raise ConnectionError(f"the answer ended after {position - start} of {end - start} bytes")
+            raise ConnectionError(
+                f"the answer ended after {position - start} of {end - start} bytes"
+            )
         wanted = came(view[:count])
         write_at(descriptor, view[:wanted], position)
         if wanted < count:

@@ -1,7 +1,8 @@
 """How does a large file go up in parallel parts, store by store?
 
-Rule: S3 has multipart uploads, Google has compose; either way the object appears whole at the end or not at all, parts of a failed try
-are taken away, and no more than IN_FLIGHT_BYTES of the file are in memory at a time. Other stores get their client's own upload.
+Rule: S3 has multipart uploads, Google has compose; either way the object appears whole at the end
+or not at all, parts of a failed try are taken away, and no more than IN_FLIGHT_BYTES of the file
+are in memory at a time. Other stores get their client's own upload.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from orchestrator.store.transfer.watchdog import Progress, undone_by
 
 PART_BYTES = 16 << 20
 IN_FLIGHT_BYTES = 64 << 20
-"""gcsfs copies each part once more into its request: a save may cost 256 MB over its state in all."""
+"""gcsfs copies each part once more into its request: a save may cost 256 MB over its state in all.
+"""
 PARALLEL = 8
 MAX_PARTS = 1000
 """S3 allows 10,000, Google's compose 32 at a time (two levels of it: 1,024)."""
@@ -35,8 +37,12 @@ def part_bytes(size_bytes: int, wanted: int = PART_BYTES) -> int:
     return max(wanted, -(-size_bytes // MAX_PARTS))
 
 
-async def send_file(path: Path, target: Location, progress: Progress, wanted_part_bytes: int = PART_BYTES) -> None:
-    """Uploads one file, in parts where it's large and the store knows how. Raises whatever the client raises."""
+async def send_file(
+    path: Path, target: Location, progress: Progress, wanted_part_bytes: int = PART_BYTES
+) -> None:
+    """Uploads one file, in parts where it's large and the store knows how. Raises whatever the
+    client raises.
+    """
     size = path.stat().st_size
     part = part_bytes(size, wanted_part_bytes)
     if size <= part:
@@ -81,15 +87,22 @@ async def _send_to_google(path: Path, target: Location, part: int, progress: Pro
     async with undone_by(remove):
         level: Sequence[str] = await _in_parallel(path, part, send, progress)
         while len(level) > COMPOSE_AT_ONCE:
-            groups = [level[start : start + COMPOSE_AT_ONCE] for start in range(0, len(level), COMPOSE_AT_ONCE)]
-            names = [f"{target.path}.part-{token}-{len(level)}-{number:05d}" for number in range(len(groups))]
+            groups = [
+                level[start : start + COMPOSE_AT_ONCE]
+                for start in range(0, len(level), COMPOSE_AT_ONCE)
+            ]
+            names = [
+                f"{target.path}.part-{token}-{len(level)}-{number:05d}"
+                for number in range(len(groups))
+            ]
             made.extend(names)
             for name, group in zip(names, groups, strict=True):
                 await fs._merge(name, group)
                 progress.add(0)
             level = names
         await fs._merge(target.path, level)
-    # What's left of a part costs a little space and nothing else: a failure here isn't one of the save
+    # What's left of a part costs a little space and nothing else: a failure here isn't one of the
+    # save
     with contextlib.suppress(Exception):
         await remove()
 
@@ -132,7 +145,8 @@ class _Counting:
 
 
 def abort_abandoned(output: Location, before: Place | None = None) -> int:
-    """Aborts multipart uploads of this run that nobody will finish: their parts cost money and are in no listing.
+    """Aborts multipart uploads of this run that nobody will finish: their parts cost money and are
+    in no listing.
 
     Only S3 has such.
 
@@ -150,9 +164,20 @@ def abort_abandoned(output: Location, before: Place | None = None) -> int:
     aborted = 0
     for item in listed.get("Uploads", []):
         key = str(item["Key"])
-        place = read_place(key.removeprefix(prefix).partition("/")[0]) if key.startswith(prefix) else None
+        place = (
+            read_place(key.removeprefix(prefix).partition("/")[0])
+            if key.startswith(prefix)
+            else None
+        )
         if place is not None and (before is None or place < before):
             with contextlib.suppress(OrchestratorError):  # finished or aborted meanwhile
-                output.call("delete", "call_s3", "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=item["UploadId"])
+                output.call(
+                    "delete",
+                    "call_s3",
+                    "abort_multipart_upload",
+                    Bucket=bucket,
+                    Key=key,
+                    UploadId=item["UploadId"],
+                )
                 aborted += 1
     return aborted

@@ -1,8 +1,8 @@
 """How does a node get a checkpoint, once for all its workers?
 
-Rule: the first worker that comes downloads, the others wait at a lock file and take what it brought. Every tensor's checksum is
-compared before anyone restores from it, and again when an older entry is taken from the cache: disks flip bits, and a wrong weight
-trains.
+Rule: the first worker that comes downloads, the others wait at a lock file and take what it
+brought. Every tensor's checksum is compared before anyone restores from it, and again when an older
+entry is taken from the cache: disks flip bits, and a wrong weight trains.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from orchestrator.store.transfer.upload import describe
 from orchestrator.store.transfer.work_stealing import Ramp
 
 FRESH_S = 120.0
-"""An entry that was verified so short a while ago isn't read again: the other workers of the node come one after the other."""
+"""An entry that was verified so short a while ago isn't read again: the other workers of the node
+come one after the other.
+"""
 
 
 def stage(
@@ -44,7 +46,8 @@ def stage(
     """Brings a checkpoint's files onto this node.
 
     Args:
-        files: of one checkpoint, as ``Source.files`` gives them (the index first), or any other files to be brought together.
+        files: of one checkpoint, as ``Source.files`` gives them (the index first), or any other
+            files to be brought together.
         cache_dir: the same for all workers of the node.
         limit_bytes: of the whole cache; half of what the disk could give by default.
 
@@ -53,7 +56,8 @@ def stage(
 
     Raises:
         CorruptCheckpoint: what came isn't what its index or manifest says; names file and tensor.
-        SourceError: a file is gone. OutputError: no space here. StorageUnavailable: the store doesn't answer.
+        SourceError: a file is gone. OutputError: no space here. StorageUnavailable: the store
+            doesn't answer.
     """
     key = _key(files)
     entry = cache_dir / key
@@ -70,7 +74,9 @@ def stage(
 
 
 def _key(files: Sequence[FileInfo]) -> str:
-    words = [[file.location.url, file.name, file.size_bytes, file.tag, file.crc32c] for file in files]
+    words = [
+        [file.location.url, file.name, file.size_bytes, file.tag, file.crc32c] for file in files
+    ]
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 
 
@@ -91,16 +97,28 @@ def _fetch(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int
         raise
 
 
-def _downloaded(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int) -> frozenset[BundleTensor]:
+def _downloaded(
+    entry: Path, files: Sequence[FileInfo], stall_s: float, attempts: int
+) -> frozenset[BundleTensor]:
     """Fetches all files; the tensors that were found good on the way."""
     ramp = Ramp(PARALLEL)
     good: set[BundleTensor] = set()
     index: BundleIndex | None = None
-    # The index first, since it says what the rest has to be; then the largest, which teaches how many streams are worth while
-    for file in sorted(files, key=lambda item: (not item.name.endswith(".index"), -item.size_bytes)):
+    # The index first, since it says what the rest has to be; then the largest, which teaches how
+    # many streams are worth while
+    for file in sorted(
+        files, key=lambda item: (not item.name.endswith(".index"), -item.size_bytes)
+    ):
         shard = shard_of(file.name)
         arriving = None if index is None or shard is None else Arriving(index, shard)
-        download(file, entry / file.name, stall_s=stall_s, attempts=attempts, ramp=ramp, arriving=arriving)
+        download(
+            file,
+            entry / file.name,
+            stall_s=stall_s,
+            attempts=attempts,
+            ramp=ramp,
+            arriving=arriving,
+        )
         if file.name.endswith(".index"):
             index = _index(entry, files)
         if arriving is not None:
@@ -109,12 +127,20 @@ def _downloaded(entry: Path, files: Sequence[FileInfo], stall_s: float, attempts
 
 
 def _seal(entry: Path, files: Sequence[FileInfo], crcs: dict[str, int]) -> None:
-    content = {"crcs": crcs, "sizes": {file.name: file.size_bytes for file in files}, "verified_s": time.time()}
+    content = {
+        "crcs": crcs,
+        "sizes": {file.name: file.size_bytes for file in files},
+        "verified_s": time.time(),
+    }
     write_atomically(entry / SEAL, json.dumps(content).encode())
 
 
-def _verified(entry: Path, files: Sequence[FileInfo], known: Collection[BundleTensor] = frozenset()) -> dict[str, int]:
-    """Checksums of the files that no index vouches for; raises where anything is damaged. ``known`` tensors are good."""
+def _verified(
+    entry: Path, files: Sequence[FileInfo], known: Collection[BundleTensor] = frozenset()
+) -> dict[str, int]:
+    """Checksums of the files that no index vouches for; raises where anything is damaged. ``known``
+    tensors are good.
+    """
     index = _index(entry, files)
     crcs = {}
     for file in files:
@@ -122,7 +148,9 @@ def _verified(entry: Path, files: Sequence[FileInfo], known: Collection[BundleTe
         if not vouched:
             crcs[file.name] = describe(entry / file.name).crc32c
             if file.crc32c is not None and crcs[file.name] != file.crc32c:
-                raise _corrupt(file, f"{file.name} isn't what its manifest says: its checksum differs")
+                raise _corrupt(
+                    file, f"{file.name} isn't what its manifest says: its checksum differs"
+                )
     if index is not None:
         _check_tensors(entry, files, index, known)
     else:
@@ -131,9 +159,14 @@ def _verified(entry: Path, files: Sequence[FileInfo], known: Collection[BundleTe
 
 
 def _check_tables(entry: Path, files: Sequence[FileInfo]) -> None:
-    """V1 files carry a checksum per block; what isn't a table at all (other staged files) has none to compare."""
+    """V1 files carry a checksum per block; what isn't a table at all (other staged files) has none
+    to compare.
+    """
     tables = [file for file in files if _ends_like_a_table(entry / file.name)]
-    local = [FileInfo(file.name, open_location(str(entry / file.name)), file.size_bytes) for file in tables]
+    local = [
+        FileInfo(file.name, open_location(str(entry / file.name)), file.size_bytes)
+        for file in tables
+    ]
     problems = damaged_tensors(BundleIndex("V1", len(local), {}), local)
     if problems:
         raise _corrupt(files[0], problems[0])
@@ -148,23 +181,33 @@ def _ends_like_a_table(path: Path) -> bool:
 
 def _index(entry: Path, files: Sequence[FileInfo]) -> BundleIndex | None:
     file = next((item for item in files if item.name.endswith(".index")), None)
-    return None if file is None else read_index((entry / file.name).read_bytes(), file.location.shown)
+    return (
+        None if file is None else read_index((entry / file.name).read_bytes(), file.location.shown)
+    )
 
 
-def _check_tensors(entry: Path, files: Sequence[FileInfo], index: BundleIndex, known: Collection[BundleTensor]) -> None:
+def _check_tensors(
+    entry: Path, files: Sequence[FileInfo], index: BundleIndex, known: Collection[BundleTensor]
+) -> None:
     by_name = {file.name: file for file in files}
     prefix = _prefix(files[0].name)
     local: list[FileInfo] = []
     for name in [
         f"{prefix}.index",
-        *(f"{prefix}.data-{shard:05d}-of-{index.num_shards:05d}" for shard in range(index.num_shards)),
+        *(
+            f"{prefix}.data-{shard:05d}-of-{index.num_shards:05d}"
+            for shard in range(index.num_shards)
+        ),
     ]:
         if name not in by_name:
             raise _corrupt(files[0], f"{name} is missing")
         local.append(FileInfo(name, open_location(str(entry / name)), by_name[name].size_bytes))
     for shard, file in enumerate(local[1:]):
         if file.size_bytes != index.shard_bytes.get(shard, 0):
-            raise _corrupt(by_name[file.name], f"{file.name} has {file.size_bytes} bytes where its index accounts for others")
+            raise _corrupt(
+                by_name[file.name],
+                f"{file.name} has {file.size_bytes} bytes where its index accounts for others",
+            )
     problems = damaged_tensors(index, local, known)
     if problems:
         raise _corrupt(files[0], f"{len(problems)} damaged tensors, first: {problems[0]}")
@@ -201,7 +244,9 @@ def _is_good(entry: Path, files: Sequence[FileInfo]) -> bool:
 
 
 def _is_current(entry: Path, files: Sequence[FileInfo]) -> bool:
-    """Where the store tells no change by itself (no tag, no checksum), the index is compared: it changes with every tensor."""
+    """Where the store tells no change by itself (no tag, no checksum), the index is compared: it
+    changes with every tensor.
+    """
     index = next((file for file in files if file.name.endswith(".index")), None)
     if all(file.tag or file.crc32c is not None for file in files):
         return True

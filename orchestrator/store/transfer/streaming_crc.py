@@ -1,7 +1,8 @@
 """Which tensors of a data file were seen whole while they came down?
 
-Rule: a stream's bytes are added up while they're still in the processor's cache, so that a checkpoint isn't read once more after it's here.
-What came in pieces by several streams, and what has no plain checksum (strings), is left to ``deep``, which reads the file.
+Rule: a stream's bytes are added up while they're still in the processor's cache, so that a
+checkpoint isn't read once more after it's here. What came in pieces by several streams, and what
+has no plain checksum (strings), is left to ``deep``, which reads the file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from orchestrator.store.bundle.tensor_crc import UNCHECKED
 
 Consumer = Callable[[memoryview], None]
 PART_BYTES = 64 * 1024
-"""Copied for the checksum at a time: larger ones get new pages from the kernel each time, which cost three times the checksum."""
+"""Copied for the checksum at a time: larger ones get new pages from the kernel each time, which
+cost three times the checksum.
+"""
 
 
 class Arriving:
@@ -28,7 +31,9 @@ class Arriving:
 
     def __init__(self, index: BundleIndex, shard: int) -> None:
         self.good: set[BundleTensor] = set()
-        self._pieces = [piece for piece in index.pieces if piece.shard == shard and _has_plain_checksum(piece)]
+        self._pieces = [
+            piece for piece in index.pieces if piece.shard == shard and _has_plain_checksum(piece)
+        ]
         self._offsets = [piece.offset for piece in self._pieces]
 
     def consumer(self, position: int) -> Consumer:
@@ -37,7 +42,9 @@ class Arriving:
 
 
 class _Stream:
-    def __init__(self, pieces: list[BundleTensor], first: int, position: int, good: set[BundleTensor]) -> None:
+    def __init__(
+        self, pieces: list[BundleTensor], first: int, position: int, good: set[BundleTensor]
+    ) -> None:
         self._pieces, self._next, self._position, self._good = pieces, first, position, good
         self._crc = 0
 
@@ -58,4 +65,9 @@ class _Stream:
 
 
 def _has_plain_checksum(piece: BundleTensor) -> bool:
-    return piece.crc32c is not None and not piece.slices and piece.dtype != "string" and piece.dtype not in UNCHECKED
+    return (
+        piece.crc32c is not None
+        and not piece.slices
+        and piece.dtype != "string"
+        and piece.dtype not in UNCHECKED
+    )

@@ -1,8 +1,9 @@
 """How do a checkpoint's files get into the store, whole or not at all?
 
-Rule: files go side by side, large ones in parallel parts. Each is retried as a whole, with back-off and jitter, when the store is busy,
-resets or stops moving, and counts as uploaded only when the store's own size (and checksum, where it tells one) agrees. Nothing is
-written over a committed checkpoint. What is returned was computed from the local bytes, not from what the store says.
+Rule: files go side by side, large ones in parallel parts. Each is retried as a whole, with back-off
+and jitter, when the store is busy, resets or stops moving, and counts as uploaded only when the
+store's own size (and checksum, where it tells one) agrees. Nothing is written over a committed
+checkpoint. What is returned was computed from the local bytes, not from what the store says.
 """
 
 from __future__ import annotations
@@ -57,7 +58,14 @@ def upload(
     """
     _refuse_committed(files, directory)
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="upload") as pool:
-        return tuple(pool.map(lambda path: _upload_one(path, directory.child(path.name), stall_s, attempts, part_bytes), files))
+        return tuple(
+            pool.map(
+                lambda path: _upload_one(
+                    path, directory.child(path.name), stall_s, attempts, part_bytes
+                ),
+                files,
+            )
+        )
 
 
 def _refuse_committed(files: Sequence[Path], directory: Location) -> None:
@@ -70,10 +78,14 @@ def _refuse_committed(files: Sequence[Path], directory: Location) -> None:
             )
 
 
-def _upload_one(path: Path, target: Location, stall_s: float, attempts: int, part_bytes: int) -> FileRecord:
+def _upload_one(
+    path: Path, target: Location, stall_s: float, attempts: int, part_bytes: int
+) -> FileRecord:
     record = describe(path)
     try:
-        for attempt in stamina.retry_context(on=is_transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=20.0):
+        for attempt in stamina.retry_context(
+            on=is_transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=20.0
+        ):
             with attempt:
                 _send(path, target, stall_s, part_bytes)
                 _confirm(record, target)
@@ -98,7 +110,10 @@ def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None
     elif target.is_async:
         progress = Progress()
         try:
-            run_on(target.fs.loop, watched(send_file(path, target, progress, part_bytes), progress, stall_s))
+            run_on(
+                target.fs.loop,
+                watched(send_file(path, target, progress, part_bytes), progress, stall_s),
+            )
         except ExceptionGroup as group:
             raise _first(group) from group
     else:
@@ -121,10 +136,14 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _confirm(record: FileRecord, target: Location) -> None:
-    """Servers that answer "done" to a chunk sent twice have stored it twice: believe the listing, not the reply."""
+    """Servers that answer "done" to a chunk sent twice have stored it twice: believe the listing,
+    not the reply.
+    """
     info = target._once("info", target.path)
     if int(info.get("size") or 0) != record.size_bytes:
-        raise ConnectionError(f"{target.shown} has {info.get('size')} of {record.size_bytes} bytes after its upload")
+        raise ConnectionError(
+            f"{target.shown} has {info.get('size')} of {record.size_bytes} bytes after its upload"
+        )
     stored = info.get("crc32c")
     if (
         isinstance(stored, str)

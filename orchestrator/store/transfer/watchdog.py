@@ -1,7 +1,8 @@
 """Is a transfer still moving, and what if it isn't?
 
-Rule: no storage client bounds an upload that hangs, so every transfer counts its bytes here. One that hasn't moved for ``stall_s`` is
-cancelled, which ends its requests and lets it clean up, and counts as a transient failure.
+Rule: no storage client bounds an upload that hangs, so every transfer counts its bytes here. One
+that hasn't moved for ``stall_s`` is cancelled, which ends its requests and lets it clean up, and
+counts as a transient failure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from orchestrator.store.objects.traffic import MOVED
 
 T = TypeVar("T")
 CLEAN_UP_S = 10.0
-"""Longest wait for a cancelled transfer to abort what it began; the server may be the one that hangs."""
+"""Longest wait for a cancelled transfer to abort what it began; the server may be the one that
+hangs.
+"""
 
 
 class Progress:
@@ -65,7 +68,9 @@ def run_on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.asynccontextmanager
 async def undone_by(undo: Any) -> Any:
-    """Runs ``undo()`` if the block fails or is cancelled, for at most CLEAN_UP_S; the block's own error is the one that counts."""
+    """Runs ``undo()`` if the block fails or is cancelled, for at most CLEAN_UP_S; the block's own
+    error is the one that counts.
+    """
     try:
         yield
     except BaseException:

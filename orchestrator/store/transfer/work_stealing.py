@@ -1,8 +1,10 @@
 """Which bytes of a file does a stream fetch next, and how many streams are worth while?
 
-Rule: pure bookkeeping, no clock and no socket. Streams share a file out among themselves: whoever is done takes over the second half of
-what the slowest has left. A file is begun with one stream, and their number doubles as long as the whole gets faster by it: a store
-far away gives each connection its share, one on this machine or a gateway that reads the object anew for each range gets slower.
+Rule: pure bookkeeping, no clock and no socket. Streams share a file out among themselves: whoever
+is done takes over the second half of what the slowest has left. A file is begun with one stream,
+and their number doubles as long as the whole gets faster by it: a store far away gives each
+connection its share, one on this machine or a gateway that reads the object anew for each range
+gets slower.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 
 @dataclass
 class Segment:
-    """What one stream fetches: from ``position`` on, up to ``end``, which comes nearer when another takes half of it.
+    """What one stream fetches: from ``position`` on, up to ``end``, which comes nearer when another
+    takes half of it.
 
     Attributes:
         flowing: bytes have come.
@@ -35,12 +38,17 @@ class Segments:
     def __init__(self, size_bytes: int, cut_bytes: int, smallest_bytes: int) -> None:
         self._smallest = smallest_bytes
         self._lock = threading.Lock()
-        self._idle = [Segment(start, min(start + cut_bytes, size_bytes)) for start in range(0, size_bytes, cut_bytes)][::-1]
+        self._idle = [
+            Segment(start, min(start + cut_bytes, size_bytes))
+            for start in range(0, size_bytes, cut_bytes)
+        ][::-1]
         self._open: list[Segment] = []
         self._come_bytes = 0
 
     def take(self) -> Segment | None:
-        """Something to fetch: what nobody has begun, else half of what has the most left; None where nothing is worth it."""
+        """Something to fetch: what nobody has begun, else half of what has the most left; None
+        where nothing is worth it.
+        """
         with self._lock:
             segment = self._idle.pop() if self._idle else self._half()
             if segment is not None:
@@ -57,9 +65,11 @@ class Segments:
         return half
 
     def came(self, segment: Segment, count: int) -> int:
-        """``count`` more bytes have come; how many of them are still this segment's, to be put in their place.
+        """``count`` more bytes have come; how many of them are still this segment's, to be put in
+        their place.
 
-        Bytes beyond an end that has moved are another stream's, and nobody writes where another does.
+        Bytes beyond an end that has moved are another stream's, and nobody writes where another
+        does.
         """
         with self._lock:
             own = min(count, segment.end - segment.position)
@@ -90,8 +100,10 @@ WINDOW_S = 0.1
 GAIN = 1.2
 """Twice as many streams have to be faster by this, or there will be no more."""
 WORTH = 3.0
-"""Another stream is worth while where what's left takes this many times as long as the first one waited for its first byte. A store that
-reads an object anew for each range lets wait long, and gets slower by every stream."""
+"""Another stream is worth while where what's left takes this many times as long as the first one
+waited for its first byte. A store that reads an object anew for each range lets wait long, and gets
+slower by every stream.
+"""
 
 
 class Ramp:
@@ -108,7 +120,9 @@ class Ramp:
         self._before: float | None = None
         self._began: tuple[float, int] | None = None
 
-    def look(self, now_s: float, come_bytes: int, left_bytes: int, *, waited_s: float, flowing: bool) -> None:
+    def look(
+        self, now_s: float, come_bytes: int, left_bytes: int, *, waited_s: float, flowing: bool
+    ) -> None:
         """Judge by what has come so far.
 
         Args:

@@ -1,9 +1,12 @@
-"""What would one bare process have made of the same batches, and how far is a run's checkpoint from that?
+"""What would one bare process have made of the same batches, and how far is a run's checkpoint from
+that?
 
-Rule: two yardsticks. One is a single process that takes the same slots one after another, without Ray, without a group and without an
-exchange: a group ends with its very bytes. The other is TensorFlow with nothing of ours in its graph (the source's own graph, its own
-saver, plain ``session.run``) that is fed the slots' batches joined into one: a group ends where it does, to rounding. Runs in a process of
-its own: ``python -m orchestrator.training.baseline.baseline TASK ANSWER``.
+Rule: two yardsticks. One is a single process that takes the same slots one after another, without
+Ray, without a group and without an exchange: a group ends with its very bytes. The other is
+TensorFlow with nothing of ours in its graph (the source's own graph, its own saver, plain
+``session.run``) that is fed the slots' batches joined into one: a group ends where it does, to
+rounding. Runs in a process of its own: ``python -m orchestrator.training.baseline.baseline TASK
+ANSWER``.
 """
 
 from __future__ import annotations
@@ -51,8 +54,10 @@ class Task:
         world_size, steps, start_step: of the group's run.
         whole: local prefix of what the group had after ``steps``.
         halves: the same after a save and a restart in the middle; empty where that wasn't done.
-        joint: whether the batches can be joined at all; not where the graph's own pipeline makes them.
-        tolerance: relative difference from which on a slot's own batches are asked what they make of a variable.
+        joint: whether the batches can be joined at all; not where the graph's own pipeline makes
+            them.
+        tolerance: relative difference from which on a slot's own batches are asked what they make
+            of a variable.
         redraw: how far other random numbers move each variable is wanted.
     """
 
@@ -71,38 +76,57 @@ class Task:
 
 
 def measure(task: Task) -> dict[str, Any]:
-    """The distances between the group's run and the yardsticks, and between it and the interrupted run.
+    """The distances between the group's run and the yardsticks, and between it and the interrupted
+    run.
 
     Returns:
-        ``slots``, ``bare`` and ``save``: lists of distances, largest first, or None where it wasn't compared; ``moved``: how many
-        variables the steps changed; ``reason``: why the joined batch couldn't be compared; ``shares``: variable to how far (relative)
-        training on one slot's batches alone brings it from the joined batch, where that and the group differ; ``redrawn``: variable to
-        how far other random numbers bring it; ``input``: which batch isn't the same for every number of workers, else empty.
+        ``slots``, ``bare`` and ``save``: lists of distances, largest first, or None where it wasn't
+        compared; ``moved``: how many variables the steps changed; ``reason``: why the joined batch
+        couldn't be compared; ``shares``: variable to how far (relative) training on one slot's
+        batches alone brings it from the joined batch, where that and the group differ; ``redrawn``:
+        variable to how far other random numbers bring it; ``input``: which batch isn't the same for
+        every number of workers, else empty.
 
     Raises:
         OrchestratorError: a checkpoint or the graph can't be read.
     """
     start = read_checkpoint(task.graph, task.prefix, task.options)
     before = start.arrays
-    lacking = [variable.name for variable in start.missing if variable.needed and not is_optimizer_state(variable)]
+    lacking = [
+        variable.name
+        for variable in start.missing
+        if variable.needed and not is_optimizer_state(variable)
+    ]
     whole = read_checkpoint(task.graph, task.whole, task.options).arrays
     halves = read_checkpoint(task.graph, task.halves, task.options).arrays if task.halves else None
     steps = _dealt(task, task.world_size) if task.joint else None
-    # Before the slots: their process draws no random numbers without a seed, and bare TensorFlow may
+    # Before the slots: their process draws no random numbers without a seed, and bare TensorFlow
+    # may
     bare, reason = (None, "") if steps is None else _joint(task, steps)
     if lacking and bare is not None:
-        bare, reason = None, f"the checkpoint lacks {lacking[0]}, which plain TensorFlow starts from random numbers of its own"
+        bare, reason = (
+            None,
+            f"the checkpoint lacks {lacking[0]}, which plain TensorFlow starts from random numbers of its own",
+        )
     apart = [] if bare is None else distances(bare, whole, before, task.steps)
     differs = any(item.relative > task.tolerance for item in apart)
-    shared = steps is not None and bare is not None and differs and task.options.batches_per_step > 1
-    shares = _shares(task, steps, bare, before) if shared and steps is not None and bare is not None else {}
+    shared = (
+        steps is not None and bare is not None and differs and task.options.batches_per_step > 1
+    )
+    shares = (
+        _shares(task, steps, bare, before)
+        if shared and steps is not None and bare is not None
+        else {}
+    )
     slots = train_slots(task, steps)
     return {
         "slots": [asdict(item) for item in distances(slots, whole, before, 0)],
         "bare": None if bare is None else [asdict(item) for item in apart],
         "shares": shares,
         "redrawn": _redrawn(task, steps, slots, before) if task.redraw else {},
-        "save": None if halves is None else [asdict(item) for item in distances(halves, whole, before, 0)],
+        "save": None
+        if halves is None
+        else [asdict(item) for item in distances(halves, whole, before, 0)],
         "moved": sum(item.relative > 0 for item in distances(before, whole, before, 0)),
         "reason": reason,
         "input": "" if steps is None else _stray(task, steps),
@@ -150,7 +174,8 @@ def _dealt(task: Task, world_size: int) -> Steps:
     slots = task.options.batches_per_step
     dealing = Dealing(world_size, slots)
     streams = [
-        open_batches(task.config, task.graph, FeedContext(rank, world_size, task.start_step, 0)) for rank in range(world_size)
+        open_batches(task.config, task.graph, FeedContext(rank, world_size, task.start_step, 0))
+        for rank in range(world_size)
     ]
     found: list[list[Batch]] = []
     for number in range(task.steps):
@@ -182,7 +207,11 @@ def _equal(one: Any, other: Any) -> bool:
     first, second = np.asarray(one), np.asarray(other)
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return first.tolist() == second.tolist() if first.dtype.kind == "O" else first.tobytes() == second.tobytes()
+    return (
+        first.tolist() == second.tolist()
+        if first.dtype.kind == "O"
+        else first.tobytes() == second.tobytes()
+    )
 
 
 # -- the yardsticks
@@ -202,9 +231,13 @@ def train_slots(task: Task, steps: Steps | None) -> Arrays:
         trainer.join(GroupSpec(1, 0, 1))
         trainer.assign(trainer.load_checkpoint(task.prefix, init_missing=task.config.init_missing))
         if steps is None:
-            stream = open_batches(task.config, task.graph, FeedContext(0, 1, task.start_step, 0), trainer)
+            stream = open_batches(
+                task.config, task.graph, FeedContext(0, 1, task.start_step, 0), trainer
+            )
         for number in range(task.steps):
-            trainer.step(stream.take(task.options.batches_per_step) if steps is None else steps[number])
+            trainer.step(
+                stream.take(task.options.batches_per_step) if steps is None else steps[number]
+            )
             if steps is None:
                 stream.applied()
         return trainer.state().arrays
@@ -213,7 +246,8 @@ def train_slots(task: Task, steps: Steps | None) -> Arrays:
 
 
 def train_bare(task: Task, steps: Steps) -> Arrays:
-    """The variables after the steps of a TensorFlow process that is fed all batches of a step as one, by node name.
+    """The variables after the steps of a TensorFlow process that is fed all batches of a step as
+    one, by node name.
 
     Raises:
         ConfigError: the batches can't be joined into one.
@@ -237,7 +271,8 @@ def train_bare(task: Task, steps: Steps) -> Arrays:
 
 def main(task_path: str, answer_path: str) -> int:
     """Read the task, write the answer or the error as JSON."""
-    task = Task(**pickle.loads(Path(task_path).read_bytes()))  # written by our own parent a moment ago
+    # written by our own parent a moment ago
+    task = Task(**pickle.loads(Path(task_path).read_bytes()))
     try:
         answer = measure(task)
     except OrchestratorError as error:

@@ -1,8 +1,9 @@
 """What does an old training look like? The run that ``tfresume demo`` makes and then continues.
 
-Rule: plain TF1 code as it was written in 2017, with a parameter server and GPUs in its device strings, saved by ``tf.train.Saver``; run in
-a process of its own (``python -m orchestrator.training.baseline.demo_run train DIRECTORY STEPS``, or ``evaluate PREFIX``), where it knows nothing of
-the rest of this project. The last line on standard output is one JSON object.
+Rule: plain TF1 code as it was written in 2017, with a parameter server and GPUs in its device
+strings, saved by ``tf.train.Saver``; run in a process of its own (``python -m
+orchestrator.training.baseline.demo_run train DIRECTORY STEPS``, or ``evaluate PREFIX``), where it
+knows nothing of the rest of this project. The last line on standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from typing import Any
 import numpy as np
 
 FEATURES, CLASSES, ROWS = 8, 3, 512
-"""Rows enough that the loss of a batch says more about the model than about the batch: the report's line has few points."""
+"""Rows enough that the loss of a batch says more about the model than about the batch: the report's
+line has few points.
+"""
 HELD_OUT = 10_000_019
 """Index of a batch that no run of the demo trains on."""
 
 
 def batch(index: int, rows: int = ROWS) -> dict[str, np.ndarray]:
-    """Batch number ``index``: ``x:0`` float32 ``[rows, 8]``, ``y:0`` int64 ``[rows]``; which of three bumps is nearest."""
+    """Batch number ``index``: ``x:0`` float32 ``[rows, 8]``, ``y:0`` int64 ``[rows]``; which of
+    three bumps is nearest.
+    """
     rng = np.random.default_rng(index)
     x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
     centres = np.random.default_rng(7).normal(size=(CLASSES, FEATURES))
@@ -32,22 +37,36 @@ def batch(index: int, rows: int = ROWS) -> dict[str, np.ndarray]:
 
 
 def batches(ctx: Any) -> Iterator[dict[str, np.ndarray]]:
-    """The demo's input function, as a user would write it: batches ``position + rank``, ``position + world_size + rank`` and so on."""
+    """The demo's input function, as a user would write it: batches ``position + rank``, ``position
+    + world_size + rank`` and so on.
+    """
     for index in itertools.count(ctx.position + ctx.rank, ctx.world_size):
         yield batch(1_000_000 + index)
 
 
 def _graph(tf: Any) -> None:
-    """A small network whose variables live on a parameter server; its train op is in the collection of that name."""
+    """A small network whose variables live on a parameter server; its train op is in the collection
+    of that name.
+    """
     with tf.device("/job:ps/task:0"):
         step = tf.train.get_or_create_global_step()
         x = tf.placeholder(tf.float32, [None, FEATURES], name="x")
         y = tf.placeholder(tf.int64, [None], name="y")
-        first = tf.get_variable("hidden/kernel", [FEATURES, 32], initializer=tf.random_normal_initializer(stddev=0.2, seed=1))
-        second = tf.get_variable("out/kernel", [32, CLASSES], initializer=tf.random_normal_initializer(stddev=0.2, seed=2))
+        first = tf.get_variable(
+            "hidden/kernel",
+            [FEATURES, 32],
+            initializer=tf.random_normal_initializer(stddev=0.2, seed=1),
+        )
+        second = tf.get_variable(
+            "out/kernel",
+            [32, CLASSES],
+            initializer=tf.random_normal_initializer(stddev=0.2, seed=2),
+        )
     with tf.device("/job:worker/task:1/gpu:3"):
         logits = tf.matmul(tf.nn.relu(tf.matmul(x, first)), second)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), name="loss")
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits), name="loss"
+        )
         tf.losses.add_loss(loss)
         tf.train.AdamOptimizer(0.001).minimize(loss, global_step=step)
 
@@ -68,7 +87,9 @@ def train(directory: str, steps: int) -> dict[str, Any]:
         session.run(initializer)
         for index in range(steps):
             session.run(tf.get_collection("train_op"), batch(index))
-        saver.save(session, str(Path(directory) / "model.ckpt"), global_step=steps, write_meta_graph=False)
+        saver.save(
+            session, str(Path(directory) / "model.ckpt"), global_step=steps, write_meta_graph=False
+        )
         return {"prefix": prefix, "loss": float(session.run("loss:0", batch(HELD_OUT, 2048)))}
 
 

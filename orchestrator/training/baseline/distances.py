@@ -1,8 +1,9 @@
 """How far are two runs' values of a variable apart, and is that much?
 
-Rule: a difference is measured by how far the steps moved the variable, since its size says nothing of what was trained: a weight of 1e4
-that moves by 1 and should have moved by 2 is wrong by a half, not by 1e-4. What two runs may differ by because every step rounds to the
-variable's own type is no difference.
+Rule: a difference is measured by how far the steps moved the variable, since its size says nothing
+of what was trained: a weight of 1e4 that moves by 1 and should have moved by 2 is wrong by a half,
+not by 1e-4. What two runs may differ by because every step rounds to the variable's own type is no
+difference.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Distance:
 
     Attributes:
         largest: largest absolute difference.
-        relative: the largest difference beyond rounding, over the largest movement of any element in either run; 1.0 for what can't be
-            subtracted.
+        relative: the largest difference beyond rounding, over the largest movement of any element
+            in either run; 1.0 for what can't be subtracted.
     """
 
     name: str
@@ -33,7 +34,10 @@ class Distance:
 
 
 def distances(
-    one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray], roundings: int
+    one: Mapping[str, np.ndarray],
+    other: Mapping[str, np.ndarray],
+    before: Mapping[str, np.ndarray],
+    roundings: int,
 ) -> list[Distance]:
     """Per variable that both have, the farthest apart first.
 
@@ -42,11 +46,17 @@ def distances(
         before: their values before the steps; what isn't there has moved from zero.
         roundings: how many times each run rounded a variable; 0 where the same bytes are expected.
     """
-    found = [_distance(name, one[name], other[name], before.get(name), roundings) for name in one if name in other]
+    found = [
+        _distance(name, one[name], other[name], before.get(name), roundings)
+        for name in one
+        if name in other
+    ]
     return sorted(found, key=lambda item: (-item.relative, item.name))
 
 
-def _distance(name: str, one: np.ndarray, other: np.ndarray, before: np.ndarray | None, roundings: int) -> Distance:
+def _distance(
+    name: str, one: np.ndarray, other: np.ndarray, before: np.ndarray | None, roundings: int
+) -> Distance:
     if one.shape != other.shape or one.dtype != other.dtype or one.dtype.kind in "OSU":
         same = one.shape == other.shape and bool(np.all(one == other))
         return Distance(name, 0.0 if same else 1.0, 0.0 if same else 1.0)
@@ -80,8 +90,11 @@ def _largest(value: np.ndarray, start: np.ndarray) -> float:
     return float(np.max(moved, where=np.isfinite(moved), initial=0.0))
 
 
-def _rounded(like: np.ndarray, first: np.ndarray, second: np.ndarray, moved: float, roundings: int) -> np.ndarray:
-    """What so many roundings to the type of ``like`` may set each element of two runs apart: one unit in the last place each.
+def _rounded(
+    like: np.ndarray, first: np.ndarray, second: np.ndarray, moved: float, roundings: int
+) -> np.ndarray:
+    """What so many roundings to the type of ``like`` may set each element of two runs apart: one
+    unit in the last place each.
 
     Of its value, and of what moved it: a gradient of a half type was rounded to that type too.
     """

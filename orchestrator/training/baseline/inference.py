@@ -1,7 +1,8 @@
 """What does a trained graph give for a batch?
 
-Rule: the source as plain TensorFlow opens it, fed as a run would be, and the asked-for tensors fetched batch by batch; nothing is
-trained. Runs in a process of its own: ``python -m orchestrator.training.baseline.inference TASK ANSWER``.
+Rule: the source as plain TensorFlow opens it, fed as a run would be, and the asked-for tensors
+fetched batch by batch; nothing is trained. Runs in a process of its own: ``python -m
+orchestrator.training.baseline.inference TASK ANSWER``.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def infer(task: Task) -> list[dict[str, np.ndarray]]:
                 values = session.run({name: name for name in task.fetches}, feeds)
             except (ValueError, TypeError, tf.errors.OpError) as error:
                 raise UserCodeError.from_cause(
-                    f"batch {len(found)} can't be run", error, remedy="Compare it with `tfresume inspect`"
+                    f"batch {len(found)} can't be run",
+                    error,
+                    remedy="Compare it with `tfresume inspect`",
                 ) from error
             found.append({name: np.asarray(value) for name, value in values.items()})
             stream.applied()
@@ -75,14 +78,21 @@ def infer(task: Task) -> list[dict[str, np.ndarray]]:
 
 
 def main(task_path: str, answer_path: str) -> int:
-    """Read the task; write the values as ``.npz`` (``BATCH|TENSOR``), or the error as JSON beside it."""
-    task = Task(**pickle.loads(Path(task_path).read_bytes()))  # written by our own parent a moment ago
+    """Read the task; write the values as ``.npz`` (``BATCH|TENSOR``), or the error as JSON beside
+    it.
+    """
+    # written by our own parent a moment ago
+    task = Task(**pickle.loads(Path(task_path).read_bytes()))
     try:
         found = infer(task)
     except OrchestratorError as error:
         Path(f"{answer_path}.error").write_text(json.dumps(error.as_dict()))
         return 1
-    named: dict[str, Any] = {f"{number}|{name}": value for number, each in enumerate(found) for name, value in each.items()}
+    named: dict[str, Any] = {
+        f"{number}|{name}": value
+        for number, each in enumerate(found)
+        for name, value in each.items()
+    }
     np.savez(answer_path, **named)
     return 0
 

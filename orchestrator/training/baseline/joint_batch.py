@@ -1,7 +1,7 @@
 """Which batch does one process have to be fed to see what several workers see in one step?
 
-Rule: rows are put together along the first dimension in the order of the slots, a fed number of rows is added up, and what holds for the
-whole run stays as it is.
+Rule: rows are put together along the first dimension in the order of the slots, a fed number of
+rows is added up, and what holds for the whole run stays as it is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 
 
-def joined(batches: Sequence[Mapping[str, Any]], graph: WorkerGraph, held: Set[str] = frozenset()) -> dict[str, np.ndarray]:
-    """One batch out of the ranks' batches: rows are put together along the first dimension, their number is added up, the rest stays.
+def joined(
+    batches: Sequence[Mapping[str, Any]], graph: WorkerGraph, held: Set[str] = frozenset()
+) -> dict[str, np.ndarray]:
+    """One batch out of the ranks' batches: rows are put together along the first dimension, their
+    number is added up, the rest stays.
 
-    Values that happen to be equal on all ranks are rows all the same, where they're as many as the rows of what differs.
+    Values that happen to be equal on all ranks are rows all the same, where they're as many as the
+    rows of what differs.
 
     Args:
         held: names of tensors that hold one value for the whole run.
@@ -28,7 +32,11 @@ def joined(batches: Sequence[Mapping[str, Any]], graph: WorkerGraph, held: Set[s
     """
     ports = {key: port for port in graph.inputs for key in (port.name, port.tensor)}
     values = {name: [np.asarray(batch[name]) for batch in batches] for name in batches[0]}
-    rows = {name: tuple(len(value) for value in given) for name, given in values.items() if _grows(given, ports.get(name))}
+    rows = {
+        name: tuple(len(value) for value in given)
+        for name, given in values.items()
+        if _grows(given, ports.get(name))
+    }
     fed = {name: count for name, count in rows.items() if name not in held}
     counts = {count for name, count in fed.items() if not _equal(values[name])} or set(fed.values())
     found = {}
@@ -50,7 +58,9 @@ def _grows(values: Sequence[np.ndarray], port: InputPort | None) -> bool:
 
 
 def _equal(values: Sequence[np.ndarray]) -> bool:
-    return all(value.shape == values[0].shape and bool(np.all(value == values[0])) for value in values[1:])
+    return all(
+        value.shape == values[0].shape and bool(np.all(value == values[0])) for value in values[1:]
+    )
 
 
 def _is_count(values: Sequence[np.ndarray]) -> bool:
@@ -61,5 +71,7 @@ def _concatenated(name: str, values: Sequence[np.ndarray], grows: bool) -> np.nd
     if len(values) == 1:
         return values[0]
     if not grows or len({value.shape[1:] for value in values}) > 1:
-        raise ConfigError(f"the batches of {len(values)} workers for {name} can't be joined into one for a single process")
+        raise ConfigError(
+            f"the batches of {len(values)} workers for {name} can't be joined into one for a single process"
+        )
     return np.concatenate(values)

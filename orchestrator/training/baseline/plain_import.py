@@ -1,7 +1,8 @@
 """How does plain TensorFlow open a source, with nothing of ours in its graph?
 
-Rule: the source's graph (repairs only), its own saver, its own initialisers. Where batches are taken out of a pipeline that is gone, the
-tensors are replaced at the import, since feeding them may still dequeue and hang.
+Rule: the source's graph (repairs only), its own saver, its own initialisers. Where batches are
+taken out of a pipeline that is gone, the tensors are replaced at the import, since feeding them may
+still dequeue and hang.
 """
 
 from __future__ import annotations
@@ -33,16 +34,22 @@ def import_plain(graph: WorkerGraph, input_map: Mapping[str, str]) -> dict[str, 
         if port.origin == "placeholder":
             places[port.name] = port.name
             continue
-        placeholder = v1.placeholder(tf.as_dtype(port.dtype), port.shape, name=f"tfresume_input_{number}")
+        placeholder = v1.placeholder(
+            tf.as_dtype(port.dtype), port.shape, name=f"tfresume_input_{number}"
+        )
         places[port.name] = placeholder.name
         replaced[tensors.get(port.name, port.name)] = placeholder
     try:
         v1.train.import_meta_graph(
-            v1.MetaGraphDef.FromString(graph.original_meta), clear_devices=True, input_map=replaced or None
+            v1.MetaGraphDef.FromString(graph.original_meta),
+            clear_devices=True,
+            input_map=replaced or None,
         )
     except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         raise GraphMismatch.from_cause(
-            "plain TensorFlow can't import the source's graph", error, remedy="`tfresume check` says what it needs"
+            "plain TensorFlow can't import the source's graph",
+            error,
+            remedy="`tfresume check` says what it needs",
         ) from error
     return places
 
@@ -61,11 +68,15 @@ def restore_plain(session: Any, graph: WorkerGraph, prefix: str) -> None:
     try:
         v1.train.Saver(saver_def=saver).restore(session, prefix)
     except (ValueError, tf.errors.OpError) as error:
-        raise GraphMismatch.from_cause("plain TensorFlow can't restore the source's checkpoint", error) from error
+        raise GraphMismatch.from_cause(
+            "plain TensorFlow can't restore the source's checkpoint", error
+        ) from error
 
 
 def _initialise(session: Any) -> None:
-    """All at once; where an initialiser reads another variable (moving averages of weights), one after another as far as they go."""
+    """All at once; where an initialiser reads another variable (moving averages of weights), one
+    after another as far as they go.
+    """
     waiting = [variable.initializer for variable in (*v1.global_variables(), *v1.local_variables())]
     try:
         session.run(waiting)
@@ -84,5 +95,7 @@ def _one_after_another(session: Any, waiting: list[Any]) -> None:
                 failed.append(initializer)
                 last = error
         if len(failed) == len(waiting):
-            raise GraphMismatch.from_cause("the graph's own initialisers wait for each other", last) from last
+            raise GraphMismatch.from_cause(
+                "the graph's own initialisers wait for each other", last
+            ) from last
         waiting = failed

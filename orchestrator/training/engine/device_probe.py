@@ -1,7 +1,8 @@
 """Which devices and libraries does this machine's TensorFlow see?
 
-Rule: run as ``python -m orchestrator.training.engine.device_probe`` in a process of its own, it prints one JSON object. Listing devices opens
-none: no GPU memory is taken from a training beside it.
+Rule: run as ``python -m orchestrator.training.engine.device_probe`` in a process of its own, it
+prints one JSON object. Listing devices opens none: no GPU memory is taken from a training beside
+it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 
 def devices() -> dict[str, Any]:
-    """TensorFlow's version, its GPUs' names, and the CUDA and cuDNN versions that it was built for (None on a CPU build)."""
+    """TensorFlow's version, its GPUs' names, and the CUDA and cuDNN versions that it was built for
+    (None on a CPU build).
+    """
     import tensorflow as tf
 
     build = tf.sysconfig.get_build_info()

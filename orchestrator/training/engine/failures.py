@@ -1,8 +1,9 @@
 """Whose fault is it that a run of the graph ended in an error?
 
-Rule: an error that a collective reports, a deadline, or a broken connection is a lost peer: nothing changed, and the step can be taken
-again in a new group. Every other error was raised by an operation of the user's graph on this rank, with the user's data. TensorFlow
-reports the first error of a run, so a user's error isn't hidden by the collectives that it takes down.
+Rule: an error that a collective reports, a deadline, or a broken connection is a lost peer: nothing
+changed, and the step can be taken again in a new group. Every other error was raised by an
+operation of the user's graph on this rank, with the user's data. TensorFlow reports the first error
+of a run, so a user's error isn't hidden by the collectives that it takes down.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from orchestrator.errors import OrchestratorError, PeerLost, UserCodeError
 from orchestrator.training.engine.tensorflow import tf
 
 ABORTED_COLLECTIVE = "Collective ops is aborted"
-CONNECTION_ERRORS = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError)
+CONNECTION_ERRORS = (
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.AbortedError,
+)
 
 
 def step_error(error: BaseException, *, rank: int, step: int, shared: bool) -> OrchestratorError:
@@ -30,7 +35,9 @@ def step_error(error: BaseException, *, rank: int, step: int, shared: bool) -> O
             remedy="Nothing changed on this rank; form a new group and take the step again",
             details={"rank": rank, "step": step},
         )
-    return user_error(error, f"rank {rank}: the step after {step} failed in the graph", rank=rank, step=step)
+    return user_error(
+        error, f"rank {rank}: the step after {step} failed in the graph", rank=rank, step=step
+    )
 
 
 def is_peer_error(error: BaseException) -> bool:
@@ -54,10 +61,20 @@ def user_error(error: BaseException, what: str, **details: object) -> UserCodeEr
 
 
 def cause(error: BaseException) -> str:
-    """The error's kind and its telling line: TensorFlow's text carries the graph's construction tracebacks around it."""
+    """The error's kind and its telling line: TensorFlow's text carries the graph's construction
+    tracebacks around it.
+    """
     node = getattr(error, "node_def", None)
     lines = [line.strip() for line in str(getattr(error, "message", None) or error).splitlines()]
-    noise = ("Graph execution error", "Detected at node", "File ", "Node:", "Original stack trace", "From /job", "[[{{node")
+    noise = (
+        "Graph execution error",
+        "Detected at node",
+        "File ",
+        "Node:",
+        "Original stack trace",
+        "From /job",
+        "[[{{node",
+    )
     telling = [line for line in lines if line and not line.startswith(noise)]
     where = f" in {node.name}" if node is not None else ""
     return f"{type(error).__name__}{where}: {telling[0] if telling else 'no text'}"

@@ -1,9 +1,9 @@
 """Which GPUs does this process use, and from when on?
 
-Rule: TensorFlow reads ``CUDA_VISIBLE_DEVICES`` when it first looks for devices, which is at its first session of any kind
-(reading a checkpoint is one). A standby imports
-TensorFlow and the graph before that without touching a device, and takes the lost rank's devices just before its first session. After
-that the choice is final for the process.
+Rule: TensorFlow reads ``CUDA_VISIBLE_DEVICES`` when it first looks for devices, which is at its
+first session of any kind (reading a checkpoint is one). A standby imports TensorFlow and the graph
+before that without touching a device, and takes the lost rank's devices just before its first
+session. After that the choice is final for the process.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Which parts of TensorFlow does a worker need, and how are they imported without the rest?
 
-Rule: until somebody asks for more, the package ``tensorflow`` in this process is one whose ``__init__`` hasn't run, so that importing
-``tensorflow.python...`` runs only what that module needs. The first use of anything else of the package (an attribute, a public
-submodule) runs ``__init__`` as ever. Nothing is replaced: each name here is the very object of the public API. Where a TensorFlow is laid
-out differently, or brings libraries that its ``__init__`` loads, or where there is a GPU, the whole package is imported.
+Rule: until somebody asks for more, the package ``tensorflow`` in this process is one whose
+``__init__`` hasn't run, so that importing ``tensorflow.python...`` runs only what that module
+needs. The first use of anything else of the package (an attribute, a public submodule) runs
+``__init__`` as ever. Nothing is replaced: each name here is the very object of the public API.
+Where a TensorFlow is laid out differently, or brings libraries that its ``__init__`` loads, or
+where there is a GPU, the whole package is imported.
 """
 
 from __future__ import annotations
@@ -62,13 +64,24 @@ PARTS = {
     "train.load_checkpoint": "training.checkpoint_utils:load_checkpoint",
     "zeros": "ops.array_ops:zeros",
 }
-"""Public name to the module and attribute that it is. ``core`` modules are below the package, the others below its ``python``."""
+"""Public name to the module and attribute that it is. ``core`` modules are below the package, the
+others below its ``python``.
+"""
 
 GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 DUNDERS = frozenset(
     f"__{name}__"
     for name in (
-        *("version", "all", "internal", "operators", "git_version", "compiler_version", "cxx_version", "cxx11_abi_flag"),
+        *(
+            "version",
+            "all",
+            "internal",
+            "operators",
+            "git_version",
+            "compiler_version",
+            "cxx_version",
+            "cxx11_abi_flag",
+        ),
         "monolithic_build",
     )
 )
@@ -79,11 +92,18 @@ _finisher: list[int] = []
 
 
 def begin() -> None:
-    """Put an unfinished ``tensorflow`` in place, unless this process has TensorFlow already or needs all of it."""
+    """Put an unfinished ``tensorflow`` in place, unless this process has TensorFlow already or
+    needs all of it.
+    """
     if PACKAGE in sys.modules:
         return
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None or _has_gpu() or _loads_libraries(Path(spec.origin).parent):
+    if (
+        spec is None
+        or spec.origin is None
+        or _has_gpu()
+        or _loads_libraries(Path(spec.origin).parent)
+    ):
         return
     package = importlib.util.module_from_spec(spec)
     package.__class__ = _Unfinished
@@ -105,7 +125,10 @@ def _loads_libraries(package: Path) -> bool:
     plugins = any((Path(path) / "tensorflow-plugins").exists() for path in sys.path)
     modular = os.environ.get("TF_USE_MODULAR_FILESYSTEM") in ("1", "true")
     return (
-        plugins or modular or (package / "core" / "kernels").exists() or bool(os.environ.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH"))
+        plugins
+        or modular
+        or (package / "core" / "kernels").exists()
+        or bool(os.environ.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH"))
     )
 
 
@@ -124,10 +147,12 @@ def is_whole() -> bool:
 
 
 def finish() -> ModuleType:
-    """Import the rest of the package; what is there already stays what it is. Other threads that want it wait for the end.
+    """Import the rest of the package; what is there already stays what it is. Other threads that
+    want it wait for the end.
 
     Raises:
-        ImportError: the package's ``__init__`` failed, or another thread's import of it doesn't end.
+        ImportError: the package's ``__init__`` failed, or another thread's import of it doesn't
+            end.
     """
     package = importlib.import_module(PACKAGE)
     if not isinstance(package, _Unfinished) or _finisher == [threading.get_ident()]:
@@ -151,7 +176,8 @@ def finish() -> ModuleType:
 
 
 def finish_if_taken(*loaded: ModuleType) -> None:
-    """Import the rest now, on this thread, where somebody else's module holds the package: its threads may use it all at once.
+    """Import the rest now, on this thread, where somebody else's module holds the package: its
+    threads may use it all at once.
 
     Args:
         loaded: modules that may not be in ``sys.modules``.
@@ -159,7 +185,11 @@ def finish_if_taken(*loaded: ModuleType) -> None:
     package = sys.modules.get(PACKAGE)
     if not isinstance(package, _Unfinished):
         return
-    others = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] not in (PACKAGE, "orchestrator")]
+    others = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] not in (PACKAGE, "orchestrator")
+    ]
     modules = (module for module in (*loaded, *others) if isinstance(module, ModuleType))
     if any(value is package for module in modules for value in list(vars(module).values())):
         finish()
@@ -169,19 +199,32 @@ class _Unfinished(ModuleType):
     """The package before the end of its ``__init__``."""
 
     def __getattr__(self, name: str) -> Any:
-        own = _finisher == [threading.get_ident()]  # __init__ itself looks for what it's about to make
+        # __init__ itself looks for what it's about to make
+        own = _finisher == [threading.get_ident()]
         if own or (name.startswith("__") and name not in DUNDERS):
             raise AttributeError(f"module {PACKAGE!r} has no attribute {name!r}")
         return getattr(finish(), name)
 
 
 class _PublicModules:
-    """Finds the package's public submodules (``tensorflow.compat``), which are below its path only once ``__init__`` has run."""
+    """Finds the package's public submodules (``tensorflow.compat``), which are below its path only
+    once ``__init__`` has run.
+    """
 
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """See ``importlib.abc.MetaPathFinder``. Python's import lock is held meanwhile, so ``__init__`` has to wait for the loader."""
+    def find_spec(
+        self, fullname: str, path: Any = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See ``importlib.abc.MetaPathFinder``. Python's import lock is held meanwhile, so
+        ``__init__`` has to wait for the loader.
+        """
         package, _, name = fullname.partition(".")
-        if package != PACKAGE or not name or "." in name or is_whole() or PathFinder.find_spec(fullname, path) is not None:
+        if (
+            package != PACKAGE
+            or not name
+            or "." in name
+            or is_whole()
+            or PathFinder.find_spec(fullname, path) is not None
+        ):
             return None
         return ModuleSpec(fullname, _WhenWhole())
 

@@ -22,7 +22,8 @@ class GroupSpec:
         generation: counted from 1, never reused.
         rank: this worker's place, 0 to ``world_size - 1``.
         world_size: members of the group.
-        addresses: ``Trainer.address`` of every rank, in the order of ranks; ignored where ``world_size`` is 1.
+        addresses: ``Trainer.address`` of every rank, in the order of ranks; ignored where
+            ``world_size`` is 1.
         position: batches that the whole group consumed before this generation's first step.
     """
 
@@ -38,20 +39,25 @@ class TrainingOptions:
     """What is the same for all generations of a worker.
 
     Attributes:
-        exchange: ``host`` works everywhere; ``nccl`` needs a GPU of its own for each rank and runs TensorFlow's own collectives.
-        batches_per_step: slots of a step; with 1 the graph trains alone and nothing is ever exchanged.
+        exchange: ``host`` works everywhere; ``nccl`` needs a GPU of its own for each rank and runs
+            TensorFlow's own collectives.
+        batches_per_step: slots of a step; with 1 the graph trains alone and nothing is ever
+            exchanged.
         gradient_scale: which gradients the group adds up instead of taking their mean.
         seed: keys every random operation of the graph, together with the number of the batch.
-        deterministic: one thread in each of TensorFlow's pools, deterministic kernels and the same kernels on every CPU.
+        deterministic: one thread in each of TensorFlow's pools, deterministic kernels and the same
+            kernels on every CPU.
         max_world_size: the largest group that will be formed with ``nccl``.
         watch: tensors to show besides the graph's losses.
         intra_threads: threads within one operation; None leaves the choice to TensorFlow.
         inter_threads: operations that run side by side; None leaves the choice to TensorFlow.
         gpu: use the GPUs that this process can see; else none is touched.
-        gpu_memory_fraction: at most this part of a GPU's memory, where workers share one; None grows on demand without a limit.
+        gpu_memory_fraction: at most this part of a GPU's memory, where workers share one; None
+            grows on demand without a limit.
         host: the name or address by which the other workers reach this one.
         summary_steps: scalar summaries are computed every so many steps; 0 never.
-        import_modules, load_op_library: Python modules and operation libraries to load before the graph.
+        import_modules, load_op_library: Python modules and operation libraries to load before the
+            graph.
         py_func: token of a ``py_func`` to ``module:function``.
     """
 

@@ -1,9 +1,10 @@
 """How does this process come by TensorFlow?
 
-Rule: the environment that TensorFlow reads once, at import, is set here, and every other module of this room takes ``tf`` and ``v1`` from
-here. They look like TensorFlow's public packages, but each name comes from the module that defines it, since ``import tensorflow``
-takes twice as long as the parts that continue a graph, and 190 MB more. Whoever else imports TensorFlow in this process (an input
-function) gets all of it. Values of the environment that the operator has set stay.
+Rule: the environment that TensorFlow reads once, at import, is set here, and every other module of
+this room takes ``tf`` and ``v1`` from here. They look like TensorFlow's public packages, but each
+name comes from the module that defines it, since ``import tensorflow`` takes twice as long as the
+parts that continue a graph, and 190 MB more. Whoever else imports TensorFlow in this process (an
+input function) gets all of it. Values of the environment that the operator has set stay.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import os
 from typing import Any
 
 for _name, _value in {
-    "TF_CPP_MIN_LOG_LEVEL": "3",  # a lost peer makes dozens of lines in each worker; what matters is raised, and told once by us
+    # a lost peer makes dozens of lines in each worker; what matters is raised, and told once by us
+    "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # also for what touches the GPU before our first session
-    "GRPC_VERBOSITY": "NONE",  # its own setting overrides the line above: ERROR would bring the lines about closed sockets back
+    # its own setting overrides the line above: ERROR would bring the lines about closed sockets
+    # back
+    "GRPC_VERBOSITY": "NONE",
 }.items():
     os.environ.setdefault(_name, _value)
 

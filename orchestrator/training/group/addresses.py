@@ -1,6 +1,7 @@
 """Where can a member be reached, and from where through memory?
 
-Rule: an address says it all, so that every member finds the same connections from the addresses of all.
+Rule: an address says it all, so that every member finds the same connections from the addresses of
+all.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Address:
 
 
 def this_machine() -> str:
-    """The kernel's boot and the network namespace: containers of one pod share both, and those of two pods don't share sockets."""
+    """The kernel's boot and the network namespace: containers of one pod share both, and those of
+    two pods don't share sockets.
+    """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
             return f"{boot.read().strip()}/{os.stat('/proc/self/ns/net').st_ino}"
@@ -54,7 +57,12 @@ def this_machine() -> str:
 
 def topology_of(addresses: Sequence[Address]) -> Topology:
     """Who shares a host with whom; whoever can't share memory is on one of its own."""
-    return Topology.of([each.machine if each.shares else f"{each.machine} {rank}" for rank, each in enumerate(addresses)])
+    return Topology.of(
+        [
+            each.machine if each.shares else f"{each.machine} {rank}"
+            for rank, each in enumerate(addresses)
+        ]
+    )
 
 
 def family(host: str) -> socket.AddressFamily:

@@ -1,7 +1,8 @@
 """Do all members mean the same operation?
 
-Rule: before anything else each tells what it is about to do in a record of a few bytes: which operation, the how manieth, how many bytes,
-and a digest of what is to be added in which order. Who finds another record than its own says so, and so does everybody else.
+Rule: before anything else each tells what it is about to do in a record of a few bytes: which
+operation, the how manieth, how many bytes, and a digest of what is to be added in which order. Who
+finds another record than its own says so, and so does everybody else.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def disagreement(rank: int, peer: int, wanted: Sum, size: int) -> GroupDisagrees
     """The error of members that don't mean the same."""
     shapes = ", ".join(f"{dtype}{list(shape)}" for dtype, shape in wanted.layout.arrays[:8])
     more = f" and {len(wanted.layout.arrays) - 8} more" if len(wanted.layout.arrays) > 8 else ""
-    there = f"{size} bytes" if size != wanted.layout.size else "as many bytes of other shapes, slots or order"
+    there = (
+        f"{size} bytes"
+        if size != wanted.layout.size
+        else "as many bytes of other shapes, slots or order"
+    )
     return GroupDisagrees(
         f"rank {rank} and rank {peer} don't exchange the same tensors: here {wanted.layout.size} bytes ({shapes}{more}), there {there}",
         remedy="Give every batch the same shape where a gradient's shape follows from it, or use one worker",

@@ -1,8 +1,9 @@
 """Is whoever connects a member of this run?
 
-Rule: both sides prove that they know the run's secret, by HMAC-SHA256 over fresh random numbers of both and over what is agreed
-(generation, ranks, purpose), before anything else that came from the other side is looked at. Replays fail, since each side brings a random
-number. What it doesn't give: nothing is encrypted, and who can change packets under way can change numbers.
+Rule: both sides prove that they know the run's secret, by HMAC-SHA256 over fresh random numbers of
+both and over what is agreed (generation, ranks, purpose), before anything else that came from the
+other side is looked at. Replays fail, since each side brings a random number. What it doesn't give:
+nothing is encrypted, and who can change packets under way can change numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ MAC_BYTES = 32
 
 
 class Stranger(Exception):
-    """The other side isn't a member of this run, or doesn't speak its language; never seen outside of this room."""
+    """The other side isn't a member of this run, or doesn't speak its language; never seen outside
+    of this room.
+    """
 
 
 class ClosedEarly(Stranger):
@@ -47,8 +50,12 @@ class Hello:
 
 
 def call(connection: socket.socket, secret: bytes, hello: Hello, deadline_s: float) -> None:
-    """The side that connected; done by ``deadline_s`` of the monotonic clock. Raises Stranger, OSError."""
-    first = HELLO.pack(MAGIC, hello.generation, hello.caller, hello.called, hello.purpose, os.urandom(NONCE_BYTES))
+    """The side that connected; done by ``deadline_s`` of the monotonic clock. Raises Stranger,
+    OSError.
+    """
+    first = HELLO.pack(
+        MAGIC, hello.generation, hello.caller, hello.called, hello.purpose, os.urandom(NONCE_BYTES)
+    )
     connection.sendall(first)
     reply = _taken(connection, NONCE_BYTES + MAC_BYTES, deadline_s)
     theirs = reply[:NONCE_BYTES]
@@ -58,14 +65,18 @@ def call(connection: socket.socket, secret: bytes, hello: Hello, deadline_s: flo
 
 
 def answer(connection: socket.socket, secret: bytes, deadline_s: float) -> Hello:
-    """The side that was connected to; done by ``deadline_s`` of the monotonic clock. Raises Stranger, OSError."""
+    """The side that was connected to; done by ``deadline_s`` of the monotonic clock. Raises
+    Stranger, OSError.
+    """
     first = _taken(connection, HELLO.size, deadline_s)
     magic, generation, caller, called, purpose, _ = HELLO.unpack(first)
     if magic != MAGIC:
         raise Stranger("not a member of any run of this version")
     mine = os.urandom(NONCE_BYTES)
     connection.sendall(mine + _mac(secret, b"called", first, mine))
-    if not hmac.compare_digest(_taken(connection, MAC_BYTES, deadline_s), _mac(secret, b"caller", first, mine)):
+    if not hmac.compare_digest(
+        _taken(connection, MAC_BYTES, deadline_s), _mac(secret, b"caller", first, mine)
+    ):
         raise Stranger("the other side doesn't know the run's secret")
     return Hello(generation, caller, called, purpose)
 
@@ -78,7 +89,8 @@ def _taken(connection: socket.socket, count: int, deadline_s: float) -> bytes:
     """Exactly so many bytes: what comes after them isn't ours to read."""
     found = bytearray()
     while len(found) < count:
-        left_s = deadline_s - time.monotonic()  # for all of it: one who sends a byte now and then isn't waited for
+        # for all of it: one who sends a byte now and then isn't waited for
+        left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise Stranger("the greeting took too long")
         connection.settimeout(left_s)

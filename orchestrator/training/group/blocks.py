@@ -1,7 +1,8 @@
 """How is a round cut so that a bounded piece of memory is enough for any size of gradient?
 
-Rule: the flat stretch of a layout is taken in blocks; in each block every rank is the owner of an equal part, which it adds up for all.
-Everything that doesn't change from step to step is worked out once: what is copied where, which views are added to which.
+Rule: the flat stretch of a layout is taken in blocks; in each block every rank is the owner of an
+equal part, which it adds up for all. Everything that doesn't change from step to step is worked out
+once: what is copied where, which views are added to which.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def blocks_of(layout: Layout, world_size: int, block_bytes: int) -> tuple[Block,
     found: list[Block] = []
     for begin in range(0, layout.size, width):
         end = min(begin + width, layout.size)
-        parts = tuple((begin + first, begin + last) for first, last in parts_of(end - begin, world_size))
+        parts = tuple(
+            (begin + first, begin + last) for first, last in parts_of(end - begin, world_size)
+        )
         found.append(Block(begin, end, parts, tuple(layout.pieces(begin, end))))
     return tuple(found)
 
@@ -58,7 +61,12 @@ class Filler:
                     piece.array,
                     piece.first,
                     piece.last,
-                    _typed(memory, piece.offset, layout.arrays[piece.array][0], piece.last - piece.first),
+                    _typed(
+                        memory,
+                        piece.offset,
+                        layout.arrays[piece.array][0],
+                        piece.last - piece.first,
+                    ),
                 )
                 for piece in block.pieces
             ]
@@ -82,7 +90,9 @@ class Additions:
         left: by node, the memory where what is left lies afterwards.
     """
 
-    def __init__(self, wanted: Sum, begin: int, end: int, sources: Mapping[Node, np.ndarray]) -> None:
+    def __init__(
+        self, wanted: Sum, begin: int, end: int, sources: Mapping[Node, np.ndarray]
+    ) -> None:
         self.left = dict(sources)
         self._begin, self._stretches = begin, wanted.layout.stretches(begin, end)
         self._work: list[tuple[np.ndarray, np.ndarray]] = []
@@ -97,7 +107,12 @@ class Additions:
     def typed(self, memory: np.ndarray) -> list[np.ndarray]:
         """Memory of this part of the layout as arrays of the types in it."""
         return [
-            _typed(memory, each.begin - self._begin, each.dtype, (each.end - each.begin) // np.dtype(each.dtype).itemsize)
+            _typed(
+                memory,
+                each.begin - self._begin,
+                each.dtype,
+                (each.end - each.begin) // np.dtype(each.dtype).itemsize,
+            )
             for each in self._stretches
         ]
 
@@ -114,14 +129,18 @@ class Adder:
         result: uint8, where the whole goes.
     """
 
-    def __init__(self, wanted: Sum, begin: int, sources: Mapping[Node, np.ndarray], result: np.ndarray) -> None:
+    def __init__(
+        self, wanted: Sum, begin: int, sources: Mapping[Node, np.ndarray], result: np.ndarray
+    ) -> None:
         # The same bits, and faster: both round the same number once where the factor is exact
         exact = math.frexp(wanted.divisor)[0] == 0.5
         self._scale = np.multiply if exact else np.divide
         self._by = 1.0 / wanted.divisor if exact else wanted.divisor
         self._additions = Additions(wanted, begin, begin + result.size, sources)
         whole = self._additions.left[root(wanted.slots)]
-        self._whole = list(zip(self._additions.typed(whole), self._additions.typed(result), strict=True))
+        self._whole = list(
+            zip(self._additions.typed(whole), self._additions.typed(result), strict=True)
+        )
 
     def add(self) -> None:
         """Do it."""

@@ -1,7 +1,8 @@
 """How does a member connect with another one?
 
-Rule: through a Unix socket on its own machine, over TCP to others, with a greeting in which both prove that they belong to the run. Where
-the other side closes the door in the greeting it's tried again: a crowd of strangers may have stood there.
+Rule: through a Unix socket on its own machine, over TCP to others, with a greeting in which both
+prove that they belong to the run. Where the other side closes the door in the greeting it's tried
+again: a crowd of strangers may have stood there.
 """
 
 from __future__ import annotations
@@ -64,7 +65,11 @@ class Caller:
             unreachable = PeerLost(
                 f"rank {hello.caller} on {self._own.host} can't reach rank {hello.called} on {there}: {error}",
                 remedy="Where the peer lives, let the workers' hosts reach each other on all TCP ports (`tfresume doctor` tries it)",
-                details={"rank": hello.caller, "peer": hello.called, "generation": hello.generation},
+                details={
+                    "rank": hello.caller,
+                    "peer": hello.called,
+                    "generation": hello.generation,
+                },
             )
             if isinstance(error, ConnectionResetError | BrokenPipeError | ClosedEarly):
                 raise _Crowded(unreachable) from error

@@ -1,8 +1,9 @@
 """What can the members of a group do together?
 
-Rule: add up what each slot gave, in the order of ``summation``; and give everybody what each one has. Whatever carries the numbers gives
-the same bits, and every operation ends: with its result, with PeerLost when a peer is gone, has left or speaks nonsense, or with
-GroupDisagrees when the members don't mean the same thing.
+Rule: add up what each slot gave, in the order of ``summation``; and give everybody what each one
+has. Whatever carries the numbers gives the same bits, and every operation ends: with its result,
+with PeerLost when a peer is gone, has left or speaks nonsense, or with GroupDisagrees when the
+members don't mean the same thing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Sum:
         slots: slots of the step.
         held: by rank, the nodes that it brings; together all slots.
         divisor: what the whole is divided by.
-        key: which buffers to use; results of one key stay as they are until the next-but-one sum with that key.
+        key: which buffers to use; results of one key stay as they are until the next-but-one sum
+            with that key.
     """
 
     layout: Layout
@@ -47,7 +49,9 @@ class Collectives(Protocol):
     def world_size(self) -> int:
         """How many members there are."""
 
-    def all_reduce(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
+    def all_reduce(
+        self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum
+    ) -> list[np.ndarray]:
         """The sum over all slots, divided; one array for each of the layout, not to be written to.
 
         Args:

@@ -1,7 +1,8 @@
 """Where does each array of a round lie in one flat stretch of bytes?
 
-Rule: arrays of one type stand together, each at a multiple of 64 bytes: TensorFlow takes such memory as it is, a vector unit likes it, and
-the stretch can be cut at any multiple of 64 without cutting an element.
+Rule: arrays of one type stand together, each at a multiple of 64 bytes: TensorFlow takes such
+memory as it is, a vector unit likes it, and the stretch can be cut at any multiple of 64 without
+cutting an element.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an array: elements ``first`` to ``last`` of array number ``array``, at byte ``offset``."""
+    """A part of an array: elements ``first`` to ``last`` of array number ``array``, at byte
+    ``offset``.
+    """
 
     array: int
     first: int
@@ -78,13 +81,17 @@ class Layout:
         return found
 
     def pieces(self, begin: int, end: int) -> list[Piece]:
-        """The parts of arrays between two bytes, both multiples of 64; offsets count from ``begin``."""
+        """The parts of arrays between two bytes, both multiples of 64; offsets count from
+        ``begin``.
+        """
         found: list[Piece] = []
         for number, start in enumerate(self.offsets):
             width = np.dtype(self.arrays[number][0]).itemsize
             first, last = max(begin, start), min(end, start + self._bytes(number))
             if first < last:
-                found.append(Piece(number, (first - start) // width, (last - start) // width, first - begin))
+                found.append(
+                    Piece(number, (first - start) // width, (last - start) // width, first - begin)
+                )
         return found
 
     def views(self, memory: np.ndarray) -> list[np.ndarray]:
@@ -110,7 +117,9 @@ def _aligned(size: int) -> int:
 
 
 def parts_of(size: int, count: int) -> list[tuple[int, int]]:
-    """``size`` bytes (a multiple of 64) cut into ``count`` parts of nearly the same number of bytes, each a multiple of 64."""
+    """``size`` bytes (a multiple of 64) cut into ``count`` parts of nearly the same number of
+    bytes, each a multiple of 64.
+    """
     units = size // ALIGNMENT
     cuts = [units * number // count * ALIGNMENT for number in range(count + 1)]
     return list(itertools.pairwise(cuts))

@@ -1,7 +1,7 @@
 """Which connections does a group have while it comes together?
 
-Rule: they belong to one who can cut them all at once, from any thread, so that nobody waits in a greeting, or for a neighbour's memory, in a
-group that was called off.
+Rule: they belong to one who can cut them all at once, from any thread, so that nobody waits in a
+greeting, or for a neighbour's memory, in a group that was called off.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Links:
         return self._over
 
     def calling(self, connection: socket.socket) -> None:
-        """This connection is being made; it's cut with the others. Raises OSError where all is over already."""
+        """This connection is being made; it's cut with the others. Raises OSError where all is over
+        already.
+        """
         with self._changed:
             if self._over:
                 raise ConnectionAbortedError("the generation was called off")
@@ -67,12 +69,16 @@ class Links:
         """A connection that stands."""
         with self._changed:
             self._calling = None
-            self.sockets[hello.purpose, hello.called if hello.caller == self.rank else hello.caller] = connection
+            self.sockets[
+                hello.purpose, hello.called if hello.caller == self.rank else hello.caller
+            ] = connection
             if self._over:
                 _shut(connection)
 
     def cut(self) -> None:
-        """Whoever waits in one of the connections learns that it's over, from any thread; they stay allocated until ``close``."""
+        """Whoever waits in one of the connections learns that it's over, from any thread; they stay
+        allocated until ``close``.
+        """
         with self._changed:
             self._over = True
             for connection in (*self.sockets.values(), *([self._calling] if self._calling else [])):

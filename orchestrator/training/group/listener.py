@@ -1,9 +1,11 @@
 """How do the members of a group find each other?
 
-Rule: each process listens once for its whole life, on a TCP port that the system chose and on a Unix socket without a file. In a group a rank
-connects to the lower ones of its peers (see ``topology``) and waits for the higher ones. Peers come when they are ready: a connection for a
-generation that isn't joined here yet waits; one for a generation that was left or called off is cut, so its owner learns that nobody comes.
-Whatever strangers send is bounded in bytes, seconds and number.
+Rule: each process listens once for its whole life, on a TCP port that the system chose and on a
+Unix socket without a file. In a group a rank connects to the lower ones of its peers (see
+``topology``) and waits for the higher ones. Peers come when they are ready: a connection for a
+generation that isn't joined here yet waits; one for a generation that was left or called off is
+cut, so its owner learns that nobody comes. Whatever strangers send is bounded in bytes, seconds and
+number.
 """
 
 from __future__ import annotations
@@ -55,8 +57,13 @@ class Listener:
         self._unix.listen(512)
         missing = why_not_shared()
         if missing:
-            log.warning("this host has no shared memory for the exchange (%s): it goes through sockets, which is slower", missing)
-        self._address = Address(machine or this_machine(), host, self._tcp.getsockname()[1], name, not missing)
+            log.warning(
+                "this host has no shared memory for the exchange (%s): it goes through sockets, which is slower",
+                missing,
+            )
+        self._address = Address(
+            machine or this_machine(), host, self._tcp.getsockname()[1], name, not missing
+        )
         self._caller = calling.Caller(secret, self._address)
         self._forming: Links | None = None
         self._closed = False
@@ -67,7 +74,9 @@ class Listener:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._greeting = threading.BoundedSemaphore(GREETINGS_AT_ONCE)
         for server in (self._tcp, self._unix):
-            threading.Thread(target=self._accept, args=(server,), name="tfresume-listen", daemon=True).start()
+            threading.Thread(
+                target=self._accept, args=(server,), name="tfresume-listen", daemon=True
+            ).start()
 
     @property
     def address(self) -> str:
@@ -75,7 +84,13 @@ class Listener:
         return self._address.as_text()
 
     def join(
-        self, generation: int, rank: int, addresses: Sequence[str], *, cancelled: threading.Event, timeout_s: float
+        self,
+        generation: int,
+        rank: int,
+        addresses: Sequence[str],
+        *,
+        cancelled: threading.Event,
+        timeout_s: float,
     ) -> Collectives:
         """Be connected with all members.
 
@@ -84,7 +99,8 @@ class Listener:
             cancelled: ends the wait, together with ``cancel``.
 
         Raises:
-            PeerLost: a peer can't be reached, is gone, has called the generation off, or didn't come within ``timeout_s``.
+            PeerLost: a peer can't be reached, is gone, has called the generation off, or didn't
+                come within ``timeout_s``.
         """
         if len(addresses) <= 1:  # who is alone needn't be told where it is
             return OverSockets(Wires(0, generation, {}))
@@ -107,7 +123,9 @@ class Listener:
                 self._close_bell()
 
     def cancel(self, generation: int) -> None:
-        """This generation, and all before it, are over here, from any thread: peers that wait for this member learn it."""
+        """This generation, and all before it, are over here, from any thread: peers that wait for
+        this member learn it.
+        """
         with self._changed:
             self._floor = max(self._floor, generation)
             over = [hello for hello in self._waiting if hello.generation <= self._floor]
@@ -118,7 +136,9 @@ class Listener:
         self._ring()
 
     def decline(self, generation: int, rank: int, addresses: Sequence[str]) -> None:
-        """Tell the lower ranks, who wait for this one to connect, that it won't come; the higher ones learn it when they connect."""
+        """Tell the lower ranks, who wait for this one to connect, that it won't come; the higher
+        ones learn it when they connect.
+        """
         self.cancel(generation)
         with contextlib.suppress(ValueError):  # nobody waits there
             found = [Address.parse(text) for text in addresses]
@@ -152,7 +172,9 @@ class Listener:
             if not self._greeting.acquire(blocking=False):
                 connection.close()
                 continue
-            threading.Thread(target=self._greet, args=(connection,), name="tfresume-greet", daemon=True).start()
+            threading.Thread(
+                target=self._greet, args=(connection,), name="tfresume-greet", daemon=True
+            ).start()
 
     def _greet(self, connection: socket.socket) -> None:
         try:
@@ -166,7 +188,11 @@ class Listener:
         finally:
             self._greeting.release()
         with self._changed:
-            if hello.generation <= self._floor or len(self._waiting) >= WAITING_AT_MOST or hello in self._waiting:
+            if (
+                hello.generation <= self._floor
+                or len(self._waiting) >= WAITING_AT_MOST
+                or hello in self._waiting
+            ):
                 connection.close()
                 return
             self._waiting[hello] = connection
@@ -199,7 +225,9 @@ class Listener:
     def _wait(self, links: Links, seconds: float) -> None:
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
-        by_descriptor = {connection.fileno(): peer for (_, peer), connection in links.sockets.items()}
+        by_descriptor = {
+            connection.fileno(): peer for (_, peer), connection in links.sockets.items()
+        }
         for descriptor in by_descriptor:
             poll.register(descriptor, select.POLLRDHUP)
         for descriptor, flags in poll.poll(min(seconds, 1.0) * 1000):
@@ -207,7 +235,9 @@ class Listener:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._bell)
             elif flags & GONE:
-                raise links.lost(by_descriptor[descriptor], "is gone, or has called this generation off")
+                raise links.lost(
+                    by_descriptor[descriptor], "is gone, or has called this generation off"
+                )
 
     def _ring(self) -> None:
         with self._changed:

@@ -1,12 +1,14 @@
 """How do members add up what they have where some of them share a host?
 
-Rule: block by block, in two levels. Within a host everybody copies its nodes into memory that the host's members share; then each rail (see
-``topology``) takes a part of the block, adds up as much as the tree lets be added within the host, and exchanges what is left with the same
-rail of the other hosts: to the owner, who adds, and back from it, straight into the host's result. A last meeting says that the result is
-whole. On one host there are no other hosts to exchange with, and the rails do it all.
+Rule: block by block, in two levels. Within a host everybody copies its nodes into memory that the
+host's members share; then each rail (see ``topology``) takes a part of the block, adds up as much
+as the tree lets be added within the host, and exchanges what is left with the same rail of the
+other hosts: to the owner, who adds, and back from it, straight into the host's result. A last
+meeting says that the result is whole. On one host there are no other hosts to exchange with, and
+the rails do it all.
 
-Memory of a host: two results that take turns, two staging areas of bounded size for each member, and of what comes from other hosts a
-part of a block.
+Memory of a host: two results that take turns, two staging areas of bounded size for each member,
+and of what comes from other hosts a part of a block.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class OverHosts:
         """See ``Collectives``."""
         return self._topology.world_size
 
-    def all_reduce(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
+    def all_reduce(
+        self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum
+    ) -> list[np.ndarray]:
         """See ``Collectives.all_reduce``."""
         with self._leaving_when_lost():
             return self._reduced(parts, wanted)
@@ -101,10 +105,17 @@ class OverHosts:
         return record
 
     def _agree(self, record: bytes, wanted: Sum | None) -> None:
-        """Meet, and go on only if all members of all hosts mean the same. Raises GroupDisagrees, PeerLost."""
+        """Meet, and go on only if all members of all hosts mean the same. Raises GroupDisagrees,
+        PeerLost.
+        """
         self._room.meet()
-        odd = {peer: told for peer, (told, _) in self._room.told(self._number).items() if told != record}
-        # Other hosts' members wait to hear of it, also where this host's are at odds among themselves
+        odd = {
+            peer: told
+            for peer, (told, _) in self._room.told(self._number).items()
+            if told != record
+        }
+        # Other hosts' members wait to hear of it, also where this host's are at odds among
+        # themselves
         foreign = self._heard_across(record, next(iter(odd.values()), record))
         if not odd and len(self._topology.hosts) > 1 and len(self._members) > self._topology.rails:
             for peer, told in foreign.items():
@@ -123,7 +134,9 @@ class OverHosts:
         for peer, each in theirs.items():
             for told in (bytes(each[: HEADER.size]), bytes(each[HEADER.size :])):
                 if told[:4] not in (REDUCE, GATHER):
-                    raise lost(self.rank, peer, self._wires.generation, f"speaks nonsense: {told[:12]!r}")
+                    raise lost(
+                        self.rank, peer, self._wires.generation, f"speaks nonsense: {told[:12]!r}"
+                    )
                 if told != record:
                     found[peer] = told
         return found
@@ -132,7 +145,10 @@ class OverHosts:
 
     def _reduced(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
         record = self._begin(REDUCE, wanted.layout.size, fingerprint(wanted), 0)
-        results, flat = self._results.get(wanted.key), {node: flattened(parts[node]) for node in wanted.held[self.rank]}
+        results, flat = (
+            self._results.get(wanted.key),
+            {node: flattened(parts[node]) for node in wanted.held[self.rank]},
+        )
         agreed = results is None or results.layout is not wanted.layout
         if agreed:
             # First agree: nobody should wait for memory that another one has no reason to share
@@ -160,7 +176,9 @@ class OverHosts:
         size = max(PAGE, wanted.layout.size)
         memory = np.frombuffer(self._room.shared(2 * size), np.uint8)
         halves = [memory[first : first + wanted.layout.size] for first in (0, size)]
-        self._plans = {known: plan for known, plan in self._plans.items() if known[0].key != wanted.key}
+        self._plans = {
+            known: plan for known, plan in self._plans.items() if known[0].key != wanted.key
+        }
         results = self._results[wanted.key] = Results(wanted.layout, halves)
         return results
 

@@ -1,11 +1,12 @@
 """How do members on one host share memory, and wait for each other?
 
-Rule: each counts the phases that it has finished, in memory that all map, and rings; nobody goes on before all have counted. What is in
-the memory is the truth and a ring only a reason to look, so one that finds all counts reached goes on, though a peer may have died since.
-Beside its count each member tells there what it is about to do.
+Rule: each counts the phases that it has finished, in memory that all map, and rings; nobody goes on
+before all have counted. What is in the memory is the truth and a ring only a reason to look, so one
+that finds all counts reached goes on, though a peer may have died since. Beside its count each
+member tells there what it is about to do.
 
-The memory has no name (``memfd_create``; its descriptor passes through a Unix socket), so ``/dev/shm`` isn't used and nothing is left behind
-by whoever is killed.
+The memory has no name (``memfd_create``; its descriptor passes through a Unix socket), so
+``/dev/shm`` isn't used and nothing is left behind by whoever is killed.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ from orchestrator.training.group.agreement import HEADER
 from orchestrator.training.group.wires import Wires, lost
 
 STAGING_BYTES = 4 * 1024 * 1024
-"""Of one member, twice. Measured: larger ones fall out of the processor's cache, smaller ones ring more often."""
+"""Of one member, twice. Measured: larger ones fall out of the processor's cache, smaller ones ring
+more often.
+"""
 PAGE = 4096
 TOLD, TOLD_BYTES, VERDICT = 64, 64, 256
-"""Where in a member's page its record is, by turns; each with a number behind it; and where it tells of another host's."""
+"""Where in a member's page its record is, by turns; each with a number behind it; and where it
+tells of another host's.
+"""
 LOOK_S = 100e-6
-"""How long a member looks at the counts before it sleeps until it's rung: peers are often that near, and being woken takes as long."""
+"""How long a member looks at the counts before it sleeps until it's rung: peers are often that
+near, and being woken takes as long.
+"""
 RING, MEMORY = b"r", b"m"
 
 
@@ -50,7 +57,8 @@ class Room:
     """The members on one host, and the memory that they share.
 
     Args:
-        bells: for rings and descriptors; nothing else passes there. Its watched connections lead to members of other hosts.
+        bells: for rings and descriptors; nothing else passes there. Its watched connections lead to
+            members of other hosts.
         members: the ranks on this host, ascending.
         world_size: how many members the group has on all hosts.
 
@@ -65,11 +73,16 @@ class Room:
         count = len(members)
         pages, areas = PAGE * count, 2 * STAGING_BYTES * count
         memory = np.frombuffer(self.shared(pages + areas + 8 * world_size), np.uint8)
-        self._pages = {rank: memory[PAGE * place : PAGE * (place + 1)] for place, rank in enumerate(self._members)}
+        self._pages = {
+            rank: memory[PAGE * place : PAGE * (place + 1)]
+            for place, rank in enumerate(self._members)
+        }
         self._counts = {rank: page[:8].view(np.uint64) for rank, page in self._pages.items()}
         self._areas = memory[pages : pages + areas]
         self.sizes = memory[pages + areas :].view(np.uint64)
-        """By rank, one number; those of other hosts' members are written here by whoever hears them."""
+        """By rank, one number; those of other hosts' members are written here by whoever hears
+        them.
+        """
         self._phase = 0
 
     @property
@@ -83,7 +96,9 @@ class Room:
         return self._areas[begin : begin + STAGING_BYTES]
 
     def close(self) -> None:
-        """Give back descriptors that nobody took. Memory that somebody still looks at stays until he's done."""
+        """Give back descriptors that nobody took. Memory that somebody still looks at stays until
+        he's done.
+        """
         for peer in self._inbox.values():
             for descriptor in peer:
                 os.close(descriptor)
@@ -92,7 +107,9 @@ class Room:
     # -- agreeing
 
     def tell(self, number: int, record: bytes, size: int) -> None:
-        """Say what this member's operation ``number`` is, and a size that belongs to it; read by the others after a meeting."""
+        """Say what this member's operation ``number`` is, and a size that belongs to it; read by
+        the others after a meeting.
+        """
         # By turns: who is done early may tell of the next one while others still read this one
         begin = TOLD + number % 2 * TOLD_BYTES
         _write(self._pages[self.rank], begin, record, size)
@@ -103,7 +120,9 @@ class Room:
         return {rank: _read(page, begin) for rank, page in self._pages.items()}
 
     def accuse(self, peer: int, record: bytes, number: int) -> None:
-        """Tell the members who have no connection to it what a member of another host said of operation ``number``."""
+        """Tell the members who have no connection to it what a member of another host said of
+        operation ``number``.
+        """
         _write(self._pages[self.rank], VERDICT, record, number)
         _write(self._pages[self.rank], VERDICT + TOLD_BYTES, record, peer)
 
@@ -122,10 +141,12 @@ class Room:
         """This member has finished a phase; wait until all have.
 
         Args:
-            all_is_here: nothing is wanted from other hosts any more, so that one who is gone there is no reason not to finish.
+            all_is_here: nothing is wanted from other hosts any more, so that one who is gone there
+                is no reason not to finish.
 
         Raises:
-            PeerLost: a member is gone who hasn't counted, or one of another host from whom something is wanted.
+            PeerLost: a member is gone who hasn't counted, or one of another host from whom
+                something is wanted.
         """
         self._phase += 1
         self._counts[self.rank][0] = self._phase
@@ -158,7 +179,11 @@ class Room:
     def _listen(self) -> None:
         """Wait for a ring, and remember who is found to be gone."""
         peers = set(self._bells.peers) - self._dead
-        self._dead.update(peer for peer in self._bells.wait(set(), peers) if peer in peers and not self._heard(peer))
+        self._dead.update(
+            peer
+            for peer in self._bells.wait(set(), peers)
+            if peer in peers and not self._heard(peer)
+        )
 
     def _heard(self, peer: int) -> bool:
         """Take what a peer has sent: rings, and descriptors with them; False where he's gone."""
@@ -170,7 +195,9 @@ class Room:
             return False
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                self._inbox[peer].extend(array.array("i", payload[: len(payload) - len(payload) % 4]))
+                self._inbox[peer].extend(
+                    array.array("i", payload[: len(payload) - len(payload) % 4])
+                )
         if data.strip(RING + MEMORY):
             raise lost(self.rank, peer, self._bells.generation, f"speaks nonsense: {data[:12]!r}")
         return bool(data)
@@ -204,7 +231,9 @@ class Room:
                 try:
                     self._bells.socket_of(peer).sendmsg([MEMORY], passed, socket.MSG_NOSIGNAL)
                 except OSError as error:
-                    raise lost(self.rank, peer, self._bells.generation, f"is gone ({error})") from error
+                    raise lost(
+                        self.rank, peer, self._bells.generation, f"is gone ({error})"
+                    ) from error
         finally:
             os.close(descriptor)
         return memory
@@ -216,4 +245,6 @@ def _write(page: np.ndarray, begin: int, record: bytes, number: int) -> None:
 
 
 def _read(page: np.ndarray, begin: int) -> tuple[bytes, int]:
-    return bytes(page[begin : begin + HEADER.size]), int(page[begin + 40 : begin + 48].view(np.uint64)[0])
+    return bytes(page[begin : begin + HEADER.size]), int(
+        page[begin + 40 : begin + 48].view(np.uint64)[0]
+    )

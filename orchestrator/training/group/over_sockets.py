@@ -1,7 +1,8 @@
 """How do members on several hosts add up what they have?
 
-Rule: block by block. Everybody sends each owner its part, the owner adds, and while the next block's parts are under way it sends what it
-added to all. Memory on the way is bounded by a block for each node; the sums stand in two buffers that take turns.
+Rule: block by block. Everybody sends each owner its part, the owner adds, and while the next
+block's parts are under way it sends what it added to all. Memory on the way is bounded by a block
+for each node; the sums stand in two buffers that take turns.
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.training.group.agreement import GATHER, HEADER, LARGEST, REDUCE, difference, fingerprint
+from orchestrator.training.group.agreement import (
+    GATHER,
+    HEADER,
+    LARGEST,
+    REDUCE,
+    difference,
+    fingerprint,
+)
 from orchestrator.training.group.blocks import Adder, Block, Filler, blocks_of, flattened
 from orchestrator.training.group.collectives import Sum
 from orchestrator.training.group.results import Results, aligned
@@ -43,7 +51,9 @@ class OverSockets:
         """See ``Collectives``."""
         return len(self._wires.peers) + 1
 
-    def all_reduce(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
+    def all_reduce(
+        self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum
+    ) -> list[np.ndarray]:
         """See ``Collectives.all_reduce``."""
         if self.world_size == 1:
             return self._alone(parts, wanted)
@@ -67,7 +77,9 @@ class OverSockets:
             sizes = self._headers(GATHER, len(blob), b"")
             memory = {peer: memoryview(bytearray(size)) for peer, (size, _) in sizes.items()}
             everyone = {peer: [memoryview(blob)] for peer in memory}
-            self._wires.swap(everyone, {peer: [view] for peer, view in memory.items()}, to_the_dead=True)
+            self._wires.swap(
+                everyone, {peer: [view] for peer, view in memory.items()}, to_the_dead=True
+            )
         for peer, view in memory.items():
             found[peer] = view
         return found
@@ -85,7 +97,10 @@ class OverSockets:
         size, mine = wanted.layout.size, fingerprint(wanted)
         for peer, (length, digest) in self._headers(REDUCE, size, mine).items():
             if (length, digest) != (size, mine):
-                said, told = (HEADER.pack(REDUCE, self._number, *each) for each in ((size, mine), (length, digest)))
+                said, told = (
+                    HEADER.pack(REDUCE, self._number, *each)
+                    for each in ((size, mine), (length, digest))
+                )
                 raise difference(self.rank, self._wires.generation, said, peer, told, wanted)
 
     def _headers(self, operation: bytes, size: int, digest: bytes) -> dict[int, tuple[int, bytes]]:
@@ -106,8 +121,12 @@ class OverSockets:
     def _results_for(self, wanted: Sum) -> Results:
         results = self._results.get(wanted.key)
         if results is None or results.layout is not wanted.layout:
-            results = self._results[wanted.key] = Results(wanted.layout, [aligned(wanted.layout.size) for _ in range(2)])
-            self._plans = {known: plan for known, plan in self._plans.items() if known[0].key != wanted.key}
+            results = self._results[wanted.key] = Results(
+                wanted.layout, [aligned(wanted.layout.size) for _ in range(2)]
+            )
+            self._plans = {
+                known: plan for known, plan in self._plans.items() if known[0].key != wanted.key
+            }
         return results
 
     def _alone(self, parts: Mapping[Node, Sequence[np.ndarray]], wanted: Sum) -> list[np.ndarray]:
@@ -130,11 +149,22 @@ class _Plan:
         most = max(map(len, wanted.held))
         self._blocks = blocks_of(wanted.layout, len(wanted.held), BLOCK_BYTES // max(1, most))
         longest = max((block.end - block.begin for block in self._blocks), default=0)
-        part = max((block.parts[rank][1] - block.parts[rank][0] for block in self._blocks), default=0)
+        part = max(
+            (block.parts[rank][1] - block.parts[rank][0] for block in self._blocks), default=0
+        )
         staged = {node: aligned(longest) for node in self._nodes}
-        arrived = {node: aligned(part) for peer, nodes in enumerate(wanted.held) if peer != rank for node in nodes}
-        self._fillers = {node: Filler(wanted.layout, self._blocks, memory) for node, memory in staged.items()}
-        self._steps = [_BlockPlan(wanted, rank, block, staged, arrived, result) for block in self._blocks]
+        arrived = {
+            node: aligned(part)
+            for peer, nodes in enumerate(wanted.held)
+            if peer != rank
+            for node in nodes
+        }
+        self._fillers = {
+            node: Filler(wanted.layout, self._blocks, memory) for node, memory in staged.items()
+        }
+        self._steps = [
+            _BlockPlan(wanted, rank, block, staged, arrived, result) for block in self._blocks
+        ]
 
     def run(self, wires: Wires, parts: Mapping[Node, Sequence[np.ndarray]]) -> None:
         flat = {node: flattened(parts[node]) for node in self._nodes}
@@ -142,8 +172,14 @@ class _Plan:
         for number, step in enumerate(self._steps):
             for node, filler in self._fillers.items():
                 filler.fill(number, flat[node])
-            outgoing = {peer: [*views, *(done.mine if done else ())] for peer, views in step.outgoing.items()}
-            incoming = {peer: [*views, *(done.theirs[peer] if done else ())] for peer, views in step.incoming.items()}
+            outgoing = {
+                peer: [*views, *(done.mine if done else ())]
+                for peer, views in step.outgoing.items()
+            }
+            incoming = {
+                peer: [*views, *(done.theirs[peer] if done else ())]
+                for peer, views in step.incoming.items()
+            }
             wires.swap(outgoing, incoming)
             step.adder.add()
             done = step
@@ -165,15 +201,22 @@ class _BlockPlan:
     ) -> None:
         begin, end = block.parts[rank]
         peers = [peer for peer in range(len(block.parts)) if peer != rank]
-        own = {node: memory[begin - block.begin : end - block.begin] for node, memory in staged.items()}
+        own = {
+            node: memory[begin - block.begin : end - block.begin] for node, memory in staged.items()
+        }
         others = {node: memory[: end - begin] for node, memory in arrived.items()}
         self.incoming = {peer: [others[node].data for node in wanted.held[peer]] for peer in peers}
         self.outgoing = {
             peer: [
-                memory[block.parts[peer][0] - block.begin : block.parts[peer][1] - block.begin].data for memory in staged.values()
+                memory[block.parts[peer][0] - block.begin : block.parts[peer][1] - block.begin].data
+                for memory in staged.values()
             ]
             for peer in peers
         }
         self.mine = [result[begin:end].data]
-        self.theirs = {peer: [result[first:last].data] for peer in peers for first, last in (block.parts[peer],)}
+        self.theirs = {
+            peer: [result[first:last].data]
+            for peer in peers
+            for first, last in (block.parts[peer],)
+        }
         self.adder = Adder(wanted, begin, {**own, **others}, result[begin:end])

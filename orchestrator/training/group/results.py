@@ -1,6 +1,7 @@
 """Where does the sum of a round stand?
 
-Rule: in one of two stretches of memory that take turns, so that the last result stays as it is while the next one is made.
+Rule: in one of two stretches of memory that take turns, so that the last result stays as it is
+while the next one is made.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
 """In which order are the slots of a step added?
 
-Rule: in one fixed binary tree over the slots, whoever computed them, so that the sum has the same bits on any number of workers. With k
-nodes left and s the largest power of two below k, node j takes in node j + s, for every j that has one; then s nodes are left. Slots that
-are equal modulo a power of two come together first, so rank r of 2, 4, 8 … ranks, which computes the slots equal to r, adds them alone.
+Rule: in one fixed binary tree over the slots, whoever computed them, so that the sum has the same
+bits on any number of workers. With k nodes left and s the largest power of two below k, node j
+takes in node j + s, for every j that has one; then s nodes are left. Slots that are equal modulo a
+power of two come together first, so rank r of 2, 4, 8 … ranks, which computes the slots equal to r,
+adds them alone.
 
-The shape is the fold of Rabenseifner's reduction for numbers that are no powers of two (MPICH, ``allreduce_intra_recursive_doubling.c``).
+The shape is the fold of Rabenseifner's reduction for numbers that are no powers of two (MPICH,
+``allreduce_intra_recursive_doubling.c``).
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ Value = TypeVar("Value")
 
 @functools.cache
 def additions(slots: int) -> tuple[tuple[Node, Node], ...]:
-    """(left, right) of every addition of the tree, in an order in which they can be done; the last one gives the whole."""
+    """(left, right) of every addition of the tree, in an order in which they can be done; the last
+    one gives the whole.
+    """
     nodes: list[Node] = [(slot,) for slot in range(slots)]
     found: list[tuple[Node, Node]] = []
     while len(nodes) > 1:
@@ -42,7 +47,9 @@ def root(slots: int) -> Node:
 
 @functools.lru_cache(maxsize=1024)
 def nodes_of(slots: int, held: frozenset[int]) -> tuple[Node, ...]:
-    """What a process that computed the slots ``held`` has left after adding all that the tree lets it add alone."""
+    """What a process that computed the slots ``held`` has left after adding all that the tree lets
+    it add alone.
+    """
     parts: dict[Node, None] = {(slot,): None for slot in held}
     add_up(slots, parts, lambda left, right: None)
     return tuple(sorted(parts))
@@ -56,7 +63,8 @@ def add_up(slots: int, parts: dict[Node, Value], add: Callable[[Value, Value], V
 
 
 class Accumulator:
-    """One process's sums of one round; it holds a sum per level of the tree where the tree allows it, not an array per slot.
+    """One process's sums of one round; it holds a sum per level of the tree where the tree allows
+    it, not an array per slot.
 
     Args:
         slots: slots of the step.
@@ -74,16 +82,23 @@ class Accumulator:
         self.nodes[slot,] = list(arrays)
         for left, right in additions(self._slots):
             if left in self.nodes and right in self.nodes:
-                # A sum of several slots was made here, and may be written to; what a slot gave belongs to TensorFlow
+                # A sum of several slots was made here, and may be written to; what a slot gave
+                # belongs to TensorFlow
                 own = len(left) > 1
-                self.nodes[left + right] = _added(self.nodes.pop(left), self.nodes.pop(right), into_left=own)
+                self.nodes[left + right] = _added(
+                    self.nodes.pop(left), self.nodes.pop(right), into_left=own
+                )
 
 
-def _added(left: Sequence[np.ndarray], right: Sequence[np.ndarray], *, into_left: bool) -> list[np.ndarray]:
+def _added(
+    left: Sequence[np.ndarray], right: Sequence[np.ndarray], *, into_left: bool
+) -> list[np.ndarray]:
     total: list[np.ndarray] = []
     for one, two in zip(left, right, strict=True):
         if one.shape != two.shape or one.dtype != two.dtype:
-            raise ValueError(f"one batch of this step gave {one.dtype}{list(one.shape)}, another {two.dtype}{list(two.shape)}")
+            raise ValueError(
+                f"one batch of this step gave {one.dtype}{list(one.shape)}, another {two.dtype}{list(two.shape)}"
+            )
         # numpy gives a scalar for arrays without dimensions
         total.append(np.asarray(np.add(one, two, out=one if into_left else None)))
     return total

@@ -1,8 +1,10 @@
 """Which members are connected with which?
 
-Rule: all who share a host are, and across hosts those with the same place on theirs: the member at place j of one host with the member at
-place j of every other, for as many places as the smallest host has members. Such a row is a rail. So a member of a thousand on 125 hosts
-has 7 neighbours and 124 partners, not 999 connections. Everybody works it out alone from the addresses, and finds the same.
+Rule: all who share a host are, and across hosts those with the same place on theirs: the member at
+place j of one host with the member at place j of every other, for as many places as the smallest
+host has members. Such a row is a rail. So a member of a thousand on 125 hosts has 7 neighbours and
+124 partners, not 999 connections. Everybody works it out alone from the addresses, and finds the
+same.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ class Topology:
     """Where the members of a group are.
 
     Attributes:
-        hosts: of each host, the ranks on it in ascending order; hosts in the order of their lowest rank.
+        hosts: of each host, the ranks on it in ascending order; hosts in the order of their lowest
+            rank.
     """
 
     hosts: tuple[tuple[int, ...], ...]
@@ -53,14 +56,22 @@ class Topology:
         return tuple(other for other in self.hosts[self.host(rank)] if other != rank)
 
     def partners(self, rank: int) -> tuple[int, ...]:
-        """The ranks of other hosts on a rank's rail, in the order of hosts; none for whoever is beyond the last rail."""
+        """The ranks of other hosts on a rank's rail, in the order of hosts; none for whoever is
+        beyond the last rail.
+        """
         place, own = self.place(rank), self.host(rank)
-        return tuple(ranks[place] for number, ranks in enumerate(self.hosts) if number != own) if place < self.rails else ()
+        return (
+            tuple(ranks[place] for number, ranks in enumerate(self.hosts) if number != own)
+            if place < self.rails
+            else ()
+        )
 
     def peers(self, rank: int) -> tuple[int, ...]:
         """All ranks that a rank is connected with, ascending."""
         return tuple(sorted((*self.neighbours(rank), *self.partners(rank))))
 
     def carried(self, rank: int) -> tuple[int, ...]:
-        """The ranks of a rail's host whose messages the member at ``rank`` carries to the other hosts."""
+        """The ranks of a rail's host whose messages the member at ``rank`` carries to the other
+        hosts.
+        """
         return self.hosts[self.host(rank)][self.place(rank) :: self.rails]

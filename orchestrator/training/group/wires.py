@@ -1,8 +1,9 @@
 """How do bytes move between all members at once?
 
-Rule: one thread sends to all and receives from all at the same time, whichever connection is ready, so that nobody waits for one who waits
-for him. Every wait looks at all connections, also at those that nothing is expected from: a peer that is gone is known at once. Waiting
-happens in ``poll`` and costs no processor time.
+Rule: one thread sends to all and receives from all at the same time, whichever connection is ready,
+so that nobody waits for one who waits for him. Every wait looks at all connections, also at those
+that nothing is expected from: a peer that is gone is known at once. Waiting happens in ``poll`` and
+costs no processor time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from orchestrator.errors import PeerLost
 
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
 GRACE_S = 0.25
-"""How long the living may take to show that a step can be finished without the dead: a busy machine's milliseconds."""
+"""How long the living may take to show that a step can be finished without the dead: a busy
+machine's milliseconds.
+"""
 VECTOR = 512
 """Buffers in one ``sendmsg``; Linux takes 1,024."""
 
@@ -40,7 +43,8 @@ class Wires:
     Attributes:
         rank: this member's place.
         generation: the group's.
-        moved, messages: bytes sent so far, and in how many pieces to one peer each; for those who measure.
+        moved, messages: bytes sent so far, and in how many pieces to one peer each; for those who
+            measure.
     """
 
     def __init__(
@@ -86,14 +90,19 @@ class Wires:
         Args:
             outgoing: by rank, what to send.
             incoming: by rank, memory to fill.
-            to_the_dead: what a peer who is gone doesn't take any more is no failure: this member has what it wants.
+            to_the_dead: what a peer who is gone doesn't take any more is no failure: this member
+                has what it wants.
 
         Raises:
             PeerLost: a peer from whom something is still wanted is gone, or this member has left.
         """
         sending = {peer: _Queue(buffers) for peer, buffers in outgoing.items()}
         self.messages += sum(not queue.empty for queue in sending.values())
-        receiving = {peer: queue for peer, buffers in incoming.items() if not (queue := _Queue(buffers)).empty}
+        receiving = {
+            peer: queue
+            for peer, buffers in incoming.items()
+            if not (queue := _Queue(buffers)).empty
+        }
         self._send_all(sending, list(sending), to_the_dead=to_the_dead)
         while sending or receiving:
             ready = self.wait(set(sending), set(receiving))
@@ -102,20 +111,28 @@ class Wires:
                     self._receive(peer, receiving[peer])
                     if receiving[peer].empty:
                         del receiving[peer]
-            self._send_all(sending, [peer for peer in ready if peer in sending], to_the_dead=to_the_dead)
+            self._send_all(
+                sending, [peer for peer in ready if peer in sending], to_the_dead=to_the_dead
+            )
 
-    def wait(self, writing: set[int], reading: set[int], timeout_ms: int | None = None) -> dict[int, int]:
+    def wait(
+        self, writing: set[int], reading: set[int], timeout_ms: int | None = None
+    ) -> dict[int, int]:
         """Wait until something can be done; by rank, what (``poll``'s flags).
 
-        A peer who is gone and from whom nothing is wanted is remembered and told at the next ``check``: the step may be complete all the
-        same, and where it isn't, the one who lacks something says so by leaving. That takes milliseconds, unless he's stopped.
+        A peer who is gone and from whom nothing is wanted is remembered and told at the next
+        ``check``: the step may be complete all the same, and where it isn't, the one who lacks
+        something says so by leaving. That takes milliseconds, unless he's stopped.
 
         Raises:
-            PeerLost: this member has left, or a peer is gone and nothing came of it for ``GRACE_S``.
+            PeerLost: this member has left, or a peer is gone and nothing came of it for
+                ``GRACE_S``.
         """
         poll = select.poll()
         for peer, each in self._seen.items():
-            flags = (select.POLLOUT if peer in writing else 0) | (select.POLLIN if peer in reading else 0)
+            flags = (select.POLLOUT if peer in writing else 0) | (
+                select.POLLIN if peer in reading else 0
+            )
             if each.fileno() < 0:
                 raise lost(self.rank, self.rank, self.generation, "has left the group")
             if flags or peer not in self._gone:
@@ -123,7 +140,9 @@ class Wires:
         if self._left:
             raise lost(self.rank, self.rank, self.generation, "has left the group")
         patience_ms = GRACE_S * 1000 if timeout_ms is None and self._gone else timeout_ms
-        found = {self._by_descriptor[descriptor]: flags for descriptor, flags in poll.poll(patience_ms)}
+        found = {
+            self._by_descriptor[descriptor]: flags for descriptor, flags in poll.poll(patience_ms)
+        }
         if self._left:
             raise lost(self.rank, self.rank, self.generation, "has left the group")
         if not found and timeout_ms is None:
@@ -139,7 +158,9 @@ class Wires:
 
     @contextlib.contextmanager
     def leaving_when_lost(self) -> Iterator[None]:
-        """Who finds that a step can't be finished leaves at once: a peer that waits for this member would never learn it otherwise."""
+        """Who finds that a step can't be finished leaves at once: a peer that waits for this member
+        would never learn it otherwise.
+        """
         try:
             yield
         except PeerLost:
@@ -159,7 +180,9 @@ class Wires:
         for each in self._sockets.values():
             each.close()
 
-    def _send_all(self, sending: dict[int, _Queue], peers: Sequence[int], *, to_the_dead: bool) -> None:
+    def _send_all(
+        self, sending: dict[int, _Queue], peers: Sequence[int], *, to_the_dead: bool
+    ) -> None:
         for peer in peers:
             try:
                 self._send(peer, sending[peer])
@@ -181,7 +204,9 @@ class Wires:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            raise lost(self.rank, peer, self.generation, f"doesn't take what is sent to it ({error})") from error
+            raise lost(
+                self.rank, peer, self.generation, f"doesn't take what is sent to it ({error})"
+            ) from error
 
     def _receive(self, peer: int, queue: _Queue) -> None:
         try:

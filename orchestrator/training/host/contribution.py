@@ -1,7 +1,8 @@
 """What does a rank bring to one round of an exchange, and what comes of it?
 
-Rule: the dense seams' values are added up as far as the tree of ``group.summation`` lets them be, so that a rank with many slots holds one
-sum for each level of the tree and not one gradient for each slot; rows are kept by slot.
+Rule: the dense seams' values are added up as far as the tree of ``group.summation`` lets them be,
+so that a rank with many slots holds one sum for each level of the tree and not one gradient for
+each slot; rows are kept by slot.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from orchestrator.training.host.rows import Rows
 from orchestrator.training.host.seams import Opening
 
 WIRE = {"float16": "float32", "bfloat16": "float32"}
-"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them could overflow or vanish."""
+"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them
+could overflow or vanish.
+"""
 
 
 @dataclass
@@ -26,7 +29,8 @@ class Contribution:
     """What this rank has computed of one round.
 
     Attributes:
-        sums: the dense seams' sums, and behind them what is shown, as far as the tree lets them be added.
+        sums: the dense seams' sums, and behind them what is shown, as far as the tree lets them be
+            added.
         slots: whose batches they come from.
         rows: slot to the rows of each sparse seam.
         like: what one batch gave, for types and shapes; also where it isn't contributed.
@@ -51,7 +55,9 @@ class Contribution:
 
 
 def arrays_of(computed: Computed) -> list[np.ndarray]:
-    """What is summed: the dense seams in their wire types, and what is shown as one vector behind them."""
+    """What is summed: the dense seams in their wire types, and what is shown as one vector behind
+    them.
+    """
     shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
     return [*map(_wired, computed.dense), *shown]
 
@@ -62,6 +68,8 @@ def _wired(array: np.ndarray) -> np.ndarray:
 
 
 def fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:
-    """A mean as the placeholder wants it; a copy where the graph may keep it, since the exchange uses its memory again."""
+    """A mean as the placeholder wants it; a copy where the graph may keep it, since the exchange
+    uses its memory again.
+    """
     dtype = tf.as_dtype(opening.dtype).as_numpy_dtype
     return np.array(mean, dtype) if opening.kept or mean.dtype != dtype else mean

@@ -1,8 +1,9 @@
 """How does a group take a step outside of TensorFlow?
 
-Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the whole result, so a step happens on
-all ranks or on none. What was computed for a step that broke is kept: in the next group only the slots of those who are gone are
-computed again, and since the order of summation follows the slots, with the same bits. A rank that was cut off when its peers had the
+Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the
+whole result, so a step happens on all ranks or on none. What was computed for a step that broke is
+kept: in the next group only the slots of those who are gone are computed again, and since the order
+of summation follows the slots, with the same bits. A rank that was cut off when its peers had the
 result already takes that from one of them (``standing``).
 """
 
@@ -25,7 +26,15 @@ from orchestrator.training.host.phases import Computed, Phases
 from orchestrator.training.host.reducing import sums_and_means
 from orchestrator.training.host.rows import in_slot_order, packed
 from orchestrator.training.host.seams import Level, Seams
-from orchestrator.training.host.standing import Place, Standing, first_owners, handing, pack_result, slots_kept, unpack_result
+from orchestrator.training.host.standing import (
+    Place,
+    Standing,
+    first_owners,
+    handing,
+    pack_result,
+    slots_kept,
+    unpack_result,
+)
 from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
 from orchestrator.training.step.meeting import Meeting
@@ -61,10 +70,23 @@ class HostGroup:
     keeps_variables = True
 
     def __init__(
-        self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
+        self,
+        graph: WorkerGraph,
+        imported: Any,
+        options: TrainingOptions,
+        runner: StepRunner,
+        secret: bytes,
+        writing: Any,
     ) -> None:
-        self._imported, self._options, self._runner, self._writing = imported, options, runner, writing
-        self._phases = Phases(graph, Seams(imported, graph.targets, options.gradient_scale), runner.shown)
+        self._imported, self._options, self._runner, self._writing = (
+            imported,
+            options,
+            runner,
+            writing,
+        )
+        self._phases = Phases(
+            graph, Seams(imported, graph.targets, options.gradient_scale), runner.shown
+        )
         self._meeting = Meeting(options.host, secret)
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
@@ -139,7 +161,9 @@ class HostGroup:
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
         for number, level in enumerate(self._phases.levels(run.target)):
-            mine, shown = self._compute(run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None)
+            mine, shown = self._compute(
+                run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None
+            )
             summaries.update(shown)
             dealt = owners if number == 0 else self._streams(run.position)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
@@ -175,29 +199,49 @@ class HostGroup:
     def _streams(self, position: int) -> list[frozenset[int]]:
         """By rank, the slots whose batches it serves."""
         owners = self._dealing.owners(position)
-        return [frozenset(slot for slot, owner in enumerate(owners) if owner == rank) for rank in range(self._dealing.world_size)]
+        return [
+            frozenset(slot for slot, owner in enumerate(owners) if owner == rank)
+            for rank in range(self._dealing.world_size)
+        ]
 
     def _owners(self, mesh: Collectives, run: StepRun) -> list[frozenset[int]]:
-        """By rank, the slots that it contributes to the first round: its own, except right after a break.
+        """By rank, the slots that it contributes to the first round: its own, except right after a
+        break.
 
-        Then whoever has kept something contributes that, and what nobody has is computed by those who serve the batches.
+        Then whoever has kept something contributes that, and what nobody has is computed by those
+        who serve the batches.
         """
         if self._agreed:
             return self._streams(run.position)
         place = (run.position, run.phase)
-        kept = sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
-        owners = first_owners(mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position))
+        kept = (
+            sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
+        )
+        owners = first_owners(
+            mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position)
+        )
         self._agreed = True
         return owners
 
     def _caught_up(self, mesh: Collectives) -> bool:
-        """Hand on, or take, the result of a run that not all survivors have applied; whether this rank took one."""
-        mine = Standing(self._done[0] if self._done else None, self._attempt.place if self._attempt else None)
-        standings = [Standing.parse(message, rank) for rank, message in enumerate(mesh.all_gather(mine.packed()))]
+        """Hand on, or take, the result of a run that not all survivors have applied; whether this
+        rank took one.
+        """
+        mine = Standing(
+            self._done[0] if self._done else None, self._attempt.place if self._attempt else None
+        )
+        standings = [
+            Standing.parse(message, rank)
+            for rank, message in enumerate(mesh.all_gather(mine.packed()))
+        ]
         lacked = handing(standings)
         if lacked is None:
             return False
-        given = pack_result(self._done[1]) if self._done is not None and mesh.rank == lacked.giver else b""
+        given = (
+            pack_result(self._done[1])
+            if self._done is not None and mesh.rank == lacked.giver
+            else b""
+        )
         message = mesh.all_gather(given)[lacked.giver]
         if mesh.rank not in lacked.takers:
             return False
@@ -208,7 +252,11 @@ class HostGroup:
     # -- the phases
 
     def _compute(
-        self, run: StepRun, number: int, common: Mapping[str, np.ndarray], wanted: frozenset[int] | None
+        self,
+        run: StepRun,
+        number: int,
+        common: Mapping[str, np.ndarray],
+        wanted: frozenset[int] | None,
     ) -> tuple[Contribution, dict[str, float]]:
         """This rank's part of a round; and the summaries of its first batch.
 
@@ -220,9 +268,12 @@ class HostGroup:
         for place, batch in enumerate(run.batches):
             slot = batch.number - run.position
             needed = slot not in mine.slots and (wanted is None or slot in wanted)
-            # One that contributes nothing, since others have kept it all, computes a batch all the same to learn the shapes
+            # One that contributes nothing, since others have kept it all, computes a batch all the
+            # same to learn the shapes
             if needed or mine.like is None:
-                computed = self._computed(run, number, batch, common, summaries=run.summaries and place == 0)
+                computed = self._computed(
+                    run, number, batch, common, summaries=run.summaries and place == 0
+                )
                 mine.like = computed
                 summaries.update(computed.summaries)
                 if needed:
@@ -230,19 +281,33 @@ class HostGroup:
         return mine, summaries
 
     def _computed(
-        self, run: StepRun, number: int, batch: Batch, common: Mapping[str, np.ndarray], *, summaries: bool
+        self,
+        run: StepRun,
+        number: int,
+        batch: Batch,
+        common: Mapping[str, np.ndarray],
+        *,
+        summaries: bool,
     ) -> Computed:
         feeds = {**self._runner.fed(run.target, batch.feeds), **common}
         try:
-            return self._phases.compute(self.session, run.target, number, feeds, summaries=summaries)
+            return self._phases.compute(
+                self.session, run.target, number, feeds, summaries=summaries
+            )
         except RUN_ERRORS as error:
             raise graph_error(error, self.spec, run.step) from error
 
-    def _contribution(self, run: StepRun, number: int, wanted: frozenset[int] | None) -> Contribution:
+    def _contribution(
+        self, run: StepRun, number: int, wanted: frozenset[int] | None
+    ) -> Contribution:
         if number:
             return Contribution(Accumulator(self.batches_per_step))
         place = (run.position, run.phase)
-        if self._kept is None or self._kept[0] != place or not self._kept[1].slots <= (wanted or frozenset()):
+        if (
+            self._kept is None
+            or self._kept[0] != place
+            or not self._kept[1].slots <= (wanted or frozenset())
+        ):
             self._kept = (place, Contribution(Accumulator(self.batches_per_step)))
         return self._kept[1]
 
@@ -264,8 +329,15 @@ class HostGroup:
         if level.dense or names:
             held = tuple(nodes_of(slots, each) for each in dealt)
             round_key = run.target * ROUNDS + number
-            reduced = sums_and_means(mesh, level, arrays_of(mine.like), mine.sums.nodes, slots, held, round_key)
-            fed.update({opening.feed: fitted(value, opening) for opening, value in zip(level.dense, reduced, strict=False)})
+            reduced = sums_and_means(
+                mesh, level, arrays_of(mine.like), mine.sums.nodes, slots, held, round_key
+            )
+            fed.update(
+                {
+                    opening.feed: fitted(value, opening)
+                    for opening, value in zip(level.dense, reduced, strict=False)
+                }
+            )
             watched = dict(zip(names, map(float, reduced[-1]), strict=True)) if names else {}
         if level.rows:
             merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)

@@ -1,7 +1,8 @@
 """What exactly is fed and fetched in each phase of a step that a group takes?
 
-Rule: compute phases fetch what stands before the seams and run no operation that writes; one apply phase feeds the group's values and
-runs the train operation, whose writers all stand behind the seams. Everything is resolved once per session, each run is a prepared call.
+Rule: compute phases fetch what stands before the seams and run no operation that writes; one apply
+phase feeds the group's values and runs the train operation, whose writers all stand behind the
+seams. Everything is resolved once per session, each run is a prepared call.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Phases:
         """The tensors that a phase shows; ``len(levels)`` is the apply phase."""
         return self._shown[target][round_number].watched
 
-    def compute(self, session: LiveSession, target: int, round_number: int, feeds: Feeds, *, summaries: bool) -> Computed:
+    def compute(
+        self, session: LiveSession, target: int, round_number: int, feeds: Feeds, *, summaries: bool
+    ) -> Computed:
         """One compute phase for one batch.
 
         Args:
@@ -72,7 +75,10 @@ class Phases:
         watched, tags = _numbers(shown, values, summaries)
         return Computed(
             tuple(np.asarray(values[opening.fetch]) for opening in level.dense),
-            tuple((np.asarray(values[rows.fetch]), np.asarray(values[indices.fetch])) for rows, indices in level.rows),
+            tuple(
+                (np.asarray(values[rows.fetch]), np.asarray(values[indices.fetch]))
+                for rows, indices in level.rows
+            ),
             watched,
             tags,
         )
@@ -97,8 +103,15 @@ class Phases:
         """
         names = list(feeds)
         for number, level in enumerate(self._seams.levels(target)):
-            self._call(session, (), self._unfed((*level.fetches, *self._shown[target][number].watched), names), tuple(names))
-            names += [opening.feed for opening in level.dense] + [opening.feed for pair in level.rows for opening in pair]
+            self._call(
+                session,
+                (),
+                self._unfed((*level.fetches, *self._shown[target][number].watched), names),
+                tuple(names),
+            )
+            names += [opening.feed for opening in level.dense] + [
+                opening.feed for pair in level.rows for opening in pair
+            ]
         last = self._shown[target][len(self._seams.levels(target))].watched
         self._call(session, (self._targets[target].op,), self._unfed(last, names), tuple(names))
 
@@ -106,15 +119,34 @@ class Phases:
         """Let go of the calls prepared for a session that is about to close."""
         self._prepared = {}
 
-    def _run(self, session: LiveSession, operations: tuple[str, ...], fetches: Sequence[str], feeds: Feeds) -> dict[str, Any]:
-        # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared call refuses to fetch it
+    def _run(
+        self,
+        session: LiveSession,
+        operations: tuple[str, ...],
+        fetches: Sequence[str],
+        feeds: Feeds,
+    ) -> dict[str, Any]:
+        # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared
+        # call refuses to fetch it
         wanted = self._unfed(fetches, feeds)
         if not operations and not wanted:
             return {name: feeds[name] for name in fetches}  # TensorFlow refuses to run nothing
-        values = dict(zip(wanted, self._call(session, operations, wanted, tuple(feeds))(*feeds.values()), strict=True))
+        values = dict(
+            zip(
+                wanted,
+                self._call(session, operations, wanted, tuple(feeds))(*feeds.values()),
+                strict=True,
+            )
+        )
         return {name: values[name] if name in values else feeds[name] for name in fetches}
 
-    def _call(self, session: LiveSession, operations: tuple[str, ...], wanted: tuple[str, ...], feeds: tuple[str, ...]) -> Any:
+    def _call(
+        self,
+        session: LiveSession,
+        operations: tuple[str, ...],
+        wanted: tuple[str, ...],
+        feeds: tuple[str, ...],
+    ) -> Any:
         key = (operations, wanted, *feeds)
         if key not in self._prepared and (operations or wanted):
             self._prepared[key] = session.callable(operations, wanted, feeds)
@@ -142,6 +174,10 @@ def _names(shown: Shown, summaries: bool) -> tuple[str, ...]:
     return (*shown.watched, *(tensor for _, tensor in (shown.summaries if summaries else ())))
 
 
-def _numbers(shown: Shown, values: Mapping[str, Any], summaries: bool) -> tuple[dict[str, float], dict[str, float]]:
+def _numbers(
+    shown: Shown, values: Mapping[str, Any], summaries: bool
+) -> tuple[dict[str, float], dict[str, float]]:
     watched = {name: number_of(values[name]) for name in shown.watched}
-    return watched, {tag: number_of(values[tensor]) for tag, tensor in (shown.summaries if summaries else ())}
+    return watched, {
+        tag: number_of(values[tensor]) for tag, tensor in (shown.summaries if summaries else ())
+    }

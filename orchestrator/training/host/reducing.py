@@ -1,7 +1,7 @@
 """Which of a round's tensors are added up, and of which is the mean taken?
 
-Rule: what is divided by one number goes over the wire together, so a round takes two additions at most, and all ranks take them in the same
-order. What is shown is a mean.
+Rule: what is divided by one number goes over the wire together, so a round takes two additions at
+most, and all ranks take them in the same order. What is shown is a mean.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How do the rows of sparse gradients travel between the ranks of a group?
 
-Rule: everybody gets everybody's rows. A message holds, for each slot that its sender computed, the rows of every sparse seam of the
-level; whoever reads the messages puts the slots in order, so that all ranks add the same rows in the same order, whoever computed them.
-Plain bytes; no pickle, since they come from another process.
+Rule: everybody gets everybody's rows. A message holds, for each slot that its sender computed, the
+rows of every sparse seam of the level; whoever reads the messages puts the slots in order, so that
+all ranks add the same rows in the same order, whoever computed them. Plain bytes; no pickle, since
+they come from another process.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ def packed(slots: Mapping[int, Sequence[Rows]]) -> bytes:
         header.append(slot)
         for values, indices in seams:
             header.append(len(indices))
-            parts += [np.ascontiguousarray(values).tobytes(), np.ascontiguousarray(indices).tobytes()]
+            parts += [
+                np.ascontiguousarray(values).tobytes(),
+                np.ascontiguousarray(indices).tobytes(),
+            ]
     return b"".join([np.array(header, np.int64).tobytes(), *parts])
 
 
-def in_slot_order(messages: Sequence[bytes | memoryview], like: Sequence[Rows], slots: int) -> list[Rows]:
+def in_slot_order(
+    messages: Sequence[bytes | memoryview], like: Sequence[Rows], slots: int
+) -> list[Rows]:
     """The rows of all slots for each seam, one slot after the other.
 
     Args:
@@ -74,11 +80,15 @@ def _unpacked(message: memoryview, like: Sequence[Rows], rank: int) -> dict[int,
             seams.append((first, second))
         found[row[0]] = seams
     if offset != len(message):
-        raise _nonsense(rank, f"{len(message)} bytes where {offset} were told: the shape of a row differs")
+        raise _nonsense(
+            rank, f"{len(message)} bytes where {offset} were told: the shape of a row differs"
+        )
     return found
 
 
-def _taken(message: memoryview, offset: int, rows: int, like: np.ndarray, rank: int) -> tuple[np.ndarray, int]:
+def _taken(
+    message: memoryview, offset: int, rows: int, like: np.ndarray, rank: int
+) -> tuple[np.ndarray, int]:
     shape = (rows, *like.shape[1:])
     end = offset + int(np.prod(shape, dtype=np.int64)) * like.dtype.itemsize
     if rows < 0 or end > len(message):
@@ -87,5 +97,11 @@ def _taken(message: memoryview, offset: int, rows: int, like: np.ndarray, rank: 
 
 
 def _nonsense(rank: int | None, why: str) -> PeerLost:
-    who = "the ranks' rows don't fit together" if rank is None else f"the rows of rank {rank} aren't what was agreed"
-    return PeerLost(f"{who}: {why}", remedy="Form a new group and take the step again", details={"rank": rank})
+    who = (
+        "the ranks' rows don't fit together"
+        if rank is None
+        else f"the rows of rank {rank} aren't what was agreed"
+    )
+    return PeerLost(
+        f"{who}: {why}", remedy="Form a new group and take the step again", details={"rank": rank}
+    )

@@ -1,11 +1,12 @@
 """At which tensors does a group meet, and in which order?
 
-Rule: at a seam the graph's own value is cut off and a placeholder takes its place, so that a step falls into phases: fetch what stands
-before the seams (nothing is written yet), exchange it outside of TensorFlow, feed the result and run what stands behind. Seams of one
-level can't depend on each other; a seam that is computed from another's result belongs to the next level, a further round.
+Rule: at a seam the graph's own value is cut off and a placeholder takes its place, so that a step
+falls into phases: fetch what stands before the seams (nothing is written yet), exchange it outside
+of TensorFlow, feed the result and run what stands behind. Seams of one level can't depend on each
+other; a seam that is computed from another's result belongs to the next level, a further round.
 
-It has to be a placeholder: TensorFlow keeps the control edges of any other node that is fed, and would run the first phase again in the
-last one.
+It has to be a placeholder: TensorFlow keeps the control edges of any other node that is fed, and
+would run the first phase again in the last one.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class Level:
 
     Attributes:
         dense: each becomes the mean over slots, or the sum.
-        rows: (values ``[rows, ...]``, indices ``[rows]``) of IndexedSlices, which become those of all slots, one after the other; where the
-            mean is taken the values are divided by the number of slots.
+        rows: (values ``[rows, ...]``, indices ``[rows]``) of IndexedSlices, which become those of
+            all slots, one after the other; where the mean is taken the values are divided by the
+            number of slots.
     """
 
     dense: tuple[Opening, ...]
@@ -69,7 +71,9 @@ class Seams:
         scale: which seams are added up.
     """
 
-    def __init__(self, graph: Any, targets: Sequence[TrainTarget], scale: GradientScale = "auto") -> None:
+    def __init__(
+        self, graph: Any, targets: Sequence[TrainTarget], scale: GradientScale = "auto"
+    ) -> None:
         self._graph = graph
         nodes = _seam_nodes(targets)
         self._nodes = frozenset(nodes)
@@ -90,7 +94,8 @@ class Seams:
         return self._levels[target]
 
     def round_of(self, target: int, tensor: str) -> int | None:
-        """The first round in which ``tensor`` can be computed, ``len(levels)`` for what only the last phase can compute.
+        """The first round in which ``tensor`` can be computed, ``len(levels)`` for what only the
+        last phase can compute.
 
         None where it hangs on the seams of another target.
         """
@@ -98,7 +103,9 @@ class Seams:
         if not above <= self._own[target]:
             return None
         rounds = self._rounds(target)
-        return next((number for number, reached in enumerate(rounds) if depth <= reached), len(rounds))
+        return next(
+            (number for number, reached in enumerate(rounds) if depth <= reached), len(rounds)
+        )
 
     def _open(self, node: str, *, rows: bool, summed: bool = False) -> None:
         if node in self._openings:
@@ -107,20 +114,32 @@ class Seams:
         value = identity.inputs[0]
         if not rows and value.dtype.base_dtype.name not in ADDABLE:
             raise GraphRefused(
-                f"{value.name} is {value.dtype.base_dtype.name}, of which no mean can be taken", remedy="Use --workers 1"
+                f"{value.name} is {value.dtype.base_dtype.name}, of which no mean can be taken",
+                remedy="Use --workers 1",
             )
         shape = value.shape
         if rows and shape.rank is not None:
-            shape = tf.TensorShape([None]).concatenate(shape[1:])  # as many rows as all slots have together
+            # as many rows as all slots have together
+            shape = tf.TensorShape([None]).concatenate(shape[1:])
         placeholder = v1.placeholder(value.dtype.base_dtype, shape, name=node.rpartition("/")[2])
         identity._update_input(0, placeholder)
-        self._openings[node] = Opening(value.name, placeholder.name, value.dtype.base_dtype.name, _may_be_kept(identity), summed)
+        self._openings[node] = Opening(
+            value.name,
+            placeholder.name,
+            value.dtype.base_dtype.name,
+            _may_be_kept(identity),
+            summed,
+        )
 
     def _levels_of(self, target: TrainTarget) -> tuple[Level, ...]:
         depths = sorted({self._depths[node] for node in _seam_nodes([target])})
         return tuple(
             Level(
-                tuple(self._openings[seam.node] for seam in target.dense if self._depths[seam.node] == depth),
+                tuple(
+                    self._openings[seam.node]
+                    for seam in target.dense
+                    if self._depths[seam.node] == depth
+                ),
                 tuple(
                     (self._openings[seam.values_node], self._openings[seam.indices_node])
                     for seam in target.sparse
@@ -134,7 +153,9 @@ class Seams:
         return sorted({self._depths[node] for node in self._own[target]})
 
     def _above(self, tensor: str) -> tuple[int, frozenset[str]]:
-        """How many seams stand before a tensor on the longest way, and which stand before it at all."""
+        """How many seams stand before a tensor on the longest way, and which stand before it at
+        all.
+        """
         stack = [self._graph.get_tensor_by_name(tensor).op]
         seen = {stack[0].name}
         found: set[str] = set()
@@ -174,13 +195,17 @@ HANDS_ON = frozenset(
         "Bitcast",
     ]
 )
-"""Operations whose output may be the memory of their input (TensorFlow's ``identity_op.h``, ``reshape_op.h``, ``control_flow_ops.cc``)."""
+"""Operations whose output may be the memory of their input (TensorFlow's ``identity_op.h``,
+``reshape_op.h``, ``control_flow_ops.cc``).
+"""
 
 
 def _may_be_kept(op: Any) -> bool:
-    """Whether what an operation gives may outlive the run, in a variable, a queue, a list, or wherever a function puts it.
+    """Whether what an operation gives may outlive the run, in a variable, a queue, a list, or
+    wherever a function puts it.
 
-    ``AssignVariableOp`` makes the tensor that it's given the variable's own (``resource_variable_ops.cc``), and ``Assign`` may.
+    ``AssignVariableOp`` makes the tensor that it's given the variable's own
+    (``resource_variable_ops.cc``), and ``Assign`` may.
     """
     stack, seen = [op], {op.name}
     while stack:
@@ -194,30 +219,45 @@ def _may_be_kept(op: Any) -> bool:
 
 
 def _stores(op: Any) -> bool:
-    if any(word in op.type for word in ("Enqueue", "TensorList", "Stack", "TensorArray", "Stage", "PyFunc")):
+    if any(
+        word in op.type
+        for word in ("Enqueue", "TensorList", "Stack", "TensorArray", "Stage", "PyFunc")
+    ):
         return True
     return any(value.WhichOneof("value") == "func" for value in op.node_def.attr.values())
 
 
 def _seam_nodes(targets: Iterable[TrainTarget]) -> list[str]:
     dense = [seam.node for target in targets for seam in target.dense]
-    return dense + [name for target in targets for seam in target.sparse for name in (seam.values_node, seam.indices_node)]
+    return dense + [
+        name
+        for target in targets
+        for seam in target.sparse
+        for name in (seam.values_node, seam.indices_node)
+    ]
 
 
 def seam_depths(graph: Any, targets: Sequence[TrainTarget]) -> dict[str, int]:
-    """How many seams stand before each seam on the longest way. The two halves of a sparse seam go in one round, the later one's."""
+    """How many seams stand before each seam on the longest way. The two halves of a sparse seam go
+    in one round, the later one's.
+    """
     pairs = {(seam.values_node, seam.indices_node) for target in targets for seam in target.sparse}
     seams = _seam_nodes(targets)
     depths = _longest_ways(graph, seams, {})
     while late := {
-        name: max(depths[one], depths[two]) for one, two in pairs for name in (one, two) if depths[one] != depths[two]
+        name: max(depths[one], depths[two])
+        for one, two in pairs
+        for name in (one, two)
+        if depths[one] != depths[two]
     }:
         depths = _longest_ways(graph, seams, late)
     return depths
 
 
 def _longest_ways(graph: Any, seams: Sequence[str], at_least: dict[str, int]) -> dict[str, int]:
-    """Loops' back edges are left out: a seam inside a loop would run more than once a step, and there is none."""
+    """Loops' back edges are left out: a seam inside a loop would run more than once a step, and
+    there is none.
+    """
     wanted = set(seams)
     depths: dict[str, int] = {}
     for seam in seams:
@@ -232,7 +272,9 @@ def _longest_ways(graph: Any, seams: Sequence[str], at_least: dict[str, int]) ->
             if open_ops:
                 stack.extend(open_ops)
                 continue
-            depth = max((depths[other.name] + (other.name in wanted) for other in before), default=0)
+            depth = max(
+                (depths[other.name] + (other.name in wanted) for other in before), default=0
+            )
             depths[op.name] = max(depth, at_least.get(op.name, 0))
             stack.pop()
     return {seam: depths[seam] for seam in seams}

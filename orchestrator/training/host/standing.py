@@ -1,8 +1,9 @@
 """Where do the members of a group stand when they meet, and what does each owe the others?
 
-Rule: a run of a train operation needs every rank's contribution, so survivors are at most one run apart: who has applied a run keeps its
-result until the next, and who was cut off before he had it takes it from there, instead of the whole state. After that the slots of the
-run that all take next are dealt: whoever kept something contributes that, and only what nobody has is computed again.
+Rule: a run of a train operation needs every rank's contribution, so survivors are at most one run
+apart: who has applied a run keeps its result until the next, and who was cut off before he had it
+takes it from there, instead of the whole state. After that the slots of the run that all take next
+are dealt: whoever kept something contributes that, and only what nobody has is computed again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from orchestrator.errors import CorruptState, PeerLost
 
 Place = tuple[int, int]
-"""A run: batches that the whole group had consumed before its step, and its number in the step's cycle."""
+"""A run: batches that the whole group had consumed before its step, and its number in the step's
+cycle.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,31 @@ class Handing:
 
 def handing(standings: Sequence[Standing]) -> Handing | None:
     """The result that is to be handed on, by rank; None where nobody lacks one that somebody has."""
-    givers = {standing.done: rank for rank, standing in reversed(list(enumerate(standings))) if standing.done is not None}
+    givers = {
+        standing.done: rank
+        for rank, standing in reversed(list(enumerate(standings)))
+        if standing.done is not None
+    }
     takers = [rank for rank, standing in enumerate(standings) if standing.tried in givers]
     if not takers:
         return None
     place = standings[takers[0]].tried
     assert place is not None
     # Two different runs can't both be lacked: no rank could have contributed to the later one
-    return Handing(place, givers[place], tuple(rank for rank in takers if standings[rank].tried == place))
+    return Handing(
+        place, givers[place], tuple(rank for rank in takers if standings[rank].tried == place)
+    )
 
 
 def pack_result(result: Mapping[str, np.ndarray]) -> bytes:
     """What a run was fed at its seams, as a message with its crc32c."""
     told = [[name, array.dtype.name, list(array.shape)] for name, array in result.items()]
     header = json.dumps(told).encode()
-    parts = [len(header).to_bytes(8, "little"), header, *(np.ascontiguousarray(each).tobytes() for each in result.values())]
+    parts = [
+        len(header).to_bytes(8, "little"),
+        header,
+        *(np.ascontiguousarray(each).tobytes() for each in result.values()),
+    ]
     body = b"".join(parts)
     return int(google_crc32c.value(body)).to_bytes(4, "little") + body
 
@@ -109,7 +122,9 @@ def unpack_result(message: bytes | memoryview, rank: int) -> dict[str, np.ndarra
     return found
 
 
-def first_owners(messages: Sequence[bytes | memoryview], place: Place, served: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+def first_owners(
+    messages: Sequence[bytes | memoryview], place: Place, served: Sequence[frozenset[int]]
+) -> list[frozenset[int]]:
     """By rank, the slots that it contributes to the first run after a break.
 
     Args:
@@ -137,7 +152,9 @@ def slots_kept(place: Place, slots: Sequence[int]) -> bytes:
 
 def nonsense(rank: int, why: str) -> PeerLost:
     """The error for a peer whose message can't be understood."""
-    return PeerLost(f"rank {rank} answered nonsense: {why}", remedy="Form a new group", details={"rank": rank})
+    return PeerLost(
+        f"rank {rank} answered nonsense: {why}", remedy="Form a new group", details={"rank": rank}
+    )
 
 
 def _slots_kept(message: bytes | memoryview, place: Place, rank: int) -> set[int]:

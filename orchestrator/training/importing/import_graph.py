@@ -1,7 +1,7 @@
 """How does a rewritten graph get into TensorFlow?
 
-Rule: once per process, as it is. Everything that differs between world sizes and generations is fed or rewired, so that no re-form pays
-for importing the graph again (seconds on 25,000 nodes).
+Rule: once per process, as it is. Everything that differs between world sizes and generations is fed
+or rewired, so that no re-form pays for importing the graph again (seconds on 25,000 nodes).
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
     imported = tf.Graph()
     try:
         with imported.as_default():
-            producer = meta.meta_info_def.stripped_op_list if meta.meta_info_def.HasField("stripped_op_list") else None
+            producer = (
+                meta.meta_info_def.stripped_op_list
+                if meta.meta_info_def.HasField("stripped_op_list")
+                else None
+            )
             tf.graph_util.import_graph_def(meta.graph_def, name="", producer_op_list=producer)
     except (ValueError, tf.errors.OpError) as error:
         raise GraphMismatch.from_cause(
@@ -48,12 +52,17 @@ def import_graph(graph: WorkerGraph, options: TrainingOptions) -> Any:
 
 
 def load_extensions(graph: WorkerGraph, options: TrainingOptions) -> None:
-    """Import the user's modules, load operation libraries, and give ``py_func`` nodes their functions back."""
+    """Import the user's modules, load operation libraries, and give ``py_func`` nodes their
+    functions back.
+    """
     for module in options.import_modules:
         finish_if_taken(_load("module", module, importlib.import_module))
     for library in dict.fromkeys((*graph.load_op_library, *options.load_op_library)):
         _load("operation library", library, tf.load_op_library)
-    bind(graph.py_funcs, {token: load_function(reference) for token, reference in options.py_func.items()})
+    bind(
+        graph.py_funcs,
+        {token: load_function(reference) for token, reference in options.py_func.items()},
+    )
 
 
 def _load(kind: str, name: str, load: Any) -> Any:
@@ -61,5 +70,7 @@ def _load(kind: str, name: str, load: Any) -> Any:
         return load(name)
     except (ImportError, AttributeError, OSError, tf.errors.OpError) as error:
         raise ConfigError.from_cause(
-            f"the {kind} {name} can't be loaded on a worker", error, remedy="Install it on every node, or correct its name"
+            f"the {kind} {name} can't be loaded on a worker",
+            error,
+            remedy="Install it on every node, or correct its name",
         ) from error

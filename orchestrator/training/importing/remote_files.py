@@ -1,7 +1,8 @@
 """How do files that a graph names come from a store that TensorFlow can't read?
 
-Rule: what ``--path-map`` sends to a URL is brought to this node once, for all its workers, and the graph gets the local names before
-it's imported. Files of one directory come together, so that patterns and index files beside them still fit.
+Rule: what ``--path-map`` sends to a URL is brought to this node once, for all its workers, and the
+graph gets the local names before it's imported. Files of one directory come together, so that
+patterns and index files beside them still fit.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ WILDCARDS = "*?["
 
 
 def data_dir() -> Path:
-    """Where this node keeps staged input files, apart from checkpoints, which come and go while these are being read."""
+    """Where this node keeps staged input files, apart from checkpoints, which come and go while
+    these are being read.
+    """
     return private_directory("tfresume-data")
 
 
 def localize(meta: Any, urls: Sequence[str], cache_dir: Path | None = None) -> None:
-    """Stage the files that ``urls`` name, and put their local paths into the constants of ``meta``, in place.
+    """Stage the files that ``urls`` name, and put their local paths into the constants of ``meta``,
+    in place.
 
     Raises:
         SourceError: a file isn't there, or a pattern matches none.
@@ -66,7 +70,11 @@ def files_named(directory: Location, names: Sequence[str]) -> list[FileInfo]:
     listed = {file.name: file for file in directory.list()}
     found: dict[str, FileInfo] = {}
     for name in names:
-        matching = [file for file in listed if fnmatch.fnmatchcase(file, name)] if set(WILDCARDS) & set(name) else [name]
+        matching = (
+            [file for file in listed if fnmatch.fnmatchcase(file, name)]
+            if set(WILDCARDS) & set(name)
+            else [name]
+        )
         if not matching or any(file not in listed for file in matching):
             raise SourceError(
                 f"{directory.shown}/{name} isn't there, and the graph's input pipeline reads it",

@@ -1,7 +1,7 @@
 """How is the user's Python code found, and what becomes of its errors?
 
-Rule: whatever the user's code raises arrives as UserCodeError with the user's own traceback, so that nobody takes it for a fault of ours
-or of the machine.
+Rule: whatever the user's code raises arrives as UserCodeError with the user's own traceback, so
+that nobody takes it for a fault of ours or of the machine.
 """
 
 from __future__ import annotations
@@ -25,14 +25,25 @@ def load_function(reference: str) -> Any:
     """
     module_name, _, attribute = reference.rpartition(":")
     try:
-        module = _from_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
+        module = (
+            _from_file(module_name)
+            if module_name.endswith(".py")
+            else importlib.import_module(module_name)
+        )
         finish_if_taken(module)
         return getattr(module, attribute)
-    except BaseException as error:  # a module that calls sys.exit() would end the worker's thread without a word
-        raise user_error(error, f"{reference} can't be loaded", remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION") from error
+    # a module that calls sys.exit() would end the worker's thread without a word
+    except BaseException as error:
+        raise user_error(
+            error,
+            f"{reference} can't be loaded",
+            remedy="Write MODULE:FUNCTION or PATH.py:FUNCTION",
+        ) from error
 
 
-def user_error(error: BaseException, what: str, *, remedy: str = "Mend it and run the same command again") -> UserCodeError:
+def user_error(
+    error: BaseException, what: str, *, remedy: str = "Mend it and run the same command again"
+) -> UserCodeError:
     """``error``, raised by the user's code while ``what`` happened."""
     return UserCodeError(
         f"{what}: {type(error).__name__}: {error}",

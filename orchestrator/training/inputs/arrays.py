@@ -1,7 +1,8 @@
 """Which rows of the user's arrays does this rank get in a step?
 
-Rule: a pure function of (seed, batch number): epochs are permutations one after the other, and batch n takes the rows n·b to (n+1)·b of
-that endless sequence. So every row is used once an epoch, by one rank, and a position restores the order without replaying it.
+Rule: a pure function of (seed, batch number): epochs are permutations one after the other, and
+batch n takes the rows n·b to (n+1)·b of that endless sequence. So every row is used once an epoch,
+by one rank, and a position restores the order without replaying it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class ArrayBatches:
         if self._permutation is None or self._permutation[0] != epoch:
             rows = np.arange(self._arrays.rows)
             if self._seed is not None:
-                np.random.Generator(np.random.Philox(key=[self._seed & (1 << 63) - 1, epoch])).shuffle(rows)
+                np.random.Generator(
+                    np.random.Philox(key=[self._seed & (1 << 63) - 1, epoch])
+                ).shuffle(rows)
             self._permutation = (epoch, rows)
         return self._permutation[1]
 
@@ -96,18 +99,21 @@ def open_arrays(urls: Mapping[str, str], graph: WorkerGraph, *, batch_size: int 
         batch_size: rows of one batch of one rank.
 
     Raises:
-        ConfigError: no batch size, an input that the graph doesn't have, or arrays of different lengths.
+        ConfigError: no batch size, an input that the graph doesn't have, or arrays of different
+            lengths.
         SourceError: a file is missing or isn't what it claims to be.
     """
     if batch_size is None:
         raise ConfigError(
-            "array: arrays are given without batch_size", remedy="Set --batch-size to the rows of one worker's step"
+            "array: arrays are given without batch_size",
+            remedy="Set --batch-size to the rows of one worker's step",
         )
     known = {key for port in graph.inputs for key in (port.name, port.tensor)}
     unknown = sorted(set(urls) - known)
     if unknown:
         raise ConfigError(
-            f"array: the graph has no input {', '.join(unknown)}", remedy=f"It has {', '.join(sorted(known)) or 'none'}"
+            f"array: the graph has no input {', '.join(unknown)}",
+            remedy=f"It has {', '.join(sorted(known)) or 'none'}",
         )
     arrays = {name: _read(name, url) for name, url in urls.items()}
     lengths = {name: len(array) for name, array in arrays.items()}
@@ -132,10 +138,14 @@ def _read(name: str, url: str) -> np.ndarray:
                 array = loaded[member or _only(loaded.files)]
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise SourceError.from_cause(
-            f"array.{name}: {location.shown} can't be read as an array", error, remedy="Give an .npy, or an .npz as URL#NAME"
+            f"array.{name}: {location.shown} can't be read as an array",
+            error,
+            remedy="Give an .npy, or an .npz as URL#NAME",
         ) from error
     if array.ndim == 0:
-        raise SourceError(f"array.{name}: {location.shown} is a scalar", remedy="Use --feed for constants")
+        raise SourceError(
+            f"array.{name}: {location.shown} is a scalar", remedy="Use --feed for constants"
+        )
     return array
 
 

@@ -1,6 +1,7 @@
 """What values do constant feeds have?
 
-Rule: JSON where it parses (numbers, lists, true), else the text itself; the graph's dtype decides what it becomes.
+Rule: JSON where it parses (numbers, lists, true), else the text itself; the graph's dtype decides
+what it becomes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def _array(name: str, text: str, dtype: str | None) -> np.ndarray:
         return np.asarray(_parsed(text), dtype=_numpy_dtype(dtype))
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"feed.{name}: {text!r} can't become {dtype or 'an array'}", remedy="Write a number, or a JSON list for an array"
+            f"feed.{name}: {text!r} can't become {dtype or 'an array'}",
+            remedy="Write a number, or a JSON list for an array",
         ) from error
 
 

@@ -1,8 +1,9 @@
 """What is this rank fed in the next step?
 
-Rule: one batch for each of its slots. A batch is held until the step that used it has been applied, so a step that is taken again gets
-the same batch. Batches are numbered over the whole group: of N ranks starting at position p, rank r serves p + r, p + N + r, … Thus every
-batch is used once, whatever the world size becomes in between.
+Rule: one batch for each of its slots. A batch is held until the step that used it has been applied,
+so a step that is taken again gets the same batch. Batches are numbered over the whole group: of N
+ranks starting at position p, rank r serves p + r, p + N + r, … Thus every batch is used once,
+whatever the world size becomes in between.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class BatchStream:
             raise EndOfData("the input has no further batch for this rank") from None
         except OrchestratorError:
             raise
-        except BaseException as error:  # sys.exit() too: it would end the worker's thread without a word
+        # sys.exit() too: it would end the worker's thread without a word
+        except BaseException as error:
             raise user_error(error, "the input function raised") from error
         if not isinstance(batch, Mapping):
             raise UserCodeError(
@@ -112,7 +114,9 @@ class BatchStream:
         return batch
 
 
-def open_batches(config: RunConfig, graph: WorkerGraph, context: FeedContext, trainer: Pulls | None = None) -> BatchStream:
+def open_batches(
+    config: RunConfig, graph: WorkerGraph, context: FeedContext, trainer: Pulls | None = None
+) -> BatchStream:
     """This rank's batches from ``context.step`` on, from everything that the configuration names.
 
     Args:
@@ -129,7 +133,9 @@ def open_batches(config: RunConfig, graph: WorkerGraph, context: FeedContext, tr
     sources: list[Iterator[Batch]] = []
     if config.array:
         arrays = open_arrays(config.array, graph, batch_size=config.batch_size)
-        sources.append(iter(ArrayBatches(arrays, context, seed=config.seed if config.shuffle else None)))
+        sources.append(
+            iter(ArrayBatches(arrays, context, seed=config.seed if config.shuffle else None))
+        )
     if config.input:
         sources.append(_from_function(config.input, context))
     ports = [port for port in graph.inputs if port.pull is not None]
@@ -146,7 +152,9 @@ def _from_function(reference: str, context: FeedContext) -> Iterator[Batch]:
     except OrchestratorError:
         raise
     except BaseException as error:
-        raise user_error(error, f"the input function {reference} raised when it was called") from error
+        raise user_error(
+            error, f"the input function {reference} raised when it was called"
+        ) from error
 
 
 def _pulled(ports: Sequence[InputPort], trainer: Pulls, supplied: set[str]) -> Iterator[Batch]:

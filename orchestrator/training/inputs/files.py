@@ -1,7 +1,8 @@
 """Are the files there that a graph's input pipelines read?
 
-Rule: local files are looked for; a URL is contacted only where the operator named it (``--path-map``), for what else stands in a stranger's
-graph is a stranger's wish. All of that together has one deadline, and a store that doesn't answer is no proof that a file is missing.
+Rule: local files are looked for; a URL is contacted only where the operator named it
+(``--path-map``), for what else stands in a stranger's graph is a stranger's wish. All of that
+together has one deadline, and a store that doesn't answer is no proof that a file is missing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class FilesSeen:
             return not os.path.exists(path) and not glob.glob(path)
         listing = self._listing(name)
         if isinstance(listing, frozenset):
-            return not fnmatch.filter(listing, name.rpartition("/")[2]) and name.rpartition("/")[2] not in listing
+            return (
+                not fnmatch.filter(listing, name.rpartition("/")[2])
+                and name.rpartition("/")[2] not in listing
+            )
         return isinstance(listing, OrchestratorError) and speaks_of_content(listing)
 
     def unreachable(self, name: str) -> str:
@@ -53,7 +57,9 @@ class FilesSeen:
         return listing if isinstance(listing, str) else ""
 
     def _listing(self, url: str) -> frozenset[str] | OrchestratorError | str | None:
-        """What lies in the directory of ``url``, or why that isn't known; None where nobody declared it."""
+        """What lies in the directory of ``url``, or why that isn't known; None where nobody
+        declared it.
+        """
         if not lies_below(url, self._declared):
             return None
         directory = url.rpartition("/")[0]

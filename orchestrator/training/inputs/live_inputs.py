@@ -1,8 +1,9 @@
 """Where do batches come from that the graph makes itself, in queues or iterators?
 
-Rule: the graph's own pipeline runs in a session of its own, whatever happens to the groups: what is pulled from it is held on the host
-and fed, so a step that fails takes nothing out of a queue or an iterator. It starts at this rank's share of the batches, and starts anew
-only where it isn't already there.
+Rule: the graph's own pipeline runs in a session of its own, whatever happens to the groups: what is
+pulled from it is held on the host and fed, so a step that fails takes nothing out of a queue or an
+iterator. It starts at this rank's share of the batches, and starts anew only where it isn't already
+there.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class LiveInputs:
 
     def place(self, share: Share) -> None:
         """From now on ``pull`` gives this share's batches, the first one at its position."""
-        reached = replace(self._share, position=self._share.position + self._served * self._share.world_size)
+        reached = replace(
+            self._share, position=self._share.position + self._served * self._share.world_size
+        )
         if self._session is not None and share != reached:
             self.close()
         self._share, self._served = share, 0
@@ -70,7 +73,9 @@ class LiveInputs:
             values = self._live().run(list(self._pulled.values()))
         except tf.errors.OutOfRangeError as error:
             if self._failure is not None:
-                raise failures.user_error(self._failure, "the graph's input pipeline failed") from self._failure
+                raise failures.user_error(
+                    self._failure, "the graph's input pipeline failed"
+                ) from self._failure
             raise EndOfData("the graph's input pipeline is exhausted") from error
         except tf.errors.OpError as error:
             raise failures.user_error(error, "the graph's input pipeline failed") from error
@@ -104,9 +109,16 @@ class LiveInputs:
         self._stopping, self._failure, self._passed = threading.Event(), None, {}
         graph = self._graph
         starters = tuple(pipeline.starter for pipeline in graph.pipelines)
-        for stage in (graph.table_initializers, graph.local_initializers, (*graph.pipeline_initializers, *starters)):
+        for stage in (
+            graph.table_initializers,
+            graph.local_initializers,
+            (*graph.pipeline_initializers, *starters),
+        ):
             if stage:
-                self._session.run([self._operation(name) for name in stage], start_feeds(graph.pipelines, self._share))
+                self._session.run(
+                    [self._operation(name) for name in stage],
+                    start_feeds(graph.pipelines, self._share),
+                )
         alone = self._ordered_queues()
         runners = [
             (queue, tuple(dict.fromkeys(enqueues)) if queue in alone else enqueues, close)
@@ -114,7 +126,12 @@ class LiveInputs:
         ]
         self._filling = Counter(queue for queue, enqueues, _ in runners for _ in enqueues)
         self._threads = [
-            threading.Thread(target=self._fill, args=(queue, enqueue, close), name=f"tfresume-queue-{queue}", daemon=True)
+            threading.Thread(
+                target=self._fill,
+                args=(queue, enqueue, close),
+                name=f"tfresume-queue-{queue}",
+                daemon=True,
+            )
             for queue, enqueues, close in runners
             for enqueue in enqueues
         ]
@@ -126,7 +143,9 @@ class LiveInputs:
         return {queue.name for queue in self._graph.queues if queue.unit == "rows" or queue.promise}
 
     def _fill(self, queue: str, enqueue: str, close: str) -> None:
-        """One queue runner's thread, as ``tf.train.QueueRunner`` runs it: enqueue until its input ends; the last one closes."""
+        """One queue runner's thread, as ``tf.train.QueueRunner`` runs it: enqueue until its input
+        ends; the last one closes.
+        """
         session, stopping = self._live(), self._stopping
         runs = self._runs(session, enqueue)
         try:
@@ -145,7 +164,9 @@ class LiveInputs:
                 session.run(self._operation(close))
 
     def _runs(self, session: LiveSession, enqueue: str) -> Iterator[Callable[[], Any]]:
-        """What a queue runner's thread does, one run after another: put a row into the queue, or read another rank's row and drop it."""
+        """What a queue runner's thread does, one run after another: put a row into the queue, or
+        read another rank's row and drop it.
+        """
         keep = session.callable([enqueue], [], [])
         queue = self._shared_rows.get(enqueue)
         if queue is None:

@@ -1,7 +1,8 @@
 """Will a run start, its graph's own input pipelines included?
 
-Rule: what ``graph.check`` finds in the graph, then whether the files are there, then whether the pipelines give a batch: each only
-where nothing before it refused the run, and the last two only where the workers run on this machine. No TensorFlow in this process.
+Rule: what ``graph.check`` finds in the graph, then whether the files are there, then whether the
+pipelines give a batch: each only where nothing before it refused the run, and the last two only
+where the workers run on this machine. No TensorFlow in this process.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from orchestrator.training.inputs.constant_feeds import constant_feeds
 from orchestrator.training.inputs.files import FilesSeen
 
 BATCH_WITHIN_S = 120.0
-"""A pipeline that shuffles a large buffer of remote files may need a minute before its first batch."""
+"""A pipeline that shuffles a large buffer of remote files may need a minute before its first batch.
+"""
 
 
 def preflight(
@@ -56,7 +58,14 @@ def preflight(
     is_named = not any(problem.code == "unknown-tensor" for problem in report.problems)
     unfit = unfit_values(config, graph) if graph is not None and is_named else ()
     if unfit:
-        return check(meta, config, checkpoint=checkpoint, memory=memory, also=(*also, *unfit), outside=outside)
+        return check(
+            meta,
+            config,
+            checkpoint=checkpoint,
+            memory=memory,
+            also=(*also, *unfit),
+            outside=outside,
+        )
     if not here or graph is None or not report.resumes or not makes_batches(graph):
         return report
     errors = unbuildable(graph, config, batch_within_s)
@@ -67,7 +76,8 @@ def preflight(
 
 
 def unfit_values(config: RunConfig, graph: WorkerGraph) -> tuple[Problem, ...]:
-    """What the workers would refuse of the values that are supplied: asked of what the workers themselves ask.
+    """What the workers would refuse of the values that are supplied: asked of what the workers
+    themselves ask.
 
     Arrays in files of other machines can't be looked at from here.
     """
@@ -76,7 +86,9 @@ def unfit_values(config: RunConfig, graph: WorkerGraph) -> tuple[Problem, ...]:
         constant_feeds(config.feed, graph)
     except ConfigError as error:
         problems.append(Problem("unfit-feed", "error", error.message, error.remedy))
-    arrays = {name: url for name, url in config.array.items() if config.address is None or is_url(url)}
+    arrays = {
+        name: url for name, url in config.array.items() if config.address is None or is_url(url)
+    }
     try:
         if arrays:
             open_arrays(arrays, graph, batch_size=config.batch_size)
@@ -90,8 +102,12 @@ def makes_batches(graph: WorkerGraph) -> bool:
     return any(port.pull is not None for port in graph.inputs)
 
 
-def unbuildable(graph: WorkerGraph, config: RunConfig, within_s: float = BATCH_WITHIN_S) -> Mapping[str, str]:
-    """Pipeline to what went wrong when a child process asked it for a batch; empty where all give one."""
+def unbuildable(
+    graph: WorkerGraph, config: RunConfig, within_s: float = BATCH_WITHIN_S
+) -> Mapping[str, str]:
+    """Pipeline to what went wrong when a child process asked it for a batch; empty where all give
+    one.
+    """
     options = TrainingOptions(
         seed=config.seed,
         import_modules=tuple(config.import_modules),
@@ -101,8 +117,13 @@ def unbuildable(graph: WorkerGraph, config: RunConfig, within_s: float = BATCH_W
     error = _ask(pickle.dumps((graph, options)), within_s)
     if error is None:
         return {}
-    names = [*(pipeline.name for pipeline in graph.pipelines), *(queue.name for queue in graph.queues)]
-    return {name: error for name in names if len(names) == 1 or name in error} or dict.fromkeys(names, error)
+    names = [
+        *(pipeline.name for pipeline in graph.pipelines),
+        *(queue.name for queue in graph.queues),
+    ]
+    return {name: error for name in names if len(names) == 1 or name in error} or dict.fromkeys(
+        names, error
+    )
 
 
 def _ask(question: bytes, within_s: float) -> str | None:

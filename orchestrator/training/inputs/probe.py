@@ -1,8 +1,9 @@
 """Does a graph's own input pipeline give a batch on this machine, with this TensorFlow?
 
-Rule: only building and running it tells, and that takes TensorFlow, runs what the graph says and may hang or crash. So it happens in a
-child process with a deadline, started by ``pipelines_preflight``. It reads a pickled WorkerGraph and TrainingOptions from its standard
-input and writes one JSON object: ``{"error": null}`` or ``{"error": "what went wrong"}``.
+Rule: only building and running it tells, and that takes TensorFlow, runs what the graph says and
+may hang or crash. So it happens in a child process with a deadline, started by
+``pipelines_preflight``. It reads a pickled WorkerGraph and TrainingOptions from its standard input
+and writes one JSON object: ``{"error": null}`` or ``{"error": "what went wrong"}``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which part of the graph's own batches is this rank's?
 
-Rule: as with an input function: rank r of W at position p gets the batches p + r, p + W + r, …. For dataset pipelines TensorFlow's shard
-operations are told so when the iterator is started (``graph/pipelines_sharding``); of queues, rows or batches are dropped as they come
+Rule: as with an input function: rank r of W at position p gets the batches p + r, p + W + r, …. For
+dataset pipelines TensorFlow's shard operations are told so when the iterator is started
+(``graph/pipelines_sharding``); of queues, rows or batches are dropped as they come
 (``graph/pipelines_queues``). Plain arithmetic; no TensorFlow.
 """
 
@@ -29,7 +30,9 @@ def start_feeds(pipelines: Iterable[LivePipeline], share: Share) -> dict[str, np
     """What the starters of ``pipelines`` are fed for ``share``."""
     feeds: dict[str, np.ndarray] = {}
     for pipeline in pipelines:
-        shards, starts, stride = part_of(pipeline.shards, share.rank, share.world_size, share.position)
+        shards, starts, stride = part_of(
+            pipeline.shards, share.rank, share.world_size, share.position
+        )
         feeds[pipeline.shard_feed] = np.asarray(shards, np.int64)
         feeds[pipeline.start_feed] = np.asarray(starts, np.int64)
         feeds[pipeline.stride_feed] = np.asarray(stride, np.int64)
@@ -48,8 +51,13 @@ class Turns:
     before: int
 
     def mine(self, number: int) -> bool:
-        """Whether this rank keeps number ``number``, counted from 0 at the beginning of the pipeline."""
-        return number >= self.before and (number - self.before) % self.share.world_size == self.share.rank
+        """Whether this rank keeps number ``number``, counted from 0 at the beginning of the
+        pipeline.
+        """
+        return (
+            number >= self.before
+            and (number - self.before) % self.share.world_size == self.share.rank
+        )
 
 
 def turns(queue: LiveQueue, share: Share) -> Turns:

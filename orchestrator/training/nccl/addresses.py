@@ -1,7 +1,8 @@
 """Under which address will the other workers find this one's next session?
 
-Rule: the port is held open until the session's server takes it, and lies below the range from which the kernel hands out ports to
-outgoing connections, since TensorFlow's server binds it exclusively and can't be told to try another.
+Rule: the port is held open until the session's server takes it, and lies below the range from which
+the kernel hands out ports to outgoing connections, since TensorFlow's server binds it exclusively
+and can't be told to try another.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ LOWEST_PORT = 20_000
 """Above the ports that Ray gives to its own workers (10002 to 19999)."""
 FIRST_EPHEMERAL_PORT = 32_768
 TRIES = 64
-OPEN = frozenset({psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT, psutil.CONN_SYN_RECV, psutil.CONN_CLOSE_WAIT})
+OPEN = frozenset(
+    {psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT, psutil.CONN_SYN_RECV, psutil.CONN_CLOSE_WAIT}
+)
 LOOKS = 8
-"""A peer that lost its connection comes back at once, and may have done so between a look and the end of the listener: measured once in
-about a hundred departures on a busy machine. Its next step would wait on that connection for ever."""
+"""A peer that lost its connection comes back at once, and may have done so between a look and the
+end of the listener: measured once in about a hundred departures on a busy machine. Its next step
+would wait on that connection for ever.
+"""
 
 
 class Reservation:
@@ -78,23 +83,31 @@ def port_of(address: str) -> int:
 
 
 def cut_connections(own: str, others: frozenset[str], *, listener: bool) -> int:
-    """Shut down this process's connections to and from the group, as its death would; the number of sockets.
+    """Shut down this process's connections to and from the group, as its death would; the number of
+    sockets.
 
     Args:
         own: the address that this process serves on.
         others: the other ranks' addresses.
         listener: accept no new connections either.
 
-    TensorFlow has no way to leave a group: a server can't be stopped, and a failing operation isn't told to ranks that wait.
-    Shutting the sockets down tells them within milliseconds. The descriptors stay with their owner. The listener goes first.
+    TensorFlow has no way to leave a group: a server can't be stopped, and a failing operation isn't
+    told to ranks that wait. Shutting the sockets down tells them within milliseconds. The
+    descriptors stay with their owner. The listener goes first.
     """
     ports = {port_of(address) for address in others}
     mine = port_of(own)
     cut = 0
     if listener:
-        cut += _shut_down_all(lambda found: _port(found.laddr) == mine and found.status == psutil.CONN_LISTEN)
+        cut += _shut_down_all(
+            lambda found: _port(found.laddr) == mine and found.status == psutil.CONN_LISTEN
+        )
     for _ in range(LOOKS):
-        done = _shut_down_all(lambda found: found.status in OPEN and (_port(found.laddr) == mine or _port(found.raddr) in ports))
+        done = _shut_down_all(
+            lambda found: (
+                found.status in OPEN and (_port(found.laddr) == mine or _port(found.raddr) in ports)
+            )
+        )
         cut += done
         if not done:
             break

@@ -1,15 +1,19 @@
 """How do the local gradients become the group's mean or sum, inside TensorFlow?
 
-Rule: between every seam's input and its Identity stand collectives while the group has more than one member; with one member the
-seam's own input is wired back, so that one imported graph serves every world size. Rewiring happens between sessions only.
+Rule: between every seam's input and its Identity stand collectives while the group has more than
+one member; with one member the seam's own input is wired back, so that one imported graph serves
+every world size. Rewiring happens between sessions only.
 
 Three facts shape the code, all measured:
 
-- A collective's ``instance_key`` is bound to the first shape that it sees. Sparse rows differ by rank and by step, so the ranks first
-  gather their row counts, pad to the next power of two, and the key holds the exponent.
-- A rank notices a lost peer by a pending receive. Of a tensor of up to 64 bytes the ring's first rank only sends, and waits for ever
-  for a peer that died: every buffer is padded until each rank has a chunk to receive.
-- Each collective costs round trips, a large copy costs time as well: small dense tensors of a target share one buffer.
+- A collective's ``instance_key`` is bound to the first shape that it sees. Sparse rows differ by
+  rank and by step, so the ranks first gather their row counts, pad to the next power of two, and
+  the key holds the exponent.
+- A rank notices a lost peer by a pending receive. Of a tensor of up to 64 bytes the ring's first
+  rank only sends, and waits for ever for a peer that died: every buffer is padded until each rank
+  has a chunk to receive.
+- Each collective costs round trips, a large copy costs time as well: small dense tensors of a
+  target share one buffer.
 
 Between the collectives of a level and all that comes after them stands a vote, see ``nccl.group``.
 """
@@ -28,10 +32,14 @@ from orchestrator.training.engine.tensorflow import collective_ops, tf, v1
 from orchestrator.training.host.seams import seam_depths
 
 HINT = "nccl"
-"""TensorFlow's name for who moves the numbers. Its other one, ``ring`` through gRPC, is what tests without a GPU use."""
+"""TensorFlow's name for who moves the numbers. Its other one, ``ring`` through gRPC, is what tests
+without a GPU use.
+"""
 PACKED_UP_TO_BYTES = 256 * 1024
-"""Dense tensors up to this size share a buffer. Measured with two ranks on one machine: a step of eight small tensors 5 instead of 9 ms,
-of a perceptron of 1 MB 11 instead of 13 ms; larger tensors lose more by the copy than they gain by the round trip."""
+"""Dense tensors up to this size share a buffer. Measured with two ranks on one machine: a step of
+eight small tensors 5 instead of 9 ms, of a perceptron of 1 MB 11 instead of 13 ms; larger tensors
+lose more by the copy than they gain by the round trip.
+"""
 PACK_BYTES = 4 * 1024 * 1024
 """A buffer ends here, so that several are under way at once."""
 CHUNK_BYTES = 64
@@ -57,7 +65,8 @@ class Exchange:
         graph: the imported TensorFlow graph; nodes are added to it, none is removed.
         targets: the train operations with their seams.
         max_world_size: the largest group; decides the padding of small tensors.
-        vote: called in each step when a level's collectives are done; it raises where a peer is gone.
+        vote: called in each step when a level's collectives are done; it raises where a peer is
+            gone.
         scale: which seams are added up.
     """
 
@@ -83,11 +92,15 @@ class Exchange:
 
     @property
     def probe(self) -> str:
-        """Name of an operation that joins the group and exchanges nothing else; it ends when every rank runs it. Empty without seams."""
+        """Name of an operation that joins the group and exchanges nothing else; it ends when every
+        rank runs it. Empty without seams.
+        """
         return str(self._probe.op.name) if self._wires else ""
 
     def connect(self, world_size: int) -> None:
-        """Wire the seams for a group of ``world_size``; no session may be running a step of this graph."""
+        """Wire the seams for a group of ``world_size``; no session may be running a step of this
+        graph.
+        """
         for wire in self._wires:
             wire.identity._update_input(0, wire.local if world_size == 1 else wire.shared)
 
@@ -95,21 +108,33 @@ class Exchange:
         """What every run of a connected graph must be fed, by tensor name."""
         if not self._wires:
             return {}
-        return {self._size.name: np.array(world_size, np.int32), self._key.name: np.array(generation, np.int32)}
+        return {
+            self._size.name: np.array(world_size, np.int32),
+            self._key.name: np.array(generation, np.int32),
+        }
 
     def _build(self, targets: Sequence[TrainTarget]) -> None:
         self._size = v1.placeholder_with_default(np.int32(1), [], name="world_size")
         self._key = v1.placeholder_with_default(np.int32(0), [], name="generation")
-        self._probe = self._reduce(tf.zeros([self._padding(tf.float32)], tf.float32), GROUP_CHECK_KEY)
+        self._probe = self._reduce(
+            tf.zeros([self._padding(tf.float32)], tf.float32), GROUP_CHECK_KEY
+        )
         self._previous = None
         dense, sparse = _by_target(targets)
         levels = seam_depths(self._graph, targets)
-        packs = sorted(_packs(dense, levels, scale=self._scale), key=lambda pack: (levels[pack[0].node], pack[0].node))
+        packs = sorted(
+            _packs(dense, levels, scale=self._scale),
+            key=lambda pack: (levels[pack[0].node], pack[0].node),
+        )
         for number, pack in enumerate(packs):
             self._connect_dense(pack, instance_key=GROUP_CHECK_KEY + 1 + number)
-        for number, seam in enumerate(sorted(sparse, key=lambda seam: (levels[seam.values_node], seam.values_node))):
+        for number, seam in enumerate(
+            sorted(sparse, key=lambda seam: (levels[seam.values_node], seam.values_node))
+        ):
             self._connect_sparse(seam, FIRST_SPARSE_KEY + number * KEYS_PER_SPARSE_SEAM)
-        self._wires = [wire for level in sorted(set(levels.values())) for wire in self._voted(level, levels)]
+        self._wires = [
+            wire for level in sorted(set(levels.values())) for wire in self._voted(level, levels)
+        ]
 
     def _voted(self, level: int, levels: dict[str, int]) -> list[_Wire]:
         wires = [wire for wire in self._wires if levels[wire.identity.name] == level]
@@ -125,14 +150,24 @@ class Exchange:
         self._wires.extend(map(_Wire, identities, local, reduced))
 
     def _reduced(self, tensors: list[Any], instance_key: int, *, mean: bool) -> list[Any]:
-        if len(tensors) == 1 and _static_bytes(tensors[0]) >= self._padding(tensors[0].dtype) * tensors[0].dtype.size:
+        if (
+            len(tensors) == 1
+            and _static_bytes(tensors[0]) >= self._padding(tensors[0].dtype) * tensors[0].dtype.size
+        ):
             return [self._reduce(tensors[0], instance_key, mean=mean)]
         dtype = tensors[0].dtype.base_dtype
         flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
         sizes = [tf.size(part) for part in flat]
         buffer = tf.concat([*flat, tf.zeros([self._padding(dtype)], dtype)], 0)
-        parts = tf.split(self._reduce(buffer, instance_key, mean=mean), [*sizes, self._padding(dtype)], num=len(flat) + 1)
-        return [tf.reshape(part, tf.shape(tensor)) for part, tensor in zip(parts[:-1], tensors, strict=True)]
+        parts = tf.split(
+            self._reduce(buffer, instance_key, mean=mean),
+            [*sizes, self._padding(dtype)],
+            num=len(flat) + 1,
+        )
+        return [
+            tf.reshape(part, tf.shape(tensor))
+            for part, tensor in zip(parts[:-1], tensors, strict=True)
+        ]
 
     def _padding(self, dtype: Any) -> int:
         return self._max_world_size * CHUNK_BYTES // int(dtype.size)
@@ -153,12 +188,16 @@ class Exchange:
 
     def _gather(self, tensor: Any, instance_key: Any) -> Any:
         with tf.control_dependencies(self._order()):
-            gathered = collective_ops.all_gather_v2(tensor, self._size, self._key, instance_key, communication_hint=self._hint)
+            gathered = collective_ops.all_gather_v2(
+                tensor, self._size, self._key, instance_key, communication_hint=self._hint
+            )
         self._previous = gathered
         return gathered
 
     def _order(self) -> list[Any]:
-        """NCCL wants its kernels in the same order on every rank; the ring doesn't, and runs them side by side."""
+        """NCCL wants its kernels in the same order on every rank; the ring doesn't, and runs them
+        side by side.
+        """
         return [self._previous] if self._hint == "nccl" and self._previous is not None else []
 
     def _connect_sparse(self, seam: SparseSeam, first_key: int) -> None:
@@ -172,7 +211,9 @@ class Exchange:
         occupied = tf.reshape(tf.range(padded_rows)[None, :] < counts[:, None], [-1])
 
         def everyones(tensor: Any, key: int) -> Any:
-            return tf.boolean_mask(self._gather(_pad_rows(tensor, padded_rows - rows), key + exponent), occupied)
+            return tf.boolean_mask(
+                self._gather(_pad_rows(tensor, padded_rows - rows), key + exponent), occupied
+            )
 
         rows_of_all = everyones(values, first_key + 1)
         if not is_summed(seam, self._scale):
@@ -183,12 +224,17 @@ class Exchange:
 
 def _exponent(rows: Any) -> Any:
     """The least e with ``2**e >= rows``, int32; 0 where there are no rows."""
-    return tf.reduce_sum(tf.cast(rows - 1 >= tf.constant([1 << bit for bit in range(31)], tf.int32), tf.int32))
+    return tf.reduce_sum(
+        tf.cast(rows - 1 >= tf.constant([1 << bit for bit in range(31)], tf.int32), tf.int32)
+    )
 
 
 def _pad_rows(tensor: Any, missing: Any) -> Any:
     shape = tf.concat([tf.reshape(missing, [1]), tf.shape(tensor)[1:]], 0)
-    return tf.reshape(tf.concat([tensor, tf.zeros(shape, tensor.dtype)], 0), tf.concat([[-1], tf.shape(tensor)[1:]], 0))
+    return tf.reshape(
+        tf.concat([tensor, tf.zeros(shape, tensor.dtype)], 0),
+        tf.concat([[-1], tf.shape(tensor)[1:]], 0),
+    )
 
 
 def _static_bytes(tensor: Any) -> int:
@@ -197,7 +243,9 @@ def _static_bytes(tensor: Any) -> int:
     return 0 if elements is None else int(elements) * int(tensor.dtype.size)
 
 
-def _by_target(targets: Sequence[TrainTarget]) -> tuple[list[tuple[DenseSeam, tuple[int, ...]]], list[SparseSeam]]:
+def _by_target(
+    targets: Sequence[TrainTarget],
+) -> tuple[list[tuple[DenseSeam, tuple[int, ...]]], list[SparseSeam]]:
     """Every seam once; a dense one with the targets that run it."""
     dense: dict[str, tuple[DenseSeam, tuple[int, ...]]] = {}
     sparse: dict[str, SparseSeam] = {}
@@ -215,7 +263,9 @@ def _packs(
     pack_bytes: int = PACK_BYTES,
     scale: GradientScale = "auto",
 ) -> list[list[DenseSeam]]:
-    """Which seams share a buffer: small ones of known shape, of one type, one level, the same targets and scale, up to ``pack_bytes``."""
+    """Which seams share a buffer: small ones of known shape, of one type, one level, the same
+    targets and scale, up to ``pack_bytes``.
+    """
     packs: list[list[DenseSeam]] = []
     filling: dict[tuple[object, ...], tuple[list[DenseSeam], int]] = {}
     for seam, targets in dense:
@@ -236,4 +286,6 @@ def _packs(
 def _seam_bytes(seam: DenseSeam) -> int | None:
     if seam.shape is None or any(size is None for size in seam.shape):
         return None
-    return int(np.prod([size for size in seam.shape if size is not None], dtype=np.int64)) * int(tf.as_dtype(seam.dtype).size)
+    return int(np.prod([size for size in seam.shape if size is not None], dtype=np.int64)) * int(
+        tf.as_dtype(seam.dtype).size
+    )

@@ -1,9 +1,11 @@
 """How does a group take a step whose exchange is TensorFlow's own, on GPUs?
 
-Rule: one run of the graph a step, in which NCCL reduces the gradients; each member computes one batch. A mesh outside of TensorFlow
-stands beside it, for what NCCL can't do: tell where everybody's server is, and vote. NCCL may report a collective that was aborted as
-done, with whatever its buffers held (read in TensorFlow's ``nccl_manager.cc``), so between the collectives and the barrier every rank
-asks all others whether they are still there, and a step whose peer is gone changes nothing. Not yet run on two GPUs.
+Rule: one run of the graph a step, in which NCCL reduces the gradients; each member computes one
+batch. A mesh outside of TensorFlow stands beside it, for what NCCL can't do: tell where everybody's
+server is, and vote. NCCL may report a collective that was aborted as done, with whatever its
+buffers held (read in TensorFlow's ``nccl_manager.cc``), so between the collectives and the barrier
+every rank asks all others whether they are still there, and a step whose peer is gone changes
+nothing. Not yet run on two GPUs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,13 @@ class NcclGroup:
     can_give = can_take = False
 
     def __init__(
-        self, graph: WorkerGraph, imported: Any, options: TrainingOptions, runner: StepRunner, secret: bytes, writing: Any
+        self,
+        graph: WorkerGraph,
+        imported: Any,
+        options: TrainingOptions,
+        runner: StepRunner,
+        secret: bytes,
+        writing: Any,
     ) -> None:
         self._options, self._runner, self._writing = options, runner, writing
         self._membership = Membership(graph, imported, options, self._vote)
@@ -73,7 +81,9 @@ class NcclGroup:
             return
         mesh = self._meeting.meet(None)
         answers = mesh.all_gather(self._membership.reserve_address().encode())
-        self._membership.form(replace(spec, addresses=tuple(bytes(answer).decode() for answer in answers)))
+        self._membership.form(
+            replace(spec, addresses=tuple(bytes(answer).decode() for answer in answers))
+        )
 
     def meet(self, timeout_s: float | None) -> bool:
         """See ``Group.meet``."""

@@ -1,8 +1,8 @@
 """Which group does this worker belong to, who has come, and how does it leave?
 
-Rule: one live session at a time, for one generation. Ranks meet before the first step of a generation: from then on each holds a
-connection to its neighbours, and whoever dies or leaves is noticed by all. Leaving is allowed from any thread, at any time, and final
-for the generation::
+Rule: one live session at a time, for one generation. Ranks meet before the first step of a
+generation: from then on each holds a connection to its neighbours, and whoever dies or leaves is
+noticed by all. Leaving is allowed from any thread, at any time, and final for the generation::
 
     (none) ── form ──► formed ── enter ──► met
                          │                  │
@@ -26,7 +26,9 @@ from orchestrator.training.nccl.exchange import Exchange
 from orchestrator.training.nccl.sessions import GroupSession
 
 MEET_WITHIN_S = 300.0
-"""Longest wait for the other ranks' first step of a generation; the driver finds out earlier who doesn't come."""
+"""Longest wait for the other ranks' first step of a generation; the driver finds out earlier who
+doesn't come.
+"""
 
 
 class Membership:
@@ -39,7 +41,13 @@ class Membership:
         vote: see ``Exchange``.
     """
 
-    def __init__(self, graph: WorkerGraph, imported: Any, options: TrainingOptions, vote: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self,
+        graph: WorkerGraph,
+        imported: Any,
+        options: TrainingOptions,
+        vote: Callable[[], np.ndarray],
+    ) -> None:
         self._refused = graph.group_refused
         self._options = options
         self._imported = imported
@@ -76,9 +84,17 @@ class Membership:
 
     def form(self, group: GroupSpec) -> None:
         """Close the old session and open the one of ``group``; see ``Trainer.form``."""
-        if group.world_size > 1 and (self._refused or self._options.max_world_size < group.world_size):
-            why = self._refused or f"the worker was started for at most {self._options.max_world_size} workers"
-            raise GraphRefused(f"this graph can't train on {group.world_size} workers: {why}", remedy="Use --workers 1")
+        if group.world_size > 1 and (
+            self._refused or self._options.max_world_size < group.world_size
+        ):
+            why = (
+                self._refused
+                or f"the worker was started for at most {self._options.max_world_size} workers"
+            )
+            raise GraphRefused(
+                f"this graph can't train on {group.world_size} workers: {why}",
+                remedy="Use --workers 1",
+            )
         self.close()
         give_back()  # the old session's variables, before the new one has its own
         self._left.clear()
@@ -90,7 +106,11 @@ class Membership:
     def feeds(self) -> dict[str, Any]:
         """What every run of the group's session must be fed, by tensor name."""
         live = self.live
-        return self._exchange.feeds(live.group.world_size, live.group.generation) if live.shared else {}
+        return (
+            self._exchange.feeds(live.group.world_size, live.group.generation)
+            if live.shared
+            else {}
+        )
 
     def enter(self, timeout_s: float | None) -> None:
         """Before a step: be in the group, and wait for the others before the first one.
@@ -102,7 +122,12 @@ class Membership:
         self.must_be_in()
         live = self.live
         if live.shared and not self._met and self._exchange.probe:
-            live.meet(self._exchange.probe, self.feeds(), self._left, min(timeout_s or MEET_WITHIN_S, MEET_WITHIN_S))
+            live.meet(
+                self._exchange.probe,
+                self.feeds(),
+                self._left,
+                min(timeout_s or MEET_WITHIN_S, MEET_WITHIN_S),
+            )
             self.must_be_in()
         self._met = True
 
@@ -124,7 +149,10 @@ class Membership:
         self._left.set()
         met = self._met
         if not met:
-            live.spoil(self._exchange.probe, self._exchange.feeds(live.group.world_size + 1, live.group.generation))
+            live.spoil(
+                self._exchange.probe,
+                self._exchange.feeds(live.group.world_size + 1, live.group.generation),
+            )
         live.leave(met=met)
 
     def close(self) -> None:

@@ -1,12 +1,15 @@
-"""Where does the graph run while TensorFlow itself exchanges, and how does this process join and leave a group?
+"""Where does the graph run while TensorFlow itself exchanges, and how does this process join and
+leave a group?
 
-Rule: every generation gets a new session, since a server that saw an aborted collective never runs one again. With one member it's a
-plain in-process session; with more a server of this process's own, reached without leaving the process.
+Rule: every generation gets a new session, since a server that saw an aborted collective never runs
+one again. With one member it's a plain in-process session; with more a server of this process's
+own, reached without leaving the process.
 
-Sessions isolate their state: closing one then frees its variables (measured: 240 MB in 1 ms, flat over six generations). Without
-isolation they outlive it until ``Session.reset``, which goes over the network and so fails for a worker that has left its group. What
-a server itself costs, 40 MB and 94 threads, stays until the process ends. Its port takes whatever graph is sent to it, from anybody who
-reaches it: a firewall has to stand before it.
+Sessions isolate their state: closing one then frees its variables (measured: 240 MB in 1 ms, flat
+over six generations). Without isolation they outlive it until ``Session.reset``, which goes over
+the network and so fails for a worker that has left its group. What a server itself costs, 40 MB and
+94 threads, stays until the process ends. Its port takes whatever graph is sent to it, from anybody
+who reaches it: a firewall has to stand before it.
 """
 
 from __future__ import annotations
@@ -40,7 +43,13 @@ class GroupSession(LiveSession):
         group: the membership that it was formed for.
     """
 
-    def __init__(self, graph: Any, options: TrainingOptions, group: GroupSpec, reservation: Reservation | None) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        options: TrainingOptions,
+        group: GroupSpec,
+        reservation: Reservation | None,
+    ) -> None:
         self.group = group
         self._server: Any = None
         self._deserted = False
@@ -48,22 +57,27 @@ class GroupSession(LiveSession):
         devices_are_final()
         if group.world_size > 1:
             config.isolate_session_state = True  # closing the session frees its variables
-            config.device_filters.append(f"/job:{JOB}/task:{group.rank}")  # nothing but the collectives crosses processes
+            # nothing but the collectives crosses processes
+            config.device_filters.append(f"/job:{JOB}/task:{group.rank}")
             config.experimental.collective_group_leader = f"/job:{JOB}/replica:0/task:0"
             config.experimental.collective_nccl = True
             self._server = _serve(group, config, reservation)
-        super().__init__(graph, options, target=self._server.target if self._server else "", config=config)
+        super().__init__(
+            graph, options, target=self._server.target if self._server else "", config=config
+        )
 
     @property
     def shared(self) -> bool:
         """Whether other processes take part."""
         return self._server is not None
 
-    def meet(self, probe: str, feeds: Mapping[str, Any], left: threading.Event, within_s: float) -> None:
+    def meet(
+        self, probe: str, feeds: Mapping[str, Any], left: threading.Event, within_s: float
+    ) -> None:
         """Wait until every rank of the group is here, or until ``left`` is set.
 
-        The wait happens on a thread of its own that is left alone if need be: a rank that looks for a dead leader can't be told to
-        stop, and the probe changes nothing.
+        The wait happens on a thread of its own that is left alone if need be: a rank that looks for
+        a dead leader can't be told to stop, and the probe changes nothing.
 
         Raises:
             tf.errors.OpError: a peer has left, or wasn't there in time.
@@ -89,9 +103,11 @@ class GroupSession(LiveSession):
         self._deserted = True
 
     def spoil(self, probe: str, feeds: Mapping[str, Any]) -> None:
-        """Join the group with a wrong size, so that members that wait for it to be complete, now or later, get an error.
+        """Join the group with a wrong size, so that members that wait for it to be complete, now or
+        later, get an error.
 
-        Returns after ``SPOIL_WITHIN_S`` at the latest: a rank that waits for the group itself can't ask twice.
+        Returns after ``SPOIL_WITHIN_S`` at the latest: a rank that waits for the group itself can't
+        ask twice.
         """
 
         def join() -> None:
@@ -106,14 +122,17 @@ class GroupSession(LiveSession):
     def leave(self, *, met: bool) -> None:
         """Cut the connections with the group; see ``cut_connections``.
 
-        A group that hasn't met keeps the door open: who comes later must be told that it was spoilt, not be left knocking.
+        A group that hasn't met keeps the door open: who comes later must be told that it was
+        spoilt, not be left knocking.
         """
         if self.shared:
             own = self.group.addresses[self.group.rank]
             cut_connections(own, frozenset(self.group.addresses) - {own}, listener=met)
 
     def close(self) -> None:
-        """Free the variables and all else that the session holds. Where a run hangs in it, freeing waits for that run's end."""
+        """Free the variables and all else that the session holds. Where a run hangs in it, freeing
+        waits for that run's end.
+        """
         if self._deserted:
             threading.Thread(target=super().close, name="tfresume-close", daemon=True).start()
         else:
@@ -128,7 +147,8 @@ def _serve(group: GroupSpec, config: Any, reservation: Reservation | None) -> An
     while True:
         try:
             return tf.distribute.Server(cluster, job_name=JOB, task_index=group.rank, config=config)
-        except tf.errors.UnknownError as error:  # "Could not start gRPC server": somebody took the port in between
+        # "Could not start gRPC server": somebody took the port in between
+        except tf.errors.UnknownError as error:
             if time.monotonic() >= deadline:
                 raise AddressTaken(
                     f"rank {group.rank} can't serve on {group.addresses[group.rank]}: the port was taken by another process",

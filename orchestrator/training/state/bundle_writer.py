@@ -1,7 +1,8 @@
 """How does a state become the files of a TensorFlow checkpoint?
 
-Rule: TensorFlow's own SaveV2, in a small graph, under the source saver's keys and slices, so that the original graph's saver restores
-them; every other variable goes under a key of its own. Nothing here touches the training session: it runs beside the training.
+Rule: TensorFlow's own SaveV2, in a small graph, under the source saver's keys and slices, so that
+the original graph's saver restores them; every other variable goes under a key of its own. Nothing
+here touches the training session: it runs beside the training.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a bundle: its key, its slice (``SaveV2``'s spec, empty for a whole tensor), its dtype and value."""
+    """One tensor of a bundle: its key, its slice (``SaveV2``'s spec, empty for a whole tensor), its
+    dtype and value.
+    """
 
     key: str
     slice_spec: str
@@ -32,7 +35,8 @@ class Stored:
 
 
 def write_bundle(state: State, graph: WorkerGraph, directory: Path, prefix: str) -> list[Path]:
-    """Write ``prefix.data-…``, ``prefix.index`` and ``prefix.meta`` into ``directory``; the paths written.
+    """Write ``prefix.data-…``, ``prefix.index`` and ``prefix.meta`` into ``directory``; the paths
+    written.
 
     Args:
         state: what to write; not changed, and not kept.
@@ -60,7 +64,9 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
     """What the bundle of a state holds, in the order of keys."""
     keys = checkpoint_keys(graph)
     variables = [
-        Stored(keys[variable.name], variable.slice_spec, variable.dtype, state.arrays[variable.name])
+        Stored(
+            keys[variable.name], variable.slice_spec, variable.dtype, state.arrays[variable.name]
+        )
         for variable in graph.variables
         if variable.name in state.arrays
     ]
@@ -75,13 +81,17 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
 def _save(path: Path, stored: list[Stored]) -> None:
     devices_are_final()
     with tf.Graph().as_default() as small, tf.device("/CPU:0"):
-        feeds: list[Any] = [v1.placeholder(tf.as_dtype(item.dtype), name="value") for item in stored]
+        feeds: list[Any] = [
+            v1.placeholder(tf.as_dtype(item.dtype), name="value") for item in stored
+        ]
         save = tf.raw_ops.SaveV2(
             prefix=str(path),
             tensor_names=[item.key for item in stored],
             shape_and_slices=[item.slice_spec for item in stored],
             tensors=feeds,
         )
-        config = v1.ConfigProto(device_count={"GPU": 0}, inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)
+        config = v1.ConfigProto(
+            device_count={"GPU": 0}, inter_op_parallelism_threads=1, intra_op_parallelism_threads=1
+        )
         with v1.Session(graph=small, config=config) as session:
             session.run(save, {feed: item.value for feed, item in zip(feeds, stored, strict=True)})

@@ -1,8 +1,8 @@
 """What does a checkpoint on local disk hold for the variables of a graph?
 
-Rule: TensorFlow's own RestoreV2 reads it (V2 and V1 format, slices of partitioned variables), in a small graph of its own, so that the
-training graph's saver nodes and their device names don't matter; large arrays are read past it. What is missing is named, all of it at
-once.
+Rule: TensorFlow's own RestoreV2 reads it (V2 and V1 format, slices of partitioned variables), in a
+small graph of its own, so that the training graph's saver nodes and their device names don't
+matter; large arrays are read past it. What is missing is named, all of it at once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def read_checkpoint(graph: WorkerGraph, prefix: str, options: TrainingOptions) -
     wanted, missing = _wanted(graph, set(shapes))
     _refuse_misfits(prefix, wanted, shapes, dtypes)
     large = _read_large(prefix, wanted)
-    read = large | _restore(prefix, [item for item in wanted if item.name not in large], shapes, reading_config(options))
+    read = large | _restore(
+        prefix, [item for item in wanted if item.name not in large], shapes, reading_config(options)
+    )
     arrays = {item.name: read[item.name] for item in wanted}
     counter = None if graph.step is None else arrays.get(graph.step.variable)
     step = step_in_name(prefix) if counter is None else int(counter)
@@ -87,7 +89,9 @@ def _wanted(graph: WorkerGraph, stored: set[str]) -> tuple[list[Wanted], tuple[V
     found = [variable for variable in restored if keys[variable.name] in stored]
     missing = tuple(variable for variable in restored if keys[variable.name] not in stored)
     wanted = [Wanted(v.name, keys[v.name], v.slice_spec, v.dtype, v.shape) for v in found]
-    entries = [entry for entry in graph.saver_entries if entry.key in stored and entry.dtype != "variant"]
+    entries = [
+        entry for entry in graph.saver_entries if entry.key in stored and entry.dtype != "variant"
+    ]
     return wanted + [_entry(entry) for entry in entries], missing
 
 
@@ -95,13 +99,21 @@ def _entry(entry: SaverEntry) -> Wanted:
     return Wanted(ENTRY_PREFIX + entry.key, entry.key, entry.slice_spec, entry.dtype, None)
 
 
-def _refuse_misfits(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], dtypes: Mapping[str, Any]) -> None:
+def _refuse_misfits(
+    prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], dtypes: Mapping[str, Any]
+) -> None:
     problems = []
     for item in wanted:
         if dtypes[item.key].base_dtype != tf.as_dtype(item.dtype):
-            problems.append(f"{item.name} is {item.dtype} in the graph, {item.key} is {dtypes[item.key].name} in the checkpoint")
-        elif not item.slice_spec and not tf.TensorShape(item.shape).is_compatible_with(shapes[item.key]):
-            problems.append(f"{item.name} has shape {list(item.shape or ())}, {item.key} has {list(shapes[item.key])}")
+            problems.append(
+                f"{item.name} is {item.dtype} in the graph, {item.key} is {dtypes[item.key].name} in the checkpoint"
+            )
+        elif not item.slice_spec and not tf.TensorShape(item.shape).is_compatible_with(
+            shapes[item.key]
+        ):
+            problems.append(
+                f"{item.name} has shape {list(item.shape or ())}, {item.key} has {list(shapes[item.key])}"
+            )
     if problems:
         raise GraphMismatch(
             f"the checkpoint {prefix} doesn't fit the graph: " + "; ".join(problems[:10]),
@@ -117,14 +129,19 @@ def _read_large(prefix: str, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
             return {}
         whole = [item for item in wanted if not item.slice_spec and item.dtype != "string"]
         read = {
-            item.name: large_tensor(index, prefix, item.key, np.dtype(tf.as_dtype(item.dtype).as_numpy_dtype)) for item in whole
+            item.name: large_tensor(
+                index, prefix, item.key, np.dtype(tf.as_dtype(item.dtype).as_numpy_dtype)
+            )
+            for item in whole
         }
     except OSError as error:
         raise _corrupt(prefix, error) from error
     return {name: array for name, array in read.items() if array is not None}
 
 
-def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
+def _restore(
+    prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], config: Any
+) -> dict[str, np.ndarray]:
     devices_are_final()
     arrays: dict[str, np.ndarray] = {}
     for portion in _portions(wanted, shapes):
@@ -141,7 +158,9 @@ def _restore(prefix: str, wanted: Sequence[Wanted], shapes: Mapping[str, Any], c
             except tf.errors.OpError as error:
                 raise _corrupt(prefix, error) from error
         for item, value in zip(portion, values, strict=True):
-            arrays[item.name] = np.asarray(value, dtype=object) if item.dtype == "string" else np.asarray(value)
+            arrays[item.name] = (
+                np.asarray(value, dtype=object) if item.dtype == "string" else np.asarray(value)
+            )
             MOVED.add(arrays[item.name].nbytes)
     return arrays
 
@@ -150,7 +169,9 @@ def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[
     portions: list[list[Wanted]] = []
     size = READ_BYTES
     for item in wanted:
-        size_bytes = int(np.prod(shapes[item.key], dtype=np.int64)) * max(1, int(tf.as_dtype(item.dtype).size or 1))
+        size_bytes = int(np.prod(shapes[item.key], dtype=np.int64)) * max(
+            1, int(tf.as_dtype(item.dtype).size or 1)
+        )
         if size + size_bytes > READ_BYTES:
             portions.append([])
             size = 0

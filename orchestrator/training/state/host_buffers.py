@@ -1,7 +1,8 @@
 """Where does the copy of the variables go that a save works on?
 
-Rule: into memory that was there for the last one. New pages cost far more than the copy itself (measured: 1.4 s against 0.1 s for a
-gigabyte), and training stands still meanwhile. TensorFlow reads arrays at ``ALIGNMENT`` bytes without copying them once more.
+Rule: into memory that was there for the last one. New pages cost far more than the copy itself
+(measured: 1.4 s against 0.1 s for a gigabyte), and training stands still meanwhile. TensorFlow
+reads arrays at ``ALIGNMENT`` bytes without copying them once more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ ALIGNMENT = 64
 
 
 class HostBuffers:
-    """One buffer per name, of the shape and dtype that it was last asked for. Names may be filled from several threads at once."""
+    """One buffer per name, of the shape and dtype that it was last asked for. Names may be filled
+    from several threads at once.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}

@@ -1,8 +1,9 @@
 """How does a large tensor get from a checkpoint's file into memory that can be given back?
 
-Rule: whole numeric tensors of the V2 format lie in their file as NumPy has them, so they're read from there, with the checksum that the
-index holds. TensorFlow's RestoreV2 would put them into its own allocator, which keeps what it once had (on CPUs where oneDNN is on): a
-worker would go on with the size of its state in memory that nobody uses. Everything else is RestoreV2's.
+Rule: whole numeric tensors of the V2 format lie in their file as NumPy has them, so they're read
+from there, with the checksum that the index holds. TensorFlow's RestoreV2 would put them into its
+own allocator, which keeps what it once had (on CPUs where oneDNN is on): a worker would go on with
+the size of its state in memory that nobody uses. Everything else is RestoreV2's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def index_of(prefix: str) -> BundleIndex | None:
 
 
 def large_tensor(index: BundleIndex, prefix: str, key: str, dtype: np.dtype) -> np.ndarray | None:
-    """A tensor's values, aligned as TensorFlow likes it; None where it's small, in slices, or not laid out as an array.
+    """A tensor's values, aligned as TensorFlow likes it; None where it's small, in slices, or not
+    laid out as an array.
 
     Raises:
         CorruptCheckpoint: the file is too short, or the bytes aren't the ones that were saved.
@@ -48,7 +50,9 @@ def large_tensor(index: BundleIndex, prefix: str, key: str, dtype: np.dtype) -> 
     file = f"{prefix}.data-{tensor.shard:05d}-of-{index.num_shards:05d}"
     with open(file, "rb", buffering=0) as opened:
         for start in range(0, tensor.size_bytes, CHUNK_BYTES):
-            data = os.pread(opened.fileno(), min(CHUNK_BYTES, tensor.size_bytes - start), tensor.offset + start)
+            data = os.pread(
+                opened.fileno(), min(CHUNK_BYTES, tensor.size_bytes - start), tensor.offset + start
+            )
             if len(data) != min(CHUNK_BYTES, tensor.size_bytes - start):
                 raise corrupt(prefix, f"{Path(file).name} is cut off in tensor {key!r}")
             crc.add(data)

@@ -1,8 +1,9 @@
 """Which state does a run start from, given a checkpoint that may lack variables?
 
-Rule: an optimizer's state that the checkpoint lacks starts from the graph's own initialisers, as ``check`` has said; a needed weight that
-it lacks is an error that names it, and all others with it, unless the user allows its initialiser too. Variables that no train operation
-touches may be absent, as they'd be after TensorFlow's own restore.
+Rule: an optimizer's state that the checkpoint lacks starts from the graph's own initialisers, as
+``check`` has said; a needed weight that it lacks is an error that names it, and all others with it,
+unless the user allows its initialiser too. Variables that no train operation touches may be absent,
+as they'd be after TensorFlow's own restore.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ from orchestrator.training.state.state import State
 
 
 def load(
-    graph: WorkerGraph, imported: Any, snapshot: Snapshot, options: TrainingOptions, prefix: str, *, init_missing: bool
+    graph: WorkerGraph,
+    imported: Any,
+    snapshot: Snapshot,
+    options: TrainingOptions,
+    prefix: str,
+    *,
+    init_missing: bool,
 ) -> State:
-    """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where ``init_missing`` allows it.
+    """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where
+    ``init_missing`` allows it.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
@@ -38,22 +46,36 @@ def load(
         return State(loaded.step, loaded.arrays)
     weights = [variable for variable in missing if not is_optimizer_state(variable)]
     if weights and not init_missing:
-        raise _lacking(prefix, weights, "Use --init-missing to start them from the graph's initialisers")
+        raise _lacking(
+            prefix, weights, "Use --init-missing to start them from the graph's initialisers"
+        )
     without = [variable for variable in missing if variable.initializer is None]
     if without:
-        raise _lacking(prefix, without, "The graph has no initialisers for them: resume from a checkpoint that holds them")
+        raise _lacking(
+            prefix,
+            without,
+            "The graph has no initialisers for them: resume from a checkpoint that holds them",
+        )
     arrays = dict(loaded.arrays)
     arrays.update(_initialised(imported, snapshot, options, arrays, missing))
     return State(loaded.step, arrays)
 
 
 def _initialised(
-    imported: Any, snapshot: Snapshot, options: TrainingOptions, known: dict[str, np.ndarray], missing: Sequence[Variable]
+    imported: Any,
+    snapshot: Snapshot,
+    options: TrainingOptions,
+    known: dict[str, np.ndarray],
+    missing: Sequence[Variable],
 ) -> dict[str, np.ndarray]:
-    """Values of the missing variables; an initialiser may read known variables, and missing ones that come before it."""
+    """Values of the missing variables; an initialiser may read known variables, and missing ones
+    that come before it.
+    """
     session = LiveSession(imported, options)
     try:
-        snapshot.assign(session, {name: array for name, array in known.items() if name in snapshot.variables})
+        snapshot.assign(
+            session, {name: array for name, array in known.items() if name in snapshot.variables}
+        )
         waiting = list(missing)
         while waiting:
             failed, error = _attempt(snapshot, session, waiting)

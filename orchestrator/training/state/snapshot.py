@@ -1,7 +1,8 @@
 """How do variables come out of a session, and how do they get into one?
 
-Rule: read and written between steps, all at once, through nodes that are added once per imported graph. What is read is a copy: later
-steps don't change it. For a save it goes into buffers that the next save uses again. Variables that were never set are never read.
+Rule: read and written between steps, all at once, through nodes that are added once per imported
+graph. What is read is a copy: later steps don't change it. For a save it goes into buffers that the
+next save uses again. Variables that were never set are never read.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from orchestrator.training.state.host_buffers import HostBuffers
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 ASSIGN_BYTES = 64 * 1024 * 1024
-"""Arrays assigned in one run, so that TensorFlow's copies of what is fed stay small beside the state."""
+"""Arrays assigned in one run, so that TensorFlow's copies of what is fed stay small beside the
+state.
+"""
 COPY_BYTES = 256 * 1024 * 1024
-"""Variables copied in one run, so that what TensorFlow brings over from a GPU stays small beside the state."""
+"""Variables copied in one run, so that what TensorFlow brings over from a GPU stays small beside
+the state.
+"""
 
 
 class Snapshot:
@@ -38,7 +43,8 @@ class Snapshot:
         self._graph = graph
         self._imported = imported
         self.variables = {variable.name: variable for variable in graph.variables}
-        # An iterator's own state (a variant) can't leave TensorFlow; the input's position takes its place
+        # An iterator's own state (a variant) can't leave TensorFlow; the input's position takes its
+        # place
         self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
@@ -60,14 +66,24 @@ class Snapshot:
         return sum(self._sizes.values())
 
     def restore(self, session: LiveSession, state: State) -> None:
-        """Make a new session's state ``state``: tables and local variables as the graph initialises them, then what ``state`` holds."""
+        """Make a new session's state ``state``: tables and local variables as the graph initialises
+        them, then what ``state`` holds.
+        """
         if self._restored is not session:
-            self.initialise(session, (*self._graph.table_initializers, *self._graph.local_initializers))
+            self.initialise(
+                session, (*self._graph.table_initializers, *self._graph.local_initializers)
+            )
             self._restored = session
-        values = {name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)}
+        values = {
+            name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)
+        }
         self.assign(session, values)
         self._restore_entries(session, state)
-        initialised = [v.name for v in self._graph.variables if v.local and v.initializer in self._graph.local_initializers]
+        initialised = [
+            v.name
+            for v in self._graph.variables
+            if v.local and v.initializer in self._graph.local_initializers
+        ]
         self._present = list(dict.fromkeys((*values, *initialised)))
         self._sizes = {name: array.nbytes for name, array in values.items()}
 
@@ -82,9 +98,13 @@ class Snapshot:
             session.run(self._imported.get_operation_by_name(name), values)
 
     def read_all(self, session: LiveSession) -> dict[str, np.ndarray]:
-        """Copies of every variable that was ever set, and of the saver's other entries (``entry:KEY``)."""
+        """Copies of every variable that was ever set, and of the saver's other entries
+        (``entry:KEY``).
+        """
         read: dict[str, np.ndarray] = {}
-        for names in _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES):
+        for names in _portions(
+            {name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES
+        ):
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
@@ -95,13 +115,21 @@ class Snapshot:
             session.run([self._copies[name] for name in names])
             MOVED.add(sum(self._sizes.get(name, 0) for name in names))
         copied = {name: self._buffers[name] for name in numbers}
-        return copied | self.read(session, [name for name in self._present if self._is_text(name)]) | self._read_entries(session)
+        return (
+            copied
+            | self.read(session, [name for name in self._present if self._is_text(name)])
+            | self._read_entries(session)
+        )
 
     def _read_entries(self, session: LiveSession) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
-        fetched = session.run([entry.save_tensor for entry in self._entries]) if self._entries else []
+        fetched = (
+            session.run([entry.save_tensor for entry in self._entries]) if self._entries else []
+        )
         for entry, value in zip(self._entries, fetched, strict=True):
-            arrays[ENTRY_PREFIX + entry.key] = np.asarray(value, dtype=object if entry.dtype == "string" else None)
+            arrays[ENTRY_PREFIX + entry.key] = np.asarray(
+                value, dtype=object if entry.dtype == "string" else None
+            )
         return arrays
 
     def initialise(self, session: LiveSession, operations: Sequence[str]) -> None:
@@ -115,15 +143,24 @@ class Snapshot:
             feed = v1.placeholder(dtype, name="value")
             if variable.kind == "ref":
                 value = op.outputs[0]
-                assign = gen_state_ops.assign(value, feed, validate_shape=variable.shape is not None).op
+                assign = gen_state_ops.assign(
+                    value, feed, validate_shape=variable.shape is not None
+                ).op
             else:
                 value = gen_resource_variable_ops.read_variable_op(op.outputs[0], dtype)
                 assign = gen_resource_variable_ops.assign_variable_op(op.outputs[0], feed)
-        self._values[variable.name], self._feeds[variable.name], self._assigns[variable.name] = value, feed, assign
+        self._values[variable.name], self._feeds[variable.name], self._assigns[variable.name] = (
+            value,
+            feed,
+            assign,
+        )
 
     def _add_copy(self, name: str) -> None:
-        # TensorFlow hands a function of this process the variable's own memory, where a fetch would be a new array each time
-        self._copies[name] = tf.numpy_function(functools.partial(self._buffers.fill, name), [self._values[name]], [], name="copy")
+        # TensorFlow hands a function of this process the variable's own memory, where a fetch would
+        # be a new array each time
+        self._copies[name] = tf.numpy_function(
+            functools.partial(self._buffers.fill, name), [self._values[name]], [], name="copy"
+        )
 
     def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Copies of the named variables, in host memory."""
@@ -141,15 +178,23 @@ class Snapshot:
         Raises:
             GraphMismatch: a name or a shape isn't the graph's.
         """
-        problems = [problem for name, array in arrays.items() if (problem := self._misfit(name, array))]
+        problems = [
+            problem for name, array in arrays.items() if (problem := self._misfit(name, array))
+        ]
         if problems:
             raise GraphMismatch(
-                f"{len(problems)} values don't fit the graph's variables: " + "; ".join(problems[:10]),
+                f"{len(problems)} values don't fit the graph's variables: "
+                + "; ".join(problems[:10]),
                 remedy="Resume from a checkpoint of this graph",
                 details={"problems": problems},
             )
-        for names in _portions({name: array.nbytes for name, array in arrays.items()}, ASSIGN_BYTES):
-            session.run([self._assigns[name] for name in names], {self._feeds[name]: arrays[name] for name in names})
+        for names in _portions(
+            {name: array.nbytes for name, array in arrays.items()}, ASSIGN_BYTES
+        ):
+            session.run(
+                [self._assigns[name] for name in names],
+                {self._feeds[name]: arrays[name] for name in names},
+            )
             MOVED.add(sum(arrays[name].nbytes for name in names))
 
     def _misfit(self, name: str, array: np.ndarray) -> str:
@@ -158,9 +203,16 @@ class Snapshot:
             return f"the graph has no variable {name}"
         shape = variable.shape
         fits = shape is None or (
-            len(shape) == array.ndim and all(want is None or want == have for want, have in zip(shape, array.shape, strict=True))
+            len(shape) == array.ndim
+            and all(
+                want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+            )
         )
-        return "" if fits else f"{name} has shape {list(shape or ())} in the graph, the value {list(array.shape)}"
+        return (
+            ""
+            if fits
+            else f"{name} has shape {list(shape or ())} in the graph, the value {list(array.shape)}"
+        )
 
     def _is_text(self, name: str) -> bool:
         return self.variables[name].dtype == "string"

@@ -1,6 +1,7 @@
 """What does a worker hand out: its state, and what a step showed?
 
-Rule: plain data in host memory that pickles without a copy (protocol 5, Ray's object store). No TensorFlow.
+Rule: plain data in host memory that pickles without a copy (protocol 5, Ray's object store). No
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ ENTRY_PREFIX = "entry:"
 """Before the key of a saver entry that isn't a variable, among the names of ``State.arrays``."""
 
 CHUNK_BYTES = 4 * 1024 * 1024
-"""What a look at every value takes beside the state: google_crc32c wants a copy as bytes, a comparison makes an array."""
+"""What a look at every value takes beside the state: google_crc32c wants a copy as bytes, a
+comparison makes an array.
+"""
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class State:
 
     Attributes:
         step: the global step.
-        arrays: variable name to its value; ``entry:KEY`` to the value of a saver entry that isn't a variable (a lookup table).
-            A variable that was never initialised is absent.
-        phase: with several train operations, how many runs of the cycle are done; 0 except after a failure within a cycle.
+        arrays: variable name to its value; ``entry:KEY`` to the value of a saver entry that isn't a
+            variable (a lookup table). A variable that was never initialised is absent.
+        phase: with several train operations, how many runs of the cycle are done; 0 except after a
+            failure within a cycle.
     """
 
     step: int
@@ -47,8 +51,10 @@ class StepOutput:
 
     Attributes:
         step: the global step after it.
-        watched: tensor name to value, this rank's own batch; the mean where the tensor isn't a scalar.
-        summaries: tag to value of the graph's scalar summaries; empty on most steps (``TrainingOptions.summary_steps``).
+        watched: tensor name to value, this rank's own batch; the mean where the tensor isn't a
+            scalar.
+        summaries: tag to value of the graph's scalar summaries; empty on most steps
+            (``TrainingOptions.summary_steps``).
     """
 
     step: int
@@ -57,8 +63,12 @@ class StepOutput:
 
 
 def array_checksum(array: np.ndarray) -> int:
-    """crc32c over dtype, shape and values; strings are hashed by their bytes and lengths, never by address."""
-    header = f"{array.dtype.str if array.dtype.kind != 'V' else array.dtype.name}{array.shape}".encode()
+    """crc32c over dtype, shape and values; strings are hashed by their bytes and lengths, never by
+    address.
+    """
+    header = (
+        f"{array.dtype.str if array.dtype.kind != 'V' else array.dtype.name}{array.shape}".encode()
+    )
     checksum = google_crc32c.extend(0, header)
     if array.dtype.kind == "O":
         for item in array.ravel().tolist():
@@ -78,7 +88,8 @@ def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[st
     Args:
         without: names that may differ between ranks (local variables).
 
-    The saver's other entries are left out: a lookup table hands out the same pairs in another order.
+    The saver's other entries are left out: a lookup table hands out the same pairs in another
+    order.
     """
     return {
         name: array_checksum(array)
@@ -89,7 +100,9 @@ def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[st
 
 def nonfinite(state: State) -> tuple[str, ...]:
     """Names of the float variables (small and complex ones too) that hold NaN or an infinity."""
-    return tuple(name for name, array in state.arrays.items() if _is_float(array) and not _is_finite(array))
+    return tuple(
+        name for name, array in state.arrays.items() if _is_float(array) and not _is_finite(array)
+    )
 
 
 def _is_float(array: np.ndarray) -> bool:
@@ -99,4 +112,7 @@ def _is_float(array: np.ndarray) -> bool:
 def _is_finite(array: np.ndarray) -> bool:
     values = np.ascontiguousarray(array).reshape(-1)
     rows = max(1, CHUNK_BYTES // values.itemsize)
-    return all(bool(np.isfinite(values[start : start + rows]).all()) for start in range(0, values.size, rows))
+    return all(
+        bool(np.isfinite(values[start : start + rows]).all())
+        for start in range(0, values.size, rows)
+    )

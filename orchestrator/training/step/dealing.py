@@ -1,8 +1,10 @@
 """Who computes which batch of a step?
 
-Rule: a step has ``batches_per_step`` slots, numbered through the whole run: batch ``position + i`` is slot i of the step that begins at
-``position``. Of N ranks that began at position p, rank r serves the batches p + r, p + N + r, …, however many of them fall into one step.
-So a gained or lost worker deals the slots anew and changes nothing of what is computed. Plain arithmetic; no TensorFlow.
+Rule: a step has ``batches_per_step`` slots, numbered through the whole run: batch ``position + i``
+is slot i of the step that begins at ``position``. Of N ranks that began at position p, rank r
+serves the batches p + r, p + N + r, …, however many of them fall into one step. So a gained or lost
+worker deals the slots anew and changes nothing of what is computed. Plain arithmetic; no
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -34,4 +36,6 @@ class Dealing:
 
     def batches(self, rank: int, position: int) -> tuple[int, ...]:
         """The numbers of the batches that ``rank`` serves in the step that begins at ``position``."""
-        return tuple(position + slot for slot, owner in enumerate(self.owners(position)) if owner == rank)
+        return tuple(
+            position + slot for slot, owner in enumerate(self.owners(position)) if owner == rank
+        )

@@ -1,7 +1,8 @@
 """What is a group to the trainer?
 
-Rule: alone nothing is exchanged and nothing is cut; with more than one batch a step the group meets outside of TensorFlow
-(``host_group``), or inside it where ``nccl`` was chosen (``nccl/``). One kind for a worker's whole life.
+Rule: alone nothing is exchanged and nothing is cut; with more than one batch a step the group meets
+outside of TensorFlow (``host_group``), or inside it where ``nccl`` was chosen (``nccl/``). One kind
+for a worker's whole life.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.step.stepping import StepRunner
 
 RUN_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, TypeError)
-"""What TensorFlow raises out of a run: an operation's error, a closed session, a feed that doesn't convert."""
+"""What TensorFlow raises out of a run: an operation's error, a closed session, a feed that doesn't
+convert.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ class Group(Protocol):
         """Leave the old group, and belong to this one."""
 
     def meet(self, timeout_s: float | None) -> bool:
-        """Wait for the other ranks; whether this one was a run behind and has now taken it. Raises PeerLost, CorruptState, UserCodeError."""
+        """Wait for the other ranks; whether this one was a run behind and has now taken it. Raises
+        PeerLost, CorruptState, UserCodeError.
+        """
 
     @property
     def can_give(self) -> bool:
@@ -102,7 +107,8 @@ class Group(Protocol):
         """
 
     def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
-        """Open the session and make a target's calls ahead of its first run; tensors that can be computed without writing anything.
+        """Open the session and make a target's calls ahead of its first run; tensors that can be
+        computed without writing anything.
 
         Args:
             feeds: what a run is fed with, in its order.
@@ -127,9 +133,20 @@ class Alone:
     address = ""
 
     def __init__(
-        self, imported: Any, options: TrainingOptions, runner: StepRunner, writing: threading.RLock, refused: str
+        self,
+        imported: Any,
+        options: TrainingOptions,
+        runner: StepRunner,
+        writing: threading.RLock,
+        refused: str,
     ) -> None:
-        self._imported, self._options, self._runner, self._writing, self._refused = imported, options, runner, writing, refused
+        self._imported, self._options, self._runner, self._writing, self._refused = (
+            imported,
+            options,
+            runner,
+            writing,
+            refused,
+        )
         self._session: LiveSession | None = None
         self.spec: GroupSpec | None = None
 
@@ -144,7 +161,10 @@ class Alone:
         """See ``Group.join``."""
         if spec.world_size > 1:
             why = self._refused or "the run has one batch a step"
-            raise GraphRefused(f"this graph can't train on {spec.world_size} workers: {why}", remedy="Use --workers 1")
+            raise GraphRefused(
+                f"this graph can't train on {spec.world_size} workers: {why}",
+                remedy="Use --workers 1",
+            )
         self.spec = spec
 
     def meet(self, timeout_s: float | None) -> bool:
@@ -180,6 +200,10 @@ class Alone:
 
 
 def graph_error(error: BaseException, spec: GroupSpec | None, step: int) -> OrchestratorError:
-    """The project's error for what TensorFlow raised in a phase of a step; outside of TensorFlow there are no peers to blame."""
+    """The project's error for what TensorFlow raised in a phase of a step; outside of TensorFlow
+    there are no peers to blame.
+    """
     rank = spec.rank if spec else 0
-    return failures.user_error(error, f"rank {rank}: the step after {step} failed in the graph", rank=rank, step=step)
+    return failures.user_error(
+        error, f"rank {rank}: the step after {step} failed in the graph", rank=rank, step=step
+    )

@@ -1,7 +1,8 @@
-"""How does a worker come together with the other members of its group, and how does it part from them?
+"""How does a worker come together with the other members of its group, and how does it part from
+them?
 
-Rule: one listener for the process's life; one mesh of connections per generation, formed when the first step wants it. Leaving is allowed
-from any thread, at any time, and final for the generation::
+Rule: one listener for the process's life; one mesh of connections per generation, formed when the
+first step wants it. Leaving is allowed from any thread, at any time, and final for the generation::
 
     (none) ── join ──► joined ── meet ──► met
                          │                 │
@@ -61,7 +62,9 @@ class Meeting:
         self._must_be_in(spec, left)
         if self._mesh is None:
             within_s = min(timeout_s or MEET_WITHIN_S, MEET_WITHIN_S)
-            mesh = self._listener.join(spec.generation, spec.rank, spec.addresses, cancelled=left, timeout_s=within_s)
+            mesh = self._listener.join(
+                spec.generation, spec.rank, spec.addresses, cancelled=left, timeout_s=within_s
+            )
             with self._changing:
                 self._mesh = mesh
             self._must_be_in(spec, left)
@@ -86,7 +89,9 @@ class Meeting:
         if first and not met:
             # In a thread, since a peer that is stopped takes seconds to not answer
             told = (spec.generation, spec.rank, spec.addresses)
-            threading.Thread(target=self._listener.decline, args=told, name="tfresume-decline", daemon=True).start()
+            threading.Thread(
+                target=self._listener.decline, args=told, name="tfresume-decline", daemon=True
+            ).start()
 
     def close(self) -> None:
         """Leave, and listen no longer."""

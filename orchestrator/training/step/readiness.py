@@ -1,8 +1,10 @@
 """What can a standby do before it's needed?
 
-Rule: everything that doesn't depend on the run's state. The session is open and its calls are prepared; a session that is thrown away has
-computed once, on zeros, so that TensorFlow's threads and kernels are warm. The real session's variables stay unset: whoever reads one that
-nobody has restored must get the error, not a zero. Nothing of the user's is called and no GPU is touched, since a standby has none yet.
+Rule: everything that doesn't depend on the run's state. The session is open and its calls are
+prepared; a session that is thrown away has computed once, on zeros, so that TensorFlow's threads
+and kernels are warm. The real session's variables stay unset: whoever reads one that nobody has
+restored must get the error, not a zero. Nothing of the user's is called and no GPU is touched,
+since a standby has none yet.
 """
 
 from __future__ import annotations
@@ -53,7 +55,11 @@ def _rehearsed(
     fetches: Sequence[str],
     batch: Mapping[str, np.ndarray],
 ) -> bool:
-    variables = {variable.name: array for variable in graph.variables if (array := _zero_value(variable)) is not None}
+    variables = {
+        variable.name: array
+        for variable in graph.variables
+        if (array := _zero_value(variable)) is not None
+    }
     size_bytes = sum(array.nbytes for array in variables.values())
     if not fetches:
         return True
@@ -65,7 +71,8 @@ def _rehearsed(
         snapshot.assign(session, variables)
         session.run(list(dict.fromkeys(fetches)), batch)
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        log.debug("the rehearsal ended early: %s", error)  # what zeros can't do says nothing about real batches
+        # what zeros can't do says nothing about real batches
+        log.debug("the rehearsal ended early: %s", error)
         return False
     else:
         return True
@@ -74,7 +81,9 @@ def _rehearsed(
 
 
 def zeros_for(graph: WorkerGraph) -> dict[str, np.ndarray]:
-    """A batch of one row of zeros, and keys for the random operations, by tensor, in the order in which a run feeds them."""
+    """A batch of one row of zeros, and keys for the random operations, by tensor, in the order in
+    which a run feeds them.
+    """
     feeds = {port.tensor: _zeros(port) for port in graph.inputs if not port.optional}
     keys = [name for name in (graph.rng_feed, graph.group_rng_feed) if name is not None]
     return dict(sorted(feeds.items())) | {name: np.zeros(2, np.int64) for name in keys}
@@ -82,7 +91,11 @@ def zeros_for(graph: WorkerGraph) -> dict[str, np.ndarray]:
 
 def _zeros(port: InputPort) -> np.ndarray:
     shape = tuple(1 if size is None else size for size in port.shape or ())
-    return np.full(shape, b"", object) if port.dtype == "string" else np.zeros(shape, tf.as_dtype(port.dtype).as_numpy_dtype)
+    return (
+        np.full(shape, b"", object)
+        if port.dtype == "string"
+        else np.zeros(shape, tf.as_dtype(port.dtype).as_numpy_dtype)
+    )
 
 
 def _zero_value(variable: Variable) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """What exactly does one run of a train operation feed and fetch?
 
-Rule: what the user supplies is checked against the graph before TensorFlow sees it, and everything is resolved once per session. A run
-is a single prepared call, which costs less than ``session.run``; only one with a deadline isn't.
+Rule: what the user supplies is checked against the graph before TensorFlow sees it, and everything
+is resolved once per session. A run is a single prepared call, which costs less than
+``session.run``; only one with a deadline isn't.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class StepRunner:
         self._needed = {port.tensor: port.name for port in graph.inputs if not port.optional}
         self._imported = imported
         watched = tuple(dict.fromkeys((*graph.losses, *options.watch)))
-        self._shown = [_shown_by(number, graph, imported, watched) for number in range(len(graph.targets))]
+        self._shown = [
+            _shown_by(number, graph, imported, watched) for number in range(len(graph.targets))
+        ]
         self._prepared: dict[tuple[object, ...], Any] = {}
         self._prepared_for: LiveSession | None = None
 
@@ -51,7 +54,8 @@ class StepRunner:
         """The user's batch by tensor of the rewritten graph.
 
         Raises:
-            UserCodeError: a key the graph has no input for, a missing input, or a value of another shape or type.
+            UserCodeError: a key the graph has no input for, a missing input, or a value of another
+                shape or type.
         """
         batch: dict[str, np.ndarray] = {}
         for key, value in feeds.items():
@@ -60,16 +64,29 @@ class StepRunner:
         lacking = sorted(name for tensor, name in self._needed.items() if tensor not in batch)
         if lacking:
             raise _bad_feed(f"the batch lacks {', '.join(lacking)}", sorted(feeds))
-        return dict(sorted(batch.items()))  # one order, so that prepared calls fit however the user's code puts them
+        # one order, so that prepared calls fit however the user's code puts them
+        return dict(sorted(batch.items()))
 
     def _inner(self, key: str) -> InputPort:
-        """A tensor inside the graph that a constant replaces, such as a learning rate that isn't a placeholder."""
+        """A tensor inside the graph that a constant replaces, such as a learning rate that isn't a
+        placeholder.
+        """
         try:
             tensor = self._imported.get_tensor_by_name(key)
         except (KeyError, ValueError):
-            raise _bad_feed(f"the graph has no input {key}", sorted({port.name for port in self._ports.values()})) from None
+            raise _bad_feed(
+                f"the graph has no input {key}",
+                sorted({port.name for port in self._ports.values()}),
+            ) from None
         shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-        port = InputPort(key, key, tensor.dtype.base_dtype.name, shape, optional=True, targets=tuple(range(len(self._targets))))
+        port = InputPort(
+            key,
+            key,
+            tensor.dtype.base_dtype.name,
+            shape,
+            optional=True,
+            targets=tuple(range(len(self._targets))),
+        )
         self._ports[key] = port
         return port
 
@@ -79,27 +96,52 @@ class StepRunner:
         return self._shown
 
     def fed(self, target: int, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Those of ``feeds`` that a target takes; what isn't an input (the keys of random numbers) goes to all."""
-        return {name: value for name, value in feeds.items() if name not in self._ports or target in self._ports[name].targets}
+        """Those of ``feeds`` that a target takes; what isn't an input (the keys of random numbers)
+        goes to all.
+        """
+        return {
+            name: value
+            for name, value in feeds.items()
+            if name not in self._ports or target in self._ports[name].targets
+        }
 
     def run(
-        self, session: LiveSession, target: int, feeds: Mapping[str, np.ndarray], *, summaries: bool = False
+        self,
+        session: LiveSession,
+        target: int,
+        feeds: Mapping[str, np.ndarray],
+        *,
+        summaries: bool = False,
     ) -> tuple[dict[str, float], dict[str, float]]:
         """One run of a target by a worker alone; what it watched and its summaries."""
         shown = self._shown[target]
         tags = shown.summaries if summaries else ()
         fetches = (*shown.watched, *(tensor for _, tensor in tags))
-        # A watched tensor that is fed, such as a learning rate, is what it's fed: a prepared call refuses to fetch it
-        # One that is both watched and a summary's input is fetched once: a prepared call can't tell two of the same name apart
+        # A watched tensor that is fed, such as a learning rate, is what it's fed: a prepared call
+        # refuses to fetch it One that is both watched and a summary's input is fetched once: a
+        # prepared call can't tell two of the same name apart
         computed = tuple(dict.fromkeys(name for name in fetches if name not in feeds))
-        values = {**feeds, **dict(zip(computed, self._run(session, target, computed, feeds), strict=True))}
-        return {name: number_of(values[name]) for name in shown.watched}, {tag: number_of(values[name]) for tag, name in tags}
+        values = {
+            **feeds,
+            **dict(zip(computed, self._run(session, target, computed, feeds), strict=True)),
+        }
+        return {name: number_of(values[name]) for name in shown.watched}, {
+            tag: number_of(values[name]) for tag, name in tags
+        }
 
-    def _run(self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: Mapping[str, np.ndarray]) -> Sequence[Any]:
+    def _run(
+        self,
+        session: LiveSession,
+        target: int,
+        fetches: tuple[str, ...],
+        feeds: Mapping[str, np.ndarray],
+    ) -> Sequence[Any]:
         values: Sequence[Any] = self._call(session, target, fetches, tuple(feeds))(*feeds.values())
         return values
 
-    def _call(self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: tuple[str, ...]) -> Any:
+    def _call(
+        self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: tuple[str, ...]
+    ) -> Any:
         if self._prepared_for is not session:
             self._prepared, self._prepared_for = {}, session
         key = (target, fetches, *feeds)
@@ -109,7 +151,9 @@ class StepRunner:
 
     def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
         """Make the call of a usual run ahead of the first one."""
-        fetches = tuple(dict.fromkeys(name for name in self._shown[target].watched if name not in feeds))
+        fetches = tuple(
+            dict.fromkeys(name for name in self._shown[target].watched if name not in feeds)
+        )
         self._call(session, target, fetches, tuple(feeds))
 
     def release(self) -> None:
@@ -128,7 +172,10 @@ def _shown_by(target: int, graph: WorkerGraph, imported: Any, watched: tuple[str
         op = tensor.partition(":")[0]
         return op in computed[target] or (last and not any(op in names for names in computed))
 
-    return Shown(tuple(filter(mine, watched)), tuple(pair for pair in graph.scalar_summaries if mine(pair[1])))
+    return Shown(
+        tuple(filter(mine, watched)),
+        tuple(pair for pair in graph.scalar_summaries if mine(pair[1])),
+    )
 
 
 def _ancestors(imported: Any, op_name: str) -> set[str]:
@@ -151,17 +198,25 @@ def _converted(port: InputPort, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value, dtype=_numpy_dtype(port.dtype))
     except (TypeError, ValueError) as error:
-        raise _bad_feed(f"the value for {port.name} can't become {port.dtype}: {error}", []) from error
+        raise _bad_feed(
+            f"the value for {port.name} can't become {port.dtype}: {error}", []
+        ) from error
     if not _fits(port.shape, array.shape):
-        wanted = "[" + ", ".join("any" if size is None else str(size) for size in port.shape or ()) + "]"
-        raise _bad_feed(f"the value for {port.name} has shape {list(array.shape)}, the graph wants {wanted}", [])
+        wanted = (
+            "[" + ", ".join("any" if size is None else str(size) for size in port.shape or ()) + "]"
+        )
+        raise _bad_feed(
+            f"the value for {port.name} has shape {list(array.shape)}, the graph wants {wanted}", []
+        )
     return array
 
 
 def _fits(wanted: Shape, shape: tuple[int, ...]) -> bool:
     if wanted is None:
         return True
-    return len(wanted) == len(shape) and all(want is None or want == have for want, have in zip(wanted, shape, strict=True))
+    return len(wanted) == len(shape) and all(
+        want is None or want == have for want, have in zip(wanted, shape, strict=True)
+    )
 
 
 def number_of(value: Any) -> float:
@@ -170,5 +225,10 @@ def number_of(value: Any) -> float:
 
 
 def _bad_feed(message: str, known: list[str]) -> UserCodeError:
-    listed = f" ({'it has ' if 'no input' in message else 'got '}{', '.join(known)})" if known else ""
-    return UserCodeError(message + listed, remedy="Correct the input function or --feed; `tfresume inspect` lists all inputs")
+    listed = (
+        f" ({'it has ' if 'no input' in message else 'got '}{', '.join(known)})" if known else ""
+    )
+    return UserCodeError(
+        message + listed,
+        remedy="Correct the input function or --feed; `tfresume inspect` lists all inputs",
+    )

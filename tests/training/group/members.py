@@ -1,4 +1,5 @@
-"""How do tests run the members of a group? One process each, which does what it's told; hosts are played by machine names.
+"""How do tests run the members of a group? One process each, which does what it's told; hosts are
+played by machine names.
 
 Rule: they use no TensorFlow, though they're forks of the server that has imported it.
 """
@@ -21,27 +22,39 @@ ANSWER_S = 60.0
 PLACES = {
     "memory": lambda count: [("127.0.0.1", "one")] * count,
     "sockets": lambda count: [(f"127.0.0.{rank + 1}", f"host{rank}") for rank in range(count)],
-    "two a host": lambda count: [(f"127.0.0.{rank // 2 + 1}", f"host{rank // 2}") for rank in range(count)],
-    "in turns": lambda count: [(f"127.0.0.{rank % 2 + 1}", f"host{rank % 2}") for rank in range(count)],
-    "one and the rest": lambda count: [(f"127.0.0.{min(rank, 1) + 1}", f"host{min(rank, 1)}") for rank in range(count)],
+    "two a host": lambda count: [
+        (f"127.0.0.{rank // 2 + 1}", f"host{rank // 2}") for rank in range(count)
+    ],
+    "in turns": lambda count: [
+        (f"127.0.0.{rank % 2 + 1}", f"host{rank % 2}") for rank in range(count)
+    ],
+    "one and the rest": lambda count: [
+        (f"127.0.0.{min(rank, 1) + 1}", f"host{min(rank, 1)}") for rank in range(count)
+    ],
 }
-"""Where the members are: all on one host, each on its own, two on each, dealt to two in turns, one alone and the others together."""
+"""Where the members are: all on one host, each on its own, two on each, dealt to two in turns, one
+alone and the others together.
+"""
 
 
 class Members:
     """A group's processes.
 
     Args:
-        places: (address to listen on, name of the machine) of each; without a name it's the real one.
+        places: (address to listen on, name of the machine) of each; without a name it's the real
+            one.
         prepare: by member, what its process does before anything else.
     """
 
-    def __init__(self, places: Sequence[tuple[str, str]], *, prepare: Sequence[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self, places: Sequence[tuple[str, str]], *, prepare: Sequence[Callable[[], None]] = ()
+    ) -> None:
         self._pipes: list[Connection] = []
         self.processes: list[Any] = []
         for rank, (host, machine) in enumerate(places):
             ours, theirs = multiprocessing.Pipe()
-            # Never a fork of this process: a test may have TensorFlow's threads in it, and their locks
+            # Never a fork of this process: a test may have TensorFlow's threads in it, and their
+            # locks
             process = forked.fork(_serve, theirs, host, machine, prepare[rank] if prepare else None)
             theirs.close()
             self._pipes.append(ours)
@@ -59,11 +72,20 @@ class Members:
         for pipe in self._pipes:
             pipe.close()
 
-    def join(self, generation: int, ranks: Sequence[int] | None = None, *, timeout_s: float = 20.0) -> None:
+    def join(
+        self, generation: int, ranks: Sequence[int] | None = None, *, timeout_s: float = 20.0
+    ) -> None:
         """Form a group of these members."""
         members = list(range(len(self.processes)) if ranks is None else ranks)
         for place, member in enumerate(members):
-            self.tell(member, _join, generation, place, [self.addresses[each] for each in members], timeout_s)
+            self.tell(
+                member,
+                _join,
+                generation,
+                place,
+                [self.addresses[each] for each in members],
+                timeout_s,
+            )
         for member in members:
             self.answer(member)
 
@@ -80,7 +102,9 @@ class Members:
             return value
         raise value
 
-    def each(self, function: Callable[..., Any], *arguments: Any, members: Sequence[int] | None = None) -> list[Any]:
+    def each(
+        self, function: Callable[..., Any], *arguments: Any, members: Sequence[int] | None = None
+    ) -> list[Any]:
         """The same in all members at once."""
         chosen = list(range(len(self.processes)) if members is None else members)
         for member in chosen:
@@ -132,8 +156,12 @@ def _serve(pipe: Connection, host: str, machine: str, prepare: Callable[[], None
             pipe.send((False, error))
 
 
-def _join(state: State, generation: int, rank: int, addresses: Sequence[str], timeout_s: float) -> None:
+def _join(
+    state: State, generation: int, rank: int, addresses: Sequence[str], timeout_s: float
+) -> None:
     if state.group is not None:
         state.group.close()
     state.group = None
-    state.group = state.listener.join(generation, rank, addresses, cancelled=threading.Event(), timeout_s=timeout_s)
+    state.group = state.listener.join(
+        generation, rank, addresses, cancelled=threading.Event(), timeout_s=timeout_s
+    )

@@ -1,8 +1,8 @@
 """What does a sum in two levels cost on more workers than this machine can run?
 
-Rule: pure arithmetic over the shape of the group. Messages and bytes are held by a test against counted traffic of small groups; seconds
-follow from them and from the assumptions in ``Machine``. ``python -m tests.training.group.model`` prints the table of
-``docs/exchange-at-scale.md``.
+Rule: pure arithmetic over the shape of the group. Messages and bytes are held by a test against
+counted traffic of small groups; seconds follow from them and from the assumptions in ``Machine``.
+``python -m tests.training.group.model`` prints the table of ``docs/exchange-at-scale.md``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Shape:
-    """A group of ``hosts`` hosts with ``each`` members, one slot each; ranks are dealt to the hosts in turns.
+    """A group of ``hosts`` hosts with ``each`` members, one slot each; ranks are dealt to the hosts
+    in turns.
 
     Attributes:
         gradient_bytes: of one sum.
@@ -64,17 +65,23 @@ class Shape:
 
     @property
     def sums_of_host(self) -> int:
-        """How many sums a host has left after adding what the tree lets it add alone: one where hosts are a power of two."""
+        """How many sums a host has left after adding what the tree lets it add alone: one where
+        hosts are a power of two.
+        """
         return len(nodes_of(self.workers, frozenset(range(0, self.workers, self.hosts))))
 
     @property
     def messages(self) -> int:
-        """Of one member to other hosts: a record, a part of each block together with the sum of the block before, and a last sum."""
+        """Of one member to other hosts: a record, a part of each block together with the sum of the
+        block before, and a last sum.
+        """
         return (self.hosts - 1) * (1 + self.blocks + 1)
 
     @property
     def meetings(self) -> int:
-        """Of a host's members, each of whom rings all others: one a block, and one when all is whole."""
+        """Of a host's members, each of whom rings all others: one a block, and one when all is
+        whole.
+        """
         return self.blocks + 1
 
     @property
@@ -85,12 +92,15 @@ class Shape:
 
     @property
     def flat_bytes_of_all(self) -> int:
-        """Between hosts, were every member connected with every other one and nothing added within a host."""
+        """Between hosts, were every member connected with every other one and nothing added within
+        a host.
+        """
         return 2 * self.gradient_bytes * (self.workers - self.each)
 
     def seconds(self, machine: Machine) -> float:
         """Of a sum: memory and network one after the other, though they overlap in part."""
-        # Filled (read, written) and added (read) by each; other hosts' parts and the result (written, read)
+        # Filled (read, written) and added (read) by each; other hosts' parts and the result
+        # (written, read)
         passes = 3 * self.each + 2 * self.sums_of_host + 2
         memory_s = passes * self.gradient_bytes / machine.memory_bytes_s
         if self.hosts == 1:
@@ -99,7 +109,19 @@ class Shape:
         return memory_s + waits_s + self.bytes_of_all / self.hosts / machine.network_bytes_s
 
 
-SHAPES = ((1, 2), (2, 2), (2, 4), (2, 8), (4, 8), (8, 8), (16, 8), (32, 8), (64, 8), (125, 8), (128, 8))
+SHAPES = (
+    (1, 2),
+    (2, 2),
+    (2, 4),
+    (2, 8),
+    (4, 8),
+    (8, 8),
+    (16, 8),
+    (32, 8),
+    (64, 8),
+    (125, 8),
+    (128, 8),
+)
 GRADIENT_BYTES = 100 * MB
 
 
@@ -111,7 +133,9 @@ def table() -> str:
     ]
     for hosts, each in SHAPES:
         shape = Shape(hosts, each, GRADIENT_BYTES)
-        sent, flat = (round(total / hosts / MB) for total in (shape.bytes_of_all, shape.flat_bytes_of_all))
+        sent, flat = (
+            round(total / hosts / MB) for total in (shape.bytes_of_all, shape.flat_bytes_of_all)
+        )
         seconds = shape.seconds(Machine())
         lines.append(
             f"| {shape.workers:,} | {hosts} x {each} | {shape.connections} | {shape.messages:,} | {sent:,} | {flat:,} | {seconds:.3f} |"

@@ -1,4 +1,6 @@
-"""How do tests get two hosts on one machine? Two network namespaces, joined by a pair of virtual Ethernet devices."""
+"""How do tests get two hosts on one machine? Two network namespaces, joined by a pair of virtual
+Ethernet devices.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ SHAPES: dict[str, list[tuple[str, tuple[int, ...]]]] = {
     "blocks": [("float32", (1_500_000,)), ("float64", (700_001,)), ("float32", (3,))],
 }
 NOTICED_S = 5.0
-"""Far above what is promised (20 ms, see the benchmark): tells late from never on a busy machine."""
+"""Far above what is promised (20 ms, see the benchmark): tells late from never on a busy machine.
+"""
 
 
 def slot_arrays(kind: str, slot: int, step: int = 0) -> list[np.ndarray]:
@@ -43,14 +44,22 @@ def slot_arrays(kind: str, slot: int, step: int = 0) -> list[np.ndarray]:
     found: list[np.ndarray] = []
     for dtype, shape in SHAPES[kind]:
         values = draw.normal(size=shape) * 10.0 ** draw.integers(-3, 4)
-        found.append(np.asarray(values + (1j * values[...] if dtype.startswith("complex") else 0), dtype))
+        found.append(
+            np.asarray(values + (1j * values[...] if dtype.startswith("complex") else 0), dtype)
+        )
     return found
 
 
 def reference(kind: str, slots: int, step: int = 0) -> list[np.ndarray]:
     """The tree's sum, divided, by plain numpy."""
-    parts: dict[Any, list[np.ndarray]] = {(slot,): slot_arrays(kind, slot, step) for slot in range(slots)}
-    add_up(slots, parts, lambda left, right: [np.asarray(one + two) for one, two in zip(left, right, strict=True)])
+    parts: dict[Any, list[np.ndarray]] = {
+        (slot,): slot_arrays(kind, slot, step) for slot in range(slots)
+    }
+    add_up(
+        slots,
+        parts,
+        lambda left, right: [np.asarray(one + two) for one, two in zip(left, right, strict=True)],
+    )
     return [np.asarray(whole / whole.dtype.type(slots)) for whole in parts[root(slots)]]
 
 
@@ -66,18 +75,24 @@ def reduce(state: State, kind: str, slots: int, steps: int = 1, key: int = 0) ->
         for slot in range(group.rank, slots, group.world_size):
             sums.add(slot, slot_arrays(kind, slot, step))
         layout = Layout.of(slot_arrays(kind, 0))
-        result = group.all_reduce(sums.nodes, Sum(layout, slots, held_by(slots, group.world_size), float(slots), key))
+        result = group.all_reduce(
+            sums.nodes, Sum(layout, slots, held_by(slots, group.world_size), float(slots), key)
+        )
     return [np.array(each) for each in result]
 
 
 def same_bits(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return [(a.dtype, a.shape, a.tobytes()) for a in one] == [(b.dtype, b.shape, b.tobytes()) for b in other]
+    return [(a.dtype, a.shape, a.tobytes()) for a in one] == [
+        (b.dtype, b.shape, b.tobytes()) for b in other
+    ]
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize(("ranks", "slots"), [(1, 3), (2, 2), (2, 5), (3, 3), (4, 4), (4, 7)])
-def test_sum_has_the_trees_bits_on_every_rank(place: str, kind: str, ranks: int, slots: int) -> None:
+def test_sum_has_the_trees_bits_on_every_rank(
+    place: str, kind: str, ranks: int, slots: int
+) -> None:
     with Members(PLACES[place](ranks)) as members:
         members.join(1)
         for result in members.each(reduce, kind, slots, 3):
@@ -86,7 +101,10 @@ def test_sum_has_the_trees_bits_on_every_rank(place: str, kind: str, ranks: int,
 
 def test_another_order_of_adding_would_be_noticed() -> None:
     parts = [slot_arrays("types", slot) for slot in range(4)]
-    one_by_one = [np.asarray(sum(each[1:], start=each[0]) / each[0].dtype.type(4)) for each in zip(*parts, strict=True)]
+    one_by_one = [
+        np.asarray(sum(each[1:], start=each[0]) / each[0].dtype.type(4))
+        for each in zip(*parts, strict=True)
+    ]
     assert not same_bits(one_by_one, reference("types", 4))
 
 
@@ -106,7 +124,9 @@ def test_messages_of_any_size_reach_everybody(place: str) -> None:
 
 def odd_numbers(state: State) -> list[np.ndarray]:
     arrays = [np.array([[np.nan, np.inf], [-np.inf, 1.0]][state.group.rank], np.float32)]
-    result = state.group.all_reduce({(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 0))
+    result = state.group.all_reduce(
+        {(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 0)
+    )
     return [np.array(each) for each in result]
 
 
@@ -140,7 +160,9 @@ def test_last_result_stays_while_the_next_sum_is_made(place: str) -> None:
 
 def other_shapes(state: State) -> None:
     arrays = [np.zeros(3 + state.group.rank, np.float32)]
-    state.group.all_reduce({(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 0))
+    state.group.all_reduce(
+        {(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 0)
+    )
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -157,7 +179,9 @@ def test_members_with_other_shapes_are_told_so_on_all_ranks(place: str) -> None:
 
 def nothing_or_something(state: State) -> None:
     arrays = [np.zeros(3, np.float32)][: state.group.rank]
-    state.group.all_reduce({(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 7))
+    state.group.all_reduce(
+        {(state.group.rank,): arrays}, Sum(Layout.of(arrays), 2, (((0,),), ((1,),)), 2.0, 7)
+    )
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -170,7 +194,9 @@ def test_one_without_tensors_is_told_that_the_other_has_some(place: str) -> None
 
 
 def dies_in(state: State, phase: str, kind: str) -> None:
-    """Take part in a sum and die in it; when, says ``phase``. Whoever doesn't come to the phase ends with another exit code."""
+    """Take part in a sum and die in it; when, says ``phase``. Whoever doesn't come to the phase
+    ends with another exit code.
+    """
     from orchestrator.training.group import blocks
 
     def die(*_: Any) -> None:
@@ -214,7 +240,8 @@ def test_survivors_of_a_kill_learn_it_in_every_phase(place: str, phase: str) -> 
         assert members.processes[0].exitcode == -signal.SIGKILL
         for seconds, ends in outcomes:
             assert seconds < NOTICED_S
-            # Whoever died after its share has given all that it had: that sum is whole, the next one is lost
+            # Whoever died after its share has given all that it had: that sum is whole, the next
+            # one is lost
             assert ends == (["done", "lost"] if phase == "after its share" else ["lost"])
         members.join(2, [1, 2])
         assert same_bits(*members.each(reduce, "one", 2, members=[1, 2]))
@@ -279,7 +306,9 @@ def test_waiting_costs_no_processor_time(place: str) -> None:
 def speaks_nonsense(state: State) -> None:
     for wires in (state.group._wires, getattr(state.group, "_bells", None)):
         for peer in wires.peers if wires is not None else ():
-            wires.socket_of(peer).send(b"GET / HTTP/1.1\r\nHost: elsewhere\r\nAccept: everything\r\n\r\n" * 20)
+            wires.socket_of(peer).send(
+                b"GET / HTTP/1.1\r\nHost: elsewhere\r\nAccept: everything\r\n\r\n" * 20
+            )
 
 
 def sums_or_gathers(state: State) -> None:

@@ -1,4 +1,6 @@
-"""Do members on several hosts, some of them together, add up the same bits, send no more than they must, and learn of every loss?"""
+"""Do members on several hosts, some of them together, add up the same bits, send no more than they
+must, and learn of every loss?
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,16 @@ from orchestrator.training.group.layout import Layout
 from orchestrator.training.group.summation import Accumulator, nodes_of
 from orchestrator.training.group.topology import Topology
 from tests.training.group.members import Members, State
-from tests.training.group.test_contract import NOTICED_S, dies_in, gather, reduce, reference, same_bits, slot_arrays, timed
+from tests.training.group.test_contract import (
+    NOTICED_S,
+    dies_in,
+    gather,
+    reduce,
+    reference,
+    same_bits,
+    slot_arrays,
+    timed,
+)
 from tests.training.group.threads import Threads
 
 MACHINES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=12)
@@ -42,7 +53,9 @@ def test_every_host_is_reached_on_every_rail_and_both_ends_know(machines: list[s
             assert [topology.host(peer) for peer in topology.partners(rank)] == [
                 each for each in range(len(topology.hosts)) if each != host
             ]
-        assert sorted(rank for each in on_rails for rank in topology.carried(each)) == list(ranks), "each message is carried once"
+        assert sorted(rank for each in on_rails for rank in topology.carried(each)) == list(
+            ranks
+        ), "each message is carried once"
 
 
 def test_member_of_a_thousand_has_connections_along_its_rail_only() -> None:
@@ -57,10 +70,16 @@ def random_case(seed: int) -> tuple[list[str], int, list[frozenset[int]]]:
     machines = [draw.choice("abc"[: draw.randint(1, 3)]) for _ in range(ranks)]
     slots = draw.randint(1, 12)
     owners = [draw.randrange(ranks) for _ in range(slots)]
-    return machines, slots, [frozenset(slot for slot in range(slots) if owners[slot] == rank) for rank in range(ranks)]
+    return (
+        machines,
+        slots,
+        [frozenset(slot for slot in range(slots) if owners[slot] == rank) for rank in range(ranks)],
+    )
 
 
-def given_sum(group: Collectives, kind: str, slots: int, dealt: list[frozenset[int]], step: int) -> list[np.ndarray]:
+def given_sum(
+    group: Collectives, kind: str, slots: int, dealt: list[frozenset[int]], step: int
+) -> list[np.ndarray]:
     sums = Accumulator(slots)
     for slot in dealt[group.rank]:
         sums.add(slot, slot_arrays(kind, slot, step))
@@ -70,24 +89,36 @@ def given_sum(group: Collectives, kind: str, slots: int, dealt: list[frozenset[i
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_bits_are_the_trees_wherever_ranks_and_slots_are(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_bits_are_the_trees_wherever_ranks_and_slots_are(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     for module in (over_memory, over_hosts):
-        monkeypatch.setattr(module, "STAGING_BYTES", 16 * 1024)  # so that a few kilobytes have several blocks
+        # so that a few kilobytes have several blocks
+        monkeypatch.setattr(module, "STAGING_BYTES", 16 * 1024)
     machines, slots, dealt = random_case(seed)
     sizes = random.Random(seed).choices([0, 1, 100, 5000], k=len(machines))
     with Threads(machines) as members:
         for step in range(3):
-            results = members.each(lambda group, step=step: given_sum(group, "many", slots, dealt, step))
+            results = members.each(
+                lambda group, step=step: given_sum(group, "many", slots, dealt, step)
+            )
             wanted = reference("many", slots, step)
             assert all(same_bits(result, wanted) for result in results)
             found = members.each(
-                lambda group: [bytes(each) for each in group.all_gather(bytes([group.rank]) * sizes[group.rank])]
+                lambda group: [
+                    bytes(each)
+                    for each in group.all_gather(bytes([group.rank]) * sizes[group.rank])
+                ]
             )
-            assert found == [[bytes([rank]) * size for rank, size in enumerate(sizes)]] * len(machines)
+            assert found == [[bytes([rank]) * size for rank, size in enumerate(sizes)]] * len(
+                machines
+            )
 
 
 def sent_between_hosts(groups: list[Any], machines: list[str]) -> dict[str, int]:
-    """Bytes that each machine's members have sent in sums so far: those go to other hosts only, or through memory."""
+    """Bytes that each machine's members have sent in sums so far: those go to other hosts only, or
+    through memory.
+    """
     found = dict.fromkeys(machines, 0)
     for group, machine in zip(groups, machines, strict=True):
         found[machine] += group._wires.moved
@@ -95,7 +126,9 @@ def sent_between_hosts(groups: list[Any], machines: list[str]) -> dict[str, int]
 
 
 @pytest.mark.parametrize(("hosts", "each"), [(2, 1), (2, 2), (2, 4), (4, 2)])
-def test_host_sends_twice_its_gradients_at_most_however_many_members_it_has(hosts: int, each: int) -> None:
+def test_host_sends_twice_its_gradients_at_most_however_many_members_it_has(
+    hosts: int, each: int
+) -> None:
     ranks = hosts * each
     machines = [f"host{rank % hosts}" for rank in range(ranks)]
     dealt = [frozenset([rank]) for rank in range(ranks)]
@@ -109,7 +142,13 @@ def test_host_sends_twice_its_gradients_at_most_however_many_members_it_has(host
         assert 0 < sent - before[machine] <= 2 * size * (hosts - 1) / hosts + 100 * each * hosts
 
 
-TWO_HOSTS = [("127.0.0.1", "a"), ("127.0.0.1", "a"), ("127.0.0.2", "b"), ("127.0.0.2", "b"), ("127.0.0.2", "b")]
+TWO_HOSTS = [
+    ("127.0.0.1", "a"),
+    ("127.0.0.1", "a"),
+    ("127.0.0.2", "b"),
+    ("127.0.0.2", "b"),
+    ("127.0.0.2", "b"),
+]
 """Rank 4 is on no rail."""
 
 
@@ -128,7 +167,12 @@ def dies_between(state: State, phase: str) -> None:
 
 @pytest.mark.parametrize("victim", [0, 3])
 @pytest.mark.parametrize(
-    "phase", ["before it agrees with the hosts", "before it exchanges", "before it gives its sum to the hosts"]
+    "phase",
+    [
+        "before it agrees with the hosts",
+        "before it exchanges",
+        "before it gives its sum to the hosts",
+    ],
 )
 def test_death_between_the_levels_is_known_to_all(victim: int, phase: str) -> None:
     survivors = [rank for rank in range(5) if rank != victim]
@@ -143,7 +187,9 @@ def test_death_between_the_levels_is_known_to_all(victim: int, phase: str) -> No
         assert [ends for _, ends in outcomes] == [["lost"]] * 4
         assert max(seconds for seconds, _ in outcomes) < NOTICED_S
         members.join(2, survivors)
-        assert same_bits(members.each(reduce, "types", 4, members=survivors)[3], reference("types", 4))
+        assert same_bits(
+            members.each(reduce, "types", 4, members=survivors)[3], reference("types", 4)
+        )
 
 
 def dies_when_the_hosts_have_it(state: State) -> None:
@@ -219,7 +265,9 @@ def test_nonsense_from_another_host_is_a_lost_peer_for_all() -> None:
         assert [type(outcome) for outcome in members.outcomes(range(5))] == [PeerLost] * 5
 
 
-def test_members_without_shared_memory_count_as_hosts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_without_shared_memory_count_as_hosts_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     answers = iter(["", "", "Function not implemented", "Function not implemented"])
     monkeypatch.setattr(listener, "why_not_shared", lambda: next(answers))
     with Threads(["a", "a", "b", "b"]) as members:
@@ -234,7 +282,9 @@ def test_forming_of_a_group_that_was_called_off_ends_though_a_peer_does_not_answ
         own = listener.Listener(bytes(range(32)), "127.0.0.1", machine="b")
         members.signal(0, signal.SIGSTOP)
         addresses = [members.addresses[0], own.address]
-        waiting = pool.submit(own.join, 1, 1, addresses, cancelled=threading.Event(), timeout_s=60.0)
+        waiting = pool.submit(
+            own.join, 1, 1, addresses, cancelled=threading.Event(), timeout_s=60.0
+        )
         while own._forming is None or own._forming._calling is None:
             assert not waiting.done()
         own.cancel(1)

@@ -1,4 +1,6 @@
-"""Does a listener take members only, wait for those who come late, and survive whatever strangers send?"""
+"""Does a listener take members only, wait for those who come late, and survive whatever strangers
+send?
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def listeners() -> Iterator[Any]:
     made: list[Listener] = []
 
     def make(count: int, *, far: bool = True, secret: bytes = SECRET) -> list[Listener]:
-        made.extend(Listener(secret, "127.0.0.1", machine=f"host{number}" if far else "one") for number in range(count))
+        made.extend(
+            Listener(secret, "127.0.0.1", machine=f"host{number}" if far else "one")
+            for number in range(count)
+        )
         return made[-count:]
 
     yield make
@@ -40,7 +45,9 @@ def joined(members: list[Listener], generation: int = 1, timeout_s: float = 10.0
 
     def join(rank: int) -> Any:
         try:
-            return members[rank].join(generation, rank, addresses, cancelled=threading.Event(), timeout_s=timeout_s)
+            return members[rank].join(
+                generation, rank, addresses, cancelled=threading.Event(), timeout_s=timeout_s
+            )
         except PeerLost as error:
             return error
 
@@ -65,7 +72,16 @@ def test_members_that_come_one_after_the_other_find_each_other(listeners: Any, f
     with ThreadPoolExecutor(3) as pool:
         asked = []
         for rank in (2, 0, 1):
-            asked.append(pool.submit(members[rank].join, 1, rank, addresses, cancelled=threading.Event(), timeout_s=10.0))
+            asked.append(
+                pool.submit(
+                    members[rank].join,
+                    1,
+                    rank,
+                    addresses,
+                    cancelled=threading.Event(),
+                    timeout_s=10.0,
+                )
+            )
             time.sleep(0.05)
         groups = [each.result() for each in asked]
     assert sorted(group.rank for group in groups) == [0, 1, 2]
@@ -103,7 +119,9 @@ def test_strangers_are_cut_off_and_the_members_form_their_group_beside_them(
     close(groups)
 
 
-def test_one_who_sends_a_byte_now_and_then_is_not_waited_for(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_who_sends_a_byte_now_and_then_is_not_waited_for(
+    listeners: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calling, "GREETING_S", 0.5)
     (member,) = listeners(1)
     stranger = knock(member)
@@ -123,7 +141,9 @@ def select_readable(connection: socket.socket, seconds: float) -> bool:
     return bool(select.select([connection], [], [], seconds)[0])
 
 
-def test_crowd_of_strangers_takes_no_more_threads_than_the_bound(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crowd_of_strangers_takes_no_more_threads_than_the_bound(
+    listeners: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listener, "GREETINGS_AT_ONCE", 8)
     (member,) = listeners(1)
     crowd = [knock(member) for _ in range(20)]
@@ -133,7 +153,9 @@ def test_crowd_of_strangers_takes_no_more_threads_than_the_bound(listeners: Any,
     assert len(cut) == 12, "those beyond the bound are cut off at once"
 
 
-def test_member_that_meets_a_crowd_at_the_door_comes_in_all_the_same(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_member_that_meets_a_crowd_at_the_door_comes_in_all_the_same(
+    listeners: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listener, "GREETINGS_AT_ONCE", 4)
     monkeypatch.setattr(calling, "GREETING_S", 1.0)
     members = listeners(2)
@@ -159,7 +181,9 @@ def test_member_of_another_run_is_refused_by_both_sides(listeners: Any) -> None:
     assert not ours._waiting
 
 
-def test_greeting_that_was_listened_to_cannot_be_used_again(listeners: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_greeting_that_was_listened_to_cannot_be_used_again(
+    listeners: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (member,) = listeners(1)
     said: list[bytes] = []
 
@@ -197,11 +221,15 @@ def wait_until(condition: Any) -> None:
         time.sleep(0.005)
 
 
-def test_generation_that_was_called_off_is_over_for_those_who_wait_and_those_who_come(listeners: Any) -> None:
+def test_generation_that_was_called_off_is_over_for_those_who_wait_and_those_who_come(
+    listeners: Any,
+) -> None:
     members = listeners(3)
     addresses = [member.address for member in members]
     with ThreadPoolExecutor(2) as pool:
-        waiting = pool.submit(members[0].join, 4, 0, addresses, cancelled=threading.Event(), timeout_s=30.0)
+        waiting = pool.submit(
+            members[0].join, 4, 0, addresses, cancelled=threading.Event(), timeout_s=30.0
+        )
         wait_until(lambda: not waiting.done())
         members[1].decline(4, 1, addresses)
         with pytest.raises(PeerLost, match="called"):
@@ -214,7 +242,9 @@ def test_generation_that_was_called_off_is_over_for_those_who_wait_and_those_who
 def test_peer_that_does_not_come_in_time_is_named(listeners: Any) -> None:
     members = listeners(2)
     with pytest.raises(PeerLost, match="rank 1 of generation 3 didn't come in time"):
-        members[0].join(3, 0, [member.address for member in members], cancelled=threading.Event(), timeout_s=0.2)
+        members[0].join(
+            3, 0, [member.address for member in members], cancelled=threading.Event(), timeout_s=0.2
+        )
 
 
 def test_port_that_nobody_answers_at_is_told_with_both_ends(listeners: Any) -> None:
@@ -222,7 +252,9 @@ def test_port_that_nobody_answers_at_is_told_with_both_ends(listeners: Any) -> N
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     gone = Address("elsewhere", "127.0.0.1", port, "gone").as_text()
-    with pytest.raises(PeerLost, match=rf"rank 1 on 127.0.0.1 can't reach rank 0 on 127.0.0.1:{port}.*refused"):
+    with pytest.raises(
+        PeerLost, match=rf"rank 1 on 127.0.0.1 can't reach rank 0 on 127.0.0.1:{port}.*refused"
+    ):
         member.join(1, 1, [gone, member.address], cancelled=threading.Event(), timeout_s=5.0)
 
 
@@ -244,7 +276,13 @@ def test_every_part_of_a_greeting_is_covered_by_the_proof() -> None:
     proofs = {
         authentication._mac(SECRET, side, HELLO.pack(MAGIC, *changed, bytes(32)), nonce)
         for side in (b"called", b"caller")
-        for changed in ((1, 1, 0, DATA), (2, 1, 0, DATA), (1, 2, 0, DATA), (1, 1, 2, DATA), (1, 1, 0, 1))
+        for changed in (
+            (1, 1, 0, DATA),
+            (2, 1, 0, DATA),
+            (1, 2, 0, DATA),
+            (1, 1, 2, DATA),
+            (1, 1, 0, 1),
+        )
         for nonce in (bytes(32), bytes([1]) * 32)
     }
     assert len(proofs) == 2 * 5 * 2

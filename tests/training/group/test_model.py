@@ -17,7 +17,9 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "exchange-at-scale.md"
 
 
 @pytest.mark.parametrize(("hosts", "each"), [(1, 2), (2, 2), (2, 4), (4, 2), (3, 2)])
-def test_small_groups_send_what_the_model_says(monkeypatch: pytest.MonkeyPatch, hosts: int, each: int) -> None:
+def test_small_groups_send_what_the_model_says(
+    monkeypatch: pytest.MonkeyPatch, hosts: int, each: int
+) -> None:
     staging = 4096
     for module in (over_memory, over_hosts):
         monkeypatch.setattr(module, "STAGING_BYTES", staging)
@@ -29,10 +31,19 @@ def test_small_groups_send_what_the_model_says(monkeypatch: pytest.MonkeyPatch, 
         for group in members.groups:
             assert len(group._topology.peers(group.rank)) == shape.connections
         members.each(lambda group: given_sum(group, "each", ranks, dealt, 0))
-        before = [(group._wires.moved, group._wires.messages, group._room._phase) for group in members.groups]
+        before = [
+            (group._wires.moved, group._wires.messages, group._room._phase)
+            for group in members.groups
+        ]
         members.each(lambda group: given_sum(group, "each", ranks, dealt, 1))
-        after = [(group._wires.moved, group._wires.messages, group._room._phase) for group in members.groups]
-    counted = [[now - then for now, then in zip(*pair, strict=True)] for pair in zip(after, before, strict=True)]
+        after = [
+            (group._wires.moved, group._wires.messages, group._room._phase)
+            for group in members.groups
+        ]
+    counted = [
+        [now - then for now, then in zip(*pair, strict=True)]
+        for pair in zip(after, before, strict=True)
+    ]
     assert sum(moved for moved, _, _ in counted) == shape.bytes_of_all
     assert {messages for _, messages, _ in counted} == {shape.messages}
     assert {meetings for _, _, meetings in counted} == {shape.meetings}

@@ -1,4 +1,6 @@
-"""Does the exchange between two real network stacks give the same bits, and what is known when one of them falls silent?"""
+"""Does the exchange between two real network stacks give the same bits, and what is known when one
+of them falls silent?
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ from orchestrator.training.group.addresses import Address
 from tests.training.group import namespaces
 from tests.training.group.members import Members, State
 from tests.training.group.namespaces import Inside, TwoHosts
-from tests.training.group.test_contract import NOTICED_S, gather, reduce, reference, same_bits, timed, way
+from tests.training.group.test_contract import (
+    NOTICED_S,
+    gather,
+    reduce,
+    reference,
+    same_bits,
+    timed,
+    way,
+)
 
 MISSING = namespaces.missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
@@ -31,7 +41,9 @@ def hosts() -> Iterator[TwoHosts]:
 
 @pytest.fixture
 def members(hosts: TwoHosts) -> Iterator[Members]:
-    """Ranks 0 and 1 on the one host, 2 and 3 on the other; they find out themselves who shares a host."""
+    """Ranks 0 and 1 on the one host, 2 and 3 on the other; they find out themselves who shares a
+    host.
+    """
     places = [(address, "") for address in hosts.addresses for _ in range(2)]
     with Members(places, prepare=[Inside(name) for name in hosts.names for _ in range(2)]) as made:
         yield made
@@ -46,7 +58,10 @@ def test_sums_and_messages_of_two_hosts_are_the_trees(members: Members) -> None:
         for result in members.each(reduce, kind, 6, 2):
             assert same_bits(result, reference(kind, 6, 1))
     sizes = [3, 0, 200_000, 1]
-    assert members.each(gather, sizes) == [[bytes([rank]) * size for rank, size in enumerate(sizes)]] * 4
+    assert (
+        members.each(gather, sizes)
+        == [[bytes([rank]) * size for rank, size in enumerate(sizes)]] * 4
+    )
 
 
 def test_kill_of_a_host_is_known_on_the_other_at_once(members: Members) -> None:
@@ -75,7 +90,9 @@ def abandoned_late(state: State) -> tuple[float, str]:
     return -1.0, "done"
 
 
-def test_silent_link_is_waited_for_until_the_group_is_called_off(hosts: TwoHosts, members: Members) -> None:
+def test_silent_link_is_waited_for_until_the_group_is_called_off(
+    hosts: TwoHosts, members: Members
+) -> None:
     members.join(1)
     members.each(reduce, "one", 4)
     hosts.cut()
@@ -99,7 +116,9 @@ def joins(state: State, rank: int, addresses: list[str]) -> Any:
     return state.listener.join(1, rank, addresses, cancelled=threading.Event(), timeout_s=10.0)
 
 
-def test_refused_port_is_told_with_both_ends_before_anything_is_exchanged(hosts: TwoHosts, members: Members) -> None:
+def test_refused_port_is_told_with_both_ends_before_anything_is_exchanged(
+    hosts: TwoHosts, members: Members
+) -> None:
     addresses = [moved_port(each) for each in members.addresses[:2]] + members.addresses[2:]
     members.tell(2, joins, 2, addresses)
     (outcome,) = members.outcomes([2])

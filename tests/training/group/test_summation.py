@@ -22,7 +22,13 @@ def test_tree_adds_every_slot_once(slots: int) -> None:
 
 
 def test_tree_of_six_is_the_one_that_is_described() -> None:
-    assert additions(6) == (((0,), (4,)), ((1,), (5,)), ((0, 4), (2,)), ((1, 5), (3,)), ((0, 4, 2), (1, 5, 3)))
+    assert additions(6) == (
+        ((0,), (4,)),
+        ((1,), (5,)),
+        ((0, 4), (2,)),
+        ((1, 5), (3,)),
+        ((0, 4, 2), (1, 5, 3)),
+    )
 
 
 @given(SLOTS, st.sampled_from([1, 2, 4, 8]))
@@ -35,7 +41,10 @@ def test_rank_of_a_power_of_two_adds_its_own_slots_alone(slots: int, ranks: int)
 @given(SLOTS, st.integers(1, 7), st.integers())
 def test_whoever_adds_first_the_whole_has_the_same_bits(slots: int, ranks: int, seed: int) -> None:
     draw = np.random.default_rng(abs(seed))
-    arrays = [draw.normal(size=3).astype(np.float32) * np.float32(10.0 ** draw.integers(-6, 6)) for _ in range(slots)]
+    arrays = [
+        draw.normal(size=3).astype(np.float32) * np.float32(10.0 ** draw.integers(-6, 6))
+        for _ in range(slots)
+    ]
     whole = {(slot,): array for slot, array in enumerate(arrays)}
     add_up(slots, whole, lambda left, right: left + right)
     owners = [random.Random(seed).randrange(ranks) for _ in range(slots)]
@@ -73,12 +82,18 @@ def test_slots_of_different_shapes_are_refused() -> None:
 
 
 SHAPES = st.lists(
-    st.tuples(st.sampled_from(["float32", "float64", "complex64"]), st.lists(st.integers(0, 9), max_size=3)), max_size=8
+    st.tuples(
+        st.sampled_from(["float32", "float64", "complex64"]),
+        st.lists(st.integers(0, 9), max_size=3),
+    ),
+    max_size=8,
 )
 
 
 @given(SHAPES, st.integers(1, 6))
-def test_layout_puts_every_element_into_one_place_however_it_is_cut(shapes: list[tuple[str, list[int]]], parts: int) -> None:
+def test_layout_puts_every_element_into_one_place_however_it_is_cut(
+    shapes: list[tuple[str, list[int]]], parts: int
+) -> None:
     draw = np.random.default_rng(1)
     arrays = [np.asarray(draw.normal(size=shape), dtype) for dtype, shape in shapes]
     layout = Layout.of(arrays)
@@ -87,7 +102,9 @@ def test_layout_puts_every_element_into_one_place_however_it_is_cut(shapes: list
         assert begin % 64 == 0
         for piece in layout.pieces(begin, end):
             flat = arrays[piece.array].reshape(-1)[piece.first : piece.last]
-            memory[begin + piece.offset : begin + piece.offset + flat.nbytes] = np.frombuffer(flat.tobytes(), np.uint8)
+            memory[begin + piece.offset : begin + piece.offset + flat.nbytes] = np.frombuffer(
+                flat.tobytes(), np.uint8
+            )
     for view, array in zip(layout.views(memory), arrays, strict=True):
         assert view.dtype == array.dtype
         assert view.tobytes() == array.tobytes()
@@ -95,7 +112,9 @@ def test_layout_puts_every_element_into_one_place_however_it_is_cut(shapes: list
 
 
 @given(SHAPES, st.integers(1, 6))
-def test_stretches_hold_one_type_each_and_leave_nothing_out(shapes: list[tuple[str, list[int]]], parts: int) -> None:
+def test_stretches_hold_one_type_each_and_leave_nothing_out(
+    shapes: list[tuple[str, list[int]]], parts: int
+) -> None:
     layout = Layout.of([np.zeros(shape, dtype) for dtype, shape in shapes])
     for begin, end in parts_of(layout.size, parts):
         at = begin

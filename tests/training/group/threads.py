@@ -27,7 +27,9 @@ class Threads:
         addresses = [each.address for each in self._listeners]
 
         def join(rank: int) -> Any:
-            return self._listeners[rank].join(1, rank, addresses, cancelled=threading.Event(), timeout_s=JOIN_S)
+            return self._listeners[rank].join(
+                1, rank, addresses, cancelled=threading.Event(), timeout_s=JOIN_S
+            )
 
         self.groups = list(self._pool.map(join, range(len(machines))))
 

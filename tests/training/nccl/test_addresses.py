@@ -51,7 +51,9 @@ def test_port_of_an_address_is_what_follows_the_last_colon(text: str, port: int)
     assert port_of(text) == port
 
 
-def test_cut_ends_connections_to_the_own_address_and_leaves_others_alone(listener: socket.socket) -> None:
+def test_cut_ends_connections_to_the_own_address_and_leaves_others_alone(
+    listener: socket.socket,
+) -> None:
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
@@ -70,7 +72,9 @@ def test_cut_ends_connections_to_the_own_address_and_leaves_others_alone(listene
             connection.close()
 
 
-def test_cut_that_keeps_the_door_open_ends_connections_and_accepts_new_ones(listener: socket.socket) -> None:
+def test_cut_that_keeps_the_door_open_ends_connections_and_accepts_new_ones(
+    listener: socket.socket,
+) -> None:
     mine, theirs = connected(listener)
     cut_connections(address(listener), frozenset(), listener=False)
     assert theirs.recv(1) == b""
@@ -89,8 +93,12 @@ def test_cut_ends_connections_to_the_other_ranks(listener: socket.socket) -> Non
         connection.close()
 
 
-def test_cut_ends_a_connection_that_a_peer_makes_while_it_works(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that loses its connection comes back at once, also between the look at the sockets and the listener's end."""
+def test_cut_ends_a_connection_that_a_peer_makes_while_it_works(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that loses its connection comes back at once, also between the look at the sockets and
+    the listener's end.
+    """
     look = psutil.Process.net_connections
     late: list[socket.socket] = []
 

@@ -52,7 +52,9 @@ def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() 
     ]
     levels = {each.node: int(each.node == "later") for each, _ in seams}
     packs = [[each.node for each in pack] for pack in _packs(seams, levels)]
-    assert sorted(packs) == sorted([["a", "b"], ["half"], ["later"], ["large"], ["unknown"], ["other target"]])
+    assert sorted(packs) == sorted(
+        [["a", "b"], ["half"], ["later"], ["large"], ["unknown"], ["other target"]]
+    )
 
 
 def test_shared_buffer_ends_where_it_is_full() -> None:
@@ -71,7 +73,9 @@ def test_exponent_is_the_least_power_of_two_that_holds_the_rows() -> None:
 
     with tensorflow.Graph().as_default(), tensorflow.compat.v1.Session() as session:
         rows = tensorflow.range(5001)
-        exponents = session.run(tensorflow.map_fn(_exponent, rows, fn_output_signature=tensorflow.int32))
+        exponents = session.run(
+            tensorflow.map_fn(_exponent, rows, fn_output_signature=tensorflow.int32)
+        )
     assert exponents[0] == exponents[1] == 0
     for count, exponent in enumerate(exponents.tolist()):
         assert 2**exponent >= count
@@ -129,12 +133,18 @@ def test_sparse_exchange_of_a_seam_has_keys_of_its_own() -> None:
         for name in ("a", "b"):
             tensorflow.identity(tensorflow.zeros([5, 2]), name=f"{name}_values")
             tensorflow.identity(tensorflow.zeros([5], tensorflow.int64), name=f"{name}_indices")
-    seams = tuple(SparseSeam(f"{name}_values", f"{name}_indices", "float32", "int64", (2,)) for name in ("a", "b"))
+    seams = tuple(
+        SparseSeam(f"{name}_values", f"{name}_indices", "float32", "int64", (2,))
+        for name in ("a", "b")
+    )
     Exchange(graph, [TrainTarget("a_values", sparse=seams)], 2, no_vote)
     gathers = [op for op in graph.get_operations() if op.type == "CollectiveGatherV2"]
     assert len(gathers) == 6
     static = [tensorflow.get_static_value(op.inputs[3]) for op in gathers]
-    assert {int(key) for key in static if key is not None} == {FIRST_SPARSE_KEY, FIRST_SPARSE_KEY + KEYS_PER_SPARSE_SEAM}
+    assert {int(key) for key in static if key is not None} == {
+        FIRST_SPARSE_KEY,
+        FIRST_SPARSE_KEY + KEYS_PER_SPARSE_SEAM,
+    }
 
 
 def test_gradients_of_sums_are_not_divided_and_share_no_buffer_with_means() -> None:
@@ -142,7 +152,11 @@ def test_gradients_of_sums_are_not_divided_and_share_no_buffer_with_means() -> N
 
     from orchestrator.training.nccl.exchange import Exchange
 
-    for scale, finals in (("auto", ["Div", "Id", "Id"]), ("mean", ["Div", "Id"]), ("sum", ["Id", "Id"])):
+    for scale, finals in (
+        ("auto", ["Div", "Id", "Id"]),
+        ("mean", ["Div", "Id"]),
+        ("sum", ["Id", "Id"]),
+    ):
         graph = tensorflow.Graph()
         with graph.as_default():
             for name in ("summed", "averaged", "rows"):
@@ -156,6 +170,7 @@ def test_gradients_of_sums_are_not_divided_and_share_no_buffer_with_means() -> N
         before = len([op for op in graph.get_operations() if op.type == "RealDiv"])
         Exchange(graph, [TrainTarget("summed", dense=dense, sparse=sparse)], 2, no_vote, scale)
         reductions = [op for op in graph.get_operations() if op.type == "CollectiveReduceV2"]
-        assert sorted(op.get_attr("final_op").decode() for op in reductions) == finals, scale  # the probe's is an Id
+        # the probe's is an Id
+        assert sorted(op.get_attr("final_op").decode() for op in reductions) == finals, scale
         divided = len([op for op in graph.get_operations() if op.type == "RealDiv"]) - before
         assert divided == (scale == "mean"), "the rows of sparse gradients"

@@ -1,5 +1,6 @@
-"""Does a group whose exchange is TensorFlow's own hold together, vote, and hand its state on? On the CPU, where TensorFlow's ring stands
-for NCCL: everything but the kernels that move the numbers is what a GPU would use.
+"""Does a group whose exchange is TensorFlow's own hold together, vote, and hand its state on? On
+the CPU, where TensorFlow's ring stands for NCCL: everything but the kernels that move the numbers
+is what a GPU would use.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def test_survivor_of_a_kill_keeps_its_state_and_hands_it_on(ranks: Ranks) -> Non
     assert_identical(ranks.processes[0].call("state"), before)
 
 
-def test_step_whose_vote_fails_changes_nothing_though_the_collectives_said_that_they_were_done(ranks: Ranks) -> None:
+def test_step_whose_vote_fails_changes_nothing_though_the_collectives_said_that_they_were_done(
+    ranks: Ranks,
+) -> None:
     ranks.step([serve(0), serve(1)])
     before = ranks.states()
     ranks.each("apply", _lose_the_peer_at_the_vote)
