@@ -20,6 +20,7 @@ from tests.fakes.group import FakeTools
 BOUND_S = 1.0
 """What a step, and stopping between two steps, is allowed here."""
 COPY_S = 2.5
+COUNTING = threading.Lock()
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Play]]:
         one.fleet.close()
 
 
-def slowly(tools: FakeTools, method: str, copies: list[str], *, moving: bool = True) -> None:
-    """Let a copy of the state take COPY_S, bytes moving all the while."""
+def slowly(tools: FakeTools, method: str, copies: list[str], *, moving: bool = True, at_most: int | None = None) -> None:
+    """Let a copy of the state take COPY_S, bytes moving all the while; ``at_most`` so many of those that share ``copies``."""
     load = tools.load
 
     def loaded() -> Any:
@@ -45,11 +46,13 @@ def slowly(tools: FakeTools, method: str, copies: list[str], *, moving: bool = T
         copy = getattr(trainer, method)
 
         def slow_copy() -> Any:
+            with COUNTING:
+                copies.append(method)
+                slow = at_most is None or len(copies) <= at_most
             began_s = time.monotonic()
-            while time.monotonic() - began_s < COPY_S:
+            while slow and time.monotonic() - began_s < COPY_S:
                 tools.moved += moving
                 threading.Event().wait(0.05)
-            copies.append(method)
             return copy()
 
         setattr(trainer, method, slow_copy)
@@ -105,11 +108,10 @@ def test_loop_member_whose_copy_stands_still_is_killed_for_it(
     monkeypatch.setitem(progress.STILL_S, Doing.COPYING, BOUND_S)
     one = play(until=40, save_steps=20, standby=1)
 
-    def prepare(worker: str, tools: FakeTools) -> None:
-        if worker == "w0002":
-            slowly(tools, "state_for_save", [], moving=False)
-
-    one.prepare = prepare
+    copies: list[str] = []
+    # Whoever copies first stands still: which two of the three workers train is the group's to say
+    one.prepare = lambda worker, tools: slowly(tools, "state_for_save", copies, moving=False, at_most=1)
     assert one.run().outcome is Outcome.DONE
+    assert len(copies) > 1
     assert [event["cause"] for event in one.named("worker_lost")] == ["hung"]
     np.testing.assert_array_equal(one.final(), undisturbed(40))
