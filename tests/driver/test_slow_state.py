@@ -37,8 +37,17 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Play]]:
         one.fleet.close()
 
 
-def slowly(tools: FakeTools, method: str, copies: list[str], *, moving: bool = True, at_most: int | None = None) -> None:
-    """Let a copy of the state take COPY_S, bytes moving all the while; ``at_most`` so many of those that share ``copies``."""
+def slowly(
+    tools: FakeTools,
+    method: str,
+    copies: list[str],
+    *,
+    moving: bool = True,
+    at_most: int | None = None,
+) -> None:
+    """Let a copy of the state take COPY_S, bytes moving all the while; ``at_most`` so many of those
+    that share ``copies``.
+    """
     load = tools.load
 
     def loaded() -> Any:
@@ -110,7 +119,9 @@ def test_loop_member_whose_copy_stands_still_is_killed_for_it(
 
     copies: list[str] = []
     # Whoever copies first stands still: which two of the three workers train is the group's to say
-    one.prepare = lambda worker, tools: slowly(tools, "state_for_save", copies, moving=False, at_most=1)
+    one.prepare = lambda worker, tools: slowly(
+        tools, "state_for_save", copies, moving=False, at_most=1
+    )
     assert one.run().outcome is Outcome.DONE
     assert len(copies) > 1
     assert [event["cause"] for event in one.named("worker_lost")] == ["hung"]
