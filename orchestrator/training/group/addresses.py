@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from orchestrator.training.group.topology import Topology
 
@@ -25,6 +25,7 @@ class Address:
         host, port: of its TCP socket.
         name: of its Unix socket.
         shares: whether it can share memory with the others of its machine.
+        life_name, life_port: of its lifeline's Unix and TCP sockets; empty and 0 where it has none.
     """
 
     machine: str
@@ -32,16 +33,26 @@ class Address:
     port: int
     name: str
     shares: bool = True
+    life_name: str = ""
+    life_port: int = 0
 
     def as_text(self) -> str:
         """For ``GroupSpec.addresses``."""
-        return json.dumps([self.machine, self.host, self.port, self.name, self.shares])
+        return json.dumps(list(astuple(self)))
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """The address in ``text``. Raises ValueError."""
-        machine, host, port, name, shares = json.loads(text)
-        return cls(str(machine), str(host), int(port), str(name), bool(shares))
+        machine, host, port, name, shares, life_name, life_port = json.loads(text)
+        return cls(
+            str(machine),
+            str(host),
+            int(port),
+            str(name),
+            bool(shares),
+            str(life_name),
+            int(life_port),
+        )
 
 
 def this_machine() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Mapping
 
 from orchestrator.errors import PeerLost
 from orchestrator.training.group.authentication import BELL, DATA, Hello
@@ -91,15 +92,23 @@ class Links:
             for connection in self.sockets.values():
                 connection.close()
 
-    def collectives(self) -> Collectives:
-        """What the members do together over these connections. Raises PeerLost."""
+    def collectives(self, lifelines: Mapping[int, socket.socket]) -> Collectives:
+        """What the members do together over these connections.
+
+        Args:
+            lifelines: of peers; see ``Wires``.
+
+        Raises:
+            PeerLost: a member is gone.
+        """
         data = {peer: each for (purpose, peer), each in self.sockets.items() if purpose == DATA}
         bells = {peer: each for (purpose, peer), each in self.sockets.items() if purpose == BELL}
-        wires = Wires(self.rank, self.generation, data)
+        wires = Wires(self.rank, self.generation, data, lifelines=lifelines)
         if all(len(ranks) == 1 for ranks in self._topology.hosts):
             return OverSockets(wires)
         partners = {peer: data[peer] for peer in self._topology.partners(self.rank)}
-        return OverHosts(wires, Wires(self.rank, self.generation, bells, partners), self._topology)
+        bell_wires = Wires(self.rank, self.generation, bells, partners, lifelines=lifelines)
+        return OverHosts(wires, bell_wires, self._topology)
 
     def lost(self, peer: int, why: str) -> PeerLost:
         """The error of a group that doesn't come together."""

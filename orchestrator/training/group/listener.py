@@ -25,6 +25,7 @@ from orchestrator.training.group import calling
 from orchestrator.training.group.addresses import Address, family, this_machine, topology_of
 from orchestrator.training.group.authentication import DATA, Hello, Stranger, answer
 from orchestrator.training.group.collectives import Collectives
+from orchestrator.training.group.lifelines import Lifeline, Watches
 from orchestrator.training.group.links import Links
 from orchestrator.training.group.over_memory import why_not_shared
 from orchestrator.training.group.over_sockets import OverSockets
@@ -61,8 +62,15 @@ class Listener:
                 "this host has no shared memory for the exchange (%s): it goes through sockets, which is slower",
                 missing,
             )
+        self._lifeline, self._watches = Lifeline(host), Watches()
         self._address = Address(
-            machine or this_machine(), host, self._tcp.getsockname()[1], name, not missing
+            machine or this_machine(),
+            host,
+            self._tcp.getsockname()[1],
+            name,
+            not missing,
+            self._lifeline.name,
+            self._lifeline.port,
         )
         self._caller = calling.Caller(secret, self._address)
         self._forming: Links | None = None
@@ -113,7 +121,8 @@ class Listener:
             for hello in links.to_call():
                 links.add(hello, self._caller.call(found[hello.called], hello, links))
             self._await(links, cancelled, time.monotonic() + timeout_s)
-            return links.collectives()
+            peers = {peer: found[peer] for peer in topology_of(found).peers(rank)}
+            return links.collectives(self._watches.on(peers, self._address))
         except BaseException:
             links.close()
             raise
@@ -154,6 +163,8 @@ class Listener:
                 server.shutdown(socket.SHUT_RDWR)
             server.close()
         self.cancel(1 << 62)
+        self._watches.close()
+        self._lifeline.close()
         with self._changed:
             self._closed = True
             self._close_bell()

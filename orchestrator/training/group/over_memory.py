@@ -182,7 +182,7 @@ class Room:
         self._dead.update(
             peer
             for peer in self._bells.wait(set(), peers)
-            if peer in peers and not self._heard(peer)
+            if peer in peers and (not self._heard(peer) or peer in self._bells.dead)
         )
 
     def _heard(self, peer: int) -> bool:

@@ -39,6 +39,8 @@ class Wires:
     Args:
         sockets: by rank; connected, authenticated. They belong to this object from now on.
         watched: others, whose end is to be seen in every wait; they belong to somebody else.
+        lifelines: of any of these peers, a connection that ends at once when the peer is dead,
+            where the others may take longer; they belong to somebody else.
 
     Attributes:
         rank: this member's place.
@@ -53,14 +55,22 @@ class Wires:
         generation: int,
         sockets: Mapping[int, socket.socket],
         watched: Mapping[int, socket.socket] | None = None,
+        *,
+        lifelines: Mapping[int, socket.socket] | None = None,
     ) -> None:
         self.rank, self.generation = rank, generation
         self._sockets, self._watched = dict(sockets), dict(watched or {})
         self._seen = {**self._sockets, **self._watched}
-        self._by_descriptor = {each.fileno(): peer for peer, each in self._seen.items()}
+        self._lifelines = dict(lifelines or {})
+        self._by_descriptor = {
+            each.fileno(): peer
+            for seen in (self._seen, self._lifelines)
+            for peer, each in seen.items()
+        }
         for each in self._sockets.values():
             each.setblocking(False)
         self._gone: set[int] = set()
+        self._dead: set[int] = set()
         self._left = False
         self.moved = self.messages = 0
 
@@ -73,6 +83,11 @@ class Wires:
     def cut(self) -> frozenset[int]:
         """The watched peers who are known to be gone."""
         return frozenset(self._gone & self._watched.keys())
+
+    @property
+    def dead(self) -> frozenset[int]:
+        """Whose lifelines have ended: what they had sent is here, and no more comes."""
+        return frozenset(self._dead)
 
     def socket_of(self, peer: int) -> socket.socket:
         """The connection to a peer."""
@@ -137,12 +152,23 @@ class Wires:
                 raise lost(self.rank, self.rank, self.generation, "has left the group")
             if flags or peer not in self._gone:
                 poll.register(each, flags | select.POLLRDHUP)
+        for peer, each in self._lifelines.items():
+            if peer not in self._dead and each.fileno() >= 0:
+                poll.register(each, select.POLLRDHUP)
         if self._left:
             raise lost(self.rank, self.rank, self.generation, "has left the group")
         patience_ms = GRACE_S * 1000 if timeout_ms is None and self._gone else timeout_ms
-        found = {
-            self._by_descriptor[descriptor]: flags for descriptor, flags in poll.poll(patience_ms)
-        }
+        wanted_of_the_dead = self._dead & (writing | reading)
+        if wanted_of_the_dead:
+            patience_ms = 0
+        found: dict[int, int] = {}
+        for descriptor, flags in poll.poll(patience_ms):
+            peer = self._by_descriptor[descriptor]
+            found[peer] = found.get(peer, 0) | flags
+            if peer in self._lifelines and self._lifelines[peer].fileno() == descriptor:
+                self._dead.add(peer)
+        for peer in wanted_of_the_dead:
+            found[peer] = found.get(peer, 0) | select.POLLHUP
         if self._left:
             raise lost(self.rank, self.rank, self.generation, "has left the group")
         if not found and timeout_ms is None:
@@ -202,7 +228,7 @@ class Wires:
                 self.moved += sent
                 queue.done(sent)
         except (BlockingIOError, InterruptedError):
-            return
+            self._must_live(peer)
         except OSError as error:
             raise lost(
                 self.rank, peer, self.generation, f"doesn't take what is sent to it ({error})"
@@ -216,9 +242,13 @@ class Wires:
                     raise lost(self.rank, peer, self.generation, "is gone")
                 queue.done(count)
         except (BlockingIOError, InterruptedError):
-            return
+            self._must_live(peer)
         except OSError as error:
             raise lost(self.rank, peer, self.generation, f"can't be read from ({error})") from error
+
+    def _must_live(self, peer: int) -> None:
+        if peer in self._dead:
+            raise lost(self.rank, peer, self.generation, "is gone")
 
 
 class _Queue:
