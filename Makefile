@@ -33,6 +33,7 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
 check: test  ## The same as test

@@ -11,16 +11,8 @@ Step = NewType("Step", int)
 """A global step: the number of optimizer steps applied to the state since the run's first origin.
 """
 
-Rank = NewType("Rank", int)
-"""A worker's place in its group, 0 to world size - 1."""
-
 Attempt = NewType("Attempt", int)
 """One life of the driver, counted from 1 for an output URL."""
 
 Generation = NewType("Generation", int)
 """One membership of the worker group, counted from 1 within a run and never reused."""
-
-Position = NewType("Position", int)
-"""Batches consumed by the whole group before a step: the place in the input from which any world
-size goes on.
-"""

@@ -18,7 +18,6 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.errors import ConfigError
 
 RAY_VERSION = "2.60.0"
-KUBERAY_VERSION = "1.7.0"
 IMAGE = "tfresume:0.1.0"
 GIB = 1024**3
 DEFAULT_WORKER_BYTES = 8 * GIB

@@ -56,13 +56,6 @@ BOUNDARIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of the histograms, in seconds: from a memory copy to a wait for new nodes."""
 
 
-def exported(name: str) -> str:
-    """The name under which Prometheus sees a meter: Ray's prefix, and for counters the ending that
-    its exporter adds.
-    """
-    return f"ray_{name}" + ("_total" if METERS[name].kind == "counter" else "")
-
-
 @dataclass(frozen=True)
 class Measurement:
     """One value for one meter; counters add it."""

@@ -79,11 +79,6 @@ class Trainer:
         self._dealing = Dealing(1, options.batches_per_step)
 
     @property
-    def step_now(self) -> int:
-        """The global step of the last finished step (or of the last assigned state)."""
-        return self._step
-
-    @property
     def size_bytes(self) -> int:
         """Bytes of the state, as far as they are known without reading it."""
         return self._snapshot.size_bytes

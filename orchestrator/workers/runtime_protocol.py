@@ -1,6 +1,6 @@
 """What does a worker's loop need from the outside?
 
-Rule: the loop in ``member`` knows these protocols only. ``real_tools`` fills them with TensorFlow
+Rule: the loop in ``worker_loop`` knows these protocols only. ``runtime`` fills them with TensorFlow
 and storage inside the actor's process; the tests fill them with arrays in memory.
 """
 
@@ -11,15 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder
-
-
-class StateLike(Protocol):
-    """``training.state.state.State``."""
-
-    @property
-    def step(self) -> int: ...
-    @property
-    def size_bytes(self) -> int: ...
 
 
 class StepOutputLike(Protocol):

@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from orchestrator.driver.measurements import METERS, exported, of_event, of_progress
+from orchestrator.driver.measurements import METERS, of_event, of_progress
 from orchestrator.driver.observer import Progress
 
 PROGRESS = Progress(
     step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3
 )
+
+
+def exported(name: str) -> str:
+    """The name under which Prometheus sees a meter: Ray's prefix, and for counters the ending that
+    its exporter adds.
+    """
+    return f"ray_{name}" + ("_total" if METERS[name].kind == "counter" else "")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import numpy as np
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.types_pb2 import DataType
 
-from orchestrator.store.bundle.protos import DTYPES, serialize
+from orchestrator.store.bundle import protos
+from orchestrator.store.bundle.protos import DTYPES
 from orchestrator.store.bundle.sstable import MAGIC, mask
 
 NUMBERS = {name: number for number, name in DTYPES.items()}
@@ -190,3 +191,8 @@ def write_pointer(directory: Path, named: str) -> None:
     (directory / "checkpoint").write_text(
         f'model_checkpoint_path: "{escaped}"\nall_model_checkpoint_paths: "{escaped}"\n'
     )
+
+
+def serialize(kind: str, **fields: Any) -> bytes:
+    """The bytes of a message of a checkpoint's files."""
+    return bytes(protos._CLASSES[kind](**fields).SerializeToString())

@@ -86,7 +86,9 @@ def test_describe_finds_the_files_through_functions_and_queues(
 def test_describe_of_a_file_pattern_says_that_it_is_one(tf1_checkpoint: CheckpointLibrary) -> None:
     pipeline = described(tf1_checkpoint("interleave", pattern=True))
     assert {files.origin for files in pipeline.files} == {"pattern"}
-    assert all(name.endswith("*.csv") for name in pipeline.file_names)
+    names = [name for files in pipeline.files for name in files.names]
+    assert names
+    assert all(name.endswith("*.csv") for name in names)
 
 
 def test_describe_tells_a_generators_three_callbacks_apart(

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import CorruptCheckpoint, SourceError
 from orchestrator.store.bundle.bundle import read_index
-from orchestrator.store.bundle.protos import serialize
 from orchestrator.store.bundle.snappy import uncompress
 from orchestrator.store.bundle.sstable import mask, table_of, unmask
 from orchestrator.store.bundle.tensor_crc import tensor_problem
 from orchestrator.store.checkpoints.source import resolve_source
-from tests.fakes.bundles import table_bytes, tensor_bytes, write_bundle
+from tests.fakes.bundles import serialize, table_bytes, tensor_bytes, write_bundle
 
 VALUES = {
     "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),

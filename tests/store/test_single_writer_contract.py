@@ -10,7 +10,6 @@ import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError, OutputError
 from orchestrator.store.checkpoints.commits import newest_good
-from orchestrator.store.checkpoints.reports import status_report
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run import lease as lease_room
 from orchestrator.store.run.journal import (
@@ -249,32 +248,3 @@ def test_stop_request_is_seen_until_answered(store: Location) -> None:
     assert {request.mode for request in read_stop_requests(store)} == {"now", "save"}
     answer_stop_request(store, first)
     assert [request.mode for request in read_stop_requests(store)] == ["save"]
-
-
-def test_status_of_a_run_tells_holder_checkpoint_and_journal(store: Location) -> None:
-    clock = FakeClock()
-    lease = take(store, clock, "me")
-    create_run_record(
-        store, RunRecord(source="s", fingerprint="f", name="model.ckpt", started_step=5)
-    )
-    record_takeover(store, 1, 1, 5)
-    saved(store, 10, lease=lease)
-    Journal(store, 1).append({"event": "saved", "at": 1.0}, durable=True)
-    silent = status_report(store, look_s=2.0, now=clock.now, wait=clock.wait)
-    assert (silent.holder, silent.holder_name, silent.newest_step, silent.journal[-1]["event"]) == (
-        "silent",
-        "me",
-        10,
-        "saved",
-    )
-    clock.meanwhile = lease.heartbeat
-    assert status_report(store, look_s=2.0, now=clock.now, wait=clock.wait).holder == "alive"
-    lease.release()
-    assert status_report(store, now=clock.now, wait=clock.wait).holder == "released"
-    assert observe(store).released
-    assert silent.as_dict()["checkpoint"] == "a0001-g0001/model.ckpt-10"
-
-
-def test_status_of_an_empty_output_says_so(store: Location) -> None:
-    with pytest.raises(OrchestratorError, match="holds no run"):
-        status_report(store)

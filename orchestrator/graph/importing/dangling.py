@@ -42,17 +42,6 @@ COLOCATION = "_class"
 COLOCATED_WITH = b"loc:@"
 
 
-def dangling_entries(meta: MetaGraphDef) -> dict[str, list[str]]:
-    """Collection name to its entries that name a node that isn't there."""
-    nodes = {node.name for node in meta.graph_def.node}
-    found: dict[str, list[str]] = {}
-    for key, collection in meta.collection_def.items():
-        lost = [said for _, said in _lost(key, collection, nodes)]
-        if lost:
-            found[key] = lost
-    return found
-
-
 def drop_dangling_entries(meta: MetaGraphDef) -> list[str]:
     """Remove them from ``meta`` in place; each removal in words."""
     nodes = {node.name for node in meta.graph_def.node}

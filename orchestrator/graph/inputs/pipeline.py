@@ -120,11 +120,6 @@ class Pipeline:
     functions: tuple[str, ...] = ()
 
     @property
-    def file_names(self) -> tuple[str, ...]:
-        """All names of files that constants tell, each once."""
-        return tuple(dict.fromkeys(name for files in self.files for name in files.names))
-
-    @property
     def tokens(self) -> tuple[str, ...]:
         """The tokens of all Python functions that it calls, each once."""
         return tuple(dict.fromkeys(call.token for call in self.calls))

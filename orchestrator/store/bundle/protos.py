@@ -161,8 +161,3 @@ def parse(kind: str, data: bytes, name: str) -> Any:
             remedy="Use another checkpoint, or copy this one again",
         ) from error
     return message
-
-
-def serialize(kind: str, **fields: Any) -> bytes:
-    """The bytes of a message; for writers of test files and for round-trip tests."""
-    return bytes(_CLASSES[kind](**fields).SerializeToString())

@@ -13,20 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.decide.holding import Hold, look
 from orchestrator.errors import OrchestratorError, SourceError
 from orchestrator.store.checkpoints.commits import Checkpoint, scan
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
-from orchestrator.store.run.journal import read_journal_tail
-from orchestrator.store.run.lease import Observed, observe
 from orchestrator.store.run.lineage import TakeOver, read_lineage
 from orchestrator.store.run.run_record import (
-    RunRecord,
-    StopRequest,
     read_run_record,
-    read_stop_requests,
 )
 
 CHECKERS = 8
@@ -34,9 +28,6 @@ QUICK_CHECKS = 100
 """Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are
 told from the listing alone.
 """
-LOOK_S = 6.0
-"""A living holder's heartbeat changes within a sixth of its lease, 5 s by default."""
-
 State = Literal["good", "incomplete", "corrupt", "fenced"]
 Verified = Literal["listed", "quick", "deep"]
 
@@ -169,127 +160,6 @@ def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
         world_size=manifest.world_size if manifest else None,
         manifest=manifest,
     )
-
-
-@dataclass(frozen=True)
-class StatusReport:
-    """What an output tells about its run.
-
-    Attributes:
-        holder: ``none`` (nobody ever), ``released``, ``dead`` (its process is gone from this
-            machine), ``alive`` or ``silent``.
-        attempt, holder_name: of the last holder.
-        newest: the newest committed checkpoint's label; ``newest_step`` its step.
-        journal: its last events, oldest first.
-        trouble: what couldn't be read.
-    """
-
-    output: str
-    record: RunRecord | None
-    holder: Literal["none", "released", "dead", "alive", "silent"]
-    attempt: int | None
-    holder_name: str | None
-    newest: str | None
-    newest_step: int | None
-    journal: tuple[dict[str, Any], ...] = ()
-    stop_requests: tuple[StopRequest, ...] = ()
-    lineage: tuple[TakeOver, ...] = ()
-    trouble: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for ``--json``."""
-        return {
-            "output": self.output,
-            "source": self.record.source if self.record else None,
-            "started_step": self.record.started_step if self.record else None,
-            "holder": self.holder,
-            "attempt": self.attempt,
-            "holder_name": self.holder_name,
-            "checkpoint": self.newest,
-            "checkpoint_step": self.newest_step,
-            "journal": list(self.journal),
-            "stop_requested": bool(self.stop_requests),
-            "lineage": [link.model_dump() for link in self.lineage],
-            "trouble": list(self.trouble),
-        }
-
-
-def status_report(
-    output: Location,
-    *,
-    events: int = 50,
-    look_s: float = LOOK_S,
-    now: Callable[[], float] = time.monotonic,
-    wait: Callable[[float], None] = time.sleep,
-) -> StatusReport:
-    """The run as its output shows it.
-
-    Args:
-        events: how many of the journal's last events.
-        look_s: how long to watch the heartbeat of a holder that may be alive; 0 doesn't watch and
-            calls it ``silent``.
-
-    Raises:
-        SourceError: the output holds no run. StorageUnavailable: the store doesn't answer at all.
-    """
-    trouble: list[str] = []
-    record = _told(trouble, lambda: read_run_record(output), None)
-    observed = observe(output)
-    if record is None and observed.holder is None and not trouble:
-        raise _no_run(output)
-    lineage = _told(trouble, lambda: read_lineage(output).chain, ())
-    newest = next(
-        (
-            item
-            for item in _told(trouble, lambda: scan(output), ())
-            if item.committed and not item.fenced
-        ),
-        None,
-    )
-    return StatusReport(
-        output=output.shown,
-        record=record,
-        holder=_holder(output, observed, look_s, now, wait),
-        attempt=observed.holder.attempt if observed.holder else None,
-        holder_name=observed.holder.name if observed.holder else None,
-        newest=newest.label if newest else None,
-        newest_step=newest.step if newest else None,
-        journal=tuple(_told(trouble, lambda: read_journal_tail(output, events), [])),
-        stop_requests=_told(trouble, lambda: read_stop_requests(output), ()),
-        lineage=lineage,
-        trouble=tuple(trouble),
-    )
-
-
-def _told(trouble: list[str], read: Callable[[], Any], otherwise: Any) -> Any:
-    try:
-        return read()
-    except OrchestratorError as error:
-        trouble.append(str(error))
-        return otherwise
-
-
-def _holder(
-    output: Location,
-    observed: Observed,
-    look_s: float,
-    now: Callable[[], float],
-    wait: Callable[[float], None],
-) -> Literal["none", "released", "dead", "alive", "silent"]:
-    if observed.holder is None:
-        return "none"
-    if observed.released:
-        return "released"
-    if observed.dead:
-        return "dead"
-    begun_s = now()
-    hold, watch = look(None, observed.sight, begun_s)
-    while hold is Hold.WAIT and now() - begun_s < look_s:
-        wait(min(0.5, look_s))
-        hold, watch = look(watch, observe(output).sight, now())
-    if hold is Hold.REFUSE:
-        return "alive"
-    return "released" if watch.sight.released else "silent"
 
 
 def _no_run(output: Location) -> SourceError:
