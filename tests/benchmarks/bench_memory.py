@@ -69,7 +69,7 @@ def figures(directory: Path) -> list[Figure]:
             meta,
             "50",
             probe_file=directory / "bare",
-            **environment,
+            **environment,  # type: ignore[arg-type]
         ).stdout.split()[-1]
     )
     alone = int(run("-c", RAY_ALONE, probe_file=directory / "ray").stdout.split()[-1])

@@ -69,7 +69,7 @@ def run_together(
         stdout, stderr = process.communicate(timeout=timeout_s)
         if process.returncode:
             raise RuntimeError(
-                f"{process.args} ended with {process.returncode}:\n{stdout[-2000:]}\n{stderr[-4000:]}"
+                f"{process.args} ended with {process.returncode}:\n{stdout[-2000:]}\n{stderr[-4000:]}"  # type: ignore[str-bytes-safe]
             )
         finished.append(Finished(started, time.time() - started, stdout))
     return finished

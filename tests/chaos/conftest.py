@@ -58,7 +58,7 @@ def undisturbed(
     return variables_of(Path(str(result.checkpoint)))
 
 
-def assert_same_bytes(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+def assert_same_bytes(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
     """Every variable has the same bytes in both."""
     assert one.keys() == other.keys()
     different = [name for name in one if one[name].tobytes() != other[name].tobytes()]

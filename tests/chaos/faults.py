@@ -124,7 +124,7 @@ def _wrap_seams() -> None:
     ]
     for owner, name, wrapper in methods:
         setattr(owner, name, functools.partialmethod(wrapper, getattr(owner, name)))
-    uploads.upload = functools.partial(_upload, uploads.upload)  # type: ignore[assignment]
+    uploads.upload = functools.partial(_upload, uploads.upload)
 
 
 def _copy_all(snapshot: Any, real: Any, session: Any) -> Any:

@@ -19,15 +19,19 @@ from orchestrator import errors
 from orchestrator.config import RunConfig, WorkersConfig
 from orchestrator.decide.events import Cause
 from orchestrator.decide.goodput import Spent
-from orchestrator.driver.measurements import METERS, exported
+from orchestrator.driver.measurements import METERS
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, anchors, blocks, code_spans, links
+from tests.driver.test_measurements import exported
 
 SHELL = all_blocks("sh")
 OPERATIONS = ROOT / "docs" / "operations.md"
-BY_LABEL = {"ids": lambda item: item.label if isinstance(item, Block) else item.name}
 
 
-@pytest.mark.parametrize("block", SHELL, **BY_LABEL)
+def by_label(item: Block | Path) -> str:
+    return item.label if isinstance(item, Block) else item.name
+
+
+@pytest.mark.parametrize("block", SHELL, ids=by_label)
 def test_command_in_the_documentation_parses(block: Block) -> None:
     app = build_app()
     for words in block.commands:
@@ -35,19 +39,19 @@ def test_command_in_the_documentation_parses(block: Block) -> None:
             app.parse_args(words[1:], exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize("block", [block for block in SHELL if block.mark], **BY_LABEL)
+@pytest.mark.parametrize("block", [block for block in SHELL if block.mark], ids=by_label)
 def test_mark_of_a_block_is_one_that_the_runner_knows(block: Block) -> None:
     assert re.fullmatch(r"exit \d(?: or \d)?|ray|tf|kubectl|jobs|skip: .{8,}", block.value)
 
 
-@pytest.mark.parametrize("block", all_blocks("python"), **BY_LABEL)
+@pytest.mark.parametrize("block", all_blocks("python"), ids=by_label)
 def test_python_in_the_documentation_compiles(block: Block) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert ast.parse(block.text).body
 
 
-@pytest.mark.parametrize("page", PAGES, **BY_LABEL)
+@pytest.mark.parametrize("page", PAGES, ids=by_label)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in links(page):
         file, _, anchor = target.partition("#")
@@ -56,7 +60,7 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, **BY_LABEL)
+@pytest.mark.parametrize("page", PAGES, ids=by_label)
 def test_paths_and_flags_that_a_page_names_exist(page: Path) -> None:
     flags = _flags()
     for span in code_spans(page):
@@ -66,7 +70,7 @@ def test_paths_and_flags_that_a_page_names_exist(page: Path) -> None:
             assert flag in flags, f"{page.name} names {flag}"
 
 
-@pytest.mark.parametrize("page", PAGES, **BY_LABEL)
+@pytest.mark.parametrize("page", PAGES, ids=by_label)
 def test_fences_of_a_page_are_closed(page: Path) -> None:
     fences = [line for line in page.read_text().splitlines() if line.startswith("```")]
     assert len(fences) == 2 * len(blocks(page))

@@ -98,7 +98,7 @@ def test_start_looks_again_once_the_lease_is_held(
 
     monkeypatch.setattr(main, "living_workers", lambda namespace: [])
     monkeypatch.setattr(main, "check_room", lambda config, namespace: begun.append("room"))
-    monkeypatch.setattr(main.Attempt, "begin", ends_meanwhile)
+    monkeypatch.setattr(main.Attempt, "begin", ends_meanwhile)  # type: ignore[attr-defined]
     monkeypatch.setattr(main, "_start", started)
     inbox = Inbox()
     ready: Any = main._resume(config, output, lambda: None, Observers([]), inbox, Door(inbox.put))

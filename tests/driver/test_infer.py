@@ -29,7 +29,7 @@ def test_infer_of_a_checkpoint_gives_what_plain_tensorflow_gives(
 ) -> None:
     prefix = tf1_checkpoint("mlp")
     batch = {name: np.asarray(value) for name, value in feeds_for("mlp")(5).items()}
-    np.savez(tmp_path / "batch.npz", **batch)
+    np.savez(tmp_path / "batch.npz", **batch)  # type: ignore[arg-type]
     feeds = {name: json.dumps(value.tolist()) for name, value in batch.items()}
     (found,) = infer(parse_config({"source": str(prefix), "feed": feeds}), ["loss"])
     done = forked.run(PLAIN, prefix, tmp_path / "loss.npy", tmp_path / "batch.npz")

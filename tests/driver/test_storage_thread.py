@@ -72,7 +72,7 @@ def test_keeper_commits_after_the_take_over_and_tells_both(bench: Bench) -> None
 def test_keeper_records_a_take_over_that_failed_before_the_next_commit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = keeper_module.record_takeover
+    real = keeper_module.record_takeover  # type: ignore[attr-defined]
     failures = [StorageUnavailable("503")]
 
     def sometimes(*args: Any) -> Any:

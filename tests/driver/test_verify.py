@@ -156,7 +156,7 @@ def test_report_of_random_numbers_does_not_excuse_what_differs_without_them() ->
 def test_report_of_random_numbers_that_cannot_be_held_still_excuses_no_more_than_others_would_do(
     redrawn: float, verdict: str
 ) -> None:
-    held = {
+    held = {  # type: ignore[var-annotated]
         "slots": None,
         "bare": None,
         "save": None,

@@ -76,7 +76,7 @@ def plain_variables(
     target, feeds = scratch / "variables.npz", scratch / "feeds.npz"
     np.savez(
         feeds,
-        **{
+        **{  # type: ignore[arg-type]
             f"{step}|{name}": value
             for step, each in enumerate(batches)
             for name, value in each.items()

@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 tf.disable_eager_execution()
 
 
-def main(mode, prefix, target, feeds=None):
+def main(mode, prefix, target, feeds=None):  # type: ignore[no-untyped-def]
     with tf.Session() as session:
         saver = tf.train.import_meta_graph(prefix + ".meta", clear_devices=True)
         session.run(
@@ -28,7 +28,7 @@ def main(mode, prefix, target, feeds=None):
         session.run([tf.local_variables_initializer(), tf.tables_initializer()])
         saver.restore(session, prefix)
         if mode == "train":
-            batches = {}
+            batches = {}  # type: ignore[var-annotated]
             with np.load(feeds) as arrays:
                 for key in arrays.files:
                     step, tensor = key.split("|")

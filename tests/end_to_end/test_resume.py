@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.end_to_end import inputs
@@ -245,7 +246,6 @@ def test_resume_arrays_are_fed_in_batches_and_go_on_where_they_were(
 def test_resume_without_an_address_runs_a_ray_of_its_own_and_leaves_nothing_running(
     tmp_path: Path, tf1_checkpoint: CheckpointLibrary
 ) -> None:
-    import psutil
 
     source = tf1_checkpoint("mlp", optimizer="sgd")
     marker = {"TFRESUME_TEST_MARKER": str(tmp_path)}
@@ -268,8 +268,7 @@ def test_resume_without_an_address_runs_a_ray_of_its_own_and_leaves_nothing_runn
     assert alive == []
 
 
-def _marked(marker: str) -> list[object]:
-    import psutil
+def _marked(marker: str) -> list[psutil.Process]:
 
     found = []
     for process in psutil.process_iter():

@@ -114,12 +114,9 @@ def test_checkpoint_that_does_not_fit_ends_at_once_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What `check` can't know of is a misfit all the same: it isn't tried ten times."""
-    from orchestrator.driver import startup
-
     source = lacking(tf1_checkpoint("mlp", optimizer="sgd"), tmp_path / "src", "hidden/kernel")
-    monkeypatch.setattr(
-        startup.Source, "keys", lambda self: None
-    )  # the driver doesn't look, as with a checkpoint that changes later
+    # The driver doesn't look, as with a checkpoint that changes later
+    monkeypatch.setattr("orchestrator.driver.startup.Source.keys", lambda self: None)
     watcher = Watcher()
     result = resume(config_for(source, tmp_path / "out", steps=5), observer=watcher)
     assert result.error is not None

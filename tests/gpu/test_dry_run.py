@@ -37,7 +37,7 @@ def dry_run(folder: Path, out: Path) -> str:
         out,
     ]
     done = subprocess.run(
-        [sys.executable, SCRIPT, *words, "--only", "placement", "abort"],
+        [sys.executable, SCRIPT, *words, "--only", "placement", "abort"],  # type: ignore[list-item]
         capture_output=True,
         text=True,
         timeout=250,

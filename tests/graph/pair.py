@@ -130,7 +130,7 @@ class Pair:
                 if name in needed
             }
             if fail:
-                feeds["factor:0"] = np.float32(np.nan)
+                feeds["factor:0"] = np.float32(np.nan)  # type: ignore[assignment]
             for rank in RANKS:
                 if self._described.rng_feed:
                     feeds[f"r{rank}/{self._described.rng_feed}"] = np.array(

@@ -239,9 +239,9 @@ def test_kernel_problems_of_operations_that_cannot_run_here_names_them() -> None
         (lambda meta: _first(meta, "MatMul").attr.pop("T"), "missing-attribute"),  # type: ignore[attr-defined]
         (lambda meta: setattr(_first(meta, "MatMul").attr["T"], "type", 7), "value-attribute"),  # type: ignore[attr-defined]
         (
-            lambda meta: setattr(_first(meta, "MatMul").attr["transpose_a"], "i", 7),
+            lambda meta: setattr(_first(meta, "MatMul").attr["transpose_a"], "i", 7),  # type: ignore[attr-defined]
             "kind-attribute",
-        ),  # type: ignore[attr-defined]
+        ),
     ],
 )
 def test_soundness_problems_of_a_damaged_graph_names_the_damage(damage: object, code: str) -> None:

@@ -51,8 +51,8 @@ def scales(metas: Path, name: str, **options: object) -> dict[str, list[BatchSca
     seams = [*(seam for seam in target.dense if seam.role == "gradient"), *target.sparse]
     found: dict[str, list[BatchScale]] = {}
     for seam in seams:
-        for variable in seam.scale.variables:
-            found.setdefault(variable, []).append(seam.scale)
+        for variable in seam.scale.variables:  # type: ignore[attr-defined]
+            found.setdefault(variable, []).append(seam.scale)  # type: ignore[attr-defined]
     return found
 
 

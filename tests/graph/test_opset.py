@@ -56,7 +56,7 @@ def test_installed_of_another_version_that_cannot_be_asked_says_so(
 ) -> None:
     monkeypatch.setattr(opset, "installed_version", lambda: "9.9.9")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(opset.sys, "executable", str(tmp_path / "no-python"))
+    monkeypatch.setattr(opset.sys, "executable", str(tmp_path / "no-python"))  # type: ignore[attr-defined]
     found = opset.installed.__wrapped__()
     assert "9.9.9 couldn't be asked" in found.stale
     assert found.registered("Conv2D")

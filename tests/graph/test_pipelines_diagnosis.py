@@ -26,11 +26,11 @@ GENERATOR = tuple(
     PythonCall(
         f"pyfunc_{number}",
         f"call{number}",
-        role,
+        role,  # type: ignore[arg-type]
         ("int64",),
         ("float32", "int64"),
         generator="rows",
-    )  # type: ignore[arg-type]
+    )
     for number, role in enumerate(("generator-start", "generator-next", "generator-end"))
 )
 

@@ -14,7 +14,7 @@ from orchestrator.store.objects.location import open_location
 
 
 def flags(**values: object) -> object:
-    return RunFlags(**values)  # type: ignore[call-arg]
+    return RunFlags(**values)
 
 
 def test_sections_hold_every_field_of_the_configuration_exactly_once() -> None:
@@ -24,7 +24,7 @@ def test_sections_hold_every_field_of_the_configuration_exactly_once() -> None:
 
 def test_flags_exist_for_every_field_and_every_part_of_workers() -> None:
     parts = {f"workers__{part}" for part in WorkersConfig.model_fields if part != "count"}
-    assert set(RunFlags.__dataclass_fields__) == (set(RunConfig.model_fields) - {"source"}) | parts
+    assert set(RunFlags.__dataclass_fields__) == (set(RunConfig.model_fields) - {"source"}) | parts  # type: ignore[attr-defined]
 
 
 def test_flags_have_a_help_text_for_every_field() -> None:

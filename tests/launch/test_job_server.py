@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,9 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def plan(tmp_path: Path, script: str, **more: object) -> JobPlan:
+def plan(tmp_path: Path, script: str, **more: Any) -> JobPlan:
     (tmp_path / "script.py").write_text(script)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "files": {"script.py": str(tmp_path / "script.py")},
         "metadata": {"by": "tfresume"},
         **more,
@@ -43,7 +44,7 @@ def plan(tmp_path: Path, script: str, **more: object) -> JobPlan:
         entrypoint="python script.py",
         run={"source": "s", "output": str(tmp_path)},
         **values,
-    )  # type: ignore[arg-type]
+    )
 
 
 WAITS = """

@@ -102,7 +102,7 @@ def test_meaning_of_a_clients_exception(error: Exception, expected: Meaning) -> 
 )
 def test_translate_names_the_url_and_survives_pickling(error: Exception, expected: Meaning) -> None:
     for action in ("read", "write"):
-        ours = translate(error, "gs://b/x", action)  # type: ignore[arg-type]
+        ours = translate(error, "gs://b/x", action)
         assert "gs://b/x" in ours.message
         assert ours.remedy
         assert "\n" not in str(ours)
@@ -119,7 +119,7 @@ def test_translate_names_the_url_and_survives_pickling(error: Exception, expecte
             )
 
 
-class Plain(LocalFileSystem):  # type: ignore[misc]
+class Plain(LocalFileSystem):
     """A store whose client only looks before it writes."""
 
     protocol = "plain"

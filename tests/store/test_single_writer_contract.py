@@ -93,7 +93,7 @@ def test_lease_raced_for_by_six_has_one_winner(store: Location) -> None:
                 store,
                 f"driver {number}",
                 now=lambda: 0.0,
-                wait=lambda _: clock.wait(1) or _give_up(clock),
+                wait=lambda _: clock.wait(1) or _give_up(clock),  # type: ignore[func-returns-value]
             )
         except (OrchestratorError, TimeoutError):
             return None

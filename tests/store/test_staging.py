@@ -36,7 +36,7 @@ def source(tmp_path: Path) -> Source:
 def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were really fetched."""
     fetched: list[str] = []
-    real = staging.download
+    real = staging.download  # type: ignore[attr-defined]
 
     def counted(file: FileInfo, target: Path, **options: object) -> None:
         fetched.append(file.name)
@@ -177,7 +177,7 @@ def test_stage_dying_while_it_downloads_leaves_nothing_taken_for_whole(
     class Died(BaseException):
         pass
 
-    real = staging.download
+    real = staging.download  # type: ignore[attr-defined]
 
     def dies_at_second(file: FileInfo, target: Path, **options: object) -> None:
         if file.name.endswith(".index"):
@@ -229,7 +229,7 @@ def test_make_room_on_a_full_disk_says_how_much_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type(usage)(10**9, 10**9 - 5, 5))
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: type(usage)(10**9, 10**9 - 5, 5))  # type: ignore[attr-defined]
     with pytest.raises(OutputError, match="5 bytes are free"):
         make_room(tmp_path, 100, limit_bytes=None)
 

@@ -90,7 +90,7 @@ def test_stage_reads_nothing_again_that_came_in_one_stream(
     )
     upload(sorted((tmp_path / "src").iterdir()), http_store.direct)
     left: list[BundleTensor] = []
-    real = staging.damaged_tensors
+    real = staging.damaged_tensors  # type: ignore[attr-defined]
 
     def looked(index: BundleIndex, files: object, known: frozenset[BundleTensor]) -> list[str]:
         left.extend(piece for piece in index.pieces if piece not in known)

@@ -201,7 +201,7 @@ def _of_type(tf: Any, dtype: Any) -> Any:
     real = tf.abs(hidden) if dtype.is_complex else tf.nn.dropout(hidden, rate=0.3)
     loss = tf.reduce_mean(tf.square(tf.reduce_sum(tf.cast(real, tf.float32), 1) - y), name="loss")
 
-    class Momentum(tf.train.MomentumOptimizer):  # type: ignore[misc, name-defined]
+    class Momentum(tf.train.MomentumOptimizer):
         """TensorFlow's own refuses complex numbers, its kernels don't."""
 
         def _valid_dtypes(self) -> set[Any]:

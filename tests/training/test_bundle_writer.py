@@ -44,7 +44,8 @@ print(json.dumps({"before": before, "step": int(step)}))
 def plain_tf1(prefix: Path, feeds: dict[str, np.ndarray], scratch: Path) -> dict[str, Any]:
     """What three lines of TF1 code find in a checkpoint, and the step after one more training step."""
     np.savez(
-        scratch / "feeds.npz", **{name.replace(":", "|"): value for name, value in feeds.items()}
+        scratch / "feeds.npz",
+        **{name.replace(":", "|"): value for name, value in feeds.items()},  # type: ignore[arg-type]
     )
     done = forked.run(PLAIN_TF1, prefix, scratch / "feeds.npz", cwd=scratch)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -68,7 +69,9 @@ GRAPHS = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), GRAPHS, ids=[f"{kind}-{len(options)}" for kind, options in GRAPHS]
+    ("kind", "options"),
+    GRAPHS,
+    ids=[f"{kind}-{len(options)}" for kind, options in GRAPHS],  # type: ignore[arg-type]
 )
 def test_bundle_after_training_loads_in_plain_tf1_and_trains_on(
     tf1_checkpoint: CheckpointLibrary,

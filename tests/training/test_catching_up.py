@@ -51,7 +51,7 @@ def test_standing_survives_the_wire_and_nonsense_is_a_lost_peer() -> None:
 
 
 def test_result_survives_the_wire_and_damage_is_seen_wherever_it_is() -> None:
-    result = {
+    result: dict[str, np.ndarray] = {
         "a:0": np.arange(6, dtype=np.float32).reshape(2, 3),
         "b:0": np.array([], np.int64),
         "c:0": np.array(2.5, np.float16),
@@ -66,7 +66,7 @@ def test_result_survives_the_wire_and_damage_is_seen_wherever_it_is() -> None:
         damaged = bytearray(message)
         damaged[place] ^= 1
         with pytest.raises(CorruptState, match="from rank 0 arrived damaged"):
-            unpack_result(damaged, 0)
+            unpack_result(memoryview(damaged), 0)
 
 
 def test_slots_that_two_ranks_kept_are_contributed_once() -> None:
@@ -160,17 +160,17 @@ def test_result_that_arrives_damaged_leaves_the_rank_behind_as_it_was(
 def _give_damaged(trainer: Any) -> None:
     import orchestrator.training.host.host_group as room
 
-    trainer.packer = room.pack_result
+    trainer.packer = room.pack_result  # type: ignore[attr-defined]
 
     def damaged(result: Any) -> bytes:
         message = bytearray(trainer.packer(result))
         message[-1] ^= 1
         return bytes(message)
 
-    room.pack_result = damaged
+    room.pack_result = damaged  # type: ignore[attr-defined]
 
 
 def _give_whole(trainer: Any) -> None:
     import orchestrator.training.host.host_group as room
 
-    room.pack_result = trainer.packer
+    room.pack_result = trainer.packer  # type: ignore[attr-defined]

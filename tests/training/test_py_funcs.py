@@ -83,7 +83,7 @@ def test_generator_with_all_three_callbacks_given_calls_them_as_they_are() -> No
         "pyfunc_21": lambda number: number + 1,
         "pyfunc_22": lambda number: 0,
     }
-    bind(THREE, given)
+    bind(THREE, given)  # type: ignore[arg-type]
     assert call("pyfunc_21", call("pyfunc_20")) == 2
 
 

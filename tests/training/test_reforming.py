@@ -219,7 +219,7 @@ def test_survivors_compute_only_what_the_lost_one_had_not_shared(
     for rank in (0, 2):
         ranks.processes[rank].send("step", ranks.dealt(batches(ranks, 1))[rank])
     for process in survivors:
-        wait_until(lambda process=process: len(process.control("apply", computations)) == 2)
+        wait_until(lambda process=process: len(process.control("apply", computations)) == 2)  # type: ignore[misc]
     ranks.processes[1].kill()
     assert [type(outcome_of(process.receive)) for process in survivors] == [PeerLost, PeerLost]
 

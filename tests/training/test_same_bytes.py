@@ -306,7 +306,7 @@ def _add_as_they_come(trainer: Any) -> None:
             return tree(slots)
         return tuple((tuple(range(slot)), (slot,)) for slot in range(1, slots))
 
-    summation.additions = chain
+    summation.additions = chain  # type: ignore[assignment]
     join = trainer._group.join
 
     def joined(spec: Any) -> None:

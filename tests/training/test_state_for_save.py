@@ -190,7 +190,7 @@ def test_buffer_follows_shape_and_dtype_and_is_used_again_where_they_stay() -> N
         np.float16(3.0),
         np.zeros((0, 4), np.int64),
     ):
-        buffers.fill("v", value)
+        buffers.fill("v", value)  # type: ignore[arg-type]
         assert (buffers["v"].shape, buffers["v"].dtype) == (
             np.shape(value),
             np.asarray(value).dtype,

@@ -134,7 +134,7 @@ def test_takeover_leaves_out_whoever_dies_during_it_and_goes_on(ray: Any) -> Non
     living = take_over(NAMESPACE, 2)
     assert [report.worker for report in living.reports] == ["w0004", "w0005"]
     assert sorted(living.actors) == ["w0004", "w0005"]
-    assert living.setup == "what w0004 was made with"
+    assert living.setup == "what w0004 was made with"  # type: ignore[comparison-overlap]
     wait_until(
         lambda: living_workers(NAMESPACE) == ["w0004", "w0005"],
         "who wasn't taken over wasn't ended",

@@ -37,7 +37,7 @@ def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
     """Each late worker's node fetched it anew, for nothing: they get their state from a member."""
     actors, puts = Actors(), []
     monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
-    monkeypatch.setattr("ray.put", lambda setup: (puts.append(setup), setup)[1])
+    monkeypatch.setattr("ray.put", lambda setup: (puts.append(setup), setup)[1])  # type: ignore[func-returns-value]
     setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
     placement: Any = SimpleNamespace(options=lambda *_arguments, **_named: {})
     fleet = Fleet("namespace", 1, placement, lambda event: None, lambda: setup)

@@ -124,7 +124,7 @@ def test_member_saves_at_the_agreed_step_and_the_bytes_are_those_of_that_step(be
 
 def test_member_trains_on_while_a_save_hangs_and_refuses_a_second_one(bench: Bench) -> None:
     go_on = threading.Event()
-    bench.tools.before_write = lambda step: go_on.wait(10) and None
+    bench.tools.before_write = lambda step: go_on.wait(10) and None  # type: ignore[assignment]
     bench.join()
     bench.expect(ev.Joined)
     bench.grant(50, 8, 12)

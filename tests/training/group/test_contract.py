@@ -203,9 +203,9 @@ def dies_in(state: State, phase: str, kind: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if phase == "before its share":
-        blocks.Filler.fill = die  # type: ignore[method-assign]
+        blocks.Filler.fill = die  # type: ignore[assignment, method-assign]
     elif phase == "before it adds":
-        blocks.Adder.add = die  # type: ignore[method-assign]
+        blocks.Adder.add = die  # type: ignore[assignment, method-assign]
     reduce(state, kind, state.group.world_size)
     if phase == "after its share":
         die()
@@ -306,7 +306,7 @@ def test_waiting_costs_no_processor_time(place: str) -> None:
 def speaks_nonsense(state: State) -> None:
     for wires in (state.group._wires, getattr(state.group, "_bells", None)):
         for peer in wires.peers if wires is not None else ():
-            wires.socket_of(peer).send(
+            wires.socket_of(peer).send(  # type: ignore[union-attr]
                 b"GET / HTTP/1.1\r\nHost: elsewhere\r\nAccept: everything\r\n\r\n" * 20
             )
 

@@ -100,7 +100,7 @@ def test_bits_are_the_trees_wherever_ranks_and_slots_are(
     with Threads(machines) as members:
         for step in range(3):
             results = members.each(
-                lambda group, step=step: given_sum(group, "many", slots, dealt, step)
+                lambda group, step=step: given_sum(group, "many", slots, dealt, step)  # type: ignore[misc]
             )
             wanted = reference("many", slots, step)
             assert all(same_bits(result, wanted) for result in results)
@@ -157,9 +157,9 @@ def dies_between(state: State, phase: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if phase == "before it exchanges":
-        levels._Share.exchange = die  # type: ignore[method-assign]
+        levels._Share.exchange = die  # type: ignore[assignment, method-assign]
     elif phase == "before it gives its sum to the hosts":
-        levels._Share.finish = die  # type: ignore[method-assign]
+        levels._Share.finish = die  # type: ignore[assignment, method-assign]
     elif phase == "before it agrees with the hosts":
         over_hosts.OverHosts._heard_across = die  # type: ignore[assignment]
     dies_in(state, "", "each")
@@ -199,7 +199,7 @@ def dies_when_the_hosts_have_it(state: State) -> None:
         real(*given_to_it)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    levels.Plan.finish = finish  # type: ignore[method-assign]
+    levels.Plan.finish = finish  # type: ignore[assignment, method-assign]
     dies_in(state, "", "each")
 
 

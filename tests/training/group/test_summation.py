@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.training.group.layout import Layout, parts_of
-from orchestrator.training.group.summation import Accumulator, add_up, additions, nodes_of, root
+from orchestrator.training.group.summation import (
+    Accumulator,
+    Node,
+    add_up,
+    additions,
+    nodes_of,
+    root,
+)
 
 SLOTS = st.integers(1, 40)
 
@@ -45,7 +53,7 @@ def test_whoever_adds_first_the_whole_has_the_same_bits(slots: int, ranks: int, 
         draw.normal(size=3).astype(np.float32) * np.float32(10.0 ** draw.integers(-6, 6))
         for _ in range(slots)
     ]
-    whole = {(slot,): array for slot, array in enumerate(arrays)}
+    whole: dict[Node, Any] = {(slot,): array for slot, array in enumerate(arrays)}
     add_up(slots, whole, lambda left, right: left + right)
     owners = [random.Random(seed).randrange(ranks) for _ in range(slots)]
     parts = {}

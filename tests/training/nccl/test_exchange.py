@@ -168,7 +168,7 @@ def test_gradients_of_sums_are_not_divided_and_share_no_buffer_with_means() -> N
         )
         sparse = (SparseSeam("rows", "indices", "float32", "int64", (2,), BatchScale("sum")),)
         before = len([op for op in graph.get_operations() if op.type == "RealDiv"])
-        Exchange(graph, [TrainTarget("summed", dense=dense, sparse=sparse)], 2, no_vote, scale)
+        Exchange(graph, [TrainTarget("summed", dense=dense, sparse=sparse)], 2, no_vote, scale)  # type: ignore[arg-type]
         reductions = [op for op in graph.get_operations() if op.type == "CollectiveReduceV2"]
         # the probe's is an Id
         assert sorted(op.get_attr("final_op").decode() for op in reductions) == finals, scale
