@@ -15,30 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from launch.flags import SECTIONS, default_text, section_of
-from orchestrator.config import RunConfig, WorkersConfig
-
-_UNITS = (
-    ("_secs", "seconds"),
-    ("_s", "seconds"),
-    ("_steps", "steps"),
-    ("_hours", "hours"),
-    ("_bytes", "bytes"),
-)
-_UNIT_OF = {
-    "until_step": "steps",
-    "steps": "steps",
-    "batch_size": "rows",
-    "max_to_keep": "checkpoints",
-    "max_failed_saves": "saves",
-    "count": "workers",
-    "min": "workers",
-    "max": "workers",
-    "standby": "workers",
-    "cpus": "CPUs",
-    "gpus": "GPUs",
-    "max_losses_per_hour": "losses",
-}
+from launch.flags import default_text, section_of
+from orchestrator.config import RunConfig
+from orchestrator.config_sections import WorkersConfig, unit_of
 
 
 @dataclass(frozen=True)
@@ -51,13 +30,6 @@ class Key:
     unit: str
     default: str
     meaning: str
-
-
-def unit_of(name: str) -> str:
-    """The unit that a key's name states: ``save_secs`` is in seconds; empty where there is none."""
-    if name in _UNIT_OF:
-        return _UNIT_OF[name]
-    return next((unit for ending, unit in _UNITS if name.endswith(ending)), "")
 
 
 def kind_of(annotation: Any) -> str:
@@ -84,20 +56,23 @@ def keys() -> tuple[Key, ...]:
     """Every key of the configuration, in the order of the sections."""
     found: list[Key] = []
     for name, info in RunConfig.model_fields.items():
-        section = "Source" if name == "source" else section_of(name)
+        section = section_of(name)
         found.append(_key(name, name, section, info))
         if name == "workers":
             found += [
                 _key(f"workers.{part}", part, section, item)
                 for part, item in WorkersConfig.model_fields.items()
             ]
-    order = ["Source", *SECTIONS, "More"]
-    return tuple(sorted(found, key=lambda key: order.index(key.section)))
+    return tuple(found)
 
 
 def _key(path: str, name: str, section: str, info: Any) -> Key:
     text = (info.description or "").replace("``", "`").replace("\n", " ")
-    return Key(path, section, kind_of(info.annotation), unit_of(name), default_text(info), text)
+    return Key(path, section, kind_of(info.annotation), _unit(info), default_text(info), text)
+
+
+def _unit(info: Any) -> str:
+    return next(filter(None, map(unit_of, (*info.metadata, info.annotation))), "")
 
 
 def explain_table(values: Mapping[str, Any] | None = None) -> RenderableType:

@@ -17,66 +17,10 @@ import yaml
 from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
-from orchestrator.config import RunConfig, WorkersConfig, parse_config
+from orchestrator.config import SECTIONS, RunConfig, parse_config
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.redaction import redacted
-
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Where": ("output", "address"),
-    "How far": ("until_step", "steps"),
-    "Saving": (
-        "save_steps",
-        "save_secs",
-        "max_to_keep",
-        "keep_every_hours",
-        "max_failed_saves",
-        "save_policy",
-        "on_nonfinite",
-    ),
-    "Workers": (
-        "workers",
-        "batches_per_step",
-        "gradient_scale",
-        "exchange",
-        "on_loss",
-        "on_resize",
-        "scale_lr_feed",
-        "wait",
-        "wait_s",
-        "hang_floor_s",
-        "orphan_timeout_s",
-        "max_losses_per_hour",
-        "lease_s",
-    ),
-    "Inputs": (
-        "input",
-        "feed",
-        "array",
-        "batch_size",
-        "shuffle",
-        "input_map",
-        "path_map",
-        "py_func",
-        "import_modules",
-    ),
-    "The graph": (
-        "train_op",
-        "watch",
-        "meta",
-        "drop_collection",
-        "clear_devices",
-        "device_map",
-        "import_scope",
-        "init_missing",
-        "load_op_library",
-        "allow_op",
-        "force",
-    ),
-    "Reproducibility and looks": ("seed", "deterministic", "tensorboard"),
-}
-"""Headings of ``--help`` and ``config --explain``. A field in none of them appears under "More"; a
-test keeps that empty.
-"""
 
 EITHER_OR = (("until_step", "steps"),)
 """Keys that exclude each other: a flag for one silences the configuration file's other."""
@@ -84,7 +28,7 @@ EITHER_OR = (("until_step", "steps"),)
 
 def section_of(name: str) -> str:
     """The heading under which a field of `RunConfig` is shown."""
-    return next((heading for heading, names in SECTIONS.items() if name in names), "More")
+    return next(section.heading for section in SECTIONS if name in section.__annotations__)
 
 
 def is_mapping(info: FieldInfo) -> bool:
@@ -145,7 +89,7 @@ def _plain_text(description: str) -> str:
 
 _GROUPS = {
     heading: Group(heading, sort_key=10 + index)
-    for index, heading in enumerate((*SECTIONS, "More"))
+    for index, heading in enumerate(section.heading for section in SECTIONS)
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orchestrator.graph.gradients.barrier import detach, hang
+from orchestrator.graph.gradients.barrier import detach, guard, hang
 from orchestrator.graph.gradients.gradient_tensors import (
     Frontier,
     GradientCut,
@@ -104,6 +104,25 @@ def cut_graph(
     return CutGraph(tuple(done), next((rule for rule in rules if rule != NO_RULE), NO_RULE))
 
 
+def guard_graph(
+    editor: Editor, ops: OpSet, targets: Iterable[TrainTarget]
+) -> tuple[Editor, tuple[TrainTarget, ...]]:
+    """Let each target's writers wait until all else has been computed, where nothing is exchanged:
+    what fails in a step fails before anything is written.
+
+    Returns:
+        the editor of the guarded graph, and its targets; what was given, where a barrier would
+        make a cycle.
+    """
+    targets, guarded = tuple(targets), Editor(editor.meta)
+    apart = separate_targets(guarded, ops, targets)
+    for number, target in enumerate(apart):
+        guard(guarded, guarded.graph(ops), target.op, number)
+    if guarded.graph(ops).view.order()[1]:
+        return editor, targets
+    return guarded, apart
+
+
 def _cut_target(
     editor: Editor,
     ops: OpSet,
@@ -135,7 +154,8 @@ def _cut_target(
     sewn.updates(updates.uses)
     if not sewn.nodes:
         return target, found.rule
-    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses)
+    above = graph.view.ancestors(_sources(gradients) | {edge.node for edge in updates.uses})
+    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses, above)
     return replace(
         target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier
     ), found.rule

@@ -14,7 +14,7 @@ from typing import Literal
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.cut import CutGraph, cut_graph
+from orchestrator.graph.cut import CutGraph, cut_graph, guard_graph
 from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
 from orchestrator.graph.gradients.train_ops import Candidate, TrainChoice, choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
@@ -170,7 +170,8 @@ def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
     # One worker adds up several batches of a step at the same seams as many workers do
     if group or (config.exchanges and not cut.refused):
         return replace(parts, editor=cutting, fed=fed, drawn=drawn, cut=cut, targets=cut.targets)
-    return replace(parts, fed=fed, drawn=drawn, cut=cut)
+    editor, targets = guard_graph(editor, ops, parts.targets)
+    return replace(parts, editor=editor, fed=fed, drawn=drawn, cut=cut, targets=targets)
 
 
 def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:

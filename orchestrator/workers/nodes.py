@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import ray
 
-from orchestrator.config import WorkersConfig
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.decide import events as ev
 from orchestrator.workers.placement import room
 

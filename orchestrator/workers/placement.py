@@ -21,7 +21,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.config import WorkersConfig
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.decide.machine import Report
 from orchestrator.decide.room import Demand, fitting
 from orchestrator.workers.places import Lent, Place, Places, rebuilt

@@ -16,7 +16,8 @@ from launch.cli import build_app
 from launch.runs.history import history
 from launch.runs.status_model import Driver, Held, run_status
 from orchestrator import errors
-from orchestrator.config import RunConfig, WorkersConfig
+from orchestrator.config import RunConfig
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.decide.events import Cause
 from orchestrator.decide.goodput import Spent
 from orchestrator.driver.measurements import METERS

@@ -134,6 +134,21 @@ def mlp(
         )
 
 
+def checked(resource: bool = False) -> Any:
+    """``mlp``, whose train operation also runs a check of the batch that takes longer than all
+    updates and that none of them waits for, as ``add_check_numerics_ops`` gives.
+    """
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    loss = _loss(tf, _dense(tf, x, CLASSES, "out", resource), y)
+    slow = tf.fill([600, 600], tf.reduce_max(tf.abs(x)) / 600.0)
+    for _ in range(12):
+        slow = tf.minimum(tf.matmul(slow, tf.ones([600, 600]) / 600.0), 1.0)
+    check = tf.Assert(tf.less(tf.reduce_mean(slow), 0.5), ["a value is out of range"])
+    return tf.group(_optimizer(tf, "adam").minimize(loss, global_step=counter), check)
+
+
 def embedding(
     optimizer: str = "adam",
     resource: bool = False,
@@ -407,6 +422,7 @@ def sequence_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
 
 MAKERS: dict[str, Callable[..., Any]] = {
     "mlp": mlp,
+    "checked": checked,
     "embedding": embedding,
     "conv_bn": conv_bn,
     "ema": ema,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.flags import SECTIONS, RunFlags, given, merged, read_config_file, run_config
-from orchestrator.config import RunConfig, WorkersConfig, parse_config
+from launch.flags import RunFlags, given, merged, read_config_file, run_config
+from orchestrator.config import SECTIONS, RunConfig, parse_config
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.errors import ConfigError
 from orchestrator.store.objects.location import open_location
 
@@ -18,8 +19,9 @@ def flags(**values: object) -> object:
 
 
 def test_sections_hold_every_field_of_the_configuration_exactly_once() -> None:
-    listed = [name for names in SECTIONS.values() for name in names]
-    assert sorted(listed) == sorted(set(RunConfig.model_fields) - {"source"})
+    listed = [name for section in SECTIONS for name in section.model_fields]
+    assert listed == list(RunConfig.model_fields)
+    assert all(section.heading for section in SECTIONS)
 
 
 def test_flags_exist_for_every_field_and_every_part_of_workers() -> None:

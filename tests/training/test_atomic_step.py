@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import PeerLost, UserCodeError
+from orchestrator.graph import cut
+from orchestrator.graph.gradients import barrier
 from orchestrator.training.state.state import State
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
@@ -164,3 +166,50 @@ def test_step_with_a_bad_feed_in_a_group_of_one_leaves_the_session_usable(
     assert isinstance(outcome, UserCodeError)
     assert_identical(before, ranks.states()[0])
     assert ranks.step([serve(0)])[0].step == before.step + 1
+
+
+def out_of_range(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**batch, "x:0": np.full_like(batch["x:0"], 1e4)}
+
+
+@pytest.mark.parametrize("resource", [False, True], ids=["reference", "resource"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_check_that_no_update_waits_for_fails_before_any_of_them(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, world_size: int, resource: bool
+) -> None:
+    ranks = new_ranks(world_size)
+    ranks.start(tf1_checkpoint("checked", resource=resource), workers=world_size)
+    serve = feeds_for("checked")
+    ranks.step([serve(rank) for rank in range(world_size)])
+    before = ranks.states()
+
+    outcomes = ranks.outcomes([out_of_range(serve(5 + rank)) for rank in range(world_size)])
+
+    assert any(isinstance(outcome, UserCodeError) for outcome in outcomes), outcomes
+    for old, new in zip(before, ranks.states(), strict=True):
+        assert_identical(old, new)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "room", "part", "instead"),
+    [(1, cut, "guard", lambda *_: ""), (2, barrier, "_ends", lambda *_: [])],
+)
+def test_same_check_lets_a_half_step_through_where_no_barrier_waits_for_it(
+    tf1_checkpoint: CheckpointLibrary,
+    new_ranks: NewRanks,
+    monkeypatch: pytest.MonkeyPatch,
+    world_size: int,
+    room: Any,
+    part: str,
+    instead: Callable[..., Any],
+) -> None:
+    """What the test above would find without the barrier."""
+    monkeypatch.setattr(room, part, instead)
+    ranks = new_ranks(world_size)
+    ranks.start(tf1_checkpoint("checked"), workers=world_size)
+    serve = feeds_for("checked")
+    ranks.step([serve(rank) for rank in range(world_size)])
+    before = ranks.states()
+    outcomes = ranks.outcomes([out_of_range(serve(5 + rank)) for rank in range(world_size)])
+    assert any(isinstance(outcome, UserCodeError) for outcome in outcomes), outcomes
+    assert changed(before[0], ranks.states()[0])

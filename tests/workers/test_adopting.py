@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import WorkersConfig
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.decide.machine import Report
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.adopting import take_over

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.config import WorkersConfig
+from orchestrator.config_sections import WorkersConfig
 from orchestrator.workers.placement import Placement, avoidable, demand_of
 from orchestrator.workers.places import Lent
 

@@ -1,6 +1,8 @@
-"""How does a step stay atomic when the exchange in its middle fails?
+"""How does a step stay atomic when an operation, or the exchange in its middle, fails?
 
-Rule: one barrier stands after all seams and before every writer. Writers that had stood before the
+Rule: one barrier stands after all seams, and after all else that runs before any writer and that no
+seam runs before already (a check for NaN that no writer waits for, say), and before every writer; on
+one worker too, where there are no seams. Writers that had stood before the
 gradients by control edges are detached and hung between the barrier and the other writers, so that
 the order among writers stays; writers that the gradients take data from can't be moved, and neither
 can those whose variable the gradients read afterwards: then the graph runs on one worker.
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.graph.graphdef.branches import Branches
 from orchestrator.graph.graphdef.edit import Editor
-from orchestrator.graph.graphdef.flow import Flow
+from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph
 from orchestrator.graph.graphdef.view import Use
 
@@ -135,6 +137,7 @@ def hang(
     detachment: Detachment,
     flow: Flow,
     sewn: set[Use],
+    above: set[str],
 ) -> str:
     """Put the barrier into the editor's graph; its name.
 
@@ -143,13 +146,18 @@ def hang(
         seams: names of the target's Identity nodes.
         flow: the loops and conditionals around each node.
         sewn: the inputs that take a seam by now.
+        above: what runs before the seams.
     """
     closure = graph.view.ancestors([target, *detachment.hung])
     writers = [name for name in graph.view.nodes if name in closure and graph.writes(name)]
     late_nodes = graph.view.descendants(writers, within=closure)
     gates = {writer: _gates(graph, writer, flow) for writer in writers}
-    values = _values(graph, gates, late_nodes, flow, sewn)
-    first = editor.add("NoOp", f"barrier/{number}", controls=[*seams, *values])
+    waited_for = [
+        *seams,
+        *_values(graph, gates, late_nodes, flow, sewn),
+        *_ends(graph, closure, gates, above, flow, sewn),
+    ]
+    first = editor.add("NoOp", f"barrier/{number}", controls=list(dict.fromkeys(waited_for)))
     early = graph.view.ancestors(detachment.hung)
     late = first
     if detachment.hung:
@@ -181,6 +189,48 @@ def _values(
                 if first_hand and flow.once(edge.node) and graph.view.data[edge.node]:
                     found[edge.node] = None
     return list(found)
+
+
+def _ends(
+    graph: Graph,
+    closure: set[str],
+    gates: dict[str, list[str]],
+    above: set[str],
+    flow: Flow,
+    sewn: set[Use],
+) -> list[str]:
+    """The last operations of what no writer stands before: who has waited for them has waited for
+    all of it.
+
+    What runs before the seams is left out, since the exchange has waited for it; so is what feeds
+    the seams' places only.
+    """
+    held_back = {name for names in gates.values() for name in names}
+    early = closure - held_back - graph.view.descendants(held_back, within=closure) - above
+    found: list[str] = []
+    for name in graph.view.nodes:
+        if name not in early or not flow.once(name):
+            continue
+        inputs, waiting = graph.view.uses[name], graph.view.control_uses[name]
+        if any(use.node in early for use in inputs) or any(node in early for node in waiting):
+            continue
+        has_inputs = graph.view.data[name] or graph.view.controls[name]
+        only_sewn = inputs and not waiting and all(use in sewn for use in inputs)
+        if has_inputs and not only_sewn:
+            found.append(name)
+    return found
+
+
+def guard(editor: Editor, graph: Graph, target: str, number: int) -> str:
+    """Put a barrier without seams into the editor's graph, for a worker that exchanges nothing; its
+    name, empty where no writer has anything to wait for.
+    """
+    closure = graph.view.ancestors([target])
+    if not any(graph.writes(name) for name in closure):
+        return ""
+    return hang(
+        editor, graph, target, number, (), Detachment(), read_flow(graph.view), set(), set()
+    )
 
 
 def _copies_before_changes(

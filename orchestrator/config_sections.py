@@ -1,0 +1,273 @@
+"""Which keys can a configuration have, under which headings, and what does each number count?
+
+Rule: a key stands in one place, with its type, its unit, its default and its meaning; the command
+line, ``config --explain`` and the JSON schema are made from that. Every field has a unit in its
+type, its name or its description, and a reason where the default isn't obvious.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a number counts, for ``--help`` and ``config --explain``."""
+
+    name: str
+
+
+Seconds = Annotated[float, Field(gt=0), Unit("seconds")]
+Steps = Annotated[int, Field(ge=1), Unit("steps")]
+StepsOrNone = Annotated[int, Field(ge=0), Unit("steps")]
+Workers = Annotated[int, Field(ge=1), Unit("workers")]
+
+
+class Section(BaseModel):
+    """Keys that are shown under one heading, in this order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    heading: ClassVar[str] = ""
+
+
+class WorkersConfig(Section):
+    """How many workers, and what each one holds."""
+
+    count: Workers = 1
+    """Workers that train (the world size at the start)."""
+    min: Workers | None = None
+    """Fewest workers that go on training after losses. Default: ``count``; below it the run waits
+    for ``wait_s``.
+    """
+    max: Workers | None = None
+    """Most workers that the group grows to when nodes come. Default: ``count``."""
+    standby: Annotated[int, Field(ge=0), Unit("workers")] = 0
+    """Warm workers without a rank: TensorFlow and the graph are loaded, so a lost rank is back in
+    under a second.
+    """
+    cpus: Annotated[float, Field(gt=0), Unit("CPUs")] = 1
+    """CPUs that Ray reserves for each worker."""
+    gpus: Annotated[float, Field(ge=0), Unit("GPUs")] = 0
+    """GPUs that Ray reserves for each worker; a fraction shares one GPU."""
+    memory_bytes: Annotated[int, Field(ge=0), Unit("bytes")] | None = None
+    """Memory that Ray reserves for each worker. Default: no reservation."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WorkersConfig:
+        if not self.smallest <= self.count <= self.largest:
+            raise ValueError(
+                f"needs min <= count <= max, got {self.smallest}, {self.count}, {self.largest}"
+            )
+        return self
+
+    @property
+    def smallest(self) -> int:
+        """The world size below which the run waits."""
+        return self.count if self.min is None else self.min
+
+    @property
+    def largest(self) -> int:
+        """The world size up to which the group grows."""
+        return self.count if self.max is None else self.max
+
+
+class SourceSection(Section):
+    heading: ClassVar[str] = "Source"
+
+    source: str
+    """A ``.meta`` URL, a checkpoint prefix, or a directory (then its newest good checkpoint). Any
+    fsspec URL.
+    """
+
+
+class WhereSection(Section):
+    heading: ClassVar[str] = "Where"
+
+    output: str = ""
+    """Directory URL for checkpoints, journal and events. A second run of the same command goes on
+    from here.
+    """
+    address: str | None = None
+    """A running Ray cluster (``auto`` or ``HOST:PORT``; for ``submit`` its job server). Default: a
+    local Ray of this run's own.
+    """
+
+
+class HowFarSection(Section):
+    heading: ClassVar[str] = "How far"
+
+    until_step: StepsOrNone | None = None
+    """Global step at which the run ends."""
+    steps: StepsOrNone | None = None
+    """Steps to add, counted from the step recorded at the run's first start (a second run of the
+    command adds nothing).
+    """
+
+
+class SavingSection(Section):
+    heading: ClassVar[str] = "Saving"
+
+    save_steps: Steps | None = None
+    """Save every so many steps."""
+    save_secs: Seconds | None = None
+    """Save every so many seconds. Default: 600 where neither ``save_steps`` nor ``save_secs`` is
+    given.
+    """
+    max_to_keep: Annotated[int, Field(ge=0), Unit("checkpoints")] = 5
+    """Newest checkpoints to keep, as ``tf.train.Saver`` has it; 0 keeps all."""
+    keep_every_hours: Annotated[float, Field(gt=0), Unit("hours")] = 10000.0
+    """Besides, keep one checkpoint for every so many hours of training
+    (``keep_checkpoint_every_n_hours``).
+    """
+    max_failed_saves: Annotated[int, Field(ge=1), Unit("saves")] = 5
+    """Saves that may fail in a row before the run stops rather than train on unsaved."""
+    save_policy: Literal["skip", "wait"] = "skip"
+    """What a save that comes due while another is still being uploaded does: ``skip`` it, or
+    ``wait`` for the other.
+    """
+    on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
+    """What to do when a float variable or the watched loss isn't finite at a save."""
+
+
+class WorkersSection(Section):
+    heading: ClassVar[str] = "Workers"
+
+    workers: WorkersConfig = WorkersConfig()
+    """A number, or ``{count, min, max, standby, cpus, gpus}``."""
+    batches_per_step: Positive | None = None
+    """Batches that make one step, however many workers share them. Default: the workers at the
+    run's first start; recorded there.
+    """
+    gradient_scale: Literal["auto", "mean", "sum"] | None = None
+    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the
+    sum where the loss is known to sum over rows, so that they give what one process with all rows
+    would compute. Default: auto at the run's first start; recorded there.
+    """
+    exchange: Literal["auto", "host", "nccl"] = "auto"
+    """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or
+    ``nccl`` (each worker a GPU of its own; not yet run on two GPUs, and other workers reach
+    TensorFlow's own unprotected port).
+    """
+    on_loss: Literal["replace", "shrink", "wait"] = "replace"
+    """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for
+    good, or ``wait``.
+    """
+    on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
+    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
+    ``batches_per_step`` isn't that of the first start, or ``wait`` for workers.
+    """
+    scale_lr_feed: str | None = None
+    """With ``on_resize: scale_lr``, the fed tensor that holds the learning rate, such as
+    ``learning_rate:0``.
+    """
+    wait: bool = False
+    """Wait for the cluster to have room instead of refusing."""
+    wait_s: Seconds = 1800.0
+    """Longest wait for room, at the start or below ``workers.min``, and for a store that doesn't
+    answer.
+    """
+    hang_floor_s: Seconds = 5.0
+    """A worker is never called hung before so many seconds without a step, however fast its steps
+    are. Who copies or fetches state is judged by the bytes that move.
+    """
+    orphan_timeout_s: Seconds = 120.0
+    """A worker that no driver has spoken to for so long ends itself, so that no GPU is held for
+    ever.
+    """
+    max_losses_per_hour: Annotated[int, Field(ge=1), Unit("losses")] = 60
+    """Unplanned worker losses within an hour before the run stops; those within ten seconds count
+    as one, preemptions not at all.
+    """
+    lease_s: Seconds = 30.0
+    """The driver's hold on the output expires after so many seconds without a heartbeat."""
+
+
+class InputsSection(Section):
+    heading: ClassVar[str] = "Inputs"
+
+    input: str | None = None
+    """``module:function`` (or ``path/file.py:function``) with ``batches(ctx) ->
+    Iterator[Mapping[str, ndarray]]``.
+    """
+    feed: dict[str, str] = Field(default_factory=dict)
+    """Constant feeds, tensor name to value, such as ``keep_prob:0=0.5``. Lists are written as JSON.
+    """
+    array: dict[str, str] = Field(default_factory=dict)
+    """Feeds from arrays, tensor name to URL: ``x:0=gs://b/train.npz#images``, or an ``.npy`` file.
+    """
+    batch_size: Annotated[int, Field(ge=1), Unit("rows")] | None = None
+    """Rows of each array that one worker gets in one step."""
+    shuffle: bool = True
+    """Shuffle the rows of arrays anew in each epoch, by ``seed``."""
+    input_map: dict[str, str] = Field(default_factory=dict)
+    """Replace a tensor of the graph by another source: tensor name to a key that the input function
+    or feed supplies.
+    """
+    path_map: dict[str, str] = Field(default_factory=dict)
+    """File names inside the graph that moved: old prefix to new prefix (any fsspec URL; staged on
+    each node).
+    """
+    py_func: dict[str, str] = Field(default_factory=dict)
+    """Give a ``py_func`` its Python function back: token to ``module:function``."""
+    import_modules: list[str] = Field(default_factory=list)
+    """Python modules that every worker imports first."""
+
+
+class GraphSection(Section):
+    heading: ClassVar[str] = "The graph"
+
+    meta: str | None = None
+    """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or
+    text).
+    """
+    drop_collection: list[str] = Field(default_factory=list)
+    """Collections to leave out of the imported graph, as ``restore_collections_predicate`` does."""
+    train_op: list[str] = Field(default_factory=list)
+    """Operations to run each step, in order, each ``NAME`` or ``NAME:RATIO``. Default: the graph's
+    one train op.
+    """
+    watch: list[str] = Field(default_factory=list)
+    """Tensors to show as the loss. Default: the graph's ``losses`` collection."""
+    clear_devices: bool = True
+    """Drop the saved device names, so that every operation goes where this machine has room for it.
+    """
+    device_map: dict[str, str] = Field(default_factory=dict)
+    """Keep or move saved devices: pattern to device, such as ``/job:ps/*=/CPU:0``."""
+    import_scope: str | None = None
+    """Prefix for all names of the imported graph, as in ``import_meta_graph``."""
+    init_missing: bool = False
+    """Initialise weights that the checkpoint lacks with the graph's own initialisers. An
+    optimizer's slots always are, with a warning.
+    """
+    load_op_library: list[str] = Field(default_factory=list)
+    """Libraries with custom operations that every worker loads."""
+    allow_op: list[str] = Field(default_factory=list)
+    """Operation types that touch files, run code or open sockets and that you trust in this graph.
+    """
+    force: bool = False
+    """Go on where a check says no and going on can mean something."""
+
+
+class LooksSection(Section):
+    heading: ClassVar[str] = "Reproducibility and looks"
+
+    seed: int = 0
+    """Seeds shuffling and every random operation of the graph."""
+    deterministic: bool = False
+    """Bit-identical results between runs: one TensorFlow thread pool thread and deterministic
+    kernels (slower).
+    """
+    tensorboard: bool = True
+    """Write TensorBoard events into the output."""
+
+
+def unit_of(annotation: Any) -> str:
+    """What a number of this type counts; empty for what has no unit."""
+    if isinstance(annotation, Unit):
+        return annotation.name
+    return next(filter(None, map(unit_of, get_args(annotation))), "")
