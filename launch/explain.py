@@ -117,11 +117,23 @@ def _here(values: Mapping[str, Any], path: str) -> str:
     return "" if isinstance(value, Mapping) and path == "workers" else str(value)
 
 
+def _in_one_line(schema: Any) -> Any:
+    """With descriptions as editors show them: where the source breaks a line means nothing."""
+    if isinstance(schema, dict):
+        return {
+            key: " ".join(value.split())
+            if key == "description" and isinstance(value, str)
+            else _in_one_line(value)
+            for key, value in schema.items()
+        }
+    return [_in_one_line(each) for each in schema] if isinstance(schema, list) else schema
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a configuration file, for editors. SOURCE is optional there: the command
     line may give it.
     """
-    schema = RunConfig.model_json_schema()
+    schema: dict[str, Any] = _in_one_line(RunConfig.model_json_schema())
     schema["title"] = "tfresume run configuration"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema.pop("required", None)

@@ -84,7 +84,7 @@ def _flag(name: str, info: FieldInfo, heading: str) -> tuple[str, Any, Any]:
 
 
 def _plain_text(description: str) -> str:
-    return description.replace("``", "`")
+    return " ".join(description.replace("``", "`").split())
 
 
 _GROUPS = {
