@@ -132,12 +132,24 @@ def test_plan_leaves_the_source_and_what_is_saved_untouched(meta: MetaGraphDef) 
 
 @given(graphs())
 @settings(max_examples=20, deadline=None)
-def test_plan_for_one_worker_adds_no_node_to_a_graph_without_random_operations(
+def test_plan_for_one_worker_adds_a_barrier_alone_and_every_writer_waits_there_for_all_else(
     meta: MetaGraphDef,
 ) -> None:
     found = plan(meta, RunConfig(source="x", workers=1, input="a:b"))
     assert found.worker_graph is not None
+    original = Graph(meta, merged(meta))
     kept = MetaGraphDef.FromString(found.worker_graph.meta)
-    assert [node.name for node in kept.graph_def.node] == [
-        node.name for node in meta.graph_def.node
-    ]
+    graph = Graph(kept, merged(kept))
+    added = [node for node in kept.graph_def.node if node.name not in original.view.nodes]
+    assert {node.op for node in added} == {"NoOp"}
+    assert all(node.name.startswith("tfresume/barrier/") for node in added)
+    assert graph.view.order()[1] == []
+    closure = original.view.ancestors(["train"])
+    writers = original.writers(closure)
+    early = {
+        name
+        for name in closure - original.view.descendants(writers, within=closure)
+        if original.view.data[name]
+    }
+    for writer in writers:
+        assert early <= graph.view.ancestors([writer]), writer
