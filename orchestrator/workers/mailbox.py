@@ -17,7 +17,7 @@ from orchestrator.workers.runtime_protocol import TrainerLike
 
 
 @dataclass
-class Desk:
+class Mailbox:
     """Notes from the driver, and where the worker stands.
 
     Attributes:

@@ -224,7 +224,7 @@ def test_loop_ranks_that_differ_are_made_equal_before_anything_is_committed(
     play = start()
 
     def flip(worker: str) -> None:
-        trainer: Any = play.fleet.members[worker]._desk.trainer
+        trainer: Any = play.fleet.members[worker]._mailbox.trainer
         trainer.current = FakeState(trainer.current.step, trainer.current.values + 1.0)
 
     play.at_step(1, 7, flip)

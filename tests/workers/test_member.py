@@ -283,8 +283,8 @@ def test_member_whose_state_cannot_be_read_says_so_and_is_no_donor_any_more(benc
     def unreadable() -> FakeState:
         raise RuntimeError("the device is gone")
 
-    assert bench.member._desk.trainer is not None
-    bench.member._desk.trainer.state = unreadable  # type: ignore[method-assign]
+    assert bench.member._mailbox.trainer is not None
+    bench.member._mailbox.trainer.state = unreadable  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="the device is gone"):
         bench.member.held_state()
     bench.member.quiesce(2, urgent=False)
@@ -401,7 +401,7 @@ def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
     go_on = threading.Event()
     bench.join()
     bench.expect(ev.Joined)
-    trainer: Any = bench.member._desk.trainer
+    trainer: Any = bench.member._mailbox.trainer
     copy = trainer.state_for_save
 
     def slowly() -> FakeState:
@@ -426,7 +426,7 @@ def test_member_that_copies_its_state_for_another_says_so(bench: Bench) -> None:
     go_on = threading.Event()
     bench.join()
     bench.expect(ev.Joined)
-    trainer: Any = bench.member._desk.trainer
+    trainer: Any = bench.member._mailbox.trainer
     copy = trainer.state
     trainer.state = lambda: (go_on.wait(10), copy())[1]
     asked = ThreadPoolExecutor(1).submit(bench.member.held_state)
