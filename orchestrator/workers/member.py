@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from orchestrator.decide import events as ev
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import Tools
@@ -35,21 +35,21 @@ class Member:
         ident: str,
         where: tuple[str, int],
         tools: Tools,
-        outbox: Outbox,
+        event_buffer: EventBuffer,
         devices: tuple[str, ...] = (),
         group: str = "",
     ) -> None:
         self.ident, self.node, self.pid = ident, *where
         self._devices, self._group = devices, group
-        self._outbox, self._tools = outbox, tools
+        self._event_buffer, self._tools = event_buffer, tools
         self._mailbox = Mailbox()
-        self._work = Work(ident, tools, outbox, self._mailbox, self.pulse)
+        self._work = Work(ident, tools, event_buffer, self._mailbox, self.pulse)
 
     def run(self) -> None:
         """Load the graph, then work until closed. Raises what loading raises."""
         threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
         address = self._work.load()
-        self._outbox.put(
+        self._event_buffer.put(
             ev.Warm(self.ident, self.node, self.pid, address, self._devices, self._group)
         )
         self._work.until_closed()
@@ -169,7 +169,7 @@ class Member:
     def pulse(self) -> None:
         """Give a sign of life."""
         mailbox = self._mailbox
-        self._outbox.pulse(
+        self._event_buffer.pulse(
             ev.Pulse(
                 self.ident,
                 mailbox.generation,

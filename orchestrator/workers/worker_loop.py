@@ -28,7 +28,7 @@ from orchestrator.errors import (
     PeerLost,
     UserCodeError,
 )
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.obstacles import obstacle
@@ -59,18 +59,18 @@ class Work:
         self,
         ident: str,
         tools: Tools,
-        outbox: Outbox,
+        event_buffer: EventBuffer,
         mailbox: Mailbox,
         tell_progress: Callable[[], None],
     ) -> None:
-        self._ident, self._tools, self._outbox, self._mailbox, self._tell_progress = (
+        self._ident, self._tools, self._event_buffer, self._mailbox, self._tell_progress = (
             ident,
             tools,
-            outbox,
+            event_buffer,
             mailbox,
             tell_progress,
         )
-        self._saver = Saver(ident, tools, outbox)
+        self._saver = Saver(ident, tools, event_buffer)
         self._batches: Batches | None = None
         self._pace = Pace()
         self._told_s = 0.0
@@ -155,13 +155,13 @@ class Work:
             self._user_failed(error, order.step)
         except OrchestratorError as error:
             found = obstacle(error, loaded=mailbox.loaded == order.generation)
-            self._outbox.put(
+            self._event_buffer.put(
                 ev.JoinFailed(
                     self._ident, order.generation, short(error.message), found, error.as_dict()
                 )
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
-            self._outbox.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
+            self._event_buffer.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
         else:
             self._pace = Pace()
             mailbox.steps_per_s = 0.0
@@ -190,7 +190,7 @@ class Work:
                 order.position,
                 order.generation,
             )
-        self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
+        self._event_buffer.put(ev.Joined(self._ident, order.generation, order.step))
 
     def _form(self, order: JoinOrder, donated: Donation | None) -> None:
         """Be a member with the generation's state and batches."""
@@ -270,7 +270,7 @@ class Work:
             mailbox.doing = ev.Doing.STEP
             output = self._trainer.step(batches)
         except EndOfData:
-            self._outbox.put(ev.DataEnded(self._ident, self._order.generation, step))
+            self._event_buffer.put(ev.DataEnded(self._ident, self._order.generation, step))
             self._give_up_step("")
         except PeerLost as error:
             self._hold(mailbox.broken_off or short(error.message))
@@ -300,7 +300,9 @@ class Work:
             self._tell_progress()
 
     def _user_failed(self, error: UserCodeError, step: int) -> None:
-        self._outbox.put(ev.UserFailed(self._ident, self._order.generation, step, error.as_dict()))
+        self._event_buffer.put(
+            ev.UserFailed(self._ident, self._order.generation, step, error.as_dict())
+        )
         self._give_up_step("")
 
     def _give_up_step(self, why: str) -> None:
@@ -334,7 +336,7 @@ class Work:
             has and trainer.can_give,
             has and trainer.can_take,
         )
-        self._outbox.put(held)
+        self._event_buffer.put(held)
 
     def _save(self, grant: GrantOrder) -> None:
         mailbox = self._mailbox
