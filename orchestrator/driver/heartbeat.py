@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from orchestrator.decide import events as ev
 from orchestrator.driver.loop import Message, Told
-from orchestrator.driver.storage_thread import Keeper
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import Lease
@@ -37,9 +37,18 @@ class Heart:
     """Beats for the lease, flushes the journal, and looks for requests to stop."""
 
     def __init__(
-        self, output: Location, lease: Lease, keeper: Keeper, tell: Callable[[Message], None]
+        self,
+        output: Location,
+        lease: Lease,
+        storage_thread: StorageThread,
+        tell: Callable[[Message], None],
     ) -> None:
-        self._output, self._lease, self._keeper, self._tell = output, lease, keeper, tell
+        self._output, self._lease, self._storage_thread, self._tell = (
+            output,
+            lease,
+            storage_thread,
+            tell,
+        )
         self._over = threading.Event()
         self.requests: tuple[StopRequest, ...] = ()
         self._threads = [
@@ -63,7 +72,7 @@ class Heart:
     def _beat(self) -> None:
         was_fresh = True
         while not self._over.wait(self._lease.beat_every_s):
-            self._keeper.flush()
+            self._storage_thread.flush()
             try:
                 self._lease.heartbeat()
             except LeaseLost as error:

@@ -58,7 +58,7 @@ class Saved:
     repairs: tuple[str, ...]
 
 
-class Keeper:
+class StorageThread:
     """The output's storage, as the loop uses it. All methods return at once.
 
     Args:
@@ -87,7 +87,9 @@ class Keeper:
         self._journal = Journal(output, lease.attempt)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._began_s = time.monotonic() - trained_s
-        self._thread = threading.Thread(target=self._work, name="tfresume-keeper", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name="tfresume-storage_thread", daemon=True
+        )
         self._thread.start()
 
     def note(self, event: Mapping[str, Any]) -> None:

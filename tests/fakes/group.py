@@ -294,8 +294,8 @@ class FakeFleet:
             member.close()
 
 
-class FakeKeeper:
-    """``driver.storage_thread.Keeper`` that commits at once, in memory."""
+class FakeStorageThread:
+    """``driver.storage_thread.StorageThread`` that commits at once, in memory."""
 
     def __init__(self, tell: Callable[[Any], None], start: CheckpointFiles) -> None:
         self.tell, self.start = tell, start
