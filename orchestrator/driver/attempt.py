@@ -1,6 +1,6 @@
 """What does one life of the driver hold, and how is it put down again?
 
-Rule: lease, journal, heart and fleet are taken in this order and put down in the reverse one. A
+Rule: lease, journal, heartbeat and fleet are taken in this order and put down in the reverse one. A
 driver that ends in an orderly way ends its workers; one that was fenced, or that meets an error of
 its own, leaves them to its successor.
 """
@@ -20,7 +20,7 @@ from orchestrator.decide import actions as act
 from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
 from orchestrator.decide.run import Run
-from orchestrator.driver.heartbeat import Heart
+from orchestrator.driver.heartbeat import Heartbeat
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.past import Past
@@ -57,7 +57,7 @@ class Attempt:
         self.past = Past(read_journal(output) if lease.attempt > 1 else [])
         self._events: list[Mapping[str, Any]] = list(self.past.events)
         self._storage_thread: StorageThread | None = None
-        self._heart: Heart | None = None
+        self._heartbeat: Heartbeat | None = None
         self._fleet: Fleet | None = None
         self._watch: NodeWatch | None = None
         self._fenced = False
@@ -82,8 +82,8 @@ class Attempt:
             self._watch.close()
         if self._fleet is not None:
             self._fleet.close(kill=error is None and not self._fenced)
-        if self._heart is not None:
-            self._heart.close()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
         if self._storage_thread is not None:
             self._storage_thread.close()
         elif not self._fenced:
@@ -116,7 +116,9 @@ class Attempt:
             self.past.trained_s(),
             self._inbox.put,
         )
-        self._heart = Heart(self._output, self._lease, self._storage_thread, self._inbox.put)
+        self._heartbeat = Heartbeat(
+            self._output, self._lease, self._storage_thread, self._inbox.put
+        )
 
     def files_of(self, source: Source, step: int) -> CheckpointFiles:
         """What workers need in order to restore ``source``."""

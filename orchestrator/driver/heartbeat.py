@@ -33,7 +33,7 @@ AWAY = "no heartbeat has reached the output for a lease's length: training goes 
 BACK = "the output can be written again, and nobody has taken the run over: commits go on"
 
 
-class Heart:
+class Heartbeat:
     """Beats for the lease, flushes the journal, and looks for requests to stop."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Heart:
         self._over = threading.Event()
         self.requests: tuple[StopRequest, ...] = ()
         self._threads = [
-            threading.Thread(target=self._beat, name="tfresume-heart", daemon=True),
+            threading.Thread(target=self._beat, name="tfresume-heartbeat", daemon=True),
             threading.Thread(target=self._listen, name="tfresume-stop", daemon=True),
         ]
         for thread in self._threads:

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
-from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heart
+from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heartbeat
 from orchestrator.driver.loop import Told
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.store.objects.exclusive import create_once
@@ -23,7 +23,7 @@ from orchestrator.store.run.run_record import answer_stop_request, read_stop_req
 from orchestrator.store.transfer.upload import upload
 
 LEASE_S = 0.6
-"""Short, so that the heart beats often. How old a beat is, the lease judges by a clock that stands
+"""Short, so that it beats often. How old a beat is, the lease judges by a clock that stands
 still unless a test moves it.
 """
 
@@ -50,7 +50,7 @@ class Beating:
             0.0,
             self.told.put,
         )
-        self.heart = Heart(self.output, self.lease, self.storage_thread, self.told.put)
+        self.heartbeat = Heartbeat(self.output, self.lease, self.storage_thread, self.told.put)
 
     def take_away(self) -> None:
         """For longer than a lease a file stands where the leases were: nothing can be read or
@@ -88,7 +88,7 @@ class Beating:
 def beating(tmp_path: Path) -> Iterator[Beating]:
     made = Beating(tmp_path)
     yield made
-    made.heart.close()
+    made.heartbeat.close()
     made.storage_thread.close()
 
 
@@ -130,7 +130,7 @@ def test_heart_that_finds_a_successor_after_an_outage_says_that_the_run_is_lost(
 def test_storage_thread_with_a_stale_lease_looks_for_a_successor_before_it_commits(
     tmp_path: Path,
 ) -> None:
-    """As after a pause of the whole process: no heart has beaten yet."""
+    """As after a pause of the whole process: no heartbeat was written yet."""
     now = [0.0]
     output = open_location(str(tmp_path / "out"))
     lease = acquire(output, now=lambda: now[0])
@@ -167,13 +167,13 @@ def test_heart_sees_a_stop_without_a_save_that_comes_after_one_with_it(beating: 
 
 def test_heart_follows_what_the_driver_was_asked_that_died_before_it(tmp_path: Path) -> None:
     beating = Beating(tmp_path)
-    beating.heart.close()
+    beating.heartbeat.close()
     beating.storage_thread.close()  # gives the lease up: the next holder is attempt 2
     request_stop(beating.output, attempt=1)
     successor = Beating(tmp_path)
     assert successor.lease.attempt == 2
     assert stop_asked(successor).cause is ev.StopCause.REQUEST
-    successor.heart.close()
+    successor.heartbeat.close()
     successor.storage_thread.close()
     assert read_stop_requests(successor.output) == ()
 
@@ -182,7 +182,7 @@ def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_tak
     tmp_path: Path,
 ) -> None:
     beating = Beating(tmp_path)
-    beating.heart.close()
+    beating.heartbeat.close()
     beating.storage_thread.close()
     request = request_stop(beating.output, attempt=1)
     old = request.model_copy(update={"at": request.at - STOP_HOLDS_S - 60, "request_id": "old"})
@@ -192,10 +192,10 @@ def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_tak
     )
     successor = Beating(tmp_path)
     deadline = time.monotonic() + 20
-    while not successor.heart.requests:
+    while not successor.heartbeat.requests:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    successor.heart.close()
+    successor.heartbeat.close()
     successor.storage_thread.close()
     told = [successor.told.get() for _ in range(successor.told.qsize())]
     assert [message for message in told if isinstance(message, ev.StopAsked)] == []
