@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orchestrator.graph.gradients.barrier import detach, hang
+from orchestrator.graph.gradients.barrier import detach, insert_barrier
 from orchestrator.graph.gradients.gradient_tensors import (
     Frontier,
     GradientCut,
@@ -135,7 +135,9 @@ def _cut_target(
     sewn.updates(updates.uses)
     if not sewn.nodes:
         return target, found.rule
-    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses)
+    barrier = insert_barrier(
+        editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses
+    )
     return replace(
         target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier
     ), found.rule

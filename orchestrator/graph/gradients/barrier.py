@@ -126,7 +126,7 @@ def _readers(graph: Graph, variable: str) -> list[str]:
     return [name for name in readers if not graph.writes(name)]
 
 
-def hang(
+def insert_barrier(
     editor: Editor,
     graph: Graph,
     target: str,
