@@ -130,7 +130,7 @@ def _cut_target(
     updates = update_cuts(graph, closure, found.local, flow, found.sewn)
     if updates.refused:
         raise _Refused(updates.refused)
-    sewn = _Seamstress(editor, graph, number)
+    sewn = _SeamWriter(editor, graph, number)
     sewn.gradients(scaled)
     sewn.updates(updates.uses)
     if not sewn.nodes:
@@ -209,7 +209,7 @@ def _require_once(cuts: Iterable[GradientCut], flow: Flow) -> None:
             )
 
 
-class _Seamstress:
+class _SeamWriter:
     """Puts Identity nodes into the editor's graph and remembers what each one is."""
 
     def __init__(self, editor: Editor, graph: Graph, target: int) -> None:

@@ -134,7 +134,7 @@ def insert_barrier(
     seams: Iterable[str],
     detachment: Detachment,
     flow: Flow,
-    sewn: set[Use],
+    rewired: set[Use],
 ) -> str:
     """Put the barrier into the editor's graph; its name.
 
@@ -142,13 +142,13 @@ def insert_barrier(
         graph: the graph before its seams went in, with the detached edges gone.
         seams: names of the target's Identity nodes.
         flow: the loops and conditionals around each node.
-        sewn: the inputs that take a seam by now.
+        rewired: the inputs that take a seam by now.
     """
     closure = graph.view.ancestors([target, *detachment.hung])
     writers = [name for name in graph.view.nodes if name in closure and graph.writes(name)]
     late_nodes = graph.view.descendants(writers, within=closure)
     gates = {writer: _gates(graph, writer, flow) for writer in writers}
-    values = _values(graph, gates, late_nodes, flow, sewn)
+    values = _values(graph, gates, late_nodes, flow, rewired)
     first = editor.add("NoOp", f"barrier/{number}", controls=[*seams, *values])
     early = graph.view.ancestors(detachment.hung)
     late = first
@@ -164,7 +164,7 @@ def insert_barrier(
 
 
 def _values(
-    graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, sewn: set[Use]
+    graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, rewired: set[Use]
 ) -> list[str]:
     """What writers write, as far as no other writer has a part in it: it's computed before the
     barrier.
@@ -177,7 +177,7 @@ def _values(
     for names in gates.values():
         for name in names:
             for slot, edge in enumerate(graph.view.data[name]):
-                first_hand = edge.node not in late and Use(name, slot, edge.port) not in sewn
+                first_hand = edge.node not in late and Use(name, slot, edge.port) not in rewired
                 if first_hand and flow.once(edge.node) and graph.view.data[edge.node]:
                     found[edge.node] = None
     return list(found)
