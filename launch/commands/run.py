@@ -115,9 +115,9 @@ def _tell_for_the_driver(end: End) -> None:
 def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
     import yaml
 
-    from orchestrator.driver.dry_run import rehearse
+    from orchestrator.driver.dry_run import dry_run
 
-    plan = rehearse(config)
+    plan = dry_run(config)
     if looks.json:
         print_json({"status": "planned", **plan})
     else:

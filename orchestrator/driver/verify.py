@@ -217,7 +217,7 @@ def _run(config: RunConfig) -> RunResult:
 
 
 def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
-    """The yardstick's answer, from a process that may import TensorFlow."""
+    """The baseline's answer, from a process that may import TensorFlow."""
     given, answer = room / "task.pickle", room / "answer.json"
     given.write_bytes(pickle.dumps(dict(task)))
     command = [
