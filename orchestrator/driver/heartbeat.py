@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Told
+from orchestrator.driver.loop import Message, Remark
 from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.store.objects.location import Location
@@ -82,7 +82,7 @@ class Heartbeat:
                 log.warning("heartbeat: %s", error)
             if self._lease.is_fresh is not was_fresh:
                 was_fresh = self._lease.is_fresh
-                self._tell(Told({"event": "warning", "reason": BACK if was_fresh else AWAY}))
+                self._tell(Remark({"event": "warning", "reason": BACK if was_fresh else AWAY}))
 
     def _listen(self) -> None:
         told: str | None = None

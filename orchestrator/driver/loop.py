@@ -29,7 +29,7 @@ JOURNAL_PROGRESS_S = 5.0
 
 
 @dataclass(frozen=True)
-class Told:
+class Remark:
     """Something to be written down that no decision hangs on."""
 
     event: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Interrupted(BaseException):
     """The second Ctrl-C: end now, without a last save."""
 
 
-Message = ev.Event | Told | Restorable | Interrupted
+Message = ev.Event | Remark | Restorable | Interrupted
 
 
 class Inbox:
@@ -139,7 +139,7 @@ class Loop:
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Told():
+            case Remark():
                 self.write_down(message.event)
             case Restorable():
                 self._checkpoint = message.files

@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Restorable, Told
+from orchestrator.driver.loop import Message, Remark, Restorable
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
@@ -179,7 +179,7 @@ class StorageThread:
         self._parent_label = label
         size = sum(record.size_bytes for record in manifest.files)
         self._tell(
-            Told(
+            Remark(
                 {
                     "event": "save_committed",
                     "step": written.step,

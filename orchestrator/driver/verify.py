@@ -37,7 +37,7 @@ from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 
 STEPS = 4
-YARDSTICK_TIMEOUT_S = 600.0
+BASELINE_TIMEOUT_S = 600.0
 
 
 def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> VerifyReport:
@@ -136,7 +136,7 @@ class Asking:
         halves: bool = True,
         redraw: bool = False,
     ) -> dict[str, Any]:
-        """Train the plan's graph at one go and in two halves, and ask the yardsticks.
+        """Train the plan's graph at one go and in two halves, and ask the baselines.
 
         Args:
             label: names the directory of these runs.
@@ -228,7 +228,7 @@ def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
         str(answer),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=YARDSTICK_TIMEOUT_S, check=False
+        command, capture_output=True, text=True, timeout=BASELINE_TIMEOUT_S, check=False
     )
     if done.returncode or not answer.exists():
         raise FatalError(

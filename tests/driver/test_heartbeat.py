@@ -14,7 +14,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heartbeat
-from orchestrator.driver.loop import Told
+from orchestrator.driver.loop import Remark
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
@@ -93,7 +93,7 @@ def beating(tmp_path: Path) -> Iterator[Beating]:
 
 
 def warning(text: str) -> Callable[[Any], bool]:
-    return lambda message: isinstance(message, Told) and message.event.get("reason") == text
+    return lambda message: isinstance(message, Remark) and message.event.get("reason") == text
 
 
 def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes_on(
@@ -148,7 +148,7 @@ def test_storage_thread_with_a_stale_lease_looks_for_a_successor_before_it_commi
     storage_thread.commit(ev.SaveWritten("w", 1, 5, 0, "a0001-g0001", "m-5", records, {}), 1)
     storage_thread.close()
     assert lease.is_fresh, "it has looked, and beaten"
-    assert isinstance(told.get(timeout=1), Told)
+    assert isinstance(told.get(timeout=1), Remark)
     assert told.get(timeout=1) == ev.Committed(1, 5)
 
 

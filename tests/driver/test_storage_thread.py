@@ -12,7 +12,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver import storage_thread as storage_thread_module
-from orchestrator.driver.loop import Restorable, Told
+from orchestrator.driver.loop import Remark, Restorable
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.store.objects.location import Location, open_location
@@ -63,7 +63,7 @@ def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench)
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     told = bench.next()
-    assert isinstance(told, Told)
+    assert isinstance(told, Remark)
     assert told.event["checkpoint"] == "a0001-g0001/model.ckpt-5"
     assert bench.next() == ev.Committed(1, 5)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()

@@ -1,4 +1,4 @@
-"""Do the yardsticks agree with what is right, bit for bit or nearly, and show what is wrong?"""
+"""Do the baselines agree with what is right, bit for bit or nearly, and show what is wrong?"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def batches_by_rank(ctx: Any) -> Iterator[Mapping[str, Any]]:
 
 
 class Comparison:
-    """Trains a checkpoint in this process and asks how far that is from the yardsticks."""
+    """Trains a checkpoint in this process and asks how far that is from the baselines."""
 
     def __init__(
         self, prefix: Path, scratch: Path, function: str, *, slots: int = 1, world_size: int = 1

@@ -190,13 +190,13 @@ def test_machine_with_a_gpu_imports_the_whole(tmp_path: Path) -> None:
     )
 
 
-def test_every_name_that_this_room_takes_is_a_part_or_belongs_to_the_yardstick() -> None:
+def test_every_name_that_this_room_takes_is_a_part_or_belongs_to_the_baseline() -> None:
     """A name that is missing in the table would cost every worker the import of everything."""
     import re
 
     room = Path(inspect.getfile(lazy_import)).parent
     # these take what TensorFlow offers
-    plain = {"plain.py", "yardstick.py", "demo_run.py", "device_probe.py", "opset_export.py"}
+    plain = {"plain.py", "baseline.py", "demo_run.py", "device_probe.py", "opset_export.py"}
     missing = []
     for file in sorted(room.glob("*.py")):
         if file.name in plain or "training.engine import" not in (text := file.read_text()):
