@@ -76,7 +76,7 @@ class WorkerActor:
         self._member.join(order, donated)
 
     def grant(self, attempt: int, order: GrantOrder) -> None:
-        """Extend the lease."""
+        """Let the group run further."""
         self._obey(attempt)
         self._member.grant(order)
 

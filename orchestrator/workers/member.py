@@ -63,12 +63,12 @@ class Member:
             self._mailbox.condition.notify_all()
 
     def grant(self, order: GrantOrder) -> None:
-        """Extend the lease. Lease ends only grow; another generation's are ignored."""
+        """Let the group run further. What is granted only grows; another generation's are ignored."""
         mailbox = self._mailbox
         with mailbox.condition:
             if mailbox.order is None or order.generation != mailbox.order.generation:
                 return
-            mailbox.lease = max(mailbox.lease, order.end)
+            mailbox.granted = max(mailbox.granted, order.end)
             mailbox.grants.update(dict.fromkeys(order.saves, order))
             mailbox.condition.notify_all()
 
@@ -157,7 +157,7 @@ class Member:
                 "world_size": mailbox.order.world_size if mailbox.order else 0,
                 "step": mailbox.step,
                 "position": mailbox.position,
-                "lease_end": mailbox.lease,
+                "lease_end": mailbox.granted,
                 "held": mailbox.is_held,
                 "joined": mailbox.joined,
                 "loaded": mailbox.trainer is not None,

@@ -7,7 +7,7 @@ and whoever has none gets a copy.
 
 ::
 
-    loading ─► warm ─► joining ─► stepping ◄─► idle at the lease's end
+    loading ─► warm ─► joining ─► stepping ◄─► idle at the grant's end
                          ▲            │  peer lost, end of data, user error, asked to stop
                          └── held ◄───┘
 """
@@ -118,7 +118,7 @@ class Work:
                 if mailbox.step in mailbox.grants and (mailbox.joined or mailbox.is_held):
                     grant = mailbox.grants.pop(mailbox.step)
                     return lambda: self._save(grant)
-                if mailbox.joined and mailbox.step is not None and mailbox.step < mailbox.lease:
+                if mailbox.joined and mailbox.step is not None and mailbox.step < mailbox.granted:
                     return self._one_step
                 mailbox.doing = ev.Doing.IDLE
                 if self._ready or mailbox.generation:
@@ -143,7 +143,7 @@ class Work:
             if order.generation <= max(mailbox.generation, mailbox.held_for):
                 return  # it came too late: a newer one was joined, or this one was called off
             mailbox.order, mailbox.joined, mailbox.is_held, mailbox.met = order, False, False, False
-            mailbox.lease, mailbox.grants, mailbox.doing, mailbox.broken_off = (
+            mailbox.granted, mailbox.grants, mailbox.doing, mailbox.broken_off = (
                 order.step,
                 {},
                 ev.Doing.JOINING,
@@ -295,7 +295,7 @@ class Work:
         if first:
             mailbox.batch_rows = rows_of(batches[0])
         telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
-        if first or output.step >= mailbox.lease or now_s - self._told_s >= telling_s:
+        if first or output.step >= mailbox.granted or now_s - self._told_s >= telling_s:
             self._told_s = now_s
             self._tell_progress()
 
