@@ -10,7 +10,7 @@ ARG EXTRAS=s3
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 # Dependencies first: they change less often than the code, and make up nearly all of the image
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir orchestrator launch \
     && touch orchestrator/__init__.py launch/__init__.py \
     && python -m venv /opt/tfresume \

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
-.PHONY: help setup demo test check check-fast unit soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
+.PHONY: help setup demo test check check-fast soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -29,7 +29,7 @@ CHILD_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
-class Told:
+class DemoResult:
     """What the demo found. Losses are on a batch that no step trains on."""
 
     source: str
@@ -76,7 +76,7 @@ class Killer:
             self.kill(self.killed, signal.SIGKILL)
 
 
-def demo(directory: Path, observers: list[Observer], say: Callable[[str], None]) -> Told:
+def demo(directory: Path, observers: list[Observer], say: Callable[[str], None]) -> DemoResult:
     """Make a run, continue it on two workers with one of them killed, and load the result with
     plain TensorFlow.
 
@@ -118,7 +118,7 @@ def demo(directory: Path, observers: list[Observer], say: Callable[[str], None])
     say("3  Plain TF1 code, without tfresume, loads the newest checkpoint …")
     loaded = child("evaluate", result.checkpoint)
     say(f"   step {loaded['step']}, loss {loaded['loss']:.4f} (was {made['loss']:.4f})")
-    return Told(
+    return DemoResult(
         str(source),
         str(directory / "resumed"),
         made["loss"],

@@ -67,7 +67,7 @@ def resume(
     """
     checked = run_config(source, config, run)
     if dry_run:
-        return _show_rehearsal(checked, looks)
+        return _show_dry_run(checked, looks)
     if not checked.output:
         raise ConfigError(
             "--output is missing", remedy="Name the directory URL for the checkpoints to come"
@@ -112,12 +112,12 @@ def _tell_for_the_driver(end: End) -> None:
     print_json({"status": "failed", "exit_code": end.code, "error": error.as_dict()})
 
 
-def _show_rehearsal(config: RunConfig, looks: Looks) -> int:
+def _show_dry_run(config: RunConfig, looks: Looks) -> int:
     import yaml
 
-    from orchestrator.driver.dry_run import rehearse
+    from orchestrator.driver.dry_run import dry_run
 
-    plan = rehearse(config)
+    plan = dry_run(config)
     if looks.json:
         print_json({"status": "planned", **plan})
     else:

@@ -22,7 +22,7 @@ from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
 
-Told = TypeVar("Told")
+Answer = TypeVar("Answer")
 
 
 def status(
@@ -72,7 +72,7 @@ def status(
     return replace(found, stop_requested=asked)
 
 
-def _told(trouble: list[str], read: Callable[[], Told], otherwise: Told) -> Told:
+def _told(trouble: list[str], read: Callable[[], Answer], otherwise: Answer) -> Answer:
     """What ``read`` returns; a status command that fails where something is damaged is of no use."""
     try:
         return read()

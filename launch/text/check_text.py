@@ -11,7 +11,7 @@ from collections import Counter
 from rich.console import Console
 
 from launch.text.inspect_text import clean, names_text, shape_text
-from orchestrator.graph.check import CheckReport, Verdict
+from orchestrator.graph.check import CheckReport, ModeVerdict
 from orchestrator.graph.repetition.gradient_scale import gradient_seams
 from orchestrator.graph.variables.memory import in_words
 from orchestrator.graph.worker_graph import Problem, ScaleKind, WorkerGraph
@@ -45,7 +45,7 @@ def render_check(report: CheckReport, console: Console) -> None:
         _problem(problem, console)
 
 
-def _verdict(verdict: Verdict, *, asked: bool, console: Console) -> None:
+def _verdict(verdict: ModeVerdict, *, asked: bool, console: Console) -> None:
     mark = (
         "[green]resumes[/green]"
         if verdict.resumes

@@ -1,6 +1,6 @@
 """What does one life of the driver hold, and how is it put down again?
 
-Rule: lease, journal, heart and fleet are taken in this order and put down in the reverse one. A
+Rule: lease, journal, heartbeat and fleet are taken in this order and put down in the reverse one. A
 driver that ends in an orderly way ends its workers; one that was fenced, or that meets an error of
 its own, leaves them to its successor.
 """
@@ -20,13 +20,13 @@ from orchestrator.decide import actions as act
 from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
 from orchestrator.decide.run import Run
-from orchestrator.driver.heartbeat import Heart
+from orchestrator.driver.heartbeat import Heartbeat
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.past import Past
 from orchestrator.driver.result import RunResult, exit_code_of, status_of
 from orchestrator.driver.startup import StartPoint
-from orchestrator.driver.storage_thread import Keeper, Saved, files_of
+from orchestrator.driver.storage_thread import Saved, StorageThread, files_of
 from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.source import Source
 from orchestrator.store.objects.location import Location
@@ -56,8 +56,8 @@ class Attempt:
         )
         self.past = Past(read_journal(output) if lease.attempt > 1 else [])
         self._events: list[Mapping[str, Any]] = list(self.past.events)
-        self._keeper: Keeper | None = None
-        self._heart: Heart | None = None
+        self._storage_thread: StorageThread | None = None
+        self._heartbeat: Heartbeat | None = None
         self._fleet: Fleet | None = None
         self._watch: NodeWatch | None = None
         self._fenced = False
@@ -82,10 +82,10 @@ class Attempt:
             self._watch.close()
         if self._fleet is not None:
             self._fleet.close(kill=error is None and not self._fenced)
-        if self._heart is not None:
-            self._heart.close()
-        if self._keeper is not None:
-            self._keeper.close()
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+        if self._storage_thread is not None:
+            self._storage_thread.close()
         elif not self._fenced:
             self._lease.release()
 
@@ -106,7 +106,7 @@ class Attempt:
     ) -> None:
         """Open journal and commits, and begin to beat."""
         saved = Saved(record.name, record.fingerprint, step_key, repairs)
-        self._keeper = Keeper(
+        self._storage_thread = StorageThread(
             self._output,
             self._lease,
             self._config,
@@ -116,7 +116,9 @@ class Attempt:
             self.past.trained_s(),
             self._inbox.put,
         )
-        self._heart = Heart(self._output, self._lease, self._keeper, self._inbox.put)
+        self._heartbeat = Heartbeat(
+            self._output, self._lease, self._storage_thread, self._inbox.put
+        )
 
     def files_of(self, source: Source, step: int) -> CheckpointFiles:
         """What workers need in order to restore ``source``."""
@@ -195,11 +197,17 @@ class Attempt:
         label: str | None,
     ) -> RunResult:
         """Let the loop work until the end."""
-        assert self._keeper is not None
+        assert self._storage_thread is not None
         assert self._fleet is not None
         self._observers.add(_Memory(self._events))
         loop = Loop(
-            run, self._fleet, self._keeper, self._observers, self._inbox, self._lease.attempt, files
+            run,
+            self._fleet,
+            self._storage_thread,
+            self._observers,
+            self._inbox,
+            self._lease.attempt,
+            files,
         )
         loop.checkpoint_label = label
         for event in self._pending:
@@ -209,7 +217,7 @@ class Attempt:
             and run.seats
             and not any(isinstance(action, act.Form) for action in actions)
         ):
-            self._keeper.take_over(run.generation, run.step)
+            self._storage_thread.take_over(run.generation, run.step)
         self._watch = NodeWatch(self._config.workers, self._inbox.put)
         try:
             finish = loop.play(actions)

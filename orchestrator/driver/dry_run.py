@@ -18,7 +18,7 @@ from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.run_record import read_run_record
 
 
-def rehearse(config: RunConfig) -> dict[str, Any]:
+def dry_run(config: RunConfig) -> dict[str, Any]:
     """The plan of a run as plain data.
 
     Returns:

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Told
-from orchestrator.driver.storage_thread import Keeper
+from orchestrator.driver.loop import Message, Remark
+from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import Lease
@@ -33,17 +33,26 @@ AWAY = "no heartbeat has reached the output for a lease's length: training goes 
 BACK = "the output can be written again, and nobody has taken the run over: commits go on"
 
 
-class Heart:
+class Heartbeat:
     """Beats for the lease, flushes the journal, and looks for requests to stop."""
 
     def __init__(
-        self, output: Location, lease: Lease, keeper: Keeper, tell: Callable[[Message], None]
+        self,
+        output: Location,
+        lease: Lease,
+        storage_thread: StorageThread,
+        tell: Callable[[Message], None],
     ) -> None:
-        self._output, self._lease, self._keeper, self._tell = output, lease, keeper, tell
+        self._output, self._lease, self._storage_thread, self._tell = (
+            output,
+            lease,
+            storage_thread,
+            tell,
+        )
         self._over = threading.Event()
         self.requests: tuple[StopRequest, ...] = ()
         self._threads = [
-            threading.Thread(target=self._beat, name="tfresume-heart", daemon=True),
+            threading.Thread(target=self._beat, name="tfresume-heartbeat", daemon=True),
             threading.Thread(target=self._listen, name="tfresume-stop", daemon=True),
         ]
         for thread in self._threads:
@@ -63,7 +72,7 @@ class Heart:
     def _beat(self) -> None:
         was_fresh = True
         while not self._over.wait(self._lease.beat_every_s):
-            self._keeper.flush()
+            self._storage_thread.flush()
             try:
                 self._lease.heartbeat()
             except LeaseLost as error:
@@ -73,7 +82,7 @@ class Heart:
                 log.warning("heartbeat: %s", error)
             if self._lease.is_fresh is not was_fresh:
                 was_fresh = self._lease.is_fresh
-                self._tell(Told({"event": "warning", "reason": BACK if was_fresh else AWAY}))
+                self._tell(Remark({"event": "warning", "reason": BACK if was_fresh else AWAY}))
 
     def _listen(self) -> None:
         told: str | None = None

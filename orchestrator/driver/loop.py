@@ -29,7 +29,7 @@ JOURNAL_PROGRESS_S = 5.0
 
 
 @dataclass(frozen=True)
-class Told:
+class Remark:
     """Something to be written down that no decision hangs on."""
 
     event: Mapping[str, Any]
@@ -46,7 +46,7 @@ class Interrupted(BaseException):
     """The second Ctrl-C: end now, without a last save."""
 
 
-Message = ev.Event | Told | Restorable | Interrupted
+Message = ev.Event | Remark | Restorable | Interrupted
 
 
 class Inbox:
@@ -78,8 +78,8 @@ class FleetLike(Protocol):
     def grant(self, action: act.Grant, directory: str) -> None: ...
 
 
-class KeeperLike(Protocol):
-    """``driver.storage_thread.Keeper``."""
+class StorageThreadLike(Protocol):
+    """``driver.storage_thread.StorageThread``."""
 
     def note(self, event: Mapping[str, Any]) -> None: ...
     def take_over(self, generation: int, step: int) -> None: ...
@@ -100,7 +100,7 @@ class Loop:
         self,
         run: Run,
         fleet: FleetLike,
-        keeper: KeeperLike,
+        storage_thread: StorageThreadLike,
         observer: Observer,
         inbox: Inbox,
         attempt: int,
@@ -111,7 +111,12 @@ class Loop:
         self.run = run
         self.incidents: list[Mapping[str, Any]] = []
         self.checkpoint_label: str | None = None
-        self._fleet, self._keeper, self._observer, self._inbox = fleet, keeper, observer, inbox
+        self._fleet, self._storage_thread, self._observer, self._inbox = (
+            fleet,
+            storage_thread,
+            observer,
+            inbox,
+        )
         self._attempt, self._checkpoint = attempt, checkpoint
         self._clock, self._wall, self._began_s = clock, wall, clock()
         self._finish: act.Finish | None = None
@@ -134,7 +139,7 @@ class Loop:
 
     def _handle(self, message: Message) -> None:
         match message:
-            case Told():
+            case Remark():
                 self.write_down(message.event)
             case Restorable():
                 self._checkpoint = message.files
@@ -165,7 +170,7 @@ class Loop:
             self.incidents.append(stamped)
         elif event["event"] == "save_committed":
             self.checkpoint_label = str(event["checkpoint"])
-        self._keeper.note(stamped)
+        self._storage_thread.note(stamped)
         self._observer.event(stamped)
         if event["event"] in ("training", "incident"):
             self._journaled_s = float("-inf")  # the next sign of progress is journaled at once
@@ -180,7 +185,7 @@ class Loop:
                 case act.Grant():
                     self._fleet.grant(action, checkpoint_dir(self._attempt, action.generation))
                 case act.Form():
-                    self._keeper.take_over(action.generation, action.step)
+                    self._storage_thread.take_over(action.generation, action.step)
                     self._fleet.form(action, self._checkpoint)
                 case act.Finish():
                     self._finish = action
@@ -206,9 +211,9 @@ class Loop:
             case act.BreakStep():
                 self._fleet.break_step(action)
             case act.Commit():
-                self._keeper.commit(action.written, self.run.world_size)
+                self._storage_thread.commit(action.written, self.run.world_size)
             case act.FindCheckpoint():
-                self._keeper.find(action.reason, action.exclude)
+                self._storage_thread.find(action.reason, action.exclude)
 
     def _show(self, pulse: ev.Pulse) -> None:
         run = self.run

@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Restorable, Told
+from orchestrator.driver.loop import Message, Remark, Restorable
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
@@ -58,7 +58,7 @@ class Saved:
     repairs: tuple[str, ...]
 
 
-class Keeper:
+class StorageThread:
     """The output's storage, as the loop uses it. All methods return at once.
 
     Args:
@@ -87,7 +87,9 @@ class Keeper:
         self._journal = Journal(output, lease.attempt)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._began_s = time.monotonic() - trained_s
-        self._thread = threading.Thread(target=self._work, name="tfresume-keeper", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, name="tfresume-storage_thread", daemon=True
+        )
         self._thread.start()
 
     def note(self, event: Mapping[str, Any]) -> None:
@@ -177,7 +179,7 @@ class Keeper:
         self._parent_label = label
         size = sum(record.size_bytes for record in manifest.files)
         self._tell(
-            Told(
+            Remark(
                 {
                     "event": "save_committed",
                     "step": written.step,

@@ -125,7 +125,7 @@ def report(
     """Judge the distances that were measured.
 
     Args:
-        found: the yardstick's answer.
+        found: the baseline's answer.
         held: its answer with random numbers held still, where that was asked.
     """
     first = _compared(found, graph, tolerance)

@@ -30,14 +30,14 @@ from orchestrator.driver.slots import slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
 from orchestrator.driver.verdict import TOLERANCE, VerifyReport, drawn, report
 from orchestrator.errors import ConfigError, FatalError
-from orchestrator.graph.random.deterministic import Stilled, still
+from orchestrator.graph.random.deterministic import DeterministicGraph, without_chance
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.objects.private import scratch
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 
 STEPS = 4
-YARDSTICK_TIMEOUT_S = 600.0
+BASELINE_TIMEOUT_S = 600.0
 
 
 def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> VerifyReport:
@@ -64,15 +64,19 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         stack.callback(link.close)
         link.wait()
         asking = Asking(config, start, steps, tolerance, room)
-        stilled = (
-            still(MetaGraphDef.FromString(plan.graph.original_meta)) if drawn(plan.graph) else None
+        deterministic = (
+            without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
+            if drawn(plan.graph)
+            else None
         )
         found = asking.measured(
-            "drawn", config, plan, redraw=stilled is not None and bool(stilled.left)
+            "drawn", config, plan, redraw=deterministic is not None and bool(deterministic.left)
         )
         held = None
-        if stilled is not None and _differs(found, plan, tolerance):
-            held = _held_still(asking, config, stilled, halves=bool(plan.graph.stateful_random))
+        if deterministic is not None and _differs(found, plan, tolerance):
+            held = _held_still(
+                asking, config, deterministic, halves=bool(plan.graph.stateful_random)
+            )
         return report(
             found,
             plan.graph,
@@ -93,16 +97,16 @@ def _differs(found: Mapping[str, Any], plan: Plan, tolerance: float) -> bool:
 
 
 def _held_still(
-    asking: Asking, config: RunConfig, stilled: Stilled, *, halves: bool
+    asking: Asking, config: RunConfig, deterministic: DeterministicGraph, *, halves: bool
 ) -> Mapping[str, Any]:
     """The same comparison with all random numbers held still; with a restart in the middle, where
     that draws anew.
     """
-    if stilled.left:
-        why = f"{stilled.left[0]} can't be held still"
+    if deterministic.left:
+        why = f"{deterministic.left[0]} can't be held still"
         return {"slots": None, "bare": None, "save": None, "shares": {}, "reason": why}
-    path = asking.room / "stilled.meta"
-    path.write_bytes(stilled.meta.SerializeToString())
+    path = asking.room / "deterministic.meta"
+    path.write_bytes(deterministic.meta.SerializeToString())
     calm = config.model_copy(update={"meta": str(path)})
     plan = make_plan(_for_comparison(calm, asking.room / "calm", until_step=0), asking.start)
     return asking.measured("held-still", calm, plan, halves=halves)
@@ -132,7 +136,7 @@ class Asking:
         halves: bool = True,
         redraw: bool = False,
     ) -> dict[str, Any]:
-        """Train the plan's graph at one go and in two halves, and ask the yardsticks.
+        """Train the plan's graph at one go and in two halves, and ask the baselines.
 
         Args:
             label: names the directory of these runs.
@@ -213,7 +217,7 @@ def _run(config: RunConfig) -> RunResult:
 
 
 def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
-    """The yardstick's answer, from a process that may import TensorFlow."""
+    """The baseline's answer, from a process that may import TensorFlow."""
     given, answer = room / "task.pickle", room / "answer.json"
     given.write_bytes(pickle.dumps(dict(task)))
     command = [
@@ -224,7 +228,7 @@ def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
         str(answer),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=YARDSTICK_TIMEOUT_S, check=False
+        command, capture_output=True, text=True, timeout=BASELINE_TIMEOUT_S, check=False
     )
     if done.returncode or not answer.exists():
         raise FatalError(

@@ -37,7 +37,7 @@ MODES: tuple[Mode, ...] = ("group", "one")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ModeVerdict:
     """Whether a mode works, and the codes of the errors if it doesn't."""
 
     mode: Mode
@@ -57,7 +57,7 @@ class CheckReport:
     """
 
     problems: tuple[Problem, ...]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ModeVerdict, ...]
     asked: Mode
     repairs: tuple[str, ...]
     untrusted: tuple[UntrustedOp, ...]
@@ -212,7 +212,7 @@ def _executed_with_bodies(
             yield function, node
 
 
-def _verdict(mode: Mode, problems: Iterable[Problem], group_refused: str) -> Verdict:
+def _verdict(mode: Mode, problems: Iterable[Problem], group_refused: str) -> ModeVerdict:
     """One mode's verdict; that a group is refused is only a warning to a run that asked for one
     worker.
     """
@@ -223,7 +223,7 @@ def _verdict(mode: Mode, problems: Iterable[Problem], group_refused: str) -> Ver
     )
     if mode == "group" and group_refused:
         reasons["group-refused"] = None
-    return Verdict(mode, not reasons, tuple(reasons))
+    return ModeVerdict(mode, not reasons, tuple(reasons))
 
 
 def _plan_in_short(planned: GraphPlan) -> dict[str, Any] | None:

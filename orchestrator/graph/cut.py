@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orchestrator.graph.gradients.barrier import detach, guard, hang
+from orchestrator.graph.gradients.barrier import detach, guard, insert_barrier
 from orchestrator.graph.gradients.gradient_tensors import (
     Frontier,
     GradientCut,
@@ -69,7 +69,7 @@ class _Found:
     gradients: tuple[GradientCut, ...]
     rule: str
     local: RankLocal
-    sewn: frozenset[Use]
+    rewired: frozenset[Use]
     """Inputs that get an equal value already."""
     beyond: set[str]
     """The operations after all gradients."""
@@ -146,18 +146,20 @@ def _cut_target(
             editor.drop_controls(consumer, sources)
         graph = editor.graph(ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
-    updates = update_cuts(graph, closure, found.local, flow, found.sewn)
+    updates = update_cuts(graph, closure, found.local, flow, found.rewired)
     if updates.refused:
         raise _Refused(updates.refused)
-    sewn = _Seamstress(editor, graph, number)
-    sewn.gradients(scaled)
-    sewn.updates(updates.uses)
-    if not sewn.nodes:
+    seams = _SeamWriter(editor, graph, number)
+    seams.gradients(scaled)
+    seams.updates(updates.uses)
+    if not seams.nodes:
         return target, found.rule
     above = graph.view.ancestors(_sources(gradients) | {edge.node for edge in updates.uses})
-    barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses, above)
+    barrier = insert_barrier(
+        editor, graph, target.op, number, seams.nodes, detachment, flow, seams.uses, above
+    )
     return replace(
-        target, dense=tuple(sewn.dense), sparse=tuple(sewn.sparse), barrier=barrier
+        target, dense=tuple(seams.dense), sparse=tuple(seams.sparse), barrier=barrier
     ), found.rule
 
 
@@ -177,8 +179,8 @@ def _find_gradients(
         local = rank_local(graph, closure, sources, _seams(cuts), flow.depths)
         optimizers = any(graph.traits(use.node).update for cut in more for use in cut.uses)
         rule = rule if rule != NO_RULE else OPTIMIZER_RULE if optimizers else SCATTER_RULE
-    sewn = frozenset(use for uses in _seams(cuts).values() for use in uses)
-    return _Found(tuple(cuts), rule, local, sewn, front.beyond)
+    rewired = frozenset(use for uses in _seams(cuts).values() for use in uses)
+    return _Found(tuple(cuts), rule, local, rewired, front.beyond)
 
 
 def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
@@ -227,7 +229,7 @@ def _require_once(cuts: Iterable[GradientCut], flow: Flow) -> None:
             )
 
 
-class _Seamstress:
+class _SeamWriter:
     """Puts Identity nodes into the editor's graph and remembers what each one is."""
 
     def __init__(self, editor: Editor, graph: Graph, target: int) -> None:

@@ -1,4 +1,4 @@
-"""Where does data enter a graph, and what feeds each entrance?
+"""Where does data enter a graph, and what feeds each entry point?
 
 Rule: placeholders by their static shape; queues, iterators and readers by the outputs that the
 graph takes out of them, with the operations that fill the queue or make up the iterator's dataset.
@@ -23,7 +23,7 @@ MAKERS = frozenset({"MakeIterator"})
 
 
 def inputs(graph: Graph, needed: Collection[str]) -> tuple[InputEntry, ...]:
-    """All entrances, those that ``needed`` (the train ops' ancestors) holds first."""
+    """All entry points, those that ``needed`` (the train ops' ancestors) holds first."""
     runners = {parse_tensor(name).node for name in queues_with_runners(graph.meta)}
     found = [*_placeholders(graph, needed), *_pipelines(graph, needed, runners)]
     return tuple(sorted(found, key=lambda entry: not entry.needed))

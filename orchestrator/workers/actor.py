@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.errors import ConfigError, FatalError, LeaseLost, OrchestratorError, WorkerLost
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import give_back, this_group
@@ -36,14 +36,14 @@ class WorkerActor:
 
         self._attempt, self._contact_s = attempt, time.monotonic()
         self._orphan_timeout_s = setup.orphan_timeout_s
-        self._outbox = Outbox()
+        self._event_buffer = EventBuffer()
         self._setup = setup
         self._ident, self._group = ident, this_group()
         self._member = Member(
             ident,
             (this_node(), os.getpid()),
             RealTools(setup),
-            self._outbox,
+            self._event_buffer,
             these_gpus(),
             self._group,
         )
@@ -57,7 +57,7 @@ class WorkerActor:
     def poll(self, attempt: int, after: int) -> tuple[int, list[ev.Event]]:
         """Events after number ``after``; waits up to two seconds for one."""
         self._obey(attempt)
-        return self._outbox.poll(after, POLL_S)
+        return self._event_buffer.poll(after, POLL_S)
 
     def adopt(self, attempt: int) -> dict[str, Any]:
         """Obey a new driver from now on; the fields of ``decide.machine.Report``."""
@@ -76,7 +76,7 @@ class WorkerActor:
         self._member.join(order, donated)
 
     def grant(self, attempt: int, order: GrantOrder) -> None:
-        """Extend the lease."""
+        """Let the group run further."""
         self._obey(attempt)
         self._member.grant(order)
 
@@ -122,15 +122,15 @@ class WorkerActor:
         self._attempt, self._contact_s = attempt, time.monotonic()
 
     def _on_sigterm(self, _signum: int, _frame: Any) -> None:
-        # In a thread, since the handler may interrupt a holder of the outbox's lock
+        # In a thread, since the handler may interrupt a holder of the event_buffer's lock
         notice = ev.Notice(self._ident, "SIGTERM")
-        threading.Thread(target=self._outbox.put, args=(notice,), daemon=True).start()
+        threading.Thread(target=self._event_buffer.put, args=(notice,), daemon=True).start()
 
     def _work(self) -> None:
         try:
             self._member.run()
         except BaseException as error:  # noqa: BLE001 - told to the driver, which judges it; then this process ends, whatever it was
-            self._outbox.put(_gone(self._ident, error))
+            self._event_buffer.put(_gone(self._ident, error))
             time.sleep(POLL_S)
         os._exit(0)
 

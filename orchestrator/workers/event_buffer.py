@@ -13,7 +13,7 @@ import time
 from orchestrator.decide.events import Event, Pulse
 
 
-class Outbox:
+class EventBuffer:
     """A worker's events on their way to the driver. All methods may be called from any thread."""
 
     def __init__(self) -> None:

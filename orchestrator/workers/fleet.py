@@ -225,7 +225,7 @@ class Fleet:
             self._tell(ev.JoinFailed(seat.worker, action.generation, why))
 
     def grant(self, action: act.Grant, directory: str) -> None:
-        """Extend leases."""
+        """Let members run further."""
         order = GrantOrder(action.generation, action.end, action.saves, action.writer, directory)
         for worker in action.workers:
             self._call(worker, "grant", order)

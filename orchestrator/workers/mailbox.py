@@ -17,7 +17,7 @@ from orchestrator.workers.runtime_protocol import TrainerLike
 
 
 @dataclass
-class Desk:
+class Mailbox:
     """Notes from the driver, and where the worker stands.
 
     Attributes:
@@ -41,7 +41,8 @@ class Desk:
     held_for: int = 0
     closing: bool = False
     broken_off: str = ""
-    lease: int = 0
+    granted: int = 0
+    """The step up to which this worker may run."""
     grants: dict[int, GrantOrder] = field(default_factory=dict)
     has_state: bool = False
     loaded: int = 0

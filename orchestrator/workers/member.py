@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from orchestrator.decide import events as ev
-from orchestrator.workers.event_buffer import Outbox
-from orchestrator.workers.mailbox import Desk
+from orchestrator.workers.event_buffer import EventBuffer
+from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import Tools
 from orchestrator.workers.worker_loop import Work
@@ -35,21 +35,21 @@ class Member:
         ident: str,
         where: tuple[str, int],
         tools: Tools,
-        outbox: Outbox,
+        event_buffer: EventBuffer,
         devices: tuple[str, ...] = (),
         group: str = "",
     ) -> None:
         self.ident, self.node, self.pid = ident, *where
         self._devices, self._group = devices, group
-        self._outbox, self._tools = outbox, tools
-        self._desk = Desk()
-        self._work = Work(ident, tools, outbox, self._desk, self.pulse)
+        self._event_buffer, self._tools = event_buffer, tools
+        self._mailbox = Mailbox()
+        self._work = Work(ident, tools, event_buffer, self._mailbox, self.pulse)
 
     def run(self) -> None:
         """Load the graph, then work until closed. Raises what loading raises."""
         threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
         address = self._work.load()
-        self._outbox.put(
+        self._event_buffer.put(
             ev.Warm(self.ident, self.node, self.pid, address, self._devices, self._group)
         )
         self._work.until_closed()
@@ -58,53 +58,53 @@ class Member:
         """Join a generation at the next step boundary; ``donated`` is a ``(state, position)`` where
         the order says so.
         """
-        with self._desk.condition:
-            self._desk.orders.append((order, donated))
-            self._desk.condition.notify_all()
+        with self._mailbox.condition:
+            self._mailbox.orders.append((order, donated))
+            self._mailbox.condition.notify_all()
 
     def grant(self, order: GrantOrder) -> None:
-        """Extend the lease. Lease ends only grow; another generation's are ignored."""
-        desk = self._desk
-        with desk.condition:
-            if desk.order is None or order.generation != desk.order.generation:
+        """Let the group run further. What is granted only grows; another generation's are ignored."""
+        mailbox = self._mailbox
+        with mailbox.condition:
+            if mailbox.order is None or order.generation != mailbox.order.generation:
                 return
-            desk.lease = max(desk.lease, order.end)
-            desk.grants.update(dict.fromkeys(order.saves, order))
-            desk.condition.notify_all()
+            mailbox.granted = max(mailbox.granted, order.end)
+            mailbox.grants.update(dict.fromkeys(order.saves, order))
+            mailbox.condition.notify_all()
 
     def quiesce(self, generation: int, *, urgent: bool) -> None:
         """Hold the state at the next step boundary; where a peer is gone (``urgent``) a step under
         way is abandoned.
         """
-        desk = self._desk
-        with desk.condition:
-            desk.hold_generation = max(desk.hold_generation, generation)
-            desk.condition.notify_all()
+        mailbox = self._mailbox
+        with mailbox.condition:
+            mailbox.hold_generation = max(mailbox.hold_generation, generation)
+            mailbox.condition.notify_all()
             in_group = (
-                (desk.joined or desk.meeting)
-                and desk.generation == generation
-                and desk.order is not None
-                and desk.order.world_size > 1
+                (mailbox.joined or mailbox.meeting)
+                and mailbox.generation == generation
+                and mailbox.order is not None
+                and mailbox.order.world_size > 1
             )
         # One that still waits for its peers wouldn't come to a boundary by itself
-        if in_group and (urgent or not desk.met) and desk.trainer is not None:
-            desk.trainer.abandon()
+        if in_group and (urgent or not mailbox.met) and mailbox.trainer is not None:
+            mailbox.trainer.abandon()
 
     def break_step(self, generation: int) -> None:
         """Make a step that hangs fail on all ranks."""
-        desk = self._desk
+        mailbox = self._mailbox
         if (
-            desk.order is not None
-            and desk.order.generation == generation
-            and desk.trainer is not None
+            mailbox.order is not None
+            and mailbox.order.generation == generation
+            and mailbox.trainer is not None
         ):
-            desk.broken_off = "the step hung and was broken off"
-            desk.trainer.abandon()
+            mailbox.broken_off = "the step hung and was broken off"
+            mailbox.trainer.abandon()
 
     def forget_saves(self) -> None:
         """Drop saves that an earlier driver agreed on and that haven't come yet."""
-        with self._desk.condition:
-            self._desk.grants.clear()
+        with self._mailbox.condition:
+            self._mailbox.grants.clear()
 
     def held_state(self) -> Donation | None:
         """A copy of the state for another worker; None where this one has none.
@@ -112,76 +112,78 @@ class Member:
         It stands still meanwhile: who asks is to be a member of the next generation, and nobody
         steps before all have come.
         """
-        desk = self._desk
-        if desk.trainer is None or not desk.has_state:
+        mailbox = self._mailbox
+        if mailbox.trainer is None or not mailbox.has_state:
             return None
-        before, desk.doing = desk.doing, ev.Doing.COPYING
+        before, mailbox.doing = mailbox.doing, ev.Doing.COPYING
         try:
-            state = desk.trainer.state()
+            state = mailbox.trainer.state()
         except Exception:
-            desk.has_state = False  # this worker is no donor any more; whoever asked learns why
+            mailbox.has_state = False  # this worker is no donor any more; whoever asked learns why
             raise
         finally:
-            if desk.doing is ev.Doing.COPYING:
-                desk.doing = before
-        return Donation(state, desk.position, self._tools.digests(state))
+            if mailbox.doing is ev.Doing.COPYING:
+                mailbox.doing = before
+        return Donation(state, mailbox.position, self._tools.digests(state))
 
     def loaded_state(self, generation: int) -> Donation | None:
         """The state that this member joins ``generation`` with, once it has read it; None if it
         won't join it any more.
         """
-        desk = self._desk
-        with desk.condition:
-            desk.condition.wait_for(lambda: desk.loaded == generation or desk.is_past(generation))
-        return self.held_state() if desk.loaded == generation else None
+        mailbox = self._mailbox
+        with mailbox.condition:
+            mailbox.condition.wait_for(
+                lambda: mailbox.loaded == generation or mailbox.is_past(generation)
+            )
+        return self.held_state() if mailbox.loaded == generation else None
 
     def close(self) -> None:
         """End ``run`` at the next step boundary."""
-        with self._desk.condition:
-            self._desk.closing = True
-            self._desk.condition.notify_all()
+        with self._mailbox.condition:
+            self._mailbox.closing = True
+            self._mailbox.condition.notify_all()
 
     def report(self) -> dict[str, Any]:
         """The fields of ``decide.machine.Report``."""
-        desk = self._desk
-        with desk.condition:
+        mailbox = self._mailbox
+        with mailbox.condition:
             return {
                 "worker": self.ident,
                 "node": self.node,
                 "pid": self.pid,
-                "address": desk.address,
-                "generation": desk.generation,
-                "rank": desk.order.rank if desk.order else None,
-                "world_size": desk.order.world_size if desk.order else 0,
-                "step": desk.step,
-                "position": desk.position,
-                "lease_end": desk.lease,
-                "held": desk.is_held,
-                "joined": desk.joined,
-                "loaded": desk.trainer is not None,
-                "devices": (desk.order and desk.order.devices) or self._devices,
+                "address": mailbox.address,
+                "generation": mailbox.generation,
+                "rank": mailbox.order.rank if mailbox.order else None,
+                "world_size": mailbox.order.world_size if mailbox.order else 0,
+                "step": mailbox.step,
+                "position": mailbox.position,
+                "lease_end": mailbox.granted,
+                "held": mailbox.is_held,
+                "joined": mailbox.joined,
+                "loaded": mailbox.trainer is not None,
+                "devices": (mailbox.order and mailbox.order.devices) or self._devices,
                 "group": self._group,
-                "lent_group": desk.order.place if desk.order else "",
+                "lent_group": mailbox.order.place if mailbox.order else "",
             }
 
     def pulse(self) -> None:
         """Give a sign of life."""
-        desk = self._desk
-        self._outbox.pulse(
+        mailbox = self._mailbox
+        self._event_buffer.pulse(
             ev.Pulse(
                 self.ident,
-                desk.generation,
-                desk.step or 0,
-                desk.doing,
-                desk.steps_per_s,
-                desk.batch_rows,
-                dict(desk.watched),
-                dict(desk.summaries),
+                mailbox.generation,
+                mailbox.step or 0,
+                mailbox.doing,
+                mailbox.steps_per_s,
+                mailbox.batch_rows,
+                dict(mailbox.watched),
+                dict(mailbox.summaries),
                 self._tools.moved_bytes(),
             )
         )
 
     def _pulse_for_ever(self) -> None:
-        while not self._desk.closing:
+        while not self._mailbox.closing:
             self.pulse()
             time.sleep(PULSE_S)

@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.errors import OrchestratorError
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder
 from orchestrator.workers.runtime_protocol import Tools
 
@@ -39,8 +39,8 @@ class SaveJob:
 class Saver:
     """Carries one copy of the state to the store, behind the training."""
 
-    def __init__(self, ident: str, tools: Tools, outbox: Outbox) -> None:
-        self._ident, self._tools, self._outbox = ident, tools, outbox
+    def __init__(self, ident: str, tools: Tools, event_buffer: EventBuffer) -> None:
+        self._ident, self._tools, self._event_buffer = ident, tools, event_buffer
         self._jobs: queue.Queue[SaveJob | None] = queue.Queue()
         self._busy = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -88,14 +88,14 @@ class Saver:
         grant, step = job.grant, job.state.step
         digests = dict(self._tools.digests(job.state))
         if grant.writer != self._ident:
-            self._outbox.put(ev.SaveChecked(self._ident, grant.generation, step, digests))
+            self._event_buffer.put(ev.SaveChecked(self._ident, grant.generation, step, digests))
             return
         bad = (
             *self._tools.nonfinite(job.state),
             *(name for name, value in job.watched.items() if not math.isfinite(value)),
         )
         written = self._tools.write(job.state, grant.directory)
-        self._outbox.put(
+        self._event_buffer.put(
             ev.SaveWritten(
                 self._ident,
                 grant.generation,
@@ -112,6 +112,6 @@ class Saver:
 
     def _refuse(self, grant: GrantOrder, step: int, reason: str, *, busy: bool = False) -> None:
         if grant.writer == self._ident:
-            self._outbox.put(ev.SaveFailed(grant.generation, step, reason, busy))
+            self._event_buffer.put(ev.SaveFailed(grant.generation, step, reason, busy))
         else:
-            self._outbox.put(ev.SaveChecked(self._ident, grant.generation, step, {}))
+            self._event_buffer.put(ev.SaveChecked(self._ident, grant.generation, step, {}))

@@ -1,13 +1,13 @@
 """What does a worker do, and when does it stop?
 
 Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its
-desk in this order: end, join, hold, save, step. Whatever ends a step early leaves the variables as
+mailbox in this order: end, join, hold, save, step. Whatever ends a step early leaves the variables as
 they were, in a session that outlives all groups: a member of the next generation goes on from them,
 and whoever has none gets a copy.
 
 ::
 
-    loading ─► warm ─► joining ─► stepping ◄─► idle at the lease's end
+    loading ─► warm ─► joining ─► stepping ◄─► idle at the grant's end
                          ▲            │  peer lost, end of data, user error, asked to stop
                          └── held ◄───┘
 """
@@ -28,9 +28,9 @@ from orchestrator.errors import (
     PeerLost,
     UserCodeError,
 )
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
-from orchestrator.workers.mailbox import Desk
+from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.obstacles import obstacle
 from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.pace import Pace
@@ -59,18 +59,18 @@ class Work:
         self,
         ident: str,
         tools: Tools,
-        outbox: Outbox,
-        desk: Desk,
+        event_buffer: EventBuffer,
+        mailbox: Mailbox,
         tell_progress: Callable[[], None],
     ) -> None:
-        self._ident, self._tools, self._outbox, self._desk, self._tell_progress = (
+        self._ident, self._tools, self._event_buffer, self._mailbox, self._tell_progress = (
             ident,
             tools,
-            outbox,
-            desk,
+            event_buffer,
+            mailbox,
             tell_progress,
         )
-        self._saver = Saver(ident, tools, outbox)
+        self._saver = Saver(ident, tools, event_buffer)
         self._batches: Batches | None = None
         self._pace = Pace()
         self._told_s = 0.0
@@ -81,12 +81,12 @@ class Work:
         what loading raises.
         """
         trainer = self._tools.load()
-        self._desk.address = trainer.address
-        self._desk.trainer = trainer
-        return self._desk.address
+        self._mailbox.address = trainer.address
+        self._mailbox.trainer = trainer
+        return self._mailbox.address
 
     def until_closed(self) -> None:
-        """Work until the desk is closed."""
+        """Work until the mailbox is closed."""
         while (work := self._next()) is not None:
             work()
         self._saver.close()
@@ -95,32 +95,35 @@ class Work:
 
     @property
     def _trainer(self) -> TrainerLike:
-        assert self._desk.trainer is not None
-        return self._desk.trainer
+        assert self._mailbox.trainer is not None
+        return self._mailbox.trainer
 
     @property
     def _order(self) -> JoinOrder:
-        assert self._desk.order is not None
-        return self._desk.order
+        assert self._mailbox.order is not None
+        return self._mailbox.order
 
     def _next(self) -> Callable[[], None] | None:
-        desk = self._desk
-        with desk.condition:
-            while not desk.closing:
-                if desk.orders:
-                    order, donated = desk.orders.pop(0)
+        mailbox = self._mailbox
+        with mailbox.condition:
+            while not mailbox.closing:
+                if mailbox.orders:
+                    order, donated = mailbox.orders.pop(0)
                     return lambda: self._join(order, donated)
-                if desk.hold_generation > desk.held_for and desk.hold_generation >= desk.generation:
+                if (
+                    mailbox.hold_generation > mailbox.held_for
+                    and mailbox.hold_generation >= mailbox.generation
+                ):
                     return lambda: self._hold("")
-                if desk.step in desk.grants and (desk.joined or desk.is_held):
-                    grant = desk.grants.pop(desk.step)
+                if mailbox.step in mailbox.grants and (mailbox.joined or mailbox.is_held):
+                    grant = mailbox.grants.pop(mailbox.step)
                     return lambda: self._save(grant)
-                if desk.joined and desk.step is not None and desk.step < desk.lease:
+                if mailbox.joined and mailbox.step is not None and mailbox.step < mailbox.granted:
                     return self._one_step
-                desk.doing = ev.Doing.IDLE
-                if self._ready or desk.generation:
-                    desk.condition.wait()
-                elif not desk.condition.wait(READY_AFTER_S):
+                mailbox.doing = ev.Doing.IDLE
+                if self._ready or mailbox.generation:
+                    mailbox.condition.wait()
+                elif not mailbox.condition.wait(READY_AFTER_S):
                     return self._get_ready
         return None
 
@@ -135,12 +138,12 @@ class Work:
     # -- joining
 
     def _join(self, order: JoinOrder, donated: Any) -> None:
-        desk = self._desk
-        with desk.condition:
-            if order.generation <= max(desk.generation, desk.held_for):
+        mailbox = self._mailbox
+        with mailbox.condition:
+            if order.generation <= max(mailbox.generation, mailbox.held_for):
                 return  # it came too late: a newer one was joined, or this one was called off
-            desk.order, desk.joined, desk.is_held, desk.met = order, False, False, False
-            desk.lease, desk.grants, desk.doing, desk.broken_off = (
+            mailbox.order, mailbox.joined, mailbox.is_held, mailbox.met = order, False, False, False
+            mailbox.granted, mailbox.grants, mailbox.doing, mailbox.broken_off = (
                 order.step,
                 {},
                 ev.Doing.JOINING,
@@ -151,22 +154,22 @@ class Work:
         except UserCodeError as error:
             self._user_failed(error, order.step)
         except OrchestratorError as error:
-            found = obstacle(error, loaded=desk.loaded == order.generation)
-            self._outbox.put(
+            found = obstacle(error, loaded=mailbox.loaded == order.generation)
+            self._event_buffer.put(
                 ev.JoinFailed(
                     self._ident, order.generation, short(error.message), found, error.as_dict()
                 )
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
-            self._outbox.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
+            self._event_buffer.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
         else:
             self._pace = Pace()
-            desk.steps_per_s = 0.0
+            mailbox.steps_per_s = 0.0
             if order.state_from is StateFrom.RESULT:
                 # until it has met its peers it isn't as far as the generation is
-                desk.meeting = True
+                mailbox.meeting = True
                 self._meet(lambda took: self._joined(order) if took else self._still_behind())
-                desk.meeting = False
+                mailbox.meeting = False
             else:
                 self._joined(order)
                 self._meet(lambda _: None)
@@ -175,35 +178,39 @@ class Work:
         """No peer had the result after all: this worker isn't where the driver takes it to be, and
         needs the whole state.
         """
-        self._desk.has_state = False
+        self._mailbox.has_state = False
         self._give_up_step("no peer could give the result that this worker lacks")
 
     def _joined(self, order: JoinOrder) -> None:
-        desk = self._desk
-        with desk.condition:
-            desk.joined, desk.step, desk.position, desk.loaded = (
+        mailbox = self._mailbox
+        with mailbox.condition:
+            mailbox.joined, mailbox.step, mailbox.position, mailbox.loaded = (
                 True,
                 order.step,
                 order.position,
                 order.generation,
             )
-        self._outbox.put(ev.Joined(self._ident, order.generation, order.step))
+        self._event_buffer.put(ev.Joined(self._ident, order.generation, order.step))
 
     def _form(self, order: JoinOrder, donated: Donation | None) -> None:
         """Be a member with the generation's state and batches."""
-        desk = self._desk
+        mailbox = self._mailbox
         # first: it settles the devices, and reading a checkpoint opens a session
         group = self._tools.group(order)
         state = self._state_for(order, donated)
         self._trainer.join(group)
         if state is not None:
-            desk.has_state = False
+            mailbox.has_state = False
             self._trainer.assign(state)
-        with desk.condition:
-            desk.has_state = True
+        with mailbox.condition:
+            mailbox.has_state = True
             if order.state_from is not StateFrom.RESULT:
-                desk.step, desk.position, desk.loaded = order.step, order.position, order.generation
-            desk.condition.notify_all()
+                mailbox.step, mailbox.position, mailbox.loaded = (
+                    order.step,
+                    order.position,
+                    order.generation,
+                )
+            mailbox.condition.notify_all()
         self._close_batches()
         self._batches = self._tools.batches(order)
 
@@ -213,7 +220,7 @@ class Work:
         """
         match order.state_from:
             case StateFrom.OWN | StateFrom.RESULT:
-                assert self._desk.has_state
+                assert self._mailbox.has_state
                 return None
             case StateFrom.DONOR:
                 assert donated is not None
@@ -221,11 +228,11 @@ class Work:
                 return donated.state
             case StateFrom.CHECKPOINT:
                 assert order.checkpoint is not None
-                desk = self._desk
-                desk.has_state = False  # the driver has found that no state here counts
-                desk.doing = ev.Doing.STAGING
+                mailbox = self._mailbox
+                mailbox.has_state = False  # the driver has found that no state here counts
+                mailbox.doing = ev.Doing.STAGING
                 state = self._tools.checkpoint_state(order.checkpoint)
-                desk.doing = ev.Doing.JOINING
+                mailbox.doing = ev.Doing.JOINING
                 return state
 
     def _compare(self, donated: Donation) -> None:
@@ -245,28 +252,28 @@ class Work:
         try:
             took = self._trainer.meet()
         except (PeerLost, CorruptState) as error:
-            self._hold(self._desk.broken_off or short(error.message))
+            self._hold(self._mailbox.broken_off or short(error.message))
         except UserCodeError as error:
-            self._user_failed(error, self._desk.step or 0)
+            self._user_failed(error, self._mailbox.step or 0)
         else:
-            self._desk.met = True
+            self._mailbox.met = True
             then(took)
 
     # -- stepping
 
     def _one_step(self) -> None:
         assert self._batches is not None
-        desk, step = self._desk, self._desk.step or 0
+        mailbox, step = self._mailbox, self._mailbox.step or 0
         try:
-            desk.doing = ev.Doing.INPUT
+            mailbox.doing = ev.Doing.INPUT
             batches = self._batches.take(len(self._trainer.turns))
-            desk.doing = ev.Doing.STEP
+            mailbox.doing = ev.Doing.STEP
             output = self._trainer.step(batches)
         except EndOfData:
-            self._outbox.put(ev.DataEnded(self._ident, self._order.generation, step))
+            self._event_buffer.put(ev.DataEnded(self._ident, self._order.generation, step))
             self._give_up_step("")
         except PeerLost as error:
-            self._hold(desk.broken_off or short(error.message))
+            self._hold(mailbox.broken_off or short(error.message))
         except UserCodeError as error:
             self._user_failed(error, step)
         else:
@@ -274,26 +281,28 @@ class Work:
 
     def _finish_step(self, batches: Sequence[Mapping[str, Any]], output: Any) -> None:
         assert self._batches is not None
-        desk, order = self._desk, self._order
+        mailbox, order = self._mailbox, self._order
         self._batches.applied()
-        with desk.condition:
-            desk.step = output.step
-            desk.position = self._trainer.position
-        desk.watched = dict(output.watched)
+        with mailbox.condition:
+            mailbox.step = output.step
+            mailbox.position = self._trainer.position
+        mailbox.watched = dict(output.watched)
         if output.summaries:
-            desk.summaries = dict(output.summaries)
+            mailbox.summaries = dict(output.summaries)
         now_s = time.monotonic()
         first = self._pace.stepped(now_s)
-        desk.steps_per_s = self._pace.steps_per_s
+        mailbox.steps_per_s = self._pace.steps_per_s
         if first:
-            desk.batch_rows = rows_of(batches[0])
+            mailbox.batch_rows = rows_of(batches[0])
         telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
-        if first or output.step >= desk.lease or now_s - self._told_s >= telling_s:
+        if first or output.step >= mailbox.granted or now_s - self._told_s >= telling_s:
             self._told_s = now_s
             self._tell_progress()
 
     def _user_failed(self, error: UserCodeError, step: int) -> None:
-        self._outbox.put(ev.UserFailed(self._ident, self._order.generation, step, error.as_dict()))
+        self._event_buffer.put(
+            ev.UserFailed(self._ident, self._order.generation, step, error.as_dict())
+        )
         self._give_up_step("")
 
     def _give_up_step(self, why: str) -> None:
@@ -305,43 +314,45 @@ class Work:
 
     def _hold(self, why: str) -> None:
         """Stop between two steps; the state stays where it is."""
-        desk = self._desk
-        with desk.condition:
+        mailbox = self._mailbox
+        with mailbox.condition:
             # Also for a generation that this worker was to join and never heard of, since the donor
             # died before
-            desk.held_for = max(desk.generation, desk.hold_generation)
-            desk.joined, desk.is_held, desk.doing = False, True, ev.Doing.IDLE
-            desk.step = desk.step if desk.has_state else None
-            desk.position = desk.position if desk.has_state else 0
-            desk.condition.notify_all()
-        trainer, has = self._trainer, desk.has_state
+            mailbox.held_for = max(mailbox.generation, mailbox.hold_generation)
+            mailbox.joined, mailbox.is_held, mailbox.doing = False, True, ev.Doing.IDLE
+            mailbox.step = mailbox.step if mailbox.has_state else None
+            mailbox.position = mailbox.position if mailbox.has_state else 0
+            mailbox.condition.notify_all()
+        trainer, has = self._trainer, mailbox.has_state
         held = ev.Held(
             self._ident,
-            desk.held_for,
-            desk.step,
-            desk.position,
-            desk.address,
+            mailbox.held_for,
+            mailbox.step,
+            mailbox.position,
+            mailbox.address,
             why,
             trainer.size_bytes if has else 0,
             trainer.runs if has else 0,
             has and trainer.can_give,
             has and trainer.can_take,
         )
-        self._outbox.put(held)
+        self._event_buffer.put(held)
 
     def _save(self, grant: GrantOrder) -> None:
-        desk = self._desk
-        if not self._saver.begin(grant, desk.step or 0):
+        mailbox = self._mailbox
+        if not self._saver.begin(grant, mailbox.step or 0):
             return
         began_s = time.monotonic()
-        desk.doing = ev.Doing.COPYING
+        mailbox.doing = ev.Doing.COPYING
         try:
             state = self._trainer.state_for_save()
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
-            self._saver.fail(grant, desk.step or 0, last_line(error))
+            self._saver.fail(grant, mailbox.step or 0, last_line(error))
             return
         self._saver.submit(
-            SaveJob(state, desk.position, grant, dict(desk.watched), time.monotonic() - began_s)
+            SaveJob(
+                state, mailbox.position, grant, dict(mailbox.watched), time.monotonic() - began_s
+            )
         )
 
     def _close_batches(self) -> None:

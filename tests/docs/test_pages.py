@@ -22,7 +22,7 @@ from orchestrator.decide.events import Cause
 from orchestrator.decide.goodput import Spent
 from orchestrator.driver.measurements import METERS
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, anchors, blocks, code_spans, links
-from tests.driver.test_measurements import exported
+from tests.driver.prometheus import exported
 
 SHELL = all_blocks("sh")
 OPERATIONS = ROOT / "docs" / "operations.md"

@@ -13,9 +13,9 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
-from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heart
-from orchestrator.driver.loop import Told
-from orchestrator.driver.storage_thread import Keeper, Saved
+from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heartbeat
+from orchestrator.driver.loop import Remark
+from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import Lease, acquire
@@ -23,13 +23,13 @@ from orchestrator.store.run.run_record import answer_stop_request, read_stop_req
 from orchestrator.store.transfer.upload import upload
 
 LEASE_S = 0.6
-"""Short, so that the heart beats often. How old a beat is, the lease judges by a clock that stands
+"""Short, so that it beats often. How old a beat is, the lease judges by a clock that stands
 still unless a test moves it.
 """
 
 
 class Beating:
-    """A driver's heart and keeper over a directory that can be taken away."""
+    """A driver's heartbeat and storage thread over a directory that can be taken away."""
 
     def __init__(self, directory: Path) -> None:
         self.scratch = directory
@@ -40,7 +40,7 @@ class Beating:
         config = parse_config(
             {"source": str(directory / "none"), "output": self.output.url, "until_step": 9}
         )
-        self.keeper = Keeper(
+        self.storage_thread = StorageThread(
             self.output,
             self.lease,
             config,
@@ -50,7 +50,7 @@ class Beating:
             0.0,
             self.told.put,
         )
-        self.heart = Heart(self.output, self.lease, self.keeper, self.told.put)
+        self.heartbeat = Heartbeat(self.output, self.lease, self.storage_thread, self.told.put)
 
     def take_away(self) -> None:
         """For longer than a lease a file stands where the leases were: nothing can be read or
@@ -79,7 +79,7 @@ class Beating:
         file = self.scratch / f"m-{step}.index"
         file.write_bytes(b"bytes")
         records = upload([file], self.output.child("a0001-g0001"))
-        self.keeper.commit(
+        self.storage_thread.commit(
             ev.SaveWritten("w", 1, step, 0, "a0001-g0001", f"m-{step}", records, {}), 1
         )
 
@@ -88,18 +88,18 @@ class Beating:
 def beating(tmp_path: Path) -> Iterator[Beating]:
     made = Beating(tmp_path)
     yield made
-    made.heart.close()
-    made.keeper.close()
+    made.heartbeat.close()
+    made.storage_thread.close()
 
 
 def warning(text: str) -> Callable[[Any], bool]:
-    return lambda message: isinstance(message, Told) and message.event.get("reason") == text
+    return lambda message: isinstance(message, Remark) and message.event.get("reason") == text
 
 
 def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes_on(
     beating: Beating,
 ) -> None:
-    beating.keeper.take_over(1, 3)
+    beating.storage_thread.take_over(1, 3)
     beating.take_away()
     beating.wait_for(warning(AWAY))
     assert not beating.lease.is_fresh
@@ -127,24 +127,28 @@ def test_heart_that_finds_a_successor_after_an_outage_says_that_the_run_is_lost(
     assert "attempt 2" in message.error["message"]
 
 
-def test_keeper_with_a_stale_lease_looks_for_a_successor_before_it_commits(tmp_path: Path) -> None:
-    """As after a pause of the whole process: no heart has beaten yet."""
+def test_storage_thread_with_a_stale_lease_looks_for_a_successor_before_it_commits(
+    tmp_path: Path,
+) -> None:
+    """As after a pause of the whole process: no heartbeat was written yet."""
     now = [0.0]
     output = open_location(str(tmp_path / "out"))
     lease = acquire(output, now=lambda: now[0])
     told: queue.Queue[Any] = queue.Queue()
     config = parse_config({"source": str(tmp_path / "none"), "output": output.url, "until_step": 9})
-    keeper = Keeper(output, lease, config, Saved("m", "f", None, ()), (0, 0), None, 0.0, told.put)
-    keeper.take_over(1, 3)
+    storage_thread = StorageThread(
+        output, lease, config, Saved("m", "f", None, ()), (0, 0), None, 0.0, told.put
+    )
+    storage_thread.take_over(1, 3)
     now[0] = 1000.0
     assert not lease.is_fresh
     file = tmp_path / "m-5.index"
     file.write_bytes(b"bytes")
     records = upload([file], output.child("a0001-g0001"))
-    keeper.commit(ev.SaveWritten("w", 1, 5, 0, "a0001-g0001", "m-5", records, {}), 1)
-    keeper.close()
+    storage_thread.commit(ev.SaveWritten("w", 1, 5, 0, "a0001-g0001", "m-5", records, {}), 1)
+    storage_thread.close()
     assert lease.is_fresh, "it has looked, and beaten"
-    assert isinstance(told.get(timeout=1), Told)
+    assert isinstance(told.get(timeout=1), Remark)
     assert told.get(timeout=1) == ev.Committed(1, 5)
 
 
@@ -163,14 +167,14 @@ def test_heart_sees_a_stop_without_a_save_that_comes_after_one_with_it(beating: 
 
 def test_heart_follows_what_the_driver_was_asked_that_died_before_it(tmp_path: Path) -> None:
     beating = Beating(tmp_path)
-    beating.heart.close()
-    beating.keeper.close()  # gives the lease up: the next holder is attempt 2
+    beating.heartbeat.close()
+    beating.storage_thread.close()  # gives the lease up: the next holder is attempt 2
     request_stop(beating.output, attempt=1)
     successor = Beating(tmp_path)
     assert successor.lease.attempt == 2
     assert stop_asked(successor).cause is ev.StopCause.REQUEST
-    successor.heart.close()
-    successor.keeper.close()
+    successor.heartbeat.close()
+    successor.storage_thread.close()
     assert read_stop_requests(successor.output) == ()
 
 
@@ -178,8 +182,8 @@ def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_tak
     tmp_path: Path,
 ) -> None:
     beating = Beating(tmp_path)
-    beating.heart.close()
-    beating.keeper.close()
+    beating.heartbeat.close()
+    beating.storage_thread.close()
     request = request_stop(beating.output, attempt=1)
     old = request.model_copy(update={"at": request.at - STOP_HOLDS_S - 60, "request_id": "old"})
     answer_stop_request(beating.output, request)
@@ -188,11 +192,11 @@ def test_heart_does_not_follow_what_an_earlier_driver_was_asked_long_ago_and_tak
     )
     successor = Beating(tmp_path)
     deadline = time.monotonic() + 20
-    while not successor.heart.requests:
+    while not successor.heartbeat.requests:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    successor.heart.close()
-    successor.keeper.close()
+    successor.heartbeat.close()
+    successor.storage_thread.close()
     told = [successor.told.get() for _ in range(successor.told.qsize())]
     assert [message for message in told if isinstance(message, ev.StopAsked)] == []
     assert read_stop_requests(successor.output) == ()

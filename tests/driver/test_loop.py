@@ -22,7 +22,7 @@ from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.errors import UserCodeError
 from orchestrator.workers.orders import CheckpointFiles
-from tests.fakes.group import Exchange, FakeFleet, FakeKeeper, FakeState, FakeTools
+from tests.fakes.group import Exchange, FakeFleet, FakeState, FakeStorageThread, FakeTools
 from tests.simulation.world import policy
 
 START = CheckpointFiles(0, 0, "start", ())
@@ -37,7 +37,7 @@ class Play:
         self.inbox, self.exchange = Inbox(), Exchange()
         self.store = {"start": FakeState(0, np.zeros(8))}
         self.fleet = FakeFleet(self.inbox.put, lambda worker: self.tools(worker))
-        self.keeper = FakeKeeper(self.inbox.put, START)
+        self.storage_thread = FakeStorageThread(self.inbox.put, START)
         self.ends_at = ends_at
         self.prepare: Callable[[str, FakeTools], None] = lambda worker, tools: None
         self.rules = policy(**{"until": 60, "save_steps": 20, **shape})
@@ -45,7 +45,9 @@ class Play:
             self.rules, ev.Found(0, 0), None, Budgets(50), 0, time.monotonic()
         )
         self.handlers: dict[str, Callable[[Mapping[str, Any]], None]] = {}
-        self.loop = Loop(run, self.fleet, self.keeper, Observers([self]), self.inbox, 1, START)
+        self.loop = Loop(
+            run, self.fleet, self.storage_thread, Observers([self]), self.inbox, 1, START
+        )
 
     def tools(self, worker: str) -> FakeTools:
         tools = FakeTools(self.exchange, self.store, self.ends_at)
@@ -91,11 +93,11 @@ class Play:
 
     def final(self) -> np.ndarray:
         return self.store[
-            f"a0001-g{self.keeper.committed[-1].generation:04d}/model-{self.keeper.committed[-1].step}"
+            f"a0001-g{self.storage_thread.committed[-1].generation:04d}/model-{self.storage_thread.committed[-1].step}"
         ].values
 
     def named(self, name: str) -> list[Mapping[str, Any]]:
-        return [event for event in self.keeper.events if event["event"] == name]
+        return [event for event in self.storage_thread.events if event["event"] == name]
 
 
 @pytest.fixture
@@ -125,8 +127,8 @@ def undisturbed(steps: int, world_size: int = 2) -> np.ndarray:
 def test_loop_undisturbed_run_saves_at_the_agreed_steps(start: Callable[..., Play]) -> None:
     play = start()
     assert play.run().outcome is Outcome.DONE
-    assert [written.step for written in play.keeper.committed] == [20, 40, 60]
-    assert [written.position for written in play.keeper.committed] == [40, 80, 120]
+    assert [written.step for written in play.storage_thread.committed] == [20, 40, 60]
+    assert [written.position for written in play.storage_thread.committed] == [40, 80, 120]
     np.testing.assert_array_equal(play.final(), undisturbed(60))
 
 
@@ -161,7 +163,7 @@ def test_loop_end_of_one_ranks_data_is_the_end_for_all(start: Callable[..., Play
     finish = play.run()
     assert finish.outcome is Outcome.END_OF_DATA
     assert finish.step == 30
-    assert play.keeper.committed[-1].step == 30
+    assert play.storage_thread.committed[-1].step == 30
     np.testing.assert_array_equal(play.final(), undisturbed(30))
 
 
@@ -178,7 +180,7 @@ def test_loop_user_error_stops_with_its_traceback_after_a_last_save(
     assert finish.outcome is Outcome.FAILED
     assert finish.error is not None
     assert finish.error["details"]["traceback"] == "line 7"
-    assert play.keeper.committed[-1].step == 25
+    assert play.storage_thread.committed[-1].step == 25
     np.testing.assert_array_equal(play.final(), undisturbed(25))
 
 
@@ -188,7 +190,7 @@ def test_loop_stop_saves_at_the_boundary(start: Callable[..., Play]) -> None:
     play.on("save_agreed", lambda event: play.inbox.put(ev.StopAsked(ev.StopCause.SIGTERM, 60.0)))
     finish = play.run()
     assert (finish.outcome, finish.stop_cause) == (Outcome.STOPPED, "SIGTERM")
-    assert play.keeper.committed[-1].step == finish.step
+    assert play.storage_thread.committed[-1].step == finish.step
     np.testing.assert_array_equal(play.final(), undisturbed(finish.step))
 
 
@@ -201,7 +203,7 @@ def test_loop_second_interrupt_ends_at_once(start: Callable[..., Play]) -> None:
 
 def test_loop_saves_that_keep_failing_stop_the_run(start: Callable[..., Play]) -> None:
     play = start(until=10**6, save_steps=2)
-    play.keeper.refuse = lambda step: "503"
+    play.storage_thread.refuse = lambda step: "503"
     finish = play.run()
     assert finish.outcome is Outcome.FAILED
     assert len(play.named("save_failed")) == play.rules.saving.max_failed
@@ -215,7 +217,7 @@ def test_loop_state_that_isnt_finite_is_never_committed(start: Callable[..., Pla
     assert finish.outcome is Outcome.FAILED
     assert finish.error is not None
     assert finish.error["kind"] == "NonFinite"
-    assert not play.keeper.committed
+    assert not play.storage_thread.committed
 
 
 def test_loop_ranks_that_differ_are_made_equal_before_anything_is_committed(
@@ -224,13 +226,13 @@ def test_loop_ranks_that_differ_are_made_equal_before_anything_is_committed(
     play = start()
 
     def flip(worker: str) -> None:
-        trainer: Any = play.fleet.members[worker]._desk.trainer
+        trainer: Any = play.fleet.members[worker]._mailbox.trainer
         trainer.current = FakeState(trainer.current.step, trainer.current.values + 1.0)
 
     play.at_step(1, 7, flip)
     assert play.run().outcome is Outcome.DONE
     assert [event["kind"] for event in play.named("incident")] == ["divergence"]
-    assert play.keeper.committed[-1].step == 60
+    assert play.storage_thread.committed[-1].step == 60
     np.testing.assert_array_equal(play.final(), undisturbed(60))
 
 
@@ -245,7 +247,7 @@ def test_loop_fenced_driver_commits_nothing_more(start: Callable[..., Play]) -> 
     finish = play.run()
     assert finish.outcome is Outcome.FAILED
     assert "attempt 2" in finish.reason
-    assert not play.keeper.committed
+    assert not play.storage_thread.committed
 
 
 def test_loop_planned_leave_of_a_member_costs_no_incident(start: Callable[..., Play]) -> None:
@@ -261,7 +263,7 @@ def test_loop_takes_generations_over_before_committing_for_them(start: Callable[
     play = start(standby=1)
     play.at_step(0, 33, lambda worker: play.fleet.kill(worker))
     play.run()
-    (first, started), (second, resumed) = play.keeper.takeovers
+    (first, started), (second, resumed) = play.storage_thread.takeovers
     assert (first, started, second) == (1, 0, 2)
     assert resumed in (33, 34), "the survivor's step, finished or not"
 

@@ -14,17 +14,11 @@ import pytest
 
 from orchestrator.driver.measurements import METERS, of_event, of_progress
 from orchestrator.driver.observer import Progress
+from tests.driver.prometheus import exported
 
 PROGRESS = Progress(
     step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3
 )
-
-
-def exported(name: str) -> str:
-    """The name under which Prometheus sees a meter: Ray's prefix, and for counters the ending that
-    its exporter adds.
-    """
-    return f"ray_{name}" + ("_total" if METERS[name].kind == "counter" else "")
 
 
 @pytest.mark.parametrize(

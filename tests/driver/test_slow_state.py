@@ -83,7 +83,7 @@ def test_loop_copies_for_saves_that_take_longer_than_any_step_disturb_nothing(
     assert len(copies) == 4, "two saves on two ranks"
     assert not one.named("step_broken")
     assert not one.named("worker_lost")
-    assert [written.step for written in one.keeper.committed] == [20, 40]
+    assert [written.step for written in one.storage_thread.committed] == [20, 40]
     np.testing.assert_array_equal(one.final(), undisturbed(40))
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
-from orchestrator.driver import storage_thread as keeper_module
-from orchestrator.driver.loop import Restorable, Told
-from orchestrator.driver.storage_thread import Keeper, Saved
+from orchestrator.driver import storage_thread as storage_thread_module
+from orchestrator.driver.loop import Remark, Restorable
+from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.journal import read_journal
@@ -24,7 +24,7 @@ from tests.fakes.bundles import model, write_checkpoint
 
 
 class Bench:
-    """A keeper over a directory, and what it tells the loop."""
+    """A storage thread over a directory, and what it tells the loop."""
 
     def __init__(self, directory: Path) -> None:
         self.output: Location = open_location(str(directory / "out"))
@@ -34,7 +34,7 @@ class Bench:
             {"source": str(directory / "none"), "output": self.output.url, "until_step": 9}
         )
         saved = Saved("model.ckpt", "f", None, ())
-        self.keeper = Keeper(
+        self.storage_thread = StorageThread(
             self.output, self.lease, config, saved, (0, 0), None, 0.0, self.told.put
         )
         self.scratch = directory
@@ -56,23 +56,23 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
-    made.keeper.close()
+    made.storage_thread.close()
 
 
-def test_keeper_commits_after_the_take_over_and_tells_both(bench: Bench) -> None:
-    bench.keeper.take_over(1, 3)
-    bench.keeper.commit(bench.written(5), 2)
+def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench) -> None:
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(bench.written(5), 2)
     told = bench.next()
-    assert isinstance(told, Told)
+    assert isinstance(told, Remark)
     assert told.event["checkpoint"] == "a0001-g0001/model.ckpt-5"
     assert bench.next() == ev.Committed(1, 5)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
 
 
-def test_keeper_records_a_take_over_that_failed_before_the_next_commit(
+def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = keeper_module.record_takeover  # type: ignore[attr-defined]
+    real = storage_thread_module.record_takeover  # type: ignore[attr-defined]
     failures = [StorageUnavailable("503")]
 
     def sometimes(*args: Any) -> Any:
@@ -80,74 +80,74 @@ def test_keeper_records_a_take_over_that_failed_before_the_next_commit(
             raise failures.pop()
         return real(*args)
 
-    monkeypatch.setattr(keeper_module, "record_takeover", sometimes)
-    bench.keeper.take_over(1, 3)
-    bench.keeper.commit(bench.written(5), 2)
+    monkeypatch.setattr(storage_thread_module, "record_takeover", sometimes)
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(bench.written(5), 2)
     bench.next()
     assert bench.next() == ev.Committed(1, 5)
     assert not failures
     assert [link.step for link in read_lineage(bench.output).chain] == [3]
 
 
-def test_keeper_commit_that_fails_comes_back_as_a_failed_save(bench: Bench) -> None:
-    bench.keeper.take_over(1, 3)
+def test_storage_thread_commit_that_fails_comes_back_as_a_failed_save(bench: Bench) -> None:
+    bench.storage_thread.take_over(1, 3)
     written = bench.written(5)
     bench.output.child("a0001-g0001", "model.ckpt-5.index").delete()
-    bench.keeper.commit(written, 2)
+    bench.storage_thread.commit(written, 2)
     failed = bench.next()
     assert isinstance(failed, ev.SaveFailed)
     assert "model.ckpt-5.index" in failed.detail
 
 
-def test_keeper_commit_that_meets_an_error_of_its_own_counts_as_a_failed_save(
+def test_storage_thread_commit_that_meets_an_error_of_its_own_counts_as_a_failed_save(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.keeper.take_over(1, 3)
+    bench.storage_thread.take_over(1, 3)
 
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(keeper_module, "commit", broken)
-    bench.keeper.commit(bench.written(5), 2)
+    monkeypatch.setattr(storage_thread_module, "commit", broken)
+    bench.storage_thread.commit(bench.written(5), 2)
     assert bench.next() == ev.SaveFailed(1, 5, "KeyError: 'a bug'")
 
 
-def test_keeper_search_that_meets_an_error_of_its_own_is_answered(
+def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(keeper_module, "newest_source", broken)
-    bench.keeper.find("nobody has the state", {})
+    monkeypatch.setattr(storage_thread_module, "newest_source", broken)
+    bench.storage_thread.find("nobody has the state", {})
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
 
 
-def test_keeper_whose_lease_is_lost_says_so_and_commits_nothing(
+def test_storage_thread_whose_lease_is_lost_says_so_and_commits_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.keeper.take_over(1, 3)
+    bench.storage_thread.take_over(1, 3)
     written = bench.written(5)
 
     def lost(*args: Any, **kwargs: Any) -> None:
         raise LeaseLost("attempt 2 has taken over")
 
-    monkeypatch.setattr(keeper_module, "commit", lost)
-    bench.keeper.commit(written, 2)
+    monkeypatch.setattr(storage_thread_module, "commit", lost)
+    bench.storage_thread.commit(written, 2)
     fenced = bench.next()
     assert isinstance(fenced, ev.Fenced)
     assert fenced.error["kind"] == "LeaseLost"
 
 
-def test_keeper_without_any_checkpoint_left_tells_that_there_is_none(bench: Bench) -> None:
-    bench.keeper.find("nobody has the state", {})
+def test_storage_thread_without_any_checkpoint_left_tells_that_there_is_none(bench: Bench) -> None:
+    bench.storage_thread.find("nobody has the state", {})
     found = bench.next()
     assert isinstance(found, ev.Found)
     assert found.step is None
     assert found.detail
 
 
-def test_keeper_search_that_the_store_does_not_answer_may_be_repeated(
+def test_storage_thread_search_that_the_store_does_not_answer_may_be_repeated(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outage used to read "no good checkpoint is left", and ended the run."""
@@ -155,32 +155,32 @@ def test_keeper_search_that_the_store_does_not_answer_may_be_repeated(
     def down(*args: Any, **kwargs: Any) -> None:
         raise StorageUnavailable("s3://b: 503")
 
-    monkeypatch.setattr(keeper_module, "newest_source", down)
-    bench.keeper.find("nobody has the state", {})
+    monkeypatch.setattr(storage_thread_module, "newest_source", down)
+    bench.storage_thread.find("nobody has the state", {})
     found = bench.next()
     assert found.passing
     assert found.error["kind"] == "StorageUnavailable"
 
 
-def test_keeper_search_leaves_out_what_turned_out_bad(bench: Bench) -> None:
+def test_storage_thread_search_leaves_out_what_turned_out_bad(bench: Bench) -> None:
     write_checkpoint(bench.scratch / "src", "m-5", model(5))
-    bench.keeper._config = parse_config(
+    bench.storage_thread._config = parse_config(
         {"source": str(bench.scratch / "src" / "m-5"), "output": bench.output.url, "until_step": 9}
     )
-    bench.keeper.find("nobody has the state", {})
+    bench.storage_thread.find("nobody has the state", {})
     assert isinstance(bench.next(), Restorable)
     found = bench.next()
     assert (found.step, found.label) == (5, "m-5")
-    bench.keeper.find("nobody has the state", {"m-5": "w: checksum"})
+    bench.storage_thread.find("nobody has the state", {"m-5": "w: checksum"})
     found = bench.next()
     assert found.step is None
     assert "w: checksum" in found.detail
 
 
-def test_keeper_writes_what_the_next_driver_needs_at_once(bench: Bench) -> None:
-    bench.keeper.note({"event": "progress", "at": 1.0})
-    bench.keeper.note({"event": "worker_lost", "at": 2.0, "cause": "died"})
-    bench.keeper.take_over(1, 3)
-    bench.keeper.find("to know that the queue has been worked off", {})
+def test_storage_thread_writes_what_the_next_driver_needs_at_once(bench: Bench) -> None:
+    bench.storage_thread.note({"event": "progress", "at": 1.0})
+    bench.storage_thread.note({"event": "worker_lost", "at": 2.0, "cause": "died"})
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.find("to know that the queue has been worked off", {})
     bench.next()
     assert [event["event"] for event in read_journal(bench.output)] == ["progress", "worker_lost"]

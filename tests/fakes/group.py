@@ -17,7 +17,7 @@ import numpy as np
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.errors import EndOfData, PeerLost
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import WrittenFiles
@@ -225,16 +225,18 @@ class FakeFleet:
         self.over: set[str] = set()
 
     def start(self, action: act.StartWorker) -> None:
-        tools, outbox = self.make_tools(action.worker), Outbox()
-        member = Member(action.worker, ("node", 1), tools, outbox)
+        tools, event_buffer = self.make_tools(action.worker), EventBuffer()
+        member = Member(action.worker, ("node", 1), tools, event_buffer)
         self.members[action.worker], self.tools[action.worker] = member, tools
         threading.Thread(target=member.run, daemon=True).start()
-        threading.Thread(target=self._listen, args=(action.worker, outbox), daemon=True).start()
+        threading.Thread(
+            target=self._listen, args=(action.worker, event_buffer), daemon=True
+        ).start()
 
-    def _listen(self, worker: str, outbox: Outbox) -> None:
+    def _listen(self, worker: str, event_buffer: EventBuffer) -> None:
         after = 0
         while worker not in self.over:
-            after, events = outbox.poll(after, 0.2)
+            after, events = event_buffer.poll(after, 0.2)
             for event in events:
                 if worker not in self.over:
                     self.tell(event)
@@ -292,8 +294,8 @@ class FakeFleet:
             member.close()
 
 
-class FakeKeeper:
-    """``driver.storage_thread.Keeper`` that commits at once, in memory."""
+class FakeStorageThread:
+    """``driver.storage_thread.StorageThread`` that commits at once, in memory."""
 
     def __init__(self, tell: Callable[[Any], None], start: CheckpointFiles) -> None:
         self.tell, self.start = tell, start

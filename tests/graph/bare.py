@@ -1,4 +1,4 @@
-"""How does bare TF1 code train a graph, original or rewritten? The yardstick of the tests of this
+"""How does bare TF1 code train a graph, original or rewritten? The baseline of the tests of this
 room.
 
 Rule: one thread, the graph's own saver, and nothing of ours but the names that a plan gives.

@@ -14,7 +14,7 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.check import check
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
-from orchestrator.graph.random.deterministic import still
+from orchestrator.graph.random.deterministic import without_chance
 from orchestrator.graph.worker_graph import WorkerGraph
 
 pytestmark = pytest.mark.tf
@@ -285,10 +285,10 @@ def test_graph_held_still_gives_the_same_values_in_every_run_and_of_the_same_sha
 
     tf = tensorflow.compat.v1
     meta = read_meta(_graph(STILL_DRAWS[kind]).SerializeToString(), name="drawn")
-    stilled = still(meta)
-    assert stilled.left == ()
+    deterministic = without_chance(meta)
+    assert deterministic.left == ()
     shapes = []
-    for proto in (meta, stilled.meta):
+    for proto in (meta, deterministic.meta):
         with tf.Graph().as_default() as imported, tf.Session(graph=imported) as session:
             tf.import_graph_def(
                 tf.MetaGraphDef.FromString(proto.SerializeToString()).graph_def, name=""
@@ -301,4 +301,4 @@ def test_graph_held_still_gives_the_same_values_in_every_run_and_of_the_same_sha
 
 def test_graph_held_still_names_what_it_cannot_hold() -> None:
     meta = read_meta(_graph(DRAWS["gamma"]).SerializeToString(), name="drawn")
-    assert still(meta).left == ("random_gamma/RandomGamma",)
+    assert without_chance(meta).left == ("random_gamma/RandomGamma",)

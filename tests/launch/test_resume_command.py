@@ -1,4 +1,4 @@
-"""Does ``resume`` refuse, rehearse and answer as promised, before and after the driver's own part?"""
+"""Does ``resume`` refuse, plan in a dry run and answer as promised, before and after the driver's own part?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the yardsticks agree with what is right, bit for bit or nearly, and show what is wrong?"""
+"""Do the baselines agree with what is right, bit for bit or nearly, and show what is wrong?"""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def batches_by_rank(ctx: Any) -> Iterator[Mapping[str, Any]]:
     return map(wild_batch, itertools.count(10 * ctx.world_size))
 
 
-class Yardstick:
-    """Trains a checkpoint in this process and asks how far that is from the yardsticks."""
+class Comparison:
+    """Trains a checkpoint in this process and asks how far that is from the baselines."""
 
     def __init__(
         self, prefix: Path, scratch: Path, function: str, *, slots: int = 1, world_size: int = 1
@@ -135,7 +135,7 @@ def times(factor: float) -> Callable[[Any], None]:
 def test_measure_of_one_worker_against_a_bare_process_finds_no_difference(
     kind: str, tf1_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    answer = Yardstick(tf1_checkpoint(kind), tmp_path, INPUTS[kind]).measured()
+    answer = Comparison(tf1_checkpoint(kind), tmp_path, INPUTS[kind]).measured()
     assert answer["moved"] > 0
     for comparison in ("slots", "bare", "save"):
         assert set(_relative(answer[comparison]).values()) == {0.0}, comparison
@@ -144,7 +144,7 @@ def test_measure_of_one_worker_against_a_bare_process_finds_no_difference(
 def test_measure_of_a_graph_with_dropout_finds_the_same_bytes_and_another_joint_batch(
     tf1_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    answer = Yardstick(
+    answer = Comparison(
         tf1_checkpoint("dropout"), tmp_path, INPUTS["dropout"], slots=3, world_size=3
     ).measured()
     assert set(_relative(answer["slots"]).values()) == {0.0}
@@ -162,15 +162,15 @@ def made(tmp_path: Path, tf1_checkpoint: CheckpointLibrary) -> Callable[[str], P
 def test_measure_of_a_large_weight_that_hardly_moves_shows_a_wrong_scale_of_its_gradient(
     made: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    yardstick = Yardstick(made("large"), tmp_path, WILD_INPUT, slots=3, world_size=3)
-    right, wrong = yardstick.measured(), yardstick.measured(times(1.05))
-    assert yardstick.verdict(right) == "agrees", right["bare"]
+    comparison = Comparison(made("large"), tmp_path, WILD_INPUT, slots=3, world_size=3)
+    right, wrong = comparison.measured(), comparison.measured(times(1.05))
+    assert comparison.verdict(right) == "agrees", right["bare"]
     (largest,) = [item["largest"] for item in wrong["bare"] if item["name"] == "weights"]
     assert largest / 1e4 < TOLERANCE, "measured by its size nothing would be seen"
-    assert yardstick.verdict(wrong | {"slots": right["slots"]}) == "differs", (
+    assert comparison.verdict(wrong | {"slots": right["slots"]}) == "differs", (
         "TensorFlow's joint batch alone shows it"
     )
-    assert yardstick.verdict(wrong | {"bare": right["bare"]}) == "differs", (
+    assert comparison.verdict(wrong | {"bare": right["bare"]}) == "differs", (
         "and so does one process with the same slots"
     )
 
@@ -178,25 +178,25 @@ def test_measure_of_a_large_weight_that_hardly_moves_shows_a_wrong_scale_of_its_
 def test_measure_of_rows_written_into_the_graph_gives_tensorflows_complaint_as_the_reason(
     made: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    yardstick = Yardstick(made("fixed_rows"), tmp_path, WILD_INPUT, slots=2, world_size=2)
-    answer = yardstick.measured()
+    comparison = Comparison(made("fixed_rows"), tmp_path, WILD_INPUT, slots=2, world_size=2)
+    answer = comparison.measured()
     assert answer["bare"] is None
     assert "joined into one" in answer["reason"]
     assert "[6] vs. [12]" in answer["reason"]
     assert set(_relative(answer["slots"]).values()) == {0.0}
-    assert yardstick.verdict(answer) == "explained"
+    assert comparison.verdict(answer) == "explained"
 
 
 def test_measure_of_a_checkpoint_that_lacks_a_weight_compares_with_one_process_and_not_with_tensorflow(
     made: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    yardstick = Yardstick(made("large"), tmp_path, WILD_INPUT, slots=2, world_size=2)
-    graph = yardstick.plan.graph
+    comparison = Comparison(made("large"), tmp_path, WILD_INPUT, slots=2, world_size=2)
+    graph = comparison.plan.graph
     moved = tuple(
         replace(each, key="nowhere") if each.name == "weights" else each for each in graph.variables
     )
-    yardstick.plan = replace(yardstick.plan, graph=replace(graph, variables=moved))
-    answer = yardstick.measured()
+    comparison.plan = replace(comparison.plan, graph=replace(graph, variables=moved))
+    answer = comparison.measured()
     assert answer["bare"] is None
     assert "lacks weights" in answer["reason"]
     assert set(_relative(answer["slots"]).values()) == {0.0}
@@ -205,7 +205,7 @@ def test_measure_of_a_checkpoint_that_lacks_a_weight_compares_with_one_process_a
 def test_measure_of_batches_that_follow_from_the_number_of_workers_names_the_first(
     made: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    answer = Yardstick(
+    answer = Comparison(
         made("large"), tmp_path, f"{__file__}:batches_by_rank", slots=2, world_size=2
     ).measured()
     assert answer["input"] == "x:0 of batch 0"

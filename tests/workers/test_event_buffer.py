@@ -8,36 +8,36 @@ import threading
 import time
 
 from orchestrator.decide.events import Doing, Notice, Pulse
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 
 
-def test_outbox_events_stay_until_they_are_acknowledged() -> None:
-    outbox = Outbox()
-    outbox.put(Notice("w", "one"))
-    outbox.put(Notice("w", "two"))
-    after, events = outbox.poll(0, 0.0)
+def test_event_buffer_events_stay_until_they_are_acknowledged() -> None:
+    event_buffer = EventBuffer()
+    event_buffer.put(Notice("w", "one"))
+    event_buffer.put(Notice("w", "two"))
+    after, events = event_buffer.poll(0, 0.0)
     assert [event.detail for event in events if isinstance(event, Notice)] == ["one", "two"]
-    assert outbox.poll(0, 0.0)[1] == events, "the reply was lost: the same events come again"
-    assert outbox.poll(after, 0.0) == (after, [])
+    assert event_buffer.poll(0, 0.0)[1] == events, "the reply was lost: the same events come again"
+    assert event_buffer.poll(after, 0.0) == (after, [])
 
 
-def test_outbox_keeps_only_the_newest_sign_of_life() -> None:
-    outbox = Outbox()
+def test_event_buffer_keeps_only_the_newest_sign_of_life() -> None:
+    event_buffer = EventBuffer()
     for step in range(5):
-        outbox.pulse(Pulse("w", 1, step, Doing.STEP))
-    _, events = outbox.poll(0, 0.0)
+        event_buffer.pulse(Pulse("w", 1, step, Doing.STEP))
+    _, events = event_buffer.poll(0, 0.0)
     assert [event.step for event in events if isinstance(event, Pulse)] == [4]
-    assert outbox.poll(0, 0.0)[1] == []
+    assert event_buffer.poll(0, 0.0)[1] == []
 
 
-def test_outbox_poll_returns_as_soon_as_something_happens() -> None:
-    outbox = Outbox()
+def test_event_buffer_poll_returns_as_soon_as_something_happens() -> None:
+    event_buffer = EventBuffer()
     began_s = time.monotonic()
-    threading.Timer(0.05, outbox.put, (Notice("w", "now"),)).start()
-    _, events = outbox.poll(0, 10.0)
+    threading.Timer(0.05, event_buffer.put, (Notice("w", "now"),)).start()
+    _, events = event_buffer.poll(0, 10.0)
     assert events == [Notice("w", "now")]
     assert time.monotonic() - began_s < 5
 
 
-def test_outbox_poll_without_events_comes_back_in_time() -> None:
-    assert Outbox().poll(7, 0.01) == (7, [])
+def test_event_buffer_poll_without_events_comes_back_in_time() -> None:
+    assert EventBuffer().poll(7, 0.01) == (7, [])

@@ -25,7 +25,7 @@ from orchestrator.errors import (
     SourceError,
     StorageUnavailable,
 )
-from orchestrator.workers.event_buffer import Outbox
+from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import LONGEST_TEXT, short
 from orchestrator.workers.member import Member
 from orchestrator.workers.obstacles import obstacle
@@ -40,8 +40,8 @@ class Bench:
 
     def __init__(self) -> None:
         self.tools = FakeTools(Exchange(), {"start": FakeState(5, np.ones(8))})
-        self.outbox = Outbox()
-        self.member = Member("w1", ("node", 1), self.tools, self.outbox)
+        self.event_buffer = EventBuffer()
+        self.member = Member("w1", ("node", 1), self.tools, self.event_buffer)
         self.seen: list[ev.Event] = []
         self.after = 0
         threading.Thread(target=self.member.run, daemon=True).start()
@@ -55,7 +55,7 @@ class Bench:
                 if isinstance(event, kind) and matches(event):
                     self.seen.remove(event)
                     return event
-            self.after, events = self.outbox.poll(self.after, 0.1)
+            self.after, events = self.event_buffer.poll(self.after, 0.1)
             self.seen.extend(events)
         raise AssertionError(f"no {kind.__name__}; seen: {self.seen}")
 
@@ -283,8 +283,8 @@ def test_member_whose_state_cannot_be_read_says_so_and_is_no_donor_any_more(benc
     def unreadable() -> FakeState:
         raise RuntimeError("the device is gone")
 
-    assert bench.member._desk.trainer is not None
-    bench.member._desk.trainer.state = unreadable  # type: ignore[method-assign]
+    assert bench.member._mailbox.trainer is not None
+    bench.member._mailbox.trainer.state = unreadable  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="the device is gone"):
         bench.member.held_state()
     bench.member.quiesce(2, urgent=False)
@@ -388,10 +388,10 @@ def test_member_that_loads_says_so_before_it_is_warm() -> None:
     go_on = threading.Event()
     load = tools.load
     tools.load = lambda: (go_on.wait(10), load())[1]  # type: ignore[method-assign]
-    outbox = Outbox()
-    member = Member("w1", ("node", 1), tools, outbox)
+    event_buffer = EventBuffer()
+    member = Member("w1", ("node", 1), tools, event_buffer)
     threading.Thread(target=member.run, daemon=True).start()
-    _, events = outbox.poll(0, 10)
+    _, events = event_buffer.poll(0, 10)
     assert [event.doing for event in events if isinstance(event, ev.Pulse)] == [ev.Doing.LOADING]
     go_on.set()
     member.close()
@@ -401,7 +401,7 @@ def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
     go_on = threading.Event()
     bench.join()
     bench.expect(ev.Joined)
-    trainer: Any = bench.member._desk.trainer
+    trainer: Any = bench.member._mailbox.trainer
     copy = trainer.state_for_save
 
     def slowly() -> FakeState:
@@ -426,7 +426,7 @@ def test_member_that_copies_its_state_for_another_says_so(bench: Bench) -> None:
     go_on = threading.Event()
     bench.join()
     bench.expect(ev.Joined)
-    trainer: Any = bench.member._desk.trainer
+    trainer: Any = bench.member._mailbox.trainer
     copy = trainer.state
     trainer.state = lambda: (go_on.wait(10), copy())[1]
     asked = ThreadPoolExecutor(1).submit(bench.member.held_state)

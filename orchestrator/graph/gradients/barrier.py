@@ -128,7 +128,7 @@ def _readers(graph: Graph, variable: str) -> list[str]:
     return [name for name in readers if not graph.writes(name)]
 
 
-def hang(
+def insert_barrier(
     editor: Editor,
     graph: Graph,
     target: str,
@@ -136,7 +136,7 @@ def hang(
     seams: Iterable[str],
     detachment: Detachment,
     flow: Flow,
-    sewn: set[Use],
+    rewired: set[Use],
     above: set[str],
 ) -> str:
     """Put the barrier into the editor's graph; its name.
@@ -145,7 +145,7 @@ def hang(
         graph: the graph before its seams went in, with the detached edges gone.
         seams: names of the target's Identity nodes.
         flow: the loops and conditionals around each node.
-        sewn: the inputs that take a seam by now.
+        rewired: the inputs that take a seam by now.
         above: what runs before the seams.
     """
     closure = graph.view.ancestors([target, *detachment.hung])
@@ -154,8 +154,8 @@ def hang(
     gates = {writer: _gates(graph, writer, flow) for writer in writers}
     waited_for = [
         *seams,
-        *_values(graph, gates, late_nodes, flow, sewn),
-        *_ends(graph, closure, gates, above, flow, sewn),
+        *_values(graph, gates, late_nodes, flow, rewired),
+        *_ends(graph, closure, gates, above, flow, rewired),
     ]
     first = editor.add("NoOp", f"barrier/{number}", controls=list(dict.fromkeys(waited_for)))
     early = graph.view.ancestors(detachment.hung)
@@ -172,7 +172,7 @@ def hang(
 
 
 def _values(
-    graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, sewn: set[Use]
+    graph: Graph, gates: dict[str, list[str]], late: set[str], flow: Flow, rewired: set[Use]
 ) -> list[str]:
     """What writers write, as far as no other writer has a part in it: it's computed before the
     barrier.
@@ -185,7 +185,7 @@ def _values(
     for names in gates.values():
         for name in names:
             for slot, edge in enumerate(graph.view.data[name]):
-                first_hand = edge.node not in late and Use(name, slot, edge.port) not in sewn
+                first_hand = edge.node not in late and Use(name, slot, edge.port) not in rewired
                 if first_hand and flow.once(edge.node) and graph.view.data[edge.node]:
                     found[edge.node] = None
     return list(found)
@@ -197,7 +197,7 @@ def _ends(
     gates: dict[str, list[str]],
     above: set[str],
     flow: Flow,
-    sewn: set[Use],
+    rewired: set[Use],
 ) -> list[str]:
     """The last operations of what no writer stands before: who has waited for them has waited for
     all of it.
@@ -215,8 +215,8 @@ def _ends(
         if any(use.node in early for use in inputs) or any(node in early for node in waiting):
             continue
         has_inputs = graph.view.data[name] or graph.view.controls[name]
-        only_sewn = inputs and not waiting and all(use in sewn for use in inputs)
-        if has_inputs and not only_sewn:
+        only_rewired = inputs and not waiting and all(use in rewired for use in inputs)
+        if has_inputs and not only_rewired:
             found.append(name)
     return found
 
@@ -228,7 +228,7 @@ def guard(editor: Editor, graph: Graph, target: str, number: int) -> str:
     closure = graph.view.ancestors([target])
     if not any(graph.writes(name) for name in closure):
         return ""
-    return hang(
+    return insert_barrier(
         editor, graph, target, number, (), Detachment(), read_flow(graph.view), set(), set()
     )
 

@@ -27,21 +27,23 @@ from orchestrator.graph.random.stateless import Body
 
 HALF = 0.5
 Attributes = dict[str, AttrValue]
-Still = Callable[[Body, NodeDef, list[Edge], tuple[str, ...]], tuple[str, list[Edge], Attributes]]
+Replacement = Callable[
+    [Body, NodeDef, list[Edge], tuple[str, ...]], tuple[str, list[Edge], Attributes]
+]
 """(where to add nodes, the old node, its data inputs, what added constants wait for) -> (operation,
 inputs, attributes).
 """
 
 
 @dataclass(frozen=True)
-class Stilled:
+class DeterministicGraph:
     """The graph held still, and the random operations that couldn't be."""
 
     meta: MetaGraphDef
     left: tuple[str, ...]
 
 
-def still(meta: MetaGraphDef) -> Stilled:
+def without_chance(meta: MetaGraphDef) -> DeterministicGraph:
     """A copy of ``meta`` whose random operations give the same values in every run."""
     ops = merged(meta)
     editor = Editor(meta)
@@ -56,16 +58,16 @@ def still(meta: MetaGraphDef) -> Stilled:
         for node in list(function.node_def):
             if graph.random_type(node.op) and (looping or not _hold_in_body(body, node)):
                 left.append(label(function.signature.name, node.name))
-    return Stilled(editor.meta, tuple(left))
+    return DeterministicGraph(editor.meta, tuple(left))
 
 
 def _hold_node(editor: Editor, graph: Graph, name: str) -> bool:
     old = NodeDef()
     old.CopyFrom(editor.node(name))
-    if old.op not in STILL:
+    if old.op not in REPLACEMENTS:
         return False
     data = list(graph.view.data[name])
-    op, inputs, attributes = STILL[old.op](editor, old, data, (data[0].node,))
+    op, inputs, attributes = REPLACEMENTS[old.op](editor, old, data, (data[0].node,))
     editor.change_op(name, op, inputs, graph.view.controls[name], attributes)
     return True
 
@@ -73,9 +75,9 @@ def _hold_node(editor: Editor, graph: Graph, name: str) -> bool:
 def _hold_in_body(body: FunctionBody, node: NodeDef) -> bool:
     old = NodeDef()
     old.CopyFrom(node)
-    if old.op not in STILL:
+    if old.op not in REPLACEMENTS:
         return False
-    op, inputs, attributes = STILL[old.op](body, old, body.data(old), ())
+    op, inputs, attributes = REPLACEMENTS[old.op](body, old, body.data(old), ())
     body.change_op(node, op, inputs, attributes)
     return True
 
@@ -144,7 +146,7 @@ def _first_classes(
     return "IdentityN", [Edge(classes, 0), Edge(true, 0), Edge(ones, 0)], {"T": types}
 
 
-STILL: dict[str, Still] = {
+REPLACEMENTS: dict[str, Replacement] = {
     **dict.fromkeys(("RandomUniform", "RandomStandardNormal", "TruncatedNormal"), _halves),
     "RandomUniformInt": _least,
     "RandomShuffle": _as_given,

@@ -44,7 +44,7 @@ def locked(cache_dir: Path, key: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A staged checkpoint on disk. ``used_s`` is when it was last used, by this machine's clock."""
 
     key: str
@@ -53,7 +53,7 @@ class Entry:
     used_s: float
 
 
-def entries(cache_dir: Path) -> list[Entry]:
+def entries(cache_dir: Path) -> list[CacheEntry]:
     """All entries, longest unused first."""
     found = []
     for path in cache_dir.iterdir() if cache_dir.is_dir() else ():
@@ -62,7 +62,9 @@ def entries(cache_dir: Path) -> list[Entry]:
                 size = sum(file.stat().st_size for file in path.iterdir())
                 seal = path / SEAL
                 found.append(
-                    Entry(path.name, path, size, (seal if seal.exists() else path).stat().st_mtime)
+                    CacheEntry(
+                        path.name, path, size, (seal if seal.exists() else path).stat().st_mtime
+                    )
                 )
     return sorted(found, key=lambda entry: entry.used_s)
 
@@ -98,7 +100,7 @@ def make_room(
         )
 
 
-def _evict(cache_dir: Path, entry: Entry) -> bool:
+def _evict(cache_dir: Path, entry: CacheEntry) -> bool:
     with locked(cache_dir, entry.key, wait=False) as mine:
         if mine:
             discard(entry.path)

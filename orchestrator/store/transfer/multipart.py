@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.layout import Place, read_place
 from orchestrator.store.objects.location import Location
-from orchestrator.store.transfer.watchdog import Progress, undone_by
+from orchestrator.store.transfer.watchdog import TransferProgress, undone_by
 
 PART_BYTES = 16 << 20
 IN_FLIGHT_BYTES = 64 << 20
@@ -38,7 +38,7 @@ def part_bytes(size_bytes: int, wanted: int = PART_BYTES) -> int:
 
 
 async def send_file(
-    path: Path, target: Location, progress: Progress, wanted_part_bytes: int = PART_BYTES
+    path: Path, target: Location, progress: TransferProgress, wanted_part_bytes: int = PART_BYTES
 ) -> None:
     """Uploads one file, in parts where it's large and the store knows how. Raises whatever the
     client raises.
@@ -56,7 +56,7 @@ async def send_file(
         await target.fs._put_file(str(path), target.path, callback=_Counting(progress))
 
 
-async def _send_to_s3(path: Path, target: Location, part: int, progress: Progress) -> None:
+async def _send_to_s3(path: Path, target: Location, part: int, progress: TransferProgress) -> None:
     fs = target.fs
     bucket, key, _ = fs.split_path(target.path)
     upload = await fs._call_s3("create_multipart_upload", Bucket=bucket, Key=key)
@@ -71,7 +71,9 @@ async def _send_to_s3(path: Path, target: Location, part: int, progress: Progres
         await fs._call_s3("complete_multipart_upload", **whole, MultipartUpload={"Parts": parts})
 
 
-async def _send_to_google(path: Path, target: Location, part: int, progress: Progress) -> None:
+async def _send_to_google(
+    path: Path, target: Location, part: int, progress: TransferProgress
+) -> None:
     fs, token = target.fs, uuid.uuid4().hex
     made: list[str] = []
 
@@ -107,7 +109,9 @@ async def _send_to_google(path: Path, target: Location, part: int, progress: Pro
         await remove()
 
 
-async def _in_parallel(path: Path, part: int, send: SendPart, progress: Progress) -> list[Any]:
+async def _in_parallel(
+    path: Path, part: int, send: SendPart, progress: TransferProgress
+) -> list[Any]:
     """Sends every part; the first failure cancels the others. Results in the parts' order."""
     size = path.stat().st_size
     room = asyncio.Semaphore(max(1, min(PARALLEL, IN_FLIGHT_BYTES // part)))
@@ -129,7 +133,7 @@ async def _in_parallel(path: Path, part: int, send: SendPart, progress: Progress
 class _Counting:
     """fsspec's callback protocol, counting."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: TransferProgress) -> None:
         self._progress = progress
 
     def set_size(self, size: int) -> None:

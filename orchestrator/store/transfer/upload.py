@@ -25,7 +25,7 @@ from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.store.transfer.multipart import PART_BYTES, send_file
-from orchestrator.store.transfer.watchdog import Progress, run_on, watched
+from orchestrator.store.transfer.watchdog import TransferProgress, run_on, watched
 
 STALL_S = 60.0
 """A part of 16 MiB that takes longer means less than 0.3 MB/s: better to begin anew."""
@@ -108,7 +108,7 @@ def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None
     if target.is_local:
         _copy(path, Path(target.path))
     elif target.is_async:
-        progress = Progress()
+        progress = TransferProgress()
         try:
             run_on(
                 target.fs.loop,

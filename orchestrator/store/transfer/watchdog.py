@@ -21,7 +21,7 @@ hangs.
 """
 
 
-class Progress:
+class TransferProgress:
     """Bytes that have arrived at the other side."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Progress:
         self.marks += 1
 
 
-async def watched(work: Coroutine[Any, Any, T], progress: Progress, stall_s: float) -> T:
+async def watched(work: Coroutine[Any, Any, T], progress: TransferProgress, stall_s: float) -> T:
     """The result of ``work``.
 
     Raises:

@@ -1,7 +1,7 @@
 """What would one bare process have made of the same batches, and how far is a run's checkpoint from
 that?
 
-Rule: two yardsticks. One is a single process that takes the same slots one after another, without
+Rule: two baselines. One is a single process that takes the same slots one after another, without
 Ray, without a group and without an exchange: a group ends with its very bytes. The other is
 TensorFlow with nothing of ours in its graph (the source's own graph, its own saver, plain
 ``session.run``) that is fed the slots' batches joined into one: a group ends where it does, to
@@ -76,7 +76,7 @@ class Task:
 
 
 def measure(task: Task) -> dict[str, Any]:
-    """The distances between the group's run and the yardsticks, and between it and the interrupted
+    """The distances between the group's run and the baselines, and between it and the interrupted
     run.
 
     Returns:
@@ -214,7 +214,7 @@ def _equal(one: Any, other: Any) -> bool:
     )
 
 
-# -- the yardsticks
+# -- the baselines
 
 
 def train_slots(task: Task, steps: Steps | None) -> Arrays:

@@ -47,6 +47,7 @@ PARTS = {
     "errors": "framework.errors:",
     "float32": "framework.dtypes:float32",
     "graph_util.import_graph_def": "framework.importer:import_graph_def",
+    "identity": "ops.array_ops:identity",
     "int32": "framework.dtypes:int32",
     "load_op_library": "framework.load_library:load_op_library",
     "nest.flatten": "util.nest:flatten",
