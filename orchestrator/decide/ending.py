@@ -12,8 +12,9 @@ from typing import Any
 from orchestrator.decide import forming, progress, recovery, saves, saving, stepping
 from orchestrator.decide.actions import Finish, Grant, Note, Outcome
 from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, UserFailed
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
-from orchestrator.decide.run import Ending, Phase, Run
+from orchestrator.decide.run import Ending, Run
 from orchestrator.decide.turn import Turn
 
 LAST_SAVE_S = 300.0

@@ -13,7 +13,8 @@ from dataclasses import replace
 from orchestrator.decide import ending, membership, recovery, saves, scaling, searching
 from orchestrator.decide.actions import Form, Quiesce, Seat, StateFrom
 from orchestrator.decide.events import Held
-from orchestrator.decide.run import Phase, Run, Stage, Worker
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 
 

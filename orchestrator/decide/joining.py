@@ -10,7 +10,8 @@ from __future__ import annotations
 from orchestrator.decide import ending, forming, membership, saves, searching, stepping
 from orchestrator.decide.actions import EndWorker, Outcome
 from orchestrator.decide.events import Cause, Joined, JoinFailed, Obstacle
-from orchestrator.decide.run import Ending, Phase, Stage
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Ending, Stage
 from orchestrator.decide.turn import Turn
 
 

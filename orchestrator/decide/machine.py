@@ -27,7 +27,8 @@ from orchestrator.decide.actions import Action, EndWorker, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
-from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Policy, Run, Stage, Worker
 from orchestrator.decide.saving import SaveLog
 from orchestrator.decide.turn import Turn
 

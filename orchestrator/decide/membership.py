@@ -13,7 +13,8 @@ from dataclasses import replace
 from orchestrator.decide import budgets, ending, forming, recovery, saves, scaling, stepping
 from orchestrator.decide.actions import EndWorker, Outcome, StartWorker
 from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Room, Warm
-from orchestrator.decide.run import Ending, Incident, Phase, Run, Stage, Worker
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Ending, Incident, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
 

@@ -2,18 +2,6 @@
 
 Rule: this is the whole of it, as one frozen value. ``machine.advance`` folds events into it;
 nothing else changes it.
-
-::
-
-                 a worker is warm             all held                       all joined
-    WAITING ───────────────────► (settle) ◄────────────── GATHERING    FORMING ─────────► TRAINING
-       ▲                            │  │                     ▲  ▲         │                  │
-       └── too few workers ─────────┘  ├── group, state ─────┼──┼────────►┘                  │
-                                       │                     │  └─── lost, could not join ───┤
-                                       └── nobody has ─► FINDING                             │
-                                           the state         └── lost, hung, peer lost, planned
-                                           re-form
-    any ──► ENDED   (last step saved, stopped and saved, given up, fenced)
 """
 
 from __future__ import annotations
@@ -26,20 +14,10 @@ from typing import Any
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import Streak
 from orchestrator.decide.saving import SaveLog, SavePolicy
 from orchestrator.decide.scaling import Sizes
-
-
-class Phase(Enum):
-    """What the run is doing."""
-
-    WAITING = "waiting for workers"
-    GATHERING = "gathering"
-    FINDING = "looking for a checkpoint"
-    FORMING = "forming"
-    TRAINING = "training"
-    ENDED = "ended"
 
 
 class Stage(Enum):

@@ -14,8 +14,9 @@ from dataclasses import replace
 from orchestrator.decide import ending, forming, membership, saving, stepping
 from orchestrator.decide.actions import Commit, Outcome
 from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
-from orchestrator.decide.run import Ending, Phase, Run
+from orchestrator.decide.run import Ending, Run
 from orchestrator.decide.saving import InFlight, Verdict
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import NonFinite, RecoveryExhausted, StorageUnavailable

@@ -14,7 +14,8 @@ from typing import Any
 from orchestrator.decide import budgets, ending, forming
 from orchestrator.decide.actions import FindCheckpoint, Outcome
 from orchestrator.decide.events import Found
-from orchestrator.decide.run import Ending, Phase, Stage
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Ending, Stage
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import CorruptCheckpoint, StorageUnavailable
 

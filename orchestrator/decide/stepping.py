@@ -11,7 +11,8 @@ from typing import Any
 from orchestrator.decide import ending, forming, leases, saves, saving
 from orchestrator.decide.actions import Grant, Note
 from orchestrator.decide.events import Doing, Pulse
-from orchestrator.decide.run import Incident, Phase, Run, Stage, Worker
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Incident, Run, Stage, Worker
 from orchestrator.decide.turn import Turn, changed
 
 

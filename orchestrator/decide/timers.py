@@ -22,7 +22,8 @@ from orchestrator.decide import (
 )
 from orchestrator.decide.actions import BreakStep, EndWorker, Outcome
 from orchestrator.decide.events import Cause, Doing
-from orchestrator.decide.run import Ending, Phase, Stage, Worker
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Ending, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
 

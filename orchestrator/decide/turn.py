@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from orchestrator.decide.actions import Action, Note
-from orchestrator.decide.run import Phase, Run, Stage, Worker
+from orchestrator.decide.phases import Phase, move
+from orchestrator.decide.run import Run, Stage, Worker
 
 T = TypeVar("T")
 
@@ -46,9 +47,13 @@ class Turn:
         self.run = changed(self.run, changes)
 
     def enter(self, phase: Phase) -> None:
-        """Change the phase and note since when."""
+        """Change the phase and note since when.
+
+        Raises:
+            IllegalMove: the run can't go on to that phase from its own.
+        """
         if self.run.phase is not phase:
-            self.set(phase=phase, since_s=self.now_s)
+            self.set(phase=move(self.run.phase, phase), since_s=self.now_s)
 
     def worker(self, ident: str, **changes: Any) -> None:
         """Replace fields of one worker."""

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
-from orchestrator.decide.run import Phase, Run
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run
 from orchestrator.driver.observer import Observer, Progress
 from orchestrator.driver.stagings import Stagings
 from orchestrator.store.objects.layout import checkpoint_dir

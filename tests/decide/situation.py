@@ -8,7 +8,7 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.run import Phase
+from orchestrator.decide.phases import Phase
 from tests.simulation.world import policy
 
 

@@ -13,7 +13,8 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.run import Phase, Run
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run
 from tests.decide.situation import Driver
 from tests.simulation.world import policy
 

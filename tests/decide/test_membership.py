@@ -8,7 +8,8 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import LONGEST_BACKOFF_S, Budgets
-from orchestrator.decide.run import Phase, Stage
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Stage
 from orchestrator.decide.timers import START_S
 from tests.decide.situation import Driver
 

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import COPY_STILL_S, JOIN_STILL_S, PASS_BYTES_PER_S, STAGE_STILL_S
-from orchestrator.decide.run import Phase
 from tests.decide.situation import Driver
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
-from orchestrator.decide.run import Phase
 from orchestrator.decide.saves import BUSY_S, DIVERGENCE_LIMIT
 from tests.decide.situation import Driver
 

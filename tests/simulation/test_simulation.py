@@ -33,7 +33,8 @@ from orchestrator.decide import (
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.run import Phase, Run
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run
 from orchestrator.decide.saves import DIVERGENCE_LIMIT
 from tests.simulation import world as world_module
 from tests.simulation.parts import Broken, Faults, SimWorker, policy
