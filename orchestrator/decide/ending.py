@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.decide import forming, progress, recovery, saves, saving, stepping
+from orchestrator.decide import forming, progress, recovery, save_policy, saves, stepping
 from orchestrator.decide.actions import Finish, Grant, Note, Outcome
 from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, UserFailed
 from orchestrator.decide.phases import Phase
@@ -41,7 +41,7 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
             hard=_is_hard(event),
         )
     )
-    turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.lease_end)
+    turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.granted_end)
     match turn.run.phase:
         case Phase.TRAINING:
             stepping.boundary(turn)
@@ -108,7 +108,7 @@ def end_gathered(turn: Turn) -> None:
     if (
         writer is None
         or run.saves.committed == steps[writer]
-        or saving.too_many_failed(run.policy.saving, run.saves)
+        or save_policy.too_many_failed(run.policy.saving, run.saves)
     ):
         turn.set(step=run.step if writer is None else steps[writer])
         finish(turn)
@@ -118,7 +118,7 @@ def end_gathered(turn: Turn) -> None:
         step = steps[writer] or 0
         turn.set(step=step)
         agreed = saves.agree_now(turn, step, writer, (writer,))
-        turn.act(Grant(run.generation, (writer,), max(run.lease_end, step), agreed, writer))
+        turn.act(Grant(run.generation, (writer,), max(run.granted_end, step), agreed, writer))
 
 
 def on_fenced(turn: Turn, event: Fenced) -> None:

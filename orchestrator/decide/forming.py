@@ -29,7 +29,7 @@ def gather(turn: Turn, reason: str) -> None:
         running = tuple(ident for ident in turn.run.members if not turn.run.workers[ident].held)
         if running:
             turn.act(
-                Quiesce(turn.run.generation, running, urgent=turn.run.step < turn.run.lease_end)
+                Quiesce(turn.run.generation, running, urgent=turn.run.step < turn.run.granted_end)
             )
     settle(turn)
 
@@ -44,7 +44,7 @@ def _use_up(turn: Turn) -> None:
     if (
         run.policy.in_place
         or run.phase is not Phase.TRAINING
-        or (run.incident is None and run.step >= run.lease_end)
+        or (run.incident is None and run.step >= run.granted_end)
     ):
         return
     turn.workers(
@@ -281,7 +281,7 @@ def _begin_generation(
         members=seats,
         step=step,
         position=position,
-        lease_end=step,
+        granted_end=step,
         fastest=step,
         laggards=len(seats),
         stepped=False,

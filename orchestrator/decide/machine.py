@@ -29,7 +29,7 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Policy, Run, Stage, Worker
-from orchestrator.decide.saving import SaveLog
+from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
 
 
@@ -44,7 +44,7 @@ def advance(run: Run, event: Event, now_s: float) -> tuple[Run, tuple[Action, ..
 
 def _dispatch(turn: Turn, event: Event) -> None:
     match event:
-        case events.Pulse():
+        case events.Progress():
             stepping.on_pulse(turn, event)
         case events.Tick():
             timers.on_tick(turn)
@@ -137,7 +137,7 @@ def begin(
         step=step,
         highest=step,
         position=origin.position,
-        lease_end=step,
+        granted_end=step,
         origin=origin,
         target=policy.sizes.count,
         moved_s=now_s,
@@ -154,7 +154,7 @@ class Report:
     """What a living worker says of itself to a new driver.
 
     Attributes:
-        lease_end: the highest that it was ever granted.
+        granted_end: the highest that it was ever granted.
         devices: the GPUs that it trains on, or was given by Ray.
         group: the placement group that it lies in; ``lent_group`` the one whose GPUs it took, where
             that is another.
@@ -169,7 +169,7 @@ class Report:
     world_size: int
     step: int | None
     position: int
-    lease_end: int
+    granted_end: int
     held: bool
     joined: bool
     loaded: bool
@@ -229,7 +229,7 @@ def adopt(
         members=members,
         step=step,
         highest=highest,
-        lease_end=max((report.lease_end for report in group), default=0),
+        granted_end=max((report.granted_end for report in group), default=0),
         fastest=highest,
         laggards=steps.count(step),
         target=policy.sizes.count,
@@ -257,12 +257,12 @@ def adopt(
         )
         membership.staff(turn)
         stepping.grant(turn)
-        if turn.run.lease_end == run.lease_end and any(
-            report.lease_end < run.lease_end for report in group
+        if turn.run.granted_end == run.granted_end and any(
+            report.granted_end < run.granted_end for report in group
         ):
             # A grant died with its driver: some would stand at its end for ever, and the others'
             # step wait for them
-            turn.act(Grant(newest, members, run.lease_end, (), members[0]))
+            turn.act(Grant(newest, members, run.granted_end, (), members[0]))
         stepping.boundary(turn)
     else:
         forming.gather(turn, "the driver died, and so did a part of the group")

@@ -140,7 +140,7 @@ def consider_reform(turn: Turn) -> None:
         return
     turn.set(reform=why)
     if why:
-        turn.note("reform_planned", reason=why, boundary=run.lease_end)
+        turn.note("reform_planned", reason=why, boundary=run.granted_end)
     else:
         turn.note("reform_cancelled", reason=f"no longer needed: {run.reform}")
         stepping.grant(turn)

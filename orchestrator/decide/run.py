@@ -16,7 +16,7 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Found, SaveWritten
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import Streak
-from orchestrator.decide.saving import SaveLog, SavePolicy
+from orchestrator.decide.save_policy import SaveLog, SavePolicy
 from orchestrator.decide.scaling import Sizes
 
 
@@ -58,7 +58,7 @@ class Worker:
         runs, gives, takes: what it last said of them in ``Held``.
         generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be let go.
-        moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last
+        moved_bytes, moved_s: its last ``Progress.moved_bytes``, and when that or what it does last
             changed.
         size_bytes: of its state, as it last said.
         tainted: its state isn't to be used: the run has rolled back from it.
@@ -143,7 +143,7 @@ class Run:
         fastest: the highest step that any member of the present generation has finished.
         laggards: members that have finished ``step`` and no more, so that a thousand workers
             needn't be looked through each time.
-        lease_end: the highest lease end that was ever granted in this generation.
+        granted_end: the highest lease end that was ever granted in this generation.
         batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
@@ -177,7 +177,7 @@ class Run:
     position: int = 0
     fastest: int = 0
     laggards: int = 0
-    lease_end: int = 0
+    granted_end: int = 0
     batch_rows: int = 0
     stepped: bool = False
     step_time_s: float | None = None

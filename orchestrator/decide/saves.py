@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import ending, forming, membership, saving, stepping
+from orchestrator.decide import ending, forming, membership, save_policy, stepping
 from orchestrator.decide.actions import Commit, Outcome
 from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
 from orchestrator.decide.run import Ending, Run
-from orchestrator.decide.saving import InFlight, Verdict
+from orchestrator.decide.save_policy import InFlight, Verdict
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import NonFinite, RecoveryExhausted, StorageUnavailable
 
@@ -38,7 +38,7 @@ def agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
     """The lease end that may be granted, at most ``end``, and the saves that are agreed with it."""
     policy = turn.run.policy.saving
     agreed: tuple[int, ...] = ()
-    while (due := saving.due_step(policy, turn.run.saves, after, end, turn.now_s)) is not None:
+    while (due := save_policy.due_step(policy, turn.run.saves, after, end, turn.now_s)) is not None:
         flight = turn.run.saves.in_flight
         if flight is None:
             agreed = agree_now(turn, due, turn.run.seats[0], turn.run.members)
@@ -169,7 +169,7 @@ def _judge(turn: Turn) -> None:
     if run.written is None or run.expected or run.saves.in_flight is None:
         return
     written, digests = run.written, run.digests
-    verdict = saving.judge(run.policy.saving, written.nonfinite, digests)
+    verdict = save_policy.judge(run.policy.saving, written.nonfinite, digests)
     turn.set(written=None, digests={})
     match verdict:
         case Verdict.COMMIT:
@@ -178,7 +178,7 @@ def _judge(turn: Turn) -> None:
             )
             turn.act(Commit(written))
         case Verdict.REPAIR:
-            names = saving.differing(digests)
+            names = save_policy.differing(digests)
             _refuse(turn, f"ranks differ in {', '.join(names[:3])}")
             membership.open_incident(
                 turn,
@@ -268,7 +268,7 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
         reason=event.detail,
         in_a_row=log.failed,
     )
-    if saving.too_many_failed(run.policy.saving, log) and (
+    if save_policy.too_many_failed(run.policy.saving, log) and (
         run.ending is None or run.ending.outcome is not Outcome.FAILED
     ):
         reason = f"{log.failed} saves failed in a row, the last one: {event.detail}"

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.decide import ending, forming, leases, saves, saving
+from orchestrator.decide import ending, forming, grant_policy, save_policy, saves
 from orchestrator.decide.actions import Grant, Note
-from orchestrator.decide.events import Doing, Pulse
+from orchestrator.decide.events import Doing, Progress
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Incident, Run, Stage, Worker
 from orchestrator.decide.turn import Turn, changed
 
 
-def on_pulse(turn: Turn, event: Pulse) -> None:
+def on_pulse(turn: Turn, event: Progress) -> None:
     """A sign of life, perhaps of progress."""
     run = turn.run
     worker = run.workers.get(event.worker)
@@ -49,7 +49,7 @@ def on_pulse(turn: Turn, event: Pulse) -> None:
     boundary(turn)
 
 
-def _heard(worker: Worker, event: Pulse, now_s: float) -> dict[str, Any]:
+def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
     """What a sign of life changes in a worker, whatever the run is doing."""
     heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
     if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
@@ -122,28 +122,28 @@ def grant(turn: Turn) -> None:
     run = turn.run
     if run.phase is not Phase.TRAINING or run.ending is not None or run.reform:
         return
-    end = leases.next_end(
-        run.lease_end, max(run.step, run.fastest), run.step_time_s, run.policy.until
+    end = grant_policy.next_end(
+        run.granted_end, max(run.step, run.fastest), run.step_time_s, run.policy.until
     )
-    if end <= run.lease_end:
+    if end <= run.granted_end:
         return
-    end, agreed = saves.agree(turn, run.lease_end, end)
-    if end > run.lease_end or agreed:
+    end, agreed = saves.agree(turn, run.granted_end, end)
+    if end > run.granted_end or agreed:
         _send(turn, end, agreed)
 
 
 def _send(turn: Turn, end: int, agreed: tuple[int, ...]) -> None:
     run = turn.run
-    if run.step >= run.lease_end:
+    if run.step >= run.granted_end:
         # the group stood at its lease's end: it begins to move only now
         turn.set(moved_s=turn.now_s)
-    turn.set(lease_end=end)
+    turn.set(granted_end=end)
     turn.act(Grant(run.generation, run.members, end, agreed, run.seats[0]))
 
 
 def at_boundary(run: Run) -> bool:
     """Whether all members stand at the end of their lease."""
-    return run.phase is Phase.TRAINING and run.step >= run.lease_end
+    return run.phase is Phase.TRAINING and run.step >= run.granted_end
 
 
 def boundary(turn: Turn) -> None:
@@ -152,10 +152,12 @@ def boundary(turn: Turn) -> None:
     if not at_boundary(run):
         return
     if run.ending is not None or run.step >= run.policy.until:
-        if run.saves.committed == run.step or saving.too_many_failed(run.policy.saving, run.saves):
+        if run.saves.committed == run.step or save_policy.too_many_failed(
+            run.policy.saving, run.saves
+        ):
             ending.finish(turn)
         elif run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
             agreed = saves.agree_now(turn, run.step, run.seats[0], run.members)
-            turn.act(Grant(run.generation, run.members, run.lease_end, agreed, run.seats[0]))
+            turn.act(Grant(run.generation, run.members, run.granted_end, agreed, run.seats[0]))
     elif run.reform:
         forming.gather(turn, run.reform)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from orchestrator.decide import (
     ending,
     forming,
+    grant_policy,
     joining,
-    leases,
     membership,
     progress,
     saves,
@@ -79,7 +79,7 @@ def _what_waited(turn: Turn) -> None:
 
 
 def _silence(turn: Turn) -> None:
-    bound_s = leases.silence_bound_s(turn.run.policy.hang_floor_s)
+    bound_s = grant_policy.silence_bound_s(turn.run.policy.hang_floor_s)
     for worker in turn.run.workers.values():
         if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
@@ -128,7 +128,7 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.GATHERING:
             bound_s = max(
                 GATHER_S,
-                leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
+                grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
             )
             _end_all(
                 turn,
@@ -154,7 +154,7 @@ def _end_all(turn: Turn, idents: list[str], detail: str) -> None:
 
 def _stuck(turn: Turn) -> None:
     run = turn.run
-    if run.step >= run.lease_end:
+    if run.step >= run.granted_end:
         return
     if any(
         run.workers[ident].doing is Doing.COPYING
@@ -166,7 +166,7 @@ def _stuck(turn: Turn) -> None:
     still_s = turn.now_s - run.moved_s
     if (
         still_s
-        <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
+        <= grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
     ):
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
@@ -174,7 +174,7 @@ def _stuck(turn: Turn) -> None:
         ident
         for ident in run.members
         if run.workers[ident].doing is not Doing.STEP
-        and (run.workers[ident].step or 0) < run.lease_end
+        and (run.workers[ident].step or 0) < run.granted_end
     ]
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
@@ -184,7 +184,9 @@ def _stuck(turn: Turn) -> None:
         turn.set(broke_step=True)
         turn.note("step_broken", reason=f"{detail}; all members are inside it")
         turn.act(BreakStep(run.members[0], run.generation))
-    elif still_s > 2 * leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped):
+    elif still_s > 2 * grant_policy.hang_bound_s(
+        run.step_time_s, run.policy.hang_floor_s, run.stepped
+    ):
         _end_all(turn, list(run.members), f"{detail}; breaking it off didn't help")
     turn.set(moved_s=run.moved_s)
 

@@ -144,11 +144,11 @@ class Loop:
             case _:
                 self.run, actions = machine.advance(self.run, message, self._clock())
                 self._perform(actions)
-                if isinstance(message, ev.Pulse):
+                if isinstance(message, ev.Progress):
                     self._show(message)
                     self._note_staging(message)
 
-    def _note_staging(self, pulse: ev.Pulse) -> None:
+    def _note_staging(self, pulse: ev.Progress) -> None:
         worker = self.run.workers.get(pulse.worker)
         told = self._stagings.take(pulse, worker.node if worker is not None else "", self._clock())
         if told is not None:
@@ -211,7 +211,7 @@ class Loop:
             case act.FindCheckpoint():
                 self._keeper.find(action.reason, action.exclude)
 
-    def _show(self, pulse: ev.Pulse) -> None:
+    def _show(self, pulse: ev.Progress) -> None:
         run = self.run
         if run.phase is not Phase.TRAINING or (pulse.worker, pulse.generation) != (
             run.seats[0],

@@ -155,7 +155,7 @@ class Member:
                 "world_size": desk.order.world_size if desk.order else 0,
                 "step": desk.step,
                 "position": desk.position,
-                "lease_end": desk.lease,
+                "granted_end": desk.lease,
                 "held": desk.is_held,
                 "joined": desk.joined,
                 "loaded": desk.trainer is not None,
@@ -168,7 +168,7 @@ class Member:
         """Give a sign of life."""
         desk = self._desk
         self._outbox.pulse(
-            ev.Pulse(
+            ev.Progress(
                 self.ident,
                 desk.generation,
                 desk.step or 0,

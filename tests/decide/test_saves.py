@@ -38,7 +38,7 @@ def with_save_under_way(**shape: object) -> Driver:
 def handed_over(driver: Driver, leaving: str) -> None:
     """The member hands its rank over at the boundary, while the save is under way."""
     driver.tell(ev.Notice(leaving, "SIGTERM"))
-    end = driver.run.lease_end
+    end = driver.run.granted_end
     driver.step(end, "w0001", "w0002")
     driver.held(end, "w0001", "w0002")
     form = driver.only(act.Form)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide.run import Policy
-from orchestrator.decide.saving import SavePolicy
+from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
 
 

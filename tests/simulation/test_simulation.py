@@ -24,8 +24,8 @@ from orchestrator.decide import (
     machine,
     progress,
     recovery,
+    save_policy,
     saves,
-    saving,
     searching,
     stepping,
     timers,
@@ -259,7 +259,7 @@ def lowest_donor(order: Any, steps: Any, *, differing: bool = False) -> str | No
 
 
 def shortened(turn: Any, end: int, agreed: Any) -> None:
-    turn.set(lease_end=turn.run.step - 1)
+    turn.set(granted_end=turn.run.step - 1)
     turn.act(act.Grant(turn.run.generation, turn.run.members, end, agreed, turn.run.seats[0]))
 
 
@@ -499,12 +499,12 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "a state on which the ranks differ was committed": (
         "bits that flip",
-        lambda patch: patch.setattr(saving, "differing", lambda digests: ()),
+        lambda patch: patch.setattr(save_policy, "differing", lambda digests: ()),
     ),
     "a state that isn't finite was committed": (
         "NaN where the run is to stop",
         lambda patch: patch.setattr(
-            saving, "judge", lambda policy, nonfinite, digests: saving.Verdict.COMMIT
+            save_policy, "judge", lambda policy, nonfinite, digests: save_policy.Verdict.COMMIT
         ),
     ),
     "the run ends without what it could have saved": (

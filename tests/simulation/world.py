@@ -125,7 +125,7 @@ class World:
     def check_run(self, before: Run, after: Run) -> None:
         self.check(after.generation >= before.generation, "a generation number was used again")
         if after.generation == before.generation:
-            self.check(after.lease_end >= before.lease_end, "a lease was shortened")
+            self.check(after.granted_end >= before.granted_end, "a lease was shortened")
         self.check(
             before.phase is not Phase.ENDED or after.phase is Phase.ENDED, "the end wasn't final"
         )
@@ -160,7 +160,9 @@ class World:
         worker.moved += worker.copying or worker.writing is not None
         step = worker.state.step if worker.state else 0
         self.soon(
-            ev.Pulse(worker.ident, worker.generation, step, doing, 50.0, moved_bytes=worker.moved)
+            ev.Progress(
+                worker.ident, worker.generation, step, doing, 50.0, moved_bytes=worker.moved
+            )
         )
 
     # -- actions

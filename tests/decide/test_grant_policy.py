@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.leases import (
-    FIRST_LEASE,
+from orchestrator.decide.grant_policy import (
+    FIRST_GRANT,
     MOST_AHEAD,
     ahead,
     hang_bound_s,
@@ -34,7 +34,7 @@ def test_lease_never_shrinks_and_stays_within_reach(
 
 @pytest.mark.parametrize(
     ("step_time_s", "steps"),
-    [(None, FIRST_LEASE), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)],
+    [(None, FIRST_GRANT), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)],
 )
 def test_lease_reaches_about_a_second_ahead(step_time_s: float | None, steps: int) -> None:
     assert ahead(step_time_s) == steps
