@@ -1,33 +1,23 @@
 """What does the driver do about what it has just learned?
 
-Rule: ``advance`` is a pure function of the run, one event and the clock. The driver's loop is:
-observe, ``advance``, write down, act. The simulation in ``tests/simulation`` drives the very same
-function.
+Rule: ``advance`` is a pure function of the run, one event and the clock. The event's fact changes the
+run, then the rules are applied until none has anything to do. The driver's loop is: observe,
+``advance``, write down, act. The simulation in ``tests/simulation`` drives the very same function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
 
-from orchestrator.decide import (
-    aftermath,
-    ending,
-    events,
-    forming,
-    joining,
-    membership,
-    saves,
-    searching,
-    stepping,
-    timers,
-)
-from orchestrator.decide.actions import Action, EndWorker, Grant
+from orchestrator.decide import aftermath
+from orchestrator.decide.actions import Action, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
+from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.reconcile import reconcile
 from orchestrator.decide.run import Policy, Run, Stage, Worker
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
@@ -38,72 +28,9 @@ def advance(run: Run, event: Event, now_s: float) -> tuple[Run, tuple[Action, ..
     if run.phase is Phase.ENDED:
         return run, ()
     turn = Turn(run, now_s)
-    _dispatch(turn, event)
+    HANDLERS[type(event)](turn, event)
+    reconcile(turn)
     return turn.run, tuple(turn.actions)
-
-
-def _dispatch(turn: Turn, event: Event) -> None:
-    match event:
-        case events.Progress():
-            stepping.on_pulse(turn, event)
-        case events.Tick():
-            timers.on_tick(turn)
-        case events.Warm():
-            membership.on_warm(turn, event)
-        case events.Gone():
-            membership.on_gone(turn, event)
-        case events.Held():
-            forming.on_held(turn, event)
-        case events.Joined():
-            joining.on_joined(turn, event)
-        case events.JoinFailed():
-            joining.on_join_failed(turn, event)
-        case _:
-            _dispatch_rare(turn, event)
-
-
-def _dispatch_rare(
-    turn: Turn,
-    event: events.SaveWritten
-    | events.SaveChecked
-    | events.SaveFailed
-    | events.Committed
-    | events.UserFailed
-    | events.DataEnded
-    | events.Notice
-    | events.Draining
-    | events.Found
-    | events.Room
-    | events.StopAsked
-    | events.Fenced,
-) -> None:
-    match event:
-        case events.SaveWritten():
-            saves.on_written(turn, event)
-        case events.SaveChecked():
-            saves.on_checked(turn, event)
-        case events.SaveFailed():
-            saves.on_save_failed(turn, event)
-        case events.Committed():
-            saves.on_committed(turn, event)
-        case events.UserFailed():
-            ending.on_user_failed(turn, event)
-        case events.DataEnded():
-            ending.on_data_ended(turn, event)
-        case events.Notice():
-            membership.on_notice(turn, event)
-        case events.Draining():
-            membership.on_draining(turn, event)
-        case events.Found():
-            searching.on_found(turn, event)
-        case events.Room():
-            membership.on_room(turn, event)
-        case events.StopAsked():
-            ending.on_stop(turn, event)
-        case events.Fenced():
-            ending.on_fenced(turn, event)
-        case _:
-            assert_never(event)
 
 
 def begin(
@@ -145,7 +72,7 @@ def begin(
     )
     turn = Turn(run, now_s)
     aftermath.account(turn, left, ())
-    membership.staff(turn)
+    reconcile(turn)
     return turn.run, tuple(turn.actions)
 
 
@@ -191,9 +118,9 @@ def adopt(
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run taken over from a driver that died, with the workers that live, at their live step.
 
-    A complete group that is training goes on as it is, leases being extended from the highest end
-    that anybody was granted. Otherwise its members are gathered. ``generation`` is the highest
-    number that the journal knows, ``rolled_back`` what ``searching.rolled_back`` found in it,
+    A complete group that is training goes on as it is, with grants from the highest end that anybody
+    was granted. Otherwise its members are gathered. ``generation`` is the highest
+    number that the journal knows, ``rolled_back`` what ``aftermath.rolled_back`` found in it,
     ``left`` what the driver that died had going.
     """
     reports = [_without_tainted(report, rolled_back[1]) for report in reports]
@@ -248,25 +175,17 @@ def adopt(
     )
     aftermath.account(turn, left, run.workers)
     if complete:
-        for report in ranked[len(group) :]:
-            turn.act(EndWorker(report.worker, events.Cause.RELEASED.value, "its rank has moved on"))
-        turn.set(
-            target=max(policy.sizes.count, len(members))
-            if policy.sizes.on_loss != "shrink"
-            else len(members)
-        )
-        membership.staff(turn)
-        stepping.grant(turn)
-        if turn.run.granted_end == run.granted_end and any(
-            report.granted_end < run.granted_end for report in group
-        ):
-            # A grant died with its driver: some would stand at its end for ever, and the others'
-            # step wait for them
-            turn.act(Grant(newest, members, run.granted_end, (), members[0]))
-        stepping.boundary(turn)
+        shrinks = policy.sizes.on_loss == "shrink"
+        turn.set(target=len(members) if shrinks else max(policy.sizes.count, len(members)))
     else:
-        forming.gather(turn, "the driver died, and so did a part of the group")
-        membership.staff(turn)
+        turn.gather("the driver died, and so did a part of the group")
+    reconcile(turn)
+    granted = any(isinstance(action, Grant) for action in turn.actions)
+    stale = any(report.granted_end < run.granted_end for report in group)
+    if stale and not granted and turn.run.phase is Phase.TRAINING:
+        # A grant died with its driver: some would stand at its end for ever, and the others' step
+        # wait for them
+        turn.act(Grant(newest, members, run.granted_end, (), members[0]))
     return turn.run, tuple(turn.actions)
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide.aftermath import rolled_back
 from orchestrator.decide.events import Obstacle
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import FRUITLESS_LIMIT
-from orchestrator.decide.searching import rolled_back
 from tests.decide.situation import Driver
 
 

@@ -17,25 +17,16 @@ from typing import Any, get_args
 import pytest
 
 from orchestrator.decide import actions as act
-from orchestrator.decide import (
-    ending,
-    forming,
-    joining,
-    machine,
-    progress,
-    recovery,
-    save_policy,
-    saves,
-    searching,
-    stepping,
-    timers,
-)
 from orchestrator.decide import events as ev
+from orchestrator.decide import machine, progress, recovery, save_policy, save_under_way
 from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.facts import members, store
+from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.rules import ending, forming, gathering, granting, searching
+from orchestrator.decide.rules.saving import DIVERGENCE_LIMIT
 from orchestrator.decide.run import Run
-from orchestrator.decide.saves import DIVERGENCE_LIMIT
 from tests.simulation import world as world_module
 from tests.simulation.parts import Broken, Faults, SimWorker, policy
 from tests.simulation.world import World
@@ -259,6 +250,8 @@ def lowest_donor(order: Any, steps: Any, *, differing: bool = False) -> str | No
 
 
 def shortened(turn: Any, end: int, agreed: Any) -> None:
+    if any(isinstance(action, act.Grant) for action in turn.actions):
+        return  # else the rules would never come to rest
     turn.set(granted_end=turn.run.step - 1)
     turn.act(act.Grant(turn.run.generation, turn.run.members, end, agreed, turn.run.seats[0]))
 
@@ -276,14 +269,13 @@ def forgetting(budgets: Budgets, *loss: Any) -> Budgets:
 
 
 def deaf(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forming, "on_held", lambda turn, event: None)
-    patch.setattr(timers, "on_tick", lambda turn: None)
+    for event in (ev.Held, ev.Tick):
+        patch.setitem(HANDLERS, event, lambda turn, event: None)
 
 
 def back_in_name_only(turn: Any) -> None:
     turn.set(rolling_back=False)
     turn.note("rolling_back", step=turn.run.rolled_back_from, generation=turn.run.generation)
-    forming.settle(turn)
 
 
 REAL_SPEND = Budgets.spend
@@ -452,7 +444,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "a lease was shortened": (
         "kills with a standby",
-        lambda patch: patch.setattr(stepping, "_send", shortened),
+        lambda patch: patch.setattr(granting, "_send", shortened),
     ),
     "from a state that nobody has|that differs": (
         "kills with a standby",
@@ -469,11 +461,11 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "a process whose group broke is formed again": (
         "processes replaced",
-        lambda patch: patch.setattr(forming, "_use_up", lambda turn: None),
+        lambda patch: patch.setattr(gathering, "_use_up", lambda turn: None),
     ),
     "a worker that a save counts on was ended": (
         "slow writes and notices",
-        lambda patch: patch.setattr(saves, "counts_on", lambda run, worker: False),
+        lambda patch: patch.setattr(save_under_way, "counts_on", lambda run, worker: False),
     ),
     "somebody was called hung who wasn't": (
         "slow copies",
@@ -485,17 +477,15 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "what no try can help is tried again": (
         "a graph that doesn't fit",
-        lambda patch: patch.setattr(joining, "_cannot_help", lambda turn, event: None),
+        lambda patch: patch.setattr(members, "_cannot_help", lambda turn, event: None),
     ),
     "a checkpoint that was found damaged twice is taken again": (
         "damaged checkpoints",
-        lambda patch: patch.setattr(
-            searching, "accuse", lambda turn, detail: turn.set(origin=None)
-        ),
+        lambda patch: patch.setattr(store, "accuse", lambda turn, detail: turn.set(origin=None)),
     ),
     "formations fail one after the other without a wait": (
         "store outages",
-        lambda patch: patch.setattr(searching, "back_off", lambda turn, reason: None),
+        lambda patch: patch.setattr(store, "back_off", lambda turn, reason: None),
     ),
     "a state on which the ranks differ was committed": (
         "bits that flip",

@@ -16,10 +16,10 @@ from typing import Any
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
+from orchestrator.decide.aftermath import rolled_back
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Policy, Run
-from orchestrator.decide.searching import rolled_back
 from tests.simulation.parts import Broken, Faults, SimWorker, State
 from tests.simulation.parts import policy as policy
 
