@@ -149,7 +149,7 @@ class Run:
         fastest: the highest step that any member of the present generation has finished.
         laggards: members that have finished ``step`` and no more, so that a thousand workers
             needn't be looked through each time.
-        granted_end: the highest lease end that was ever granted in this generation.
+        granted_end: the last step that was ever granted in this generation.
         batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.

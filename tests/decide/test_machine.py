@@ -110,7 +110,7 @@ def test_machine_forms_from_the_checkpoint_when_enough_are_warm() -> None:
     assert (form.step, form.position, form.donor) == (3, 0, None)
 
 
-def test_machine_grants_the_first_lease_to_all_ranks_alike() -> None:
+def test_machine_grants_the_first_steps_to_all_ranks_alike() -> None:
     driver = Driver(count=2).training("w0001", "w0002")
     grant = driver.only(act.Grant)
     assert (grant.workers, grant.end) == (("w0001", "w0002"), 5)
