@@ -119,59 +119,27 @@ def adopt(
     """A run taken over from a driver that died, with the workers that live, at their live step.
 
     A complete group that is training goes on as it is, with grants from the highest end that anybody
-    was granted. Otherwise its members are gathered. ``generation`` is the highest
-    number that the journal knows, ``rolled_back`` what ``aftermath.rolled_back`` found in it,
-    ``left`` what the driver that died had going.
+    was granted. Otherwise its members are gathered. ``generation`` is the highest number that the
+    journal knows, ``rolled_back`` what ``aftermath.rolled_back`` found in it, ``left`` what the
+    driver that died had going.
     """
     reports = [_without_tainted(report, rolled_back[1]) for report in reports]
-    ranked = sorted(
-        (report for report in reports if report.rank is not None),
-        key=lambda item: (-item.generation, item.rank or 0),
-    )
-    newest = ranked[0].generation if ranked else 0
-    group = [report for report in ranked if report.generation == newest]
-    complete = (
-        bool(group)
-        and len(group) == group[0].world_size
-        and all(report.joined and not report.held for report in group)
-    )
-    if not complete:
-        # whoever has a state, also of a generation before the one that was being formed
-        group = ranked
+    group, complete = _newest_group(reports)
     members = tuple(report.worker for report in group)
-    steps = [report.step for report in group if report.step is not None]
-    step, highest = (min(steps), max(steps)) if steps else (0, 0)
-    run = Run(
-        policy,
-        budgets,
-        SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True),
-        since_s=now_s,
-        phase=Phase.TRAINING,
-        workers={report.worker: _adopted(report, now_s, rolled_back[1]) for report in reports},
-        rolled_back_from=rolled_back[0],
-        next_worker=next_worker,
-        generation=newest,
+    run = replace(
+        _taken_over(policy, budgets, committed, reports, group, rolled_back[1], now_s),
         used_generation=generation,
-        seats=members,
-        members=members,
-        step=step,
-        highest=highest,
-        granted_end=max((report.granted_end for report in group), default=0),
-        fastest=highest,
-        laggards=steps.count(step),
-        target=policy.sizes.count,
-        moved_s=now_s,
-        started=bool(steps),
+        next_worker=next_worker,
+        rolled_back_from=rolled_back[0],
     )
     turn = Turn(run, now_s)
-    workers = [report.worker for report in reports]
     turn.note(
         "adopted",
-        workers=workers,
+        workers=[report.worker for report in reports],
         members=list(members),
-        generation=newest,
+        generation=run.generation,
         complete=complete,
-        step=step,
+        step=run.step,
     )
     aftermath.account(turn, left, run.workers)
     if complete:
@@ -185,8 +153,58 @@ def adopt(
     if stale and not granted and turn.run.phase is Phase.TRAINING:
         # A grant died with its driver: some would stand at its end for ever, and the others' step
         # wait for them
-        turn.act(Grant(newest, members, run.granted_end, (), members[0]))
+        turn.act(Grant(run.generation, members, run.granted_end, (), members[0]))
     return turn.run, tuple(turn.actions)
+
+
+def _taken_over(
+    policy: Policy,
+    budgets: Budgets,
+    committed: int | None,
+    reports: Sequence[Report],
+    group: Sequence[Report],
+    tainted_until: int,
+    now_s: float,
+) -> Run:
+    members = tuple(report.worker for report in group)
+    steps = [report.step for report in group if report.step is not None]
+    step, highest = (min(steps), max(steps)) if steps else (0, 0)
+    return Run(
+        policy,
+        budgets,
+        SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True),
+        since_s=now_s,
+        phase=Phase.TRAINING,
+        workers={report.worker: _adopted(report, now_s, tainted_until) for report in reports},
+        generation=max((report.generation for report in group), default=0),
+        seats=members,
+        members=members,
+        step=step,
+        highest=highest,
+        granted_end=max((report.granted_end for report in group), default=0),
+        fastest=highest,
+        laggards=steps.count(step),
+        target=policy.sizes.count,
+        moved_s=now_s,
+        started=bool(steps),
+    )
+
+
+def _newest_group(reports: Sequence[Report]) -> tuple[list[Report], bool]:
+    """The newest generation's members by rank, and whether they are all there and train. If they
+    don't: whoever has a state, also of a generation before the one that was being formed.
+    """
+    ranked = sorted(
+        (report for report in reports if report.rank is not None),
+        key=lambda item: (-item.generation, item.rank or 0),
+    )
+    group = [report for report in ranked if report.generation == ranked[0].generation]
+    complete = (
+        bool(group)
+        and len(group) == group[0].world_size
+        and all(report.joined and not report.held for report in group)
+    )
+    return (group if complete else ranked), complete
 
 
 def _is_tainted(report: Report, until: int) -> bool:

@@ -80,6 +80,8 @@ class Faults:
     slow: float = 0.0
     """Probability that a worker lies on a slow node, on which steps take twenty times as long."""
     drain_s: float = 0.0
+    node_s: float = 0.0
+    """A node is lost with all its workers, unannounced."""
     room_s: float = 0.0
     flip_s: float = 0.0
     """A bit flips in one rank's state."""

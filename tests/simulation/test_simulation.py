@@ -53,6 +53,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     ),
     "slow nodes": ({"count": 3, "standby": 1}, Faults(kill_s=5.0, slow=0.3)),
     "draining nodes": ({"count": 3, "smallest": 1, "standby": 1}, Faults(drain_s=9.0)),
+    "nodes that are lost": ({"count": 3, "smallest": 1, "standby": 1}, Faults(node_s=9.0)),
     "room that comes": ({"count": 2, "largest": 5, "smallest": 1}, Faults(kill_s=4.0, room_s=2.0)),
     "slow copies": (
         {"count": 3, "standby": 1, "until": 200},
@@ -186,6 +187,7 @@ HAPPENS = {
     "driver deaths": {"adopted"},
     "processes replaced": {"processes_used_up", "died"},
     "draining nodes": {"worker_notice"},
+    "nodes that are lost": {"node"},
     "room that comes": {"growing"},
     "slow copies": {"died"},
     "slow writes and notices": {"reform_planned"},

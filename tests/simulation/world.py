@@ -72,6 +72,7 @@ class World:
             ("driver", faults.driver_s),
             ("notice", faults.notice_s),
             ("drain", faults.drain_s),
+            ("node", faults.node_s),
             ("room", faults.room_s),
             ("flip", faults.flip_s),
             ("outage", faults.outage_s),
@@ -701,20 +702,20 @@ class World:
                 victim.stopped = True
             elif kind == "flip":
                 self.flip(victim)
+            elif kind == "node":
+                self.lose_node(victim.node, victims)
             elif kind == "drain":
                 self.soon(ev.Draining((victim.node,)))
-                self.at(
-                    10.0,
-                    lambda: [
-                        self.kill(worker, ev.Cause.NODE)
-                        for worker in victims
-                        if worker.node == victim.node
-                    ],
-                )
+                self.at(10.0, lambda: self.lose_node(victim.node, victims))
             else:
                 self.soon(ev.Notice(victim.ident, "SIGTERM"))
                 self.at(10.0, lambda: self.kill(victim, ev.Cause.PREEMPTED))
         self.at(self.random.expovariate(1 / mean), lambda: self.fault(kind, mean))
+
+    def lose_node(self, node: str, workers: list[SimWorker]) -> None:
+        for worker in workers:
+            if worker.node == node:
+                self.kill(worker, ev.Cause.NODE)
 
     def store_is_back(self) -> None:
         self.store_down = False

@@ -86,12 +86,17 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
         effective_batch=turn.run.effective_batch,
         reason=run.planned or (run.incident.kind if run.incident else "start"),
     )
+    _tell_incident(turn, step, "the live state" if chosen else "a checkpoint")
+
+
+def _tell_incident(turn: Turn, step: int, source: str) -> None:
+    """What the incident has led to."""
+    run = turn.run
     if run.incident is not None:
-        how = f"went on with {len(seats)} workers from {'the live state' if chosen else 'a checkpoint'}"
         turn.set(
             incident=replace(
                 run.incident,
-                done=how,
+                done=f"went on with {run.world_size} workers from {source}",
                 resumed_from=step,
                 highest=max(run.incident.highest, run.highest),
             )
