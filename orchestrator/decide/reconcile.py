@@ -41,6 +41,10 @@ RULES: tuple[Callable[[Turn], None], ...] = (
     granting.grant,
     boundary.meet,
 )
+RULES_OF_STEPS: tuple[Callable[[Turn], None], ...] = (granting.grant, boundary.meet)
+"""What a quiet turn asks: the others look at who is there, and a thousand workers aren't looked
+through for each sign of life.
+"""
 MOST_CHANGES = 50
 """More than any event has ever led to; beyond it two rules undo what the other does."""
 
@@ -55,16 +59,18 @@ def reconcile(turn: Turn) -> None:
     Raises:
         Restless: they never come to rest.
     """
+    if turn.quiet and not _change(turn, RULES_OF_STEPS):
+        return
     for _ in range(MOST_CHANGES):
-        if turn.run.phase is Phase.ENDED or not _change(turn):
+        if turn.run.phase is Phase.ENDED or not _change(turn, RULES):
             return
     raise Restless(f"no end of changes: {[type(action).__name__ for action in turn.actions]}")
 
 
-def _change(turn: Turn) -> bool:
+def _change(turn: Turn, rules: tuple[Callable[[Turn], None], ...]) -> bool:
     """Whether some rule has changed the run; those after it weren't asked."""
     before = turn.run
-    for rule in RULES:
+    for rule in rules:
         rule(turn)
         if turn.run is not before:
             return True

@@ -43,8 +43,8 @@ class Turn:
     """The run as decided so far, the actions so far, and what the clock says.
 
     Attributes:
-        quiet: all that has happened is that a worker has told how far it is. Rules that look at all
-            workers have nothing to do then, and signs of life are what a driver hears most.
+        quiet: all that has happened is that a worker has told how far it is, which is what a driver
+            hears most.
     """
 
     def __init__(self, run: Run, now_s: float) -> None:
@@ -64,7 +64,6 @@ class Turn:
             IllegalMove: the run can't go on to that phase from its own.
         """
         self.set(phase=move(self.run.phase, phase), since_s=self.now_s)
-        self.quiet = False
 
     def gather(self, reason: str) -> None:
         """Have the members stop at their next step boundary; the first reason is the one that is

@@ -30,7 +30,7 @@ INPUT_S = 60.0
 
 def look(turn: Turn) -> None:
     """Look at every deadline."""
-    if turn.quiet or turn.run.ticked_s != turn.now_s:
+    if turn.run.ticked_s != turn.now_s:
         return
     if turn.run.ending is not None and is_overdue(turn.run, turn.now_s):
         turn.note("deadline", reason="no time is left for the last save")

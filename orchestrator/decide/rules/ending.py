@@ -22,7 +22,7 @@ def end(turn: Turn) -> None:
         return
     if run.ending.at_once:
         finish(turn)
-    elif turn.quiet or run.phase is Phase.TRAINING:
+    elif run.phase is Phase.TRAINING:
         return
     elif run.phase is Phase.FINDING or crew.nobody_has_a_state(run):
         finish(turn)  # however long some of them would still fetch a checkpoint

@@ -20,7 +20,7 @@ from orchestrator.decide.turn import Turn
 def form(turn: Turn) -> None:
     """If all living members have stopped: form the next generation, or wait for what is missing."""
     run = turn.run
-    if turn.quiet or run.ending is not None or run.phase not in (Phase.GATHERING, Phase.WAITING):
+    if run.ending is not None or run.phase not in (Phase.GATHERING, Phase.WAITING):
         return
     if not crew.stands_still(run):
         return

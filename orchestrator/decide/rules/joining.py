@@ -12,7 +12,7 @@ from orchestrator.decide.turn import Turn
 def begin_training(turn: Turn) -> None:
     """Train when the last member has joined."""
     run = turn.run
-    if turn.quiet or run.phase is not Phase.FORMING:
+    if run.phase is not Phase.FORMING:
         return
     if not all(run.workers[ident].joined for ident in run.members):
         return

@@ -13,7 +13,7 @@ from orchestrator.decide.turn import Turn
 def plan(turn: Turn) -> None:
     """Write down that a re-form is wanted, or that it isn't any more."""
     run = turn.run
-    if turn.quiet or run.ending is not None or run.phase is not Phase.TRAINING:
+    if run.ending is not None or run.phase is not Phase.TRAINING:
         return
     why = run.reform
     if why == run.planned:

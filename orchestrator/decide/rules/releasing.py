@@ -16,7 +16,7 @@ from orchestrator.decide.turn import Turn
 def let_go(turn: Turn) -> None:
     """End the members whose rank has moved on."""
     run = turn.run
-    if turn.quiet or run.phase is not Phase.TRAINING:
+    if run.phase is not Phase.TRAINING:
         return
     members = frozenset(run.members)
     for worker in run.workers.values():

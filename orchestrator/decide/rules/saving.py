@@ -26,7 +26,7 @@ def save(turn: Turn) -> None:
     """Judge a save that waits for nobody any more."""
     run = turn.run
     flight = run.saves.in_flight
-    if turn.quiet or flight is None or flight.committing:
+    if flight is None or flight.committing:
         return
     if run.written is not None:
         if not save_under_way.awaited(run):

@@ -18,7 +18,7 @@ from orchestrator.decide.turn import Turn
 def search(turn: Turn) -> None:
     """Look for the newest good checkpoint, or ask a store again that didn't answer."""
     run = turn.run
-    if turn.quiet or run.ending is not None:
+    if run.ending is not None:
         return
     if run.phase is Phase.FINDING:
         if run.retry_s is not None and turn.now_s >= run.retry_s:

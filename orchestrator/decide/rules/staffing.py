@@ -20,7 +20,7 @@ with it for the processor.
 def staff(turn: Turn) -> None:
     """Start the workers that the run lacks, and more of them where there is room to grow."""
     run = turn.run
-    if turn.quiet or run.ending is not None:
+    if run.ending is not None:
         return
     staying = sum(1 for worker in run.workers.values() if not worker.leaving)
     count = scaling.missing(run.policy.sizes, run.target, staying)
