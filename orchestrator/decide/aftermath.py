@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.decide import membership
+from orchestrator.decide import incidents, losses
 from orchestrator.decide.events import Cause, Gone
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.timeline import Entry, names_in, number_of, sound
@@ -94,10 +94,10 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         entry = left.warm[worker]
         turn.note("worker_lost", **_told(entry, worker, rank))
         gone = Worker(worker, Stage.MEMBER, turn.now_s, turn.now_s, node=str(entry.get("node", "")))
-        membership.open_incident(
+        incidents.open_incident(
             turn, Cause.DIED.value, gone, rank, f"{REASON}: the driver died as well"
         )
-        membership.judge(turn, gone, Gone(worker, Cause.DIED), begun=False)
+        losses.pay(turn, gone, Gone(worker, Cause.DIED), begun=False)
     if not lost and left.loss is not None:
         seen = left.loss
         gone = Worker(
@@ -107,7 +107,7 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
             turn.now_s,
             node=str(seen.get("node", "")),
         )
-        membership.open_incident(
+        incidents.open_incident(
             turn, str(seen.get("cause", "died")), gone, seen["rank"], str(seen.get("reason", ""))
         )
     incident = turn.run.incident
@@ -136,3 +136,24 @@ def _told(entry: Entry, worker: str, rank: int | None) -> dict[str, Any]:
         "step": None,
         "phase": "no driver",
     }
+
+
+def rolled_back(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int]:
+    """What an earlier driver's journal says of roll-backs.
+
+    Returns:
+        The step that was rolled back from, None where a later one was committed since; and the last
+        generation whose states don't count.
+    """
+    step: int | None = None
+    generation = 0
+    for event in events:
+        if event.get("event") == "rolling_back" and isinstance(event.get("generation"), int):
+            step, generation = event.get("step"), int(event["generation"])
+        elif (
+            event.get("event") == "save_committed"
+            and step is not None
+            and int(event.get("step", 0)) > step
+        ):
+            step = None
+    return step, generation

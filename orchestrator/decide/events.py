@@ -99,7 +99,7 @@ class Gone:
 
 
 @dataclass(frozen=True)
-class Pulse:
+class Progress:
     """A sign of life: the last step that the worker finished, and what it does now.
 
     Attributes:
@@ -296,7 +296,7 @@ class Tick:
 Event = (
     Warm
     | Gone
-    | Pulse
+    | Progress
     | Held
     | Joined
     | JoinFailed

@@ -1,34 +1,25 @@
 """What does the driver do about what it has just learned?
 
-Rule: ``advance`` is a pure function of the run, one event and the clock. The driver's loop is:
-observe, ``advance``, write down, act. The simulation in ``tests/simulation`` drives the very same
-function.
+Rule: ``advance`` is a pure function of the run, one event and the clock. The event's fact changes the
+run, then the rules are applied until none has anything to do. The driver's loop is: observe,
+``advance``, write down, act. The simulation in ``tests/simulation`` drives the very same function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import assert_never
 
-from orchestrator.decide import (
-    aftermath,
-    ending,
-    events,
-    forming,
-    joining,
-    membership,
-    saves,
-    searching,
-    stepping,
-    timers,
-)
-from orchestrator.decide.actions import Action, EndWorker, Grant
+from orchestrator.decide import aftermath
+from orchestrator.decide.actions import Action, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Event, Found
-from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
-from orchestrator.decide.saving import SaveLog
+from orchestrator.decide.facts.table import HANDLERS
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.reconcile import reconcile
+from orchestrator.decide.run import Policy, Run, Stage, Worker
+from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
 
 
@@ -37,72 +28,9 @@ def advance(run: Run, event: Event, now_s: float) -> tuple[Run, tuple[Action, ..
     if run.phase is Phase.ENDED:
         return run, ()
     turn = Turn(run, now_s)
-    _dispatch(turn, event)
+    HANDLERS[type(event)](turn, event)
+    reconcile(turn)
     return turn.run, tuple(turn.actions)
-
-
-def _dispatch(turn: Turn, event: Event) -> None:
-    match event:
-        case events.Pulse():
-            stepping.on_pulse(turn, event)
-        case events.Tick():
-            timers.on_tick(turn)
-        case events.Warm():
-            membership.on_warm(turn, event)
-        case events.Gone():
-            membership.on_gone(turn, event)
-        case events.Held():
-            forming.on_held(turn, event)
-        case events.Joined():
-            joining.on_joined(turn, event)
-        case events.JoinFailed():
-            joining.on_join_failed(turn, event)
-        case _:
-            _dispatch_rare(turn, event)
-
-
-def _dispatch_rare(
-    turn: Turn,
-    event: events.SaveWritten
-    | events.SaveChecked
-    | events.SaveFailed
-    | events.Committed
-    | events.UserFailed
-    | events.DataEnded
-    | events.Notice
-    | events.Draining
-    | events.Found
-    | events.Room
-    | events.StopAsked
-    | events.Fenced,
-) -> None:
-    match event:
-        case events.SaveWritten():
-            saves.on_written(turn, event)
-        case events.SaveChecked():
-            saves.on_checked(turn, event)
-        case events.SaveFailed():
-            saves.on_save_failed(turn, event)
-        case events.Committed():
-            saves.on_committed(turn, event)
-        case events.UserFailed():
-            ending.on_user_failed(turn, event)
-        case events.DataEnded():
-            ending.on_data_ended(turn, event)
-        case events.Notice():
-            membership.on_notice(turn, event)
-        case events.Draining():
-            membership.on_draining(turn, event)
-        case events.Found():
-            searching.on_found(turn, event)
-        case events.Room():
-            membership.on_room(turn, event)
-        case events.StopAsked():
-            ending.on_stop(turn, event)
-        case events.Fenced():
-            ending.on_fenced(turn, event)
-        case _:
-            assert_never(event)
 
 
 def begin(
@@ -136,7 +64,7 @@ def begin(
         step=step,
         highest=step,
         position=origin.position,
-        lease_end=step,
+        granted_end=step,
         origin=origin,
         target=policy.sizes.count,
         moved_s=now_s,
@@ -144,7 +72,7 @@ def begin(
     )
     turn = Turn(run, now_s)
     aftermath.account(turn, left, ())
-    membership.staff(turn)
+    reconcile(turn)
     return turn.run, tuple(turn.actions)
 
 
@@ -153,7 +81,7 @@ class Report:
     """What a living worker says of itself to a new driver.
 
     Attributes:
-        lease_end: the highest that it was ever granted.
+        granted_end: the highest that it was ever granted.
         devices: the GPUs that it trains on, or was given by Ray.
         group: the placement group that it lies in; ``lent_group`` the one whose GPUs it took, where
             that is another.
@@ -168,7 +96,7 @@ class Report:
     world_size: int
     step: int | None
     position: int
-    lease_end: int
+    granted_end: int
     held: bool
     joined: bool
     loaded: bool
@@ -190,83 +118,93 @@ def adopt(
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run taken over from a driver that died, with the workers that live, at their live step.
 
-    A complete group that is training goes on as it is, leases being extended from the highest end
-    that anybody was granted. Otherwise its members are gathered. ``generation`` is the highest
-    number that the journal knows, ``rolled_back`` what ``searching.rolled_back`` found in it,
-    ``left`` what the driver that died had going.
+    A complete group that is training goes on as it is, with grants from the highest end that anybody
+    was granted. Otherwise its members are gathered. ``generation`` is the highest number that the
+    journal knows, ``rolled_back`` what ``aftermath.rolled_back`` found in it, ``left`` what the
+    driver that died had going.
     """
     reports = [_without_tainted(report, rolled_back[1]) for report in reports]
-    ranked = sorted(
-        (report for report in reports if report.rank is not None),
-        key=lambda item: (-item.generation, item.rank or 0),
+    group, complete = _newest_group(reports)
+    members = tuple(report.worker for report in group)
+    run = replace(
+        _taken_over(policy, budgets, committed, reports, group, rolled_back[1], now_s),
+        used_generation=generation,
+        next_worker=next_worker,
+        rolled_back_from=rolled_back[0],
     )
-    newest = ranked[0].generation if ranked else 0
-    group = [report for report in ranked if report.generation == newest]
-    complete = (
-        bool(group)
-        and len(group) == group[0].world_size
-        and all(report.joined and not report.held for report in group)
+    turn = Turn(run, now_s)
+    turn.note(
+        "adopted",
+        workers=[report.worker for report in reports],
+        members=list(members),
+        generation=run.generation,
+        complete=complete,
+        step=run.step,
     )
-    if not complete:
-        # whoever has a state, also of a generation before the one that was being formed
-        group = ranked
+    aftermath.account(turn, left, run.workers)
+    if complete:
+        shrinks = policy.sizes.on_loss == "shrink"
+        turn.set(target=len(members) if shrinks else max(policy.sizes.count, len(members)))
+    else:
+        turn.gather("the driver died, and so did a part of the group")
+    reconcile(turn)
+    granted = any(isinstance(action, Grant) for action in turn.actions)
+    stale = any(report.granted_end < run.granted_end for report in group)
+    if stale and not granted and turn.run.phase is Phase.TRAINING:
+        # A grant died with its driver: some would stand at its end for ever, and the others' step
+        # wait for them
+        turn.act(Grant(run.generation, members, run.granted_end, (), members[0]))
+    return turn.run, tuple(turn.actions)
+
+
+def _taken_over(
+    policy: Policy,
+    budgets: Budgets,
+    committed: int | None,
+    reports: Sequence[Report],
+    group: Sequence[Report],
+    tainted_until: int,
+    now_s: float,
+) -> Run:
     members = tuple(report.worker for report in group)
     steps = [report.step for report in group if report.step is not None]
     step, highest = (min(steps), max(steps)) if steps else (0, 0)
-    run = Run(
+    return Run(
         policy,
         budgets,
         SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True),
         since_s=now_s,
         phase=Phase.TRAINING,
-        workers={report.worker: _adopted(report, now_s, rolled_back[1]) for report in reports},
-        rolled_back_from=rolled_back[0],
-        next_worker=next_worker,
-        generation=newest,
-        used_generation=generation,
+        workers={report.worker: _adopted(report, now_s, tainted_until) for report in reports},
+        generation=max((report.generation for report in group), default=0),
         seats=members,
         members=members,
         step=step,
         highest=highest,
-        lease_end=max((report.lease_end for report in group), default=0),
+        granted_end=max((report.granted_end for report in group), default=0),
         fastest=highest,
         laggards=steps.count(step),
         target=policy.sizes.count,
         moved_s=now_s,
         started=bool(steps),
     )
-    turn = Turn(run, now_s)
-    workers = [report.worker for report in reports]
-    turn.note(
-        "adopted",
-        workers=workers,
-        members=list(members),
-        generation=newest,
-        complete=complete,
-        step=step,
+
+
+def _newest_group(reports: Sequence[Report]) -> tuple[list[Report], bool]:
+    """The newest generation's members by rank, and whether they are all there and train. If they
+    don't: whoever has a state, also of a generation before the one that was being formed.
+    """
+    ranked = sorted(
+        (report for report in reports if report.rank is not None),
+        key=lambda item: (-item.generation, item.rank or 0),
     )
-    aftermath.account(turn, left, run.workers)
-    if complete:
-        for report in ranked[len(group) :]:
-            turn.act(EndWorker(report.worker, events.Cause.RELEASED.value, "its rank has moved on"))
-        turn.set(
-            target=max(policy.sizes.count, len(members))
-            if policy.sizes.on_loss != "shrink"
-            else len(members)
-        )
-        membership.staff(turn)
-        stepping.grant(turn)
-        if turn.run.lease_end == run.lease_end and any(
-            report.lease_end < run.lease_end for report in group
-        ):
-            # A grant died with its driver: some would stand at its end for ever, and the others'
-            # step wait for them
-            turn.act(Grant(newest, members, run.lease_end, (), members[0]))
-        stepping.boundary(turn)
-    else:
-        forming.gather(turn, "the driver died, and so did a part of the group")
-        membership.staff(turn)
-    return turn.run, tuple(turn.actions)
+    group = [report for report in ranked if report.generation == ranked[0].generation]
+    complete = (
+        bool(group)
+        and len(group) == group[0].world_size
+        and all(report.joined and not report.held for report in group)
+    )
+    return (group if complete else ranked), complete
 
 
 def _is_tainted(report: Report, until: int) -> bool:

@@ -2,18 +2,6 @@
 
 Rule: this is the whole of it, as one frozen value. ``machine.advance`` folds events into it;
 nothing else changes it.
-
-::
-
-                 a worker is warm             all held                       all joined
-    WAITING ───────────────────► (settle) ◄────────────── GATHERING    FORMING ─────────► TRAINING
-       ▲                            │  │                     ▲  ▲         │                  │
-       └── too few workers ─────────┘  ├── group, state ─────┼──┼────────►┘                  │
-                                       │                     │  └─── lost, could not join ───┤
-                                       └── nobody has ─► FINDING                             │
-                                           the state         └── lost, hung, peer lost, planned
-                                           re-form
-    any ──► ENDED   (last step saved, stopped and saved, given up, fenced)
 """
 
 from __future__ import annotations
@@ -26,20 +14,10 @@ from typing import Any
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import Streak
-from orchestrator.decide.saving import SaveLog, SavePolicy
-from orchestrator.decide.scaling import Sizes
-
-
-class Phase(Enum):
-    """What the run is doing."""
-
-    WAITING = "waiting for workers"
-    GATHERING = "gathering"
-    FINDING = "looking for a checkpoint"
-    FORMING = "forming"
-    TRAINING = "training"
-    ENDED = "ended"
+from orchestrator.decide.save_policy import SaveLog, SavePolicy
+from orchestrator.decide.scaling import Sizes, group_size
 
 
 class Stage(Enum):
@@ -80,12 +58,13 @@ class Worker:
         runs, gives, takes: what it last said of them in ``Held``.
         generation: the last one that it was told to join.
         leaving: it will be gone soon (notice), or is to be let go.
-        moved_bytes, moved_s: its last ``Pulse.moved_bytes``, and when that or what it does last
+        moved_bytes, moved_s: its last ``Progress.moved_bytes``, and when that or what it does last
             changed.
         size_bytes: of its state, as it last said.
         tainted: its state isn't to be used: the run has rolled back from it.
         spent: its group broke and the policy doesn't form such a process again; it lives until its
             state has passed.
+        ended_s: when its end was last asked for; None where it wasn't.
     """
 
     ident: str
@@ -110,6 +89,7 @@ class Worker:
     runs: int = 0
     gives: bool = False
     takes: bool = False
+    ended_s: float | None = None
 
     @property
     def place(self) -> tuple[int, int] | None:
@@ -138,8 +118,11 @@ class Incident:
 
 @dataclass(frozen=True)
 class Ending:
-    """The run is to end, after a last save if there is time for one. ``hard``: at the deadline
-    somebody kills us.
+    """The run is to end, after a last save if there is time for one.
+
+    Attributes:
+        hard: at the deadline somebody kills us.
+        at_once: nothing is to be saved any more.
     """
 
     outcome: Outcome
@@ -148,6 +131,7 @@ class Ending:
     stop_cause: str | None = None
     error: Mapping[str, Any] | None = None
     hard: bool = False
+    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,11 +149,13 @@ class Run:
         fastest: the highest step that any member of the present generation has finished.
         laggards: members that have finished ``step`` and no more, so that a thousand workers
             needn't be looked through each time.
-        lease_end: the highest lease end that was ever granted in this generation.
+        granted_end: the last step that was ever granted in this generation.
         batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
-        reform: why the group is to be formed anew at the next boundary; empty where it isn't.
+        planned: the ``reform`` that the journal was last told of, in this generation.
+        gather_for: why the members are to stop; empty where they aren't.
+        room: how many more workers the cluster could place, until that was answered.
         fruitless: formations since the last finished step.
         failures: disturbances since the last finished step; ``start_failures``: workers in a row
             that ended before they were warm.
@@ -199,7 +185,7 @@ class Run:
     position: int = 0
     fastest: int = 0
     laggards: int = 0
-    lease_end: int = 0
+    granted_end: int = 0
     batch_rows: int = 0
     stepped: bool = False
     step_time_s: float | None = None
@@ -207,7 +193,9 @@ class Run:
     ticked_s: float | None = None
     origin: Found | None = None
     target: int = 1
-    reform: str = ""
+    planned: str = ""
+    gather_for: str = ""
+    room: int = 0
     broke_step: bool = False
     fruitless: int = 0
     streak: Streak = field(default_factory=Streak)
@@ -244,3 +232,25 @@ class Run:
     def rank_of(self, worker: str) -> int | None:
         """The worker's rank in the present generation."""
         return self.seats.index(worker) if worker in self.seats else None
+
+    @property
+    def reform(self) -> str:
+        """Why the group is to be formed anew at the next boundary; empty where it isn't.
+
+        It follows from who is there, so that no plan outlives its reason.
+        """
+        if self.phase is not Phase.TRAINING or self.ending is not None:
+            return ""
+        warm = sum(
+            1
+            for worker in self.workers.values()
+            if worker.stage is Stage.WARM and not worker.leaving
+        )
+        going = [ident for ident in self.members if self.workers[ident].leaving]
+        staying = len(self.members) - len(going)
+        size = group_size(self.policy.sizes, self.target, True, staying, warm)
+        if size is None:
+            return ""
+        if going:
+            return f"{', '.join(going)} is about to go"
+        return f"grow from {self.world_size} to {size} workers" if size > self.world_size else ""

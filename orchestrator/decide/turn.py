@@ -1,8 +1,7 @@
 """One event's worth of deciding: what has been decided so far?
 
-Rule: the rules of ``membership``, ``forming``, ``stepping``, ``saves`` and ``ending`` take a turn,
-replace its run and add actions. A turn lives for one call of ``machine.advance``; nothing outside
-sees it.
+Rule: facts and rules take a turn, replace its run and add actions. A turn lives for one call of
+``machine.advance``; nothing outside sees it.
 """
 
 from __future__ import annotations
@@ -10,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from orchestrator.decide.actions import Action, Note
-from orchestrator.decide.run import Phase, Run, Stage, Worker
+from orchestrator.decide.actions import Action, EndWorker, Note
+from orchestrator.decide.events import Cause
+from orchestrator.decide.phases import Phase, move
+from orchestrator.decide.run import Run, Worker
 
 T = TypeVar("T")
+
+END_AGAIN_S = 1.0
+"""A worker whose end was asked for is asked for again after so long: a driver that isn't sure of its
+lease kills nobody.
+"""
 
 
 def changed(item: T, changes: Mapping[str, Any]) -> T:
@@ -34,21 +40,37 @@ def changed(item: T, changes: Mapping[str, Any]) -> T:
 
 
 class Turn:
-    """The run as decided so far, the actions so far, and what the clock says."""
+    """The run as decided so far, the actions so far, and what the clock says.
+
+    Attributes:
+        quiet: all that has happened is that a worker has told how far it is, which is what a driver
+            hears most.
+    """
 
     def __init__(self, run: Run, now_s: float) -> None:
         self.run = run
         self.now_s = now_s
         self.actions: list[Action] = []
+        self.quiet = False
 
     def set(self, **changes: Any) -> None:
         """Replace fields of the run."""
         self.run = changed(self.run, changes)
 
     def enter(self, phase: Phase) -> None:
-        """Change the phase and note since when."""
-        if self.run.phase is not phase:
-            self.set(phase=phase, since_s=self.now_s)
+        """Change the phase and note since when.
+
+        Raises:
+            IllegalMove: the run can't go on to that phase from its own.
+        """
+        self.set(phase=move(self.run.phase, phase), since_s=self.now_s)
+
+    def gather(self, reason: str) -> None:
+        """Have the members stop at their next step boundary; the first reason is the one that is
+        told. Where they were asked to before, there is nothing to do.
+        """
+        if self.run.phase in (Phase.TRAINING, Phase.FORMING) and not self.run.gather_for:
+            self.set(gather_for=reason)
 
     def worker(self, ident: str, **changes: Any) -> None:
         """Replace fields of one worker."""
@@ -60,6 +82,16 @@ class Turn:
         """Replace several workers at once."""
         self.set(workers={**self.run.workers, **changed})
 
+    def is_ending(self, ident: str) -> bool:
+        """Whether a worker's end was asked for within the last second."""
+        asked_s = self.run.workers[ident].ended_s
+        return asked_s is not None and self.now_s - asked_s < END_AGAIN_S
+
+    def end_worker(self, ident: str, cause: Cause, detail: str) -> None:
+        """Have a worker's process ended."""
+        self.worker(ident, ended_s=self.now_s)
+        self.act(EndWorker(ident, cause.value, detail))
+
     def act(self, action: Action) -> None:
         """Have something done."""
         self.actions.append(action)
@@ -67,8 +99,3 @@ class Turn:
     def note(self, event: str, **fields: Any) -> None:
         """Have something written down."""
         self.actions.append(Note({"event": event, **fields}))
-
-    def alive(self, *stages: Stage) -> list[Worker]:
-        """Workers in these stages, by identity."""
-        workers = self.run.workers
-        return [workers[ident] for ident in sorted(workers) if workers[ident].stage in stages]

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
-from orchestrator.decide.run import Phase, Run
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run
 from orchestrator.driver.observer import Observer, Progress
 from orchestrator.driver.stagings import Stagings
 from orchestrator.store.objects.layout import checkpoint_dir
@@ -148,11 +149,11 @@ class Loop:
             case _:
                 self.run, actions = machine.advance(self.run, message, self._clock())
                 self._perform(actions)
-                if isinstance(message, ev.Pulse):
+                if isinstance(message, ev.Progress):
                     self._show(message)
                     self._note_staging(message)
 
-    def _note_staging(self, pulse: ev.Pulse) -> None:
+    def _note_staging(self, pulse: ev.Progress) -> None:
         worker = self.run.workers.get(pulse.worker)
         told = self._stagings.take(pulse, worker.node if worker is not None else "", self._clock())
         if told is not None:
@@ -215,7 +216,7 @@ class Loop:
             case act.FindCheckpoint():
                 self._storage_thread.find(action.reason, action.exclude)
 
-    def _show(self, pulse: ev.Pulse) -> None:
+    def _show(self, pulse: ev.Progress) -> None:
         run = self.run
         if run.phase is not Phase.TRAINING or (pulse.worker, pulse.generation) != (
             run.seats[0],

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.decide import budgets
-from orchestrator.decide.aftermath import LeftBehind, left_behind
+from orchestrator.decide.aftermath import LeftBehind, left_behind, rolled_back
 from orchestrator.decide.machine import Report
-from orchestrator.decide.searching import rolled_back
 from orchestrator.workers.places import known_places
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.decide.events import Doing, Pulse
+from orchestrator.decide.events import Doing, Progress
 
 
 class Stagings:
@@ -19,7 +19,7 @@ class Stagings:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def take(self, pulse: Pulse, node: str, now_s: float) -> Mapping[str, Any] | None:
+    def take(self, pulse: Progress, node: str, now_s: float) -> Mapping[str, Any] | None:
         """The journal's event where this pulse ends a wait: worker, node and ``seconds``."""
         if pulse.doing is Doing.STAGING:
             self._since.setdefault(pulse.worker, now_s)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from orchestrator.config import RunConfig
 from orchestrator.decide.resume_point import last_step
 from orchestrator.decide.run import Policy
-from orchestrator.decide.saving import SavePolicy
+from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from orchestrator.decide.events import Event, Pulse
+from orchestrator.decide.events import Event, Progress
 
 
 class EventBuffer:
@@ -20,7 +20,7 @@ class EventBuffer:
         self._condition = threading.Condition()
         self._events: list[tuple[int, Event]] = []
         self._count = 0
-        self._pulse: Pulse | None = None
+        self._pulse: Progress | None = None
 
     def put(self, event: Event) -> None:
         """Keep an event until it's acknowledged."""
@@ -29,7 +29,7 @@ class EventBuffer:
             self._events.append((self._count, event))
             self._condition.notify_all()
 
-    def pulse(self, pulse: Pulse) -> None:
+    def pulse(self, pulse: Progress) -> None:
         """Replace the sign of life that waits."""
         with self._condition:
             self._pulse = pulse

@@ -157,7 +157,7 @@ class Member:
                 "world_size": mailbox.order.world_size if mailbox.order else 0,
                 "step": mailbox.step,
                 "position": mailbox.position,
-                "lease_end": mailbox.granted,
+                "granted_end": mailbox.granted,
                 "held": mailbox.is_held,
                 "joined": mailbox.joined,
                 "loaded": mailbox.trainer is not None,
@@ -170,7 +170,7 @@ class Member:
         """Give a sign of life."""
         mailbox = self._mailbox
         self._event_buffer.pulse(
-            ev.Pulse(
+            ev.Progress(
                 self.ident,
                 mailbox.generation,
                 mailbox.step or 0,

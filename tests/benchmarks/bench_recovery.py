@@ -233,7 +233,7 @@ def _events_per_s(count: int = 16, events: int = 50_000) -> float:
         run_, _ = machine.advance(run_, ev.Joined(name, form.generation, 0), 1.0)
     began_s = time.perf_counter()
     for number in range(events):
-        pulse = ev.Pulse(
+        pulse = ev.Progress(
             names[number % count], form.generation, number // count, ev.Doing.STEP, 100.0
         )
         run_, _ = machine.advance(run_, pulse, 1.0 + number / count / 100)

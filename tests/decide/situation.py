@@ -8,7 +8,7 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.run import Phase
+from orchestrator.decide.phases import Phase
 from tests.simulation.world import policy
 
 
@@ -55,7 +55,7 @@ class Driver:
     def step(self, step: int, *workers: str) -> tuple[act.Action, ...]:
         generation = self.run.generation
         return self.tell(
-            *(ev.Pulse(worker, generation, step, ev.Doing.STEP, 10.0) for worker in workers),
+            *(ev.Progress(worker, generation, step, ev.Doing.STEP, 10.0) for worker in workers),
             after_s=0.1,
         )
 
@@ -67,7 +67,7 @@ class Driver:
             )
         )
 
-    def wait(self, seconds: float, *pulses: ev.Pulse, every_s: float = 0.5) -> list[act.Action]:
+    def wait(self, seconds: float, *pulses: ev.Progress, every_s: float = 0.5) -> list[act.Action]:
         """Let time pass, in which these signs of life come again and again; everything that was
         done meanwhile.
         """
@@ -77,13 +77,13 @@ class Driver:
         self.actions = tuple(done)
         return done
 
-    def train(self, seconds: float, *pulses: ev.Pulse) -> list[act.Action]:
+    def train(self, seconds: float, *pulses: ev.Progress) -> list[act.Action]:
         """Let time pass in which the members take a step each second, and these signs of life come."""
         done: list[act.Action] = []
         for _ in range(round(seconds)):
             step = self.run.step + 1
             stepping = (
-                ev.Pulse(ident, self.run.generation, step, ev.Doing.STEP, 1.0)
+                ev.Progress(ident, self.run.generation, step, ev.Doing.STEP, 1.0)
                 for ident in self.run.members
             )
             done += self.tell(*stepping, *pulses, ev.Tick(), after_s=1.0)
@@ -92,13 +92,15 @@ class Driver:
 
     def idle(
         self, *workers: str, doing: ev.Doing = ev.Doing.IDLE, moved_bytes: int = 0
-    ) -> tuple[ev.Pulse, ...]:
+    ) -> tuple[ev.Progress, ...]:
         """Signs of life of workers that stand still."""
         found = []
         for ident in workers:
             worker = self.run.workers[ident]
             found.append(
-                ev.Pulse(ident, worker.generation, worker.step or 0, doing, moved_bytes=moved_bytes)
+                ev.Progress(
+                    ident, worker.generation, worker.step or 0, doing, moved_bytes=moved_bytes
+                )
             )
         return tuple(found)
 

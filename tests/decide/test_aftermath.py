@@ -116,8 +116,8 @@ def test_begin_after_everybody_died_tells_the_steps_that_are_done_again() -> Non
     (form,) = [action for action in actions if isinstance(action, act.Form)]
     for event in (*(ev.Joined(seat.worker, 2, 110) for seat in form.seats),):
         run, _ = machine.advance(run, event, 52.0)
-    run, _ = machine.advance(run, ev.Pulse("w0004", 2, 111, ev.Doing.STEP, 1.0), 53.0)
-    run, actions = machine.advance(run, ev.Pulse("w0005", 2, 111, ev.Doing.STEP, 1.0), 53.0)
+    run, _ = machine.advance(run, ev.Progress("w0004", 2, 111, ev.Doing.STEP, 1.0), 53.0)
+    run, actions = machine.advance(run, ev.Progress("w0005", 2, 111, ev.Doing.STEP, 1.0), 53.0)
     (incident,) = notes(actions, "incident")
     assert (incident["kind"], incident["rank"], incident["steps_redone"]) == ("died", 0, 43)
     assert incident["detected_s"] == 10.0, "from the driver's last word on"

@@ -10,10 +10,10 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide.aftermath import rolled_back
 from orchestrator.decide.events import Obstacle
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import FRUITLESS_LIMIT
-from orchestrator.decide.run import Phase
-from orchestrator.decide.searching import rolled_back
 from tests.decide.situation import Driver
 
 
@@ -212,7 +212,7 @@ def test_roll_back_takes_nobodys_state_not_even_that_of_a_member_that_was_let_go
         .warm("w0003")
     )
     driver.tell(ev.Notice("w0002", "SIGTERM"))
-    end = driver.run.lease_end
+    end = driver.run.granted_end
     driver.step(end, "w0001", "w0002")
     driver.held(end, "w0001", "w0002")
     form = driver.only(act.Form)

@@ -13,7 +13,8 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.run import Phase, Run
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run
 from tests.decide.situation import Driver
 from tests.simulation.world import policy
 
@@ -67,8 +68,8 @@ def test_machine_that_replaces_processes_asks_the_next_one_when_the_donor_dies()
 def test_machine_that_replaces_processes_keeps_them_at_a_planned_change() -> None:
     driver = Driver(count=2, standby=1, in_place=False).training("w0001", "w0002").warm("w0003")
     driver.tell(ev.Notice("w0002", "SIGTERM"))
-    driver.step(driver.run.lease_end, "w0001", "w0002")
-    driver.held(driver.run.lease_end, "w0001", "w0002")
+    driver.step(driver.run.granted_end, "w0001", "w0002")
+    driver.held(driver.run.granted_end, "w0001", "w0002")
     form = driver.only(act.Form)
     assert [seat.worker for seat in form.seats] == ["w0001", "w0003"]
     assert form.release == ()
@@ -76,7 +77,9 @@ def test_machine_that_replaces_processes_keeps_them_at_a_planned_change() -> Non
 
 def test_machine_incident_that_changes_the_world_size_tells_the_effective_batch() -> None:
     driver = Driver(count=2, smallest=1).training("w0001", "w0002")
-    driver.tell(*(ev.Pulse(worker, 1, 4, ev.Doing.STEP, 10.0, 8) for worker in ("w0001", "w0002")))
+    driver.tell(
+        *(ev.Progress(worker, 1, 4, ev.Doing.STEP, 10.0, 8) for worker in ("w0001", "w0002"))
+    )
     driver.tell(ev.Gone("w0002", ev.Cause.DIED))
     driver.held(4, "w0001")
     driver.tell(ev.Joined("w0001", 2, 4))
@@ -107,7 +110,7 @@ def test_machine_forms_from_the_checkpoint_when_enough_are_warm() -> None:
     assert (form.step, form.position, form.donor) == (3, 0, None)
 
 
-def test_machine_grants_the_first_lease_to_all_ranks_alike() -> None:
+def test_machine_grants_the_first_steps_to_all_ranks_alike() -> None:
     driver = Driver(count=2).training("w0001", "w0002")
     grant = driver.only(act.Grant)
     assert (grant.workers, grant.end) == (("w0001", "w0002"), 5)
@@ -138,7 +141,7 @@ def test_machine_waits_for_a_replacement_below_the_smallest_size_and_gives_up_in
     driver.held(4, "w0001")
     assert driver.run.phase is Phase.WAITING
     for _ in range(150):
-        driver.tell(ev.Pulse("w0001", 1, 4, ev.Doing.IDLE), ev.Tick(), after_s=1.0)
+        driver.tell(ev.Progress("w0001", 1, 4, ev.Doing.IDLE), ev.Tick(), after_s=1.0)
         if driver.all(act.Grant):
             break
     assert driver.run.ending is not None
@@ -148,7 +151,7 @@ def test_machine_waits_for_a_replacement_below_the_smallest_size_and_gives_up_in
 def test_machine_silent_member_is_killed_within_its_bound() -> None:
     driver = Driver(count=2, standby=1).training("w0001", "w0002")
     for _ in range(40):
-        driver.tell(ev.Pulse("w0001", 1, 4, ev.Doing.STEP, 10.0), ev.Tick(), after_s=0.25)
+        driver.tell(ev.Progress("w0001", 1, 4, ev.Doing.STEP, 10.0), ev.Tick(), after_s=0.25)
         if driver.all(act.EndWorker):
             break
     ended = driver.only(act.EndWorker)
@@ -207,9 +210,9 @@ def test_machine_node_that_drains_hands_its_worker_over_at_the_boundary() -> Non
     driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     driver.tell(ev.Draining(("node-w0002",)))
     assert driver.run.reform
-    driver.step(driver.run.lease_end, "w0001", "w0002")
+    driver.step(driver.run.granted_end, "w0001", "w0002")
     assert driver.only(act.Quiesce).urgent is False
-    driver.held(driver.run.lease_end, "w0001", "w0002")
+    driver.held(driver.run.granted_end, "w0001", "w0002")
     assert [seat.worker for seat in driver.only(act.Form).seats] == ["w0001", "w0003"]
     assert driver.run.incident is None
 
@@ -220,7 +223,7 @@ def test_machine_member_that_was_let_go_still_gives_its_state_while_it_lives() -
     """
     driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     driver.tell(ev.Notice("w0002", "SIGTERM"))
-    driver.step(driver.run.lease_end, "w0001", "w0002")
+    driver.step(driver.run.granted_end, "w0001", "w0002")
     driver.held(5, "w0001", "w0002")
     assert driver.run.phase is Phase.FORMING
     driver.tell(ev.Gone("w0001", ev.Cause.DIED), ev.Gone("w0003", ev.Cause.DIED))
@@ -275,7 +278,7 @@ def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> m
         "world_size": 2,
         "step": step,
         "position": 0,
-        "lease_end": 50,
+        "granted_end": 50,
         "held": False,
         "joined": rank is not None,
         "loaded": True,
@@ -291,7 +294,11 @@ def adopted(reports: Iterable[machine.Report]) -> tuple[Run, tuple[act.Action, .
 
 def test_adopt_complete_group_goes_on_without_being_formed_anew() -> None:
     run, actions = adopted(
-        [report("w0001", 0, 51), report("w0002", 1, 52, lease_end=52), report("w0003", None, None)]
+        [
+            report("w0001", 0, 51),
+            report("w0002", 1, 52, granted_end=52),
+            report("w0003", None, None),
+        ]
     )
     assert run.phase is Phase.TRAINING
     assert run.generation == 4
@@ -306,7 +313,7 @@ def test_adopt_sends_grants_that_died_with_the_driver_again() -> None:
     """One rank stood at 90, the other waited in its step 91, and was called hung 120 s later."""
     _, actions = machine.adopt(
         policy(count=2, save_steps=1000),
-        [report("w0001", 0, 90, lease_end=100), report("w0002", 1, 90, lease_end=90)],
+        [report("w0001", 0, 90, granted_end=100), report("w0002", 1, 90, granted_end=90)],
         None,
         Budgets(5),
         6,

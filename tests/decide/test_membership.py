@@ -8,8 +8,9 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import LONGEST_BACKOFF_S, Budgets
-from orchestrator.decide.run import Phase, Stage
-from orchestrator.decide.timers import START_S
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.rules.deadlines import START_S
+from orchestrator.decide.run import Stage
 from tests.decide.situation import Driver
 
 NOT_LOADED = {"kind": "GraphMismatch", "message": "this TensorFlow doesn't know MyOp"}
@@ -54,7 +55,7 @@ def test_planned_reform_is_dropped_when_its_reason_is_gone() -> None:
     driver.tell(ev.Gone("w0003", ev.Cause.DIED))
     assert driver.run.reform == ""
     assert "reform_cancelled" in driver.notes()
-    end = driver.run.lease_end
+    end = driver.run.granted_end
     driver.step(end, "w0001", "w0002")
     assert not driver.all(act.Quiesce)
     assert driver.only(act.Grant).end > end, "training goes on"
@@ -151,7 +152,7 @@ def test_six_hundred_preemptions_do_not_end_a_run_that_steps_in_between() -> Non
 
 def test_worker_that_hangs_while_it_loads_is_replaced() -> None:
     driver = Driver(count=2, standby=1, until=10**6).training("w0001", "w0002")
-    loading = ev.Pulse("w0003", 0, 0, ev.Doing.LOADING)
+    loading = ev.Progress("w0003", 0, 0, ev.Doing.LOADING)
     done = driver.train(START_S - 1, loading)
     assert not [action for action in done if isinstance(action, act.EndWorker)], "slow isn't hung"
     done = driver.train(5, loading)
@@ -195,7 +196,7 @@ def test_pulse_of_a_worker_that_loads_counts_from_when_it_found_its_place() -> N
     driver = Driver(count=1, wait_s=5000.0)
     driver.wait(START_S * 2)
     assert not driver.all(act.EndWorker), "it waits for room"
-    driver.wait(START_S * 0.9, ev.Pulse("w0001", 0, 0, ev.Doing.LOADING))
+    driver.wait(START_S * 0.9, ev.Progress("w0001", 0, 0, ev.Doing.LOADING))
     assert not driver.all(act.EndWorker)
     assert driver.warm("w0001").run.phase is Phase.FORMING
 

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import COPY_STILL_S, JOIN_STILL_S, PASS_BYTES_PER_S, STAGE_STILL_S
-from orchestrator.decide.run import Phase
 from tests.decide.situation import Driver
 
 
@@ -19,7 +19,7 @@ class Moving:
     def __init__(self, driver: Driver, doing: ev.Doing) -> None:
         self.driver, self.doing, self.moved = driver, doing, 0
 
-    def wait(self, seconds: float, worker: str, *others: ev.Pulse) -> list[act.Action]:
+    def wait(self, seconds: float, worker: str, *others: ev.Progress) -> list[act.Action]:
         """Let time pass in which ``worker`` moves a little each second."""
         done: list[act.Action] = []
         for _ in range(round(seconds)):
@@ -28,7 +28,7 @@ class Moving:
             done += self.driver.wait(1.0, *pulses, *others)
         return done
 
-    def stand(self, seconds: float, worker: str, *others: ev.Pulse) -> list[act.Action]:
+    def stand(self, seconds: float, worker: str, *others: ev.Progress) -> list[act.Action]:
         """The same without moving anything."""
         return self.driver.wait(
             seconds, *self.driver.idle(worker, doing=self.doing, moved_bytes=self.moved), *others
@@ -147,9 +147,9 @@ def test_last_save_that_moves_gets_its_time_unless_somebody_kills_us(
     stop: ev.StopAsked, saved: bool
 ) -> None:
     driver = Driver(count=1).training("w0001")
-    driver.step(driver.run.lease_end, "w0001")
+    driver.step(driver.run.granted_end, "w0001")
     driver.tell(stop)
-    driver.step(driver.run.lease_end, "w0001")
+    driver.step(driver.run.granted_end, "w0001")
     assert driver.run.saves.in_flight is not None
     Moving(driver, ev.Doing.IDLE).wait(600, "w0001")
     assert (driver.run.phase is Phase.ENDED) is not saved

@@ -5,9 +5,10 @@ from __future__ import annotations
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
+from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
-from orchestrator.decide.run import Phase
-from orchestrator.decide.saves import BUSY_S, DIVERGENCE_LIMIT
+from orchestrator.decide.rules.saving import DIVERGENCE_LIMIT
+from orchestrator.decide.save_under_way import BUSY_S
 from tests.decide.situation import Driver
 
 
@@ -38,7 +39,7 @@ def with_save_under_way(**shape: object) -> Driver:
 def handed_over(driver: Driver, leaving: str) -> None:
     """The member hands its rank over at the boundary, while the save is under way."""
     driver.tell(ev.Notice(leaving, "SIGTERM"))
-    end = driver.run.lease_end
+    end = driver.run.granted_end
     driver.step(end, "w0001", "w0002")
     driver.held(end, "w0001", "w0002")
     form = driver.only(act.Form)
@@ -51,10 +52,15 @@ def test_writer_that_is_let_go_stays_until_its_save_is_judged() -> None:
     driver = with_save_under_way()
     handed_over(driver, "w0001")
     assert not driver.all(act.EndWorker), "it still writes"
-    driver.tell(written(driver, "w0001", 4, generation=1), ev.SaveChecked("w0002", 1, 4, {"v": 1}))
-    assert driver.all(act.Commit)
     driver.tell(ev.Tick(), after_s=0.25)
+    assert not driver.all(act.EndWorker), "it still writes"
+    driver.tell(ev.SaveChecked("w0002", 1, 4, {"v": 1}), written(driver, "w0001", 4, generation=1))
+    assert driver.all(act.Commit)
     assert [action.worker for action in driver.all(act.EndWorker)] == ["w0001"]
+    driver.tell(ev.Tick(), after_s=0.25)
+    assert not driver.all(act.EndWorker), "it was asked for"
+    driver.tell(ev.Tick(), after_s=1.0)
+    assert driver.all(act.EndWorker), "a driver that isn't sure of its lease had killed nobody"
 
 
 def test_writer_that_dies_after_its_rank_has_moved_on_loses_its_save_and_the_next_one_is_agreed() -> (

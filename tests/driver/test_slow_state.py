@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.decide import timers
 from orchestrator.decide.actions import Outcome
+from orchestrator.decide.rules import deadlines
 from tests.driver.test_loop import Play, undisturbed
 from tests.fakes.group import FakeTools
 
@@ -25,7 +25,7 @@ COUNTING = threading.Lock()
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Play]]:
-    monkeypatch.setattr(timers, "GATHER_S", BOUND_S)
+    monkeypatch.setattr(deadlines, "GATHER_S", BOUND_S)
     made: list[Play] = []
 
     def begin(**shape: Any) -> Play:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.decide.events import Doing, Pulse
+from orchestrator.decide.events import Doing, Progress
 from orchestrator.driver.stagings import Stagings
 
 
-def pulse(worker: str, doing: Doing) -> Pulse:
-    return Pulse(worker, 1, 0, doing)
+def pulse(worker: str, doing: Doing) -> Progress:
+    return Progress(worker, 1, 0, doing)
 
 
 def test_staging_is_told_once_by_its_end_for_each_worker() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.decide.events import Doing, StopCause
 from orchestrator.decide.run import Policy
-from orchestrator.decide.saving import SavePolicy
+from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
 
 
@@ -49,7 +50,7 @@ class SimWorker:
     held_for: int = 0
     hold_generation: int = 0
     joined: bool = False
-    lease: int = 0
+    granted: int = 0
     saves: set[int] = field(default_factory=set)
     writer: str = ""
     attempt: int = 0
@@ -57,6 +58,8 @@ class SimWorker:
     broken: bool = False
     """Its group lost a member while it trained."""
     copying: bool = False
+    joining: Doing | None = None
+    """What it does until it has joined."""
     writing: int | None = None
     """The generation of the save that it writes, also after its driver's death."""
     moved: int = 0
@@ -77,6 +80,8 @@ class Faults:
     slow: float = 0.0
     """Probability that a worker lies on a slow node, on which steps take twenty times as long."""
     drain_s: float = 0.0
+    node_s: float = 0.0
+    """A node is lost with all its workers, unannounced."""
     room_s: float = 0.0
     flip_s: float = 0.0
     """A bit flips in one rank's state."""
@@ -96,7 +101,12 @@ class Faults:
     """No worker but those of the first group can load the graph."""
     damaged: float = 0.0
     """Probability that a checkpoint can't be read by workers though the driver finds it good."""
+    missing: float = 0.0
+    """Probability that a checkpoint is gone when workers come to read it."""
     misfit: bool = False
+    source_gone: bool = False
+    """What the run started from isn't there any more."""
+    stop_cause: StopCause = StopCause.SIGTERM
 
 
 def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:

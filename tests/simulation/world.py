@@ -11,14 +11,16 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
+from orchestrator.decide.aftermath import rolled_back
 from orchestrator.decide.budgets import Budgets, from_journal
-from orchestrator.decide.run import Phase, Policy, Run
-from orchestrator.decide.searching import rolled_back
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Policy, Run
 from tests.simulation.parts import Broken, Faults, SimWorker, State
 from tests.simulation.parts import policy as policy
 
@@ -48,6 +50,8 @@ class World:
         self.stepping: set[int] = set()
         self.redone = 0
         self.told: set[type] = set()
+        self.values: set[Enum] = set()
+        self.errors: set[type] = set()
         self.flipped = self.ever_flipped = False
         self.passes = 0
         self.void = 0
@@ -68,6 +72,7 @@ class World:
             ("driver", faults.driver_s),
             ("notice", faults.notice_s),
             ("drain", faults.drain_s),
+            ("node", faults.node_s),
             ("room", faults.room_s),
             ("flip", faults.flip_s),
             ("outage", faults.outage_s),
@@ -78,7 +83,7 @@ class World:
                     lambda kind=kind, mean=mean: self.fault(kind, mean),
                 )
         if faults.stop_at_s:
-            self.at(faults.stop_at_s, lambda: self.tell(ev.StopAsked(ev.StopCause.SIGTERM, 25.0)))
+            self.at(faults.stop_at_s, lambda: self.tell(ev.StopAsked(faults.stop_cause, 25.0)))
         if faults.fenced_at_s:
             self.at(
                 faults.fenced_at_s,
@@ -117,6 +122,9 @@ class World:
         before = self.run
         self.events += 1
         self.told.add(type(event))
+        self.values.update(value for value in vars(event).values() if isinstance(value, Enum))
+        if getattr(event, "error", None):
+            self.errors.add(type(event))
         self.run, actions = self.advance(before, event, self.now)
         self.check_run(before, self.run)
         self.perform(actions, self.attempt)
@@ -124,7 +132,7 @@ class World:
     def check_run(self, before: Run, after: Run) -> None:
         self.check(after.generation >= before.generation, "a generation number was used again")
         if after.generation == before.generation:
-            self.check(after.lease_end >= before.lease_end, "a lease was shortened")
+            self.check(after.granted_end >= before.granted_end, "a grant was shortened")
         self.check(
             before.phase is not Phase.ENDED or after.phase is Phase.ENDED, "the end wasn't final"
         )
@@ -147,19 +155,26 @@ class World:
                 self.pulse(worker)
         self.at(0.25, self.tick)
 
-    def pulse(self, worker: SimWorker) -> None:
+    def pulse(self, worker: SimWorker, at: ev.Doing | None = None) -> None:
         may_step = (
-            worker.joined and not worker.held and worker.state and worker.state.step < worker.lease
+            worker.joined
+            and not worker.held
+            and worker.state
+            and worker.state.step < worker.granted
         )
         doing = ev.Doing.STEP if may_step else ev.Doing.IDLE
         if not worker.warm:
             doing = ev.Doing.LOADING
         elif worker.copying:
             doing = ev.Doing.COPYING
+        elif worker.joining is not None:
+            doing = worker.joining
         worker.moved += worker.copying or worker.writing is not None
         step = worker.state.step if worker.state else 0
         self.soon(
-            ev.Pulse(worker.ident, worker.generation, step, doing, 50.0, moved_bytes=worker.moved)
+            ev.Progress(
+                worker.ident, worker.generation, step, at or doing, 50.0, moved_bytes=worker.moved
+            )
         )
 
     # -- actions
@@ -238,7 +253,7 @@ class World:
         ]
         mid_step = gone.generation in self.stepping and self.random.random() < 0.5
         for other in group:
-            other.broken = other.state.step < other.lease
+            other.broken = other.state.step < other.granted
             if other.stopped:
                 continue
             if (
@@ -247,7 +262,7 @@ class World:
                 and all(mate.state.step <= other.state.step for mate in group)
             ):
                 self.apply(other, len(gone.seats))
-            if other.state.step < other.lease:
+            if other.state.step < other.granted:
                 self.hold(other, "peer lost")
         self.stepping.discard(gone.generation)
 
@@ -360,6 +375,8 @@ class World:
         seats = tuple(seat.worker for seat in action.seats)
         for seat in action.seats:
             worker = self.workers[seat.worker]
+            reads = seat.state_from is act.StateFrom.CHECKPOINT
+            worker.joining = ev.Doing.STAGING if reads else ev.Doing.JOINING
             self.at(
                 0.1 + 0.1 * self.random.random(),
                 lambda w=worker, s=seat: self.join(w, s, action, seats, start, passed),
@@ -374,6 +391,7 @@ class World:
         start: State,
         passed: bool,
     ) -> None:
+        worker.joining = None
         if (
             not worker.alive
             or worker.stopped
@@ -381,7 +399,7 @@ class World:
         ):
             return  # it was called off meanwhile
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
-        worker.held, worker.joined, worker.lease, worker.saves = False, False, action.step, set()
+        worker.held, worker.joined, worker.granted, worker.saves = False, False, action.step, set()
         self.check(
             self.rules.in_place or not worker.broken, "a process whose group broke is formed again"
         )
@@ -431,6 +449,9 @@ class World:
         if action.step in self.damaged:
             self.accused.setdefault(action.step, set()).add(action.generation)
             return ev.Obstacle.DAMAGED
+        if action.step and self.faults.missing and self.random.random() < self.faults.missing:
+            self.committed.pop(action.step, None)
+            return ev.Obstacle.MISSING
         return None
 
     def do_Grant(self, action: act.Grant) -> None:
@@ -443,7 +464,7 @@ class World:
     def granted(self, worker: SimWorker, action: act.Grant) -> None:
         if not worker.alive or worker.generation != action.generation or worker.state is None:
             return
-        worker.lease, worker.writer = max(worker.lease, action.end), action.writer
+        worker.granted, worker.writer = max(worker.granted, action.end), action.writer
         self.check(
             all(step >= worker.state.step for step in action.saves),
             "a save was agreed for a step that is past",
@@ -466,7 +487,7 @@ class World:
         if (
             not ready
             or generation in self.stepping
-            or not all(w.state.step < w.lease for w in group)
+            or not all(w.state.step < w.granted for w in group)
         ):
             return
         self.check(len({w.state for w in group}) == 1 or self.flipped, "ranks differ")
@@ -489,6 +510,7 @@ class World:
         if step == self.faults.ends_at:
             self.soon(ev.DataEnded(victim.ident, victim.generation, step))
         else:
+            self.pulse(victim, ev.Doing.INPUT)
             self.soon(
                 ev.UserFailed(
                     victim.ident,
@@ -510,7 +532,7 @@ class World:
         self.stepping.discard(generation)
         for worker in group:
             self.apply(worker, len(seats))
-            if worker.rank == 0 or worker.state.step >= worker.lease:
+            if worker.rank == 0 or worker.state.step >= worker.granted:
                 self.pulse(worker)
         self.next_step(generation, seats)
 
@@ -625,6 +647,9 @@ class World:
                 self.tell(
                     ev.Found(None, detail="503", error={"kind": "StorageUnavailable"}, passing=True)
                 )
+            elif self.faults.source_gone and not step:
+                error = {"kind": "CorruptCheckpoint", "message": "nothing is left"}
+                self.tell(ev.Found(None, detail="nothing is left", error=error))
             else:
                 self.tell(
                     ev.Found(step, self.committed[step].position if step else 0, label=str(step))
@@ -677,16 +702,20 @@ class World:
                 victim.stopped = True
             elif kind == "flip":
                 self.flip(victim)
+            elif kind == "node":
+                self.lose_node(victim.node, victims)
             elif kind == "drain":
                 self.soon(ev.Draining((victim.node,)))
-                self.at(
-                    10.0,
-                    lambda: [self.kill(worker) for worker in victims if worker.node == victim.node],
-                )
+                self.at(10.0, lambda: self.lose_node(victim.node, victims))
             else:
                 self.soon(ev.Notice(victim.ident, "SIGTERM"))
-                self.at(10.0, lambda: self.kill(victim))
+                self.at(10.0, lambda: self.kill(victim, ev.Cause.PREEMPTED))
         self.at(self.random.expovariate(1 / mean), lambda: self.fault(kind, mean))
+
+    def lose_node(self, node: str, workers: list[SimWorker]) -> None:
+        for worker in workers:
+            if worker.node == node:
+                self.kill(worker, ev.Cause.NODE)
 
     def store_is_back(self) -> None:
         self.store_down = False
@@ -719,7 +748,7 @@ class World:
                 len(w.seats),
                 w.state.step if w.state else None,
                 w.state.position if w.state else 0,
-                w.lease,
+                w.granted,
                 w.held,
                 w.joined,
                 w.warm,

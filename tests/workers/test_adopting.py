@@ -53,7 +53,7 @@ class FakeWorker:
             "world_size": 0,
             "step": None,
             "position": 0,
-            "lease_end": 0,
+            "granted_end": 0,
             "held": False,
             "joined": False,
             "loaded": True,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 
-from orchestrator.decide.events import Doing, Notice, Pulse
+from orchestrator.decide.events import Doing, Notice, Progress
 from orchestrator.workers.event_buffer import EventBuffer
 
 
@@ -24,9 +24,9 @@ def test_event_buffer_events_stay_until_they_are_acknowledged() -> None:
 def test_event_buffer_keeps_only_the_newest_sign_of_life() -> None:
     event_buffer = EventBuffer()
     for step in range(5):
-        event_buffer.pulse(Pulse("w", 1, step, Doing.STEP))
+        event_buffer.pulse(Progress("w", 1, step, Doing.STEP))
     _, events = event_buffer.poll(0, 0.0)
-    assert [event.step for event in events if isinstance(event, Pulse)] == [4]
+    assert [event.step for event in events if isinstance(event, Progress)] == [4]
     assert event_buffer.poll(0, 0.0)[1] == []
 
 

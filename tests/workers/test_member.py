@@ -90,10 +90,10 @@ def test_member_steps_up_to_its_lease_and_no_further(bench: Bench) -> None:
     bench.join()
     bench.expect(ev.Joined)
     bench.grant(9)
-    bench.expect(ev.Pulse, stands_at(9))
+    bench.expect(ev.Progress, stands_at(9))
     assert bench.member.report()["step"] == 9
     bench.grant(7)
-    assert bench.member.report()["lease_end"] == 9, "a lease is never shortened"
+    assert bench.member.report()["granted_end"] == 9, "a lease is never shortened"
     assert [number for number, _ in bench.tools.served] == [10, 11, 12, 13]
 
 
@@ -101,7 +101,7 @@ def test_member_ignores_leases_of_another_generation(bench: Bench) -> None:
     bench.join(generation=2)
     bench.expect(ev.Joined)
     bench.grant(9, generation=1)
-    assert bench.member.report()["lease_end"] == 5
+    assert bench.member.report()["granted_end"] == 5
 
 
 def test_member_ignores_an_order_that_comes_late(bench: Bench) -> None:
@@ -118,7 +118,7 @@ def test_member_saves_at_the_agreed_step_and_the_bytes_are_those_of_that_step(be
     bench.grant(20, 8)
     written = bench.expect(ev.SaveWritten)
     assert (written.step, written.position) == (8, 13)
-    bench.expect(ev.Pulse, stands_at(20))
+    bench.expect(ev.Progress, stands_at(20))
     assert bench.tools.store["a0001-g0001/model-8"].step == 8
 
 
@@ -131,7 +131,7 @@ def test_member_trains_on_while_a_save_hangs_and_refuses_a_second_one(bench: Ben
     refused = bench.expect(ev.SaveFailed)
     assert refused.step == 12
     assert refused.busy, "it isn't the store's failure"
-    bench.expect(ev.Pulse, stands_at(50))
+    bench.expect(ev.Progress, stands_at(50))
     go_on.set()
     assert bench.expect(ev.SaveWritten).step == 8
     np.testing.assert_array_equal(
@@ -167,7 +167,7 @@ def test_member_keeps_its_state_when_a_peer_is_gone_and_starts_again_from_it(ben
     bench.join(generation=2, state_from=StateFrom.OWN)
     bench.expect(ev.Joined)
     bench.grant(6, generation=2)
-    bench.expect(ev.Pulse, stands_at(6))
+    bench.expect(ev.Progress, stands_at(6))
 
 
 def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not() -> None:
@@ -182,7 +182,7 @@ def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not()
         standby.join()
         standby.expect(ev.Joined)
         standby.grant(6)
-        standby.expect(ev.Pulse, stands_at(6))
+        standby.expect(ev.Progress, stands_at(6))
         assert (standby.tools.readied, busy.tools.readied) == (1, 0)
     finally:
         standby.member.close()
@@ -201,7 +201,7 @@ def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_
     bench.expect(ev.Held)
     # the peer doesn't come
     bench.join(generation=2, state_from=StateFrom.RESULT, world_size=2, step=6)
-    bench.expect(ev.Pulse, lambda pulse: pulse.generation == 2)
+    bench.expect(ev.Progress, lambda pulse: pulse.generation == 2)
     bench.member.quiesce(2, urgent=True)
     held = bench.expect(ev.Held, lambda held: held.generation == 2)
     assert (held.step, held.position, held.takes) == (5, 10, True)
@@ -211,7 +211,7 @@ def test_member_that_lacks_a_result_is_where_the_generation_is_only_when_it_has_
         "it has joined a generation that it wasn't level with"
     )
     bench.grant(7, generation=3)
-    bench.expect(ev.Pulse, stands_at(7))
+    bench.expect(ev.Progress, stands_at(7))
 
 
 def test_member_whose_peers_have_no_result_for_it_asks_for_the_whole_state_and_claims_nothing(
@@ -252,7 +252,7 @@ def test_member_gives_its_state_away_once_it_has_one(bench: Bench) -> None:
     bench.join()
     bench.expect(ev.Joined)
     bench.grant(7)
-    bench.expect(ev.Pulse, stands_at(7))
+    bench.expect(ev.Progress, stands_at(7))
     bench.member.quiesce(1, urgent=False)
     bench.expect(ev.Held)
     donation = bench.member.held_state()
@@ -392,7 +392,7 @@ def test_member_that_loads_says_so_before_it_is_warm() -> None:
     member = Member("w1", ("node", 1), tools, event_buffer)
     threading.Thread(target=member.run, daemon=True).start()
     _, events = event_buffer.poll(0, 10)
-    assert [event.doing for event in events if isinstance(event, ev.Pulse)] == [ev.Doing.LOADING]
+    assert [event.doing for event in events if isinstance(event, ev.Progress)] == [ev.Doing.LOADING]
     go_on.set()
     member.close()
 
@@ -411,9 +411,9 @@ def test_member_says_that_it_copies_and_how_far_it_is(bench: Bench) -> None:
 
     trainer.state_for_save = slowly
     bench.grant(6, 6)
-    first = bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING)
+    first = bench.expect(ev.Progress, lambda event: event.doing is ev.Doing.COPYING)
     bench.expect(
-        ev.Pulse,
+        ev.Progress,
         lambda event: event.doing is ev.Doing.COPYING and event.moved_bytes > first.moved_bytes,
     )
     go_on.set()
@@ -430,10 +430,10 @@ def test_member_that_copies_its_state_for_another_says_so(bench: Bench) -> None:
     copy = trainer.state
     trainer.state = lambda: (go_on.wait(10), copy())[1]
     asked = ThreadPoolExecutor(1).submit(bench.member.held_state)
-    bench.expect(ev.Pulse, lambda event: event.doing is ev.Doing.COPYING)
+    bench.expect(ev.Progress, lambda event: event.doing is ev.Doing.COPYING)
     go_on.set()
     assert asked.result(10) is not None
-    bench.expect(ev.Pulse, lambda event: event.doing is not ev.Doing.COPYING)
+    bench.expect(ev.Progress, lambda event: event.doing is not ev.Doing.COPYING)
 
 
 def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None:
@@ -442,7 +442,7 @@ def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None
     bench.grant(5, 8)
     bench.member.forget_saves()
     bench.grant(12)
-    bench.expect(ev.Pulse, stands_at(12))
+    bench.expect(ev.Progress, stands_at(12))
     assert list(bench.tools.store) == ["start"]
 
 

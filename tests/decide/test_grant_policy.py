@@ -1,4 +1,4 @@
-"""Do leases only ever grow, and is a hang found within its bound?"""
+"""Does what is granted only ever grow, and is a hang found within its bound?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.leases import (
-    FIRST_LEASE,
+from orchestrator.decide.grant_policy import (
+    FIRST_GRANT,
     MOST_AHEAD,
     ahead,
     hang_bound_s,
@@ -22,7 +22,7 @@ from orchestrator.decide.leases import (
     st.one_of(st.none(), st.floats(1e-7, 100)),
     st.integers(0, 2 * 10**6),
 )
-def test_lease_never_shrinks_and_stays_within_reach(
+def test_grant_never_shrinks_and_stays_within_reach(
     end: int, behind: int, step_time_s: float | None, limit: int
 ) -> None:
     fastest = max(0, end - behind)
@@ -34,13 +34,13 @@ def test_lease_never_shrinks_and_stays_within_reach(
 
 @pytest.mark.parametrize(
     ("step_time_s", "steps"),
-    [(None, FIRST_LEASE), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)],
+    [(None, FIRST_GRANT), (0.001, 1000), (0.5, 2), (30.0, 1), (1e-9, MOST_AHEAD)],
 )
-def test_lease_reaches_about_a_second_ahead(step_time_s: float | None, steps: int) -> None:
+def test_grant_reaches_about_a_second_ahead(step_time_s: float | None, steps: int) -> None:
     assert ahead(step_time_s) == steps
 
 
-def test_lease_is_renewed_before_it_ends() -> None:
+def test_grant_is_renewed_before_it_ends() -> None:
     assert next_end(100, 40, 0.01, 1000) == 100, "more than half of it is left"
     assert next_end(100, 60, 0.01, 1000) == 160
 

@@ -1,6 +1,6 @@
 """Up to which step may the workers run on without a word, and when has one of them hung?
 
-Rule: a lease end only ever grows within a generation. It lies about a second of steps ahead of the
+Rule: the end of what is granted only ever grows within a generation. It lies about a second of steps ahead of the
 fastest member, never beyond a limit (the last step, or an agreed stop), and it is renewed when half
 of it is used up, so that a worker at full speed never waits for it.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 AHEAD_S = 1.0
 MOST_AHEAD = 20_000
-FIRST_LEASE = 2
-"""Steps of a generation's first lease: how long a step takes isn't known yet."""
+FIRST_GRANT = 2
+"""Steps of a generation's first grant: how long a step takes isn't known yet."""
 HANG_FACTOR = 3.0
 SLOW_START_S = 120.0
 """A generation's first step warms up sessions and kernels; 25,000 nodes took 5.3 s on an idle
@@ -21,14 +21,14 @@ SILENT_S = 2.5
 
 
 def ahead(step_time_s: float | None) -> int:
-    """How many steps a lease may reach beyond the present."""
+    """How many steps a grant may reach beyond the present."""
     if step_time_s is None:
-        return FIRST_LEASE
+        return FIRST_GRANT
     return max(1, min(MOST_AHEAD, round(AHEAD_S / max(step_time_s, 1e-6))))
 
 
 def next_end(end: int, fastest: int, step_time_s: float | None, limit: int) -> int:
-    """The lease end to grant now; ``end`` itself where nothing has to be granted."""
+    """The end to grant now; ``end`` itself where nothing has to be granted."""
     reach = ahead(step_time_s)
     if end - fastest > reach // 2:
         return end

@@ -1,7 +1,6 @@
 """What follows from time having passed?
 
-Rule: silence is judged by the driver's own clock, and not right after the driver itself was
-standing still (a paused driver would else find everybody silent and kill them all). Who moves state
+Rule: silence is judged by the driver's own clock, whenever it has just looked at it. Who moves state
 is judged by its bytes (``progress``).
 """
 
@@ -9,27 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import (
-    ending,
-    forming,
-    joining,
-    leases,
-    membership,
-    progress,
-    saves,
-    searching,
-    stepping,
-)
-from orchestrator.decide.actions import BreakStep, EndWorker, Outcome
+from orchestrator.decide import crew, endings, grant_policy, progress, save_under_way
+from orchestrator.decide.actions import BreakStep
 from orchestrator.decide.events import Cause, Doing
-from orchestrator.decide.run import Ending, Phase, Stage, Worker
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.progress import SAVE_STILL_S
+from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
 
-PAUSE_S = 1.5
-"""A gap between two ticks (a quarter of a second apart) from which on the driver itself must have
-stood still.
-"""
 TICK_S = 0.25
 """How often the loop looks at the clock; bounds are met, not overrun, by it."""
 GATHER_S = 10.0
@@ -41,44 +28,35 @@ INPUT_S = 60.0
 """A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
 
 
-def on_tick(turn: Turn) -> None:
+def look(turn: Turn) -> None:
     """Look at every deadline."""
-    run = turn.run
-    gap_s = 0.0 if run.ticked_s is None else turn.now_s - run.ticked_s
-    turn.set(ticked_s=turn.now_s)
-    if gap_s > PAUSE_S:
-        turn.note("driver_paused", seconds=round(gap_s, 3))
-        turn.workers(
-            {
-                ident: replace(worker, heard_s=turn.now_s, moved_s=turn.now_s)
-                for ident, worker in run.workers.items()
-            }
-        )
-        turn.set(moved_s=turn.now_s, since_s=turn.now_s)
-    if run.phase is Phase.ENDED:
+    if turn.run.ticked_s != turn.now_s:
         return
-    if ending.is_overdue(turn.run, turn.now_s):
+    if turn.run.ending is not None and is_overdue(turn.run, turn.now_s):
         turn.note("deadline", reason="no time is left for the last save")
-        ending.finish(turn)
+        turn.set(ending=replace(turn.run.ending, at_once=True))
         return
     _silence(turn)
     _starting(turn)
     _phase_deadline(turn)
-    saves.give_up_stuck(turn)
-    _what_waited(turn)
+    _stuck_save(turn)
 
 
-def _what_waited(turn: Turn) -> None:
-    """What had to wait for a while and may go on now."""
-    searching.again(turn)
-    forming.settle(turn)
-    joining.let_go(turn)
-    stepping.grant(turn)
-    stepping.boundary(turn)
+def is_overdue(run: Run, now_s: float) -> bool:
+    """Whether the run has to end now, saved or not: a last save that still moves gets its time
+    unless somebody kills us.
+    """
+    how = run.ending
+    if how is None or how.at_once or how.deadline_s is None or now_s < how.deadline_s:
+        return False
+    awaited = save_under_way.awaited(run)
+    saving = any(now_s - run.workers[ident].moved_s <= SAVE_STILL_S for ident in awaited)
+    copying = any(progress.is_moving(run, run.workers[ident], now_s) for ident in run.members)
+    return how.hard or not (saving or copying)
 
 
 def _silence(turn: Turn) -> None:
-    bound_s = leases.silence_bound_s(turn.run.policy.hang_floor_s)
+    bound_s = grant_policy.silence_bound_s(turn.run.policy.hang_floor_s)
     for worker in turn.run.workers.values():
         if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
@@ -88,7 +66,7 @@ def _starting(turn: Turn) -> None:
     """A worker whose process runs gets warm within START_S; one that found no room for ``wait_s``
     is asked for anew.
     """
-    for worker in turn.alive(Stage.STARTING):
+    for worker in crew.in_stage(turn.run, Stage.STARTING):
         waited_s = turn.now_s - worker.since_s
         if worker.doing is Doing.LOADING:
             if waited_s > START_S:
@@ -100,14 +78,13 @@ def _starting(turn: Turn) -> None:
                 )
         elif waited_s > turn.run.policy.wait_s and turn.run.phase is not Phase.WAITING:
             turn.worker(worker.ident, since_s=turn.now_s)
-            turn.act(
-                EndWorker(
-                    worker.ident, Cause.RELEASED.value, f"it hasn't started within {waited_s:.0f} s"
-                )
-            )
+            told = f"it hasn't started within {waited_s:.0f} s"
+            turn.end_worker(worker.ident, Cause.RELEASED, told)
 
 
 def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
+    if turn.is_ending(worker.ident):
+        return
     turn.note(
         "worker_hung",
         worker=worker.ident,
@@ -116,7 +93,7 @@ def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
         reason=detail,
     )
     turn.worker(worker.ident, heard_s=turn.now_s)
-    turn.act(EndWorker(worker.ident, Cause.HUNG.value, detail))
+    turn.end_worker(worker.ident, Cause.HUNG, detail)
 
 
 def _phase_deadline(turn: Turn) -> None:
@@ -127,7 +104,7 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.GATHERING:
             bound_s = max(
                 GATHER_S,
-                leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
+                grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
             )
             _end_all(
                 turn,
@@ -144,28 +121,31 @@ def _phase_deadline(turn: Turn) -> None:
 
 
 def _end_all(turn: Turn, idents: list[str], detail: str) -> None:
-    for ident in idents:
+    late = [ident for ident in idents if not turn.is_ending(ident)]
+    for ident in late:
         _end_hung(turn, turn.run.workers[ident], detail)
         turn.worker(ident, moved_s=turn.now_s)
-    if idents:
+    if late:
         turn.set(since_s=turn.now_s)
 
 
 def _stuck(turn: Turn) -> None:
     run = turn.run
-    if run.step >= run.lease_end:
+    if run.step >= run.granted_end:
         return
     if any(
         run.workers[ident].doing is Doing.COPYING
         and progress.is_moving(run, run.workers[ident], turn.now_s)
         for ident in run.members
     ):
-        turn.set(moved_s=turn.now_s)  # the others' step waits for the one that copies its state
+        # the others' step waits for the one that copies its state
+        if run.moved_s != turn.now_s:
+            turn.set(moved_s=turn.now_s)
         return
     still_s = turn.now_s - run.moved_s
     if (
         still_s
-        <= leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
+        <= grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
     ):
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
@@ -173,7 +153,7 @@ def _stuck(turn: Turn) -> None:
         ident
         for ident in run.members
         if run.workers[ident].doing is not Doing.STEP
-        and (run.workers[ident].step or 0) < run.lease_end
+        and (run.workers[ident].step or 0) < run.granted_end
     ]
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
@@ -183,21 +163,28 @@ def _stuck(turn: Turn) -> None:
         turn.set(broke_step=True)
         turn.note("step_broken", reason=f"{detail}; all members are inside it")
         turn.act(BreakStep(run.members[0], run.generation))
-    elif still_s > 2 * leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped):
+    elif still_s > 2 * grant_policy.hang_bound_s(
+        run.step_time_s, run.policy.hang_floor_s, run.stepped
+    ):
         _end_all(turn, list(run.members), f"{detail}; breaking it off didn't help")
-    turn.set(moved_s=run.moved_s)
 
 
 def _give_up_waiting(turn: Turn) -> None:
     run = turn.run
-    reason = (
-        f"no room for {run.policy.sizes.smallest} workers within {run.policy.wait_s:.0f} s"
-        + membership.last_cause(run)
-    )
-    error = PlacementError(
-        reason,
-        remedy="Add nodes, lower --workers, or raise wait_s; the same command goes on from here",
-    ).as_dict()
-    turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error))
-    turn.note("give_up", reason=reason)
-    forming.settle(turn)
+    room = f"no room for {run.policy.sizes.smallest} workers within {run.policy.wait_s:.0f} s"
+    reason = room + endings.last_cause(run)
+    remedy = "Add nodes, lower --workers, or raise wait_s; the same command goes on from here"
+    endings.give_up(turn, reason, PlacementError(reason, remedy=remedy).as_dict())
+
+
+def _stuck_save(turn: Turn) -> None:
+    """A save that nobody moves any more has failed."""
+    flight = turn.run.saves.in_flight
+    waiting_for = save_under_way.awaited(turn.run)
+    if flight is None or not waiting_for:
+        return
+    latest_s = max(turn.run.workers[ident].moved_s for ident in waiting_for)
+    still_s = turn.now_s - max(flight.since_s, latest_s)
+    if still_s > SAVE_STILL_S:
+        told = f"nothing has moved in {', '.join(waiting_for[:3])} for {still_s:.0f} s"
+        save_under_way.fail(turn, told)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.saving import (
+from orchestrator.decide.save_policy import (
     SaveLog,
     SavePolicy,
     Verdict,

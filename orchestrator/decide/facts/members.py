@@ -1,0 +1,159 @@
+"""A member has told how far it is, that it has stopped, or that it has joined: what changes?
+
+Rule: what a member says of another generation than the present one moves nothing but its own
+entry.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.decide import endings, incidents
+from orchestrator.decide.events import Doing, Held, Joined, JoinFailed, Obstacle, Progress
+from orchestrator.decide.facts import store
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.turn import Turn, changed
+
+
+def on_progress(turn: Turn, event: Progress) -> None:
+    """A sign of life, perhaps of progress."""
+    turn.quiet = True
+    run = turn.run
+    worker = run.workers.get(event.worker)
+    if worker is None:
+        return
+    heard = _heard(worker, event, turn.now_s)
+    if (
+        event.worker not in run.members
+        or event.generation != run.generation
+        or run.phase is not Phase.TRAINING
+    ):
+        turn.worker(event.worker, **heard)
+        return
+    behind = worker.step if worker.step is not None else run.step
+    step = max(event.step, behind)
+    workers = dict(run.workers)
+    workers[event.worker] = changed(worker, {**heard, "step": step})
+    paced = event.steps_per_s > 0 and event.worker == run.seats[0]
+    turn.set(
+        workers=workers,
+        highest=max(run.highest, step),
+        fastest=max(run.fastest, step),
+        laggards=run.laggards - (1 if step > behind and behind <= run.step else 0),
+        step_time_s=1.0 / event.steps_per_s if paced else run.step_time_s,
+        batch_rows=event.batch_rows or run.batch_rows,
+    )
+    if turn.run.laggards <= 0:
+        _advance(turn)
+
+
+def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
+    """What a sign of life changes in a worker, whatever the run is doing."""
+    heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
+    if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
+        heard |= {"moved_bytes": event.moved_bytes, "moved_s": now_s}
+    if (
+        event.doing is Doing.LOADING
+        and worker.doing is not Doing.LOADING
+        and worker.stage is Stage.STARTING
+    ):
+        heard["since_s"] = now_s  # it has found its place: from now on it loads
+    return heard
+
+
+def _advance(turn: Turn) -> None:
+    run = turn.run
+    steps = [run.workers[ident].step or 0 for ident in run.members]
+    slowest = min(steps)
+    turn.set(laggards=steps.count(slowest))
+    if slowest <= run.step:
+        return
+    turn.set(
+        step=slowest,
+        moved_s=turn.now_s,
+        stepped=True,
+        fruitless=0,
+        failures=0,
+        join_failures=0,
+        last_cause="",
+    )
+    if run.incident is not None:
+        incidents.close_incident(turn, run.incident)
+
+
+def on_held(turn: Turn, event: Held) -> None:
+    """A member has stopped."""
+    run = turn.run
+    if event.worker not in run.members or event.generation != run.workers[event.worker].generation:
+        return
+    step = None if run.workers[event.worker].tainted else event.step
+    turn.worker(
+        event.worker,
+        held=True,
+        joined=False,
+        step=step,
+        position=event.position,
+        address=event.address,
+        heard_s=turn.now_s,
+        size_bytes=event.size_bytes,
+        runs=event.runs,
+        gives=event.gives,
+        takes=event.takes,
+    )
+    turn.set(highest=max(run.highest, step or 0))
+    if event.why and run.phase in (Phase.TRAINING, Phase.FORMING):
+        turn.set(last_cause=event.why)
+        incidents.open_incident(turn, "peer lost", None, None, event.why)
+    turn.gather(event.why or "a member stopped")
+
+
+def on_joined(turn: Turn, event: Joined) -> None:
+    """A member is ready to step."""
+    run = turn.run
+    if event.generation != run.generation or event.worker not in run.members:
+        return
+    if run.phase is not Phase.FORMING:
+        turn.worker(event.worker, tainted=False)
+        return
+    turn.worker(event.worker, joined=True, tainted=False, step=event.step, heard_s=turn.now_s)
+
+
+def on_join_failed(turn: Turn, event: JoinFailed) -> None:
+    """A member lives but couldn't join. It says what stood in its way: what no further try can help
+    ends the run with that very error, everything else is tried again, with a back-off.
+    """
+    run = turn.run
+    if event.generation != run.generation or event.worker not in run.members:
+        return
+    rank = run.rank_of(event.worker)
+    told = f"rank {rank} ({event.worker}) couldn't join: {event.detail}"
+    turn.note(
+        "join_failed",
+        worker=event.worker,
+        rank=rank,
+        reason=event.detail,
+        obstacle=event.obstacle.value,
+        generation=event.generation,
+    )
+    turn.set(last_cause=told)
+    if run.phase is not Phase.FORMING:
+        return  # the formation has failed already, and this member is asked to stop like the others
+    match event.obstacle:
+        case Obstacle.DAMAGED:
+            store.accuse(turn, event.detail)
+        case Obstacle.MISSING:
+            turn.set(origin=None)
+        case Obstacle.STORE:
+            store.does_not_answer(turn, event.detail, event.error)
+        case Obstacle.MISFIT:
+            _cannot_help(turn, event)
+        case Obstacle.PASSING:
+            pass
+    store.back_off(turn, told)
+    turn.gather(told)
+
+
+def _cannot_help(turn: Turn, event: JoinFailed) -> None:
+    if turn.run.ending is None:
+        endings.give_up(turn, event.detail, event.error)

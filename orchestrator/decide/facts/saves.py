@@ -1,0 +1,58 @@
+"""A save has got further, or has come to nothing: what changes?
+
+Rule: an answer that isn't about the save under way is too late and changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide import save_under_way
+from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
+from orchestrator.decide.turn import Turn
+
+
+def _is_under_way(turn: Turn, event: SaveWritten | SaveChecked | SaveFailed) -> bool:
+    flight = turn.run.saves.in_flight
+    return flight is not None and (flight.generation, flight.step) == (event.generation, event.step)
+
+
+def on_written(turn: Turn, event: SaveWritten) -> None:
+    """The writer's files are in the store."""
+    flight = turn.run.saves.in_flight
+    if flight is None or not _is_under_way(turn, event) or event.worker != flight.writer:
+        return
+    turn.set(
+        written=event,
+        digests={**turn.run.digests, event.worker: event.digests},
+        expected=turn.run.expected - {event.worker},
+    )
+
+
+def on_checked(turn: Turn, event: SaveChecked) -> None:
+    """Another rank's checksums."""
+    if _is_under_way(turn, event):
+        turn.set(
+            digests={**turn.run.digests, event.worker: event.digests},
+            expected=turn.run.expected - {event.worker},
+        )
+
+
+def on_save_failed(turn: Turn, event: SaveFailed) -> None:
+    """It came to nothing, in the writer or at the commit."""
+    if _is_under_way(turn, event):
+        save_under_way.fail(turn, event.detail, busy=event.busy)
+
+
+def on_committed(turn: Turn, event: Committed) -> None:
+    """A checkpoint exists."""
+    log = turn.run.saves
+    if log.in_flight is None or log.in_flight.step != event.step:
+        return
+    turn.set(
+        saves=replace(log, in_flight=None, failed=0, committed=event.step),
+        expected=frozenset(),
+        divergences=0,
+    )
+    if turn.run.rolled_back_from is not None and event.step > turn.run.rolled_back_from:
+        turn.set(rolled_back_from=None)

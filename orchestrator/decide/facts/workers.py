@@ -1,0 +1,127 @@
+"""A worker has appeared, is about to go, or is gone: what changes?
+
+Rule: a loss is written down with its reason, once. Who is gone is no member any more before
+anything else is looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide import crew, incidents, losses
+from orchestrator.decide.actions import EndWorker
+from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Room, Warm
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.turn import Turn
+
+
+def on_warm(turn: Turn, event: Warm) -> None:
+    """A worker is ready to take a rank."""
+    if event.worker not in turn.run.workers:
+        turn.act(EndWorker(event.worker, Cause.RELEASED.value, "not known to this run"))
+        return
+    seconds = turn.now_s - turn.run.workers[event.worker].since_s
+    turn.worker(
+        event.worker,
+        stage=Stage.WARM,
+        node=event.node,
+        pid=event.pid,
+        address=event.address,
+        heard_s=turn.now_s,
+        since_s=turn.now_s,
+        doing=Doing.IDLE,
+    )
+    turn.set(start_failures=0)
+    place = {"place": event.group, "devices": list(event.devices)} if event.devices else {}
+    turn.note(
+        "worker_warm",
+        worker=event.worker,
+        node=event.node,
+        pid=event.pid,
+        seconds=round(seconds, 3),
+        **place,
+    )
+
+
+def on_notice(turn: Turn, event: Notice) -> None:
+    """A worker will be ended soon: it hands over while it lives, or the group saves just in time."""
+    worker = turn.run.workers.get(event.worker)
+    if worker is None or worker.leaving:
+        return
+    turn.worker(event.worker, leaving=True)
+    turn.note(
+        "worker_notice",
+        worker=event.worker,
+        rank=turn.run.rank_of(event.worker),
+        node=worker.node,
+        reason=event.detail,
+    )
+    run = turn.run
+    trains = run.phase is Phase.TRAINING and run.ending is None
+    if trains and event.worker in run.members and not run.reform:
+        turn.set(saves=replace(run.saves, owed=True))
+        turn.note("save_owed", reason="nobody can take over yet", worker=event.worker)
+
+
+def on_draining(turn: Turn, event: Draining) -> None:
+    """Nodes are about to be taken away, and with them their workers."""
+    for ident in sorted(turn.run.workers):
+        if turn.run.workers[ident].node in event.nodes:
+            on_notice(turn, Notice(ident, event.detail))
+
+
+def on_room(turn: Turn, event: Room) -> None:
+    """The cluster could place more workers."""
+    if turn.run.phase is Phase.TRAINING:
+        turn.set(room=event.free)
+
+
+def on_gone(turn: Turn, event: Gone) -> None:
+    """A worker is no more."""
+    run = turn.run
+    worker = run.workers.get(event.worker)
+    if worker is None:
+        return
+    rank = run.rank_of(event.worker) if event.worker in run.members else None
+    cause = Cause.PREEMPTED if worker.leaving and event.cause is Cause.DIED else event.cause
+    turn.set(
+        workers={ident: other for ident, other in run.workers.items() if ident != event.worker},
+        members=tuple(ident for ident in run.members if ident != event.worker),
+    )
+    if cause is Cause.RELEASED and rank is None:
+        turn.note("worker_released", worker=event.worker, reason=event.detail)
+    else:
+        _lost(turn, worker, replace(event, cause=cause), rank)
+    if rank is not None:
+        turn.gather(f"{event.worker} (rank {rank}) is gone: {cause.value}")
+
+
+def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
+    """Write the loss down, pay for it, and see whether the run can go on."""
+    run = turn.run
+    spared = rank is None and crew.goes_on_without_more(run)
+    turn.note(
+        "worker_lost",
+        worker=worker.ident,
+        rank=rank,
+        node=worker.node,
+        pid=worker.pid,
+        cause=event.cause.value,
+        reason=event.detail,
+        step=worker.step,
+        phase=run.phase.value,
+        **({"spared": True} if spared else {}),
+    )
+    if worker.stage is Stage.STARTING:
+        turn.set(start_failures=run.start_failures + 1)
+    if spared:
+        return
+    if event.detail or rank is not None:
+        turn.set(
+            last_cause=f"{worker.ident} was lost ({event.cause.value})"
+            + (f": {event.detail}" if event.detail else "")
+        )
+    if rank is not None:
+        incidents.open_incident(turn, event.cause.value, worker, rank, event.detail)
+    losses.pay(turn, worker, event, begun=rank is not None and run.phase is Phase.TRAINING)

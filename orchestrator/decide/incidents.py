@@ -1,0 +1,76 @@
+"""What disturbs the run, since when, and what did it cost?
+
+Rule: there is one incident at a time. It begins with the first sign of the disturbance and ends with
+the next step that all members have finished; its one record is written then, or when the run ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide.actions import Note
+from orchestrator.decide.events import Cause
+from orchestrator.decide.run import Incident, Run, Worker
+from orchestrator.decide.turn import Turn
+
+
+def open_incident(
+    turn: Turn, kind: str, worker: Worker | None, rank: int | None, detail: str
+) -> None:
+    """Begin an incident, or say more exactly what the one that has begun is about."""
+    run = turn.run
+    if run.incident is None:
+        began_s = (
+            min(turn.now_s, run.moved_s) if kind == Cause.HUNG.value and run.moved_s else turn.now_s
+        )
+        incident = Incident(
+            kind,
+            rank,
+            worker.node if worker else "",
+            worker.ident if worker else "",
+            began_s,
+            turn.now_s,
+            run.highest,
+            run.world_size,
+            detail,
+        )
+        turn.set(incident=incident)
+    elif run.incident.rank is None and rank is not None:
+        node, ident = (worker.node, worker.ident) if worker else ("", "")
+        turn.set(
+            incident=replace(
+                run.incident, kind=kind, rank=rank, node=node, worker=ident, detail=detail
+            )
+        )
+
+
+def close_incident(turn: Turn, incident: Incident) -> None:
+    """The group has taken a useful step again: write the incident's one record."""
+    run = turn.run
+    turn.set(incident=None)
+    turn.act(Note(incident_record(run, incident, turn.now_s)))
+
+
+def incident_record(run: Run, incident: Incident, now_s: float | None) -> dict[str, object]:
+    """The record of an incident; ``now_s`` is None where the run ended before it was over."""
+    record: dict[str, object] = {
+        "event": "incident",
+        "kind": incident.kind,
+        "rank": incident.rank,
+        "node": incident.node,
+        "worker": incident.worker,
+        "detected_s": round(incident.detected_s - incident.began_s, 4),
+        "recovered_s": None if now_s is None else round(now_s - incident.began_s, 4),
+        "steps_redone": 0
+        if incident.resumed_from is None
+        else max(0, incident.highest - incident.resumed_from),
+        "action": incident.done,
+        "reason": incident.detail,
+        "generation": run.generation,
+        "step": run.step,
+        "world_size_before": incident.world_size,
+        "world_size": run.world_size,
+    }
+    if incident.world_size != run.world_size and run.policy.batches_per_step is None:
+        record |= {"effective_batch": run.effective_batch, "on_resize": run.policy.sizes.on_resize}
+    return record

@@ -1,0 +1,70 @@
+"""The run is to end: what is still to be done before?
+
+Rule: every end that leaves time for it saves first. ``Finish`` is final.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.decide import crew, incidents, recovery, save_policy, save_under_way
+from orchestrator.decide.actions import Finish, Grant, Note
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.turn import Turn
+
+
+def end(turn: Turn) -> None:
+    """Finish where nothing is left to save; save the highest state where all members stand still.
+    A group that trains runs to its boundary first, which is for the rule ``boundary``.
+    """
+    run = turn.run
+    if run.ending is None:
+        return
+    if run.ending.at_once:
+        finish(turn)
+    elif run.phase is Phase.TRAINING:
+        return
+    elif run.phase is Phase.FINDING or crew.nobody_has_a_state(run):
+        finish(turn)  # however long some of them would still fetch a checkpoint
+    elif run.phase is not Phase.FORMING and crew.stands_still(run):
+        end_gathered(turn)
+
+
+def end_gathered(turn: Turn) -> None:
+    """All living members stand still: save the highest state, then finish."""
+    run = turn.run
+    steps = {ident: run.workers[ident].step for ident in run.members}
+    places = {ident: run.workers[ident].place for ident in run.members}
+    writer = recovery.donor(run.members, places, differing=run.divergence)
+    if (
+        writer is None
+        or run.saves.committed == steps[writer]
+        or save_policy.too_many_failed(run.policy.saving, run.saves)
+    ):
+        turn.set(step=run.step if writer is None else steps[writer])
+        finish(turn)
+    elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
+        return  # the writer is still busy with an earlier save, or the store has just failed
+    elif run.saves.in_flight is None or run.saves.in_flight.step > (steps[writer] or 0):
+        step = steps[writer] or 0
+        turn.set(step=step)
+        agreed = save_under_way.agree(turn, step, writer, (writer,))
+        turn.act(Grant(run.generation, (writer,), max(run.granted_end, step), agreed, writer))
+
+
+def finish(turn: Turn) -> None:
+    """The end."""
+    run = turn.run
+    how = run.ending
+    assert how is not None
+    if run.incident is not None:
+        turn.act(Note(incidents.incident_record(run, run.incident, None)))
+    turn.enter(Phase.ENDED)
+    fields: dict[str, Any] = {
+        "outcome": how.outcome.value,
+        "reason": how.reason,
+        "step": run.step,
+        "checkpoint_step": run.saves.committed,
+    }
+    turn.note("finish", **fields)
+    turn.act(Finish(how.outcome, how.reason, run.step, how.stop_cause, how.error))

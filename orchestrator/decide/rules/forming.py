@@ -1,0 +1,171 @@
+"""Who forms the next generation, from whose state?
+
+Rule: a group is formed only when every living member of the last one has stopped between two steps
+(``Held``) or is gone. The state with the highest step goes on; a checkpoint is read only if nobody
+has a state. Who is only one run behind takes that run's result, and not the whole state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator.decide import crew, endings, recovery, save_under_way, scaling
+from orchestrator.decide.actions import Form, Seat, StateFrom
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.turn import Turn
+
+
+def form(turn: Turn) -> None:
+    """If all living members have stopped: form the next generation, or wait for what is missing."""
+    run = turn.run
+    if run.ending is not None or run.phase not in (Phase.GATHERING, Phase.WAITING):
+        return
+    if not crew.stands_still(run):
+        return
+    seats = crew.next_seats(run)
+    if seats is None:
+        _wait(turn)
+    elif run.fruitless >= recovery.FRUITLESS_LIMIT:
+        endings.give_up_recovering(
+            turn, f"the group was formed {run.fruitless} times in a row without finishing a step"
+        )
+    elif crew.may_form(run, turn.now_s):
+        chosen = crew.donor(run)
+        if chosen is not None or run.origin is not None:
+            _form(turn, seats, chosen)
+
+
+def _wait(turn: Turn) -> None:
+    run = turn.run
+    if run.phase is Phase.WAITING:
+        return
+    warm = len(crew.in_stage(run, Stage.WARM))
+    counts = f"{len(run.members)} with a rank, {warm} warm, {run.target} wanted, {run.policy.sizes.smallest} at least"
+    turn.note("waiting", reason=f"too few workers: {counts}", longest_s=run.policy.wait_s)
+    turn.enter(Phase.WAITING)
+
+
+def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
+    run = turn.run
+    if chosen is not None:
+        step, position = run.workers[chosen].step or 0, run.workers[chosen].position
+    else:
+        assert run.origin is not None
+        assert run.origin.step is not None
+        step, position = run.origin.step, run.origin.position
+    generation = max(run.generation, run.used_generation) + 1
+    givers = [
+        ident
+        for ident in seats
+        if run.workers[ident].gives and chosen and _alike(run.workers[ident], run.workers[chosen])
+    ]
+    placed = tuple(
+        Seat(ident, rank, run.workers[ident].address, _state_from(run, ident, chosen, givers))
+        for rank, ident in enumerate(seats)
+    )
+    save_under_way.start_anew(turn, step)
+    _begin_generation(turn, generation, seats, step, position)
+    source = "donor" if chosen else "checkpoint"
+    behind = [seat.worker for seat in placed if seat.state_from is StateFrom.RESULT]
+    needs_donor = any(seat.state_from is StateFrom.DONOR for seat in placed)
+    release = tuple(ident for ident in sorted(run.workers) if run.workers[ident].spent)
+    turn.act(Form(generation, placed, chosen if needs_donor else None, step, position, release))
+    turn.note(
+        "generation",
+        generation=generation,
+        step=step,
+        position=position,
+        world_size=len(seats),
+        workers=list(seats),
+        donor=chosen,
+        state_from=source,
+        catching_up=behind,
+        redone=max(0, run.highest - step),
+        effective_batch=turn.run.effective_batch,
+        reason=run.planned or (run.incident.kind if run.incident else "start"),
+    )
+    _tell_incident(turn, step, "the live state" if chosen else "a checkpoint")
+
+
+def _tell_incident(turn: Turn, step: int, source: str) -> None:
+    """What the incident has led to."""
+    run = turn.run
+    if run.incident is not None:
+        turn.set(
+            incident=replace(
+                run.incident,
+                done=f"went on with {run.world_size} workers from {source}",
+                resumed_from=step,
+                highest=max(run.incident.highest, run.highest),
+            )
+        )
+
+
+def _state_from(run: Run, ident: str, chosen: str | None, givers: Sequence[str]) -> StateFrom:
+    """Where a seat's state comes from.
+
+    Args:
+        chosen: whose state goes on; None where it's a checkpoint's.
+        givers: those among the seats that stand where ``chosen`` stands, and can give the result
+            that led there.
+    """
+    if chosen is None:
+        return StateFrom.CHECKPOINT
+    worker, best = run.workers[ident], run.workers[chosen]
+    if ident == chosen:
+        return StateFrom.OWN if worker.stage is Stage.MEMBER else StateFrom.DONOR
+    if worker.stage is not Stage.MEMBER or worker.step is None or run.divergence:
+        return StateFrom.DONOR
+    if _alike(worker, best):
+        return StateFrom.OWN
+    # Every run needs all ranks, so who has computed one that others have finished lacks that one
+    # alone
+    near = worker.position in (best.position, best.position - (run.policy.batches_per_step or 0))
+    return StateFrom.RESULT if givers and worker.takes and near else StateFrom.DONOR
+
+
+def _alike(worker: Worker, other: Worker) -> bool:
+    return worker.place is not None and worker.place == other.place
+
+
+def _begin_generation(
+    turn: Turn, generation: int, seats: tuple[str, ...], step: int, position: int
+) -> None:
+    run = turn.run
+    changed: dict[str, Worker] = {}
+    for ident in {*seats, *run.members}:
+        worker = run.workers[ident]
+        stage = Stage.MEMBER if ident in seats else worker.stage
+        joining = generation if ident in seats else worker.generation
+        leaving = worker.leaving or ident not in seats
+        changed[ident] = replace(
+            worker,
+            stage=stage,
+            held=False,
+            joined=False,
+            generation=joining,
+            leaving=leaving,
+            moved_s=turn.now_s,
+        )
+    turn.workers(changed)
+    turn.enter(Phase.FORMING)
+    turn.set(
+        generation=generation,
+        seats=seats,
+        members=seats,
+        step=step,
+        position=position,
+        granted_end=step,
+        fastest=step,
+        laggards=len(seats),
+        stepped=False,
+        planned="",
+        broke_step=False,
+        fruitless=run.fruitless + 1,
+        target=scaling.target_after(run.policy.sizes, run.target, len(seats)),
+        moved_s=turn.now_s,
+        divergence=False,
+        retry_s=None,
+    )

@@ -1,0 +1,50 @@
+"""Are the members to stop?
+
+Rule: they stop at their next step boundary, and say so with ``Held``; where a peer is gone, the step
+under way is abandoned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide.actions import Quiesce
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.turn import Turn
+
+
+def gather(turn: Turn) -> None:
+    """Stop the members where something has asked for that."""
+    run = turn.run
+    if not run.gather_for:
+        return
+    _use_up(turn)
+    turn.enter(Phase.GATHERING)
+    turn.set(gather_for="")
+    turn.note("gathering", reason=run.gather_for, generation=run.generation, step=run.step)
+    running = tuple(ident for ident in run.members if not run.workers[ident].held)
+    if running:
+        turn.act(Quiesce(run.generation, running, urgent=run.step < run.granted_end))
+
+
+def _use_up(turn: Turn) -> None:
+    """A group that has trained breaks: where processes can't be formed anew in place, its members
+    only hand their state on.
+
+    A planned re-form at a boundary breaks nothing: nobody is inside a kernel then.
+    """
+    run = turn.run
+    if (
+        run.policy.in_place
+        or run.phase is not Phase.TRAINING
+        or (run.incident is None and run.step >= run.granted_end)
+    ):
+        return
+    turn.workers(
+        {ident: replace(run.workers[ident], spent=True, leaving=True) for ident in run.members}
+    )
+    turn.note(
+        "processes_used_up",
+        workers=list(run.members),
+        reason="a group that breaks isn't formed again in its processes",
+    )

@@ -1,0 +1,125 @@
+"""Which save is under way, whom does it wait for, and what becomes of it?
+
+Rule: at most one save is under way. It is agreed with a grant, written by one rank, checked against
+the checksums of all others, and committed by the driver; whatever goes wrong on the way ends in one
+``save_failed`` and the next save tries again. A writer that is still busy with an earlier save
+hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.decide import endings, save_policy
+from orchestrator.decide.actions import Outcome
+from orchestrator.decide.progress import SAVE_STILL_S
+from orchestrator.decide.run import Run
+from orchestrator.decide.save_policy import InFlight
+from orchestrator.decide.turn import Turn
+from orchestrator.errors import StorageUnavailable
+
+BUSY_S = 1.0
+"""A writer that was busy is asked again after so long; a last save that failed is too, and after
+twice as long each time.
+"""
+LONGEST_AGAIN_S = 30.0
+
+
+def agree(turn: Turn, step: int, writer: str, workers: tuple[str, ...]) -> tuple[int, ...]:
+    """Agree on a save at ``step``, written by ``writer`` and checked by all ``workers``.
+
+    Returns:
+        The steps to save at, as ``Grant`` has them.
+    """
+    flight = InFlight(turn.run.generation, step, writer, turn.now_s)
+    log = replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False, in_flight=flight)
+    turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
+    turn.note("save_agreed", step=step, generation=flight.generation, writer=writer)
+    return (step,)
+
+
+def awaited(run: Run) -> tuple[str, ...]:
+    """Whom the save under way waits for; nobody where there's none, or where it's being committed."""
+    flight = run.saves.in_flight
+    if flight is None or flight.committing:
+        return ()
+    writer = () if run.written is not None else (flight.writer,)
+    return tuple(
+        ident for ident in dict.fromkeys((*writer, *sorted(run.expected))) if ident in run.workers
+    )
+
+
+def counts_on(run: Run, worker: str) -> bool:
+    """Whether a save is under way that would lack something without this worker."""
+    return worker in awaited(run)
+
+
+def start_anew(turn: Turn, step: int) -> None:
+    """A new generation starts at ``step``: a save that was agreed for later won't happen, another
+    may lack some checksums.
+    """
+    log = turn.run.saves
+    if log.in_flight is None:
+        turn.set(saves=replace(log, last_step=min(log.last_step, step)))
+        return
+    if log.in_flight.committing:
+        return  # its files are whole: nobody in the group can spoil it any more
+    if log.in_flight.step > step:
+        turn.note(
+            "save_cancelled",
+            step=log.in_flight.step,
+            reason="the group is formed anew before that step",
+        )
+        turn.set(
+            saves=replace(log, in_flight=None, last_step=min(log.last_step, step)),
+            written=None,
+            expected=frozenset(),
+        )
+        return
+    took = {
+        ident
+        for ident in turn.run.expected
+        if (seen := turn.run.workers.get(ident)) and (seen.step or 0) >= log.in_flight.step
+    }
+    turn.set(expected=frozenset(took))
+    if log.in_flight.writer not in took and turn.run.written is None:
+        lose(turn, "its writer had not reached the step")
+
+
+def lose(turn: Turn, reason: str) -> None:
+    """Nobody is left to write it: that's no failure, and the next boundary saves instead."""
+    flight = turn.run.saves.in_flight
+    assert flight is not None
+    turn.note("save_lost", step=flight.step, reason=reason)
+    turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=frozenset())
+
+
+def fail(turn: Turn, detail: str, *, busy: bool = False) -> None:
+    """It came to nothing. Training goes on, unless it's one too many."""
+    run = turn.run
+    flight = run.saves.in_flight
+    assert flight is not None
+    told = {"step": flight.step, "generation": flight.generation, "reason": detail}
+    turn.set(written=None, digests={}, expected=frozenset())
+    if busy and not _is_stuck(turn, flight.writer):
+        log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
+        turn.set(saves=log)
+        turn.note("save_postponed", **told)
+        return
+    failed = run.saves.failed + 1
+    again_s = turn.now_s + min(LONGEST_AGAIN_S, BUSY_S * 2.0 ** (failed - 1))
+    log = replace(run.saves, in_flight=None, failed=failed, again_s=again_s)
+    turn.set(saves=log)
+    turn.note("save_failed", **told, in_a_row=failed)
+    failing = run.ending is not None and run.ending.outcome is Outcome.FAILED
+    if save_policy.too_many_failed(run.policy.saving, log) and not failing:
+        reason = f"{failed} saves failed in a row, the last one: {detail}"
+        remedy = "Check the output; the same command goes on from the last good checkpoint"
+        error = StorageUnavailable(reason, remedy=remedy).as_dict()
+        endings.fail(turn, reason, error, at_once=True)
+
+
+def _is_stuck(turn: Turn, writer: str) -> bool:
+    worker = turn.run.workers.get(writer)
+    return worker is not None and turn.now_s - worker.moved_s > SAVE_STILL_S
