@@ -21,7 +21,7 @@ from orchestrator.config import parse_config
 from orchestrator.errors import FatalError
 
 if TYPE_CHECKING:
-    from orchestrator.driver.observer import Observer, Progress
+    from orchestrator.driver.observer import Observer, RunProgress
 
 MAKER = "orchestrator.training.baseline.demo_run"
 STEPS_BEFORE, STEPS_MORE, SAVE_STEPS = 150, 600, 200
@@ -69,7 +69,7 @@ class Killer:
         elif event.get("event") == "generation":
             self.ranks = [str(worker) for worker in event["workers"]]
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """Kill once."""
         if self.killed is None and progress.step >= self.at_step and len(self.ranks) > 1:
             self.killed = self.pids[self.ranks[-1]]

@@ -23,7 +23,7 @@ from launch.text.status_text import incident_line
 from orchestrator.redaction import redacted, secrets_in
 
 if TYPE_CHECKING:
-    from orchestrator.driver.observer import Progress
+    from orchestrator.driver.observer import RunProgress
 
 log = logging.getLogger("tfresume")
 
@@ -32,7 +32,7 @@ BAR_CELLS = 20
 WATCHED_SHOWN = 3
 
 
-def progress_text(progress: Progress, start_step: int | None = None) -> str:
+def progress_text(progress: RunProgress, start_step: int | None = None) -> str:
     """Step, loss, rate, last checkpoint and the time that is left, as far as they're known."""
     parts = [f"step {count_text(progress.step)} of {count_text(progress.until)}"]
     if progress.loss is not None:
@@ -124,7 +124,7 @@ class LogProgress:
         else:
             log.debug("%s", log_line(event))
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """A few times a second."""
         now = self._now()
         if (
@@ -158,7 +158,7 @@ class LiveProgress:
         else:
             log.debug("%s", log_line(event))
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """A few times a second."""
         if self._start_step is None:
             self._start_step = progress.step

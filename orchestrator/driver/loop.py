@@ -18,14 +18,14 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
-from orchestrator.driver.observer import Observer, Progress
+from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
 
 TICK_S = 0.25
 SHOW_S = 0.2
-"""Progress is shown at most so often."""
+"""RunProgress is shown at most so often."""
 JOURNAL_PROGRESS_S = 5.0
 
 
@@ -124,7 +124,7 @@ class Loop:
         self._stagings = Stagings()
         self._next_tick_s = 0.0
         self._shown_s = self._journaled_s = float("-inf")
-        self._progress: Progress | None = None
+        self._progress: RunProgress | None = None
 
     def play(self, actions: tuple[act.Action, ...]) -> act.Finish:
         """Carry out ``actions``, then live until the end. Raises Interrupted."""
@@ -224,7 +224,7 @@ class Loop:
         ):
             return
         loss = next(iter(pulse.values.values()), None)
-        self._progress = Progress(
+        self._progress = RunProgress(
             run.step,
             loss,
             pulse.steps_per_s,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -65,7 +65,7 @@ class Measurement:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def of_progress(progress: Progress) -> list[Measurement]:
+def of_progress(progress: RunProgress) -> list[Measurement]:
     """What progress says."""
     return _known(
         ("tfresume_step", progress.step),

@@ -17,7 +17,7 @@ from orchestrator.driver.measurements import (
     of_event,
     of_progress,
 )
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 
 
 class Instrument(Protocol):
@@ -44,7 +44,7 @@ class RayMetrics:
         """Counts incidents and saves."""
         self._tell(of_event(event))
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """Sets the gauges."""
         self._tell(of_progress(progress))
 

@@ -15,7 +15,7 @@ log = logging.getLogger("tfresume")
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far the run is.
 
     Attributes:
@@ -44,7 +44,7 @@ class Observer(Protocol):
     def event(self, event: Mapping[str, Any]) -> None:
         """One journal event."""
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """A few times a second while training."""
 
 
@@ -61,7 +61,7 @@ class Observers:
     def event(self, event: Mapping[str, Any]) -> None:
         self._each("event", event)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         self._each("progress", progress)
 
     def close(self) -> None:

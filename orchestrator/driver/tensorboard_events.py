@@ -23,7 +23,7 @@ import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
@@ -40,7 +40,7 @@ thousand files in a week.
 CLOSE_S = 30.0
 
 
-def scalars(progress: Progress, told: Mapping[str, float]) -> dict[str, float]:
+def scalars(progress: RunProgress, told: Mapping[str, float]) -> dict[str, float]:
     """Tag to value: the graph's own scalar summaries under their own tags, ours under
     ``tfresume/``, watched tensors by name.
 
@@ -124,7 +124,7 @@ class EventWriter:
         """Learns the attempt's number, which is part of every file's name."""
         self._attempt = int(event.get("attempt") or self._attempt)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         """One point on every curve, at most one a second."""
         now_s = self._clock()
         if self._began_s == float("-inf"):

@@ -17,7 +17,7 @@ import numpy as np
 
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.main import resume
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 from orchestrator.driver.result import RunResult
 from tests import forked
 
@@ -44,7 +44,7 @@ class Watcher:
             self.ranks = list(event["workers"])
         self._tell(str(event["event"]), event)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: RunProgress) -> None:
         self.step = progress.step
         self._tell("step", {"step": progress.step, "values": progress.values})
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from orchestrator.driver.measurements import METERS, of_event, of_progress
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 from tests.driver.prometheus import exported
 
-PROGRESS = Progress(
+PROGRESS = RunProgress(
     step=100, loss=0.5, steps_per_s=20.0, checkpoint=None, world_size=2, until=1000, generation=3
 )
 
@@ -73,7 +73,7 @@ def test_measurements_of_progress_leave_out_a_loss_that_is_not_a_number() -> Non
         0.5,
     )
     for loss in (None, float("nan"), float("inf")):
-        progress = Progress(
+        progress = RunProgress(
             step=100, loss=loss, steps_per_s=0.0, checkpoint=None, world_size=2, until=1000
         )
         assert "tfresume_loss" not in {item.name for item in of_progress(progress)}

@@ -9,7 +9,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
 
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 from orchestrator.driver.tensorboard_events import (
     LONGEST_PART_S,
     SHORTEST_PART_S,
@@ -34,8 +34,8 @@ class Clock:
         return 1_790_000_000.0 + self.now_s
 
 
-def progress(step: int, **changes: float) -> Progress:
-    return Progress(
+def progress(step: int, **changes: float) -> RunProgress:
+    return RunProgress(
         step=step,
         loss=1.0 / step,
         steps_per_s=20.0,

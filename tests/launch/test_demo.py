@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from launch.demo import Killer, child
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 from orchestrator.errors import FatalError
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
 from tests.launch.conftest import ray_environment
 
 
-def at(step: int) -> Progress:
-    return Progress(step=step, loss=None, steps_per_s=0.0, checkpoint=None, world_size=2, until=100)
+def at(step: int) -> RunProgress:
+    return RunProgress(
+        step=step, loss=None, steps_per_s=0.0, checkpoint=None, world_size=2, until=100
+    )
 
 
 def test_killer_kills_the_highest_rank_once_and_only_from_its_step_on() -> None:

@@ -17,10 +17,10 @@ from launch.text.progress import (
     progress_observer,
     progress_text,
 )
-from orchestrator.driver.observer import Progress
+from orchestrator.driver.observer import RunProgress
 from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
 
-AT_1000 = Progress(
+AT_1000 = RunProgress(
     step=1000,
     loss=0.25,
     steps_per_s=50.0,
@@ -45,7 +45,7 @@ def test_progress_text_says_step_loss_rate_time_left_and_last_checkpoint() -> No
 
 def test_progress_text_of_what_is_not_known_yet_leaves_it_out() -> None:
     text = progress_text(
-        Progress(step=0, loss=None, steps_per_s=0.0, checkpoint=None, world_size=1, until=10)
+        RunProgress(step=0, loss=None, steps_per_s=0.0, checkpoint=None, world_size=1, until=10)
     )
     assert "loss" not in text
     assert "steps/s" not in text
@@ -113,7 +113,7 @@ def test_log_progress_is_written_every_ten_seconds_and_at_the_end(lines: Lines) 
     clock = iter([0.0, 3.0, 9.9, 10.0, 11.0])
     observer = LogProgress(now=lambda: next(clock))
     for step in (1, 2, 3, 4, 5):
-        observer.progress(Progress(step, None, 1.0, None, 1, until=5))
+        observer.progress(RunProgress(step, None, 1.0, None, 1, until=5))
     assert [message.split(" of")[0] for _, message in lines.said] == ["step 1", "step 4", "step 5"]
 
 
