@@ -18,7 +18,8 @@ from orchestrator.graph.gradients.gradient_tensors import (
     frontier,
     optimizer_cuts,
 )
-from orchestrator.graph.gradients.non_gradient_updates import update_cuts
+from orchestrator.graph.gradients.leading_out import led_in, led_out
+from orchestrator.graph.gradients.non_gradient_updates import UpdateCuts, update_cuts
 from orchestrator.graph.gradients.rank_local import RankLocal, rank_local, rank_local_sources
 from orchestrator.graph.gradients.split_targets import separate_targets
 from orchestrator.graph.gradients.towers import averages
@@ -119,7 +120,7 @@ def _cut_target(
     gradients = [cut for cut, _ in scaled]
     _require_once(gradients, flow)
     closure = graph.view.ancestors([target.op])
-    detachment = detach(graph, closure, _sources(gradients))
+    detachment = detach(graph, closure, _sources(gradients), flow)
     if detachment.refused:
         raise _Refused(detachment.refused)
     if detachment.dropped:
@@ -127,12 +128,12 @@ def _cut_target(
             editor.drop_controls(consumer, sources)
         graph = editor.graph(ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
-    updates = update_cuts(graph, closure, found.local, flow, found.sewn)
+    updates = update_cuts(graph, closure, found.local, flow, found.sewn, _sources(gradients))
     if updates.refused:
         raise _Refused(updates.refused)
     sewn = _Seamstress(editor, graph, number)
     sewn.gradients(scaled)
-    sewn.updates(updates.uses)
+    sewn.updates(updates)
     if not sewn.nodes:
         return target, found.rule
     barrier = hang(editor, graph, target.op, number, sewn.nodes, detachment, flow, sewn.uses)
@@ -231,24 +232,31 @@ class _Seamstress:
             indices = self._sew("/indices", cut.indices, index_dtype, cut.index_uses)
             self.sparse.append(SparseSeam(values, indices, dtype, index_dtype, cut.shape, scale))
 
-    def updates(self, uses: dict[Edge, list[Use]]) -> None:
-        for edge, inputs in sorted(uses.items()):
+    def updates(self, cuts: UpdateCuts) -> None:
+        for edge, inputs in sorted(cuts.uses.items()):
             dtype = self._graph.dtype(edge)
+            branches = cuts.branches.get(edge, ())
+            name = f"branch/{self._target}/{len(self.nodes)}"
+            outside = led_out(self._editor, name, edge, dtype, branches)
             if dtype in INTEGERS:
-                self._counts(edge, dtype, inputs)
-                continue
-            node = self._sew("", edge, dtype, inputs)
-            self.dense.append(DenseSeam(node, dtype, None, "update"))
+                result = self._count(outside, dtype)
+            else:
+                result = Edge(self._sew("", outside, dtype, ()), 0)
+                self.dense.append(DenseSeam(result.node, dtype, None, "update"))
+            self._give(led_in(self._editor, name, result, dtype, branches), inputs)
 
     def _sew(self, kind: str, edge: Edge, dtype: str, uses: Iterable[Use]) -> str:
         node = identity(self._editor, f"seam/{self._target}/{len(self.nodes)}{kind}", edge, dtype)
-        for use in uses:
-            self._editor.set_input(use.node, use.slot, Edge(node, 0))
-            self.uses.add(use)
+        self._give(Edge(node, 0), uses)
         self.nodes.append(node)
         return node
 
-    def _counts(self, edge: Edge, dtype: str, uses: Iterable[Use]) -> None:
+    def _give(self, edge: Edge, uses: Iterable[Use]) -> None:
+        for use in uses:
+            self._editor.set_input(use.node, use.slot, edge)
+            self.uses.add(use)
+
+    def _count(self, edge: Edge, dtype: str) -> Edge:
         """Average whole numbers in float64, exact up to 2**53, and round."""
         name = f"count/{self._target}/{len(self.nodes)}"
         wide = self._cast(f"{name}/wide", edge, dtype, "float64")
@@ -257,11 +265,8 @@ class _Seamstress:
         rounded = self._editor.add(
             "Rint", f"{name}/rounded", [Edge(node, 0)], attributes=attributes
         )
-        narrow = self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype)
-        for use in uses:
-            self._editor.set_input(use.node, use.slot, Edge(narrow, 0))
-            self.uses.add(use)
         self.dense.append(DenseSeam(node, "float64", None, "update"))
+        return Edge(self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype), 0)
 
     def _cast(self, name: str, edge: Edge, old: str, new: str) -> str:
         attributes = {"SrcT": type_attribute(old), "DstT": type_attribute(new)}

@@ -1,16 +1,22 @@
 """Which writers get values that differ between ranks without being gradients?
 
-Rule: moving averages, metrics, learning rates from a batch. Their values are averaged too, at the
-last place before any writer, loop or conditional; counts pass through float64 and are rounded. What
-can't be averaged (a row number, a condition, a text) keeps the graph on one worker.
+Rule: moving averages, metrics, learning rates from a batch. Their values are exchanged too, at the
+last place before any writer or loop; out of a conditional whose predicate is the same on all ranks
+they're led (``leading_out``). Behind a writer or in a loop only what is computed linearly from a
+value can be replaced by it: the mean of activations isn't a statistic of them. What can't be
+exchanged (a row number, a condition, a text) keeps the graph on one worker, and so does a value
+that gradients are computed from: the group's would take the place of the batch's own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from orchestrator.graph.gradients.linear import linear_inputs
 from orchestrator.graph.gradients.rank_local import RankLocal
 from orchestrator.graph.gradients.training_writers import ASSIGNMENTS
+from orchestrator.graph.graphdef.branches import Branch, Branches
 from orchestrator.graph.graphdef.flow import Flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
@@ -19,59 +25,138 @@ from orchestrator.graph.graphdef.view import Edge, Use
 
 @dataclass(frozen=True)
 class UpdateCuts:
-    """Tensors to average, each with the inputs that want the mean, or why that can't be done."""
+    """Tensors to exchange, or why that can't be done.
+
+    Attributes:
+        uses: tensor to the inputs that want the group's.
+        branches: the conditionals around a tensor that stands in some, outermost first.
+    """
 
     uses: dict[Edge, list[Use]] = field(default_factory=dict)
+    branches: dict[Edge, tuple[Branch, ...]] = field(default_factory=dict)
     refused: str = ""
 
 
+class _CantAverage(Exception):
+    """Why a value can't be exchanged; never seen outside of this file."""
+
+
 def update_cuts(
-    graph: Graph, closure: set[str], local: RankLocal, flow: Flow, sewn: frozenset[Use]
+    graph: Graph,
+    closure: set[str],
+    local: RankLocal,
+    flow: Flow,
+    sewn: frozenset[Use],
+    gradients: Iterable[str],
 ) -> UpdateCuts:
-    """Where to average the values that ``local.writes`` lists.
+    """Where to exchange the values that ``local.writes`` lists.
 
     Args:
         flow: the loops and conditionals around each node.
         sewn: inputs that get an equal value from a gradient's seam.
+        gradients: the nodes whose values are exchanged as gradients.
     """
-    writers = [name for name in closure if graph.writes(name)]
-    late = graph.view.descendants(writers, within=closure)
-    found = UpdateCuts()
-    seen = set(sewn)
-    waiting = [(edge, use, use.node) for edge, use in local.writes]
-    while waiting:
-        edge, use, writer = waiting.pop()
-        if use in seen:
-            continue
-        seen.add(use)
+    return _Climb(graph, closure, local, flow, sewn, gradients).cuts()
+
+
+class _Climb:
+    """The way from the writers up to where each value can be exchanged."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        closure: set[str],
+        local: RankLocal,
+        flow: Flow,
+        sewn: frozenset[Use],
+        gradients: Iterable[str],
+    ) -> None:
+        self._graph, self._local, self._flow = graph, local, flow
+        writers = [name for name in closure if graph.writes(name)]
+        self._late = graph.view.descendants(writers, within=closure)
+        self._seen = set(sewn)
+        self._gradients = tuple(gradients)
+        self._before_gradients: set[str] | None = None
+        self._branches: Branches | None = None
+        self._found = UpdateCuts()
+
+    def cuts(self) -> UpdateCuts:
+        """All of them."""
+        waiting = [(edge, use, use.node) for edge, use in self._local.writes]
+        while waiting:
+            edge, use, writer = waiting.pop()
+            if use in self._seen:
+                continue
+            self._seen.add(use)
+            try:
+                waiting.extend((*above, writer) for above in self._cut_or_climb(edge, use))
+            except _CantAverage as why:
+                return UpdateCuts(refused=_differs(self._graph, writer, str(why)))
+        return self._found
+
+    def _cut_or_climb(self, edge: Edge, use: Use) -> list[tuple[Edge, Use]]:
+        """Nothing more to look at where the value is cut here, else what it's computed from."""
         if edge.port < 0:
-            return UpdateCuts(
-                refused=_differs(graph, writer, f"whether it runs depends on {edge.node}")
-            )
-        if flow.once(edge.node) and edge.node not in late:
-            if not _can_average(graph, edge, use):
-                return UpdateCuts(
-                    refused=_differs(
-                        graph, writer, f"{edge.tensor} is {graph.dtype(edge) or 'of unknown type'}"
-                    )
-                )
-            found.uses.setdefault(edge, []).append(use)
-            continue
-        above = [
-            (source, Use(edge.node, slot, source.port), writer)
-            for slot, source in enumerate(graph.view.data[edge.node])
-            if source.node in local.nodes and not graph.writes(source.node)
+            raise _CantAverage(f"whether it runs depends on {edge.node}")
+        branches = self._around(edge)
+        if branches is None or edge.node in self._late:
+            return self._above(edge)
+        if not _can_average(self._graph, edge, use):
+            raise _CantAverage(f"{edge.tensor} is {self._graph.dtype(edge) or 'of unknown type'}")
+        if not self._graph.writes(use.node) and use.node in self._computed_with():
+            raise _CantAverage(f"the gradients are computed from {use.node} too")
+        self._found.uses.setdefault(edge, []).append(use)
+        if branches:
+            self._found.branches[edge] = branches
+        return []
+
+    def _around(self, edge: Edge) -> tuple[Branch, ...] | None:
+        """The conditionals that a value has to be led out of; None where it can't be."""
+        if self._flow.once(edge.node):
+            return ()
+        if self._flow.frames.get(edge.node, ("?",)):
+            return None
+        self._branches = self._branches or Branches(self._graph.view)
+        found = self._branches.around(edge, self._flow.depths)
+        if not found:
+            return None
+        predicates = {predicate.node for predicate, _ in found}
+        return found if predicates.isdisjoint(self._local.nodes | self._late) else None
+
+    def _above(self, edge: Edge) -> list[tuple[Edge, Use]]:
+        """What a value is computed from that differs between ranks."""
+        name = edge.node
+        inputs = [
+            (source, Use(name, slot, source.port))
+            for slot, source in enumerate(self._graph.view.data[name])
+            if source.node in self._local.nodes and not self._graph.writes(source.node)
         ]
-        if not above:
-            return UpdateCuts(
-                refused=_differs(
-                    graph,
-                    writer,
-                    f"{edge.node} stands in a loop, a conditional or behind another writer",
-                )
+        stands = f"{name} stands in a loop, a conditional or behind another writer"
+        if not inputs:
+            raise _CantAverage(stands)
+        linear = linear_inputs(self._graph, name, {use.slot for _, use in inputs})
+        if not linear or not self._switched_alike(name):
+            raise _CantAverage(
+                f"{stands}, and {self._graph.view.op(name)} of a mean isn't the mean of what it gives"
             )
-        waiting.extend(above)
-    return found
+        return inputs
+
+    def _switched_alike(self, name: str) -> bool:
+        """Whether a Merge takes the same branch on all ranks."""
+        if self._graph.view.op(name) not in ("Merge", "RefMerge"):
+            return True
+        self._branches = self._branches or Branches(self._graph.view)
+        return not any(
+            predicate.node in self._local.nodes
+            for source in self._graph.view.data[name]
+            for predicate, _ in self._branches.around(source, self._flow.depths) or ()
+        )
+
+    def _computed_with(self) -> set[str]:
+        """What the gradients take data from."""
+        if self._before_gradients is None:
+            self._before_gradients = self._graph.view.ancestors(self._gradients, control=False)
+        return self._before_gradients
 
 
 def _can_average(graph: Graph, edge: Edge, use: Use) -> bool:
