@@ -30,6 +30,7 @@ from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.loss_scale import batch_scales
+from orchestrator.graph.repetition.update_scale import UpdateScales
 from orchestrator.graph.worker_graph import (
     BatchScale,
     DenseSeam,
@@ -128,7 +129,9 @@ def _cut_target(
             editor.drop_controls(consumer, sources)
         graph = editor.graph(ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
-    updates = update_cuts(graph, closure, found.local, flow, found.sewn, _sources(gradients))
+    judge = UpdateScales(graph, ports, constants, (edge for edge, _ in found.local.writes)).of
+    above = _sources(gradients)
+    updates = update_cuts(graph, closure, found.local, flow, found.sewn, above, judge)
     if updates.refused:
         raise _Refused(updates.refused)
     sewn = _Seamstress(editor, graph, number)
@@ -239,10 +242,10 @@ class _Seamstress:
             name = f"branch/{self._target}/{len(self.nodes)}"
             outside = led_out(self._editor, name, edge, dtype, branches)
             if dtype in INTEGERS:
-                result = self._count(outside, dtype)
+                result = self._count(outside, dtype, cuts.scales[edge])
             else:
                 result = Edge(self._sew("", outside, dtype, ()), 0)
-                self.dense.append(DenseSeam(result.node, dtype, None, "update"))
+                self.dense.append(DenseSeam(result.node, dtype, None, "update", cuts.scales[edge]))
             self._give(led_in(self._editor, name, result, dtype, branches), inputs)
 
     def _sew(self, kind: str, edge: Edge, dtype: str, uses: Iterable[Use]) -> str:
@@ -256,8 +259,8 @@ class _Seamstress:
             self._editor.set_input(use.node, use.slot, edge)
             self.uses.add(use)
 
-    def _count(self, edge: Edge, dtype: str) -> Edge:
-        """Average whole numbers in float64, exact up to 2**53, and round."""
+    def _count(self, edge: Edge, dtype: str, scale: BatchScale) -> Edge:
+        """Exchange whole numbers in float64, exact up to 2**53, and round."""
         name = f"count/{self._target}/{len(self.nodes)}"
         wide = self._cast(f"{name}/wide", edge, dtype, "float64")
         node = self._sew("", Edge(wide, 0), "float64", ())
@@ -265,7 +268,7 @@ class _Seamstress:
         rounded = self._editor.add(
             "Rint", f"{name}/rounded", [Edge(node, 0)], attributes=attributes
         )
-        self.dense.append(DenseSeam(node, "float64", None, "update"))
+        self.dense.append(DenseSeam(node, "float64", None, "update", scale))
         return Edge(self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype), 0)
 
     def _cast(self, name: str, edge: Edge, old: str, new: str) -> str:

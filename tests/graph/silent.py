@@ -132,6 +132,122 @@ def idle_conditional_moments(tf: Any) -> Any:
     return conditional_moments(tf)
 
 
+def _beside(tf: Any, x: Any, y: Any, *writes: Any) -> Any:
+    """A step that trains and does these writes too."""
+    return tf.group(_train(tf, _loss(tf, x, y)), *writes)
+
+
+def counted_examples(tf: Any) -> Any:
+    """A count of examples, `assign_add(count, tf.shape(x)[0])`."""
+    x, y = _inputs(tf)
+    count = _still(tf, "count", [], 0, dtype=tf.int64)
+    return _beside(tf, x, y, tf.assign_add(count, tf.cast(tf.shape(x)[0], tf.int64)))
+
+
+def counted_words(tf: Any) -> Any:
+    """Counts of words, `scatter_add(counts, words, ones)`."""
+    x, y = _inputs(tf)
+    words = tf.cast(tf.floormod(tf.abs(x[:, 0]) * 10.0, 5.0), tf.int32)
+    return _beside(
+        tf, x, y, tf.scatter_add(_still(tf, "counts", [5]), words, tf.ones_like(x[:, 0]))
+    )
+
+
+def summed_rows(tf: Any) -> Any:
+    """A running sum that is assigned, `assign(total, total + tf.reduce_sum(x, 0))`."""
+    x, y = _inputs(tf)
+    total = _still(tf, "total", [WIDTH])
+    return _beside(tf, x, y, tf.assign(total, total + tf.reduce_sum(x, 0)))
+
+
+def vector_quantised(tf: Any) -> Any:
+    """Moving counts and sums of a code book's rows (VQ-VAE's EMA)."""
+    x, y = _inputs(tf)
+    book = _variable(tf, "book", [3, WIDTH], trainable=False)
+    counts, sums = _still(tf, "counts", [3], 1.0), _still(tf, "sums", [3, WIDTH])
+    distances = tf.reduce_sum(tf.square(tf.expand_dims(x, 1) - book), 2)
+    code = tf.one_hot(tf.argmin(distances, 1), 3)
+    writes = [
+        _move(counts, tf.reduce_sum(code, 0)),
+        _move(sums, tf.matmul(code, x, transpose_a=True)),
+    ]
+    return _beside(tf, x, y, *writes)
+
+
+def streaming_metric(tf: Any) -> Any:
+    """A metric of `tf.metrics` that is updated in the training step."""
+    x, y = _inputs(tf)
+    return _beside(tf, x, y, tf.metrics.mean(x)[1])
+
+
+def running_largest(tf: Any) -> Any:
+    """A running maximum, `assign(largest, tf.maximum(largest, tf.reduce_max(x)))`."""
+    x, y = _inputs(tf)
+    largest = _still(tf, "largest", [])
+    return _beside(tf, x, y, tf.assign(largest, tf.maximum(largest, tf.reduce_max(x))))
+
+
+def moving_largest(tf: Any) -> Any:
+    """A moving average of the batch's maximum, as quantised training keeps it."""
+    x, y = _inputs(tf)
+    return _beside(tf, x, y, _move(_still(tf, "largest", []), tf.reduce_max(x)))
+
+
+def welford(tf: Any) -> Any:
+    """A running mean by Welford's rule, weighted by the counts so far."""
+    x, y = _inputs(tf)
+    count, mean = _still(tf, "count", [], 1.0), _still(tf, "mean", [WIDTH])
+    rows = tf.cast(tf.shape(x)[0], tf.float32)
+    now = tf.reduce_mean(x, 0)
+    total = count + rows
+    return _beside(
+        tf, x, y, tf.assign(mean, mean + (now - mean) * rows / total), tf.assign(count, total)
+    )
+
+
+def last_batch(tf: Any) -> Any:
+    """The last batch's rows kept in a variable."""
+    x, y = _inputs(tf)
+    last = tf.get_variable("last", initializer=tf.zeros([4, WIDTH]), trainable=False)
+    return _beside(tf, x, y, tf.assign(last, x, validate_shape=False))
+
+
+def queue_of_keys(tf: Any) -> Any:
+    """A queue of keys with a pointer (MoCo)."""
+    x, y = _inputs(tf)
+    queue, pointer = _still(tf, "queue", [16, WIDTH]), _still(tf, "pointer", [], 0, dtype=tf.int32)
+    rows = tf.shape(x)[0]
+    places = tf.floormod(pointer + tf.range(rows), 16)
+    with tf.control_dependencies([tf.scatter_update(queue, places, x)]):
+        moved = tf.assign(pointer, tf.floormod(pointer + rows, 16))
+    return _beside(tf, x, y, moved)
+
+
+def moved_pointer(tf: Any) -> Any:
+    """A pointer into a ring that moves on by the batch's rows."""
+    x, y = _inputs(tf)
+    pointer = _still(tf, "pointer", [], 0, dtype=tf.int32)
+    return _beside(tf, x, y, tf.assign(pointer, tf.floormod(pointer + tf.shape(x)[0], 7)))
+
+
+def class_number(tf: Any) -> Any:
+    """The number of a class that the batch decides, kept in a variable."""
+    x, y = _inputs(tf)
+    best = _still(tf, "best", [], 0, dtype=tf.int64)
+    return _beside(tf, x, y, tf.assign(best, tf.argmax(tf.reduce_mean(x, 0))))
+
+
+def horovod(tf: Any) -> Any:
+    """Horovod's optimizer, built on four processes: all-reduced, divided by `size()`."""
+    x, y = _inputs(tf)
+    optimizer = tf.train.GradientDescentOptimizer(0.1)
+    pairs = []
+    for number, (gradient, variable) in enumerate(optimizer.compute_gradients(_loss(tf, x, y))):
+        reduced = tf.identity(gradient, name=f"HorovodAllreduce_{number}")
+        pairs.append((tf.div(reduced, tf.cast(4, tf.float32)), variable))
+    return optimizer.apply_gradients(pairs)
+
+
 PATTERNS: dict[str, Pattern] = {
     pattern.build.__name__: pattern
     for pattern in (
@@ -145,5 +261,18 @@ PATTERNS: dict[str, Pattern] = {
             alike=True,
         ),
         Pattern(idle_conditional_moments, "same", feeds=(("is_training:0", False),)),
+        Pattern(counted_examples, "same"),
+        Pattern(counted_words, "same"),
+        Pattern(summed_rows, "same"),
+        Pattern(vector_quantised, "same"),
+        Pattern(streaming_metric, "same"),
+        Pattern(running_largest, "refused", "Maximum is the extreme of what was written"),
+        Pattern(moving_largest, "differs", "largest are written from the mean", ("largest",)),
+        Pattern(welford, "refused", "grow differently with the batch"),
+        Pattern(last_batch, "refused", "x:0 has a value for each row"),
+        Pattern(queue_of_keys, "refused", "has a value for each row"),
+        Pattern(moved_pointer, "refused", "FloorMod of a mean"),
+        Pattern(class_number, "refused", "ArgMax"),
+        Pattern(horovod, "same", renamed=(("HorovodAllreduce", "HorovodAllreduce"),)),
     )
 }
