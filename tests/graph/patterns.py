@@ -36,6 +36,8 @@ class Pattern:
         functions: made with resource variables and functional control flow.
         renamed: operation type of nodes by the beginning of their names: what this TensorFlow can't
             make.
+        by_rank: scalars that are fed with each batch: to either rank, and to one process.
+        remedy: what to do, where it isn't what the outcome says.
     """
 
     build: Maker
@@ -46,6 +48,8 @@ class Pattern:
     alike: bool = False
     functions: bool = False
     renamed: tuple[tuple[str, str], ...] = ()
+    remedy: str = ""
+    by_rank: tuple[tuple[str, tuple[int, int, int]], ...] = ()
 
     @property
     def seen(self) -> str:
@@ -67,7 +71,7 @@ class Made:
         names = ("x:0", "y:0")
         return {
             **{name: np.concatenate([part[name] for part in parts]) for name in names},
-            **self._scalars(),
+            **self._scalars(2),
         }
 
     def parts(self, step: int) -> list[dict[str, Any]]:
@@ -81,13 +85,13 @@ class Made:
             {
                 "x:0": x[rank * ROWS : (rank + 1) * ROWS],
                 "y:0": y[rank * ROWS : (rank + 1) * ROWS],
-                **self._scalars(),
+                **self._scalars(rank),
             }
             for rank in (0, 1)
         ]
 
-    def _scalars(self) -> dict[str, Any]:
-        return dict(self.pattern.feeds)
+    def _scalars(self, at: int) -> dict[str, Any]:
+        return dict(self.pattern.feeds) | {name: of[at] for name, of in self.pattern.by_rank}
 
 
 def make(pattern: Pattern, directory: Path) -> Made:

@@ -144,6 +144,13 @@ def counted_examples(tf: Any) -> Any:
     return _beside(tf, x, y, tf.assign_add(count, tf.cast(tf.shape(x)[0], tf.int64)))
 
 
+def fed_count(tf: Any) -> Any:
+    """A count that is fed with each batch as a number (`num_examples`), added up in a variable."""
+    x, y = _inputs(tf)
+    seen = _still(tf, "seen", [], 0, dtype=tf.int32)
+    return _beside(tf, x, y, tf.assign_add(seen, tf.placeholder(tf.int32, [], name="num_examples")))
+
+
 def counted_words(tf: Any) -> Any:
     """Counts of words, `scatter_add(counts, words, ones)`."""
     x, y = _inputs(tf)
@@ -248,6 +255,142 @@ def horovod(tf: Any) -> Any:
     return optimizer.apply_gradients(pairs)
 
 
+def _by_hand(tf: Any, x: Any, y: Any, w: Any) -> Any:
+    """The gradient of the mean of squared errors, written by hand."""
+    errors = tf.matmul(x, w) - tf.expand_dims(y, 1)
+    return tf.matmul(x, errors, transpose_a=True) * 2.0 / tf.cast(tf.shape(x)[0], tf.float32)
+
+
+def _taped(tf: Any, x: Any, y: Any, w: Any) -> Any:
+    import tensorflow
+
+    with tensorflow.GradientTape() as tape:
+        loss = tf.reduce_mean(
+            tf.square(tf.squeeze(tf.matmul(x, w), 1) - y, name="loss"), name="mean"
+        )
+    return tape.gradient(loss, w)
+
+
+def _applied(tf: Any, gradient: Any, w: Any) -> Any:
+    return tf.train.MomentumOptimizer(0.1, 0.9).apply_gradients([(gradient, w)])
+
+
+def hand_written_backward(tf: Any) -> Any:
+    """A backward pass by hand, its gradients handed to an optimizer."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+    return _applied(tf, _by_hand(tf, x, y, w), w)
+
+
+def clipped_by_hand(tf: Any) -> Any:
+    """A backward pass by hand, its gradients clipped by their norm."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+    return _applied(tf, tf.clip_by_norm(_by_hand(tf, x, y, w), 0.3), w)
+
+
+def taped_backward(tf: Any) -> Any:
+    """`tf.GradientTape` in a graph, its gradients handed to an optimizer."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+    return _applied(tf, _taped(tf, x, y, w), w)
+
+
+def clipped_tape(tf: Any) -> Any:
+    """`tf.GradientTape` in a graph, its gradients clipped by the global norm."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+    return _applied(tf, tf.clip_by_global_norm([_taped(tf, x, y, w)], 0.3)[0][0], w)
+
+
+def clipped_in_a_scope(tf: Any) -> Any:
+    """Clipping in an author's scope that is called as TensorFlow calls its own, `train/loss_grad`."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+    with tf.name_scope("train/loss_grad"):
+        gradient = tf.clip_by_value(_taped(tf, x, y, w), -0.1, 0.1)
+    return _applied(tf, gradient, w)
+
+
+def own_momentum(tf: Any) -> Any:
+    """Momentum by hand over a tape's gradients."""
+    x, y = _inputs(tf)
+    w, moment = _variable(tf, "w", [WIDTH, 1]), _still(tf, "moment", [WIDTH, 1])
+    moved = 0.9 * moment + _taped(tf, x, y, w)
+    return tf.group(tf.assign(moment, moved), tf.assign_sub(w, 0.1 * moved))
+
+
+def own_adam(tf: Any) -> Any:
+    """Adam by hand over a tape's gradients."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+    first, second = _still(tf, "first", [WIDTH, 1]), _still(tf, "second", [WIDTH, 1])
+    gradient = _taped(tf, x, y, w)
+    m, v = 0.9 * first + 0.1 * gradient, 0.99 * second + 0.01 * tf.square(gradient)
+    return tf.group(
+        tf.assign(first, m),
+        tf.assign(second, v),
+        tf.assign_sub(w, 0.1 * m / (tf.sqrt(v) + 1e-6)),
+    )
+
+
+def feedback_alignment(tf: Any) -> Any:
+    """Gradients of activations, turned into a variable's by hand (feedback alignment)."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 3])
+    hidden = tf.matmul(x, w)
+    loss = tf.reduce_mean(tf.square(tf.reduce_sum(hidden, 1) - y))
+    back = tf.matmul(tf.gradients(loss, hidden)[0], tf.constant([[1.0, 0.5, 0.0]] * 3))
+    return tf.train.GradientDescentOptimizer(0.1).apply_gradients(
+        [(tf.matmul(x, back, transpose_a=True), w)]
+    )
+
+
+def step_in_a_function(tf: Any) -> Any:
+    """The whole train step inside of a `tf.function` that the graph calls."""
+    import tensorflow
+
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+
+    @tensorflow.function
+    def step(x: Any, y: Any) -> Any:
+        w.assign_sub(0.1 * _by_hand(tf, x, y, w))
+        return tf.constant(0)
+
+    return step(x, y)
+
+
+def step_in_a_conditional(tf: Any) -> Any:
+    """The whole train step inside of a `tf.cond` of functional control flow (`If`)."""
+    x, y = _inputs(tf)
+    w = _variable(tf, "w", [WIDTH, 1])
+
+    def step() -> Any:
+        with tf.control_dependencies([w.assign_sub(0.1 * _by_hand(tf, x, y, w))]):
+            return tf.constant(1)
+
+    return tf.cond(tf.placeholder(tf.bool, [], name="is_training"), step, lambda: tf.constant(0))
+
+
+def target_copied_by_a_function(tf: Any) -> Any:
+    """A target network that a function copies before the step reads it."""
+    import tensorflow
+
+    x, y = _inputs(tf)
+    w, target = _variable(tf, "w", [WIDTH, 1]), _still(tf, "target", [WIDTH, 1])
+
+    @tensorflow.function
+    def copy() -> Any:
+        target.assign(w)
+        return tf.constant(0)
+
+    with tf.control_dependencies([copy()]):
+        wanted = tf.squeeze(tf.matmul(x, target.read_value()), 1)
+    loss = tf.reduce_mean(tf.square(tf.squeeze(tf.matmul(x, w), 1) - y - 0.5 * wanted))
+    return tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+
+
 PATTERNS: dict[str, Pattern] = {
     pattern.build.__name__: pattern
     for pattern in (
@@ -262,6 +405,7 @@ PATTERNS: dict[str, Pattern] = {
         ),
         Pattern(idle_conditional_moments, "same", feeds=(("is_training:0", False),)),
         Pattern(counted_examples, "same"),
+        Pattern(fed_count, "same", by_rank=(("num_examples:0", (3, 5, 8)),)),
         Pattern(counted_words, "same"),
         Pattern(summed_rows, "same"),
         Pattern(vector_quantised, "same"),
@@ -273,6 +417,23 @@ PATTERNS: dict[str, Pattern] = {
         Pattern(queue_of_keys, "refused", "has a value for each row"),
         Pattern(moved_pointer, "refused", "FloorMod of a mean"),
         Pattern(class_number, "refused", "ArgMax"),
+        Pattern(hand_written_backward, "same"),
+        Pattern(clipped_by_hand, "refused", "stands before that"),
+        Pattern(taped_backward, "same", functions=True),
+        Pattern(clipped_tape, "refused", "stands before that", functions=True),
+        Pattern(clipped_in_a_scope, "refused", "stands before that", functions=True),
+        Pattern(own_momentum, "same", functions=True),
+        Pattern(own_adam, "refused", "stands before that", functions=True),
+        Pattern(feedback_alignment, "same"),
+        Pattern(step_in_a_function, "refused", "inside of a function", functions=True),
+        Pattern(
+            step_in_a_conditional,
+            "refused",
+            "inside of a function",
+            feeds=TRAINING,
+            functions=True,
+        ),
+        Pattern(target_copied_by_a_function, "refused", "reads target after", functions=True),
         Pattern(horovod, "same", renamed=(("HorovodAllreduce", "HorovodAllreduce"),)),
     )
 }

@@ -1,7 +1,11 @@
-"""Does a group make of each pattern of the table what the table says?"""
+"""Does a group make of each pattern of the table what the table says?
+
+A third of the table is tried on each day, in turn; ``make soak`` tries all of it.
+"""
 
 from __future__ import annotations
 
+from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -22,10 +26,12 @@ pytestmark = pytest.mark.tf
 STEPS = 3
 
 
-@pytest.fixture(scope="module", params=sorted(PATTERNS))
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A graph of each pattern."""
-    return make(PATTERNS[request.param], tmp_path_factory.mktemp(request.param))
+THIRDS = 3
+
+
+def of_today() -> list[str]:
+    """The patterns whose turn it is."""
+    return sorted(PATTERNS)[date.today().toordinal() % THIRDS :: THIRDS]
 
 
 def planned(made: Made, workers: int = 2) -> GraphPlan:
@@ -50,7 +56,19 @@ def different(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> se
     }
 
 
-def test_group_makes_of_a_pattern_what_the_table_says(made: Made) -> None:
+@pytest.mark.parametrize("name", of_today())
+def test_group_makes_of_a_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
+    hold_to_the_table(make(PATTERNS[name], tmp_path))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", sorted(PATTERNS))
+def test_group_makes_of_every_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
+    hold_to_the_table(make(PATTERNS[name], tmp_path))
+
+
+def hold_to_the_table(made: Made) -> None:
+    """Plan and train it for a group, and beside it in one process."""
     found = planned(made)
     pattern = made.pattern
     alone = planned(made, workers=1)

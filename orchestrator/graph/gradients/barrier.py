@@ -116,15 +116,13 @@ def _read_after_write(
     later = graph.view.descendants(dropped, within=before) - moved
     branches: Branches | None = None
     for writer in writers:
-        variable = graph.variable_of(writer)
-        if variable is None:
-            continue
-        for reader in _readers(graph, variable):
-            if reader not in later:
-                continue
-            branches = branches or Branches(graph.view)
-            if not branches.exclusive(reader, writer):
-                return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
+        for variable in graph.written_by(writer):
+            for reader in _readers(graph, variable):
+                if reader not in later:
+                    continue
+                branches = branches or Branches(graph.view)
+                if not branches.exclusive(reader, writer):
+                    return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
     return ""
 
 

@@ -67,6 +67,7 @@ def update_cuts(
     graph: Graph,
     closure: set[str],
     local: RankLocal,
+    settings: Iterable[tuple[Edge, Use]],
     flow: Flow,
     sewn: frozenset[Use],
     gradients: Iterable[str],
@@ -75,12 +76,14 @@ def update_cuts(
     """Where to exchange the values that ``local.writes`` lists.
 
     Args:
+        settings: inputs of writers that are alike on all ranks as long as nobody feeds them by batch;
+            exchanged where that can be done, and else left.
         flow: the loops and conditionals around each node.
         sewn: inputs that get an equal value from a gradient's seam.
         gradients: the nodes whose values are exchanged as gradients.
         judge: what a value is.
     """
-    return _Climb(graph, closure, local, flow, sewn, gradients, judge).cuts()
+    return _Climb(graph, closure, local, flow, sewn, gradients, judge).cuts(settings)
 
 
 class _Climb:
@@ -106,8 +109,8 @@ class _Climb:
         self._branches: Branches | None = None
         self._found = UpdateCuts()
 
-    def cuts(self) -> UpdateCuts:
-        """All of them."""
+    def cuts(self, settings: Iterable[tuple[Edge, Use]]) -> UpdateCuts:
+        """All of them, those of ``settings`` included as far as they can be."""
         waiting = [(edge, use, use.node) for edge, use in self._local.writes]
         while waiting:
             edge, use, writer = waiting.pop()
@@ -118,7 +121,17 @@ class _Climb:
                 waiting.extend((*above, writer) for above in self._cut_or_climb(edge, use, writer))
             except _CantAverage as why:
                 return UpdateCuts(refused=_differs(self._graph, writer, str(why)))
+        for edge, use in settings:
+            if use not in self._seen and edge.port >= 0 and self._around(edge) == ():
+                self._cut_setting(edge, use)
         return self._found
+
+    def _cut_setting(self, edge: Edge, use: Use) -> None:
+        scale = self._judge(edge).scale
+        plain = scale.kind in ("mean", "sum") and edge.node not in self._late
+        if plain and _can_average(self._graph, edge, use, scale):
+            self._seen.add(use)
+            self._add(edge, use, (), scale, use.node)
 
     def _cut_or_climb(self, edge: Edge, use: Use, writer: str) -> list[tuple[Edge, Use]]:
         """Nothing more to look at where the value is cut here, else what it's computed from."""
@@ -131,7 +144,9 @@ class _Climb:
         if judged.scale.kind == "mixed":
             return self._above(edge, f"isn't in proportion to the rows ({judged.scale.why})")
         if judged.rows:
-            raise _CantAverage(f"{edge.tensor} has a value for each row of the batch")
+            raise _CantAverage(
+                f"{edge.tensor} has a value for each row of the batch{self._inside(writer)}"
+            )
         extreme = self._extreme_of(edge, writer)
         if extreme:
             raise _CantAverage(f"{extreme} is the extreme of what was written and of a batch")
@@ -141,6 +156,12 @@ class _Climb:
             raise _CantAverage(f"the gradients are computed from {use.node} too")
         self._add(edge, use, branches, judged.scale, writer)
         return []
+
+    def _inside(self, writer: str) -> str:
+        """What to say of a writer that is a call of a function."""
+        if self._graph.traits(writer).writes:
+            return ""
+        return ", and what is written is computed from it inside of a function, where workers can't meet"
 
     def _add(
         self, edge: Edge, use: Use, branches: tuple[Branch, ...], scale: BatchScale, writer: str
