@@ -307,8 +307,9 @@ def clipped_in_a_scope(tf: Any) -> Any:
     """Clipping in an author's scope that is called as TensorFlow calls its own, `train/loss_grad`."""
     x, y = _inputs(tf)
     w = _variable(tf, "w", [WIDTH, 1])
+    gradient = _taped(tf, x, y, w)
     with tf.name_scope("train/loss_grad"):
-        gradient = tf.clip_by_value(_taped(tf, x, y, w), -0.1, 0.1)
+        gradient = tf.clip_by_value(gradient, -0.1, 0.1)
     return _applied(tf, gradient, w)
 
 

@@ -30,6 +30,7 @@ _BENDING = frozenset(
         "Rint",
     }
 )
+_SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan"})
 _PASSED = (
     _BENDING
@@ -67,12 +68,28 @@ def nonlinear_between(graph: Graph, local: set[str], value: Edge, shape: Shape) 
         op = graph.view.op(edge.node)
         if edge.node not in local or op not in _PASSED or _noted(graph, edge) not in (shape, ()):
             continue
-        differing = [each for each in graph.view.data[edge.node] if each.node in local]
+        data = graph.view.data[edge.node]
+        differing = [each for each in data if _follows_from_values(graph, local, each)]
         if op in _BENDING or (op in _PRODUCTS and len(differing) > 1):
             return edge.node
         waiting.extend(each for each in differing if each not in seen)
         seen.update(differing)
     return ""
+
+
+def _follows_from_values(graph: Graph, local: set[str], edge: Edge) -> bool:
+    """Whether a tensor follows from what a batch holds; from how many rows it has doesn't count."""
+    waiting, seen = [edge.node], {edge.node}
+    while waiting:
+        name = waiting.pop()
+        if name not in local or graph.view.op(name) in _SIZES:
+            continue
+        sources = [each.node for each in graph.view.data[name]]
+        if not any(source in local for source in sources):
+            return True
+        waiting.extend(source for source in sources if source not in seen)
+        seen.update(sources)
+    return False
 
 
 def _noted(graph: Graph, edge: Edge) -> Shape:
