@@ -16,24 +16,32 @@ from orchestrator.graph.gradients.gradient_tensors import (
     GradientCut,
     describe_cut,
     frontier,
+    of_activations,
     optimizer_cuts,
 )
 from orchestrator.graph.gradients.non_gradient_updates import update_cuts
-from orchestrator.graph.gradients.rank_local import RankLocal, rank_local, rank_local_sources
+from orchestrator.graph.gradients.rank_local import (
+    RankLocal,
+    rank_local,
+    rank_local_sources,
+    whole_number_sources,
+)
+from orchestrator.graph.gradients.sewing import Seams
 from orchestrator.graph.gradients.split_targets import separate_targets
+from orchestrator.graph.gradients.standing_between import nonlinear_between
 from orchestrator.graph.gradients.towers import averages
-from orchestrator.graph.graphdef.edit import Editor, identity, type_attribute
+from orchestrator.graph.gradients.training_writers import LINEAR_ASSIGNMENTS
+from orchestrator.graph.graphdef.attributes import attribute
+from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
-from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
+from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, shape_of
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.loss_scale import batch_scales
+from orchestrator.graph.repetition.update_scale import UpdateScales
 from orchestrator.graph.worker_graph import (
-    BatchScale,
-    DenseSeam,
     InputPort,
-    SparseSeam,
     TrainTarget,
 )
 
@@ -73,6 +81,10 @@ class _Found:
     """Inputs that get an equal value already."""
     beyond: set[str]
     """The operations after all gradients."""
+    settings: list[tuple[Edge, Use]]
+    """The inputs of writers that follow from fed whole numbers, which are alike on all ranks unless
+    somebody feeds them by batch.
+    """
 
 
 def cut_graph(
@@ -138,7 +150,7 @@ def _cut_target(
     gradients = [cut for cut, _ in scaled]
     _require_once(gradients, flow)
     closure = graph.view.ancestors([target.op])
-    detachment = detach(graph, closure, _sources(gradients))
+    detachment = detach(graph, closure, _sources(gradients), flow)
     if detachment.refused:
         raise _Refused(detachment.refused)
     if detachment.dropped:
@@ -146,12 +158,17 @@ def _cut_target(
             editor.drop_controls(consumer, sources)
         graph = editor.graph(ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
-    updates = update_cuts(graph, closure, found.local, flow, found.rewired)
+    taken = [edge for edge, _ in (*found.local.writes, *found.settings)]
+    judge = UpdateScales(graph, ports, constants, taken).of
+    above = _sources(gradients)
+    updates = update_cuts(
+        graph, closure, found.local, found.settings, flow, found.rewired, above, judge
+    )
     if updates.refused:
         raise _Refused(updates.refused)
-    seams = _SeamWriter(editor, graph, number)
+    seams = Seams(editor, graph, number)
     seams.gradients(scaled)
-    seams.updates(updates.uses)
+    seams.updates(updates)
     if not seams.nodes:
         return target, found.rule
     above = graph.view.ancestors(_sources(gradients) | {edge.node for edge in updates.uses})
@@ -174,13 +191,21 @@ def _find_gradients(
     cuts = list(candidates)
     rule = SCOPE_RULE if cuts else NO_RULE
     more = optimizer_cuts(graph, local.writes, front.beyond)
+    for cut in more:
+        _require_linear(graph, local, cut.values, cut.uses[0].node)
+    for edge, use in local.writes:
+        if not front.uses and graph.view.op(use.node) in LINEAR_ASSIGNMENTS:
+            _require_linear(graph, local, edge, use.node)
     if more:
         cuts += more
         local = rank_local(graph, closure, sources, _seams(cuts), flow.depths)
         optimizers = any(graph.traits(use.node).update for cut in more for use in cut.uses)
         rule = rule if rule != NO_RULE else OPTIMIZER_RULE if optimizers else SCATTER_RULE
     rewired = frozenset(use for uses in _seams(cuts).values() for use in uses)
-    return _Found(tuple(cuts), rule, local, rewired, front.beyond)
+    fed = sources | whole_number_sources(closure, ports, constants)
+    everything = rank_local(graph, closure, fed, _seams(cuts), flow.depths).writes
+    settings = [write for write in everything if write not in set(local.writes)]
+    return _Found(tuple(cuts), rule, local, rewired, front.beyond, settings)
 
 
 def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
@@ -194,9 +219,10 @@ def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
     }
     merged = averages(graph, floats, front.beyond)
     cuts = [
-        describe_cut(graph, edge, tuple(uses), front.beyond)
+        cut
         for edge, uses in floats.items()
         if edge not in merged
+        and not of_activations(graph, cut := describe_cut(graph, edge, tuple(uses), front.beyond))
     ]
     for end in sorted(set(merged.values())):
         uses = tuple(
@@ -206,6 +232,22 @@ def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
         )
         cuts.append(describe_cut(graph, end, uses, front.beyond))
     return cuts
+
+
+def _require_linear(graph: Graph, local: RankLocal, value: Edge, writer: str) -> None:
+    """Of a value that's cut where a variable takes it, since no gradient scope tells of an earlier
+    place.
+    """
+    variable = graph.variable_of(writer)
+    shape = (
+        None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
+    )
+    found = nonlinear_between(graph, local.nodes, value, shape)
+    if found:
+        raise _Refused(
+            f"no gradient scope tells where the gradient of {variable} ends, so it would be exchanged at {writer}, and {found} "
+            f"({graph.view.op(found)}) stands before that: of each worker's own gradient, not of the group's"
+        )
 
 
 def _seams(cuts: Iterable[GradientCut]) -> dict[Edge, set[Use]]:
@@ -227,67 +269,6 @@ def _require_once(cuts: Iterable[GradientCut], flow: Flow) -> None:
             raise _Refused(
                 f"the gradient {name} is computed inside a loop or a conditional, where workers may not meet"
             )
-
-
-class _SeamWriter:
-    """Puts Identity nodes into the editor's graph and remembers what each one is."""
-
-    def __init__(self, editor: Editor, graph: Graph, target: int) -> None:
-        self._editor = editor
-        self._graph = graph
-        self._target = target
-        self.nodes: list[str] = []
-        self.uses: set[Use] = set()
-        self.dense: list[DenseSeam] = []
-        self.sparse: list[SparseSeam] = []
-
-    def gradients(self, cuts: Iterable[tuple[GradientCut, BatchScale]]) -> None:
-        for cut, scale in cuts:
-            dtype = self._graph.dtype(cut.values)
-            if cut.indices is None:
-                node = self._sew("", cut.values, dtype, cut.uses)
-                self.dense.append(DenseSeam(node, dtype, cut.shape, scale=scale))
-                continue
-            index_dtype = self._graph.dtype(cut.indices)
-            values = self._sew("/values", cut.values, dtype, cut.uses)
-            indices = self._sew("/indices", cut.indices, index_dtype, cut.index_uses)
-            self.sparse.append(SparseSeam(values, indices, dtype, index_dtype, cut.shape, scale))
-
-    def updates(self, uses: dict[Edge, list[Use]]) -> None:
-        for edge, inputs in sorted(uses.items()):
-            dtype = self._graph.dtype(edge)
-            if dtype in INTEGERS:
-                self._counts(edge, dtype, inputs)
-                continue
-            node = self._sew("", edge, dtype, inputs)
-            self.dense.append(DenseSeam(node, dtype, None, "update"))
-
-    def _sew(self, kind: str, edge: Edge, dtype: str, uses: Iterable[Use]) -> str:
-        node = identity(self._editor, f"seam/{self._target}/{len(self.nodes)}{kind}", edge, dtype)
-        for use in uses:
-            self._editor.set_input(use.node, use.slot, Edge(node, 0))
-            self.uses.add(use)
-        self.nodes.append(node)
-        return node
-
-    def _counts(self, edge: Edge, dtype: str, uses: Iterable[Use]) -> None:
-        """Average whole numbers in float64, exact up to 2**53, and round."""
-        name = f"count/{self._target}/{len(self.nodes)}"
-        wide = self._cast(f"{name}/wide", edge, dtype, "float64")
-        node = self._sew("", Edge(wide, 0), "float64", ())
-        attributes = {"T": type_attribute("float64")}
-        rounded = self._editor.add(
-            "Rint", f"{name}/rounded", [Edge(node, 0)], attributes=attributes
-        )
-        narrow = self._cast(f"{name}/narrow", Edge(rounded, 0), "float64", dtype)
-        for use in uses:
-            self._editor.set_input(use.node, use.slot, Edge(narrow, 0))
-            self.uses.add(use)
-        self.dense.append(DenseSeam(node, "float64", None, "update"))
-
-    def _cast(self, name: str, edge: Edge, old: str, new: str) -> str:
-        attributes = {"SrcT": type_attribute(old), "DstT": type_attribute(new)}
-        return self._editor.add("Cast", name, [edge], attributes=attributes)
 
 
 def _verify(editor: Editor, ops: OpSet, target: TrainTarget) -> None:

@@ -124,8 +124,8 @@ class DenseSeam:
         node: name of the Identity node; its input 0 is the local value, its consumers want the
             group's.
         role: ``gradient``, or ``update`` for the input of a non-gradient float update (moving
-            averages), always a mean.
-        scale: what the gradient is of.
+            averages, counts).
+        scale: what the gradient is of; for an update what it takes is itself.
     """
 
     node: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+from tensorboard.compat.proto.types_pb2 import DT_BOOL
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.plan import GraphPlan, plan
@@ -293,3 +295,29 @@ def test_plan_of_several_batches_a_step_on_one_worker_leaves_a_graph_that_cannot
     assert several is not None
     assert several.group_refused
     assert several.meta == alone.meta
+
+
+@pytest.mark.parametrize("default", [False, True])
+@pytest.mark.parametrize("feed", [{}, {"is_training": "True"}])
+def test_plan_says_of_a_switch_that_is_off_by_default_that_its_default_holds(
+    default: bool, feed: dict[str, str]
+) -> None:
+    drawing = momentum_graph()
+    boolean = AttrValue(type=DT_BOOL)
+    value = AttrValue()
+    value.tensor.dtype = DT_BOOL
+    value.tensor.tensor_shape.SetInParent()
+    value.tensor.bool_val.append(default)
+    shape = AttrValue()
+    shape.shape.SetInParent()
+    drawing.node("is_training/input", "Const", dtype=boolean, value=value)
+    drawing.node(
+        "is_training", "PlaceholderWithDefault", ["is_training/input"], dtype=boolean, shape=shape
+    )
+    for node in drawing.meta.graph_def.node:
+        if node.name == "train":
+            node.input.append("^is_training")
+    found = planned(drawing.meta, input="a:b", feed=feed)
+    told = [problem for problem in found.problems if problem.code == "default-off"]
+    assert bool(told) == (not default and not feed)
+    assert all(problem.nodes == ("is_training:0",) for problem in told)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
@@ -58,7 +59,11 @@ def graphs(draw: st.DrawFn) -> MetaGraphDef:
 
 def _average(drawing: Drawing, number: int, value: str) -> str:
     drawing.variable(f"mean{number}", (4, 4), trainable=False)
-    scaled = drawing.node(f"mean{number}/scaled", "Mul", [value, "rate"], T=FLOAT)
+    turned = AttrValue(b=True)
+    squares = drawing.node(
+        f"mean{number}/squares", "MatMul", [value, value], T=FLOAT, transpose_a=turned
+    )
+    scaled = drawing.node(f"mean{number}/scaled", "Mul", [squares, "rate"], T=FLOAT)
     return drawing.node(f"mean{number}/update", "AssignSub", [f"mean{number}", scaled], T=FLOAT)
 
 

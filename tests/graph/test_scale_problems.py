@@ -34,7 +34,7 @@ def target(*kinds: ScaleKind) -> TrainTarget:
         "train",
         dense=(
             *(DenseSeam(f"seam/{scale.kind}", "float32", (2,), scale=scale) for scale in dense),
-            DenseSeam("seam/average", "float32", None, "update"),
+            DenseSeam("seam/average", "float32", None, "update", BatchScale("mean")),
         ),
         sparse=(SparseSeam("seam/values", "seam/indices", "float32", "int64", (2,), last),),
     )
@@ -62,9 +62,26 @@ def test_gradients_are_added_up_where_it_is_known_or_asked_for(
     ]
 
 
-@pytest.mark.parametrize("choice", ["auto", "mean", "sum"])
-def test_what_an_update_takes_besides_gradients_is_never_added_up(choice: GradientScale) -> None:
-    assert not is_summed(DenseSeam("seam", "float32", None, "update", BatchScale("sum")), choice)
+@pytest.mark.parametrize(("choice", "summed"), [("auto", True), ("sum", True), ("mean", False)])
+def test_what_an_update_takes_is_added_up_where_it_grows_with_the_rows(
+    choice: GradientScale, summed: bool
+) -> None:
+    for kind in ("sum", "mean", "unknown"):
+        seam = DenseSeam("seam", "float32", None, "update", BatchScale(kind))
+        assert is_summed(seam, choice) == (summed and kind == "sum")
+
+
+@pytest.mark.parametrize("kind", ["masked", "nonlinear", "unknown"])
+def test_update_whose_mean_is_not_the_joint_batchs_is_told_with_its_variable(
+    kind: ScaleKind,
+) -> None:
+    scale = BatchScale(kind, WHY, "node", variables=("largest",))
+    update = DenseSeam("seam", "float32", None, "update", scale)
+    (problem,) = scale_problems([TrainTarget("train", dense=(update,))], "auto")
+    assert (problem.code, problem.severity) == ("averaged-update", "warning")
+    assert problem.nodes == ("largest",)
+    assert "largest" in problem.message
+    assert WHY in problem.message
 
 
 def test_means_are_not_worth_a_word() -> None:

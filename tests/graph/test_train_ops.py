@@ -6,10 +6,14 @@ from collections.abc import Iterable
 
 import pytest
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue
+from tensorboard.compat.proto.types_pb2 import DT_INT32, DT_INT64
 
+from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
 from orchestrator.graph.gradients.train_ops import TrainChoice, choose_train_ops
+from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import merged
+from orchestrator.graph.worker_graph import Problem
 from tests.graph.synthetic import FLOAT, Drawing
 
 
@@ -219,3 +223,69 @@ def test_train_ops_of_a_graph_that_only_predicts_are_none() -> None:
     drawing.variable("w", (2, 2))
     choice = choose(drawing, ["w"])
     assert codes(choice) == ["no-train-op"]
+
+
+def test_operation_that_runs_several_times_in_a_step_is_told_to_take_the_same_batches() -> None:
+    drawing = Drawing()
+    update = layer(drawing, "w")
+    assert codes(choose(drawing, ["w"], [f"{update}:3"])) == ["repeated-batches"]
+    assert codes(choose(drawing, ["w"], [update])) == []
+
+
+def accumulated(required: int, *, tokens: bool = False) -> Drawing:
+    """A gradient that one operation adds to an accumulator and another takes out of it, as soon as
+    so many are there; with tokens for the next step as SyncReplicasOptimizer hands them out.
+    """
+    drawing = Drawing()
+    drawing.variable("w", (2, 2))
+    drawing.scalar("sgd/rate", 0.1)
+    x = drawing.placeholder("x", (-1, 2))
+    drawing.node("out", "MatMul", [x, "w/read"], T=FLOAT)
+    drawing.node("gradients/out_grad/MatMul", "MatMul", [x, "out"], T=FLOAT)
+    drawing.node("kept", "ConditionalAccumulator", dtype=FLOAT)
+    for name in ("stamp", "required"):
+        value = AttrValue()
+        value.tensor.dtype = DT_INT32 if name == "required" else DT_INT64
+        value.tensor.tensor_shape.SetInParent()
+        (value.tensor.int_val if name == "required" else value.tensor.int64_val).append(required)
+        drawing.node(name, "Const", dtype=AttrValue(type=value.tensor.dtype), value=value)
+    drawing.node(
+        "add",
+        "AccumulatorApplyGradient",
+        ["kept", "stamp", "gradients/out_grad/MatMul"],
+        dtype=FLOAT,
+    )
+    drawing.node("take", "AccumulatorTakeGradient", ["kept", "required"], dtype=FLOAT)
+    update = drawing.node(
+        "sgd/update_w", "ApplyGradientDescent", ["w", "sgd/rate", "take"], T=FLOAT
+    )
+    waits = [f"^{update}"]
+    if tokens:
+        drawing.node("queue", "FIFOQueueV2")
+        drawing.node("tokens", "QueueEnqueueManyV2", ["queue", "stamp", f"^{update}"])
+        waits.append("^tokens")
+    drawing.node("train", "NoOp", waits)
+    return drawing
+
+
+def unwrapped(drawing: Drawing) -> tuple[Graph, tuple[Problem, ...]]:
+    editor = Editor(drawing.meta)
+    found = unwrap_accumulators(editor, editor.graph(merged(drawing.meta)))
+    return editor.graph(merged(drawing.meta)), found
+
+
+def test_accumulator_of_an_author_that_waits_for_several_runs_stays_and_is_asked_about() -> None:
+    graph, problems = unwrapped(accumulated(3))
+    assert problems == ()
+    assert graph.view.data["sgd/update_w"][2].node == "take"
+    for asked in ([], ["train"]):
+        choice = choose_train_ops(graph, {"w"}, asked)
+        assert codes(choice) == ["accumulated-gradients"]
+        assert "add:RUNS" in choice.problems[0].remedy
+    assert codes(choose_train_ops(graph, {"w"}, ["add:3", "train"])) == ["repeated-batches"]
+
+
+def test_accumulator_after_which_tokens_are_handed_out_is_bypassed() -> None:
+    graph, problems = unwrapped(accumulated(3, tokens=True))
+    assert [problem.code for problem in problems] == ["sync-replicas-unwrapped"]
+    assert graph.view.data["sgd/update_w"][2].node == "gradients/out_grad/MatMul"

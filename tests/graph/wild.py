@@ -592,9 +592,7 @@ def checked_numbers(tf: Any) -> Habit:
 
 
 def running_statistics(tf: Any) -> Habit:
-    """Observations normalised by running sums, as in policy gradients; a group keeps the mean of
-    its workers' sums.
-    """
+    """Observations normalised by running sums, as in policy gradients."""
     x, y = _inputs(tf)
     total = tf.get_variable(
         "obfilter/sum", [WIDTH], tf.float64, initializer=tf.zeros_initializer(), trainable=False

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestrator.graph.graphdef.branches import Branches
+from orchestrator.graph.gradients.leading_out import awaited
+from orchestrator.graph.graphdef.branches import Branch, Branches
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph
-from orchestrator.graph.graphdef.view import Use
+from orchestrator.graph.graphdef.view import Edge, Use
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,19 @@ class Detachment:
         dropped: consumer to the sources that it no longer waits for.
         hung: those sources, which now belong behind the barrier, in the graph's order.
         moved: the writers concerned.
+        branches: the conditionals around those of ``hung`` that stand in some: whoever waits for
+            what a conditional doesn't run wouldn't run either.
         refused: why it can't be done; empty where it can.
     """
 
     dropped: dict[str, set[str]] = field(default_factory=dict)
     hung: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+    branches: dict[str, tuple[Branch, ...]] = field(default_factory=dict)
     refused: str = ""
 
 
-def detach(graph: Graph, closure: set[str], sources: Iterable[str]) -> Detachment:
+def detach(graph: Graph, closure: set[str], sources: Iterable[str], flow: Flow) -> Detachment:
     """The control edges to drop so that no writer is an ancestor of ``sources``, the nodes whose
     values are exchanged.
     """
@@ -55,10 +59,17 @@ def detach(graph: Graph, closure: set[str], sources: Iterable[str]) -> Detachmen
     conflict = _read_after_write(graph, before, moved, dropped, writers)
     if conflict:
         return Detachment(refused=conflict)
-    hung = {source for lost in dropped.values() for source in lost}
-    return Detachment(
-        dropped, tuple(name for name in graph.view.nodes if name in hung), tuple(writers)
-    )
+    lost = {source for sources in dropped.values() for source in sources}
+    hung = tuple(name for name in graph.view.nodes if name in lost)
+    branches: dict[str, tuple[Branch, ...]] = {}
+    for name in (name for name in hung if not flow.once(name)):
+        around = Branches(graph.view).around(Edge(name, -1), flow.depths)
+        if not around:
+            return Detachment(
+                refused=f"{name} writes a variable in a loop or conditional that the gradients wait for"
+            )
+        branches[name] = around
+    return Detachment(dropped, hung, tuple(writers), branches)
 
 
 def _pulled_along(
@@ -107,15 +118,13 @@ def _read_after_write(
     later = graph.view.descendants(dropped, within=before) - moved
     branches: Branches | None = None
     for writer in writers:
-        variable = graph.variable_of(writer)
-        if variable is None:
-            continue
-        for reader in _readers(graph, variable):
-            if reader not in later:
-                continue
-            branches = branches or Branches(graph.view)
-            if not branches.exclusive(reader, writer):
-                return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
+        for variable in graph.written_by(writer):
+            for reader in _readers(graph, variable):
+                if reader not in later:
+                    continue
+                branches = branches or Branches(graph.view)
+                if not branches.exclusive(reader, writer):
+                    return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
     return ""
 
 
@@ -161,7 +170,11 @@ def insert_barrier(
     early = graph.view.ancestors(detachment.hung)
     late = first
     if detachment.hung:
-        late = editor.add("NoOp", f"barrier/{number}/detached", controls=[first, *detachment.hung])
+        waited = [
+            awaited(editor, f"barrier/{number}/hung/{at}", name, detachment.branches.get(name, ()))
+            for at, name in enumerate(detachment.hung)
+        ]
+        late = editor.add("NoOp", f"barrier/{number}/detached", controls=[first, *waited])
         editor.add_controls(target, [late])
     for writer in writers:
         for gate in gates[writer]:

@@ -114,6 +114,16 @@ def describe_cut(graph: Graph, edge: Edge, uses: tuple[Use, ...], beyond: set[st
     return GradientCut(edge, uses, shape=shape)
 
 
+def of_activations(graph: Graph, cut: GradientCut) -> bool:
+    """Whether a gradient is one of activations: of rows, and not the rows of a table. What is made
+    of it for the variables comes later.
+    """
+    noted = attribute(graph.view.nodes[cut.values.node], "_output_shapes").list.shape
+    shape = shape_of(noted[cut.values.port]) if cut.values.port < len(noted) else None
+    dense = cut.indices is None and cut.shape is None
+    return dense and bool(shape) and shape is not None and shape[0] is None
+
+
 def _endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[Use]:
     """Where values end after all operations that keep their rows."""
     waiting = list(uses)

@@ -3,7 +3,8 @@
 Rule: what comes from a batch, a rank's random numbers or the world outside differs, and so does all
 that is computed from it, until it passes a seam, where the group's mean makes it equal. Variables
 and tables are equal on all ranks, and a writer's result is as equal as its inputs, which are looked
-at one by one. Scalar integers and booleans that are fed are settings of the run, the same for all.
+at one by one. Scalar booleans that are fed are settings of the run, the same for all, and so are
+scalar integers until they end in a variable.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def is_setting(port: InputPort, constants: Iterable[str]) -> bool:
     """Whether a fed tensor holds the same on all ranks: given once for the run, or a scalar switch
     or count.
     """
-    if port.name in constants or port.tensor in constants:
+    if is_given(port, constants):
         return True
     if port.dtype == "bool":
         return port.shape in ((), None)
@@ -57,6 +58,25 @@ def rank_local_sources(
         elif name == _RNG or graph.draws_from_outside(name):
             found.add(name)
     return found
+
+
+def whole_number_sources(
+    closure: set[str], ports: Iterable[InputPort], constants: set[str]
+) -> set[str]:
+    """The fed whole numbers of ``closure`` that are settings only as long as nobody feeds them by
+    batch: an episode's length, a count of tokens.
+    """
+    return {
+        name
+        for port in ports
+        if port.dtype in INTEGERS and is_setting(port, constants) and not is_given(port, constants)
+        if (name := parse_tensor(port.tensor).node) in closure
+    }
+
+
+def is_given(port: InputPort, constants: Iterable[str]) -> bool:
+    """Whether a fed tensor is given once for the run."""
+    return port.name in constants or port.tensor in constants
 
 
 def rank_local(

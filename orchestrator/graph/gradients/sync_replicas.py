@@ -2,13 +2,15 @@
 
 Rule: the accumulators that waited for all replicas' gradients are bypassed, gradient to optimizer,
 and the tokens that let replicas go on are no longer queued: the exchange between workers does what
-both did. Only the worker's graph changes, never what is saved.
+both did. Only the worker's graph changes, never what is saved. An accumulator after which nobody
+hands out tokens is its author's own and stays.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.graph.graphdef.constants import constant_integer
 from orchestrator.graph.graphdef.edit import (
     Editor,
     constant_attributes,
@@ -44,6 +46,11 @@ def unwrap_accumulators(editor: Editor, graph: Graph) -> tuple[Problem, ...]:
         for name, op in graph.view.ops.items()
         if op in TAKES and _handle(graph, name) in applied
     ]
+    taken = [
+        name
+        for name in taken
+        if _token_queues(graph, [name]) or _in_one_run(graph, name, applied[_handle(graph, name)])
+    ]
     if not taken:
         return ()
     for name in taken:
@@ -54,6 +61,12 @@ def unwrap_accumulators(editor: Editor, graph: Graph) -> tuple[Problem, ...]:
         editor.change_op(name, "NoOp", (), dict.fromkeys(waits), {})
     message = f"{len(taken)} gradient accumulators of a SyncReplicasOptimizer are bypassed; the group's exchange takes their place"
     return (Problem("sync-replicas-unwrapped", "warning", message, nodes=tuple(taken[:10])),)
+
+
+def _in_one_run(graph: Graph, take: str, applied: list[str]) -> bool:
+    """Whether as many gradients are taken as one run puts in: several towers' ones, or a single."""
+    required = constant_integer(graph.view, graph.view.data[take][1])
+    return required == len(applied) and set(applied) <= graph.view.ancestors([take])
 
 
 def _handle(graph: Graph, name: str) -> str:

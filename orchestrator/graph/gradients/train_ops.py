@@ -86,17 +86,19 @@ def choose_train_ops(
 def _single(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) -> TrainChoice:
     adding = accumulating_ops(graph, chosen.op)
     if adding:
-        message = f"{chosen.op} applies gradients that {_few(adding)} adds up in runs of its own"
-        flags = " ".join(f"--train-op {name}:RUNS" for name in adding)
-        problem = Problem(
-            "accumulated-gradients",
-            "error",
-            message,
-            f"Say how often: {flags} --train-op {chosen.op}",
-            tuple(adding),
-        )
-        return TrainChoice((), candidates, (problem,))
+        return TrainChoice((), candidates, (_accumulated(chosen.op, adding),))
     return TrainChoice(((chosen.op, 1),), candidates, tuple(_beside(graph, chosen, candidates)))
+
+
+def _accumulated(applying: str, adding: list[str]) -> Problem:
+    flags = " ".join(f"--train-op {name}:RUNS" for name in adding)
+    return Problem(
+        "accumulated-gradients",
+        "error",
+        f"{applying} applies gradients that {_few(adding)} adds up in runs of its own",
+        f"Say how often: {flags} --train-op {applying}",
+        tuple(adding),
+    )
 
 
 def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[Candidate, ...]:
@@ -209,9 +211,24 @@ def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ..
         if name in graph.view:
             targets.append((name, ratio))
             problems.extend(_more_downstream(graph, name, candidates))
+            problems.extend(_repeated(name, ratio))
         else:
             problems.append(_no_such(name, candidates))
+    run = graph.view.ancestors(name for name, _ in targets)
+    for name, _ in targets:
+        adding = accumulating_ops(graph, name)
+        if adding and run.isdisjoint(adding):
+            problems.append(_accumulated(name, adding))
     return TrainChoice(tuple(targets), candidates, tuple(problems))
+
+
+def _repeated(name: str, ratio: int) -> list[Problem]:
+    """A word on what several runs of one operation in a cycle are given."""
+    if ratio == 1:
+        return []
+    said = f"{name} runs {ratio} times in a step, each time with the step's same batches: what it adds up is {ratio} times one sum"
+    remedy = f"Where each run should see other rows, give {name} the ratio 1 and --batches-per-step {ratio} times as many"
+    return [Problem("repeated-batches", "warning", said, remedy, (name,))]
 
 
 def _parse(text: str) -> tuple[str, int]:

@@ -7,8 +7,8 @@ nor what only sets a variable from outside, unless nothing else is there.
 
 from __future__ import annotations
 
-from orchestrator.graph.graphdef.nodes import Graph, OpTraits
-from orchestrator.graph.graphdef.view import parse_tensor
+from orchestrator.graph.graphdef.nodes import ALIASES, Graph, OpTraits
+from orchestrator.graph.graphdef.view import parse_tensor, resolve_alias
 from orchestrator.graph.inputs.ports import PLACEHOLDERS
 
 LINEAR_ASSIGNMENTS = frozenset(
@@ -83,11 +83,19 @@ def accumulating_ops(graph: Graph, target: str) -> list[str]:
         for name in graph.view.nodes
         if name in fed and name not in closure and graph.writes(name)
     ]
-    adding = [name for name in outside if graph.variable_of(name) in closure]
+    adding = [name for name in outside if _kept_in(graph, name) in closure]
     later = graph.view.descendants(adding)
     return [
         name for name in graph.view.nodes if name in later and not feeds_into(graph, name, later)
     ]
+
+
+def _kept_in(graph: Graph, name: str) -> str | None:
+    """The variable or accumulator that a writer adds to."""
+    variable = graph.variable_of(name)
+    if variable is not None or "Accumulator" not in graph.view.op(name):
+        return variable
+    return resolve_alias(graph.view, graph.view.data[name][0], ALIASES).node
 
 
 def feeds_into(graph: Graph, name: str, downstream: set[str]) -> bool:

@@ -7,6 +7,8 @@ layer).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.graph.graphdef.view import MERGES, NEXT_ITERATIONS, Edge, GraphView, resolve_alias
 
 SWITCHES = frozenset({"Switch", "RefSwitch"})
@@ -28,6 +30,18 @@ class Branches:
         return any(
             (predicate, 1 - side) in self._used_on(other) for predicate, side in self._used_on(one)
         )
+
+    def around(self, edge: Edge, depths: Mapping[str, int]) -> tuple[Branch, ...] | None:
+        """The conditionals that a value stands in, outermost first; None where they can't be told.
+
+        Args:
+            depths: the number of conditionals open at each node (``Flow.depths``).
+        """
+        if edge.node not in self._on:
+            return None
+        found = sorted(self._at(edge), key=lambda branch: depths[branch[0].node])
+        nested = all(depths[branch[0].node] == level for level, branch in enumerate(found))
+        return tuple(found) if nested and depths[edge.node] == len(found) else None
 
     def _around(self, name: str) -> frozenset[Branch]:
         merges = self._view.ops[name] in MERGES

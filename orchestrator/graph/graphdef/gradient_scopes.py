@@ -2,9 +2,11 @@
 
 Rule: it names what belongs to the operation ``F`` ``SCOPE/F_grad/…``, whatever the scope is called;
 a scope under which that can be seen for a node ``F`` of the graph is its own, and a scope that
-merely bears its name (an author's ``name_scope("gradients")`` around clipping) isn't. A graph in
-which no scope proves itself goes by the usual name, ``gradients`` or ``gradients_N``. Names are a
-convention of TensorFlow's and no law, so whoever asks has to cope with the answer "none".
+merely bears its name (an author's ``name_scope("gradients")`` around clipping) isn't. One such name
+alone may be an author's too (``train/loss_grad``): then the scope needs the usual name, or the ones
+that every backward pass begins with. A graph in which no scope proves itself goes by the usual name,
+``gradients`` or ``gradients_N``. Names are a convention of TensorFlow's and no law, so whoever asks
+has to cope with the answer "none".
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Container, Iterable, Iterator
 
 _USUAL = re.compile(r"(?:^|/)gradients(?:_\d+)?(?=/)")
 _OF_ONE = "_grad/"
+_BEGINNINGS = ("Fill", "ones", "ones_like", "OnesLike", "grad_ys_0", "grad_ys")
 
 
 class GradientScopes:
@@ -39,16 +42,23 @@ class GradientScopes:
 
 def proven_scopes(names: Iterable[str], nodes: Container[str]) -> frozenset[str]:
     """The scopes among ``names`` in which the gradients of some of ``nodes`` are computed; linear."""
-    found: set[str] = set()
+    found: dict[str, int] = {}
     seen: set[str] = set()
     for name in names:
         end = name.find(_OF_ONE)
         while end >= 0:
             if name[:end] not in seen:
                 seen.add(name[:end])
-                found.update(_scope_around(name[:end], nodes))
+                for scope in _scope_around(name[:end], nodes):
+                    found[scope] = found.get(scope, 0) + 1
             end = name.find(_OF_ONE, end + 1)
-    return frozenset(found)
+    return frozenset(scope for scope, count in found.items() if count > 1 or _begins(scope, nodes))
+
+
+def _begins(scope: str, nodes: Container[str]) -> bool:
+    return bool(_USUAL.search(f"{scope}/")) or any(
+        f"{scope}/{beginning}" in nodes for beginning in _BEGINNINGS
+    )
 
 
 def _scope_around(path: str, nodes: Container[str]) -> list[str]:

@@ -15,6 +15,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.op_def_pb2 import OpDef
 
 from orchestrator.graph.graphdef import op_traits
+from orchestrator.graph.graphdef.function_writes import FunctionWrites
 from orchestrator.graph.graphdef.gradient_scopes import GradientScopes
 from orchestrator.graph.graphdef.library import functions_called_by
 from orchestrator.graph.graphdef.opset import OpSet
@@ -90,6 +91,9 @@ class Graph:
         self._library = {
             function.signature.name: function for function in meta.graph_def.library.function
         }
+        self._bodies = FunctionWrites(
+            self._library, lambda op_type: self._type_traits(op_type).writes
+        )
         self._writing = self._functions_that(lambda traits: traits.writes)
         self._updating = self._functions_that(lambda traits: traits.update or traits.scatter)
 
@@ -128,16 +132,17 @@ class Graph:
         )
 
     def written_by(self, name: str) -> tuple[str, ...]:
-        """The variables that a writer writes; for a function's call all that it's given, since its
-        body may write each.
+        """The variables that a writer writes; for a function's call those that its body writes, or
+        all that it's given where that can't be told.
         """
         if self.traits(name).writes:
             variable = self.variable_of(name)
             return () if variable is None else (variable,)
+        inputs = self._bodies.inputs_written(self.view.nodes[name])
         given = (
             self.variable_of(edge.node)
-            for edge in self.view.data[name]
-            if self.dtype(edge) == "resource"
+            for at, edge in enumerate(self.view.data[name])
+            if self.dtype(edge) == "resource" and (inputs is None or at in inputs)
         )
         return tuple(dict.fromkeys(variable for variable in given if variable is not None))
 

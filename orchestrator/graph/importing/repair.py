@@ -1,8 +1,8 @@
 """Without which repairs can't TensorFlow import a graph, or load what we save of it?
 
 Rule: only what stops that is touched, each repair is put into words, and a graph that needs none is
-handed on as it is. Operations of Horovod are the identity in a group of one and are bypassed; the
-exchange between workers is tfresume's own.
+handed on as it is. What is left of Horovod goes too (``horovod``): the exchange between workers is
+tfresume's own.
 """
 
 from __future__ import annotations
@@ -12,15 +12,10 @@ from dataclasses import dataclass
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.graph.graphdef.attributes import attribute
-from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.opset import OpSet, merged
-from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.importing.compat import Compatibility, compatibility, mend
+from orchestrator.graph.importing.horovod import without_horovod
 from orchestrator.graph.importing.saver_format import modernised
-
-IDENTITIES = frozenset({"HorovodAllreduce", "HorovodAllgather", "HorovodBroadcast"})
-"""What these do to the tensor of the only process: nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +52,5 @@ def _mended(
     mended, done = mend(meta, ops, force=config.force, found=found)
     mended, modern = modernised(mended, ops)
     done = (*done, *modern)
-    if config.load_op_library:
-        return mended, done
-    bypassed = [node.name for node in mended.graph_def.node if node.op in IDENTITIES]
-    if not bypassed:
-        return mended, done
-    editor = Editor(mended)
-    for name in bypassed:
-        _bypass(editor, name)
-    kinds = ", ".join(sorted({node.op for node in mended.graph_def.node if node.op in IDENTITIES}))
-    return editor.meta, (
-        *done,
-        f"{len(bypassed)} operations ({kinds}) bypassed: the identity for a single process",
-    )
-
-
-def _bypass(editor: Editor, name: str) -> None:
-    node = editor.node(name)
-    inputs = [parse_tensor(text) for text in node.input if not text.startswith("^")]
-    controls = [text[1:] for text in node.input if text.startswith("^")]
-    editor.change_op(name, "Identity", inputs[:1], controls, {"T": attribute(node, "T")})
+    mended, freed = without_horovod(mended, bypass=not config.load_op_library)
+    return mended, (*done, *freed)

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.config import RunConfig
+from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.inputs.diagnosis import Outside, show_shape
 from orchestrator.graph.inputs.ports import (
     Cut,
@@ -67,6 +69,7 @@ def feed_graph(
         lost_functions(now, targets, revived_tokens(now.meta.graph_def, config.py_func))
     )
     problems.extend(_unfed([port for port in ports if _lacks(port, supplied)]))
+    problems.extend(_defaults(now, ports, supplied))
     problems.extend(_unexplained([cut for cut in cuts if cut.tensor.node in running.dead], running))
     return Feeding(ports, tuple(problems), running)
 
@@ -83,6 +86,10 @@ class _Supplied:
         self._all = config.input is not None
         self._names = {_full(name) for name in (*config.feed, *config.array)}
 
+    def by_name(self, name: str) -> bool:
+        """Whether a flag names it."""
+        return _full(name) in self._names
+
     def __call__(self, name: str) -> bool:
         return self._all or _full(name) in self._names
 
@@ -97,6 +104,35 @@ def _lacks(port: InputPort, supplied: _Supplied) -> bool:
         and not port.optional
         and not supplied(port.name)
     )
+
+
+def _defaults(graph: Graph, ports: Iterable[InputPort], supplied: _Supplied) -> Iterator[Problem]:
+    """The switches that are off unless somebody feeds them, such as ``is_training``."""
+    off = [
+        port.name
+        for port in ports
+        if port.optional
+        and port.dtype == "bool"
+        and not supplied.by_name(port.name)
+        and _is_off(graph, parse_tensor(port.tensor).node)
+    ]
+    if off:
+        yield Problem(
+            "default-off",
+            "warning",
+            f"training depends on {', '.join(off)}: False by default, and that holds in every batch that doesn't feed it",
+            f"--feed {off[0]}=True if it says that the graph trains",
+            tuple(off),
+        )
+
+
+def _is_off(graph: Graph, name: str) -> bool:
+    source = graph.view.data[name][0]
+    node = graph.view.nodes.get(source.node)
+    if node is None or node.op != "Const":
+        return False
+    tensor = attribute(node, "value").tensor
+    return not any(tensor.bool_val) and not any(tensor.tensor_content)
 
 
 def _unfed(ports: list[InputPort]) -> Iterator[Problem]:

@@ -1,8 +1,9 @@
 """Which gradients does a group add up, and of which does it take the mean?
 
 Rule: ``auto`` adds up what is known to be the gradient of a sum over rows, so that the group
-computes what one process with all batches in one would; of everything else, and of what an update
-takes besides gradients, it takes the mean.
+computes what one process with all batches in one would; of everything else it takes the mean. What
+an update takes besides gradients follows the same rule, whatever was chosen for gradients; only
+``mean``, which a run keeps that began before sums were known, takes the mean there too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ GradientScale = Literal["auto", "mean", "sum"]
 def is_summed(seam: DenseSeam | SparseSeam, choice: GradientScale) -> bool:
     """Whether the group adds up at a seam."""
     if isinstance(seam, DenseSeam) and seam.role == "update":
-        return False
+        return choice != "mean" and seam.scale.kind == "sum"
     return choice == "sum" or (choice == "auto" and seam.scale.kind == "sum")
 
 

@@ -63,6 +63,7 @@ def batch_scales(
     origins = Origins(graph)
     found = [origins.of(cut.values) for cut in cuts]
     wanted = {edge.node for origin in found for edge in (*origin.losses, *origin.weights)}
+    wanted |= {cut.values.node for cut, origin in zip(cuts, found, strict=True) if origin.why}
     repetition = repeated(graph, ports, constants, wanted)
     parts: dict[Edge, list[_Part]] = {}
     reached: _Reached = {}
@@ -70,9 +71,7 @@ def batch_scales(
     for cut, origin in zip(cuts, found, strict=True):
         updated = _updated(graph, cut, beyond)
         if origin.why:
-            answers.append(
-                (cut, BatchScale("unknown", origin.why, cut.values.node, variables=updated))
-            )
+            answers.append((cut, _without_loss(repetition, cut, origin.why, updated)))
             continue
         raised = _weights(repetition, origin.weights)
         if isinstance(raised, BatchScale):
@@ -91,6 +90,19 @@ def batch_scales(
         )
         answers.extend(split or [(cut, scale)])
     return answers
+
+
+def _without_loss(
+    repetition: Repetition, cut: GradientCut, why: str, updated: tuple[str, ...]
+) -> BatchScale:
+    """Of what a value is that no gradient scope tells of: rows that are written one by one (counts
+    of words) tell it themselves.
+    """
+    value = repetition.of(cut.values)
+    if cut.indices is None or not isinstance(value, Rows) or repetition.static:
+        return BatchScale("unknown", why, cut.values.node, variables=updated)
+    kind, reason, node = _kind(value, 0, cut.values.node)
+    return BatchScale(kind, reason, node, variables=updated)
 
 
 def _weights(repetition: Repetition, weights: tuple[Edge, ...]) -> int | BatchScale:

@@ -240,12 +240,14 @@ def _segments(node: Node) -> Value:
 
 
 def _top_of_batch(node: Node) -> tuple[Value, ...]:
-    """FusedBatchNorm: the rows, and statistics of the batch."""
+    """FusedBatchNorm: the rows, and statistics of the batch, of which variances aren't linear."""
     value = node.given[0]
     if not isinstance(value, Rows):
         return (value,) * 6
-    statistics = Fixed(0, Depends.DATA)
-    return (replace(value, axes=node.settled(value.axes)), *(statistics,) * 5)
+    mean = Fixed(0, Depends.DATA)
+    variance = replace(mean, form=Form.NONLINEAR, why=node.name)
+    rows = replace(value, axes=node.settled(value.axes))
+    return (rows, mean, variance, mean, variance, variance)
 
 
 RULES: Mapping[str, Rule] = {

@@ -26,7 +26,39 @@ CODES: dict[ScaleKind, str] = {
 
 
 def scale_problems(targets: Iterable[TrainTarget], choice: GradientScale) -> list[Problem]:
-    """One warning for each kind of loss whose gradients aren't plain means, for a group only."""
+    """One warning for each kind of loss whose gradients aren't plain means, and one for the updates
+    whose mean isn't the joint batch's, for a group only.
+    """
+    targets = tuple(targets)
+    return [*_of_gradients(targets, choice), *_of_updates(targets)]
+
+
+def _of_updates(targets: Iterable[TrainTarget]) -> list[Problem]:
+    """What is written by averages that one process with all rows would compute otherwise."""
+    scales = [
+        seam.scale
+        for target in targets
+        for seam in target.dense
+        if seam.role == "update" and seam.scale.kind not in ("mean", "sum")
+    ]
+    if not scales:
+        return []
+    variables = tuple(dict.fromkeys(variable for scale in scales for variable in scale.variables))
+    whys = "; ".join(dict.fromkeys(f"{scale.node}: {scale.why}" for scale in scales[:NAMED]))
+    return [
+        Problem(
+            "averaged-update",
+            "warning",
+            f"{_some(variables)} are written from the mean of the batches' own values, which isn't what one process with all rows would "
+            f"compute from them ({whys})",
+            "Nothing to do where batches are alike, as for batch norm's variances; --workers 1 with the whole batch is exact",
+            variables,
+            modes=("group",),
+        )
+    ]
+
+
+def _of_gradients(targets: Iterable[TrainTarget], choice: GradientScale) -> list[Problem]:
     by_kind: dict[ScaleKind, list[BatchScale]] = {}
     for seam in gradient_seams(targets):
         by_kind.setdefault(seam.scale.kind, []).append(seam.scale)
