@@ -11,7 +11,7 @@ would run the first phase again in the last one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Opening:
         dtype: TensorFlow's name of the type, such as ``float32``.
         kept: what is fed may become a variable's own memory, so it must never be overwritten.
         summed: the group's is the sum over slots, else the mean.
+        weighted: that mean counts each slot by its batch's weight.
     """
 
     fetch: str
@@ -38,6 +39,7 @@ class Opening:
     dtype: str
     kept: bool = False
     summed: bool = False
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,18 @@ class Seams:
         graph: the imported TensorFlow graph; a placeholder is added at every seam.
         targets: the train operations with their seams.
         scale: which seams are added up.
+        weight: the tensor that weights the batches; None where all count the same.
+
+    Raises:
+        GraphRefused: no mean can be taken of a seam, or the weight follows from one.
     """
 
     def __init__(
-        self, graph: Any, targets: Sequence[TrainTarget], scale: GradientScale = "auto"
+        self,
+        graph: Any,
+        targets: Sequence[TrainTarget],
+        scale: GradientScale = "auto",
+        weight: str | None = None,
     ) -> None:
         self._graph = graph
         nodes = _seam_nodes(targets)
@@ -82,12 +92,24 @@ class Seams:
         with graph.as_default(), v1.name_scope("tfresume/seams/"), tf.control_dependencies(None):
             for target in targets:
                 for dense in target.dense:
-                    self._open(dense.node, rows=False, summed=is_summed(dense, scale))
+                    counts = weight is not None and dense.role == "gradient"
+                    self._open(dense.node, False, is_summed(dense, scale), counts)
                 for sparse in target.sparse:
-                    self._open(sparse.values_node, rows=True, summed=is_summed(sparse, scale))
-                    self._open(sparse.indices_node, rows=True)
+                    added = is_summed(sparse, scale)
+                    self._open(sparse.values_node, True, added, weight is not None)
+                    self._open(sparse.indices_node, True)
         self._levels = [self._levels_of(target) for target in targets]
         self._own = [frozenset(_seam_nodes([target])) for target in targets]
+        if weight is not None and self._above(weight)[0]:
+            raise GraphRefused(
+                f"--weight-by {weight} follows from gradients, so it isn't known before they are",
+                remedy="Name a tensor that a batch alone decides",
+            )
+
+    @property
+    def openings(self) -> Mapping[str, Opening]:
+        """Node of a seam to what it was cut into."""
+        return self._openings
 
     def levels(self, target: int) -> tuple[Level, ...]:
         """The rounds of a target, the first one first; empty where it has no seams."""
@@ -107,7 +129,7 @@ class Seams:
             (number for number, reached in enumerate(rounds) if depth <= reached), len(rounds)
         )
 
-    def _open(self, node: str, *, rows: bool, summed: bool = False) -> None:
+    def _open(self, node: str, rows: bool, summed: bool = False, weighted: bool = False) -> None:
         if node in self._openings:
             return
         identity = self._graph.get_operation_by_name(node)
@@ -129,6 +151,7 @@ class Seams:
             value.dtype.base_dtype.name,
             _may_be_kept(identity),
             summed,
+            weighted and not summed,
         )
 
     def _levels_of(self, target: TrainTarget) -> tuple[Level, ...]:
