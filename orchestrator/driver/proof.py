@@ -86,7 +86,7 @@ def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int
     if found["how"] == "same batch":
         return Proof(
             "same batch",
-            f"proved only with the same batch in all of {slots} ({found['reason']}): {compared}; {CANNOT_SHOW}",
+            f"proved only with one batch in the place of {slots} ({found['reason']}): {compared}; {CANNOT_SHOW}",
         )
     return Proof(
         "equal",
@@ -157,7 +157,7 @@ def _looks(
             f"one process's are {slots} times the group's mean: the loss sums over rows",
             ("--gradient-scale sum adds them up",) if not means else (),
         )
-    if patterns == {"mean"}:
+    if patterns == {"mean"} and all(item["summed"] for item in seams):
         return (
             f"the group's sum is {slots} times one process's: the loss is a mean over rows",
             ("--gradient-scale mean takes their mean",) if config.gradient_scale == "sum" else (),

@@ -134,6 +134,8 @@ def test_proof_of_a_mean_that_is_added_up_tells_the_factor_and_the_way_on(
     found = tried(configured(graphs / "mean", tmp_path, "xy", gradient_scale="sum"), tmp_path)
     assert "the group's sum is 3 times one process's" in found.told
     assert found.remedies[0].startswith("--gradient-scale mean")
+    again = configured(graphs / "mean", tmp_path, "xy", gradient_scale="mean")
+    assert tried(again, tmp_path).verdict == "equal"
 
 
 @pytest.mark.tf
@@ -199,6 +201,28 @@ def test_proof_of_a_fixed_batch_size_gives_all_slots_the_same_and_says_what_that
     assert found.verdict == "same batch", found
     assert "x:0" in found.told
     assert "that can't show whether the loss is a mean or a sum over rows" in found.told
+
+
+@pytest.mark.tf
+def test_proof_looks_at_no_metric_that_is_counted_beside_training(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
+    """Local variables count each batch's rows by themselves, and nobody saves them."""
+    source = tf1_checkpoint("metrics")
+    config = configured(source, tmp_path, "xy", input="tests.end_to_end.inputs:mlp")
+    found = tried(config, tmp_path)
+    assert found.verdict == "equal", found
+    assert "but for" not in found.told
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_proof_allows_half_types_their_own_rounding(tmp_path: Path, dtype: str) -> None:
+    done = forked.run("tests.training.many_graphs", dtype, tmp_path)
+    made = json.loads(done.stdout.splitlines()[-1])
+    settings = {"train_op": made["train_op"], "input": f"{GRAPHS}:xy"}
+    found = tried(configured(Path(made["prefix"]), tmp_path, "xy", **settings), tmp_path)
+    assert found.verdict == "equal", found
 
 
 BUGS = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from orchestrator.training.baseline.distances import distances
@@ -25,6 +26,10 @@ FLOOR = 1e-6
 ROUNDING_AT_MOST = 0.05
 """Of a gradient's largest element: what the order of the rows changes beyond that isn't rounding
 but a graph that minds the order.
+"""
+ROUNDINGS = 4.0
+"""Units in the last place that a gradient may be rounded by: of half types they are more than the
+tolerance.
 """
 LUCK = 4.0
 """How much larger than in one other order of the rows rounding may come out."""
@@ -56,8 +61,17 @@ def different_seams(
     return [
         Difference(run, seam, apart)
         for run, seam, (ours, theirs, noise) in _seams(stand, group, joint, turned, factor)
-        if (apart := _apart(ours, theirs, noise, _floor(stand, joint, run, seam))) > TOLERANCE
+        if (apart := _apart(ours, theirs, noise, _floor(stand, joint, run, seam)))
+        > max(TOLERANCE, ROUNDINGS * unit_of(seam.seam.dtype))
     ]
+
+
+def unit_of(dtype: str) -> float:
+    """One unit in the last place of a number near 1, of a type's name; 0 of what is exact."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "fcV":
+        return 0.0
+    return float(ml_dtypes.finfo(kind).eps)  # type: ignore[no-untyped-call]
 
 
 def _seams(

@@ -37,6 +37,7 @@ def joint_batches(
     named = [_by_name(batch, graph) for batch in batches]
     _refuse_ragged(named[0])
     numbered = _renumbered(named)
+    held = {*held, *_sparse_shapes(named[0])}  # the same for all by now
     yield _grown(joined(numbered, graph, held), numbered)
     second = [port.name for port in graph.inputs if _is_time_first(port) and port.name in named[0]]
     if second:
@@ -63,19 +64,23 @@ def _refuse_ragged(batch: Batch) -> None:
 def _renumbered(batches: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
     """The same batches, the entries of their sparse tensors numbered as rows of the whole."""
     found = [dict(batch) for batch in batches]
-    for name in batches[0]:
-        stem = name.removesuffix(SPARSE[0])
-        if stem == name or any(stem + part not in batches[0] for part in SPARSE):
-            continue
-        sizes = [np.array(batch[stem + SPARSE[2]]) for batch in batches]
+    for shape in _sparse_shapes(batches[0]):
+        stem = shape.removesuffix(SPARSE[2])
+        name = stem + SPARSE[0]
+        sizes = [np.array(batch[shape]) for batch in batches]
         rows = np.cumsum([0, *(int(size[0]) for size in sizes)])
         for batch, first in zip(found, rows, strict=False):
             indices = np.array(batch[name])
             indices[:, 0] += first
             size = np.max(sizes, axis=0)
             size[0] = rows[-1]
-            batch |= {name: indices, stem + SPARSE[2]: size}
+            batch |= {name: indices, shape: size}
     return found
+
+
+def _sparse_shapes(batch: Batch) -> list[str]:
+    stems = [name.removesuffix(SPARSE[2]) for name in batch if name.endswith(SPARSE[2])]
+    return [stem + SPARSE[2] for stem in stems if all(stem + part in batch for part in SPARSE)]
 
 
 def _grown(whole: dict[str, np.ndarray], batches: Sequence[Batch]) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ import numpy as np
 from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
 from orchestrator.graph.inputs.feed_plan import constants
-from orchestrator.graph.worker_graph import NOT_ASKED, WorkerGraph
+from orchestrator.graph.worker_graph import NOT_ASKED, SparseSeam, WorkerGraph
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.inputs.feeds import FeedContext, open_batches
@@ -142,8 +142,11 @@ class Trial:
         group = self._stand.step(self._start, [self._slots[0]] * count)
         one = self._stand.step(self._start, self._slots[:1])
         seams = different_seams(self._stand, group, one, None, factor=count)
-        added = any(seam.summed for each in self._stand.seams.values() for seam in each)
-        variables = [] if added else different_variables(group, one, self._start.arrays, {})
+        # Sums aren't one batch's, and old optimizers square each row of a table by itself, however
+        # many there are of one index
+        every = [seam for each in self._stand.seams.values() for seam in each]
+        others = any(seam.summed or isinstance(seam.seam, SparseSeam) for seam in every)
+        variables = [] if others else different_variables(group, one, self._start.arrays, {})
         told = [_described(item, "none", None, False) for item in seams]
         return self._told("same batch", reason=reason, seams=told, variables=variables)
 

@@ -74,7 +74,8 @@ def pooled(values: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
 
 
 def _fits(whole: np.ndarray, parts: np.ndarray, weights: np.ndarray) -> bool:
-    return largest(whole - weights @ parts) <= FITS * largest(whole)
+    missed = largest(whole - weights @ parts)
+    return bool(np.isfinite(missed)) and missed <= FITS * largest(whole)
 
 
 def _weights(whole: np.ndarray, parts: np.ndarray) -> np.ndarray | None:

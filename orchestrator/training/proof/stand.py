@@ -25,6 +25,7 @@ from orchestrator.training.host.phases import Phases
 from orchestrator.training.host.seams import Level, Seams
 from orchestrator.training.importing.import_graph import import_graph
 from orchestrator.training.proof.patterns import by_index, wide
+from orchestrator.training.proof.statistics import written_from
 from orchestrator.training.state.restoring import load
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State
@@ -63,7 +64,7 @@ class Taken:
     Attributes:
         seams: for each run of the cycle and seam, what stood there after the exchange: an array, or
             the rows by index.
-        variables: their values after the step, by name.
+        variables: their values after the step, by name, without local ones.
     """
 
     seams: dict[tuple[int, str], np.ndarray | Rows]
@@ -91,13 +92,20 @@ class Stand:
         self._phases = Phases(graph, seams, nothing)
         self._session = LiveSession(self.imported, options)
         self._mesh = OverSockets(Wires(0, 1, {}))
+        self.local = frozenset(variable.name for variable in graph.variables if variable.local)
         self.seams = {
-            target: [_seen(seam, seams) for seam in every_seam(each)]
+            target: [_seen(seam, seams) for seam in every_seam(each) if not self._is_metric(seam)]
             for target, each in enumerate(graph.targets)
         }
         self.cycle = tuple(
             number for number, each in enumerate(graph.targets) for _ in range(each.ratio)
         )
+
+    def _is_metric(self, seam: DenseSeam | SparseSeam) -> bool:
+        if not isinstance(seam, DenseSeam) or seam.role == "gradient":
+            return False
+        written = written_from(self.imported.get_operation_by_name(seam.node))
+        return bool(written) and written <= self.local
 
     def load(self, prefix: str, *, init_missing: bool) -> State:
         """The state to start from. Raises as ``Trainer.load_checkpoint``."""
@@ -130,7 +138,8 @@ class Stand:
             seen.update({(run, each.tensor): _value(each, result) for each in self.seams[target]})
             feeds = {**self._runner.fed(target, batches[-1]), **result}
             self._phases.apply(self._session, target, feeds, summaries=False)
-        return Taken(seen, self._snapshot.read_all(self._session))
+        variables = self._snapshot.read_all(self._session)
+        return Taken(seen, {key: each for key, each in variables.items() if key not in self.local})
 
     def _exchanged(
         self,

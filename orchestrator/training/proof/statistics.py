@@ -1,8 +1,10 @@
-"""Which gradients go through a statistic that each batch takes of its own rows?
+"""Which gradients go through a statistic that each batch takes of its own rows, and which updates
+train nothing?
 
 Rule: a statistic is what a moving average takes up (batch norm's moments): the reduction nearest to
 an update seam, or a fused batch norm. A gradient goes through it where it's computed from its
-value; that a shape is computed from it counts for nothing.
+value; that a shape is computed from it counts for nothing. An update that local variables alone
+take up is a metric, which a run doesn't save.
 """
 
 from __future__ import annotations
@@ -33,6 +35,24 @@ def statistics(updates: Iterable[Any]) -> frozenset[str]:
             if other.name not in seen and other.type not in SHAPES:
                 seen.add(other.name)
                 stack.append(other)
+    return frozenset(found)
+
+
+WRITERS = ("Assign", "Scatter", "ResourceScatter", "Apply", "ResourceApply", "SparseApply")
+"""How the names of operations begin that write the variable which is their first input."""
+
+
+def written_from(op: Any) -> frozenset[str]:
+    """Names of the variables that take up what ``op`` gives."""
+    found: set[str] = set()
+    stack, seen = [op], {op.name}
+    while stack:
+        for consumer in (use for output in stack.pop().outputs for use in output.consumers()):
+            if consumer.type.startswith(WRITERS):
+                found.add(consumer.inputs[0].op.name)
+            if consumer.name not in seen:
+                seen.add(consumer.name)
+                stack.append(consumer)
     return frozenset(found)
 
 
