@@ -11,7 +11,7 @@ would run the first phase again in the last one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.errors import GraphRefused
 from orchestrator.graph.repetition.gradient_scale import GradientScale, is_summed
 from orchestrator.graph.worker_graph import TrainTarget
 from orchestrator.training.engine.tensorflow import tf, v1
+from orchestrator.training.host.depths import seam_depths, seam_nodes, waits_for
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Seams:
         weight: str | None = None,
     ) -> None:
         self._graph = graph
-        nodes = _seam_nodes(targets)
+        nodes = seam_nodes(targets)
         self._nodes = frozenset(nodes)
         self._depths = seam_depths(graph, targets)
         self._openings: dict[str, Opening] = {}
@@ -99,7 +100,7 @@ class Seams:
                     self._open(sparse.values_node, True, added, weight is not None)
                     self._open(sparse.indices_node, True)
         self._levels = [self._levels_of(target) for target in targets]
-        self._own = [frozenset(_seam_nodes([target])) for target in targets]
+        self._own = [frozenset(seam_nodes([target])) for target in targets]
         if weight is not None and self._above(weight)[0]:
             raise GraphRefused(
                 f"--weight-by {weight} follows from gradients, so it isn't known before they are",
@@ -155,7 +156,7 @@ class Seams:
         )
 
     def _levels_of(self, target: TrainTarget) -> tuple[Level, ...]:
-        depths = sorted({self._depths[node] for node in _seam_nodes([target])})
+        depths = sorted({self._depths[node] for node in seam_nodes([target])})
         return tuple(
             Level(
                 tuple(
@@ -187,7 +188,7 @@ class Seams:
             if op.name in self._nodes:
                 found.add(op.name)
                 continue
-            for other in _before(op):
+            for other in waits_for(op):
                 if other.name not in seen:
                     seen.add(other.name)
                     stack.append(other)
@@ -248,60 +249,3 @@ def _stores(op: Any) -> bool:
     ):
         return True
     return any(value.WhichOneof("value") == "func" for value in op.node_def.attr.values())
-
-
-def _seam_nodes(targets: Iterable[TrainTarget]) -> list[str]:
-    dense = [seam.node for target in targets for seam in target.dense]
-    return dense + [
-        name
-        for target in targets
-        for seam in target.sparse
-        for name in (seam.values_node, seam.indices_node)
-    ]
-
-
-def seam_depths(graph: Any, targets: Sequence[TrainTarget]) -> dict[str, int]:
-    """How many seams stand before each seam on the longest way. The two halves of a sparse seam go
-    in one round, the later one's.
-    """
-    pairs = {(seam.values_node, seam.indices_node) for target in targets for seam in target.sparse}
-    seams = _seam_nodes(targets)
-    depths = _longest_ways(graph, seams, {})
-    while late := {
-        name: max(depths[one], depths[two])
-        for one, two in pairs
-        for name in (one, two)
-        if depths[one] != depths[two]
-    }:
-        depths = _longest_ways(graph, seams, late)
-    return depths
-
-
-def _longest_ways(graph: Any, seams: Sequence[str], at_least: dict[str, int]) -> dict[str, int]:
-    """Loops' back edges are left out: a seam inside a loop would run more than once a step, and
-    there is none.
-    """
-    wanted = set(seams)
-    depths: dict[str, int] = {}
-    for seam in seams:
-        stack = [graph.get_operation_by_name(seam)]
-        while stack:
-            op = stack[-1]
-            if op.name in depths:
-                stack.pop()
-                continue
-            before = [] if op.type in ("NextIteration", "RefNextIteration") else _before(op)
-            open_ops = [other for other in before if other.name not in depths]
-            if open_ops:
-                stack.extend(open_ops)
-                continue
-            depth = max(
-                (depths[other.name] + (other.name in wanted) for other in before), default=0
-            )
-            depths[op.name] = max(depth, at_least.get(op.name, 0))
-            stack.pop()
-    return {seam: depths[seam] for seam in seams}
-
-
-def _before(op: Any) -> list[Any]:
-    return [tensor.op for tensor in op.inputs] + list(op.control_inputs)

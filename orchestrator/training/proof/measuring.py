@@ -23,7 +23,7 @@ import numpy as np
 from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
 from orchestrator.graph.inputs.feed_plan import constants
-from orchestrator.graph.worker_graph import NOT_ASKED, SparseSeam, WorkerGraph
+from orchestrator.graph.worker_graph import SparseSeam, WorkerGraph
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.inputs.feeds import FeedContext, open_batches
@@ -34,8 +34,14 @@ from orchestrator.training.proof.comparing import (
     noise_of,
     values_of,
 )
+from orchestrator.training.proof.describing import (
+    described,
+    excused,
+    first_and_rest,
+    is_finite,
+)
 from orchestrator.training.proof.joining import joint_batches, repeated
-from orchestrator.training.proof.patterns import Pattern, largest, pattern_of, pooled
+from orchestrator.training.proof.patterns import pattern_of, pooled
 from orchestrator.training.proof.stand import Stand, Taken
 from orchestrator.training.proof.statistics import goes_through, statistics
 from orchestrator.training.state.state import State
@@ -120,7 +126,7 @@ class Trial:
 
     def _compared(self, group: Taken, whole: Mapping[str, np.ndarray]) -> dict[str, Any]:
         joint = self._take(whole)
-        if not _is_finite(joint):
+        if not is_finite(joint):
             raise UserCodeError("gradients of the first batches, all rows in one, aren't finite")
         seams = different_seams(self._stand, group, joint, None)
         variables = different_variables(group, joint, self._start.arrays, {})
@@ -147,7 +153,7 @@ class Trial:
         every = [seam for each in self._stand.seams.values() for seam in each]
         others = any(seam.summed or isinstance(seam.seam, SparseSeam) for seam in every)
         variables = [] if others else different_variables(group, one, self._start.arrays, {})
-        told = [_described(item, "none", None, False) for item in seams]
+        told = [described(item, "none", None, False) for item in seams]
         return self._told("same batch", reason=reason, seams=told, variables=variables)
 
     # -- what differs is asked further
@@ -162,11 +168,11 @@ class Trial:
             return self._told("joint")
         alone = [self._stand.step(self._start, [slot]) for slot in self._slots]
         through = self._through_statistics()
-        described = self._described(seams, joint, alone, through)
-        if any(item["excused"] for item in described):
+        found_seams = self._described(seams, joint, alone, through)
+        if any(item["excused"] for item in found_seams):
             variables = self._of_the_order(group, noise)
         means = self._agreeing_means(seams)
-        return self._told("joint", seams=described, variables=variables, means=means)
+        return self._told("joint", seams=found_seams, variables=variables, means=means)
 
     def _described(
         self,
@@ -193,14 +199,14 @@ class Trial:
             and item.seam.role == "gradient"
             and fit[item.run, item.seam.tensor]
         ]
-        _, known = pattern_of(*_first_and_rest(pooled(gradients))) if gradients else ("none", None)
+        _, known = pattern_of(*first_and_rest(pooled(gradients))) if gradients else ("none", None)
         found: list[dict[str, Any]] = []
         for item in seams:
             whole, *slots = values[item.run, item.seam.tensor]
             is_fit = fit[item.run, item.seam.tensor]
             pattern, weights = pattern_of(whole, slots, known) if is_fit else ("none", None)
-            excused = _excused(item, pattern, is_fit, item.seam.tensor in through)
-            found.append(_described(item, pattern, weights, excused))
+            is_excused = excused(item, pattern, is_fit, item.seam.tensor in through)
+            found.append(described(item, pattern, weights, is_excused))
         return found
 
     def _agreeing_means(self, seams: Sequence[Difference]) -> int:
@@ -240,43 +246,6 @@ class Trial:
         """
         other = self._stand.step(self._start, self._slots[::-1])
         return different_variables(group, other, self._start.arrays, noise)
-
-
-def _is_finite(taken: Taken) -> bool:
-    arrays = (each for seen in taken.seams.values() for each in values_of([seen]))
-    return all(np.isfinite(largest(each)) for each in arrays)
-
-
-def _first_and_rest(values: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    return values[0], values[1:]
-
-
-def _excused(item: Difference, pattern: Pattern, is_fit: bool, through: bool) -> bool:
-    """A statistic itself is excused, unless it has a value for each row or the slots' have to be
-    added up; a gradient that goes through one, where nothing else is known against it.
-    """
-    if item.seam.role == "update":
-        return is_fit and pattern != "sum"
-    return through and item.seam.seam.scale.kind not in ("masked", "nonlinear", "mixed")
-
-
-def _described(
-    item: Difference, pattern: Pattern, weights: np.ndarray | None, excused: bool
-) -> dict[str, Any]:
-    """Plain data of a seam that differs."""
-    seam = item.seam.seam
-    scale = NOT_ASKED if item.seam.role == "update" else seam.scale
-    return {
-        "tensor": item.seam.tensor,
-        "role": item.seam.role,
-        "summed": item.seam.summed,
-        "kind": scale.kind,
-        "variables": list(scale.variables),
-        "relative": min(item.relative, 1e300),
-        "pattern": pattern,
-        "weights": None if weights is None else [float(weight) for weight in weights],
-        "excused": bool(excused),
-    }
 
 
 def told(error: BaseException) -> str:
