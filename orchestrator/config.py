@@ -75,6 +75,8 @@ class RunConfig(
             raise ValueError("until_step and steps exclude each other")
         if self.array and self.batch_size is None:
             raise ValueError("array needs batch_size")
+        if self.weight_by and self.gradient_scale == "sum":
+            raise ValueError("weight_by weights means, and gradient_scale: sum takes none")
         if self.on_resize == "scale_lr" and not self.scale_lr_feed:
             raise ValueError("on_resize: scale_lr needs scale_lr_feed")
         return self

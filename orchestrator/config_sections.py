@@ -148,6 +148,20 @@ class WorkersSection(Section):
     sum where the loss is known to sum over rows, so that they give what one process with all rows
     would compute. Default: auto at the run's first start; recorded there.
     """
+    weight_by: str | None = None
+    """A scalar tensor of the graph that counts what a batch's gradients are a mean over (the sum of
+    a mask, tokens, rows): means over batches count each by it. Default: all count the same; recorded
+    at the run's first start.
+    """
+    prove: bool | None = None
+    """Try on the first batches, before a group's first step, whether it computes what one process
+    with all rows would; where it doesn't, nothing starts. Default: once, at a run's first start with
+    several batches a step; `check` does it only where asked.
+    """
+    accept_differences: bool = False
+    """Train in a group although the proof found that it computes something else than one process
+    with all rows; every status and report says so.
+    """
     exchange: Literal["auto", "host", "nccl"] = "auto"
     """How workers exchange gradients: ``host`` (in host memory, everywhere; ``auto`` takes it) or
     ``nccl`` (each worker a GPU of its own; not yet run on two GPUs, and other workers reach

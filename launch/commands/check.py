@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.commands.options import Looks
 from launch.commands.run import Config, Run
 from launch.flags import RunFlags, run_config
-from launch.terminal import answer_console, print_json
+from launch.terminal import EXIT_REFUSED, answer_console, print_json
 from orchestrator.config import RunConfig
+
+if TYPE_CHECKING:
+    from orchestrator.driver.proof import Proof
 
 
 def check(
@@ -22,17 +25,21 @@ def check(
     """Say every reason why a checkpoint would not resume; exit 0 or 2.
 
     Takes the flags of `resume` and judges that very run. Nothing is started.
+    With --prove a process of its own takes one step on the run's first
+    batches, as a group and as one process, and what differs is said.
 
     For example:
 
         tfresume check gs://b/run
         tfresume check gs://b/run --workers 4 --feed keep_prob:0=0.5 --json
+        tfresume check gs://b/run --workers 4 --input feeds.py:batches --prove
 
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
     from launch.runs.inspectable import look_at
     from launch.text.check_text import render_check
+    from launch.text.verify_text import render_proof
     from orchestrator.driver.chosen_graph import graph_to_train
     from orchestrator.driver.refusals import refusals
     from orchestrator.training.inputs.preflight import preflight as judge
@@ -41,11 +48,23 @@ def check(
     seen = look_at(checked.source, checked.output)
     meta, also = graph_to_train(seen.meta, checked), (*refusals(checked), *seen.problems)
     report = judge(meta, checked, checkpoint=seen.keys, memory=_free_memory(checked), also=also)
+    proof = _proof(checked) if report.resumes and checked.prove else None
     if looks.json:
-        print_json({"source": seen.shown, **report.as_dict()})
+        told = {} if proof is None else {"proof": proof.as_dict()}
+        print_json({"source": seen.shown, **report.as_dict(), **told})
     else:
         render_check(report, answer_console())
-    return report.exit_code
+        if proof is not None:
+            render_proof(proof, answer_console())
+    refused = proof is not None and proof.verdict == "differs" and not checked.accept_differences
+    return EXIT_REFUSED if refused else report.exit_code
+
+
+def _proof(config: RunConfig) -> Proof:
+    from orchestrator.driver.proof import unproved
+    from orchestrator.driver.proving import prove
+
+    return prove(config) or unproved("a step has one batch")
 
 
 def _free_memory(config: RunConfig) -> Any:

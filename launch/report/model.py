@@ -69,6 +69,7 @@ class Report:
     stagings: tuple[StagingMark, ...]
     decisions: tuple[Decision, ...]
     checkpoints: tuple[CheckpointRow, ...]
+    proof: str
     config: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
 
@@ -120,6 +121,7 @@ def report(
         stagings=stagings(moments),
         decisions=decisions(moments, MOST_DECISIONS),
         checkpoints=tuple(checkpoints),
+        proof=str(redacted_data((status.proof or {}).get("told", ""))),
         config=tuple(flat(redacted_data(config))),
         versions=tuple(flat(seen.begun.get("versions") or {})),
     )

@@ -92,6 +92,7 @@ def _head(report: Report) -> dict[str, str]:
         if report.state in _WAIT
         else ""
     )
+    proof = f"; {report.proof}" if report.proof else ""
     begun = f", begun {tables.when(report.begun_at)}" if report.begun_at is not None else ""
     return {
         "title": escape(f"{report.run.rstrip('/').rpartition('/')[2]}: {report.state}"),
@@ -99,7 +100,7 @@ def _head(report: Report) -> dict[str, str]:
         "state": escape(report.state),
         "state_class": state_class,
         "reason": escape(report.reason),
-        "origin": escape(f"continues {report.source or 'an unknown source'}{begun}"),
+        "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}"),
         "made": escape(f"Made {tables.when(report.made_at)} by tfresume {version('tfresume')}."),
     }
 

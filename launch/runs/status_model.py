@@ -97,6 +97,8 @@ class RunStatus:
     journal_age_s: float | None
     trouble: tuple[str, ...] = ()
     stop_requested: bool = False
+    proof: dict[str, Any] | None = None
+    """What was proved before the group's first step: ``verdict`` and ``told``."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -162,7 +164,12 @@ def run_status(
         goodput_s=account.as_dict(),
         journal_age_s=_age(last, now),
         trouble=trouble,
+        proof=_proof(seen.begun.get("proof", record.get("proof"))),
     )
+
+
+def _proof(told: Any) -> dict[str, Any] | None:
+    return {key: str(told.get(key, "")) for key in ("verdict", "told")} if told else None
 
 
 def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:

@@ -69,7 +69,10 @@ def event_text(event: Mapping[str, Any]) -> str | None:
         case "attempt":
             resumed = f" from {event['resumed_from']}" if event.get("resumed_from") else ""
             until = f" to {count_text(event['until'])}" if event.get("until") is not None else ""
-            return f"attempt {event.get('attempt')}: step {count_text(event.get('start_step'))}{until}{resumed}"
+            begun = f"attempt {event.get('attempt')}: step {count_text(event.get('start_step'))}{until}{resumed}"
+            proof = event.get("proof") or {}
+            is_told = proof.get("told") and proof.get("verdict") != "differs"  # that is a warning
+            return f"{begun}\n{proof['told']}" if is_told else begun
         case "generation":
             source = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}.get(
                 str(event.get("state_from")), ""

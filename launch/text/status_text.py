@@ -54,6 +54,8 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
             "",
             f"{count_text(found['batches_per_step'])} batches make a step, on any number of workers",
         )
+    if found["proof"]:
+        yield "proof", found["proof"]["told"]
     if found["holder"]:
         yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"
     if found["workers"]:

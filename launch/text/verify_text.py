@@ -8,6 +8,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from launch.text.inspect_text import clean
+from orchestrator.driver.proof import Proof
 from orchestrator.driver.verdict import Comparison, VerifyReport
 
 WORST = 5
@@ -27,8 +28,18 @@ def render_verify(report: VerifyReport, console: Console) -> None:
     )
     for comparison in report.comparisons:
         _comparison(comparison, console)
+    if report.proof is not None:
+        render_proof(report.proof, console)
     for cause in report.causes:
         console.print(f"[yellow]differs by[/yellow] {clean(cause)}")
+
+
+def render_proof(proof: Proof, console: Console) -> None:
+    """Print what a group's first step was found to compute, and the ways on where it differs."""
+    colour = {"equal": "green", "differs": "red"}.get(proof.verdict, "yellow")
+    console.print(f"[{colour}]first step of a group[/{colour}]: {clean(proof.told)}")
+    for remedy in proof.remedies:
+        console.print(f"  do: {clean(remedy)}")
 
 
 def _comparison(item: Comparison, console: Console) -> None:

@@ -32,7 +32,7 @@ from orchestrator.store.checkpoints.source import Source
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
-from orchestrator.store.run.run_record import RunRecord
+from orchestrator.store.run.run_record import Proved, RunRecord
 from orchestrator.workers.adopting import Living, take_over
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.namespace import end_run, namespace_of
@@ -165,6 +165,7 @@ class Attempt:
         adopted: bool,
         warnings: Sequence[str],
         batches_per_step: int | None,
+        proof: Proved | None,
     ) -> None:
         """Write down what this attempt is about; the first event of its journal."""
         self._start_step = step
@@ -185,9 +186,13 @@ class Attempt:
             "config": self._config.model_dump(mode="json"),
             "versions": versions,
             "batches_per_step": batches_per_step,
+            "proof": None if proof is None else proof.model_dump(),
         }
         self._pending.append(redacted_data(event))
-        self._pending.extend({"event": "warning", "reason": text} for text in warnings)
+        told = [*warnings]
+        if proof is not None and proof.verdict == "differs":
+            told.append(proof.told)
+        self._pending.extend({"event": "warning", "reason": text} for text in told)
 
     def play(
         self,

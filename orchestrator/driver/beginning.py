@@ -48,6 +48,8 @@ DRIVER_ONLY = frozenset(
         "allow_op",
         "force",
         "tensorboard",
+        "prove",
+        "accept_differences",
     )
 )
 """Settings that living workers weren't made with, so that a new driver may have others."""

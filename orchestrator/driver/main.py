@@ -29,11 +29,13 @@ from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observer, Observers
+from orchestrator.driver.proof import Proof
+from orchestrator.driver.proving import proving
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.refusals import check_crowd, check_input
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.signals import Door, signals_to
-from orchestrator.driver.slots import scale_of, surplus_note
+from orchestrator.driver.slots import scale_of, surplus_note, weight_of
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
@@ -119,6 +121,7 @@ def _resume(
     record = read_run_record(output)
     namespace = namespace_of(output.url)
     ready: Ready | None = None
+    proof: Proof | None = None
     if record is not None:
         door.close()  # workers of a driver that died have a state to save
         connected()
@@ -127,12 +130,14 @@ def _resume(
         found = prepared(config, output, record)
         if isinstance(found, StartPoint):
             return ended_before_it_began(output, found)
-        connected()
-        check_room(config, namespace)
+        with proving(config, found, record) as trial:
+            connected()
+            check_room(config, namespace)
+            proof = trial()
         ready = found
     door.close()
     with Attempt.begin(config, output, observers, inbox) as attempt:
-        return _begin(attempt, config, output, ready, record)
+        return _begin(attempt, config, output, ready, record, proof)
 
 
 def _begin(
@@ -141,6 +146,7 @@ def _begin(
     output: Location,
     ready: Ready | None,
     record: RunRecord | None,
+    proof: Proof | None,
 ) -> RunResult:
     """The lease is held: nobody else changes the output or commands its workers from now on."""
     if attempt.number > 1 or ready is None:
@@ -153,11 +159,16 @@ def _begin(
         if isinstance(again, StartPoint):
             return ended_before_it_began(output, again)
         ready = again
-    return _start(attempt, config, output, ready, record)
+    return _start(attempt, config, output, ready, record, proof)
 
 
 def _start(
-    attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: RunRecord | None
+    attempt: Attempt,
+    config: RunConfig,
+    output: Location,
+    ready: Ready,
+    record: RunRecord | None,
+    proof: Proof | None,
 ) -> RunResult:
     start, plan, past = ready.start, ready.plan, attempt.past
     wanted = RunRecord(
@@ -169,6 +180,8 @@ def _start(
         created=time.time(),
         batches_per_step=ready.slots.first,
         gradient_scale=scale_of(config, record),
+        weight_by=weight_of(config, record),
+        proof=None if proof is None else proof.record(),
     )
     record = create_run_record(output, wanted)
     attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
@@ -179,6 +192,7 @@ def _start(
         resumed_from=start.own_label,
         adopted=False,
         batches_per_step=ready.slots.count,
+        proof=record.proof if proof is None else proof.record(),
         warnings=tuple(
             text
             for text in (
@@ -229,7 +243,13 @@ def _adopt(
         (report.step for report in reports if report.step is not None), default=record.started_step
     )
     attempt.announce(
-        step, until, resumed_from=None, adopted=True, warnings=(), batches_per_step=slots
+        step,
+        until,
+        resumed_from=None,
+        adopted=True,
+        warnings=(),
+        batches_per_step=slots,
+        proof=record.proof,
     )
     run, actions = machine.adopt(
         policy,

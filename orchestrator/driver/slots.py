@@ -53,6 +53,11 @@ def slots_of(config: RunConfig, graph: WorkerGraph, record: RunRecord | None) ->
             )
         return Slots(1, 1, 1)
     if exchange_of(config) == "nccl" and workers.largest > 1:
+        if weight_of(config, record):
+            raise ConfigError(
+                "--weight-by has no meaning with --exchange nccl, which takes plain means",
+                remedy="Leave it out, or use --exchange host",
+            )
         if config.batches_per_step is not None:
             raise ConfigError(
                 "--batches-per-step has no meaning with --exchange nccl, where each worker computes one batch of a step",
@@ -69,13 +74,22 @@ def as_recorded(config: RunConfig, record: RunRecord | None) -> RunConfig:
     """
     slots = config.batches_per_step or _recorded(record)
     return config.model_copy(
-        update={"batches_per_step": slots, "gradient_scale": scale_of(config, record)}
+        update={
+            "batches_per_step": slots,
+            "gradient_scale": scale_of(config, record),
+            "weight_by": weight_of(config, record),
+        }
     )
 
 
 def scale_of(config: RunConfig, record: RunRecord | None) -> GradientScale:
     """How this run puts gradients together: as asked for, else as at its first start."""
     return config.gradient_scale or (record.gradient_scale if record is not None else "auto")
+
+
+def weight_of(config: RunConfig, record: RunRecord | None) -> str | None:
+    """The tensor that weights this run's batches: as asked for, else as at its first start."""
+    return config.weight_by or (record.weight_by if record is not None else None)
 
 
 def _recorded(record: RunRecord | None) -> int | None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from orchestrator.config import RunConfig
+from orchestrator.driver.proof import Proof
 from orchestrator.graph.worker_graph import WorkerGraph
 
 TOLERANCE = 1e-3
@@ -82,6 +83,7 @@ class VerifyReport:
             couldn't be compared; ``differs``.
         moved: variables that the steps changed.
         causes: what makes a group differ from one process in this graph.
+        proof: of the first step, gradient by gradient; None with one batch a step.
     """
 
     verdict: Verdict
@@ -92,6 +94,7 @@ class VerifyReport:
     comparisons: tuple[Comparison, ...]
     moved: int
     causes: tuple[str, ...] = field(default=())
+    proof: Proof | None = None
 
     @property
     def exit_code(self) -> int:
@@ -121,17 +124,21 @@ def report(
     start_step: int,
     tolerance: float,
     held: Mapping[str, Any] | None = None,
+    proof: Proof | None = None,
 ) -> VerifyReport:
     """Judge the distances that were measured.
 
     Args:
         found: the baseline's answer.
         held: its answer with random numbers held still, where that was asked.
+        proof: of the first step; what it finds to differ differs.
     """
     first = _compared(found, graph, tolerance)
     calm = None if held is None else _compared(held, graph, tolerance, still=True)
     stray = str(found.get("input", ""))
     verdict = _verdict(first, calm, graph, stray)
+    if proof is not None and proof.verdict == "differs":
+        verdict = "differs"
     shown = [first.slots, first.joint, *([first.save] if first.save else [])]
     if calm is not None:
         # What was exact with random numbers needs no second look without them
@@ -149,6 +156,7 @@ def report(
         tuple(shown),
         int(found["moved"]),
         causes,
+        proof,
     )
 
 

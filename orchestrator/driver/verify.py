@@ -24,6 +24,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.main import resume
+from orchestrator.driver.proving import prove
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.slots import slots_of
@@ -63,6 +64,7 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         link = RayLink(asked)
         stack.callback(link.close)
         link.wait()
+        proof = prove(config) if config.prove is not False else None
         asking = Asking(config, start, steps, tolerance, room)
         deterministic = (
             without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
@@ -85,6 +87,7 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
             start_step=plan.step,
             tolerance=tolerance,
             held=held,
+            proof=proof,
         )
 
 
@@ -198,6 +201,7 @@ def _for_comparison(config: RunConfig, output: Path, *, until_step: int) -> RunC
         "deterministic": True,
         "tensorboard": False,
         "on_nonfinite": "ignore",
+        "prove": False,  # once is enough, and ``verify`` has done it
         "wait": True,  # for the resources of the run before, which Ray gives back in its own time
     }
     return config.model_copy(update=changes)

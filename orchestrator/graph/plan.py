@@ -41,7 +41,13 @@ from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.initializers import local_initializers, table_initializers
 from orchestrator.graph.variables.saver import SaverKeys, read_saver
 from orchestrator.graph.variables.variables import find_variables
-from orchestrator.graph.watching import losses, scalar_summaries, unwatchable
+from orchestrator.graph.watching import (
+    losses,
+    scalar_summaries,
+    unwatchable,
+    unweighable,
+    weight_of,
+)
 from orchestrator.graph.worker_graph import Problem, TrainTarget, Variable, WorkerGraph
 
 
@@ -128,6 +134,12 @@ def _plan(
         *unwatchable(
             editor.graph(ops), (target.op for target in parts.targets), config.watch, _given(config)
         ),
+        *unweighable(
+            editor.graph(ops),
+            (target.op for target in parts.targets),
+            config.weight_by,
+            _given(config),
+        ),
     ]
     if checkpoint is not None:
         problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
@@ -187,6 +199,7 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         step=find_step(graph, targets),
         losses=losses(graph, targets, config.watch, _given(config)),
         scalar_summaries=scalar_summaries(graph, targets),
+        weight=weight_of(graph, config.weight_by),
         table_initializers=table_initializers(graph, targets),
         local_initializers=local_initializers(parts.variables),
         pipeline_initializers=parts.fed.running.initializers,
@@ -238,7 +251,9 @@ def _nothing_to_resume() -> Problem:
 def _group_problems(cut: CutGraph, config: RunConfig) -> list[Problem]:
     if not cut.refused:
         several = config.workers.largest > 1 or (config.batches_per_step or 1) > 1
-        return scale_problems(cut.targets, config.gradient_scale or "auto") if several else []
+        found = scale_problems(cut.targets, config.gradient_scale or "auto") if several else []
+        # A weight is the answer to a count that follows from the data
+        return [item for item in found if not (config.weight_by and item.code == "masked-loss")]
     message = f"this graph can't be trained by a group of workers: {cut.refused}"
     severity: Literal["error", "warning"] = "error" if config.workers.largest > 1 else "warning"
     return [

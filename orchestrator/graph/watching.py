@@ -67,6 +67,30 @@ def unwatchable(
             )
 
 
+def weight_of(graph: Graph, weight_by: str | None) -> str | None:
+    """The tensor that weights batches; None where none was named, or none of that name is there."""
+    edge = None if weight_by is None else find_tensor(graph, weight_by)
+    return None if edge is None else edge.tensor
+
+
+def unweighable(
+    graph: Graph, targets: Iterable[str], weight_by: str | None, given: Collection[str] = ()
+) -> Iterator[Problem]:
+    """An error for a weight that can't be computed; arguments as for ``losses``."""
+    edge = None if weight_by is None else find_tensor(graph, weight_by)
+    lacking = [] if edge is None else _lacking(graph, edge, tuple(targets), given)
+    if lacking:
+        said = f"--weight-by {weight_by} needs {', '.join(lacking)}, which training doesn't need"
+        yield Problem(
+            "unweighable",
+            "error",
+            said,
+            f"Give it as well, such as --feed {lacking[0]}=VALUE",
+            (str(weight_by), *lacking),
+            modes=("group",),
+        )
+
+
 def _lacking(
     graph: Graph, edge: Edge, targets: tuple[str, ...], given: Collection[str]
 ) -> list[str]:

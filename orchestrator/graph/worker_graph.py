@@ -274,6 +274,10 @@ class WorkerGraph:
     """Live queues that are shared out by rank; what fills them stands in ``queue_runners``."""
     py_funcs: tuple[PythonFunction, ...] = ()
     """Every ``py_func`` of the graph and of its function bodies."""
+    weight: str | None = None
+    """Tensor that counts what a batch's gradients count by, from ``weight_by``; None where all
+    batches count the same.
+    """
     remote_paths: tuple[str, ...] = ()
     """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is
     imported.

@@ -98,6 +98,7 @@ def config_for(source: Path, output: Path, **changes: Any) -> RunConfig:
         "input": f"{INPUTS}:batches",
         "deterministic": True,
         "tensorboard": False,
+        "prove": False,  # what a group computes is no question here
     }
     return parse_config({**values, **changes})
 

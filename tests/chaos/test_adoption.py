@@ -52,7 +52,7 @@ def paced(directory: Path, seconds: float = 0.05) -> str:
 
 
 def shape(directory: Path, **changes: Any) -> dict[str, Any]:
-    return {"workers": 2, "lease_s": 2.0, "input": paced(directory), **changes}
+    return {"workers": 2, "prove": False, "lease_s": 2.0, "input": paced(directory), **changes}
 
 
 def kill(*pids: int) -> None:

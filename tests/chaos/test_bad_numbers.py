@@ -43,6 +43,7 @@ def poisoned(
         "save_steps": 10,
         "until_step": until_step,
         "workers": 2,
+        "prove": False,
     }
     result, watcher = play(config_for(source, tmp_path / "out", on_nonfinite=policy, **changes))
     assert (tmp_path / "served").exists()

@@ -91,7 +91,12 @@ def test_start_looks_again_once_the_lease_is_held(
         return Attempt(config, output, acquire(output), Observers([]), Inbox())
 
     def started(
-        attempt: Attempt, config: RunConfig, output: Location, ready: Ready, record: Any
+        attempt: Attempt,
+        config: RunConfig,
+        output: Location,
+        ready: Ready,
+        record: Any,
+        proof: Any,
     ) -> Any:
         begun.append(f"start from {ready.start.own_label}")
         return ready

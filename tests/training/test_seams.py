@@ -33,7 +33,7 @@ def chain(*names: str) -> Any:
 
 
 def test_depth_counts_the_seams_before_a_seam() -> None:
-    from orchestrator.training.host.seams import seam_depths
+    from orchestrator.training.host.depths import seam_depths
 
     graph = chain("first", "between", "second", "third")
     assert seam_depths(graph, [target("third", "first", "second")]) == {
@@ -46,7 +46,7 @@ def test_depth_counts_the_seams_before_a_seam() -> None:
 def test_depths_of_a_graph_with_a_loop_are_found() -> None:
     import tensorflow
 
-    from orchestrator.training.host.seams import seam_depths
+    from orchestrator.training.host.depths import seam_depths
 
     tf1 = tensorflow.compat.v1
     graph = tensorflow.Graph()
@@ -64,7 +64,7 @@ def test_depths_of_a_graph_with_a_loop_are_found() -> None:
 def test_both_halves_of_a_sparse_seam_go_in_the_later_ones_round() -> None:
     import tensorflow
 
-    from orchestrator.training.host.seams import seam_depths
+    from orchestrator.training.host.depths import seam_depths
 
     graph = tensorflow.Graph()
     with graph.as_default():

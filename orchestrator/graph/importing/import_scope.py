@@ -63,6 +63,7 @@ def without_scope(config: RunConfig) -> RunConfig:
             "array": {bare(name): value for name, value in config.array.items()},
             "input_map": {bare(name): key for name, key in config.input_map.items()},
             "watch": [bare(name) for name in config.watch],
+            "weight_by": None if config.weight_by is None else bare(config.weight_by),
             "train_op": [bare(name) for name in config.train_op],
         }
     )
@@ -97,6 +98,7 @@ def in_scope(graph: WorkerGraph, config: RunConfig) -> WorkerGraph:
         saver_entries=_renamed(graph.saver_entries, rename),
         step=_renamed(graph.step, rename),
         losses=_renamed(graph.losses, rename),
+        weight=None if graph.weight is None else rename(graph.weight),
         pipelines=_renamed(graph.pipelines, rename),
         queues=_renamed(graph.queues, rename),
         queue_runners=_renamed(graph.queue_runners, rename),

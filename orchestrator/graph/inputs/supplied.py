@@ -1,7 +1,8 @@
 """Does everything that the operator supplies have a place in the graph?
 
 Rule: a name in ``--feed`` or ``--array`` that no tensor of the graph and no key of ``--input-map``
-has is a mistake, most likely a misspelling, so the nearest names are told; ``--watch`` likewise.
+has is a mistake, most likely a misspelling, so the nearest names are told; ``--watch`` and
+``--weight-by`` likewise.
 What an input function yields can't be known before it's called.
 """
 
@@ -38,6 +39,7 @@ def supplied_problems(
         ("--feed", config.feed),
         ("--array", config.array),
         ("--watch", config.watch),
+        ("--weight-by", [] if config.weight_by is None else [config.weight_by]),
     ):
         for name in names:
             node = parse_tensor(name).node

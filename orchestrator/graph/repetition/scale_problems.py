@@ -132,7 +132,7 @@ def _masked(loss: str, variables: str, whys: str, choice: GradientScale) -> tupl
     return (
         f"{loss} is divided by a count that follows from the data ({whys}): each batch by its own, and the group {_done(choice)} of "
         f"{variables}, so rows of a batch in which few count weigh more than in one process with all rows",
-        "Nothing to do where batches are alike in that count",
+        "Nothing to do where batches are alike in that count; else name the count with --weight-by TENSOR",
     )
 
 

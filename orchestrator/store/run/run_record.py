@@ -22,6 +22,19 @@ from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.records import encode, read_record
 
 
+class Proved(BaseModel):
+    """What was tried before the first step of a group: whether it computes what one process would."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    verdict: Literal["equal", "same batch", "differs", "unproved"]
+    """``same batch``: equal as far as one batch given to all slots can tell; ``differs`` only where
+    that was accepted.
+    """
+    told: str
+    """One line for people."""
+
+
 class RunRecord(BaseModel):
     """What an output directory is for."""
 
@@ -41,6 +54,10 @@ class RunRecord(BaseModel):
     """How gradients are put together since the run's first start; the mean in records of versions
     that knew nothing else.
     """
+    weight_by: str | None = None
+    """The tensor that weights a step's batches since the run's first start."""
+    proof: Proved | None = None
+    """What the proof before the first step gave; None where there was none."""
     config: dict[str, Any] = Field(default_factory=dict)
     """The first start's configuration, without secrets; for people."""
     created: float = 0.0

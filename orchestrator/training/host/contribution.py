@@ -17,11 +17,7 @@ from orchestrator.training.group.summation import Accumulator
 from orchestrator.training.host.phases import Computed
 from orchestrator.training.host.rows import Rows
 from orchestrator.training.host.seams import Opening
-
-WIRE = {"float16": "float32", "bfloat16": "float32"}
-"""Half types are added in float32 and rounded once, as TensorFlow's own reductions do: M of them
-could overflow or vanish.
-"""
+from orchestrator.training.host.weighing import wired
 
 
 @dataclass
@@ -55,16 +51,12 @@ class Contribution:
 
 
 def arrays_of(computed: Computed) -> list[np.ndarray]:
-    """What is summed: the dense seams in their wire types, and what is shown as one vector behind
-    them.
+    """What is summed: the dense seams in their wire types, behind them what is shown as one vector,
+    and last the batch's weight.
     """
     shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
-    return [*map(_wired, computed.dense), *shown]
-
-
-def _wired(array: np.ndarray) -> np.ndarray:
-    wide = WIRE.get(array.dtype.name)
-    return array if wide is None else array.astype(wide)
+    weight = [] if computed.weight is None else [np.array([computed.weight], np.float64)]
+    return [*map(wired, computed.dense), *shown, *weight]
 
 
 def fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:

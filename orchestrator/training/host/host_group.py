@@ -20,11 +20,10 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.group.collectives import Collectives
-from orchestrator.training.group.summation import Accumulator, nodes_of
-from orchestrator.training.host.contribution import Contribution, arrays_of, fitted
+from orchestrator.training.group.summation import Accumulator
+from orchestrator.training.host.combining import combined
+from orchestrator.training.host.contribution import Contribution
 from orchestrator.training.host.phases import Computed, Phases
-from orchestrator.training.host.reducing import sums_and_means
-from orchestrator.training.host.rows import in_slot_order, packed
 from orchestrator.training.host.seams import Level, Seams
 from orchestrator.training.host.standing import (
     Place,
@@ -85,7 +84,9 @@ class HostGroup:
             writing,
         )
         self._phases = Phases(
-            graph, Seams(imported, graph.targets, options.gradient_scale), runner.shown
+            graph,
+            Seams(imported, graph.targets, options.gradient_scale, graph.weight),
+            runner.shown,
         )
         self._meeting = Meeting(options.host, secret)
         self._session: LiveSession | None = None
@@ -320,31 +321,10 @@ class HostGroup:
         mine: Contribution,
         dealt: Sequence[frozenset[int]],
     ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """What to feed at the seams of a level, sums or means, and the means of what is shown."""
-        slots = self.batches_per_step
+        """What to feed at the seams of a level, and the means of what is shown."""
         names = self._phases.watched(run.target, number)
-        assert mine.like is not None
-        fed: dict[str, np.ndarray] = {}
-        watched: dict[str, float] = {}
-        if level.dense or names:
-            held = tuple(nodes_of(slots, each) for each in dealt)
-            round_key = run.target * ROUNDS + number
-            reduced = sums_and_means(
-                mesh, level, arrays_of(mine.like), mine.sums.nodes, slots, held, round_key
-            )
-            fed.update(
-                {
-                    opening.feed: fitted(value, opening)
-                    for opening, value in zip(level.dense, reduced, strict=False)
-                }
-            )
-            watched = dict(zip(names, map(float, reduced[-1]), strict=True)) if names else {}
-        if level.rows:
-            merged = in_slot_order(mesh.all_gather(packed(mine.rows)), mine.like.rows, slots)
-            for (values, indices), (rows, numbers) in zip(level.rows, merged, strict=True):
-                fed[values.feed] = rows if values.summed else rows / rows.dtype.type(slots)
-                fed[indices.feed] = numbers
-        return fed, watched
+        key = run.target * ROUNDS + number
+        return combined(mesh, level, mine, dealt, self.batches_per_step, names, key)
 
     def _apply(self, attempt: Attempt, result: dict[str, np.ndarray]) -> Shown:
         run, batch = attempt.run, attempt.run.batches[-1]

@@ -15,7 +15,8 @@ import numpy as np
 
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.sessions import LiveSession
-from orchestrator.training.host.seams import Level, Seams
+from orchestrator.training.host.seams import Level, Opening, Seams
+from orchestrator.training.host.weighing import weighed, weight_of
 from orchestrator.training.step.stepping import Shown, number_of
 
 Feeds = Mapping[str, np.ndarray]
@@ -30,12 +31,15 @@ class Computed:
         rows: (values, indices) per sparse seam.
         watched: a number per tensor that is shown and known in this phase.
         summaries: tag to number, where they were asked for.
+        weight: what the batch counts by; None where all count the same. Gradients that are weighted
+            are multiplied by it already.
     """
 
     dense: tuple[np.ndarray, ...]
     rows: tuple[tuple[np.ndarray, np.ndarray], ...]
     watched: dict[str, float]
     summaries: dict[str, float]
+    weight: float | None = None
 
 
 class Phases:
@@ -49,6 +53,7 @@ class Phases:
 
     def __init__(self, graph: WorkerGraph, seams: Seams, shown: Sequence[Shown]) -> None:
         self._targets = graph.targets
+        self._weight = graph.weight
         self._seams = seams
         self._prepared: dict[tuple[object, ...], Any] = {}
         self._shown = [self._by_round(number, each) for number, each in enumerate(shown)]
@@ -71,17 +76,23 @@ class Phases:
         """
         level = self._seams.levels(target)[round_number]
         shown = self._shown[target][round_number]
-        values = self._run(session, (), (*level.fetches, *_names(shown, summaries)), feeds)
+        names = (*self._fetches(level), *_names(shown, summaries))
+        values = self._run(session, (), names, feeds)
         watched, tags = _numbers(shown, values, summaries)
+        weight = None if self._weight is None else weight_of(values[self._weight], self._weight)
         return Computed(
-            tuple(np.asarray(values[opening.fetch]) for opening in level.dense),
+            tuple(_taken(opening, values, weight) for opening in level.dense),
             tuple(
-                (np.asarray(values[rows.fetch]), np.asarray(values[indices.fetch]))
+                (_taken(rows, values, weight), np.asarray(values[indices.fetch]))
                 for rows, indices in level.rows
             ),
             watched,
             tags,
+            weight,
         )
+
+    def _fetches(self, level: Level) -> tuple[str, ...]:
+        return level.fetches if self._weight is None else (*level.fetches, self._weight)
 
     def apply(
         self, session: LiveSession, target: int, feeds: Feeds, *, summaries: bool
@@ -106,7 +117,7 @@ class Phases:
             self._call(
                 session,
                 (),
-                self._unfed((*level.fetches, *self._shown[target][number].watched), names),
+                self._unfed((*self._fetches(level), *self._shown[target][number].watched), names),
                 tuple(names),
             )
             names += [opening.feed for opening in level.dense] + [
@@ -168,6 +179,11 @@ class Phases:
             )
             for number in range(count)
         ]
+
+
+def _taken(opening: Opening, values: Mapping[str, Any], weight: float | None) -> np.ndarray:
+    value = np.asarray(values[opening.fetch])
+    return value if weight is None or not opening.weighted else weighed(value, weight)
 
 
 def _names(shown: Shown, summaries: bool) -> tuple[str, ...]:

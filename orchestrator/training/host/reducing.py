@@ -24,8 +24,11 @@ def sums_and_means(
     slots: int,
     held: tuple[tuple[Node, ...], ...],
     round_key: int,
+    *,
+    weighted: bool = False,
 ) -> list[np.ndarray]:
-    """The sum or mean over all slots of each dense seam, and behind them the mean of what is shown.
+    """The sum or mean over all slots of each dense seam, behind them the mean of what is shown, and
+    last the sum of the weights where there are some.
 
     Args:
         like: what one batch gave, for types and shapes.
@@ -33,12 +36,13 @@ def sums_and_means(
         slots: slots of the step.
         held: by rank, the nodes that it brings.
         round_key: tells the buffers of two rounds apart.
+        weighted: the last of ``like`` is a weight.
 
     Raises:
         PeerLost, GroupDisagrees.
     """
-    summed = [opening.summed for opening in level.dense]
-    summed += [False] * (len(like) - len(summed))
+    summed = [opening.summed or opening.weighted for opening in level.dense]
+    summed += [False] * (len(like) - len(summed) - weighted) + [True] * weighted
     found: dict[int, np.ndarray] = {}
     for adding in sorted(set(summed)):
         places = [place for place, each in enumerate(summed) if each == adding]

@@ -11,7 +11,7 @@ would run the first phase again in the last one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.errors import GraphRefused
 from orchestrator.graph.repetition.gradient_scale import GradientScale, is_summed
 from orchestrator.graph.worker_graph import TrainTarget
 from orchestrator.training.engine.tensorflow import tf, v1
+from orchestrator.training.host.depths import seam_depths, seam_nodes, waits_for
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Opening:
         dtype: TensorFlow's name of the type, such as ``float32``.
         kept: what is fed may become a variable's own memory, so it must never be overwritten.
         summed: the group's is the sum over slots, else the mean.
+        weighted: that mean counts each slot by its batch's weight.
     """
 
     fetch: str
@@ -38,6 +40,7 @@ class Opening:
     dtype: str
     kept: bool = False
     summed: bool = False
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,45 @@ class Seams:
         graph: the imported TensorFlow graph; a placeholder is added at every seam.
         targets: the train operations with their seams.
         scale: which seams are added up.
+        weight: the tensor that weights the batches; None where all count the same.
+
+    Raises:
+        GraphRefused: no mean can be taken of a seam, or the weight follows from one.
     """
 
     def __init__(
-        self, graph: Any, targets: Sequence[TrainTarget], scale: GradientScale = "auto"
+        self,
+        graph: Any,
+        targets: Sequence[TrainTarget],
+        scale: GradientScale = "auto",
+        weight: str | None = None,
     ) -> None:
         self._graph = graph
-        nodes = _seam_nodes(targets)
+        nodes = seam_nodes(targets)
         self._nodes = frozenset(nodes)
         self._depths = seam_depths(graph, targets)
         self._openings: dict[str, Opening] = {}
         with graph.as_default(), v1.name_scope("tfresume/seams/"), tf.control_dependencies(None):
             for target in targets:
                 for dense in target.dense:
-                    self._open(dense.node, rows=False, summed=is_summed(dense, scale))
+                    counts = weight is not None and dense.role == "gradient"
+                    self._open(dense.node, False, is_summed(dense, scale), counts)
                 for sparse in target.sparse:
-                    self._open(sparse.values_node, rows=True, summed=is_summed(sparse, scale))
-                    self._open(sparse.indices_node, rows=True)
+                    added = is_summed(sparse, scale)
+                    self._open(sparse.values_node, True, added, weight is not None)
+                    self._open(sparse.indices_node, True)
         self._levels = [self._levels_of(target) for target in targets]
-        self._own = [frozenset(_seam_nodes([target])) for target in targets]
+        self._own = [frozenset(seam_nodes([target])) for target in targets]
+        if weight is not None and self._above(weight)[0]:
+            raise GraphRefused(
+                f"--weight-by {weight} follows from gradients, so it isn't known before they are",
+                remedy="Name a tensor that a batch alone decides",
+            )
+
+    @property
+    def openings(self) -> Mapping[str, Opening]:
+        """Node of a seam to what it was cut into."""
+        return self._openings
 
     def levels(self, target: int) -> tuple[Level, ...]:
         """The rounds of a target, the first one first; empty where it has no seams."""
@@ -107,7 +130,7 @@ class Seams:
             (number for number, reached in enumerate(rounds) if depth <= reached), len(rounds)
         )
 
-    def _open(self, node: str, *, rows: bool, summed: bool = False) -> None:
+    def _open(self, node: str, rows: bool, summed: bool = False, weighted: bool = False) -> None:
         if node in self._openings:
             return
         identity = self._graph.get_operation_by_name(node)
@@ -129,10 +152,11 @@ class Seams:
             value.dtype.base_dtype.name,
             _may_be_kept(identity),
             summed,
+            weighted and not summed,
         )
 
     def _levels_of(self, target: TrainTarget) -> tuple[Level, ...]:
-        depths = sorted({self._depths[node] for node in _seam_nodes([target])})
+        depths = sorted({self._depths[node] for node in seam_nodes([target])})
         return tuple(
             Level(
                 tuple(
@@ -164,7 +188,7 @@ class Seams:
             if op.name in self._nodes:
                 found.add(op.name)
                 continue
-            for other in _before(op):
+            for other in waits_for(op):
                 if other.name not in seen:
                     seen.add(other.name)
                     stack.append(other)
@@ -225,60 +249,3 @@ def _stores(op: Any) -> bool:
     ):
         return True
     return any(value.WhichOneof("value") == "func" for value in op.node_def.attr.values())
-
-
-def _seam_nodes(targets: Iterable[TrainTarget]) -> list[str]:
-    dense = [seam.node for target in targets for seam in target.dense]
-    return dense + [
-        name
-        for target in targets
-        for seam in target.sparse
-        for name in (seam.values_node, seam.indices_node)
-    ]
-
-
-def seam_depths(graph: Any, targets: Sequence[TrainTarget]) -> dict[str, int]:
-    """How many seams stand before each seam on the longest way. The two halves of a sparse seam go
-    in one round, the later one's.
-    """
-    pairs = {(seam.values_node, seam.indices_node) for target in targets for seam in target.sparse}
-    seams = _seam_nodes(targets)
-    depths = _longest_ways(graph, seams, {})
-    while late := {
-        name: max(depths[one], depths[two])
-        for one, two in pairs
-        for name in (one, two)
-        if depths[one] != depths[two]
-    }:
-        depths = _longest_ways(graph, seams, late)
-    return depths
-
-
-def _longest_ways(graph: Any, seams: Sequence[str], at_least: dict[str, int]) -> dict[str, int]:
-    """Loops' back edges are left out: a seam inside a loop would run more than once a step, and
-    there is none.
-    """
-    wanted = set(seams)
-    depths: dict[str, int] = {}
-    for seam in seams:
-        stack = [graph.get_operation_by_name(seam)]
-        while stack:
-            op = stack[-1]
-            if op.name in depths:
-                stack.pop()
-                continue
-            before = [] if op.type in ("NextIteration", "RefNextIteration") else _before(op)
-            open_ops = [other for other in before if other.name not in depths]
-            if open_ops:
-                stack.extend(open_ops)
-                continue
-            depth = max(
-                (depths[other.name] + (other.name in wanted) for other in before), default=0
-            )
-            depths[op.name] = max(depth, at_least.get(op.name, 0))
-            stack.pop()
-    return {seam: depths[seam] for seam in seams}
-
-
-def _before(op: Any) -> list[Any]:
-    return [tensor.op for tensor in op.inputs] + list(op.control_inputs)

@@ -29,7 +29,7 @@ import numpy as np
 from orchestrator.graph.repetition.gradient_scale import GradientScale, is_summed
 from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
 from orchestrator.training.engine.tensorflow import collective_ops, tf, v1
-from orchestrator.training.host.seams import seam_depths
+from orchestrator.training.host.depths import seam_depths
 
 HINT = "nccl"
 """TensorFlow's name for who moves the numbers. Its other one, ``ring`` through gRPC, is what tests

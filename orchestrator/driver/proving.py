@@ -1,0 +1,292 @@
+"""When is it proved that a group computes what one process would, and who tries it?
+
+Rule: once, at the first start of a run with several batches a step, and again only where a later
+start asks for other arithmetic than what the record holds. A process of its own tries it, on this
+machine where the workers will be here, else as a Ray task with a worker's resources, before anything
+is placed. Whatever goes wrong with the trial is a reason why nothing was proved; it never ends a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from orchestrator.config import RunConfig
+from orchestrator.driver.beginning import Ready
+from orchestrator.driver.proof import Proof, judged, unproved
+from orchestrator.driver.ray_link import RayLink
+from orchestrator.driver.slots import as_recorded, scale_of, slots_of, weight_of
+from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
+from orchestrator.errors import OrchestratorError
+from orchestrator.graph.random.deterministic import without_chance
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.private import private_directory, scratch
+from orchestrator.store.run.run_record import RunRecord
+from orchestrator.training.engine.options import TrainingOptions
+
+MODULE = "orchestrator.training.proof.measuring"
+WITHIN_S = 600.0
+SLOTS_AT_MOST = 8
+"""More slots tell nothing that eight don't, and one process computes them all."""
+
+
+def is_wanted(config: RunConfig, slots: int, record: RunRecord | None) -> bool:
+    """Whether this start has to be proved.
+
+    Args:
+        slots: batches in a step.
+        record: of the run's first start, None where this is it.
+    """
+    if slots < 2 or config.prove is False:
+        return False
+    if record is None or config.prove:
+        return True
+    asked = (slots, scale_of(config, record), weight_of(config, record))
+    known = (record.batches_per_step, record.gradient_scale, record.weight_by)
+    return record.batches_per_step is not None and asked != known
+
+
+def why_not(graph: WorkerGraph) -> str:
+    """What keeps a graph from being tried at all; empty where nothing does."""
+    if graph.group_refused:
+        return f"it trains on one worker only: {graph.group_refused}"
+    if any(port.pull for port in graph.inputs):
+        return "the graph's own pipeline makes the batches, so none can be joined"
+    if not graph.inputs:
+        return "the graph takes no batch"
+    return ""
+
+
+class Proving:
+    """A trial under way; begun where it's made, unless a Ray task will do it.
+
+    Args:
+        record: of the run's first start, None where this is it.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        start: StartPoint,
+        plan: Plan,
+        slots: int,
+        record: RunRecord | None,
+    ) -> None:
+        self._config, self._start, self._plan = config, start, plan
+        self._slots, self._record = slots, record
+        self._child: subprocess.Popen[str] | None = None
+        self._over = False
+        self._proof: Proof | None = None
+        self._thread: threading.Thread | None = None
+        if config.address is None:
+            self._thread = threading.Thread(target=self._try, name="tfresume-proof", daemon=True)
+            self._thread.start()
+
+    def result(self) -> Proof:
+        """The proof, waited for; Ray can be used by now."""
+        if self._thread is None:
+            self._try()
+        else:
+            self._thread.join()
+        return self._proof or unproved("the process that tried it was ended")
+
+    def close(self) -> None:
+        """End a trial that nobody waits for any more."""
+        self._over = True
+        if self._child is not None:
+            self._child.kill()
+
+    def _try(self) -> None:
+        try:
+            self._proof = self._judged()
+        except OrchestratorError as error:
+            self._proof = unproved(error.message)
+        except Exception as error:  # noqa: BLE001 - only what was tried failed: the run tells of itself
+            self._proof = unproved(f"{type(error).__name__}: {error}")
+
+    def _judged(self) -> Proof:
+        config = as_recorded(self._config, self._record)
+        reason = why_not(self._plan.graph)
+        if reason:
+            return unproved(reason)
+        plan, left = held_still(config, self._start, self._plan)
+        if left:
+            return unproved(f"the random operation {left} can't be held still")
+        found = self._asked(task_of(config, self._start, plan, self._slots))
+        return judged(found, config, batches_per_step=self._slots)
+
+    def _asked(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        if self._config.address is None:
+            return ask(pickle.dumps(dict(task)), self._begun)
+        return asked_of_ray(task, self._config)
+
+    def _begun(self, child: subprocess.Popen[str]) -> None:
+        self._child = child
+        if self._over:
+            child.kill()
+
+
+@contextmanager
+def proving(
+    config: RunConfig, ready: Ready, record: RunRecord | None
+) -> Iterator[Callable[[], Proof | None]]:
+    """A trial that goes on beside what is done meanwhile; what is given waits for it.
+
+    It gives None where nothing has to be proved, and raises GraphRefused where the group computes
+    something else and that isn't accepted.
+    """
+    slots = ready.slots.count or ready.slots.first
+    if not is_wanted(config, slots, record):
+        yield lambda: None
+        return
+    trial = Proving(config, ready.start, ready.plan, slots, record)
+
+    def wait() -> Proof:
+        proof = trial.result()
+        if not config.accept_differences:
+            proof.refuse(ready.start.source.meta.shown)
+        return proof
+
+    try:
+        yield wait
+    finally:
+        trial.close()
+
+
+def prove(config: RunConfig) -> Proof | None:
+    """The proof of a source as a first start would have it; None with one batch a step.
+
+    Args:
+        config: ``output`` and where the run ends don't count.
+
+    Raises:
+        ConfigError: and its subclasses, where ``resume`` would refuse the run.
+    """
+    with scratch("prove") as room, ExitStack() as stack:
+        ends = {"output": str(room / "out"), "until_step": 0, "steps": None}
+        asked = as_recorded(config.model_copy(update=ends), None)
+        start = start_point(asked, open_location(asked.output), None)
+        plan = make_plan(asked, start)
+        slots = slots_of(asked, plan.graph, None)
+        count = slots.count or slots.first
+        if count < 2:
+            return None
+        if config.address is not None:
+            link = RayLink(asked)
+            stack.callback(link.close)
+            link.wait()
+        trial = Proving(asked, start, plan, count, None)
+        stack.callback(trial.close)
+        return trial.result()
+
+
+def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, str]:
+    """The plan of the same graph without chance, and the first random operation that can't be held
+    still; empty where all can.
+    """
+    if not (plan.graph.random_nodes or plan.graph.stateful_random):
+        return plan, ""
+    stilled = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
+    if stilled.left:
+        return plan, stilled.left[0]
+    with scratch("still") as room:
+        path = room / "stilled.meta"
+        path.write_bytes(stilled.meta.SerializeToString())
+        calm = config.model_copy(update={"meta": str(path)})
+        return make_plan(calm, replace(start, own_label=None)), ""
+
+
+def task_of(config: RunConfig, start: StartPoint, plan: Plan, slots: int) -> dict[str, Any]:
+    """What the trial is asked: the fields of ``training.proof.measuring.Task`` but for ``cache``.
+
+    Args:
+        config: as the run goes, its record looked at.
+        slots: batches in a step.
+    """
+    options = TrainingOptions(
+        batches_per_step=min(slots, SLOTS_AT_MOST),
+        gradient_scale=config.gradient_scale or "auto",
+        seed=config.seed,
+        deterministic=config.deterministic,
+        gpu=config.workers.gpus > 0,
+        gpu_memory_fraction=config.workers.gpus if 0 < config.workers.gpus < 1 else None,
+        import_modules=tuple(config.import_modules),
+        load_op_library=tuple(config.load_op_library),
+        py_func=dict(config.py_func),
+    )
+    files = tuple(start.source.files)
+    return {
+        "graph": plan.graph,
+        "options": options,
+        "config": config,
+        "files": files,
+        "step": plan.step,
+    }
+
+
+def asked_of_ray(task: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The answer of a task that has a worker's resources."""
+    import ray
+
+    needs = {"num_cpus": config.workers.cpus, "num_gpus": config.workers.gpus}
+    asking = ray.remote(**needs, max_calls=1, max_retries=0)(ask).remote(pickle.dumps(dict(task)))
+    try:
+        found: dict[str, Any] = ray.get(asking, timeout=WITHIN_S)
+    except ray.exceptions.RayError as error:
+        return {"how": "none", "reason": f"the task that tried it failed: {error}"}
+    finally:
+        ray.cancel(asking, force=True)  # nothing, where it's done
+    return found
+
+
+def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
+    """The trial's answer, from a process that may import TensorFlow.
+
+    Args:
+        task: the pickled fields of ``Task``, but for ``cache``, which is this machine's.
+        begun: told the process.
+    """
+    with scratch("proof") as room:
+        given, answer = room / "task.pickle", room / "answer.json"
+        fields = pickle.loads(task) | {"cache": private_directory("tfresume-cache")}
+        given.write_bytes(pickle.dumps(fields))
+        command = [sys.executable, "-m", MODULE, str(given), str(answer)]
+        # A Ray task finds the user's modules where its driver does, which its environment doesn't say
+        found = os.pathsep.join(entry for entry in sys.path if entry)
+        child = subprocess.Popen(
+            command,
+            env=os.environ | {"PYTHONPATH": found},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if begun is not None:
+            begun(child)
+        try:
+            _, errors = child.communicate(timeout=WITHIN_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return {"how": "none", "reason": f"it took more than {WITHIN_S:.0f} s"}
+        return _answer(answer, child.returncode, errors)
+
+
+def _answer(answer: Path, code: int, errors: str) -> dict[str, Any]:
+    if code or not answer.exists():
+        lines = errors.strip().splitlines()
+        said = lines[-1] if lines else "without a word"
+        return {"how": "none", "reason": f"the process that tried it died with code {code}: {said}"}
+    found: dict[str, Any] = json.loads(answer.read_text())
+    return found

@@ -1,0 +1,304 @@
+"""Is it told, before a group's first step, whether it computes what one process would?"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver.beginning import Ready, prepared
+from orchestrator.driver.proof import Proof, judged
+from orchestrator.driver.proving import MODULE, held_still, is_wanted, task_of, why_not
+from orchestrator.driver.slots import as_recorded
+from orchestrator.errors import GraphRefused
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.run_record import RunRecord
+from tests import forked
+from tests.graphs.library import CheckpointLibrary
+
+GRAPHS = "tests.driver.proof_graphs"
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of all graphs."""
+    directory = tmp_path_factory.mktemp("proofs")
+    done = forked.run(GRAPHS, directory)
+    assert not done.returncode, done.stderr[-3000:]
+    return directory
+
+
+def configured(source: Path, scratch: Path, function: str, **settings: Any) -> RunConfig:
+    return parse_config(
+        {
+            "source": str(source),
+            "output": str(scratch / "out"),
+            "steps": 1,
+            "workers": 3,
+            "input": f"{GRAPHS}:{function}",
+            **settings,
+        }
+    )
+
+
+def readied(config: RunConfig) -> Ready:
+    found = prepared(as_recorded(config, None), open_location(config.output), None)
+    assert isinstance(found, Ready)
+    return found
+
+
+def tried(config: RunConfig, scratch: Path, program: str = MODULE) -> Proof:
+    """What ``Proving`` gives, its process forked from one that has TensorFlow already."""
+    ready = readied(config)
+    assert not why_not(ready.plan.graph)
+    plan, left = held_still(config, ready.start, ready.plan)
+    assert not left
+    fields = task_of(config, ready.start, plan, ready.slots.first) | {"cache": scratch / "cache"}
+    given, answer = scratch / "task.pickle", scratch / "answer.json"
+    given.write_bytes(pickle.dumps(fields))
+    done = forked.run(program, given, answer)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(answer.read_text())
+    return judged(found, config, batches_per_step=ready.slots.first)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("mean", "xy"),
+        ("clipped", "xy"),
+        ("total", "xy"),
+        ("by_constant", "xy"),
+        ("mean_and_penalty", "xy"),
+        ("table_mean", "words"),
+        ("table_sum", "words"),
+        ("dropped", "xy"),
+        ("time_first", "sentences"),
+        ("bag_of_words", "bags"),
+    ],
+)
+def test_proof_of_a_graph_that_a_group_trains_exactly_is_equal(
+    graphs: Path, tmp_path: Path, name: str, function: str
+) -> None:
+    found = tried(configured(graphs / name, tmp_path, function), tmp_path)
+    assert found.verdict == "equal", found
+    assert found.told.startswith("proved: 3 batches give what one process with all their rows")
+    assert "but for" not in found.told
+    found.refuse("source")
+
+
+@pytest.mark.tf
+def test_proof_of_batch_norm_excuses_statistics_that_each_batch_takes_of_its_own(
+    graphs: Path, tmp_path: Path
+) -> None:
+    """The bias before it, of rounding alone, is no difference either."""
+    found = tried(configured(graphs / "normalised", tmp_path, "xy"), tmp_path)
+    assert found.verdict == "equal", found
+    assert "statistics which each batch takes of its own rows" in found.told
+
+
+@pytest.mark.tf
+def test_proof_of_batch_norm_excuses_no_summed_loss_of_which_the_mean_is_taken(
+    graphs: Path, tmp_path: Path
+) -> None:
+    config = configured(graphs / "normalised_sum", tmp_path, "xy", gradient_scale="mean")
+    assert tried(config, tmp_path).verdict == "differs"
+    summed = configured(graphs / "normalised_sum", tmp_path, "xy", gradient_scale="sum")
+    assert tried(summed, tmp_path).verdict == "equal"
+
+
+@pytest.mark.tf
+def test_proof_of_a_summed_loss_whose_mean_is_taken_tells_the_factor_and_the_way_on(
+    graphs: Path, tmp_path: Path
+) -> None:
+    found = tried(configured(graphs / "total", tmp_path, "xy", gradient_scale="mean"), tmp_path)
+    assert found.verdict == "differs"
+    assert "one process's are 3 times the group's mean: the loss sums over rows" in found.told
+    assert found.remedies[0].startswith("--gradient-scale sum")
+    with pytest.raises(
+        GraphRefused, match=r"different gradients: 2 of 2 differ, of b .*, w "
+    ) as it:
+        found.refuse("source")
+    assert "--accept-differences" in it.value.remedy
+
+
+@pytest.mark.tf
+def test_proof_of_a_mean_that_is_added_up_tells_the_factor_and_the_way_on(
+    graphs: Path, tmp_path: Path
+) -> None:
+    found = tried(configured(graphs / "mean", tmp_path, "xy", gradient_scale="sum"), tmp_path)
+    assert "the group's sum is 3 times one process's" in found.told
+    assert found.remedies[0].startswith("--gradient-scale mean")
+    again = configured(graphs / "mean", tmp_path, "xy", gradient_scale="mean")
+    assert tried(again, tmp_path).verdict == "equal"
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("name", "function", "weights"),
+    [
+        ("masked", "masked_xy", "0.222, 0.333, 0.444"),  # 2, 3 and 4 rows count
+        ("mean", "uneven_xy", "0.286, 0.333, 0.381"),  # 6, 7 and 8 rows
+        ("tokens", "words", ""),
+    ],
+)
+def test_proof_of_a_mean_by_a_count_tells_the_weights(
+    graphs: Path, tmp_path: Path, name: str, function: str, weights: str
+) -> None:
+    found = tried(configured(graphs / name, tmp_path, function), tmp_path)
+    assert found.verdict == "differs", found
+    assert f"weighted by {weights}" in found.told
+    assert "divides by a count" in found.told
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("name", "function"), [("weighted", "masked_xy"), ("tokens", "words"), ("empty", "empty_xy")]
+)
+def test_proof_of_a_mean_by_a_count_that_weights_the_batches_is_equal(
+    graphs: Path, tmp_path: Path, name: str, function: str
+) -> None:
+    """Sparse rows, a count of whole numbers, and a batch in which nothing counts, whose gradient
+    is 0/0.
+    """
+    source = graphs / ("weighted" if name == "empty" else name)
+    config = configured(source, tmp_path, function, weight_by="counted:0")
+    found = tried(config, tmp_path)
+    assert found.verdict == "equal", found
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("name", ["contrastive", "root", "penalised"])
+def test_proof_of_a_loss_that_is_not_made_of_its_batches_says_so(
+    graphs: Path, tmp_path: Path, name: str
+) -> None:
+    found = tried(configured(graphs / name, tmp_path, "xy"), tmp_path)
+    assert found.verdict == "differs", found
+    assert "no weighted sum of the batches' gradients is one process's" in found.told
+    assert not any("--gradient-scale" in remedy for remedy in found.remedies)
+
+
+@pytest.mark.tf
+def test_proof_of_a_count_that_a_group_makes_a_mean_of_names_the_update(
+    graphs: Path, tmp_path: Path
+) -> None:
+    found = tried(configured(graphs / "rows_counted", tmp_path, "xy"), tmp_path)
+    assert found.verdict == "differs", found
+    assert "take the rows themselves" in found.told
+    assert "seen" in dict(found.variables)
+
+
+@pytest.mark.tf
+def test_proof_of_a_fixed_batch_size_gives_all_slots_the_same_and_says_what_that_cannot_show(
+    graphs: Path, tmp_path: Path
+) -> None:
+    found = tried(configured(graphs / "fixed_mean", tmp_path, "xy"), tmp_path)
+    assert found.verdict == "same batch", found
+    assert "x:0" in found.told
+    assert "that can't show whether the loss is a mean or a sum over rows" in found.told
+
+
+@pytest.mark.tf
+def test_proof_looks_at_no_metric_that_is_counted_beside_training(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
+    """Local variables count each batch's rows by themselves, and nobody saves them."""
+    source = tf1_checkpoint("metrics")
+    config = configured(source, tmp_path, "xy", input="tests.end_to_end.inputs:mlp")
+    found = tried(config, tmp_path)
+    assert found.verdict == "equal", found
+    assert "but for" not in found.told
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_proof_allows_half_types_their_own_rounding(tmp_path: Path, dtype: str) -> None:
+    done = forked.run("tests.training.many_graphs", dtype, tmp_path)
+    made = json.loads(done.stdout.splitlines()[-1])
+    settings = {"train_op": made["train_op"], "input": f"{GRAPHS}:xy"}
+    found = tried(configured(Path(made["prefix"]), tmp_path, "xy", **settings), tmp_path)
+    assert found.verdict == "equal", found
+
+
+BUGS = {
+    "the exchange gives each what it had": """
+from orchestrator.training.host import combining
+whole = combining.sums_and_means
+def bug(mesh, level, like, nodes, slots, *more, **named):
+    whole(mesh, level, like, nodes, slots, *more, **named)
+    return [array for array in like]
+combining.sums_and_means = bug
+""",
+    "a seam is left out": """
+from orchestrator.training.proof import stand
+import dataclasses
+first = stand.Stand.__init__
+def bug(self, graph, options):
+    target = graph.targets[0]
+    left = tuple(seam for seam in target.dense if "w" not in getattr(seam.scale, "variables"))
+    assert len(left) < len(target.dense)
+    less = dataclasses.replace(target, dense=left)
+    first(self, dataclasses.replace(graph, targets=(less,)), options)
+stand.Stand.__init__ = bug
+""",
+}
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("name", ["mean", "normalised"])
+@pytest.mark.parametrize("bug", BUGS)
+def test_proof_catches_an_exchange_that_does_nothing_and_a_seam_that_was_left_out(
+    graphs: Path, tmp_path: Path, name: str, bug: str
+) -> None:
+    program = BUGS[bug] + f"\nimport sys\nfrom {MODULE} import main\nmain(*sys.argv[1:])\n"
+    found = tried(configured(graphs / name, tmp_path, "xy"), tmp_path, program)
+    assert found.verdict == "differs", found
+
+
+@pytest.mark.tf
+def test_proof_of_an_input_that_ends_within_the_first_step_says_so_and_stops_nothing(
+    graphs: Path, tmp_path: Path
+) -> None:
+    found = tried(configured(graphs / "mean", tmp_path, "two_batches"), tmp_path)
+    assert found.verdict == "unproved"
+    assert "the input ends" in found.told
+    found.refuse("source")
+
+
+@pytest.mark.tf
+def test_graph_that_makes_its_own_batches_is_not_tried(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary
+) -> None:
+    source = tf1_checkpoint("queue")
+    config = configured(source, tmp_path, "xy", input=None)
+    assert "own pipeline" in why_not(readied(config).plan.graph)
+
+
+def record(**values: Any) -> RunRecord:
+    known = {"source": "s", "fingerprint": "f", "name": "m", "started_step": 0, **values}
+    return RunRecord.model_validate(known)
+
+
+@pytest.mark.parametrize(
+    ("settings", "slots", "recorded", "wanted"),
+    [
+        ({}, 2, None, True),
+        ({}, 1, None, False),
+        ({"prove": False}, 2, None, False),
+        ({}, 2, {"batches_per_step": 2, "gradient_scale": "auto"}, False),
+        ({}, 4, {"batches_per_step": 2, "gradient_scale": "auto"}, True),
+        ({"gradient_scale": "sum"}, 2, {"batches_per_step": 2, "gradient_scale": "auto"}, True),
+        ({"prove": True}, 2, {"batches_per_step": 2, "gradient_scale": "auto"}, True),
+        ({}, 2, {}, False),  # begun before there were slots
+    ],
+)
+def test_proof_is_wanted_at_the_first_start_and_where_the_arithmetic_changes(
+    settings: dict[str, Any], slots: int, recorded: dict[str, Any] | None, wanted: bool
+) -> None:
+    config = RunConfig.model_validate({"source": "s", **settings})
+    assert is_wanted(config, slots, None if recorded is None else record(**recorded)) == wanted
