@@ -7,7 +7,6 @@ told. ``Finish`` is final.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from orchestrator.decide import forming, progress, recovery, saves, saving, stepping
 from orchestrator.decide.actions import Finish, Grant, Note, Outcome
@@ -15,6 +14,7 @@ from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, 
 from orchestrator.decide.progress import SAVE_STILL_S
 from orchestrator.decide.run import Ending, Phase, Run
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.run_events import InputUsedUp, RunEnded, Stopping, UserErrorRaised
 
 LAST_SAVE_S = 300.0
 """Longest time for the last save where nobody is about to kill us, unless it still moves."""
@@ -40,7 +40,7 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
             hard=_is_hard(event),
         )
     )
-    turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.lease_end)
+    turn.note(Stopping(reason=cause, grace_s=event.grace_s, boundary=turn.run.lease_end))
     match turn.run.phase:
         case Phase.TRAINING:
             stepping.boundary(turn)
@@ -77,7 +77,7 @@ def on_user_failed(turn: Turn, event: UserFailed) -> None:
         return
     rank = turn.run.rank_of(event.worker)
     message = str(event.error.get("message", "the user's code failed"))
-    turn.note("user_error", worker=event.worker, rank=rank, step=event.step, reason=message)
+    turn.note(UserErrorRaised(worker=event.worker, rank=rank, step=event.step, reason=message))
     if turn.run.ending is None or turn.run.ending.outcome is not Outcome.FAILED:
         turn.set(
             ending=Ending(Outcome.FAILED, message, turn.now_s + LAST_SAVE_S, error=event.error)
@@ -92,7 +92,7 @@ def on_data_ended(turn: Turn, event: DataEnded) -> None:
     if event.generation != turn.run.generation or event.worker not in turn.run.members:
         return
     reason = f"the input of rank {turn.run.rank_of(event.worker)} ended after step {event.step}"
-    turn.note("end_of_data", worker=event.worker, step=event.step, reason=reason)
+    turn.note(InputUsedUp(worker=event.worker, step=event.step, reason=reason))
     if turn.run.ending is None:
         turn.set(ending=Ending(Outcome.END_OF_DATA, reason, turn.now_s + LAST_SAVE_S))
     forming.gather(turn, reason)
@@ -139,11 +139,12 @@ def finish(turn: Turn) -> None:
     if run.incident is not None:
         turn.act(Note(stepping.incident_record(run, run.incident, None)))
     turn.enter(Phase.ENDED)
-    fields: dict[str, Any] = {
-        "outcome": how.outcome.value,
-        "reason": how.reason,
-        "step": run.step,
-        "checkpoint_step": run.saves.committed,
-    }
-    turn.note("finish", **fields)
+    turn.note(
+        RunEnded(
+            outcome=how.outcome.value,
+            reason=how.reason,
+            step=run.step,
+            checkpoint_step=run.saves.committed,
+        )
+    )
     turn.act(Finish(how.outcome, how.reason, run.step, how.stop_cause, how.error))

@@ -15,6 +15,12 @@ from orchestrator.decide.actions import Form, Quiesce, Seat, StateFrom
 from orchestrator.decide.events import Held
 from orchestrator.decide.run import Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import (
+    Gathering,
+    GenerationFormed,
+    ProcessesUsedUp,
+    WaitingForWorkers,
+)
 
 
 def gather(turn: Turn, reason: str) -> None:
@@ -24,7 +30,7 @@ def gather(turn: Turn, reason: str) -> None:
     if turn.run.phase not in (Phase.GATHERING, Phase.WAITING):
         _use_up(turn)
         turn.enter(Phase.GATHERING)
-        turn.note("gathering", reason=reason, generation=turn.run.generation, step=turn.run.step)
+        turn.note(Gathering(reason=reason, generation=turn.run.generation, step=turn.run.step))
         running = tuple(ident for ident in turn.run.members if not turn.run.workers[ident].held)
         if running:
             turn.act(
@@ -50,9 +56,10 @@ def _use_up(turn: Turn) -> None:
         {ident: replace(run.workers[ident], spent=True, leaving=True) for ident in run.members}
     )
     turn.note(
-        "processes_used_up",
-        workers=list(run.members),
-        reason="a group that breaks isn't formed again in its processes",
+        ProcessesUsedUp(
+            workers=tuple(run.members),
+            reason="a group that breaks isn't formed again in its processes",
+        )
     )
 
 
@@ -107,7 +114,9 @@ def settle(turn: Turn) -> None:
     if seats is None:
         if run.phase is not Phase.WAITING:
             turn.note(
-                "waiting", reason=f"too few workers: {_counts(turn)}", longest_s=run.policy.wait_s
+                WaitingForWorkers(
+                    reason=f"too few workers: {_counts(turn)}", longest_s=run.policy.wait_s
+                )
             )
             turn.enter(Phase.WAITING)
         membership.staff(turn)
@@ -201,18 +210,19 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
     release = tuple(ident for ident in sorted(run.workers) if run.workers[ident].spent)
     turn.act(Form(generation, placed, chosen if needs_donor else None, step, position, release))
     turn.note(
-        "generation",
-        generation=generation,
-        step=step,
-        position=position,
-        world_size=len(seats),
-        workers=list(seats),
-        donor=chosen,
-        state_from=source,
-        catching_up=behind,
-        redone=max(0, run.highest - step),
-        effective_batch=turn.run.effective_batch,
-        reason=run.reform or (run.incident.kind if run.incident else "start"),
+        GenerationFormed(
+            generation=generation,
+            step=step,
+            position=position,
+            world_size=len(seats),
+            workers=tuple(seats),
+            donor=chosen,
+            state_from=source,
+            catching_up=tuple(behind),
+            redone=max(0, run.highest - step),
+            effective_batch=turn.run.effective_batch,
+            reason=run.reform or (run.incident.kind if run.incident else "start"),
+        )
     )
     if run.incident is not None:
         how = f"went on with {len(seats)} workers from {'the live state' if chosen else 'a checkpoint'}"

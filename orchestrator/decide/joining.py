@@ -12,6 +12,8 @@ from orchestrator.decide.actions import EndWorker, Outcome
 from orchestrator.decide.events import Cause, Joined, JoinFailed, Obstacle
 from orchestrator.decide.run import Ending, Phase, Stage
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import JoinFailure, TrainingBegan
+from orchestrator.journal.run_events import GaveUp
 
 
 def on_joined(turn: Turn, event: Joined) -> None:
@@ -29,7 +31,7 @@ def on_joined(turn: Turn, event: Joined) -> None:
     turn.enter(Phase.TRAINING)
     turn.set(started=True, origin=None, accused="", store_down_s=None, moved_s=turn.now_s)
     let_go(turn)
-    turn.note("training", generation=run.generation, step=run.step, world_size=run.world_size)
+    turn.note(TrainingBegan(generation=run.generation, step=run.step, world_size=run.world_size))
     membership.staff(turn)
     membership.consider_reform(turn)
     stepping.grant(turn)
@@ -58,12 +60,13 @@ def on_join_failed(turn: Turn, event: JoinFailed) -> None:
     rank = run.rank_of(event.worker)
     told = f"rank {rank} ({event.worker}) couldn't join: {event.detail}"
     turn.note(
-        "join_failed",
-        worker=event.worker,
-        rank=rank,
-        reason=event.detail,
-        obstacle=event.obstacle.value,
-        generation=event.generation,
+        JoinFailure(
+            worker=event.worker,
+            rank=rank,
+            reason=event.detail,
+            obstacle=event.obstacle.value,
+            generation=event.generation,
+        )
     )
     turn.set(last_cause=told)
     if run.phase is not Phase.FORMING:
@@ -90,4 +93,4 @@ def _cannot_help(turn: Turn, event: JoinFailed) -> None:
                 Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error
             )
         )
-        turn.note("give_up", reason=event.detail)
+        turn.note(GaveUp(reason=event.detail))

@@ -30,6 +30,7 @@ from orchestrator.decide.events import Doing, Event, Found
 from orchestrator.decide.run import Phase, Policy, Run, Stage, Worker
 from orchestrator.decide.saving import SaveLog
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import WorkersAdopted
 
 
 def advance(run: Run, event: Event, now_s: float) -> tuple[Run, tuple[Action, ...]]:
@@ -236,14 +237,14 @@ def adopt(
         started=bool(steps),
     )
     turn = Turn(run, now_s)
-    workers = [report.worker for report in reports]
     turn.note(
-        "adopted",
-        workers=workers,
-        members=list(members),
-        generation=newest,
-        complete=complete,
-        step=step,
+        WorkersAdopted(
+            workers=tuple(report.worker for report in reports),
+            members=tuple(members),
+            generation=newest,
+            complete=complete,
+            step=step,
+        )
     )
     aftermath.account(turn, left, run.workers)
     if complete:

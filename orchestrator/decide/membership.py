@@ -16,6 +16,16 @@ from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Roo
 from orchestrator.decide.run import Ending, Incident, Phase, Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
+from orchestrator.journal.group_events import Growing, ReformCancelled, ReformPlanned
+from orchestrator.journal.run_events import GaveUp
+from orchestrator.journal.save_events import SaveOwed
+from orchestrator.journal.worker_events import (
+    LossOfWorker,
+    WorkerNotice,
+    WorkerReleased,
+    WorkerStarted,
+    WorkerWarm,
+)
 
 STANDBY_AFTER_S = 1.0
 """A take-over by a standby is over by then, as a rule; until then a new standby would only compete
@@ -51,11 +61,12 @@ def staff(turn: Turn, extra: int = 0) -> None:
         )
         turn.act(StartWorker(ident, delay_s, avoid, standby, stage))
         turn.note(
-            "worker_start",
-            worker=ident,
-            delay_s=round(delay_s, 3),
-            avoid=list(avoid),
-            standby=standby,
+            WorkerStarted(
+                worker=ident,
+                delay_s=round(delay_s, 3),
+                avoid=tuple(avoid),
+                standby=standby,
+            )
         )
     turn.set(workers=workers, next_worker=run.next_worker + count)
 
@@ -109,14 +120,15 @@ def on_warm(turn: Turn, event: Warm) -> None:
         doing=Doing.IDLE,
     )
     turn.set(start_failures=0)
-    place = {"place": event.group, "devices": list(event.devices)} if event.devices else {}
     turn.note(
-        "worker_warm",
-        worker=event.worker,
-        node=event.node,
-        pid=event.pid,
-        seconds=round(seconds, 3),
-        **place,
+        WorkerWarm(
+            worker=event.worker,
+            node=event.node,
+            pid=event.pid,
+            seconds=round(seconds, 3),
+            place=event.group if event.devices else "",
+            devices=tuple(event.devices),
+        )
     )
     match turn.run.phase:
         case Phase.WAITING | Phase.GATHERING:
@@ -139,9 +151,9 @@ def consider_reform(turn: Turn) -> None:
         return
     turn.set(reform=why)
     if why:
-        turn.note("reform_planned", reason=why, boundary=run.lease_end)
+        turn.note(ReformPlanned(reason=why, boundary=run.lease_end))
     else:
-        turn.note("reform_cancelled", reason=f"no longer needed: {run.reform}")
+        turn.note(ReformCancelled(reason=f"no longer needed: {run.reform}"))
         stepping.grant(turn)
 
 
@@ -167,11 +179,12 @@ def on_notice(turn: Turn, event: Notice) -> None:
         return
     turn.worker(event.worker, leaving=True)
     turn.note(
-        "worker_notice",
-        worker=event.worker,
-        rank=turn.run.rank_of(event.worker),
-        node=worker.node,
-        reason=event.detail,
+        WorkerNotice(
+            worker=event.worker,
+            rank=turn.run.rank_of(event.worker),
+            node=worker.node,
+            reason=event.detail,
+        )
     )
     staff(turn)
     consider_reform(turn)
@@ -183,7 +196,7 @@ def on_notice(turn: Turn, event: Notice) -> None:
         and not run.reform
     ):
         turn.set(saves=replace(run.saves, owed=True))
-        turn.note("save_owed", reason="nobody can take over yet", worker=event.worker)
+        turn.note(SaveOwed(reason="nobody can take over yet", worker=event.worker))
 
 
 def on_draining(turn: Turn, event: Draining) -> None:
@@ -199,7 +212,7 @@ def on_room(turn: Turn, event: Room) -> None:
     if turn.run.phase is Phase.TRAINING:
         extra = scaling.growth(turn.run.policy.sizes, len(turn.run.workers), event.free)
         if extra:
-            turn.note("growing", workers=extra, free=event.free)
+            turn.note(Growing(workers=extra, free=event.free))
             staff(turn, extra)
 
 
@@ -217,7 +230,7 @@ def on_gone(turn: Turn, event: Gone) -> None:
         members=tuple(ident for ident in run.members if ident != event.worker),
     )
     if cause is Cause.RELEASED and rank is None:
-        turn.note("worker_released", worker=event.worker, reason=event.detail)
+        turn.note(WorkerReleased(worker=event.worker, reason=event.detail))
     else:
         _lost(turn, worker, replace(event, cause=cause), rank)
     saves.on_member_gone(turn, event.worker)
@@ -234,16 +247,17 @@ def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
     run = turn.run
     spared = rank is None and _goes_on_without_more(run)
     turn.note(
-        "worker_lost",
-        worker=worker.ident,
-        rank=rank,
-        node=worker.node,
-        pid=worker.pid,
-        cause=event.cause.value,
-        reason=event.detail,
-        step=worker.step,
-        phase=run.phase.value,
-        **({"spared": True} if spared else {}),
+        LossOfWorker(
+            worker=worker.ident,
+            rank=rank,
+            node=worker.node,
+            pid=worker.pid,
+            cause=event.cause.value,
+            reason=event.detail,
+            step=worker.step,
+            phase=run.phase.value,
+            spared=spared,
+        )
     )
     if worker.stage is Stage.STARTING:
         turn.set(start_failures=run.start_failures + 1)
@@ -281,7 +295,7 @@ def judge(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
                 Outcome.FAILED, event.detail, turn.now_s + ending.LAST_SAVE_S, error=event.error
             )
         )
-        turn.note("give_up", reason=event.detail)
+        turn.note(GaveUp(reason=event.detail))
     elif isinstance(verdict, recovery.GiveUp):
         give_up(turn, verdict.reason)
 
@@ -293,7 +307,7 @@ def give_up(turn: Turn, reason: str) -> None:
         told, remedy="See `tfresume report`; the same command goes on from the last checkpoint"
     ).as_dict()
     turn.set(ending=Ending(Outcome.FAILED, told, turn.now_s + ending.LAST_SAVE_S, error=error))
-    turn.note("give_up", reason=told)
+    turn.note(GaveUp(reason=told))
 
 
 def last_cause(run: Run) -> str:

@@ -19,6 +19,16 @@ from orchestrator.decide.run import Ending, Phase, Run
 from orchestrator.decide.saving import InFlight, Verdict
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import NonFinite, RecoveryExhausted, StorageUnavailable
+from orchestrator.journal.run_events import GaveUp
+from orchestrator.journal.save_events import (
+    SaveAgreed,
+    SaveCancelled,
+    SaveFailure,
+    SaveLost,
+    SavePostponed,
+    SaveRefused,
+    SaveSkipped,
+)
 
 PATIENCE_S = 1.0
 """With ``skip``, a save that comes due waits for one that is younger than this, so that quick saves
@@ -44,9 +54,10 @@ def agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
         elif policy.when_busy == "skip" and turn.now_s - flight.since_s > PATIENCE_S:
             turn.set(saves=replace(turn.run.saves, last_step=due, last_s=turn.now_s, owed=False))
             turn.note(
-                "save_skipped",
-                step=due,
-                reason=f"the save of step {flight.step} is still under way",
+                SaveSkipped(
+                    step=due,
+                    reason=f"the save of step {flight.step} is still under way",
+                )
             )
         else:
             return max(after, due - 1), agreed
@@ -59,7 +70,7 @@ def agree_now(turn: Turn, step: int, writer: str, workers: tuple[str, ...]) -> t
     flight = InFlight(turn.run.generation, step, writer, turn.now_s)
     log = replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False, in_flight=flight)
     turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
-    turn.note("save_agreed", step=step, generation=flight.generation, writer=writer)
+    turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
     return (step,)
 
 
@@ -75,9 +86,10 @@ def on_form(turn: Turn, step: int) -> None:
         return  # its files are whole: nobody in the group can spoil it any more
     if log.in_flight.step > step:
         turn.note(
-            "save_cancelled",
-            step=log.in_flight.step,
-            reason="the group is formed anew before that step",
+            SaveCancelled(
+                step=log.in_flight.step,
+                reason="the group is formed anew before that step",
+            )
         )
         turn.set(
             saves=replace(log, in_flight=None, last_step=min(log.last_step, step)),
@@ -130,7 +142,7 @@ def awaited(run: Run) -> tuple[str, ...]:
 def _lost(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
-    turn.note("save_lost", step=flight.step, reason=reason)
+    turn.note(SaveLost(step=flight.step, reason=reason))
     turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=frozenset())
 
 
@@ -205,7 +217,7 @@ def _diverged(turn: Turn, names: tuple[str, ...]) -> None:
         turn.set(
             ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error)
         )
-        turn.note("give_up", reason=reason)
+        turn.note(GaveUp(reason=reason))
     forming.gather(turn, "ranks differ; rank 0's state is sent to all")
 
 
@@ -218,7 +230,7 @@ def _refuse(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.set(saves=replace(turn.run.saves, in_flight=None))
-    turn.note("save_refused", step=flight.step, generation=flight.generation, reason=reason)
+    turn.note(SaveRefused(step=flight.step, generation=flight.generation, reason=reason))
 
 
 def _nonfinite(turn: Turn, written: SaveWritten, roll_back: bool) -> None:
@@ -247,9 +259,7 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
     if event.busy and not _is_stuck(turn, flight.writer):
         log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
         turn.set(saves=log, written=None, digests={}, expected=frozenset())
-        turn.note(
-            "save_postponed", step=event.step, generation=event.generation, reason=event.detail
-        )
+        turn.note(SavePostponed(step=event.step, generation=event.generation, reason=event.detail))
         after_save(turn)
         return
     failed = run.saves.failed + 1
@@ -261,11 +271,12 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
     )
     turn.set(saves=log, written=None, digests={}, expected=frozenset())
     turn.note(
-        "save_failed",
-        step=event.step,
-        generation=event.generation,
-        reason=event.detail,
-        in_a_row=log.failed,
+        SaveFailure(
+            step=event.step,
+            generation=event.generation,
+            reason=event.detail,
+            in_a_row=log.failed,
+        )
     )
     if saving.too_many_failed(run.policy.saving, log) and (
         run.ending is None or run.ending.outcome is not Outcome.FAILED

@@ -17,13 +17,23 @@ from orchestrator.decide.events import Found
 from orchestrator.decide.run import Ending, Phase, Stage
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import CorruptCheckpoint, StorageUnavailable
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import (
+    BackingOff,
+    CheckpointBad,
+    CheckpointFound,
+    FindingCheckpoint,
+    RollingBack,
+)
+from orchestrator.journal.run_events import GaveUp
+from orchestrator.journal.save_events import SaveCommitted
 
 
 def find(turn: Turn, reason: str) -> None:
     """Look for the newest good checkpoint."""
     turn.enter(Phase.FINDING)
     turn.set(retry_s=None)
-    turn.note("finding_checkpoint", reason=reason)
+    turn.note(FindingCheckpoint(reason=reason))
     turn.act(FindCheckpoint(reason, turn.run.bad))
 
 
@@ -35,7 +45,7 @@ def on_found(turn: Turn, event: Found) -> None:
         return
     if event.step is not None:
         turn.set(origin=event, store_down_s=None)
-        turn.note("checkpoint_found", step=event.step, position=event.position, reason=event.detail)
+        turn.note(CheckpointFound(step=event.step, position=event.position, reason=event.detail))
         turn.enter(Phase.GATHERING)
         forming.settle(turn)
     elif event.passing:
@@ -73,7 +83,7 @@ def accuse(turn: Turn, detail: str) -> None:
         return
     if origin.label and turn.run.accused == origin.label:
         turn.set(bad={**turn.run.bad, origin.label: detail})
-        turn.note("checkpoint_bad", checkpoint=origin.label, step=origin.step, reason=detail)
+        turn.note(CheckpointBad(checkpoint=origin.label, step=origin.step, reason=detail))
     turn.set(origin=None, accused=origin.label)
 
 
@@ -94,7 +104,7 @@ def store_failed(turn: Turn, detail: str, error: Mapping[str, Any] | None) -> No
         ).as_dict()
     )
     turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=told))
-    turn.note("give_up", reason=reason)
+    turn.note(GaveUp(reason=reason))
 
 
 def back_off(turn: Turn, reason: str) -> None:
@@ -103,7 +113,7 @@ def back_off(turn: Turn, reason: str) -> None:
     delay_s = budgets.backoff_s(failures, f"formation {turn.run.generation}")
     turn.set(join_failures=failures, retry_s=turn.now_s + delay_s)
     if delay_s:
-        turn.note("backing_off", seconds=round(delay_s, 3), reason=reason)
+        turn.note(BackingOff(seconds=round(delay_s, 3), reason=reason))
 
 
 def roll_back(turn: Turn) -> None:
@@ -115,11 +125,11 @@ def roll_back(turn: Turn) -> None:
         {ident: replace(turn.run.workers[ident], step=None, tainted=True) for ident in held}
     )
     turn.set(rolling_back=False)
-    turn.note("rolling_back", step=turn.run.rolled_back_from, generation=turn.run.generation)
+    turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))
     find(turn, "the newer state isn't finite")
 
 
-def rolled_back(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int]:
+def rolled_back(events: Sequence[JournalEvent]) -> tuple[int | None, int]:
     """What an earlier driver's journal says of roll-backs.
 
     Returns:
@@ -129,12 +139,8 @@ def rolled_back(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int]:
     step: int | None = None
     generation = 0
     for event in events:
-        if event.get("event") == "rolling_back" and isinstance(event.get("generation"), int):
-            step, generation = event.get("step"), int(event["generation"])
-        elif (
-            event.get("event") == "save_committed"
-            and step is not None
-            and int(event.get("step", 0)) > step
-        ):
+        if isinstance(event, RollingBack) and not event.lacks("generation"):
+            step, generation = event.step, event.generation
+        elif isinstance(event, SaveCommitted) and step is not None and event.step > step:
             step = None
     return step, generation

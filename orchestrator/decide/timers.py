@@ -25,6 +25,9 @@ from orchestrator.decide.events import Cause, Doing
 from orchestrator.decide.run import Ending, Phase, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
+from orchestrator.journal.group_events import StepBroken
+from orchestrator.journal.run_events import DeadlinePassed, DriverPaused, GaveUp
+from orchestrator.journal.worker_events import WorkerHung
 
 PAUSE_S = 1.5
 """A gap between two ticks (a quarter of a second apart) from which on the driver itself must have
@@ -47,7 +50,7 @@ def on_tick(turn: Turn) -> None:
     gap_s = 0.0 if run.ticked_s is None else turn.now_s - run.ticked_s
     turn.set(ticked_s=turn.now_s)
     if gap_s > PAUSE_S:
-        turn.note("driver_paused", seconds=round(gap_s, 3))
+        turn.note(DriverPaused(seconds=round(gap_s, 3)))
         turn.workers(
             {
                 ident: replace(worker, heard_s=turn.now_s, moved_s=turn.now_s)
@@ -58,7 +61,7 @@ def on_tick(turn: Turn) -> None:
     if run.phase is Phase.ENDED:
         return
     if ending.is_overdue(turn.run, turn.now_s):
-        turn.note("deadline", reason="no time is left for the last save")
+        turn.note(DeadlinePassed(reason="no time is left for the last save"))
         ending.finish(turn)
         return
     _silence(turn)
@@ -109,11 +112,12 @@ def _starting(turn: Turn) -> None:
 
 def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
     turn.note(
-        "worker_hung",
-        worker=worker.ident,
-        rank=turn.run.rank_of(worker.ident),
-        node=worker.node,
-        reason=detail,
+        WorkerHung(
+            worker=worker.ident,
+            rank=turn.run.rank_of(worker.ident),
+            node=worker.node,
+            reason=detail,
+        )
     )
     turn.worker(worker.ident, heard_s=turn.now_s)
     turn.act(EndWorker(worker.ident, Cause.HUNG.value, detail))
@@ -181,7 +185,7 @@ def _stuck(turn: Turn) -> None:
         _end_all(turn, outside, f"{detail}; the others wait for it")
     elif not run.broke_step:
         turn.set(broke_step=True)
-        turn.note("step_broken", reason=f"{detail}; all members are inside it")
+        turn.note(StepBroken(reason=f"{detail}; all members are inside it"))
         turn.act(BreakStep(run.members[0], run.generation))
     elif still_s > 2 * leases.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped):
         _end_all(turn, list(run.members), f"{detail}; breaking it off didn't help")
@@ -199,5 +203,5 @@ def _give_up_waiting(turn: Turn) -> None:
         remedy="Add nodes, lower --workers, or raise wait_s; the same command goes on from here",
     ).as_dict()
     turn.set(ending=Ending(Outcome.FAILED, reason, turn.now_s + ending.LAST_SAVE_S, error=error))
-    turn.note("give_up", reason=reason)
+    turn.note(GaveUp(reason=reason))
     forming.settle(turn)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from orchestrator.decide.actions import Action, Note
 from orchestrator.decide.run import Phase, Run, Stage, Worker
+from orchestrator.journal.event import JournalEvent
 
 T = TypeVar("T")
 
@@ -64,9 +65,9 @@ class Turn:
         """Have something done."""
         self.actions.append(action)
 
-    def note(self, event: str, **fields: Any) -> None:
+    def note(self, event: JournalEvent) -> None:
         """Have something written down."""
-        self.actions.append(Note({"event": event, **fields}))
+        self.actions.append(Note(event))
 
     def alive(self, *stages: Stage) -> list[Worker]:
         """Workers in these stages, by identity."""

@@ -18,6 +18,7 @@ from orchestrator.decide import events as ev
 from orchestrator.driver.loop import Message, Told
 from orchestrator.driver.storage_thread import Keeper
 from orchestrator.errors import LeaseLost, OrchestratorError
+from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.run_record import StopRequest, answer_stop_request, read_stop_requests
@@ -73,7 +74,7 @@ class Heart:
                 log.warning("heartbeat: %s", error)
             if self._lease.is_fresh is not was_fresh:
                 was_fresh = self._lease.is_fresh
-                self._tell(Told({"event": "warning", "reason": BACK if was_fresh else AWAY}))
+                self._tell(Told(Warned(reason=BACK if was_fresh else AWAY)))
 
     def _listen(self) -> None:
         told: str | None = None

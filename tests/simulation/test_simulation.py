@@ -35,6 +35,7 @@ from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.run import Phase, Run
 from orchestrator.decide.saves import DIVERGENCE_LIMIT
+from orchestrator.journal.group_events import RollingBack
 from tests.simulation import world as world_module
 from tests.simulation.parts import Broken, Faults, SimWorker, policy
 from tests.simulation.world import World
@@ -281,7 +282,7 @@ def deaf(patch: pytest.MonkeyPatch) -> None:
 
 def back_in_name_only(turn: Any) -> None:
     turn.set(rolling_back=False)
-    turn.note("rolling_back", step=turn.run.rolled_back_from, generation=turn.run.generation)
+    turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))
     forming.settle(turn)
 
 
