@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from orchestrator.journal.worker_events import LossOfWorker, WorkerWarm
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import Journal, read_journal
 from tests.docs import journal_page
+from tests.test_laws import PRODUCT, ROOT
 
 RECORDED = Path(__file__).with_name("recorded_journal.jsonl")
 VALUES = st.one_of(
@@ -50,6 +52,9 @@ def calls(path: Path) -> set[str]:
     return found
 
 
+WRITTEN = {name for path in PRODUCT for name in calls(path)}
+
+
 def test_page_of_the_journal_says_what_the_classes_say() -> None:
     assert journal_page.PAGE.read_text() == journal_page.page(), (
         "run `python -m tests.docs.journal_page`"
@@ -59,6 +64,19 @@ def test_page_of_the_journal_says_what_the_classes_say() -> None:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.WORD)
 def test_docstring_of_a_kind_speaks_only_of_fields_that_it_has(kind: type[JournalEvent]) -> None:
     assert journal_page.meanings(kind).keys() <= {item.name for item in fields_of(kind)}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.WORD)
+def test_kind_that_readers_know_is_written_somewhere(kind: type[JournalEvent]) -> None:
+    assert kind.__name__ in WRITTEN
+
+
+def test_kinds_are_named_by_their_classes_alone() -> None:
+    """A writer or reader that names events by strings would be held by none of these tests."""
+    words = re.compile(r"""\[["']event["']\]|get\(["']event["']|["']event["']:|\.word ==""")
+    named = {path for path in PRODUCT if words.search(path.read_text())}
+    journal = {ROOT / "orchestrator" / "journal" / f"{name}.py" for name in ("event", "parsing")}
+    assert named == {*journal, ROOT / "orchestrator" / "store" / "run" / "journal.py"}
 
 
 @given(RECORDS)

@@ -55,7 +55,8 @@ def parse(record: Mapping[str, Any]) -> JournalEvent:
                 used.add(item.name)
         else:
             values[item.name] = item.default
-            absent.add(item.name)
+            if item.name in record or not item.left_out:
+                absent.add(item.name)
     if kind is None:
         values["unknown_word"] = word if isinstance(word, str) else ""
     other = {name: value for name, value in record.items() if name not in used}
