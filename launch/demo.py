@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import parse_config
 from orchestrator.errors import FatalError
+from orchestrator.journal.group_events import GenerationFormed
+from orchestrator.journal.parsing import parse
+from orchestrator.journal.worker_events import WorkerWarm
 
 if TYPE_CHECKING:
     from orchestrator.driver.observer import Observer, RunProgress
@@ -64,10 +67,11 @@ class Killer:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Remember who holds which rank."""
-        if event.get("event") == "worker_warm":
-            self.pids[str(event["worker"])] = int(event["pid"])
-        elif event.get("event") == "generation":
-            self.ranks = [str(worker) for worker in event["workers"]]
+        match parse(event):
+            case WorkerWarm(worker=worker, pid=pid) if pid is not None:
+                self.pids[worker] = pid
+            case GenerationFormed(workers=workers):
+                self.ranks = list(workers)
 
     def progress(self, progress: RunProgress) -> None:
         """Kill once."""

@@ -161,7 +161,10 @@ def _follow(output: Location, events: list[dict[str, Any]], shown: int) -> None:
 
 
 def _ended(events: list[dict[str, Any]]) -> bool:
-    return bool(events) and events[-1].get("event") == "finish"
+    from orchestrator.journal.parsing import parse
+    from orchestrator.journal.run_events import RunEnded
+
+    return bool(events) and isinstance(parse(events[-1]), RunEnded)
 
 
 def _write(lines: list[str]) -> None:

@@ -12,19 +12,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.text.quantities import cut_text, node_text
-from orchestrator.decide.timeline import Moment, number_of
+from orchestrator.decide.timeline import Moment
+from orchestrator.journal.event import STAMP, JournalEvent
+from orchestrator.journal.run_events import IncidentOver, ProgressMade
+from orchestrator.journal.save_events import (
+    SaveAgreed,
+    SaveCancelled,
+    SaveCommitted,
+    SaveFailure,
+    SaveLost,
+    SavePostponed,
+    SaveRefused,
+    SaveSkipped,
+)
+from orchestrator.journal.worker_events import CheckpointStaged
 
-_ENDS = {
-    "save_committed": "committed",
-    "save_failed": "failed",
-    "save_refused": "refused",
-    "save_lost": "lost",
-    "save_cancelled": "cancelled",
-    "save_skipped": "skipped",
-    "save_postponed": "postponed",
-}
+SaveEnd = (
+    SaveCommitted
+    | SaveFailure
+    | SaveRefused
+    | SaveLost
+    | SaveCancelled
+    | SaveSkipped
+    | SavePostponed
+)
+_SHOWN_ELSEWHERE = ProgressMade | IncidentOver | CheckpointStaged | SaveAgreed | SaveEnd
 LONGEST_REASON = 400
-_UNTOLD = {"progress", "incident", "staging", "save_agreed", *_ENDS}
 
 
 @dataclass(frozen=True)
@@ -69,8 +82,6 @@ class StagingMark:
     begin: float
     end: float
     node: str
-    size_bytes: float | None
-    cached: bool
 
 
 @dataclass(frozen=True)
@@ -85,63 +96,62 @@ class Decision:
 
 def incidents(moments: Sequence[Moment]) -> tuple[IncidentMark, ...]:
     """Every incident, oldest first."""
-    return tuple(_incident(moment) for moment in moments if moment.kind == "incident")
+    return tuple(
+        _incident(moment.at_s, moment.event)
+        for moment in moments
+        if isinstance(moment.event, IncidentOver)
+    )
 
 
-def _incident(moment: Moment) -> IncidentMark:
-    event = moment.event
-    recovered = _optional(event.get("recovered_s"))
+def _incident(at_s: float, event: IncidentOver) -> IncidentMark:
     return IncidentMark(
-        max(0.0, moment.at_s - (recovered or 0.0)),
-        moment.at_s,
-        str(event.get("kind") or "unknown"),
-        event.get("rank"),
-        node_text(str(event.get("node") or "")),
-        str(event.get("worker") or ""),
-        event.get("step"),
-        _optional(event.get("detected_s")),
-        recovered,
-        int(event.get("steps_redone") or 0),
-        str(event.get("action") or ""),
-        cut_text(str(event.get("reason") or "")),
+        begin=max(0.0, at_s - (event.recovered_s or 0.0)),
+        end=at_s,
+        kind=event.kind or "unknown",
+        rank=event.rank,
+        node=node_text(event.node),
+        worker=event.worker,
+        step=event.step,
+        detected_s=event.detected_s,
+        recovered_s=event.recovered_s,
+        steps_redone=event.steps_redone,
+        action=event.action,
+        reason=cut_text(event.reason),
     )
 
 
 def saves(moments: Sequence[Moment]) -> tuple[SaveMark, ...]:
     """Every save, by its end."""
-    agreed: dict[tuple[Any, Any], float] = {}
+    agreed: dict[tuple[int, int], float] = {}
     found: list[SaveMark] = []
     for moment in moments:
-        key = (moment.attempt, moment.event.get("step"))
-        if moment.kind == "save_agreed":
-            agreed[key] = moment.at_s
-        elif moment.kind in _ENDS:
-            found.append(_save(moment, agreed.pop(key, moment.at_s), _ENDS[moment.kind]))
+        event = moment.event
+        if isinstance(event, SaveAgreed):
+            agreed[moment.attempt, event.step] = moment.at_s
+        elif isinstance(event, SaveEnd):
+            begin = agreed.pop((moment.attempt, event.step), moment.at_s)
+            found.append(_save(moment.at_s, event, begin))
     last = moments[-1].at_s if moments else 0.0
     under_way = [
-        SaveMark(at_s, last, int(key[1] or 0), "under way", "", None, None, None, "")
-        for key, at_s in agreed.items()
+        SaveMark(at_s, last, step, "under way", "", None, None, None, "")
+        for (_, step), at_s in agreed.items()
     ]
     return tuple(sorted([*found, *under_way], key=lambda save: save.end))
 
 
-def _save(moment: Moment, agreed_s: float, state: str) -> SaveMark:
-    event = moment.event
-    seconds = _optional(event.get("seconds"))
-    begin = moment.at_s - seconds if seconds is not None else agreed_s
-    if seconds is None and moment.at_s > agreed_s:
-        # the step was reached a little after it had been agreed on
-        seconds = round(moment.at_s - agreed_s, 3)
+def _save(at_s: float, event: SaveEnd, agreed_s: float) -> SaveMark:
+    committed = event if isinstance(event, SaveCommitted) else None
     return SaveMark(
-        max(0.0, begin),
-        moment.at_s,
-        int(event.get("step") or 0),
-        state,
-        str(event.get("checkpoint") or ""),
-        _optional(event.get("size_bytes")),
-        _optional(event.get("stall_s")),
-        seconds,
-        cut_text(str(event.get("reason") or "")),
+        begin=max(0.0, agreed_s),
+        end=at_s,
+        step=event.step,
+        state=event.word.removeprefix("save_"),
+        checkpoint=committed.checkpoint if committed else "",
+        size_bytes=committed.size_bytes if committed else None,
+        stall_s=committed.stall_s if committed else None,
+        # the step was reached a little after it had been agreed on
+        seconds=round(at_s - agreed_s, 3) if at_s > agreed_s else None,
+        reason="" if isinstance(event, SaveCommitted) else cut_text(event.reason),
     )
 
 
@@ -149,30 +159,27 @@ def stagings(moments: Sequence[Moment]) -> tuple[StagingMark, ...]:
     """Every fetch of a checkpoint by a node."""
     return tuple(
         StagingMark(
-            max(0.0, moment.at_s - number_of(moment.event.get("seconds"))),
-            moment.at_s,
-            node_text(str(moment.event.get("node") or "")),
-            _optional(moment.event.get("size_bytes")),
-            bool(moment.event.get("cached")),
+            max(0.0, moment.at_s - moment.event.seconds), moment.at_s, node_text(moment.event.node)
         )
         for moment in moments
-        if moment.kind == "staging"
+        if isinstance(moment.event, CheckpointStaged)
     )
 
 
 def decisions(moments: Sequence[Moment], most: int) -> tuple[Decision, ...]:
     """The newest ``most`` notes that aren't shown elsewhere, oldest first."""
-    told = [moment for moment in moments if moment.kind not in _UNTOLD]
+    told = [moment for moment in moments if not isinstance(moment.event, _SHOWN_ELSEWHERE)]
     return tuple(
-        Decision(moment.at_s, moment.attempt, moment.kind, _text(moment)) for moment in told[-most:]
+        Decision(moment.at_s, moment.attempt, moment.event.word, _text(moment.event))
+        for moment in told[-most:]
     )
 
 
-def _text(moment: Moment) -> str:
-    hidden = {"event", "at", "t_s", "attempt", "config", "versions"}
+def _text(event: JournalEvent) -> str:
+    hidden = {"event", *STAMP, "config", "versions"}
     fields = {
         key: value
-        for key, value in moment.event.items()
+        for key, value in event.record().items()
         if key not in hidden and value not in (None, "", [], {})
     }
     reason = cut_text(str(fields.pop("reason", "")), LONGEST_REASON)
@@ -184,7 +191,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else node_text(str(value))
-
-
-def _optional(value: Any) -> float | None:
-    return number_of(value) if isinstance(value, int | float) else None

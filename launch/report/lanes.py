@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from launch.text.quantities import node_text
-from orchestrator.decide.timeline import Moment, names_in
+from orchestrator.decide.timeline import Moment
+from orchestrator.journal.group_events import GenerationFormed, WorkersAdopted
+from orchestrator.journal.run_events import AttemptBegan, RunEnded
+from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
 
 @dataclass
@@ -43,31 +46,31 @@ class Life:
 class _Lanes:
     done: list[Stretch] = field(default_factory=list)
     open: dict[str, Stretch] = field(default_factory=dict)
-    known: dict[str, Moment] = field(default_factory=dict)
+    known: dict[str, WorkerWarm] = field(default_factory=dict)
     generation: int = 0
     attempt: int = 0
     last: float = 0.0
     orphaned: float | None = None
 
     def take(self, moment: Moment) -> None:
-        event, worker = moment.event, str(moment.event.get("worker") or "")
+        event, at_s = moment.event, moment.at_s
         if moment.attempt != self.attempt:
             self.orphaned = self.last if self.open else None
             self.attempt = moment.attempt
-        match moment.kind:
-            case "worker_warm":
-                self.known[worker] = moment
-            case "worker_lost" | "worker_released":
-                self.close(
-                    [worker], moment.at_s, str(event.get("cause") or event.get("reason") or "ended")
-                )
-            case "adopted":
-                self.adopt(names_in(event.get("workers")))
-            case "generation":
-                self.form(moment)
-            case "finish":
-                self.close(list(self.open), moment.at_s, "the run ended")
-        self.last = moment.at_s
+        match event:
+            case WorkerWarm():
+                self.known[event.worker] = event
+            case LossOfWorker():
+                self.close([event.worker], at_s, event.cause or event.reason or "ended")
+            case WorkerReleased():
+                self.close([event.worker], at_s, event.reason or "ended")
+            case WorkersAdopted():
+                self.adopt(event.workers)
+            case GenerationFormed():
+                self.form(at_s, event)
+            case RunEnded():
+                self.close(list(self.open), at_s, "the run ended")
+        self.last = at_s
 
     def close(self, workers: Sequence[str], at_s: float, why: str) -> None:
         for worker in workers:
@@ -85,16 +88,15 @@ class _Lanes:
             )
         self.orphaned = None
 
-    def form(self, moment: Moment) -> None:
+    def form(self, at_s: float, event: GenerationFormed) -> None:
         if self.orphaned is not None:
             self.adopt([])
-        self.close(list(self.open), moment.at_s, "next generation")
-        self.generation = int(moment.event.get("generation") or self.generation + 1)
-        for rank, item in enumerate(names_in(moment.event.get("workers"))):
+        self.close(list(self.open), at_s, "next generation")
+        self.generation = event.generation or self.generation + 1
+        for rank, item in enumerate(event.workers):
             seen = self.known.get(item)
-            node = node_text(str(seen.event.get("node") or "")) if seen else ""
-            pid = seen.event.get("pid") if seen else None
-            self.open[item] = Stretch(rank, self.generation, item, moment.at_s, None, node, pid)
+            node, pid = (node_text(seen.node), seen.pid) if seen else ("", None)
+            self.open[item] = Stretch(rank, self.generation, item, at_s, None, node, pid)
 
 
 def lanes(moments: Sequence[Moment]) -> tuple[Stretch, ...]:
@@ -118,14 +120,9 @@ def lives(moments: Sequence[Moment]) -> tuple[Life, ...]:
 
 
 def _life(attempt: int, moments: Sequence[Moment], newest: bool) -> Life:
-    holder = next(
-        (str(moment.event.get("holder") or "") for moment in moments if moment.kind == "attempt"),
-        "",
-    )
-    finish = next((moment for moment in moments if moment.kind == "finish"), None)
-    how = (
-        str(finish.event.get("outcome") or "ended")
-        if finish
-        else ("" if newest else "lost without a word")
-    )
+    events = [moment.event for moment in moments]
+    holder = next((event.holder for event in events if isinstance(event, AttemptBegan)), "")
+    finish = next((event for event in events if isinstance(event, RunEnded)), None)
+    silent = "" if newest else "lost without a word"
+    how = (finish.outcome or "ended") if finish else silent
     return Life(attempt, moments[0].at_s, moments[-1].at_s, holder, how)

@@ -92,14 +92,14 @@ def report(
     """
     moments = seen.moments
     account = goodput([moment.event for moment in moments])
-    begun = next((moment.event.get("at") for moment in moments), None)
-    config = seen.begun.get("config") or record.get("config") or {}
+    begun = moments[0].event.at if moments else None
+    config = (seen.begun.config if seen.begun else None) or record.get("config") or {}
     return Report(
         run=status.run,
         source=status.source,
         state=status.state,
         reason=status.reason,
-        begun_at=float(begun) if isinstance(begun, int | float) else None,
+        begun_at=begun,
         made_at=made_at,
         seconds=max([moment.at_s for moment in moments], default=0.0),
         wall_s=account.wall_s,
@@ -123,7 +123,7 @@ def report(
         checkpoints=tuple(checkpoints),
         proof=str(redacted_data((status.proof or {}).get("told", ""))),
         config=tuple(flat(redacted_data(config))),
-        versions=tuple(flat(seen.begun.get("versions") or {})),
+        versions=tuple(flat(seen.begun.versions if seen.begun else {})),
     )
 
 

@@ -203,7 +203,7 @@
     const where = [s.worker, s.pid ? `pid ${s.pid}` : "", s.node ? `on ${s.node}` : ""].filter(Boolean).join(", ");
     return { begin: s.begin, end, replaced: s.replaced, style: `stretch${s.generation % 2}`, text: `g${s.generation}`, tip: `Rank ${s.rank} in generation ${s.generation}: ${where}; ${span(end - s.begin)}${s.ended ? `, until: ${s.ended}` : ""}` };
   }
-  const fetchItem = (f) => ({ begin: f.begin, end: f.end, style: "fetch", tip: `${f.node || "A node"} ${f.cached ? "found the checkpoint in its cache" : "fetched the checkpoint"}${f.size_bytes ? `, ${bytes(f.size_bytes)}` : ""} in ${span(f.end - f.begin)}` });
+  const fetchItem = (f) => ({ begin: f.begin, end: f.end, style: "fetch", tip: `${f.node || "A node"} fetched the checkpoint in ${span(f.end - f.begin)}` });
   function saveItem(s) {
     const style = { committed: "committed", "under way": "pending" }[s.state] || "nosave";
     const cost = s.stall_s != null ? `, training stood still for ${span(s.stall_s)}` : "";

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.decide.timeline import Moment, number_of
+from orchestrator.decide.timeline import Moment
+from orchestrator.journal.run_events import ProgressMade
 
 MOST_POINTS = 1200
 
@@ -30,24 +31,20 @@ class Point:
 def points(moments: Sequence[Moment]) -> tuple[Point, ...]:
     """Every progress event as a point, in the order of time."""
     return tuple(
-        _point(moment)
+        _point(moment.at_s, moment.event)
         for moment in moments
-        if moment.kind == "progress" and isinstance(moment.event.get("step"), int)
+        if isinstance(moment.event, ProgressMade) and not moment.event.lacks("step")
     )
 
 
-def _point(moment: Moment) -> Point:
-    event = moment.event
-    loss = event.get("loss")
-    rate = number_of(event.get("steps_per_s"))
-    world = event.get("world_size")
-    finite = number_of(loss, float("nan")) if isinstance(loss, int | float) else None
+def _point(at_s: float, event: ProgressMade) -> Point:
     return Point(
-        round(moment.at_s, 2),
-        int(event["step"]),
-        finite if finite == finite else None,
-        rate if rate > 0 else None,  # 0 is told while it isn't known
-        world if isinstance(world, int) else None,
+        t=round(at_s, 2),
+        step=event.step,
+        loss=None if event.loss is None else float(event.loss),
+        # 0 is told while it isn't known
+        rate=float(event.steps_per_s) if event.steps_per_s > 0 else None,
+        world=None if event.lacks("world_size") else event.world_size,
     )
 
 

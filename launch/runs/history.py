@@ -7,22 +7,43 @@ generation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from orchestrator.decide.timeline import Entry, Moment, names_in, timeline
+from orchestrator.decide.timeline import Moment, timeline
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import (
+    FindingCheckpoint,
+    GenerationFormed,
+    TrainingBegan,
+    WaitingForWorkers,
+    WorkersAdopted,
+)
+from orchestrator.journal.parsing import parse_all
+from orchestrator.journal.run_events import (
+    AttemptBegan,
+    GaveUp,
+    IncidentOver,
+    InputUsedUp,
+    ProgressMade,
+    RunEnded,
+    Stopping,
+    UserErrorRaised,
+)
+from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
-_PHASES = {
-    "attempt": "starting",
-    "waiting": "waiting",
-    "generation": "forming",
-    "training": "training",
-    "finding_checkpoint": "recovering",
-    "stopping": "stopping",
-    "end_of_data": "stopping",
-    "user_error": "stopping",
-    "give_up": "stopping",
-    "finish": "ended",
+_PHASES: Mapping[type[JournalEvent], str] = {
+    AttemptBegan: "starting",
+    WaitingForWorkers: "waiting",
+    GenerationFormed: "forming",
+    TrainingBegan: "training",
+    FindingCheckpoint: "recovering",
+    Stopping: "stopping",
+    InputUsedUp: "stopping",
+    UserErrorRaised: "stopping",
+    GaveUp: "stopping",
+    RunEnded: "ended",
 }
 
 
@@ -58,41 +79,44 @@ class History:
     world_size: int = 0
     step: int | None = None
     workers: tuple[WorkerSeen, ...] = ()
-    begun: Entry = field(default_factory=dict)
-    progress: Entry = field(default_factory=dict)
-    saved: Entry = field(default_factory=dict)
-    incidents: tuple[Entry, ...] = ()
-    open_loss: Entry | None = None
-    finish: Entry | None = None
+    begun: AttemptBegan | None = None
+    progress: ProgressMade | None = None
+    incidents: tuple[IncidentOver, ...] = ()
+    open_loss: LossOfWorker | None = None
+    finish: RunEnded | None = None
 
     @property
     def last_at(self) -> float | None:
         """Unix seconds of the newest event, by the driver's clock; None without events."""
-        at = self.moments[-1].event.get("at") if self.moments else None
-        return float(at) if isinstance(at, int | float) else None
+        return self.moments[-1].event.at if self.moments else None
+
+    @property
+    def until(self) -> int | None:
+        """The step at which the run ends; None where nobody has told."""
+        told = [item for item in (self.progress, self.begun) if item and not item.lacks("until")]
+        return told[0].until if told else None
 
 
-def history(events: Sequence[Entry]) -> History:
-    """What ``events`` (``store.run.journal.read_journal``) say."""
-    moments = timeline(events)
+def history(records: Iterable[Mapping[str, Any]]) -> History:
+    """What a journal (``store.run.journal.read_journal``) says."""
+    moments = timeline(parse_all(records))
     fold = _Fold()
     for moment in moments:
         fold.take(moment)
     return History(
-        moments,
-        fold.attempt,
-        fold.phase,
-        fold.reason,
-        fold.generation,
-        len(fold.seats),
-        fold.step,
-        fold.seen(),
-        fold.begun,
-        fold.progress,
-        fold.saved,
-        tuple(fold.incidents),
-        fold.open_loss,
-        fold.finish,
+        moments=moments,
+        attempt=fold.attempt,
+        phase=fold.phase,
+        reason=fold.reason,
+        generation=fold.generation,
+        world_size=len(fold.seats),
+        step=fold.step,
+        workers=fold.seen(),
+        begun=fold.begun,
+        progress=fold.progress,
+        incidents=tuple(fold.incidents),
+        open_loss=fold.open_loss,
+        finish=fold.finish,
     )
 
 
@@ -103,81 +127,83 @@ class _Fold:
         self.attempt, self.generation = 0, 0
         self.step: int | None = None
         self.phase, self.reason = "starting", ""
-        self.alive: dict[str, Entry] = {}
-        self.seats: list[str] = []
-        self.begun: Entry = {}
-        self.progress: Entry = {}
-        self.saved: Entry = {}
-        self.incidents: list[Entry] = []
-        self.open_loss: Entry | None = None
-        self.finish: Entry | None = None
+        self.alive: dict[str, WorkerWarm] = {}
+        self.seats: tuple[str, ...] = ()
+        self.begun: AttemptBegan | None = None
+        self.progress: ProgressMade | None = None
+        self.incidents: list[IncidentOver] = []
+        self.open_loss: LossOfWorker | None = None
+        self.finish: RunEnded | None = None
 
     def take(self, moment: Moment) -> None:
         event = moment.event
         if moment.attempt != self.attempt:
             self.attempt, self.finish, self.phase = moment.attempt, None, "starting"
-        if moment.kind in _PHASES:
-            self.phase, self.reason = _PHASES[moment.kind], str(event.get("reason") or "")
-        self._workers(moment.kind, event)
-        match moment.kind:
-            case "attempt":
+        if type(event) in _PHASES:
+            self.phase, self.reason = _PHASES[type(event)], getattr(event, "reason", "")
+        self._workers(event)
+        match event:
+            case AttemptBegan():
                 self.begun = event
-            case "progress":
+            case ProgressMade():
                 self.progress = event
-            case "save_committed":
-                self.saved = event
-            case "incident":
+            case IncidentOver():
                 self.incidents.append(event)
                 self.open_loss = None
-                self.phase = "training" if event.get("recovered_s") is not None else self.phase
-            case "finish":
+                self.phase = "training" if event.recovered_s is not None else self.phase
+            case RunEnded():
                 self.finish = event
-        if moment.kind in (
-            "progress",
-            "training",
-            "generation",
-            "finish",
-            "adopted",
-        ) and isinstance(event.get("step"), int):
-            # told by a thread that was overtaken
-            late = moment.kind == "progress" and self.finish is not None
-            self.step = max(self.step or 0, event["step"]) if late else event["step"]
+        self._step(event)
 
-    def _workers(self, kind: str, event: Entry) -> None:
-        worker = str(event.get("worker") or "")
-        match kind:
-            case "worker_warm":
-                self.alive[worker] = event
-            case "worker_lost" | "worker_released":
-                self.alive.pop(worker, None)
-                if kind == "worker_lost" and event.get("rank") is not None:
-                    self.open_loss, self.phase, self.reason = (
-                        event,
-                        "recovering",
-                        str(event.get("reason") or ""),
-                    )
-            case "generation" | "adopted":
-                # Who is adopted may be a standby; journals before "members" was told held everybody
-                # for a member
-                self.seats = names_in(event.get("members", event.get("workers")))
-                self.generation = int(event.get("generation") or self.generation)
-                if kind == "adopted" and event.get("complete"):
-                    self.phase = "training"
-            case "finish":
-                self.alive, self.seats = {}, []
+    def _step(self, event: JournalEvent) -> None:
+        match event:
+            case ProgressMade() if self.finish is not None and not event.lacks("step"):
+                # told by a thread that was overtaken
+                self.step = max(self.step or 0, event.step)
+            case (
+                ProgressMade()
+                | TrainingBegan()
+                | GenerationFormed()
+                | RunEnded()
+                | WorkersAdopted()
+            ) if event.step is not None and not event.lacks("step"):
+                self.step = event.step
+
+    def _workers(self, event: JournalEvent) -> None:
+        match event:
+            case WorkerWarm():
+                self.alive[event.worker] = event
+            case LossOfWorker():
+                self.alive.pop(event.worker, None)
+                if event.rank is not None:
+                    self.open_loss, self.phase, self.reason = event, "recovering", event.reason
+            case WorkerReleased():
+                self.alive.pop(event.worker, None)
+            case GenerationFormed():
+                self.seats = event.workers
+                self.generation = event.generation or self.generation
+            case WorkersAdopted():
+                self.seats = event.seats
+                self.generation = event.generation or self.generation
+                self.phase = "training" if event.complete else self.phase
+            case RunEnded():
+                self.alive, self.seats = {}, ()
 
     def seen(self) -> tuple[WorkerSeen, ...]:
         ranks = {worker: rank for rank, worker in enumerate(self.seats)}
-        found = [_seen(ranks.get(worker), worker, event) for worker, event in self.alive.items()]
+        found = [
+            WorkerSeen(ranks.get(worker), worker, event.pid, _told(event, "node", event.node))
+            for worker, event in self.alive.items()
+        ]
         return tuple(
             sorted(found, key=lambda item: (item.rank is None, item.rank or 0, item.worker))
         )
 
 
-def _seen(rank: int | None, worker: str, event: Entry) -> WorkerSeen:
-    return WorkerSeen(rank, worker, event.get("pid"), event.get("node"))
+def _told(event: JournalEvent, name: str, value: str) -> str | None:
+    return None if event.lacks(name) else value
 
 
-def steps_redone(incidents: Iterable[Entry]) -> int:
+def steps_redone(incidents: Iterable[IncidentOver]) -> int:
     """Steps that had to be done again, over all incidents."""
-    return sum(int(item.get("steps_redone") or 0) for item in incidents)
+    return sum(item.steps_redone for item in incidents)

@@ -7,13 +7,14 @@ from the journal's last words.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
 from launch.runs.history import History, WorkerSeen, steps_redone
 from orchestrator.decide.goodput import goodput
-from orchestrator.decide.timeline import Entry, number_of
+from orchestrator.journal.run_events import IncidentOver
 
 _ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
 _INCIDENT_KEYS = (
@@ -110,7 +111,7 @@ def run_status(
     seen: History,
     driver: Driver,
     holder: Held,
-    record: Entry,
+    record: Mapping[str, Any],
     checkpoint: SavedCheckpoint | None,
     *,
     now: float,
@@ -127,8 +128,8 @@ def run_status(
     state, reason = _state(seen, driver, holder.attempt)
     alive = driver is Driver.ALIVE
     account = goodput([moment.event for moment in seen.moments])
-    until = _whole(seen.progress.get("until", seen.begun.get("until")))
-    rate = _real(seen.progress.get("steps_per_s")) if alive else None
+    told = seen.progress
+    rate = told.steps_per_s if told is not None and alive else None
     step = (
         seen.step
         if seen.step is not None
@@ -142,11 +143,11 @@ def run_status(
         source=str(record.get("source", "")),
         step=step,
         start_step=_whole(record.get("started_step")),
-        until_step=until,
+        until_step=seen.until,
         steps_per_s=rate,
-        loss=_real(seen.progress.get("loss")),
+        loss=told.loss if told is not None else None,
         world_size=seen.world_size if alive else 0,
-        batches_per_step=_whole(seen.begun.get("batches_per_step", record.get("batches_per_step"))),
+        batches_per_step=_batches_per_step(seen, record),
         generation=seen.generation,
         attempt=max(seen.attempt, holder.attempt),
         driver=driver.value,
@@ -155,17 +156,22 @@ def run_status(
         checkpoint=checkpoint.prefix if checkpoint else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
         checkpoint_age_s=_age(checkpoint.modified if checkpoint else None, now),
-        next_save_step=_whole(seen.progress.get("next_save_step")) if alive else None,
-        next_save_s=_real(seen.progress.get("next_save_s")) if alive else None,
-        eta_s=_eta(step, until, rate),
+        next_save_step=told.next_save_step if told is not None and alive else None,
+        next_save_s=told.next_save_s if told is not None and alive else None,
+        eta_s=_eta(step, seen.until, rate),
         incidents=tuple(_incident(item) for item in seen.incidents),
         steps_redone=steps_redone(seen.incidents),
         goodput=round(account.fraction, 4),
         goodput_s=account.as_dict(),
         journal_age_s=_age(last, now),
         trouble=trouble,
-        proof=_proof(seen.begun.get("proof", record.get("proof"))),
+        proof=_proof(_newest_proof(seen, record)),
     )
+
+
+def _newest_proof(seen: History, record: Mapping[str, Any]) -> Any:
+    begun = seen.begun
+    return record.get("proof") if begun is None or begun.lacks("proof") else begun.proof
 
 
 def _proof(told: Any) -> dict[str, Any] | None:
@@ -176,9 +182,7 @@ def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:
     if driver is Driver.ALIVE and attempt > seen.attempt:
         return "starting", "a new driver has taken the run and hasn't told anything yet"
     if seen.finish is not None and seen.attempt >= attempt:
-        return _ENDED.get(str(seen.finish.get("outcome")), "failed"), str(
-            seen.finish.get("reason") or ""
-        )
+        return _ENDED.get(seen.finish.outcome, "failed"), seen.finish.reason
     match driver:
         case Driver.NONE:
             return "not started", "nobody has begun a run here"
@@ -201,8 +205,15 @@ def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:
             return seen.phase, seen.reason
 
 
-def _incident(event: Entry) -> dict[str, Any]:
-    return {key: event.get(key) for key in _INCIDENT_KEYS}
+def _incident(event: IncidentOver) -> dict[str, Any]:
+    record = event.record()
+    return {key: None if event.lacks(key) else record.get(key) for key in _INCIDENT_KEYS}
+
+
+def _batches_per_step(seen: History, record: Mapping[str, Any]) -> int | None:
+    if seen.begun is None or seen.begun.lacks("batches_per_step"):
+        return _whole(record.get("batches_per_step"))
+    return seen.begun.batches_per_step
 
 
 def _eta(step: int | None, until: int | None, rate: float | None) -> float | None:
@@ -217,7 +228,3 @@ def _age(since: float | None, now: float) -> float | None:
 
 def _whole(value: Any) -> int | None:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _real(value: Any) -> float | None:
-    return number_of(value) if isinstance(value, int | float) else None

@@ -12,36 +12,33 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from orchestrator.journal.event import STAMP, JournalEvent
+from orchestrator.journal.parsing import parse_all
 from orchestrator.redaction import redacted, secrets_in
 
-_IN_FRONT = ("event", "at", "attempt", "t_s")
+_IN_FRONT = ("event", *STAMP)
 
 
-def log_line(event: Mapping[str, Any]) -> str:
+def log_line(event: JournalEvent) -> str:
     """One event as one line, redacted; times in this machine's time zone."""
-    at = event.get("at")
     when = (
-        datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
-        if isinstance(at, int | float)
+        datetime.fromtimestamp(event.at).strftime("%Y-%m-%d %H:%M:%S")
+        if event.at is not None
         else "-" * 19
     )
-    attempt = event.get("attempt")
+    who = "" if event.attempt is None else f" a{event.attempt:04d}"
     rest = " ".join(
         f"{name}={_value(value)}"
-        for name, value in event.items()
+        for name, value in event.record().items()
         if name not in _IN_FRONT and value not in (None, "", [], {})
     )
-    line = (
-        f"{when} a{attempt:04d} {event.get('event', '?')} {rest}"
-        if isinstance(attempt, int)
-        else f"{when} {event.get('event', '?')} {rest}"
-    )
+    line = f"{when}{who} {event.word or '?'} {rest}"
     return redacted(line.rstrip(), secrets_in(os.environ))
 
 
-def log_lines(events: Iterable[Mapping[str, Any]]) -> list[str]:
-    """All events as lines."""
-    return [log_line(event) for event in events]
+def log_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A journal (``store.run.journal.read_journal``) as lines."""
+    return [log_line(event) for event in parse_all(records)]
 
 
 def _value(value: Any) -> str:

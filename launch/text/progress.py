@@ -20,6 +20,17 @@ from rich.text import Text
 from launch.text.log_text import log_line
 from launch.text.quantities import bytes_text, count_text, rate_text, seconds_text
 from launch.text.status_text import incident_line
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import GenerationFormed, WaitingForWorkers
+from orchestrator.journal.parsing import parse
+from orchestrator.journal.run_events import (
+    AttemptBegan,
+    IncidentOver,
+    RunEnded,
+    Stopping,
+    Warned,
+)
+from orchestrator.journal.save_events import SaveCommitted, SaveFailure
 from orchestrator.redaction import redacted, secrets_in
 
 if TYPE_CHECKING:
@@ -30,6 +41,12 @@ log = logging.getLogger("tfresume")
 LOG_EVERY_S = 10.0
 BAR_CELLS = 20
 WATCHED_SHOWN = 3
+_STATE_FROM = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}
+_STYLES: Mapping[type[JournalEvent], str] = {
+    IncidentOver: "yellow",
+    Warned: "yellow",
+    SaveFailure: "red",
+}
 
 
 def progress_text(progress: RunProgress, start_step: int | None = None) -> str:
@@ -63,46 +80,49 @@ def _bar(done: int, whole: int) -> str:
     return "━" * filled + "╌" * (BAR_CELLS - filled)
 
 
-def event_text(event: Mapping[str, Any]) -> str | None:
+def _attempt_text(event: AttemptBegan) -> str:
+    resumed = f" from {event.resumed_from}" if event.resumed_from else ""
+    until = "" if event.lacks("until") else f" to {count_text(event.until)}"
+    step = count_text(None if event.lacks("start_step") else event.start_step)
+    begun = f"attempt {event.attempt}: step {step}{until}{resumed}"
+    proof = event.proof or {}
+    is_told = proof.get("told") and proof.get("verdict") != "differs"  # that is a warning
+    return f"{begun}\n{proof['told']}" if is_told else begun
+
+
+def event_text(event: JournalEvent) -> str | None:
     """A journal event in a sentence, or None for those that only the log needs."""
-    match event.get("event"):
-        case "attempt":
-            resumed = f" from {event['resumed_from']}" if event.get("resumed_from") else ""
-            until = f" to {count_text(event['until'])}" if event.get("until") is not None else ""
-            begun = f"attempt {event.get('attempt')}: step {count_text(event.get('start_step'))}{until}{resumed}"
-            proof = event.get("proof") or {}
-            is_told = proof.get("told") and proof.get("verdict") != "differs"  # that is a warning
-            return f"{begun}\n{proof['told']}" if is_told else begun
-        case "generation":
-            source = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}.get(
-                str(event.get("state_from")), ""
-            )
-            return f"generation {event.get('generation')}: {event.get('world_size')} workers at step {count_text(event.get('step'))}{source}"
-        case "save_committed":
+    match event:
+        case AttemptBegan():
+            return _attempt_text(event)
+        case GenerationFormed():
+            source = _STATE_FROM.get(event.state_from, "")
+            return f"generation {event.generation}: {event.world_size} workers at step {count_text(event.step)}{source}"
+        case SaveCommitted():
             stall = (
-                f", training waited {seconds_text(event['stall_s'])}"
-                if event.get("stall_s") is not None
+                f", training waited {seconds_text(event.stall_s)}"
+                if event.stall_s is not None
                 else ""
             )
-            return f"saved {event.get('checkpoint')} ({bytes_text(event.get('size_bytes'))}{stall})"
-        case "save_failed":
-            return f"a save failed at step {count_text(event.get('step'))}: {event.get('reason') or event.get('detail') or 'no reason given'}"
-        case "incident":
-            return "incident: " + incident_line(dict(event))
-        case "stopping":
+            return f"saved {event.checkpoint} ({bytes_text(event.size_bytes)}{stall})"
+        case SaveFailure():
+            return f"a save failed at step {count_text(event.step)}: {event.reason or 'no reason given'}"
+        case IncidentOver():
+            return "incident: " + incident_line(event.record())
+        case Stopping():
             save = (
-                f", after a last save at step {count_text(event['boundary'])}"
-                if event.get("boundary") and event.get("grace_s")
+                f", after a last save at step {count_text(event.boundary)}"
+                if event.boundary and event.grace_s
                 else ""
             )
-            again = "; Ctrl-C again ends it at once" if event.get("reason") == "SIGINT" else ""
-            return f"stopping ({event.get('reason')}){save}{again}"
-        case "warning":
-            return f"warning: {event.get('reason')}"
-        case "waiting":
-            return f"waiting: {event.get('reason') or 'for workers'}"
-        case "finish":
-            return f"{event.get('outcome')}: {event.get('reason') or 'the end'}"
+            again = "; Ctrl-C again ends it at once" if event.reason == "SIGINT" else ""
+            return f"stopping ({event.reason}){save}{again}"
+        case Warned():
+            return f"warning: {event.reason}"
+        case WaitingForWorkers():
+            return f"waiting: {event.reason or 'for workers'}"
+        case RunEnded():
+            return f"{event.outcome}: {event.reason or 'the end'}"
         case _:
             return None
 
@@ -118,12 +138,13 @@ class LogProgress:
         self._last: float | None = None
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """One journal event; all of them with ``--verbose``."""
+        """One record of the journal; all of them with ``--verbose``."""
+        self._event(parse(event))
+
+    def _event(self, event: JournalEvent) -> None:
         text = event_text(event)
         if text is not None:
-            log.log(
-                logging.WARNING if event.get("event") == "warning" else logging.INFO, "%s", text
-            )
+            log.log(logging.WARNING if isinstance(event, Warned) else logging.INFO, "%s", text)
         else:
             log.debug("%s", log_line(event))
 
@@ -149,14 +170,15 @@ class LiveProgress:
         self._secrets = secrets_in(os.environ)
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """One journal event."""
-        if event.get("event") == "attempt" and isinstance(event.get("start_step"), int):
-            self._start_step = event["start_step"]
+        """One record of the journal."""
+        self._event(parse(event))
+
+    def _event(self, event: JournalEvent) -> None:
+        if isinstance(event, AttemptBegan) and not event.lacks("start_step"):
+            self._start_step = event.start_step
         text = event_text(event)
         if text is not None:
-            style = {"incident": "yellow", "warning": "yellow", "save_failed": "red"}.get(
-                str(event.get("event")), "dim"
-            )
+            style = _STYLES.get(type(event), "dim")
             self._console.print(Text(redacted(text, self._secrets), style=style))
         else:
             log.debug("%s", log_line(event))

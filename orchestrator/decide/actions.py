@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from orchestrator.decide.events import SaveWritten
+from orchestrator.journal.event import JournalEvent
 
 
 class StateFrom(Enum):
@@ -141,7 +142,7 @@ class FindCheckpoint:
 class Note:
     """Write an event into the journal."""
 
-    event: Mapping[str, Any]
+    event: JournalEvent
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from orchestrator.decide import incidents, losses
 from orchestrator.decide.events import Cause, Gone
 from orchestrator.decide.run import Stage, Worker
-from orchestrator.decide.timeline import Entry, names_in, number_of, sound
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import (
+    GenerationFormed,
+    RollingBack,
+    TrainingBegan,
+    WorkersAdopted,
+)
+from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
+from orchestrator.journal.save_events import SaveCommitted
+from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
 REASON = "it was gone when this driver came"
-_STEPPED = frozenset({"progress", "training", "adopted", "save_committed", "worker_lost"})
+_STEPPED = (ProgressMade, TrainingBegan, WorkersAdopted, SaveCommitted, LossOfWorker)
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class LeftBehind:
         members: identities by rank of its last generation, those known to be lost being taken out;
             ``standbys`` the other warm ones.
         world_size: of that generation.
-        warm: the ``worker_warm`` event of each.
+        warm: what the journal says of each.
         loss: a member's loss that it had seen and whose incident it didn't live to close.
         highest: the last step that the journal knows to be finished, since the last incident.
         silent_s: seconds since its last word, by the drivers' wall clocks.
@@ -38,38 +46,40 @@ class LeftBehind:
     members: Mapping[str, int] = field(default_factory=dict)
     standbys: tuple[str, ...] = ()
     world_size: int = 0
-    warm: Mapping[str, Entry] = field(default_factory=dict)
-    loss: Entry | None = None
+    warm: Mapping[str, WorkerWarm] = field(default_factory=dict)
+    loss: LossOfWorker | None = None
     highest: int = 0
     silent_s: float = 0.0
 
 
-def left_behind(events: Sequence[Entry], now_unix_s: float) -> LeftBehind | None:
+def left_behind(events: Sequence[JournalEvent], now_unix_s: float) -> LeftBehind | None:
     """What the journal's last driver had going; None where it ended in order or had nobody that
     trained.
     """
-    seats: list[str] = []
-    warm: dict[str, Entry] = {}
-    loss: Entry | None = None
+    seats: tuple[str, ...] = ()
+    warm: dict[str, WorkerWarm] = {}
+    loss: LossOfWorker | None = None
     highest, trained, last_s = 0, False, now_unix_s
-    for event in map(sound, events):
-        last_s = number_of(event.get("at"), last_s)
-        if event.get("event") in _STEPPED:
-            highest = max(highest, int(event.get("step") or 0))
-        match event.get("event"):
-            case "finish":
-                seats, warm, loss, highest, trained = [], {}, None, 0, False
-            case "generation":
-                seats = names_in(event.get("workers"))
-            case "training":
+    for event in events:
+        last_s = last_s if event.at is None else event.at
+        if isinstance(event, _STEPPED):
+            highest = max(highest, event.step or 0)
+        match event:
+            case RunEnded():
+                seats, warm, loss, highest, trained = (), {}, None, 0, False
+            case GenerationFormed():
+                seats = event.workers
+            case TrainingBegan():
                 trained = True
-            case "worker_warm":
-                warm[str(event.get("worker"))] = event
-            case "worker_lost" | "worker_released":
-                warm.pop(str(event.get("worker")), None)
-                loss = loss or (event if event.get("rank") is not None else None)
-            case "incident":
-                loss, highest = None, int(event.get("step") or 0)
+            case WorkerWarm():
+                warm[event.worker] = event
+            case LossOfWorker():
+                warm.pop(event.worker, None)
+                loss = loss or (event if event.rank is not None else None)
+            case WorkerReleased():
+                warm.pop(event.worker, None)
+            case IncidentOver():
+                loss, highest = None, event.step or 0
     if not trained:
         return None
     members = {worker: rank for rank, worker in enumerate(seats) if worker in warm}
@@ -87,29 +97,21 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         return
     for worker in left.standbys:
         if worker not in living:
-            entry = left.warm[worker]
-            turn.note("worker_lost", **_told(entry, worker, None), spared=True)
+            turn.note(_told(left.warm[worker], None))
     lost = {worker: rank for worker, rank in left.members.items() if worker not in living}
     for worker, rank in lost.items():
         entry = left.warm[worker]
-        turn.note("worker_lost", **_told(entry, worker, rank))
-        gone = Worker(worker, Stage.MEMBER, turn.now_s, turn.now_s, node=str(entry.get("node", "")))
+        turn.note(_told(entry, rank))
+        gone = Worker(worker, Stage.MEMBER, turn.now_s, turn.now_s, node=entry.node)
         incidents.open_incident(
             turn, Cause.DIED.value, gone, rank, f"{REASON}: the driver died as well"
         )
         losses.pay(turn, gone, Gone(worker, Cause.DIED), begun=False)
     if not lost and left.loss is not None:
         seen = left.loss
-        gone = Worker(
-            str(seen.get("worker")),
-            Stage.MEMBER,
-            turn.now_s,
-            turn.now_s,
-            node=str(seen.get("node", "")),
-        )
-        incidents.open_incident(
-            turn, str(seen.get("cause", "died")), gone, seen["rank"], str(seen.get("reason", ""))
-        )
+        gone = Worker(seen.worker, Stage.MEMBER, turn.now_s, turn.now_s, node=seen.node or "")
+        cause = seen.cause or Cause.DIED.value
+        incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
     incident = turn.run.incident
     if incident is not None:
         highest = max(turn.run.highest, left.highest)
@@ -125,20 +127,21 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         )
 
 
-def _told(entry: Entry, worker: str, rank: int | None) -> dict[str, Any]:
-    return {
-        "worker": worker,
-        "rank": rank,
-        "node": entry.get("node"),
-        "pid": entry.get("pid"),
-        "cause": Cause.DIED.value,
-        "reason": REASON,
-        "step": None,
-        "phase": "no driver",
-    }
+def _told(entry: WorkerWarm, rank: int | None) -> LossOfWorker:
+    return LossOfWorker(
+        worker=entry.worker,
+        rank=rank,
+        node=entry.node,
+        pid=entry.pid,
+        cause=Cause.DIED.value,
+        reason=REASON,
+        step=None,
+        phase="no driver",
+        spared=rank is None,
+    )
 
 
-def rolled_back(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int]:
+def rolled_back(events: Sequence[JournalEvent]) -> tuple[int | None, int]:
     """What an earlier driver's journal says of roll-backs.
 
     Returns:
@@ -148,12 +151,8 @@ def rolled_back(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, int]:
     step: int | None = None
     generation = 0
     for event in events:
-        if event.get("event") == "rolling_back" and isinstance(event.get("generation"), int):
-            step, generation = event.get("step"), int(event["generation"])
-        elif (
-            event.get("event") == "save_committed"
-            and step is not None
-            and int(event.get("step", 0)) > step
-        ):
+        if isinstance(event, RollingBack) and not event.lacks("generation"):
+            step, generation = event.step, event.generation
+        elif isinstance(event, SaveCommitted) and step is not None and event.step > step:
             step = None
     return step, generation

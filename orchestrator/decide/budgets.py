@@ -10,10 +10,12 @@ are.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from orchestrator.decide.events import Cause
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.worker_events import LossOfWorker
 
 WINDOW_S = 3600.0
 TOGETHER_S = 10.0
@@ -89,22 +91,20 @@ def _counts(cause: Cause) -> bool:
 
 
 def from_journal(
-    events: Iterable[Mapping[str, object]], limit: int, now_s: float, now_unix_s: float
+    events: Iterable[JournalEvent], limit: int, now_s: float, now_unix_s: float
 ) -> Budgets:
-    """The budgets that an earlier driver left, its ``worker_lost`` events being moved onto this
-    driver's clock.
+    """The budgets that an earlier driver left, its losses of workers being moved onto this driver's
+    clock.
     """
     budgets = Budgets(limit)
     for event in events:
-        at = event.get("at")
-        if (
-            event.get("event") == "worker_lost"
-            and not event.get("spared")
-            and isinstance(at, int | float)
-        ):
-            at_s = now_s - max(0.0, now_unix_s - float(at))
-            entry = Entry(Cause(str(event.get("cause", "died"))), str(event.get("node", "")), at_s)
-            budgets = replace(budgets, entries=(*budgets.entries, entry))
+        if isinstance(event, LossOfWorker) and not event.spared and event.at is not None:
+            at_s = now_s - max(0.0, now_unix_s - event.at)
+            known = event.cause in {cause.value for cause in Cause}
+            cause = Cause(event.cause) if known else Cause.DIED
+            budgets = replace(
+                budgets, entries=(*budgets.entries, Entry(cause, event.node or "", at_s))
+            )
     return budgets
 
 

@@ -12,6 +12,7 @@ from orchestrator.decide.actions import Outcome
 from orchestrator.decide.run import Ending, Run
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import RecoveryExhausted
+from orchestrator.journal.run_events import GaveUp
 
 LAST_SAVE_S = 300.0
 """Longest time for the last save where nobody is about to kill us, unless it still moves."""
@@ -31,7 +32,7 @@ def fail(
 def give_up(turn: Turn, reason: str, error: Mapping[str, Any] | None) -> None:
     """End the run after a last save, since nothing that it could do would help."""
     fail(turn, reason, error)
-    turn.note("give_up", reason=reason)
+    turn.note(GaveUp(reason=reason))
 
 
 def give_up_recovering(turn: Turn, reason: str) -> None:

@@ -20,7 +20,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestrator.decide.timeline import Entry, Moment, number_of, timeline
+from orchestrator.decide.timeline import Moment, timeline
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import (
+    GenerationFormed,
+    TrainingBegan,
+    WaitingForWorkers,
+    WorkersAdopted,
+)
+from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
+from orchestrator.journal.save_events import SaveAgreed, SaveCommitted
+from orchestrator.journal.worker_events import CheckpointStaged, LossOfWorker, WorkerHung
 
 
 class Spent(Enum):
@@ -75,8 +85,8 @@ class Goodput:
         }
 
 
-def goodput(events: Sequence[Entry]) -> Goodput:
-    """The account of a journal's events (``store.run.journal.read_journal``)."""
+def goodput(events: Sequence[JournalEvent]) -> Goodput:
+    """The account of a journal's events."""
     moments = timeline(events)
     sums = dict.fromkeys(Spent, 0.0)
     found = spans(moments)
@@ -95,10 +105,11 @@ def redone_s(moments: Sequence[Moment]) -> float:
     """Seconds of training that were done twice: steps redone, at the rate that the run had before."""
     rate, total = 0.0, 0.0
     for moment in moments:
-        if moment.kind == "progress":
-            rate = number_of(moment.event.get("steps_per_s")) or rate
-        elif moment.kind == "incident" and rate > 0:
-            total += number_of(moment.event.get("steps_redone")) / rate
+        event = moment.event
+        if isinstance(event, ProgressMade):
+            rate = event.steps_per_s or rate
+        elif isinstance(event, IncidentOver) and rate > 0:
+            total += event.steps_redone / rate
     return total
 
 
@@ -106,25 +117,21 @@ def spans(moments: Sequence[Moment]) -> tuple[Span, ...]:
     """The run's time in stretches, in order and without overlap."""
     painted = _base(moments)
     for moment in moments:
-        match moment.kind:
-            case "incident":
-                begin = moment.at_s - number_of(moment.event.get("recovered_s"))
-                painted = _paint(painted, Span(Spent.RECOVERY, begin, moment.at_s), {Spent.USEFUL})
-            case "staging":
-                begin = moment.at_s - number_of(moment.event.get("seconds"))
-                painted = _paint(painted, Span(Spent.STAGING, begin, moment.at_s), {Spent.START})
-            case "save_committed":
+        event, end = moment.event, moment.at_s
+        match event:
+            case IncidentOver():
+                span = Span(Spent.RECOVERY, end - (event.recovered_s or 0.0), end)
+                painted = _paint(painted, span, {Spent.USEFUL})
+            case CheckpointStaged():
+                span = Span(Spent.STAGING, end - event.seconds, end)
+                painted = _paint(painted, span, {Spent.START})
+            case SaveCommitted():
                 # Where exactly the copy stood in the save doesn't matter to the sum
-                begin = moment.at_s - number_of(moment.event.get("stall_s"))
-                painted = _paint(
-                    painted, Span(Spent.SAVE_STALL, begin, moment.at_s), {Spent.USEFUL}
-                )
-            case "finish":
-                painted = _paint(
-                    painted,
-                    Span(Spent.SAVE_STALL, _last_step_at(moments, moment), moment.at_s),
-                    {Spent.USEFUL},
-                )
+                span = Span(Spent.SAVE_STALL, end - (event.stall_s or 0.0), end)
+                painted = _paint(painted, span, {Spent.USEFUL})
+            case RunEnded():
+                span = Span(Spent.SAVE_STALL, _last_step_at(moments, moment, event), end)
+                painted = _paint(painted, span, {Spent.USEFUL})
     return tuple(_joined(painted))
 
 
@@ -139,54 +146,51 @@ def _base(moments: Sequence[Moment]) -> list[Span]:
                     found.append(Span(Spent.RECOVERY, last, moment.at_s))
                 kind = Spent.START if finished else Spent.RECOVERY
             begin, attempt, finished = moment.at_s, moment.attempt, False
-        if not finished and (after := _after(kind, moment)) is not kind:
+        if not finished and (after := _after(kind, moment.event)) is not kind:
             found.append(Span(kind, begin, moment.at_s))
             kind, begin = after, moment.at_s
         if not finished:
             last = moment.at_s
-        finished = finished or moment.kind == "finish"
+        finished = finished or isinstance(moment.event, RunEnded)
     return [span for span in [*found, Span(kind, begin, last)] if span.seconds > 0]
 
 
-def _after(kind: Spent, moment: Moment) -> Spent:
+def _after(kind: Spent, event: JournalEvent) -> Spent:
     """What time is spent on after an event."""
-    match moment.kind:
-        case "training" | "incident":
+    match event:
+        case TrainingBegan() | IncidentOver():
             return Spent.USEFUL
-        case "adopted" if moment.event.get("complete"):
+        case WorkersAdopted() if event.complete:
             return Spent.USEFUL
-        case "waiting":
+        case WaitingForWorkers():
             return Spent.WAITING
-        case "generation":
+        case GenerationFormed():
             return kind if kind in (Spent.START, Spent.RECOVERY) else Spent.RECOVERY
-        case "worker_lost" | "worker_hung" if (
-            moment.event.get("rank") is not None and kind is Spent.USEFUL
-        ):
+        case LossOfWorker() | WorkerHung() if event.rank is not None and kind is Spent.USEFUL:
             return Spent.RECOVERY
         case _:
             return kind
 
 
-def _last_step_at(moments: Sequence[Moment], finish: Moment) -> float:
+def _last_step_at(moments: Sequence[Moment], finish: Moment, ended: RunEnded) -> float:
     """When the run's last step was done; from there to the end it waited for its last save.
 
     The save of that step is agreed on a little before the step is reached, so it's reckoned from
     the last known rate; it was reached no later than progress told it.
     """
-    last = number_of(finish.event.get("step"), -1.0)
+    last = -1 if ended.step is None else ended.step
     agreed = reckoned = None
     told = finish.at_s
-    for moment in (item for item in moments if item.attempt == finish.attempt):
-        step, rate = (
-            number_of(moment.event.get("step"), -1.0),
-            number_of(moment.event.get("steps_per_s")),
-        )
-        if moment.kind == "save_agreed" and step == last:
+    for moment in moments:
+        if moment.attempt != finish.attempt:
+            continue
+        event = moment.event
+        if isinstance(event, SaveAgreed) and event.step == last:
             agreed = moment.at_s
-        elif moment.kind == "progress" and step == last:
+        elif isinstance(event, ProgressMade) and event.step == last:
             told = min(told, moment.at_s)
-        elif moment.kind == "progress" and rate > 0:
-            reckoned = moment.at_s + (last - step) / rate
+        elif isinstance(event, ProgressMade) and event.steps_per_s > 0:
+            reckoned = moment.at_s + (last - event.step) / event.steps_per_s
     return told if agreed is None else min(told, max(agreed, reckoned or agreed))
 
 

@@ -12,6 +12,7 @@ from orchestrator.decide.actions import Note
 from orchestrator.decide.events import Cause
 from orchestrator.decide.run import Incident, Run, Worker
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.run_events import IncidentOver
 
 
 def open_incident(
@@ -51,26 +52,24 @@ def close_incident(turn: Turn, incident: Incident) -> None:
     turn.act(Note(incident_record(run, incident, turn.now_s)))
 
 
-def incident_record(run: Run, incident: Incident, now_s: float | None) -> dict[str, object]:
+def incident_record(run: Run, incident: Incident, now_s: float | None) -> IncidentOver:
     """The record of an incident; ``now_s`` is None where the run ended before it was over."""
-    record: dict[str, object] = {
-        "event": "incident",
-        "kind": incident.kind,
-        "rank": incident.rank,
-        "node": incident.node,
-        "worker": incident.worker,
-        "detected_s": round(incident.detected_s - incident.began_s, 4),
-        "recovered_s": None if now_s is None else round(now_s - incident.began_s, 4),
-        "steps_redone": 0
-        if incident.resumed_from is None
-        else max(0, incident.highest - incident.resumed_from),
-        "action": incident.done,
-        "reason": incident.detail,
-        "generation": run.generation,
-        "step": run.step,
-        "world_size_before": incident.world_size,
-        "world_size": run.world_size,
-    }
-    if incident.world_size != run.world_size and run.policy.batches_per_step is None:
-        record |= {"effective_batch": run.effective_batch, "on_resize": run.policy.sizes.on_resize}
-    return record
+    resized = incident.world_size != run.world_size and run.policy.batches_per_step is None
+    since = incident.resumed_from
+    return IncidentOver(
+        kind=incident.kind,
+        rank=incident.rank,
+        node=incident.node,
+        worker=incident.worker,
+        detected_s=round(incident.detected_s - incident.began_s, 4),
+        recovered_s=None if now_s is None else round(now_s - incident.began_s, 4),
+        steps_redone=0 if since is None else max(0, incident.highest - since),
+        action=incident.done,
+        reason=incident.detail,
+        generation=run.generation,
+        step=run.step,
+        world_size_before=incident.world_size,
+        world_size=run.world_size,
+        effective_batch=run.effective_batch if resized else None,
+        on_resize=run.policy.sizes.on_resize if resized else None,
+    )

@@ -21,6 +21,7 @@ from orchestrator.decide.reconcile import reconcile
 from orchestrator.decide.run import Policy, Run, Stage, Worker
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import WorkersAdopted
 
 
 def advance(run: Run, event: Event, now_s: float) -> tuple[Run, tuple[Action, ...]]:
@@ -134,12 +135,13 @@ def adopt(
     )
     turn = Turn(run, now_s)
     turn.note(
-        "adopted",
-        workers=[report.worker for report in reports],
-        members=list(members),
-        generation=run.generation,
-        complete=complete,
-        step=run.step,
+        WorkersAdopted(
+            workers=tuple(report.worker for report in reports),
+            members=members,
+            generation=run.generation,
+            complete=complete,
+            step=run.step,
+        )
     )
     aftermath.account(turn, left, run.workers)
     if complete:

@@ -18,6 +18,13 @@ from orchestrator.decide.run import Run
 from orchestrator.decide.save_policy import InFlight
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import StorageUnavailable
+from orchestrator.journal.save_events import (
+    SaveAgreed,
+    SaveCancelled,
+    SaveFailure,
+    SaveLost,
+    SavePostponed,
+)
 
 BUSY_S = 1.0
 """A writer that was busy is asked again after so long; a last save that failed is too, and after
@@ -35,7 +42,7 @@ def agree(turn: Turn, step: int, writer: str, workers: tuple[str, ...]) -> tuple
     flight = InFlight(turn.run.generation, step, writer, turn.now_s)
     log = replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False, in_flight=flight)
     turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
-    turn.note("save_agreed", step=step, generation=flight.generation, writer=writer)
+    turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
     return (step,)
 
 
@@ -67,9 +74,10 @@ def start_anew(turn: Turn, step: int) -> None:
         return  # its files are whole: nobody in the group can spoil it any more
     if log.in_flight.step > step:
         turn.note(
-            "save_cancelled",
-            step=log.in_flight.step,
-            reason="the group is formed anew before that step",
+            SaveCancelled(
+                step=log.in_flight.step,
+                reason="the group is formed anew before that step",
+            )
         )
         turn.set(
             saves=replace(log, in_flight=None, last_step=min(log.last_step, step)),
@@ -91,7 +99,7 @@ def lose(turn: Turn, reason: str) -> None:
     """Nobody is left to write it: that's no failure, and the next boundary saves instead."""
     flight = turn.run.saves.in_flight
     assert flight is not None
-    turn.note("save_lost", step=flight.step, reason=reason)
+    turn.note(SaveLost(step=flight.step, reason=reason))
     turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=frozenset())
 
 
@@ -100,18 +108,19 @@ def fail(turn: Turn, detail: str, *, busy: bool = False) -> None:
     run = turn.run
     flight = run.saves.in_flight
     assert flight is not None
-    told = {"step": flight.step, "generation": flight.generation, "reason": detail}
     turn.set(written=None, digests={}, expected=frozenset())
     if busy and not _is_stuck(turn, flight.writer):
         log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
         turn.set(saves=log)
-        turn.note("save_postponed", **told)
+        turn.note(SavePostponed(step=flight.step, generation=flight.generation, reason=detail))
         return
     failed = run.saves.failed + 1
     again_s = turn.now_s + min(LONGEST_AGAIN_S, BUSY_S * 2.0 ** (failed - 1))
     log = replace(run.saves, in_flight=None, failed=failed, again_s=again_s)
     turn.set(saves=log)
-    turn.note("save_failed", **told, in_a_row=failed)
+    turn.note(
+        SaveFailure(step=flight.step, generation=flight.generation, reason=detail, in_a_row=failed)
+    )
     failing = run.ending is not None and run.ending.outcome is Outcome.FAILED
     if save_policy.too_many_failed(run.policy.saving, log) and not failing:
         reason = f"{failed} saves failed in a row, the last one: {detail}"

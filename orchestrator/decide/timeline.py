@@ -9,55 +9,10 @@ attempts, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Entry = Mapping[str, Any]
-
-_WHOLE = frozenset(
-    (
-        "attempt",
-        "rank",
-        "pid",
-        "generation",
-        "step",
-        "start_step",
-        "world_size",
-        "until",
-        "steps_redone",
-        "next_save_step",
-    )
-)
-_REAL = frozenset(
-    (
-        "at",
-        "t_s",
-        "steps_per_s",
-        "loss",
-        "seconds",
-        "size_bytes",
-        "stall_s",
-        "recovered_s",
-        "detected_s",
-        "next_save_s",
-    )
-)
-_TEXT = frozenset(
-    (
-        "event",
-        "worker",
-        "node",
-        "kind",
-        "reason",
-        "action",
-        "holder",
-        "outcome",
-        "checkpoint",
-        "cause",
-    )
-)
-_MAPPING = frozenset(("config", "versions"))
+from orchestrator.journal.event import JournalEvent
 
 
 @dataclass(frozen=True)
@@ -66,25 +21,23 @@ class Moment:
 
     at_s: float
     attempt: int
-    kind: str
-    event: Entry
+    event: JournalEvent
 
 
-def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
-    """All events on one clock, in the order of the journal.
-
-    Args:
-        events: as ``store.run.journal.read_journal`` gives them; events without a usable ``at``
-            stand at the one before.
+def timeline(events: Sequence[JournalEvent]) -> tuple[Moment, ...]:
+    """All events on one clock, in the order of the journal; events without a usable ``at`` stand at
+    the one before.
     """
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for event in map(sound, events):
-        groups.setdefault(_whole(event.get("attempt"), 1), []).append(event)
+    groups: dict[int, list[JournalEvent]] = {}
+    for event in events:
+        groups.setdefault(1 if event.attempt is None else event.attempt, []).append(event)
     numbers = sorted(groups)
     starts: list[float] = []
     for number in numbers:
-        at = number_of(groups[number][0].get("at"), starts[-1] if starts else 0.0)
-        starts.append(max(at, starts[-1]) if starts else at)
+        at = groups[number][0].at
+        before = starts[-1] if starts else None
+        told = at if at is not None else before or 0.0
+        starts.append(told if before is None else max(told, before))
     placed: list[Moment] = []
     for index, number in enumerate(numbers):
         until = starts[index + 1] if index + 1 < len(starts) else float("inf")
@@ -92,59 +45,21 @@ def timeline(events: Sequence[Entry]) -> tuple[Moment, ...]:
     return tuple(placed)
 
 
-def sound(event: Entry) -> dict[str, Any]:
-    """The event without known fields of a type that they never have: journals may be of other
-    versions, or mended by hand.
-    """
-    return {name: value for name, value in event.items() if _fits(name, value)}
-
-
-def _fits(name: str, value: Any) -> bool:
-    if value is None:
-        return True
-    if name in _WHOLE:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if name in _REAL:
-        return _is_number(value)
-    if name in _TEXT:
-        return isinstance(value, str)
-    return name not in _MAPPING or isinstance(value, Mapping)
-
-
-def names_in(value: Any) -> list[str]:
-    """The names in a list; none where it isn't one."""
-    return [str(item) for item in value] if isinstance(value, list | tuple) else []
-
-
 def _placed(
-    attempt: int, events: Sequence[Entry], start: float, until: float, origin: float
+    attempt: int, events: Sequence[JournalEvent], start: float, until: float, origin: float
 ) -> list[Moment]:
     first = events[0]
     found: list[Moment] = []
     last = start
     for event in events:
         last = max(last, min(start + _elapsed(first, event, last - start), until))
-        found.append(Moment(round(last - origin, 4), attempt, str(event.get("event", "")), event))
+        found.append(Moment(round(last - origin, 4), attempt, event))
     return found
 
 
-def _elapsed(first: Entry, event: Entry, otherwise: float) -> float:
-    for clock in ("t_s", "at"):
-        if _is_number(first.get(clock)) and _is_number(event.get(clock)):
-            return number_of(event.get(clock)) - number_of(first.get(clock))
+def _elapsed(first: JournalEvent, event: JournalEvent, otherwise: float) -> float:
+    if first.t_s is not None and event.t_s is not None:
+        return event.t_s - first.t_s
+    if first.at is not None and event.at is not None:
+        return event.at - first.at
     return otherwise
-
-
-def number_of(value: Any, otherwise: float = 0.0) -> float:
-    """A finite number from a journal's field; ``otherwise`` for anything else."""
-    return float(value) if _is_number(value) else otherwise
-
-
-def _whole(value: Any, otherwise: int) -> int:
-    return int(value) if _is_number(value) else otherwise
-
-
-def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    )

@@ -13,6 +13,7 @@ from orchestrator.decide.actions import Action, EndWorker, Note
 from orchestrator.decide.events import Cause
 from orchestrator.decide.phases import Phase, move
 from orchestrator.decide.run import Run, Worker
+from orchestrator.journal.event import JournalEvent
 
 T = TypeVar("T")
 
@@ -96,6 +97,6 @@ class Turn:
         """Have something done."""
         self.actions.append(action)
 
-    def note(self, event: str, **fields: Any) -> None:
+    def note(self, event: JournalEvent) -> None:
         """Have something written down."""
-        self.actions.append(Note({"event": event, **fields}))
+        self.actions.append(Note(event))

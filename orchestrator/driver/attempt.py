@@ -23,10 +23,13 @@ from orchestrator.decide.run import Run
 from orchestrator.driver.heartbeat import Heartbeat
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
-from orchestrator.driver.past import Past
+from orchestrator.driver.past import Past, fold
 from orchestrator.driver.result import RunResult, exit_code_of, status_of
 from orchestrator.driver.startup import StartPoint
 from orchestrator.driver.storage_thread import Saved, StorageThread, files_of
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.parsing import parse
+from orchestrator.journal.run_events import AttemptBegan, RunEnded, Warned
 from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.source import Source
 from orchestrator.store.objects.location import Location
@@ -45,7 +48,13 @@ class Attempt:
     """One life of the driver, from the lease on."""
 
     def __init__(
-        self, config: RunConfig, output: Location, lease: Lease, observers: Observers, inbox: Inbox
+        self,
+        config: RunConfig,
+        output: Location,
+        lease: Lease,
+        past: Past,
+        observers: Observers,
+        inbox: Inbox,
     ) -> None:
         self._config, self._output, self._lease, self._observers, self._inbox = (
             config,
@@ -54,20 +63,22 @@ class Attempt:
             observers,
             inbox,
         )
-        self.past = Past(read_journal(output) if lease.attempt > 1 else [])
-        self._events: list[Mapping[str, Any]] = list(self.past.events)
+        self.past = past
+        self._events = list(past.events)
         self._storage_thread: StorageThread | None = None
         self._heartbeat: Heartbeat | None = None
         self._fleet: Fleet | None = None
         self._watch: NodeWatch | None = None
         self._fenced = False
         self._start_step = 0
-        self._pending: list[Mapping[str, Any]] = []
+        self._pending: list[JournalEvent] = []
 
     @classmethod
     def begin(cls, config: RunConfig, output: Location, observers: Observers, inbox: Inbox) -> Self:
         """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
-        return cls(config, output, acquire(output, lease_s=config.lease_s), observers, inbox)
+        lease = acquire(output, lease_s=config.lease_s)
+        past = fold(read_journal(output)) if lease.attempt > 1 else Past()
+        return cls(config, output, lease, past, observers, inbox)
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +124,7 @@ class Attempt:
             saved,
             parent,
             parent_label,
-            self.past.trained_s(),
+            self.past.trained_s,
             self._inbox.put,
         )
         self._heartbeat = Heartbeat(
@@ -151,7 +162,7 @@ class Attempt:
         setup = living.setup
         if setup is not None:
             self._fleet = self._new_fleet(lambda: setup, one_loads=True)
-            self._fleet.adopt(living, self.past.known_places())
+            self._fleet.adopt(living, self.past.places)
         return living
 
     # -- the run
@@ -172,27 +183,27 @@ class Attempt:
         versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {
             "python": platform.python_version()
         }
-        event = {
-            "event": "attempt",
-            "holder": self._lease.holder.name,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "source": self._config.source,
-            "address": self._config.address,
-            "start_step": step,
-            "until": until,
-            "resumed_from": resumed_from,
-            "adopted": adopted,
-            "config": self._config.model_dump(mode="json"),
-            "versions": versions,
-            "batches_per_step": batches_per_step,
-            "proof": None if proof is None else proof.model_dump(),
-        }
-        self._pending.append(redacted_data(event))
+        event = AttemptBegan(
+            holder=self._lease.holder.name,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            source=self._config.source,
+            address=self._config.address,
+            start_step=step,
+            until=until,
+            resumed_from=resumed_from,
+            adopted=adopted,
+            config=self._config.model_dump(mode="json"),
+            versions=versions,
+            batches_per_step=batches_per_step,
+            proof=None if proof is None else proof.model_dump(),
+        )
+        # observers see it too, so it's redacted before it reaches the journal
+        self._pending.append(parse(redacted_data(event.record())))
         told = [*warnings]
         if proof is not None and proof.verdict == "differs":
             told.append(proof.told)
-        self._pending.extend({"event": "warning", "reason": text} for text in told)
+        self._pending.extend(Warned(reason=text) for text in told)
 
     def play(
         self,
@@ -230,12 +241,12 @@ class Attempt:
             reason = "interrupted a second time: ended without a last save"
             finish = act.Finish(act.Outcome.STOPPED, reason, loop.run.step, StopCause.SIGINT.value)
             loop.write_down(
-                {
-                    "event": "finish",
-                    "outcome": finish.outcome.value,
-                    "reason": reason,
-                    "step": loop.run.step,
-                }
+                RunEnded(
+                    outcome=finish.outcome.value,
+                    reason=reason,
+                    step=loop.run.step,
+                    checkpoint_step=loop.run.saves.committed,
+                )
             )
         self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
         return self._result(loop, finish)
@@ -261,21 +272,19 @@ class Attempt:
         )
 
 
-def warnings_in(events: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def warnings_in(events: Sequence[JournalEvent]) -> tuple[str, ...]:
     """What the run was warned of, in all of its attempts, each once."""
-    return tuple(
-        dict.fromkeys(str(event["reason"]) for event in events if event.get("event") == "warning")
-    )
+    return tuple(dict.fromkeys(event.reason for event in events if isinstance(event, Warned)))
 
 
 class _Memory:
     """Keeps the journal's events for the goodput at the end."""
 
-    def __init__(self, events: list[Mapping[str, Any]]) -> None:
+    def __init__(self, events: list[JournalEvent]) -> None:
         self._events = events
 
     def event(self, event: Mapping[str, Any]) -> None:
-        self._events.append(event)
+        self._events.append(parse(event))
 
     def progress(self, progress: object) -> None:
         """Only what is journaled counts."""

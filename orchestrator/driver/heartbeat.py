@@ -18,6 +18,7 @@ from orchestrator.decide import events as ev
 from orchestrator.driver.loop import Message, Remark
 from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, OrchestratorError
+from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.run_record import StopRequest, answer_stop_request, read_stop_requests
@@ -82,7 +83,7 @@ class Heartbeat:
                 log.warning("heartbeat: %s", error)
             if self._lease.is_fresh is not was_fresh:
                 was_fresh = self._lease.is_fresh
-                self._tell(Remark({"event": "warning", "reason": BACK if was_fresh else AWAY}))
+                self._tell(Remark(Warned(reason=BACK if was_fresh else AWAY)))
 
     def _listen(self) -> None:
         told: str | None = None

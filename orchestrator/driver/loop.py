@@ -20,6 +20,10 @@ from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
 from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import TrainingBegan
+from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
+from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
 
@@ -33,7 +37,7 @@ JOURNAL_PROGRESS_S = 5.0
 class Remark:
     """Something to be written down that no decision hangs on."""
 
-    event: Mapping[str, Any]
+    event: JournalEvent
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class FleetLike(Protocol):
 class StorageThreadLike(Protocol):
     """``driver.storage_thread.StorageThread``."""
 
-    def note(self, event: Mapping[str, Any]) -> None: ...
+    def note(self, event: JournalEvent) -> None: ...
     def take_over(self, generation: int, step: int) -> None: ...
     def commit(self, written: ev.SaveWritten, world_size: int) -> None: ...
     def find(self, reason: str, exclude: Mapping[str, str]) -> None: ...
@@ -159,23 +163,23 @@ class Loop:
         if told is not None:
             self.write_down(told)
 
-    def write_down(self, event: Mapping[str, Any]) -> None:
+    def write_down(self, event: JournalEvent) -> None:
         """Journal an event and show it."""
-        stamped = {
-            "at": round(self._wall(), 3),
-            "attempt": self._attempt,
-            "t_s": round(self._clock() - self._began_s, 3),
-            **event,
-        }
-        if event["event"] == "incident":
-            self.incidents.append(stamped)
-        elif event["event"] == "save_committed":
-            self.checkpoint_label = str(event["checkpoint"])
+        stamped = event.stamped(
+            at=round(self._wall(), 3),
+            attempt=self._attempt,
+            t_s=round(self._clock() - self._began_s, 3),
+        )
+        record = stamped.record()
+        if isinstance(event, IncidentOver):
+            self.incidents.append(record)
+        elif isinstance(event, SaveCommitted):
+            self.checkpoint_label = event.checkpoint
         self._storage_thread.note(stamped)
-        self._observer.event(stamped)
-        if event["event"] in ("training", "incident"):
+        self._observer.event(record)
+        if isinstance(event, TrainingBegan | IncidentOver):
             self._journaled_s = float("-inf")  # the next sign of progress is journaled at once
-        elif event["event"] == "finish" and self._progress is not None:
+        elif isinstance(event, RunEnded) and self._progress is not None:
             self._journal_progress()
 
     def _perform(self, actions: tuple[act.Action, ...]) -> None:
@@ -258,21 +262,15 @@ class Loop:
                 max(0.0, saving.save_every_s - (self._clock() - self.run.saves.last_s)), 1
             )
         self.write_down(
-            {
-                "event": "progress",
-                "generation": progress.generation,
-                "step": progress.step,
-                "loss": finite(progress.loss),
-                "steps_per_s": round(progress.steps_per_s, 3),
-                "values": {key: finite(value) for key, value in progress.values.items()},
-                "world_size": progress.world_size,
-                "until": progress.until,
-                "next_save_step": next_step,
-                "next_save_s": next_s,
-            }
+            ProgressMade(
+                generation=progress.generation,
+                step=progress.step,
+                loss=progress.loss,
+                steps_per_s=round(progress.steps_per_s, 3),
+                values=progress.values,
+                world_size=progress.world_size,
+                until=progress.until,
+                next_save_step=next_step,
+                next_save_s=next_s,
+            )
         )
-
-
-def finite(value: float | None) -> float | str | None:
-    """The value as JSON can hold it: NaN and infinities as their names."""
-    return value if value is None or value - value == 0 else str(value)

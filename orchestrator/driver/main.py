@@ -216,7 +216,7 @@ def _start(
         origin,
         committed,
         past.budgets(config.max_losses_per_hour),
-        past.last_generation(),
+        past.last_generation,
         time.monotonic(),
         past.next_worker(()),
         past.left_behind(),
@@ -229,7 +229,7 @@ def _adopt(
 ) -> RunResult | None:
     """Go on with the workers of a driver that died; None where none of them answers."""
     past = attempt.past
-    refuse_others_workers(config, output, record, past.last_config())
+    refuse_others_workers(config, output, record, past.last_config)
     until = last_step(config.until_step, config.steps, record.started_step)
     living = attempt.take_over_workers()
     if living.setup is None:
@@ -238,7 +238,7 @@ def _adopt(
     options = living.setup.options
     slots = None if options.exchange == "nccl" else options.batches_per_step
     policy = policy_of(config, graph, until, slots)
-    attempt.store(record, step_key_of(graph), graph.repairs, None, past.newest_label())
+    attempt.store(record, step_key_of(graph), graph.repairs, None, past.newest_label)
     step = max(
         (report.step for report in reports if report.step is not None), default=record.started_step
     )
@@ -254,15 +254,15 @@ def _adopt(
     run, actions = machine.adopt(
         policy,
         reports,
-        past.newest_step(),
+        past.newest_step,
         past.budgets(config.max_losses_per_hour),
-        past.last_generation(),
+        past.last_generation,
         past.next_worker(reports),
         time.monotonic(),
-        past.rolled_back(),
+        past.rolled_back,
         past.left_behind(),
     )
-    return attempt.play(run, actions, None, past.newest_label())
+    return attempt.play(run, actions, None, past.newest_label)
 
 
 def check_room(config: RunConfig, namespace: str = "") -> None:

@@ -12,6 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.run_events import IncidentOver
+from orchestrator.journal.save_events import (
+    SaveCancelled,
+    SaveCommitted,
+    SaveFailure,
+    SaveLost,
+    SavePostponed,
+    SaveRefused,
+    SaveSkipped,
+)
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -77,33 +88,38 @@ def of_progress(progress: RunProgress) -> list[Measurement]:
     )
 
 
-def of_event(event: Mapping[str, Any]) -> list[Measurement]:
+def of_event(event: JournalEvent) -> list[Measurement]:
     """What a journal event says."""
-    kind = str(event.get("event", ""))
-    if kind == "incident":
-        labels = {"kind": str(event.get("kind") or "unknown")}
-        found = [Measurement("tfresume_incidents", 1.0, labels)]
-        found += _known(("tfresume_steps_redone", event.get("steps_redone") or None))
-        return found + _known(
-            ("tfresume_recovery_seconds", event.get("recovered_s")), labels=labels
-        )
-    if kind == "save_committed":
-        told = (
-            ("tfresume_checkpoint_step", event.get("step")),
-            ("tfresume_checkpoint_bytes", event.get("size_bytes")),
-            ("tfresume_save_stall_seconds", event.get("stall_s")),
-        )
-        return [Measurement("tfresume_saves", 1.0, {"state": "committed"}), *_known(*told)]
-    if kind in (
-        "save_failed",
-        "save_refused",
-        "save_lost",
-        "save_cancelled",
-        "save_skipped",
-        "save_postponed",
-    ):
-        return [Measurement("tfresume_saves", 1.0, {"state": kind.removeprefix("save_")})]
-    return []
+    match event:
+        case IncidentOver():
+            labels = {"kind": event.kind or "unknown"}
+            return [
+                Measurement("tfresume_incidents", 1.0, labels),
+                *_known(("tfresume_steps_redone", event.steps_redone or None)),
+                *_known(("tfresume_recovery_seconds", event.recovered_s), labels=labels),
+            ]
+        case SaveCommitted():
+            told = (
+                ("tfresume_checkpoint_step", event.step),
+                ("tfresume_checkpoint_bytes", event.size_bytes),
+                ("tfresume_save_stall_seconds", event.stall_s),
+            )
+            return [_saved(event), *_known(*told)]
+        case (
+            SaveFailure()
+            | SaveRefused()
+            | SaveLost()
+            | SaveCancelled()
+            | SaveSkipped()
+            | SavePostponed()
+        ):
+            return [_saved(event)]
+        case _:
+            return []
+
+
+def _saved(event: JournalEvent) -> Measurement:
+    return Measurement("tfresume_saves", 1.0, {"state": event.word.removeprefix("save_")})
 
 
 def _known(*values: tuple[str, Any], labels: Mapping[str, str] | None = None) -> list[Measurement]:

@@ -18,6 +18,7 @@ from orchestrator.driver.measurements import (
     of_progress,
 )
 from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.parsing import parse
 
 
 class Instrument(Protocol):
@@ -42,7 +43,7 @@ class RayMetrics:
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Counts incidents and saves."""
-        self._tell(of_event(event))
+        self._tell(of_event(parse(event)))
 
     def progress(self, progress: RunProgress) -> None:
         """Sets the gauges."""

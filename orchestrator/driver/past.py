@@ -1,100 +1,104 @@
 """What did earlier drivers of this run leave in its journal?
 
-Rule: folds over the events, each one question; nothing is remembered anywhere else.
+Rule: ``fold`` makes it in one pass over the events; nothing is remembered anywhere else.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide import budgets
 from orchestrator.decide.aftermath import LeftBehind, left_behind, rolled_back
 from orchestrator.decide.machine import Report
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.group_events import GenerationFormed
+from orchestrator.journal.parsing import parse_all
+from orchestrator.journal.run_events import AttemptBegan
+from orchestrator.journal.save_events import SaveCommitted
+from orchestrator.journal.worker_events import WorkerStarted
 from orchestrator.workers.places import known_places
 
 
+@dataclass(frozen=True)
 class Past:
-    """The journal of the attempts before this one."""
+    """What the journal of the attempts before this one says.
 
-    def __init__(self, events: Sequence[Mapping[str, Any]]) -> None:
-        self.events = events
+    Attributes:
+        events: the journal itself.
+        trained_s: seconds that earlier attempts took.
+        newest: the newest committed checkpoint; None before the first.
+        last_generation: the highest generation number that was ever used in this output.
+        last_worker: the highest worker number that was ever used.
+        last_config: the settings of the driver before, without secrets; empty where it told none.
+        rolled_back: what was rolled back from: ``decide.aftermath.rolled_back``.
+        places: place to node and GPUs: ``workers.places.known_places``.
+    """
 
-    def trained_s(self) -> float:
-        """Seconds that earlier attempts took."""
-        last: dict[Any, float] = {}
-        for event in self.events:
-            last[event.get("attempt")] = float(event.get("t_s", 0.0))
-        return sum(last.values())
+    events: tuple[JournalEvent, ...] = ()
+    trained_s: float = 0.0
+    newest: SaveCommitted | None = None
+    last_generation: int = 0
+    last_worker: int = 0
+    last_config: Mapping[str, Any] = field(default_factory=dict)
+    rolled_back: tuple[int | None, int] = (None, 0)
+    places: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
 
+    @property
     def newest_label(self) -> str | None:
-        """The newest committed checkpoint."""
-        return next(
-            (
-                str(event["checkpoint"])
-                for event in reversed(self.events)
-                if event.get("event") == "save_committed"
-            ),
-            None,
-        )
+        """The newest committed checkpoint's label."""
+        return self.newest.checkpoint if self.newest is not None else None
 
+    @property
     def newest_step(self) -> int | None:
         """Its step."""
-        return next(
-            (
-                int(event["step"])
-                for event in reversed(self.events)
-                if event.get("event") == "save_committed"
-            ),
-            None,
-        )
+        return self.newest.step if self.newest is not None else None
 
     def budgets(self, limit: int) -> budgets.Budgets:
         """What is left of the retry budgets, on this process's clock."""
         return budgets.from_journal(self.events, limit, time.monotonic(), time.time())
 
-    def last_generation(self) -> int:
-        """The highest generation number that was ever used in this output."""
-        return max(
-            (
-                int(event["generation"])
-                for event in self.events
-                if event.get("event") == "generation"
-            ),
-            default=0,
-        )
-
-    def rolled_back(self) -> tuple[int | None, int]:
-        """What was rolled back from: ``decide.searching.rolled_back``."""
-        return rolled_back(self.events)
-
     def left_behind(self) -> LeftBehind | None:
         """What the driver before had going when it died: ``decide.aftermath.left_behind``."""
         return left_behind(self.events, time.time())
 
-    def last_config(self) -> Mapping[str, Any]:
-        """The configuration of the driver before, without secrets; empty where it wrote none."""
-        found = (
-            event.get("config")
-            for event in reversed(self.events)
-            if event.get("event") == "attempt"
-        )
-        return next((config for config in found if isinstance(config, Mapping)), {})
-
-    def known_places(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
-        """Place to node and GPUs: ``workers.places.known_places``."""
-        return known_places(self.events)
-
     def next_worker(self, reports: Sequence[Report]) -> int:
         """The first worker number that was never used."""
-        started = [
-            str(event["worker"]) for event in self.events if event.get("event") == "worker_start"
-        ]
-        return (
-            max(
-                (int(ident[1:]) for ident in [*started, *(report.worker for report in reports)]),
-                default=0,
-            )
-            + 1
-        )
+        return max([self.last_worker, *(_number(report.worker) for report in reports)]) + 1
+
+
+def fold(records: Iterable[Mapping[str, Any]]) -> Past:
+    """What a journal (``store.run.journal.read_journal``) says."""
+    events = parse_all(records)
+    last_s: dict[int | None, float] = {}
+    newest: SaveCommitted | None = None
+    generation = worker = 0
+    config: Mapping[str, Any] = {}
+    for event in events:
+        last_s[event.attempt] = event.t_s or 0.0
+        match event:
+            case SaveCommitted():
+                newest = event
+            case GenerationFormed():
+                generation = max(generation, event.generation)
+            case WorkerStarted():
+                worker = max(worker, _number(event.worker))
+            case AttemptBegan() if not event.lacks("config"):
+                config = event.config
+    return Past(
+        events=events,
+        trained_s=sum(last_s.values()),
+        newest=newest,
+        last_generation=generation,
+        last_worker=worker,
+        last_config=config,
+        rolled_back=rolled_back(events),
+        places=known_places(events),
+    )
+
+
+def _number(worker: str) -> int:
+    """``w0003`` is the third; 0 for what a damaged journal calls a worker."""
+    return int(worker[1:]) if worker[1:].isdecimal() else 0

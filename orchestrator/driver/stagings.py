@@ -7,10 +7,8 @@ and isn't told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from orchestrator.decide.events import Doing, Progress
+from orchestrator.journal.worker_events import CheckpointStaged
 
 
 class Stagings:
@@ -19,17 +17,12 @@ class Stagings:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def take(self, pulse: Progress, node: str, now_s: float) -> Mapping[str, Any] | None:
-        """The journal's event where this pulse ends a wait: worker, node and ``seconds``."""
+    def take(self, pulse: Progress, node: str, now_s: float) -> CheckpointStaged | None:
+        """The journal's event where this pulse ends a wait."""
         if pulse.doing is Doing.STAGING:
             self._since.setdefault(pulse.worker, now_s)
             return None
         begun = self._since.pop(pulse.worker, None)
         if begun is None:
             return None
-        return {
-            "event": "staging",
-            "worker": pulse.worker,
-            "node": node,
-            "seconds": round(now_s - begun, 3),
-        }
+        return CheckpointStaged(worker=pulse.worker, node=node, seconds=round(now_s - begun, 3))

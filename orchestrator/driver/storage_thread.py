@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
 from orchestrator.driver.loop import Message, Remark, Restorable
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
 from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source
@@ -30,22 +31,6 @@ from orchestrator.store.run.lineage import record_takeover
 from orchestrator.workers.orders import CheckpointFiles
 
 log = logging.getLogger("tfresume")
-
-AT_ONCE = frozenset(
-    {
-        "attempt",
-        "generation",
-        "worker_lost",
-        "training",
-        "incident",
-        "save_committed",
-        "rolling_back",
-        "finish",
-    }
-)
-"""Events that the next driver or a reader must find even if this one is killed right after; the
-others wait for the next heartbeat.
-"""
 
 
 @dataclass(frozen=True)
@@ -92,9 +77,9 @@ class StorageThread:
         )
         self._thread.start()
 
-    def note(self, event: Mapping[str, Any]) -> None:
+    def note(self, event: JournalEvent) -> None:
         """Append to the journal."""
-        self._jobs.put(lambda: self._journal.append(event, durable=event["event"] in AT_ONCE))
+        self._jobs.put(lambda: self._journal.append(event.record(), durable=event.AT_ONCE))
 
     def flush(self) -> None:
         """Have everything written that was noted."""
@@ -180,15 +165,14 @@ class StorageThread:
         size = sum(record.size_bytes for record in manifest.files)
         self._tell(
             Remark(
-                {
-                    "event": "save_committed",
-                    "step": written.step,
-                    "generation": written.generation,
-                    "checkpoint": label,
-                    "size_bytes": size,
-                    "stall_s": round(written.stall_s, 4),
-                    "commit_s": round(time.monotonic() - began_s, 4),
-                }
+                SaveCommitted(
+                    step=written.step,
+                    generation=written.generation,
+                    checkpoint=label,
+                    size_bytes=size,
+                    stall_s=round(written.stall_s, 4),
+                    commit_s=round(time.monotonic() - began_s, 4),
+                )
             )
         )
         self._tell(ev.Committed(written.generation, written.step))

@@ -13,6 +13,8 @@ from typing import Any
 
 from orchestrator.decide.machine import Report
 from orchestrator.decide.room import Demand
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.worker_events import WorkerWarm
 
 
 @dataclass
@@ -156,12 +158,10 @@ def rebuilt(
     return books
 
 
-def known_places(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Place to node and GPUs, as the workers said that were the first to lie there: from the
-    journal's ``worker_warm`` events.
-    """
+def known_places(events: Iterable[JournalEvent]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Place to node and GPUs, as the workers said that were the first to lie there."""
     return {
-        str(event["place"]): (str(event.get("node", "")), tuple(map(str, event.get("devices", ()))))
+        event.place: (event.node, event.devices)
         for event in events
-        if event.get("event") == "worker_warm" and event.get("place")
+        if isinstance(event, WorkerWarm) and event.place
     }

@@ -39,7 +39,7 @@ class Driver:
         return [action for action in self.actions if isinstance(action, kind)]
 
     def notes(self) -> list[str]:
-        return [str(action.event["event"]) for action in self.all(act.Note)]
+        return [action.event.word for action in self.all(act.Note)]
 
     def warm(self, *workers: str) -> Driver:
         self.tell(*(ev.Warm(worker, f"node-{worker}", 1, f"{worker}:1") for worker in workers))

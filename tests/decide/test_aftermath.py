@@ -11,6 +11,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.aftermath import LeftBehind, left_behind
 from orchestrator.decide.budgets import Budgets, from_journal
+from orchestrator.journal.parsing import parse, parse_all
 from tests.simulation.world import policy
 
 NOW = 1000.0
@@ -33,16 +34,16 @@ JOURNAL: list[dict[str, Any]] = [
 
 
 def told(*events: dict[str, Any]) -> LeftBehind:
-    found = left_behind([*JOURNAL, *events], NOW)
+    found = left_behind(parse_all([*JOURNAL, *events]), NOW)
     assert found is not None
     return found
 
 
 def notes(actions: tuple[act.Action, ...], name: str) -> list[Any]:
     return [
-        action.event
+        action.event.record()
         for action in actions
-        if isinstance(action, act.Note) and action.event["event"] == name
+        if isinstance(action, act.Note) and action.event.word == name
     ]
 
 
@@ -81,7 +82,7 @@ def test_left_behind_knows_members_standbys_steps_and_the_silence() -> None:
     ids=["ended in order", "never trained", "empty"],
 )
 def test_left_behind_is_nothing_where_nobody_was_disturbed(events: list[dict[str, Any]]) -> None:
-    assert left_behind(events, NOW) is None
+    assert left_behind(parse_all(events), NOW) is None
 
 
 def test_left_behind_of_a_loss_whose_incident_is_over_is_nothing_more() -> None:
@@ -141,7 +142,7 @@ def test_adopt_pays_for_the_member_that_died_with_the_driver() -> None:
     assert run.budgets.spent(50.0) == 1
     assert run.incident is not None
     assert (run.incident.kind, run.incident.rank, run.incident.highest) == ("died", 1, 158)
-    paid = from_journal([{**lost, "at": NOW}], 5, 50.0, NOW)
+    paid = from_journal([parse({**lost, "at": NOW})], 5, 50.0, NOW)
     assert len(paid.entries) == 1, "the next driver knows of it"
 
 

@@ -14,6 +14,7 @@ from orchestrator.decide.budgets import (
     from_journal,
 )
 from orchestrator.decide.events import Cause
+from orchestrator.journal.parsing import parse_all
 
 CAUSES = st.sampled_from(list(Cause))
 
@@ -80,7 +81,7 @@ def test_budgets_of_a_dead_driver_are_still_paid() -> None:
         {"event": "worker_lost", "cause": "preempted", "node": "a", "at": 1002.0},
         {"event": "worker_lost", "cause": "error", "node": "a", "at": 1003.0, "spared": True},
     ]
-    budgets = from_journal(journal, 5, now_s=50.0, now_unix_s=1010.0)
+    budgets = from_journal(parse_all(journal), 5, now_s=50.0, now_unix_s=1010.0)
     assert budgets.spent(50.0) == 1
     assert [entry.at_s for entry in budgets.entries] == [40.0, 42.0]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.decide.goodput import Spent, goodput, spans
 from orchestrator.decide.timeline import timeline
+from orchestrator.journal.parsing import parse_all
 
 
 def entry(t: float, event: str, attempt: int = 1, **fields: Any) -> dict[str, Any]:
@@ -136,7 +137,7 @@ START = [
 def test_goodput_of_a_journal_puts_every_second_where_it_belongs(
     events: list[dict[str, Any]], expected: dict[str, float]
 ) -> None:
-    found = goodput(events)
+    found = goodput(parse_all(events))
     told = {kind.value: getattr(found, f"{kind.value}_s") for kind in Spent}
     assert {kind: seconds for kind, seconds in told.items() if seconds} == pytest.approx(expected)
     assert found.wall_s == pytest.approx(sum(expected.values()))
@@ -149,7 +150,7 @@ def test_timeline_of_a_driver_whose_wall_clock_jumps_follows_its_monotonic_one()
         entry(7200, "training", t_s=15.0),
         entry(-500, "finish", t_s=16.5),
     ]
-    assert [moment.at_s for moment in timeline(events)] == [0.0, 10.0, 11.5]
+    assert [moment.at_s for moment in timeline(parse_all(events))] == [0.0, 10.0, 11.5]
 
 
 def test_timeline_of_a_driver_that_wrote_after_its_successor_began_stops_at_the_takeover() -> None:
@@ -159,7 +160,7 @@ def test_timeline_of_a_driver_that_wrote_after_its_successor_began_stops_at_the_
         entry(50, "attempt", 2),
         entry(60, "training", 2),
     ]
-    assert [moment.at_s for moment in timeline(events)] == [0.0, 50.0, 50.0, 60.0]
+    assert [moment.at_s for moment in timeline(parse_all(events))] == [0.0, 50.0, 50.0, 60.0]
 
 
 EVENTS = st.fixed_dictionaries(
@@ -191,10 +192,10 @@ EVENTS = st.fixed_dictionaries(
 
 @given(st.lists(EVENTS, max_size=30))
 def test_spans_of_any_journal_are_ordered_and_never_overlap(events: list[dict[str, Any]]) -> None:
-    found = spans(timeline(sorted(events, key=lambda event: event["attempt"])))
+    found = spans(timeline(parse_all(sorted(events, key=lambda event: event["attempt"]))))
     assert all(span.begin_s < span.end_s for span in found)
     assert all(one.end_s <= two.begin_s + 1e-6 for one, two in itertools.pairwise(found))
-    account = goodput(events)
+    account = goodput(parse_all(events))
     assert account.useful_s >= 0
     assert sum(account.as_dict()[f"{kind.value}_s"] for kind in Spent) == pytest.approx(
         account.as_dict()["wall_s"], abs=0.01

@@ -14,6 +14,7 @@ from orchestrator.decide.aftermath import rolled_back
 from orchestrator.decide.events import Obstacle
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import FRUITLESS_LIMIT
+from orchestrator.journal.parsing import parse_all
 from tests.decide.situation import Driver
 
 
@@ -254,9 +255,9 @@ def test_rolled_back_is_what_an_earlier_drivers_journal_says() -> None:
         {"event": "rolling_back", "step": 150, "generation": 4},
         {"event": "generation", "generation": 5, "step": 100},
     ]
-    assert rolled_back(events) == (150, 4)
-    assert rolled_back([*events, {"event": "save_committed", "step": 120}]) == (150, 4)
-    assert rolled_back([*events, {"event": "save_committed", "step": 200}]) == (None, 4)
+    assert rolled_back(parse_all(events)) == (150, 4)
+    assert rolled_back(parse_all([*events, {"event": "save_committed", "step": 120}])) == (150, 4)
+    assert rolled_back(parse_all([*events, {"event": "save_committed", "step": 200}])) == (None, 4)
     assert rolled_back([]) == (None, 0)
 
 

@@ -60,7 +60,9 @@ def test_machine_that_replaces_processes_asks_the_next_one_when_the_donor_dies()
     second = driver.only(act.Form)
     assert (second.donor, second.release, second.step) == ("w0002", ("w0002",), 4)
     (generation,) = [
-        action.event for action in driver.all(act.Note) if action.event["event"] == "generation"
+        action.event.record()
+        for action in driver.all(act.Note)
+        if action.event.word == "generation"
     ]
     assert generation["redone"] == 1, "the incident says that a step is done again"
 
@@ -85,7 +87,7 @@ def test_machine_incident_that_changes_the_world_size_tells_the_effective_batch(
     driver.tell(ev.Joined("w0001", 2, 4))
     driver.step(5, "w0001")
     (incident,) = [
-        action.event for action in driver.all(act.Note) if action.event["event"] == "incident"
+        action.event.record() for action in driver.all(act.Note) if action.event.word == "incident"
     ]
     assert (incident["world_size_before"], incident["world_size"], incident["effective_batch"]) == (
         2,
@@ -472,6 +474,6 @@ def test_machine_step_that_is_first_known_after_the_incident_began_is_told_as_re
     driver.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
     driver.step(5, *(seat.worker for seat in form.seats))
     (incident,) = [
-        action.event for action in driver.all(act.Note) if action.event["event"] == "incident"
+        action.event.record() for action in driver.all(act.Note) if action.event.word == "incident"
     ]
     assert incident["steps_redone"] == 1

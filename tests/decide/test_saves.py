@@ -93,7 +93,9 @@ def test_save_that_moves_is_waited_for_and_one_that_does_not_has_failed() -> Non
         assert "save_failed" not in driver.notes(), "4 GB or 400: it gets on"
     driver.wait(SAVE_STILL_S * 0.4, *driver.idle("w0001", moved_bytes=3), every_s=1.0)
     failed = [
-        action.event for action in driver.all(act.Note) if action.event["event"] == "save_failed"
+        action.event.record()
+        for action in driver.all(act.Note)
+        if action.event.word == "save_failed"
     ]
     assert "nothing has moved in w0001" in failed[0]["reason"]
 

@@ -15,6 +15,7 @@ from orchestrator.driver.attempt import Attempt
 from orchestrator.driver.beginning import DRIVER_ONLY, Ready, prepared, refuse_others_workers
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.observer import Observers
+from orchestrator.driver.past import Past
 from orchestrator.driver.signals import Door
 from orchestrator.driver.startup import StartPoint
 from orchestrator.errors import ConfigError, OutputError
@@ -88,7 +89,7 @@ def test_start_looks_again_once_the_lease_is_held(
         begun.append("lease")
         save(output, source, 192, other.attempt, tmp_path)
         other.release()
-        return Attempt(config, output, acquire(output), Observers([]), Inbox())
+        return Attempt(config, output, acquire(output), Past(), Observers([]), Inbox())
 
     def started(
         attempt: Attempt,

@@ -16,6 +16,7 @@ from orchestrator.decide import events as ev
 from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heartbeat
 from orchestrator.driver.loop import Remark
 from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import Lease, acquire
@@ -93,7 +94,7 @@ def beating(tmp_path: Path) -> Iterator[Beating]:
 
 
 def warning(text: str) -> Callable[[Any], bool]:
-    return lambda message: isinstance(message, Remark) and message.event.get("reason") == text
+    return lambda message: isinstance(message, Remark) and message.event == Warned(reason=text)
 
 
 def test_heart_output_that_cannot_be_written_for_a_lease_pauses_commits_and_goes_on(

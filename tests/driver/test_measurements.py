@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.driver.measurements import METERS, of_event, of_progress
 from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.parsing import parse
 from tests.driver.prometheus import exported
 
 PROGRESS = RunProgress(
@@ -60,7 +61,8 @@ def test_measurements_of_an_event_are_those_it_tells(
     event: dict[str, Any], expected: list[tuple[str, float, str | None]]
 ) -> None:
     found = [
-        (item.name, item.value, next(iter(item.labels.values()), None)) for item in of_event(event)
+        (item.name, item.value, next(iter(item.labels.values()), None))
+        for item in of_event(parse(event))
     ]
     assert found == expected
 
@@ -84,7 +86,10 @@ def test_every_measurement_has_a_meter_with_its_labels_and_a_name_that_prometheu
         {"event": "incident", "recovered_s": 1.0, "steps_redone": 1},
         {"event": "save_committed", "step": 1, "size_bytes": 1, "stall_s": 1},
     ]
-    measured = [*of_progress(PROGRESS), *(item for event in events for item in of_event(event))]
+    measured = [
+        *of_progress(PROGRESS),
+        *(item for event in events for item in of_event(parse(event))),
+    ]
     assert {item.name for item in measured} == set(METERS)
     assert all(set(item.labels) == set(METERS[item.name].labels) for item in measured)
     assert all(re.fullmatch(r"[a-zA-Z_:][a-zA-Z0-9_:]*", name) for name in METERS)

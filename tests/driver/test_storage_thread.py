@@ -15,6 +15,7 @@ from orchestrator.driver import storage_thread as storage_thread_module
 from orchestrator.driver.loop import Remark, Restorable
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
+from orchestrator.journal.parsing import parse
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
@@ -64,7 +65,7 @@ def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench)
     bench.storage_thread.commit(bench.written(5), 2)
     told = bench.next()
     assert isinstance(told, Remark)
-    assert told.event["checkpoint"] == "a0001-g0001/model.ckpt-5"
+    assert told.event.record()["checkpoint"] == "a0001-g0001/model.ckpt-5"
     assert bench.next() == ev.Committed(1, 5)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
 
@@ -178,8 +179,8 @@ def test_storage_thread_search_leaves_out_what_turned_out_bad(bench: Bench) -> N
 
 
 def test_storage_thread_writes_what_the_next_driver_needs_at_once(bench: Bench) -> None:
-    bench.storage_thread.note({"event": "progress", "at": 1.0})
-    bench.storage_thread.note({"event": "worker_lost", "at": 2.0, "cause": "died"})
+    bench.storage_thread.note(parse({"event": "progress", "at": 1.0}))
+    bench.storage_thread.note(parse({"event": "worker_lost", "at": 2.0, "cause": "died"}))
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.find("to know that the queue has been worked off", {})
     bench.next()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.driver.attempt import warnings_in
+from orchestrator.journal.parsing import parse_all
 
 
 def test_warnings_of_all_attempts_are_told_once_in_their_order() -> None:
@@ -13,4 +14,4 @@ def test_warnings_of_all_attempts_are_told_once_in_their_order() -> None:
         {"event": "attempt"},
         {"event": "warning", "reason": "slots missing"},
     ]
-    assert warnings_in(events) == ("slots missing", "passed over")
+    assert warnings_in(parse_all(events)) == ("slots missing", "passed over")

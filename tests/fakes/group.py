@@ -17,6 +17,7 @@ import numpy as np
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.errors import EndOfData, PeerLost
+from orchestrator.journal.event import JournalEvent
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
@@ -304,8 +305,8 @@ class FakeStorageThread:
         self.takeovers: list[tuple[int, int]] = []
         self.refuse: Callable[[int], str] = lambda step: ""
 
-    def note(self, event: Mapping[str, Any]) -> None:
-        self.events.append(event)
+    def note(self, event: JournalEvent) -> None:
+        self.events.append(event.record())
 
     def take_over(self, generation: int, step: int) -> None:
         self.takeovers.append((generation, step))

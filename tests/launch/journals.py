@@ -45,10 +45,9 @@ def beginning(attempt: int = 1, at_s: float = 0.0, **fields: Any) -> list[Event]
             at_s + 4,
             "staging",
             attempt,
+            worker="w0001",
             node="node-a",
             seconds=2.0,
-            size_bytes=240_000_000,
-            cached=False,
         ),
         *(
             event(
@@ -146,7 +145,7 @@ def save(at_s: float, step: int, **fields: Any) -> list[Event]:
         "checkpoint": label,
         "size_bytes": 480_000_000,
         "stall_s": 0.05,
-        "seconds": 3.0,
+        "commit_s": 0.03,
     }
     return [
         event(at_s, "save_agreed", step=step, generation=2, writer="w0001"),

@@ -25,6 +25,7 @@ from launch.text.log_text import log_line
 from launch.text.printable import harmless
 from launch.text.progress import LogProgress
 from orchestrator.errors import UserCodeError
+from orchestrator.journal.parsing import parse
 from orchestrator.store.objects.location import open_location
 from tests.launch.journals import whole_run
 from tests.launch.runs import recorded_run
@@ -80,7 +81,7 @@ def test_log_lines_and_progress_of_a_hostile_journal_are_harmless(
 ) -> None:
     configure_logging(verbose=True)
     LogProgress().event({"event": "finish", "outcome": "failed", "reason": HOSTILE})
-    logging.getLogger("tfresume").warning("%s", log_line({"event": HOSTILE, "at": 1.0}))
+    logging.getLogger("tfresume").warning("%s", log_line(parse({"event": HOSTILE, "at": 1.0})))
     assert_harmless(capsys.readouterr().err)
 
 

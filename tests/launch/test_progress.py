@@ -18,6 +18,7 @@ from launch.text.progress import (
     progress_text,
 )
 from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.parsing import parse
 from tests.launch.journals import finish, loss_of_rank_1, save, whole_run
 
 AT_1000 = RunProgress(
@@ -60,14 +61,14 @@ def test_progress_text_bar_counts_from_the_start_of_the_run(start: int, cells: i
 
 def test_event_text_of_an_incident_says_who_and_what_it_cost() -> None:
     (incident,) = (event for event in loss_of_rank_1() if event["event"] == "incident")
-    text = event_text(incident)
+    text = event_text(parse(incident))
     assert text is not None
     assert "rank 1" in text
     assert "0.41 s" in text
 
 
 def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
-    told = {event["event"] for event in whole_run() if event_text(event) is not None}
+    told = {event["event"] for event in whole_run() if event_text(parse(event)) is not None}
     assert told >= {"attempt", "generation", "incident", "save_committed", "finish"}
     assert "progress" not in told
 
@@ -76,13 +77,17 @@ def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
     ("reason", "more"), [("SIGINT", "; Ctrl-C again ends it at once"), ("SIGTERM", "")]
 )
 def test_event_text_of_a_stop_says_what_is_waited_for(reason: str, more: str) -> None:
-    text = event_text({"event": "stopping", "reason": reason, "boundary": 1266, "grace_s": 25})
+    text = event_text(
+        parse({"event": "stopping", "reason": reason, "boundary": 1266, "grace_s": 25})
+    )
     assert text == f"stopping ({reason}), after a last save at step 1,266{more}"
 
 
 def test_event_text_of_a_stop_without_a_save_promises_none() -> None:
     assert (
-        event_text({"event": "stopping", "reason": "stop request", "boundary": 1266, "grace_s": 0})
+        event_text(
+            parse({"event": "stopping", "reason": "stop request", "boundary": 1266, "grace_s": 0})
+        )
         == "stopping (stop request)"
     )
 

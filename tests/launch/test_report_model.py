@@ -11,6 +11,7 @@ from launch.report.series import MOST_POINTS, Point, points, thinned
 from launch.runs.history import history
 from launch.runs.status_model import Driver, Held, run_status
 from orchestrator.decide.timeline import timeline
+from orchestrator.journal.parsing import parse_all
 from tests.launch import journals
 from tests.launch.journals import Event, event
 
@@ -20,7 +21,9 @@ Bar = tuple[int, int, str, float, float | None, str]
 def bars(events: list[Event]) -> list[Bar]:
     return [
         (item.rank, item.generation, item.worker, item.begin, item.end, item.ended)
-        for item in sorted(lanes(timeline(events)), key=lambda item: (item.begin, item.rank))
+        for item in sorted(
+            lanes(timeline(parse_all(events))), key=lambda item: (item.begin, item.rank)
+        )
     ]
 
 
@@ -79,7 +82,7 @@ def test_lanes_of_a_journal_follow_ranks_through_generations(
 
 
 def test_lanes_of_an_ended_run_are_all_closed_and_name_their_process() -> None:
-    found = lanes(timeline(journals.whole_run()))
+    found = lanes(timeline(parse_all(journals.whole_run())))
     assert {item.ended for item in found if item.end == 89.0} == {"the run ended"}
     assert all(item.end is not None for item in found)
     assert {(item.worker, item.pid, item.node) for item in found if item.rank == 1} == {
@@ -106,7 +109,7 @@ def test_save_is_told_once_with_how_it_ended(kind: str, state: str) -> None:
         event(10, "save_agreed", step=100, writer="w0001"),
         event(12, kind, step=100, reason="why"),
     ]
-    found = saves(timeline(events))
+    found = saves(timeline(parse_all(events)))
     assert [(save.step, save.state, save.begin, save.end) for save in found] == [
         (100, state, 10.0, 12.0)
     ]
@@ -115,10 +118,12 @@ def test_save_is_told_once_with_how_it_ended(kind: str, state: str) -> None:
 def test_incident_begins_at_its_first_symptom() -> None:
     (found,) = incidents(
         timeline(
-            [
-                event(0, "attempt"),
-                event(10, "incident", kind="hung", rank=1, recovered_s=6.5, detected_s=5.1),
-            ]
+            parse_all(
+                [
+                    event(0, "attempt"),
+                    event(10, "incident", kind="hung", rank=1, recovered_s=6.5, detected_s=5.1),
+                ]
+            )
         )
     )
     assert (found.begin, found.end, found.rank, found.detected_s) == (3.5, 10.0, 1, 5.1)
@@ -127,21 +132,25 @@ def test_incident_begins_at_its_first_symptom() -> None:
 def test_incident_that_was_never_over_stands_where_it_was_written() -> None:
     (found,) = incidents(
         timeline(
-            [event(0, "attempt"), event(10, "incident", kind="died", rank=0, recovered_s=None)]
+            parse_all(
+                [event(0, "attempt"), event(10, "incident", kind="died", rank=0, recovered_s=None)]
+            )
         )
     )
     assert (found.begin, found.end, found.recovered_s) == (10.0, 10.0, None)
 
 
 def test_staging_spans_the_seconds_that_it_took() -> None:
-    (found,) = stagings(timeline(journals.beginning()))
-    assert (found.begin, found.end, found.size_bytes) == (2.0, 4.0, 240_000_000)
+    (found,) = stagings(timeline(parse_all(journals.beginning())))
+    assert (found.begin, found.end, found.node) == (2.0, 4.0, "node-a")
 
 
 def test_attempts_without_a_last_word_are_called_lost() -> None:
     found = lives(
         timeline(
-            [*journals.beginning(), *journals.beginning(2, 60.0), journals.finish(90, 1000, 2)]
+            parse_all(
+                [*journals.beginning(), *journals.beginning(2, 60.0), journals.finish(90, 1000, 2)]
+            )
         )
     )
     assert [(life.attempt, life.begin, life.end, life.how) for life in found] == [
@@ -152,13 +161,13 @@ def test_attempts_without_a_last_word_are_called_lost() -> None:
 
 def test_decisions_leave_out_what_is_shown_elsewhere_and_keep_the_newest() -> None:
     events = [*journals.whole_run(), event(95, "reform_planned", reason="nodes came", boundary=12)]
-    found = decisions(timeline(events), 2)
+    found = decisions(timeline(parse_all(events)), 2)
     assert [(item.event, item.text) for item in found] == [
         ("finish", "step 2000 is reached (outcome done, step 2000, checkpoint step 2000)"),
         ("reform_planned", "nodes came (boundary 12)"),
     ]
     assert not {"progress", "save_committed", "incident"} & {
-        item.event for item in decisions(timeline(events), 1000)
+        item.event for item in decisions(timeline(parse_all(events)), 1000)
     }
 
 
@@ -169,7 +178,7 @@ def test_points_without_a_finite_loss_keep_their_step() -> None:
         journals.progress(2, 20, loss="nan"),
         event(3, "progress"),
     ]
-    assert [(point.step, point.loss) for point in points(timeline(events))] == [
+    assert [(point.step, point.loss) for point in points(timeline(parse_all(events)))] == [
         (10, None),
         (20, None),
     ]

@@ -27,6 +27,7 @@ from orchestrator.decide.phases import Phase
 from orchestrator.decide.rules import ending, forming, gathering, granting, searching
 from orchestrator.decide.rules.saving import DIVERGENCE_LIMIT
 from orchestrator.decide.run import Run
+from orchestrator.journal.group_events import RollingBack
 from tests.simulation import world as world_module
 from tests.simulation.parts import Broken, Faults, SimWorker, policy
 from tests.simulation.world import World
@@ -302,7 +303,7 @@ def deaf(patch: pytest.MonkeyPatch) -> None:
 
 def back_in_name_only(turn: Any) -> None:
     turn.set(rolling_back=False)
-    turn.note("rolling_back", step=turn.run.rolled_back_from, generation=turn.run.generation)
+    turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))
 
 
 REAL_SPEND = Budgets.spend

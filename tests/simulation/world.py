@@ -21,6 +21,7 @@ from orchestrator.decide.aftermath import rolled_back
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Policy, Run
+from orchestrator.journal.parsing import parse_all
 from tests.simulation.parts import Broken, Faults, SimWorker, State
 from tests.simulation.parts import policy as policy
 
@@ -184,11 +185,12 @@ class World:
             getattr(self, f"do_{type(action).__name__}")(action)
 
     def do_Note(self, action: act.Note) -> None:
-        self.journal.append({"at": self.now, **action.event})
-        if action.event["event"] == "rolling_back":
+        record = replace(action.event, at=self.now).record()
+        self.journal.append(record)
+        if record["event"] == "rolling_back":
             self.void = self.passes
-        if action.event["event"] == "incident":
-            self.redone += action.event["steps_redone"]
+        if record["event"] == "incident":
+            self.redone += record["steps_redone"]
 
     def do_StartWorker(self, action: act.StartWorker) -> None:
         worker = SimWorker(action.worker, f"n{self.random.randrange(4)}", attempt=self.attempt)
@@ -759,7 +761,7 @@ class World:
             (event["generation"] for event in self.journal if event["event"] == "generation"),
             default=0,
         )
-        budgets = from_journal(self.journal, 100000, self.now, self.now)
+        budgets = from_journal(parse_all(self.journal), 100000, self.now, self.now)
         self.check(
             sum(1 for e in self.journal if e["event"] == "worker_lost" and not e.get("spared"))
             == len(budgets.entries),
@@ -767,7 +769,7 @@ class World:
         )
         newest = max(self.committed, default=None)
         number = max((int(ident[1:]) for ident in self.workers), default=0) + 1
-        past = rolled_back(self.journal)
+        past = rolled_back(parse_all(self.journal))
         self.run, actions = machine.adopt(
             self.rules, reports, newest, budgets, generation, number, self.now, past
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.decide.machine import Report
 from orchestrator.decide.room import Demand
+from orchestrator.journal.parsing import parse_all
 from orchestrator.workers.places import Lent, Place, Places, known_places, rebuilt
 
 WITH_GPU, WITHOUT = Demand(1.0, 1.0), Demand(1.0)
@@ -90,16 +91,12 @@ def test_rebuilt_books_know_who_trains_on_what_and_what_the_dead_left() -> None:
         place("p5", WITHOUT, None, "n1"),
     ]
     known = known_places(
-        [
-            {
-                "event": "worker_warm",
-                "worker": "w4",
-                "node": "n1",
-                "place": "p4",
-                "devices": ["GPU-d"],
-            },
-            {"event": "worker_warm", "worker": "w3", "node": "n1"},
-        ]
+        parse_all(
+            [
+                {"event": "worker_warm", "node": "n1", "place": "p4", "devices": ["GPU-d"]},
+                {"event": "worker_warm", "worker": "w3", "node": "n1"},
+            ]
+        )
     )
     reports = [
         report("w1", "p1", "GPU-a"),

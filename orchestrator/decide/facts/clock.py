@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from orchestrator.decide.events import Tick
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.run_events import DriverPaused
 
 PAUSE_S = 1.5
 """A gap between two ticks (a quarter of a second apart) from which on the driver itself must have
@@ -23,7 +24,7 @@ def on_tick(turn: Turn, _: Tick) -> None:
     gap_s = 0.0 if run.ticked_s is None else turn.now_s - run.ticked_s
     turn.set(ticked_s=turn.now_s)
     if gap_s > PAUSE_S:
-        turn.note("driver_paused", seconds=round(gap_s, 3))
+        turn.note(DriverPaused(seconds=round(gap_s, 3)))
         turn.set(
             workers={
                 ident: replace(worker, heard_s=turn.now_s, moved_s=turn.now_s)

@@ -13,6 +13,7 @@ from orchestrator.decide.actions import Outcome
 from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, UserFailed
 from orchestrator.decide.run import Ending
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.run_events import InputUsedUp, Stopping, UserErrorRaised
 
 
 def on_stop(turn: Turn, event: StopAsked) -> None:
@@ -29,7 +30,7 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
     signal = None if event.cause is StopCause.REQUEST else cause
     how = Ending(Outcome.STOPPED, f"stopped by {cause}", deadline_s, stop_cause=signal, hard=hard)
     turn.set(ending=how)
-    turn.note("stopping", reason=cause, grace_s=event.grace_s, boundary=turn.run.granted_end)
+    turn.note(Stopping(reason=cause, grace_s=event.grace_s, boundary=turn.run.granted_end))
 
 
 def on_user_failed(turn: Turn, event: UserFailed) -> None:
@@ -38,7 +39,7 @@ def on_user_failed(turn: Turn, event: UserFailed) -> None:
         return
     rank = turn.run.rank_of(event.worker)
     message = str(event.error.get("message", "the user's code failed"))
-    turn.note("user_error", worker=event.worker, rank=rank, step=event.step, reason=message)
+    turn.note(UserErrorRaised(worker=event.worker, rank=rank, step=event.step, reason=message))
     if turn.run.ending is None or turn.run.ending.outcome is not Outcome.FAILED:
         endings.fail(turn, message, event.error)
     turn.gather(f"rank {rank}: {message}")
@@ -51,7 +52,7 @@ def on_data_ended(turn: Turn, event: DataEnded) -> None:
     if event.generation != turn.run.generation or event.worker not in turn.run.members:
         return
     reason = f"the input of rank {turn.run.rank_of(event.worker)} ended after step {event.step}"
-    turn.note("end_of_data", worker=event.worker, step=event.step, reason=reason)
+    turn.note(InputUsedUp(worker=event.worker, step=event.step, reason=reason))
     if turn.run.ending is None:
         deadline_s = turn.now_s + endings.LAST_SAVE_S
         turn.set(ending=Ending(Outcome.END_OF_DATA, reason, deadline_s))

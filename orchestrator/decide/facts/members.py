@@ -14,6 +14,7 @@ from orchestrator.decide.facts import store
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn, changed
+from orchestrator.journal.group_events import JoinFailure
 
 
 def on_progress(turn: Turn, event: Progress) -> None:
@@ -129,12 +130,13 @@ def on_join_failed(turn: Turn, event: JoinFailed) -> None:
     rank = run.rank_of(event.worker)
     told = f"rank {rank} ({event.worker}) couldn't join: {event.detail}"
     turn.note(
-        "join_failed",
-        worker=event.worker,
-        rank=rank,
-        reason=event.detail,
-        obstacle=event.obstacle.value,
-        generation=event.generation,
+        JoinFailure(
+            worker=event.worker,
+            rank=rank,
+            reason=event.detail,
+            obstacle=event.obstacle.value,
+            generation=event.generation,
+        )
     )
     turn.set(last_cause=told)
     if run.phase is not Phase.FORMING:

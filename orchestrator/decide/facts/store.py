@@ -14,6 +14,7 @@ from orchestrator.decide.events import Found
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import CorruptCheckpoint, StorageUnavailable
+from orchestrator.journal.group_events import BackingOff, CheckpointBad, CheckpointFound
 
 
 def on_found(turn: Turn, event: Found) -> None:
@@ -24,7 +25,7 @@ def on_found(turn: Turn, event: Found) -> None:
         return
     if event.step is not None:
         turn.set(origin=event, store_down_s=None)
-        turn.note("checkpoint_found", step=event.step, position=event.position, reason=event.detail)
+        turn.note(CheckpointFound(step=event.step, position=event.position, reason=event.detail))
         turn.enter(Phase.GATHERING)
     elif event.passing:
         does_not_answer(turn, event.detail, event.error)
@@ -44,7 +45,7 @@ def accuse(turn: Turn, detail: str) -> None:
         return
     if origin.label and turn.run.accused == origin.label:
         turn.set(bad={**turn.run.bad, origin.label: detail})
-        turn.note("checkpoint_bad", checkpoint=origin.label, step=origin.step, reason=detail)
+        turn.note(CheckpointBad(checkpoint=origin.label, step=origin.step, reason=detail))
     turn.set(origin=None, accused=origin.label)
 
 
@@ -68,4 +69,4 @@ def back_off(turn: Turn, reason: str) -> None:
     delay_s = budgets.backoff_s(failures, f"formation {turn.run.generation}")
     turn.set(join_failures=failures, retry_s=turn.now_s + delay_s)
     if delay_s:
-        turn.note("backing_off", seconds=round(delay_s, 3), reason=reason)
+        turn.note(BackingOff(seconds=round(delay_s, 3), reason=reason))

@@ -14,6 +14,13 @@ from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Roo
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.save_events import SaveOwed
+from orchestrator.journal.worker_events import (
+    LossOfWorker,
+    WorkerNotice,
+    WorkerReleased,
+    WorkerWarm,
+)
 
 
 def on_warm(turn: Turn, event: Warm) -> None:
@@ -33,14 +40,15 @@ def on_warm(turn: Turn, event: Warm) -> None:
         doing=Doing.IDLE,
     )
     turn.set(start_failures=0)
-    place = {"place": event.group, "devices": list(event.devices)} if event.devices else {}
     turn.note(
-        "worker_warm",
-        worker=event.worker,
-        node=event.node,
-        pid=event.pid,
-        seconds=round(seconds, 3),
-        **place,
+        WorkerWarm(
+            worker=event.worker,
+            node=event.node,
+            pid=event.pid,
+            seconds=round(seconds, 3),
+            place=event.group if event.devices else "",
+            devices=tuple(event.devices),
+        )
     )
 
 
@@ -51,17 +59,18 @@ def on_notice(turn: Turn, event: Notice) -> None:
         return
     turn.worker(event.worker, leaving=True)
     turn.note(
-        "worker_notice",
-        worker=event.worker,
-        rank=turn.run.rank_of(event.worker),
-        node=worker.node,
-        reason=event.detail,
+        WorkerNotice(
+            worker=event.worker,
+            rank=turn.run.rank_of(event.worker),
+            node=worker.node,
+            reason=event.detail,
+        )
     )
     run = turn.run
     trains = run.phase is Phase.TRAINING and run.ending is None
     if trains and event.worker in run.members and not run.reform:
         turn.set(saves=replace(run.saves, owed=True))
-        turn.note("save_owed", reason="nobody can take over yet", worker=event.worker)
+        turn.note(SaveOwed(reason="nobody can take over yet", worker=event.worker))
 
 
 def on_draining(turn: Turn, event: Draining) -> None:
@@ -90,7 +99,7 @@ def on_gone(turn: Turn, event: Gone) -> None:
         members=tuple(ident for ident in run.members if ident != event.worker),
     )
     if cause is Cause.RELEASED and rank is None:
-        turn.note("worker_released", worker=event.worker, reason=event.detail)
+        turn.note(WorkerReleased(worker=event.worker, reason=event.detail))
     else:
         _lost(turn, worker, replace(event, cause=cause), rank)
     if rank is not None:
@@ -102,16 +111,17 @@ def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
     run = turn.run
     spared = rank is None and crew.goes_on_without_more(run)
     turn.note(
-        "worker_lost",
-        worker=worker.ident,
-        rank=rank,
-        node=worker.node,
-        pid=worker.pid,
-        cause=event.cause.value,
-        reason=event.detail,
-        step=worker.step,
-        phase=run.phase.value,
-        **({"spared": True} if spared else {}),
+        LossOfWorker(
+            worker=worker.ident,
+            rank=rank,
+            node=worker.node,
+            pid=worker.pid,
+            cause=event.cause.value,
+            reason=event.detail,
+            step=worker.step,
+            phase=run.phase.value,
+            spared=spared,
+        )
     )
     if worker.stage is Stage.STARTING:
         turn.set(start_failures=run.start_failures + 1)

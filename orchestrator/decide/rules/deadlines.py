@@ -16,6 +16,9 @@ from orchestrator.decide.progress import SAVE_STILL_S
 from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
+from orchestrator.journal.group_events import StepBroken
+from orchestrator.journal.run_events import DeadlinePassed
+from orchestrator.journal.worker_events import WorkerHung
 
 TICK_S = 0.25
 """How often the loop looks at the clock; bounds are met, not overrun, by it."""
@@ -33,7 +36,7 @@ def look(turn: Turn) -> None:
     if turn.run.ticked_s != turn.now_s:
         return
     if turn.run.ending is not None and is_overdue(turn.run, turn.now_s):
-        turn.note("deadline", reason="no time is left for the last save")
+        turn.note(DeadlinePassed(reason="no time is left for the last save"))
         turn.set(ending=replace(turn.run.ending, at_once=True))
         return
     _silence(turn)
@@ -86,11 +89,12 @@ def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
     if turn.is_ending(worker.ident):
         return
     turn.note(
-        "worker_hung",
-        worker=worker.ident,
-        rank=turn.run.rank_of(worker.ident),
-        node=worker.node,
-        reason=detail,
+        WorkerHung(
+            worker=worker.ident,
+            rank=turn.run.rank_of(worker.ident),
+            node=worker.node,
+            reason=detail,
+        )
     )
     turn.worker(worker.ident, heard_s=turn.now_s)
     turn.end_worker(worker.ident, Cause.HUNG, detail)
@@ -161,7 +165,7 @@ def _stuck(turn: Turn) -> None:
         _end_all(turn, outside, f"{detail}; the others wait for it")
     elif not run.broke_step:
         turn.set(broke_step=True)
-        turn.note("step_broken", reason=f"{detail}; all members are inside it")
+        turn.note(StepBroken(reason=f"{detail}; all members are inside it"))
         turn.act(BreakStep(run.members[0], run.generation))
     elif still_s > 2 * grant_policy.hang_bound_s(
         run.step_time_s, run.policy.hang_floor_s, run.stepped

@@ -5,12 +5,11 @@ Rule: every end that leaves time for it saves first. ``Finish`` is final.
 
 from __future__ import annotations
 
-from typing import Any
-
 from orchestrator.decide import crew, incidents, recovery, save_policy, save_under_way
 from orchestrator.decide.actions import Finish, Grant, Note
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.run_events import RunEnded
 
 
 def end(turn: Turn) -> None:
@@ -60,11 +59,12 @@ def finish(turn: Turn) -> None:
     if run.incident is not None:
         turn.act(Note(incidents.incident_record(run, run.incident, None)))
     turn.enter(Phase.ENDED)
-    fields: dict[str, Any] = {
-        "outcome": how.outcome.value,
-        "reason": how.reason,
-        "step": run.step,
-        "checkpoint_step": run.saves.committed,
-    }
-    turn.note("finish", **fields)
+    turn.note(
+        RunEnded(
+            outcome=how.outcome.value,
+            reason=how.reason,
+            step=run.step,
+            checkpoint_step=run.saves.committed,
+        )
+    )
     turn.act(Finish(how.outcome, how.reason, run.step, how.stop_cause, how.error))

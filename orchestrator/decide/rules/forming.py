@@ -15,6 +15,7 @@ from orchestrator.decide.actions import Form, Seat, StateFrom
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import GenerationFormed, WaitingForWorkers
 
 
 def form(turn: Turn) -> None:
@@ -43,7 +44,7 @@ def _wait(turn: Turn) -> None:
         return
     warm = len(crew.in_stage(run, Stage.WARM))
     counts = f"{len(run.members)} with a rank, {warm} warm, {run.target} wanted, {run.policy.sizes.smallest} at least"
-    turn.note("waiting", reason=f"too few workers: {counts}", longest_s=run.policy.wait_s)
+    turn.note(WaitingForWorkers(reason=f"too few workers: {counts}", longest_s=run.policy.wait_s))
     turn.enter(Phase.WAITING)
 
 
@@ -68,23 +69,24 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
     save_under_way.start_anew(turn, step)
     _begin_generation(turn, generation, seats, step, position)
     source = "donor" if chosen else "checkpoint"
-    behind = [seat.worker for seat in placed if seat.state_from is StateFrom.RESULT]
+    behind = tuple(seat.worker for seat in placed if seat.state_from is StateFrom.RESULT)
     needs_donor = any(seat.state_from is StateFrom.DONOR for seat in placed)
     release = tuple(ident for ident in sorted(run.workers) if run.workers[ident].spent)
     turn.act(Form(generation, placed, chosen if needs_donor else None, step, position, release))
     turn.note(
-        "generation",
-        generation=generation,
-        step=step,
-        position=position,
-        world_size=len(seats),
-        workers=list(seats),
-        donor=chosen,
-        state_from=source,
-        catching_up=behind,
-        redone=max(0, run.highest - step),
-        effective_batch=turn.run.effective_batch,
-        reason=run.planned or (run.incident.kind if run.incident else "start"),
+        GenerationFormed(
+            generation=generation,
+            step=step,
+            position=position,
+            world_size=len(seats),
+            workers=seats,
+            donor=chosen,
+            state_from=source,
+            catching_up=behind,
+            redone=max(0, run.highest - step),
+            effective_batch=turn.run.effective_batch,
+            reason=run.planned or (run.incident.kind if run.incident else "start"),
+        )
     )
     _tell_incident(turn, step, "the live state" if chosen else "a checkpoint")
 

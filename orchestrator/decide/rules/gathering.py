@@ -11,6 +11,7 @@ from dataclasses import replace
 from orchestrator.decide.actions import Quiesce
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import Gathering, ProcessesUsedUp
 
 
 def gather(turn: Turn) -> None:
@@ -21,7 +22,7 @@ def gather(turn: Turn) -> None:
     _use_up(turn)
     turn.enter(Phase.GATHERING)
     turn.set(gather_for="")
-    turn.note("gathering", reason=run.gather_for, generation=run.generation, step=run.step)
+    turn.note(Gathering(reason=run.gather_for, generation=run.generation, step=run.step))
     running = tuple(ident for ident in run.members if not run.workers[ident].held)
     if running:
         turn.act(Quiesce(run.generation, running, urgent=run.step < run.granted_end))
@@ -44,7 +45,8 @@ def _use_up(turn: Turn) -> None:
         {ident: replace(run.workers[ident], spent=True, leaving=True) for ident in run.members}
     )
     turn.note(
-        "processes_used_up",
-        workers=list(run.members),
-        reason="a group that breaks isn't formed again in its processes",
+        ProcessesUsedUp(
+            workers=run.members,
+            reason="a group that breaks isn't formed again in its processes",
+        )
     )

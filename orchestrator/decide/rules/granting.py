@@ -12,6 +12,7 @@ from orchestrator.decide import grant_policy, save_policy, save_under_way
 from orchestrator.decide.actions import Grant
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.save_events import SaveSkipped
 
 PATIENCE_S = 1.0
 """With ``skip``, a save that comes due waits for one that is younger than this, so that quick saves
@@ -45,9 +46,10 @@ def _agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
         elif policy.when_busy == "skip" and turn.now_s - flight.since_s > PATIENCE_S:
             turn.set(saves=replace(turn.run.saves, last_step=due, last_s=turn.now_s, owed=False))
             turn.note(
-                "save_skipped",
-                step=due,
-                reason=f"the save of step {flight.step} is still under way",
+                SaveSkipped(
+                    step=due,
+                    reason=f"the save of step {flight.step} is still under way",
+                )
             )
         else:
             return max(after, due - 1), agreed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import TrainingBegan
 
 
 def begin_training(turn: Turn) -> None:
@@ -18,4 +19,4 @@ def begin_training(turn: Turn) -> None:
         return
     turn.enter(Phase.TRAINING)
     turn.set(started=True, origin=None, accused="", store_down_s=None, moved_s=turn.now_s)
-    turn.note("training", generation=run.generation, step=run.step, world_size=run.world_size)
+    turn.note(TrainingBegan(generation=run.generation, step=run.step, world_size=run.world_size))

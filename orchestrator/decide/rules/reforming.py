@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import ReformCancelled, ReformPlanned
 
 
 def plan(turn: Turn) -> None:
@@ -20,6 +21,6 @@ def plan(turn: Turn) -> None:
         return
     turn.set(planned=why)
     if why:
-        turn.note("reform_planned", reason=why, boundary=run.granted_end)
+        turn.note(ReformPlanned(reason=why, boundary=run.granted_end))
     else:
-        turn.note("reform_cancelled", reason=f"no longer needed: {run.planned}")
+        turn.note(ReformCancelled(reason=f"no longer needed: {run.planned}"))

@@ -14,6 +14,7 @@ from orchestrator.decide.events import SaveWritten
 from orchestrator.decide.save_policy import Verdict
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import NonFinite, RecoveryExhausted
+from orchestrator.journal.save_events import SaveRefused
 
 DIVERGENCE_LIMIT = 3
 """Saves in a row at which the ranks differ, before the run ends: none of them was committed."""
@@ -55,7 +56,7 @@ def _refuse(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.set(saves=replace(turn.run.saves, in_flight=None))
-    turn.note("save_refused", step=flight.step, generation=flight.generation, reason=reason)
+    turn.note(SaveRefused(step=flight.step, generation=flight.generation, reason=reason))
 
 
 def _diverged(turn: Turn, names: tuple[str, ...]) -> None:

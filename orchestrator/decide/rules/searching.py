@@ -13,6 +13,7 @@ from orchestrator.decide.actions import FindCheckpoint
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import FindingCheckpoint, RollingBack
 
 
 def search(turn: Turn) -> None:
@@ -33,7 +34,7 @@ def search(turn: Turn) -> None:
 
 def _look(turn: Turn, reason: str) -> None:
     turn.set(retry_s=None)
-    turn.note("finding_checkpoint", reason=reason)
+    turn.note(FindingCheckpoint(reason=reason))
     turn.act(FindCheckpoint(reason, turn.run.bad))
 
 
@@ -50,6 +51,6 @@ def roll_back(turn: Turn) -> None:
         }
     )
     turn.set(rolling_back=False)
-    turn.note("rolling_back", step=turn.run.rolled_back_from, generation=turn.run.generation)
+    turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))
     turn.enter(Phase.FINDING)
     _look(turn, "the newer state isn't finite")

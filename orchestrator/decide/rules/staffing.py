@@ -10,6 +10,8 @@ from orchestrator.decide import budgets, crew, scaling
 from orchestrator.decide.actions import StartWorker
 from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn
+from orchestrator.journal.group_events import Growing
+from orchestrator.journal.worker_events import WorkerStarted
 
 STANDBY_AFTER_S = 1.0
 """A take-over by a standby is over by then, as a rule; until then a new standby would only compete
@@ -28,7 +30,7 @@ def staff(turn: Turn) -> None:
         extra = scaling.growth(run.policy.sizes, len(run.workers), run.room)
         turn.set(room=0)
         if extra:
-            turn.note("growing", workers=extra, free=run.room)
+            turn.note(Growing(workers=extra, free=run.room))
         count += extra
     if count:
         _start(turn, count)
@@ -55,11 +57,12 @@ def _start(turn: Turn, count: int) -> None:
         )
         turn.act(StartWorker(ident, delay_s, avoid, standby, stage))
         turn.note(
-            "worker_start",
-            worker=ident,
-            delay_s=round(delay_s, 3),
-            avoid=list(avoid),
-            standby=standby,
+            WorkerStarted(
+                worker=ident,
+                delay_s=round(delay_s, 3),
+                avoid=tuple(avoid),
+                standby=standby,
+            )
         )
     turn.set(workers=workers, next_worker=run.next_worker + count)
 
