@@ -27,6 +27,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+# else a client without credentials looks for a machine of Google's, for 15 s
+os.environ.setdefault("NO_GCE_CHECK", "true")
 
 # The same examples in every run, and no limit on their time: how busy the machine is says nothing
 # about the code

@@ -26,7 +26,7 @@ from orchestrator.graph.gradients.rank_local import (
     rank_local_sources,
     whole_number_sources,
 )
-from orchestrator.graph.gradients.sewing import Seams
+from orchestrator.graph.gradients.seam_writer import SeamWriter
 from orchestrator.graph.gradients.split_targets import separate_targets
 from orchestrator.graph.gradients.standing_between import nonlinear_between
 from orchestrator.graph.gradients.towers import averages
@@ -166,7 +166,7 @@ def _cut_target(
     )
     if updates.refused:
         raise _Refused(updates.refused)
-    seams = Seams(editor, graph, number)
+    seams = SeamWriter(editor, graph, number)
     seams.gradients(scaled)
     seams.updates(updates)
     if not seams.nodes:

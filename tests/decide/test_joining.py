@@ -97,7 +97,7 @@ def test_store_that_is_down_is_waited_for_and_named_in_the_end() -> None:
     forms = 0
     while driver.run.phase is not Phase.ENDED:
         fail(driver, Obstacle.STORE, error["message"], error)
-        if driver.run.phase is not Phase.ENDED:
+        if driver.run.phase is not Phase.ENDED:  # type: ignore[comparison-overlap]
             formed_again(driver)
             forms += 1
     assert driver.now_s > 300.0
@@ -157,7 +157,7 @@ def test_search_that_the_store_does_not_answer_is_repeated_and_ends_by_naming_it
     searches = 0
     while driver.run.phase is not Phase.ENDED:
         driver.tell(ev.Found(None, detail=error["message"], error=error, passing=True))
-        if driver.run.phase is not Phase.ENDED:
+        if driver.run.phase is not Phase.ENDED:  # type: ignore[comparison-overlap]
             formed_again(driver)
             searches += 1
     assert searches > 5

@@ -18,9 +18,9 @@ from tests.simulation.world import policy
 def test_changed_is_what_replace_gives_and_leaves_the_original_alone() -> None:
     run, _ = machine.begin(policy(count=2), ev.Found(3, 0), None, Budgets(50), 0, 0.0)
     for item in (run, *run.workers.values()):
-        before = replace(item)
+        before = replace(item)  # type: ignore[type-var]
         changes = {"step": 7} if hasattr(item, "heard_s") else {"step": 7, "moved_s": 2.5}
-        assert changed(item, changes) == replace(item, **changes)
+        assert changed(item, changes) == replace(item, **changes)  # type: ignore[type-var]
         assert item == before
 
 

@@ -109,7 +109,7 @@ def test_operations_explains_every_exit_code_and_error_kind() -> None:
 def test_operations_explains_every_incident_kind() -> None:
     opened = re.findall(
         r'open_incident\(\s*\w+, "([a-z ]+)"',
-        "".join(path.read_text() for path in (ROOT / "orchestrator/decide").glob("*.py")),
+        "".join(path.read_text() for path in (ROOT / "orchestrator/decide").rglob("*.py")),
     )
     assert opened
     text = OPERATIONS.read_text()

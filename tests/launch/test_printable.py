@@ -110,7 +110,7 @@ def test_only_the_terminals_module_makes_consoles_and_writes_to_standard_streams
     allowed = {"launch/terminal.py", "launch/supervisor.py"}
     answers_of_children = {
         f"orchestrator/training/{name}.py"
-        for name in ("demo_run", "device_probe", "pipelines_probe")
+        for name in ("baseline/demo_run", "engine/device_probe", "inputs/probe")
     }
     manifests = {"launch/commands/render.py"}  # YAML, which writes such characters out itself
     found = set()

@@ -18,7 +18,7 @@ from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.worker_graph import BatchScale, DenseSeam, SparseSeam
 
 
-class Seams:
+class SeamWriter:
     """The seams of one train op, as they're put into the editor's graph.
 
     Attributes:
