@@ -171,7 +171,8 @@ class IncidentOver(JournalEvent):
     """A disturbance is over: the group has taken a useful step again, or the run has ended.
 
     Attributes:
-        kind: died, node, hung, error or preempted.
+        kind: what was lost (died, node, hung, error, preempted or released), "peer lost",
+            divergence or "not finite".
         rank: that was lost, from 0.
         detected_s: seconds from the first symptom until the driver knew.
         recovered_s: seconds from the first symptom to the first useful step; null where the run

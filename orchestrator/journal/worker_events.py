@@ -93,7 +93,7 @@ class LossOfWorker(JournalEvent):
     """A worker is gone.
 
     Attributes:
-        cause: died, node, hung, error or preempted.
+        cause: died, node, hung, error, preempted or released.
         step: the last global step that it finished; null where it took none.
         phase: what the run was doing; "no driver" where it went with the driver.
         spared: whether no retry budget pays for it; only where so.
