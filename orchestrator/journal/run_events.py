@@ -29,8 +29,8 @@ class AttemptBegan(JournalEvent):
         config: the run's settings, without credentials.
         versions: of tfresume, Ray, TensorFlow and Python.
         batches_per_step: batches that make up one step; null where each worker gives one.
-        proof: whether the group computes what one process would: ``verdict`` and ``told``; null
-            where that wasn't measured.
+        proof: whether a group computes what one process would: ``verdict`` (equal, "same batch",
+            differs or unproved) and ``told``, a line for people; null where nothing was tried.
     """
 
     WORD: ClassVar[str] = "attempt"

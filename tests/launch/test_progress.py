@@ -67,6 +67,20 @@ def test_event_text_of_an_incident_says_who_and_what_it_cost() -> None:
     assert "0.41 s" in text
 
 
+@pytest.mark.parametrize(
+    ("proof", "more"),
+    [
+        ({"verdict": "equal", "told": "equal to one process"}, "\nequal to one process"),
+        # told as a warning
+        ({"verdict": "differs", "told": "differs by 1e-3"}, ""),
+        (None, ""),
+    ],
+)
+def test_event_text_of_an_attempt_tells_its_proof(proof: dict[str, str] | None, more: str) -> None:
+    begun = {"event": "attempt", "attempt": 1, "start_step": 500, "until": 2000, "proof": proof}
+    assert event_text(parse(begun)) == f"attempt 1: step 500 to 2,000{more}"
+
+
 def test_event_text_covers_every_event_that_a_person_waits_for() -> None:
     told = {event["event"] for event in whole_run() if event_text(parse(event)) is not None}
     assert told >= {"attempt", "generation", "incident", "save_committed", "finish"}

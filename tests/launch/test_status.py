@@ -46,6 +46,28 @@ def told(
     )
 
 
+EARLIER = {"verdict": "unproved", "told": "nothing was tried"}
+LATER = {"verdict": "equal", "told": "equal to one process"}
+
+
+@pytest.mark.parametrize(
+    ("begun", "shown"),
+    [
+        pytest.param({"proof": LATER}, LATER, id="the newest attempt's"),
+        pytest.param({"proof": None}, None, id="nothing was tried"),
+        pytest.param({}, EARLIER, id="a journal of a version without it"),
+    ],
+)
+def test_status_shows_the_proof_of_the_newest_start(
+    begun: dict[str, Any], shown: dict[str, str] | None
+) -> None:
+    events = [journals.event(0, "attempt", **begun)]
+    held = Held(1, "ann@head pid 4711")
+    record = RECORD | {"proof": EARLIER}
+    seen = run_status("out", history(events), Driver.ALIVE, held, record, None, now=journals.EPOCH)
+    assert seen.proof == shown
+
+
 @pytest.mark.parametrize(
     ("events", "driver", "attempt", "state"),
     [
