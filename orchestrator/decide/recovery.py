@@ -97,18 +97,22 @@ def after_loss(
 
 
 def donor(
-    order: Sequence[str], places: Mapping[str, tuple[int, int] | None], *, differing: bool = False
+    order: Sequence[str],
+    places: Mapping[str, tuple[int, int, int] | None],
+    *,
+    differing: bool = False,
 ) -> str | None:
     """The worker whose state goes on: the furthest, the first in ``order`` among equals; None if
     nobody has a state.
 
     Args:
-        places: step, and runs of the next step's cycle; None where a worker has no state.
+        places: step, batches consumed before it, and runs of the next step's cycle; None where a
+            worker has no state.
         differing: the states at one step aren't equal. Then being a step ahead proves nothing, and
             the first in ``order`` is taken.
     """
     holders = [
-        ((0, 0) if differing else place, -number, worker)
+        ((0, 0, 0) if differing else place, -number, worker)
         for number, worker in enumerate(order)
         if (place := places.get(worker)) is not None
     ]

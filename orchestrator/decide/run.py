@@ -92,9 +92,12 @@ class Worker:
     ended_s: float | None = None
 
     @property
-    def place(self) -> tuple[int, int] | None:
-        """How far its state is: step, and runs of the next step's cycle; None where it has none."""
-        return None if self.step is None else (self.step, self.runs)
+    def place(self) -> tuple[int, int, int] | None:
+        """How far its state is: step, batches that were consumed before, since a graph's own counter
+        may stand still for a while (loss scaling that skips, gradients that are gathered first), and
+        runs of the next step's cycle; None where it has no state.
+        """
+        return None if self.step is None else (self.step, self.position, self.runs)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,13 @@ class Mailbox:
         """The last generation that this worker was told to join, 0 before the first."""
         return self.order.generation if self.order else 0
 
+    def save_due(self) -> GrantOrder | None:
+        """The order of a save that is due at this step, taken out; None where none is. A graph's own
+        counter may step over the number that was agreed on, as one that counts examples does.
+        """
+        due = min((step for step in self.grants if step <= (self.step or 0)), default=None)
+        return None if due is None or self.step is None else self.grants.pop(due)
+
     def is_past(self, generation: int) -> bool:
         """Whether this worker won't join ``generation`` any more."""
         return self.closing or self.held_for >= generation or self.generation > generation

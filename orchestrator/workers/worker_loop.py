@@ -14,6 +14,7 @@ and whoever has none gets a copy.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -115,9 +116,9 @@ class Work:
                     and mailbox.hold_generation >= mailbox.generation
                 ):
                     return lambda: self._hold("")
-                if mailbox.step in mailbox.grants and (mailbox.joined or mailbox.is_held):
-                    grant = mailbox.grants.pop(mailbox.step)
-                    return lambda: self._save(grant)
+                due = mailbox.save_due() if mailbox.joined or mailbox.is_held else None
+                if due is not None:
+                    return functools.partial(self._save, due)
                 if mailbox.joined and mailbox.step is not None and mailbox.step < mailbox.granted:
                     return self._one_step
                 mailbox.doing = ev.Doing.IDLE

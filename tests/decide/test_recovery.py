@@ -93,11 +93,15 @@ def test_donor_among_differing_states_is_the_first_that_has_one(
 
 
 def test_donor_within_a_step_has_done_the_most_runs_of_its_cycle() -> None:
-    assert donor("abc", {"a": (5, 0), "b": (5, 2), "c": (5, 1)}) == "b"
+    assert donor("abc", {"a": (5, 8, 0), "b": (5, 8, 2), "c": (5, 8, 1)}) == "b"
 
 
-def _places(steps: dict[str, int | None]) -> dict[str, tuple[int, int] | None]:
-    return {worker: None if step is None else (step, 0) for worker, step in steps.items()}
+def test_donor_among_those_whose_counter_stood_still_has_consumed_the_most_batches() -> None:
+    assert donor("abc", {"a": (5, 8, 1), "b": (5, 10, 0), "c": (5, 8, 0)}) == "b"
+
+
+def _places(steps: dict[str, int | None]) -> dict[str, tuple[int, int, int] | None]:
+    return {worker: None if step is None else (step, 2 * step, 0) for worker, step in steps.items()}
 
 
 FIXED, ELASTIC = Sizes(4, 4, 4, 1), Sizes(4, 2, 6, 1)

@@ -63,6 +63,24 @@ def test_writer_that_is_let_go_stays_until_its_save_is_judged() -> None:
     assert driver.all(act.EndWorker), "a driver that isn't sure of its lease had killed nobody"
 
 
+def test_save_of_a_counter_that_stepped_over_the_agreed_number_is_committed_at_the_step_it_has() -> (
+    None
+):
+    driver = with_save_under_way()
+    driver.step(6, "w0001", "w0002")
+    driver.tell(written(driver, "w0001", 6), ev.SaveChecked("w0002", 1, 6, {"v": 1}))
+    assert [action.written.step for action in driver.all(act.Commit)] == [6]
+    driver.tell(ev.Committed(1, 6))
+    assert driver.run.saves.in_flight is None or driver.run.saves.in_flight.step > 6
+    assert (driver.run.saves.committed, driver.run.saves.last_step >= 6) == (6, True)
+
+
+def test_answer_about_an_earlier_save_is_not_taken_for_the_one_under_way() -> None:
+    driver = with_save_under_way()
+    driver.tell(written(driver, "w0001", 3), ev.SaveChecked("w0002", 1, 3, {"v": 1}))
+    assert not driver.all(act.Commit)
+
+
 def test_writer_that_dies_after_its_rank_has_moved_on_loses_its_save_and_the_next_one_is_agreed() -> (
     None
 ):

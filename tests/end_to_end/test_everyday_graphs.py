@@ -72,3 +72,27 @@ def test_old_ways_to_save_and_to_count_equal_one_process_and_load_in_plain_tenso
     )
     theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, 2) for step in range(4)])
     assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)
+
+
+def test_step_that_counts_examples_is_saved_past_each_number_that_is_due_and_at_the_end(
+    tmp_path: Path,
+    tf1_checkpoint: CheckpointLibrary,
+    ray_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a run never ended and never saved: no step had just the number that was agreed on."""
+    monkeypatch.setenv("TEST_LAST_TRAIN_OP", "1")
+    source = tf1_checkpoint("examples")
+    words = ("--workers", "2", "--until-step", "100", "--save-steps", "30", *INPUT)
+    out = tmp_path / "out"
+    result = resumed(source, "--output", out, *words, "--address", ray_address)
+    assert (result["status"], result["start_step"], result["final_step"], result["incidents"]) == (
+        "done",
+        24,
+        104,
+        [],
+    )
+    saved = sorted(int(path.stem.rpartition("-")[2]) for path in out.glob("a0001-g*/*.index"))
+    assert saved == [40, 72, 104]
+    theirs = plain_variables(source, tmp_path, [inputs.joined("mlp", step, 2) for step in range(5)])
+    assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)

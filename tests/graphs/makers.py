@@ -134,6 +134,15 @@ def mlp(
         )
 
 
+def examples() -> Any:
+    """``mlp``, whose step counts examples: each run adds the rows of its batch."""
+    tf = _tf()
+    counter = tf.train.get_or_create_global_step()
+    x, y = _placeholders(tf)
+    train = _optimizer(tf, "adam").minimize(_loss(tf, _dense(tf, x, CLASSES, "out", False), y))
+    return tf.group(train, tf.assign_add(counter, tf.cast(tf.shape(x)[0], tf.int64)))
+
+
 def checked(resource: bool = False) -> Any:
     """``mlp``, whose train operation also runs a check of the batch that takes longer than all
     updates and that none of them waits for, as ``add_check_numerics_ops`` gives.
@@ -423,6 +432,7 @@ def sequence_feeds(step: int, rows: int = 8) -> dict[str, np.ndarray]:
 MAKERS: dict[str, Callable[..., Any]] = {
     "mlp": mlp,
     "checked": checked,
+    "examples": examples,
     "embedding": embedding,
     "conv_bn": conv_bn,
     "ema": ema,

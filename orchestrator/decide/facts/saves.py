@@ -14,7 +14,10 @@ from orchestrator.decide.turn import Turn
 
 def _is_under_way(turn: Turn, event: SaveWritten | SaveChecked | SaveFailed) -> bool:
     flight = turn.run.saves.in_flight
-    return flight is not None and (flight.generation, flight.step) == (event.generation, event.step)
+    # A graph's own counter may have stepped over the number that was agreed on, on all ranks alike
+    return (
+        flight is not None and flight.generation == event.generation and flight.step <= event.step
+    )
 
 
 def on_written(turn: Turn, event: SaveWritten) -> None:
@@ -22,7 +25,13 @@ def on_written(turn: Turn, event: SaveWritten) -> None:
     flight = turn.run.saves.in_flight
     if flight is None or not _is_under_way(turn, event) or event.worker != flight.writer:
         return
+    log = turn.run.saves
     turn.set(
+        saves=replace(
+            log,
+            in_flight=replace(flight, step=event.step),
+            last_step=max(log.last_step, event.step),
+        ),
         written=event,
         digests={**turn.run.digests, event.worker: event.digests},
         expected=turn.run.expected - {event.worker},
