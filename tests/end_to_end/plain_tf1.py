@@ -33,9 +33,7 @@ def main(mode, prefix, target, feeds=None):  # type: ignore[no-untyped-def]
                 for key in arrays.files:
                     step, tensor = key.split("|")
                     batches.setdefault(int(step), {})[tensor] = arrays[key]
-            train_op = tf.get_collection("train_op")[
-                -1 if os.environ.get("TEST_LAST_TRAIN_OP") else 0
-            ]
+            train_op = tf.get_collection("train_op")[0]
             for step in sorted(batches):
                 session.run(train_op, batches[step])
         values = {v.op.name: session.run(v) for v in tf.global_variables()}

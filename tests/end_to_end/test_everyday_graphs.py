@@ -75,13 +75,9 @@ def test_old_ways_to_save_and_to_count_equal_one_process_and_load_in_plain_tenso
 
 
 def test_step_that_counts_examples_is_saved_past_each_number_that_is_due_and_at_the_end(
-    tmp_path: Path,
-    tf1_checkpoint: CheckpointLibrary,
-    ray_address: str,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
 ) -> None:
     """Such a run never ended and never saved: no step had just the number that was agreed on."""
-    monkeypatch.setenv("TEST_LAST_TRAIN_OP", "1")
     source = tf1_checkpoint("examples")
     words = ("--workers", "2", "--until-step", "100", "--save-steps", "30", *INPUT)
     out = tmp_path / "out"
