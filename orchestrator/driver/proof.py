@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
+from orchestrator.redaction import redacted
 from orchestrator.store.run.run_record import Proved
 
 Verdict = Literal["equal", "same batch", "differs", "unproved"]
@@ -58,10 +59,12 @@ class Proof:
 
 
 def unproved(reason: str) -> Proof:
-    """Nothing could be tried."""
+    """Nothing could be tried. The reason may quote what the user's own code raised, and is written
+    down: it's redacted.
+    """
     return Proof(
         "unproved",
-        f"it wasn't proved that a group computes what one process would: {reason}",
+        f"it wasn't proved that a group computes what one process would: {redacted(reason)}",
     )
 
 

@@ -87,3 +87,9 @@ def test_step_that_could_not_be_tried_says_why_and_stops_nothing() -> None:
         assert found.verdict == "unproved"
         assert found.told.endswith("out of memory")
         found.refuse("s")
+
+
+def test_reason_that_quotes_a_credential_is_redacted_before_it_is_written_down() -> None:
+    found = unproved("ValueError: s3://AKIA1:geheim123@bucket/x is gone")
+    assert "geheim123" not in found.told
+    assert "is gone" in found.told
