@@ -13,7 +13,6 @@ driver that is killed takes nothing with it: the next one finds the workers aliv
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import secrets
@@ -32,12 +31,12 @@ from orchestrator.config import RunConfig
 from orchestrator.decide.restarts import CRASHED, End, after_exit
 from orchestrator.decide.room import cpus_of_local_ray
 from orchestrator.errors import Preempted
+from orchestrator.lifetimes import end_with
 
 log = logging.getLogger("tfresume")
 
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 RAY_END_S = 15.0
-_PR_SET_PDEATHSIG = 1
 
 
 def supervise(
@@ -79,20 +78,6 @@ def supervise(
         finally:
             if local is not None:
                 local.close()
-
-
-def _end_with(supervisor: int) -> None:
-    """In the driver: if its supervisor is killed, it's killed too.
-
-    Ray's job server kills the process group of a job that it has lost, which the driver is not in;
-    a driver left over would hold the run against the job that is submitted in its place. That one
-    finds the workers alive. Where the kernel has no such signal, nothing is done.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os.kill(os.getpid(), signal.SIGKILL)  # it was gone before we asked
 
 
 def _idle_end(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -249,7 +234,10 @@ def forked(drive: Callable[[], int]) -> Copy:
         return Copy(process, ending)
     code = CRASHED
     try:
-        _end_with(original)
+        # Ray's job server kills the process group of a job that it has lost, which the driver is not
+        # in; a driver left over would hold the run against the job that is submitted in its place.
+        # That one finds the workers alive.
+        end_with(original)
         # a group of its own, so that Ctrl-C at a terminal reaches it once, through us
         os.setpgid(0, 0)
         signal.signal(signal.SIGTERM, _idle_end)

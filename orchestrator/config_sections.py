@@ -102,7 +102,7 @@ class HowFarSection(Section):
     heading: ClassVar[str] = "How far"
 
     until_step: StepsOrNone | None = None
-    """Global step at which the run ends."""
+    """Global step at which the run ends: the first past it where the graph's own counter leaps."""
     steps: StepsOrNone | None = None
     """Steps to add, counted from the step recorded at the run's first start (a second run of the
     command adds nothing).

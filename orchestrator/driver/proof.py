@@ -15,6 +15,7 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
 from orchestrator.redaction import redacted
 from orchestrator.store.run.run_record import Proved
+from orchestrator.workers.foreign_text import short
 
 Verdict = Literal["equal", "same batch", "differs", "unproved"]
 NAMED = 4
@@ -59,13 +60,17 @@ class Proof:
 
 
 def unproved(reason: str) -> Proof:
-    """Nothing could be tried. The reason may quote what the user's own code raised, and is written
-    down: it's redacted.
-    """
+    """Nothing could be tried."""
     return Proof(
-        "unproved",
-        f"it wasn't proved that a group computes what one process would: {redacted(reason)}",
+        "unproved", f"it wasn't proved that a group computes what one process would: {reason}"
     )
+
+
+def quoted(text: str) -> str:
+    """As much of a foreign error's text, such as what the user's own code raised, as may be written
+    down: it goes into the run's record, and to whoever sees its status.
+    """
+    return redacted(short(text))
 
 
 def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int) -> Proof:
@@ -77,7 +82,7 @@ def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int
         batches_per_step: of the run; the trial may have taken fewer.
     """
     if found["how"] == "none":
-        return unproved(str(found["reason"]))
+        return unproved(quoted(found["reason"]))
     seams = [item for item in found["seams"] if not item["excused"]]
     variables = tuple((str(name), float(apart)) for name, apart in found["variables"])
     slots = _slots(int(found["slots"]), batches_per_step)
@@ -89,7 +94,7 @@ def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int
     if found["how"] == "same batch":
         return Proof(
             "same batch",
-            f"proved only with one batch in the place of {slots} ({found['reason']}): {compared}; {CANNOT_SHOW}",
+            f"proved only with one batch in the place of {slots} ({quoted(found['reason'])}): {compared}; {CANNOT_SHOW}",
         )
     return Proof(
         "equal",

@@ -24,7 +24,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.beginning import Ready
-from orchestrator.driver.proof import Proof, judged, unproved
+from orchestrator.driver.proof import Proof, judged, quoted, unproved
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.slots import as_recorded, scale_of, slots_of, weight_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
@@ -35,6 +35,7 @@ from orchestrator.store.objects.location import open_location
 from orchestrator.store.objects.private import private_directory, scratch
 from orchestrator.store.run.run_record import RunRecord
 from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.workers.foreign_text import last_line
 
 MODULE = "orchestrator.training.proof.measuring"
 WITHIN_S = 600.0
@@ -112,9 +113,9 @@ class Proving:
         try:
             self._proof = self._judged()
         except OrchestratorError as error:
-            self._proof = unproved(error.message)
+            self._proof = unproved(quoted(error.message))
         except Exception as error:  # noqa: BLE001 - only what was tried failed: the run tells of itself
-            self._proof = unproved(f"{type(error).__name__}: {error}")
+            self._proof = unproved(quoted(last_line(error)))
 
     def _judged(self) -> Proof:
         config = as_recorded(self._config, self._record)
@@ -262,7 +263,7 @@ def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
         given, answer = room / "task.pickle", room / "answer.json"
         fields = pickle.loads(task) | {"cache": private_directory("tfresume-cache")}
         given.write_bytes(pickle.dumps(fields))
-        command = [sys.executable, "-m", MODULE, str(given), str(answer)]
+        command = [sys.executable, "-m", MODULE, str(given), str(answer), str(os.getpid())]
         # A Ray task finds the user's modules where its driver does, which its environment doesn't say
         found = os.pathsep.join(entry for entry in sys.path if entry)
         child = subprocess.Popen(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrator.config import RunConfig, parse_config
@@ -304,3 +309,42 @@ def test_proof_is_wanted_at_the_first_start_and_where_the_arithmetic_changes(
 ) -> None:
     config = RunConfig.model_validate({"source": "s", **settings})
     assert is_wanted(config, slots, None if recorded is None else record(**recorded)) == wanted
+
+
+ASKS = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", sys.argv[1], sys.argv[2], "answer", str(os.getpid())])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.tf
+def test_trial_ends_with_whoever_asked_for_it_however_long_it_waits(tmp_path: Path) -> None:
+    """A driver that is killed in the middle of its proof leaves nothing behind."""
+    task = tmp_path / "task"
+    os.mkfifo(task)  # which nobody fills: the trial waits, as for an input that never comes
+    asker = subprocess.Popen(
+        [sys.executable, "-c", ASKS, MODULE, str(task)], stdout=subprocess.PIPE, text=True
+    )
+    assert asker.stdout is not None
+    trial = psutil.Process(int(asker.stdout.readline()))
+    writer = _opened_for_writing(task, trial)  # it reads: it has begun, and has tied itself
+    asker.kill()
+    asker.wait()
+    deadline_s = time.monotonic() + 20
+    while trial.is_running() and trial.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline_s, "it lives on"
+        time.sleep(0.02)
+    os.close(writer)
+    asker.stdout.close()
+
+
+def _opened_for_writing(fifo: Path, reader: psutil.Process) -> int:
+    deadline_s = time.monotonic() + 120
+    while time.monotonic() < deadline_s and reader.is_running():
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads yet
+            time.sleep(0.05)
+    raise AssertionError("the trial didn't begin to read")

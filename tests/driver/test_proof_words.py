@@ -89,7 +89,16 @@ def test_step_that_could_not_be_tried_says_why_and_stops_nothing() -> None:
         found.refuse("s")
 
 
-def test_reason_that_quotes_a_credential_is_redacted_before_it_is_written_down() -> None:
-    found = unproved("ValueError: s3://AKIA1:geheim123@bucket/x is gone")
+@pytest.mark.parametrize("how", ["none", "same batch"])
+def test_what_a_reason_quotes_is_one_redacted_line_of_bounded_length(how: str) -> None:
+    """It goes into run.json, the journal and every status."""
+    error = "ValueError: s3://AKIA1:geheim123@bucket/x is gone " + "0.25 " * 10_000 + "\nat line 3"
+    found = judged(
+        {"how": how, "reason": error, "seams": [], "variables": [], "slots": 2, "compared": [1, 1]},
+        RunConfig(source="s"),
+        batches_per_step=2,
+    )
     assert "geheim123" not in found.told
     assert "is gone" in found.told
+    assert "at line 3" not in found.told
+    assert len(found.told) < 600

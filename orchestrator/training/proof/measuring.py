@@ -5,7 +5,7 @@ slots, as a group takes it, and one by all rows in one batch; seams and variable
 rows can't be joined, every slot is given the same batch. What differs is asked further: which
 weighted sum of the slots' gradients it is, whether it goes through statistics that each batch takes
 of itself, whether the order of the slots shows. Random operations are held still by whoever asks.
-Runs in a process of its own: ``python -m orchestrator.training.proof.measuring TASK ANSWER``.
+Runs in a process of its own: ``python -m orchestrator.training.proof.measuring TASK ANSWER [PID]``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
 from orchestrator.graph.inputs.feed_plan import constants
 from orchestrator.graph.worker_graph import SparseSeam, WorkerGraph
+from orchestrator.lifetimes import end_with
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.inputs.feeds import FeedContext, open_batches
@@ -254,8 +255,15 @@ def told(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def main(task_path: str, answer_path: str) -> int:
-    """Read the task, write the answer; ``failed`` where the slots' own step can't be taken."""
+def main(task_path: str, answer_path: str, asker: str = "") -> int:
+    """Read the task, write the answer.
+
+    Args:
+        asker: the process that waits for it, where this one is to end with it: nobody wants the
+            answer then, and what the user's code waits for may never come.
+    """
+    if asker:
+        end_with(int(asker))
     # written by our own parent a moment ago
     task = Task(**pickle.loads(Path(task_path).read_bytes()))
     try:
@@ -269,4 +277,4 @@ def main(task_path: str, answer_path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))
