@@ -7,7 +7,7 @@ back from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def saves(moments: Sequence[Moment]) -> tuple[SaveMark, ...]:
         if isinstance(event, SaveAgreed):
             agreed[moment.attempt, event.step] = moment.at_s
         elif isinstance(event, SaveEnd):
-            begin = agreed.pop((moment.attempt, event.step), moment.at_s)
+            begin = agreed.pop(_agreement(agreed, moment.attempt, event), moment.at_s)
             found.append(_save(moment.at_s, event, begin))
     last = moments[-1].at_s if moments else 0.0
     under_way = [
@@ -137,6 +137,18 @@ def saves(moments: Sequence[Moment]) -> tuple[SaveMark, ...]:
         for (_, step), at_s in agreed.items()
     ]
     return tuple(sorted([*found, *under_way], key=lambda save: save.end))
+
+
+def _agreement(
+    agreed: Collection[tuple[int, int]], attempt: int, event: SaveEnd
+) -> tuple[int, int]:
+    """The key of what ended: a graph's own counter may have leapt over the step that was agreed on.
+    A save that was skipped was never agreed on.
+    """
+    own = (attempt, event.step)
+    if own in agreed or isinstance(event, SaveSkipped):
+        return own
+    return max((key for key in agreed if key[0] == attempt and key < own), default=own)
 
 
 def _save(at_s: float, event: SaveEnd, agreed_s: float) -> SaveMark:

@@ -115,6 +115,19 @@ def test_save_is_told_once_with_how_it_ended(kind: str, state: str) -> None:
     ]
 
 
+def test_save_at_the_first_step_past_the_agreed_one_is_told_once_and_what_was_skipped_ends_none() -> (
+    None
+):
+    events = [
+        *journals.beginning(),
+        event(10, "save_agreed", step=30, generation=1, writer="w0001"),
+        event(11, "save_skipped", step=40, reason="the save of step 30 is still under way"),
+        event(12, "save_committed", step=36, generation=1, checkpoint="a0001-g0001/m-36"),
+    ]
+    found = [(mark.step, mark.state, mark.begin) for mark in saves(timeline(parse_all(events)))]
+    assert found == [(40, "skipped", 11.0), (36, "committed", 10.0)]
+
+
 def test_incident_begins_at_its_first_symptom() -> None:
     (found,) = incidents(
         timeline(
