@@ -38,8 +38,6 @@ BACKLOG = 4096
 """Peers that may hold on to a lifeline, those included that are gone by now: the most that Linux
 takes without being asked.
 """
-BEGUN_S = 5.0
-"""Longest wait for a thread to begin."""
 CONNECTED_S = 0.2
 """Longest wait for connections to lifelines on other hosts, all together; who isn't connected by
 then is watched through the other connections alone.
@@ -75,7 +73,7 @@ class Lifeline:
                 name="tfresume-lifeline",
                 daemon=True,
             ).start()
-            begun.wait(BEGUN_S)
+            begun.wait()  # its end would be taken from a thread that came late
             port = tcp.getsockname()[1]
             # This table's copies go: from here on the sockets are the thread's alone
         if is_apart.is_set():
@@ -94,15 +92,17 @@ class Lifeline:
 def _live(
     kept: tuple[int, ...], end: int, begun: threading.Event, is_apart: threading.Event
 ) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    memory = ctypes.create_string_buffer(1)
-    if libc.unshare(CLONE_FILES) == 0:
-        first = 0
-        for descriptor in (*sorted(kept), HIGHEST):
-            _close(libc, first, descriptor - 1)
-            first = descriptor + 1
-        is_apart.set()
-    begun.set()
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        memory = ctypes.create_string_buffer(1)
+        if libc.unshare(CLONE_FILES) == 0:
+            first = 0
+            for descriptor in (*sorted(kept), HIGHEST):
+                _close(libc, first, descriptor - 1)
+                first = descriptor + 1
+            is_apart.set()
+    finally:
+        begun.set()
     # A single call that lasts as long as the process: Python's garbage collector, which may close
     # any file of the process, must not run where its numbers mean other files
     while libc.read(end, memory, 1) < 0 and ctypes.get_errno() == errno.EINTR:
