@@ -93,3 +93,36 @@ def test_only_one_module_makes_files_in_a_directory_that_users_share() -> None:
 
 def test_product_modules_are_found() -> None:
     assert len(PRODUCT) > 20
+
+
+NOT_MODULES = {"workers.min", "workers.max", "graph.original_meta"}
+"""Keys of the configuration and a field, which are written as a module's name would be."""
+
+
+def test_module_that_a_docstring_names_exists() -> None:
+    rooms = {path.name for path in (ROOT / "orchestrator").iterdir() if path.is_dir()}
+    named = re.compile(r"``((?:" + "|".join(sorted(rooms)) + r")\.[\w.]+)``")
+    found = {
+        (str(path.relative_to(ROOT)), name)
+        for path in PRODUCT
+        for name in named.findall(path.read_text())
+        if name not in NOT_MODULES
+    }
+    assert len(found) > 20
+    assert sorted((where, name) for where, name in found if not _is_there(name)) == []
+
+
+def _is_there(name: str) -> bool:
+    """Whether a dotted name below ``orchestrator`` is a room, a module, or a word of a module."""
+    place = ROOT / "orchestrator"
+    parts = name.split(".")
+    for number, part in enumerate(parts):
+        module = place / f"{part}.py"
+        if module.exists():
+            return all(
+                re.search(rf"\b{word}\b", module.read_text()) for word in parts[number + 1 :]
+            )
+        place /= part
+        if not place.is_dir():
+            return False
+    return True

@@ -199,12 +199,12 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
     """
     if not (plan.graph.random_nodes or plan.graph.stateful_random):
         return plan, ""
-    stilled = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
-    if stilled.left:
-        return plan, stilled.left[0]
+    still = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
+    if still.left:
+        return plan, still.left[0]
     with scratch("still") as room:
-        path = room / "stilled.meta"
-        path.write_bytes(stilled.meta.SerializeToString())
+        path = room / "still.meta"
+        path.write_bytes(still.meta.SerializeToString())
         calm = config.model_copy(update={"meta": str(path)})
         return make_plan(calm, replace(start, own_label=None)), ""
 

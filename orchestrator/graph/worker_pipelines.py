@@ -12,7 +12,7 @@ from typing import Literal
 @dataclass(frozen=True)
 class LivePipeline:
     """A dataset pipeline that runs in the worker, each rank with its own part of the batches; see
-    ``pipelines_sharding``.
+    ``inputs.sharding``.
 
     Attributes:
         name: the iterator's node.
@@ -34,7 +34,7 @@ class LivePipeline:
 @dataclass(frozen=True)
 class LiveQueue:
     """A queue pipeline that runs in the worker, each rank with its own part of the rows; see
-    ``pipelines_queues``.
+    ``inputs.queues``.
 
     Attributes:
         name: the queue's node.

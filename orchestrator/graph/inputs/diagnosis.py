@@ -2,7 +2,7 @@
 
 Rule: a pipeline is dead where its data came out of the process that built the graph (a Python
 function, a thread that fed placeholders), where its files are gone, or where this TensorFlow can't
-build its datasets, which only building them tells (``training/pipelines_probe``). Every cause is
+build its datasets, which only building them tells (``training.inputs.probe``). Every cause is
 named at once, each with what would mend it; the way that always works is to supply the batches
 themselves.
 """

@@ -3,7 +3,7 @@
 Rule: ``--path-map OLD=NEW`` replaces the prefix OLD of every string constant that begins with it,
 in the graph and in every function body, the longest OLD first. Names of assets are constants too. A
 NEW that is a URL stays in the graph as it is: each node stages what it names just before it imports
-the graph (``training/pipelines_staging``).
+the graph (``training.importing.remote_files``).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rule: one pipeline for every iterator and for every queue that the rest of the graph takes batches
 from; a queue that only fills another queue belongs to that one. Described from protos alone,
-function bodies included (``pipelines_describe``); what is read, run and fed is named, whether it
-still works is another question (``pipelines_dead``).
+function bodies included (``describe``); what is read, run and fed is named, whether it
+still works is another question (``diagnosis``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which of the pipelines that a run takes batches from can run, and what makes each rank get its
 own part?
 
-Rule: a pipeline runs where nothing speaks against it (``pipelines_dead``); then its order is
+Rule: a pipeline runs where nothing speaks against it (``diagnosis``); then its order is
 settled and it is shared out by rank. For every other one there is one problem per cause, naming
 what to supply instead.
 """

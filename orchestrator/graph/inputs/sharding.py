@@ -14,7 +14,7 @@ that it needs::
 Shard, start and stride are fed when the iterator is initialised: a change of world size runs one
 operation, and TensorFlow reads again what stands before the start. Another V (another largest
 number of workers) is another numbering: the run then goes on at the same position of another order.
-A shuffle draws the same order in every process, by its own seed or the run's (``pipelines_order``).
+A shuffle draws the same order in every process, by its own seed or the run's (``ordering``).
 """
 
 from __future__ import annotations

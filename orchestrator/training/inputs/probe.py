@@ -2,7 +2,7 @@
 
 Rule: only building and running it tells, and that takes TensorFlow, runs what the graph says and
 may hang or crash. So it happens in a child process with a deadline, started by
-``pipelines_preflight``. It reads a pickled WorkerGraph and TrainingOptions from its standard input
+``preflight``. It reads a pickled WorkerGraph and TrainingOptions from its standard input
 and writes one JSON object: ``{"error": null}`` or ``{"error": "what went wrong"}``.
 """
 

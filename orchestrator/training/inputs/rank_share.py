@@ -2,8 +2,8 @@
 
 Rule: as with an input function: rank r of W at position p gets the batches p + r, p + W + r, …. For
 dataset pipelines TensorFlow's shard operations are told so when the iterator is started
-(``graph/pipelines_sharding``); of queues, rows or batches are dropped as they come
-(``graph/pipelines_queues``). Plain arithmetic; no TensorFlow.
+(``graph.inputs.sharding``); of queues, rows or batches are dropped as they come
+(``graph.inputs.queues``). Plain arithmetic; no TensorFlow.
 """
 
 from __future__ import annotations
