@@ -9,6 +9,7 @@ is placed. Whatever goes wrong with the trial is a reason why nothing was proved
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -37,8 +38,15 @@ from orchestrator.store.run.run_record import RunRecord
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.workers.foreign_text import last_line
 
+log = logging.getLogger("tfresume")
 MODULE = "orchestrator.training.proof.measuring"
 WITHIN_S = 600.0
+PATIENCE_S = 5.0
+"""A trial beside other work that takes longer is spoken of: the run seems to stand still."""
+TRYING = (
+    "trying on the first batches whether a group computes what one process would "
+    "(once for a run; --no-prove skips it)"
+)
 SLOTS_AT_MOST = 8
 """More slots tell nothing that eight don't, and one process computes them all."""
 
@@ -98,8 +106,12 @@ class Proving:
     def result(self) -> Proof:
         """The proof, waited for; Ray can be used by now."""
         if self._thread is None:
+            log.info(TRYING)
             self._try()
         else:
+            self._thread.join(PATIENCE_S)
+            if self._thread.is_alive():
+                log.info(TRYING)
             self._thread.join()
         return self._proof or unproved("the process that tried it was ended")
 

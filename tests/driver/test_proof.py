@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver import proving
 from orchestrator.driver.beginning import Ready, prepared
 from orchestrator.driver.proof import Proof, judged
 from orchestrator.driver.proving import MODULE, held_still, is_wanted, task_of, why_not
@@ -309,6 +311,31 @@ def test_proof_is_wanted_at_the_first_start_and_where_the_arithmetic_changes(
 ) -> None:
     config = RunConfig.model_validate({"source": "s", **settings})
     assert is_wanted(config, slots, None if recorded is None else record(**recorded)) == wanted
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_trial_that_takes_long_is_spoken_of(
+    quick: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(proving, "PATIENCE_S", 60.0 if quick else 0.01)
+    found = Proof("equal", "proved")
+
+    def judged_then(_trial: Any) -> Proof:
+        assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(proving.Proving, "_judged", judged_then)
+    config = parse_config({"source": "s", "workers": 2})
+    nothing: Any = None
+    trial = proving.Proving(config, nothing, nothing, 2, None)
+    if quick:
+        go_on.set()
+    else:
+        threading.Timer(0.3, go_on.set).start()
+    with caplog.at_level("INFO", logger="tfresume"):
+        assert trial.result() is found
+    assert ("--no-prove" in caplog.text) is not quick
 
 
 ASKS = """
