@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -297,6 +298,11 @@ def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
 
 
 def _answer(answer: Path, code: int, errors: str) -> dict[str, Any]:
+    if code == -signal.SIGKILL:
+        return {
+            "how": "none",
+            "reason": "the process that tried it was killed, most likely for its memory",
+        }
     if code or not answer.exists():
         lines = errors.strip().splitlines()
         said = lines[-1] if lines else "without a word"

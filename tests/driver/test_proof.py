@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -336,6 +337,28 @@ def test_trial_that_takes_long_is_spoken_of(
     with caplog.at_level("INFO", logger="tfresume"):
         assert trial.result() is found
     assert ("--no-prove" in caplog.text) is not quick
+
+
+def test_trial_that_is_killed_for_its_memory_or_hangs_proves_nothing_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nothing = pickle.dumps({})
+    monkeypatch.setattr(proving, "MODULE", "tests.driver.trials_that_end_badly")
+    monkeypatch.setenv("TRIAL_ENDS", "killed")
+    found = proving.ask(nothing)
+    assert (found["how"], found["reason"]) == (
+        "none",
+        "the process that tried it was killed, most likely for its memory",
+    )
+    monkeypatch.setenv("TRIAL_ENDS", "aborted")
+    assert proving.ask(nothing)["reason"] == (
+        "the process that tried it died with code -6: its last words"
+    )
+    monkeypatch.setenv("TRIAL_ENDS", "never")
+    monkeypatch.setattr(proving, "WITHIN_S", 3.0)
+    begun: list[subprocess.Popen[str]] = []
+    assert proving.ask(nothing, begun.append) == {"how": "none", "reason": "it took more than 3 s"}
+    assert begun[0].returncode == -signal.SIGKILL
 
 
 ASKS = """
