@@ -75,6 +75,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ChaosTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print a failure at once: a run that is cut off has said what it had found."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(
+            f"\nFAILED so far: {report.nodeid} ({report.when})\n{report.longreprtext}", flush=True
+        )
+
+
 @pytest.fixture(scope="session")
 def tf1_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointLibrary:
     """Makes checkpoints of TF1 runs: ``tf1_checkpoint("mlp", optimizer="adam")`` is a prefix that
