@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Print a failure at once: a run that is cut off has said what it had found."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        print(
-            f"\nFAILED so far: {report.nodeid} ({report.when})\n{report.longreprtext}", flush=True
+        sys.stdout.write(
+            f"\nFAILED so far: {report.nodeid} ({report.when})\n{report.longreprtext}\n"
         )
+        sys.stdout.flush()
 
 
 @pytest.fixture(scope="session")
