@@ -83,6 +83,15 @@ class Quiesce:
 
 
 @dataclass(frozen=True)
+class AwaitEnd:
+    """A worker was seen to die by its peers: its place is free, and Ray will say what it died of.
+    Where it doesn't, for it lives after all, end it.
+    """
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class BreakStep:
     """Make the group's hanging step fail by abandoning it from this member."""
 
@@ -159,6 +168,7 @@ class Finish:
 Action = (
     StartWorker
     | EndWorker
+    | AwaitEnd
     | Quiesce
     | BreakStep
     | Form

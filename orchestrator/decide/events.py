@@ -128,6 +128,7 @@ class Held:
         runs: runs of the next step's cycle that are done already.
         gives: it can give the result of its last run to a member that lacks it.
         takes: it has computed a run whose result it could take from a member.
+        dead: ranks of its group whose processes it has seen end.
     """
 
     worker: str
@@ -140,6 +141,7 @@ class Held:
     runs: int = 0
     gives: bool = False
     takes: bool = False
+    dead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,10 @@ class Policy:
     """Whether a process whose group broke may be formed into the next one; else it only hands its
     state on.
     """
+    peers_tell: bool = True
+    """Whether a member is gone when its peers have seen it die. Ray says so later, when the process
+    has given all its memory back; where the next member needs its GPU, that is waited for.
+    """
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class Run:
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
         planned: the ``reform`` that the journal was last told of, in this generation.
+        seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
+            has said what of.
         gather_for: why the members are to stop; empty where they aren't.
         room: how many more workers the cluster could place, until that was answered.
         fruitless: formations since the last finished step.
@@ -197,6 +203,7 @@ class Run:
     origin: Found | None = None
     target: int = 1
     planned: str = ""
+    seen_dead: Mapping[str, int] = field(default_factory=dict)
     gather_for: str = ""
     room: int = 0
     broke_step: bool = False

@@ -78,6 +78,7 @@ class FleetLike(Protocol):
     def start(self, action: act.StartWorker) -> None: ...
     def end(self, action: act.EndWorker) -> None: ...
     def quiesce(self, action: act.Quiesce) -> None: ...
+    def await_end(self, action: act.AwaitEnd) -> None: ...
     def break_step(self, action: act.BreakStep) -> None: ...
     def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None: ...
     def grant(self, action: act.Grant, directory: str) -> None: ...
@@ -201,6 +202,7 @@ class Loop:
         self,
         action: act.StartWorker
         | act.EndWorker
+        | act.AwaitEnd
         | act.Quiesce
         | act.BreakStep
         | act.Commit
@@ -211,6 +213,8 @@ class Loop:
                 self._fleet.start(action)
             case act.EndWorker():
                 self._fleet.end(action)
+            case act.AwaitEnd():
+                self._fleet.await_end(action)
             case act.Quiesce():
                 self._fleet.quiesce(action)
             case act.BreakStep():

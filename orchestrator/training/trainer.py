@@ -110,6 +110,11 @@ class Trainer:
         return self._group.can_take
 
     @property
+    def dead_peers(self) -> tuple[int, ...]:
+        """Ranks of the group whose processes have ended, as far as it's known here."""
+        return self._group.dead
+
+    @property
     def group(self) -> GroupSpec | None:
         """The group that this worker belongs to."""
         return self._group.spec

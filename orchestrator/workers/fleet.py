@@ -25,6 +25,10 @@ from orchestrator.workers.placement import Placement
 
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone."""
+END_TOLD_S = 10.0
+"""Ray tells a death when the process has given back its memory: 0.1 ms for each megabyte, and a
+busy machine's second. Who was seen to die and isn't gone by then lives.
+"""
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
     "poll": "poll",
@@ -119,6 +123,20 @@ class Fleet:
             self._told_gone(action.worker, ev.Cause(action.cause), action.detail)
         elif self._may_kill():
             ray.kill(actor, no_restart=True)
+
+    def await_end(self, action: act.AwaitEnd) -> None:
+        """Another may have its place; Ray's word on its end is waited for, so that the reason is
+        known, but not for ever.
+        """
+        self._placement.free(action.worker)
+        timer = threading.Timer(END_TOLD_S, self._end_the_living, (action.worker,))
+        timer.daemon = True
+        timer.start()
+
+    def _end_the_living(self, worker: str) -> None:
+        if not self._closed and worker not in self._gone:
+            told = "its peers saw its process end, and Ray didn't"
+            self.end(act.EndWorker(worker, ev.Cause.DIED.value, told))
 
     def quiesce(self, action: act.Quiesce) -> None:
         """Stop members."""

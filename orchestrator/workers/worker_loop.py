@@ -336,6 +336,7 @@ class Work:
             trainer.runs if has else 0,
             has and trainer.can_give,
             has and trainer.can_take,
+            trainer.dead_peers if mailbox.held_for == mailbox.generation else (),
         )
         self._event_buffer.put(held)
 

@@ -86,6 +86,7 @@ class FakeTrainer:
         self.size_bytes = 64
         self.runs = 0
         self.can_give = False
+        self.dead_peers: tuple[int, ...] = ()
 
     @property
     def can_take(self) -> bool:
@@ -260,6 +261,9 @@ class FakeFleet:
     def quiesce(self, action: act.Quiesce) -> None:
         for worker in action.workers:
             self.members[worker].quiesce(action.generation, urgent=action.urgent)
+
+    def await_end(self, action: act.AwaitEnd) -> None:
+        pass  # nobody is seen to die here
 
     def break_step(self, action: act.BreakStep) -> None:
         self.members[action.worker].break_step(action.generation)

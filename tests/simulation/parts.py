@@ -107,6 +107,8 @@ class Faults:
     source_gone: bool = False
     """What the run started from isn't there any more."""
     stop_cause: StopCause = StopCause.SIGTERM
+    false_alarms: float = 0.0
+    """Probability that a member that stops has seen a living peer die."""
 
 
 def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:

@@ -36,6 +36,11 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "calm": ({}, Faults()),
     "kills with a standby": ({"standby": 1}, Faults(kill_s=2.0)),
     "kills without a standby": ({"count": 3}, Faults(kill_s=3.0)),
+    "kills that Ray alone tells": ({"standby": 1, "peers_tell": False}, Faults(kill_s=2.0)),
+    "deaths that are none": (
+        {"count": 3, "smallest": 1, "standby": 1},
+        Faults(kill_s=3.0, false_alarms=0.2),
+    ),
     "shrink and replace": ({"count": 4, "smallest": 1}, Faults(kill_s=1.5)),
     "shrink for good": (
         {"count": 6, "smallest": 1, "on_loss": "shrink"},
@@ -185,6 +190,7 @@ HAPPENS = {
     "notices": {"reform_planned", "worker_notice"},
     "failing saves": {"save_failed"},
     "joins that fail": {"join_failed"},
+    "deaths that are none": {"worker_loss_explained"},
     "driver deaths": {"adopted"},
     "processes replaced": {"processes_used_up", "died"},
     "draining nodes": {"worker_notice"},
@@ -395,6 +401,16 @@ def impatient(
     return after, [*actions, *hung]
 
 
+def neighbours(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    if not isinstance(event, ev.Held) or not event.dead:
+        return after, actions
+    wrong = tuple((rank + 1) % before.world_size for rank in event.dead)
+    run, found = machine.advance(before, replace(event, dead=wrong), before.ticked_s or 0.0)
+    return run, list(found)
+
+
 def breaking(
     before: Run, event: Any, after: Run, actions: list[act.Action]
 ) -> tuple[Run, list[act.Action]]:
@@ -414,6 +430,7 @@ ALTERED: dict[str, tuple[str, Any]] = {
     "saved bytes aren't those of the agreed step": ("calm", mislabelled),
     "somebody was called hung who wasn't": ("slow nodes", impatient),
     "a step was broken off that didn't hang": ("calm", breaking),
+    "one who was seen dead by nobody is gone": ("kills without a standby", neighbours),
 }
 
 

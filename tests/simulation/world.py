@@ -50,6 +50,7 @@ class World:
         self.events = 0
         self.stepping: set[int] = set()
         self.redone = 0
+        self.seen = 0
         self.told: set[type] = set()
         self.values: set[Enum] = set()
         self.errors: set[type] = set()
@@ -128,6 +129,11 @@ class World:
             self.errors.add(type(event))
         self.run, actions = self.advance(before, event, self.now)
         self.check_run(before, self.run)
+        if isinstance(event, ev.Held):
+            lost = set(before.workers) - set(self.run.workers)
+            present = event.generation == before.generation
+            named = {before.seats[rank] for rank in event.dead} if present else set()
+            self.check(lost <= named, "one who was seen dead by nobody is gone")
         self.perform(actions, self.attempt)
 
     def check_run(self, before: Run, after: Run) -> None:
@@ -238,7 +244,9 @@ class World:
         if not worker.alive:
             return
         worker.alive = False
-        self.soon(ev.Gone(worker.ident, cause, detail, error), 0.012)
+        # Ray says it when the process has given its memory back
+        told_s = 0.012 if self.random.random() < 0.5 else 0.5
+        self.soon(ev.Gone(worker.ident, cause, detail, error), told_s)
         self.lose_peer(worker)
 
     def lose_peer(self, gone: SimWorker) -> None:
@@ -296,11 +304,26 @@ class World:
         worker.held, worker.joined = True, False
         worker.held_for = max(worker.generation, worker.hold_generation)
         step, position = (worker.state.step, worker.state.position) if worker.state else (None, 0)
-        self.soon(
-            ev.Held(
-                worker.ident, worker.held_for, step, position, f"{worker.ident}:{self.count}", why
-            )
+        address = f"{worker.ident}:{self.count}"
+        dead = self.seen_dead(worker) if why == "peer lost" else ()
+        self.soon(ev.Held(worker.ident, worker.held_for, step, position, address, why, dead=dead))
+
+    def seen_dead(self, worker: SimWorker) -> tuple[int, ...]:
+        """Whose end it has seen: most of those who are dead, and now and then one who isn't."""
+        if worker.held_for != worker.generation:
+            return ()
+        chance = self.random.random
+        return tuple(
+            rank
+            for rank, ident in enumerate(worker.seats)
+            if ident != worker.ident
+            and chance() < (self.faults.false_alarms if self.workers[ident].alive else 0.7)
         )
+
+    def do_AwaitEnd(self, action: act.AwaitEnd) -> None:
+        worker = self.workers[action.worker]
+        self.seen += 1
+        self.at(10.0, lambda: self.kill(worker, ev.Cause.DIED, "it lived on"))
 
     def do_Quiesce(self, action: act.Quiesce) -> None:
         for ident in action.workers:

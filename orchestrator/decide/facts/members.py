@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.decide import endings, incidents
 from orchestrator.decide.events import Doing, Held, Joined, JoinFailed, Obstacle, Progress
-from orchestrator.decide.facts import store
+from orchestrator.decide.facts import store, workers
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn, changed
@@ -34,11 +34,11 @@ def on_progress(turn: Turn, event: Progress) -> None:
         return
     behind = worker.step if worker.step is not None else run.step
     step = max(event.step, behind)
-    workers = dict(run.workers)
-    workers[event.worker] = changed(worker, {**heard, "step": step})
+    everybody = dict(run.workers)
+    everybody[event.worker] = changed(worker, {**heard, "step": step})
     paced = event.steps_per_s > 0 and event.worker == run.seats[0]
     turn.set(
-        workers=workers,
+        workers=everybody,
         highest=max(run.highest, step),
         fastest=max(run.fastest, step),
         laggards=run.laggards - (1 if step > behind and behind <= run.step else 0),
@@ -103,6 +103,9 @@ def on_held(turn: Turn, event: Held) -> None:
         takes=event.takes,
     )
     turn.set(highest=max(run.highest, step or 0))
+    if run.policy.peers_tell and event.generation == run.generation:
+        for rank in event.dead:
+            workers.on_seen_dead(turn, rank)
     if event.why and run.phase in (Phase.TRAINING, Phase.FORMING):
         turn.set(last_cause=event.why)
         incidents.open_incident(turn, "peer lost", None, None, event.why)

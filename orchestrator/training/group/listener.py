@@ -18,14 +18,14 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import PeerLost
 from orchestrator.training.group import calling
 from orchestrator.training.group.addresses import Address, family, this_machine, topology_of
 from orchestrator.training.group.authentication import DATA, Hello, Stranger, answer
 from orchestrator.training.group.collectives import Collectives
-from orchestrator.training.group.lifelines import Lifeline, Watches
+from orchestrator.training.group.lifelines import Lifeline, Watches, ended
 from orchestrator.training.group.links import Links
 from orchestrator.training.group.over_memory import why_not_shared
 from orchestrator.training.group.over_sockets import OverSockets
@@ -63,6 +63,7 @@ class Listener:
                 missing,
             )
         self._lifeline, self._watches = Lifeline(host), Watches()
+        self._lifelines: tuple[int, Mapping[int, socket.socket]] = (0, {})
         self._address = Address(
             machine or this_machine(),
             host,
@@ -122,7 +123,9 @@ class Listener:
                 links.add(hello, self._caller.call(found[hello.called], hello, links))
             self._await(links, cancelled, time.monotonic() + timeout_s)
             peers = {peer: found[peer] for peer in topology_of(found).peers(rank)}
-            return links.collectives(self._watches.on(peers, self._address))
+            lifelines = self._watches.on(peers, self._address)
+            self._lifelines = (generation, lifelines)
+            return links.collectives(lifelines)
         except BaseException:
             links.close()
             raise
@@ -155,6 +158,11 @@ class Listener:
                 with contextlib.suppress(PeerLost):  # whoever can't be reached needn't be told
                     if peer < rank:
                         self._caller.call(found[peer], Hello(generation, rank, peer, DATA)).close()
+
+    def dead(self, generation: int) -> tuple[int, ...]:
+        """Ranks of this generation whose processes have ended, as far as it's known here."""
+        formed, lifelines = self._lifelines
+        return tuple(sorted(ended(lifelines))) if formed == generation else ()
 
     def close(self) -> None:
         """Listen no longer."""

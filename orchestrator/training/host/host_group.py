@@ -153,6 +153,11 @@ class HostGroup:
         """See ``Group``."""
         return self._attempt is not None
 
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """See ``Group``."""
+        return self._meeting.dead()
+
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)

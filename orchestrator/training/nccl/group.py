@@ -32,6 +32,7 @@ class NcclGroup:
 
     keeps_variables = False
     can_give = can_take = False
+    dead = ()
 
     def __init__(
         self,

@@ -99,6 +99,10 @@ class Group(Protocol):
     def can_take(self) -> bool:
         """Whether this one has computed a run whose result it could take from another one."""
 
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Ranks of the present group whose processes have ended, as far as it's known here."""
+
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """One run of a train operation. Raises PeerLost, UserCodeError; nothing changed then.
 
@@ -130,6 +134,7 @@ class Alone:
     batches_per_step = 1
     keeps_variables = True
     can_give = can_take = False
+    dead = ()
     address = ""
 
     def __init__(
