@@ -7,6 +7,7 @@ import pytest
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.rules.staffing import STANDBY_AFTER_S
 from orchestrator.journal.worker_events import LossExplained, LossOfWorker
 from tests.decide.situation import Driver
 
@@ -31,6 +32,17 @@ def test_member_that_its_peer_saw_die_is_replaced_without_waiting_for_ray() -> N
     losses = [item.event for item in driver.all(act.Note) if isinstance(item.event, LossOfWorker)]
     assert [(loss.worker, loss.rank, loss.cause) for loss in losses] == [("w0002", 1, "died")]
     assert len(driver.run.budgets.entries) == 1
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["by its peer", "by Ray"])
+def test_new_standby_waits_until_the_one_before_it_has_taken_over(seen: bool) -> None:
+    """Its import takes the processor that the take-over needs."""
+    driver = trained()
+    done = driver.tell(*([] if seen else [ev.Gone("w0002", ev.Cause.DIED)]))
+    done += driver.tell(held(driver, "w0001", *([1] if seen else [])))
+    assert any(isinstance(item, act.Form) for item in done)
+    (start,) = [item for item in done if isinstance(item, act.StartWorker)]
+    assert start.delay_s >= STANDBY_AFTER_S
 
 
 @pytest.mark.parametrize(
