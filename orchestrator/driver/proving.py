@@ -223,7 +223,7 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
 
 
 def task_of(config: RunConfig, start: StartPoint, plan: Plan, slots: int) -> dict[str, Any]:
-    """What the trial is asked: the fields of ``training.proof.measuring.Task`` but for ``cache``.
+    """The fields of ``training.proof.measuring.TrialTask``, but for ``cache``.
 
     Args:
         config: as the run goes, its record looked at.
@@ -269,7 +269,7 @@ def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
     """The trial's answer, from a process that may import TensorFlow.
 
     Args:
-        task: the pickled fields of ``Task``, but for ``cache``, which is this machine's.
+        task: the pickled fields of ``TrialTask``, but for ``cache``, which is this machine's.
         begun: told the process.
     """
     with scratch("proof") as room:

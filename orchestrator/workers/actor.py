@@ -60,7 +60,7 @@ class WorkerActor:
         return self._event_buffer.poll(after, POLL_S)
 
     def adopt(self, attempt: int) -> dict[str, Any]:
-        """Obey a new driver from now on; the fields of ``decide.machine.Report``."""
+        """Obey a new driver from now on; the fields of ``decide.machine.WorkerReport``."""
         self._obey(attempt)
         self._member.forget_saves()
         return self._member.report()

@@ -144,7 +144,7 @@ class Member:
             self._mailbox.condition.notify_all()
 
     def report(self) -> dict[str, Any]:
-        """The fields of ``decide.machine.Report``."""
+        """The fields of ``decide.machine.WorkerReport``."""
         mailbox = self._mailbox
         with mailbox.condition:
             return {

@@ -147,8 +147,8 @@ def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
     return CheckpointRow(
         label=item.label,
         step=item.step,
-        attempt=item.place.attempt,
-        generation=item.place.generation,
+        attempt=item.generation_id.attempt,
+        generation=item.generation_id.generation,
         size_bytes=item.size_bytes,
         modified=modified,
         age_s=None if modified is None else max(0.0, now_s - modified),

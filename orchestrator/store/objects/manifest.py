@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.objects.layout import (
     MANIFEST_SUFFIX,
-    Place,
+    GenerationId,
     checkpoint_dir,
     checkpoint_name,
 )
@@ -102,9 +102,9 @@ class Manifest(_Record):
         return checkpoint_dir(self.attempt, self.generation)
 
     @property
-    def place(self) -> Place:
+    def generation_id(self) -> GenerationId:
         """Attempt and generation, ordered."""
-        return Place(Attempt(self.attempt), Generation(self.generation))
+        return GenerationId(Attempt(self.attempt), Generation(self.generation))
 
     def to_bytes(self) -> bytes:
         """The manifest as it's stored."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.store.objects.layout import Place, read_place
+from orchestrator.store.objects.layout import GenerationId, read_generation_id
 from orchestrator.store.objects.location import Location
 from orchestrator.store.transfer.watchdog import TransferProgress, undone_by
 
@@ -148,7 +148,7 @@ class _Counting:
         self._progress.add(max(0, value - self._progress.bytes))
 
 
-def abort_abandoned(output: Location, before: Place | None = None) -> int:
+def abort_abandoned(output: Location, before: GenerationId | None = None) -> int:
     """Aborts multipart uploads of this run that nobody will finish: their parts cost money and are
     in no listing.
 
@@ -168,12 +168,12 @@ def abort_abandoned(output: Location, before: Place | None = None) -> int:
     aborted = 0
     for item in listed.get("Uploads", []):
         key = str(item["Key"])
-        place = (
-            read_place(key.removeprefix(prefix).partition("/")[0])
+        generation_id = (
+            read_generation_id(key.removeprefix(prefix).partition("/")[0])
             if key.startswith(prefix)
             else None
         )
-        if place is not None and (before is None or place < before):
+        if generation_id is not None and (before is None or generation_id < before):
             with contextlib.suppress(OrchestratorError):  # finished or aborted meanwhile
                 output.call(
                     "delete",

@@ -53,7 +53,7 @@ def why_not_shared() -> str:
     return ""
 
 
-class Room:
+class SharedMemory:
     """The members on one host, and the memory that they share.
 
     Args:
