@@ -30,6 +30,9 @@ from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.reports import CheckpointRow
 
 MOST_DECISIONS = 400
+"""Rows of the table of decisions: a page of some hundred opens at once, and of a long run the
+newest are wanted.
+"""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ from orchestrator.workers.foreign_text import last_line
 log = logging.getLogger("tfresume")
 MODULE = "orchestrator.training.proof.measuring"
 WITHIN_S = 600.0
+"""Longest time for a trial, staging and import included: it tries a few steps. Beyond it the run
+begins unproved and says so, rather than not at all.
+"""
 PATIENCE_S = 5.0
 """A trial beside other work that takes longer is spoken of: the run seems to stand still."""
 TRYING = (

@@ -15,6 +15,9 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.run_events import Warned
 
 EXIT_DONE, EXIT_FAILED, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 130, 143
+"""Part of the interface. 130 and 143 are what a shell reports of a process ended by SIGINT (128 +
+2) and by SIGTERM (128 + 15).
+"""
 Status = Literal["done", "end of data", "stopped", "failed"]
 
 

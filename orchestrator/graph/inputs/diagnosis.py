@@ -17,6 +17,7 @@ from orchestrator.graph.inputs.pipeline import Pipeline, PythonCall
 from orchestrator.graph.worker_graph import Problem, Shape
 
 SHOWN = 5
+"""Outputs named in a message; who needs the others asks ``inspect``."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.random.stateless import NodeAdder
 
 HALF = 0.5
+"""Stands for what would be drawn from [0, 1): its middle, so that a comparison with a rate goes the
+likelier way and nothing becomes an extreme.
+"""
 Attributes = dict[str, AttrValue]
 Replacement = Callable[
     [NodeAdder, NodeDef, list[Edge], tuple[str, ...]], tuple[str, list[Edge], Attributes]

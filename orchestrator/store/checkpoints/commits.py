@@ -36,6 +36,9 @@ from orchestrator.store.run.lineage import Lineage, read_lineage
 from orchestrator.vocabulary import Step
 
 LISTERS = 16
+"""Directories listed at a time: a run of hundreds of generations is listed in some round trips,
+within what clients keep open in connections.
+"""
 
 
 @dataclass(frozen=True)

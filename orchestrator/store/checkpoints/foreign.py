@@ -26,6 +26,7 @@ MAX_REFUSALS = 50
 and each costs requests.
 """
 NEIGHBOURS = 3
+"""Names beside a wrong one that a message proposes."""
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """The key under which TensorFlow 2 keeps which object each tensor belongs to."""
 

@@ -24,6 +24,7 @@ from orchestrator.store.run.run_record import (
 )
 
 CHECKERS = 8
+"""Checkpoints looked at side by side: most of the time is the store's answering time."""
 QUICK_CHECKS = 100
 """Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are
 told from the listing alone.

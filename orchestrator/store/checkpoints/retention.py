@@ -27,6 +27,7 @@ from orchestrator.store.run.lease import Lease
 from orchestrator.store.transfer.multipart import abort_abandoned
 
 DELETERS = 8
+"""Checkpoints or files deleted side by side: most of the time is the store's answering time."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ from orchestrator.store.objects.layout import (
 from orchestrator.vocabulary import Attempt, Generation
 
 FORMAT = 1
+"""Goes up when a reader of before would misread a manifest, not when fields are added: it ignores
+those.
+"""
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 

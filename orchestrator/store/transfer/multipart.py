@@ -21,13 +21,18 @@ from orchestrator.store.objects.location import Location
 from orchestrator.store.transfer.watchdog import TransferProgress, undone_by
 
 PART_BYTES = 16 << 20
+"""S3 takes parts from 5 MiB on. With this one files of up to 16 GB fit ``MAX_PARTS``, and little
+has to be sent again where a part fails.
+"""
 IN_FLIGHT_BYTES = 64 << 20
 """gcsfs copies each part once more into its request: a save may cost 256 MB over its state in all.
 """
 PARALLEL = 8
+"""Parts at a time at most; ``IN_FLIGHT_BYTES`` allows fewer of them where they are large."""
 MAX_PARTS = 1000
 """S3 allows 10,000, Google's compose 32 at a time (two levels of it: 1,024)."""
 COMPOSE_AT_ONCE = 32
+"""Google Cloud Storage's own limit of one compose request."""
 
 SendPart = Callable[[int, bytes], Awaitable[Any]]
 

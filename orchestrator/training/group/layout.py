@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 ALIGNMENT = 64
+"""Bytes: a cache line, and what TensorFlow aligns its own tensors to (``kAllocatorAlignment`` of
+its ``xla/tsl/framework/allocator.h``); what isn't aligned so it copies when it's fed.
+"""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ from orchestrator.training.group.over_sockets import OverSockets
 from orchestrator.training.group.wires import GONE, Wires
 
 GREETINGS_AT_ONCE = 64
+"""Threads that greet at a time: members of a group come at the same moment, and strangers can't
+take more threads than these. Who is turned away tries again (``calling``).
+"""
 WAITING_AT_MOST = 4096
 """Connections that wait for their generation to be joined here: two for each of 2,000 peers."""
 log = logging.getLogger("tfresume")

@@ -28,6 +28,9 @@ STAGING_BYTES = 4 * 1024 * 1024
 more often.
 """
 PAGE = 4096
+"""A page of memory for each member's count and records, so that members who write their own never
+share a cache line, and areas behind them begin at one.
+"""
 TOLD, TOLD_BYTES, VERDICT = 64, 64, 256
 """Where in a member's page its record is, by turns; each with a number behind it; and where it
 tells of another host's.

@@ -27,6 +27,9 @@ from orchestrator.training.state.large_tensors import corrupt, index_of, large_t
 from orchestrator.training.state.state import ENTRY_PREFIX
 
 READ_BYTES = 256 * 1024 * 1024
+"""Of tensors read in one run, so that what is read stays small beside the state; as
+``snapshot.COPY_BYTES``.
+"""
 
 
 @dataclass(frozen=True)
