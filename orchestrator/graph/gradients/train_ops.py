@@ -114,6 +114,8 @@ def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[TrainOp, ...]
     ]
     listed = _mask(graph, train_op_collection(graph), covered)
     numbers = sorted(_writing(graph, downstream))
+    # Of sinks that run the same writers one is the author's; a sink whose writers another one runs
+    # too is a part of that one
     best: dict[int, str] = {}
     for name in sinks:
         mask = covered[name]
@@ -317,6 +319,7 @@ def _among(
 ) -> TrainChoice:
     """Several train ops: copies of one, parts that alternate, phases, or a question."""
     ordered = sorted(listed, key=lambda one: _natural(one.op))
+    # A cell of a notebook that was run twice leaves Adam and Adam_1, which train the same variables
     if (
         len({_signature(one) for one in ordered}) == 1
         and len({_stem(one.op) for one in ordered}) == 1
@@ -331,6 +334,7 @@ def _among(
             tuple(one.op for one in ordered),
         )
         return TrainChoice(((chosen.op, 1),), candidates, (problem,))
+    # No variable in two of them: the parts of a GAN, say, which belong together, or phases
     sets = [set(one.updates) for one in ordered]
     if sum(len(one) for one in sets) == len(set[str]().union(*sets)):
         phases = phases_among(graph, [(one.op, one.updates) for one in ordered])
