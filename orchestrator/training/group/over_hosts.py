@@ -117,6 +117,8 @@ class OverHosts:
         # Other hosts' members wait to hear of it, also where this host's are at odds among
         # themselves
         foreign = self._heard_across(record, next(iter(odd.values()), record))
+        # Members beyond the last rail have no partners: what was heard across is passed on to them
+        # in memory, with one more meeting
         if not odd and len(self._topology.hosts) > 1 and len(self._members) > self._topology.rails:
             for peer, told in foreign.items():
                 self._shared.accuse(peer, told, self._number)
@@ -157,6 +159,8 @@ class OverHosts:
         assert results is not None
         result = results.next()
         plan = self._plan(wanted, results, result)
+        # Copied before the members meet, so that one meeting serves both: that all mean the same,
+        # and that the first block is there
         if plan.blocks:
             plan.fill(0, flat)
         if agreed:

@@ -151,6 +151,10 @@ class SharedMemory:
             PeerLost: a member is gone who hasn't counted, or one of another host from whom
                 something is wanted.
         """
+        # After all that the phase has written: x86-64 shows one processor's stores to the others in
+        # their order (Intel's manual, volume 3, "Memory Ordering"), so who sees the count sees
+        # those. A member that had to be rung sees them on any processor, since both went through
+        # the kernel
         self._phase += 1
         self._counts[self.rank][0] = self._phase
         for peer in self._bells.peers:
@@ -158,7 +162,7 @@ class SharedMemory:
         looking_until_s = time.perf_counter() + LOOK_S
         while not self._reached():
             if time.perf_counter() < looking_until_s:
-                os.sched_yield()
+                os.sched_yield()  # with fewer cores than members it is the others who must get on
                 continue
             self._listen()
             for peer in () if all_is_here else self._bells.cut:

@@ -187,6 +187,8 @@ class _Plan:
             step.adder.add()
             done = step
         if done is not None:
+            # From here on this member has all that it wants but the last parts: that somebody died
+            # who has sent his is no reason not to finish
             wires.swap(dict.fromkeys(wires.peers, done.mine), done.theirs, to_the_dead=True)
 
 

@@ -1,7 +1,7 @@
 """Where does the sum of a round stand?
 
 Rule: in one of two pieces of memory that take turns, so that the last result stays as it is
-while the next one is made.
+while the next one is made: a peer that was cut off before it had it takes it from there.
 """
 
 from __future__ import annotations

@@ -157,6 +157,8 @@ class HostGroup:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
+        # Noted before anything can fail: whoever is cut off in the exchange can take the result
+        # from a peer, and needs no more than this to apply it
         self._begun = BegunRun(run, keys)
         result: dict[str, np.ndarray] = {}
         watched: dict[str, float] = {}
@@ -166,6 +168,7 @@ class HostGroup:
                 run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None
             )
             summaries.update(shown)
+            # Only a first round can be kept over a break: later ones depend on its result
             dealt = owners if number == 0 else self._streams(run.position)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
             result.update(fed)
@@ -304,6 +307,8 @@ class HostGroup:
         if number:
             return Contribution(Accumulator(self.batches_per_step))
         place = (run.position, run.phase)
+        # Of another run, or of slots that somebody else contributes now: a slot that two ranks
+        # bring would be added twice, and a sum can't be taken apart again
         if (
             self._kept is None
             or self._kept[0] != place
@@ -327,6 +332,8 @@ class HostGroup:
         return combined(mesh, level, mine, dealt, self.batches_per_step, names, key)
 
     def _apply(self, begun: BegunRun, result: dict[str, np.ndarray]) -> Shown:
+        # The last phase still takes placeholders that no seam covers (a learning rate, a summary's
+        # input); of those that differ by batch it's the last batch that is shown
         run, batch = begun.run, begun.run.batches[-1]
         feeds = {**self._runner.fed(run.target, batch.feeds), **begun.keys, **result}
         with self._writing:
