@@ -8,10 +8,20 @@ of it is used up, so that a worker at full speed never waits for it.
 from __future__ import annotations
 
 AHEAD_S = 1.0
+"""Half of it is what a renewed grant may take to reach the workers, much for a call of Ray. A
+longer one would put off every save, stop and change of size by as much, since a grant is never
+shortened.
+"""
 MOST_AHEAD = 20_000
+"""The steps of ``AHEAD_S`` at 50 µs each. A run of the smallest graph takes longer, so a shorter
+step time was measured wrong, and would grant without end.
+"""
 FIRST_GRANT = 2
 """Steps of a generation's first grant: how long a step takes isn't known yet."""
 HANG_FACTOR = 3.0
+"""Usual step times without a step's end. A machine that does other things beside doubles a step's
+time now and then; a hang that is found a step later costs that step and no more.
+"""
 SLOW_START_S = 120.0
 """A generation's first step warms up sessions and kernels; 25,000 nodes took 5.3 s on an idle
 machine.

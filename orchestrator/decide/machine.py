@@ -78,7 +78,7 @@ def begin(
 
 
 @dataclass(frozen=True)
-class Report:
+class WorkerReport:
     """What a living worker says of itself to a new driver.
 
     Attributes:
@@ -108,7 +108,7 @@ class Report:
 
 def adopt(
     policy: Policy,
-    reports: Sequence[Report],
+    reports: Sequence[WorkerReport],
     committed: int | None,
     budgets: Budgets,
     generation: int,
@@ -163,8 +163,8 @@ def _taken_over(
     policy: Policy,
     budgets: Budgets,
     committed: int | None,
-    reports: Sequence[Report],
-    group: Sequence[Report],
+    reports: Sequence[WorkerReport],
+    group: Sequence[WorkerReport],
     tainted_until: int,
     now_s: float,
 ) -> Run:
@@ -192,7 +192,7 @@ def _taken_over(
     )
 
 
-def _newest_group(reports: Sequence[Report]) -> tuple[list[Report], bool]:
+def _newest_group(reports: Sequence[WorkerReport]) -> tuple[list[WorkerReport], bool]:
     """The newest generation's members by rank, and whether they are all there and train. If they
     don't: whoever has a state, also of a generation before the one that was being formed.
     """
@@ -209,18 +209,18 @@ def _newest_group(reports: Sequence[Report]) -> tuple[list[Report], bool]:
     return (group if complete else ranked), complete
 
 
-def _is_tainted(report: Report, until: int) -> bool:
+def _is_tainted(report: WorkerReport, until: int) -> bool:
     return report.rank is not None and report.generation <= until
 
 
-def _without_tainted(report: Report, until: int) -> Report:
+def _without_tainted(report: WorkerReport, until: int) -> WorkerReport:
     """The report of a worker that may still hold a state that was rolled back from: that state
     counts for nothing.
     """
     return replace(report, step=None, joined=False) if _is_tainted(report, until) else report
 
 
-def _adopted(report: Report, now_s: float, tainted_until: int) -> Worker:
+def _adopted(report: WorkerReport, now_s: float, tainted_until: int) -> Worker:
     member = report.rank is not None
     stage = Stage.MEMBER if member else Stage.WARM if report.loaded else Stage.STARTING
     doing = (

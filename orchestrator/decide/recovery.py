@@ -14,14 +14,21 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Cause
 
 SAME_ERROR_LIMIT = 2
+"""The same error at the same step, with nothing lost in between: the first time it may be the
+machine, the second time it is the graph or its data, which every further try would meet again.
+"""
 SAME_DEATH_LIMIT = 4
 """A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of
 them to be a loop.
 """
 START_ERROR_LIMIT = 3
-"""Workers in a row that end with the same error before they have a rank."""
+"""Workers in a row that end with the same error before they have a rank. One more than for a step:
+several workers start at once, so a single bad node may already give two.
+"""
 FRUITLESS_LIMIT = 10
-"""Formations in a row that didn't lead to a single step."""
+"""Formations in a row that didn't lead to a single step. Each costs up to some minutes of joining;
+losses in the midst of one are rare, so ten of them aren't chance any more.
+"""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ BUSY_S = 1.0
 twice as long each time.
 """
 LONGEST_AGAIN_S = 30.0
+"""Where a last save goes on failing it's tried some ten times within ``endings.LAST_SAVE_S``."""
 
 
 def agree(turn: Turn, step: int, writer: str, workers: tuple[str, ...]) -> tuple[int, ...]:

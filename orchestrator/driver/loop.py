@@ -28,9 +28,15 @@ from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
 
 TICK_S = 0.25
+"""How often the rules look at the clock: ten times within the shortest bound of a hang
+(``grant_policy.SILENT_S``). ``decide.rules.deadlines`` takes as much off its bounds.
+"""
 SHOW_S = 0.2
-"""RunProgress is shown at most so often."""
+"""RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
 JOURNAL_PROGRESS_S = 5.0
+"""Progress is written down at most so often: what ``status`` tells is never older, and a day makes
+17,000 lines of it, which are read in a moment.
+"""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,9 @@ from orchestrator.workers.foreign_text import last_line
 log = logging.getLogger("tfresume")
 MODULE = "orchestrator.training.proof.measuring"
 WITHIN_S = 600.0
+"""Longest time for a trial, staging and import included: it tries a few steps. Beyond it the run
+begins unproved and says so, rather than not at all.
+"""
 PATIENCE_S = 5.0
 """A trial beside other work that takes longer is spoken of: the run seems to stand still."""
 TRYING = (
@@ -223,7 +226,7 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
 
 
 def task_of(config: RunConfig, start: StartPoint, plan: Plan, slots: int) -> dict[str, Any]:
-    """What the trial is asked: the fields of ``training.proof.measuring.Task`` but for ``cache``.
+    """The fields of ``training.proof.measuring.TrialTask``, but for ``cache``.
 
     Args:
         config: as the run goes, its record looked at.
@@ -284,7 +287,7 @@ def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
     """The trial's answer, from a process that may import TensorFlow.
 
     Args:
-        task: the pickled fields of ``Task``, but for ``cache``, which is this machine's.
+        task: the pickled fields of ``TrialTask``, but for ``cache``, which is this machine's.
         begun: told the process.
     """
     with scratch("proof") as room:

@@ -82,7 +82,10 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
         ours, newest = newest_source(output)
         if newest.checkpoint is not None:
             parent, label = (
-                (newest.checkpoint.place.attempt, newest.checkpoint.place.generation),
+                (
+                    newest.checkpoint.generation_id.attempt,
+                    newest.checkpoint.generation_id.generation,
+                ),
                 newest.checkpoint.label,
             )
     source = ours if ours is not None else named

@@ -194,7 +194,10 @@ class StorageThread:
                 self._parent = (0, 0)
             else:
                 assert newest.checkpoint is not None
-                self._parent = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation)
+                self._parent = (
+                    newest.checkpoint.generation_id.attempt,
+                    newest.checkpoint.generation_id.generation,
+                )
                 self._parent_label = newest.checkpoint.label
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
             self._tell(_not_found(error))

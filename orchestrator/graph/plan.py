@@ -16,7 +16,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.graph.cut import CutGraph, cut_graph, guard_graph
 from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
-from orchestrator.graph.gradients.train_ops import Candidate, TrainChoice, choose_train_ops
+from orchestrator.graph.gradients.train_ops import TrainChoice, TrainOp, choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
@@ -65,7 +65,7 @@ class GraphPlan:
 
     worker_graph: WorkerGraph | None
     problems: tuple[Problem, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[TrainOp, ...] = ()
     group_refused: str = ""
     devices: DeviceReport = field(default_factory=DeviceReport)
 

@@ -24,10 +24,12 @@ from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, 
 from orchestrator.workers.placement import Placement
 
 RELEASE_S = 10.0
-"""Longest time for a killed process to be gone."""
+"""Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
+megabyte.
+"""
 END_TOLD_S = 10.0
-"""Ray tells a death when the process has given back its memory: 0.1 ms for each megabyte, and a
-busy machine's second. Who was seen to die and isn't gone by then lives.
+"""Ray tells a death when the process is gone (``RELEASE_S``); who was seen to die and isn't gone by
+then lives.
 """
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {

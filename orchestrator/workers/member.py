@@ -18,6 +18,9 @@ from orchestrator.workers.runtime_protocol import Tools
 from orchestrator.workers.worker_loop import Work
 
 PULSE_S = 0.5
+"""A sign of life that costs nothing to speak of; ``grant_policy.SILENT_S`` takes five missing ones
+for a hang.
+"""
 
 
 class Member:
@@ -144,7 +147,7 @@ class Member:
             self._mailbox.condition.notify_all()
 
     def report(self) -> dict[str, Any]:
-        """The fields of ``decide.machine.Report``."""
+        """The fields of ``decide.machine.WorkerReport``."""
         mailbox = self._mailbox
         with mailbox.condition:
             return {

@@ -41,8 +41,13 @@ from orchestrator.workers.saver import SaveJob, Saver
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 0.2
-"""Rank 0 tells its progress so often, the others with the pulse."""
+"""Rank 0 tells its progress so often, the others with the pulse. The driver renews grants by it,
+every half second, and shows it to people.
+"""
 OTHERS_PROGRESS_S = 0.5
+"""As ``member.PULSE_S``: of the other ranks only their lives are in question, since all make the
+same steps.
+"""
 READY_AFTER_S = 1.0
 """Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the
 members need the processor more.

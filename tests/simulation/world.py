@@ -763,7 +763,7 @@ class World:
                 worker.alive = False  # the new driver gets no answer and kills it
                 self.lose_peer(worker)
         reports = [
-            machine.Report(
+            machine.WorkerReport(
                 w.ident,
                 w.node,
                 1,

@@ -23,6 +23,9 @@ from orchestrator.journal.worker_events import WorkerHung
 TICK_S = 0.25
 """How often the loop looks at the clock; bounds are met, not overrun, by it."""
 GATHER_S = 10.0
+"""Longest wait for members to stop between two steps, where steps are so short that the bound for a
+hanging one says less: a member may be in the midst of a copy of its state.
+"""
 START_S = 600.0
 """Longest time from a worker's first sign of life until it's warm: importing TensorFlow took 10 s
 where it was slow.

@@ -83,8 +83,13 @@ class Frontier:
 
 
 def frontier(graph: Graph, closure: set[str]) -> Frontier:
-    """The edges from inside a gradient scope to the operations that come after all gradients."""
+    """The edges from inside a gradient scope to the operations that come after all gradients.
+
+    ``tf.gradients`` puts all that it adds into a name scope of its own, ``gradients`` where nobody
+    chose another name (``tensorflow/python/ops/gradients_util.py``, ``_GradientsHelper``, 2.21).
+    """
     inside = [name for name in closure if graph.gradient_scope(name) is not None]
+    # By data alone: a gradient may wait for an update, a control edge, without being made from it
     beyond = closure - graph.view.ancestors(inside, control=False)
     uses: dict[Edge, list[Use]] = {}
     for name in sorted(inside):
@@ -142,6 +147,8 @@ def _endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[Us
 def _indices_slot(graph: Graph, use: Use) -> int | None:
     """The input of the indices that belong to the values at ``use``, None where they're no rows."""
     op = graph.view.op(use.node)
+    # Optimizers add up rows of equal index first: Unique, then UnsortedSegmentSum
+    # (``_deduplicate_indexed_slices``, ``tensorflow/python/training/optimizer.py``, 2.21)
     if op == "UnsortedSegmentSum":
         return 1 if use.slot == 0 else None
     definition = graph.definition(use.node)
@@ -161,7 +168,7 @@ def _origin_of_indices(graph: Graph, node: str, slot: int) -> tuple[Edge, Use]:
     """
     edge = graph.view.data[node][slot]
     use = Use(node, slot, edge.port)
-    for _ in range(100):
+    for _ in range(100):  # such ways have some steps; a cycle, through Merge, has no end
         data = graph.view.data.get(edge.node, ())
         if (
             graph.gradient_scope(edge.node) is not None
@@ -223,6 +230,8 @@ def optimizer_cuts(
         if slot is None:
             continue
         values = graph.view.data[use.node][slot]
+        # Of a dense update only the gradient itself is cut here: a learning rate that differs is an
+        # update of its own. Of a sparse one either the rows or their indices may differ
         if graph.dtype(values) not in FLOATS | COMPLEX or (
             edge != values and not (traits.sparse or traits.scatter)
         ):

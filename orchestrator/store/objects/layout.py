@@ -36,7 +36,7 @@ _BUNDLE_FILE = re.compile(
 _DATA_FILE = re.compile(r"\.data-(\d{5})-of-\d{5}\Z")
 
 
-class Place(NamedTuple):
+class GenerationId(NamedTuple):
     """The attempt and generation that a directory of checkpoints belongs to; ordered as they came."""
 
     attempt: Attempt
@@ -58,10 +58,10 @@ def checkpoint_name(name: str, step: int) -> str:
     return f"{name}-{step}"
 
 
-def read_place(directory: str) -> Place | None:
+def read_generation_id(directory: str) -> GenerationId | None:
     """The attempt and generation in a directory's name, None for anyone else's directory."""
     found = _DIRECTORY.fullmatch(directory)
-    return Place(Attempt(int(found[1])), Generation(int(found[2]))) if found else None
+    return GenerationId(Attempt(int(found[1])), Generation(int(found[2]))) if found else None
 
 
 def split_step(prefix: str) -> tuple[str, Step | None]:

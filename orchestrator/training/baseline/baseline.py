@@ -45,7 +45,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Task:
+class ComparisonTask:
     """What is to be compared.
 
     Attributes:
@@ -75,7 +75,7 @@ class Task:
     redraw: bool = False
 
 
-def measure(task: Task) -> dict[str, Any]:
+def measure(task: ComparisonTask) -> dict[str, Any]:
     """The distances between the group's run and the baselines, and between it and the interrupted
     run.
 
@@ -133,7 +133,7 @@ def measure(task: Task) -> dict[str, Any]:
     }
 
 
-def _joint(task: Task, steps: Steps) -> tuple[Arrays | None, str]:
+def _joint(task: ComparisonTask, steps: Steps) -> tuple[Arrays | None, str]:
     """What the joined batches make of the variables, or why plain TensorFlow can't train on them."""
     try:
         return train_bare(task, steps), ""
@@ -144,7 +144,7 @@ def _joint(task: Task, steps: Steps) -> tuple[Arrays | None, str]:
         return None, f"one process can't take the workers' batches joined into one: {told}"
 
 
-def _shares(task: Task, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
+def _shares(task: ComparisonTask, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
     found: dict[str, float] = {}
     for slot in range(task.options.batches_per_step):
         alone, _ = _joint(task, [step[slot : slot + 1] for step in steps])
@@ -153,7 +153,9 @@ def _shares(task: Task, steps: Steps, bare: Arrays, before: Arrays) -> dict[str,
     return found
 
 
-def _redrawn(task: Task, steps: Steps | None, slots: Arrays, before: Arrays) -> dict[str, float]:
+def _redrawn(
+    task: ComparisonTask, steps: Steps | None, slots: Arrays, before: Arrays
+) -> dict[str, float]:
     found: dict[str, float] = {}
     for seed in (1, 2, 3, 4):
         other = replace(task, options=replace(task.options, seed=task.options.seed + seed))
@@ -169,7 +171,7 @@ def _widen(bounds: dict[str, float], measured: Sequence[Distance]) -> None:
 # -- the batches
 
 
-def _dealt(task: Task, world_size: int) -> Steps:
+def _dealt(task: ComparisonTask, world_size: int) -> Steps:
     """The batches of every step, as that many workers are given them."""
     slots = task.options.batches_per_step
     dealing = Dealing(world_size, slots)
@@ -191,7 +193,7 @@ def _dealt(task: Task, world_size: int) -> Steps:
     return found
 
 
-def _stray(task: Task, steps: Steps) -> str:
+def _stray(task: ComparisonTask, steps: Steps) -> str:
     """Which batch one worker alone is given differently."""
     if task.world_size == 1:
         return ""
@@ -217,7 +219,7 @@ def _equal(one: Any, other: Any) -> bool:
 # -- the baselines
 
 
-def train_slots(task: Task, steps: Steps | None) -> Arrays:
+def train_slots(task: ComparisonTask, steps: Steps | None) -> Arrays:
     """The variables after the steps of one process that takes all slots, by node name.
 
     Args:
@@ -245,7 +247,7 @@ def train_slots(task: Task, steps: Steps | None) -> Arrays:
         trainer.close()
 
 
-def train_bare(task: Task, steps: Steps) -> Arrays:
+def train_bare(task: ComparisonTask, steps: Steps) -> Arrays:
     """The variables after the steps of a TensorFlow process that is fed all batches of a step as
     one, by node name.
 
@@ -272,7 +274,7 @@ def train_bare(task: Task, steps: Steps) -> Arrays:
 def main(task_path: str, answer_path: str) -> int:
     """Read the task, write the answer or the error as JSON."""
     # written by our own parent a moment ago
-    task = Task(**pickle.loads(Path(task_path).read_bytes()))
+    task = ComparisonTask(**pickle.loads(Path(task_path).read_bytes()))
     try:
         answer = measure(task)
     except OrchestratorError as error:

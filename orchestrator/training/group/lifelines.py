@@ -30,12 +30,13 @@ from orchestrator.training.group.addresses import Address, family
 
 _Whose = TypeVar("_Whose", bound=Hashable)
 CLONE_FILES = 0x400
+"""From Linux's ``linux/sched.h``; Python 3.11 has no name for it."""
 CLOSE_RANGE = 436
 """The number of close_range(2), the same on all processors; older C libraries have no name for it,
 and Python would then close a thousand million numbers one by one.
 """
 HIGHEST = 0x7FFFFFFF
-"""Above every descriptor."""
+"""Above every descriptor: they are ints."""
 BACKLOG = 4096
 """Peers that may hold on to a lifeline, those included that are gone by now: the most that Linux
 takes without being asked.

@@ -32,6 +32,9 @@ from orchestrator.training.group.over_sockets import OverSockets
 from orchestrator.training.group.wires import GONE, Wires
 
 GREETINGS_AT_ONCE = 64
+"""Threads that greet at a time: members of a group come at the same moment, and strangers can't
+take more threads than these. Who is turned away tries again (``calling``).
+"""
 WAITING_AT_MOST = 4096
 """Connections that wait for their generation to be joined here: two for each of 2,000 peers."""
 log = logging.getLogger("tfresume")
@@ -51,6 +54,8 @@ class Listener:
 
     def __init__(self, secret: bytes, host: str, *, machine: str | None = None) -> None:
         self._secret = secret
+        # 512 connections may wait to be accepted: a whole group connects in the same moment, and
+        # the kernel drops what goes beyond, to be tried again only a second later
         self._tcp = socket.create_server((host, 0), family=family(host), backlog=512)
         self._unix = socket.socket(socket.AF_UNIX)
         name = f"tfresume-{secrets.token_hex(12)}"
@@ -170,7 +175,7 @@ class Listener:
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             server.close()
-        self.cancel(1 << 62)
+        self.cancel(1 << 62)  # beyond every generation: whoever waits here learns that it's over
         self._watches.close()
         self._lifeline.close()
         with self._changed:
@@ -188,6 +193,7 @@ class Listener:
                     return
                 time.sleep(0.01)  # out of descriptors, say: others may close some
                 continue
+            # Never waited for: a crowd of strangers would keep the peers behind it from being heard
             if not self._greeting.acquire(blocking=False):
                 connection.close()
                 continue
@@ -207,6 +213,7 @@ class Listener:
         finally:
             self._greeting.release()
         with self._changed:
+            # The last case is somebody who repeats a greeting of his own run; the first one stands
             if (
                 hello.generation <= self._floor
                 or len(self._waiting) >= WAITING_AT_MOST
@@ -249,6 +256,7 @@ class Listener:
         }
         for descriptor in by_descriptor:
             poll.register(descriptor, select.POLLRDHUP)
+        # Within a second at most, since ``cancelled`` may be set by somebody who rings no bell
         for descriptor, flags in poll.poll(min(seconds, 1.0) * 1000):
             if descriptor == self._bell:
                 with contextlib.suppress(BlockingIOError):

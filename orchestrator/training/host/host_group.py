@@ -44,7 +44,7 @@ ROUNDS = 64
 
 
 @dataclass(frozen=True)
-class Attempt:
+class BegunRun:
     """A run that this rank has begun: enough to apply it once its result is there."""
 
     run: StepRun
@@ -94,7 +94,7 @@ class HostGroup:
         self._agreed = False
         self._level = False
         self._kept: tuple[Place, Contribution] | None = None
-        self._attempt: Attempt | None = None
+        self._begun: BegunRun | None = None
         self._done: tuple[Place, dict[str, np.ndarray]] | None = None
 
     @property
@@ -151,7 +151,7 @@ class HostGroup:
     @property
     def can_take(self) -> bool:
         """See ``Group``."""
-        return self._attempt is not None
+        return self._begun is not None
 
     @property
     def dead(self) -> tuple[int, ...]:
@@ -162,7 +162,9 @@ class HostGroup:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
-        self._attempt = Attempt(run, keys)
+        # Noted before anything can fail: whoever is cut off in the exchange can take the result
+        # from a peer, and needs no more than this to apply it
+        self._begun = BegunRun(run, keys)
         result: dict[str, np.ndarray] = {}
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
@@ -171,11 +173,12 @@ class HostGroup:
                 run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None
             )
             summaries.update(shown)
+            # Only a first round can be kept over a break: later ones depend on its result
             dealt = owners if number == 0 else self._streams(run.position)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
             result.update(fed)
             watched.update(numbers)
-        last_watched, last_summaries = self._apply(self._attempt, result)
+        last_watched, last_summaries = self._apply(self._begun, result)
         return watched | last_watched, summaries | last_summaries
 
     def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
@@ -190,7 +193,7 @@ class HostGroup:
 
     def forget(self) -> None:
         """See ``Group.forget``."""
-        self._kept = self._attempt = self._done = None
+        self._kept = self._begun = self._done = None
 
     def close(self) -> None:
         """See ``Group.close``."""
@@ -234,7 +237,7 @@ class HostGroup:
         rank took one.
         """
         mine = Standing(
-            self._done[0] if self._done else None, self._attempt.place if self._attempt else None
+            self._done[0] if self._done else None, self._begun.place if self._begun else None
         )
         standings = [
             Standing.parse(message, rank)
@@ -251,8 +254,8 @@ class HostGroup:
         message = mesh.all_gather(given)[lacked.giver]
         if mesh.rank not in lacked.takers:
             return False
-        assert self._attempt is not None
-        self._apply(self._attempt, unpack_result(message, lacked.giver))
+        assert self._begun is not None
+        self._apply(self._begun, unpack_result(message, lacked.giver))
         return True
 
     # -- the phases
@@ -309,6 +312,8 @@ class HostGroup:
         if number:
             return Contribution(Accumulator(self.batches_per_step))
         place = (run.position, run.phase)
+        # Of another run, or of slots that somebody else contributes now: a slot that two ranks
+        # bring would be added twice, and a sum can't be taken apart again
         if (
             self._kept is None
             or self._kept[0] != place
@@ -331,14 +336,16 @@ class HostGroup:
         key = run.target * ROUNDS + number
         return combined(mesh, level, mine, dealt, self.batches_per_step, names, key)
 
-    def _apply(self, attempt: Attempt, result: dict[str, np.ndarray]) -> Shown:
-        run, batch = attempt.run, attempt.run.batches[-1]
-        feeds = {**self._runner.fed(run.target, batch.feeds), **attempt.keys, **result}
+    def _apply(self, begun: BegunRun, result: dict[str, np.ndarray]) -> Shown:
+        # The last phase still takes placeholders that no seam covers (a learning rate, a summary's
+        # input); of those that differ by batch it's the last batch that is shown
+        run, batch = begun.run, begun.run.batches[-1]
+        feeds = {**self._runner.fed(run.target, batch.feeds), **begun.keys, **result}
         with self._writing:
             try:
                 shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
-        self._kept = self._attempt = None
-        self._done = (attempt.place, result)
+        self._kept = self._begun = None
+        self._done = (begun.place, result)
         return shown

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 MASK = (1 << 64) - 1
+"""Python's integers have no end; SplitMix64 counts modulo 2**64."""
 _SLOT, _GROUP = 1, 0
 """What tells the two families of keys apart."""
 
