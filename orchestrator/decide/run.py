@@ -41,6 +41,8 @@ class Policy:
     max_losses_per_hour: int = 60
     batches_per_step: int | None = None
     """Slots of a step; None where each member computes one batch."""
+    batches_per_slot: int = 1
+    """Batches that one step takes for each slot: as many as its runs have of their own."""
     in_place: bool = True
     """Whether a process whose group broke may be formed into the next one; else it only hands its
     state on.
@@ -220,6 +222,11 @@ class Run:
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False
+
+    @property
+    def batches_taken(self) -> int:
+        """Batches that the whole group consumes in one step."""
+        return (self.policy.batches_per_step or self.world_size) * self.policy.batches_per_slot
 
     @property
     def effective_batch(self) -> int | None:

@@ -124,7 +124,7 @@ def _state_from(run: Run, ident: str, chosen: str | None, givers: Sequence[str])
         return StateFrom.OWN
     # Every run needs all ranks, so who has computed one that others have finished lacks that one
     # alone
-    near = worker.position in (best.position, best.position - (run.policy.batches_per_step or 0))
+    near = worker.position in (best.position, best.position - run.batches_taken)
     return StateFrom.RESULT if givers and worker.takes and near else StateFrom.DONOR
 
 
