@@ -151,10 +151,16 @@ class Run:
             in the run's life.
         used_generation: the highest number that the journal knows of, which an earlier driver may
             have spent in vain.
-        fastest: the highest step that any member of the present generation has finished.
+        position: batches that the whole group had consumed at ``step``.
+        fastest: the highest step that any member of the present generation has finished;
+            ``fastest_position`` where it was then.
+        leap: by how much the graph's own counter grew with the last step; 1 where it stood still.
+        counted_s: when ``step`` last grew; ``standing`` says that the journal was told that it
+            hasn't for long.
         laggards: members that have finished ``step`` and no more, so that a thousand workers
             needn't be looked through each time.
-        granted_end: the last step that was ever granted in this generation.
+        granted_end: the last step that was ever granted in this generation; ``granted_position``
+            the last position: whichever comes first.
         batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
@@ -189,8 +195,13 @@ class Run:
     highest: int = 0
     position: int = 0
     fastest: int = 0
+    fastest_position: int = 0
+    leap: int = 1
+    counted_s: float = 0.0
+    standing: bool = False
     laggards: int = 0
     granted_end: int = 0
+    granted_position: int = 0
     batch_rows: int = 0
     stepped: bool = False
     step_time_s: float | None = None
@@ -222,6 +233,20 @@ class Run:
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """How far all members are: step and position."""
+        return self.step, self.position
+
+    def may_step(self, step: int, position: int) -> bool:
+        """Whether a member that is so far may take another step."""
+        return step < self.granted_end and position < self.granted_position
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether all members stand at the end of what is granted."""
+        return not self.may_step(*self.place)
 
     @property
     def batches_taken(self) -> int:

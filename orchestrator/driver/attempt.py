@@ -116,7 +116,7 @@ class Attempt:
         parent_label: str | None,
     ) -> None:
         """Open journal and commits, and begin to beat."""
-        saved = Saved(record.name, record.fingerprint, step_key, repairs)
+        saved = Saved(record.fingerprint, step_key, repairs)
         self._storage_thread = StorageThread(
             self._output,
             self._lease,

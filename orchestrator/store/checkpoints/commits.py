@@ -23,7 +23,13 @@ from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
 from orchestrator.store.checkpoints.pointer import write_pointer
 from orchestrator.store.checkpoints.verification import Checked, check, speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
-from orchestrator.store.objects.layout import MANIFEST_SUFFIX, Place, read_place, split_step
+from orchestrator.store.objects.layout import (
+    MANIFEST_SUFFIX,
+    Place,
+    position_in,
+    read_place,
+    split_step,
+)
 from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.lease import Lease
@@ -114,7 +120,14 @@ def scan(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, 
             for items in pool.map(lambda place: _in_place(output, place, lineage), places)
             for item in items
         ]
-    return tuple(sorted(found, key=lambda item: (item.place, item.step), reverse=True))
+    return tuple(sorted(found, key=_age, reverse=True))
+
+
+def _age(item: Checkpoint) -> tuple[Place, int, int]:
+    """Of checkpoints with one step in one place, as a counter that stands still leaves them, the
+    later one tells its position.
+    """
+    return item.place, item.step, position_in(item.candidate.prefix)
 
 
 def _in_place(output: Location, place: Place, lineage: Lineage) -> list[Checkpoint]:
