@@ -120,7 +120,13 @@ class Form:
 @dataclass(frozen=True)
 class Grant:
     """Tell the members that they may run up to ``end``, and the steps at which to copy the state
-    for a save.
+    for a save. A graph's own counter may stand still, so both have a position as well: whichever
+    comes first counts.
+
+    Attributes:
+        position: batches that the whole group may have consumed.
+        save_position: save here at the latest; None where only the step counts.
+        saved: step of the newest checkpoint; another one of the same step gets another name.
     """
 
     generation: int
@@ -128,6 +134,9 @@ class Grant:
     end: int
     saves: tuple[int, ...]
     writer: str
+    position: int
+    save_position: int | None
+    saved: int | None
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ class Progress:
         batch_rows: rows of its batch, 0 if unknown.
         moved_bytes: a number that changes while the worker's process copies, fetches, reads,
             checks, writes or sends state.
+        position: batches that the whole group had consumed at that step.
     """
 
     worker: str
@@ -117,6 +118,7 @@ class Progress:
     values: Mapping[str, float] = field(default_factory=dict)
     summaries: Mapping[str, float] = field(default_factory=dict)
     moved_bytes: int = 0
+    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ class SaveChecked:
     generation: int
     step: int
     digests: Mapping[str, int]
+    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ class SaveFailed:
     step: int
     detail: str
     busy: bool = False
+    position: int = 0
 
 
 @dataclass(frozen=True)

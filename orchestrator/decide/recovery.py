@@ -38,14 +38,14 @@ class Streak:
     """
 
     signature: str = ""
-    step: int = -1
+    place: tuple[int, int] = (-1, -1)
     times: int = 0
 
-    def after(self, signature: str, step: int) -> Streak:
+    def after(self, signature: str, place: tuple[int, int]) -> Streak:
         """The streak after one more disturbance."""
-        if signature == self.signature and step == self.step:
+        if signature == self.signature and place == self.place:
             return replace(self, times=self.times + 1)
-        return Streak(signature, step, 1)
+        return Streak(signature, place, 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def after_loss(
     cause: Cause,
     detail: str,
     node: str,
-    step: int,
+    place: tuple[int, int],
     begun: bool,
     budgets: Budgets,
     streak: Streak,
@@ -79,7 +79,7 @@ def after_loss(
 
     Args:
         detail: the error's text; empty for a bare death.
-        step: the group's last finished step.
+        place: the group's last finished step, and the batches consumed by then.
         begun: the worker's generation was training, so that the loss can have to do with the step.
     """
     budgets = budgets.spend(cause, node, now_s)
@@ -90,10 +90,10 @@ def after_loss(
         return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
     told = cause is Cause.ERROR and bool(detail)
     if begun or told:
-        streak = streak.after(f"{cause.value}:{detail}", step if begun else -1)
+        streak = streak.after(f"{cause.value}:{detail}", place if begun else (-1, -1))
         limit = SAME_DEATH_LIMIT if not told else SAME_ERROR_LIMIT if begun else START_ERROR_LIMIT
         if streak.times >= limit:
-            where = f"at step {step}" if begun else "before training"
+            where = f"at step {place[0]}" if begun else "before training"
             return GiveUp(
                 budgets,
                 streak,

@@ -114,7 +114,7 @@ class Attempt:
             claim.output,
             claim.lease,
             claim.config,
-            Saved(record.name, record.fingerprint, goes_on.step_key, goes_on.repairs),
+            Saved(record.fingerprint, goes_on.step_key, goes_on.repairs),
             goes_on.parent,
             goes_on.label,
             claim.past.trained_s,

@@ -25,6 +25,7 @@ from orchestrator.graph.importing.gc_pause import collector_paused
 from orchestrator.graph.importing.import_scope import in_scope, without_scope
 from orchestrator.graph.importing.repair import Repaired, repair
 from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inputs.batches_of_runs import batches_of_runs
 from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constants, feed_graph
 from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
@@ -216,6 +217,9 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         group_refused=parts.cut.refused,
         cut_rule=parts.cut.rule,
         load_op_library=tuple(config.load_op_library),
+        run_batches=batches_of_runs(
+            parts.targets, parts.fed.ports, constants(config), config.cycle_batches
+        ),
     )
 
 

@@ -246,7 +246,16 @@ class Fleet:
 
     def grant(self, action: act.Grant, directory: str) -> None:
         """Let members run further."""
-        order = GrantOrder(action.generation, action.end, action.saves, action.writer, directory)
+        order = GrantOrder(
+            action.generation,
+            action.end,
+            action.saves,
+            action.writer,
+            directory,
+            action.position,
+            action.save_position,
+            action.saved,
+        )
         for worker in action.workers:
             self._call(worker, "grant", order)
 

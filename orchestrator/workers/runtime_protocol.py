@@ -103,5 +103,7 @@ class Tools(Protocol):
     def nonfinite(self, state: Any) -> tuple[str, ...]:
         """Names of float variables that hold NaN or infinity."""
 
-    def write(self, state: Any, directory: str) -> WrittenFiles:
-        """Write the bundle and upload it. Raises StorageUnavailable, OutputError."""
+    def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
+        """Write the bundle and upload it. ``again``: its position, where an earlier checkpoint has
+        the same step. Raises StorageUnavailable, OutputError.
+        """

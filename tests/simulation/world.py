@@ -43,7 +43,7 @@ class World:
         self.count = 0
         self.workers: dict[str, SimWorker] = {}
         self.committed: dict[int, State] = {}
-        self.chains: dict[int, int] = {0: 0}
+        self.chains: dict[tuple[int, int], int] = {(0, 0): 0}
         self.journal: list[dict[str, Any]] = []
         self.finish: act.Finish | None = None
         self.attempt = 1
@@ -63,7 +63,7 @@ class World:
         self.excluded: set[int] = set()
         self.misfits: set[int] = set()
         self.failed_joins: dict[int, float] = {}
-        self.saved_chains: dict[tuple[int, int], set[int]] = {}
+        self.saved_chains: dict[tuple[int, int, int], set[int]] = {}
         budgets = Budgets(100000)
         self.run, actions = machine.begin(rules, ev.Found(0, 0), None, budgets, 0, 0.0)
         self.perform(actions, 1)
@@ -163,12 +163,7 @@ class World:
         self.at(0.25, self.tick)
 
     def pulse(self, worker: SimWorker, at: ev.Doing | None = None) -> None:
-        may_step = (
-            worker.joined
-            and not worker.held
-            and worker.state
-            and worker.state.step < worker.granted
-        )
+        may_step = worker.joined and not worker.held and worker.state and worker.may_step
         doing = ev.Doing.STEP if may_step else ev.Doing.IDLE
         if not worker.warm:
             doing = ev.Doing.LOADING
@@ -177,10 +172,16 @@ class World:
         elif worker.joining is not None:
             doing = worker.joining
         worker.moved += worker.copying or worker.writing is not None
-        step = worker.state.step if worker.state else 0
+        step, position = worker.state.place if worker.state else (0, 0)
         self.soon(
             ev.Progress(
-                worker.ident, worker.generation, step, at or doing, 50.0, moved_bytes=worker.moved
+                worker.ident,
+                worker.generation,
+                step,
+                at or doing,
+                50.0,
+                moved_bytes=worker.moved,
+                position=position,
             )
         )
 
@@ -263,16 +264,16 @@ class World:
         ]
         mid_step = gone.generation in self.stepping and self.random.random() < 0.5
         for other in group:
-            other.broken = other.state.step < other.granted
+            other.broken = other.may_step
             if other.stopped:
                 continue
             if (
                 mid_step
                 and self.random.random() < 0.5
-                and all(mate.state.step <= other.state.step for mate in group)
+                and all(mate.state.position <= other.state.position for mate in group)
             ):
                 self.apply(other, len(gone.seats))
-            if other.state.step < other.granted:
+            if other.may_step:
                 self.hold(other, "peer lost")
         self.stepping.discard(gone.generation)
 
@@ -360,16 +361,18 @@ class World:
             f"a generation starts at step {action.step} from a state that nobody has",
         )
         living = [
-            w.state.step
+            w.state.place
             for w in self.workers.values()
             if w.held and self.counts(w) and w.ident in self.run.workers
         ]
         self.check(
-            not living or action.step >= max(living),
+            not living or (action.step, action.position) >= max(living),
             "an uncommitted step that a survivor had is lost",
         )
-        good = set(self.committed) - self.excluded
-        self.check(not good or action.step >= max(good), "a committed step is lost")
+        good = [self.committed[step].place for step in set(self.committed) - self.excluded]
+        self.check(
+            not good or (action.step, action.position) >= max(good), "a committed step is lost"
+        )
         self.check(action.position == start.position, "a batch is skipped or served twice")
         self.check(
             not start.nan or start.nan > self.void,
@@ -424,7 +427,8 @@ class World:
         ):
             return  # it was called off meanwhile
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
-        worker.held, worker.joined, worker.granted, worker.saves = False, False, action.step, set()
+        worker.held, worker.joined, worker.saves = False, False, set()
+        worker.granted, worker.granted_position = action.step, action.position
         self.check(
             self.rules.in_place or not worker.broken, "a process whose group broke is formed again"
         )
@@ -489,12 +493,17 @@ class World:
     def granted(self, worker: SimWorker, action: act.Grant) -> None:
         if not worker.alive or worker.generation != action.generation or worker.state is None:
             return
+        # Whoever has leapt over the end of what was granted stands at the first step past it
+        stood = not worker.may_step
         worker.granted, worker.writer = max(worker.granted, action.end), action.writer
+        worker.granted_position = max(worker.granted_position, action.position)
+        late = action.save_position
         self.check(
-            all(step >= worker.state.step for step in action.saves),
+            all(step >= worker.state.step or stood for step in action.saves)
+            and (not action.saves or late is None or late >= worker.state.position),
             "a save was agreed for a step that is past",
         )
-        worker.saves |= set(action.saves)
+        worker.saves |= {(step, late) for step in action.saves}
         self.save_if_due(worker)
         self.next_step(worker.generation, worker.seats)
 
@@ -509,11 +518,7 @@ class World:
             and w.generation == generation
             for w in group
         )
-        if (
-            not ready
-            or generation in self.stepping
-            or not all(w.state.step < w.granted for w in group)
-        ):
+        if not ready or generation in self.stepping or not all(w.may_step for w in group):
             return
         self.check(len({w.state for w in group}) == 1 or self.flipped, "ranks differ")
         if self.input_stops(group):
@@ -528,11 +533,15 @@ class World:
         """Whether one rank's input has no batch for the next step: it says so, and the step is
         abandoned on all ranks.
         """
-        step = group[0].state.step
-        if step not in (self.faults.user_fails_at or None, self.faults.ends_at or None):
+        step, position = group[0].state.place
+        ended = bool(self.faults.ends_after) and position >= self.faults.ends_after
+        if not ended and step not in (
+            self.faults.user_fails_at or None,
+            self.faults.ends_at or None,
+        ):
             return False
         victim = self.random.choice(group)
-        if step == self.faults.ends_at:
+        if ended or step == self.faults.ends_at:
             self.soon(ev.DataEnded(victim.ident, victim.generation, step))
         else:
             self.pulse(victim, ev.Doing.INPUT)
@@ -557,12 +566,12 @@ class World:
         self.stepping.discard(generation)
         for worker in group:
             self.apply(worker, len(seats))
-            if worker.rank == 0 or worker.state.step >= worker.granted:
+            if worker.rank == 0 or not worker.may_step:
                 self.pulse(worker)
         self.next_step(generation, seats)
 
     def apply(self, worker: SimWorker, world_size: int) -> None:
-        worker.state = worker.state.after_step(world_size)
+        worker.state = worker.state.after_step(world_size, self.faults.counter)
         if worker.state.step == self.faults.nan_at:
             others = {
                 w.state.nan
@@ -579,7 +588,7 @@ class World:
         if self.ever_flipped:
             pass
         elif self.rules.sizes.smallest == self.rules.sizes.largest:
-            expected = self.chains.setdefault(worker.state.step, worker.state.chain)
+            expected = self.chains.setdefault(worker.state.place, worker.state.chain)
             self.check(
                 expected == worker.state.chain,
                 f"step {worker.state.step} isn't bit-identical to when it was first done",
@@ -588,9 +597,8 @@ class World:
 
     def save_if_due(self, worker: SimWorker) -> None:
         state = worker.state
-        if state.step not in worker.saves:
+        if not worker.take_due():
             return
-        worker.saves.discard(state.step)
         if not self.faults.copy_s or worker.held:
             self.save(worker, state)
             return
@@ -604,13 +612,14 @@ class World:
 
     def save(self, worker: SimWorker, state: State) -> None:
         generation, digests = worker.generation, {"v": state.chain}
-        self.saved_chains.setdefault((generation, state.step), set()).add(state.chain)
+        step, position = state.place
+        self.saved_chains.setdefault((generation, step, position), set()).add(state.chain)
         if worker.ident != worker.writer:
-            self.soon(ev.SaveChecked(worker.ident, generation, state.step, digests), 0.05)
+            self.soon(ev.SaveChecked(worker.ident, generation, step, digests, position), 0.05)
         elif worker.writing is not None:
-            self.soon(ev.SaveFailed(generation, state.step, "busy", busy=True))
+            self.soon(ev.SaveFailed(generation, step, "busy", busy=True, position=position))
         elif self.store_down or self.random.random() < self.faults.save_fails:
-            self.soon(ev.SaveFailed(generation, state.step, "503"), 0.1)
+            self.soon(ev.SaveFailed(generation, step, "503", position=position), 0.1)
         else:
             bad = ("v",) if state.nan else ()
             written = ev.SaveWritten(
@@ -635,7 +644,7 @@ class World:
     def do_Commit(self, action: act.Commit) -> None:
         state = action.written.files[0]
         self.check(state.step == action.written.step, "saved bytes aren't those of the agreed step")
-        chains = self.saved_chains.get((action.written.generation, state.step), set())
+        chains = self.saved_chains.get((action.written.generation, *state.place), set())
         # the last save has one writer, whose state is the run's
         alone = self.run.ending is not None
         self.check(len(chains) <= 1 or alone, "a state on which the ranks differ was committed")
@@ -691,8 +700,9 @@ class World:
             and "saves failed in a row" not in action.reason
         )
         could = could and not any(event["event"] == "deadline" for event in self.journal)
-        top = max((w.state.step for w in self.workers.values() if self.counts(w)), default=0)
-        saved = max(self.committed, default=0) >= min(top, action.step or 0)
+        top = max((w.state.place for w in self.workers.values() if self.counts(w)), default=(0, 0))
+        best = max((state.place for state in self.committed.values()), default=(0, 0))
+        saved = best >= min(top, (action.step or 0, top[1]))
         self.check(not could or saved, "the run ends without what it could have saved")
 
     def counts(self, worker: SimWorker) -> bool:
@@ -777,6 +787,7 @@ class World:
                 w.held,
                 w.joined,
                 w.warm,
+                granted_position=w.granted_position,
             )
             for w in living
         ]

@@ -12,7 +12,7 @@ from orchestrator.decide import endings, incidents
 from orchestrator.decide.events import Doing, Held, Joined, JoinFailed, Obstacle, Progress
 from orchestrator.decide.facts import store, workers
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn, changed
 from orchestrator.journal.group_events import JoinFailure
 
@@ -32,21 +32,29 @@ def on_progress(turn: Turn, event: Progress) -> None:
     ):
         turn.worker(event.worker, **heard)
         return
-    behind = worker.step if worker.step is not None else run.step
-    step = max(event.step, behind)
+    behind = run.place if worker.step is None else (worker.step, worker.position)
+    place = step, position = max(event.step, behind[0]), max(event.position, behind[1])
     everybody = dict(run.workers)
-    everybody[event.worker] = changed(worker, {**heard, "step": step})
+    everybody[event.worker] = changed(worker, {**heard, "step": step, "position": position})
     paced = event.steps_per_s > 0 and event.worker == run.seats[0]
     turn.set(
         workers=everybody,
         highest=max(run.highest, step),
         fastest=max(run.fastest, step),
-        laggards=run.laggards - (1 if step > behind and behind <= run.step else 0),
+        fastest_position=max(run.fastest_position, position),
+        leap=_leap(run, behind, place),
+        laggards=run.laggards - (1 if place > behind and behind <= run.place else 0),
         step_time_s=1.0 / event.steps_per_s if paced else run.step_time_s,
         batch_rows=event.batch_rows or run.batch_rows,
     )
     if turn.run.laggards <= 0:
         _advance(turn)
+
+
+def _leap(run: Run, before: tuple[int, int], after: tuple[int, int]) -> int:
+    """By how much the graph's own counter grows in a step of the group."""
+    steps = (after[1] - before[1]) // run.batches_taken
+    return max(1, -(-(after[0] - before[0]) // steps)) if steps > 0 else run.leap
 
 
 def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
@@ -65,13 +73,16 @@ def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
 
 def _advance(turn: Turn) -> None:
     run = turn.run
-    steps = [run.workers[ident].step or 0 for ident in run.members]
-    slowest = min(steps)
-    turn.set(laggards=steps.count(slowest))
-    if slowest <= run.step:
+    places = [(run.workers[ident].step or 0, run.workers[ident].position) for ident in run.members]
+    slowest = min(places)
+    turn.set(laggards=places.count(slowest))
+    if slowest <= run.place:
         return
+    if slowest[0] > run.step:
+        turn.set(counted_s=turn.now_s, standing=False)
     turn.set(
-        step=slowest,
+        step=slowest[0],
+        position=slowest[1],
         moved_s=turn.now_s,
         stepped=True,
         fruitless=0,
@@ -120,7 +131,14 @@ def on_joined(turn: Turn, event: Joined) -> None:
     if run.phase is not Phase.FORMING:
         turn.worker(event.worker, tainted=False)
         return
-    turn.worker(event.worker, joined=True, tainted=False, step=event.step, heard_s=turn.now_s)
+    turn.worker(
+        event.worker,
+        joined=True,
+        tainted=False,
+        step=event.step,
+        position=run.position,
+        heard_s=turn.now_s,
+    )
 
 
 def on_join_failed(turn: Turn, event: JoinFailed) -> None:

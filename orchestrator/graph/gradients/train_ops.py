@@ -213,7 +213,6 @@ def _named(graph: Graph, candidates: tuple[TrainOp, ...], asked: tuple[str, ...]
         if name in graph.view:
             targets.append((name, ratio))
             problems.extend(_more_downstream(graph, name, candidates))
-            problems.extend(_repeated(name, ratio))
         else:
             problems.append(_no_such(name, candidates))
     run = graph.view.ancestors(name for name, _ in targets)
@@ -222,15 +221,6 @@ def _named(graph: Graph, candidates: tuple[TrainOp, ...], asked: tuple[str, ...]
         if adding and run.isdisjoint(adding):
             problems.append(_accumulated(name, adding))
     return TrainChoice(tuple(targets), candidates, tuple(problems))
-
-
-def _repeated(name: str, ratio: int) -> list[Problem]:
-    """A word on what several runs of one operation in a cycle are given."""
-    if ratio == 1:
-        return []
-    said = f"{name} runs {ratio} times in a step, each time with the step's same batches: what it adds up is {ratio} times one sum"
-    remedy = f"Where each run should see other rows, give {name} the ratio 1 and --batches-per-step {ratio} times as many"
-    return [Problem("repeated-batches", "warning", said, remedy, (name,))]
 
 
 def _parse(text: str) -> tuple[str, int]:
@@ -342,12 +332,13 @@ def _among(
             return TrainChoice(
                 (), candidates, (_phased(*phases, {one.op: one.updates for one in ordered}),)
             )
-        message = f"{_few([one.op for one in ordered])} update different variables; each step runs all of them in this order"
+        named = _few([one.op for one in ordered])
+        message = f"{named} update different variables; each step runs all of them in this order, each on batches of its own"
         problem = Problem(
             "several-train-ops",
             "warning",
             message,
-            "Give order and ratios with --train-op NAME:RATIO",
+            "Give order and ratios with --train-op NAME:RATIO; --cycle-batches same where the script ran them on one batch",
             tuple(one.op for one in ordered),
         )
         return TrainChoice(tuple((one.op, 1) for one in ordered), candidates, (problem,))

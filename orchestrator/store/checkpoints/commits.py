@@ -26,6 +26,7 @@ from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import (
     MANIFEST_SUFFIX,
     GenerationId,
+    position_in,
     read_generation_id,
     split_step,
 )
@@ -128,7 +129,14 @@ def scan(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, 
             )
             for item in items
         ]
-    return tuple(sorted(found, key=lambda item: (item.generation_id, item.step), reverse=True))
+    return tuple(sorted(found, key=_age, reverse=True))
+
+
+def _age(item: Checkpoint) -> tuple[GenerationId, int, int]:
+    """Of checkpoints with one step in one generation, as a counter that stands still leaves them,
+    the later one tells its position.
+    """
+    return item.generation_id, item.step, position_in(item.candidate.prefix)
 
 
 def _written_by(

@@ -174,7 +174,7 @@ class HostGroup:
             )
             summaries.update(shown)
             # Only a first round can be kept over a break: later ones depend on its result
-            dealt = owners if number == 0 else self._streams(run.position)
+            dealt = owners if number == 0 else self._streams(run.first)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
             result.update(fed)
             watched.update(numbers)
@@ -205,9 +205,9 @@ class HostGroup:
 
     # -- who computes what
 
-    def _streams(self, position: int) -> list[frozenset[int]]:
-        """By rank, the slots whose batches it serves."""
-        owners = self._dealing.owners(position)
+    def _streams(self, first: int) -> list[frozenset[int]]:
+        """By rank, the slots whose batches it serves in the run whose first batch this is."""
+        owners = self._dealing.owners(first)
         return [
             frozenset(slot for slot, owner in enumerate(owners) if owner == rank)
             for rank in range(self._dealing.world_size)
@@ -221,13 +221,13 @@ class HostGroup:
         who serve the batches.
         """
         if self._agreed:
-            return self._streams(run.position)
+            return self._streams(run.first)
         place = (run.position, run.phase)
         kept = (
             sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
         )
         owners = first_owners(
-            mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position)
+            mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.first)
         )
         self._agreed = True
         return owners
@@ -275,7 +275,7 @@ class HostGroup:
         mine = self._contribution(run, number, wanted)
         summaries: dict[str, float] = {}
         for place, batch in enumerate(run.batches):
-            slot = batch.number - run.position
+            slot = batch.number - run.first
             needed = slot not in mine.slots and (wanted is None or slot in wanted)
             # One that contributes nothing, since others have kept it all, computes a batch all the
             # same to learn the shapes

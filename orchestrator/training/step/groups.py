@@ -43,14 +43,16 @@ class StepRun:
         target: which operation.
         phase: which run of the cycle this is.
         position: batches that the whole group had consumed before the step.
+        first: number of the batch that slot 0 of this run takes.
         step: the last finished global step.
-        batches: this rank's.
+        batches: this rank's, of this run.
         summaries: the graph's scalar summaries are wanted.
     """
 
     target: int
     phase: int
     position: int
+    first: int
     step: int
     batches: tuple[Batch, ...]
     summaries: bool = False
