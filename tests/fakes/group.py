@@ -86,6 +86,7 @@ class FakeTrainer:
         self.size_bytes = 64
         self.runs = 0
         self.can_give = False
+        self.computing = False
 
     @property
     def can_take(self) -> bool:
@@ -201,6 +202,9 @@ class FakeTools:
 
     def moved_bytes(self) -> int:
         return self.moved
+
+    def processor_s(self) -> float:
+        return 0.0
 
     def digests(self, state: FakeState) -> Mapping[str, int]:
         return {"values": hash(state.values.tobytes())}

@@ -32,6 +32,8 @@ class NcclGroup:
 
     keeps_variables = False
     can_give = can_take = False
+    computing = False
+    """Its exchange is inside the session's run: whoever is there may be waiting for a peer."""
 
     def __init__(
         self,
