@@ -187,7 +187,7 @@ class WorkersSection(Section):
     """
     hang_floor_s: Seconds = 5.0
     """A worker is never called hung before so many seconds without a step, however fast its steps
-    are. Who copies or fetches state is judged by the bytes that move.
+    are; to be raised where a step may rightly stand still for minutes. Who copies or fetches state is judged by the bytes that move.
     """
     orphan_timeout_s: Seconds = 120.0
     """A worker that no driver has spoken to for so long ends itself, so that no GPU is held for

@@ -38,6 +38,9 @@ class Doing(Enum):
     IDLE = "idle"
     INPUT = "input"
     STEP = "step"
+    """In a step, and not inside the session's run: it waits for its peers, or adds up."""
+    COMPUTING = "computing"
+    """In a step, inside the session's run, where it waits for no peer."""
     JOINING = "joining"
     STAGING = "staging"
     """Fetching and reading a checkpoint."""
@@ -107,6 +110,7 @@ class Progress:
         moved_bytes: a number that changes while the worker's process copies, fetches, reads,
             checks, writes or sends state.
         position: batches that the whole group had consumed at that step.
+        processor_s: processor time that the worker's process has used, in seconds.
     """
 
     worker: str
@@ -119,6 +123,7 @@ class Progress:
     summaries: Mapping[str, float] = field(default_factory=dict)
     moved_bytes: int = 0
     position: int = 0
+    processor_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,9 @@ class Worker:
         leaving: it will be gone soon (notice), or is to be let go.
         moved_bytes, moved_s: its last ``Progress.moved_bytes``, and when that or what it does last
             changed.
+        turned_s: when its step or what it does last changed.
+        worked_s: when it was last seen to use a processor; looked_s, processor_s: when that was
+            last looked at, and its ``Progress.processor_s`` then.
         size_bytes: of its state, as it last said.
         tainted: its state isn't to be used: the run has rolled back from it.
         spent: its group broke and the policy doesn't form such a process again; it lives until its
@@ -90,6 +93,10 @@ class Worker:
     spent: bool = False
     moved_bytes: int = 0
     moved_s: float = 0.0
+    turned_s: float = 0.0
+    worked_s: float = 0.0
+    looked_s: float = 0.0
+    processor_s: float = 0.0
     size_bytes: int = 0
     tainted: bool = False
     runs: int = 0
@@ -172,6 +179,9 @@ class Run:
         seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
             has said what of.
         gather_for: why the members are to stop; empty where they aren't.
+        suspicions: how often the step after ``suspected`` was taken for hung, until it ended.
+        longest_s: how long the longest step took that wasn't a generation's first, or that had been
+            taken for hung.
         room: how many more workers the cluster could place, until that was answered.
         fruitless: formations since the last finished step.
         failures: disturbances since the last finished step; ``start_failures``: workers in a row
@@ -211,6 +221,9 @@ class Run:
     batch_rows: int = 0
     stepped: bool = False
     step_time_s: float | None = None
+    longest_s: float = 0.0
+    suspicions: int = 0
+    suspected: tuple[int, int] = (0, 0)
     moved_s: float = 0.0
     ticked_s: float | None = None
     origin: Found | None = None

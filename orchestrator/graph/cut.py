@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 
 from orchestrator.graph.gradients.barrier import detach, guard, insert_barrier
 from orchestrator.graph.gradients.gradient_tensors import (
-    Frontier,
     GradientCut,
-    describe_cut,
+    candidates_of,
     frontier,
-    of_activations,
     optimizer_cuts,
 )
+from orchestrator.graph.gradients.leaving_flow import Enclosed, outside
 from orchestrator.graph.gradients.non_gradient_updates import update_cuts
 from orchestrator.graph.gradients.rank_local import (
     RankLocal,
@@ -29,14 +28,14 @@ from orchestrator.graph.gradients.rank_local import (
 from orchestrator.graph.gradients.seam_writer import SeamWriter
 from orchestrator.graph.gradients.split_targets import separate_targets
 from orchestrator.graph.gradients.standing_between import nonlinear_between
-from orchestrator.graph.gradients.towers import averages
-from orchestrator.graph.gradients.training_writers import LINEAR_ASSIGNMENTS
+from orchestrator.graph.gradients.table_rows import Unpaired
+from orchestrator.graph.gradients.training_writers import ASSIGNMENTS, LINEAR_ASSIGNMENTS
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
-from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, shape_of
+from orchestrator.graph.graphdef.tensors import shape_of
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.loss_scale import batch_scales
 from orchestrator.graph.repetition.update_scale import UpdateScales
@@ -111,7 +110,7 @@ def cut_graph(
             _verify(editor, ops, cut)
             done.append(cut)
             rules.append(rule)
-    except _Refused as why:
+    except (_Refused, Enclosed, Unpaired) as why:
         return CutGraph(targets, NO_RULE, str(why))
     return CutGraph(tuple(done), next((rule for rule in rules if rule != NO_RULE), NO_RULE))
 
@@ -190,7 +189,10 @@ def _find_gradients(
     closure = graph.view.ancestors([target])
     sources = rank_local_sources(graph, closure, ports, constants)
     front = frontier(graph, closure)
-    candidates = _candidates(graph, front)
+    if not all(flow.once(edge.node) for edge in front.uses):
+        differing = rank_local(graph, closure, sources, {}, flow.depths).nodes
+        front = replace(front, uses=outside(graph, flow, front.uses, front.beyond, differing))
+    candidates = candidates_of(graph, front)
     local = rank_local(graph, closure, sources, _seams(candidates), flow.depths)
     cuts = list(candidates)
     rule = SCOPE_RULE if cuts else NO_RULE
@@ -202,7 +204,7 @@ def _find_gradients(
     # Gradient descent that is written as an assignment names no gradient input: its value becomes
     # an update to exchange, which is right only if nothing bends it on the way
     for edge, use in local.writes:
-        if not front.uses and graph.view.op(use.node) in LINEAR_ASSIGNMENTS:
+        if not front.uses and graph.view.op(use.node) in ASSIGNMENTS:
             _require_linear(graph, local, edge, use.node)
     if more:
         cuts += more
@@ -218,32 +220,6 @@ def _find_gradients(
     return _Found(tuple(cuts), rule, local, rewired, front.beyond, settings)
 
 
-def _candidates(graph: Graph, front: Frontier) -> list[GradientCut]:
-    """Every gradient of the frontier, or the towers' average of it.
-
-    One that no batch reaches (of weight decay alone, say) is exchanged too: machines of different
-    kinds may differ in its last bit, and the variables would then drift apart.
-    """
-    floats = {
-        edge: uses for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX
-    }
-    merged = averages(graph, floats, front.beyond)
-    cuts = [
-        cut
-        for edge, uses in floats.items()
-        if edge not in merged
-        and not of_activations(graph, cut := describe_cut(graph, edge, tuple(uses), front.beyond))
-    ]
-    for end in sorted(set(merged.values())):
-        uses = tuple(
-            use
-            for use in graph.view.uses[end.node]
-            if use.port == end.port and use.node in front.beyond
-        )
-        cuts.append(describe_cut(graph, end, uses, front.beyond))
-    return cuts
-
-
 def _require_linear(graph: Graph, local: RankLocal, value: Edge, writer: str) -> None:
     """Of a value that's cut where a variable takes it, since no gradient scope tells of an earlier
     place.
@@ -253,6 +229,13 @@ def _require_linear(graph: Graph, local: RankLocal, value: Edge, writer: str) ->
         None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
     )
     found = nonlinear_between(graph, local.nodes, value, shape)
+    if (
+        found
+        and graph.view.op(writer) not in LINEAR_ASSIGNMENTS
+        and not graph.traits(writer).update
+    ):
+        # What is assigned may be a statistic of the batch too: a gradient follows from its variable
+        found = found if variable in graph.view.ancestors([found], control=False) else ""
     if found:
         raise _Refused(
             f"no gradient scope tells where the gradient of {variable} ends, so it would be exchanged at {writer}, and {found} "

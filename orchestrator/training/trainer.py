@@ -108,6 +108,11 @@ class Trainer:
         return self._group.can_give
 
     @property
+    def computing(self) -> bool:
+        """Whether a step is inside the session's run, where it waits for no peer; from any thread."""
+        return self._group.computing
+
+    @property
     def can_take(self) -> bool:
         """Whether this worker has computed a run whose result it could take from a member."""
         return self._group.can_take

@@ -181,15 +181,21 @@ class Member:
                 self.ident,
                 mailbox.generation,
                 step,
-                mailbox.doing,
+                self._doing(),
                 mailbox.steps_per_s,
                 mailbox.batch_rows,
                 dict(mailbox.watched),
                 dict(mailbox.summaries),
                 self._tools.moved_bytes(),
                 position,
+                self._tools.processor_s(),
             )
         )
+
+    def _doing(self) -> ev.Doing:
+        doing, trainer = self._mailbox.doing, self._mailbox.trainer
+        inside = doing is ev.Doing.STEP and trainer is not None and trainer.computing
+        return ev.Doing.COMPUTING if inside else doing
 
     def _pulse_for_ever(self) -> None:
         while not self._mailbox.closing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -120,6 +121,9 @@ class RealTools:
     def moved_bytes(self) -> int:
         # TensorFlow writes a bundle in one go: how far it is can be seen in its file only
         return MOVED.size_bytes + (0 if self._scratch is None else size_below(self._scratch))
+
+    def processor_s(self) -> float:
+        return time.process_time()
 
     def _stage(self, checkpoint: CheckpointFiles) -> Future[str]:
         from orchestrator.store.objects.private import private_directory

@@ -88,6 +88,7 @@ class FakeTrainer:
         self.runs = 0
         self.can_give = False
         self.dead_peers: tuple[int, ...] = ()
+        self.computing = False
 
     @property
     def can_take(self) -> bool:
@@ -205,6 +206,9 @@ class FakeTools:
 
     def moved_bytes(self) -> int:
         return self.moved
+
+    def processor_s(self) -> float:
+        return 0.0
 
     def digests(self, state: FakeState) -> Mapping[str, int]:
         return {"values": hash(state.values.tobytes())}

@@ -78,6 +78,9 @@ class Pair:
                     index._update_input(0, places)
 
     def _checked(self, value: Any) -> Any:
+        if value.dtype.is_complex:
+            parts = (self._checked(self._tf.real(value)), self._checked(self._tf.imag(value)))
+            return self._tf.complex(*parts)
         return self._tf.check_numerics(
             value * self._tf.cast(self._factor, value.dtype), "the exchange failed"
         )

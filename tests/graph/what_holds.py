@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.graph.patterns import Outcome, Pattern
 from tests.graph.silent import PATTERNS
+from tests.graph.stops import STOPS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "what-holds.md"
 _HEAD = """# What holds in a group
@@ -30,7 +31,7 @@ _TO_DO: dict[Outcome, str] = {
 
 def document() -> str:
     """The page."""
-    return _HEAD + "".join(_line(pattern) for pattern in PATTERNS.values())
+    return _HEAD + "".join(_line(pattern) for pattern in (PATTERNS | STOPS).values())
 
 
 def _line(pattern: Pattern) -> str:

@@ -94,6 +94,8 @@ class SimWorker:
     writing: int | None = None
     """The generation of the save that it writes, also after its driver's death."""
     moved: int = 0
+    in_graph: int = 0
+    """The generation in which it's inside a long run of the session."""
 
     @property
     def may_step(self) -> bool:
@@ -127,6 +129,8 @@ class Faults:
     until_s: float = 60.0
     slow: float = 0.0
     """Probability that a worker lies on a slow node, on which steps take twenty times as long."""
+    long_steps: int = 0
+    """Every so many steps one takes half a minute on one rank, inside the session's run."""
     drain_s: float = 0.0
     node_s: float = 0.0
     """A node is lost with all its workers, unannounced."""

@@ -66,6 +66,10 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
         Faults(6.0, 20.0, 15.0, 20.0),
     ),
     "slow nodes": ({"count": 3, "standby": 1}, Faults(kill_s=5.0, slow=0.3)),
+    "long steps": (
+        {"count": 3, "standby": 1, "until": 200},
+        Faults(kill_s=60.0, until_s=400.0, long_steps=40),
+    ),
     "draining nodes": ({"count": 3, "smallest": 1, "standby": 1}, Faults(drain_s=9.0)),
     "nodes that are lost": ({"count": 3, "smallest": 1, "standby": 1}, Faults(node_s=9.0)),
     "room that comes": ({"count": 2, "largest": 5, "smallest": 1}, Faults(kill_s=4.0, room_s=2.0)),

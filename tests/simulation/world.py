@@ -25,6 +25,8 @@ from orchestrator.journal.parsing import parse_all
 from tests.simulation.parts import Broken, Faults, SimWorker, State
 from tests.simulation.parts import policy as policy
 
+LONG_STEP_S = 30.0
+
 
 class World:
     """One simulated run. ``advance`` may be replaced by a planted bug."""
@@ -165,6 +167,8 @@ class World:
     def pulse(self, worker: SimWorker, at: ev.Doing | None = None) -> None:
         may_step = worker.joined and not worker.held and worker.state and worker.may_step
         doing = ev.Doing.STEP if may_step else ev.Doing.IDLE
+        if may_step and worker.in_graph == worker.generation:
+            doing = ev.Doing.COMPUTING
         if not worker.warm:
             doing = ev.Doing.LOADING
         elif worker.copying:
@@ -525,6 +529,9 @@ class World:
             return
         self.stepping.add(generation)
         step_s = 0.4 if any(worker.slow for worker in group) else 0.02
+        if self.faults.long_steps and (group[0].state.step + 1) % self.faults.long_steps == 0:
+            step_s = LONG_STEP_S
+            self.random.choice(group).in_graph = generation
         self.at(
             step_s * (0.9 + 0.2 * self.random.random()), lambda: self.end_step(generation, seats)
         )
@@ -565,6 +572,7 @@ class World:
             return
         self.stepping.discard(generation)
         for worker in group:
+            worker.in_graph = 0
             self.apply(worker, len(seats))
             if worker.rank == 0 or not worker.may_step:
                 self.pulse(worker)

@@ -16,6 +16,12 @@ from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn, changed
 from orchestrator.journal.group_events import JoinFailure
 
+WORK_WINDOW_S = 5.0
+WORK_SHARE = 0.2
+"""Of one processor, within ``WORK_WINDOW_S``: an idle worker of Ray's uses a tenth of it at most."""
+LONGEST_LEARNT_S = 3600.0
+"""More isn't learnt from one step: the machine may have been suspended."""
+
 
 def on_progress(turn: Turn, event: Progress) -> None:
     """A sign of life, perhaps of progress."""
@@ -62,6 +68,14 @@ def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
     heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
     if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
         heard |= {"moved_bytes": event.moved_bytes, "moved_s": now_s}
+    moved = (event.step, event.position) != (worker.step, worker.position)
+    if moved or event.doing is not worker.doing:
+        heard["turned_s"] = now_s
+    if now_s - worker.looked_s >= WORK_WINDOW_S:
+        used_s = event.processor_s - worker.processor_s
+        heard |= {"looked_s": now_s, "processor_s": event.processor_s}
+        if used_s >= WORK_SHARE * (now_s - worker.looked_s):
+            heard["worked_s"] = now_s
     if (
         event.doing is Doing.LOADING
         and worker.doing is not Doing.LOADING
@@ -80,7 +94,11 @@ def _advance(turn: Turn) -> None:
         return
     if slowest[0] > run.step:
         turn.set(counted_s=turn.now_s, standing=False)
+    passed = bool(run.suspicions) and slowest > run.suspected
+    took_s = turn.now_s - run.moved_s if run.stepped or passed else 0.0
     turn.set(
+        longest_s=max(run.longest_s, min(took_s, LONGEST_LEARNT_S)),
+        suspicions=0 if passed else run.suspicions,
         step=slowest[0],
         position=slowest[1],
         moved_s=turn.now_s,

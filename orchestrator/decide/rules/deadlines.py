@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import crew, endings, grant_policy, progress, save_under_way
+from orchestrator.decide import crew, endings, patience, progress, save_under_way
 from orchestrator.decide.actions import BreakStep
 from orchestrator.decide.events import Cause, Doing
 from orchestrator.decide.phases import Phase
@@ -36,6 +36,7 @@ gathered over some.
 """
 INPUT_S = 60.0
 """A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
+REMEDY = "Where a step may take so long, set hang_floor_s in the configuration"
 
 
 def look(turn: Turn) -> None:
@@ -78,7 +79,7 @@ def is_overdue(run: Run, now_s: float) -> bool:
 
 
 def _silence(turn: Turn) -> None:
-    bound_s = grant_policy.silence_bound_s(turn.run.policy.hang_floor_s)
+    bound_s = patience.silence_bound_s(turn.run.policy.hang_floor_s)
     for worker in turn.run.workers.values():
         if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
@@ -125,15 +126,13 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.TRAINING:
             _stuck(turn)
         case Phase.GATHERING:
-            bound_s = max(
-                GATHER_S,
-                grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
-            )
-            _end_all(
-                turn,
-                progress.slow_to_hold(run, turn.now_s, bound_s),
-                "didn't stop at a step boundary",
-            )
+            bound_s = max(GATHER_S, patience.hang_bound_s(run, stepped=True))
+            late = progress.slow_to_hold(run, turn.now_s, bound_s)
+            inside = [ident for ident in patience.computing(run) if ident in late]
+            if not patience.may_go_on(run, inside, run.since_s, turn.now_s, TICK_S):
+                inside = []
+            late = [ident for ident in late if ident not in inside]
+            _suspect(turn, late, "didn't stop at a step boundary")
         case Phase.FORMING:
             _end_all(turn, progress.slow_to_join(run, turn.now_s), "didn't join, and nothing moves")
         case Phase.WAITING:
@@ -166,30 +165,42 @@ def _stuck(turn: Turn) -> None:
             turn.set(moved_s=turn.now_s)
         return
     still_s = turn.now_s - run.moved_s
-    if (
-        still_s
-        <= grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
-    ):
+    if turn.now_s - patience.last_turn_s(run) <= patience.hang_bound_s(run) - TICK_S:
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
     outside = [
         ident
         for ident in run.members
-        if run.workers[ident].doing is not Doing.STEP
+        if run.workers[ident].doing not in (Doing.STEP, Doing.COMPUTING)
         and run.may_step(run.workers[ident].step or 0, run.workers[ident].position)
     ]
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
+    inside = patience.computing(run)
+    if patience.may_go_on(run, inside, run.moved_s, turn.now_s, TICK_S):
+        return
     if outside:
-        _end_all(turn, outside, f"{detail}; the others wait for it")
+        _suspect(turn, outside, f"{detail}; the others wait for it")
+    elif inside and len(inside) < len(run.members):
+        _suspect(turn, inside, f"{detail}; it stands in the graph, and the others wait. {REMEDY}")
     elif not run.broke_step:
         turn.set(broke_step=True)
+        _count_suspicion(turn)
         turn.note(StepBroken(reason=f"{detail}; all members are inside it"))
         turn.act(BreakStep(run.members[0], run.generation))
-    elif still_s > 2 * grant_policy.hang_bound_s(
-        run.step_time_s, run.policy.hang_floor_s, run.stepped
-    ):
-        _end_all(turn, list(run.members), f"{detail}; breaking it off didn't help")
+    else:
+        _suspect(turn, list(run.members), f"{detail}; breaking it off didn't help. {REMEDY}")
+
+
+def _suspect(turn: Turn, idents: list[str], detail: str) -> None:
+    """End members that a step waits for; the same step gets twice the time when it comes again."""
+    if any(not turn.is_ending(ident) for ident in idents):
+        _count_suspicion(turn)
+    _end_all(turn, idents, detail)
+
+
+def _count_suspicion(turn: Turn) -> None:
+    turn.set(suspicions=turn.run.suspicions + 1, suspected=turn.run.place)
 
 
 def _give_up_waiting(turn: Turn) -> None:

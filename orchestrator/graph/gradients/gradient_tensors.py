@@ -1,58 +1,30 @@
 """Where do gradients leave ``tf.gradients``, and which of them are rows of a table?
 
 Rule: the frontier of the gradient scopes, before clipping and before the optimizer. Values that end
-in an operation that takes indices with them are IndexedSlices: values and indices are cut as a
-pair, and the graph's own deduplication does the rest. Where no scope is found, the optimizers' own
+in an operation that takes indices with them are IndexedSlices (``table_rows``): values and indices
+are cut as a pair, and the graph's own deduplication does the rest. Where no scope is found, the optimizers' own
 gradient inputs are cut; a gradient that flows into another gradient's computation is none to
 exchange.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.graph.gradients.table_rows import (
+    Unpaired,
+    apart,
+    endings,
+    indices_of,
+    indices_slot,
+)
+from orchestrator.graph.gradients.towers import averages
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.nodes import Graph
-from orchestrator.graph.graphdef.op_traits import input_index
 from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, shape_of
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.worker_graph import Shape
-
-ROWWISE = frozenset(
-    {
-        "Identity",
-        "Mul",
-        "RealDiv",
-        "Div",
-        "DivNoNan",
-        "Neg",
-        "Minimum",
-        "Maximum",
-        "Cast",
-        "Add",
-        "AddV2",
-        "Sub",
-        "Select",
-        "SelectV2",
-        "Switch",
-        "Merge",
-        "StopGradient",
-        "CheckNumerics",
-        "ClipByValue",
-        "PreventGradient",
-        "Reshape",
-        "Where",
-        "ConcatV2",
-        "AddN",
-    }
-)
-"""Operations that give a row for each row: through them values stay the values of their indices."""
-
-INDEX_STEPS = frozenset(
-    {"Unique", "UniqueV2", "Identity", "Cast", "Reshape", "ConcatV2", "Switch", "Merge"}
-)
-"""What indices pass on their way from the gradient to the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -99,27 +71,56 @@ def frontier(graph: Graph, closure: set[str]) -> Frontier:
     return Frontier(uses, beyond)
 
 
-def describe_cut(graph: Graph, edge: Edge, uses: tuple[Use, ...], beyond: set[str]) -> GradientCut:
-    """A cut at ``edge``: dense, or with the indices that its values meet later on."""
-    endings = list(_endings(graph, uses, beyond))
-    for use in endings:
-        indices = _indices_slot(graph, use)
-        if indices is not None:
-            origin, first = _origin_of_indices(graph, use.node, indices)
-            return GradientCut(
-                edge,
-                uses,
-                origin,
-                _index_uses(graph, origin, first, beyond),
-                _row_shape(graph, use),
-            )
+def candidates_of(graph: Graph, front: Frontier) -> list[GradientCut]:
+    """Every gradient of the frontier, or the towers' average of it; one that no batch reaches is
+    exchanged too.
+
+    Machines may differ in its last bit.
+
+    Raises:
+        Unpaired: rows of a table whose indices can't be told.
+    """
+    floats = {
+        edge: uses for edge, uses in front.uses.items() if graph.dtype(edge) in FLOATS | COMPLEX
+    }
+    merged = averages(graph, floats, front.beyond)
+    cuts = [
+        cut
+        for edge, uses in floats.items()
+        if edge not in merged
+        for some in apart(graph, uses)
+        if not _of_activations(graph, cut := _describe_cut(graph, edge, some, front.beyond))
+    ]
+    for end in sorted(set(merged.values())):
+        uses = tuple(
+            use
+            for use in graph.view.uses[end.node]
+            if use.port == end.port and use.node in front.beyond
+        )
+        cuts.append(_describe_cut(graph, end, uses, front.beyond))
+    return cuts
+
+
+def _describe_cut(graph: Graph, edge: Edge, uses: tuple[Use, ...], beyond: set[str]) -> GradientCut:
+    """A cut at ``edge``: dense, or with the indices that its values meet later on.
+
+    Raises:
+        Unpaired: they can't be told.
+    """
+    found = list(endings(graph, uses, beyond))
+    try:
+        indices = indices_of(graph, found, beyond)
+    except Unpaired as why:
+        raise Unpaired(f"the gradient {edge.tensor} is of rows of a table, and {why}") from why
+    if indices is not None:
+        return GradientCut(edge, uses, indices.edge, indices.uses, _row_shape(graph, indices.met))
     shape = next(
-        (shape for use in endings if (shape := _updated_shape(graph, use)) is not None), None
+        (shape for each in found if (shape := _updated_shape(graph, each.use)) is not None), None
     )
     return GradientCut(edge, uses, shape=shape)
 
 
-def of_activations(graph: Graph, cut: GradientCut) -> bool:
+def _of_activations(graph: Graph, cut: GradientCut) -> bool:
     """Whether a gradient is one of activations: of rows, and not the rows of a table. What is made
     of it for the variables comes later.
     """
@@ -129,72 +130,11 @@ def of_activations(graph: Graph, cut: GradientCut) -> bool:
     return dense and bool(shape) and shape is not None and shape[0] is None
 
 
-def _endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[Use]:
-    """Where values end after all operations that keep their rows."""
-    waiting = list(uses)
-    seen: set[str] = set()
-    while waiting:
-        use = waiting.pop(0)
-        if graph.view.op(use.node) not in ROWWISE:
-            yield use
-        elif use.node not in seen:
-            seen.add(use.node)
-            waiting.extend(
-                next_use for next_use in graph.view.uses[use.node] if next_use.node in beyond
-            )
-
-
-def _indices_slot(graph: Graph, use: Use) -> int | None:
-    """The input of the indices that belong to the values at ``use``, None where they're no rows."""
-    op = graph.view.op(use.node)
-    # Optimizers add up rows of equal index first: Unique, then UnsortedSegmentSum
-    # (``_deduplicate_indexed_slices``, ``tensorflow/python/training/optimizer.py``, 2.21)
-    if op == "UnsortedSegmentSum":
-        return 1 if use.slot == 0 else None
-    definition = graph.definition(use.node)
-    if definition is None:
-        return None
-    traits = graph.traits(use.node)
-    if traits.sparse and use.slot == traits.gradient:
-        return input_index(definition, "indices")
-    if traits.scatter and use.slot == input_index(definition, "updates"):
-        return input_index(definition, "indices")
-    return None
-
-
-def _origin_of_indices(graph: Graph, node: str, slot: int) -> tuple[Edge, Use]:
-    """Follow indices back to where they leave the gradient scope, or to where the optimizer's own
-    steps on them begin.
-    """
-    edge = graph.view.data[node][slot]
-    use = Use(node, slot, edge.port)
-    for _ in range(100):  # such ways have some steps; a cycle, through Merge, has no end
-        data = graph.view.data.get(edge.node, ())
-        if (
-            graph.gradient_scope(edge.node) is not None
-            or graph.view.op(edge.node) not in INDEX_STEPS
-            or not data
-        ):
-            break
-        use = Use(edge.node, 0, data[0].port)
-        edge = data[0]
-    return edge, use
-
-
-def _index_uses(graph: Graph, origin: Edge, first: Use, beyond: set[str]) -> tuple[Use, ...]:
-    uses = [
-        use
-        for use in graph.view.uses[origin.node]
-        if use.port == origin.port and use.node in beyond
-    ]
-    return tuple(uses) or (first,)
-
-
 def _row_shape(graph: Graph, use: Use) -> Shape:
     shape = _updated_shape(graph, use)
     if shape is None and graph.view.op(use.node) == "UnsortedSegmentSum":
-        for later in _endings(graph, graph.view.uses[use.node], set(graph.view.nodes)):
-            shape = shape or _updated_shape(graph, later)
+        for later in endings(graph, graph.view.uses[use.node], set(graph.view.nodes)):
+            shape = shape or _updated_shape(graph, later.use)
     return shape[1:] if shape else None
 
 
@@ -237,7 +177,7 @@ def optimizer_cuts(
         ):
             continue
         at = Use(use.node, slot, values.port)
-        indices = _indices_slot(graph, at)
+        indices = indices_slot(graph, at)
         if indices is None:
             found[values, None] = GradientCut(values, (at,), shape=_updated_shape(graph, at))
         else:

@@ -32,9 +32,14 @@ _BENDING = frozenset(
 )
 _SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _PRODUCTS = frozenset({"Mul", "RealDiv", "Div", "DivNoNan"})
+_RESHAPING = frozenset(
+    {"Reshape", "Squeeze", "ExpandDims", "Split", "SplitV", "Slice", "StridedSlice", "ConcatV2"}
+)
+"""What flattens gradients into one vector and takes them out of it again."""
 _PASSED = (
     _BENDING
     | _PRODUCTS
+    | _RESHAPING
     | {
         "Identity",
         "Neg",
@@ -62,9 +67,9 @@ def nonlinear_between(graph: Graph, local: set[str], value: Edge, shape: Shape) 
     """
     if shape is None:
         return ""
-    waiting, seen = [value], {value}
+    waiting, seen = [(value, shape)], {value}
     while waiting:
-        edge = waiting.pop(0)
+        edge, shape = waiting.pop(0)
         op = graph.view.op(edge.node)
         # Of another shape it still has rows: those are added up later, and what is done to each
         # row before that is the loss's own business
@@ -74,7 +79,10 @@ def nonlinear_between(graph: Graph, local: set[str], value: Edge, shape: Shape) 
         differing = [each for each in data if _follows_from_values(graph, local, each)]
         if op in _BENDING or (op in _PRODUCTS and len(differing) > 1):
             return edge.node
-        waiting.extend(each for each in differing if each not in seen)
+        for each in differing:
+            before = _noted(graph, each) if op in _RESHAPING else shape
+            if each not in seen and before is not None and None not in before:
+                waiting.append((each, before))
         seen.update(differing)
     return ""
 

@@ -275,7 +275,9 @@ def _no_such(name: str, candidates: tuple[TrainOp, ...]) -> Problem:
 
 def _none_found(trainable: set[str]) -> Problem:
     why = (
-        "nothing updates its trainable variables" if trainable else "it has no trainable variables"
+        "none was found that updates its trainable variables from gradients or from data"
+        if trainable
+        else "it has no trainable variables"
     )
     return Problem(
         "no-train-op",

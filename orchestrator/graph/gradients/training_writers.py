@@ -21,23 +21,23 @@ def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
     """Writers that apply gradients: optimizer updates, and scatters and assignments to trainable
     variables fed by gradients.
 
-    Without any gradient scope, additive assignments to trainable variables count: a hand-written
-    backward pass. Those whose values are fed by hand, and come of no variable, count only where
-    nothing else trains.
+    Without any gradient scope, additive assignments to trainable variables count, and those of what
+    is computed from the variable itself and from data: a hand-written backward pass. Those whose
+    values are fed by hand, and come of no variable, count only where nothing else trains.
     """
     infrastructure = saver_nodes(graph)
     scoped = [name for name in graph.view.nodes if graph.gradient_scope(name) is not None]
     fed = graph.view.descendants(scoped, control=False) if scoped else None
     found: list[str] = []
     by_hand: list[str] = []
-    for name, op in graph.view.ops.items():
+    for name in graph.view.ops:
         traits = graph.traits(name)
         if name in infrastructure or not graph.writes(name):
             continue
         inside = graph.updates_inside(name) and not trainable.isdisjoint(graph.written_by(name))
         if traits.update or inside:
             found.append(name)
-        elif graph.variable_of(name) in trainable and _assigns_gradient(name, op, traits, fed):
+        elif graph.variable_of(name) in trainable and _assigns_gradient(graph, name, traits, fed):
             (by_hand if fed is None and _is_hand_fed(graph, name) else found).append(name)
     return found or by_hand
 
@@ -52,10 +52,26 @@ def _is_hand_fed(graph: Graph, name: str) -> bool:
     )
 
 
-def _assigns_gradient(name: str, op: str, traits: OpTraits, fed: set[str] | None) -> bool:
+def _assigns_gradient(graph: Graph, name: str, traits: OpTraits, fed: set[str] | None) -> bool:
+    op = graph.view.op(name)
     if fed is None:
-        return traits.scatter or op in LINEAR_ASSIGNMENTS
+        return (
+            traits.scatter
+            or op in LINEAR_ASSIGNMENTS
+            or (op in ASSIGNMENTS and _moves(graph, name))
+        )
     return name in fed and (traits.scatter or op in ASSIGNMENTS)
+
+
+def _moves(graph: Graph, name: str) -> bool:
+    """Whether an assignment's value follows from what the variable held and from data: an
+    initialiser's follows from neither, a copy of another network's not from data.
+    """
+    above = graph.view.ancestors((edge.node for edge in graph.view.data[name][1:]), control=False)
+    data = any(
+        graph.view.op(each) in PLACEHOLDERS or graph.draws_from_outside(each) for each in above
+    )
+    return data and graph.variable_of(name) in above
 
 
 def saver_nodes(graph: Graph) -> set[str]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.graph.gradients.gradient_tensors import ROWWISE, GradientCut
+from orchestrator.graph.gradients.gradient_tensors import GradientCut
+from orchestrator.graph.gradients.table_rows import ROWWISE
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.analysis import Repetition, repeated

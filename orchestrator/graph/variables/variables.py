@@ -187,7 +187,9 @@ def _initializer(graph: Graph, name: str, writers: Iterable[str]) -> str | None:
 def trainable_variables(
     graph: Graph, declared: Mapping[str, Declared], writers: Mapping[str, list[str]]
 ) -> set[str]:
-    """Those of the trainable collection; without it, those that an optimizer updates."""
+    """Those of the trainable collection; without it, those that an optimizer updates, and those that
+    gradients are computed with and that are assigned what is computed from gradients.
+    """
     listed = {
         name
         for name, said in declared.items()
@@ -195,10 +197,14 @@ def trainable_variables(
     }
     if listed:
         return listed
+    scoped = [name for name in graph.view.nodes if graph.gradient_scope(name) is not None]
+    fed = graph.view.descendants(scoped, control=False)
+    with_gradient = graph.view.ancestors(scoped, control=False)
     return {
         name
         for name, by in writers.items()
         if any(graph.traits(writer).update or graph.traits(writer).scatter for writer in by)
+        or (name in with_gradient and not fed.isdisjoint(by))
     }
 
 

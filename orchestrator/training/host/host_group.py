@@ -35,7 +35,14 @@ from orchestrator.training.host.standing import (
     unpack_result,
 )
 from orchestrator.training.step.dealing import Dealing
-from orchestrator.training.step.groups import RUN_ERRORS, Batch, Shown, StepRun, graph_error
+from orchestrator.training.step.groups import (
+    RUN_ERRORS,
+    Batch,
+    InGraph,
+    Shown,
+    StepRun,
+    graph_error,
+)
 from orchestrator.training.step.meeting import Meeting
 from orchestrator.training.step.stepping import StepRunner
 
@@ -91,6 +98,7 @@ class HostGroup:
         self._meeting = Meeting(options.host, secret)
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
+        self._in_graph = InGraph()
         self._agreed = False
         self._level = False
         self._kept: tuple[Place, Contribution] | None = None
@@ -142,6 +150,11 @@ class HostGroup:
         took = self._caught_up(mesh)
         self._level = True
         return took
+
+    @property
+    def computing(self) -> bool:
+        """See ``Group``."""
+        return self._in_graph.now
 
     @property
     def can_give(self) -> bool:
@@ -300,9 +313,10 @@ class HostGroup:
     ) -> Computed:
         feeds = {**self._runner.fed(run.target, batch.feeds), **common}
         try:
-            return self._phases.compute(
-                self.session, run.target, number, feeds, summaries=summaries
-            )
+            with self._in_graph:
+                return self._phases.compute(
+                    self.session, run.target, number, feeds, summaries=summaries
+                )
         except RUN_ERRORS as error:
             raise graph_error(error, self.spec, run.step) from error
 
@@ -341,7 +355,7 @@ class HostGroup:
         # input); of those that differ by batch it's the last batch that is shown
         run, batch = begun.run, begun.run.batches[-1]
         feeds = {**self._runner.fed(run.target, batch.feeds), **begun.keys, **result}
-        with self._writing:
+        with self._writing, self._in_graph:
             try:
                 shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:

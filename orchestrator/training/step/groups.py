@@ -105,6 +105,12 @@ class Group(Protocol):
     def dead(self) -> tuple[int, ...]:
         """Ranks of the present group whose processes have ended, as far as it's known here."""
 
+    @property
+    def computing(self) -> bool:
+        """Whether a step is inside the session's run just now, where it waits for no peer; asked
+        from any thread.
+        """
+
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """One run of a train operation. Raises PeerLost, UserCodeError; nothing changed then.
 
@@ -128,6 +134,19 @@ class Group(Protocol):
 
     def close(self) -> None:
         """Leave, and end the session."""
+
+
+class InGraph:
+    """Whether the thread that steps is inside the session's run."""
+
+    def __init__(self) -> None:
+        self.now = False
+
+    def __enter__(self) -> None:
+        self.now = True
+
+    def __exit__(self, *_: object) -> None:
+        self.now = False
 
 
 class Alone:
@@ -156,6 +175,7 @@ class Alone:
         )
         self._session: LiveSession | None = None
         self.spec: GroupSpec | None = None
+        self.in_graph = InGraph()
 
     @property
     def session(self) -> LiveSession:
@@ -174,6 +194,11 @@ class Alone:
             )
         self.spec = spec
 
+    @property
+    def computing(self) -> bool:
+        """See ``Group``."""
+        return self.in_graph.now
+
     def meet(self, timeout_s: float | None) -> bool:
         """There is nobody to wait for."""
         return False
@@ -182,7 +207,7 @@ class Alone:
         """See ``Group.run``."""
         (batch,) = run.batches
         feeds = {**self._runner.fed(run.target, batch.feeds), **keys}
-        with self._writing:
+        with self._writing, self.in_graph:
             try:
                 return self._runner.run(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:

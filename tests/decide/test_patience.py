@@ -1,0 +1,190 @@
+"""Is a step that is slow told apart from one that hangs, and is what hangs found within its bound?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide.patience import (
+    COMPUTING_S,
+    SLOW_START_S,
+    WORKING_S,
+    hang_bound_s,
+    silence_bound_s,
+)
+from orchestrator.decide.phases import Phase
+from tests.decide.situation import Driver
+
+FAST_S = 0.04
+
+
+@pytest.fixture
+def training() -> Driver:
+    """Two workers whose steps take 40 ms, and a standby."""
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
+    for step in range(4, 40):
+        steps(driver, step, FAST_S, "w0001", "w0002")
+    return driver
+
+
+def steps(driver: Driver, step: int, took_s: float, *workers: str) -> list[act.Action]:
+    """These finish a step after so long."""
+    pace = 1.0 / FAST_S
+    told = (ev.Progress(each, driver.run.generation, step, ev.Doing.STEP, pace) for each in workers)
+    return list(driver.tell(*told, ev.Tick(), after_s=took_s))
+
+
+def at(
+    driver: Driver, worker: str, doing: ev.Doing, processor_s: float | None = None
+) -> ev.Progress:
+    """A sign of life in the present generation."""
+    known = driver.run.workers[worker]
+    return ev.Progress(
+        worker, driver.run.generation, known.step or 0, doing, processor_s=processor_s or 0.0
+    )
+
+
+def hurt(done: list[act.Action]) -> list[str]:
+    """Who was ended as hung, and whose step was broken off."""
+    ended = [
+        each.worker for each in done if isinstance(each, act.EndWorker) and each.cause == "hung"
+    ]
+    return ended + ["broken" for each in done if isinstance(each, act.BreakStep)]
+
+
+def wait(
+    driver: Driver, seconds: float, doing: dict[str, ev.Doing], busy: str = ""
+) -> list[act.Action]:
+    """Let time pass while these say what they do; ``busy`` uses half a processor."""
+    done: list[act.Action] = []
+    for _ in range(round(seconds * 2)):
+        signs = [
+            at(driver, worker, what, driver.now_s / 2 if worker == busy else None)
+            for worker, what in doing.items()
+            if worker in driver.run.workers
+        ]
+        idle = driver.idle("w0003") if "w0003" in driver.run.workers else ()
+        done += driver.tell(*signs, *idle, ev.Tick(), after_s=0.5)
+    return done
+
+
+ALL = {"w0001": ev.Doing.COMPUTING, "w0002": ev.Doing.COMPUTING}
+ONE = {"w0001": ev.Doing.COMPUTING, "w0002": ev.Doing.STEP}
+NONE = {"w0001": ev.Doing.STEP, "w0002": ev.Doing.STEP}
+
+
+@pytest.mark.parametrize("doing", [ALL, ONE])
+def test_slow_step_inside_the_sessions_run_ends_nobody(
+    training: Driver, doing: dict[str, ev.Doing]
+) -> None:
+    assert not hurt(wait(training, 60.0, doing)), "60 s among 40 ms"
+    steps(training, 40, 0.04, "w0001", "w0002")
+    assert training.run.step == 40
+
+
+def test_members_that_wait_for_each_other_are_found_as_fast_as_ever(training: Driver) -> None:
+    assert hurt(wait(training, 6.0, NONE)) == ["broken"]
+
+
+def test_one_that_stands_in_the_graph_without_working_is_ended_alone(training: Driver) -> None:
+    began_s = training.now_s
+    done = wait(training, COMPUTING_S - 2.0, ONE)
+    assert not hurt(done)
+    done = wait(training, 4.0, ONE)
+    assert hurt(done) == ["w0001"]
+    assert training.now_s - began_s <= COMPUTING_S + 4.0
+    (ended,) = [each for each in done if isinstance(each, act.EndWorker)]
+    assert "hang_floor_s" in ended.detail
+
+
+def test_all_that_stand_in_the_graph_are_broken_off_and_ended_then(training: Driver) -> None:
+    assert hurt(wait(training, COMPUTING_S + 2.0, ALL)) == ["broken"]
+    assert sorted(hurt(wait(training, COMPUTING_S + 2.0, ALL))) == ["w0001", "w0002"]
+
+
+def test_one_that_uses_a_processor_is_left_at_work_for_an_hour(training: Driver) -> None:
+    assert not hurt(wait(training, WORKING_S - 30.0, ONE, busy="w0001"))
+    assert hurt(wait(training, 60.0, ONE, busy="w0001")) == ["w0001"]
+
+
+def test_first_step_that_takes_ten_minutes_ends_nobody_while_it_works() -> None:
+    driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
+    assert not hurt(wait(driver, 5 * SLOW_START_S, ALL, busy="w0002"))
+    steps(driver, 4, 0.1, "w0001", "w0002")
+    assert driver.run.step == 4
+
+
+def test_same_step_gets_twice_the_time_when_it_comes_again(training: Driver) -> None:
+    """A step that stands still for 200 s, of a healthy graph, kills once and not again."""
+    wait(training, COMPUTING_S + 2.0, ONE)
+    training.tell(ev.Gone("w0001", ev.Cause.HUNG, "hung"))
+    training.held(39, "w0002")
+    form = training.only(act.Form)
+    training.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
+    assert training.run.phase is Phase.TRAINING
+    newest = next(seat.worker for seat in form.seats if seat.worker != "w0002")
+    slow = {newest: ev.Doing.COMPUTING, "w0002": ev.Doing.STEP}
+    assert not hurt(wait(training, 200.0, slow))
+    steps(training, 40, 0.04, newest, "w0002")
+    assert training.run.suspicions == 0
+    assert training.run.longest_s >= 200.0
+    steps(training, 41, 0.04, newest, "w0002")
+    assert not hurt(wait(training, 200.0, slow)), "the next such step has all the time it needs"
+
+
+def test_suspicion_outlives_the_steps_before_the_one_that_raised_it(training: Driver) -> None:
+    """The group went back to a checkpoint: the steps that come first pass no judgement."""
+    training.run = replace(training.run, suspicions=1, suspected=(45, 0))
+    steps(training, 42, FAST_S, "w0001", "w0002")
+    assert training.run.suspicions == 1
+    steps(training, 46, FAST_S, "w0001", "w0002")
+    assert training.run.suspicions == 0
+
+
+def test_member_inside_a_slow_run_is_waited_for_where_the_group_gathers() -> None:
+    driver = Driver(count=3, standby=1).training("w0001", "w0002", "w0003")
+    for step in range(4, 30):
+        steps(driver, step, FAST_S, "w0001", "w0002", "w0003")
+    driver.tell(ev.Gone("w0003", ev.Cause.DIED))
+    driver.held(29, "w0002")
+    assert driver.run.phase is Phase.GATHERING
+    slow = {"w0001": ev.Doing.COMPUTING, "w0002": ev.Doing.IDLE}
+    assert not hurt(wait(driver, 60.0, slow))
+    assert hurt(wait(driver, COMPUTING_S, slow)) == ["w0001"]
+
+
+@pytest.mark.parametrize(
+    ("step_time_s", "longest_s", "floor_s", "suspicions", "bound_s"),
+    [
+        (0.01, 0.0, 5.0, 0, 5.0),
+        (4.0, 0.0, 5.0, 0, 12.0),
+        (0.01, 20.0, 5.0, 0, 40.0),
+        (0.01, 0.0, 5.0, 2, 20.0),
+        (None, 0.0, 5.0, 0, SLOW_START_S),
+        (None, 0.0, 200.0, 1, 400.0),
+    ],
+)
+def test_bound_follows_the_steps_that_were_seen_above_its_floor(
+    step_time_s: float | None, longest_s: float, floor_s: float, suspicions: int, bound_s: float
+) -> None:
+    driver = Driver(count=2, hang_floor_s=floor_s)
+    run = replace(
+        driver.run,
+        stepped=step_time_s is not None,
+        step_time_s=step_time_s,
+        longest_s=longest_s,
+        suspicions=suspicions,
+    )
+    assert hang_bound_s(run) == bound_s
+
+
+def test_bound_of_a_generation_without_a_step_is_that_of_a_slow_start(training: Driver) -> None:
+    assert hang_bound_s(replace(training.run, stepped=False)) == SLOW_START_S
+
+
+def test_silence_bound_allows_for_late_signs_of_life() -> None:
+    assert silence_bound_s(5.0) == 5.0
+    assert silence_bound_s(0.1) == 2.5
