@@ -9,6 +9,7 @@ believed.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 import google_crc32c
@@ -40,7 +41,7 @@ def mask(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The varint at ``position`` and the position after it. Raises IndexError past the end,
     ValueError over 64 bits.
     """
@@ -70,12 +71,25 @@ class Table:
 
     def __init__(self, read: ReadRange, size_bytes: int, name: str) -> None:
         self._read, self._size, self._name = read, size_bytes, name
-        self._blocks = [self._handle(value) for _, value in self._entries(self._index_block())]
+        index = list(self._entries(self._index_block()))
+        self._blocks = [self._handle(value) for _, value in index]
+        self._last_keys = [key for key, _ in index]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) in order. Raises CorruptCheckpoint."""
         for block in range(len(self._blocks)):
             yield from self.block_items(block)
+
+    def items_with(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The (key, value) of all keys that begin with ``prefix``; only blocks that may hold one are
+        read. Raises CorruptCheckpoint.
+        """
+        for block in range(bisect_left(self._last_keys, prefix), len(self._blocks)):
+            for key, value in self.block_items(block):
+                if key.startswith(prefix):
+                    yield key, value
+                elif key > prefix:
+                    return
 
     @property
     def block_count(self) -> int:
