@@ -34,7 +34,7 @@ SETTING_UP = Group.create_ordered("Set up")
 _COMMANDS = {
     RUNNING: {"demo": "demo", "resume": "run", "submit": "job"},
     LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
-    TAKING_OUT: {"export": "take_out"},
+    TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
     WATCHING: {
         "status": "watch",
         "report": "watch",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.driver.library import resume
     from orchestrator.exports.export import export
+    from orchestrator.exports.salvage import salvage
 
-__all__ = ["export", "resume"]
+__all__ = ["export", "resume", "salvage"]
 
 _MODULES = {
     "resume": "orchestrator.driver.library",
     "export": "orchestrator.exports.export",
+    "salvage": "orchestrator.exports.salvage",
 }
 """Where each call stands; imported when it's asked for."""
 

@@ -21,7 +21,7 @@ from orchestrator.graph.importing.gc_pause import collector_paused
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
 from orchestrator.graph.inference.roles import KEPT, WHY, Role, variable_roles
-from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, CheckpointTensor
 from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
@@ -67,6 +67,29 @@ def key_roles(meta: MetaGraphDef, keys: CheckpointKeys, name: str) -> dict[str, 
                 remedy="Export all of them with --all",
             )
         return _key_roles(graph, keys)
+
+
+def expected_keys(meta: MetaGraphDef, name: str) -> CheckpointKeys:
+    """What a checkpoint of the graph's saver would hold: its variables' keys, types and whole
+    shapes. Empty where the graph's wiring is damaged.
+
+    Args:
+        name: of the ``.meta``.
+    """
+    with collector_paused():
+        repaired = repair(meta, RunConfig(source=name))
+        graph = Graph(repaired.meta, repaired.ops)
+        if soundness_problems(repaired.meta, repaired.ops, graph.view, found=repaired.found):
+            return {}
+        saver = read_saver(graph)
+        found = {
+            variable.key: CheckpointTensor(
+                variable.dtype, variable.saved_shape if variable.slice_spec else variable.shape
+            )
+            for variable in find_variables(graph, saver, None, set())
+            if variable.key is not None
+        }
+        return found | {entry.key: CheckpointTensor(entry.dtype, None) for entry in saver.entries}
 
 
 def _key_roles(graph: Graph, keys: CheckpointKeys) -> dict[str, KeyRole]:

@@ -129,10 +129,12 @@ def read_index(data: bytes, name: str = "the index") -> BundleIndex:
             raise CorruptCheckpoint(f"{name} has no header record", remedy=_REMEDY)
         elif key[:1] == b"\0":
             whole, extents = slice_of(key, name)
-            part = _tensor(whole, value, header.num_shards, name, of_slice=True)
+            part = tensor_of_entry(whole, value, header.num_shards, name, of_slice=True)
             slices.append(replace(part, extents=extents))
         else:
-            tensor = _tensor(key.decode("utf-8", "surrogateescape"), value, header.num_shards, name)
+            tensor = tensor_of_entry(
+                key.decode("utf-8", "surrogateescape"), value, header.num_shards, name
+            )
             entries[tensor.key] = tensor
     if header is None:
         raise CorruptCheckpoint(f"{name} holds no records at all", remedy=_REMEDY)
@@ -153,9 +155,10 @@ def _header(value: bytes, name: str) -> Any:
     return header
 
 
-def _tensor(
+def tensor_of_entry(
     key: str, value: bytes, num_shards: int, name: str, *, of_slice: bool = False
 ) -> BundleTensor:
+    """What an index's record says of a tensor, if that can be. Raises CorruptCheckpoint."""
     entry = parse("BundleEntry", value, f"{name}, key {key!r}")
     dtype = DTYPES.get(entry.dtype)
     shape = tuple(dim.size for dim in entry.shape.dim)

@@ -125,7 +125,7 @@ class Values:
     def _parts_of(self, tensor: BundleTensor) -> list[tuple[Extents, Iterator[Chunk]]]:
         if self._index.format == "V2":
             parts = [
-                (whole_extents(part.extents, tensor.shape), self._piece(part))
+                (self._extents(part, tensor), self._piece(part))
                 for part in self._parts.get(tensor.key, ())
             ]
         else:
@@ -139,6 +139,14 @@ class Values:
                 f"{self._name(tensor)}: parts of {tensor.key!r} are missing", remedy=_REMEDY
             )
         return sorted(parts, key=lambda part: part[0])
+
+    def _extents(self, part: BundleTensor, tensor: BundleTensor) -> Extents:
+        extents = whole_extents(part.extents, tensor.shape)
+        if covered([extents]) * ITEM_BYTES.get(tensor.dtype, 0) != part.size_bytes:
+            raise CorruptCheckpoint(
+                f"{self._name(tensor)}: a part of {tensor.key!r} has the wrong size", remedy=_REMEDY
+            )
+        return extents
 
     def _records(self, tensor: BundleTensor) -> Iterator[tuple[Extents, Record]]:
         """Every part of a V1 tensor, whichever shard holds it."""
