@@ -167,7 +167,7 @@ def _sorted(
     poisoned: list[Poisoned] = []
     roles = _roles(graph, wreck)
     for key, tensor in sorted(wreck.index.entries.items()):
-        why, poison = _examined(tensor, values, expected, key in wreck.doubtful)
+        why, poison = _examined(tensor, values, expected)
         if why:
             lost.append(LeftOut(key, why))
             continue
@@ -177,17 +177,16 @@ def _sorted(
             lost.append(LeftOut(key, f"{poison}, and --drop-poisoned says so"))
         else:
             saved.append(key)
-    unseen = sorted(set(expected) - set(wreck.index.entries)) if wreck.problems else []
-    lost += [LeftOut(key, "the index no longer tells where it lies") for key in unseen]
+    unseen = set(expected) - set(wreck.index.entries) if wreck.problems else set()
+    gone = sorted(unseen | wreck.lost)
+    lost += [LeftOut(key, "the index no longer tells for certain where it lies") for key in gone]
     return saved, lost, poisoned
 
 
-def _examined(
-    tensor: BundleTensor, values: Values, expected: CheckpointKeys, doubtful: bool
-) -> tuple[str, str]:
+def _examined(tensor: BundleTensor, values: Values, expected: CheckpointKeys) -> tuple[str, str]:
     """Why a tensor is lost, or what is wrong with its numbers; both empty for a good one."""
-    if doubtful or not _fits(tensor, expected.get(tensor.key)):
-        return "its record in the index is damaged", ""
+    if not _fits(tensor, expected.get(tensor.key)):
+        return "it isn't of the type and shape that the graph expects", ""
     if tensor.dtype != "string" and tensor.dtype not in ITEM_BYTES:
         return f"{tensor.dtype} has no plain values", ""
     try:

@@ -28,31 +28,38 @@ SCANNED_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class DoubtfulRun:
-    """Keys that no checksum covers, in the order of the file, and the certain ones around them;
-    None where there is none.
+    """Records that no checksum covers, in the order of the file, and the certain keys around them.
+
+    Attributes:
+        before, after: None where there is none.
+        records: (key, what its record says; None where that is damaged).
     """
 
     before: str | None
-    keys: tuple[str, ...]
+    records: tuple[tuple[str, BundleTensor | None], ...]
     after: str | None = None
 
-    def vouched(self, expected: Sequence[str]) -> set[str]:
-        """Those keys that stand where they have to.
+    def vouched(self, expected: Sequence[str]) -> dict[str, BundleTensor]:
+        """Those that stand where they have to.
 
         Args:
             expected: all keys of the checkpoint, in the order of an index.
         """
         places = {key: number for number, key in enumerate(expected)}
-        found: set[str] = set()
+        found: dict[str, BundleTensor] = {}
         if self.before is None or self.before in places:
             first = 0 if self.before is None else places[self.before] + 1
-            pairs = zip(self.keys, expected[first:], strict=False)
-            found |= {key for key, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)}
+            found |= _while_alike(self.records, expected[first:])
         if self.after in places:
-            upwards = reversed(expected[: places[self.after]])
-            pairs = zip(reversed(self.keys), upwards, strict=False)
-            found |= {key for key, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)}
+            found |= _while_alike(self.records[::-1], expected[: places[self.after]][::-1])
         return found
+
+
+def _while_alike(
+    records: Sequence[tuple[str, BundleTensor | None]], expected: Sequence[str]
+) -> dict[str, BundleTensor]:
+    alike = takewhile(lambda pair: pair[0][0] == pair[1], zip(records, expected, strict=False))
+    return {key: tensor for (key, tensor), _ in alike if tensor is not None}
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,12 @@ class DamagedIndex:
     """What could be read.
 
     Attributes:
-        index: the tensors; of a partitioned one those parts that are known.
-        certain: keys whose records a checksum covers.
-        doubtful: runs of keys of the others.
+        index: the tensors whose records a checksum covers; of a partitioned one those parts.
+        doubtful: the other records.
         problems: what is wrong with the index, in words.
     """
 
     index: BundleIndex
-    certain: frozenset[str]
     doubtful: tuple[DoubtfulRun, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -83,18 +88,16 @@ class _Found:
     slices: list[BundleTensor] = field(default_factory=list)
     runs: list[DoubtfulRun] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    known: set[str] = field(default_factory=set)
     last: str | None = None
-    doubtful: list[str] = field(default_factory=list)
+    doubtful: list[tuple[str, BundleTensor | None]] = field(default_factory=list)
 
     def certain(self, key: str) -> None:
         """A key that a checksum covers; ends a run."""
         self.end_run(key)
         self.last = key
-        self.known.add(key)
 
     def end_run(self, after: str | None) -> None:
-        """The doubtful keys so far are a run."""
+        """The doubtful records so far are a run."""
         if self.doubtful:
             self.runs.append(DoubtfulRun(self.last, tuple(self.doubtful), after))
             self.doubtful = []
@@ -112,17 +115,16 @@ def read_damaged_index(data: bytes, num_shards: int, name: str) -> DamagedIndex:
     """
     found = _Found()
     for key, value, sure in _records(data, name, found.problems):
-        try:
-            if sure:
+        if sure:
+            try:
                 _take(found, key, value, num_shards, name)
-            elif key[:1] not in (b"", b"\0"):
-                _take_doubtful(found, key, value, num_shards, name)
-        except CorruptCheckpoint as error:
-            if sure:
+            except CorruptCheckpoint as error:
                 found.problems.append(error.message)
+        elif key[:1] not in (b"", b"\0"):
+            found.doubtful.append(_doubtful(key, value, num_shards, name))
     found.end_run(None)
     index = BundleIndex("V2", num_shards, found.entries, tuple(found.slices))
-    return DamagedIndex(index, frozenset(found.known), tuple(found.runs), tuple(found.problems))
+    return DamagedIndex(index, tuple(found.runs), tuple(found.problems))
 
 
 def _take(found: _Found, key: bytes, value: bytes, num_shards: int, name: str) -> None:
@@ -136,11 +138,14 @@ def _take(found: _Found, key: bytes, value: bytes, num_shards: int, name: str) -
         found.entries[whole] = tensor_of_entry(whole, value, num_shards, name)
 
 
-def _take_doubtful(found: _Found, key: bytes, value: bytes, num_shards: int, name: str) -> None:
+def _doubtful(
+    key: bytes, value: bytes, num_shards: int, name: str
+) -> tuple[str, BundleTensor | None]:
     whole = key.decode("utf-8", "surrogateescape")
-    found.doubtful.append(whole)
-    if whole not in found.entries:
-        found.entries[whole] = tensor_of_entry(whole, value, num_shards, name)
+    try:
+        return whole, tensor_of_entry(whole, value, num_shards, name)
+    except CorruptCheckpoint:
+        return whole, None
 
 
 def _records(data: bytes, name: str, problems: list[str]) -> Iterator[tuple[bytes, bytes, bool]]:

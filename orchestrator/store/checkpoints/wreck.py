@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import CorruptCheckpoint, SourceError
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
@@ -34,14 +34,14 @@ class Wreck:
         candidate: its files.
         index: the tensors whose place is known.
         files: as ``Values`` takes them; None for a file that isn't there.
-        doubtful: keys that the index names and nothing vouches for.
+        lost: keys that the index names and nothing vouches for.
         problems: what is wrong, apart from single tensors.
     """
 
     candidate: Candidate
     index: BundleIndex = field(repr=False)
     files: tuple[FileInfo | None, ...]
-    doubtful: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
 
 
@@ -111,12 +111,13 @@ def read_wreck(candidate: Candidate, expected: CheckpointKeys) -> Wreck:
         for name, there in zip(names, files, strict=True)
         if there is None
     ]
-    index = _with_whole_of_parts(read.index, expected)
-    problems = (*read.problems, *missing)
     order = index_order(expected)
-    named = {key for run in read.doubtful for key in run.keys} - read.certain
-    vouched = {key for run in read.doubtful for key in run.vouched(order)}
-    return Wreck(candidate, index, (file, *files), frozenset(named - vouched), problems)
+    vouched = {key: tensor for run in read.doubtful for key, tensor in run.vouched(order).items()}
+    known = replace(read.index, entries={**vouched, **read.index.entries})
+    index = _with_whole_of_parts(known, expected)
+    named = {key for run in read.doubtful for key, _ in run.records}
+    lost = frozenset(named - set(index.entries))
+    return Wreck(candidate, index, (file, *files), lost, (*read.problems, *missing))
 
 
 def _with_whole_of_parts(index: BundleIndex, expected: CheckpointKeys) -> BundleIndex:
