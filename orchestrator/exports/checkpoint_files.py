@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.exports.items import SAME, Item, chunks_as_stored
+from orchestrator.exports.items import SAME, Item, ReadBack, chunks_as_stored
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.tensor_writer import TensorWriter
@@ -39,7 +39,12 @@ def write(directory: Path, items: Sequence[Item], values: Values) -> list[Path]:
     return [writer.data_file, writer.index_file, pointer]
 
 
-class Reader:
+def reader(directory: Location) -> ReadBack:
+    """What was written, read back from where it lies. Raises CorruptCheckpoint."""
+    return WrittenCheckpoint(directory)
+
+
+class WrittenCheckpoint:
     """The files, read back."""
 
     def __init__(self, directory: Location) -> None:
@@ -51,12 +56,12 @@ class Reader:
         self._values = Values(self._index, files)
 
     def chunks(self, item: Item) -> Iterator[Chunk]:
-        """See ``Stored``."""
+        """See ``ReadBack``."""
         self._same(item)
         return self._values.chunks(item.key)
 
     def strings(self, item: Item) -> list[bytes]:
-        """See ``Stored``."""
+        """See ``ReadBack``."""
         self._same(item)
         return self._values.strings(item.key)
 

@@ -120,7 +120,7 @@ def export(
         files = layout.write(room, items, values)
         place.begin(target, identity, [file.name for file in files])
         records = place.put(target, files)
-    compared = compare(items, values, layout.Reader(target), target.shown)
+    compared = compare(items, values, layout.reader(target), target.shown)
     record = {
         "source": found.prefix.shown if found.prefix is not None else found.url,
         "step": found.step,

@@ -57,7 +57,7 @@ class Item:
         return int(np.prod(self.shape, dtype=np.int64)) * ITEM_BYTES.get(self.stored_as, 0)
 
 
-class Stored(Protocol):
+class ReadBack(Protocol):
     """An export's tensors, read back."""
 
     def chunks(self, item: Item) -> Iterator[Chunk]:

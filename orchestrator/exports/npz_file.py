@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from orchestrator.errors import ConfigError, CorruptCheckpoint
-from orchestrator.exports.items import SAME, Item, chunks_as_stored
+from orchestrator.exports.items import SAME, Item, ReadBack, chunks_as_stored
 from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk, Values
 from orchestrator.store.objects.location import Location
 
@@ -73,7 +73,12 @@ def _write_strings(file: IO[bytes], item: Item, strings: list[bytes]) -> None:
         file.write(text.ljust(width, b"\0"))
 
 
-class Reader:
+def reader(directory: Location) -> ReadBack:
+    """What was written, read back from where it lies. Raises CorruptCheckpoint."""
+    return NpzReader(directory)
+
+
+class NpzReader:
     """The file, read back."""
 
     def __init__(self, directory: Location) -> None:
@@ -84,7 +89,7 @@ class Reader:
             raise self._damage("is no archive") from error
 
     def chunks(self, item: Item) -> Iterator[Chunk]:
-        """See ``Stored``."""
+        """See ``ReadBack``."""
         with self._member(item) as file:
             dtype = self._head(file, item)
             if dtype != np.dtype(item.stored_as):
@@ -93,7 +98,7 @@ class Reader:
                 yield chunk
 
     def strings(self, item: Item) -> list[bytes]:
-        """See ``Stored``."""
+        """See ``ReadBack``."""
         with self._member(item) as file:
             width = self._head(file, item).itemsize
             content = file.read()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.exports.items import SAME, Item, chunks_as_stored
+from orchestrator.exports.items import SAME, Item, ReadBack, chunks_as_stored
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk, Values
 from orchestrator.store.objects.location import Location
@@ -73,7 +73,12 @@ def word(dtype: str) -> str:
     return _WORDS.get(dtype) or dtype[0].upper() + dtype.lstrip("uint")
 
 
-class Reader:
+def reader(directory: Location) -> ReadBack:
+    """What was written, read back from where it lies. Raises CorruptCheckpoint."""
+    return SafetensorsReader(directory)
+
+
+class SafetensorsReader:
     """The file, read back."""
 
     def __init__(self, directory: Location) -> None:
@@ -88,7 +93,7 @@ class Reader:
             raise self._damage("has a damaged header") from error
 
     def chunks(self, item: Item) -> Iterator[Chunk]:
-        """See ``Stored``."""
+        """See ``ReadBack``."""
         entry = self._entries.get(item.name)
         if entry is None or (entry["dtype"], entry["shape"]) != (
             word(item.stored_as),
@@ -100,7 +105,7 @@ class Reader:
             yield self._file.read_bytes(start, min(start + CHUNK_BYTES, self._start + end))
 
     def strings(self, item: Item) -> list[bytes]:
-        """See ``Stored``; the format holds none."""
+        """See ``ReadBack``; the format holds none."""
         raise self._damage(f"can't hold the strings of {item.name!r}")
 
     def _damage(self, what: str) -> CorruptCheckpoint:
