@@ -28,8 +28,9 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.store.objects.exclusive import create_once, weaker_promise
-from orchestrator.store.objects.failures import Meaning, meaning, translate
+from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.meanings import Meaning, meaning
 from tests.servers.programs import Server
 
 
