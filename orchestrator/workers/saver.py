@@ -81,7 +81,7 @@ class Saver:
             except Exception as error:  # noqa: BLE001 - a save that fails never stops training; the driver counts it
                 self._refuse(job.grant, job.state.step, f"{type(error).__name__}: {error}")
             finally:
-                del job
+                del job  # its state's memory, before the next copy may begin
                 self._busy.release()
 
     def _save(self, job: SaveJob) -> None:
@@ -111,6 +111,7 @@ class Saver:
         )
 
     def _refuse(self, grant: GrantOrder, step: int, reason: str, *, busy: bool = False) -> None:
+        # Who only checks has no checksums to give, and a save doesn't fail for that
         if grant.writer == self._ident:
             self._event_buffer.put(ev.SaveFailed(grant.generation, step, reason, busy))
         else:

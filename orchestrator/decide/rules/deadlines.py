@@ -36,6 +36,7 @@ INPUT_S = 60.0
 
 def look(turn: Turn) -> None:
     """Look at every deadline."""
+    # At ticks only: between two events of one moment nothing can have come late
     if turn.run.ticked_s != turn.now_s:
         return
     if turn.run.ending is not None and is_overdue(turn.run, turn.now_s):
@@ -99,6 +100,7 @@ def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
             reason=detail,
         )
     )
+    # As if heard of now, or it would be found hung again at each tick until its death is told
     turn.worker(worker.ident, heard_s=turn.now_s)
     turn.end_worker(worker.ident, Cause.HUNG, detail)
 
@@ -162,8 +164,11 @@ def _stuck(turn: Turn) -> None:
         if run.workers[ident].doing is not Doing.STEP
         and (run.workers[ident].step or 0) < run.granted_end
     ]
+    # Reading takes what it takes; ending the reader would only begin the same reading anew
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
+    # Whoever isn't inside the step is what the others wait for. If all are, none can be told from
+    # the others: the step is broken off, and who doesn't stop then is the one
     if outside:
         _end_all(turn, outside, f"{detail}; the others wait for it")
     elif not run.broke_step:

@@ -28,6 +28,7 @@ def grant(turn: Turn) -> None:
     end = grant_policy.next_end(
         run.granted_end, max(run.step, run.fastest), run.step_time_s, run.policy.until
     )
+    # A group that is to be formed anew runs up to the end of its grant and stands still there
     if end <= run.granted_end or run.reform:
         return
     end, agreed = _agree(turn, run.granted_end, end)
@@ -52,6 +53,7 @@ def _agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
                 )
             )
         else:
+            # The next save waits for this one: the group may run up to the step before it
             return max(after, due - 1), agreed
         after = max(after, due)
     return end, agreed

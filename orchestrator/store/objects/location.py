@@ -191,6 +191,7 @@ class Location:
         """Calls a method of the file system with deadline, retries and translated errors; ``small``
         where the answer is.
         """
+        # Who has never answered is given less patience; a large answer may rightly take long
         first = (
             small and self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
         )

@@ -156,6 +156,8 @@ def meaning(error: BaseException) -> Meaning:
     """What ``error``, raised by a storage client or by the operating system, means."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Meaning.MISSING
+    # Google's text of a failed condition ("At least one of the pre-conditions you specified did not
+    # hold"), in whatever exception it comes; gcsfs makes a FileExistsError of it where it can
     if isinstance(error, FileExistsError) or "pre-condition" in str(error).lower():
         return Meaning.EXISTS
     if isinstance(error, PermissionError):
