@@ -1,8 +1,8 @@
-"""Up to which step may the workers run on without a word, and when has one of them hung?
+"""Up to which step may the workers run on without a word?
 
-Rule: the end of what is granted only ever grows within a generation. It lies about a second of steps ahead of the
-fastest member, never beyond a limit (the last step, or an agreed stop), and it is renewed when half
-of it is used up, so that a worker at full speed never waits for it.
+Rule: the end of what is granted only ever grows within a generation. It lies about a second of
+steps ahead of the fastest member, never beyond a limit (the last step, or an agreed stop), and it
+is renewed when half of it is used up, so that a worker at full speed never waits for it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,6 @@ step time was measured wrong, and would grant without end.
 """
 FIRST_GRANT = 2
 """Steps of a generation's first grant: how long a step takes isn't known yet."""
-HANG_FACTOR = 3.0
-"""Usual step times without a step's end. A machine that does other things beside doubles a step's
-time now and then; a hang that is found a step later costs that step and no more.
-"""
-SLOW_START_S = 120.0
-"""A generation's first step warms up sessions and kernels; 25,000 nodes took 5.3 s on an idle
-machine.
-"""
-SILENT_S = 2.5
-"""A worker sends a sign of life every half second, also while it steps."""
 
 
 def ahead(step_time_s: float | None) -> int:
@@ -43,21 +33,3 @@ def next_end(end: int, fastest: int, step_time_s: float | None, limit: int) -> i
     if end - fastest > reach // 2:
         return end
     return max(end, min(limit, fastest + reach))
-
-
-def hang_bound_s(step_time_s: float | None, floor_s: float, stepped: bool) -> float:
-    """Seconds without a step after which a group that may step has hung.
-
-    ``stepped`` tells whether the generation has finished a step yet; before that only silence is a
-    sign (``SILENT_S``).
-    """
-    if not stepped or step_time_s is None:
-        return max(floor_s, SLOW_START_S)
-    return max(floor_s, HANG_FACTOR * step_time_s)
-
-
-def silence_bound_s(floor_s: float) -> float:
-    """Seconds without any sign of life after which a worker has hung, whatever it said that it was
-    doing.
-    """
-    return max(floor_s, SILENT_S)

@@ -27,10 +27,10 @@ from orchestrator.errors import (
     SourceError,
     StorageUnavailable,
 )
+from orchestrator.store.objects.client_errors import Meaning, meaning
 from orchestrator.store.objects.exclusive import create_once, weaker_promise
 from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.objects.meanings import Meaning, meaning
 from tests.servers.programs import Server
 
 

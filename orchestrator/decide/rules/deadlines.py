@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import crew, endings, grant_policy, progress, save_under_way
+from orchestrator.decide import crew, endings, hang_bounds, progress, save_under_way
 from orchestrator.decide.actions import BreakStep
 from orchestrator.decide.events import Cause, Doing
 from orchestrator.decide.phases import Phase
@@ -63,7 +63,7 @@ def is_overdue(run: Run, now_s: float) -> bool:
 
 
 def _silence(turn: Turn) -> None:
-    bound_s = grant_policy.silence_bound_s(turn.run.policy.hang_floor_s)
+    bound_s = hang_bounds.silence_bound_s(turn.run.policy.hang_floor_s)
     for worker in turn.run.workers.values():
         if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
@@ -113,7 +113,7 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.GATHERING:
             bound_s = max(
                 GATHER_S,
-                grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
+                hang_bounds.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, stepped=True),
             )
             _end_all(
                 turn,
@@ -154,7 +154,7 @@ def _stuck(turn: Turn) -> None:
     still_s = turn.now_s - run.moved_s
     if (
         still_s
-        <= grant_policy.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
+        <= hang_bounds.hang_bound_s(run.step_time_s, run.policy.hang_floor_s, run.stepped) - TICK_S
     ):
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
@@ -175,7 +175,7 @@ def _stuck(turn: Turn) -> None:
         turn.set(broke_step=True)
         turn.note(StepBroken(reason=f"{detail}; all members are inside it"))
         turn.act(BreakStep(run.members[0], run.generation))
-    elif still_s > 2 * grant_policy.hang_bound_s(
+    elif still_s > 2 * hang_bounds.hang_bound_s(
         run.step_time_s, run.policy.hang_floor_s, run.stepped
     ):
         _end_all(turn, list(run.members), f"{detail}; breaking it off didn't help")

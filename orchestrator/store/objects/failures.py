@@ -1,7 +1,7 @@
 """Which error of ours does a storage client's exception become?
 
 Rule: it names the URL, what was tried, and the next step to take, by what the exception means
-(``meanings``). Everything above this room sees only errors of ours.
+(``client_errors``). Everything above this room sees only errors of ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.errors import (
     StorageUnavailable,
 )
 from orchestrator.redaction import redacted
-from orchestrator.store.objects.meanings import DENIED_ERRNOS, Meaning, meaning
+from orchestrator.store.objects.client_errors import DENIED_ERRNOS, Meaning, meaning
 
 Action = Literal["read", "list", "write", "delete"]
 

@@ -22,9 +22,9 @@ from fsspec.core import url_to_fs
 from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
 from orchestrator.store.objects import contact, local_files
+from orchestrator.store.objects.client_errors import Meaning, is_transient, meaning
 from orchestrator.store.objects.clients import client_settings, how_to_install
 from orchestrator.store.objects.failures import Action, one_line, translate
-from orchestrator.store.objects.meanings import Meaning, is_transient, meaning
 from orchestrator.store.objects.url_spelling import check_spelling
 
 REQUEST_DEADLINE_S = 60.0

@@ -19,11 +19,11 @@ import stamina
 
 from orchestrator.errors import OutputError
 from orchestrator.store.objects import local_files
+from orchestrator.store.objects.client_errors import is_transient
 from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX, split_bundle_file
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
-from orchestrator.store.objects.meanings import is_transient
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.store.transfer.multipart import PART_BYTES, send_file
 from orchestrator.store.transfer.watchdog import TransferProgress, run_on, watched
