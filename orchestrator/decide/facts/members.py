@@ -17,6 +17,7 @@ from orchestrator.decide.turn import Turn, changed
 from orchestrator.journal.group_events import JoinFailure
 
 WORK_WINDOW_S = 5.0
+"""Ten signs of life: what a process uses between two of them says little of a busy machine."""
 WORK_SHARE = 0.2
 """Of one processor, within ``WORK_WINDOW_S``: an idle worker of Ray's uses a tenth of it at most."""
 LONGEST_LEARNT_S = 3600.0

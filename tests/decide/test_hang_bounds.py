@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
-from orchestrator.decide.patience import (
+from orchestrator.decide.hang_bounds import (
     COMPUTING_S,
     SLOW_START_S,
     WORKING_S,
