@@ -224,7 +224,11 @@ def _stuck_save(turn: Turn) -> None:
     if flight is None or not waiting_for:
         return
     if turn.run.phase is Phase.TRAINING and not flight.is_reached(*turn.run.place):
-        return  # the group trains on the way to it, however long that takes
+        # The group trains on the way to it, however long that takes
+        if flight.since_s != turn.now_s:
+            begins = replace(flight, since_s=turn.now_s)
+            turn.set(saves=replace(turn.run.saves, in_flight=begins))
+        return
     latest_s = max(turn.run.workers[ident].moved_s for ident in waiting_for)
     still_s = turn.now_s - max(flight.since_s, latest_s)
     if still_s > SAVE_STILL_S:
