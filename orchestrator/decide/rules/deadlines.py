@@ -29,7 +29,7 @@ where it was slow.
 """
 INPUT_S = 60.0
 """A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
-REMEDY = "Where a step may take so long, set hang_floor_s in the configuration"
+REMEDY = "Where a step may take so long, give --hang-floor-s SECONDS"
 
 
 def look(turn: Turn) -> None:
