@@ -38,8 +38,9 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 
 check: test  ## The same as test
 
+# A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
 test: check-fast  ## Everything that CI runs (15 to 20 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(HEAVY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200

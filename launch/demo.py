@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 MAKER = "orchestrator.training.baseline.demo_run"
 STEPS_BEFORE, STEPS_MORE, SAVE_STEPS = 150, 600, 200
+"""Few enough for a demo, and enough after the kill, in the middle of the further steps, to see the
+run go on.
+"""
 CHILD_TIMEOUT_S = 120.0
+"""The TF1 program needs seconds; importing TensorFlow took a minute on a cold disk."""
 
 
 @dataclass(frozen=True)

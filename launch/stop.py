@@ -32,6 +32,7 @@ from orchestrator.store.run.run_record import (
 )
 
 LOOK_EVERY_S = 0.5
+"""Between two looks at the journal: as quick as a person notices."""
 SUCCESSOR_S = LONGEST_DELAY_S + 15.0
 """So long a dead driver's successor may need to take the lease: the supervisor's longest delay, and
 a start.

@@ -37,6 +37,9 @@ log = logging.getLogger("tfresume")
 
 ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 RAY_END_S = 15.0
+"""Longest wait for the local Ray to end: it ends its workers one after the other, some seconds on a
+busy machine, and is killed after that.
+"""
 
 
 def supervise(

@@ -32,6 +32,9 @@ PIPE_WIDTH = 1000
 log = logging.getLogger("tfresume")
 
 EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+"""Part of the interface. 2 is what argument parsers end with too; 130 and 143 are what a shell
+reports of SIGINT (128 + 2) and of SIGTERM (128 + 15).
+"""
 
 
 def answer_console() -> Console:

@@ -245,6 +245,10 @@ class GraphSection(Section):
     """Operations to run each step, in order, each ``NAME`` or ``NAME:RATIO``. Default: the graph's
     one train op.
     """
+    cycle_batches: Literal["own", "same"] = "own"
+    """What the runs of a step's several train ops are fed: each batches of its ``own``, or all of a
+    step the ``same``. A run that needs no rows takes none.
+    """
     watch: list[str] = Field(default_factory=list)
     """Tensors to show as the loss. Default: the graph's ``losses`` collection."""
     clear_devices: bool = True

@@ -12,6 +12,7 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+"""From Linux's ``linux/prctl.h``; Python has no name for it. See prctl(2)."""
 
 
 def end_with(parent: int) -> None:

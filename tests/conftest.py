@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,15 @@ def _turn(file: Path) -> int:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Chooses who runs what; None leaves it to pytest-xdist."""
     return ChaosTogether(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print a failure at once: a run that is cut off has said what it had found."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.stdout.write(
+            f"\nFAILED so far: {report.nodeid} ({report.when})\n{report.longreprtext}\n"
+        )
+        sys.stdout.flush()
 
 
 @pytest.fixture(scope="session")

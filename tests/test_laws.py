@@ -1,13 +1,15 @@
 """Do the laws that no single room owns hold? TensorFlow stays out of every process that doesn't
-train; no foreign names in the product.
+train; no foreign names in the product; a number carries its reason.
 """
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,74 @@ def _is_there(name: str) -> bool:
         if not place.is_dir():
             return False
     return True
+
+
+def test_numbers_that_the_product_is_built_with_carry_their_reason() -> None:
+    found = {str(path.relative_to(ROOT)): _constants(path.read_text()) for path in PRODUCT}
+    assert sum(map(len, found.values())) > 200
+    assert [
+        f"{path}: {name}"
+        for path, constants in found.items()
+        for name, explained in constants.items()
+        if not explained
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "explained"),
+    [
+        ("WAIT_S = 3.0\n", False),
+        ('WAIT_S = 3.0\nMOST = 4\n"""More hide the right one."""\n', False),
+        ("# Of the module's own clock\n\nWAIT_S = 3.0\n", False),
+        ("WAIT_S: Final = -3.0 * 60\n", False),
+        ("FIRST_S, WAIT_S = 1.0, 3.0\n", False),
+        ('WAIT_S = 3.0\n"""A store answers within one."""\n', True),
+        ("# A store answers within one\nWAIT_S = 3.0\n", True),
+        ("WAIT_S = 3.0  # a store answers within one\n", True),
+    ],
+)
+def test_number_is_explained_by_its_own_docstring_or_comment(source: str, explained: bool) -> None:
+    assert [told for name, told in _constants(source).items() if "WAIT_S" in name] == [explained]
+
+
+def test_text_and_tables_need_no_reason_as_numbers() -> None:
+    assert _constants("NAME = 'a'\nKINDS = {1: 'a'}\nON = True\n") == {}
+
+
+def _constants(source: str) -> dict[str, bool]:
+    """Each numeric constant of a module, and whether it has a docstring or a comment of its own."""
+    lines, body = source.splitlines(), ast.parse(source).body
+    found: dict[str, bool] = {}
+    for node, following in zip_longest(body, body[1:]):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not _is_number(node.value):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        before = lines[node.lineno - 2] if node.lineno > 1 else ""
+        behind = lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset :]
+        found[", ".join(ast.unparse(target) for target in targets)] = (
+            _is_text(following) or before.startswith("#") or behind.lstrip().startswith("#")
+        )
+    return found
+
+
+def _is_number(value: ast.expr | None) -> bool:
+    """A number, numbers in a row, or what is calculated from numbers that are written out."""
+    match value:
+        case ast.Constant(value=number):
+            return isinstance(number, int | float) and not isinstance(number, bool)
+        case ast.UnaryOp(operand=operand):
+            return _is_number(operand)
+        case ast.BinOp(left=left, right=right):
+            return _is_number(left) and _is_number(right)
+        case ast.Tuple(elts=elements):
+            return any(_is_number(element) for element in elements)
+        case _:
+            return False
+
+
+def _is_text(node: ast.stmt | None) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.store.objects.location import Location
 
 FOLLOW_EVERY_S = 1.0
+"""How often a followed journal is listed: a person notices more, and a store bills for fewer."""
 
 _SAID = {
     "stopped": "stopped",

@@ -17,6 +17,7 @@ from launch.text.quantities import bytes_text, seconds_text
 Verdict = Literal["ok", "warn", "fail"]
 
 GIB = 1024**3
+"""Bytes."""
 LEAST_MEMORY_BYTES = 2 * GIB
 """A worker's process holds TensorFlow (about 0.6 GB) and the state several times."""
 LEAST_SHM_BYTES = GIB
@@ -29,6 +30,7 @@ WORST_CLOCK_S = 5.0
 can't be read together.
 """
 OLDEST_PYTHON = (3, 11)
+"""As ``requires-python`` of pyproject.toml."""
 MUST_AGREE = ("tfresume", "tensorflow", "ray", "protobuf")
 
 

@@ -21,6 +21,9 @@ from orchestrator.redaction import redacted
 from orchestrator.workers.reach import reach
 
 ANSWER_DEADLINE_S = 180.0
+"""A probe imports TensorFlow (``facts.PROBE_TIMEOUT_S``), after a worker process was started for
+it, all nodes side by side.
+"""
 
 
 def refuse_dead(address: str) -> None:

@@ -24,6 +24,9 @@ ACTIVE = ("PENDING", "RUNNING")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 EXIT_OF_STOPPED = 143
+"""What a shell reports of a process ended by SIGTERM (128 + 15), as the driver itself ends when
+it's stopped so.
+"""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,15 @@ from orchestrator.redaction import redacted
 log = logging.getLogger("tfresume")
 
 CONNECT_TIMEOUT_S = 10.0
+"""A dashboard that lives takes a connection in milliseconds; behind a tunnel that is just being
+opened in seconds.
+"""
 RETRY_S = 60.0
+"""Longest time in which questions to a dashboard are asked again: one that restarts is back within
+it.
+"""
 POLL_S = 0.5
+"""Between two looks at a job that is to end: as quick as a person notices."""
 CHATTY = (
     "ray.dashboard.modules.job.sdk",
     "ray.dashboard.modules.dashboard_sdk",

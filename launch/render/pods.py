@@ -11,9 +11,16 @@ from typing import Any
 from launch.render.spec import Deployment, Shape, WorkerGroup
 
 HEAD_DRAIN_S, HEAD_GRACE_S = 60, 90
+"""A job that is stopped has a minute for its last save, as Ray's job server waits for it
+(RAY_JOB_STOP_WAIT_TIME_S); its Pod half a minute more, in which Ray ends.
+"""
 SPOT_DRAIN_S, SPOT_GRACE_S = 20, 25  # GKE and EC2 give a spot Pod about 25 s that can be relied on
 LAST_WORDS_S = 5
+"""Taken off the time for the last save (TFRESUME_GRACE_S): what is left to end the workers and to
+write the journal's last lines.
+"""
 USER_ID, GROUP_ID = 1000, 1000
+"""The user that the Dockerfile makes."""
 HOME = "/home/tfresume"
 CONFIG_PATH = "/etc/tfresume"
 HEAD_SHAPE = Shape(cpus=4, memory_gib=8)

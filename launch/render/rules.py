@@ -14,6 +14,9 @@ Manifest = dict[str, Any]
 
 SUBMISSION_MODES = ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
 LONGEST_JOB_NAME = 47
+"""KubeRay's own limit for the name of a RayJob: it makes longer names of it, and Kubernetes allows
+63 characters in a label.
+"""
 ALPHA_FIELDS = ("networkPolicy", "tlsOptions")
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 

@@ -20,6 +20,7 @@ from orchestrator.errors import ConfigError
 RAY_VERSION = "2.60.0"
 IMAGE = "tfresume:0.1.0"
 GIB = 1024**3
+"""Bytes."""
 DEFAULT_WORKER_BYTES = 8 * GIB
 RAY_MEMORY_SHARE = 0.65
 """Of a Pod's memory, Ray offers at most this share to workers: 30 % goes to its object store, and

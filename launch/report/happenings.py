@@ -38,6 +38,7 @@ SaveEnd = (
 )
 _SHOWN_ELSEWHERE = ProgressMade | IncidentOver | CheckpointStaged | SaveAgreed | SaveEnd
 LONGEST_REASON = 400
+"""Characters of a reason in a table's cell: some lines. The journal has all of it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, Wor
 
 
 @dataclass
-class Stretch:
+class RankSpan:
     """One worker in one rank of one generation; times in seconds since the run's first event."""
 
     rank: int
@@ -44,8 +44,8 @@ class Life:
 
 @dataclass
 class _Lanes:
-    done: list[Stretch] = field(default_factory=list)
-    open: dict[str, Stretch] = field(default_factory=dict)
+    done: list[RankSpan] = field(default_factory=list)
+    open: dict[str, RankSpan] = field(default_factory=dict)
     known: dict[str, WorkerWarm] = field(default_factory=dict)
     generation: int = 0
     attempt: int = 0
@@ -96,10 +96,10 @@ class _Lanes:
         for rank, item in enumerate(event.workers):
             seen = self.known.get(item)
             node, pid = (node_text(seen.node), seen.pid) if seen else ("", None)
-            self.open[item] = Stretch(rank, self.generation, item, at_s, None, node, pid)
+            self.open[item] = RankSpan(rank, self.generation, item, at_s, None, node, pid)
 
 
-def lanes(moments: Sequence[Moment]) -> tuple[Stretch, ...]:
+def lanes(moments: Sequence[Moment]) -> tuple[RankSpan, ...]:
     """Every stretch of every rank; ``end`` is None where the worker still holds its rank."""
     fold = _Lanes()
     for moment in moments:

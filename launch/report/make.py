@@ -14,7 +14,7 @@ from launch.report.model import report as assemble
 from launch.report.page import page
 from launch.runs.history import history
 from launch.runs.status import driver_state, newest, no_run
-from launch.runs.status_model import Held, run_status
+from launch.runs.status_model import LeaseHolder, run_status
 from orchestrator.redaction import redacted, secrets_in
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.objects.location import Location, open_location
@@ -44,7 +44,11 @@ def make_report(run: str) -> Report:
     driver = driver_state(output, observed, LOOK_S, time.monotonic, time.sleep)
     seen = history(read_journal(output))
     fields = record.model_dump() if record is not None else {}
-    held = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
+    held = (
+        LeaseHolder(observed.holder.attempt, observed.holder.name)
+        if observed.holder
+        else LeaseHolder()
+    )
     now = time.time()
     status = run_status(output.shown, seen, driver, held, fields, newest(output), now=now)
     return assemble(status, seen, fields, checkpoints_report(output).checkpoints, made_at=now)

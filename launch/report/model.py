@@ -21,7 +21,7 @@ from launch.report.happenings import (
     saves,
     stagings,
 )
-from launch.report.lanes import Life, Stretch, lanes, lives
+from launch.report.lanes import Life, RankSpan, lanes, lives
 from launch.report.series import Point, points, thinned
 from launch.runs.history import History
 from launch.runs.status_model import RunStatus
@@ -30,10 +30,13 @@ from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.reports import CheckpointRow
 
 MOST_DECISIONS = 400
+"""Rows of the table of decisions: a page of some hundred opens at once, and of a long run the
+newest are wanted.
+"""
 
 
 @dataclass(frozen=True)
-class Share:
+class TimeShare:
     """How long the run spent on one kind of thing."""
 
     kind: str
@@ -59,9 +62,9 @@ class Report:
     checkpoint: str | None
     steps_redone: int
     goodput: float
-    shares: tuple[Share, ...]
+    shares: tuple[TimeShare, ...]
     series: tuple[Point, ...]
-    lanes: tuple[Stretch, ...]
+    lanes: tuple[RankSpan, ...]
     lives: tuple[Life, ...]
     spans: tuple[Span, ...]
     incidents: tuple[IncidentMark, ...]
@@ -127,8 +130,8 @@ def report(
     )
 
 
-def _share(kind: Spent, seconds: float, wall_s: float) -> Share:
-    return Share(kind.value, round(seconds, 3), seconds / wall_s if wall_s > 0 else 0.0)
+def _share(kind: Spent, seconds: float, wall_s: float) -> TimeShare:
+    return TimeShare(kind.value, round(seconds, 3), seconds / wall_s if wall_s > 0 else 0.0)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

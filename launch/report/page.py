@@ -13,7 +13,7 @@ from importlib.metadata import version
 from importlib.resources import files
 
 from launch.report import tables
-from launch.report.model import Report, Share
+from launch.report.model import Report, TimeShare
 from launch.terminal import plain_data
 from launch.text.quantities import count_text, seconds_text, share_text
 
@@ -154,7 +154,7 @@ def _goodput(report: Report) -> dict[str, str]:
     }
 
 
-def _legend(share: Share) -> str:
+def _legend(share: TimeShare) -> str:
     amount = (
         f"{share_text(share.fraction)}, {seconds_text(share.seconds)}"
         if share.seconds > 0

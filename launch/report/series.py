@@ -13,6 +13,7 @@ from orchestrator.decide.timeline import Moment
 from orchestrator.journal.run_events import ProgressMade
 
 MOST_POINTS = 1200
+"""A curve has about as many columns of pixels to stand in."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from launch.report.model import Report
 from launch.text.quantities import UNKNOWN, bytes_text, count_text, seconds_text
 
 MOST_ROWS = 500
+"""More rows nobody reads, and a page of thousands opens slowly; what is left out is counted."""
 _OPEN = ("under way", "incomplete", "skipped", "cancelled")
 """States that are neither good nor bad."""
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from launch.runs.history import history
-from launch.runs.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
+from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.errors import FatalError, OutputError, SourceError
 from orchestrator.store.checkpoints.commits import list_checkpoints
@@ -55,7 +55,11 @@ def status(
     events: list[dict[str, Any]] = _told(trouble, lambda: read_journal(output), [])
     saved = _told(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
-    holder = Held(observed.holder.attempt, observed.holder.name) if observed.holder else Held()
+    holder = (
+        LeaseHolder(observed.holder.attempt, observed.holder.name)
+        if observed.holder
+        else LeaseHolder()
+    )
     asked = driver is Driver.ALIVE and _told(
         trouble, lambda: bool(read_stop_requests(output)), False
     )

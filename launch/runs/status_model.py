@@ -47,7 +47,7 @@ class Driver(Enum):
     """Nobody has ever held this output."""
 
 
-class Held(NamedTuple):
+class LeaseHolder(NamedTuple):
     """Who holds the run: the newest lease's attempt and its holder's name."""
 
     attempt: int = 0
@@ -110,7 +110,7 @@ def run_status(
     run: str,
     seen: History,
     driver: Driver,
-    holder: Held,
+    holder: LeaseHolder,
     record: Mapping[str, Any],
     checkpoint: SavedCheckpoint | None,
     *,

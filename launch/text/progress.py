@@ -39,8 +39,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("tfresume")
 
 LOG_EVERY_S = 10.0
+"""Lines of progress in a log that nobody watches: enough to see that it goes on, few enough to find
+anything else.
+"""
 BAR_CELLS = 20
+"""A step of five per cent; the line fits 80 columns with its numbers."""
 WATCHED_SHOWN = 3
+"""Watched values beside the loss that fit into the line."""
 _STATE_FROM = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}
 _STYLES: Mapping[type[JournalEvent], str] = {
     IncidentOver: "yellow",

@@ -27,6 +27,7 @@ from orchestrator.redaction import redacted_data, secrets_in
 
 _STYLES = {"training": "green", "done": "green", "dead": "red", "failed": "red", "silent": "yellow"}
 _SHOWN_INCIDENTS = 8
+"""Incidents that fit a screen with the rest of the status; ``--json`` has them all."""
 
 
 def status_text(found: RunStatus) -> RenderableType:

@@ -12,6 +12,7 @@ from orchestrator.driver.proof import Proof
 from orchestrator.driver.verdict import Comparison, VerifyReport
 
 WORST = 5
+"""Variables named; ``--json`` has them all."""
 SAID = {
     "agrees": "[green]resuming is faithful[/green]",
     "explained": "[yellow]resuming differs for reasons that are known[/yellow]",

@@ -83,6 +83,15 @@ class Quiesce:
 
 
 @dataclass(frozen=True)
+class AwaitEnd:
+    """A worker was seen to die by its peers: its place is free, and Ray will say what it died of.
+    Where it doesn't, for it lives after all, end it.
+    """
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class BreakStep:
     """Make the group's hanging step fail by abandoning it from this member."""
 
@@ -111,7 +120,13 @@ class Form:
 @dataclass(frozen=True)
 class Grant:
     """Tell the members that they may run up to ``end``, and the steps at which to copy the state
-    for a save.
+    for a save. A graph's own counter may stand still, so both have a position as well: whichever
+    comes first counts.
+
+    Attributes:
+        position: batches that the whole group may have consumed.
+        save_position: save here at the latest; None where only the step counts.
+        saved: step of the newest checkpoint; another one of the same step gets another name.
     """
 
     generation: int
@@ -119,6 +134,9 @@ class Grant:
     end: int
     saves: tuple[int, ...]
     writer: str
+    position: int
+    save_position: int | None
+    saved: int | None
 
 
 @dataclass(frozen=True)
@@ -159,6 +177,7 @@ class Finish:
 Action = (
     StartWorker
     | EndWorker
+    | AwaitEnd
     | Quiesce
     | BreakStep
     | Form

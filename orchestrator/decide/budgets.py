@@ -18,13 +18,19 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.worker_events import LossOfWorker
 
 WINDOW_S = 3600.0
+"""An hour, since the setting that it serves is ``max_losses_per_hour``."""
 TOGETHER_S = 10.0
 """Losses within so long are one disturbance: Ray notices a lost node, and its workers, within some
 seconds.
 """
 NODE_STRIKES = 3
-"""Disturbances on one node within the window before no more workers are started there."""
+"""Disturbances on one node within the window before no more workers are started there. One may be
+anybody's, two a coincidence of a busy hour; a node that is at fault soon brings the third.
+"""
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+"""The second failure in a row is waited for hardly at all, since most are passing; each further one
+doubles the wait, up to half a minute, in which a run isn't held up for long once the cause is gone.
+"""
 LONGEST_START_BACKOFF_S = 300.0
 """For workers that end before they're warm while the group goes on without them: nobody waits for
 those.

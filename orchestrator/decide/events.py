@@ -109,6 +109,7 @@ class Progress:
         batch_rows: rows of its batch, 0 if unknown.
         moved_bytes: a number that changes while the worker's process copies, fetches, reads,
             checks, writes or sends state.
+        position: batches that the whole group had consumed at that step.
         processor_s: processor time that the worker's process has used, in seconds.
     """
 
@@ -121,6 +122,7 @@ class Progress:
     values: Mapping[str, float] = field(default_factory=dict)
     summaries: Mapping[str, float] = field(default_factory=dict)
     moved_bytes: int = 0
+    position: int = 0
     processor_s: float = 0.0
 
 
@@ -133,6 +135,7 @@ class Held:
         runs: runs of the next step's cycle that are done already.
         gives: it can give the result of its last run to a member that lacks it.
         takes: it has computed a run whose result it could take from a member.
+        dead: ranks of its group whose processes it has seen end.
     """
 
     worker: str
@@ -145,6 +148,7 @@ class Held:
     runs: int = 0
     gives: bool = False
     takes: bool = False
+    dead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,7 @@ class SaveChecked:
     generation: int
     step: int
     digests: Mapping[str, int]
+    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -226,6 +231,7 @@ class SaveFailed:
     step: int
     detail: str
     busy: bool = False
+    position: int = 0
 
 
 @dataclass(frozen=True)

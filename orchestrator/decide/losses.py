@@ -18,7 +18,14 @@ def pay(turn: Turn, worker: Worker, event: Gone, *, begun: bool) -> None:
     """
     run = turn.run
     verdict = recovery.after_loss(
-        event.cause, event.detail, worker.node, run.step, begun, run.budgets, run.streak, turn.now_s
+        event.cause,
+        event.detail,
+        worker.node,
+        run.place,
+        begun,
+        run.budgets,
+        run.streak,
+        turn.now_s,
     )
     together = verdict.budgets.spent(turn.now_s) == run.budgets.spent(turn.now_s)
     turn.set(budgets=verdict.budgets, streak=verdict.streak, failures=run.failures + (not together))

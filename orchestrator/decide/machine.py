@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.decide import aftermath
+from orchestrator.decide import aftermath, save_under_way
 from orchestrator.decide.actions import Action, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
@@ -55,7 +55,8 @@ def begin(
         left: what an earlier driver had going when it died; none of its workers lives.
     """
     step = origin.step or 0
-    log = SaveLog(last_step=step, last_s=now_s, committed=committed)
+    own = None if committed is None else origin.position
+    log = SaveLog(last_step=step, last_s=now_s, committed=committed, committed_position=own)
     run = Run(
         policy,
         budgets,
@@ -66,6 +67,7 @@ def begin(
         highest=step,
         position=origin.position,
         granted_end=step,
+        granted_position=origin.position,
         origin=origin,
         target=policy.sizes.count,
         moved_s=now_s,
@@ -78,11 +80,11 @@ def begin(
 
 
 @dataclass(frozen=True)
-class Report:
+class WorkerReport:
     """What a living worker says of itself to a new driver.
 
     Attributes:
-        granted_end: the highest that it was ever granted.
+        granted_end, granted_position: the highest that it was ever granted.
         devices: the GPUs that it trains on, or was given by Ray.
         group: the placement group that it lies in; ``lent_group`` the one whose GPUs it took, where
             that is another.
@@ -104,11 +106,12 @@ class Report:
     devices: tuple[str, ...] = ()
     group: str = ""
     lent_group: str = ""
+    granted_position: int = 0
 
 
 def adopt(
     policy: Policy,
-    reports: Sequence[Report],
+    reports: Sequence[WorkerReport],
     committed: int | None,
     budgets: Budgets,
     generation: int,
@@ -151,11 +154,12 @@ def adopt(
         turn.gather("the driver died, and so did a part of the group")
     reconcile(turn)
     granted = any(isinstance(action, Grant) for action in turn.actions)
-    stale = any(report.granted_end < run.granted_end for report in group)
+    granted_to = (run.granted_end, run.granted_position)
+    stale = any((report.granted_end, report.granted_position) != granted_to for report in group)
     if stale and not granted and turn.run.phase is Phase.TRAINING:
         # A grant died with its driver: some would stand at its end for ever, and the others' step
         # wait for them
-        turn.act(Grant(run.generation, members, run.granted_end, (), members[0]))
+        save_under_way.send(turn, members, *granted_to, (), members[0])
     return turn.run, tuple(turn.actions)
 
 
@@ -163,14 +167,16 @@ def _taken_over(
     policy: Policy,
     budgets: Budgets,
     committed: int | None,
-    reports: Sequence[Report],
-    group: Sequence[Report],
+    reports: Sequence[WorkerReport],
+    group: Sequence[WorkerReport],
     tainted_until: int,
     now_s: float,
 ) -> Run:
     members = tuple(report.worker for report in group)
-    steps = [report.step for report in group if report.step is not None]
-    step, highest = (min(steps), max(steps)) if steps else (0, 0)
+    places = [(report.step, report.position) for report in group if report.step is not None]
+    (step, position), (highest, fastest_position) = (
+        (min(places), max(places)) if places else ((0, 0), (0, 0))
+    )
     return Run(
         policy,
         budgets,
@@ -182,17 +188,21 @@ def _taken_over(
         seats=members,
         members=members,
         step=step,
+        position=position,
         highest=highest,
         granted_end=max((report.granted_end for report in group), default=0),
+        granted_position=max((report.granted_position for report in group), default=0),
         fastest=highest,
-        laggards=steps.count(step),
+        fastest_position=fastest_position,
+        counted_s=now_s,
+        laggards=places.count((step, position)),
         target=policy.sizes.count,
         moved_s=now_s,
-        started=bool(steps),
+        started=bool(places),
     )
 
 
-def _newest_group(reports: Sequence[Report]) -> tuple[list[Report], bool]:
+def _newest_group(reports: Sequence[WorkerReport]) -> tuple[list[WorkerReport], bool]:
     """The newest generation's members by rank, and whether they are all there and train. If they
     don't: whoever has a state, also of a generation before the one that was being formed.
     """
@@ -209,18 +219,18 @@ def _newest_group(reports: Sequence[Report]) -> tuple[list[Report], bool]:
     return (group if complete else ranked), complete
 
 
-def _is_tainted(report: Report, until: int) -> bool:
+def _is_tainted(report: WorkerReport, until: int) -> bool:
     return report.rank is not None and report.generation <= until
 
 
-def _without_tainted(report: Report, until: int) -> Report:
+def _without_tainted(report: WorkerReport, until: int) -> WorkerReport:
     """The report of a worker that may still hold a state that was rolled back from: that state
     counts for nothing.
     """
     return replace(report, step=None, joined=False) if _is_tainted(report, until) else report
 
 
-def _adopted(report: Report, now_s: float, tainted_until: int) -> Worker:
+def _adopted(report: WorkerReport, now_s: float, tainted_until: int) -> Worker:
     member = report.rank is not None
     stage = Stage.MEMBER if member else Stage.WARM if report.loaded else Stage.STARTING
     doing = (

@@ -14,14 +14,21 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Cause
 
 SAME_ERROR_LIMIT = 2
+"""The same error at the same step, with nothing lost in between: the first time it may be the
+machine, the second time it is the graph or its data, which every further try would meet again.
+"""
 SAME_DEATH_LIMIT = 4
 """A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of
 them to be a loop.
 """
 START_ERROR_LIMIT = 3
-"""Workers in a row that end with the same error before they have a rank."""
+"""Workers in a row that end with the same error before they have a rank. One more than for a step:
+several workers start at once, so a single bad node may already give two.
+"""
 FRUITLESS_LIMIT = 10
-"""Formations in a row that didn't lead to a single step."""
+"""Formations in a row that didn't lead to a single step. Each costs up to some minutes of joining;
+losses in the midst of one are rare, so ten of them aren't chance any more.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,14 @@ class Streak:
     """
 
     signature: str = ""
-    step: int = -1
+    place: tuple[int, int] = (-1, -1)
     times: int = 0
 
-    def after(self, signature: str, step: int) -> Streak:
+    def after(self, signature: str, place: tuple[int, int]) -> Streak:
         """The streak after one more disturbance."""
-        if signature == self.signature and step == self.step:
+        if signature == self.signature and place == self.place:
             return replace(self, times=self.times + 1)
-        return Streak(signature, step, 1)
+        return Streak(signature, place, 1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def after_loss(
     cause: Cause,
     detail: str,
     node: str,
-    step: int,
+    place: tuple[int, int],
     begun: bool,
     budgets: Budgets,
     streak: Streak,
@@ -72,7 +79,7 @@ def after_loss(
 
     Args:
         detail: the error's text; empty for a bare death.
-        step: the group's last finished step.
+        place: the group's last finished step, and the batches consumed by then.
         begun: the worker's generation was training, so that the loss can have to do with the step.
     """
     budgets = budgets.spend(cause, node, now_s)
@@ -83,10 +90,10 @@ def after_loss(
         return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
     told = cause is Cause.ERROR and bool(detail)
     if begun or told:
-        streak = streak.after(f"{cause.value}:{detail}", step if begun else -1)
+        streak = streak.after(f"{cause.value}:{detail}", place if begun else (-1, -1))
         limit = SAME_DEATH_LIMIT if not told else SAME_ERROR_LIMIT if begun else START_ERROR_LIMIT
         if streak.times >= limit:
-            where = f"at step {step}" if begun else "before training"
+            where = f"at step {place[0]}" if begun else "before training"
             return GiveUp(
                 budgets,
                 streak,

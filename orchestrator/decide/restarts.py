@@ -12,14 +12,27 @@ from dataclasses import dataclass
 
 CRASHED = 70
 """The exit code of a driver that met an error of its own; its workers live, and the next one goes
-on with them.
+on with them. It is EX_SOFTWARE of sysexits.h, which neither Python nor Ray ends with of its own
+accord.
 """
 WINDOW_S = 3600.0
+"""Deaths are counted in an hour, as the losses of workers are."""
 MOST_DEATHS = 20
+"""One in three minutes: more often than any platform takes a machine away, and each death may cost
+steps.
+"""
 QUICK_S = 20.0
-"""A driver that dies sooner than this has hardly begun."""
+"""A driver that dies sooner than this has hardly begun: importing Ray, connecting and reading the
+output take that long where they are slow.
+"""
 MOST_QUICK_DEATHS = 4
+"""With the delays between them (0.2, 0.8 and 3.2 s) a store or a head that is back within seconds
+is met again; what still kills the driver then does so every time.
+"""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 30.0
+"""The first is too short to be noticed, since most deaths are single; the longest keeps a driver
+that can't live from using a processor up.
+"""
 
 
 @dataclass(frozen=True)

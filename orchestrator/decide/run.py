@@ -41,9 +41,15 @@ class Policy:
     max_losses_per_hour: int = 60
     batches_per_step: int | None = None
     """Slots of a step; None where each member computes one batch."""
+    batches_per_slot: int = 1
+    """Batches that one step takes for each slot: as many as its runs have of their own."""
     in_place: bool = True
     """Whether a process whose group broke may be formed into the next one; else it only hands its
     state on.
+    """
+    peers_tell: bool = True
+    """Whether a member is gone when its peers have seen it die. Ray says so later, when the process
+    has given all its memory back; where the next member needs its GPU, that is waited for.
     """
 
 
@@ -156,16 +162,24 @@ class Run:
             in the run's life.
         used_generation: the highest number that the journal knows of, which an earlier driver may
             have spent in vain.
-        fastest: the highest step that any member of the present generation has finished.
+        position: batches that the whole group had consumed at ``step``.
+        fastest: the highest step that any member of the present generation has finished;
+            ``fastest_position`` where it was then.
+        leap: by how much the graph's own counter grew with the last step; 1 where it stood still.
+        counted_s: when ``step`` last grew; ``standing`` says that the journal was told that it
+            hasn't for long.
         laggards: members that have finished ``step`` and no more, so that a thousand workers
             needn't be looked through each time.
-        granted_end: the last step that was ever granted in this generation.
+        granted_end: the last step that was ever granted in this generation; ``granted_position``
+            the last position: whichever comes first.
         batch_rows: rows that one worker gets in one step, as a member told; 0 while nobody has.
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
         planned: the ``reform`` that the journal was last told of, in this generation.
+        seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
+            has said what of.
         gather_for: why the members are to stop; empty where they aren't.
-        suspicions: how often the step after ``suspected_step`` was taken for hung, until it ended.
+        suspicions: how often the step that began at ``suspected`` was taken for hung, until it ended.
         longest_s: how long the longest step took that wasn't a generation's first, or that had been
             taken for hung.
         room: how many more workers the cluster could place, until that was answered.
@@ -197,19 +211,25 @@ class Run:
     highest: int = 0
     position: int = 0
     fastest: int = 0
+    fastest_position: int = 0
+    leap: int = 1
+    counted_s: float = 0.0
+    standing: bool = False
     laggards: int = 0
     granted_end: int = 0
+    granted_position: int = 0
     batch_rows: int = 0
     stepped: bool = False
     step_time_s: float | None = None
     longest_s: float = 0.0
     suspicions: int = 0
-    suspected_step: int = 0
+    suspected: tuple[int, int] = (0, 0)
     moved_s: float = 0.0
     ticked_s: float | None = None
     origin: Found | None = None
     target: int = 1
     planned: str = ""
+    seen_dead: Mapping[str, int] = field(default_factory=dict)
     gather_for: str = ""
     room: int = 0
     broke_step: bool = False
@@ -233,6 +253,25 @@ class Run:
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """How far all members are: step and position."""
+        return self.step, self.position
+
+    def may_step(self, step: int, position: int) -> bool:
+        """Whether a member that is so far may take another step."""
+        return step < self.granted_end and position < self.granted_position
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether all members stand at the end of what is granted."""
+        return not self.may_step(*self.place)
+
+    @property
+    def batches_taken(self) -> int:
+        """Batches that the whole group consumes in one step."""
+        return (self.policy.batches_per_step or self.world_size) * self.policy.batches_per_slot
 
     @property
     def effective_batch(self) -> int | None:

@@ -26,8 +26,13 @@ class SavePolicy:
 
 @dataclass(frozen=True)
 class InFlight:
-    """A save that was agreed and isn't committed yet. ``committing``: its files are whole and
-    checked, the commit is under way.
+    """A save that was agreed and isn't committed yet.
+
+    Attributes:
+        step: the first at which it's made; the one that it was made at, once it's written.
+        position: where it's made at the latest, since a graph's own counter may stand still; None
+            where only the step counts. Where it was made, once it's written.
+        committing: its files are whole and checked, the commit is under way.
     """
 
     generation: int
@@ -35,6 +40,11 @@ class InFlight:
     writer: str
     since_s: float
     committing: bool = False
+    position: int | None = None
+
+    def is_reached(self, step: int, position: int) -> bool:
+        """Whether a member that is so far has copied its state for it."""
+        return step >= self.step or (self.position is not None and position >= self.position)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class SaveLog:
         again_s: an owed or a last save isn't tried before this moment, since the writer was busy or
             the store failed.
         committed: step of the newest committed checkpoint of this run's lineage, None before the
-            first.
+            first; ``committed_position`` is its position, None where that isn't known.
     """
 
     last_step: int
@@ -60,22 +70,35 @@ class SaveLog:
     again_s: float = 0.0
     in_flight: InFlight | None = None
     committed: int | None = None
+    committed_position: int | None = None
+
+    def holds(self, step: int, position: int) -> bool:
+        """Whether a state that is so far has been committed."""
+        known = self.committed_position
+        return self.committed == step and (known is None or position <= known)
 
 
-def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float) -> int | None:
-    """The first step in ``(after, upto]`` at which a save is due, None where there is none.
+def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int) -> int | None:
+    """The first step in ``(after, upto]`` at which a save by steps is due, None where there is none.
 
-    Saves by steps fall on multiples of ``save_steps``, so that a run that was interrupted saves at
-    the same steps as one that wasn't.
+    They fall on multiples of ``save_steps``, so that a run that was interrupted saves at the same
+    steps as one that wasn't.
     """
-    if upto <= after:
+    if policy.save_steps is None:
         return None
-    if policy.save_steps is not None:
-        multiple = (max(after, log.last_step) // policy.save_steps + 1) * policy.save_steps
-        if multiple <= upto:
-            return multiple
+    multiple = (max(after, log.last_step) // policy.save_steps + 1) * policy.save_steps
+    return multiple if multiple <= upto else None
+
+
+def is_due(policy: SavePolicy, log: SaveLog, step: int, now_s: float) -> bool:
+    """Whether a save is due wherever the group is next: by time, because one is owed, or because
+    the last one was made before the multiple that the counter has passed since.
+    """
     timed = policy.save_every_s is not None and now_s - log.last_s >= policy.save_every_s
-    return upto if timed or (log.owed and now_s >= log.again_s) else None
+    passed = policy.save_steps is not None and (
+        step // policy.save_steps > log.last_step // policy.save_steps
+    )
+    return timed or passed or (log.owed and now_s >= log.again_s)
 
 
 class Verdict(Enum):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import endings, save_policy
-from orchestrator.decide.actions import Outcome
+from orchestrator.decide.actions import Grant, Outcome
 from orchestrator.decide.progress import SAVE_STILL_S
 from orchestrator.decide.run import Run
 from orchestrator.decide.save_policy import InFlight
@@ -31,19 +31,38 @@ BUSY_S = 1.0
 twice as long each time.
 """
 LONGEST_AGAIN_S = 30.0
+"""Where a last save goes on failing it's tried some ten times within ``endings.LAST_SAVE_S``."""
 
 
-def agree(turn: Turn, step: int, writer: str, workers: tuple[str, ...]) -> tuple[int, ...]:
-    """Agree on a save at ``step``, written by ``writer`` and checked by all ``workers``.
+def agree(
+    turn: Turn, step: int, writer: str, workers: tuple[str, ...], position: int | None = None
+) -> tuple[int, ...]:
+    """Agree on a save at ``step``, or at ``position`` where that comes first, written by ``writer``
+    and checked by all ``workers``.
 
     Returns:
         The steps to save at, as ``Grant`` has them.
     """
-    flight = InFlight(turn.run.generation, step, writer, turn.now_s)
+    flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position)
     log = replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False, in_flight=flight)
     turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
     turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
     return (step,)
+
+
+def send(
+    turn: Turn,
+    workers: tuple[str, ...],
+    end: int,
+    position: int,
+    agreed: tuple[int, ...],
+    writer: str,
+) -> None:
+    """Let ``workers`` run up to ``end``, at most to ``position``, with the save that was agreed."""
+    log = turn.run.saves
+    at = log.in_flight.position if agreed and log.in_flight is not None else None
+    generation, saved = turn.run.generation, log.committed
+    turn.act(Grant(generation, workers, end, agreed, writer, position, at, saved))
 
 
 def awaited(run: Run) -> tuple[str, ...]:
@@ -62,8 +81,8 @@ def counts_on(run: Run, worker: str) -> bool:
     return worker in awaited(run)
 
 
-def start_anew(turn: Turn, step: int) -> None:
-    """A new generation starts at ``step``: a save that was agreed for later won't happen, another
+def start_anew(turn: Turn, step: int, position: int) -> None:
+    """A new generation starts at ``step`` and ``position``: a save that was agreed for later won't happen, another
     may lack some checksums.
     """
     log = turn.run.saves
@@ -72,7 +91,7 @@ def start_anew(turn: Turn, step: int) -> None:
         return
     if log.in_flight.committing:
         return  # its files are whole: nobody in the group can spoil it any more
-    if log.in_flight.step > step:
+    if not log.in_flight.is_reached(step, position):
         turn.note(
             SaveCancelled(
                 step=log.in_flight.step,
@@ -88,7 +107,8 @@ def start_anew(turn: Turn, step: int) -> None:
     took = {
         ident
         for ident in turn.run.expected
-        if (seen := turn.run.workers.get(ident)) and (seen.step or 0) >= log.in_flight.step
+        if (seen := turn.run.workers.get(ident))
+        and log.in_flight.is_reached(seen.step or 0, seen.position)
     }
     turn.set(expected=frozenset(took))
     if log.in_flight.writer not in took and turn.run.written is None:

@@ -1,8 +1,9 @@
 """What does one life of the driver hold, and how is it put down again?
 
-Rule: lease, journal, heartbeat and fleet are taken in this order and put down in the reverse one. A
-driver that ends in an orderly way ends its workers; one that was fenced, or that meets an error of
-its own, leaves them to its successor.
+Rule: an attempt is made when all that it needs is known: the claim on the output with its past,
+what it continues, the run's first state and the workers. It is never half made. It is put down in
+the reverse order. A driver that ends in an orderly way ends its workers; one that was fenced, or
+that meets an error of its own, leaves them to its successor.
 """
 
 from __future__ import annotations
@@ -10,75 +11,115 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
-from orchestrator.config import RunConfig
 from orchestrator.decide import actions as act
 from orchestrator.decide.events import StopCause
 from orchestrator.decide.goodput import goodput
 from orchestrator.decide.run import Run
+from orchestrator.driver.claim import Claim
 from orchestrator.driver.heartbeat import Heartbeat
 from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
-from orchestrator.driver.past import Past, fold
-from orchestrator.driver.result import RunResult, exit_code_of, status_of
-from orchestrator.driver.startup import StartPoint
-from orchestrator.driver.storage_thread import Saved, StorageThread, files_of
+from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of, warnings_in
+from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import AttemptBegan, RunEnded, Warned
 from orchestrator.redaction import redacted_data
-from orchestrator.store.checkpoints.source import Source
-from orchestrator.store.objects.location import Location
-from orchestrator.store.run.journal import read_journal
-from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.run_record import Proved, RunRecord
-from orchestrator.workers.adopting import Living, take_over
 from orchestrator.workers.fleet import Fleet
-from orchestrator.workers.namespace import end_run, namespace_of
 from orchestrator.workers.nodes import NodeWatch
-from orchestrator.workers.orders import CheckpointFiles, Setup
-from orchestrator.workers.placement import Placement
+from orchestrator.workers.orders import CheckpointFiles
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What an attempt continues.
+
+    Attributes:
+        record: the run's.
+        step_key, repairs: of its graph, for the manifests to come.
+        start_step, until: global steps: where this attempt begins, and where the run ends.
+        label: the newest committed checkpoint below the output; None where there is none.
+        parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for
+            the source, None for the newest in the lineage.
+        files: of the checkpoint that the workers start from; None where they have a state.
+        adopted: it goes on with the workers of a driver that died.
+        batches_per_step: None where each member computes one.
+        proof: what is known of the group's first step.
+        warnings: to be written down at its beginning.
+    """
+
+    record: RunRecord
+    step_key: str | None
+    repairs: tuple[str, ...]
+    start_step: int
+    until: int
+    label: str | None
+    parent: tuple[int, int] | None
+    files: CheckpointFiles | None
+    adopted: bool
+    batches_per_step: int | None
+    proof: Proved | None
+    warnings: tuple[str, ...] = ()
 
 
 class Attempt:
-    """One life of the driver, from the lease on."""
+    """One life of the driver.
+
+    Args:
+        claim: passes on its lease.
+        run: as ``machine.begin`` or ``machine.adopt`` made it.
+        fleet: the workers that it commands.
+    """
 
     def __init__(
         self,
-        config: RunConfig,
-        output: Location,
-        lease: Lease,
-        past: Past,
+        claim: Claim,
+        continuation: Continuation,
+        run: Run,
+        fleet: Fleet,
         observers: Observers,
         inbox: Inbox,
     ) -> None:
-        self._config, self._output, self._lease, self._observers, self._inbox = (
-            config,
-            output,
-            lease,
+        claim.pass_on()
+        self._claim, self._continuation = claim, continuation
+        self._fleet, self._inbox = fleet, inbox
+        self._storage_thread = self._opened_storage()
+        self._heartbeat = Heartbeat(claim.output, claim.lease, self._storage_thread, inbox.put)
+        self._events = list(claim.past.events)
+        observers.add(_Memory(self._events))
+        self._loop = Loop(
+            run,
+            fleet,
+            self._storage_thread,
             observers,
             inbox,
+            claim.attempt,
+            continuation.files,
         )
-        self.past = past
-        self._events = list(past.events)
-        self._storage_thread: StorageThread | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._fleet: Fleet | None = None
-        self._watch: NodeWatch | None = None
+        self._loop.checkpoint_label = continuation.label
         self._fenced = False
-        self._start_step = 0
-        self._pending: list[JournalEvent] = []
 
-    @classmethod
-    def begin(cls, config: RunConfig, output: Location, observers: Observers, inbox: Inbox) -> Self:
-        """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
-        lease = acquire(output, lease_s=config.lease_s)
-        past = fold(read_journal(output)) if lease.attempt > 1 else Past()
-        return cls(config, output, lease, past, observers, inbox)
+    def _opened_storage(self) -> StorageThread:
+        claim, goes_on = self._claim, self._continuation
+        record = goes_on.record
+        return StorageThread(
+            claim.output,
+            claim.lease,
+            claim.config,
+            Saved(record.fingerprint, goes_on.step_key, goes_on.repairs),
+            goes_on.parent,
+            goes_on.label,
+            claim.past.trained_s,
+            self._inbox.put,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -89,192 +130,94 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._watch is not None:
-            self._watch.close()
-        if self._fleet is not None:
-            self._fleet.close(kill=error is None and not self._fenced)
-        if self._heartbeat is not None:
-            self._heartbeat.close()
-        if self._storage_thread is not None:
-            self._storage_thread.close()
-        elif not self._fenced:
-            self._lease.release()
+        self._fleet.close(kill=error is None and not self._fenced)
+        self._heartbeat.close()
+        self._storage_thread.close()
 
-    @property
-    def number(self) -> int:
-        """This driver's number; 1 where nobody has ever held the run."""
-        return self._lease.attempt
-
-    # -- storage
-
-    def store(
-        self,
-        record: RunRecord,
-        step_key: str | None,
-        repairs: tuple[str, ...],
-        parent: tuple[int, int] | None,
-        parent_label: str | None,
-    ) -> None:
-        """Open journal and commits, and begin to beat."""
-        saved = Saved(record.name, record.fingerprint, step_key, repairs)
-        self._storage_thread = StorageThread(
-            self._output,
-            self._lease,
-            self._config,
-            saved,
-            parent,
-            parent_label,
-            self.past.trained_s,
-            self._inbox.put,
-        )
-        self._heartbeat = Heartbeat(
-            self._output, self._lease, self._storage_thread, self._inbox.put
-        )
-
-    def files_of(self, source: Source, step: int) -> CheckpointFiles:
-        """What workers need in order to restore ``source``."""
-        return files_of(source, step)
-
-    # -- workers
-
-    def staff(self, setup: Callable[[], Setup], *, one_loads: bool) -> None:
-        """Be ready to start workers, where none lives: what is left of others is removed.
-
-        Args:
-            one_loads: a checkpoint may have to be completed, by one of them for all.
-        """
-        end_run(self._output.url)
-        self._fleet = self._new_fleet(setup, one_loads)
-
-    def _new_fleet(self, setup: Callable[[], Setup], one_loads: bool) -> Fleet:
-        namespace = namespace_of(self._output.url)
-        placement = Placement(namespace, self._config.workers)
-        number, tell = self._lease.attempt, self._inbox.put
-        return Fleet(
-            namespace, number, placement, tell, setup, lambda: self._lease.is_fresh, one_loads
-        )
-
-    def take_over_workers(self) -> Living:
-        """The workers that live and obey this driver from now on. Raises LeaseLost where they obey
-        a newer one.
-        """
-        living = take_over(namespace_of(self._output.url), self._lease.attempt)
-        setup = living.setup
-        if setup is not None:
-            self._fleet = self._new_fleet(lambda: setup, one_loads=True)
-            self._fleet.adopt(living, self.past.places)
-        return living
-
-    # -- the run
-
-    def announce(
-        self,
-        step: int,
-        until: int,
-        *,
-        resumed_from: str | None,
-        adopted: bool,
-        warnings: Sequence[str],
-        batches_per_step: int | None,
-        proof: Proved | None,
-    ) -> None:
-        """Write down what this attempt is about; the first event of its journal."""
-        self._start_step = step
-        versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {
-            "python": platform.python_version()
-        }
-        event = AttemptBegan(
-            holder=self._lease.holder.name,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            source=self._config.source,
-            address=self._config.address,
-            start_step=step,
-            until=until,
-            resumed_from=resumed_from,
-            adopted=adopted,
-            config=self._config.model_dump(mode="json"),
-            versions=versions,
-            batches_per_step=batches_per_step,
-            proof=None if proof is None else proof.model_dump(),
-        )
-        # observers see it too, so it's redacted before it reaches the journal
-        self._pending.append(parse(redacted_data(event.record())))
-        told = [*warnings]
-        if proof is not None and proof.verdict == "differs":
-            told.append(proof.told)
-        self._pending.extend(Warned(reason=text) for text in told)
-
-    def play(
-        self,
-        run: Run,
-        actions: tuple[act.Action, ...],
-        files: CheckpointFiles | None,
-        label: str | None,
-    ) -> RunResult:
-        """Let the loop work until the end."""
-        assert self._storage_thread is not None
-        assert self._fleet is not None
-        self._observers.add(_Memory(self._events))
-        loop = Loop(
-            run,
-            self._fleet,
-            self._storage_thread,
-            self._observers,
-            self._inbox,
-            self._lease.attempt,
-            files,
-        )
-        loop.checkpoint_label = label
-        for event in self._pending:
+    def play(self, actions: tuple[act.Action, ...]) -> RunResult:
+        """Let the loop work until the end, with ``actions`` first."""
+        loop, run = self._loop, self._loop.run
+        for event in self._first_events():
             loop.write_down(event)
+        # A group that was taken over in the midst of its training goes on under this attempt's
+        # number: without an entry in the lineage none of its checkpoints would count
         if (
             run.generation
             and run.seats
             and not any(isinstance(action, act.Form) for action in actions)
         ):
             self._storage_thread.take_over(run.generation, run.step)
-        self._watch = NodeWatch(self._config.workers, self._inbox.put)
+        # Not before the run is there: it tells how much room is left beside the run's own workers
+        with closing(NodeWatch(self._claim.config.workers, self._inbox.put)):
+            finish = self._finished(actions)
+        self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
+        return self._result(finish)
+
+    def _finished(self, actions: tuple[act.Action, ...]) -> act.Finish:
+        loop = self._loop
         try:
-            finish = loop.play(actions)
+            return loop.play(actions)
         except Interrupted:
             reason = "interrupted a second time: ended without a last save"
-            finish = act.Finish(act.Outcome.STOPPED, reason, loop.run.step, StopCause.SIGINT.value)
             loop.write_down(
                 RunEnded(
-                    outcome=finish.outcome.value,
+                    outcome=act.Outcome.STOPPED.value,
                     reason=reason,
                     step=loop.run.step,
                     checkpoint_step=loop.run.saves.committed,
                 )
             )
-        self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
-        return self._result(loop, finish)
+            return act.Finish(act.Outcome.STOPPED, reason, loop.run.step, StopCause.SIGINT.value)
 
-    def _result(self, loop: Loop, finish: act.Finish) -> RunResult:
-        step = finish.step if finish.step is not None else loop.run.step
-        checkpoint = _url(self._output, loop.checkpoint_label)
-        return RunResult(
-            status_of(finish.outcome),
-            self._start_step,
-            step,
-            checkpoint,
-            loop.run.world_size,
-            tuple(loop.incidents),
-            goodput(self._events).as_dict(),
-            finish.reason,
-            self._output.shown,
-            self._lease.attempt,
-            exit_code_of(finish),
-            finish.error,
-            max(0, step - self._start_step),
-            warnings_in(self._events),
+    def _first_events(self) -> Iterator[JournalEvent]:
+        """What this attempt is about, and what it warns of."""
+        claim, goes_on = self._claim, self._continuation
+        proof = goes_on.proof
+        versions = {name: version(name) for name in ("tfresume", "ray", "tensorflow")} | {
+            "python": platform.python_version()
+        }
+        event = AttemptBegan(
+            holder=claim.lease.holder.name,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            source=claim.config.source,
+            address=claim.config.address,
+            start_step=goes_on.start_step,
+            until=goes_on.until,
+            resumed_from=None if goes_on.adopted else goes_on.label,
+            adopted=goes_on.adopted,
+            config=claim.config.model_dump(mode="json"),
+            versions=versions,
+            batches_per_step=goes_on.batches_per_step,
+            proof=None if proof is None else proof.model_dump(),
         )
+        # Observers see it too, so it's redacted before it reaches the journal
+        yield parse(redacted_data(event.record()))
+        for text in goes_on.warnings:
+            yield Warned(reason=text)
+        if proof is not None and proof.verdict == "differs":
+            yield Warned(reason=proof.told)
 
-
-def warnings_in(events: Sequence[JournalEvent]) -> tuple[str, ...]:
-    """What the run was warned of, in all of its attempts, each once."""
-    return tuple(dict.fromkeys(event.reason for event in events if isinstance(event, Warned)))
+    def _result(self, finish: act.Finish) -> RunResult:
+        loop, output = self._loop, self._claim.output
+        start_step = self._continuation.start_step
+        step = finish.step if finish.step is not None else loop.run.step
+        return RunResult(
+            status=status_of(finish.outcome),
+            start_step=start_step,
+            final_step=step,
+            checkpoint=label_url(output.shown, loop.checkpoint_label),
+            world_size=loop.run.world_size,
+            incidents=tuple(loop.incidents),
+            goodput=goodput(self._events).as_dict(),
+            reason=finish.reason,
+            output=output.shown,
+            attempt=self._claim.attempt,
+            exit_code=exit_code_of(finish),
+            error=finish.error,
+            steps_done=max(0, step - start_step),
+            warnings=warnings_in(self._events),
+        )
 
 
 class _Memory:
@@ -288,23 +231,3 @@ class _Memory:
 
     def progress(self, progress: object) -> None:
         """Only what is journaled counts."""
-
-
-def ended_before_it_began(output: Location, start: StartPoint) -> RunResult:
-    """The answer where there is nothing left to do."""
-    reason = f"step {start.until} is reached already: the newest checkpoint is at step {start.step}"
-    return RunResult(
-        "done",
-        start.step,
-        start.step,
-        _url(output, start.own_label),
-        0,
-        reason=reason,
-        output=output.shown,
-        warnings=start.warnings,
-    )
-
-
-def _url(output: Location, label: str | None) -> str | None:
-    """The prefix that TensorFlow restores, as a URL that works from anywhere."""
-    return None if label is None else f"{output.shown.rstrip('/')}/{label}"

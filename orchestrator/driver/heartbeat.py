@@ -25,7 +25,11 @@ from orchestrator.store.run.run_record import StopRequest, answer_stop_request, 
 
 log = logging.getLogger("tfresume")
 STOP_POLL_S = 1.0
+"""One listing each: a person who waits for a stop notices more, and a store bills for fewer."""
 STOP_GRACE_S = 120.0
+"""So long a stop that was asked for through the output waits for its last save, unless that still
+moves: whoever asked waits at a prompt, and can ask for ``--now``.
+"""
 STOP_HOLDS_S = 600.0
 """So long a request to an attempt that died holds for its successors; two machines' clocks are
 nearer to each other than that.

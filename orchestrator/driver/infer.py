@@ -30,6 +30,9 @@ from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 
 TIMEOUT_S = 3600.0
+"""Longest time for all batches: ``infer`` is for a look at some of them, and a process that hangs
+must not stay for ever.
+"""
 
 
 def infer(

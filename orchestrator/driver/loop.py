@@ -28,9 +28,15 @@ from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
 
 TICK_S = 0.25
+"""How often the rules look at the clock: ten times within the shortest bound of a hang
+(``patience.SILENT_S``). ``decide.rules.deadlines`` takes as much off its bounds.
+"""
 SHOW_S = 0.2
-"""RunProgress is shown at most so often."""
+"""RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
 JOURNAL_PROGRESS_S = 5.0
+"""Progress is written down at most so often: what ``status`` tells is never older, and a day makes
+17,000 lines of it, which are read in a moment.
+"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class FleetLike(Protocol):
     def start(self, action: act.StartWorker) -> None: ...
     def end(self, action: act.EndWorker) -> None: ...
     def quiesce(self, action: act.Quiesce) -> None: ...
+    def await_end(self, action: act.AwaitEnd) -> None: ...
     def break_step(self, action: act.BreakStep) -> None: ...
     def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None: ...
     def grant(self, action: act.Grant, directory: str) -> None: ...
@@ -201,6 +208,7 @@ class Loop:
         self,
         action: act.StartWorker
         | act.EndWorker
+        | act.AwaitEnd
         | act.Quiesce
         | act.BreakStep
         | act.Commit
@@ -211,6 +219,8 @@ class Loop:
                 self._fleet.start(action)
             case act.EndWorker():
                 self._fleet.end(action)
+            case act.AwaitEnd():
+                self._fleet.await_end(action)
             case act.Quiesce():
                 self._fleet.quiesce(action)
             case act.BreakStep():

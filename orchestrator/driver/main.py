@@ -1,8 +1,8 @@
 """How does one call continue a run from its checkpoint to its last step?
 
 Rule: look, plan, place, hold the lease, look again, and let the loop work; the errors of the first
-three end with nothing started and nothing written. ``resume`` is what the command calls and what a
-program may call::
+three end with nothing started and nothing written. What follows the lease stands in ``taking_up``.
+``resume`` is what the command calls and what a program may call::
 
     from orchestrator import resume
     from orchestrator.config import parse_config
@@ -14,18 +14,13 @@ program may call::
 from __future__ import annotations
 
 import logging
-import secrets
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from orchestrator.config import RunConfig
-from orchestrator.decide import machine
-from orchestrator.decide.events import Found
-from orchestrator.decide.resume_point import last_step
 from orchestrator.decide.room import describe
-from orchestrator.driver.attempt import Attempt, ended_before_it_began
-from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
+from orchestrator.driver.beginning import Ready, prepared
+from orchestrator.driver.claim import Claim
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observer, Observers
@@ -33,22 +28,16 @@ from orchestrator.driver.proof import Proof
 from orchestrator.driver.proving import proving
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.refusals import check_crowd, check_input
-from orchestrator.driver.result import RunResult
+from orchestrator.driver.result import RunResult, ended_before_it_began
 from orchestrator.driver.signals import Door, signals_to
-from orchestrator.driver.slots import scale_of, surplus_note, weight_of
-from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
+from orchestrator.driver.startup import StartPoint
+from orchestrator.driver.taking_up import begin
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
-from orchestrator.store.objects.exclusive import weaker_promise
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record
+from orchestrator.store.run.run_record import read_run_record
 from orchestrator.workers.namespace import living_workers, namespace_of
 from orchestrator.workers.placement import free_resources, room
-
-SECRET_BYTES = 32
-"""What the workers of one life of the group prove to each other; they hand it on to those who come
-later, and nothing records it.
-"""
 
 log = logging.getLogger("tfresume")
 
@@ -129,140 +118,15 @@ def _resume(
         door.open()
         found = prepared(config, output, record)
         if isinstance(found, StartPoint):
-            return ended_before_it_began(output, found)
+            return ended_before_it_began(output.shown, found)
         with proving(config, found, record) as trial:
             connected()
             check_room(config, namespace)
             proof = trial()
         ready = found
     door.close()
-    with Attempt.begin(config, output, observers, inbox) as attempt:
-        return _begin(attempt, config, output, ready, record, proof)
-
-
-def _begin(
-    attempt: Attempt,
-    config: RunConfig,
-    output: Location,
-    ready: Ready | None,
-    record: RunRecord | None,
-    proof: Proof | None,
-) -> RunResult:
-    """The lease is held: nobody else changes the output or commands its workers from now on."""
-    if attempt.number > 1 or ready is None:
-        record = read_run_record(output)
-        if record is not None and living_workers(namespace_of(output.url)):
-            result = _adopt(attempt, config, output, record)
-            if result is not None:
-                return result
-        again = prepared(config, output, record, ready)
-        if isinstance(again, StartPoint):
-            return ended_before_it_began(output, again)
-        ready = again
-    return _start(attempt, config, output, ready, record, proof)
-
-
-def _start(
-    attempt: Attempt,
-    config: RunConfig,
-    output: Location,
-    ready: Ready,
-    record: RunRecord | None,
-    proof: Proof | None,
-) -> RunResult:
-    start, plan, past = ready.start, ready.plan, attempt.past
-    wanted = RunRecord(
-        source=start.source.url if record is None else record.source,
-        fingerprint=start.fingerprint,
-        name=start.source.name,
-        started_step=plan.step,
-        config=config.model_dump(mode="json"),
-        created=time.time(),
-        batches_per_step=ready.slots.first,
-        gradient_scale=scale_of(config, record),
-        weight_by=weight_of(config, record),
-        proof=None if proof is None else proof.record(),
-    )
-    record = create_run_record(output, wanted)
-    attempt.store(record, plan.step_key, plan.graph.repairs, start.parent, start.own_label)
-    files = attempt.files_of(start.source, plan.step)
-    attempt.announce(
-        start.step,
-        start.until,
-        resumed_from=start.own_label,
-        adopted=False,
-        batches_per_step=ready.slots.count,
-        proof=record.proof if proof is None else proof.record(),
-        warnings=tuple(
-            text
-            for text in (
-                *start.warnings,
-                *plan.warnings,
-                weaker_promise(output),
-                surplus_note(config, ready.slots),
-            )
-            if text
-        ),
-    )
-    secret = secrets.token_bytes(SECRET_BYTES)
-    attempt.staff(
-        lambda: setup_of(config, plan.graph, output, record, files, ready.slots, secret),
-        one_loads=plan.is_completed,
-    )
-    origin = Found(plan.step, files.position, label=start.source.label)
-    committed = plan.step if start.own_label else None
-    run, actions = machine.begin(
-        ready.policy,
-        origin,
-        committed,
-        past.budgets(config.max_losses_per_hour),
-        past.last_generation,
-        time.monotonic(),
-        past.next_worker(()),
-        past.left_behind(),
-    )
-    return attempt.play(run, actions, files, start.own_label)
-
-
-def _adopt(
-    attempt: Attempt, config: RunConfig, output: Location, record: RunRecord
-) -> RunResult | None:
-    """Go on with the workers of a driver that died; None where none of them answers."""
-    past = attempt.past
-    refuse_others_workers(config, output, record, past.last_config)
-    until = last_step(config.until_step, config.steps, record.started_step)
-    living = attempt.take_over_workers()
-    if living.setup is None:
-        return None
-    reports, graph = living.reports, living.setup.graph
-    options = living.setup.options
-    slots = None if options.exchange == "nccl" else options.batches_per_step
-    policy = policy_of(config, graph, until, slots)
-    attempt.store(record, step_key_of(graph), graph.repairs, None, past.newest_label)
-    step = max(
-        (report.step for report in reports if report.step is not None), default=record.started_step
-    )
-    attempt.announce(
-        step,
-        until,
-        resumed_from=None,
-        adopted=True,
-        warnings=(),
-        batches_per_step=slots,
-        proof=record.proof,
-    )
-    run, actions = machine.adopt(
-        policy,
-        reports,
-        past.newest_step,
-        past.budgets(config.max_losses_per_hour),
-        past.last_generation,
-        past.next_worker(reports),
-        time.monotonic(),
-        past.rolled_back,
-        past.left_behind(),
-    )
-    return attempt.play(run, actions, None, past.newest_label)
+    with Claim.take(config, output) as claim:
+        return begin(claim, ready, record, proof, observers, inbox)
 
 
 def check_room(config: RunConfig, namespace: str = "") -> None:

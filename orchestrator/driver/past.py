@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.decide import budgets
 from orchestrator.decide.aftermath import LeftBehind, left_behind, rolled_back
-from orchestrator.decide.machine import Report
+from orchestrator.decide.machine import WorkerReport
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import GenerationFormed
 from orchestrator.journal.parsing import parse_all
@@ -64,7 +64,7 @@ class Past:
         """What the driver before had going when it died: ``decide.aftermath.left_behind``."""
         return left_behind(self.events, time.time())
 
-    def next_worker(self, reports: Sequence[Report]) -> int:
+    def next_worker(self, reports: Sequence[WorkerReport]) -> int:
         """The first worker number that was never used."""
         return max([self.last_worker, *(_number(report.worker) for report in reports)]) + 1
 

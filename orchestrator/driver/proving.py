@@ -2,8 +2,8 @@
 
 Rule: once, at the first start of a run with several batches a step, and again only where a later
 start asks for other arithmetic than what the record holds. A process of its own tries it, on this
-machine where the workers will be here, else as a Ray task with a worker's resources, before anything
-is placed. Whatever goes wrong with the trial is a reason why nothing was proved; it never ends a run.
+machine where the workers will be here, else for a Ray actor with a worker's resources, before
+anything is placed. Whatever goes wrong with the trial is a reason why nothing was proved; it never ends a run.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from orchestrator.workers.foreign_text import last_line
 log = logging.getLogger("tfresume")
 MODULE = "orchestrator.training.proof.measuring"
 WITHIN_S = 600.0
+"""Longest time for a trial, staging and import included: it tries a few steps. Beyond it the run
+begins unproved and says so, rather than not at all.
+"""
 PATIENCE_S = 5.0
 """A trial beside other work that takes longer is spoken of: the run seems to stand still."""
 TRYING = (
@@ -80,7 +83,7 @@ def why_not(graph: WorkerGraph) -> str:
 
 
 class Proving:
-    """A trial under way; begun where it's made, unless a Ray task will do it.
+    """A trial under way; begun where it's made, unless a Ray actor will do it.
 
     Args:
         record: of the run's first start, None where this is it.
@@ -223,7 +226,7 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
 
 
 def task_of(config: RunConfig, start: StartPoint, plan: Plan, slots: int) -> dict[str, Any]:
-    """What the trial is asked: the fields of ``training.proof.measuring.Task`` but for ``cache``.
+    """The fields of ``training.proof.measuring.TrialTask``, but for ``cache``.
 
     Args:
         config: as the run goes, its record looked at.
@@ -250,18 +253,33 @@ def task_of(config: RunConfig, start: StartPoint, plan: Plan, slots: int) -> dic
     }
 
 
+class Asker:
+    """The actor that tries it where the workers will be."""
+
+    def ask(self, task: bytes) -> dict[str, Any]:
+        """What ``ask`` gives."""
+        return ask(task)
+
+
 def asked_of_ray(task: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-    """The answer of a task that has a worker's resources."""
+    """The answer of an actor that has a worker's resources.
+
+    An actor, since it can be ended at any moment. To cancel a task that is done, or nearly, aborts
+    the driver: Ray fails the task and then gets its reply ("Tried to complete task that was not
+    pending", ``core_worker/task_manager.cc`` of Ray 2.60).
+    """
     import ray
 
     needs = {"num_cpus": config.workers.cpus, "num_gpus": config.workers.gpus}
-    asking = ray.remote(**needs, max_calls=1, max_retries=0)(ask).remote(pickle.dumps(dict(task)))
+    asker = ray.remote(**needs, max_restarts=0)(Asker).remote()
     try:
-        found: dict[str, Any] = ray.get(asking, timeout=WITHIN_S)
+        found: dict[str, Any] = ray.get(
+            asker.ask.remote(pickle.dumps(dict(task))), timeout=WITHIN_S
+        )
     except ray.exceptions.RayError as error:
-        return {"how": "none", "reason": f"the task that tried it failed: {error}"}
+        return {"how": "none", "reason": f"the actor that tried it failed: {error}"}
     finally:
-        ray.cancel(asking, force=True)  # nothing, where it's done
+        ray.kill(asker, no_restart=True)
     return found
 
 
@@ -269,7 +287,7 @@ def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
     """The trial's answer, from a process that may import TensorFlow.
 
     Args:
-        task: the pickled fields of ``Task``, but for ``cache``, which is this machine's.
+        task: the pickled fields of ``TrialTask``, but for ``cache``, which is this machine's.
         begun: told the process.
     """
     with scratch("proof") as room:
@@ -277,7 +295,7 @@ def ask(task: bytes, begun: Any = None) -> dict[str, Any]:
         fields = pickle.loads(task) | {"cache": private_directory("tfresume-cache")}
         given.write_bytes(pickle.dumps(fields))
         command = [sys.executable, "-m", MODULE, str(given), str(answer), str(os.getpid())]
-        # A Ray task finds the user's modules where its driver does, which its environment doesn't say
+        # A Ray actor finds the user's modules where its driver does, which its environment doesn't say
         found = os.pathsep.join(entry for entry in sys.path if entry)
         child = subprocess.Popen(
             command,

@@ -25,6 +25,9 @@ ADDRESS_FILE = "TFRESUME_ADDRESS_FILE"
 starting.
 """
 CONNECT_S = 120.0
+"""Longest wait for Ray. A local one takes up to half a minute to start on a busy machine; a
+cluster's head answers at once or isn't there, which ``workers.reach`` finds out sooner.
+"""
 CLOSE_S = 5.0
 """Longest wait for a connection to another's cluster that isn't needed any more."""
 

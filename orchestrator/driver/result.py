@@ -10,8 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from orchestrator.decide.actions import Finish, Outcome
+from orchestrator.driver.startup import StartPoint
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.run_events import Warned
 
 EXIT_DONE, EXIT_FAILED, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 130, 143
+"""Part of the interface. 130 and 143 are what a shell reports of a process ended by SIGINT (128 +
+2) and by SIGTERM (128 + 15).
+"""
 Status = Literal["done", "end of data", "stopped", "failed"]
 
 
@@ -78,3 +84,32 @@ def exit_code_of(finish: Finish) -> int:
             )
         case Outcome.FAILED:
             return EXIT_FAILED
+
+
+def warnings_in(events: Sequence[JournalEvent]) -> tuple[str, ...]:
+    """What the run was warned of, in all of its attempts, each once."""
+    return tuple(dict.fromkeys(event.reason for event in events if isinstance(event, Warned)))
+
+
+def label_url(output: str, label: str | None) -> str | None:
+    """The prefix that TensorFlow restores, as a URL that works from anywhere."""
+    return None if label is None else f"{output.rstrip('/')}/{label}"
+
+
+def ended_before_it_began(output: str, start: StartPoint) -> RunResult:
+    """The answer where there is nothing left to do.
+
+    Args:
+        output: as it may be shown.
+    """
+    reason = f"step {start.until} is reached already: the newest checkpoint is at step {start.step}"
+    return RunResult(
+        status="done",
+        start_step=start.step,
+        final_step=start.step,
+        checkpoint=label_url(output, start.own_label),
+        world_size=0,
+        reason=reason,
+        output=output,
+        warnings=start.warnings,
+    )

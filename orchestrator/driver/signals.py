@@ -24,9 +24,15 @@ from orchestrator.driver.loop import Interrupted, Message
 from orchestrator.errors import Preempted
 
 FORCE_AFTER_S = 2.0
+"""A second Ctrl-C sooner than this is taken for the same one: several processes on the way pass it
+on, and impatient fingers press twice.
+"""
 SIGTERM_GRACE_S = 25.0
 """Spot machines give 25 to 30 seconds."""
 SIGINT_GRACE_S = 300.0
+"""As ``decide.endings.LAST_SAVE_S``: nobody is about to kill a process that was stopped by hand, so
+its last save gets its time.
+"""
 
 
 class Left(BaseException):

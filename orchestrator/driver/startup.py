@@ -82,7 +82,10 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
         ours, newest = newest_source(output)
         if newest.checkpoint is not None:
             parent, label = (
-                (newest.checkpoint.place.attempt, newest.checkpoint.place.generation),
+                (
+                    newest.checkpoint.generation_id.attempt,
+                    newest.checkpoint.generation_id.generation,
+                ),
                 newest.checkpoint.label,
             )
     source = ours if ours is not None else named
@@ -211,7 +214,9 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         batch_size=config.batch_size,
         max_losses_per_hour=config.max_losses_per_hour,
         batches_per_step=slots,
+        batches_per_slot=graph.batches_per_slot,
         in_place=recovers_in_place(exchange_of(config)),
+        peers_tell=not config.workers.gpus,
     )
 
 

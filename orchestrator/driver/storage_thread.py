@@ -23,6 +23,7 @@ from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
 from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source
+from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.journal import Journal
@@ -37,7 +38,6 @@ log = logging.getLogger("tfresume")
 class Saved:
     """What all manifests of an attempt have in common."""
 
-    name: str
     fingerprint: str
     step_key: str | None
     repairs: tuple[str, ...]
@@ -135,7 +135,7 @@ class StorageThread:
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         manifest = Manifest(
-            name=self._saved.name,
+            name=split_step(written.prefix)[0],
             step=written.step,
             attempt=self._lease.attempt,
             generation=written.generation,
@@ -194,7 +194,10 @@ class StorageThread:
                 self._parent = (0, 0)
             else:
                 assert newest.checkpoint is not None
-                self._parent = (newest.checkpoint.place.attempt, newest.checkpoint.place.generation)
+                self._parent = (
+                    newest.checkpoint.generation_id.attempt,
+                    newest.checkpoint.generation_id.generation,
+                )
                 self._parent_label = newest.checkpoint.label
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
             self._tell(_not_found(error))

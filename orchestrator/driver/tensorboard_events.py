@@ -38,6 +38,9 @@ SHORTEST_PART_S, LONGEST_PART_S = 20.0, 600.0
 thousand files in a week.
 """
 CLOSE_S = 30.0
+"""Longest wait for the last part to be written: some requests of a store that is slow. The curves
+lack their last points otherwise, and nothing else.
+"""
 
 
 def scalars(progress: RunProgress, told: Mapping[str, float]) -> dict[str, float]:

@@ -38,7 +38,13 @@ from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 
 STEPS = 4
+"""A step whose slots are dealt or scaled wrongly differs in the first; what an optimizer keeps
+(moments, averages) shows from the second on, and a save in the middle needs two on each side.
+"""
 BASELINE_TIMEOUT_S = 600.0
+"""Longest time for the bare process, which takes a few steps several times over: one that hangs
+must not hang ``verify``.
+"""
 
 
 def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANCE) -> VerifyReport:

@@ -125,6 +125,8 @@ def guard_graph(
         the editor of the guarded graph, and its targets; what was given, where a barrier would
         make a cycle.
     """
+    # On a copy: a cycle shows only in the guarded graph, and a graph that can't be guarded still
+    # trains as it is
     targets, guarded = tuple(targets), Editor(editor.meta)
     apart = separate_targets(guarded, ops, targets)
     for number, target in enumerate(apart):
@@ -153,6 +155,8 @@ def _cut_target(
     if detachment.refused:
         raise _Refused(detachment.refused)
     if detachment.dropped:
+        # Done before anything else is decided: the edges that go would make values look as if they
+        # stood behind a writer
         for consumer, sources in detachment.dropped.items():
             editor.drop_controls(consumer, sources)
         graph = editor.graph(ops)
@@ -168,7 +172,7 @@ def _cut_target(
     seams = SeamWriter(editor, graph, number)
     seams.gradients(scaled)
     seams.updates(updates)
-    if not seams.nodes:
+    if not seams.nodes:  # nothing differs between ranks, as where a target only counts steps
         return target, found.rule
     above = graph.view.ancestors(_sources(gradients) | {edge.node for edge in updates.uses})
     barrier = insert_barrier(
@@ -192,9 +196,13 @@ def _find_gradients(
     local = rank_local(graph, closure, sources, _seams(candidates), flow.depths)
     cuts = list(candidates)
     rule = SCOPE_RULE if cuts else NO_RULE
+    # What still reaches an optimizer although every scope's gradients are cut was made without
+    # tf.gradients, by hand or by an operation of its own
     more = optimizer_cuts(graph, local.writes, front.beyond)
     for cut in more:
         _require_linear(graph, local, cut.values, cut.uses[0].node)
+    # Gradient descent that is written as an assignment names no gradient input: its value becomes
+    # an update to exchange, which is right only if nothing bends it on the way
     for edge, use in local.writes:
         if not front.uses and graph.view.op(use.node) in ASSIGNMENTS:
             _require_linear(graph, local, edge, use.node)
@@ -204,6 +212,8 @@ def _find_gradients(
         optimizers = any(graph.traits(use.node).update for cut in more for use in cut.uses)
         rule = rule if rule != NO_RULE else OPTIMIZER_RULE if optimizers else SCATTER_RULE
     rewired = frozenset(use for uses in _seams(cuts).values() for use in uses)
+    # The same once more as if fed whole numbers differed: what that adds are settings, exchanged
+    # where it costs nothing, so that feeding them by batch after all does no harm
     fed = sources | whole_number_sources(closure, ports, constants)
     everything = rank_local(graph, closure, fed, _seams(cuts), flow.depths).writes
     settings = [write for write in everything if write not in set(local.writes)]
@@ -255,7 +265,11 @@ def _require_once(cuts: Iterable[GradientCut], flow: Flow) -> None:
 
 
 def _verify(editor: Editor, ops: OpSet, target: TrainTarget) -> None:
-    """The last word: no cycle, and no writer before a seam."""
+    """The last word: no cycle, and no writer before a seam.
+
+    Asked of the graph that is there after all edits, whatever led to them: a writer before a seam
+    would run in the phase that computes, and a step that fails afterwards would be half done.
+    """
     seams = [dense.node for dense in target.dense]
     seams.extend(
         name for sparse in target.sparse for name in (sparse.values_node, sparse.indices_node)

@@ -18,7 +18,7 @@ from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.external_ops import PYTHON, Reach, reach_of, reaches_out
 from orchestrator.graph.graphdef.library import every_node, reachable_functions
 from orchestrator.graph.graphdef.opset import OpSet
-from orchestrator.graph.inputs.bodies import Bodies, Place
+from orchestrator.graph.inputs.bodies import Bodies, NodePlace
 from orchestrator.graph.inputs.path_map import lies_below
 from orchestrator.graph.inputs.pipeline import Files
 from orchestrator.graph.inputs.sources import CACHES, file_inputs, files_of
@@ -113,7 +113,7 @@ def untrusted_ops(
 class _Reaching:
     """A node that reaches out, and whether a run executes it."""
 
-    place: Place
+    place: NodePlace
     reach: Reach
     runs: bool
 
@@ -130,20 +130,20 @@ def _reaching(graph: GraphDef, ops: OpSet, executed: Collection[str] | None) -> 
         reach = reaches[node.op]
         if reach is not None and reaches_out(node):
             runs = function in reached if function else executed is None or node.name in executed
-            found.append(_Reaching(Place(function, node), reach, runs))
+            found.append(_Reaching(NodePlace(function, node), reach, runs))
     return found
 
 
 def _with_sources(
-    graph: GraphDef, executed: Collection[str] | None, running: list[Place]
-) -> list[Place]:
+    graph: GraphDef, executed: Collection[str] | None, running: list[NodePlace]
+) -> list[NodePlace]:
     """The reading nodes and all datasets that a run executes: a function's argument takes its file
     names from those.
     """
     top = [node for node in graph.node if executed is None or node.name in executed]
-    places = [Place("", node) for node in top]
+    places = [NodePlace("", node) for node in top]
     places.extend(
-        Place(name, node)
+        NodePlace(name, node)
         for name, function in reachable_functions(graph, top).items()
         for node in function.node_def
     )
@@ -152,7 +152,7 @@ def _with_sources(
     return [*sources, *(place for place in running if place.label not in known)]
 
 
-def _caches_in_memory(bodies: Bodies, ops: OpSet, place: Place) -> bool:
+def _caches_in_memory(bodies: Bodies, ops: OpSet, place: NodePlace) -> bool:
     """A CacheDataset without a file name keeps its elements in memory."""
     if not place.node.op.startswith(CACHES):
         return False
@@ -160,7 +160,7 @@ def _caches_in_memory(bodies: Bodies, ops: OpSet, place: Place) -> bool:
     return not (origins.strings or origins.placeholders or origins.computed or origins.arguments)
 
 
-def _names(place: Place, files: Files | None, bodies: Bodies, ops: OpSet) -> set[str]:
+def _names(place: NodePlace, files: Files | None, bodies: Bodies, ops: OpSet) -> set[str]:
     """File names, addresses and tokens beside a node: in its attributes, and in the constants that
     tell it where to go.
     """
@@ -175,7 +175,7 @@ def _names(place: Place, files: Files | None, bodies: Bodies, ops: OpSet) -> set
 
 
 def _declared(
-    place: Place,
+    place: NodePlace,
     reach: Reach,
     files: Files | None,
     path_map: Mapping[str, str],

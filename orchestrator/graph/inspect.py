@@ -32,9 +32,9 @@ from orchestrator.graph.inputs.describe import describe
 from orchestrator.graph.inspect_report import (
     CheckpointComparison,
     DeviceEntry,
+    GraphOrigin,
     Inspection,
     OptimizerEntry,
-    Origin,
     SaverEntryReport,
     Totals,
     VariableEntry,
@@ -148,9 +148,9 @@ def _executed(graph: Graph, needed: set[str]) -> set[str]:
     return needed | graph.view.ancestors([*starters, *filled])
 
 
-def _origin(meta: MetaGraphDef, ops: OpSet) -> Origin:
+def _origin(meta: MetaGraphDef, ops: OpSet) -> GraphOrigin:
     versions, info = meta.graph_def.versions, meta.meta_info_def
-    return Origin(
+    return GraphOrigin(
         producer=versions.producer,
         min_consumer=versions.min_consumer,
         tensorflow=info.tensorflow_version,

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.graph.external_access import UntrustedOp
-from orchestrator.graph.gradients.train_ops import Candidate
+from orchestrator.graph.gradients.train_ops import TrainOp
 from orchestrator.graph.worker_graph import Problem, Shape, StepCounter
 
 
 @dataclass(frozen=True)
-class Origin:
+class GraphOrigin:
     """Who wrote the graph, for whom.
 
     Attributes:
@@ -160,11 +160,11 @@ class Inspection:
 
     source: str
     size_bytes: int
-    origin: Origin
+    origin: GraphOrigin
     totals: Totals
     variables: tuple[VariableEntry, ...]
     optimizers: tuple[OptimizerEntry, ...]
-    train_ops: tuple[Candidate, ...]
+    train_ops: tuple[TrainOp, ...]
     chosen_train_ops: tuple[str, ...]
     step: StepCounter | None
     losses: tuple[str, ...]

@@ -16,7 +16,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.graph.cut import CutGraph, cut_graph, guard_graph
 from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
-from orchestrator.graph.gradients.train_ops import Candidate, TrainChoice, choose_train_ops
+from orchestrator.graph.gradients.train_ops import TrainChoice, TrainOp, choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
@@ -26,6 +26,7 @@ from orchestrator.graph.importing.gc_pause import collector_paused
 from orchestrator.graph.importing.import_scope import in_scope, without_scope
 from orchestrator.graph.importing.repair import Repaired, repair
 from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inputs.batches_of_runs import batches_of_runs
 from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constants, feed_graph
 from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
@@ -67,7 +68,7 @@ class GraphPlan:
 
     worker_graph: WorkerGraph | None
     problems: tuple[Problem, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[TrainOp, ...] = ()
     group_refused: str = ""
     devices: DeviceReport = field(default_factory=DeviceReport)
 
@@ -223,6 +224,9 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         group_refused=parts.cut.refused,
         cut_rule=parts.cut.rule,
         load_op_library=tuple(config.load_op_library),
+        run_batches=batches_of_runs(
+            parts.targets, parts.fed.ports, constants(config), config.cycle_batches
+        ),
     )
 
 

@@ -282,6 +282,20 @@ class WorkerGraph:
     """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is
     imported.
     """
+    run_batches: tuple[int, ...] = (0,)
+    """For each run of ``cycle``, which of the step's batches of a slot it takes, counted from 0."""
+
+    @property
+    def cycle(self) -> tuple[int, ...]:
+        """Numbers of the targets, as a step runs them one after the other."""
+        return tuple(
+            number for number, target in enumerate(self.targets) for _ in range(target.ratio)
+        )
+
+    @property
+    def batches_per_slot(self) -> int:
+        """Batches of each slot that one step takes."""
+        return max(self.run_batches) + 1
 
 
 @dataclass(frozen=True)

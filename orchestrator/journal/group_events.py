@@ -181,6 +181,24 @@ class StepBroken(JournalEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CounterStands(JournalEvent):
+    """The graph's own counter of steps stands still though the group trains: the loss's scale is
+    searched for, say, or gradients are gathered first. Saves go on by time and position.
+
+    Attributes:
+        step: what the counter says.
+        position: batches that the whole group has consumed.
+        seconds: since the counter last moved.
+    """
+
+    WORD: ClassVar[str] = "counter_stands"
+
+    step: int
+    position: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RollingBack(JournalEvent):
     """The state isn't finite: the group goes back to the newest good checkpoint.
 

@@ -114,6 +114,23 @@ class LossOfWorker(JournalEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossExplained(JournalEvent):
+    """What a worker died of that is gone already, since its peers had seen it die.
+
+    Attributes:
+        rank: the one that it had.
+        cause: as of ``worker_lost``, where died stood till now.
+    """
+
+    WORD: ClassVar[str] = "worker_loss_explained"
+
+    worker: str
+    rank: int
+    cause: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerReleased(JournalEvent):
     """The driver has ended a worker that it needs no more."""
 

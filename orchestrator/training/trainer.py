@@ -69,9 +69,7 @@ class Trainer:
             graph, self._imported, options, self._runner, secret, self._writing
         )
         self._inputs = LiveInputs(graph, self._imported, options)
-        self._cycle = tuple(
-            number for number, target in enumerate(graph.targets) for _ in range(target.ratio)
-        )
+        self._cycle = graph.cycle
         self._step, self._phase, self._position = 0, 0, 0
         self._assigned = False
         self._carried: State | None = None
@@ -92,7 +90,12 @@ class Trainer:
     def turns(self) -> tuple[int, ...]:
         """The numbers of this rank's batches in the next step; ``step`` takes one batch for each."""
         spec = self._group.spec
-        return self._dealing.batches(spec.rank if spec else 0, self._position)
+        rank, slots = spec.rank if spec else 0, self._group.batches_per_step
+        return tuple(
+            number
+            for draw in range(self.graph.batches_per_slot)
+            for number in self._dealing.batches(rank, self._position + draw * slots)
+        )
 
     @property
     def runs(self) -> int:
@@ -113,6 +116,11 @@ class Trainer:
     def can_take(self) -> bool:
         """Whether this worker has computed a run whose result it could take from a member."""
         return self._group.can_take
+
+    @property
+    def dead_peers(self) -> tuple[int, ...]:
+        """Ranks of the group whose processes have ended, as far as it's known here."""
+        return self._group.dead
 
     @property
     def group(self) -> GroupSpec | None:
@@ -306,9 +314,19 @@ class Trainer:
             self._runner.release()
             self._group.close()
 
+    @property
+    def _consumed(self) -> int:
+        """Batches that the whole group takes in one step."""
+        return self._group.batches_per_step * self.graph.batches_per_slot
+
+    @property
+    def _cycles(self) -> int:
+        """Steps of the group since the run's start, whatever the graph's own counter says."""
+        return self._position // self._consumed
+
     def _run_cycle(self, batches: Sequence[Batch]) -> StepOutput:
         every = self.options.summary_steps
-        summaries = bool(every) and (self._step + 1) % every == 0
+        summaries = bool(every) and (self._cycles + 1) % every == 0
         watched: dict[str, float] = {}
         shown: dict[str, float] = {}
         while True:
@@ -316,18 +334,22 @@ class Trainer:
             watched.update(more_watched)
             shown.update(more_shown)
             if self._phase == 0:
-                self._position += self._group.batches_per_step
+                self._position += self._consumed
                 return StepOutput(self._step, watched, shown)
 
     def _run_target(
         self, batches: Sequence[Batch], summaries: bool
     ) -> tuple[dict[str, float], dict[str, float]]:
+        slots = self._group.batches_per_step
+        first = self._position + self.graph.run_batches[self._phase] * slots
+        own = [batch for batch in batches if first <= batch.number < first + slots]
         run = StepRun(
             self._cycle[self._phase],
             self._phase,
             self._position,
+            first,
             self._step,
-            tuple(map(self._keyed, batches)),
+            tuple(map(self._keyed, own)),
             summaries,
         )
         result = self._group.run(run, self._group_keys())
@@ -346,7 +368,10 @@ class Trainer:
 
     def _group_keys(self) -> dict[str, np.ndarray]:
         feed = self.graph.group_rng_feed
-        return {} if feed is None else {feed: group_key(self.options.seed, self._step, self._phase)}
+        if feed is None:
+            return {}
+        # The step alone would give a counter that stands still the same numbers again
+        return {feed: group_key(self.options.seed, self._step, self._cycles, self._phase)}
 
     def _advance(self) -> None:
         counter = self.graph.step

@@ -23,8 +23,14 @@ from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import give_back, this_group
 
 POLL_S = 2.0
+"""How long a call for events waits for one. The next call follows at once, so an event is never
+late by it; it only sets how often an idle worker answers. A worker that dies of an error waits as
+long, so that the error is fetched.
+"""
 LEAVE_S = 5.0
-"""Longest time for an orphan to give its places back."""
+"""Longest time for an orphan to give its places back: it may be an orphan because Ray's head, which
+it asks, is gone.
+"""
 CONCURRENCY_GROUPS = {"control": 4, "poll": 2, "hand_over": 2}
 
 
@@ -60,7 +66,7 @@ class WorkerActor:
         return self._event_buffer.poll(after, POLL_S)
 
     def adopt(self, attempt: int) -> dict[str, Any]:
-        """Obey a new driver from now on; the fields of ``decide.machine.Report``."""
+        """Obey a new driver from now on; the fields of ``decide.machine.WorkerReport``."""
         self._obey(attempt)
         self._member.forget_saves()
         return self._member.report()

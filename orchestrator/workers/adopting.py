@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray import exceptions as rex
 
-from orchestrator.decide.machine import Report
+from orchestrator.decide.machine import WorkerReport
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.namespace import living_workers
 from orchestrator.workers.orders import Setup
@@ -40,7 +40,7 @@ class Living:
     """
 
     actors: Mapping[str, Any] = field(default_factory=dict)
-    reports: tuple[Report, ...] = ()
+    reports: tuple[WorkerReport, ...] = ()
     setup: Setup | None = None
 
 
@@ -61,7 +61,7 @@ def take_over(namespace: str, attempt: int) -> Living:
     if asked:
         ray.wait(list(asked.values()), num_returns=len(asked), timeout=ADOPT_S)
     reports = {
-        name: Report(**fields)
+        name: WorkerReport(**fields)
         for name, ref in asked.items()
         if (fields := _answer(actors[name], name, ref, 0.2))
     }

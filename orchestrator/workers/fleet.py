@@ -24,7 +24,13 @@ from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, 
 from orchestrator.workers.placement import Placement
 
 RELEASE_S = 10.0
-"""Longest time for a killed process to be gone."""
+"""Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
+megabyte.
+"""
+END_TOLD_S = 10.0
+"""Ray tells a death when the process is gone (``RELEASE_S``); who was seen to die and isn't gone by
+then lives.
+"""
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
     "poll": "poll",
@@ -119,6 +125,20 @@ class Fleet:
             self._told_gone(action.worker, ev.Cause(action.cause), action.detail)
         elif self._may_kill():
             ray.kill(actor, no_restart=True)
+
+    def await_end(self, action: act.AwaitEnd) -> None:
+        """Another may have its place; Ray's word on its end is waited for, so that the reason is
+        known, but not for ever.
+        """
+        self._placement.free(action.worker)
+        timer = threading.Timer(END_TOLD_S, self._end_the_living, (action.worker,))
+        timer.daemon = True
+        timer.start()
+
+    def _end_the_living(self, worker: str) -> None:
+        if not self._closed and worker not in self._gone:
+            told = "its peers saw its process end, and Ray didn't"
+            self.end(act.EndWorker(worker, ev.Cause.DIED.value, told))
 
     def quiesce(self, action: act.Quiesce) -> None:
         """Stop members."""
@@ -226,7 +246,16 @@ class Fleet:
 
     def grant(self, action: act.Grant, directory: str) -> None:
         """Let members run further."""
-        order = GrantOrder(action.generation, action.end, action.saves, action.writer, directory)
+        order = GrantOrder(
+            action.generation,
+            action.end,
+            action.saves,
+            action.writer,
+            directory,
+            action.position,
+            action.save_position,
+            action.saved,
+        )
         for worker in action.workers:
             self._call(worker, "grant", order)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 
 LONGEST_TEXT = 200
+"""A line that a person reads; the whole text is in the worker's log."""
 
 
 def last_line(error: BaseException) -> str:

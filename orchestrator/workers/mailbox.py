@@ -43,6 +43,8 @@ class Mailbox:
     broken_off: str = ""
     granted: int = 0
     """The step up to which this worker may run."""
+    granted_position: int = 0
+    """Batches that the group may have consumed by then: a graph's own counter may stand still."""
     grants: dict[int, GrantOrder] = field(default_factory=dict)
     has_state: bool = False
     loaded: int = 0
@@ -64,12 +66,25 @@ class Mailbox:
         """The last generation that this worker was told to join, 0 before the first."""
         return self.order.generation if self.order else 0
 
+    @property
+    def may_step(self) -> bool:
+        """Whether a further step is granted."""
+        within = self.step is not None and self.step < self.granted
+        return within and self.position < self.granted_position
+
     def save_due(self) -> GrantOrder | None:
         """The order of a save that is due at this step, taken out; None where none is. A graph's own
-        counter may step over the number that was agreed on, as one that counts examples does.
+        counter may step over the number that was agreed on, as one that counts examples does, or
+        not come to it for long; then the position counts.
         """
-        due = min((step for step in self.grants if step <= (self.step or 0)), default=None)
+        due = min(
+            (step for step, order in self.grants.items() if self._has(step, order)), default=None
+        )
         return None if due is None or self.step is None else self.grants.pop(due)
+
+    def _has(self, step: int, order: GrantOrder) -> bool:
+        late = order.save_position is not None and self.position >= order.save_position
+        return late or step <= (self.step or 0)
 
     def is_past(self, generation: int) -> bool:
         """Whether this worker won't join ``generation`` any more."""

@@ -18,6 +18,9 @@ from orchestrator.workers.runtime_protocol import Tools
 from orchestrator.workers.worker_loop import Work
 
 PULSE_S = 0.5
+"""A sign of life that costs nothing to speak of; ``patience.SILENT_S`` takes five missing ones
+for a hang.
+"""
 
 
 class Member:
@@ -69,6 +72,7 @@ class Member:
             if mailbox.order is None or order.generation != mailbox.order.generation:
                 return
             mailbox.granted = max(mailbox.granted, order.end)
+            mailbox.granted_position = max(mailbox.granted_position, order.position)
             mailbox.grants.update(dict.fromkeys(order.saves, order))
             mailbox.condition.notify_all()
 
@@ -144,7 +148,7 @@ class Member:
             self._mailbox.condition.notify_all()
 
     def report(self) -> dict[str, Any]:
-        """The fields of ``decide.machine.Report``."""
+        """The fields of ``decide.machine.WorkerReport``."""
         mailbox = self._mailbox
         with mailbox.condition:
             return {
@@ -158,6 +162,7 @@ class Member:
                 "step": mailbox.step,
                 "position": mailbox.position,
                 "granted_end": mailbox.granted,
+                "granted_position": mailbox.granted_position,
                 "held": mailbox.is_held,
                 "joined": mailbox.joined,
                 "loaded": mailbox.trainer is not None,
@@ -169,17 +174,20 @@ class Member:
     def pulse(self) -> None:
         """Give a sign of life."""
         mailbox = self._mailbox
+        with mailbox.condition:
+            step, position = mailbox.step or 0, mailbox.position
         self._event_buffer.pulse(
             ev.Progress(
                 self.ident,
                 mailbox.generation,
-                mailbox.step or 0,
+                step,
                 self._doing(),
                 mailbox.steps_per_s,
                 mailbox.batch_rows,
                 dict(mailbox.watched),
                 dict(mailbox.summaries),
                 self._tools.moved_bytes(),
+                position,
                 self._tools.processor_s(),
             )
         )

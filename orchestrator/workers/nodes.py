@@ -19,6 +19,9 @@ from orchestrator.workers.placement import room
 
 log = logging.getLogger("tfresume")
 WATCH_S = 1.0
+"""Spot machines are announced to go 25 to 30 seconds ahead, so a second is soon enough, and asking
+is one small call to Ray's head.
+"""
 
 
 class NodeWatch:

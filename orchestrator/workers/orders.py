@@ -107,6 +107,7 @@ class GrantOrder:
 
     Attributes:
         directory: where the writer's files go: ``a0001-g0001`` below the output.
+        position, save_position, saved: as in ``decide.actions.Grant``.
     """
 
     generation: int
@@ -114,3 +115,6 @@ class GrantOrder:
     saves: tuple[int, ...]
     writer: str
     directory: str
+    position: int
+    save_position: int | None = None
+    saved: int | None = None

@@ -22,7 +22,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.config_sections import WorkersConfig
-from orchestrator.decide.machine import Report
+from orchestrator.decide.machine import WorkerReport
 from orchestrator.decide.room import Demand, fitting
 from orchestrator.workers.places import Lent, Place, Places, rebuilt
 
@@ -82,7 +82,7 @@ class Placement:
         return place
 
     def adopt(
-        self, reports: Sequence[Report], known: Mapping[str, tuple[str, tuple[str, ...]]]
+        self, reports: Sequence[WorkerReport], known: Mapping[str, tuple[str, tuple[str, ...]]]
     ) -> None:
         """Places of an earlier driver: who reports from there keeps them, those of the dead are
         used again.

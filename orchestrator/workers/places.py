@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.decide.machine import Report
+from orchestrator.decide.machine import WorkerReport
 from orchestrator.decide.room import Demand
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.worker_events import WorkerWarm
@@ -130,7 +130,7 @@ class Places:
 
 def rebuilt(
     found: Iterable[Place],
-    reports: Sequence[Report],
+    reports: Sequence[WorkerReport],
     known: Mapping[str, tuple[str, tuple[str, ...]]],
 ) -> Places:
     """The books of a driver that died, from what there is and what living workers say.

@@ -15,10 +15,15 @@ from collections.abc import Mapping
 from orchestrator.errors import PlacementError
 
 CONNECT_S, ANSWER_S = 4.0, 4.0
+"""A packet that is lost is sent again after 1 and 3 seconds (RFC 6298), so two losses are borne;
+together they stay below the ten seconds that ``reach`` promises.
+"""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How a client opens HTTP/2, with empty settings."""
+"""How a client opens HTTP/2, with empty settings: RFC 9113, section 3.4."""
 _FRAME_HEAD = 9
+"""Bytes of an HTTP/2 frame's header: RFC 9113, section 4.1."""
 _SETTINGS = 4
+"""The type of the frame with which a server begins: RFC 9113, sections 3.4 and 6.5."""
 _REMEDY = "Check --address with `ray status` on the cluster's head; from outside the cluster use `tfresume submit --address http://HEAD:8265`"
 
 

@@ -105,13 +105,13 @@ class RealTools:
 
         return nonfinite(state)
 
-    def write(self, state: Any, directory: str) -> WrittenFiles:
+    def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         from orchestrator.store.objects.layout import checkpoint_name
         from orchestrator.store.objects.private import scratch
         from orchestrator.store.transfer.upload import upload
         from orchestrator.training.state.bundle_writer import write_bundle
 
-        prefix = checkpoint_name(self._setup.name, state.step)
+        prefix = checkpoint_name(self._setup.name, state.step, again)
         with scratch("save") as room:
             self._scratch = room
             files = write_bundle(state, self._setup.graph, self._scratch, prefix)

@@ -45,19 +45,20 @@ class Saver:
         self._busy = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def begin(self, grant: GrantOrder, step: int) -> bool:
+    def begin(self, grant: GrantOrder, step: int, position: int) -> bool:
         """Make room for a copy; ``submit`` or ``fail`` must follow. While another one is under way
         the save fails here.
         """
         if self._busy.acquire(blocking=False):
             return True
-        self._refuse(grant, step, "the worker is still busy with an earlier save", busy=True)
+        why = "the worker is still busy with an earlier save"
+        self._refuse(grant, step, position, why, busy=True)
         return False
 
-    def fail(self, grant: GrantOrder, step: int, reason: str) -> None:
+    def fail(self, grant: GrantOrder, step: int, position: int, reason: str) -> None:
         """No copy could be made."""
         self._busy.release()
-        self._refuse(grant, step, reason)
+        self._refuse(grant, step, position, reason)
 
     def submit(self, job: SaveJob) -> None:
         """Take a copy over; nobody changes it until the next ``begin``."""
@@ -77,9 +78,10 @@ class Saver:
             try:
                 self._save(job)
             except OrchestratorError as error:
-                self._refuse(job.grant, job.state.step, str(error))
+                self._refuse(job.grant, job.state.step, job.position, str(error))
             except Exception as error:  # noqa: BLE001 - a save that fails never stops training; the driver counts it
-                self._refuse(job.grant, job.state.step, f"{type(error).__name__}: {error}")
+                told = f"{type(error).__name__}: {error}"
+                self._refuse(job.grant, job.state.step, job.position, told)
             finally:
                 del job
                 self._busy.release()
@@ -88,13 +90,16 @@ class Saver:
         grant, step = job.grant, job.state.step
         digests = dict(self._tools.digests(job.state))
         if grant.writer != self._ident:
-            self._event_buffer.put(ev.SaveChecked(self._ident, grant.generation, step, digests))
+            self._event_buffer.put(
+                ev.SaveChecked(self._ident, grant.generation, step, digests, job.position)
+            )
             return
         bad = (
             *self._tools.nonfinite(job.state),
             *(name for name, value in job.watched.items() if not math.isfinite(value)),
         )
-        written = self._tools.write(job.state, grant.directory)
+        again = job.position if step == grant.saved else None
+        written = self._tools.write(job.state, grant.directory, again)
         self._event_buffer.put(
             ev.SaveWritten(
                 self._ident,
@@ -110,8 +115,13 @@ class Saver:
             )
         )
 
-    def _refuse(self, grant: GrantOrder, step: int, reason: str, *, busy: bool = False) -> None:
+    def _refuse(
+        self, grant: GrantOrder, step: int, position: int, reason: str, *, busy: bool = False
+    ) -> None:
         if grant.writer == self._ident:
-            self._event_buffer.put(ev.SaveFailed(grant.generation, step, reason, busy))
+            failed = ev.SaveFailed(grant.generation, step, reason, busy, position)
+            self._event_buffer.put(failed)
         else:
-            self._event_buffer.put(ev.SaveChecked(self._ident, grant.generation, step, {}))
+            self._event_buffer.put(
+                ev.SaveChecked(self._ident, grant.generation, step, {}, position)
+            )

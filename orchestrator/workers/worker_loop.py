@@ -41,8 +41,13 @@ from orchestrator.workers.saver import SaveJob, Saver
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 0.2
-"""Rank 0 tells its progress so often, the others with the pulse."""
+"""Rank 0 tells its progress so often, the others with the pulse. The driver renews grants by it,
+every half second, and shows it to people.
+"""
 OTHERS_PROGRESS_S = 0.5
+"""As ``member.PULSE_S``: of the other ranks only their lives are in question, since all make the
+same steps.
+"""
 READY_AFTER_S = 1.0
 """Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the
 members need the processor more.
@@ -119,7 +124,7 @@ class Work:
                 due = mailbox.save_due() if mailbox.joined or mailbox.is_held else None
                 if due is not None:
                     return functools.partial(self._save, due)
-                if mailbox.joined and mailbox.step is not None and mailbox.step < mailbox.granted:
+                if mailbox.joined and mailbox.may_step:
                     return self._one_step
                 mailbox.doing = ev.Doing.IDLE
                 if self._ready or mailbox.generation:
@@ -144,8 +149,8 @@ class Work:
             if order.generation <= max(mailbox.generation, mailbox.held_for):
                 return  # it came too late: a newer one was joined, or this one was called off
             mailbox.order, mailbox.joined, mailbox.is_held, mailbox.met = order, False, False, False
-            mailbox.granted, mailbox.grants, mailbox.doing, mailbox.broken_off = (
-                order.step,
+            mailbox.granted, mailbox.granted_position = order.step, order.position
+            mailbox.grants, mailbox.doing, mailbox.broken_off = (
                 {},
                 ev.Doing.JOINING,
                 "",
@@ -296,7 +301,7 @@ class Work:
         if first:
             mailbox.batch_rows = rows_of(batches[0])
         telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
-        if first or output.step >= mailbox.granted or now_s - self._told_s >= telling_s:
+        if first or not mailbox.may_step or now_s - self._told_s >= telling_s:
             self._told_s = now_s
             self._tell_progress()
 
@@ -336,19 +341,20 @@ class Work:
             trainer.runs if has else 0,
             has and trainer.can_give,
             has and trainer.can_take,
+            trainer.dead_peers if mailbox.held_for == mailbox.generation else (),
         )
         self._event_buffer.put(held)
 
     def _save(self, grant: GrantOrder) -> None:
         mailbox = self._mailbox
-        if not self._saver.begin(grant, mailbox.step or 0):
+        if not self._saver.begin(grant, mailbox.step or 0, mailbox.position):
             return
         began_s = time.monotonic()
         mailbox.doing = ev.Doing.COPYING
         try:
             state = self._trainer.state_for_save()
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
-            self._saver.fail(grant, mailbox.step or 0, last_line(error))
+            self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
             return
         self._saver.submit(
             SaveJob(

@@ -112,7 +112,7 @@ def test_save_dying_before_every_write_leaves_old_or_new(store: Location) -> Non
             # The next driver takes over, and saves the same step under its own number
             newest = newest_good(output).checkpoint
             assert newest is not None
-            record_takeover(output, 2, 1, newest.step, parent=newest.place)
+            record_takeover(output, 2, 1, newest.step, parent=newest.generation_id)
             set_pointer(output)
             assert read_pointer(output) == newest.label
             saved(output, 200, attempt=2)
@@ -149,7 +149,7 @@ def test_upload_in_parts_dying_before_every_call_leaves_old_or_new(
         assert_whole(output, {100, 200})
         newest = newest_good(output).checkpoint
         assert newest is not None
-        record_takeover(output, 2, 1, newest.step, parent=newest.place)
+        record_takeover(output, 2, 1, newest.step, parent=newest.generation_id)
         prune(output, held=False)
         assert not [
             entry.name
@@ -216,7 +216,7 @@ def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_
             second = acquire(output, "second", now=clock.now, wait=clock.wait)
             newest = newest_good(output).checkpoint
             assert newest is not None
-            record_takeover(output, 2, 1, newest.step, parent=newest.place)
+            record_takeover(output, 2, 1, newest.step, parent=newest.generation_id)
             for step in (250, 300, 350):
                 saved(output, step, attempt=2, lease=second)
 
@@ -239,7 +239,9 @@ def test_driver_paused_before_every_write_of_a_save_or_a_clean_up_harms_nothing_
             except LeaseLost:
                 assert pause.happened
         if pause.happened:
-            second_s = [item.step for item in list_checkpoints(output) if item.place.attempt == 2]
+            second_s = [
+                item.step for item in list_checkpoints(output) if item.generation_id.attempt == 2
+            ]
             assert second_s == [350, 300, 250], f"paused before write {at}"
             newest = newest_good(output, deep=True).checkpoint
             assert newest is not None

@@ -47,8 +47,10 @@ def notes(actions: tuple[act.Action, ...], name: str) -> list[Any]:
     ]
 
 
-def report(worker: str, rank: int | None, step: int | None, generation: int = 1) -> machine.Report:
-    return machine.Report(
+def report(
+    worker: str, rank: int | None, step: int | None, generation: int = 1
+) -> machine.WorkerReport:
+    return machine.WorkerReport(
         worker,
         "n1",
         1,

@@ -269,7 +269,7 @@ def test_machine_worker_that_fails_for_all_alike_stops_the_run() -> None:
     assert alone.only(act.Finish).error == error
 
 
-def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> machine.Report:
+def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> machine.WorkerReport:
     fields: dict[str, Any] = {
         "worker": worker,
         "node": "n",
@@ -285,10 +285,10 @@ def report(worker: str, rank: int | None, step: int | None, **changes: Any) -> m
         "joined": rank is not None,
         "loaded": True,
     }
-    return machine.Report(**{**fields, **changes})
+    return machine.WorkerReport(**{**fields, **changes})
 
 
-def adopted(reports: Iterable[machine.Report]) -> tuple[Run, tuple[act.Action, ...]]:
+def adopted(reports: Iterable[machine.WorkerReport]) -> tuple[Run, tuple[act.Action, ...]]:
     return machine.adopt(
         policy(count=2, standby=1, save_steps=1000), list(reports), None, Budgets(5), 6, 9, 100.0
     )

@@ -27,7 +27,7 @@ def lose(
     verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
     for number in range(times):
         verdict = after_loss(
-            cause, detail, "n", step, begun, verdict.budgets, verdict.streak, float(number)
+            cause, detail, "n", (step, 0), begun, verdict.budgets, verdict.streak, float(number)
         )
     return verdict
 
@@ -52,17 +52,17 @@ def test_same_loss_at_the_same_step_is_a_crash_loop(
     assert isinstance(lose(cause, detail, times, begun=begun), GiveUp) is stops
 
 
-def test_same_loss_at_other_steps_is_none() -> None:
+def test_same_loss_at_other_places_is_none_where_the_counter_stands_still() -> None:
     verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
     for step in range(50):
         verdict = after_loss(
-            Cause.ERROR, "x", "n", step, True, verdict.budgets, verdict.streak, float(step)
+            Cause.ERROR, "x", "n", (7, step), True, verdict.budgets, verdict.streak, float(step)
         )
         assert isinstance(verdict, GoOn)
 
 
 def test_exhausted_budget_gives_up_with_the_numbers() -> None:
-    verdict = after_loss(Cause.NODE, "", "n", 1, True, Budgets(0), Streak(), 0.0)
+    verdict = after_loss(Cause.NODE, "", "n", (1, 2), True, Budgets(0), Streak(), 0.0)
     assert isinstance(verdict, GiveUp)
     assert "allowed are 0" in verdict.reason
 

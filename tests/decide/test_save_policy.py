@@ -14,6 +14,7 @@ from orchestrator.decide.save_policy import (
     Verdict,
     differing,
     due_step,
+    is_due,
     judge,
     too_many_failed,
 )
@@ -23,24 +24,47 @@ LOG = SaveLog(last_step=0, last_s=0.0)
 
 
 @pytest.mark.parametrize(
-    ("policy", "log", "after", "upto", "now_s", "due"),
+    ("policy", "log", "after", "upto", "due"),
     [
-        (POLICY, LOG, 0, 9, 0.0, None),
-        (POLICY, LOG, 0, 10, 0.0, 10),
-        (POLICY, LOG, 0, 35, 0.0, 10),
-        (POLICY, replace(LOG, last_step=10), 10, 35, 0.0, 20),
-        (POLICY, replace(LOG, last_step=3), 3, 12, 0.0, 10),  # multiples, wherever the run started
-        (POLICY, LOG, 10, 10, 0.0, None),
-        (replace(POLICY, save_steps=None, save_every_s=60.0), LOG, 0, 50, 59.0, None),
-        (replace(POLICY, save_steps=None, save_every_s=60.0), LOG, 0, 50, 60.0, 50),
-        (replace(POLICY, save_steps=1000), replace(LOG, owed=True), 0, 50, 0.0, 50),
-        (replace(POLICY, save_steps=1000, save_every_s=60.0), LOG, 0, 50, 61.0, 50),
+        (POLICY, LOG, 0, 9, None),
+        (POLICY, LOG, 0, 10, 10),
+        (POLICY, LOG, 0, 35, 10),
+        (POLICY, replace(LOG, last_step=10), 10, 35, 20),
+        (POLICY, replace(LOG, last_step=3), 3, 12, 10),  # multiples, wherever the run started
+        (POLICY, LOG, 10, 10, None),
+        (replace(POLICY, save_steps=None), LOG, 0, 10**6, None),
     ],
 )
-def test_save_comes_due(
-    policy: SavePolicy, log: SaveLog, after: int, upto: int, now_s: float, due: int | None
+def test_save_by_steps_comes_due(
+    policy: SavePolicy, log: SaveLog, after: int, upto: int, due: int | None
 ) -> None:
-    assert due_step(policy, log, after, upto, now_s) == due
+    assert due_step(policy, log, after, upto) == due
+
+
+TIMED = replace(POLICY, save_steps=None, save_every_s=60.0)
+SELDOM = replace(POLICY, save_steps=1000)
+
+
+@pytest.mark.parametrize(
+    ("policy", "log", "step", "now_s", "due"),
+    [
+        (TIMED, LOG, 50, 59.0, False),
+        (TIMED, LOG, 50, 60.0, True),
+        (TIMED, LOG, 0, 60.0, True),
+        (replace(SELDOM, save_every_s=60.0), LOG, 50, 61.0, True),
+        (SELDOM, LOG, 50, 10**6, False),
+        (SELDOM, replace(LOG, owed=True), 50, 0.0, True),
+        (SELDOM, replace(LOG, owed=True, again_s=2.0), 50, 1.0, False),
+        # saved before the counter came to a multiple, since it stood still: saved again when it has
+        (SELDOM, replace(LOG, last_step=999), 999, 0.0, False),
+        (SELDOM, replace(LOG, last_step=999), 1001, 0.0, True),
+        (SELDOM, replace(LOG, last_step=1000), 1999, 0.0, False),
+    ],
+)
+def test_save_comes_due_wherever_the_group_is(
+    policy: SavePolicy, log: SaveLog, step: int, now_s: float, due: bool
+) -> None:
+    assert is_due(policy, log, step, now_s) is due
 
 
 @given(st.integers(1, 50), st.integers(0, 500), st.integers(0, 500), st.integers(0, 100))
@@ -48,7 +72,7 @@ def test_save_by_steps_falls_on_multiples_beyond_the_last(
     every: int, last: int, after: int, more: int
 ) -> None:
     due = due_step(
-        replace(POLICY, save_steps=every), replace(LOG, last_step=last), after, after + more, 0.0
+        replace(POLICY, save_steps=every), replace(LOG, last_step=last), after, after + more
     )
     if due is not None:
         assert due % every == 0

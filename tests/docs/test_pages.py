@@ -14,7 +14,7 @@ import pytest
 
 from launch.cli import build_app
 from launch.runs.history import history
-from launch.runs.status_model import Driver, Held, run_status
+from launch.runs.status_model import Driver, LeaseHolder, run_status
 from orchestrator import errors
 from orchestrator.config import RunConfig
 from orchestrator.config_sections import WorkersConfig
@@ -122,7 +122,8 @@ def test_operations_explains_every_state_metric_and_kind_of_lost_time() -> None:
     text = OPERATIONS.read_text()
     silent = (Driver.NONE, Driver.DEAD, Driver.SILENT)
     ended = [
-        run_status("out", history([]), driver, Held(), {}, None, now=0.0).state for driver in silent
+        run_status("out", history([]), driver, LeaseHolder(), {}, None, now=0.0).state
+        for driver in silent
     ]
     states = {"starting", "waiting", "forming", "training", "recovering", "stopping", *ended}
     assert [state for state in states if f"| {state} |" not in text] == []

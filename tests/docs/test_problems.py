@@ -59,8 +59,8 @@ def _attribute_faults() -> set[str]:
 
 def _computed() -> dict[tuple[str, str], set[str]]:
     """File and expression of each code that isn't written out, to the codes that it can be."""
-    causes = _literals("Cause", "orchestrator/graph/inputs/diagnosis.py")
-    causes |= _literals("Cause", "orchestrator/graph/inputs/runnable.py")
+    causes = _literals("PipelineProblem", "orchestrator/graph/inputs/diagnosis.py")
+    causes |= _literals("PipelineProblem", "orchestrator/graph/inputs/runnable.py")
     return {
         ("orchestrator/driver/refusals.py", "code"): {code for code, _ in CHECKS},
         ("orchestrator/graph/importing/soundness.py", "code"): _literals(

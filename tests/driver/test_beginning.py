@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from orchestrator.config import RunConfig, parse_config
-from orchestrator.driver import main
-from orchestrator.driver.attempt import Attempt
+from orchestrator.driver import main, taking_up
 from orchestrator.driver.beginning import DRIVER_ONLY, Ready, prepared, refuse_others_workers
+from orchestrator.driver.claim import Claim
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.past import Past
@@ -85,27 +85,21 @@ def test_start_looks_again_once_the_lease_is_held(
     save(output, source, 100, other.attempt, tmp_path)
     begun: list[str] = []
 
-    def ends_meanwhile(*args: Any) -> Attempt:
+    def ends_meanwhile(*args: Any) -> Claim:
         begun.append("lease")
         save(output, source, 192, other.attempt, tmp_path)
         other.release()
-        return Attempt(config, output, acquire(output), Past(), Observers([]), Inbox())
+        return Claim(config, output, acquire(output), Past())
 
-    def started(
-        attempt: Attempt,
-        config: RunConfig,
-        output: Location,
-        ready: Ready,
-        record: Any,
-        proof: Any,
-    ) -> Any:
+    def started(claim: Claim, ready: Ready, *others: Any) -> Any:
         begun.append(f"start from {ready.start.own_label}")
         return ready
 
-    monkeypatch.setattr(main, "living_workers", lambda namespace: [])
+    for module in (main, taking_up):
+        monkeypatch.setattr(module, "living_workers", lambda namespace: [])
     monkeypatch.setattr(main, "check_room", lambda config, namespace: begun.append("room"))
-    monkeypatch.setattr(main.Attempt, "begin", ends_meanwhile)  # type: ignore[attr-defined]
-    monkeypatch.setattr(main, "_start", started)
+    monkeypatch.setattr(Claim, "take", ends_meanwhile)
+    monkeypatch.setattr(taking_up, "_start", started)
     inbox = Inbox()
     ready: Any = main._resume(config, output, lambda: None, Observers([]), inbox, Door(inbox.put))
     assert begun == ["room", "lease", "start from a0001-g0001/model.ckpt-192"]

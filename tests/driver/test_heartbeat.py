@@ -45,7 +45,7 @@ class Beating:
             self.output,
             self.lease,
             config,
-            Saved("m", "f", None, ()),
+            Saved("f", None, ()),
             (0, 0),
             None,
             0.0,
@@ -138,7 +138,7 @@ def test_storage_thread_with_a_stale_lease_looks_for_a_successor_before_it_commi
     told: queue.Queue[Any] = queue.Queue()
     config = parse_config({"source": str(tmp_path / "none"), "output": output.url, "until_step": 9})
     storage_thread = StorageThread(
-        output, lease, config, Saved("m", "f", None, ()), (0, 0), None, 0.0, told.put
+        output, lease, config, Saved("f", None, ()), (0, 0), None, 0.0, told.put
     )
     storage_thread.take_over(1, 3)
     now[0] = 1000.0

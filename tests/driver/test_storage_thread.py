@@ -34,7 +34,7 @@ class Bench:
         config = parse_config(
             {"source": str(directory / "none"), "output": self.output.url, "until_step": 9}
         )
-        saved = Saved("model.ckpt", "f", None, ())
+        saved = Saved("f", None, ())
         self.storage_thread = StorageThread(
             self.output, self.lease, config, saved, (0, 0), None, 0.0, self.told.put
         )

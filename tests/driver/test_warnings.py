@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.driver.attempt import warnings_in
+from orchestrator.driver.result import warnings_in
 from orchestrator.journal.parsing import parse_all
 
 

@@ -180,7 +180,7 @@ def test_run_whose_proof_dies_says_so_and_goes_on(
     proof = recorded(output).proof
     assert proof is not None
     assert proof.verdict == "unproved"
-    assert "died with code -9" in proof.told
+    assert "was killed, most likely for its memory" in proof.told
 
 
 @pytest.mark.parametrize(

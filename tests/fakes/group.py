@@ -18,6 +18,7 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.errors import EndOfData, PeerLost
 from orchestrator.journal.event import JournalEvent
+from orchestrator.store.objects.layout import checkpoint_name
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
@@ -87,6 +88,7 @@ class FakeTrainer:
         self.runs = 0
         self.can_give = False
         self.computing = False
+        self.dead_peers: tuple[int, ...] = ()
 
     @property
     def can_take(self) -> bool:
@@ -134,7 +136,7 @@ class FakeTrainer:
         mean = self.tools.exchange.mean(
             order.generation, state.step, order.rank, order.world_size, feeds["x:0"]
         )
-        self.current = FakeState(state.step + 1, state.values * 0.9 + mean)
+        self.current = FakeState(self.tools.counted(state.step), state.values * 0.9 + mean)
         self.position += order.world_size
         return FakeOutput(self.current.step, {"loss:0": float(self.current.values[0])}, {})
 
@@ -185,6 +187,8 @@ class FakeTools:
         self.before_write: Callable[[int], None] = lambda step: None
         self.moved = 0
         self.readied = 0
+        self.counted: Callable[[int], int] = lambda step: step + 1
+        """What the graph's own counter says after a step that began at this one."""
         self.lacked: FakeState | None = None
         """What the member is to take from its peers when it meets them."""
 
@@ -212,10 +216,11 @@ class FakeTools:
     def nonfinite(self, state: FakeState) -> tuple[str, ...]:
         return () if np.isfinite(state.values).all() else ("values",)
 
-    def write(self, state: FakeState, directory: str) -> WrittenFiles:
+    def write(self, state: FakeState, directory: str, again: int | None) -> WrittenFiles:
         self.before_write(state.step)
-        self.store[f"{directory}/model-{state.step}"] = FakeState(state.step, state.values.copy())
-        return WrittenFiles(directory, f"model-{state.step}", ("file",))
+        prefix = checkpoint_name("model", state.step, again)
+        self.store[f"{directory}/{prefix}"] = FakeState(state.step, state.values.copy())
+        return WrittenFiles(directory, prefix, ("file",))
 
 
 class FakeFleet:
@@ -265,6 +270,9 @@ class FakeFleet:
         for worker in action.workers:
             self.members[worker].quiesce(action.generation, urgent=action.urgent)
 
+    def await_end(self, action: act.AwaitEnd) -> None:
+        pass  # nobody is seen to die here
+
     def break_step(self, action: act.BreakStep) -> None:
         self.members[action.worker].break_step(action.generation)
 
@@ -290,7 +298,16 @@ class FakeFleet:
     def grant(self, action: act.Grant, directory: str) -> None:
         for worker in action.workers:
             self.members[worker].grant(
-                GrantOrder(action.generation, action.end, action.saves, action.writer, directory)
+                GrantOrder(
+                    action.generation,
+                    action.end,
+                    action.saves,
+                    action.writer,
+                    directory,
+                    action.position,
+                    action.save_position,
+                    action.saved,
+                )
             )
 
     def close(self) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.graph.inputs.diagnosis import Facts, Outside, causes_of_death, dead_pipeline
-from orchestrator.graph.inputs.pipeline import Files, Output, Pipeline, PythonCall, Stage
+from orchestrator.graph.inputs.diagnosis import Facts, Outside, dead_pipeline, problems_of
+from orchestrator.graph.inputs.pipeline import Files, Output, Pipeline, PipelineStage, PythonCall
 
 OUTPUT = Output("next:0", "float32", (None, 6))
 
@@ -15,7 +15,7 @@ OUTPUT = Output("next:0", "float32", (None, 6))
 def pipeline(**fields: object) -> Pipeline:
     given: dict[str, object] = {
         "starters": ("make",),
-        "stages": (Stage("TextLineDataset", "lines"),),
+        "stages": (PipelineStage("TextLineDataset", "lines"),),
     } | fields
     return Pipeline("it", "iterator", "IteratorV2", (OUTPUT,), ("next",), **given)  # type: ignore[arg-type]
 
@@ -73,14 +73,16 @@ GENERATOR = tuple(
         ),
     ],
 )
-def test_causes_of_death_are_all_found(described: Pipeline, facts: Facts, codes: list[str]) -> None:
-    assert [cause.code for cause in causes_of_death(described, facts)] == codes
+def test_problems_of_a_pipeline_are_all_found(
+    described: Pipeline, facts: Facts, codes: list[str]
+) -> None:
+    assert [cause.code for cause in problems_of(described, facts)] == codes
 
 
 def test_dead_pipeline_that_nobody_replaces_says_what_to_serve_with_dtype_and_shape() -> None:
     facts = Facts(outside=Outside(missing=lambda name: True))
     described = pipeline(files=(FILES,))
-    (cause,) = causes_of_death(described, facts)
+    (cause,) = problems_of(described, facts)
     problem = dead_pipeline(described, cause, facts)
     assert problem.severity == "error"
     assert "2 of the 2 files that it reads are not there: /old/a.csv, /old/b.csv" in problem.message
@@ -92,12 +94,12 @@ def test_dead_pipeline_that_nobody_replaces_says_what_to_serve_with_dtype_and_sh
 def test_dead_pipeline_whose_batches_are_supplied_is_a_warning() -> None:
     facts = Facts(supplied=lambda tensor: tensor == "next:0")
     described = pipeline(calls=(PLAIN,))
-    (cause,) = causes_of_death(described, facts)
+    (cause,) = problems_of(described, facts)
     assert dead_pipeline(described, cause, facts).severity == "warning"
 
 
 def test_lost_generator_names_the_one_token_that_needs_a_function_and_what_it_yields() -> None:
-    (cause,) = causes_of_death(pipeline(calls=GENERATOR), Facts())
+    (cause,) = problems_of(pipeline(calls=GENERATOR), Facts())
     assert "--py-func pyfunc_1=MODULE:FUNCTION" in cause.remedy
     assert "(float32, int64)" in cause.remedy
     assert "pyfunc_0, pyfunc_1, pyfunc_2" in cause.why

@@ -225,13 +225,6 @@ def test_train_ops_of_a_graph_that_only_predicts_are_none() -> None:
     assert codes(choice) == ["no-train-op"]
 
 
-def test_operation_that_runs_several_times_in_a_step_is_told_to_take_the_same_batches() -> None:
-    drawing = Drawing()
-    update = layer(drawing, "w")
-    assert codes(choose(drawing, ["w"], [f"{update}:3"])) == ["repeated-batches"]
-    assert codes(choose(drawing, ["w"], [update])) == []
-
-
 def accumulated(required: int, *, tokens: bool = False) -> Drawing:
     """A gradient that one operation adds to an accumulator and another takes out of it, as soon as
     so many are there; with tokens for the next step as SyncReplicasOptimizer hands them out.
@@ -282,7 +275,7 @@ def test_accumulator_of_an_author_that_waits_for_several_runs_stays_and_is_asked
         choice = choose_train_ops(graph, {"w"}, asked)
         assert codes(choice) == ["accumulated-gradients"]
         assert "add:RUNS" in choice.problems[0].remedy
-    assert codes(choose_train_ops(graph, {"w"}, ["add:3", "train"])) == ["repeated-batches"]
+    assert codes(choose_train_ops(graph, {"w"}, ["add:3", "train"])) == []
 
 
 def test_accumulator_after_which_tokens_are_handed_out_is_bypassed() -> None:

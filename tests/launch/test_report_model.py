@@ -9,7 +9,7 @@ from launch.report.lanes import lanes, lives
 from launch.report.model import Report, flat, report
 from launch.report.series import MOST_POINTS, Point, points, thinned
 from launch.runs.history import history
-from launch.runs.status_model import Driver, Held, run_status
+from launch.runs.status_model import Driver, LeaseHolder, run_status
 from orchestrator.decide.timeline import timeline
 from orchestrator.journal.parsing import parse_all
 from tests.launch import journals
@@ -235,7 +235,7 @@ def whole_report(events: list[Event], driver: Driver = Driver.RELEASED) -> Repor
         "gs://b/more",
         seen,
         driver,
-        Held(1, "ann"),
+        LeaseHolder(1, "ann"),
         {"source": "gs://b/run"},
         None,
         now=journals.EPOCH + 100,

@@ -14,7 +14,7 @@ import pytest
 from launch.cli import run
 from launch.runs.history import history
 from launch.runs.status import status
-from launch.runs.status_model import Driver, Held, RunStatus, SavedCheckpoint, run_status
+from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
 from launch.text import status_text
 from orchestrator.errors import SourceError
 from orchestrator.store.objects.location import Location, open_location
@@ -40,7 +40,7 @@ def told(
     attempt: int = 1,
     saved: SavedCheckpoint | None = SAVED,
 ) -> RunStatus:
-    held = Held(attempt, "ann@head pid 4711")
+    held = LeaseHolder(attempt, "ann@head pid 4711")
     return run_status(
         "gs://b/more", history(events), driver, held, RECORD, saved, now=journals.EPOCH + 100
     )
@@ -62,7 +62,7 @@ def test_status_shows_the_proof_of_the_newest_start(
     begun: dict[str, Any], shown: dict[str, str] | None
 ) -> None:
     events = [journals.event(0, "attempt", **begun)]
-    held = Held(1, "ann@head pid 4711")
+    held = LeaseHolder(1, "ann@head pid 4711")
     record = RECORD | {"proof": EARLIER}
     seen = run_status("out", history(events), Driver.ALIVE, held, record, None, now=journals.EPOCH)
     assert seen.proof == shown

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from launch.report.model import report
 from launch.report.page import page
 from launch.runs.history import history
-from launch.runs.status_model import Driver, Held, run_status
+from launch.runs.status_model import Driver, LeaseHolder, run_status
 from launch.terminal import plain_data
 from launch.text.status_text import status_text
 from tests.launch import journals
@@ -77,7 +77,9 @@ def test_status_and_report_of_any_journal_are_made(
     events: list[dict[str, Any]], driver: Driver
 ) -> None:
     seen = history(events)
-    status = run_status("gs://b/more", seen, driver, Held(1, "ann"), {}, None, now=journals.EPOCH)
+    status = run_status(
+        "gs://b/more", seen, driver, LeaseHolder(1, "ann"), {}, None, now=journals.EPOCH
+    )
     json.dumps(plain_data(status), allow_nan=False)
     status_text(status)
     text = page(report(status, seen, {}, (), made_at=journals.EPOCH))
@@ -88,7 +90,7 @@ def test_status_and_report_of_any_journal_are_made(
 def test_status_and_report_of_a_run_cut_off_anywhere_are_made(kept: int) -> None:
     seen = history(journals.whole_run()[:kept])
     status = run_status(
-        "gs://b/more", seen, Driver.DEAD, Held(1, "ann"), {}, None, now=journals.EPOCH
+        "gs://b/more", seen, Driver.DEAD, LeaseHolder(1, "ann"), {}, None, now=journals.EPOCH
     )
     assert status.state in ("dead", "done")
     assert page(report(status, seen, {}, (), made_at=journals.EPOCH))

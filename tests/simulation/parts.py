@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,31 @@ class Broken(AssertionError):
     """An invariant doesn't hold."""
 
 
+Counter = Callable[[int, int], int]
+"""What the graph's own counter says after a step that began at this one and this position."""
+
+
+def by_one(step: int, position: int) -> int:
+    return step + 1
+
+
+def leaping(step: int, position: int) -> int:
+    """As one that counts examples, or that two train ops count."""
+    return step + 2 + position % 7
+
+
+def skipping(step: int, position: int) -> int:
+    """As loss scaling that skips, or gradients that are gathered in a conditional: it grows with a
+    step in twenty or so.
+    """
+    return step + (position % 20 == 0)
+
+
+def standing(step: int, position: int) -> int:
+    """It stands still for more than a minute, many times longer than any grant."""
+    return step if 400 <= position < 8000 else step + 1
+
+
 @dataclass(frozen=True)
 class State:
     """What training has made of the variables: equal ``chain`` means equal bytes."""
@@ -25,9 +51,13 @@ class State:
     nan: int = 0
     """The pass over the bad place in which it went wrong; 0 where it's finite."""
 
-    def after_step(self, world_size: int) -> State:
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.step, self.position
+
+    def after_step(self, world_size: int, counter: Counter) -> State:
         return State(
-            self.step + 1,
+            counter(self.step, self.position),
             self.position + world_size,
             hash((self.chain, self.position, world_size)),
             self.nan,
@@ -51,7 +81,8 @@ class SimWorker:
     hold_generation: int = 0
     joined: bool = False
     granted: int = 0
-    saves: set[int] = field(default_factory=set)
+    granted_position: int = 0
+    saves: set[tuple[int, int | None]] = field(default_factory=set)
     writer: str = ""
     attempt: int = 0
     slow: bool = False
@@ -65,6 +96,23 @@ class SimWorker:
     moved: int = 0
     in_graph: int = 0
     """The generation in which it's inside a long run of the session."""
+
+    @property
+    def may_step(self) -> bool:
+        assert self.state is not None
+        return self.state.step < self.granted and self.state.position < self.granted_position
+
+    def take_due(self) -> bool:
+        """Whether a save is due here; it's taken out."""
+        assert self.state is not None
+        step, position = self.state.place
+        due = {
+            save
+            for save in self.saves
+            if save[0] <= step or (save[1] is not None and save[1] <= position)
+        }
+        self.saves -= due
+        return bool(due)
 
 
 @dataclass(frozen=True)
@@ -96,6 +144,8 @@ class Faults:
     user_fails_at: int = 0
     ends_at: int = 0
     """The step after which the input raises, or ends."""
+    ends_after: int = 0
+    """The position at which the input ends."""
     nan_at: int = 0
     nan_passes: int = 1
     """The step that makes NaN, the first so many times that it's taken."""
@@ -110,7 +160,10 @@ class Faults:
     misfit: bool = False
     source_gone: bool = False
     """What the run started from isn't there any more."""
+    counter: Counter = by_one
     stop_cause: StopCause = StopCause.SIGTERM
+    false_alarms: float = 0.0
+    """Probability that a member that stops has seen a living peer die."""
 
 
 def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
@@ -123,7 +176,7 @@ def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
     )
     saving = SavePolicy(
         changes.pop("save_steps", 50),
-        None,
+        changes.pop("save_every_s", None),
         changes.pop("when_busy", "skip"),
         5,
         changes.pop("on_nonfinite", "stop"),

@@ -45,13 +45,14 @@ class World:
         self.count = 0
         self.workers: dict[str, SimWorker] = {}
         self.committed: dict[int, State] = {}
-        self.chains: dict[int, int] = {0: 0}
+        self.chains: dict[tuple[int, int], int] = {(0, 0): 0}
         self.journal: list[dict[str, Any]] = []
         self.finish: act.Finish | None = None
         self.attempt = 1
         self.events = 0
         self.stepping: set[int] = set()
         self.redone = 0
+        self.seen = 0
         self.told: set[type] = set()
         self.values: set[Enum] = set()
         self.errors: set[type] = set()
@@ -64,7 +65,7 @@ class World:
         self.excluded: set[int] = set()
         self.misfits: set[int] = set()
         self.failed_joins: dict[int, float] = {}
-        self.saved_chains: dict[tuple[int, int], set[int]] = {}
+        self.saved_chains: dict[tuple[int, int, int], set[int]] = {}
         budgets = Budgets(100000)
         self.run, actions = machine.begin(rules, ev.Found(0, 0), None, budgets, 0, 0.0)
         self.perform(actions, 1)
@@ -130,6 +131,11 @@ class World:
             self.errors.add(type(event))
         self.run, actions = self.advance(before, event, self.now)
         self.check_run(before, self.run)
+        if isinstance(event, ev.Held):
+            lost = set(before.workers) - set(self.run.workers)
+            present = event.generation == before.generation
+            named = {before.seats[rank] for rank in event.dead} if present else set()
+            self.check(lost <= named, "one who was seen dead by nobody is gone")
         self.perform(actions, self.attempt)
 
     def check_run(self, before: Run, after: Run) -> None:
@@ -159,12 +165,7 @@ class World:
         self.at(0.25, self.tick)
 
     def pulse(self, worker: SimWorker, at: ev.Doing | None = None) -> None:
-        may_step = (
-            worker.joined
-            and not worker.held
-            and worker.state
-            and worker.state.step < worker.granted
-        )
+        may_step = worker.joined and not worker.held and worker.state and worker.may_step
         doing = ev.Doing.STEP if may_step else ev.Doing.IDLE
         if may_step and worker.in_graph == worker.generation:
             doing = ev.Doing.COMPUTING
@@ -175,10 +176,16 @@ class World:
         elif worker.joining is not None:
             doing = worker.joining
         worker.moved += worker.copying or worker.writing is not None
-        step = worker.state.step if worker.state else 0
+        step, position = worker.state.place if worker.state else (0, 0)
         self.soon(
             ev.Progress(
-                worker.ident, worker.generation, step, at or doing, 50.0, moved_bytes=worker.moved
+                worker.ident,
+                worker.generation,
+                step,
+                at or doing,
+                50.0,
+                moved_bytes=worker.moved,
+                position=position,
             )
         )
 
@@ -242,7 +249,9 @@ class World:
         if not worker.alive:
             return
         worker.alive = False
-        self.soon(ev.Gone(worker.ident, cause, detail, error), 0.012)
+        # Ray says it when the process has given its memory back
+        told_s = 0.012 if self.random.random() < 0.5 else 0.5
+        self.soon(ev.Gone(worker.ident, cause, detail, error), told_s)
         self.lose_peer(worker)
 
     def lose_peer(self, gone: SimWorker) -> None:
@@ -259,16 +268,16 @@ class World:
         ]
         mid_step = gone.generation in self.stepping and self.random.random() < 0.5
         for other in group:
-            other.broken = other.state.step < other.granted
+            other.broken = other.may_step
             if other.stopped:
                 continue
             if (
                 mid_step
                 and self.random.random() < 0.5
-                and all(mate.state.step <= other.state.step for mate in group)
+                and all(mate.state.position <= other.state.position for mate in group)
             ):
                 self.apply(other, len(gone.seats))
-            if other.state.step < other.granted:
+            if other.may_step:
                 self.hold(other, "peer lost")
         self.stepping.discard(gone.generation)
 
@@ -300,11 +309,26 @@ class World:
         worker.held, worker.joined = True, False
         worker.held_for = max(worker.generation, worker.hold_generation)
         step, position = (worker.state.step, worker.state.position) if worker.state else (None, 0)
-        self.soon(
-            ev.Held(
-                worker.ident, worker.held_for, step, position, f"{worker.ident}:{self.count}", why
-            )
+        address = f"{worker.ident}:{self.count}"
+        dead = self.seen_dead(worker) if why == "peer lost" else ()
+        self.soon(ev.Held(worker.ident, worker.held_for, step, position, address, why, dead=dead))
+
+    def seen_dead(self, worker: SimWorker) -> tuple[int, ...]:
+        """Whose end it has seen: most of those who are dead, and now and then one who isn't."""
+        if worker.held_for != worker.generation:
+            return ()
+        chance = self.random.random
+        return tuple(
+            rank
+            for rank, ident in enumerate(worker.seats)
+            if ident != worker.ident
+            and chance() < (self.faults.false_alarms if self.workers[ident].alive else 0.7)
         )
+
+    def do_AwaitEnd(self, action: act.AwaitEnd) -> None:
+        worker = self.workers[action.worker]
+        self.seen += 1
+        self.at(10.0, lambda: self.kill(worker, ev.Cause.DIED, "it lived on"))
 
     def do_Quiesce(self, action: act.Quiesce) -> None:
         for ident in action.workers:
@@ -341,16 +365,18 @@ class World:
             f"a generation starts at step {action.step} from a state that nobody has",
         )
         living = [
-            w.state.step
+            w.state.place
             for w in self.workers.values()
             if w.held and self.counts(w) and w.ident in self.run.workers
         ]
         self.check(
-            not living or action.step >= max(living),
+            not living or (action.step, action.position) >= max(living),
             "an uncommitted step that a survivor had is lost",
         )
-        good = set(self.committed) - self.excluded
-        self.check(not good or action.step >= max(good), "a committed step is lost")
+        good = [self.committed[step].place for step in set(self.committed) - self.excluded]
+        self.check(
+            not good or (action.step, action.position) >= max(good), "a committed step is lost"
+        )
         self.check(action.position == start.position, "a batch is skipped or served twice")
         self.check(
             not start.nan or start.nan > self.void,
@@ -405,7 +431,8 @@ class World:
         ):
             return  # it was called off meanwhile
         worker.generation, worker.rank, worker.seats = action.generation, seat.rank, seats
-        worker.held, worker.joined, worker.granted, worker.saves = False, False, action.step, set()
+        worker.held, worker.joined, worker.saves = False, False, set()
+        worker.granted, worker.granted_position = action.step, action.position
         self.check(
             self.rules.in_place or not worker.broken, "a process whose group broke is formed again"
         )
@@ -470,12 +497,17 @@ class World:
     def granted(self, worker: SimWorker, action: act.Grant) -> None:
         if not worker.alive or worker.generation != action.generation or worker.state is None:
             return
+        # Whoever has leapt over the end of what was granted stands at the first step past it
+        stood = not worker.may_step
         worker.granted, worker.writer = max(worker.granted, action.end), action.writer
+        worker.granted_position = max(worker.granted_position, action.position)
+        late = action.save_position
         self.check(
-            all(step >= worker.state.step for step in action.saves),
+            all(step >= worker.state.step or stood for step in action.saves)
+            and (not action.saves or late is None or late >= worker.state.position),
             "a save was agreed for a step that is past",
         )
-        worker.saves |= set(action.saves)
+        worker.saves |= {(step, late) for step in action.saves}
         self.save_if_due(worker)
         self.next_step(worker.generation, worker.seats)
 
@@ -490,11 +522,7 @@ class World:
             and w.generation == generation
             for w in group
         )
-        if (
-            not ready
-            or generation in self.stepping
-            or not all(w.state.step < w.granted for w in group)
-        ):
+        if not ready or generation in self.stepping or not all(w.may_step for w in group):
             return
         self.check(len({w.state for w in group}) == 1 or self.flipped, "ranks differ")
         if self.input_stops(group):
@@ -512,11 +540,15 @@ class World:
         """Whether one rank's input has no batch for the next step: it says so, and the step is
         abandoned on all ranks.
         """
-        step = group[0].state.step
-        if step not in (self.faults.user_fails_at or None, self.faults.ends_at or None):
+        step, position = group[0].state.place
+        ended = bool(self.faults.ends_after) and position >= self.faults.ends_after
+        if not ended and step not in (
+            self.faults.user_fails_at or None,
+            self.faults.ends_at or None,
+        ):
             return False
         victim = self.random.choice(group)
-        if step == self.faults.ends_at:
+        if ended or step == self.faults.ends_at:
             self.soon(ev.DataEnded(victim.ident, victim.generation, step))
         else:
             self.pulse(victim, ev.Doing.INPUT)
@@ -542,12 +574,12 @@ class World:
         for worker in group:
             worker.in_graph = 0
             self.apply(worker, len(seats))
-            if worker.rank == 0 or worker.state.step >= worker.granted:
+            if worker.rank == 0 or not worker.may_step:
                 self.pulse(worker)
         self.next_step(generation, seats)
 
     def apply(self, worker: SimWorker, world_size: int) -> None:
-        worker.state = worker.state.after_step(world_size)
+        worker.state = worker.state.after_step(world_size, self.faults.counter)
         if worker.state.step == self.faults.nan_at:
             others = {
                 w.state.nan
@@ -564,7 +596,7 @@ class World:
         if self.ever_flipped:
             pass
         elif self.rules.sizes.smallest == self.rules.sizes.largest:
-            expected = self.chains.setdefault(worker.state.step, worker.state.chain)
+            expected = self.chains.setdefault(worker.state.place, worker.state.chain)
             self.check(
                 expected == worker.state.chain,
                 f"step {worker.state.step} isn't bit-identical to when it was first done",
@@ -573,9 +605,8 @@ class World:
 
     def save_if_due(self, worker: SimWorker) -> None:
         state = worker.state
-        if state.step not in worker.saves:
+        if not worker.take_due():
             return
-        worker.saves.discard(state.step)
         if not self.faults.copy_s or worker.held:
             self.save(worker, state)
             return
@@ -589,13 +620,14 @@ class World:
 
     def save(self, worker: SimWorker, state: State) -> None:
         generation, digests = worker.generation, {"v": state.chain}
-        self.saved_chains.setdefault((generation, state.step), set()).add(state.chain)
+        step, position = state.place
+        self.saved_chains.setdefault((generation, step, position), set()).add(state.chain)
         if worker.ident != worker.writer:
-            self.soon(ev.SaveChecked(worker.ident, generation, state.step, digests), 0.05)
+            self.soon(ev.SaveChecked(worker.ident, generation, step, digests, position), 0.05)
         elif worker.writing is not None:
-            self.soon(ev.SaveFailed(generation, state.step, "busy", busy=True))
+            self.soon(ev.SaveFailed(generation, step, "busy", busy=True, position=position))
         elif self.store_down or self.random.random() < self.faults.save_fails:
-            self.soon(ev.SaveFailed(generation, state.step, "503"), 0.1)
+            self.soon(ev.SaveFailed(generation, step, "503", position=position), 0.1)
         else:
             bad = ("v",) if state.nan else ()
             written = ev.SaveWritten(
@@ -620,7 +652,7 @@ class World:
     def do_Commit(self, action: act.Commit) -> None:
         state = action.written.files[0]
         self.check(state.step == action.written.step, "saved bytes aren't those of the agreed step")
-        chains = self.saved_chains.get((action.written.generation, state.step), set())
+        chains = self.saved_chains.get((action.written.generation, *state.place), set())
         # the last save has one writer, whose state is the run's
         alone = self.run.ending is not None
         self.check(len(chains) <= 1 or alone, "a state on which the ranks differ was committed")
@@ -676,8 +708,9 @@ class World:
             and "saves failed in a row" not in action.reason
         )
         could = could and not any(event["event"] == "deadline" for event in self.journal)
-        top = max((w.state.step for w in self.workers.values() if self.counts(w)), default=0)
-        saved = max(self.committed, default=0) >= min(top, action.step or 0)
+        top = max((w.state.place for w in self.workers.values() if self.counts(w)), default=(0, 0))
+        best = max((state.place for state in self.committed.values()), default=(0, 0))
+        saved = best >= min(top, (action.step or 0, top[1]))
         self.check(not could or saved, "the run ends without what it could have saved")
 
     def counts(self, worker: SimWorker) -> bool:
@@ -748,7 +781,7 @@ class World:
                 worker.alive = False  # the new driver gets no answer and kills it
                 self.lose_peer(worker)
         reports = [
-            machine.Report(
+            machine.WorkerReport(
                 w.ident,
                 w.node,
                 1,
@@ -762,6 +795,7 @@ class World:
                 w.held,
                 w.joined,
                 w.warm,
+                granted_position=w.granted_position,
             )
             for w in living
         ]

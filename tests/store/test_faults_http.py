@@ -172,7 +172,7 @@ def test_store_that_hangs_is_unavailable_and_no_reason_to_go_back_in_time(
         commit(http_store.direct, uploaded(http_store.direct, step))
     fault = http_store.proxy.spoil("hang", "GET", "ckpt-200.index", times=1000)
     with pytest.raises(StorageUnavailable):
-        newest_good(http_store.root.hurried(1.5))
+        newest_good(http_store.root.hurried(5.0))  # time for what comes before it on a busy machine
     assert fault.fired
 
 

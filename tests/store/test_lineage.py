@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import LeaseLost, OutputError
-from orchestrator.store.objects.layout import Place
+from orchestrator.store.objects.layout import GenerationId
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.lineage import Lineage, TakeOver, extend, read_lineage, record_takeover
 from orchestrator.vocabulary import Attempt, Generation
 from tests.store.runs import saved
 
 
-def place(attempt: int, generation: int) -> Place:
-    return Place(Attempt(attempt), Generation(generation))
+def generation_id(attempt: int, generation: int) -> GenerationId:
+    return GenerationId(Attempt(attempt), Generation(generation))
 
 
 def chain(*links: tuple[int, int, int]) -> Lineage:
@@ -27,17 +27,19 @@ def chain(*links: tuple[int, int, int]) -> Lineage:
 @pytest.mark.parametrize(
     ("where", "step", "held"),
     [
-        (place(1, 1), 100, True),
-        (place(1, 1), 101, False),
-        (place(1, 2), 100, False),  # never in the chain
-        (place(2, 1), 100, True),
-        (place(2, 1), 150, True),
-        (place(2, 1), 151, False),
-        (place(2, 2), 10**9, True),
-        (place(3, 1), 1, False),
+        (generation_id(1, 1), 100, True),
+        (generation_id(1, 1), 101, False),
+        (generation_id(1, 2), 100, False),  # never in the chain
+        (generation_id(2, 1), 100, True),
+        (generation_id(2, 1), 150, True),
+        (generation_id(2, 1), 151, False),
+        (generation_id(2, 2), 10**9, True),
+        (generation_id(3, 1), 1, False),
     ],
 )
-def test_lineage_holds_each_place_up_to_its_successor(where: Place, step: int, held: bool) -> None:
+def test_lineage_holds_each_generation_up_to_its_successor(
+    where: GenerationId, step: int, held: bool
+) -> None:
     lineage = chain((1, 1, 0), (2, 1, 100), (2, 2, 150))
     assert lineage.holds(where, step) is held
     assert bool(lineage.why_not(where, step)) is not held
@@ -45,10 +47,10 @@ def test_lineage_holds_each_place_up_to_its_successor(where: Place, step: int, h
 
 def test_lineage_roll_back_below_an_earlier_takeover_bounds_all_before() -> None:
     lineage = chain((1, 1, 0), (1, 2, 100), (1, 3, 40))
-    assert lineage.holds(place(1, 1), 40)
-    assert not lineage.holds(place(1, 1), 60)
-    assert not lineage.holds(place(1, 2), 100)
-    assert "a0001-g0003 had taken over at step 40" in lineage.why_not(place(1, 1), 60)
+    assert lineage.holds(generation_id(1, 1), 40)
+    assert not lineage.holds(generation_id(1, 1), 60)
+    assert not lineage.holds(generation_id(1, 2), 100)
+    assert "a0001-g0003 had taken over at step 40" in lineage.why_not(generation_id(1, 1), 60)
 
 
 def test_extend_from_the_source_forgets_everything() -> None:
@@ -58,7 +60,7 @@ def test_extend_from_the_source_forgets_everything() -> None:
 
 def test_extend_from_a_stranger_is_refused() -> None:
     with pytest.raises(OutputError, match="isn't part"):
-        extend(chain((1, 1, 0)), TakeOver(attempt=2, generation=1, step=5), place(1, 7))
+        extend(chain((1, 1, 0)), TakeOver(attempt=2, generation=1, step=5), generation_id(1, 7))
 
 
 STEPS = st.lists(
@@ -71,7 +73,7 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=200)
 def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) -> None:
-    """Each take-over goes on from some place in the lineage at a step that place holds; afterwards
+    """Each take-over goes on from a generation in the lineage at a step that it holds; afterwards
     every step of training has one owner.
     """
     lineage = extend(Lineage(), TakeOver(attempt=1, generation=1, step=0), None)
@@ -80,20 +82,24 @@ def test_lineage_any_history_is_one_line(history: list[tuple[str, int, int]]) ->
         attempt, generation = (attempt + 1, 1) if kind == "attempt" else (attempt, generation + 1)
         parent = lineage.chain[max(0, len(lineage.chain) - 1 - back)]
         # Nobody goes on from a step that its parent hadn't reached, or that isn't in the lineage
-        step = int(min(max(step, parent.step), lineage.bound(parent.place)))
+        step = int(min(max(step, parent.step), lineage.bound(parent.generation_id)))
         lineage = extend(
-            lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place
+            lineage,
+            TakeOver(attempt=attempt, generation=generation, step=step),
+            parent.generation_id,
         )
         assert lineage.head is not None
-        assert lineage.head.place == place(attempt, generation)
-        bounds = [lineage.bound(link.place) for link in lineage.chain]
+        assert lineage.head.generation_id == generation_id(attempt, generation)
+        bounds = [lineage.bound(link.generation_id) for link in lineage.chain]
         assert bounds == sorted(bounds)
         assert all(link.step <= bound for link, bound in zip(lineage.chain, bounds, strict=True))
-        places = [link.place for link in lineage.chain]
-        assert places == sorted(places)
+        ids = [link.generation_id for link in lineage.chain]
+        assert ids == sorted(ids)
         with pytest.raises(LeaseLost):
             extend(
-                lineage, TakeOver(attempt=attempt, generation=generation, step=step), parent.place
+                lineage,
+                TakeOver(attempt=attempt, generation=generation, step=step),
+                parent.generation_id,
             )
 
 

@@ -115,7 +115,10 @@ def _result(connection: Connection, within_s: float) -> Any:
 
 
 class Ranks:
-    """A group of rank processes, formed and re-formed by the test."""
+    """A group of rank processes, formed and re-formed by the test.
+
+    ``slots`` are the batches that a step takes.
+    """
 
     def __init__(self, processes: list[RankProcess]) -> None:
         self.processes = processes
@@ -127,7 +130,7 @@ class Ranks:
 
     def load(self, graph: WorkerGraph, options: TrainingOptions) -> None:
         """Give every rank a new Trainer."""
-        self.slots = options.batches_per_step
+        self.slots = options.batches_per_step * graph.batches_per_slot
         self.each("create", graph, options, SECRET)
 
     def form(

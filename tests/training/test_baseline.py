@@ -69,7 +69,7 @@ class Comparison:
 
     def measured(self, plant: Callable[[Any], None] = lambda trainer: None) -> dict[str, Any]:
         """The answer; ``plant`` puts a bug into the trainer."""
-        from orchestrator.training.baseline.baseline import Task, measure
+        from orchestrator.training.baseline.baseline import ComparisonTask, measure
         from orchestrator.training.engine.options import GroupSpec
         from orchestrator.training.inputs.feeds import FeedContext, open_batches
         from orchestrator.training.state.bundle_writer import write_bundle
@@ -89,7 +89,7 @@ class Comparison:
         trainer.close()
         ended, start = str(self._scratch / "model-9"), str(self._prefix)
         return measure(
-            Task(
+            ComparisonTask(
                 self.plan.graph,
                 self._options,
                 self._config,

@@ -43,10 +43,14 @@ def batch(number: int, *, label: int | None = None) -> dict[str, Any]:
     return {"x:0": rows, "y:0": labels if label is None else np.full(4, label)}
 
 
+def batches(first: int, count: int) -> list[dict[str, Any]]:
+    return [batch(number) for number in range(first, first + count)]
+
+
 def test_step_is_one_cycle_of_all_train_operations(prefix: Path, new_ranks: NewRanks) -> None:
     ranks = new_ranks(1)
     start = ranks.start(prefix, options=options(1), train_op=CYCLE)
-    output = ranks.step([batch(0)])[0]
+    output = ranks.step(batches(0, 3))[0]
     state = ranks.states()[0]
     assert output.step == 1
     assert set(output.watched) == {"critic_loss:0", "maker_loss:0"}
@@ -62,9 +66,9 @@ def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(
 ) -> None:
     ranks = new_ranks(2)
     start = ranks.start(prefix, options=options(2), train_op=CYCLE)
-    ranks.step([batch(0), batch(1)])
+    ranks.step(batches(0, 6))
 
-    first, second = ranks.outcomes([batch(2), batch(3, label=99)])
+    first, second = ranks.outcomes([*batches(6, 5), batch(11, label=99)])
 
     assert isinstance(first, PeerLost)
     assert isinstance(second, UserCodeError)
@@ -72,7 +76,7 @@ def test_failure_within_a_cycle_goes_on_where_the_cycle_stood(
     assert [state.phase for state in broken] == [2, 2]
     assert_identical(*broken)
     ranks.form()
-    ranks.step([batch(2), batch(3)])
+    ranks.step(batches(6, 6))
     assert_identical(ranks.states()[0], _undisturbed(ranks, start))
 
 
@@ -82,19 +86,19 @@ def test_rank_that_is_cut_off_within_a_cycle_is_level_with_its_peers_when_they_m
 ) -> None:
     ranks = new_ranks(2)
     start = ranks.start(prefix, options=options(2), train_op=CYCLE)
-    ranks.step([batch(0), batch(1)])
+    ranks.step(batches(0, 6))
     ranks.processes[1].call("apply", cut_off_once, run)
 
-    outcomes = ranks.outcomes([batch(2), batch(3)])
+    outcomes = ranks.outcomes(batches(6, 6))
 
     finished = run == 2  # the last run of the cycle: the rank that has it has finished the step
     assert [isinstance(outcome, PeerLost) for outcome in outcomes] == [not finished, True]
     assert [state.phase for state in ranks.states()] == [(run + 1) % 3, run]
-    ranks.form(position=4 if finished else 2)
+    ranks.form(position=12 if finished else 6)
     ranks.each("meet")
     assert [state.phase for state in ranks.states()] == [(run + 1) % 3] * 2
     if not finished:
-        ranks.step([batch(2), batch(3)])
+        ranks.step(batches(6, 6))
     assert_identical(*ranks.states())
     assert_identical(ranks.states()[0], _undisturbed(ranks, start))
 
@@ -103,5 +107,5 @@ def _undisturbed(ranks: Ranks, start: State) -> State:
     ranks.form(position=0)
     ranks.assign(start)
     for step in range(2):
-        ranks.step([batch(2 * step), batch(2 * step + 1)])
+        ranks.step(batches(6 * step, 6))
     return ranks.states()[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.graph.inputs.diagnosis import Facts, Outside, causes_of_death
+from orchestrator.graph.inputs.diagnosis import Facts, Outside, problems_of
 from orchestrator.training.inputs.files import FilesSeen
 from tests.graph.test_pipelines_diagnosis import FILES, pipeline
 
@@ -76,7 +76,7 @@ def test_pipeline_whose_files_cant_be_seen_says_why_and_not_that_they_are_gone()
         missing=lambda name: False,
         unreachable=lambda name: "the store is asleep" if "b.csv" in name else "",
     )
-    (cause,) = causes_of_death(pipeline(files=(FILES,)), Facts(outside=outside))
+    (cause,) = problems_of(pipeline(files=(FILES,)), Facts(outside=outside))
     assert cause.code == "pipeline-files-unreachable"
     assert "the store is asleep" in cause.why
     assert "not there" not in cause.why

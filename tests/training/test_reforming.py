@@ -53,10 +53,12 @@ def test_survivors_of_a_kill_notice_at_once_keep_their_state_and_train_on(
 
     assert time.monotonic() - started < NOTICED_WITHIN_S
     assert [type(outcome) for outcome in outcomes] == [PeerLost, PeerLost]
+    assert [process.call("dead_peers") for process in survivors] == [(victim,)] * 2
     states = [process.call("state") for process in survivors]
     for state in states:
         assert_identical(state, before)
     ranks.form(survivors)
+    assert [process.call("dead_peers") for process in survivors] == [(), ()]
     assert [output.step for output in ranks.step(batches(ranks, 1))] == [before.step + 1] * 2
     assert [process.pid for process in survivors] == pids
     assert_identical(*ranks.states())

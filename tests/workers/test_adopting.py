@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config_sections import WorkersConfig
-from orchestrator.decide.machine import Report
+from orchestrator.decide.machine import WorkerReport
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.adopting import take_over
 from orchestrator.workers.namespace import end_run, living_workers, namespace_of
@@ -124,8 +124,8 @@ def start_all(ray: Any, *behaviours: str) -> None:
     assert all(ray.get([actor.is_up.remote() for actor in actors], timeout=60))
 
 
-def reported(ray: Any, actor: Any) -> Report:
-    return Report(**ray.get(actor.adopt.remote(2), timeout=60))
+def reported(ray: Any, actor: Any) -> WorkerReport:
+    return WorkerReport(**ray.get(actor.adopt.remote(2), timeout=60))
 
 
 def test_takeover_leaves_out_whoever_dies_during_it_and_goes_on(ray: Any) -> None:

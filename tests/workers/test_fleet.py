@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
 from orchestrator.workers import fleet as fleet_module
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.orders import CheckpointFiles, Setup
@@ -52,3 +54,28 @@ def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
         None,
     ]
     assert len(puts) == 2, "a graph of many megabytes is put into the object store once for each"
+
+
+def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    actors, killed = Actors(), threading.Event()
+    freed: list[str] = []
+    monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
+    monkeypatch.setattr(fleet_module, "END_TOLD_S", 0.05)
+    monkeypatch.setattr("ray.put", lambda setup: setup)
+    monkeypatch.setattr("ray.kill", lambda actor, no_restart: killed.set())
+    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
+    placement: Any = SimpleNamespace(options=lambda *_, **__: {}, free=freed.append)
+    fleet = Fleet("namespace", 1, placement, lambda event: None, lambda: setup)
+    for worker in ("w1", "w2"):
+        fleet.start(act.StartWorker(worker))
+        fleet.await_end(act.AwaitEnd(worker))
+        if worker == "w1":
+            assert killed.wait(10)
+            killed.clear()
+            # Ray has told the other one's end in time
+            monkeypatch.setattr(fleet_module, "END_TOLD_S", 0.5)
+    fleet._told_gone("w2", ev.Cause.DIED, "")
+    assert freed[:2] == ["w1", "w2"]
+    assert not killed.wait(1.0)

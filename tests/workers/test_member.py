@@ -71,8 +71,20 @@ class Bench:
             JoinOrder(generation, 0, addresses, step, 10, state_from, CHECKPOINT), None
         )
 
-    def grant(self, end: int, *saves: int, generation: int = 1, writer: str = "w1") -> None:
-        self.member.grant(GrantOrder(generation, end, saves, writer, "a0001-g0001"))
+    def grant(
+        self,
+        end: int,
+        *saves: int,
+        generation: int = 1,
+        writer: str = "w1",
+        position: int = 10**9,
+        save_position: int | None = None,
+        saved: int | None = None,
+    ) -> None:
+        directory = "a0001-g0001"
+        self.member.grant(
+            GrantOrder(generation, end, saves, writer, directory, position, save_position, saved)
+        )
 
 
 @pytest.fixture

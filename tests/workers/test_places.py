@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.decide.machine import Report
+from orchestrator.decide.machine import WorkerReport
 from orchestrator.decide.room import Demand
 from orchestrator.journal.parsing import parse_all
 from orchestrator.workers.places import Lent, Place, Places, known_places, rebuilt
@@ -27,8 +27,8 @@ def books(*places: Place) -> Places:
 
 def report(
     worker: str, group: str, *devices: str, node: str = "n1", lent_group: str = ""
-) -> Report:
-    return Report(
+) -> WorkerReport:
+    return WorkerReport(
         worker, node, 1, "a", 1, 0, 2, 5, 0, 9, True, False, True, devices, group, lent_group
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from orchestrator.decide import endings, incidents
 from orchestrator.decide.events import Doing, Held, Joined, JoinFailed, Obstacle, Progress
-from orchestrator.decide.facts import store
+from orchestrator.decide.facts import store, workers
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn, changed
 from orchestrator.journal.group_events import JoinFailure
 
@@ -38,16 +38,18 @@ def on_progress(turn: Turn, event: Progress) -> None:
     ):
         turn.worker(event.worker, **heard)
         return
-    behind = worker.step if worker.step is not None else run.step
-    step = max(event.step, behind)
-    workers = dict(run.workers)
-    workers[event.worker] = changed(worker, {**heard, "step": step})
+    behind = run.place if worker.step is None else (worker.step, worker.position)
+    place = step, position = max(event.step, behind[0]), max(event.position, behind[1])
+    everybody = dict(run.workers)
+    everybody[event.worker] = changed(worker, {**heard, "step": step, "position": position})
     paced = event.steps_per_s > 0 and event.worker == run.seats[0]
     turn.set(
-        workers=workers,
+        workers=everybody,
         highest=max(run.highest, step),
         fastest=max(run.fastest, step),
-        laggards=run.laggards - (1 if step > behind and behind <= run.step else 0),
+        fastest_position=max(run.fastest_position, position),
+        leap=_leap(run, behind, place),
+        laggards=run.laggards - (1 if place > behind and behind <= run.place else 0),
         step_time_s=1.0 / event.steps_per_s if paced else run.step_time_s,
         batch_rows=event.batch_rows or run.batch_rows,
     )
@@ -55,12 +57,19 @@ def on_progress(turn: Turn, event: Progress) -> None:
         _advance(turn)
 
 
+def _leap(run: Run, before: tuple[int, int], after: tuple[int, int]) -> int:
+    """By how much the graph's own counter grows in a step of the group."""
+    steps = (after[1] - before[1]) // run.batches_taken
+    return max(1, -(-(after[0] - before[0]) // steps)) if steps > 0 else run.leap
+
+
 def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
     """What a sign of life changes in a worker, whatever the run is doing."""
     heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
     if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
         heard |= {"moved_bytes": event.moved_bytes, "moved_s": now_s}
-    if event.step != worker.step or event.doing is not worker.doing:
+    place = (event.step, event.position)
+    if place != (worker.step, worker.position) or event.doing is not worker.doing:
         heard["turned_s"] = now_s
     if now_s - worker.counted_s >= WORK_WINDOW_S:
         used_s = event.processor_s - worker.processor_s
@@ -78,17 +87,20 @@ def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
 
 def _advance(turn: Turn) -> None:
     run = turn.run
-    steps = [run.workers[ident].step or 0 for ident in run.members]
-    slowest = min(steps)
-    turn.set(laggards=steps.count(slowest))
-    if slowest <= run.step:
+    places = [(run.workers[ident].step or 0, run.workers[ident].position) for ident in run.members]
+    slowest = min(places)
+    turn.set(laggards=places.count(slowest))
+    if slowest <= run.place:
         return
-    passed = bool(run.suspicions) and slowest > run.suspected_step
+    passed = bool(run.suspicions) and slowest > run.suspected
     took_s = turn.now_s - run.moved_s if run.stepped or passed else 0.0
+    if slowest[0] > run.step:
+        turn.set(counted_s=turn.now_s, standing=False)
     turn.set(
         longest_s=max(run.longest_s, min(took_s, LONGEST_LEARNT_S)),
         suspicions=0 if passed else run.suspicions,
-        step=slowest,
+        step=slowest[0],
+        position=slowest[1],
         moved_s=turn.now_s,
         stepped=True,
         fruitless=0,
@@ -120,6 +132,9 @@ def on_held(turn: Turn, event: Held) -> None:
         takes=event.takes,
     )
     turn.set(highest=max(run.highest, step or 0))
+    if run.policy.peers_tell and event.generation == run.generation:
+        for rank in event.dead:
+            workers.on_seen_dead(turn, rank)
     if event.why and run.phase in (Phase.TRAINING, Phase.FORMING):
         turn.set(last_cause=event.why)
         incidents.open_incident(turn, "peer lost", None, None, event.why)
@@ -134,7 +149,14 @@ def on_joined(turn: Turn, event: Joined) -> None:
     if run.phase is not Phase.FORMING:
         turn.worker(event.worker, tainted=False)
         return
-    turn.worker(event.worker, joined=True, tainted=False, step=event.step, heard_s=turn.now_s)
+    turn.worker(
+        event.worker,
+        joined=True,
+        tainted=False,
+        step=event.step,
+        position=run.position,
+        heard_s=turn.now_s,
+    )
 
 
 def on_join_failed(turn: Turn, event: JoinFailed) -> None:

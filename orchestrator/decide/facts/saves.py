@@ -14,9 +14,12 @@ from orchestrator.decide.turn import Turn
 
 def _is_under_way(turn: Turn, event: SaveWritten | SaveChecked | SaveFailed) -> bool:
     flight = turn.run.saves.in_flight
-    # A graph's own counter may have stepped over the number that was agreed on, on all ranks alike
+    # A graph's own counter may have stepped over the number that was agreed on, or stood still
+    # until the position came, on all ranks alike
     return (
-        flight is not None and flight.generation == event.generation and flight.step <= event.step
+        flight is not None
+        and flight.generation == event.generation
+        and flight.is_reached(event.step, event.position)
     )
 
 
@@ -26,11 +29,12 @@ def on_written(turn: Turn, event: SaveWritten) -> None:
     if flight is None or not _is_under_way(turn, event) or event.worker != flight.writer:
         return
     log = turn.run.saves
+    early = event.step < flight.step
     turn.set(
         saves=replace(
             log,
-            in_flight=replace(flight, step=event.step),
-            last_step=max(log.last_step, event.step),
+            in_flight=replace(flight, step=event.step, position=event.position),
+            last_step=event.step if early else max(log.last_step, event.step),
         ),
         written=event,
         digests={**turn.run.digests, event.worker: event.digests},
@@ -59,7 +63,13 @@ def on_committed(turn: Turn, event: Committed) -> None:
     if log.in_flight is None or log.in_flight.step != event.step:
         return
     turn.set(
-        saves=replace(log, in_flight=None, failed=0, committed=event.step),
+        saves=replace(
+            log,
+            in_flight=None,
+            failed=0,
+            committed=event.step,
+            committed_position=log.in_flight.position,
+        ),
         expected=frozenset(),
         divergences=0,
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import crew, incidents, losses
-from orchestrator.decide.actions import EndWorker
+from orchestrator.decide.actions import AwaitEnd, EndWorker
 from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Room, Warm
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.save_events import SaveOwed
 from orchestrator.journal.worker_events import (
+    LossExplained,
     LossOfWorker,
     WorkerNotice,
     WorkerReleased,
@@ -86,11 +87,40 @@ def on_room(turn: Turn, event: Room) -> None:
         turn.set(room=event.free)
 
 
+def on_seen_dead(turn: Turn, rank: int) -> None:
+    """A peer has seen the process of this rank's member end. The group goes on without waiting for
+    Ray to say so.
+    """
+    ident = turn.run.seats[rank] if rank < turn.run.world_size else ""
+    if ident not in turn.run.members or turn.run.workers[ident].ended_s is not None:
+        return  # who is ended by us is told with the reason for that
+    turn.set(seen_dead={**turn.run.seen_dead, ident: rank})
+    turn.act(AwaitEnd(ident))
+    on_gone(turn, Gone(ident, Cause.DIED))
+
+
+def _explained(turn: Turn, event: Gone) -> None:
+    """Ray has its word on a worker whose death the peers had seen."""
+    seen = turn.run.seen_dead
+    turn.set(seen_dead={ident: rank for ident, rank in seen.items() if ident != event.worker})
+    if event.detail or event.cause is not Cause.DIED:
+        turn.note(
+            LossExplained(
+                worker=event.worker,
+                rank=seen[event.worker],
+                cause=event.cause.value,
+                reason=event.detail,
+            )
+        )
+
+
 def on_gone(turn: Turn, event: Gone) -> None:
     """A worker is no more."""
     run = turn.run
     worker = run.workers.get(event.worker)
     if worker is None:
+        if event.worker in run.seen_dead:
+            _explained(turn, event)
         return
     rank = run.rank_of(event.worker) if event.worker in run.members else None
     cause = Cause.PREEMPTED if worker.leaving and event.cause is Cause.DIED else event.cause

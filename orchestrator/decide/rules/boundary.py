@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import save_policy, save_under_way
-from orchestrator.decide.actions import Grant, Outcome
+from orchestrator.decide.actions import Outcome
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Ending
 from orchestrator.decide.turn import Turn
@@ -17,15 +17,16 @@ from orchestrator.decide.turn import Turn
 def meet(turn: Turn) -> None:
     """Save and end, or form the group anew."""
     run = turn.run
-    if run.phase is not Phase.TRAINING or run.step < run.granted_end:
+    if run.phase is not Phase.TRAINING or not run.is_at_boundary:
         return
     if run.ending is not None or run.step >= run.policy.until:
         how = run.ending or Ending(Outcome.DONE, f"step {run.policy.until} is reached")
-        saved = run.saves.committed == run.step
+        saved = run.saves.holds(*run.place)
         if saved or save_policy.too_many_failed(run.policy.saving, run.saves):
             turn.set(ending=replace(how, at_once=True))
         elif run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
-            agreed = save_under_way.agree(turn, run.step, run.seats[0], run.members)
-            turn.act(Grant(run.generation, run.members, run.granted_end, agreed, run.seats[0]))
+            writer, end, position = run.seats[0], run.granted_end, run.granted_position
+            agreed = save_under_way.agree(turn, run.step, writer, run.members)
+            save_under_way.send(turn, run.members, end, position, agreed, writer)
     elif run.reform:
         turn.gather(run.reform)

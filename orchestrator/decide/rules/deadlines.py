@@ -16,16 +16,23 @@ from orchestrator.decide.progress import SAVE_STILL_S
 from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
-from orchestrator.journal.group_events import StepBroken
+from orchestrator.journal.group_events import CounterStands, StepBroken
 from orchestrator.journal.run_events import DeadlinePassed
 from orchestrator.journal.worker_events import WorkerHung
 
 TICK_S = 0.25
 """How often the loop looks at the clock; bounds are met, not overrun, by it."""
 GATHER_S = 10.0
+"""Longest wait for members to stop between two steps, where steps are so short that the bound for a
+hanging one says less: a member may be in the midst of a copy of its state.
+"""
 START_S = 600.0
 """Longest time from a worker's first sign of life until it's warm: importing TensorFlow took 10 s
 where it was slow.
+"""
+STANDING_S = 60.0
+"""A counter that stands still for so long is told: loss scaling skips a few steps, gradients are
+gathered over some.
 """
 INPUT_S = 60.0
 """A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
@@ -44,6 +51,18 @@ def look(turn: Turn) -> None:
     _starting(turn)
     _phase_deadline(turn)
     _stuck_save(turn)
+    _standing(turn)
+
+
+def _standing(turn: Turn) -> None:
+    """Say once that the graph's own counter stands still, though the group trains: what follows the
+    step (its end, saves by steps) doesn't come meanwhile.
+    """
+    run = turn.run
+    still_s = run.moved_s - run.counted_s  # a step that lasts says nothing of the counter
+    if run.phase is Phase.TRAINING and run.stepped and not run.standing and still_s >= STANDING_S:
+        turn.set(standing=True)
+        turn.note(CounterStands(step=run.step, position=run.position, seconds=round(still_s, 1)))
 
 
 def is_overdue(run: Run, now_s: float) -> bool:
@@ -134,7 +153,7 @@ def _end_all(turn: Turn, idents: list[str], detail: str) -> None:
 
 def _stuck(turn: Turn) -> None:
     run = turn.run
-    if run.step >= run.granted_end:
+    if run.is_at_boundary:
         return
     if any(
         run.workers[ident].doing is Doing.COPYING
@@ -153,7 +172,7 @@ def _stuck(turn: Turn) -> None:
         ident
         for ident in run.members
         if run.workers[ident].doing not in (Doing.STEP, Doing.COMPUTING)
-        and (run.workers[ident].step or 0) < run.granted_end
+        and run.may_step(run.workers[ident].step or 0, run.workers[ident].position)
     ]
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
@@ -181,7 +200,7 @@ def _suspect(turn: Turn, idents: list[str], detail: str) -> None:
 
 
 def _count_suspicion(turn: Turn) -> None:
-    turn.set(suspicions=turn.run.suspicions + 1, suspected_step=turn.run.step)
+    turn.set(suspicions=turn.run.suspicions + 1, suspected=turn.run.place)
 
 
 def _give_up_waiting(turn: Turn) -> None:
@@ -198,6 +217,8 @@ def _stuck_save(turn: Turn) -> None:
     waiting_for = save_under_way.awaited(turn.run)
     if flight is None or not waiting_for:
         return
+    if turn.run.phase is Phase.TRAINING and not flight.is_reached(*turn.run.place):
+        return  # the group trains on the way to it, however long that takes
     latest_s = max(turn.run.workers[ident].moved_s for ident in waiting_for)
     still_s = turn.now_s - max(flight.since_s, latest_s)
     if still_s > SAVE_STILL_S:

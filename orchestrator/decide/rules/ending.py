@@ -6,7 +6,7 @@ Rule: every end that leaves time for it saves first. ``Finish`` is final.
 from __future__ import annotations
 
 from orchestrator.decide import crew, incidents, recovery, save_policy, save_under_way
-from orchestrator.decide.actions import Finish, Grant, Note
+from orchestrator.decide.actions import Finish, Note
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import RunEnded
@@ -32,23 +32,22 @@ def end(turn: Turn) -> None:
 def end_gathered(turn: Turn) -> None:
     """All living members stand still: save the highest state, then finish."""
     run = turn.run
-    steps = {ident: run.workers[ident].step for ident in run.members}
     places = {ident: run.workers[ident].place for ident in run.members}
     writer = recovery.donor(run.members, places, differing=run.divergence)
-    if (
-        writer is None
-        or run.saves.committed == steps[writer]
-        or save_policy.too_many_failed(run.policy.saving, run.saves)
-    ):
-        turn.set(step=run.step if writer is None else steps[writer])
+    if writer is None:
+        finish(turn)
+        return
+    step, position = run.workers[writer].step or 0, run.workers[writer].position
+    if run.saves.holds(step, position) or save_policy.too_many_failed(run.policy.saving, run.saves):
+        turn.set(step=step)
         finish(turn)
     elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
         return  # the writer is still busy with an earlier save, or the store has just failed
-    elif run.saves.in_flight is None or run.saves.in_flight.step > (steps[writer] or 0):
-        step = steps[writer] or 0
-        turn.set(step=step)
+    elif run.saves.in_flight is None or not run.saves.in_flight.is_reached(step, position):
+        turn.set(step=step, position=position)
         agreed = save_under_way.agree(turn, step, writer, (writer,))
-        turn.act(Grant(run.generation, (writer,), max(run.granted_end, step), agreed, writer))
+        end = max(run.granted_end, step), max(run.granted_position, position)
+        save_under_way.send(turn, (writer,), *end, agreed, writer)
 
 
 def finish(turn: Turn) -> None:

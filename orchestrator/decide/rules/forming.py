@@ -66,7 +66,7 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
         Seat(ident, rank, run.workers[ident].address, _state_from(run, ident, chosen, givers))
         for rank, ident in enumerate(seats)
     )
-    save_under_way.start_anew(turn, step)
+    save_under_way.start_anew(turn, step, position)
     _begin_generation(turn, generation, seats, step, position)
     source = "donor" if chosen else "checkpoint"
     behind = tuple(seat.worker for seat in placed if seat.state_from is StateFrom.RESULT)
@@ -124,7 +124,7 @@ def _state_from(run: Run, ident: str, chosen: str | None, givers: Sequence[str])
         return StateFrom.OWN
     # Every run needs all ranks, so who has computed one that others have finished lacks that one
     # alone
-    near = worker.position in (best.position, best.position - (run.policy.batches_per_step or 0))
+    near = worker.position in (best.position, best.position - run.batches_taken)
     return StateFrom.RESULT if givers and worker.takes and near else StateFrom.DONOR
 
 
@@ -160,7 +160,10 @@ def _begin_generation(
         step=step,
         position=position,
         granted_end=step,
+        granted_position=position,
         fastest=step,
+        fastest_position=position,
+        counted_s=run.counted_s if run.started and step == run.step else turn.now_s,
         laggards=len(seats),
         stepped=False,
         planned="",

@@ -25,7 +25,7 @@ def gather(turn: Turn) -> None:
     turn.note(Gathering(reason=run.gather_for, generation=run.generation, step=run.step))
     running = tuple(ident for ident in run.members if not run.workers[ident].held)
     if running:
-        turn.act(Quiesce(run.generation, running, urgent=run.step < run.granted_end))
+        turn.act(Quiesce(run.generation, running, urgent=not run.is_at_boundary))
 
 
 def _use_up(turn: Turn) -> None:
@@ -38,7 +38,7 @@ def _use_up(turn: Turn) -> None:
     if (
         run.policy.in_place
         or run.phase is not Phase.TRAINING
-        or (run.incident is None and run.step >= run.granted_end)
+        or (run.incident is None and run.is_at_boundary)
     ):
         return
     turn.workers(

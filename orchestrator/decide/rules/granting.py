@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide import grant_policy, save_policy, save_under_way
-from orchestrator.decide.actions import Grant
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.save_events import SaveSkipped
@@ -20,47 +19,75 @@ are never skipped.
 """
 
 
+LATE_S = 600.0
+"""A save by steps that the graph's own counter doesn't reach is made after about so long."""
+
+
 def grant(turn: Turn) -> None:
     """Grant more steps where half of them is used up, and agree on the saves that fall into them."""
     run = turn.run
     if run.phase is not Phase.TRAINING or run.ending is not None:
         return
-    end = grant_policy.next_end(
-        run.granted_end, max(run.step, run.fastest), run.step_time_s, run.policy.until
+    fastest, until = max(run.step, run.fastest), run.policy.until
+    step_s, taken = run.step_time_s, run.batches_taken
+    end = grant_policy.next_end(run.granted_end, fastest, step_s, until, run.leap)
+    position = grant_policy.next_end(
+        run.granted_position, run.fastest_position, step_s, None, taken
     )
-    if end <= run.granted_end or run.reform:
+    grows = end > run.granted_end or position > run.granted_position
+    if not grows or fastest >= until or run.reform:
         return
-    end, agreed = _agree(turn, run.granted_end, end)
-    if end > run.granted_end or agreed:
-        _send(turn, end, agreed)
+    end, agreed = _agree(turn, end, position)
+    if end > run.granted_end or position > run.granted_position or agreed:
+        _send(turn, end, position, agreed)
 
 
-def _agree(turn: Turn, after: int, end: int) -> tuple[int, tuple[int, ...]]:
+def _agree(turn: Turn, end: int, position: int) -> tuple[int, tuple[int, ...]]:
     """The end that may be granted, at most ``end``, and the saves that are agreed with it."""
-    policy = turn.run.policy.saving
+    policy, after = turn.run.policy.saving, turn.run.granted_end
     agreed: tuple[int, ...] = ()
-    while (due := save_policy.due_step(policy, turn.run.saves, after, end, turn.now_s)) is not None:
+    while (due := _due(turn, after, end)) is not None:
+        step, soon = due
         flight = turn.run.saves.in_flight
         if flight is None:
-            agreed = save_under_way.agree(turn, due, turn.run.seats[0], turn.run.members)
+            agreed = _agreed(turn, step, position if soon else None)
         elif policy.when_busy == "skip" and turn.now_s - flight.since_s > PATIENCE_S:
-            turn.set(saves=replace(turn.run.saves, last_step=due, last_s=turn.now_s, owed=False))
+            turn.set(saves=replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False))
             turn.note(
                 SaveSkipped(
-                    step=due,
+                    step=step,
                     reason=f"the save of step {flight.step} is still under way",
                 )
             )
         else:
-            return max(after, due - 1), agreed
-        after = max(after, due)
+            return max(after, step - 1), agreed
+        after = max(after, step)
     return end, agreed
 
 
-def _send(turn: Turn, end: int, agreed: tuple[int, ...]) -> None:
+def _due(turn: Turn, after: int, end: int) -> tuple[int, bool] | None:
+    """The next step at which a save is due, and whether it's due wherever the group is next."""
     run = turn.run
-    if run.step >= run.granted_end:
+    step = save_policy.due_step(run.policy.saving, run.saves, after, end)
+    if step is not None:
+        return step, False
+    soon = save_policy.is_due(run.policy.saving, run.saves, run.step, turn.now_s)
+    return (end, True) if soon else None
+
+
+def _agreed(turn: Turn, step: int, position: int | None) -> tuple[int, ...]:
+    """Agree on a save at a step; where no position is given, at one that's far away at the latest."""
+    run = turn.run
+    if position is None:
+        steps = grant_policy.steps_within(LATE_S, run.step_time_s)
+        position = run.granted_position + steps * run.batches_taken
+    return save_under_way.agree(turn, step, run.seats[0], run.members, position)
+
+
+def _send(turn: Turn, end: int, position: int, agreed: tuple[int, ...]) -> None:
+    run = turn.run
+    if run.is_at_boundary:
         # the group stood at the end of what was granted: it begins to move only now
         turn.set(moved_s=turn.now_s)
-    turn.set(granted_end=end)
-    turn.act(Grant(run.generation, run.members, end, agreed, run.seats[0]))
+    turn.set(granted_end=end, granted_position=position)
+    save_under_way.send(turn, run.members, end, position, agreed, run.seats[0])

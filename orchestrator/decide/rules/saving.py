@@ -17,7 +17,9 @@ from orchestrator.errors import NonFinite, RecoveryExhausted
 from orchestrator.journal.save_events import SaveRefused
 
 DIVERGENCE_LIMIT = 3
-"""Saves in a row at which the ranks differ, before the run ends: none of them was committed."""
+"""Saves in a row at which the ranks differ, before the run ends: none of them was committed, so
+each further one is work that is lost. One may have met a damaged copy rather than a damaged state.
+"""
 DIVERGENCE_REMEDY = (
     "Something in this graph isn't the same on all ranks: see `tfresume check`, or use --workers 1"
 )

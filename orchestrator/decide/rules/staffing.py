@@ -77,10 +77,10 @@ def _start_backoff_s(run: Run, ident: str) -> float:
 
 
 def _recovering_s(run: Run) -> float:
-    """How long a new process waits for a group that is just being formed from warm workers: loading
-    takes seconds of a processor.
+    """How long a new process waits for a group that is being formed, or has just been, without it:
+    loading takes seconds of a processor.
     """
     staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
-    warm = len(crew.standbys(run))
-    recovering = run.incident is not None and run.started and warm and staying + warm >= run.target
+    complete = staying + len(crew.standbys(run)) >= run.target
+    recovering = run.incident is not None and run.started and complete
     return STANDBY_AFTER_S if recovering else 0.0

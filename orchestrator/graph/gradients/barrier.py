@@ -1,11 +1,14 @@
 """How does a step stay atomic when an operation, or the exchange in its middle, fails?
 
-Rule: one barrier stands after all seams, and after all else that runs before any writer and that no
-seam runs before already (a check for NaN that no writer waits for, say), and before every writer; on
-one worker too, where there are no seams. Writers that had stood before the
-gradients by control edges are detached and hung between the barrier and the other writers, so that
-the order among writers stays; writers that the gradients take data from can't be moved, and neither
-can those whose variable the gradients read afterwards: then the graph runs on one worker.
+Rule: one barrier stands between all that computes and all that writes. It waits for every seam, and
+for whatever else a step runs before its writers (a check for NaN that no writer waits for, say), so
+that a failure anywhere leaves the variables as they were; on one worker too, where there are no
+seams.
+
+Some writers stood before the gradients, held there by control edges alone (batch norm's averages).
+They are detached, and hung between the barrier and the other writers, so that the order among
+writers stays. A writer that the gradients take data from can't be moved, and neither can one whose
+variable the gradients read afterwards: then the graph runs on one worker.
 """
 
 from __future__ import annotations
@@ -62,6 +65,8 @@ def detach(graph: Graph, closure: set[str], sources: Iterable[str], flow: Flow) 
     lost = {source for sources in dropped.values() for source in sources}
     hung = tuple(name for name in graph.view.nodes if name in lost)
     branches: dict[str, tuple[Branch, ...]] = {}
+    # The barrier waits for what was detached. Of a conditional that can be told for each branch;
+    # in a loop there is no single run to wait for
     for name in (name for name in hung if not flow.once(name)):
         around = Branches(graph.view).around(Edge(name, -1), flow.depths)
         if not around:
@@ -123,6 +128,7 @@ def _read_after_write(
                 if reader not in later:
                     continue
                 branches = branches or Branches(graph.view)
+                # On the other branch of the writer's conditional it never runs in the same step
                 if not branches.exclusive(reader, writer):
                     return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
     return ""
@@ -130,6 +136,7 @@ def _read_after_write(
 
 def _readers(graph: Graph, variable: str) -> list[str]:
     readers: list[str] = []
+    # A reference passes through an alias (Identity) unread: whoever takes it there reads
     for use in graph.view.uses[variable]:
         readers.append(use.node)
         if graph.view.op(use.node) in ALIASES:
@@ -167,6 +174,7 @@ def insert_barrier(
         *_ends(graph, closure, gates, above, flow, rewired),
     ]
     first = editor.add("NoOp", f"barrier/{number}", controls=list(dict.fromkeys(waited_for)))
+    # Detached writers go first, as they did before; the others wait for them at a second barrier
     early = graph.view.ancestors(detachment.hung)
     late = first
     if detachment.hung:
@@ -175,7 +183,9 @@ def insert_barrier(
             for at, name in enumerate(detachment.hung)
         ]
         late = editor.add("NoOp", f"barrier/{number}/detached", controls=[first, *waited])
-        editor.add_controls(target, [late])
+        editor.add_controls(
+            target, [late]
+        )  # nothing else may need them, and they belong to the step
     for writer in writers:
         for gate in gates[writer]:
             editor.add_controls(gate, [first if writer in early else late])
@@ -199,6 +209,7 @@ def _values(
         for name in names:
             for slot, edge in enumerate(graph.view.data[name]):
                 first_hand = edge.node not in late and Use(name, slot, edge.port) not in rewired
+                # What takes no input (a constant, a placeholder) can neither fail nor come late
                 if first_hand and flow.once(edge.node) and graph.view.data[edge.node]:
                     found[edge.node] = None
     return list(found)
@@ -227,6 +238,8 @@ def _ends(
         inputs, waiting = graph.view.uses[name], graph.view.control_uses[name]
         if any(use.node in early for use in inputs) or any(node in early for node in waiting):
             continue
+        # Constants and placeholders can't fail. What ends in rewired inputs alone isn't needed any
+        # more, and waiting for it would compute in vain what the seam now brings
         has_inputs = graph.view.data[name] or graph.view.controls[name]
         only_rewired = inputs and not waiting and all(use in rewired for use in inputs)
         if has_inputs and not only_rewired:
@@ -252,7 +265,9 @@ def _copies_before_changes(
     """Pairs of writers of which the first copies the memory of a variable that the second changes,
     in no order so far.
 
-    A reference's Identity is no copy: its consumer sees what the memory holds when it runs.
+    A reference's Identity is no copy: its consumer sees what the memory holds when it runs. (A
+    resource variable's ReadVariableOp is one; so those don't concern us.) TensorFlow alone leaves
+    such a pair to chance; here the copy always gets the value of before the step, on every rank.
     """
     by_variable: dict[str, list[str]] = {}
     for writer in writers:
@@ -284,6 +299,9 @@ def _copies_before_changes(
 def _gates(graph: Graph, writer: str, flow: Flow) -> list[str]:
     """Where a control edge from outside holds a writer back: the writer itself, or its outermost
     loop's entries.
+
+    TensorFlow refuses an edge from outside into a loop's body ("has inputs from different frames",
+    ``core/graph/control_flow.cc``); only Enter may take one.
     """
     if not flow.frames.get(writer):
         return [writer]

@@ -55,8 +55,13 @@ class Frontier:
 
 
 def frontier(graph: Graph, closure: set[str]) -> Frontier:
-    """The edges from inside a gradient scope to the operations that come after all gradients."""
+    """The edges from inside a gradient scope to the operations that come after all gradients.
+
+    ``tf.gradients`` puts all that it adds into a name scope of its own, ``gradients`` where nobody
+    chose another name (``tensorflow/python/ops/gradients_util.py``, ``_GradientsHelper``, 2.21).
+    """
     inside = [name for name in closure if graph.gradient_scope(name) is not None]
+    # By data alone: a gradient may wait for an update, a control edge, without being made from it
     beyond = closure - graph.view.ancestors(inside, control=False)
     uses: dict[Edge, list[Use]] = {}
     for name in sorted(inside):
@@ -165,6 +170,8 @@ def optimizer_cuts(
         if slot is None:
             continue
         values = graph.view.data[use.node][slot]
+        # Of a dense update only the gradient itself is cut here: a learning rate that differs is an
+        # update of its own. Of a sparse one either the rows or their indices may differ
         if graph.dtype(values) not in FLOATS | COMPLEX or (
             edge != values and not (traits.sparse or traits.scatter)
         ):

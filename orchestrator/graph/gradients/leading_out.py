@@ -31,6 +31,9 @@ def led_out(editor: Editor, name: str, edge: Edge, dtype: str, branches: Sequenc
     """
     for level, (predicate, side) in reversed(list(enumerate(branches))):
         prefix = f"{name}/out/{level}"
+        # The zero must be dead where the value is alive, as a Merge takes whichever comes: so it
+        # waits for the other branch of the same predicate, by a pivot as tf.cond makes one
+        # (``CondContext.pivot``, ``tensorflow/python/ops/control_flow_ops.py``)
         other = _switched(editor, f"{prefix}/other", predicate, "bool", (predicate, 1 - side))
         pivot = identity(editor, f"{prefix}/pivot", other, "bool")
         zero = editor.add("Const", f"{prefix}/zero", controls=[pivot], attributes=_zero(dtype))

@@ -121,6 +121,8 @@ class _Climb:
                 waiting.extend((*above, writer) for above in self._cut_or_climb(edge, use, writer))
             except _CantAverage as why:
                 return UpdateCuts(refused=_differs(self._graph, writer, str(why)))
+        # Last, since a refusal above makes them needless; what can't be exchanged is left, as it's
+        # alike on all ranks anyhow
         for edge, use in settings:
             if use not in self._seen and edge.port >= 0 and self._around(edge) == ():
                 self._cut_setting(edge, use)
@@ -147,11 +149,14 @@ class _Climb:
             raise _CantAverage(
                 f"{edge.tensor} has a value for each row of the batch{self._inside(writer)}"
             )
+        # The largest loss so far, say: the mean of the ranks' extremes isn't the group's extreme
         extreme = self._extreme_of(edge, writer)
         if extreme:
             raise _CantAverage(f"{extreme} is the extreme of what was written and of a batch")
         if not _can_average(self._graph, edge, use, judged.scale):
             raise _CantAverage(f"{edge.tensor} is {self._graph.dtype(edge) or 'of unknown type'}")
+        # The gradients would then be computed from the group's value, which isn't there before they
+        # are, and isn't what one batch gives
         if not self._graph.writes(use.node) and use.node in self._computed_with():
             raise _CantAverage(f"the gradients are computed from {use.node} too")
         self._add(edge, use, branches, judged.scale, writer)
@@ -195,6 +200,8 @@ class _Climb:
         found = self._branches.around(edge, self._flow.depths)
         if not found:
             return None
+        # Where ranks take different branches some have a value and others none; behind a writer the
+        # predicate isn't known before the exchange
         predicates = {predicate.node for predicate, _ in found}
         return found if predicates.isdisjoint(self._local.nodes | self._late) else None
 

@@ -99,6 +99,7 @@ def rank_local(
     waiting = sorted(sources)
     while waiting:
         name = waiting.pop()
+        # A writer's inputs are looked at one by one (``writes``); made equal, so is its result
         if graph.writes(name) and name not in sources:
             continue
         for use in view.uses[name]:
@@ -112,6 +113,8 @@ def rank_local(
             if use.node not in found.nodes:
                 found.nodes.add(use.node)
                 waiting.append(use.node)
+        # Waiting for something within a conditional means to run only where its branch is taken: if
+        # the predicate differs between ranks, so does whether a writer runs
         if conditionals.get(name, 0):
             for target in view.control_uses[name]:
                 if target in closure and target not in found.nodes and conditionals.get(target, 0):

@@ -76,7 +76,9 @@ class SeamWriter:
             self.uses.add(use)
 
     def _count(self, edge: Edge, dtype: str, scale: BatchScale) -> Edge:
-        """Exchange whole numbers in float64, exact up to 2**53, and round."""
+        """Exchange whole numbers in float64, exact up to 2**53, and round: the group's mean of
+        counts needn't be whole, and a cast alone would cut it off.
+        """
         name = f"count/{self._target}/{len(self.nodes)}"
         wide = self._cast(f"{name}/wide", edge, dtype, "float64")
         node = self._sew("", Edge(wide, 0), "float64", ())

@@ -32,6 +32,7 @@ def _apart(
 ) -> TrainTarget:
     closure = graph.view.ancestors([target.op])
     taken = graph.view.ancestors(earlier.op for earlier in before)
+    # From the writers on: what stands before them may be shared, since it only computes
     writing = graph.view.descendants(graph.writers(closure), within=closure)
     shared = writing & taken
     copies = {

@@ -71,6 +71,8 @@ def nonlinear_between(graph: Graph, local: set[str], value: Edge, shape: Shape) 
     while waiting:
         edge, shape = waiting.pop(0)
         op = graph.view.op(edge.node)
+        # Of another shape it still has rows: those are added up later, and what is done to each
+        # row before that is the loss's own business
         if edge.node not in local or op not in _PASSED or _noted(graph, edge) not in (shape, ()):
             continue
         data = graph.view.data[edge.node]

@@ -4,6 +4,10 @@ Rule: the accumulators that waited for all replicas' gradients are bypassed, gra
 and the tokens that let replicas go on are no longer queued: the exchange between workers does what
 both did. Only the worker's graph changes, never what is saved. An accumulator after which nobody
 hands out tokens is its author's own and stays.
+
+Source: ``SyncReplicasOptimizer.apply_gradients`` of
+``tensorflow/python/training/sync_replicas_optimizer.py`` (2.21): ``apply_grad``, ``take_grad`` of
+as many as there are replicas, the update, and then ``enqueue_many`` of a token for each.
 """
 
 from __future__ import annotations
@@ -56,6 +60,7 @@ def unwrap_accumulators(editor: Editor, graph: Graph) -> tuple[Problem, ...]:
     for name in taken:
         _bypass(editor, graph, name, applied[_handle(graph, name)])
     tokens = _token_queues(graph, taken)
+    # A train op may end in the enqueueing: it stays, as a node that only waits
     for name in tokens:
         waits = [*graph.view.controls[name], *(edge.node for edge in graph.view.data[name][1:])]
         editor.change_op(name, "NoOp", (), dict.fromkeys(waits), {})
@@ -80,6 +85,8 @@ def _handle(graph: Graph, name: str) -> str:
 def _bypass(editor: Editor, graph: Graph, take: str, applied: list[str]) -> None:
     sparse = graph.view.op(take).startswith("Sparse")
     gradients = [graph.view.data[name] for name in applied]
+    # Inputs of SparseAccumulatorApplyGradient: handle, local step, indices, values, shape, in the
+    # order in which SparseAccumulatorTakeGradient gives the last three
     outputs = (
         gradients[0][2:5]
         if sparse

@@ -46,6 +46,7 @@ def _end(graph: Graph, taking: list[Use], beyond: set[str]) -> Edge | None:
     found: Edge | None = None
     for _ in range(STEPS):
         inside = [use for use in taking if use.node in beyond]
+        # A gradient that goes two ways is used on its own, too, and its average isn't all of it
         if len(inside) != 1 or graph.view.op(inside[0].node) not in LINEAR:
             break
         name = inside[0].node
@@ -62,6 +63,8 @@ def _of_towers(
     else.
     """
     edges = set(edges)
+    # One scope is one tf.gradients, hence one tower: a sum of its gradients is something else, such
+    # as a norm
     if len({graph.gradient_scope(edge.node) for edge in edges}) < 2:
         return False
     waiting, seen = [end.node], set[str]()

@@ -30,7 +30,7 @@ count, then slim's loss.
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TrainOp:
     """An operation that trains.
 
     Attributes:
@@ -55,7 +55,7 @@ class TrainChoice:
     """What to run, what else there would be, and what has to be said about it."""
 
     targets: tuple[tuple[str, int], ...] = ()
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[TrainOp, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
 
 
@@ -83,7 +83,7 @@ def choose_train_ops(
     return _among(graph, listed, candidates)
 
 
-def _single(graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]) -> TrainChoice:
+def _single(graph: Graph, chosen: TrainOp, candidates: tuple[TrainOp, ...]) -> TrainChoice:
     adding = accumulating_ops(graph, chosen.op)
     if adding:
         return TrainChoice((), candidates, (_accumulated(chosen.op, adding),))
@@ -101,7 +101,7 @@ def _accumulated(applying: str, adding: list[str]) -> Problem:
     )
 
 
-def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[Candidate, ...]:
+def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[TrainOp, ...]:
     """All sinks that train by one of ``updates``, those of the ``train_op`` collection first, then
     by how much each updates.
     """
@@ -114,6 +114,8 @@ def find_candidates(graph: Graph, updates: Sequence[str]) -> tuple[Candidate, ..
     ]
     listed = _mask(graph, train_op_collection(graph), covered)
     numbers = sorted(_writing(graph, downstream))
+    # Of sinks that run the same writers one is the author's; a sink whose writers another one runs
+    # too is a part of that one
     best: dict[int, str] = {}
     for name in sinks:
         mask = covered[name]
@@ -183,7 +185,7 @@ def _rank(graph: Graph, name: str) -> int:
 
 def _describe(
     graph: Graph, name: str, mask: int, numbers: Iterable[str], updates: set[str], listed: bool
-) -> Candidate:
+) -> TrainOp:
     writers = [
         writer for writer, bit in zip(numbers, reversed(f"{mask:b}"), strict=False) if bit == "1"
     ]
@@ -192,7 +194,7 @@ def _describe(
     known = set(trained)
     others = [variable for variable in _variables(graph, every) if variable not in known]
     optimizers = dict.fromkeys(graph.view.op(writer) for writer in writers if writer in updates)
-    return Candidate(
+    return TrainOp(
         name, graph.view.op(name), tuple(trained), tuple(optimizers), tuple(others), listed
     )
 
@@ -203,7 +205,7 @@ def _variables(graph: Graph, writers: Iterable[str]) -> list[str]:
     )
 
 
-def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ...]) -> TrainChoice:
+def _named(graph: Graph, candidates: tuple[TrainOp, ...], asked: tuple[str, ...]) -> TrainChoice:
     targets: list[tuple[str, int]] = []
     problems: list[Problem] = []
     for text in asked:
@@ -211,7 +213,6 @@ def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ..
         if name in graph.view:
             targets.append((name, ratio))
             problems.extend(_more_downstream(graph, name, candidates))
-            problems.extend(_repeated(name, ratio))
         else:
             problems.append(_no_such(name, candidates))
     run = graph.view.ancestors(name for name, _ in targets)
@@ -220,15 +221,6 @@ def _named(graph: Graph, candidates: tuple[Candidate, ...], asked: tuple[str, ..
         if adding and run.isdisjoint(adding):
             problems.append(_accumulated(name, adding))
     return TrainChoice(tuple(targets), candidates, tuple(problems))
-
-
-def _repeated(name: str, ratio: int) -> list[Problem]:
-    """A word on what several runs of one operation in a cycle are given."""
-    if ratio == 1:
-        return []
-    said = f"{name} runs {ratio} times in a step, each time with the step's same batches: what it adds up is {ratio} times one sum"
-    remedy = f"Where each run should see other rows, give {name} the ratio 1 and --batches-per-step {ratio} times as many"
-    return [Problem("repeated-batches", "warning", said, remedy, (name,))]
 
 
 def _parse(text: str) -> tuple[str, int]:
@@ -240,7 +232,7 @@ def _parse(text: str) -> tuple[str, int]:
     return name, max(1, int(number))
 
 
-def _more_downstream(graph: Graph, name: str, candidates: tuple[Candidate, ...]) -> list[Problem]:
+def _more_downstream(graph: Graph, name: str, candidates: tuple[TrainOp, ...]) -> list[Problem]:
     for candidate in candidates:
         if (
             candidate.op != name
@@ -266,7 +258,7 @@ def _written(graph: Graph, name: str) -> set[str]:
     return set(_variables(graph, graph.writers(graph.view.ancestors([name]))))
 
 
-def _no_such(name: str, candidates: tuple[Candidate, ...]) -> Problem:
+def _no_such(name: str, candidates: tuple[TrainOp, ...]) -> Problem:
     remedy = (
         f"Candidates: {', '.join(one.op for one in candidates)}"
         if candidates
@@ -295,9 +287,7 @@ def _none_found(trainable: set[str]) -> Problem:
     )
 
 
-def _beside(
-    graph: Graph, chosen: Candidate, candidates: tuple[Candidate, ...]
-) -> Iterable[Problem]:
+def _beside(graph: Graph, chosen: TrainOp, candidates: tuple[TrainOp, ...]) -> Iterable[Problem]:
     others = [one for one in candidates if one.op != chosen.op]
     if others:
         message = f"{chosen.op} is run; {_few([one.op for one in others])} would train too and isn't in the train_op collection"
@@ -317,10 +307,11 @@ def _beside(
 
 
 def _among(
-    graph: Graph, listed: tuple[Candidate, ...], candidates: tuple[Candidate, ...]
+    graph: Graph, listed: tuple[TrainOp, ...], candidates: tuple[TrainOp, ...]
 ) -> TrainChoice:
     """Several train ops: copies of one, parts that alternate, phases, or a question."""
     ordered = sorted(listed, key=lambda one: _natural(one.op))
+    # A cell of a notebook that was run twice leaves Adam and Adam_1, which train the same variables
     if (
         len({_signature(one) for one in ordered}) == 1
         and len({_stem(one.op) for one in ordered}) == 1
@@ -335,6 +326,7 @@ def _among(
             tuple(one.op for one in ordered),
         )
         return TrainChoice(((chosen.op, 1),), candidates, (problem,))
+    # No variable in two of them: the parts of a GAN, say, which belong together, or phases
     sets = [set(one.updates) for one in ordered]
     if sum(len(one) for one in sets) == len(set[str]().union(*sets)):
         phases = phases_among(graph, [(one.op, one.updates) for one in ordered])
@@ -342,12 +334,13 @@ def _among(
             return TrainChoice(
                 (), candidates, (_phased(*phases, {one.op: one.updates for one in ordered}),)
             )
-        message = f"{_few([one.op for one in ordered])} update different variables; each step runs all of them in this order"
+        named = _few([one.op for one in ordered])
+        message = f"{named} update different variables; each step runs all of them in this order, each on batches of its own"
         problem = Problem(
             "several-train-ops",
             "warning",
             message,
-            "Give order and ratios with --train-op NAME:RATIO",
+            "Give order and ratios with --train-op NAME:RATIO; --cycle-batches same where the script ran them on one batch",
             tuple(one.op for one in ordered),
         )
         return TrainChoice(tuple((one.op, 1) for one in ordered), candidates, (problem,))
@@ -385,7 +378,7 @@ def _natural(name: str) -> tuple[tuple[int, str], ...]:
     )
 
 
-def _signature(candidate: Candidate) -> tuple[str, ...]:
+def _signature(candidate: TrainOp) -> tuple[str, ...]:
     return tuple(sorted(_stem(name) for name in candidate.updates))
 
 

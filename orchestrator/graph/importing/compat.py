@@ -65,6 +65,8 @@ def compatibility(meta: MetaGraphDef, ops: OpSet) -> Compatibility:
             if op_type not in functions:
                 found.missing[op_type].append(label(function, node.name))
             continue
+        # TensorFlow refuses a deprecated operation only in graphs that were made after it was:
+        # ``CheckOpDeprecation`` of ``core/framework/op_def_util.cc``
         since = ops.ops[op_type].deprecation.version
         if 0 < since <= producer:
             found.removed[op_type].append(label(function, node.name))

@@ -49,7 +49,9 @@ def modernised(meta: MetaGraphDef, ops: OpSet) -> tuple[MetaGraphDef, tuple[str,
 
 
 def _own_saves(graph: Graph) -> list[str]:
-    """The operation with which the graph's saver writes one file; none for a sharded saver."""
+    """The operation with which the graph's saver writes one file; none for a sharded saver, whose
+    operations each write a shard under a name of its own (ShardedFilename).
+    """
     definition = graph.meta.saver_def
     closure = graph.view.ancestors([parse_tensor(definition.save_tensor_name).node])
     found = [name for name in graph.view.nodes if name in closure and graph.view.op(name) in SAVES]
@@ -101,7 +103,7 @@ def _rewrite(
     slices = said[1] if len(said) > 1 else [""] * count
     if keys is None or slices is None or not len(keys) == len(slices) == count:
         return False
-    if any(f"{OWN}{name}/{part}" in editor for part in PARTS):
+    if any(f"{OWN}{name}/{part}" in editor for part in PARTS):  # another node has the name
         return False
     device = graph.view.nodes[name].device
     names = [

@@ -21,7 +21,7 @@ PATTERNS = frozenset({"MatchingFiles", "MatchingFilesDataset", "ExperimentalMatc
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """A node and the function whose body it stands in (``""`` for the graph itself)."""
 
     function: str
@@ -34,7 +34,7 @@ class Place:
 
 
 @dataclass
-class Origins:
+class ValueOrigins:
     """What the values of a tensor are made of.
 
     Attributes:
@@ -47,9 +47,9 @@ class Origins:
     """
 
     strings: list[str] = field(default_factory=list)
-    constants: list[Place] = field(default_factory=list)
+    constants: list[NodePlace] = field(default_factory=list)
     placeholders: list[str] = field(default_factory=list)
-    computed: list[Place] = field(default_factory=list)
+    computed: list[NodePlace] = field(default_factory=list)
     arguments: bool = False
 
 
@@ -72,13 +72,13 @@ class Bodies:
                 self.enqueues[node.input[0].partition(":")[0]].append(node)
         self.library = {function.signature.name: function for function in graph.library.function}
 
-    def find(self, function: str, text: str) -> Place | None:
+    def find(self, function: str, text: str) -> NodePlace | None:
         """The node that an input's text names; None for a function's argument."""
         name = text.removeprefix("^").partition(":")[0]
         node = self._nodes.get(function, {}).get(name)
-        return None if node is None else Place(function, node)
+        return None if node is None else NodePlace(function, node)
 
-    def data_inputs(self, place: Place) -> list[str]:
+    def data_inputs(self, place: NodePlace) -> list[str]:
         """The texts of a node's data inputs."""
         return [text for text in place.node.input if not text.startswith("^")]
 
@@ -86,22 +86,22 @@ class Bodies:
         """The functions that a node calls, once each."""
         return list(dict.fromkeys(functions_called_by(node, self.library)))
 
-    def results(self, function: str) -> list[Place]:
+    def results(self, function: str) -> list[NodePlace]:
         """The nodes that a function's results come from."""
         found = (self.find(function, text) for text in self.library[function].ret.values())
         return [place for place in found if place is not None]
 
-    def reached(self, nodes: Iterable[NodeDef]) -> Iterator[Place]:
+    def reached(self, nodes: Iterable[NodeDef]) -> Iterator[NodePlace]:
         """Every node of the function bodies that ``nodes`` can call."""
         for name, function in reachable_functions(self.graph, nodes).items():
             for node in function.node_def:
-                yield Place(name, node)
+                yield NodePlace(name, node)
 
-    def origins(self, function: str, texts: Iterable[str]) -> Origins:
+    def origins(self, function: str, texts: Iterable[str]) -> ValueOrigins:
         """What the tensors named by ``texts``, inputs within ``function``, are made of; the calls
         of functions aren't followed.
         """
-        found = Origins()
+        found = ValueOrigins()
         pending, seen = deque(texts), set[str]()
         while pending:
             place = self.find(function, text := pending.popleft())
@@ -116,7 +116,7 @@ class Bodies:
         return found
 
     @staticmethod
-    def _note(place: Place, found: Origins) -> None:
+    def _note(place: NodePlace, found: ValueOrigins) -> None:
         node = place.node
         if node.op == "Const" and "value" in node.attr:
             values = [value for value in strings_in(node.attr["value"].tensor) if value]

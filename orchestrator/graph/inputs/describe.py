@@ -17,8 +17,8 @@ from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.constants import integer_in
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import dtype_name, input_slots, output_dtypes
-from orchestrator.graph.inputs.bodies import PLACEHOLDERS, Bodies, Place
-from orchestrator.graph.inputs.pipeline import Output, Pipeline, Stage
+from orchestrator.graph.inputs.bodies import PLACEHOLDERS, Bodies, NodePlace
+from orchestrator.graph.inputs.pipeline import Output, Pipeline, PipelineStage
 from orchestrator.graph.inputs.ports import element_shapes, placeholder_shape
 from orchestrator.graph.inputs.sources import files_of, python_calls
 
@@ -33,8 +33,8 @@ STAGE_LIMIT = 1000
 class _Found:
     """What belongs to one pipeline before it's described: its nodes, and how it's started."""
 
-    places: list[Place] = field(default_factory=list)
-    stages: list[Stage] = field(default_factory=list)
+    places: list[NodePlace] = field(default_factory=list)
+    stages: list[PipelineStage] = field(default_factory=list)
     starters: list[str] = field(default_factory=list)
     inner: list[str] = field(default_factory=list)
 
@@ -130,7 +130,7 @@ def _outputs(graph: Graph, taker: str) -> Iterator[Output]:
 
 def _iterator(graph: Graph, bodies: Bodies, source: str) -> _Found:
     found = _Found()
-    ends: list[Place] = []
+    ends: list[NodePlace] = []
     node = graph.view.nodes[source]
     if node.op == ONE_SHOT:
         for name in bodies.called(node):
@@ -143,31 +143,31 @@ def _iterator(graph: Graph, bodies: Bodies, source: str) -> _Found:
     ]
     found.starters.extend(makers)
     top = graph.view.ancestors(makers)
-    found.places.extend(Place("", graph.view.nodes[name]) for name in sorted(top))
+    found.places.extend(NodePlace("", graph.view.nodes[name]) for name in sorted(top))
     found.places.extend(
         bodies.reached(place.node for place in list(found.places) if not place.function)
     )
     for maker in makers:
-        end = bodies.find("", bodies.data_inputs(Place("", graph.view.nodes[maker]))[0])
+        end = bodies.find("", bodies.data_inputs(NodePlace("", graph.view.nodes[maker]))[0])
         ends.extend([end] if end is not None else [])
     found.stages.extend(_dataset_stages(bodies, ends))
     return found
 
 
-def _dataset_stages(bodies: Bodies, ends: Iterable[Place]) -> list[Stage]:
+def _dataset_stages(bodies: Bodies, ends: Iterable[NodePlace]) -> list[PipelineStage]:
     """The chain of datasets that ends in ``ends``, sources first; of several inputs (zip,
     concatenate) the first is the chain.
     """
     for end in ends:
-        stages: list[Stage] = []
-        place: Place | None = end
+        stages: list[PipelineStage] = []
+        place: NodePlace | None = end
         while place is not None and len(stages) < STAGE_LIMIT:
             node = place.node
             if "Dataset" in node.op:
                 inside = tuple(
                     inner.node.op for inner in bodies.reached([node]) if "Dataset" in inner.node.op
                 )
-                stages.append(Stage(node.op, place.label, inside))
+                stages.append(PipelineStage(node.op, place.label, inside))
             inputs = bodies.data_inputs(place)
             place = (
                 bodies.find(place.function, inputs[0]) if inputs and node.op != "Const" else None
@@ -200,16 +200,16 @@ def _queue(graph: Graph, bodies: Bodies, source: str) -> _Found:
                 waiting.extend(queue for queue in inner if queue not in seen)
                 seen.update(inner)
     found.inner.extend(sorted(seen - {source}))
-    found.places.extend(Place("", graph.view.nodes[name]) for name in sorted(members))
+    found.places.extend(NodePlace("", graph.view.nodes[name]) for name in sorted(members))
     found.places.extend(bodies.reached([place.node for place in found.places]))
     readers = sorted(name for name in members if graph.traits(name).source == "reader")
     found.stages.extend(
-        Stage(graph.view.op(name), name) for name in (*found.inner, *readers, source)
+        PipelineStage(graph.view.op(name), name) for name in (*found.inner, *readers, source)
     )
     return found
 
 
-def _embedded(bodies: Bodies, places: Iterable[Place]) -> int:
+def _embedded(bodies: Bodies, places: Iterable[NodePlace]) -> int:
     size = 0
     for place in places:
         if place.node.op in ("TensorSliceDataset", "TensorDataset", "SparseTensorSliceDataset"):
@@ -226,7 +226,7 @@ def _endless_queue(nodes: Iterable[NodeDef]) -> bool:
     return not any(node.op == "CountUpTo" for node in nodes)
 
 
-def integer_input(graph: Graph, bodies: Bodies, place: Place, argument: str) -> int | None:
+def integer_input(graph: Graph, bodies: Bodies, place: NodePlace, argument: str) -> int | None:
     """The value of an integer input of a node where a constant of the same body gives it; None
     where it doesn't.
     """
@@ -245,7 +245,7 @@ def integer_input(graph: Graph, bodies: Bodies, place: Place, argument: str) -> 
     return integer_in(source.node.attr["value"].tensor)
 
 
-def _repeats(graph: Graph, bodies: Bodies, place: Place) -> bool:
+def _repeats(graph: Graph, bodies: Bodies, place: NodePlace) -> bool:
     if place.node.op not in (
         "RepeatDataset",
         "ShuffleAndRepeatDataset",
@@ -256,7 +256,7 @@ def _repeats(graph: Graph, bodies: Bodies, place: Place) -> bool:
     return count is not None and count < 0
 
 
-def _draws_unseeded(graph: Graph, bodies: Bodies, place: Place) -> bool:
+def _draws_unseeded(graph: Graph, bodies: Bodies, place: NodePlace) -> bool:
     """Whether a shuffle takes its seed from the process: both of its seeds are zero."""
     if "Shuffle" not in place.node.op and place.node.op not in ("SamplingDataset", "RandomDataset"):
         return False

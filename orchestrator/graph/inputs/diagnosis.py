@@ -17,6 +17,7 @@ from orchestrator.graph.inputs.pipeline import Pipeline, PythonCall
 from orchestrator.graph.worker_graph import Problem, Shape
 
 SHOWN = 5
+"""Outputs named in a message; who needs the others asks ``inspect``."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Cause:
+class PipelineProblem:
     """One reason why a pipeline can't run.
 
     Attributes:
@@ -69,7 +70,7 @@ class Cause:
     nodes: tuple[str, ...] = ()
 
 
-def causes_of_death(pipeline: Pipeline, facts: Facts) -> tuple[Cause, ...]:
+def problems_of(pipeline: Pipeline, facts: Facts) -> tuple[PipelineProblem, ...]:
     """Every reason why ``pipeline`` can't run; empty where it can."""
     return (
         *_lost_python(pipeline, facts),
@@ -80,13 +81,13 @@ def causes_of_death(pipeline: Pipeline, facts: Facts) -> tuple[Cause, ...]:
     )
 
 
-def _lost_python(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
+def _lost_python(pipeline: Pipeline, facts: Facts) -> Iterator[PipelineProblem]:
     generators: dict[str, list[PythonCall]] = {}
     for call in pipeline.calls:
         if call.generator:
             generators.setdefault(call.generator, []).append(call)
         elif call.token not in facts.functions:
-            yield Cause(
+            yield PipelineProblem(
                 "pipeline-python-lost",
                 f"{call.node} calls the Python function {call.token} ({_signature(call)}) of the process that built the graph",
                 f"give it back with --py-func {call.token}=MODULE:FUNCTION",
@@ -97,7 +98,7 @@ def _lost_python(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
         lost = [call.token for call in calls if call.token not in facts.functions]
         if lost and following.token not in facts.functions:
             gives = ", ".join(following.gives)
-            yield Cause(
+            yield PipelineProblem(
                 "pipeline-python-lost",
                 f"{node} draws its elements from a Python generator (tokens {', '.join(sorted(lost))}) of the process that built the graph",
                 f"give it back with --py-func {following.token}=MODULE:FUNCTION, a function whose iterator yields ({gives})",
@@ -109,24 +110,24 @@ def _signature(call: PythonCall) -> str:
     return f"({', '.join(call.takes)}) -> ({', '.join(call.gives)})"
 
 
-def _fed(pipeline: Pipeline) -> Iterator[Cause]:
+def _fed(pipeline: Pipeline) -> Iterator[PipelineProblem]:
     fed = [name for name, _, _ in pipeline.placeholders]
     if fed:
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-fed-by-process",
             f"it was fed through {_some(fed)} by a thread or a call of the program that built the graph, which is gone",
             nodes=tuple(fed),
         )
 
 
-def _files(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
+def _files(pipeline: Pipeline, facts: Facts) -> Iterator[PipelineProblem]:
     unnamed = [
         files.node
         for files in pipeline.files
         if files.origin == "computed" and not files.names and not pipeline.placeholders
     ]
     if unnamed:
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-unnamed-files",
             f"{_some(unnamed)} reads files whose names the graph doesn't tell",
             nodes=tuple(unnamed),
@@ -141,7 +142,7 @@ def _files(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
     yield from _unreachable(pipeline, readable, facts)
     if missing:
         directory = missing[0].rpartition("/")[0]
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-files-missing",
             f"{len(missing)} of the {len(set(readable))} files that it reads are not there: {_some(missing)}",
             f"say where they are now with --path-map {directory + '/' if directory else missing[0]}=NEW",
@@ -149,13 +150,15 @@ def _files(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
         )
 
 
-def _unreachable(pipeline: Pipeline, readable: Collection[str], facts: Facts) -> Iterator[Cause]:
+def _unreachable(
+    pipeline: Pipeline, readable: Collection[str], facts: Facts
+) -> Iterator[PipelineProblem]:
     reasons = {
         name: why for name in dict.fromkeys(readable) if (why := facts.outside.unreachable(name))
     }
     if reasons:
         first, why = next(iter(reasons.items()))
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-files-unreachable",
             f"whether {len(reasons)} of the {len(set(readable))} files that it reads are there can't be seen: {first}: {why}",
             "mend the way there or the rights, and try again",
@@ -163,37 +166,37 @@ def _unreachable(pipeline: Pipeline, readable: Collection[str], facts: Facts) ->
         )
 
 
-def _start(pipeline: Pipeline) -> Iterator[Cause]:
+def _start(pipeline: Pipeline) -> Iterator[PipelineProblem]:
     if pipeline.handle:
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-not-started",
             "the program chose its iterator by feeding a handle",
             nodes=(pipeline.name,),
         )
     elif pipeline.kind == "iterator" and len(pipeline.starters) > 1:
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-ambiguous",
             f"{len(pipeline.starters)} data sets can be its source ({_some(pipeline.starters)}), and the graph doesn't say which trains",
             nodes=pipeline.starters,
         )
     elif not pipeline.starters and pipeline.op != "OneShotIterator":
         kind = "initialises it" if pipeline.kind == "iterator" else "fills it"
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-not-started", f"no operation of the graph {kind}", nodes=(pipeline.name,)
         )
 
 
-def _unbuildable(pipeline: Pipeline, facts: Facts) -> Iterator[Cause]:
+def _unbuildable(pipeline: Pipeline, facts: Facts) -> Iterator[PipelineProblem]:
     error = facts.outside.unbuildable.get(pipeline.name)
     if error:
-        yield Cause(
+        yield PipelineProblem(
             "pipeline-unbuildable",
             f"this TensorFlow can't run it: {error}",
             nodes=tuple(stage.node for stage in pipeline.stages),
         )
 
 
-def dead_pipeline(pipeline: Pipeline, cause: Cause, facts: Facts) -> Problem:
+def dead_pipeline(pipeline: Pipeline, cause: PipelineProblem, facts: Facts) -> Problem:
     """A cause as a problem: an error where nobody supplies the batches, else a warning."""
     lacking = [output for output in pipeline.outputs if not facts.supplied(output.tensor)]
     severity: Literal["error", "warning"] = "error" if lacking else "warning"

@@ -27,7 +27,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineStage:
     """One dataset operation, queue or reader of a pipeline.
 
     Attributes:
@@ -107,7 +107,7 @@ class Pipeline:
     op: str
     outputs: tuple[Output, ...]
     takers: tuple[str, ...]
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[PipelineStage, ...] = ()
     files: tuple[Files, ...] = ()
     calls: tuple[PythonCall, ...] = ()
     embedded_bytes: int = 0

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
-from orchestrator.graph.inputs.bodies import Bodies, Place
+from orchestrator.graph.inputs.bodies import Bodies, NodePlace
 from orchestrator.graph.inputs.describe import describe, members
 from orchestrator.graph.inputs.diagnosis import (
-    Cause,
     Facts,
     Outside,
-    causes_of_death,
+    PipelineProblem,
     dead_pipeline,
+    problems_of,
 )
 from orchestrator.graph.inputs.ordering import settle_order
 from orchestrator.graph.inputs.pipeline import Pipeline, PythonCall
@@ -80,7 +80,7 @@ def run_pipelines(
     live: list[Pipeline] = []
     problems: list[Problem] = []
     for pipeline in wanted:
-        causes = causes_of_death(pipeline, facts) or _cause_read(pipeline, read.dead)
+        causes = problems_of(pipeline, facts) or _cause_read(pipeline, read.dead)
         problems.extend(dead_pipeline(pipeline, cause, facts) for cause in causes)
         if not causes:
             live.append(pipeline)
@@ -148,7 +148,7 @@ def lost_functions(
         return ()
     bodies = Bodies(graph.meta.graph_def)
     closure = graph.view.ancestors(targets)
-    top = [Place("", graph.view.nodes[name]) for name in graph.view.nodes if name in closure]
+    top = [NodePlace("", graph.view.nodes[name]) for name in graph.view.nodes if name in closure]
     places = [*top, *bodies.reached([place.node for place in top])]
     return tuple(_lost(call) for call in python_calls(places) if call.token not in functions)
 
@@ -167,9 +167,9 @@ def _lost(call: PythonCall) -> Problem:
     )
 
 
-def _cause_read(pipeline: Pipeline, dead: Mapping[str, str]) -> tuple[Cause, ...]:
+def _cause_read(pipeline: Pipeline, dead: Mapping[str, str]) -> tuple[PipelineProblem, ...]:
     reasons = {dead[taker] for taker in pipeline.takers if taker in dead}
-    return tuple(Cause("dead-pipeline", reason) for reason in sorted(reasons))
+    return tuple(PipelineProblem("dead-pipeline", reason) for reason in sorted(reasons))
 
 
 def _share_iterators(

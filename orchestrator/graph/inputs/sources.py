@@ -16,7 +16,7 @@ from orchestrator.graph.graphdef.external_ops import FILE_ARGUMENTS, PYTHON
 from orchestrator.graph.graphdef.library import every_node
 from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.tensors import dtype_name, input_slots
-from orchestrator.graph.inputs.bodies import PATTERNS, Bodies, Origins, Place
+from orchestrator.graph.inputs.bodies import PATTERNS, Bodies, NodePlace, ValueOrigins
 from orchestrator.graph.inputs.pipeline import Files, PythonCall, Role
 
 NAMING = (FILE_ARGUMENTS - {"new_vocab_file", "old_vocab_file"}) | {
@@ -36,7 +36,7 @@ GENERATOR_ROLES: dict[str, Role] = {
 }
 
 
-def files_of(bodies: Bodies, ops: OpSet, places: Sequence[Place]) -> Iterator[Files]:
+def files_of(bodies: Bodies, ops: OpSet, places: Sequence[NodePlace]) -> Iterator[Files]:
     """The files that the nodes at ``places`` read, one entry per node that reads."""
     for place in places:
         if place.node.op.startswith(READERS):
@@ -53,7 +53,7 @@ def files_of(bodies: Bodies, ops: OpSet, places: Sequence[Place]) -> Iterator[Fi
         yield _files(place, origins)
 
 
-def file_inputs(ops: OpSet, place: Place) -> list[str]:
+def file_inputs(ops: OpSet, place: NodePlace) -> list[str]:
     """The texts of the inputs by which a node is told what to read."""
     definition = ops.get(place.node.op)
     if definition is None or place.node.op.startswith(("Save", "Restore", "Merge")):
@@ -63,7 +63,7 @@ def file_inputs(ops: OpSet, place: Place) -> list[str]:
     return [inputs[slot] for slot in slots.values() if slot < len(inputs)]
 
 
-def _files(place: Place, origins: Origins) -> Files:
+def _files(place: NodePlace, origins: ValueOrigins) -> Files:
     names = tuple(dict.fromkeys(origins.strings))
     matched = place.node.op in PATTERNS or any(
         found.node.op in PATTERNS for found in origins.computed
@@ -89,18 +89,18 @@ def _files(place: Place, origins: Origins) -> Files:
     return Files(place.node.op, place.label, names, "constant")
 
 
-def _add(into: Origins, other: Origins) -> None:
+def _add(into: ValueOrigins, other: ValueOrigins) -> None:
     into.strings.extend(other.strings)
     into.constants.extend(other.constants)
     into.placeholders.extend(other.placeholders)
     into.computed.extend(other.computed)
 
 
-def _sliced(bodies: Bodies, places: Iterable[Place]) -> Origins:
+def _sliced(bodies: Bodies, places: Iterable[NodePlace]) -> ValueOrigins:
     """The elements of the datasets that stand at the beginning: what a function's argument takes
     its values from.
     """
-    found = Origins()
+    found = ValueOrigins()
     for place in places:
         if place.node.op in SLICES or place.node.op in PATTERNS:
             _add(found, bodies.origins(place.function, bodies.data_inputs(place)))
@@ -109,19 +109,19 @@ def _sliced(bodies: Bodies, places: Iterable[Place]) -> Origins:
     return found
 
 
-def _queued(bodies: Bodies, reader: Place) -> Origins:
+def _queued(bodies: Bodies, reader: NodePlace) -> ValueOrigins:
     """What is put into the queue from which a reader takes its file names."""
-    found = Origins()
+    found = ValueOrigins()
     handles = bodies.data_inputs(reader)
     queue = bodies.find(reader.function, handles[1]) if len(handles) > 1 else None
     if queue is None:
         return found
     for node in bodies.enqueues[queue.node.name]:
-        _add(found, bodies.origins("", bodies.data_inputs(Place("", node))[1:]))
+        _add(found, bodies.origins("", bodies.data_inputs(NodePlace("", node))[1:]))
     return found
 
 
-def python_calls(places: Sequence[Place]) -> Iterator[PythonCall]:
+def python_calls(places: Sequence[NodePlace]) -> Iterator[PythonCall]:
     """The Python functions that the nodes at ``places`` call, one entry per ``py_func``."""
     roles: dict[str, tuple[Role, str]] = {}
     for place in places:
@@ -143,12 +143,12 @@ def python_calls(places: Sequence[Place]) -> Iterator[PythonCall]:
             )
 
 
-def python_places(graph: GraphDef) -> list[Place]:
+def python_places(graph: GraphDef) -> list[NodePlace]:
     """The nodes of a graph and its function bodies that have to do with Python functions: few or
     none of them.
     """
     return [
-        Place(function, node)
+        NodePlace(function, node)
         for function, node in every_node(graph)
         if node.op in PYTHON or "GeneratorDataset" in node.op
     ]

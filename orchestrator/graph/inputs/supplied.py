@@ -16,6 +16,7 @@ from orchestrator.graph.graphdef.view import GraphView, parse_tensor
 from orchestrator.graph.worker_graph import Problem, WorkerGraph
 
 NEAR = 3
+"""Names proposed for a misspelt one: more of them hide the right one."""
 CANDIDATES = 20_000
 """Names that are compared with a misspelt one; placeholders come first."""
 

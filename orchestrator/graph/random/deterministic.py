@@ -23,12 +23,15 @@ from orchestrator.graph.graphdef.library import label
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import merged
 from orchestrator.graph.graphdef.view import Edge
-from orchestrator.graph.random.stateless import Body
+from orchestrator.graph.random.stateless import NodeAdder
 
 HALF = 0.5
+"""Stands for what would be drawn from [0, 1): its middle, so that a comparison with a rate goes the
+likelier way and nothing becomes an extreme.
+"""
 Attributes = dict[str, AttrValue]
 Replacement = Callable[
-    [Body, NodeDef, list[Edge], tuple[str, ...]], tuple[str, list[Edge], Attributes]
+    [NodeAdder, NodeDef, list[Edge], tuple[str, ...]], tuple[str, list[Edge], Attributes]
 ]
 """(where to add nodes, the old node, its data inputs, what added constants wait for) -> (operation,
 inputs, attributes).
@@ -83,7 +86,7 @@ def _hold_in_body(body: FunctionBody, node: NodeDef) -> bool:
 
 
 def _halves(
-    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+    body: NodeAdder, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
 ) -> tuple[str, list[Edge], Attributes]:
     dtype = attribute(old, "dtype")
     half = body.add(
@@ -98,7 +101,7 @@ def _halves(
 
 
 def _least(
-    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+    body: NodeAdder, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
 ) -> tuple[str, list[Edge], Attributes]:
     return (
         "Fill",
@@ -108,13 +111,13 @@ def _least(
 
 
 def _as_given(
-    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+    body: NodeAdder, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
 ) -> tuple[str, list[Edge], Attributes]:
     return "Identity", [data[0]], {"T": attribute(old, "T")}
 
 
 def _first_classes(
-    body: Body, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
+    body: NodeAdder, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
 ) -> tuple[str, list[Edge], Attributes]:
     """Sampled classes, the true ones' expected counts and the sampled ones', of a candidate
     sampler.

@@ -22,7 +22,7 @@ from orchestrator.graph.graphdef.view import Edge
 Attributes = dict[str, AttrValue]
 
 
-class Body(Protocol):
+class NodeAdder(Protocol):
     """What nodes can be added to: a graph's editor, or the body of a function."""
 
     def add(
@@ -39,7 +39,7 @@ class Body(Protocol):
         ...
 
 
-Rewrite = Callable[[Body, NodeDef, list[Edge], Edge], tuple[str, list[Edge], Attributes]]
+Rewrite = Callable[[NodeAdder, NodeDef, list[Edge], Edge], tuple[str, list[Edge], Attributes]]
 """(editor, the old node, its data inputs, key) -> (new operation, its inputs, its attributes)."""
 
 SEED = {"Tseed": type_attribute("int64")}
@@ -55,7 +55,7 @@ def make_stateless(editor: Editor, graph: Graph, name: str, key: Edge) -> None:
 
 def _plain(op: str) -> Rewrite:
     def rewrite(
-        editor: Body, old: NodeDef, inputs: list[Edge], key: Edge
+        editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
     ) -> tuple[str, list[Edge], Attributes]:
         return (
             op,
@@ -67,14 +67,14 @@ def _plain(op: str) -> Rewrite:
 
 
 def _whole_numbers(
-    editor: Body, old: NodeDef, inputs: list[Edge], key: Edge
+    editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
     attributes = {"dtype": attribute(old, "Tout"), "T": attribute(old, "T"), **SEED}
     return "StatelessRandomUniformInt", [inputs[0], key, inputs[1], inputs[2]], attributes
 
 
 def _multinomial(
-    editor: Body, old: NodeDef, inputs: list[Edge], key: Edge
+    editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
     output = attribute(old, "output_dtype")
     attributes = {
@@ -86,7 +86,7 @@ def _multinomial(
 
 
 def _gamma(
-    editor: Body, old: NodeDef, inputs: list[Edge], key: Edge
+    editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
     shape = _appended(editor, old, inputs, attribute(old, "S"), attribute(old, "T"))
     attributes = {"dtype": attribute(old, "T"), "T": attribute(old, "S"), **SEED}
@@ -94,7 +94,7 @@ def _gamma(
 
 
 def _poisson(
-    editor: Body, old: NodeDef, inputs: list[Edge], key: Edge
+    editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
     rate = attribute(old, "R")
     rate = rate if rate.type else type_attribute("float64")
@@ -110,7 +110,11 @@ def _poisson(
 
 
 def _appended(
-    editor: Body, old: NodeDef, inputs: list[Edge], shape_type: AttrValue, value_type: AttrValue
+    editor: NodeAdder,
+    old: NodeDef,
+    inputs: list[Edge],
+    shape_type: AttrValue,
+    value_type: AttrValue,
 ) -> Edge:
     """The shape of the output: the stateful forms append the parameter's own shape to the one asked
     for.
@@ -141,7 +145,7 @@ def _appended(
 
 
 def _shuffle(
-    editor: Body, old: NodeDef, inputs: list[Edge], key: Edge
+    editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
     """Rows in the order of as many random numbers: Fisher and Yates have no stateless form."""
     label, kind = f"random/{old.name}", attribute(old, "T")

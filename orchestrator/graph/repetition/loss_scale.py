@@ -17,13 +17,13 @@ from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.analysis import Repetition, repeated
 from orchestrator.graph.repetition.losses_behind import (
-    Origins,
+    LossesBehind,
     Term,
     gradients_through,
     terms,
     variables_before,
 )
-from orchestrator.graph.repetition.values import Fixed, Form, Mixed, Rows, Unknown, Value
+from orchestrator.graph.repetition.values import Fixed, Linearity, Mixed, Rows, Unknown, Value
 from orchestrator.graph.worker_graph import BatchScale, InputPort, ScaleKind
 
 BAKED_IN = "the batch's size is fixed in the graph, so a constant may stand for it"
@@ -61,7 +61,7 @@ def batch_scales(
         constants: names of fed tensors that hold the same value for the whole run.
     """
     cuts = tuple(cuts)
-    origins = Origins(graph)
+    origins = LossesBehind(graph)
     found = [origins.of(cut.values) for cut in cuts]
     wanted = {edge.node for origin in found for edge in (*origin.losses, *origin.weights)}
     wanted |= {cut.values.node for cut, origin in zip(cuts, found, strict=True) if origin.why}
@@ -148,7 +148,7 @@ def _kind(value: Value, raised: int, name: str) -> tuple[ScaleKind, str, str]:
         return "unknown", "it's a vector of sizes", name
     # the gradient of a loss with rows is that of their sum
     degree = value.degree + raised + isinstance(value, Rows)
-    if value.form == Form.MASKED and degree == 0:
+    if value.form == Linearity.MASKED and degree == 0:
         return "masked", "it divides by a count that follows from the data", value.why
     if value.form and degree == 0:
         return "nonlinear", "it isn't linear in what each row gives", value.why

@@ -17,7 +17,7 @@ from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.repetition.analysis import Repetition
-from orchestrator.graph.repetition.values import Depends, Fixed, Form, Mixed, Rows, Unknown
+from orchestrator.graph.repetition.values import Depends, Fixed, Linearity, Mixed, Rows, Unknown
 
 _ONES = re.compile(r"(Fill|ones|ones_like|OnesLike|grad_ys)(_\d+)?$")
 _OF_ONE = "_grad/"
@@ -50,7 +50,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Origin:
+class GradientOrigin:
     """Where a gradient comes from.
 
     Attributes:
@@ -65,7 +65,7 @@ class Origin:
     why: str = ""
 
 
-class Origins:
+class LossesBehind:
     """The losses of one graph's gradients; what follows from which ones is found once."""
 
     def __init__(self, graph: Graph) -> None:
@@ -83,24 +83,24 @@ class Origins:
             for name, scope in self._ones.items()
         }
 
-    def of(self, gradient: Edge) -> Origin:
+    def of(self, gradient: Edge) -> GradientOrigin:
         """The losses of which ``gradient`` is one, or the average of several towers' ones."""
         leaving = self._leaving(gradient.node)
         ones = [name for name, after in self._after.items() if after & leaving]
         if not ones:
-            return Origin(why="no gradient scope tells of which loss it's the gradient")
+            return GradientOrigin(why="no gradient scope tells of which loss it's the gradient")
         losses: dict[Edge, None] = {}
         weights: dict[Edge, None] = {}
         for name in ones:
             found = self._named_by(name)
             if not found:
-                return Origin(
+                return GradientOrigin(
                     why=f"the operations after {name} don't tell of which loss they compute the gradient"
                 )
             losses.update(dict.fromkeys(found))
             if self._graph.view.op(name) == "Identity":
                 weights[self._graph.view.data[name][0]] = None
-        return Origin(tuple(losses), tuple(weights))
+        return GradientOrigin(tuple(losses), tuple(weights))
 
     def _begins(self, name: str, scope: str) -> bool:
         begins = _ONES.fullmatch(name[len(scope) + 1 :])
@@ -161,7 +161,9 @@ def terms(repetition: Repetition, loss: Edge) -> list[Term]:
         seen.add(term)
         op, value = view.op(term.edge.node), repetition.of(term.edge)
         data = view.data.get(term.edge.node, ())
-        whole = isinstance(value, Rows) or (isinstance(value, Fixed) and value.form == Form.LINEAR)
+        whole = isinstance(value, Rows) or (
+            isinstance(value, Fixed) and value.form == Linearity.LINEAR
+        )
         parts = None if whole else _parts(repetition, op, data, term.degree)
         if parts is None:
             found.append(term)

@@ -16,7 +16,7 @@ from orchestrator.graph.repetition.values import (
     Depends,
     Dims,
     Fixed,
-    Form,
+    Linearity,
     Mixed,
     Number,
     Rows,
@@ -66,7 +66,7 @@ def _left(node: Node, value: Rows) -> Rows:
     )
 
 
-def _collapsed(node: Node, value: Rows, degree: int, form: Form = Form.LINEAR) -> Value:
+def _collapsed(node: Node, value: Rows, degree: int, form: Linearity = Linearity.LINEAR) -> Value:
     if value.dial and degree:
         return Unknown(
             node.name, f"its rows are scaled by {value.dial}, which is fed and may be their number"
@@ -97,7 +97,7 @@ def _mean(node: Node) -> Value:
             return _left(node, value)
         done = _collapsed(node, value, value.degree)
         return (
-            replace(done, form=Form.MASKED, why=value.picked)
+            replace(done, form=Linearity.MASKED, why=value.picked)
             if value.picked and isinstance(done, Fixed)
             else done
         )
@@ -111,7 +111,9 @@ def _extreme(node: Node) -> Value:
         if found is None:
             return node.unknown("it isn't known whether it reduces the rows")
         return (
-            _collapsed(node, value, value.degree, Form.NONLINEAR) if found else _left(node, value)
+            _collapsed(node, value, value.degree, Linearity.NONLINEAR)
+            if found
+            else _left(node, value)
         )
     return Fixed(0, Depends.COUNT) if isinstance(value, Dims) else value
 
@@ -137,7 +139,7 @@ def _half_square(node: Node) -> Value:
     if isinstance(value, Rows):
         return _collapsed(node, value, 2 * value.degree + 1)
     if isinstance(value, Fixed):
-        form = Form.NONLINEAR if value.depends == Depends.DATA else Form.LINEAR
+        form = Linearity.NONLINEAR if value.depends == Depends.DATA else Linearity.LINEAR
         return replace(
             value,
             degree=2 * value.degree,
@@ -187,8 +189,8 @@ def _both(first: Number, second: Number, degree: int) -> Rows:
         degree,
         blank,
         "",
-        form if form == Form.MASKED else Form.LINEAR,
-        why if form == Form.MASKED else "",
+        form if form == Linearity.MASKED else Linearity.LINEAR,
+        why if form == Linearity.MASKED else "",
     )
 
 
@@ -245,7 +247,7 @@ def _top_of_batch(node: Node) -> tuple[Value, ...]:
     if not isinstance(value, Rows):
         return (value,) * 6
     mean = Fixed(0, Depends.DATA)
-    variance = replace(mean, form=Form.NONLINEAR, why=node.name)
+    variance = replace(mean, form=Linearity.NONLINEAR, why=node.name)
     rows = replace(value, axes=node.settled(value.axes))
     return (rows, mean, variance, mean, variance, variance)
 

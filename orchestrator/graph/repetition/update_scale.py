@@ -13,7 +13,7 @@ from orchestrator.graph.gradients.non_gradient_updates import Judged
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.repetition.analysis import repeated
-from orchestrator.graph.repetition.values import Dims, Fixed, Form, Mixed, Rows, Unknown
+from orchestrator.graph.repetition.values import Dims, Fixed, Linearity, Mixed, Rows, Unknown
 from orchestrator.graph.worker_graph import BatchScale, InputPort, ScaleKind
 
 
@@ -48,7 +48,7 @@ class UpdateScales:
         return self._fixed(value, edge)
 
     def _fixed(self, value: Fixed, edge: Edge) -> Judged:
-        if value.form == Form.MASKED and value.degree == 0:
+        if value.form == Linearity.MASKED and value.degree == 0:
             why = "it's divided by a count that follows from the data"
             return _told("masked", why, value.why or edge.node)
         if value.form and value.degree == 0:

@@ -30,7 +30,7 @@ class Depends(IntEnum):
     DATA = 2
 
 
-class Form(IntEnum):
+class Linearity(IntEnum):
     """How a value hangs on what each row gave; of two the worse one holds."""
 
     LINEAR = 0
@@ -52,7 +52,7 @@ class Fixed:
 
     degree: int = 0
     depends: Depends = Depends.NOTHING
-    form: Form = Form.LINEAR
+    form: Linearity = Linearity.LINEAR
     why: str = ""
     dial: str = ""
     zero: bool = False
@@ -72,7 +72,7 @@ class Rows:
     degree: int = 0
     blank: bool = False
     picked: str = ""
-    form: Form = Form.LINEAR
+    form: Linearity = Linearity.LINEAR
     why: str = ""
     dial: str = ""
     zero: bool = False
@@ -151,7 +151,7 @@ def multiplied(node: str, one: Number, other: Number, axes: Axes) -> Value:
     """Their product."""
     form, why = _worse(one, other)
     if _reduced(one) and _reduced(other):
-        form, why = max((form, why), (Form.NONLINEAR, node))
+        form, why = max((form, why), (Linearity.NONLINEAR, node))
     return _scaled(node, one, other, axes, one.degree + other.degree, form, why)
 
 
@@ -159,7 +159,7 @@ def divided(node: str, one: Number, other: Number, axes: Axes) -> Value:
     """Their quotient; by a sum over the data it's masked."""
     form, why = _worse(one, other)
     if _reduced(other) and (other.degree or isinstance(one, Fixed)):
-        counted = Form.MASKED if depends(one) == Depends.DATA else Form.NONLINEAR
+        counted = Linearity.MASKED if depends(one) == Depends.DATA else Linearity.NONLINEAR
         form, why = max((form, why), (counted, node))
     return _scaled(node, one, other, axes, one.degree - other.degree, form, why)
 
@@ -178,7 +178,7 @@ def bent(node: str, value: Number) -> Value:
         return Unknown(node, _bends(value))
     if value.depends == Depends.COUNT:
         return Fixed(0, Depends.COUNT)
-    return Fixed(0, Depends.DATA, *max((value.form, value.why), (Form.NONLINEAR, node)))
+    return Fixed(0, Depends.DATA, *max((value.form, value.why), (Linearity.NONLINEAR, node)))
 
 
 def _bends(value: Number) -> str:
@@ -189,12 +189,12 @@ def _reduced(value: Number) -> bool:
     return isinstance(value, Fixed) and value.depends == Depends.DATA
 
 
-def _worse(one: Number, other: Number) -> tuple[Form, str]:
+def _worse(one: Number, other: Number) -> tuple[Linearity, str]:
     return max((one.form, one.why), (other.form, other.why))
 
 
 def _scaled(
-    node: str, one: Number, other: Number, axes: Axes, degree: int, form: Form, why: str
+    node: str, one: Number, other: Number, axes: Axes, degree: int, form: Linearity, why: str
 ) -> Value:
     for dial, scaled in ((one.dial, other), (other.dial, one)):
         if dial and isinstance(scaled, Fixed) and scaled.degree and scaled.depends == Depends.DATA:
@@ -203,14 +203,14 @@ def _scaled(
             )
     if isinstance(one, Rows) or isinstance(other, Rows):
         form, why = (
-            (form, why) if form == Form.MASKED else (Form.LINEAR, "")
+            (form, why) if form == Linearity.MASKED else (Linearity.LINEAR, "")
         )  # batch norm's statistics aren't the loss's business
     value = _together(one, other, axes, degree, form, why, one.dial or other.dial)
     return replace(value, zero=True) if one.zero or other.zero else value
 
 
 def _together(
-    one: Number, other: Number, axes: Axes, degree: int, form: Form, why: str, dial: str
+    one: Number, other: Number, axes: Axes, degree: int, form: Linearity, why: str, dial: str
 ) -> Number:
     if isinstance(one, Fixed) and isinstance(other, Fixed):
         return Fixed(degree, max(one.depends, other.depends), form, why, dial)

@@ -64,6 +64,7 @@ def read_saver(graph: Graph) -> SaverKeys:
             variables.setdefault(variable, place)
         elif place in saved:
             entries.append(_entry(graph, place, saved[place], edge, consumer))
+    # A saver that was cut down to its save part (an inference graph's, say) still tells the keys
     for place, edge in saved.items():
         variable = graph.variable_of(resolve_alias(graph.view, edge, PASSING).node)
         if variable is not None:
@@ -125,6 +126,7 @@ def _saved(graph: Graph, save: str) -> Iterator[tuple[SavedAs, Edge]]:
         op = graph.view.op(name)
         if name not in closure or op not in ("SaveV2", "SaveSlices", "Save"):
             continue
+        # Inputs: file name, keys, slices (not of Save), and then the tensors
         data = graph.view.data[name]
         first = 2 if op == "Save" else 3
         keys = (constant_strings(graph.view, data[1]) or []) if len(data) > first else []

@@ -19,6 +19,7 @@ from orchestrator.store.bundle.protos import DTYPES, ITEM_BYTES, parse
 from orchestrator.store.bundle.sstable import table_of, unmask
 
 BIG_ENDIAN = 1
+"""``BundleHeaderProto.Endianness.BIG`` of TensorFlow's ``core/protobuf/tensor_bundle.proto``."""
 _REMEDY = "Use another checkpoint, or copy this one again"
 
 

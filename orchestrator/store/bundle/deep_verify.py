@@ -22,6 +22,9 @@ RUN_BYTES = 16 << 20
 LOCAL_RUN_BYTES = 2 << 20
 """The same for local disks, where a request costs nothing and a worker's memory counts."""
 READERS = 8
+"""Requests at a time: they hide a store's answering time (some tens of milliseconds), and with
+``RUN_BYTES`` stay below 128 MiB of memory.
+"""
 
 
 def damaged_tensors(

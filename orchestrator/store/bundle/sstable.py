@@ -16,8 +16,15 @@ import google_crc32c
 from orchestrator.errors import CorruptCheckpoint, SourceError
 
 FOOTER_BYTES = 48
+"""Two block handles of at most 20 bytes each, and the magic number: ``Footer::kEncodedLength`` of
+TensorFlow's ``xla/tsl/lib/io/format.h``.
+"""
 MAGIC = 0xDB4775248B80FB57
+"""``kTableMagicNumber`` of the same file; LevelDB's tables end with it too."""
 _MASK_DELTA = 0xA282EAD8
+"""``kMaskDelta`` of TensorFlow's ``xla/tsl/lib/hash/crc32c.h``: checksums are stored masked, so
+that a checksum over stored ones tells something.
+"""
 MAX_BLOCK_BYTES = 1 << 30
 """A block holds at least one whole entry, in V1 files a whole variable: larger ones than this are
 damage, not data.

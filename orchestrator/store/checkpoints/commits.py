@@ -1,9 +1,9 @@
 """Which checkpoints has this run committed, and how is the next one?
 
 Rule: files, then the manifest (created once: that is the commit), then TensorFlow's pointer. Only
-the holder of the lease commits, only for a place in the lineage, only over files that are all there
-in their recorded sizes. A crash before the manifest leaves the old checkpoint, a crash after it the
-new one; a wrong pointer is set right by the next holder.
+the holder of the lease commits, only for a generation in the lineage, only over files that are all
+there in their recorded sizes. A crash before the manifest leaves the old checkpoint, a crash after
+it the new one; a wrong pointer is set right by the next holder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
 from orchestrator.store.checkpoints.pointer import write_pointer
 from orchestrator.store.checkpoints.verification import Checked, check, speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
-from orchestrator.store.objects.layout import MANIFEST_SUFFIX, Place, read_place, split_step
+from orchestrator.store.objects.layout import (
+    MANIFEST_SUFFIX,
+    GenerationId,
+    position_in,
+    read_generation_id,
+    split_step,
+)
 from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.lease import Lease
@@ -31,6 +37,9 @@ from orchestrator.store.run.lineage import Lineage, read_lineage
 from orchestrator.vocabulary import Step
 
 LISTERS = 16
+"""Directories listed at a time: a run of hundreds of generations is listed in some round trips,
+within what clients keep open in connections.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Checkpoint:
     """
 
     output: Location
-    place: Place
+    generation_id: GenerationId
     step: Step
     candidate: Candidate = field(repr=False)
     fenced: str = ""
@@ -58,7 +67,7 @@ class Checkpoint:
         """``a0001-g0001/NAME-11000``: its path below the output, and how people and manifests call
         it.
         """
-        return f"{self.place.directory}/{self.candidate.prefix}"
+        return f"{self.generation_id.directory}/{self.candidate.prefix}"
 
     @property
     def prefix(self) -> Location:
@@ -89,7 +98,7 @@ class Checkpoint:
                 remedy="Use another",
             )
         manifest = read_manifest_bytes(file.location.read_bytes(), file.location.shown)
-        if manifest.place != self.place:
+        if manifest.generation_id != self.generation_id:
             raise CorruptCheckpoint(
                 f"{file.location.shown} belongs to {manifest.directory}: it was copied",
                 remedy="Use the checkpoint where it was saved",
@@ -107,23 +116,42 @@ def scan(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, 
     One listing of the output, one per directory of ours, and the lineage.
     """
     lineage = read_lineage(output) if lineage is None else lineage
-    places = [place for entry in output.list() if (place := read_place(entry.name)) is not None]
+    ids = [
+        generation_id
+        for entry in output.list()
+        if (generation_id := read_generation_id(entry.name)) is not None
+    ]
     with ThreadPoolExecutor(LISTERS) as pool:
         found = [
             item
-            for items in pool.map(lambda place: _in_place(output, place, lineage), places)
+            for items in pool.map(
+                lambda generation_id: _written_by(output, generation_id, lineage), ids
+            )
             for item in items
         ]
-    return tuple(sorted(found, key=lambda item: (item.place, item.step), reverse=True))
+    return tuple(sorted(found, key=_age, reverse=True))
 
 
-def _in_place(output: Location, place: Place, lineage: Lineage) -> list[Checkpoint]:
-    directory = output.child(place.directory)
+def _age(item: Checkpoint) -> tuple[GenerationId, int, int]:
+    """Of checkpoints with one step in one generation, as a counter that stands still leaves them,
+    the later one tells its position.
+    """
+    return item.generation_id, item.step, position_in(item.candidate.prefix)
+
+
+def _written_by(
+    output: Location, generation_id: GenerationId, lineage: Lineage
+) -> list[Checkpoint]:
+    directory = output.child(generation_id.directory)
     found = []
     for prefix, candidate in group(directory, directory.list()).items():
         step = split_step(prefix)[1]
         if step is not None:
-            found.append(Checkpoint(output, place, step, candidate, lineage.why_not(place, step)))
+            found.append(
+                Checkpoint(
+                    output, generation_id, step, candidate, lineage.why_not(generation_id, step)
+                )
+            )
     return found
 
 
@@ -206,7 +234,10 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
         lease.check()
     committed = set_pointer(output, lineage)
     for item in committed:
-        if item.place == manifest.place and item.candidate.prefix == manifest.prefix:
+        if (
+            item.generation_id == manifest.generation_id
+            and item.candidate.prefix == manifest.prefix
+        ):
             return item
     raise StorageUnavailable(
         f"{directory.child(manifest.file_name).shown} was written but isn't listed",
@@ -216,12 +247,12 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
 
 def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
     label = f"{manifest.directory}/{manifest.prefix}"
-    if lineage.head is None or manifest.place > lineage.head.place:
+    if lineage.head is None or manifest.generation_id > lineage.head.generation_id:
         raise StorageUnavailable(
             f"{label} can't be committed yet: that {manifest.directory} took over isn't recorded in the output",
             remedy="Record the take-over, then commit again",
         )
-    fenced = lineage.why_not(manifest.place, manifest.step)
+    fenced = lineage.why_not(manifest.generation_id, manifest.step)
     if fenced:
         raise LeaseLost(
             f"{label} can't be committed: {fenced}",

@@ -17,7 +17,7 @@ from orchestrator.store.checkpoints.candidates import Candidate, Refusal
 from orchestrator.store.checkpoints.choice import choose, order, series_of
 from orchestrator.store.checkpoints.meta_fit import misfit
 from orchestrator.store.checkpoints.verification import Checked, check, speaks_of_content
-from orchestrator.store.objects.layout import MANIFEST_SUFFIX, read_place
+from orchestrator.store.objects.layout import MANIFEST_SUFFIX, read_generation_id
 from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import read_manifest_bytes
 
@@ -26,12 +26,13 @@ MAX_REFUSALS = 50
 and each costs requests.
 """
 NEIGHBOURS = 3
+"""Names beside a wrong one that a message proposes."""
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """The key under which TensorFlow 2 keeps which object each tensor belongs to."""
 
 
 @dataclass(frozen=True)
-class Found:
+class ForeignSource:
     """A graph and, usually, a checkpoint that passed."""
 
     meta: Location
@@ -48,7 +49,7 @@ def only_this(
     *,
     need_checkpoint: bool,
     deep: bool,
-) -> Found:
+) -> ForeignSource:
     """The checkpoint that was named, or the newest good one for a ``.meta`` without its own.
 
     Raises:
@@ -74,7 +75,7 @@ def only_this(
             f"{meta.location.shown} has no checkpoint beside it: a graph without variables has nothing to resume",
             remedy=f"Copy {candidate.prefix}.index and {candidate.prefix}.data-* into the same directory",
         )
-    return Found(meta.location, meta.location.read_bytes(), None)
+    return ForeignSource(meta.location, meta.location.read_bytes(), None)
 
 
 def newest_foreign(
@@ -85,7 +86,7 @@ def newest_foreign(
     exclude: Mapping[str, str],
     need_checkpoint: bool,
     deep: bool,
-) -> Found:
+) -> ForeignSource:
     """A directory's newest good checkpoint.
 
     Args:
@@ -110,7 +111,7 @@ def newest_foreign(
         return _walk(location, choice.ordered, candidates, exclude, deep=deep, notes=choice.notes)
     metas = [item.meta for item in candidates.values() if item.meta is not None]
     if len(metas) == 1 and not need_checkpoint:
-        return Found(metas[0].location, metas[0].location.read_bytes(), None)
+        return ForeignSource(metas[0].location, metas[0].location.read_bytes(), None)
     if metas:
         names = ", ".join(sorted(meta.name for meta in metas)[:5])
         raise SourceError(
@@ -132,7 +133,7 @@ def _walk(
     deep: bool,
     meta: FileInfo | None = None,
     notes: tuple[str, ...] = (),
-) -> Found:
+) -> ForeignSource:
     refused: list[Refusal] = []
     for candidate in ordered:
         try:
@@ -148,7 +149,7 @@ def _walk(
             if len(refused) >= MAX_REFUSALS:
                 break
         else:
-            return Found(
+            return ForeignSource(
                 found.meta, found.meta_data, found.checked, tuple(refused), (*notes, *found.notes)
             )
     raise none_good(location, tuple(refused), "holds no checkpoint")
@@ -161,9 +162,9 @@ def _examine(
     deep: bool,
     meta: FileInfo | None = None,
     choosing: bool = False,
-) -> Found:
+) -> ForeignSource:
     manifest_file = candidate.files.get(MANIFEST_SUFFIX)
-    if manifest_file is None and read_place(candidate.directory.name) is not None:
+    if manifest_file is None and read_generation_id(candidate.directory.name) is not None:
         raise CorruptCheckpoint(
             f"checkpoint {candidate.location.shown} was never committed: the save didn't finish",
             remedy="Use a committed one",
@@ -194,7 +195,7 @@ def _examine(
         )
     if manifest is None:
         notes += _step_notes(candidate, candidates, checked)
-    return Found(meta_file.location, data, checked, notes=notes)
+    return ForeignSource(meta_file.location, data, checked, notes=notes)
 
 
 def _borrowed_meta(

@@ -19,6 +19,7 @@ from orchestrator.store.bundle.protos import DTYPES
 _REF_DTYPES = 100
 """TensorFlow numbers a reference to dtype n as 100 + n."""
 _SHOWN = 3
+"""Differences named in a message: a graph of another model differs in all of them."""
 
 
 @dataclass(frozen=True)

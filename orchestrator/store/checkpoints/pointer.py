@@ -18,6 +18,9 @@ from orchestrator.store.objects.location import Location
 
 _PATH = re.compile(r'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\\n]|\\.)*)"', re.MULTILINE)
 MAX_POINTER_BYTES = 16 << 20
+"""TensorFlow's pointer lists every checkpoint that it keeps, some hundred bytes each; what is
+longer than this isn't one, and only its first line is wanted.
+"""
 
 
 def parse_pointer(data: bytes) -> str | None:

@@ -24,6 +24,7 @@ from orchestrator.store.run.run_record import (
 )
 
 CHECKERS = 8
+"""Checkpoints looked at side by side: most of the time is the store's answering time."""
 QUICK_CHECKS = 100
 """Checkpoints, from the newest on, whose manifests and indexes a quick look reads; older ones are
 told from the listing alone.
@@ -147,8 +148,8 @@ def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
     return CheckpointRow(
         label=item.label,
         step=item.step,
-        attempt=item.place.attempt,
-        generation=item.place.generation,
+        attempt=item.generation_id.attempt,
+        generation=item.generation_id.generation,
         size_bytes=item.size_bytes,
         modified=modified,
         age_s=None if modified is None else max(0.0, now_s - modified),

@@ -20,13 +20,14 @@ from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints,
 from orchestrator.store.checkpoints.pointer import write_pointer
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
-from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_place
+from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_generation_id
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.transfer.multipart import abort_abandoned
 
 DELETERS = 8
+"""Checkpoints or files deleted side by side: most of the time is the store's answering time."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def retain(
     _finish(output)
     checkpoints = list_checkpoints(output)
     if checkpoints:
-        abort_abandoned(output, checkpoints[0].place)
+        abort_abandoned(output, checkpoints[0].generation_id)
     facts = _facts(checkpoints, max_to_keep)
     decision = retention(
         facts, max_to_keep=max_to_keep, keep_every_h=keep_every_hours, protected=protect
@@ -124,7 +125,7 @@ def delete_checkpoint(item: Checkpoint) -> bool:
     if manifest_file is None:
         return False
     note = item.output.child(
-        CONTROL, "deleting", f"{item.place.directory}.{item.candidate.prefix}.json"
+        CONTROL, "deleting", f"{item.generation_id.directory}.{item.candidate.prefix}.json"
     )
     try:
         manifest = item.manifest()
@@ -186,16 +187,16 @@ def prune(output: Location, *, held: bool) -> Pruned:
     """
     _finish(output)
     items = scan(output)
-    newest = max((item.place for item in items), default=None)
+    newest = max((item.generation_id for item in items), default=None)
     fenced = [item for item in items if item.committed and item.fenced]
     unfinished = [
-        item for item in items if not item.committed and not (held and item.place == newest)
+        item for item in items if not item.committed and not (held and item.generation_id == newest)
     ]
     freed = sum(item.size_bytes for item in [*fenced, *unfinished])
     gone = tuple(item.label for item in fenced if delete_checkpoint(item))
     leftovers = [file for item in unfinished for file in item.candidate.files.values()]
     for entry in output.list():
-        if (place := read_place(entry.name)) is not None and not (held and place == newest):
+        if (found := read_generation_id(entry.name)) is not None and not (held and found == newest):
             parts = [file for file in entry.location.list() if _is_part(file.name)]
             leftovers += parts
             freed += sum(file.size_bytes for file in parts)

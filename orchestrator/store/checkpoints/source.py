@@ -18,14 +18,19 @@ from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.store.bundle.bundle import BundleIndex
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
 from orchestrator.store.checkpoints.commits import NewestGood, newest_good
-from orchestrator.store.checkpoints.foreign import Found, newest_foreign, none_good, only_this
+from orchestrator.store.checkpoints.foreign import (
+    ForeignSource,
+    newest_foreign,
+    none_good,
+    only_this,
+)
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.unsupported import stranger_of_directory, stranger_of_file
 from orchestrator.store.checkpoints.verification import Checked
 from orchestrator.store.objects.layout import (
     CONTROL,
     POINTER,
-    read_place,
+    read_generation_id,
     split_bundle_file,
     split_step,
 )
@@ -151,7 +156,7 @@ def newest_source(
             f"checkpoint {newest.checkpoint.prefix.shown} has no .meta",
             remedy="Give an older checkpoint as the source by its prefix",
         )
-    found = Found(meta.location, meta.location.read_bytes(), checked, newest.refused)
+    found = ForeignSource(meta.location, meta.location.read_bytes(), checked, newest.refused)
     return _foreign_source(output, found), newest
 
 
@@ -162,7 +167,7 @@ def _prefix_of(file_name: str) -> str | None:
 
 def _named(
     directory: Location, prefix: str, asked: Location, need_checkpoint: bool, deep: bool
-) -> Found:
+) -> ForeignSource:
     entries = directory.list()
     candidates = group(directory, entries)
     candidate = candidates.get(prefix)
@@ -196,7 +201,7 @@ def _directory(
     entries = location.list()
     candidates = group(location, entries)
     ours = any(
-        entry.is_directory and (entry.name == CONTROL or read_place(entry.name))
+        entry.is_directory and (entry.name == CONTROL or read_generation_id(entry.name))
         for entry in entries
     )
     if ours and not any(item.is_checkpoint for item in candidates.values()):
@@ -222,7 +227,7 @@ def _directory(
     return _foreign_source(location, found)
 
 
-def _foreign_source(asked: Location, found: Found) -> Source:
+def _foreign_source(asked: Location, found: ForeignSource) -> Source:
     checked: Checked | None = found.checked
     if checked is None:
         name = found.meta.name.removesuffix(".meta")

@@ -23,27 +23,29 @@ _ELSEWHERE = (
 _UNPACK = "Unpack it, and name the directory or the checkpoint's prefix in it"
 
 
-class Stranger(NamedTuple):
+class OtherFormat(NamedTuple):
     """What something is, in words that follow "is", and what to do."""
 
     what: str
     remedy: str
 
 
-_SAVED_MODEL = Stranger("a SavedModel, which is made for serving", _ELSEWHERE)
-_PYTORCH = Stranger("PyTorch's", "tfresume continues TensorFlow 1 graphs; use PyTorch for this one")
+_SAVED_MODEL = OtherFormat("a SavedModel, which is made for serving", _ELSEWHERE)
+_PYTORCH = OtherFormat(
+    "PyTorch's", "tfresume continues TensorFlow 1 graphs; use PyTorch for this one"
+)
 _BY_START = (
-    (b"\x89HDF\r\n\x1a\n", Stranger("an HDF5 file, as Keras writes it", _SAVE_AGAIN)),
-    (b"\x80\x02", Stranger("a Python pickle, as PyTorch writes it", _PYTORCH.remedy)),
-    (b"\x1f\x8b", Stranger("a compressed archive", _UNPACK)),
-    (b"\x93NUMPY", Stranger("a NumPy array", _SAVE_AGAIN)),
+    (b"\x89HDF\r\n\x1a\n", OtherFormat("an HDF5 file, as Keras writes it", _SAVE_AGAIN)),
+    (b"\x80\x02", OtherFormat("a Python pickle, as PyTorch writes it", _PYTORCH.remedy)),
+    (b"\x1f\x8b", OtherFormat("a compressed archive", _UNPACK)),
+    (b"\x93NUMPY", OtherFormat("a NumPy array", _SAVE_AGAIN)),
 )
 _BY_ENDING = {
     (".pt", ".pth", ".safetensors"): _PYTORCH,
-    (".h5", ".hdf5", ".keras"): Stranger("a model of Keras", _SAVE_AGAIN),
-    (".npz", ".npy"): Stranger("NumPy arrays", _SAVE_AGAIN),
-    (".pb", ".pbtxt", ".tflite", ".onnx"): Stranger("a graph for serving", _ELSEWHERE),
-    (".zip", ".tar", ".tgz"): Stranger("an archive", _UNPACK),
+    (".h5", ".hdf5", ".keras"): OtherFormat("a model of Keras", _SAVE_AGAIN),
+    (".npz", ".npy"): OtherFormat("NumPy arrays", _SAVE_AGAIN),
+    (".pb", ".pbtxt", ".tflite", ".onnx"): OtherFormat("a graph for serving", _ELSEWHERE),
+    (".zip", ".tar", ".tgz"): OtherFormat("an archive", _UNPACK),
 }
 _ZIP = b"PK\x03\x04"
 
@@ -57,9 +59,9 @@ def stranger_of_file(file: FileInfo) -> SourceError:
         (known for sign, known in _BY_START if start.startswith(sign)), None
     ) or _by_ending(file.name)
     if stranger is None and start.startswith(_ZIP):
-        stranger = Stranger("an archive, as PyTorch, Keras and NumPy write it too", _UNPACK)
+        stranger = OtherFormat("an archive, as PyTorch, Keras and NumPy write it too", _UNPACK)
     if stranger is None:
-        stranger = Stranger(
+        stranger = OtherFormat(
             "a file, but not one of a checkpoint's",
             "Give a .meta file, a checkpoint's prefix or a directory",
         )
@@ -81,13 +83,13 @@ def stranger_of_directory(shown: str, entries: Iterable[FileInfo]) -> SourceErro
     return None
 
 
-def _by_ending(name: str) -> Stranger | None:
+def _by_ending(name: str) -> OtherFormat | None:
     return next(
         (known for endings, known in _BY_ENDING.items() if name.lower().endswith(endings)), None
     )
 
 
-def _error(shown: str, stranger: Stranger) -> SourceError:
+def _error(shown: str, stranger: OtherFormat) -> SourceError:
     return SourceError(
         f"{shown} is {stranger.what}: not a checkpoint of a TensorFlow 1 graph",
         remedy=stranger.remedy,

@@ -26,8 +26,16 @@ from orchestrator.store.objects.location import FileInfo
 from orchestrator.store.objects.manifest import Manifest
 
 MAX_INDEX_BYTES = 1 << 30
+"""An index holds some hundred bytes for each tensor; this is ten million tensors. A larger one is
+damaged or something else, and isn't read into memory.
+"""
 SAMPLE_TENSORS = 8
+"""Tensors, or files, of which a quick check compares the checksum, spread over a checkpoint: so
+many reads fit side by side into one round trip. It's after files that were cut short, swapped or
+left from another save, which shows anywhere; single flipped bytes are a deep check's.
+"""
 SAMPLE_TENSOR_BYTES = 1 << 20
+"""Larger tensors aren't sampled: a megabyte comes about as fast as a store answers at all."""
 WHOLE_SHARD_BYTES = 1 << 20
 """A data file up to this size is checked whole at once: one request, and nothing left to doubt."""
 _REMEDY = "Use another checkpoint, or copy this one again"

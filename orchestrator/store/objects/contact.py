@@ -13,7 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 FIRST_CONTACT_S = 10.0
+"""A first answer takes a name look-up, a TLS handshake and a token: a second or two over a slow
+line.
+"""
 PROBE_S = 3.0
+"""A handshake over the slowest line takes less; whoever waits has waited ``FIRST_CONTACT_S``
+already.
+"""
 _answered: set[tuple[str, str, str]] = set()
 
 

@@ -9,6 +9,7 @@ recognised exactly; anything else in the directory is somebody else's and is nev
       checkpoint                              TensorFlow's pointer
       a0001-g0001/NAME-11000.index, .data-00000-of-00001, .meta
       a0001-g0001/NAME-11000.manifest.json    the commit marker
+      a0001-g0001/NAME.at96000-11000.*        a later one of the same step, at that position
       _tfresume/run.json                      the run record
       _tfresume/lease/0001.json               attempt 1's lease; 0001.heartbeat, 0001.released
       beside it _tfresume/lineage/a0001-g0001.json      generation 1 of attempt 1 took over at step
@@ -30,13 +31,14 @@ MANIFEST_SUFFIX = ".manifest.json"
 
 _DIRECTORY = re.compile(r"a(\d{4,})-g(\d{4,})")
 _STEPPED = re.compile(r"(?P<name>.+)-(?P<step>\d+)", re.DOTALL)
+_AGAIN = re.compile(r".+\.at(?P<position>\d+)", re.DOTALL)
 _BUNDLE_FILE = re.compile(
     r"(?P<prefix>.+)(?P<suffix>\.index|\.meta|\.manifest\.json|\.data-\d{5}-of-\d{5})", re.DOTALL
 )
 _DATA_FILE = re.compile(r"\.data-(\d{5})-of-\d{5}\Z")
 
 
-class Place(NamedTuple):
+class GenerationId(NamedTuple):
     """The attempt and generation that a directory of checkpoints belongs to; ordered as they came."""
 
     attempt: Attempt
@@ -53,15 +55,23 @@ def checkpoint_dir(attempt: int, generation: int) -> str:
     return f"a{attempt:04d}-g{generation:04d}"
 
 
-def checkpoint_name(name: str, step: int) -> str:
-    """``NAME-11000``: the prefix of one checkpoint's files."""
-    return f"{name}-{step}"
+def checkpoint_name(name: str, step: int, position: int | None = None) -> str:
+    """``NAME-11000``: the prefix of one checkpoint's files; ``NAME.at96000-11000`` of a further one
+    of the same step, whose counter stood still until that position.
+    """
+    return f"{name}-{step}" if position is None else f"{name}.at{position}-{step}"
 
 
-def read_place(directory: str) -> Place | None:
+def position_in(prefix: str) -> int:
+    """The position in a checkpoint's name, 0 where there is none: the first of its step has none."""
+    found = _AGAIN.fullmatch(split_step(prefix)[0])
+    return int(found["position"]) if found else 0
+
+
+def read_generation_id(directory: str) -> GenerationId | None:
     """The attempt and generation in a directory's name, None for anyone else's directory."""
     found = _DIRECTORY.fullmatch(directory)
-    return Place(Attempt(int(found[1])), Generation(int(found[2]))) if found else None
+    return GenerationId(Attempt(int(found[1])), Generation(int(found[2]))) if found else None
 
 
 def split_step(prefix: str) -> tuple[str, Step | None]:

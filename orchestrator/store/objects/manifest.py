@@ -15,13 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.objects.layout import (
     MANIFEST_SUFFIX,
-    Place,
+    GenerationId,
     checkpoint_dir,
     checkpoint_name,
 )
 from orchestrator.vocabulary import Attempt, Generation
 
 FORMAT = 1
+"""Goes up when a reader of before would misread a manifest, not when fields are added: it ignores
+those.
+"""
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
@@ -102,9 +105,9 @@ class Manifest(_Record):
         return checkpoint_dir(self.attempt, self.generation)
 
     @property
-    def place(self) -> Place:
+    def generation_id(self) -> GenerationId:
         """Attempt and generation, ordered."""
-        return Place(Attempt(self.attempt), Generation(self.generation))
+        return GenerationId(Attempt(self.attempt), Generation(self.generation))
 
     def to_bytes(self) -> bytes:
         """The manifest as it's stored."""

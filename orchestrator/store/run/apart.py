@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from orchestrator.errors import OutputError
-from orchestrator.store.objects.layout import read_place
+from orchestrator.store.objects.layout import read_generation_id
 from orchestrator.store.objects.location import Location
 
 _REMEDY = "Use an --output of its own, beside the source"
@@ -42,7 +42,7 @@ def refuse_common_place(output: Location, source: Location, files: Location) -> 
             remedy=_REMEDY,
             details=details,
         )
-    if read_place(files.name) is not None and _contains(output, files):
+    if read_generation_id(files.name) is not None and _contains(output, files):
         raise OutputError(
             f"the source {source.shown} is one of the output's own checkpoints",
             remedy="Run the command that this output began with to go on, or use another --output to begin anew from there",

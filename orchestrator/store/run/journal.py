@@ -30,12 +30,19 @@ from orchestrator.store.objects.location import FileInfo, Location
 log = logging.getLogger("tfresume")
 
 BUFFERED_EVENTS = 64
-"""Events that wait for company before they're written without being asked for."""
+"""Events that wait for company before they're written without being asked for. A heartbeat asks
+anyhow, every few seconds; this bounds what a storm of events between two of them can lose.
+"""
 MERGE = 64
-"""Parts that are put into one."""
+"""Parts that are put into one. A day's progress alone is some thousands of parts: a reader asks for
+dozens of objects then, and each line was written twice.
+"""
 READERS = 16
+"""Parts read side by side: most of the time is the store's answering time."""
 LOOKS = 5
-"""Times that a reader lists anew when a part was merged away under its hands."""
+"""Times that a reader lists anew when a part was merged away under its hands: a merge between each
+of five listings and its reading isn't chance.
+"""
 _PART = re.compile(r"a(\d{4,})-(\d{6,})(?:-(\d{6,}))?\.jsonl")
 _HEADER = "journal-part"
 

@@ -30,6 +30,9 @@ from orchestrator.store.objects.records import encode, read_record
 from orchestrator.vocabulary import Attempt
 
 LEASE_S = 30.0
+"""How long others wait before they take a silent driver for dead: a busy store may answer in ten
+seconds, and a longer one would leave a dead run standing.
+"""
 BEATS_PER_LEASE = 6
 """Heartbeats within one lease: five may be lost or late before a living holder looks dead."""
 

@@ -23,7 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.errors import LeaseLost, OutputError
 from orchestrator.store.objects.exclusive import create_once
-from orchestrator.store.objects.layout import CONTROL, Place, checkpoint_dir, read_place
+from orchestrator.store.objects.layout import (
+    CONTROL,
+    GenerationId,
+    checkpoint_dir,
+    read_generation_id,
+)
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.records import decode, encode
 from orchestrator.vocabulary import Attempt, Generation
@@ -39,9 +44,9 @@ class TakeOver(BaseModel):
     step: int = Field(ge=0)
 
     @property
-    def place(self) -> Place:
+    def generation_id(self) -> GenerationId:
         """Attempt and generation, ordered."""
-        return Place(Attempt(self.attempt), Generation(self.generation))
+        return GenerationId(Attempt(self.attempt), Generation(self.generation))
 
 
 class LineageRecord(BaseModel):
@@ -65,35 +70,40 @@ class Lineage:
         """The generation that is writing, or wrote last."""
         return self.chain[-1] if self.chain else None
 
-    def holds(self, place: Place, step: int) -> bool:
-        """Whether a checkpoint of ``place`` at ``step`` belongs to the run."""
-        return step <= self.bound(place)
+    def holds(self, generation_id: GenerationId, step: int) -> bool:
+        """Whether a checkpoint of ``generation_id`` at ``step`` belongs to the run."""
+        return step <= self.bound(generation_id)
 
-    def bound(self, place: Place) -> float:
-        """The last step of ``place`` that belongs to the run: infinity for the head, -1 for a place
+    def bound(self, generation_id: GenerationId) -> float:
+        """The last step of a generation that belongs to the run: infinity for the head, -1 for one
         that isn't in the chain.
         """
         bound = float("inf")
         for link in reversed(self.chain):
-            if link.place == place:
+            if link.generation_id == generation_id:
                 return bound
             bound = min(bound, link.step)
         return -1.0
 
-    def why_not(self, place: Place, step: int) -> str:
+    def why_not(self, generation_id: GenerationId, step: int) -> str:
         """In words, why a checkpoint isn't in the lineage; empty where it is."""
-        if self.holds(place, step):
+        if self.holds(generation_id, step):
             return ""
-        bound = self.bound(place)
+        bound = self.bound(generation_id)
         if bound < 0:
-            return f"{place.directory} isn't part of this run's lineage"
+            return f"{generation_id.directory} isn't part of this run's lineage"
         later = next(
-            link for link in reversed(self.chain) if link.place > place and link.step == bound
+            link
+            for link in reversed(self.chain)
+            if link.generation_id > generation_id and link.step == bound
         )
-        return f"saved at step {step} by {place.directory}, after {later.place.directory} had taken over at step {later.step}"
+        by, successor = generation_id.directory, later.generation_id.directory
+        return (
+            f"saved at step {step} by {by}, after {successor} had taken over at step {later.step}"
+        )
 
 
-def extend(lineage: Lineage, record: TakeOver, parent: Place | None) -> Lineage:
+def extend(lineage: Lineage, record: TakeOver, parent: GenerationId | None) -> Lineage:
     """The lineage after a take-over.
 
     Args:
@@ -110,10 +120,11 @@ def extend(lineage: Lineage, record: TakeOver, parent: Place | None) -> Lineage:
                 f"{parent.directory} isn't part of this run's lineage",
                 remedy="Resume from a checkpoint that is",
             )
-        kept = tuple(link for link in lineage.chain if link.place <= parent)
-    if lineage.head is not None and record.place <= lineage.head.place:
+        kept = tuple(link for link in lineage.chain if link.generation_id <= parent)
+    head = lineage.head
+    if head is not None and record.generation_id <= head.generation_id:
         raise LeaseLost(
-            f"{record.place.directory} comes too late: {lineage.head.place.directory} has taken this run over",
+            f"{record.generation_id.directory} comes too late: {head.generation_id.directory} has taken this run over",
             remedy="Nothing to do: the other driver goes on",
         )
     return Lineage((*kept, record))
@@ -122,10 +133,10 @@ def extend(lineage: Lineage, record: TakeOver, parent: Place | None) -> Lineage:
 def read_lineage(output: Location) -> Lineage:
     """The lineage as it stands: one listing and one read. Raises OutputError, StorageUnavailable."""
     directory = output.child(CONTROL, "lineage")
-    places = _places(entry.name for entry in directory.list())
-    if not places:
+    ids = _generation_ids(entry.name for entry in directory.list())
+    if not ids:
         return Lineage()
-    newest = directory.child(f"{max(places).directory}.json")
+    newest = directory.child(f"{max(ids).directory}.json")
     data = newest.read_bytes()
     return Lineage(decode(LineageRecord, data, newest).chain)
 
@@ -154,9 +165,11 @@ def record_takeover(
     """
     lineage = read_lineage(output)
     record = TakeOver(attempt=attempt, generation=generation, step=step)
-    source: Place | None = lineage.head.place if lineage.head else None
+    source: GenerationId | None = lineage.head.generation_id if lineage.head else None
     if parent is not None:
-        source = Place(Attempt(parent[0]), Generation(parent[1])) if parent != (0, 0) else None
+        source = (
+            GenerationId(Attempt(parent[0]), Generation(parent[1])) if parent != (0, 0) else None
+        )
     if lineage.head == record:
         # ours already: attempts are unique, so the reply to an earlier call was lost
         return lineage
@@ -166,6 +179,8 @@ def record_takeover(
     return extended
 
 
-def _places(names: Iterable[str]) -> list[Place]:
-    found = (read_place(name.removesuffix(".json")) for name in names if name.endswith(".json"))
-    return [place for place in found if place is not None]
+def _generation_ids(names: Iterable[str]) -> list[GenerationId]:
+    found = (
+        read_generation_id(name.removesuffix(".json")) for name in names if name.endswith(".json")
+    )
+    return [each for each in found if each is not None]

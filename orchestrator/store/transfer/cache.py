@@ -21,6 +21,9 @@ from orchestrator.errors import OutputError
 SEAL = "staged.json"
 """Written last into an entry: without it the entry is the rest of a try that died."""
 KEEP_S = 600.0
+"""A restore reads the files without holding the lock, since TensorFlow opens them by itself, after
+they were staged: so long it may take to begin and end.
+"""
 RESERVE_BYTES = 64 << 20
 """Left free on the disk: Ray and logs need it."""
 

@@ -39,10 +39,19 @@ RANGE_BYTES = 8 << 20
 SMALLEST_BYTES = 8 << 20
 """A stream takes half of another's rest over only where each gets this much."""
 PARALLEL = 8
+"""Streams at a time where nobody found out how many are faster: one stream of a cloud store brings
+some tens of MB/s, a machine's network some hundreds.
+"""
 TICK_S = 0.02
+"""How often the number of streams is thought over: within ``work_stealing.WINDOW_S``, in which the
+rate is measured, five times.
+"""
 STALL_S = 60.0
 """A range that's silent for so long is asked for again."""
 ATTEMPTS = 5
+"""Tries per range, with back-off between them, and what has come isn't fetched again: a store that
+is busy or restarts answers the third or fourth.
+"""
 
 
 def download(

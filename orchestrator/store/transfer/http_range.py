@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 from orchestrator.store.objects.location import Location
 
 BUFFER_BYTES = 1 << 20
+"""Read from a socket at once: large enough that Python's part in it doesn't count, small enough for
+each of many streams.
+"""
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _OWN_CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
 

@@ -16,18 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.store.objects.layout import Place, read_place
+from orchestrator.store.objects.layout import GenerationId, read_generation_id
 from orchestrator.store.objects.location import Location
 from orchestrator.store.transfer.watchdog import TransferProgress, undone_by
 
 PART_BYTES = 16 << 20
+"""S3 takes parts from 5 MiB on. With this one files of up to 16 GB fit ``MAX_PARTS``, and little
+has to be sent again where a part fails.
+"""
 IN_FLIGHT_BYTES = 64 << 20
 """gcsfs copies each part once more into its request: a save may cost 256 MB over its state in all.
 """
 PARALLEL = 8
+"""Parts at a time at most; ``IN_FLIGHT_BYTES`` allows fewer of them where they are large."""
 MAX_PARTS = 1000
 """S3 allows 10,000, Google's compose 32 at a time (two levels of it: 1,024)."""
 COMPOSE_AT_ONCE = 32
+"""Google Cloud Storage's own limit of one compose request."""
 
 SendPart = Callable[[int, bytes], Awaitable[Any]]
 
@@ -148,7 +153,7 @@ class _Counting:
         self._progress.add(max(0, value - self._progress.bytes))
 
 
-def abort_abandoned(output: Location, before: Place | None = None) -> int:
+def abort_abandoned(output: Location, before: GenerationId | None = None) -> int:
     """Aborts multipart uploads of this run that nobody will finish: their parts cost money and are
     in no listing.
 
@@ -168,12 +173,12 @@ def abort_abandoned(output: Location, before: Place | None = None) -> int:
     aborted = 0
     for item in listed.get("Uploads", []):
         key = str(item["Key"])
-        place = (
-            read_place(key.removeprefix(prefix).partition("/")[0])
+        generation_id = (
+            read_generation_id(key.removeprefix(prefix).partition("/")[0])
             if key.startswith(prefix)
             else None
         )
-        if place is not None and (before is None or place < before):
+        if generation_id is not None and (before is None or generation_id < before):
             with contextlib.suppress(OrchestratorError):  # finished or aborted meanwhile
                 output.call(
                     "delete",

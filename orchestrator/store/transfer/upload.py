@@ -30,8 +30,15 @@ from orchestrator.store.transfer.watchdog import TransferProgress, run_on, watch
 STALL_S = 60.0
 """A part of 16 MiB that takes longer means less than 0.3 MB/s: better to begin anew."""
 ATTEMPTS = 5
+"""Tries per file, with back-off between them: a store that is busy or restarts takes the third or
+fourth; one that refuses the fifth is left to the rules, which try the whole save again.
+"""
 FILES_AT_ONCE = 4
+"""A checkpoint has two small files (index and graph) beside its data: they don't wait for it, nor
+two shards for each other.
+"""
 CHUNK_BYTES = 8 << 20
+"""Read for a checksum at once."""
 
 
 def upload(

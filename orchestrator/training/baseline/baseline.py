@@ -39,13 +39,15 @@ from orchestrator.training.step.groups import RUN_ERRORS
 from orchestrator.training.trainer import Trainer
 
 Steps = Sequence[Sequence[Batch]]
-"""By step, by slot."""
+"""By step, the batches in the order of their numbers: a slot after the other, for each run that
+takes some of its own.
+"""
 Arrays = Mapping[str, np.ndarray]
 """Variable to value."""
 
 
 @dataclass(frozen=True)
-class Task:
+class ComparisonTask:
     """What is to be compared.
 
     Attributes:
@@ -75,7 +77,7 @@ class Task:
     redraw: bool = False
 
 
-def measure(task: Task) -> dict[str, Any]:
+def measure(task: ComparisonTask) -> dict[str, Any]:
     """The distances between the group's run and the baselines, and between it and the interrupted
     run.
 
@@ -102,7 +104,8 @@ def measure(task: Task) -> dict[str, Any]:
     steps = _dealt(task, task.world_size) if task.joint else None
     # Before the slots: their process draws no random numbers without a seed, and bare TensorFlow
     # may
-    bare, reason = (None, "") if steps is None else _joint(task, steps)
+    slots = task.options.batches_per_step
+    bare, reason = (None, "") if steps is None else _joint(task, steps, slots)
     if lacking and bare is not None:
         bare, reason = (
             None,
@@ -110,20 +113,18 @@ def measure(task: Task) -> dict[str, Any]:
         )
     apart = [] if bare is None else distances(bare, whole, before, task.steps)
     differs = any(item.relative > task.tolerance for item in apart)
-    shared = (
-        steps is not None and bare is not None and differs and task.options.batches_per_step > 1
-    )
+    shared = steps is not None and bare is not None and differs and slots > 1
     shares = (
         _shares(task, steps, bare, before)
         if shared and steps is not None and bare is not None
         else {}
     )
-    slots = train_slots(task, steps)
+    alone = train_slots(task, steps)
     return {
-        "slots": [asdict(item) for item in distances(slots, whole, before, 0)],
+        "slots": [asdict(item) for item in distances(alone, whole, before, 0)],
         "bare": None if bare is None else [asdict(item) for item in apart],
         "shares": shares,
-        "redrawn": _redrawn(task, steps, slots, before) if task.redraw else {},
+        "redrawn": _redrawn(task, steps, alone, before) if task.redraw else {},
         "save": None
         if halves is None
         else [asdict(item) for item in distances(halves, whole, before, 0)],
@@ -133,10 +134,10 @@ def measure(task: Task) -> dict[str, Any]:
     }
 
 
-def _joint(task: Task, steps: Steps) -> tuple[Arrays | None, str]:
+def _joint(task: ComparisonTask, steps: Steps, slots: int) -> tuple[Arrays | None, str]:
     """What the joined batches make of the variables, or why plain TensorFlow can't train on them."""
     try:
-        return train_bare(task, steps), ""
+        return train_bare(task, steps, slots), ""
     except OrchestratorError as error:
         return None, error.message
     except RUN_ERRORS as error:
@@ -144,20 +145,22 @@ def _joint(task: Task, steps: Steps) -> tuple[Arrays | None, str]:
         return None, f"one process can't take the workers' batches joined into one: {told}"
 
 
-def _shares(task: Task, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
+def _shares(task: ComparisonTask, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
     found: dict[str, float] = {}
     for slot in range(task.options.batches_per_step):
-        alone, _ = _joint(task, [step[slot : slot + 1] for step in steps])
+        alone, _ = _joint(task, [step[slot :: task.options.batches_per_step] for step in steps], 1)
         if alone is not None:
             _widen(found, distances(alone, bare, before, task.steps))
     return found
 
 
-def _redrawn(task: Task, steps: Steps | None, slots: Arrays, before: Arrays) -> dict[str, float]:
+def _redrawn(
+    task: ComparisonTask, steps: Steps | None, alone: Arrays, before: Arrays
+) -> dict[str, float]:
     found: dict[str, float] = {}
     for seed in (1, 2, 3, 4):
         other = replace(task, options=replace(task.options, seed=task.options.seed + seed))
-        _widen(found, distances(train_slots(other, steps), slots, before, task.steps))
+        _widen(found, distances(train_slots(other, steps), alone, before, task.steps))
     return found
 
 
@@ -169,37 +172,37 @@ def _widen(bounds: dict[str, float], measured: Sequence[Distance]) -> None:
 # -- the batches
 
 
-def _dealt(task: Task, world_size: int) -> Steps:
+def _dealt(task: ComparisonTask, world_size: int) -> Steps:
     """The batches of every step, as that many workers are given them."""
-    slots = task.options.batches_per_step
-    dealing = Dealing(world_size, slots)
+    count = task.options.batches_per_step * task.graph.batches_per_slot
+    dealing = Dealing(world_size, count)
     streams = [
         open_batches(task.config, task.graph, FeedContext(rank, world_size, task.start_step, 0))
         for rank in range(world_size)
     ]
     found: list[list[Batch]] = []
     for number in range(task.steps):
-        position = number * slots
+        position = number * count
         step: dict[int, Batch] = {}
         for rank, stream in enumerate(streams):
             turns = dealing.batches(rank, position)
             step.update(zip(turns, stream.take(len(turns)), strict=True))
             stream.applied()
-        found.append([step[position + slot] for slot in range(slots)])
+        found.append([step[position + place] for place in range(count)])
     for stream in streams:
         stream.close()
     return found
 
 
-def _stray(task: Task, steps: Steps) -> str:
+def _stray(task: ComparisonTask, steps: Steps) -> str:
     """Which batch one worker alone is given differently."""
     if task.world_size == 1:
         return ""
     for number, (ours, theirs) in enumerate(zip(steps, _dealt(task, 1), strict=True)):
-        for slot, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
             for name in sorted({*one, *other}):
                 if name not in one or name not in other or not _equal(one[name], other[name]):
-                    return f"{name} of batch {number * task.options.batches_per_step + slot}"
+                    return f"{name} of batch {number * len(ours) + place}"
     return ""
 
 
@@ -217,7 +220,7 @@ def _equal(one: Any, other: Any) -> bool:
 # -- the baselines
 
 
-def train_slots(task: Task, steps: Steps | None) -> Arrays:
+def train_slots(task: ComparisonTask, steps: Steps | None) -> Arrays:
     """The variables after the steps of one process that takes all slots, by node name.
 
     Args:
@@ -235,9 +238,7 @@ def train_slots(task: Task, steps: Steps | None) -> Arrays:
                 task.config, task.graph, FeedContext(0, 1, task.start_step, 0), trainer
             )
         for number in range(task.steps):
-            trainer.step(
-                stream.take(task.options.batches_per_step) if steps is None else steps[number]
-            )
+            trainer.step(stream.take(len(trainer.turns)) if steps is None else steps[number])
             if steps is None:
                 stream.applied()
         return trainer.state().arrays
@@ -245,9 +246,12 @@ def train_slots(task: Task, steps: Steps | None) -> Arrays:
         trainer.close()
 
 
-def train_bare(task: Task, steps: Steps) -> Arrays:
-    """The variables after the steps of a TensorFlow process that is fed all batches of a step as
+def train_bare(task: ComparisonTask, steps: Steps, slots: int) -> Arrays:
+    """The variables after the steps of a TensorFlow process that is fed all batches of a run as
     one, by node name.
+
+    Args:
+        slots: batches that one run takes.
 
     Raises:
         ConfigError: the batches can't be joined into one.
@@ -259,11 +263,11 @@ def train_bare(task: Task, steps: Steps) -> Arrays:
         places = import_plain(task.graph, task.config.input_map)
         restore_plain(session, task.graph, task.prefix)
         for step in steps:
-            whole = joined(step, task.graph, constants(task.config))
-            batch = {places.get(name, name): value for name, value in whole.items()}
-            for target in task.graph.targets:
-                for _ in range(target.ratio):
-                    session.run(graph.get_operation_by_name(target.op), batch)
+            for number, draw in zip(task.graph.cycle, task.graph.run_batches, strict=True):
+                own = step[draw * slots : (draw + 1) * slots]
+                whole = joined(own, task.graph, constants(task.config))
+                batch = {places.get(name, name): value for name, value in whole.items()}
+                session.run(graph.get_operation_by_name(task.graph.targets[number].op), batch)
         variables = {variable.op.name: variable for variable in v1.global_variables()}
         values: Arrays = session.run(variables)
     return values
@@ -272,7 +276,7 @@ def train_bare(task: Task, steps: Steps) -> Arrays:
 def main(task_path: str, answer_path: str) -> int:
     """Read the task, write the answer or the error as JSON."""
     # written by our own parent a moment ago
-    task = Task(**pickle.loads(Path(task_path).read_bytes()))
+    task = ComparisonTask(**pickle.loads(Path(task_path).read_bytes()))
     try:
         answer = measure(task)
     except OrchestratorError as error:

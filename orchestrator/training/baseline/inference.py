@@ -27,7 +27,7 @@ from orchestrator.training.inputs.feeds import FeedContext, open_batches
 
 
 @dataclass(frozen=True)
-class Task:
+class InferenceTask:
     """What is to be fetched.
 
     Attributes:
@@ -46,7 +46,7 @@ class Task:
     step: int = 0
 
 
-def infer(task: Task) -> list[dict[str, np.ndarray]]:
+def infer(task: InferenceTask) -> list[dict[str, np.ndarray]]:
     """The fetched values of each batch, by tensor name.
 
     Raises:
@@ -82,7 +82,7 @@ def main(task_path: str, answer_path: str) -> int:
     it.
     """
     # written by our own parent a moment ago
-    task = Task(**pickle.loads(Path(task_path).read_bytes()))
+    task = InferenceTask(**pickle.loads(Path(task_path).read_bytes()))
     try:
         found = infer(task)
     except OrchestratorError as error:

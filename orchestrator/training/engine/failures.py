@@ -14,6 +14,9 @@ from orchestrator.errors import OrchestratorError, PeerLost, UserCodeError
 from orchestrator.training.engine.tensorflow import tf
 
 ABORTED_COLLECTIVE = "Collective ops is aborted"
+"""How TensorFlow's text begins for whatever ended a collective (2.21); the error's own kind is that
+of its cause, so the text alone tells.
+"""
 CONNECTION_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.DeadlineExceededError,

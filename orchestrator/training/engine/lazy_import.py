@@ -87,6 +87,7 @@ DUNDERS = frozenset(
     )
 )
 FINISHED_WITHIN_S = 120.0
+"""As ``graphdef.opset.EXPORT_TIMEOUT_S``: the whole import took 10 s at worst."""
 _finishing = threading.Lock()
 _finisher: list[int] = []
 """The thread that runs the package's ``__init__`` just now."""

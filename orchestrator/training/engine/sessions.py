@@ -60,7 +60,9 @@ class LiveSession:
         """A prepared run without ``session.run``'s cost per call; positional feeds in the order
         given.
 
-        Measured with six feeds: 0.14 instead of 0.80 ms (a busy machine).
+        Measured with six feeds: 0.14 instead of 0.80 ms (a busy machine). It is
+        ``_make_callable_from_options`` of ``tensorflow/python/client/session.py`` (2.21), which
+        resolves feeds and fetches once; the public ``make_callable`` calls ``run`` where it has feeds.
         """
         from tensorflow.core.protobuf import config_pb2
 

@@ -19,7 +19,9 @@ HEADER = struct.Struct("<4sQQ16s")
 """Operation, number, size in bytes, digest."""
 REDUCE, GATHER = b"sum1", b"get1"
 LARGEST = 1 << 40
-"""A message can't be larger than a terabyte: it's nonsense then."""
+"""A message can't be larger than a terabyte: no machine could hold it. Memory of the size that a
+peer names is reserved before its message comes, so nonsense has to be known for what it is.
+"""
 
 
 @functools.lru_cache(maxsize=256)

@@ -16,11 +16,19 @@ import time
 from dataclasses import dataclass
 
 DATA, BELL = 0, 1
+"""Purposes of a connection: numbers and messages pass through the one, rings and descriptors of
+memory through the other, so that a ring never waits behind a gradient.
+"""
 HELLO = struct.Struct("<8sQIIB32s")
+"""Magic, generation, rank of the caller, rank of the called, purpose, the caller's random number;
+of fixed size, so that a stranger can't make anybody read more.
+"""
 MAGIC = b"tfresum1"
 """With the version of what follows."""
 NONCE_BYTES = 32
+"""256 bits: none comes twice, so no greeting that was overheard fits another one."""
 MAC_BYTES = 32
+"""The length of a SHA-256."""
 
 
 class Stranger(Exception):

@@ -1,8 +1,8 @@
 """How is a round cut so that a bounded piece of memory is enough for any size of gradient?
 
-Rule: the flat stretch of a layout is taken in blocks; in each block every rank is the owner of an
-equal part, which it adds up for all. Everything that doesn't change from step to step is worked out
-once: what is copied where, which views are added to which.
+Rule: the flat range of bytes of a layout is taken in blocks; in each block every rank is the owner
+of an equal part, which it adds up for all. Everything that doesn't change from step to step is
+worked out once: what is copied where, which views are added to which.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Additions:
         self, wanted: Sum, begin: int, end: int, sources: Mapping[Node, np.ndarray]
     ) -> None:
         self.left = dict(sources)
-        self._begin, self._stretches = begin, wanted.layout.stretches(begin, end)
+        self._begin, self._typed_ranges = begin, wanted.layout.typed_ranges(begin, end)
         self._work: list[tuple[np.ndarray, np.ndarray]] = []
         add_up(wanted.slots, self.left, self._planned)
 
@@ -113,7 +113,7 @@ class Additions:
                 each.dtype,
                 (each.end - each.begin) // np.dtype(each.dtype).itemsize,
             )
-            for each in self._stretches
+            for each in self._typed_ranges
         ]
 
     def _planned(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -16,8 +16,13 @@ from orchestrator.training.group.authentication import ClosedEarly, Hello, Stran
 from orchestrator.training.group.links import Links
 
 GREETING_S = 5.0
-"""Longest time for a greeting: four packets."""
+"""Longest time for a greeting: two packets each way, and a thread that the other side has to start
+for it.
+"""
 CROWD_PAUSE_S = 0.05
+"""Before a connection is tried again. The other side closes what comes beyond
+``GREETINGS_AT_ONCE``, and each of those takes milliseconds.
+"""
 
 
 class Caller:

@@ -1,7 +1,7 @@
-"""Where does each array of a round lie in one flat stretch of bytes?
+"""Where does each array of a round lie in one flat range of bytes?
 
 Rule: arrays of one type stand together, each at a multiple of 64 bytes: TensorFlow takes such
-memory as it is, a vector unit likes it, and the stretch can be cut at any multiple of 64 without
+memory as it is, a vector unit likes it, and the range can be cut at any multiple of 64 without
 cutting an element.
 """
 
@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 ALIGNMENT = 64
+"""Bytes: a cache line, and what TensorFlow aligns its own tensors to (``kAllocatorAlignment`` of
+its ``xla/tsl/framework/allocator.h``); what isn't aligned so it copies when it's fed.
+"""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TypedRange:
     """A part of the bytes that holds one type only: from ``begin`` to ``end``."""
 
     dtype: str
@@ -64,12 +67,12 @@ class Layout:
 
     @functools.cached_property
     def size(self) -> int:
-        """Bytes of the whole stretch, a multiple of 64."""
+        """Bytes of the whole range, a multiple of 64."""
         return sum(_aligned(self._bytes(number)) for number in range(len(self.arrays)))
 
-    def stretches(self, begin: int, end: int) -> list[Stretch]:
+    def typed_ranges(self, begin: int, end: int) -> list[TypedRange]:
         """The types between two bytes, both multiples of 64."""
-        found: list[Stretch] = []
+        found: list[TypedRange] = []
         for number in sorted(range(len(self.arrays)), key=lambda each: self.offsets[each]):
             dtype, start = self.arrays[number][0], self.offsets[number]
             first, last = max(begin, start), min(end, start + _aligned(self._bytes(number)))
@@ -77,7 +80,7 @@ class Layout:
                 continue
             if found and found[-1].dtype == dtype and found[-1].end == first:
                 first = found.pop().begin
-            found.append(Stretch(dtype, first, last))
+            found.append(TypedRange(dtype, first, last))
         return found
 
     def pieces(self, begin: int, end: int) -> list[Piece]:

@@ -23,7 +23,7 @@ Area = Callable[[int, int], np.ndarray]
 """Gives a member's staging memory, by rank and turn."""
 
 
-class Plan:
+class SumPlan:
     """All that one sum into one result needs.
 
     Args:

@@ -23,17 +23,20 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 from orchestrator.training.group.addresses import Address, family
 
+_Whose = TypeVar("_Whose", bound=Hashable)
 CLONE_FILES = 0x400
+"""From Linux's ``linux/sched.h``; Python 3.11 has no name for it."""
 CLOSE_RANGE = 436
 """The number of close_range(2), the same on all processors; older C libraries have no name for it,
 and Python would then close a thousand million numbers one by one.
 """
 HIGHEST = 0x7FFFFFFF
-"""Above every descriptor."""
+"""Above every descriptor: they are ints."""
 BACKLOG = 4096
 """Peers that may hold on to a lifeline, those included that are gone by now: the most that Linux
 takes without being asked.
@@ -137,8 +140,7 @@ class Watches:
         Args:
             peers: who has just been greeted, so that a lifeline that has ended was cut on the way.
         """
-        ended = _ended(self._held)
-        for address in ended & set(peers.values()):
+        for address in ended(self._held) & set(peers.values()):
             self._held.pop(address).close()
         wanted = [each for each in peers.values() if each not in self._held and each.life_name]
         self._held.update(_connected(wanted, own))
@@ -150,9 +152,10 @@ class Watches:
             self._held.popitem()[1].close()
 
 
-def _ended(held: Mapping[Address, socket.socket]) -> set[Address]:
+def ended(held: Mapping[_Whose, socket.socket]) -> set[_Whose]:
+    """Whose lifelines have ended; those that aren't held any more tell nothing."""
     poll = select.poll()
-    by_descriptor = {each.fileno(): address for address, each in held.items()}
+    by_descriptor = {each.fileno(): whose for whose, each in held.items() if each.fileno() >= 0}
     for descriptor in by_descriptor:
         poll.register(descriptor, select.POLLRDHUP)
     return {by_descriptor[descriptor] for descriptor, _ in poll.poll(0)}

@@ -77,8 +77,10 @@ class Links:
                 _shut(connection)
 
     def cut(self) -> None:
-        """Whoever waits in one of the connections learns that it's over, from any thread; they stay
-        allocated until ``close``.
+        """Whoever waits in one of the connections learns that it's over, from any thread.
+
+        They are shut and not closed: a descriptor that is closed while another thread waits on it
+        may be another file's by then.
         """
         with self._changed:
             self._over = True

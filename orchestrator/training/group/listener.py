@@ -18,20 +18,23 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import PeerLost
 from orchestrator.training.group import calling
 from orchestrator.training.group.addresses import Address, family, this_machine, topology_of
 from orchestrator.training.group.authentication import DATA, Hello, Stranger, answer
 from orchestrator.training.group.collectives import Collectives
-from orchestrator.training.group.lifelines import Lifeline, Watches
+from orchestrator.training.group.lifelines import Lifeline, Watches, ended
 from orchestrator.training.group.links import Links
 from orchestrator.training.group.over_memory import why_not_shared
 from orchestrator.training.group.over_sockets import OverSockets
 from orchestrator.training.group.wires import GONE, Wires
 
 GREETINGS_AT_ONCE = 64
+"""Threads that greet at a time: members of a group come at the same moment, and strangers can't
+take more threads than these. Who is turned away tries again (``calling``).
+"""
 WAITING_AT_MOST = 4096
 """Connections that wait for their generation to be joined here: two for each of 2,000 peers."""
 log = logging.getLogger("tfresume")
@@ -51,6 +54,8 @@ class Listener:
 
     def __init__(self, secret: bytes, host: str, *, machine: str | None = None) -> None:
         self._secret = secret
+        # 512 connections may wait to be accepted: a whole group connects in the same moment, and
+        # the kernel drops what goes beyond, to be tried again only a second later
         self._tcp = socket.create_server((host, 0), family=family(host), backlog=512)
         self._unix = socket.socket(socket.AF_UNIX)
         name = f"tfresume-{secrets.token_hex(12)}"
@@ -63,6 +68,7 @@ class Listener:
                 missing,
             )
         self._lifeline, self._watches = Lifeline(host), Watches()
+        self._lifelines: tuple[int, Mapping[int, socket.socket]] = (0, {})
         self._address = Address(
             machine or this_machine(),
             host,
@@ -122,7 +128,9 @@ class Listener:
                 links.add(hello, self._caller.call(found[hello.called], hello, links))
             self._await(links, cancelled, time.monotonic() + timeout_s)
             peers = {peer: found[peer] for peer in topology_of(found).peers(rank)}
-            return links.collectives(self._watches.on(peers, self._address))
+            lifelines = self._watches.on(peers, self._address)
+            self._lifelines = (generation, lifelines)
+            return links.collectives(lifelines)
         except BaseException:
             links.close()
             raise
@@ -156,13 +164,18 @@ class Listener:
                     if peer < rank:
                         self._caller.call(found[peer], Hello(generation, rank, peer, DATA)).close()
 
+    def dead(self, generation: int) -> tuple[int, ...]:
+        """Ranks of this generation whose processes have ended, as far as it's known here."""
+        formed, lifelines = self._lifelines
+        return tuple(sorted(ended(lifelines))) if formed == generation else ()
+
     def close(self) -> None:
         """Listen no longer."""
         for server in (self._tcp, self._unix):
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             server.close()
-        self.cancel(1 << 62)
+        self.cancel(1 << 62)  # beyond every generation: whoever waits here learns that it's over
         self._watches.close()
         self._lifeline.close()
         with self._changed:
@@ -180,6 +193,7 @@ class Listener:
                     return
                 time.sleep(0.01)  # out of descriptors, say: others may close some
                 continue
+            # Never waited for: a crowd of strangers would keep the peers behind it from being heard
             if not self._greeting.acquire(blocking=False):
                 connection.close()
                 continue
@@ -199,6 +213,7 @@ class Listener:
         finally:
             self._greeting.release()
         with self._changed:
+            # The last case is somebody who repeats a greeting of his own run; the first one stands
             if (
                 hello.generation <= self._floor
                 or len(self._waiting) >= WAITING_AT_MOST
@@ -241,6 +256,7 @@ class Listener:
         }
         for descriptor in by_descriptor:
             poll.register(descriptor, select.POLLRDHUP)
+        # Within a second at most, since ``cancelled`` may be set by somebody who rings no bell
         for descriptor, flags in poll.poll(min(seconds, 1.0) * 1000):
             if descriptor == self._bell:
                 with contextlib.suppress(BlockingIOError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from orchestrator.training.group.agreement import HEADER, LARGEST
-from orchestrator.training.group.over_memory import Room
+from orchestrator.training.group.over_memory import SharedMemory
 from orchestrator.training.group.topology import Topology
 from orchestrator.training.group.wires import Wires, lost
 
@@ -20,11 +20,11 @@ class Messages:
     """One member's part in carrying messages.
 
     Args:
-        room: where the members of this host tell each other how long theirs are.
+        shared: where the members of this host tell each other how long theirs are.
     """
 
-    def __init__(self, wires: Wires, room: Room, topology: Topology) -> None:
-        self._wires, self._room, self._topology = wires, room, topology
+    def __init__(self, wires: Wires, shared: SharedMemory, topology: Topology) -> None:
+        self._wires, self._shared, self._topology = wires, shared, topology
         self._rank = wires.rank
         self._partners = topology.partners(wires.rank)
         self._on_rail = topology.place(wires.rank) < topology.rails
@@ -42,7 +42,9 @@ class Messages:
     def _from_host(self, blob: bytes, number: int, record: bytes) -> dict[int, bytes | memoryview]:
         """What the members of this host gave, by rank."""
         sizes = {
-            peer: size for peer, (_, size) in self._room.told(number).items() if peer != self._rank
+            peer: size
+            for peer, (_, size) in self._shared.told(number).items()
+            if peer != self._rank
         }
         heads = {peer: bytearray(HEADER.size) for peer in sizes}
         bodies = {peer: self._memory(peer, size) for peer, size in sizes.items()}
@@ -69,8 +71,8 @@ class Messages:
         """
         fetched = self._fetched(here) if self._on_rail else {}
         for rank, message in fetched.items():
-            self._room.sizes[rank] = len(message)
-        self._room.meet(all_is_here=True)
+            self._shared.sizes[rank] = len(message)
+        self._shared.meet(all_is_here=True)
         outgoing: dict[int, list[memoryview]] = {}
         incoming: dict[int, list[memoryview]] = {}
         handed: dict[int, memoryview] = {}
@@ -82,7 +84,7 @@ class Messages:
                 for other in self._topology.partners(peer)
                 for rank in self._topology.carried(other)
             ]
-            memory = {rank: self._memory(peer, int(self._room.sizes[rank])) for rank in carried}
+            memory = {rank: self._memory(peer, int(self._shared.sizes[rank])) for rank in carried}
             incoming[peer] = list(memory.values())
             handed |= memory
         self._wires.swap(outgoing, incoming, to_the_dead=True)

@@ -21,9 +21,9 @@ import numpy as np
 from orchestrator.training.group.agreement import GATHER, HEADER, REDUCE, difference, fingerprint
 from orchestrator.training.group.blocks import flattened
 from orchestrator.training.group.collectives import Sum
-from orchestrator.training.group.levels import Plan
+from orchestrator.training.group.levels import SumPlan
 from orchestrator.training.group.messages import Messages
-from orchestrator.training.group.over_memory import PAGE, STAGING_BYTES, Room
+from orchestrator.training.group.over_memory import PAGE, STAGING_BYTES, SharedMemory
 from orchestrator.training.group.results import Results
 from orchestrator.training.group.summation import Node
 from orchestrator.training.group.topology import Topology
@@ -47,11 +47,11 @@ class OverHosts:
         self._members = topology.hosts[topology.host(rank)]
         self._partners = topology.partners(rank)
         with self._leaving_when_lost():
-            self._room = Room(bells, self._members, topology.world_size)
-        self._messages = Messages(wires, self._room, topology)
+            self._shared = SharedMemory(bells, self._members, topology.world_size)
+        self._messages = Messages(wires, self._shared, topology)
         self._number = 0
         self._results: dict[int, Results] = {}
-        self._plans: dict[tuple[Sum, int], Plan] = {}
+        self._plans: dict[tuple[Sum, int], SumPlan] = {}
 
     @property
     def rank(self) -> int:
@@ -87,7 +87,7 @@ class OverHosts:
         """See ``Collectives.close``. Memory that somebody still looks at stays until he's done."""
         self._wires.close()
         self._bells.close()
-        self._room.close()
+        self._shared.close()
 
     @contextlib.contextmanager
     def _leaving_when_lost(self) -> Iterator[None]:
@@ -101,27 +101,29 @@ class OverHosts:
         self._wires.check()
         self._number += 1
         record = HEADER.pack(operation, self._number, size, digest)
-        self._room.tell(self._number, record, message_bytes)
+        self._shared.tell(self._number, record, message_bytes)
         return record
 
     def _agree(self, record: bytes, wanted: Sum | None) -> None:
         """Meet, and go on only if all members of all hosts mean the same. Raises GroupDisagrees,
         PeerLost.
         """
-        self._room.meet()
+        self._shared.meet()
         odd = {
             peer: told
-            for peer, (told, _) in self._room.told(self._number).items()
+            for peer, (told, _) in self._shared.told(self._number).items()
             if told != record
         }
         # Other hosts' members wait to hear of it, also where this host's are at odds among
         # themselves
         foreign = self._heard_across(record, next(iter(odd.values()), record))
+        # Members beyond the last rail have no partners: what was heard across is passed on to them
+        # in memory, with one more meeting
         if not odd and len(self._topology.hosts) > 1 and len(self._members) > self._topology.rails:
             for peer, told in foreign.items():
-                self._room.accuse(peer, told, self._number)
-            self._room.meet()
-            foreign = foreign or self._room.accused(self._number)
+                self._shared.accuse(peer, told, self._number)
+            self._shared.meet()
+            foreign = foreign or self._shared.accused(self._number)
         for peer, told in (odd or foreign).items():
             raise difference(self.rank, self._wires.generation, record, peer, told, wanted)
 
@@ -157,24 +159,26 @@ class OverHosts:
         assert results is not None
         result = results.next()
         plan = self._plan(wanted, results, result)
+        # Copied before the members meet, so that one meeting serves both: that all mean the same,
+        # and that the first block is there
         if plan.blocks:
             plan.fill(0, flat)
         if agreed:
-            self._room.meet()
+            self._shared.meet()
         else:
             self._agree(record, wanted)
         for number in range(plan.blocks):
             if number:
                 plan.fill(number, flat)
-                self._room.meet()
+                self._shared.meet()
             plan.exchange(number, self._wires)
         plan.finish(self._wires)
-        self._room.meet(all_is_here=True)
+        self._shared.meet(all_is_here=True)
         return results.views
 
     def _new_results(self, wanted: Sum) -> Results:
         size = max(PAGE, wanted.layout.size)
-        memory = np.frombuffer(self._room.shared(2 * size), np.uint8)
+        memory = np.frombuffer(self._shared.shared(2 * size), np.uint8)
         halves = [memory[first : first + wanted.layout.size] for first in (0, size)]
         self._plans = {
             known: plan for known, plan in self._plans.items() if known[0].key != wanted.key
@@ -182,9 +186,11 @@ class OverHosts:
         results = self._results[wanted.key] = Results(wanted.layout, halves)
         return results
 
-    def _plan(self, wanted: Sum, results: Results, result: np.ndarray) -> Plan:
+    def _plan(self, wanted: Sum, results: Results, result: np.ndarray) -> SumPlan:
         plan = self._plans.get((wanted, results.turn))
         if plan is None:
-            plan = Plan(wanted, self._topology, self.rank, self._room.area, STAGING_BYTES, result)
+            plan = SumPlan(
+                wanted, self._topology, self.rank, self._shared.area, STAGING_BYTES, result
+            )
             self._plans[wanted, results.turn] = plan
         return plan

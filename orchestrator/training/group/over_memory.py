@@ -28,6 +28,9 @@ STAGING_BYTES = 4 * 1024 * 1024
 more often.
 """
 PAGE = 4096
+"""A page of memory for each member's count and records, so that members who write their own never
+share a cache line, and areas behind them begin at one.
+"""
 TOLD, TOLD_BYTES, VERDICT = 64, 64, 256
 """Where in a member's page its record is, by turns; each with a number behind it; and where it
 tells of another host's.
@@ -53,7 +56,7 @@ def why_not_shared() -> str:
     return ""
 
 
-class Room:
+class SharedMemory:
     """The members on one host, and the memory that they share.
 
     Args:
@@ -148,6 +151,10 @@ class Room:
             PeerLost: a member is gone who hasn't counted, or one of another host from whom
                 something is wanted.
         """
+        # After all that the phase has written: x86-64 shows one processor's stores to the others in
+        # their order (Intel's manual, volume 3, "Memory Ordering"), so who sees the count sees
+        # those. A member that had to be rung sees them on any processor, since both went through
+        # the kernel
         self._phase += 1
         self._counts[self.rank][0] = self._phase
         for peer in self._bells.peers:
@@ -155,7 +162,7 @@ class Room:
         looking_until_s = time.perf_counter() + LOOK_S
         while not self._reached():
             if time.perf_counter() < looking_until_s:
-                os.sched_yield()
+                os.sched_yield()  # with fewer cores than members it is the others who must get on
                 continue
             self._listen()
             for peer in () if all_is_here else self._bells.cut:

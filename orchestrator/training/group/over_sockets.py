@@ -26,6 +26,9 @@ from orchestrator.training.group.summation import Node, root
 from orchestrator.training.group.wires import Wires
 
 BLOCK_BYTES = 8 * 1024 * 1024
+"""Of a round, for all nodes of a member: a second block is under way while one is added up, so this
+bounds the memory on the way. At 10 Gbit/s it takes 7 ms, long beside a round trip.
+"""
 
 
 class OverSockets:
@@ -184,6 +187,8 @@ class _Plan:
             step.adder.add()
             done = step
         if done is not None:
+            # From here on this member has all that it wants but the last parts: that somebody died
+            # who has sent his is no reason not to finish
             wires.swap(dict.fromkeys(wires.peers, done.mine), done.theirs, to_the_dead=True)
 
 

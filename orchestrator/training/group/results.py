@@ -1,7 +1,7 @@
 """Where does the sum of a round stand?
 
-Rule: in one of two stretches of memory that take turns, so that the last result stays as it is
-while the next one is made.
+Rule: in one of two pieces of memory that take turns, so that the last result stays as it is
+while the next one is made: a peer that was cut off before it had it takes it from there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Results:
     """Two results of one key.
 
     Args:
-        memory: two stretches, uint8, of the layout's size each.
+        memory: two pieces, uint8, of the layout's size each.
     """
 
     def __init__(self, layout: Layout, memory: Sequence[np.ndarray]) -> None:

@@ -16,12 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.errors import PeerLost
 
 GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+"""POLLRDHUP tells of a peer that has closed while bytes of his are still unread (poll(2)); without
+it his end would show only after all of them were read.
+"""
 GRACE_S = 0.25
 """How long the living may take to show that a step can be finished without the dead: a busy
 machine's milliseconds.
 """
 VECTOR = 512
-"""Buffers in one ``sendmsg``; Linux takes 1,024."""
+"""Buffers in one ``sendmsg``; Linux takes 1,024 (IOV_MAX of writev(2))."""
 
 
 def lost(rank: int, peer: int, generation: int, why: str) -> PeerLost:
@@ -150,6 +153,7 @@ class Wires:
             )
             if each.fileno() < 0:
                 raise lost(self.rank, self.rank, self.generation, "has left the group")
+            # One who is known to be gone would end every wait at once, for nothing
             if flags or peer not in self._gone:
                 poll.register(each, flags | select.POLLRDHUP)
         for peer, each in self._lifelines.items():
@@ -158,6 +162,8 @@ class Wires:
         if self._left:
             raise lost(self.rank, self.rank, self.generation, "has left the group")
         patience_ms = GRACE_S * 1000 if timeout_ms is None and self._gone else timeout_ms
+        # Of a dead peer what he had sent may still be read, and nothing more comes: his connection
+        # is looked at until it's empty, without waiting for it to end
         wanted_of_the_dead = self._dead & (writing | reading)
         if wanted_of_the_dead:
             patience_ms = 0
@@ -247,6 +253,7 @@ class Wires:
             raise lost(self.rank, peer, self.generation, f"can't be read from ({error})") from error
 
     def _must_live(self, peer: int) -> None:
+        """Nothing can be done for the moment: for a dead peer that means for ever."""
         if peer in self._dead:
             raise lost(self.rank, peer, self.generation, "is gone")
 

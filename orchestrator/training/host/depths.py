@@ -29,6 +29,7 @@ def seam_depths(graph: Any, targets: Sequence[TrainTarget]) -> dict[str, int]:
     pairs = {(seam.values_node, seam.indices_node) for target in targets for seam in target.sparse}
     seams = seam_nodes(targets)
     depths = _longest_ways(graph, seams, {})
+    # Putting one half of a pair off may put off what depends on it, another pair's half among that
     while late := {
         name: max(depths[one], depths[two])
         for one, two in pairs

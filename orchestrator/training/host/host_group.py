@@ -51,7 +51,7 @@ ROUNDS = 64
 
 
 @dataclass(frozen=True)
-class Attempt:
+class BegunRun:
     """A run that this rank has begun: enough to apply it once its result is there."""
 
     run: StepRun
@@ -102,7 +102,7 @@ class HostGroup:
         self._agreed = False
         self._level = False
         self._kept: tuple[Place, Contribution] | None = None
-        self._attempt: Attempt | None = None
+        self._begun: BegunRun | None = None
         self._done: tuple[Place, dict[str, np.ndarray]] | None = None
 
     @property
@@ -164,13 +164,20 @@ class HostGroup:
     @property
     def can_take(self) -> bool:
         """See ``Group``."""
-        return self._attempt is not None
+        return self._begun is not None
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """See ``Group``."""
+        return self._meeting.dead()
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
-        self._attempt = Attempt(run, keys)
+        # Noted before anything can fail: whoever is cut off in the exchange can take the result
+        # from a peer, and needs no more than this to apply it
+        self._begun = BegunRun(run, keys)
         result: dict[str, np.ndarray] = {}
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
@@ -179,11 +186,12 @@ class HostGroup:
                 run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None
             )
             summaries.update(shown)
-            dealt = owners if number == 0 else self._streams(run.position)
+            # Only a first round can be kept over a break: later ones depend on its result
+            dealt = owners if number == 0 else self._streams(run.first)
             fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
             result.update(fed)
             watched.update(numbers)
-        last_watched, last_summaries = self._apply(self._attempt, result)
+        last_watched, last_summaries = self._apply(self._begun, result)
         return watched | last_watched, summaries | last_summaries
 
     def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
@@ -198,7 +206,7 @@ class HostGroup:
 
     def forget(self) -> None:
         """See ``Group.forget``."""
-        self._kept = self._attempt = self._done = None
+        self._kept = self._begun = self._done = None
 
     def close(self) -> None:
         """See ``Group.close``."""
@@ -210,9 +218,9 @@ class HostGroup:
 
     # -- who computes what
 
-    def _streams(self, position: int) -> list[frozenset[int]]:
-        """By rank, the slots whose batches it serves."""
-        owners = self._dealing.owners(position)
+    def _streams(self, first: int) -> list[frozenset[int]]:
+        """By rank, the slots whose batches it serves in the run whose first batch this is."""
+        owners = self._dealing.owners(first)
         return [
             frozenset(slot for slot, owner in enumerate(owners) if owner == rank)
             for rank in range(self._dealing.world_size)
@@ -226,13 +234,13 @@ class HostGroup:
         who serve the batches.
         """
         if self._agreed:
-            return self._streams(run.position)
+            return self._streams(run.first)
         place = (run.position, run.phase)
         kept = (
             sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
         )
         owners = first_owners(
-            mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.position)
+            mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.first)
         )
         self._agreed = True
         return owners
@@ -242,7 +250,7 @@ class HostGroup:
         rank took one.
         """
         mine = Standing(
-            self._done[0] if self._done else None, self._attempt.place if self._attempt else None
+            self._done[0] if self._done else None, self._begun.place if self._begun else None
         )
         standings = [
             Standing.parse(message, rank)
@@ -259,8 +267,8 @@ class HostGroup:
         message = mesh.all_gather(given)[lacked.giver]
         if mesh.rank not in lacked.takers:
             return False
-        assert self._attempt is not None
-        self._apply(self._attempt, unpack_result(message, lacked.giver))
+        assert self._begun is not None
+        self._apply(self._begun, unpack_result(message, lacked.giver))
         return True
 
     # -- the phases
@@ -280,7 +288,7 @@ class HostGroup:
         mine = self._contribution(run, number, wanted)
         summaries: dict[str, float] = {}
         for place, batch in enumerate(run.batches):
-            slot = batch.number - run.position
+            slot = batch.number - run.first
             needed = slot not in mine.slots and (wanted is None or slot in wanted)
             # One that contributes nothing, since others have kept it all, computes a batch all the
             # same to learn the shapes
@@ -318,6 +326,8 @@ class HostGroup:
         if number:
             return Contribution(Accumulator(self.batches_per_step))
         place = (run.position, run.phase)
+        # Of another run, or of slots that somebody else contributes now: a slot that two ranks
+        # bring would be added twice, and a sum can't be taken apart again
         if (
             self._kept is None
             or self._kept[0] != place
@@ -340,14 +350,16 @@ class HostGroup:
         key = run.target * ROUNDS + number
         return combined(mesh, level, mine, dealt, self.batches_per_step, names, key)
 
-    def _apply(self, attempt: Attempt, result: dict[str, np.ndarray]) -> Shown:
-        run, batch = attempt.run, attempt.run.batches[-1]
-        feeds = {**self._runner.fed(run.target, batch.feeds), **attempt.keys, **result}
+    def _apply(self, begun: BegunRun, result: dict[str, np.ndarray]) -> Shown:
+        # The last phase still takes placeholders that no seam covers (a learning rate, a summary's
+        # input); of those that differ by batch it's the last batch that is shown
+        run, batch = begun.run, begun.run.batches[-1]
+        feeds = {**self._runner.fed(run.target, batch.feeds), **begun.keys, **result}
         with self._writing, self._in_graph:
             try:
                 shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
-        self._kept = self._attempt = None
-        self._done = (attempt.place, result)
+        self._kept = self._begun = None
+        self._done = (begun.place, result)
         return shown

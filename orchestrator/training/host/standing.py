@@ -137,6 +137,8 @@ def first_owners(
     taken: set[int] = set()
     dealt: list[set[int]] = []
     for rank, message in enumerate(messages):
+        # Where two have kept the same slot the lower rank brings all that it kept, and the other
+        # nothing: of a sum that is made only all can be brought
         theirs = _slots_kept(message, place, rank)
         dealt.append(set() if taken & theirs else theirs)
         taken |= dealt[-1]

@@ -19,7 +19,7 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.objects.location import Location, open_location
 
 
-class Place(Protocol):
+class InputStart(Protocol):
     """Where in the input this rank begins."""
 
     @property
@@ -57,7 +57,7 @@ class ArrayBatches:
         seed: of the shuffles; None keeps the order of the rows.
     """
 
-    def __init__(self, arrays: Arrays, place: Place, *, seed: int | None) -> None:
+    def __init__(self, arrays: Arrays, place: InputStart, *, seed: int | None) -> None:
         self._arrays = arrays
         self._place = place
         self._seed = seed

@@ -22,7 +22,9 @@ from orchestrator.errors import AddressTaken
 LOWEST_PORT = 20_000
 """Above the ports that Ray gives to its own workers (10002 to 19999)."""
 FIRST_EPHEMERAL_PORT = 32_768
+"""Where Linux begins to hand out ports by default: ``ip_local_port_range`` of ip(7)."""
 TRIES = 64
+"""Ports drawn at random among 12,768: where so many are taken, all are."""
 OPEN = frozenset(
     {psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT, psutil.CONN_SYN_RECV, psutil.CONN_CLOSE_WAIT}
 )

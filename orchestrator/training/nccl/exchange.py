@@ -45,8 +45,15 @@ PACK_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 64
 """The ring cuts a tensor at multiples of this."""
 KEYS_PER_SPARSE_SEAM = 128
+"""One for the row counts; from the next on one for each power of two that values are padded to, and
+from the 64th on the same for indices: int32 has 32 of them.
+"""
 FIRST_SPARSE_KEY = 1_000_000
+"""Beyond all keys of dense buffers, which are counted from ``GROUP_CHECK_KEY`` on: no graph has a
+million seams.
+"""
 GROUP_CHECK_KEY = 1
+"""The first of the instance keys; each names one collective of the graph, on all ranks alike."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class NcclGroup:
     can_give = can_take = False
     computing = False
     """Its exchange is inside the session's run: whoever is there may be waiting for a peer."""
+    dead = ()
 
     def __init__(
         self,

@@ -30,9 +30,19 @@ from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.nccl.addresses import Reservation, cut_connections
 
 BIND_WITHIN_S = 2.0
+"""A port that was just let go is free again within milliseconds; one that another process took
+stays taken.
+"""
 BIND_PAUSE_S = 0.05
+"""Between two tries to bind: some dozens of them fit into ``BIND_WITHIN_S``."""
 SPOIL_WITHIN_S = 0.25
+"""The request reaches the leader within milliseconds; where the leader is gone no answer comes, and
+a recovery waits meanwhile.
+"""
 LOOK_EVERY_S = 0.02
+"""How often a step looks whether its group was left: a twentieth of what a person notices, and no
+load.
+"""
 JOB = "worker"
 
 

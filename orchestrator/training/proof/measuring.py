@@ -53,7 +53,7 @@ Batches = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """What is to be tried.
 
     Attributes:
@@ -72,7 +72,7 @@ class Task:
     step: int
 
 
-def measure(task: Task) -> dict[str, Any]:
+def measure(task: TrialTask) -> dict[str, Any]:
     """What the trial showed, as plain data.
 
     Returns:
@@ -95,7 +95,7 @@ def measure(task: Task) -> dict[str, Any]:
 class Trial:
     """One graph, one state, one step's batches."""
 
-    def __init__(self, task: Task, stand: Stand, start: State) -> None:
+    def __init__(self, task: TrialTask, stand: Stand, start: State) -> None:
         self._task, self._stand, self._start = task, stand, start
         self._held = constants(task.config)
         stream = open_batches(task.config, task.graph, FeedContext(0, 1, task.step, 0))
@@ -265,7 +265,7 @@ def main(task_path: str, answer_path: str, asker: str = "") -> int:
     if asker:
         end_with(int(asker))
     # written by our own parent a moment ago
-    task = Task(**pickle.loads(Path(task_path).read_bytes()))
+    task = TrialTask(**pickle.loads(Path(task_path).read_bytes()))
     try:
         answer = measure(task)
     except EndOfData:

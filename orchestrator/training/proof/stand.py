@@ -97,9 +97,7 @@ class Stand:
             target: [_seen(seam, seams) for seam in every_seam(each) if not self._is_metric(seam)]
             for target, each in enumerate(graph.targets)
         }
-        self.cycle = tuple(
-            number for number, each in enumerate(graph.targets) for _ in range(each.ratio)
-        )
+        self.cycle = graph.cycle
 
     def _is_metric(self, seam: DenseSeam | SparseSeam) -> bool:
         if not isinstance(seam, DenseSeam) or seam.role == "gradient":

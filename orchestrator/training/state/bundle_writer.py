@@ -90,6 +90,7 @@ def _save(path: Path, stored: list[Stored]) -> None:
             shape_and_slices=[item.slice_spec for item in stored],
             tensors=feeds,
         )
+        # One thread and no GPU: it runs beside the training, which wants both
         config = v1.ConfigProto(
             device_count={"GPU": 0}, inter_op_parallelism_threads=1, intra_op_parallelism_threads=1
         )

@@ -27,6 +27,9 @@ from orchestrator.training.state.large_tensors import corrupt, index_of, large_t
 from orchestrator.training.state.state import ENTRY_PREFIX
 
 READ_BYTES = 256 * 1024 * 1024
+"""Of tensors read in one run, so that what is read stays small beside the state; as
+``snapshot.COPY_BYTES``.
+"""
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def _restore(
 
 def _portions(wanted: Sequence[Wanted], shapes: Mapping[str, Any]) -> list[list[Wanted]]:
     portions: list[list[Wanted]] = []
-    size = READ_BYTES
+    size = READ_BYTES  # as if full, so that the first tensor opens a portion
     for item in wanted:
         size_bytes = int(np.prod(shapes[item.key], dtype=np.int64)) * max(
             1, int(tf.as_dtype(item.dtype).size or 1)

@@ -21,7 +21,11 @@ from orchestrator.store.objects.traffic import MOVED
 from orchestrator.training.state.host_buffers import aligned
 
 LARGE_BYTES = 1 << 20
+"""Tensors from this size on are read straight into their place: below it the reading of
+TensorFlow's own checkpoint reader costs less than a call for each.
+"""
 CHUNK_BYTES = 2 << 20
+"""Read and added to the checksum at once, while it's still in the processor's cache."""
 
 
 def index_of(prefix: str) -> BundleIndex | None:

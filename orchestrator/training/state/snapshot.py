@@ -69,6 +69,8 @@ class Snapshot:
         """Make a new session's state ``state``: tables and local variables as the graph initialises
         them, then what ``state`` holds.
         """
+        # Once per session: tables would be read anew from their files, and local variables
+        # (metrics) would start anew
         if self._restored is not session:
             self.initialise(
                 session, (*self._graph.table_initializers, *self._graph.local_initializers)
@@ -142,6 +144,7 @@ class Snapshot:
         with self._imported.colocate_with(op):
             feed = v1.placeholder(dtype, name="value")
             if variable.kind == "ref":
+                # A variable of unknown shape takes whatever is assigned, as tf.assign has it
                 value = op.outputs[0]
                 assign = gen_state_ops.assign(
                     value, feed, validate_shape=variable.shape is not None

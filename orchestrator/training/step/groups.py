@@ -43,14 +43,16 @@ class StepRun:
         target: which operation.
         phase: which run of the cycle this is.
         position: batches that the whole group had consumed before the step.
+        first: number of the batch that slot 0 of this run takes.
         step: the last finished global step.
-        batches: this rank's.
+        batches: this rank's, of this run.
         summaries: the graph's scalar summaries are wanted.
     """
 
     target: int
     phase: int
     position: int
+    first: int
     step: int
     batches: tuple[Batch, ...]
     summaries: bool = False
@@ -105,6 +107,10 @@ class Group(Protocol):
         from any thread.
         """
 
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """Ranks of the present group whose processes have ended, as far as it's known here."""
+
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """One run of a train operation. Raises PeerLost, UserCodeError; nothing changed then.
 
@@ -149,6 +155,7 @@ class Alone:
     batches_per_step = 1
     keeps_variables = True
     can_give = can_take = False
+    dead = ()
     address = ""
 
     def __init__(

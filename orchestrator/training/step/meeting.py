@@ -70,6 +70,10 @@ class Meeting:
             self._must_be_in(spec, left)
         return self._mesh
 
+    def dead(self) -> tuple[int, ...]:
+        """Ranks of this group whose processes have ended, as far as it's known here."""
+        return () if self.spec is None else self._listener.dead(self.spec.generation)
+
     def abandon(self, generation: int | None) -> None:
         """Leave the group, from any thread; whoever waits here or at a peer gets PeerLost at once.
 

@@ -24,7 +24,9 @@ from orchestrator.training.state.snapshot import Snapshot
 log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 256 * 1024 * 1024
-"""Of variables that are worth a second copy for a moment."""
+"""Of variables that are worth a second copy for a moment: the members train on the same machine,
+and their memory was reckoned without it.
+"""
 
 
 def get_ready(
@@ -63,6 +65,7 @@ def _rehearsed(
     size_bytes = sum(array.nbytes for array in variables.values())
     if not fetches:
         return True
+    # The user's Python functions may count their calls, or write somewhere
     if size_bytes > LARGEST_BYTES or options.py_func:
         return False
     session = LiveSession(imported, options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 MASK = (1 << 64) - 1
+"""Python's integers have no end; SplitMix64 counts modulo 2**64."""
 _SLOT, _GROUP = 1, 0
 """What tells the two families of keys apart."""
 
@@ -20,11 +21,15 @@ def batch_key(seed: int, batch: int, phase: int = 0) -> np.ndarray:
     return _key(seed, _SLOT, batch, phase)
 
 
-def group_key(seed: int, step: int, phase: int = 0) -> np.ndarray:
+def group_key(seed: int, step: int, cycle: int, phase: int = 0) -> np.ndarray:
     """The value of ``tfresume/group_rng:0``: what every rank must draw alike, such as noise on the
     reduced gradients, int64 ``[2]``.
+
+    Args:
+        step: by the graph's own counter, which a later run from this one's checkpoint goes on with.
+        cycle: steps of the group since the run's start, for a counter that stands still.
     """
-    return _key(seed, _GROUP, step, phase)
+    return _key(seed, _GROUP, _mixed(step & MASK) ^ cycle, phase)
 
 
 def _key(seed: int, family: int, number: int, phase: int) -> np.ndarray:

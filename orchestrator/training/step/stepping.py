@@ -118,7 +118,7 @@ class StepRunner:
         tags = shown.summaries if summaries else ()
         fetches = (*shown.watched, *(tensor for _, tensor in tags))
         # A watched tensor that is fed, such as a learning rate, is what it's fed: a prepared call
-        # refuses to fetch it One that is both watched and a summary's input is fetched once: a
+        # refuses to fetch it. One that is both watched and a summary's input is fetched once: a
         # prepared call can't tell two of the same name apart
         computed = tuple(dict.fromkeys(name for name in fetches if name not in feeds))
         values = {

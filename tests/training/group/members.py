@@ -65,6 +65,10 @@ class Members:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all of them."""
         for process in self.processes:
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -50,6 +53,7 @@ def slot_arrays(kind: str, slot: int, step: int = 0) -> list[np.ndarray]:
     return found
 
 
+@functools.cache
 def reference(kind: str, slots: int, step: int = 0) -> list[np.ndarray]:
     """The tree's sum, divided, by plain numpy."""
     parts: dict[Any, list[np.ndarray]] = {
@@ -87,16 +91,43 @@ def same_bits(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     ]
 
 
+class Lasting:
+    """Members of each place that form one group after another, for what loses nobody."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Members] = {}
+        self._generations = itertools.count(1)
+
+    def group(self, place: str, ranks: int) -> Members:
+        """The first of four members, as a new group."""
+        if place not in self._members:
+            self._members[place] = Members(PLACES[place](4))
+        self._members[place].join(next(self._generations), range(ranks))
+        return self._members[place]
+
+    def close(self) -> None:
+        """End all of them."""
+        for members in self._members.values():
+            members.close()
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Lasting]:
+    """Processes that several tests share: to start them takes longer than what they do."""
+    found = Lasting()
+    yield found
+    found.close()
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize(("ranks", "slots"), [(1, 3), (2, 2), (2, 5), (3, 3), (4, 4), (4, 7)])
 def test_sum_has_the_trees_bits_on_every_rank(
-    place: str, kind: str, ranks: int, slots: int
+    place: str, kind: str, ranks: int, slots: int, lasting: Lasting
 ) -> None:
-    with Members(PLACES[place](ranks)) as members:
-        members.join(1)
-        for result in members.each(reduce, kind, slots, 3):
-            assert same_bits(result, reference(kind, slots, step=2))
+    members = lasting.group(place, ranks)
+    for result in members.each(reduce, kind, slots, 3, members=range(ranks)):
+        assert same_bits(result, reference(kind, slots, step=2))
 
 
 def test_another_order_of_adding_would_be_noticed() -> None:

@@ -193,13 +193,13 @@ def test_death_between_the_levels_is_known_to_all(victim: int, phase: str) -> No
 
 
 def dies_when_the_hosts_have_it(state: State) -> None:
-    real = levels.Plan.finish
+    real = levels.SumPlan.finish
 
     def finish(*given_to_it: Any) -> None:
         real(*given_to_it)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    levels.Plan.finish = finish  # type: ignore[assignment, method-assign]
+    levels.SumPlan.finish = finish  # type: ignore[assignment, method-assign]
     dies_in(state, "", "each")
 
 
@@ -319,7 +319,7 @@ def dies_at_call(state: State, number: int) -> None:
 
         return call
 
-    over_memory.Room.meet = counted(over_memory.Room.meet)  # type: ignore[method-assign]
+    over_memory.SharedMemory.meet = counted(over_memory.SharedMemory.meet)  # type: ignore[method-assign]
     wires.Wires.swap = counted(wires.Wires.swap)  # type: ignore[method-assign]
     steps_until_lost(state)
 

@@ -32,12 +32,12 @@ def test_small_groups_send_what_the_model_says(
             assert len(group._topology.peers(group.rank)) == shape.connections
         members.each(lambda group: given_sum(group, "each", ranks, dealt, 0))
         before = [
-            (group._wires.moved, group._wires.messages, group._room._phase)
+            (group._wires.moved, group._wires.messages, group._shared._phase)
             for group in members.groups
         ]
         members.each(lambda group: given_sum(group, "each", ranks, dealt, 1))
         after = [
-            (group._wires.moved, group._wires.messages, group._room._phase)
+            (group._wires.moved, group._wires.messages, group._shared._phase)
             for group in members.groups
         ]
     counted = [

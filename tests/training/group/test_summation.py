@@ -126,7 +126,7 @@ def test_stretches_hold_one_type_each_and_leave_nothing_out(
     layout = Layout.of([np.zeros(shape, dtype) for dtype, shape in shapes])
     for begin, end in parts_of(layout.size, parts):
         at = begin
-        for stretch in layout.stretches(begin, end):
+        for stretch in layout.typed_ranges(begin, end):
             assert stretch.begin == at
             at = stretch.end
         assert at == end

@@ -1,0 +1,53 @@
+"""Which output does this driver hold, and what did earlier drivers leave in its journal?
+
+Rule: the lease comes first, and the journal is read while it is held, since from then on nobody
+else writes there. Whoever took the claim gives the lease up, unless an attempt was made of it: that
+one gives it up itself, after the last line of its journal.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from orchestrator.config import RunConfig
+from orchestrator.driver.past import Past, fold
+from orchestrator.store.objects.location import Location
+from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.lease import Lease, acquire
+
+
+class Claim:
+    """The lease on an output, and the past that its journal tells."""
+
+    def __init__(self, config: RunConfig, output: Location, lease: Lease, past: Past) -> None:
+        self.config, self.output, self.lease, self.past = config, output, lease, past
+        self._passed_on = False
+
+    @classmethod
+    def take(cls, config: RunConfig, output: Location) -> Self:
+        """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
+        lease = acquire(output, lease_s=config.lease_s)
+        past = fold(read_journal(output)) if lease.attempt > 1 else Past()
+        return cls(config, output, lease, past)
+
+    @property
+    def attempt(self) -> int:
+        """This driver's number; 1 where nobody has ever held the run."""
+        return self.lease.attempt
+
+    def pass_on(self) -> None:
+        """Leave the lease to an attempt."""
+        self._passed_on = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._passed_on:
+            self.lease.release()
