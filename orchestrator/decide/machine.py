@@ -135,6 +135,7 @@ def adopt(
         used_generation=generation,
         next_worker=next_worker,
         rolled_back_from=rolled_back[0],
+        pieced=not complete,
     )
     turn = Turn(run, now_s)
     turn.note(

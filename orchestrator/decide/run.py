@@ -178,6 +178,8 @@ class Run:
         planned: the ``reform`` that the journal was last told of, in this generation.
         seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
             has said what of.
+        pieced: ``seats`` are those who were left of a group that an earlier driver had formed: their
+            order isn't that of its ranks.
         gather_for: why the members are to stop; empty where they aren't.
         suspicions: how often the step after ``suspected`` was taken for hung, until it ended.
         longest_s: how long the longest step took that wasn't a generation's first, or that had been
@@ -230,6 +232,7 @@ class Run:
     target: int = 1
     planned: str = ""
     seen_dead: Mapping[str, int] = field(default_factory=dict)
+    pieced: bool = False
     gather_for: str = ""
     room: int = 0
     broke_step: bool = False

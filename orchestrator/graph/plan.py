@@ -20,6 +20,7 @@ from orchestrator.graph.gradients.train_ops import TrainChoice, TrainOp, choose_
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.importing.collectives import waiting_in_collectives
 from orchestrator.graph.importing.devices import DeviceReport, place
 from orchestrator.graph.importing.gc_pause import collector_paused
 from orchestrator.graph.importing.import_scope import in_scope, without_scope
@@ -30,6 +31,7 @@ from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constants, feed_graph
 from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
 from orchestrator.graph.inputs.runnable import python_functions
+from orchestrator.graph.inputs.staging import without_staging
 from orchestrator.graph.random.random_ops import (
     RandomReport,
     make_random_ops_stateless,
@@ -129,6 +131,8 @@ def _plan(
         *choice.problems,
         *unwrapped,
         *unused_prefixes(config.path_map, moved),
+        *waiting_in_collectives(editor.graph(ops), needed),
+        *parts.staged,
         *parts.fed.problems,
         *random_problems(parts.drawn.stateful),
         *_group_problems(cut, config),
@@ -164,6 +168,7 @@ class _Parts:
     saver: SaverKeys
     variables: tuple[Variable, ...]
     targets: tuple[TrainTarget, ...]
+    staged: tuple[Problem, ...] = ()
     fed: Feeding = field(default_factory=lambda: Feeding(()))
     drawn: RandomReport = field(default_factory=RandomReport)
     cut: CutGraph = field(default_factory=lambda: CutGraph((), ""))
@@ -175,6 +180,8 @@ def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
     """
     editor, ops = parts.editor, parts.ops
     names = [target.op for target in parts.targets]
+    staged = without_staging(editor, editor.graph(ops), names)
+    parts = replace(parts, staged=tuple(staged))
     fed = feed_graph(editor, editor.graph(ops), names, config, outside=outside)
     drawn = make_random_ops_stateless(editor, editor.graph(ops), names)
     group = config.workers.largest > 1

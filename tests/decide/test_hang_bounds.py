@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from orchestrator.config import RunConfig
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.hang_bounds import (
@@ -16,6 +18,7 @@ from orchestrator.decide.hang_bounds import (
     silence_bound_s,
 )
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.rules.deadlines import REMEDY
 from tests.decide.situation import Driver
 
 FAST_S = 0.04
@@ -97,7 +100,7 @@ def test_one_that_stands_in_the_graph_without_working_is_ended_alone(training: D
     assert hurt(done) == ["w0001"]
     assert training.now_s - began_s <= COMPUTING_S + 4.0
     (ended,) = [each for each in done if isinstance(each, act.EndWorker)]
-    assert "hang_floor_s" in ended.detail
+    assert "--hang-floor-s" in ended.detail
 
 
 def test_all_that_stand_in_the_graph_are_broken_off_and_ended_then(training: Driver) -> None:
@@ -115,6 +118,23 @@ def test_first_step_that_takes_ten_minutes_ends_nobody_while_it_works() -> None:
     assert not hurt(wait(driver, 5 * SLOW_START_S, ALL, busy="w0002"))
     steps(driver, 4, 0.1, "w0001", "w0002")
     assert driver.run.step == 4
+
+
+def test_step_that_rightly_stands_still_ends_nobody_where_the_floor_is_raised_as_the_error_says() -> (
+    None
+):
+    driver = Driver(count=2, standby=1, hang_floor_s=600.0).training("w0001", "w0002").warm("w0003")
+    for step in range(4, 40):
+        steps(driver, step, FAST_S, "w0001", "w0002")
+    for doing in (ALL, ONE, NONE):
+        assert not hurt(wait(driver, 590.0, doing))
+        steps(driver, driver.run.step + 1, 0.1, "w0001", "w0002")
+
+
+def test_remedy_names_a_flag_that_there_is() -> None:
+    found = re.search(r"--([a-z-]+) ", REMEDY)
+    assert found is not None
+    assert found[1].replace("-", "_") in RunConfig.model_fields
 
 
 def test_same_step_gets_twice_the_time_when_it_comes_again(training: Driver) -> None:
@@ -137,7 +157,7 @@ def test_same_step_gets_twice_the_time_when_it_comes_again(training: Driver) -> 
 
 def test_suspicion_outlives_the_steps_before_the_one_that_raised_it(training: Driver) -> None:
     """The group went back to a checkpoint: the steps that come first pass no judgement."""
-    training.run = replace(training.run, suspicions=1, suspected=(45, 0))
+    training.run = replace(training.run, suspicions=1, suspected=(45, 90))
     steps(training, 42, FAST_S, "w0001", "w0002")
     assert training.run.suspicions == 1
     steps(training, 46, FAST_S, "w0001", "w0002")

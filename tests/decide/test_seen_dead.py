@@ -6,10 +6,13 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide import machine
+from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.rules.staffing import STANDBY_AFTER_S
 from orchestrator.journal.worker_events import LossExplained, LossOfWorker
 from tests.decide.situation import Driver
+from tests.simulation.parts import policy
 
 
 def held(driver: Driver, worker: str, *dead: int, generation: int = 1) -> ev.Held:
@@ -92,6 +95,21 @@ def test_member_that_was_killed_for_hanging_is_told_with_that_reason() -> None:
     driver.tell(ev.Gone("w0002", ev.Cause.HUNG, "no sign of life"))
     losses = [item.event for item in driver.all(act.Note) if isinstance(item.event, LossOfWorker)]
     assert [loss.cause for loss in losses] == ["hung"]
+
+
+def test_rank_means_nobody_where_a_driver_took_over_what_was_left_of_a_group() -> None:
+    """The living are in the order of their ranks there, and the dead have no place."""
+    living = [
+        machine.WorkerReport(
+            f"w000{rank + 1}", "n", 1, "a:1", 1, rank, 3, 4, 2, 20, False, True, True
+        )
+        for rank in (1, 2)
+    ]
+    rules = policy(count=3, standby=0)
+    run, _ = machine.adopt(rules, living, 3, Budgets(50), 1, 4, 0.0)
+    told = ev.Held("w0002", 1, 4, 2, "w0002:2", "a peer is lost", dead=(0, 1))
+    run, _ = machine.advance(run, told, 1.0)
+    assert {"w0002", "w0003"} <= set(run.workers)
 
 
 def test_what_is_seen_of_another_generation_or_of_no_rank_loses_nobody() -> None:

@@ -46,7 +46,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "kills without a standby": ({"count": 3}, Faults(kill_s=3.0)),
     "kills that Ray alone tells": ({"standby": 1, "peers_tell": False}, Faults(kill_s=2.0)),
     "deaths that are none": (
-        {"count": 3, "smallest": 1, "standby": 1},
+        {"count": 3, "smallest": 1, "standby": 1, "until": 2000},
         Faults(kill_s=3.0, false_alarms=0.2),
     ),
     "shrink and replace": ({"count": 4, "smallest": 1}, Faults(kill_s=1.5)),
@@ -68,7 +68,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     "slow nodes": ({"count": 3, "standby": 1}, Faults(kill_s=5.0, slow=0.3)),
     "long steps": (
         {"count": 3, "standby": 1, "until": 200},
-        Faults(kill_s=60.0, until_s=400.0, long_steps=40),
+        Faults(kill_s=200.0, until_s=400.0, long_steps=40),
     ),
     "draining nodes": ({"count": 3, "smallest": 1, "standby": 1}, Faults(drain_s=9.0)),
     "nodes that are lost": ({"count": 3, "smallest": 1, "standby": 1}, Faults(node_s=9.0)),

@@ -133,7 +133,7 @@ class World:
         self.check_run(before, self.run)
         if isinstance(event, ev.Held):
             lost = set(before.workers) - set(self.run.workers)
-            present = event.generation == before.generation
+            present = event.generation == before.generation and not before.pieced
             named = {before.seats[rank] for rank in event.dead} if present else set()
             self.check(lost <= named, "one who was seen dead by nobody is gone")
         self.perform(actions, self.attempt)

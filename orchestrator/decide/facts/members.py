@@ -133,7 +133,8 @@ def on_held(turn: Turn, event: Held) -> None:
         takes=event.takes,
     )
     turn.set(highest=max(run.highest, step or 0))
-    if run.policy.peers_tell and event.generation == run.generation:
+    told = event.generation == run.generation and not run.pieced
+    if run.policy.peers_tell and told:
         for rank in event.dead:
             workers.on_seen_dead(turn, rank)
     if event.why and run.phase in (Phase.TRAINING, Phase.FORMING):

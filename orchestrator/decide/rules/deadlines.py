@@ -36,7 +36,7 @@ gathered over some.
 """
 INPUT_S = 60.0
 """A slow input isn't a hang before this: shuffle buffers fill, caches are cold."""
-REMEDY = "Where a step may take so long, set hang_floor_s in the configuration"
+REMEDY = "Where a step may take so long, give --hang-floor-s SECONDS"
 
 
 def look(turn: Turn) -> None:
@@ -60,7 +60,7 @@ def _standing(turn: Turn) -> None:
     step (its end, saves by steps) doesn't come meanwhile.
     """
     run = turn.run
-    still_s = turn.now_s - run.counted_s
+    still_s = run.moved_s - run.counted_s  # a step that lasts says nothing of the counter
     if run.phase is Phase.TRAINING and run.stepped and not run.standing and still_s >= STANDING_S:
         turn.set(standing=True)
         turn.note(CounterStands(step=run.step, position=run.position, seconds=round(still_s, 1)))

@@ -175,5 +175,6 @@ def _begin_generation(
         target=scaling.target_after(run.policy.sizes, run.target, len(seats)),
         moved_s=turn.now_s,
         divergence=False,
+        pieced=False,
         retry_s=None,
     )

@@ -1,8 +1,8 @@
 """Without which repairs can't TensorFlow import a graph, or load what we save of it?
 
 Rule: only what stops that is touched, each repair is put into words, and a graph that needs none is
-handed on as it is. What is left of Horovod goes too (``horovod``): the exchange between workers is
-tfresume's own.
+handed on as it is. What is left of Horovod goes too (``horovod``), and means of gradients over a
+cluster that's gone (``collectives``): the exchange between workers is tfresume's own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.opset import OpSet, merged
+from orchestrator.graph.importing.collectives import without_mean_reductions
 from orchestrator.graph.importing.compat import Compatibility, compatibility, mend
 from orchestrator.graph.importing.horovod import without_horovod
 from orchestrator.graph.importing.saver_format import modernised
@@ -53,4 +54,5 @@ def _mended(
     mended, modern = modernised(mended, ops)
     done = (*done, *modern)
     mended, freed = without_horovod(mended, bypass=not config.load_op_library)
-    return mended, (*done, *freed)
+    mended, alone = without_mean_reductions(mended, ops)
+    return mended, (*done, *freed, *alone)

@@ -116,7 +116,7 @@ def _pipeline(
         endless=any(_repeats(graph, bodies, place) for place in found.places)
         if iterator
         else _endless_queue(nodes),
-        handle=graph.view.op(source).startswith(HANDLES),
+        handle=graph.view.op(source).startswith(HANDLES) or graph.view.op(source) in PLACEHOLDERS,
         functions=tuple(dict.fromkeys(place.function for place in found.places if place.function)),
     )
 

@@ -207,7 +207,7 @@ def dead_pipeline(pipeline: Pipeline, cause: PipelineProblem, facts: Facts) -> P
         for output in pipeline.outputs[:SHOWN]
     )
     more = f" and {len(pipeline.outputs) - SHOWN} more" if len(pipeline.outputs) > SHOWN else ""
-    supply = f"serve its batches from --input MODULE:FUNCTION: {feeds}{more}"
+    supply = f"serve its batches from --input MODULE:FUNCTION, or each with --array NAME=FILE: {feeds}{more}"
     remedy = (
         f"{cause.remedy[:1].upper()}{cause.remedy[1:]}, or {supply}"
         if cause.remedy

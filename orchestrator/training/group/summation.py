@@ -62,6 +62,14 @@ def add_up(slots: int, parts: dict[Node, Value], add: Callable[[Value, Value], V
             parts[left + right] = add(parts.pop(left), parts.pop(right))
 
 
+class ShapesDiffer(ValueError):
+    """Two slots' arrays can't be added; ``place`` is their number among each slot's arrays."""
+
+    def __init__(self, place: int, told: str) -> None:
+        super().__init__(told)
+        self.place = place
+
+
 class Accumulator:
     """One process's sums of one round; it holds a sum per level of the tree where the tree allows
     it, not an array per slot.
@@ -94,10 +102,11 @@ def _added(
     left: Sequence[np.ndarray], right: Sequence[np.ndarray], *, into_left: bool
 ) -> list[np.ndarray]:
     total: list[np.ndarray] = []
-    for one, two in zip(left, right, strict=True):
+    for place, (one, two) in enumerate(zip(left, right, strict=True)):
         if one.shape != two.shape or one.dtype != two.dtype:
-            raise ValueError(
-                f"one batch of this step gave {one.dtype}{list(one.shape)}, another {two.dtype}{list(two.shape)}"
+            raise ShapesDiffer(
+                place,
+                f"one batch of this step gave {one.dtype}{list(one.shape)}, another {two.dtype}{list(two.shape)}",
             )
         # numpy gives a scalar for arrays without dimensions
         total.append(np.asarray(np.add(one, two, out=one if into_left else None)))

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.errors import GroupDisagrees
 from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.group.summation import nodes_of
-from orchestrator.training.host.contribution import Contribution, arrays_of, fitted
+from orchestrator.training.host.contribution import Contribution, arrays_of, fitted, named
 from orchestrator.training.host.reducing import sums_and_means
 from orchestrator.training.host.rows import in_slot_order, packed
 from orchestrator.training.host.seams import Level, Opening
@@ -49,9 +50,12 @@ def combined(
     if level.dense or names or weighted:
         held = tuple(nodes_of(slots, each) for each in dealt)
         like, nodes = arrays_of(mine.like), mine.sums.nodes
-        reduced = sums_and_means(
-            mesh, level, like, nodes, slots, held, round_key, weighted=weighted
-        )
+        try:
+            reduced = sums_and_means(
+                mesh, level, like, nodes, slots, held, round_key, weighted=weighted
+            )
+        except GroupDisagrees as error:
+            raise named(error, level, mine.like, mesh.rank) from error
         weights = float(reduced[-1][0]) if weighted else 0.0
         for opening, value in zip(level.dense, reduced, strict=False):
             mean = divided(value, weights) if opening.weighted else value

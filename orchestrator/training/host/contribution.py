@@ -13,11 +13,14 @@ import numpy as np
 
 from orchestrator.errors import GroupDisagrees
 from orchestrator.training.engine.tensorflow import tf
-from orchestrator.training.group.summation import Accumulator
+from orchestrator.training.group.summation import Accumulator, ShapesDiffer
 from orchestrator.training.host.phases import Computed
 from orchestrator.training.host.rows import Rows
-from orchestrator.training.host.seams import Opening
+from orchestrator.training.host.seams import Level, Opening
 from orchestrator.training.host.weighing import wired
+
+SAME_ROWS = "Give every batch the same number of rows where a gradient's shape follows from it"
+SHOWN = 3
 
 
 @dataclass
@@ -41,10 +44,13 @@ class Contribution:
         """Contribute what the slot's batch gave."""
         try:
             self.sums.add(slot, arrays_of(computed))
-        except ValueError as error:
+        except ShapesDiffer as error:
+            known = error.place < len(computed.names)
+            name = computed.names[error.place] if known else "what is shown"
             raise GroupDisagrees(
-                f"two batches of one step don't give the same shapes: {error}",
-                remedy="Give every batch the same shape where a gradient's shape follows from it, or use --batches-per-step 1",
+                f"two batches of one step don't give the same shapes of {name}: {error}",
+                remedy=f"{SAME_ROWS}, or use --batches-per-step 1",
+                details={"tensors": [name]},
             ) from error
         self.rows[slot] = computed.rows
         self.slots.add(slot)
@@ -57,6 +63,25 @@ def arrays_of(computed: Computed) -> list[np.ndarray]:
     shown = [np.array(list(computed.watched.values()), np.float64)] if computed.watched else []
     weight = [] if computed.weight is None else [np.array([computed.weight], np.float64)]
     return [*map(wired, computed.dense), *shown, *weight]
+
+
+def named(error: GroupDisagrees, level: Level, like: Computed, rank: int) -> GroupDisagrees:
+    """An error of ranks that mean different sums, with the tensors and the shapes that this one's
+    batches gave them; those alone whose shape a batch can change, where there are some.
+    """
+    free = [opening.fetch for opening in level.dense if not opening.fixed]
+    shapes = {
+        name: f"{array.dtype}{list(array.shape)}"
+        for name, array in zip(like.names, like.dense, strict=True)
+        if name in free or not free
+    }
+    told = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:SHOWN])
+    more = f" and {len(shapes) - SHOWN} more" if len(shapes) > SHOWN else ""
+    return GroupDisagrees(
+        f"the batches of one step don't give the same shapes: rank {rank} has {told}{more}, and {error.message}",
+        remedy=f"{SAME_ROWS}, or use one worker and --batches-per-step 1",
+        details={**error.details, "tensors": list(shapes)},
+    )
 
 
 def fitted(mean: np.ndarray, opening: Opening) -> np.ndarray:

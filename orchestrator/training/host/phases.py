@@ -31,6 +31,7 @@ class Computed:
         rows: (values, indices) per sparse seam.
         watched: a number per tensor that is shown and known in this phase.
         summaries: tag to number, where they were asked for.
+        names: of the tensors in ``dense``.
         weight: what the batch counts by; None where all count the same. Gradients that are weighted
             are multiplied by it already.
     """
@@ -40,6 +41,7 @@ class Computed:
     watched: dict[str, float]
     summaries: dict[str, float]
     weight: float | None = None
+    names: tuple[str, ...] = ()
 
 
 class Phases:
@@ -89,6 +91,7 @@ class Phases:
             watched,
             tags,
             weight,
+            level.dense_names,
         )
 
     def _fetches(self, level: Level) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ would run the first phase again in the last one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Opening:
         kept: what is fed may become a variable's own memory, so it must never be overwritten.
         summed: the group's is the sum over slots, else the mean.
         weighted: that mean counts each slot by its batch's weight.
+        fixed: the graph knows its whole shape, so no batch can change it.
     """
 
     fetch: str
@@ -41,6 +43,7 @@ class Opening:
     kept: bool = False
     summed: bool = False
     weighted: bool = False
+    fixed: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Level:
 
     dense: tuple[Opening, ...]
     rows: tuple[tuple[Opening, Opening], ...]
+
+    @functools.cached_property
+    def dense_names(self) -> tuple[str, ...]:
+        """The tensors that the dense seams take, as the graph calls them."""
+        return tuple(opening.fetch for opening in self.dense)
 
     @property
     def fetches(self) -> tuple[str, ...]:
@@ -153,6 +161,7 @@ class Seams:
             _may_be_kept(identity),
             summed,
             weighted and not summed,
+            value.shape.is_fully_defined(),
         )
 
     def _levels_of(self, target: TrainTarget) -> tuple[Level, ...]:
