@@ -14,7 +14,7 @@ from launch.commands.run import Config, Run
 from launch.flags import RunFlags, given, merged, read_config_file
 from launch.render.spec import BASE, IMAGE, Deployment, Kind, with_overlays
 from launch.terminal import EXIT_DONE, print_json
-from orchestrator.decide.resume_point import last_step
+from orchestrator.decide.last_step import last_step
 from orchestrator.errors import ConfigError, OutputError
 
 

@@ -1,4 +1,4 @@
-"""How did loss and throughput go?
+"""Which curves of loss and throughput does a journal hold?
 
 Rule: at most `MOST_POINTS` points reach the page. Where there are more, each bucket keeps its
 lowest and its highest loss, so that a spike stays a spike; nothing is averaged or smoothed.

@@ -1,4 +1,4 @@
-"""How often may what fail before the run stops?
+"""How often may workers be lost, and a node fail, before the run stops or the node is avoided?
 
 Rule: disturbances are counted in a sliding window, and what is lost together is one: a rack of 61
 workers is one loss for a group whose survivors hold the state. A budget is a value: spending

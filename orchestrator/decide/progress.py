@@ -1,4 +1,4 @@
-"""Does a worker that moves state still move it?
+"""Does a worker that copies, fetches, sets or saves state still get on with it?
 
 Rule: copying, fetching, assigning and saving take as long as the state is large, so their deadlines
 look at the bytes that move and not at the clock alone. Workers of one node fetch a checkpoint

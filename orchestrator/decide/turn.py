@@ -1,4 +1,4 @@
-"""One event's worth of deciding: what has been decided so far?
+"""What has been decided so far about the event that is being handled?
 
 Rule: facts and rules take a turn, replace its run and add actions. A turn lives for one call of
 ``machine.advance``; nothing outside sees it.

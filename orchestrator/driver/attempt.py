@@ -1,9 +1,9 @@
-"""What does one life of the driver hold, and how is it put down again?
+"""What does one life of the driver hold, and in which order is it given back?
 
 Rule: an attempt is made when all that it needs is known: the claim on the output with its past,
-what it continues, the run's first state and the workers. It is never half made. It is put down in
-the reverse order. A driver that ends in an orderly way ends its workers; one that was fenced, or
-that meets an error of its own, leaves them to its successor.
+what it continues, the run's first state and the workers. It is never half made. What it holds is
+given back in the reverse order. A driver that ends in an orderly way ends its workers; one that was
+fenced, or that meets an error of its own, leaves them to its successor.
 """
 
 from __future__ import annotations

@@ -77,6 +77,7 @@ class Heartbeat:
     def _beat(self) -> None:
         was_fresh = True
         while not self._over.wait(self._lease.beat_every_s):
+            # What others read of this run (status, the next driver) is never older than a beat
             self._storage_thread.flush()
             try:
                 self._lease.heartbeat()

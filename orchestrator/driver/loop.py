@@ -11,7 +11,7 @@ import queue
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
@@ -141,6 +141,7 @@ class Loop:
         """Carry out ``actions``, then live until the end. Raises Interrupted."""
         self._perform(actions)
         while self._finish is None:
+            # A tick also in the midst of many messages: deadlines must be looked at all the same
             message = self._inbox.get(self._next_tick_s - self._clock())
             if message is not None:
                 self._handle(message)
@@ -191,30 +192,21 @@ class Loop:
 
     def _perform(self, actions: tuple[act.Action, ...]) -> None:
         for action in actions:
-            match action:
-                case act.Note():
-                    self.write_down(action.event)
-                case act.Grant():
-                    self._fleet.grant(action, checkpoint_dir(self._attempt, action.generation))
-                case act.Form():
-                    self._storage_thread.take_over(action.generation, action.step)
-                    self._fleet.form(action, self._checkpoint)
-                case act.Finish():
-                    self._finish = action
-                case _:
-                    self._perform_rare(action)
+            self._carry_out(action)
 
-    def _perform_rare(
-        self,
-        action: act.StartWorker
-        | act.EndWorker
-        | act.AwaitEnd
-        | act.Quiesce
-        | act.BreakStep
-        | act.Commit
-        | act.FindCheckpoint,
-    ) -> None:
+    def _carry_out(self, action: act.Action) -> None:
         match action:
+            case act.Note():
+                self.write_down(action.event)
+            case act.Grant():
+                self._fleet.grant(action, checkpoint_dir(self._attempt, action.generation))
+            case act.Form():
+                # First, and in one thread with the commits: nothing of a generation is committed
+                # before its take-over is recorded
+                self._storage_thread.take_over(action.generation, action.step)
+                self._fleet.form(action, self._checkpoint)
+            case act.Finish():
+                self._finish = action
             case act.StartWorker():
                 self._fleet.start(action)
             case act.EndWorker():
@@ -229,9 +221,12 @@ class Loop:
                 self._storage_thread.commit(action.written, self.run.world_size)
             case act.FindCheckpoint():
                 self._storage_thread.find(action.reason, action.exclude)
+            case _:
+                assert_never(action)
 
     def _show(self, pulse: ev.Progress) -> None:
         run = self.run
+        # Rank 0 alone, and only of the present generation: others tell the same step a moment later
         if run.phase is not Phase.TRAINING or (pulse.worker, pulse.generation) != (
             run.seats[0],
             run.generation,

@@ -1,4 +1,4 @@
-"""How does the driver come by Ray while it still reads the source?
+"""How does the driver connect with Ray while it still reads the source?
 
 Rule: connecting runs in a thread of its own from the first moment on and is waited for only when
 the first worker is to be placed. A Ray that was running before is left running.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.resume_point import last_step
+from orchestrator.decide.last_step import last_step
 from orchestrator.decide.room import crowded
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.graph.worker_graph import Problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.resume_point import last_step
+from orchestrator.decide.last_step import last_step
 from orchestrator.decide.run import Policy
 from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes

@@ -101,6 +101,7 @@ class StorageThread:
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Do what is still to be done, flush the journal and give up the lease."""
+        # The lease last: the next driver reads the journal as soon as it's free
         self._jobs.put(self._journal.flush)
         self._jobs.put(self._lease.release)
         self._jobs.put(None)
@@ -160,6 +161,7 @@ class StorageThread:
         except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
             self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
             return
+        # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
         size = sum(record.size_bytes for record in manifest.files)

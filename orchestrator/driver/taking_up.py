@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from orchestrator.decide import machine
 from orchestrator.decide.events import Found
-from orchestrator.decide.resume_point import last_step
+from orchestrator.decide.last_step import last_step
 from orchestrator.driver.attempt import Attempt, Continuation
 from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
 from orchestrator.driver.claim import Claim

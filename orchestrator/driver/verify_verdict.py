@@ -1,5 +1,5 @@
-"""What do the distances of two runs say: is resuming faithful, differs it for a known reason, or
-differs it?
+"""Is resuming faithful, as the distances between two runs tell: it is, or differs for a known
+reason, or differs without one?
 
 Rule: what has to be exact is judged first, and nothing excuses it but numbers drawn from a hidden
 state or an order that the graph's own pipeline leaves to luck. So what is left between a group and

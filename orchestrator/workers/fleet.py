@@ -1,7 +1,7 @@
-"""How does the driver reach its workers?
+"""How does the driver carry out what the rules ask of its workers?
 
-Rule: everything is asynchronous; what comes back (events, deaths, refusals) goes into the loop's
-inbox. Workers and their placement groups are detached and named, in a namespace that follows from
+Rule: everything is asynchronous; what comes back (events, deaths, refusals; see ``calls``) goes
+into the loop's inbox. Workers and their placement groups are detached and named, in a namespace that follows from
 the output URL, so that the next driver finds them.
 """
 
@@ -17,9 +17,9 @@ from ray import exceptions as rex
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
-from orchestrator.errors import LeaseLost
 from orchestrator.workers.actor import CONCURRENCY_GROUPS, WorkerActor
 from orchestrator.workers.adopting import Living
+from orchestrator.workers.calls import Calls
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
 
@@ -73,21 +73,12 @@ class Fleet:
         may_kill: Callable[[], bool] = lambda: True,
         one_loads: bool = False,
     ) -> None:
-        self._namespace, self._attempt, self._placement, self._tell = (
-            namespace,
-            attempt,
-            placement,
-            tell,
-        )
+        self._namespace, self._attempt, self._placement = namespace, attempt, placement
+        self._calls = Calls(attempt, placement, tell)
         self._setup, self._may_kill = setup, may_kill
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
         self._class = actor_class()
-        self._actors: dict[str, Any] = {}
-        self._ending: dict[str, tuple[ev.Cause, str]] = {}
-        self._gone: set[str] = set()
-        self._gone_changed = threading.Condition()
-        self._closed = False
 
     # -- what the rules ask for
 
@@ -101,7 +92,7 @@ class Fleet:
             self._start(action)
 
     def _start(self, action: act.StartWorker) -> None:
-        if self._closed or action.worker in self._gone:
+        if self._calls.closed or self._calls.is_gone(action.worker):
             return
         if action.stage not in self._setup_refs:
             # Who comes when the group has trained gets its state from a member, and would fetch the
@@ -114,16 +105,12 @@ class Fleet:
         actor = self._class.options(
             name=action.worker, namespace=self._namespace, lifetime="detached", **options
         ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
-        self._actors[action.worker] = actor
-        self._poll(action.worker, actor, 0)
+        self._calls.listen(action.worker, actor)
 
     def end(self, action: act.EndWorker) -> None:
         """Kill a worker; its death is told with this cause."""
-        self._ending[action.worker] = (ev.Cause(action.cause), action.detail)
-        actor = self._actors.get(action.worker)
-        if actor is None:
-            self._told_gone(action.worker, ev.Cause(action.cause), action.detail)
-        elif self._may_kill():
+        actor = self._calls.ends(action.worker, ev.Cause(action.cause), action.detail)
+        if actor is not None and self._may_kill():
             ray.kill(actor, no_restart=True)
 
     def await_end(self, action: act.AwaitEnd) -> None:
@@ -143,21 +130,23 @@ class Fleet:
     def quiesce(self, action: act.Quiesce) -> None:
         """Stop members."""
         for worker in action.workers:
-            self._call(worker, "quiesce", action.generation, action.urgent)
+            self._calls.call(worker, "quiesce", action.generation, action.urgent)
 
     def break_step(self, action: act.BreakStep) -> None:
         """Break a hanging step off."""
-        self._call(action.worker, "break_step", action.generation)
+        self._calls.call(action.worker, "break_step", action.generation)
 
     def form(self, action: act.Form, checkpoint: CheckpointFiles | None) -> None:
         """Have all seats join; the donor's state passes through the object store."""
         donated = passed = None
-        if action.donor is not None and action.donor not in self._actors:
+        if action.donor is not None and action.donor not in self._calls.actors:
             self._not_formed(action, "the donor is gone")  # its death is on its way to the rules
             return
         if action.donor is not None:
             donated, passed = (
-                self._actors[action.donor].held_state.options(num_returns=2).remote(self._attempt)
+                self._calls.actors[action.donor]
+                .held_state.options(num_returns=2)
+                .remote(self._attempt)
             )
         if action.release:
             # Waits for processes to end, which the loop must not
@@ -188,10 +177,7 @@ class Fleet:
                         worker, ev.Cause.RELEASED.value, "its state has passed to fresh processes"
                     )
                 )
-            with self._gone_changed:
-                self._gone_changed.wait_for(
-                    lambda: self._gone.issuperset(action.release) or self._closed, RELEASE_S
-                )
+            self._calls.wait_until_gone(action.release, RELEASE_S)
         self._order(action, checkpoint, donated)
 
     def _order(self, action: act.Form, checkpoint: CheckpointFiles | None, donated: Any) -> None:
@@ -210,7 +196,7 @@ class Fleet:
                     *(replace(seat, state_from=DONOR) for seat in action.seats[1:]),
                 ),
             )
-            reader = self._actors.get(action.seats[0].worker)
+            reader = self._calls.actors.get(action.seats[0].worker)
             if reader is None:
                 self._not_formed(action, "the one that was to read the checkpoint is gone")
                 return
@@ -238,11 +224,11 @@ class Fleet:
                 lent.place,
             )
             state = donated if seat.state_from is act.StateFrom.DONOR else None
-            self._call(seat.worker, "join", order, state, generation=action.generation)
+            self._calls.call(seat.worker, "join", order, state, generation=action.generation)
 
     def _not_formed(self, action: act.Form, why: str) -> None:
         for seat in action.seats:
-            self._tell(ev.JoinFailed(seat.worker, action.generation, why))
+            self._calls.tell(ev.JoinFailed(seat.worker, action.generation, why))
 
     def grant(self, action: act.Grant, directory: str) -> None:
         """Let members run further."""
@@ -257,108 +243,21 @@ class Fleet:
             action.saved,
         )
         for worker in action.workers:
-            self._call(worker, "grant", order)
+            self._calls.call(worker, "grant", order)
 
     # -- another driver's workers
 
     def adopt(self, living: Living, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
         """Command these from now on. ``known``: place to node and GPUs, as the journal tells."""
-        self._actors.update(living.actors)
         self._placement.adopt(living.reports, known)
         for worker, actor in living.actors.items():
-            self._poll(worker, actor, 0)
+            self._calls.listen(worker, actor)
 
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""
-        self._closed = True
+        self._calls.closed = True
         if not (kill and self._may_kill()):
             return
-        for actor in list(self._actors.values()):
+        for actor in list(self._calls.actors.values()):
             ray.kill(actor, no_restart=True)
         self._placement.remove()
-
-    # -- calls and what comes back
-
-    def _call(self, worker: str, method: str, *args: Any, generation: int | None = None) -> None:
-        actor = self._actors.get(worker)
-        if actor is None or worker in self._gone:
-            return
-        ref = getattr(actor, method).remote(self._attempt, *args)
-        ref.future().add_done_callback(
-            lambda future: self._called(worker, method, generation, future.exception())
-        )
-
-    def _called(
-        self, worker: str, method: str, generation: int | None, error: BaseException | None
-    ) -> None:
-        if (
-            error is None
-            or self._closed
-            or (isinstance(error, rex.RayActorError) and method != "join")
-        ):
-            return  # a death is told once, by the poll
-        cause = getattr(error, "cause", error)
-        if isinstance(cause, LeaseLost):
-            self._tell(ev.Fenced(cause.as_dict()))
-        elif generation is not None:
-            # The donor died before its state had passed, or the order couldn't be delivered
-            self._tell(
-                ev.JoinFailed(
-                    worker, generation, f"{type(error).__name__}: {error}".splitlines()[0]
-                )
-            )
-
-    def _poll(self, worker: str, actor: Any, after: int) -> None:
-        ref = actor.poll.remote(self._attempt, after)
-        ref.future().add_done_callback(lambda future: self._polled(worker, actor, after, future))
-
-    def _polled(self, worker: str, actor: Any, after: int, future: Any) -> None:
-        if self._closed:
-            return
-        error = future.exception()
-        if error is None:
-            after, found = future.result()
-            for event in found:
-                if isinstance(event, ev.Warm):
-                    self._placement.arrived(worker, event.node, event.devices)
-                self._tell(event)
-            self._poll(worker, actor, after)
-        elif isinstance(error, rex.ActorUnavailableError):
-            # Ray doesn't know yet whether it's dead or only can't be reached: asked again shortly
-            timer = threading.Timer(0.2, self._poll, (worker, actor, after))
-            timer.daemon = True
-            timer.start()
-        elif isinstance(error, rex.RayActorError):
-            cause, detail = self._ending.get(worker) or _why(error)
-            self._told_gone(worker, cause, detail)
-        elif isinstance(getattr(error, "cause", None), LeaseLost):
-            self._tell(ev.Fenced(error.cause.as_dict()))
-        else:
-            # A worker whose answers fail can't be commanded any more, whatever it does
-            self._tell(
-                ev.Gone(worker, ev.Cause.ERROR, f"{type(error).__name__}: {error}".splitlines()[0])
-            )
-            ray.kill(actor, no_restart=True)
-
-    def _told_gone(self, worker: str, cause: ev.Cause, detail: str) -> None:
-        with self._gone_changed:
-            if worker in self._gone:
-                return
-            self._gone.add(worker)
-            self._actors.pop(worker, None)
-            self._placement.free(worker)
-            self._gone_changed.notify_all()
-        self._tell(ev.Gone(worker, cause, detail))
-
-
-def _why(error: Any) -> tuple[ev.Cause, str]:
-    """Why Ray says that an actor is gone. Its text is the only place that tells a lost node."""
-    text = str(error)
-    if getattr(error, "preempted", False):
-        return ev.Cause.PREEMPTED, "its node was preempted"
-    if "node has died" in text or "node died" in text or "NODE_DIED" in text:
-        return ev.Cause.NODE, "its node is gone"
-    return (
-        ev.Cause.DIED,
-        "out of memory" if "OOM killer" in text and "due to the node running low" in text else "",
-    )

@@ -1,4 +1,4 @@
-"""Who lies in which place, and who trains on its GPUs?
+"""Which worker is in which place, and which one trains on the place's GPUs?
 
 Rule: a place is one bundle. Whoever lies in it has its CPUs; its GPUs belong to that worker, or are
 lent to a standby of the same node that took the rank of one that was lost. What is free is found by

@@ -1,4 +1,4 @@
-"""How does the worker's loop come by TensorFlow, batches and storage?
+"""How does the worker's loop get TensorFlow, batches and storage?
 
 Rule: the only module of this room that imports ``training``, and only inside the actor's process.
 The start checkpoint is fetched while TensorFlow is being imported.

@@ -1,4 +1,4 @@
-"""All members stand at the end of what is granted: what was waiting for that?
+"""All members have reached the end of their grant: what was waiting for that?
 
 Rule: the end of the run, with its last save, comes before a planned re-form.
 """

@@ -1,4 +1,4 @@
-"""Is a planned re-form news?
+"""Is the journal to be told that a re-form is planned, or that it isn't any more?
 
 Rule: whether the group is to be formed anew at the next boundary follows from who is there
 (``Run.reform``). What the journal was told of it is all that is remembered.

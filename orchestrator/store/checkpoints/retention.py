@@ -1,4 +1,4 @@
-"""How does a checkpoint go, so that it's never half there?
+"""How is a checkpoint deleted, so that it's never half there?
 
 Rule: first a note of what will be deleted (the manifest's own list), then the manifest, which ends
 the checkpoint's existence, then the files of the list, then the note. A crash in between leaves a

@@ -1,4 +1,4 @@
-"""What is it that was named as a source and isn't a checkpoint of a TensorFlow 1 graph?
+"""What is a source that isn't a checkpoint of a TensorFlow 1 graph, and what can its owner do?
 
 Rule: a file is told by its first bytes, and by its ending only where those don't say; a directory
 by the names in it. What can't be told is called a file that isn't a checkpoint's, never "missing".

@@ -1,4 +1,4 @@
-"""Which checkpoints belong to the run as it went on, and which to a past that was left?
+"""Which checkpoints belong to the run as it went on, and which to a branch that was abandoned?
 
 Rule: each attempt and generation, before its first save, records "(attempt, generation) took over
 at step s from parent p". Going back from the newest record along the parents gives one chain, and

@@ -1,4 +1,4 @@
-"""How does a file come down fast, and never short?
+"""How is a file downloaded fast, and never cut short?
 
 Rule: in as many streams as make it faster, each with its own deadline and retries, written to their
 places in a file of the announced size. An answer that's shorter than asked for is a failure,

@@ -1,4 +1,4 @@
-"""How does a file come down at the speed of the network, rather than of one Python event loop?
+"""How is a file downloaded at the speed of the network, rather than of one Python event loop?
 
 Rule: where the store's client can tell a plain HTTP address for an object (a signed URL of S3,
 Google's media link with its token), its ranges are read by threads straight from sockets into the

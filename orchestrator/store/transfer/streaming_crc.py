@@ -1,4 +1,4 @@
-"""Which tensors of a data file were seen whole while they came down?
+"""Which tensors of a data file could be checked while it was downloaded?
 
 Rule: a stream's bytes are added up while they're still in the processor's cache, so that a
 checkpoint isn't read once more after it's here. What came in pieces by several streams, and what

@@ -1,4 +1,4 @@
-"""How does this process come by TensorFlow?
+"""How is TensorFlow imported into this process?
 
 Rule: the environment that TensorFlow reads once, at import, is set here, and every other module of
 this room takes ``tf`` and ``v1`` from here. They look like TensorFlow's public packages, but each

@@ -1,4 +1,4 @@
-"""Where does the sum of a round stand?
+"""In which memory does the sum of a round lie?
 
 Rule: in one of two pieces of memory that take turns, so that the last result stays as it is
 while the next one is made: a peer that was cut off before it had it takes it from there.

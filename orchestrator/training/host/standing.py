@@ -1,4 +1,4 @@
-"""Where do the members of a group stand when they meet, and what does each owe the others?
+"""How far is each member when a group forms, and which result has one to hand to another?
 
 Rule: a run of a train operation needs every rank's contribution, so survivors are at most one run
 apart: who has applied a run keeps its result until the next, and who was cut off before he had it

@@ -1,4 +1,4 @@
-"""What does one step of a cut graph make, of these batches as its slots, from this state?
+"""What does one step of a cut graph compute from this state, with these batches as its slots?
 
 Rule: the phases and the sums are the group's own (``host.phases``, ``host.combining``), on one
 process, so that what is seen here is what a group does. Every step starts from the same state.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.decide.resume_point import last_step
+from orchestrator.decide.last_step import last_step
 from orchestrator.errors import ConfigError
 
 

@@ -1,0 +1,165 @@
+"""How are workers called, and how does the driver hear their answers and their deaths?
+
+Rule: nothing is waited for. Every call carries the attempt's number, and a worker refuses a lower
+one than it has seen. Each worker is asked for its events all the time, one question after the
+other; whatever ends that tells of its death, once, with the cause that the driver gave where it
+ended the worker itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+import ray
+from ray import exceptions as rex
+
+from orchestrator.decide import events as ev
+from orchestrator.errors import LeaseLost
+from orchestrator.workers.placement import Placement
+
+ASK_AGAIN_S = 0.2
+"""Before a worker that can't be reached just now is asked again: Ray finds out within seconds
+whether it's dead, and a worker that has only been slow is heard again soon.
+"""
+
+
+class Calls:
+    """The workers of one run, as one driver calls them. Methods may be called from any thread.
+
+    Args:
+        attempt: goes with every call.
+        placement: is told who has arrived and who has left.
+        tell: takes an event; called from Ray's threads.
+
+    Attributes:
+        actors: Ray's handle by name of the worker, of those who aren't known to be gone.
+        closed: nothing that comes back is told any more.
+    """
+
+    def __init__(
+        self, attempt: int, placement: Placement, tell: Callable[[ev.Event], None]
+    ) -> None:
+        self._attempt, self._placement, self.tell = attempt, placement, tell
+        self.actors: dict[str, Any] = {}
+        self.closed = False
+        self._ending: dict[str, tuple[ev.Cause, str]] = {}
+        self._gone: set[str] = set()
+        self._gone_changed = threading.Condition()
+
+    def is_gone(self, worker: str) -> bool:
+        """Whether its death was told."""
+        return worker in self._gone
+
+    def listen(self, worker: str, actor: Any) -> None:
+        """Hear a worker's events from now on."""
+        self.actors[worker] = actor
+        self._poll(worker, actor, 0)
+
+    def call(self, worker: str, method: str, *args: Any, generation: int | None = None) -> None:
+        """Call a method of a worker that lives.
+
+        Args:
+            generation: of the group that a failure of this call keeps from forming; None where a
+                failure needn't be told.
+        """
+        actor = self.actors.get(worker)
+        if actor is None or worker in self._gone:
+            return
+        ref = getattr(actor, method).remote(self._attempt, *args)
+        ref.future().add_done_callback(
+            lambda future: self._called(worker, method, generation, future.exception())
+        )
+
+    def ends(self, worker: str, cause: ev.Cause, detail: str) -> Any:
+        """The driver ends this worker: its death will be told with this cause.
+
+        Returns:
+            Its handle; None where there is none, and then its death has been told.
+        """
+        self._ending[worker] = (cause, detail)
+        actor = self.actors.get(worker)
+        if actor is None:
+            self._tell_gone(worker, cause, detail)
+        return actor
+
+    def wait_until_gone(self, workers: Collection[str], timeout_s: float) -> None:
+        """Return when all of these are gone, or nothing is told any more, or the time is over."""
+        with self._gone_changed:
+            self._gone_changed.wait_for(
+                lambda: self._gone.issuperset(workers) or self.closed, timeout_s
+            )
+
+    def _called(
+        self, worker: str, method: str, generation: int | None, error: BaseException | None
+    ) -> None:
+        if (
+            error is None
+            or self.closed
+            or (isinstance(error, rex.RayActorError) and method != "join")
+        ):
+            return  # a death is told once, by the poll
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, LeaseLost):
+            self.tell(ev.Fenced(cause.as_dict()))
+        elif generation is not None:
+            # The donor died before its state had passed, or the order couldn't be delivered
+            self.tell(ev.JoinFailed(worker, generation, _first_line(error)))
+
+    def _poll(self, worker: str, actor: Any, after: int) -> None:
+        ref = actor.poll.remote(self._attempt, after)
+        ref.future().add_done_callback(lambda future: self._polled(worker, actor, after, future))
+
+    def _polled(self, worker: str, actor: Any, after: int, future: Any) -> None:
+        if self.closed:
+            return
+        error = future.exception()
+        if error is None:
+            after, found = future.result()
+            for event in found:
+                if isinstance(event, ev.Warm):
+                    self._placement.arrived(worker, event.node, event.devices)
+                self.tell(event)
+            self._poll(worker, actor, after)
+        elif isinstance(error, rex.ActorUnavailableError):
+            # Ray doesn't know yet whether it's dead or only can't be reached
+            timer = threading.Timer(ASK_AGAIN_S, self._poll, (worker, actor, after))
+            timer.daemon = True
+            timer.start()
+        elif isinstance(error, rex.RayActorError):
+            cause, detail = self._ending.get(worker) or _why(error)
+            self._tell_gone(worker, cause, detail)
+        elif isinstance(getattr(error, "cause", None), LeaseLost):
+            self.tell(ev.Fenced(error.cause.as_dict()))
+        else:
+            # A worker whose answers fail can't be commanded any more, whatever it does
+            self.tell(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
+            ray.kill(actor, no_restart=True)
+
+    def _tell_gone(self, worker: str, cause: ev.Cause, detail: str) -> None:
+        with self._gone_changed:
+            if worker in self._gone:
+                return
+            self._gone.add(worker)
+            self.actors.pop(worker, None)
+            self._placement.free(worker)
+            self._gone_changed.notify_all()
+        self.tell(ev.Gone(worker, cause, detail))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _why(error: Any) -> tuple[ev.Cause, str]:
+    """Why Ray says that an actor is gone. Its text is the only place that tells a lost node."""
+    text = str(error)
+    if getattr(error, "preempted", False):
+        return ev.Cause.PREEMPTED, "its node was preempted"
+    if "node has died" in text or "node died" in text or "NODE_DIED" in text:
+        return ev.Cause.NODE, "its node is gone"
+    return (
+        ev.Cause.DIED,
+        "out of memory" if "OOM killer" in text and "due to the node running low" in text else "",
+    )
