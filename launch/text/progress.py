@@ -21,7 +21,11 @@ from launch.text.log_text import log_line
 from launch.text.quantities import bytes_text, count_text, rate_text, seconds_text
 from launch.text.status_text import incident_line
 from orchestrator.journal.event import JournalEvent
-from orchestrator.journal.group_events import GenerationFormed, WaitingForWorkers
+from orchestrator.journal.group_events import (
+    CounterStands,
+    GenerationFormed,
+    WaitingForWorkers,
+)
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import (
     AttemptBegan,
@@ -51,6 +55,7 @@ _STYLES: Mapping[type[JournalEvent], str] = {
     IncidentOver: "yellow",
     Warned: "yellow",
     SaveFailure: "red",
+    CounterStands: "yellow",
 }
 
 
@@ -124,6 +129,11 @@ def event_text(event: JournalEvent) -> str | None:
             return f"stopping ({event.reason}){save}{again}"
         case Warned():
             return f"warning: {event.reason}"
+        case CounterStands():
+            return (
+                f"the graph's own counter has stood at {count_text(event.step)} for {seconds_text(event.seconds)}, though the group trains "
+                f"({count_text(event.position)} batches so far): it's saved by time, and ends where the counter does"
+            )
         case WaitingForWorkers():
             return f"waiting: {event.reason or 'for workers'}"
         case RunEnded():

@@ -236,7 +236,7 @@ class Loop:
         self._progress = RunProgress(
             run.step,
             loss,
-            pulse.steps_per_s,
+            pulse.steps_per_s * run.leap,
             self.checkpoint_label,
             run.world_size,
             run.policy.until,

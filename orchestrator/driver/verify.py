@@ -32,7 +32,9 @@ from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
 from orchestrator.driver.verify_verdict import TOLERANCE, VerifyReport, drawn, report
 from orchestrator.errors import ConfigError, FatalError
 from orchestrator.graph.random.deterministic import DeterministicGraph, without_chance
+from orchestrator.store.objects.layout import MANIFEST_SUFFIX
 from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.manifest import read_manifest_bytes
 from orchestrator.store.objects.private import scratch
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
@@ -168,7 +170,8 @@ class Asking:
             "world_size": 1
             if plan.graph.group_refused
             else min(config.workers.count, options.batches_per_step),
-            "steps": self.steps,
+            "steps": position_of(str(whole.checkpoint))
+            // (options.batches_per_step * plan.graph.batches_per_slot),
             "start_step": plan.step,
             "whole": str(whole.checkpoint),
             "halves": str(parts[-1].checkpoint) if parts else "",
@@ -180,6 +183,14 @@ class Asking:
         if slots.count is None:
             found |= {"slots": None, "slots_reason": "nccl adds in an order of its own"}
         return found
+
+
+def position_of(checkpoint: str) -> int:
+    """Batches that the group had consumed, by a checkpoint's manifest: the graph's own counter may
+    have grown by more or less than one with each of its steps.
+    """
+    place = open_location(checkpoint + MANIFEST_SUFFIX)
+    return read_manifest_bytes(place.read_bytes(), place.shown).position
 
 
 def _options(config: RunConfig, slots: int) -> TrainingOptions:

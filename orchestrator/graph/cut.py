@@ -149,9 +149,7 @@ def _cut_target(
     flow = read_flow(graph.view)
     found = _find_gradients(graph, flow, target.op, ports, constants)
     taken = [edge for edge, _ in (*found.local.writes, *found.settings)]
-    free = let_go(graph, flow, graph.view.ancestors([target.op]), taken)
-    if free.dropped:
-        free.carry_out(editor)
+    if let_go(graph, flow, target.op, taken).carry_out(editor):
         graph = editor.graph(ops)
         flow = read_flow(graph.view)
     scaled = batch_scales(graph, found.gradients, found.beyond, ports, constants)

@@ -1,8 +1,9 @@
 """TF1 runs whose steps aren't one per run, and the batches that they are trained on.
 
-``python -m tests.end_to_end.step_graphs make KIND DIRECTORY`` writes a checkpoint of step 0 and says
-its prefix; ``… plain PREFIX OUT.npz FEEDS.npz OP…`` runs the operations one after the other, over
-and over, each on the next batch of FEEDS (keys ``RUN|TENSOR``), in plain TensorFlow.
+``python -m tests.end_to_end.step_graphs make KIND DIRECTORY [functions]`` writes a checkpoint of
+step 0 and says its prefix, with conditionals and loops as functions or as frames;
+``… plain PREFIX OUT.npz FEEDS.npz OP…`` runs the operations one after the other, over and over,
+each on the next batch of FEEDS (keys ``RUN|TENSOR``), in plain TensorFlow.
 """
 
 from __future__ import annotations
@@ -153,13 +154,16 @@ def loops(tf1: Any, tf: Any) -> None:
 KINDS = {each.__name__: each for each in (duel, skips, gathers, stands, loops)}
 
 
-def make(kind: str, directory: str) -> None:
+def make(kind: str, directory: str, functions: str = "") -> None:
     import tensorflow as tf
 
     tf1 = tf.compat.v1
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.enable_resource_variables()
+        (tf1.enable_control_flow_v2 if functions else tf1.disable_control_flow_v2)()
         KINDS[kind](tf1, tf)
+        # What an optimizer inside of a function puts there, TensorFlow itself can't import
+        tf1.get_default_graph().clear_collection("train_op")
         session.run(tf1.global_variables_initializer())
         path = tf1.train.Saver().save(session, str(Path(directory, "model.ckpt")), global_step=0)
     sys.stdout.write(f"{path}\n")

@@ -16,20 +16,21 @@ from tests.end_to_end.commands import assert_close, plain_variables, resumed, tf
 pytestmark = [pytest.mark.tf, pytest.mark.ray]
 
 MODULE = "tests.end_to_end.step_graphs"
-Made = Callable[[str], Path]
+Made = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The checkpoint of a kind of graph, made once."""
-    known: dict[str, Path] = {}
+    known: dict[tuple[str, ...], Path] = {}
 
-    def make(kind: str) -> Path:
-        if kind not in known:
-            done = forked.run(MODULE, "make", kind, tmp_path_factory.mktemp(kind))
+    def make(*words: str) -> Path:
+        if words not in known:
+            kind, *rest = words
+            done = forked.run(MODULE, "make", kind, tmp_path_factory.mktemp(kind), *rest)
             assert done.returncode == 0, done.stderr[-3000:]
-            known[kind] = Path(done.stdout.splitlines()[-1])
-        return known[kind]
+            known[words] = Path(done.stdout.splitlines()[-1])
+        return known[words]
 
     return make
 
@@ -55,7 +56,7 @@ def by_plain_tensorflow(
 
 def saved(output: Path) -> list[str]:
     """Names of the committed checkpoints, in the order of their saves."""
-    manifests = [json.loads(path.read_text()) for path in output.glob("a0001-g*/*.manifest.json")]
+    manifests = [json.loads(path.read_text()) for path in output.glob("a*-g*/*.manifest.json")]
     manifests.sort(key=lambda each: (each["generation"], each["step"], each["position"]))
     return [f"{each['name']}-{each['step']}" for each in manifests]
 
@@ -91,11 +92,12 @@ def test_step_that_two_train_operations_count_is_saved_and_ends_past_its_numbers
     assert_close(plain_variables(result["checkpoint"], tmp_path), theirs)
 
 
+@pytest.mark.parametrize("how", [(), ("functions",)], ids=["frames", "functions"])
 @WORKERS
 def test_step_that_loss_scaling_skips_is_neither_counted_nor_taken(
-    made: Made, tmp_path: Path, ray_address: str, workers: int
+    made: Made, tmp_path: Path, ray_address: str, workers: int, how: tuple[str, ...]
 ) -> None:
-    source, out = made("skips"), tmp_path / "out"
+    source, out = made("skips", *how), tmp_path / "out"
     result = resumed(
         *(source, "--output", out, "--workers", str(workers), "--address", ray_address),
         *("--train-op", "train", "--input", f"{MODULE}:some_infinite", "--no-prove"),
@@ -146,7 +148,7 @@ def test_counter_that_stands_still_is_saved_by_time_and_goes_on_at_the_exact_pos
     assert further, names
     assert all(name.startswith("model.ckpt.at") for name in further), names
     # As if the run had died before its last save: the newest of those that have one step counts
-    for path in out.glob("a0001-g*/model.ckpt-1.manifest.json"):
+    for path in out.glob("a*-g*/model.ckpt-1.manifest.json"):
         path.unlink()
     (out / "checkpoint").unlink()
     again = resumed(*words, "--until-step", "2")
@@ -157,10 +159,11 @@ def test_counter_that_stands_still_is_saved_by_time_and_goes_on_at_the_exact_pos
     assert_close(plain_variables(again["checkpoint"], tmp_path), theirs, 1e-5)
 
 
+@pytest.mark.parametrize("how", [(), ("functions",)], ids=["frames", "functions"])
 def test_steps_inside_of_a_loop_are_counted_as_the_variable_has_them(
-    made: Made, tmp_path: Path, ray_address: str
+    made: Made, tmp_path: Path, ray_address: str, how: tuple[str, ...]
 ) -> None:
-    source, out = made("loops"), tmp_path / "out"
+    source, out = made("loops", *how), tmp_path / "out"
     words = (source, "--train-op", "train", "--input", f"{MODULE}:batches")
     result = resumed(
         *(*words, "--output", out, "--workers", "1", "--address", ray_address),
@@ -176,4 +179,4 @@ def test_steps_inside_of_a_loop_are_counted_as_the_variable_has_them(
     (why,) = [
         each["message"] for each in refused.json["problems"] if each["code"] == "group-refused"
     ]
-    assert "loop" in why
+    assert ("inside of a function" if how else "loop") in why

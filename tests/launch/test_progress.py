@@ -188,3 +188,12 @@ def test_warning_is_shown_also_where_only_warnings_are(caplog: pytest.LogCapture
     assert [(item.levelname, item.message) for item in caplog.records] == [
         ("WARNING", "warning: 2 slots start from their initial values")
     ]
+
+
+def test_counter_that_stands_still_is_told_with_what_goes_on_meanwhile() -> None:
+    told = event_text(
+        parse({"event": "counter_stands", "step": 9, "position": 1200, "seconds": 61.0})
+    )
+    assert told is not None
+    assert "has stood at 9 for 61 s" in told or "has stood at 9 for 1 min" in told
+    assert "1,200 batches so far" in told

@@ -30,20 +30,23 @@ class LetGo:
     dropped: dict[str, set[str]] = field(default_factory=dict)
     added: dict[str, list[str]] = field(default_factory=dict)
 
-    def carry_out(self, editor: Editor) -> None:
-        """Change the editor's graph."""
+    def carry_out(self, editor: Editor) -> bool:
+        """Change the editor's graph; whether there was anything to change."""
         for consumer, sources in self.dropped.items():
             editor.drop_controls(consumer, sources)
         for consumer, waits in self.added.items():
             editor.add_controls(consumer, waits)
+        return bool(self.dropped)
 
 
-def let_go(graph: Graph, flow: Flow, closure: set[str], written: Iterable[Edge]) -> LetGo:
+def let_go(graph: Graph, flow: Flow, target: str, written: Iterable[Edge]) -> LetGo:
     """The control edges that keep values behind writers for nothing.
 
     Args:
+        target: the train operation.
         written: the inputs of writers that differ between ranks.
     """
+    closure = graph.view.ancestors([target])
     writers = [name for name in closure if graph.writes(name)]
     late = graph.view.descendants(writers, within=closure)
     above = graph.view.ancestors(
