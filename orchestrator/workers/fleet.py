@@ -123,7 +123,7 @@ class Fleet:
         timer.start()
 
     def _end_the_living(self, worker: str) -> None:
-        if not self._closed and worker not in self._gone:
+        if not self._calls.closed and not self._calls.is_gone(worker):
             told = "its peers saw its process end, and Ray didn't"
             self.end(act.EndWorker(worker, ev.Cause.DIED.value, told))
 
