@@ -78,6 +78,18 @@ def test_step_trains_on_its_own_batch_in_place_of_the_staged_one(
     np.testing.assert_allclose(one, expected, rtol=1e-6)
 
 
+def test_batches_that_pass_two_staging_areas_are_fed_where_the_first_one_takes_them(
+    tmp_path: Path,
+) -> None:
+    made = waiting.made(waiting.staged_twice, tmp_path)
+    graph = planned(made).worker_graph
+    assert sorted(port.name for port in graph.inputs) == ["x:0", "y:0"]
+    plain = waiting.made(waiting.staged_batches, tmp_path / "once")
+    np.testing.assert_array_equal(
+        group_of_two(graph, made), group_of_two(planned(plain).worker_graph, plain)
+    )
+
+
 def test_gradients_that_are_late_on_purpose_are_refused(tmp_path: Path) -> None:
     made = waiting.made(waiting.staged_gradients, tmp_path)
     meta = read_meta(Path(f"{made.prefix}.meta").read_bytes(), name="waiting")
