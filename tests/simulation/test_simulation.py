@@ -67,7 +67,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Faults]] = {
     ),
     "slow nodes": ({"count": 3, "standby": 1}, Faults(kill_s=5.0, slow=0.3)),
     "long steps": (
-        {"count": 3, "standby": 1, "until": 200},
+        {"count": 3, "standby": 1, "until": 90},
         Faults(kill_s=60.0, until_s=400.0, long_steps=40),
     ),
     "draining nodes": ({"count": 3, "smallest": 1, "standby": 1}, Faults(drain_s=9.0)),
