@@ -27,12 +27,14 @@ from orchestrator.redaction import holds_credential, redacted
 
 RUNNING = Group.create_ordered("Run")
 LOOKING = Group.create_ordered("Look before")
+TAKING_OUT = Group.create_ordered("Take out")
 WATCHING = Group.create_ordered("Watch and stop")
 SETTING_UP = Group.create_ordered("Set up")
 
 _COMMANDS = {
     RUNNING: {"demo": "demo", "resume": "run", "submit": "job"},
     LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
+    TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
     WATCHING: {
         "status": "watch",
         "report": "watch",

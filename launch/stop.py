@@ -19,8 +19,8 @@ from typing import Literal
 
 from launch.runs.status import driver_state, no_run
 from launch.runs.status_model import Driver
+from orchestrator.decide.driver_restarts import LONGEST_DELAY_S
 from orchestrator.decide.holding import Hold, Watch, look
-from orchestrator.decide.restarts import LONGEST_DELAY_S
 from orchestrator.errors import ClusterUnavailable
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lease import observe

@@ -28,7 +28,7 @@ from types import FrameType
 from typing import NoReturn
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.restarts import CRASHED, End, after_exit
+from orchestrator.decide.driver_restarts import CRASHED, End, after_exit
 from orchestrator.decide.room import cpus_of_local_ray
 from orchestrator.errors import Preempted
 from orchestrator.lifetimes import end_with

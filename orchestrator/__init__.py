@@ -5,17 +5,25 @@ Rule: importing this package imports neither Ray nor TensorFlow.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.driver.library import resume
+    from orchestrator.exports.export import export
+    from orchestrator.exports.salvage import salvage
 
-__all__ = ["resume"]
+__all__ = ["export", "resume", "salvage"]
+
+_MODULES = {
+    "resume": "orchestrator.driver.library",
+    "export": "orchestrator.exports.export",
+    "salvage": "orchestrator.exports.salvage",
+}
+"""Where each call stands; imported when it's asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "resume":
-        from orchestrator.driver.library import resume
-
-        return resume
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -114,6 +114,43 @@ def test_module_that_a_docstring_names_exists() -> None:
     assert sorted((where, name) for where, name in found if not _is_there(name)) == []
 
 
+def test_member_of_a_class_that_a_docstring_names_exists() -> None:
+    classes = _classes([path.read_text() for path in PRODUCT])
+    found = {
+        (str(path.relative_to(ROOT)), kind, member)
+        for path in PRODUCT
+        for kind, member in re.findall(r"``(_?[A-Z]\w+)\.(\w+)", path.read_text())
+        if kind in classes
+    }
+    assert len(found) > 20
+    assert sorted(one for one in found if not _has(classes, *one[1:])) == []
+
+
+def test_member_that_a_class_has_not_is_found_missing() -> None:
+    base = "class Base:\n    size: int\n"
+    classes = _classes([base, "class Kind(Base):\n    def begin(self) -> None: ...\n"])
+    known = [_has(classes, "Kind", member) for member in ("begin", "size", "end")]
+    assert known == [True, True, False]
+
+
+def _classes(sources: list[str]) -> dict[str, list[ast.ClassDef]]:
+    found: dict[str, list[ast.ClassDef]] = {}
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(node)
+    return found
+
+
+def _has(classes: dict[str, list[ast.ClassDef]], kind: str, member: str) -> bool:
+    """Whether a class, or one that it is made from, speaks of ``member``."""
+    return any(
+        re.search(rf"\b{member}\b", ast.unparse(node))
+        or any(_has(classes, ast.unparse(base), member) for base in node.bases)
+        for node in classes.get(kind, ())
+    )
+
+
 def _is_there(name: str) -> bool:
     """Whether a dotted name below ``orchestrator`` is a room, a module, or a word of a module."""
     place = ROOT / "orchestrator"

@@ -60,9 +60,13 @@ def infer(
     /,
     *,
     fetch: Annotated[
-        list[str],
-        Parameter(negative_iterable=(), metavar="TENSOR", help="Tensor to fetch; repeatable."),
-    ],
+        list[str] | None,
+        Parameter(
+            negative_iterable=(),
+            metavar="TENSOR",
+            help="Tensor to fetch; repeatable. Default: the prediction, as `inspect` ranks it.",
+        ),
+    ] = None,
     run: Run = RunFlags(),  # noqa: B008  frozen
     batches: Annotated[int, Parameter(help="How many batches, unless the input ends before.")] = 1,
     save: Annotated[
@@ -87,7 +91,7 @@ def infer(
 
     from orchestrator.driver.infer import infer as fetch_all
 
-    found = fetch_all(run_config(source, config, run), fetch, batches=batches)
+    found = fetch_all(run_config(source, config, run), fetch or (), batches=batches)
     if save is not None:
         named: dict[str, Any] = {
             f"{number}|{name}": value

@@ -27,7 +27,7 @@ from orchestrator.errors import ConfigError, OrchestratorError, RecoveryExhauste
 from orchestrator.redaction import redacted_data
 
 if TYPE_CHECKING:
-    from orchestrator.decide.restarts import End
+    from orchestrator.decide.driver_restarts import End
 
 Config = Annotated[
     str | None,
@@ -92,7 +92,7 @@ def or_crashed(work: Callable[[], int]) -> int:
     """An error that nobody raised on purpose is no answer: the supervisor starts the driver again,
     and its workers go on meanwhile.
     """
-    from orchestrator.decide.restarts import CRASHED
+    from orchestrator.decide.driver_restarts import CRASHED
 
     try:
         return work()

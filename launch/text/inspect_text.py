@@ -21,11 +21,16 @@ ROWS = 40
 """Rows of one table before the rest is only counted; ``--json`` has them all."""
 
 
+OUTPUTS = 5
+"""Of the outputs, of which the first few matter."""
+
+
 def render_inspect(report: Inspection, console: Console) -> None:
     """Print the whole report."""
     _head(report, console)
     _train_ops(report, console)
     _inputs(report, console)
+    _outputs(report, console)
     _variables(report, console)
     _checkpoint(report, console)
     _surroundings(report, console)
@@ -110,6 +115,13 @@ def _inputs(report: Inspection, console: Console) -> None:
             clean(item.name), item.origin, item.dtype, shape_text(item.shape), needed, filled
         )
     _show(table, len(report.inputs), "nothing has to be fed", console)
+
+
+def _outputs(report: Inspection, console: Console) -> None:
+    table = _table("Outputs, the likeliest prediction first", "tensor", "type", "kind", "since")
+    for item in report.outputs[:OUTPUTS]:
+        table.add_row(clean(item.name), item.dtype, item.kind, clean(item.why))
+    _show(table, len(report.outputs), "nothing looks like a prediction", console)
 
 
 def _variables(report: Inspection, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from launch.text.inspect_text import clean
 from orchestrator.driver.proof import Proof
-from orchestrator.driver.verdict import Comparison, VerifyReport
+from orchestrator.driver.verify_verdict import Comparison, VerifyReport
 
 WORST = 5
 """Variables named; ``--json`` has them all."""

@@ -106,12 +106,14 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         incidents.open_incident(
             turn, Cause.DIED.value, gone, rank, f"{REASON}: the driver died as well"
         )
+        # Not as if a step had killed it: what killed the driver killed it too
         losses.pay(turn, gone, Gone(worker, Cause.DIED), begun=False)
     if not lost and left.loss is not None:
         seen = left.loss
         gone = Worker(seen.worker, Stage.MEMBER, turn.now_s, turn.now_s, node=seen.node or "")
         cause = seen.cause or Cause.DIED.value
         incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
+    # It began when the driver fell silent, not when this one came: the time between is lost as well
     incident = turn.run.incident
     if incident is not None:
         highest = max(turn.run.highest, left.highest)

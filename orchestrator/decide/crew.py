@@ -73,7 +73,7 @@ def next_seats(run: Run) -> tuple[str, ...] | None:
     warm = [worker.ident for worker in standbys(run)]
     staying = [ident for ident in run.members if not run.workers[ident].leaving]
     size = scaling.group_size(run.policy.sizes, run.target, run.started, len(staying), len(warm))
-    if size is None:
+    if size is None:  # too few stay
         leaving = [
             ident for ident in run.members if ident not in staying and not run.workers[ident].spent
         ]

@@ -14,8 +14,8 @@ from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Cause
 
 SAME_ERROR_LIMIT = 2
-"""The same error at the same step, with nothing lost in between: the first time it may be the
-machine, the second time it is the graph or its data, which every further try would meet again.
+"""The same error at the same step in a row: the first time it may be the machine, the second time
+it is the graph or its data, which every further try would meet again.
 """
 SAME_DEATH_LIMIT = 4
 """A bare death (SIGKILL) names no error: a reclaimed node looks like it too, so it takes more of
@@ -85,6 +85,7 @@ def after_loss(
     budgets = budgets.spend(cause, node, now_s)
     if cause in (Cause.PREEMPTED, Cause.RELEASED):
         return GoOn(budgets, streak)
+    # A node takes its workers along whatever they did, so no streak of the same death
     if cause is Cause.NODE:
         reason = budgets.exhausted(now_s)
         return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)

@@ -67,7 +67,7 @@ class Worker:
         moved_bytes, moved_s: its last ``Progress.moved_bytes``, and when that or what it does last
             changed.
         turned_s: when its step or what it does last changed.
-        worked_s: when it was last seen to use a processor; counted_s, processor_s: when that was
+        worked_s: when it was last seen to use a processor; looked_s, processor_s: when that was
             last looked at, and its ``Progress.processor_s`` then.
         size_bytes: of its state, as it last said.
         tainted: its state isn't to be used: the run has rolled back from it.
@@ -95,7 +95,7 @@ class Worker:
     moved_s: float = 0.0
     turned_s: float = 0.0
     worked_s: float = 0.0
-    counted_s: float = 0.0
+    looked_s: float = 0.0
     processor_s: float = 0.0
     size_bytes: int = 0
     tainted: bool = False
@@ -179,7 +179,7 @@ class Run:
         seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
             has said what of.
         gather_for: why the members are to stop; empty where they aren't.
-        suspicions: how often the step that began at ``suspected`` was taken for hung, until it ended.
+        suspicions: how often the step after ``suspected`` was taken for hung, until it ended.
         longest_s: how long the longest step took that wasn't a generation's first, or that had been
             taken for hung.
         room: how many more workers the cluster could place, until that was answered.

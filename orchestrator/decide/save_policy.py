@@ -29,6 +29,7 @@ class InFlight:
     """A save that was agreed and isn't committed yet.
 
     Attributes:
+        since_s: when it was last seen not to have begun.
         step: the first at which it's made; the one that it was made at, once it's written.
         position: where it's made at the latest, since a graph's own counter may stand still; None
             where only the step counts. Where it was made, once it's written.

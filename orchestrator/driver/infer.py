@@ -7,6 +7,7 @@ was asked for. What the fetched tensors execute is judged as strictly as what tr
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator import errors
 from orchestrator.config import RunConfig
@@ -24,11 +26,13 @@ from orchestrator.driver.startup import step_of
 from orchestrator.errors import FatalError, GraphRefused, OrchestratorError
 from orchestrator.graph.fetching import fetch_graph
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.inference.outputs import predictions
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.private import scratch
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 
+log = logging.getLogger("tfresume.infer")
 TIMEOUT_S = 3600.0
 """Longest time for all batches: ``infer`` is for a look at some of them, and a process that hangs
 must not stay for ever.
@@ -42,7 +46,8 @@ def infer(
 
     Args:
         config: ``source``, the inputs and what the graph needs count.
-        fetches: tensor names, ``NAME`` or ``NAME:PORT``.
+        fetches: tensor names, ``NAME`` or ``NAME:PORT``; none for what looks most like the model's
+            prediction.
         batches: how many at most.
 
     Returns:
@@ -53,9 +58,8 @@ def infer(
         OrchestratorError: the source is bad, or a batch doesn't fit.
     """
     source = resolve_source(config.source)
-    asked = fetch_graph(
-        graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config), config, fetches
-    )
+    meta = graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config)
+    asked = fetch_graph(meta, config, fetches or [_prediction(meta, source.meta.shown)])
     if asked.graph is None:
         first, *more = asked.problems
         others = f" (and {len(more)} more)" if more else ""
@@ -79,6 +83,16 @@ def infer(
             "step": step_of(source),
         }
         return _fetched(task, room)
+
+
+def _prediction(meta: MetaGraphDef, shown: str) -> str:
+    ranked = predictions(meta, shown)
+    if not ranked:
+        raise GraphRefused(
+            f"{shown}: no tensor looks like a prediction", remedy="Name one with --fetch TENSOR"
+        )
+    log.info("%s is fetched: %s", ranked[0].name, ranked[0].why)
+    return ranked[0].name
 
 
 def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:

@@ -29,7 +29,7 @@ from orchestrator.workers.orders import CheckpointFiles
 
 TICK_S = 0.25
 """How often the rules look at the clock: ten times within the shortest bound of a hang
-(``patience.SILENT_S``). ``decide.rules.deadlines`` takes as much off its bounds.
+(``hang_bounds.SILENT_S``). ``decide.rules.deadlines`` takes as much off its bounds.
 """
 SHOW_S = 0.2
 """RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""

@@ -83,6 +83,8 @@ def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int
     """
     if found["how"] == "none":
         return unproved(quoted(found["reason"]))
+    if found["apart"]:
+        return _drifting(*found["apart"])
     seams = [item for item in found["seams"] if not item["excused"]]
     variables = tuple((str(name), float(apart)) for name, apart in found["variables"])
     slots = _slots(int(found["slots"]), batches_per_step)
@@ -100,6 +102,18 @@ def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int
         "equal",
         f"proved: {slots} give what one process with all their rows gives: {compared}{_excused(found)}",
     )
+
+
+def _drifting(tensors: Sequence[str], variables: Sequence[str]) -> Proof:
+    """Workers that are fed different values apply different ones."""
+    one = len(tensors) == 1
+    said = (
+        f"workers would drift apart: {_some(tensors)} {'is' if one else 'are'} fed differently from batch to batch, and "
+        f"{_some(variables)} follow{'s' if len(variables) == 1 else ''} from what each worker is fed itself"
+    )
+    fixed = f"--feed {tensors[0]}=VALUE gives all batches one value"
+    alone = "--workers 1 --batches-per-step 1 trains as one process, on the batches that the input gives"
+    return Proof("differs", said, (fixed, alone), (), tuple((name, 1.0) for name in variables))
 
 
 def _slots(tried: int, of: int) -> str:

@@ -29,7 +29,7 @@ from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.slots import slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
-from orchestrator.driver.verdict import TOLERANCE, VerifyReport, drawn, report
+from orchestrator.driver.verify_verdict import TOLERANCE, VerifyReport, drawn, report
 from orchestrator.errors import ConfigError, FatalError
 from orchestrator.graph.random.deterministic import DeterministicGraph, without_chance
 from orchestrator.store.objects.location import open_location

@@ -30,6 +30,7 @@ from orchestrator.graph.gradients.split_targets import separate_targets
 from orchestrator.graph.gradients.standing_between import nonlinear_between
 from orchestrator.graph.gradients.table_rows import Unpaired
 from orchestrator.graph.gradients.training_writers import ASSIGNMENTS, LINEAR_ASSIGNMENTS
+from orchestrator.graph.gradients.unordered_values import let_go
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.flow import Flow, read_flow
@@ -147,6 +148,12 @@ def _cut_target(
     graph = editor.graph(ops)
     flow = read_flow(graph.view)
     found = _find_gradients(graph, flow, target.op, ports, constants)
+    taken = [edge for edge, _ in (*found.local.writes, *found.settings)]
+    free = let_go(graph, flow, graph.view.ancestors([target.op]), taken)
+    if free.dropped:
+        free.carry_out(editor)
+        graph = editor.graph(ops)
+        flow = read_flow(graph.view)
     scaled = batch_scales(graph, found.gradients, found.beyond, ports, constants)
     gradients = [cut for cut, _ in scaled]
     _require_once(gradients, flow)
@@ -161,7 +168,6 @@ def _cut_target(
             editor.drop_controls(consumer, sources)
         graph = editor.graph(ops)
         closure = graph.view.ancestors([target.op, *detachment.hung])
-    taken = [edge for edge, _ in (*found.local.writes, *found.settings)]
     judge = UpdateScales(graph, ports, constants, taken).of
     above = _sources(gradients)
     updates = update_cuts(

@@ -28,6 +28,7 @@ from orchestrator.graph.importing.compat import compat_problems
 from orchestrator.graph.importing.gc_pause import collector_paused
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inference.outputs import rank_outputs
 from orchestrator.graph.inputs.describe import describe
 from orchestrator.graph.inspect_report import (
     CheckpointComparison,
@@ -107,6 +108,7 @@ def _inspect(
         step=find_step(graph, targets) if targets else None,
         losses=_losses(graph),
         inputs=() if unsound else inputs(graph, needed),
+        outputs=() if unsound else rank_outputs(graph, _trainable(variables)),
         devices=_devices(mended, clear_devices),
         summaries=() if unsound else _summaries(graph),
         saver=_saver(mended, saver),

@@ -96,6 +96,22 @@ class InputEntry:
 
 
 @dataclass(frozen=True)
+class OutputEntry:
+    """A tensor that may be the model's prediction.
+
+    Attributes:
+        kind: ``signature``, ``probabilities``, ``logits``, ``value`` (compared with labels, but no
+            logits), ``class``, ``end`` (where a computation ends).
+        why: what makes it one.
+    """
+
+    name: str
+    dtype: str
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True)
 class DeviceEntry:
     """A device as saved, how many nodes name it (in the graph, in function bodies), and where
     they'll go.
@@ -169,6 +185,7 @@ class Inspection:
     step: StepCounter | None
     losses: tuple[str, ...]
     inputs: tuple[InputEntry, ...]
+    outputs: tuple[OutputEntry, ...]
     devices: tuple[DeviceEntry, ...]
     summaries: tuple[tuple[str, str], ...]
     saver: SaverEntryReport

@@ -324,6 +324,7 @@ class Fleet:
                 self._tell(event)
             self._poll(worker, actor, after)
         elif isinstance(error, rex.ActorUnavailableError):
+            # Ray doesn't know yet whether it's dead or only can't be reached: asked again shortly
             timer = threading.Timer(0.2, self._poll, (worker, actor, after))
             timer.daemon = True
             timer.start()
@@ -333,6 +334,7 @@ class Fleet:
         elif isinstance(getattr(error, "cause", None), LeaseLost):
             self._tell(ev.Fenced(error.cause.as_dict()))
         else:
+            # A worker whose answers fail can't be commanded any more, whatever it does
             self._tell(
                 ev.Gone(worker, ev.Cause.ERROR, f"{type(error).__name__}: {error}".splitlines()[0])
             )

@@ -18,7 +18,7 @@ from orchestrator.workers.runtime_protocol import Tools
 from orchestrator.workers.worker_loop import Work
 
 PULSE_S = 0.5
-"""A sign of life that costs nothing to speak of; ``patience.SILENT_S`` takes five missing ones
+"""A sign of life that costs nothing to speak of; ``hang_bounds.SILENT_S`` takes five missing ones
 for a hang.
 """
 

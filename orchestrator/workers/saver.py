@@ -83,7 +83,7 @@ class Saver:
                 told = f"{type(error).__name__}: {error}"
                 self._refuse(job.grant, job.state.step, job.position, told)
             finally:
-                del job
+                del job  # its state's memory, before the next copy may begin
                 self._busy.release()
 
     def _save(self, job: SaveJob) -> None:
@@ -118,6 +118,7 @@ class Saver:
     def _refuse(
         self, grant: GrantOrder, step: int, position: int, reason: str, *, busy: bool = False
     ) -> None:
+        # Who only checks has no checksums to give, and a save doesn't fail for that
         if grant.writer == self._ident:
             failed = ev.SaveFailed(grant.generation, step, reason, busy, position)
             self._event_buffer.put(failed)

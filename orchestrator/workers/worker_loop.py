@@ -1,7 +1,7 @@
 """What does a worker do, and when does it stop?
 
-Rule: one thread does all that touches the graph. Between two steps it looks at the notes on its
-mailbox in this order: end, join, hold, save, step. Whatever ends a step early leaves the variables as
+Rule: one thread does all that touches the graph. Between two steps it looks into its mailbox, in
+this order: end, join, hold, save, step. Whatever ends a step early leaves the variables as
 they were, in a session that outlives all groups: a member of the next generation goes on from them,
 and whoever has none gets a copy.
 
@@ -116,6 +116,7 @@ class Work:
                 if mailbox.orders:
                     order, donated = mailbox.orders.pop(0)
                     return lambda: self._join(order, donated)
+                # Not a second time, and not for a generation that a newer one has followed
                 if (
                     mailbox.hold_generation > mailbox.held_for
                     and mailbox.hold_generation >= mailbox.generation
@@ -206,6 +207,7 @@ class Work:
         state = self._state_for(order, donated)
         self._trainer.join(group)
         if state is not None:
+            # While it's being set the variables are neither the old state nor the new one
             mailbox.has_state = False
             self._trainer.assign(state)
         with mailbox.condition:
@@ -217,6 +219,8 @@ class Work:
                     order.generation,
                 )
             mailbox.condition.notify_all()
+        # Last, since the user's input function may take long: the state is there by then, and can
+        # be given on if this fails
         self._close_batches()
         self._batches = self._tools.batches(order)
 

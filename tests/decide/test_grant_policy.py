@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.grant_policy import (
-    FIRST_GRANT,
-    MOST_AHEAD,
-    ahead,
-    next_end,
-)
+from orchestrator.decide.grant_policy import FIRST_GRANT, MOST_AHEAD, ahead, next_end
 
 
 @given(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 from tests.docs.pages import PAGES, ROOT, links
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -67,3 +70,29 @@ def test_glossary_is_linked_from_where_readers_begin() -> None:
         if any((page.parent / link).resolve() == GLOSSARY for link in links(page))
     }
     assert beginnings <= leading
+
+
+def test_names_that_sound_alike_are_those_of_modules() -> None:
+    told = {name for row in _section("## Names that sound alike") for name in _names(row[0])}
+    assert len(told) > 15
+    assert sorted(told - _modules().keys()) == []
+
+
+def test_names_that_are_told_to_stand_twice_do() -> None:
+    twice = [
+        _names(row[0])[-1]
+        for row in _section("## Names that sound alike")
+        if row[0].endswith("twice")
+    ]
+    assert len(twice) > 3
+    assert {name: _modules()[name] for name in twice} == dict.fromkeys(twice, 2)
+
+
+def _names(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+def _modules() -> Counter[str]:
+    return Counter(
+        path.stem for room in ("orchestrator", "launch") for path in (ROOT / room).rglob("*.py")
+    )

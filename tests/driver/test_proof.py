@@ -17,11 +17,12 @@ import psutil
 import pytest
 
 from orchestrator.config import RunConfig, parse_config
-from orchestrator.driver import proving
+from orchestrator.driver import proving, trial
 from orchestrator.driver.beginning import Ready, prepared
 from orchestrator.driver.proof import Proof, judged
-from orchestrator.driver.proving import MODULE, held_still, is_wanted, task_of, why_not
+from orchestrator.driver.proving import held_still, is_wanted, task_of, why_not
 from orchestrator.driver.slots import as_recorded
+from orchestrator.driver.trial import MODULE
 from orchestrator.errors import GraphRefused
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.run_record import RunRecord
@@ -343,21 +344,21 @@ def test_trial_that_is_killed_for_its_memory_or_hangs_proves_nothing_and_says_wh
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nothing = pickle.dumps({})
-    monkeypatch.setattr(proving, "MODULE", "tests.driver.trials_that_end_badly")
+    monkeypatch.setattr(trial, "MODULE", "tests.driver.trials_that_end_badly")
     monkeypatch.setenv("TRIAL_ENDS", "killed")
-    found = proving.ask(nothing)
+    found = trial.ask(nothing)
     assert (found["how"], found["reason"]) == (
         "none",
         "the process that tried it was killed, most likely for its memory",
     )
     monkeypatch.setenv("TRIAL_ENDS", "aborted")
-    assert proving.ask(nothing)["reason"] == (
+    assert trial.ask(nothing)["reason"] == (
         "the process that tried it died with code -6: its last words"
     )
     monkeypatch.setenv("TRIAL_ENDS", "never")
-    monkeypatch.setattr(proving, "WITHIN_S", 3.0)
+    monkeypatch.setattr(trial, "WITHIN_S", 3.0)
     begun: list[subprocess.Popen[str]] = []
-    assert proving.ask(nothing, begun.append) == {"how": "none", "reason": "it took more than 3 s"}
+    assert trial.ask(nothing, begun.append) == {"how": "none", "reason": "it took more than 3 s"}
     assert begun[0].returncode == -signal.SIGKILL
 
 

@@ -21,6 +21,7 @@ def seam(pattern: str = "none", **values: Any) -> dict[str, Any]:
 
 def said(*seams: dict[str, Any], **values: Any) -> Proof:
     found = {"how": "joint", "reason": "", "seams": list(seams), "variables": [], "means": 0}
+    found["apart"] = []
     asked = {"source": "s", **values.pop("config", {})}
     counted = {"slots": 2, "compared": [3, 5]}
     return judged(found | counted | values, RunConfig.model_validate(asked), batches_per_step=16)
@@ -94,7 +95,8 @@ def test_what_a_reason_quotes_is_one_redacted_line_of_bounded_length(how: str) -
     """It goes into run.json, the journal and every status."""
     error = "ValueError: s3://AKIA1:geheim123@bucket/x is gone " + "0.25 " * 10_000 + "\nat line 3"
     found = judged(
-        {"how": how, "reason": error, "seams": [], "variables": [], "slots": 2, "compared": [1, 1]},
+        {"how": how, "reason": error, "seams": [], "variables": [], "slots": 2, "compared": [1, 1]}
+        | {"apart": []},
         RunConfig(source="s"),
         batches_per_step=2,
     )

@@ -14,7 +14,7 @@ ASKING = """
 import sys, time
 import ray
 from orchestrator.config import parse_config
-from orchestrator.driver.proving import asked_of_ray
+from orchestrator.driver.trial import asked_of_ray
 
 ray.init(address=sys.argv[1], log_to_driver=False)
 config = parse_config({"source": "s", "output": "o", "workers": 2})

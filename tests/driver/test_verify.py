@@ -11,8 +11,8 @@ from rich.console import Console
 
 from launch.text.verify_text import render_verify
 from orchestrator.config import RunConfig, parse_config
-from orchestrator.driver.verdict import TOLERANCE, VerifyReport, report
 from orchestrator.driver.verify import verify
+from orchestrator.driver.verify_verdict import TOLERANCE, VerifyReport, report
 from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import DenseSeam, InputPort, TrainTarget, WorkerGraph
 

@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 GATHERED = 4
-STANDS = 1000
+STANDS = 3000
 """Runs during which the counter of ``stands`` stands still."""
 INFINITE = range(6, 12)
 """Batches that hold an infinite number."""

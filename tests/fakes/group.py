@@ -87,8 +87,8 @@ class FakeTrainer:
         self.size_bytes = 64
         self.runs = 0
         self.can_give = False
-        self.computing = False
         self.dead_peers: tuple[int, ...] = ()
+        self.computing = False
 
     @property
     def can_take(self) -> bool:

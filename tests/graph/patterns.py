@@ -1,23 +1,59 @@
 """How is a graph of the table made: saved, fed, and what is expected of it in a group?
 
-Rule: a pattern says of itself what a group makes of it, and ``test_patterns_tf`` holds it to that:
-``same``, what one process with the joint batch trains; ``differs``, with a warning, in the variables
-named; ``refused``, with the reason named, and one worker trains it still.
+Rule: a pattern says of itself what the mathematics makes of it, and ``test_patterns_tf`` holds the
+product to that: ``equal``, a group trains what one process with the joint batch trains; ``told``, it
+can't, and the run or ``check`` says so; ``refused``, with the reason named, and one worker trains
+it still. What the product can't yet do of that stands in ``silent.gaps``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-WIDTH, ROWS = 4, 4
-"""Rows of each rank; an even number, since towers split them."""
-Outcome = Literal["same", "differs", "refused"]
+WIDTH, ROWS, WORDS = 4, 4, 11
+"""Rows of each slot; an even number, since towers split them. ``WORDS`` are in the vocabulary."""
+SLOTS = (0, 1)
+Outcome = Literal["equal", "told", "refused"]
+Found = Literal["equal", "told", "refused", "wrong"]
+"""What the product makes of a pattern; ``wrong``: another result, and nobody was told."""
 Maker = Callable[[Any], Any]
+Batch = dict[str, Any]
+Serve = Callable[[np.random.Generator, int], Batch]
+"""A generator and a number of rows give a batch, by tensor name."""
+
+
+def dense(rng: np.random.Generator, rows: int) -> Batch:
+    """Inputs ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32 ``[rows]``."""
+    x = rng.normal(size=(rows, WIDTH)).astype(np.float32)
+    return {"x:0": x, "y:0": (x.sum(1) + rng.normal(size=rows)).astype(np.float32)}
+
+
+def ids(rng: np.random.Generator, rows: int) -> Batch:
+    """Inputs ``ids:0`` int32 ``[rows, 4]`` below ``WORDS``, with repetitions, and ``label:0``
+    int32 ``[rows]`` below 3.
+    """
+    return {
+        "ids:0": rng.integers(0, WORDS, (rows, WIDTH)).astype(np.int32),
+        "label:0": rng.integers(0, 3, rows).astype(np.int32),
+    }
+
+
+def labelled(rng: np.random.Generator, rows: int) -> Batch:
+    """Inputs ``x:0`` as ``dense`` has them and ``label:0`` int32 ``[rows]`` below 3."""
+    return {"x:0": dense(rng, rows)["x:0"], "label:0": rng.integers(0, 3, rows).astype(np.int32)}
+
+
+def images(rng: np.random.Generator, rows: int) -> Batch:
+    """Inputs ``image:0`` float32 ``[rows, 6, 6, 2]`` and ``label:0`` int32 ``[rows]`` below 3."""
+    return {
+        "image:0": rng.normal(size=(rows, 6, 6, 2)).astype(np.float32),
+        "label:0": rng.integers(0, 3, rows).astype(np.int32),
+    }
 
 
 @dataclass(frozen=True)
@@ -25,18 +61,25 @@ class Pattern:
     """A way of writing a training graph.
 
     Attributes:
-        build: builds it into the default graph and returns the operation that trains; inputs are
-            ``x:0`` float32 ``[rows, 4]`` and ``y:0`` float32 ``[rows]``.
-        outcome: what a group makes of it.
-        saying: words of the refusal or of the warning.
+        build: builds it into the default graph and returns the operation that trains, or several
+            that are run in turn.
+        outcome: what the mathematics says that a group makes of it.
+        saying: words of the refusal, of the proof or of the warning.
+        serve: makes its batches.
+        rows: of the two slots.
         apart: variables that differ from one process's, as patterns of their names.
-        feeds: scalars that are fed for the whole run.
-        alike: the ranks' batches hold the same rows in different orders, so that statistics which
+        feeds: what is fed with the same value for the whole run.
+        alike: the slots' batches hold the same rows in different orders, so that statistics which
             aren't linear agree too.
         functions: made with resource variables and functional control flow.
         renamed: operation type of nodes by the beginning of their names: what this TensorFlow can't
             make.
-        by_rank: scalars that are fed with each batch: to either rank, and to one process.
+        by_rank: scalars that are fed with each batch: to either slot, and to one process.
+        decomposable: one process's step could be put together from what the slots give; by default
+            where the outcome is ``equal``.
+        settings: of the run's configuration, besides.
+        way: settings with which a group trains it as one process does, where it doesn't without.
+        tolerance: relative, of variables after some steps; half types round more.
         remedy: what to do, where it isn't what the outcome says.
     """
 
@@ -44,54 +87,67 @@ class Pattern:
     outcome: Outcome
     saying: str = ""
     apart: tuple[str, ...] = ()
+    serve: Serve = dense
+    rows: tuple[int, int] = (ROWS, ROWS)
     feeds: tuple[tuple[str, Any], ...] = ()
     alike: bool = False
     functions: bool = False
     renamed: tuple[tuple[str, str], ...] = ()
     remedy: str = ""
     by_rank: tuple[tuple[str, tuple[int, int, int]], ...] = ()
+    decomposable: bool | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    way: tuple[tuple[str, Any], ...] = ()
+    tolerance: float = 1e-4
+
+    @property
+    def name(self) -> str:
+        """The maker's name."""
+        return self.build.__name__
 
     @property
     def seen(self) -> str:
         """The pattern in words."""
         return " ".join((self.build.__doc__ or "").split())
 
+    @property
+    def is_decomposable(self) -> bool:
+        """Whether a group could train it as one process does."""
+        return self.outcome == "equal" if self.decomposable is None else self.decomposable
+
 
 @dataclass(frozen=True)
 class Made:
-    """A saved graph: its prefix, the operation that trains, the pattern."""
+    """A saved graph: its prefix, the operations that train, the pattern."""
 
     prefix: Path
-    op: str
+    ops: tuple[str, ...]
     pattern: Pattern
 
-    def joint(self, step: int) -> dict[str, Any]:
+    def joint(self, step: int) -> Batch:
         """What one process is fed."""
-        parts = self.parts(step)
-        names = ("x:0", "y:0")
-        return {
-            **{name: np.concatenate([part[name] for part in parts]) for name in names},
-            **self._scalars(2),
-        }
+        return {**joined(self.own(step)), **self._scalars(2)}
 
-    def parts(self, step: int) -> list[dict[str, Any]]:
-        """What each of two ranks is fed."""
+    def parts(self, step: int) -> list[Batch]:
+        """What each of two slots is fed."""
+        own = self.own(step)
+        return [{**own[slot], **self._scalars(slot)} for slot in SLOTS]
+
+    def own(self, step: int) -> list[Batch]:
+        """The rows of each slot."""
         rng = np.random.default_rng(100 + step)
-        x = rng.normal(size=(2 * ROWS, WIDTH)).astype(np.float32)
-        y = (x.sum(1) + rng.normal(size=2 * ROWS)).astype(np.float32)
+        first, second = (self.pattern.serve(rng, rows) for rows in self.pattern.rows)
         if self.pattern.alike:
-            x[ROWS:], y[ROWS:] = x[:ROWS][::-1], y[:ROWS][::-1]
-        return [
-            {
-                "x:0": x[rank * ROWS : (rank + 1) * ROWS],
-                "y:0": y[rank * ROWS : (rank + 1) * ROWS],
-                **self._scalars(rank),
-            }
-            for rank in (0, 1)
-        ]
+            second = {name: value[::-1] for name, value in first.items()}
+        return [first, second]
 
-    def _scalars(self, at: int) -> dict[str, Any]:
+    def _scalars(self, at: int) -> Batch:
         return dict(self.pattern.feeds) | {name: of[at] for name, of in self.pattern.by_rank}
+
+
+def joined(parts: list[Batch]) -> Batch:
+    """All rows in one batch."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def make(pattern: Pattern, directory: Path) -> Made:
@@ -109,7 +165,8 @@ def make(pattern: Pattern, directory: Path) -> Made:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             prefix = Path(saver.save(session, str(directory / "model.ckpt"), global_step=0))
     _rename(tf, Path(f"{prefix}.meta"), pattern)
-    return Made(prefix, getattr(built, "op", built).name, pattern)  # type: ignore[union-attr]
+    ops = built if isinstance(built, tuple) else (built,)
+    return Made(prefix, tuple(getattr(op, "op", op).name for op in ops), pattern)
 
 
 def _rename(tf: Any, path: Path, pattern: Pattern) -> None:
@@ -121,3 +178,10 @@ def _rename(tf: Any, path: Path, pattern: Pattern) -> None:
             if node.name.startswith(beginning):
                 node.op = op
     path.write_bytes(meta.SerializeToString())
+
+
+def settings_of(made: Made, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run of it, without ``workers``."""
+    fed = {name: str(value) for name, value in made.pattern.feeds}
+    own = {"source": "x", "train_op": list(made.ops), "feed": fed}
+    return {**own, **dict(made.pattern.settings), **extra}

@@ -14,7 +14,7 @@ from launch.commands.run import _tell_for_the_driver, or_crashed
 from launch.supervisor import supervise
 from launch.text.result_text import result_text
 from orchestrator.config import parse_config
-from orchestrator.decide.restarts import CRASHED, End
+from orchestrator.decide.driver_restarts import CRASHED, End
 from orchestrator.driver.result import RunResult
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.journals import loss_of_rank_1

@@ -27,8 +27,9 @@ from orchestrator.errors import (
     SourceError,
     StorageUnavailable,
 )
+from orchestrator.store.objects.client_errors import Meaning, meaning
 from orchestrator.store.objects.exclusive import create_once, weaker_promise
-from orchestrator.store.objects.failures import Meaning, meaning, translate
+from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.location import Location, open_location
 from tests.servers.programs import Server
 

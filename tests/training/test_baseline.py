@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.driver.startup import make_plan, start_point
-from orchestrator.driver.verdict import TOLERANCE, report
+from orchestrator.driver.verify_verdict import TOLERANCE, report
 from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 from orchestrator.store.objects.location import open_location

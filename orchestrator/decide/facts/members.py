@@ -17,6 +17,7 @@ from orchestrator.decide.turn import Turn, changed
 from orchestrator.journal.group_events import JoinFailure
 
 WORK_WINDOW_S = 5.0
+"""Ten signs of life: what a process uses between two of them says little of a busy machine."""
 WORK_SHARE = 0.2
 """Of one processor, within ``WORK_WINDOW_S``: an idle worker of Ray's uses a tenth of it at most."""
 LONGEST_LEARNT_S = 3600.0
@@ -68,13 +69,13 @@ def _heard(worker: Worker, event: Progress, now_s: float) -> dict[str, Any]:
     heard: dict[str, Any] = {"heard_s": now_s, "doing": event.doing}
     if event.moved_bytes != worker.moved_bytes or event.doing is not worker.doing:
         heard |= {"moved_bytes": event.moved_bytes, "moved_s": now_s}
-    place = (event.step, event.position)
-    if place != (worker.step, worker.position) or event.doing is not worker.doing:
+    moved = (event.step, event.position) != (worker.step, worker.position)
+    if moved or event.doing is not worker.doing:
         heard["turned_s"] = now_s
-    if now_s - worker.counted_s >= WORK_WINDOW_S:
+    if now_s - worker.looked_s >= WORK_WINDOW_S:
         used_s = event.processor_s - worker.processor_s
-        heard |= {"counted_s": now_s, "processor_s": event.processor_s}
-        if used_s >= WORK_SHARE * (now_s - worker.counted_s):
+        heard |= {"looked_s": now_s, "processor_s": event.processor_s}
+        if used_s >= WORK_SHARE * (now_s - worker.looked_s):
             heard["worked_s"] = now_s
     if (
         event.doing is Doing.LOADING
@@ -92,10 +93,10 @@ def _advance(turn: Turn) -> None:
     turn.set(laggards=places.count(slowest))
     if slowest <= run.place:
         return
-    passed = bool(run.suspicions) and slowest > run.suspected
-    took_s = turn.now_s - run.moved_s if run.stepped or passed else 0.0
     if slowest[0] > run.step:
         turn.set(counted_s=turn.now_s, standing=False)
+    passed = bool(run.suspicions) and slowest > run.suspected
+    took_s = turn.now_s - run.moved_s if run.stepped or passed else 0.0
     turn.set(
         longest_s=max(run.longest_s, min(took_s, LONGEST_LEARNT_S)),
         suspicions=0 if passed else run.suspicions,

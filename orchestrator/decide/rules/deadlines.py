@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import crew, endings, patience, progress, save_under_way
+from orchestrator.decide import crew, endings, hang_bounds, progress, save_under_way
 from orchestrator.decide.actions import BreakStep
 from orchestrator.decide.events import Cause, Doing
 from orchestrator.decide.phases import Phase
@@ -41,6 +41,7 @@ REMEDY = "Where a step may take so long, give --hang-floor-s SECONDS"
 
 def look(turn: Turn) -> None:
     """Look at every deadline."""
+    # At ticks only: between two events of one moment nothing can have come late
     if turn.run.ticked_s != turn.now_s:
         return
     if turn.run.ending is not None and is_overdue(turn.run, turn.now_s):
@@ -79,7 +80,7 @@ def is_overdue(run: Run, now_s: float) -> bool:
 
 
 def _silence(turn: Turn) -> None:
-    bound_s = patience.silence_bound_s(turn.run.policy.hang_floor_s)
+    bound_s = hang_bounds.silence_bound_s(turn.run.policy.hang_floor_s)
     for worker in turn.run.workers.values():
         if worker.stage is not Stage.STARTING and turn.now_s - worker.heard_s > bound_s - TICK_S:
             _end_hung(turn, worker, f"no sign of life for {turn.now_s - worker.heard_s:.1f} s")
@@ -116,6 +117,7 @@ def _end_hung(turn: Turn, worker: Worker, detail: str) -> None:
             reason=detail,
         )
     )
+    # As if heard of now, or it would be found hung again at each tick until its death is told
     turn.worker(worker.ident, heard_s=turn.now_s)
     turn.end_worker(worker.ident, Cause.HUNG, detail)
 
@@ -126,10 +128,10 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.TRAINING:
             _stuck(turn)
         case Phase.GATHERING:
-            bound_s = max(GATHER_S, patience.hang_bound_s(run, stepped=True))
+            bound_s = max(GATHER_S, hang_bounds.hang_bound_s(run, stepped=True))
             late = progress.slow_to_hold(run, turn.now_s, bound_s)
-            inside = [ident for ident in patience.computing(run) if ident in late]
-            if not patience.may_go_on(run, inside, run.since_s, turn.now_s, TICK_S):
+            inside = [ident for ident in hang_bounds.computing(run) if ident in late]
+            if not hang_bounds.may_go_on(run, inside, run.since_s, turn.now_s, TICK_S):
                 inside = []
             late = [ident for ident in late if ident not in inside]
             _suspect(turn, late, "didn't stop at a step boundary")
@@ -165,7 +167,7 @@ def _stuck(turn: Turn) -> None:
             turn.set(moved_s=turn.now_s)
         return
     still_s = turn.now_s - run.moved_s
-    if turn.now_s - patience.last_turn_s(run) <= patience.hang_bound_s(run) - TICK_S:
+    if turn.now_s - hang_bounds.last_turn_s(run) <= hang_bounds.hang_bound_s(run) - TICK_S:
         return
     detail = f"step {run.step + 1} hasn't ended for {still_s:.1f} s"
     outside = [
@@ -174,10 +176,14 @@ def _stuck(turn: Turn) -> None:
         if run.workers[ident].doing not in (Doing.STEP, Doing.COMPUTING)
         and run.may_step(run.workers[ident].step or 0, run.workers[ident].position)
     ]
+    # Reading takes what it takes; ending the reader would only begin the same reading anew
     if any(run.workers[ident].doing is Doing.INPUT for ident in outside) and still_s < INPUT_S:
         return
-    inside = patience.computing(run)
-    if patience.may_go_on(run, inside, run.moved_s, turn.now_s, TICK_S):
+    # Whoever isn't inside the step is what the others wait for; and so is one that is inside the
+    # session's run for longer than any step takes. If all wait for each other, none can be told from
+    # the others: the step is broken off, and who doesn't stop then is the one
+    inside = hang_bounds.computing(run)
+    if hang_bounds.may_go_on(run, inside, run.moved_s, turn.now_s, TICK_S):
         return
     if outside:
         _suspect(turn, outside, f"{detail}; the others wait for it")
@@ -218,7 +224,11 @@ def _stuck_save(turn: Turn) -> None:
     if flight is None or not waiting_for:
         return
     if turn.run.phase is Phase.TRAINING and not flight.is_reached(*turn.run.place):
-        return  # the group trains on the way to it, however long that takes
+        # The group trains on the way to it, however long that takes
+        if flight.since_s != turn.now_s:
+            begins = replace(flight, since_s=turn.now_s)
+            turn.set(saves=replace(turn.run.saves, in_flight=begins))
+        return
     latest_s = max(turn.run.workers[ident].moved_s for ident in waiting_for)
     still_s = turn.now_s - max(flight.since_s, latest_s)
     if still_s > SAVE_STILL_S:

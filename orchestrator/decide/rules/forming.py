@@ -56,6 +56,8 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
         assert run.origin is not None
         assert run.origin.step is not None
         step, position = run.origin.step, run.origin.position
+    # A driver before may have formed generations that this one has only read of: a number that is
+    # used twice would be two writers of one directory
     generation = max(run.generation, run.used_generation) + 1
     givers = [
         ident
@@ -118,6 +120,7 @@ def _state_from(run: Run, ident: str, chosen: str | None, givers: Sequence[str])
     worker, best = run.workers[ident], run.workers[chosen]
     if ident == chosen:
         return StateFrom.OWN if worker.stage is Stage.MEMBER else StateFrom.DONOR
+    # After a divergence only the donor's state counts, however far another one has come
     if worker.stage is not Stage.MEMBER or worker.step is None or run.divergence:
         return StateFrom.DONOR
     if _alike(worker, best):

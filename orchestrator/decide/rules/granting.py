@@ -34,6 +34,7 @@ def grant(turn: Turn) -> None:
     position = grant_policy.next_end(
         run.granted_position, run.fastest_position, step_s, None, taken
     )
+    # A group that is to be formed anew runs up to the end of its grant and stands still there
     grows = end > run.granted_end or position > run.granted_position
     if not grows or fastest >= until or run.reform:
         return
@@ -60,6 +61,7 @@ def _agree(turn: Turn, end: int, position: int) -> tuple[int, tuple[int, ...]]:
                 )
             )
         else:
+            # The next save waits for this one: the group may run up to the step before it
             return max(after, step - 1), agreed
         after = max(after, step)
     return end, agreed

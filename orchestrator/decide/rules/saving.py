@@ -84,6 +84,7 @@ def _nonfinite(turn: Turn, written: SaveWritten, roll_back: bool) -> None:
     names = ", ".join(written.nonfinite[:3])
     reason = f"not finite at step {written.step}: {names}"
     _refuse(turn, reason)
+    # Once: what isn't finite again before a later checkpoint is committed came of the same data
     if roll_back and turn.run.rolled_back_from is None and turn.run.ending is None:
         incidents.open_incident(turn, "not finite", None, None, reason)
         turn.set(rolling_back=True, rolled_back_from=written.step)

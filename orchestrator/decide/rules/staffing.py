@@ -39,6 +39,8 @@ def staff(turn: Turn) -> None:
 def _start(turn: Turn, count: int) -> None:
     run = turn.run
     avoid = run.budgets.excluded_nodes(turn.now_s)
+    # Whoever starts before the run has trained fetches the checkpoint while TensorFlow loads; later
+    # a member has the state
     stage = run.origin is not None and not run.started
     workers = dict(run.workers)
     for number in range(run.next_worker, run.next_worker + count):

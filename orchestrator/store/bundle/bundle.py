@@ -8,7 +8,7 @@ files agree is ``verification``'s question.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, CheckpointTensor
 from orchestrator.store.bundle.protos import DTYPES, ITEM_BYTES, parse
+from orchestrator.store.bundle.slice_keys import Extents, slice_of
 from orchestrator.store.bundle.sstable import table_of, unmask
 
 BIG_ENDIAN = 1
@@ -37,6 +38,7 @@ class BundleTensor:
         crc32c: unmasked, of the bytes as TensorFlow counts them; None in V1, where blocks carry the
             checksums.
         slices: how many slices hold its data; 0 where it's whole.
+        extents: for a slice's data, which part of the whole tensor it is.
     """
 
     key: str
@@ -47,6 +49,7 @@ class BundleTensor:
     size_bytes: int = 0
     crc32c: int | None = None
     slices: int = 0
+    extents: Extents = ()
 
     @property
     def elements(self) -> int:
@@ -126,11 +129,13 @@ def read_index(data: bytes, name: str = "the index") -> BundleIndex:
         elif header is None:
             raise CorruptCheckpoint(f"{name} has no header record", remedy=_REMEDY)
         elif key[:1] == b"\0":
-            slices.append(
-                _tensor(slice_name(key, name), value, header.num_shards, name, of_slice=True)
-            )
+            whole, extents = slice_of(key, name)
+            part = tensor_of_entry(whole, value, header.num_shards, name, of_slice=True)
+            slices.append(replace(part, extents=extents))
         else:
-            tensor = _tensor(key.decode("utf-8", "surrogateescape"), value, header.num_shards, name)
+            tensor = tensor_of_entry(
+                key.decode("utf-8", "surrogateescape"), value, header.num_shards, name
+            )
             entries[tensor.key] = tensor
     if header is None:
         raise CorruptCheckpoint(f"{name} holds no records at all", remedy=_REMEDY)
@@ -151,9 +156,10 @@ def _header(value: bytes, name: str) -> Any:
     return header
 
 
-def _tensor(
+def tensor_of_entry(
     key: str, value: bytes, num_shards: int, name: str, *, of_slice: bool = False
 ) -> BundleTensor:
+    """What an index's record says of a tensor, if that can be. Raises CorruptCheckpoint."""
     entry = parse("BundleEntry", value, f"{name}, key {key!r}")
     dtype = DTYPES.get(entry.dtype)
     shape = tuple(dim.size for dim in entry.shape.dim)
@@ -188,21 +194,3 @@ def _tensor(
             remedy=_REMEDY,
         )
     return tensor
-
-
-def slice_name(key: bytes, name: str) -> str:
-    """The tensor's name in the key of a slice: TensorFlow's ordered code, number 0, then the name
-    with escaped zeros.
-    """
-    out, position = bytearray(), 1
-    while position + 1 < len(key):
-        pair = key[position : position + 2]
-        if pair == b"\x00\x01":
-            return out.decode("utf-8", "surrogateescape")
-        if pair in (b"\x00\xff", b"\xff\x00"):
-            out.append(pair[0])
-            position += 2
-        else:
-            out.append(key[position])
-            position += 1
-    raise CorruptCheckpoint(f"{name} has a damaged slice key", remedy=_REMEDY)

@@ -1,6 +1,6 @@
 """Which protobuf messages stand in a checkpoint's files?
 
-Rule: the six small messages of TensorFlow's ``tensor_bundle.proto`` and
+Rule: the small messages of TensorFlow's ``tensor_bundle.proto`` and
 ``saved_tensor_slice.proto`` are described here by hand, with TensorFlow's field numbers, so that a
 checkpoint is read without TensorFlow. Fields that nobody here reads are left out; protobuf skips
 them.
@@ -32,7 +32,12 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, str, bool]]]] = {
     "Shape": {"dim": (2, "Dim", True), "unknown_rank": (3, "int32", False)},
     "Extent": {"start": (1, "int64", False), "length": (2, "int64", False)},
     "Slice": {"extent": (1, "Extent", True)},
-    "BundleHeader": {"num_shards": (1, "int32", False), "endianness": (2, "int32", False)},
+    "Version": {"producer": (1, "int32", False)},
+    "BundleHeader": {
+        "num_shards": (1, "int32", False),
+        "endianness": (2, "int32", False),
+        "version": (3, "Version", False),
+    },
     "BundleEntry": {
         "dtype": (1, "int32", False),
         "shape": (2, "Shape", False),
@@ -120,6 +125,7 @@ DTYPES: Final[dict[int, str]] = {
     29: "int4",
     30: "uint4",
 }
+DTYPE_NUMBERS: Final = {name: number for number, name in DTYPES.items()}
 ITEM_BYTES: Final[dict[str, int]] = {
     "float32": 4,
     "float64": 8,
@@ -161,3 +167,8 @@ def parse(kind: str, data: bytes, name: str) -> Any:
             remedy="Use another checkpoint, or copy this one again",
         ) from error
     return message
+
+
+def serialized(kind: str, **fields: Any) -> bytes:
+    """The bytes of a message of this module's table; nested messages are given as mappings."""
+    return bytes(_CLASSES[kind](**fields).SerializeToString())

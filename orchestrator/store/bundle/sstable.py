@@ -9,6 +9,7 @@ believed.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 import google_crc32c
@@ -47,7 +48,7 @@ def mask(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The varint at ``position`` and the position after it. Raises IndexError past the end,
     ValueError over 64 bits.
     """
@@ -77,12 +78,25 @@ class Table:
 
     def __init__(self, read: ReadRange, size_bytes: int, name: str) -> None:
         self._read, self._size, self._name = read, size_bytes, name
-        self._blocks = [self._handle(value) for _, value in self._entries(self._index_block())]
+        index = list(self._whole(self._index_block()))
+        self._blocks = [self._handle(value) for _, value in index]
+        self._last_keys = [key for key, _ in index]
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All (key, value) in order. Raises CorruptCheckpoint."""
         for block in range(len(self._blocks)):
             yield from self.block_items(block)
+
+    def items_with(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The (key, value) of all keys that begin with ``prefix``; only blocks that may hold one are
+        read. Raises CorruptCheckpoint.
+        """
+        for block in range(bisect_left(self._last_keys, prefix), len(self._blocks)):
+            for key, value in self.block_items(block):
+                if key.startswith(prefix):
+                    yield key, value
+                elif key > prefix:
+                    return
 
     @property
     def block_count(self) -> int:
@@ -91,7 +105,11 @@ class Table:
 
     def block_items(self, block: int) -> Iterator[tuple[bytes, bytes]]:
         """The (key, value) of one data block. Raises CorruptCheckpoint."""
-        return self._entries(self._block(*self._blocks[block]))
+        return self._whole(self._block(*self._blocks[block]))
+
+    def block_place(self, block: int) -> tuple[int, int]:
+        """Offset and size of one data block, as the table's index says."""
+        return self._blocks[block]
 
     def _index_block(self) -> bytes:
         if self._size < FOOTER_BYTES:
@@ -147,23 +165,9 @@ class Table:
         except ValueError as error:
             raise self._damage(f"has a damaged compressed block ({error})") from error
 
-    def _entries(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _whole(self, block: bytes) -> Iterator[tuple[bytes, bytes]]:
         try:
-            restarts = struct.unpack("<I", block[-4:])[0]
-            end = len(block) - 4 * (restarts + 1)
-            if end < 0:
-                raise ValueError("more restart points than bytes")
-            key, position = b"", 0
-            while position < end:
-                shared, position = read_varint(block, position)
-                fresh, position = read_varint(block, position)
-                size, position = read_varint(block, position)
-                if shared > len(key) or position + fresh + size > end:
-                    raise ValueError("an entry beyond its block")
-                key = key[:shared] + block[position : position + fresh]
-                position += fresh
-                yield key, block[position : position + size]
-                position += size
+            yield from block_entries(block)
         except (IndexError, ValueError, struct.error) as error:
             raise self._damage(f"has a block with damaged entries ({error})") from error
 
@@ -173,6 +177,32 @@ class Table:
             remedy="Use another checkpoint, or copy this one again",
             details={"file": self._name},
         )
+
+
+def block_entries(block: bytes, end: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """The (key, value) of a block.
+
+    Args:
+        end: where its entries end, for one that lost its end; None where its last bytes tell.
+
+    Raises:
+        IndexError, ValueError, struct.error: it's damaged; the entries before that were given.
+    """
+    if end is None:
+        end = len(block) - 4 * (struct.unpack("<I", block[-4:])[0] + 1)
+    if end < 0:
+        raise ValueError("more restart points than bytes")
+    key, position = b"", 0
+    while position < end:
+        shared, position = read_varint(block, position)
+        fresh, position = read_varint(block, position)
+        size, position = read_varint(block, position)
+        if shared > len(key) or position + fresh + size > end:
+            raise ValueError("an entry beyond its block")
+        key = key[:shared] + block[position : position + fresh]
+        position += fresh
+        yield key, block[position : position + size]
+        position += size
 
 
 def table_of(data: bytes, name: str) -> Table:

@@ -48,6 +48,21 @@ def _string_problem(tensor: BundleTensor, data: bytes) -> str:
     return "" if crc == tensor.crc32c else "fails its checksum"
 
 
+def string_values(tensor: BundleTensor, data: bytes) -> list[bytes]:
+    """The elements of a string tensor in C order, of bytes in which ``tensor_problem`` finds nothing
+    wrong.
+    """
+    lengths, position = [], 0
+    for _ in range(tensor.elements):
+        length, position = read_varint(data, position)
+        lengths.append(length)
+    found, position = [], position + 4
+    for length in lengths:
+        found.append(data[position : position + length])
+        position += length
+    return found
+
+
 class RunningCrc:
     """The checksum of a large numeric tensor, piece by piece."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.objects.layout import (
     MANIFEST_SUFFIX,
     POINTER,
@@ -122,3 +123,16 @@ def group(directory: Location, entries: Iterable[FileInfo]) -> dict[str, Candida
         elif shard is not None and shard["prefix"] in files:
             files[shard["prefix"]][f"-{shard['shard']}-of-{shard['count']}"] = entry
     return {prefix: Candidate(directory, prefix, group) for prefix, group in files.items()}
+
+
+def corrupt(candidate: Candidate, what: str, file: str) -> CorruptCheckpoint:
+    """The error of a candidate that is bad: what is wrong, with which file."""
+    return CorruptCheckpoint(
+        f"checkpoint {candidate.location.shown}: {what}",
+        remedy="Use another checkpoint, or copy this one again",
+        details={
+            "checkpoint": candidate.location.shown,
+            "file": file,
+            "step": candidate.step_in_name,
+        },
+    )

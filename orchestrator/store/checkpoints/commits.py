@@ -223,6 +223,8 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
         StorageUnavailable: the store doesn't answer; whether the commit happened is found out by
             calling again.
     """
+    # The lineage is read after the lease was asked: whoever takes over in between records that
+    # before it commits, and what is committed here beyond that step is fenced by it
     if lease is not None:
         lease.check()
     lineage = read_lineage(output)
@@ -230,9 +232,12 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     directory = output.child(manifest.directory)
     _check_files(directory, manifest, directory.list())
     create_once(directory.child(manifest.file_name), manifest.to_bytes())
+    # Once more: the pointer is the one object that is overwritten, so a driver that slept here for
+    # a lease's length would point TensorFlow at the older run
     if lease is not None:
         lease.check()
     committed = set_pointer(output, lineage)
+    # From the listing, not from what was sent: a store that lists late is found out here
     for item in committed:
         if (
             item.generation_id == manifest.generation_id
@@ -247,6 +252,7 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
 
 def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
     label = f"{manifest.directory}/{manifest.prefix}"
+    # The output couldn't be written to when this generation began: not lost, only not yet
     if lineage.head is None or manifest.generation_id > lineage.head.generation_id:
         raise StorageUnavailable(
             f"{label} can't be committed yet: that {manifest.directory} took over isn't recorded in the output",

@@ -207,6 +207,7 @@ def prune(output: Location, *, held: bool) -> Pruned:
 
 
 def _is_part(name: str) -> bool:
+    # As ``multipart`` names them for Google: 32 hexadecimal digits, a dash, and a number of five
     stem, _, rest = name.partition(".part-")
     return (
         bool(stem)

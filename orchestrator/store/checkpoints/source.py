@@ -25,7 +25,7 @@ from orchestrator.store.checkpoints.foreign import (
     only_this,
 )
 from orchestrator.store.checkpoints.pointer import read_pointer
-from orchestrator.store.checkpoints.unsupported import stranger_of_directory, stranger_of_file
+from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
 from orchestrator.store.checkpoints.verification import Checked
 from orchestrator.store.objects.layout import (
     CONTROL,
@@ -177,7 +177,7 @@ def _named(
             None,
         )
         if there is not None:
-            raise stranger_of_file(there)
+            raise unsupported_file(there)
         raise SourceError(
             f"{asked.shown} doesn't exist" + _similar(list(candidates)),
             remedy="Give a .meta file, a checkpoint's prefix or a directory",
@@ -219,8 +219,8 @@ def _directory(
         ):
             location, candidates = (there, elsewhere) if elsewhere else (location, candidates)
     pointed = pointed.rpartition("/")[2] if pointed else None
-    if not candidates and (stranger := stranger_of_directory(location.shown, entries)) is not None:
-        raise stranger
+    if not candidates and (error := unsupported_directory(location.shown, entries)) is not None:
+        raise error
     found = newest_foreign(
         location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep
     )

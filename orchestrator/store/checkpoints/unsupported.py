@@ -50,35 +50,35 @@ _BY_ENDING = {
 _ZIP = b"PK\x03\x04"
 
 
-def stranger_of_file(file: FileInfo) -> SourceError:
+def unsupported_file(file: FileInfo) -> SourceError:
     """The error for a file that is there and isn't a checkpoint's. Raises SourceError,
     StorageUnavailable where it can't be read.
     """
     start = file.location.read_bytes(0, 16) if file.size_bytes else b""
-    stranger = next(
+    other = next(
         (known for sign, known in _BY_START if start.startswith(sign)), None
     ) or _by_ending(file.name)
-    if stranger is None and start.startswith(_ZIP):
-        stranger = OtherFormat("an archive, as PyTorch, Keras and NumPy write it too", _UNPACK)
-    if stranger is None:
-        stranger = OtherFormat(
+    if other is None and start.startswith(_ZIP):
+        other = OtherFormat("an archive, as PyTorch, Keras and NumPy write it too", _UNPACK)
+    if other is None:
+        other = OtherFormat(
             "a file, but not one of a checkpoint's",
             "Give a .meta file, a checkpoint's prefix or a directory",
         )
-    return _error(file.location.shown, stranger)
+    return _error(file.location.shown, other)
 
 
-def stranger_of_directory(shown: str, entries: Iterable[FileInfo]) -> SourceError | None:
+def unsupported_directory(shown: str, entries: Iterable[FileInfo]) -> SourceError | None:
     """The error for a directory that holds something else; None where nothing in it is known."""
     names = sorted(entry.name for entry in entries)
     if "saved_model.pb" in names or "saved_model.pbtxt" in names:
         return _error(shown, _SAVED_MODEL)
     for name in names:
-        stranger = _by_ending(name)
-        if stranger is not None:
+        other = _by_ending(name)
+        if other is not None:
             return SourceError(
-                f"{shown} holds no checkpoint; {name} in it is {stranger.what}",
-                remedy=stranger.remedy,
+                f"{shown} holds no checkpoint; {name} in it is {other.what}",
+                remedy=other.remedy,
             )
     return None
 
@@ -89,8 +89,8 @@ def _by_ending(name: str) -> OtherFormat | None:
     )
 
 
-def _error(shown: str, stranger: OtherFormat) -> SourceError:
+def _error(shown: str, other: OtherFormat) -> SourceError:
     return SourceError(
-        f"{shown} is {stranger.what}: not a checkpoint of a TensorFlow 1 graph",
-        remedy=stranger.remedy,
+        f"{shown} is {other.what}: not a checkpoint of a TensorFlow 1 graph",
+        remedy=other.remedy,
     )

@@ -2,26 +2,24 @@
 
 Rule: cheap evidence first, each failure one error that names file, step, cause and remedy. Quick:
 the manifest's sizes, the index in itself, every tensor's extent inside its data file and no byte
-beyond, the step in the data against the manifest, and the checksums of the smallest tensors, which
-change with every step and so give away files of different saves. Deep: every tensor's checksum.
+beyond, the step in the data against the manifest, and a sample of checksums (``sample``). Deep:
+every tensor's checksum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import google_crc32c
 
 from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceError
 from orchestrator.store.bundle.bundle import BundleIndex, read_index
-from orchestrator.store.bundle.counters import COUNTERS, whole_number
 from orchestrator.store.bundle.deep_verify import damaged_tensors
 from orchestrator.store.bundle.sstable import Table
-from orchestrator.store.bundle.tensor_crc import tensor_problem
 from orchestrator.store.bundle.v1 import read_v1, read_v1_scalar
-from orchestrator.store.checkpoints.candidates import Candidate
+from orchestrator.store.checkpoints.candidates import Candidate, corrupt
+from orchestrator.store.checkpoints.sample import check_sample
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.store.objects.manifest import Manifest
 
@@ -29,16 +27,6 @@ MAX_INDEX_BYTES = 1 << 30
 """An index holds some hundred bytes for each tensor; this is ten million tensors. A larger one is
 damaged or something else, and isn't read into memory.
 """
-SAMPLE_TENSORS = 8
-"""Tensors, or files, of which a quick check compares the checksum, spread over a checkpoint: so
-many reads fit side by side into one round trip. It's after files that were cut short, swapped or
-left from another save, which shows anywhere; single flipped bytes are a deep check's.
-"""
-SAMPLE_TENSOR_BYTES = 1 << 20
-"""Larger tensors aren't sampled: a megabyte comes about as fast as a store answers at all."""
-WHOLE_SHARD_BYTES = 1 << 20
-"""A data file up to this size is checked whole at once: one request, and nothing left to doubt."""
-_REMEDY = "Use another checkpoint, or copy this one again"
 
 
 @dataclass(frozen=True)
@@ -93,7 +81,7 @@ def check(
     if deep:
         problems = damaged_tensors(checked.index, checked.files)
         if problems:
-            raise _corrupt(
+            raise corrupt(
                 candidate, f"{len(problems)} damaged tensors, first: {problems[0]}", problems[0]
             )
     return checked
@@ -101,7 +89,7 @@ def check(
 
 def _check_against_manifest(candidate: Candidate, manifest: Manifest) -> None:
     if manifest.prefix != candidate.prefix:
-        raise _corrupt(
+        raise corrupt(
             candidate,
             f"its manifest speaks of {manifest.prefix}",
             f"{candidate.prefix}.manifest.json",
@@ -110,11 +98,11 @@ def _check_against_manifest(candidate: Candidate, manifest: Manifest) -> None:
     for record in manifest.files:
         found = files.get(record.name)
         if found is None:
-            raise _corrupt(
+            raise corrupt(
                 candidate, f"{record.name} is missing, which its manifest names", record.name
             )
         if found.size_bytes != record.size_bytes:
-            raise _corrupt(
+            raise corrupt(
                 candidate,
                 f"{record.name} has {found.size_bytes} bytes, its manifest says {record.size_bytes}",
                 record.name,
@@ -133,20 +121,20 @@ def _check_against_manifest(candidate: Candidate, manifest: Manifest) -> None:
         and expected is not None
         and google_crc32c.value(meta.location.read_bytes()) != expected
     ):
-        raise _corrupt(
+        raise corrupt(
             candidate, f"{meta.name} isn't what its manifest says: its checksum differs", meta.name
         )
 
 
 def _check_step(candidate: Candidate, checked: Checked, manifest: Manifest) -> None:
     if manifest.step_key is not None and checked.step is None:
-        raise _corrupt(
+        raise corrupt(
             candidate,
             f"it lacks {manifest.step_key}, where its manifest says that the step stands",
             candidate.prefix,
         )
     if manifest.step_key is not None and checked.step != manifest.step:
-        raise _corrupt(
+        raise corrupt(
             candidate,
             f"its data is of step {checked.step}, its manifest of step {manifest.step}",
             candidate.prefix,
@@ -156,23 +144,23 @@ def _check_step(candidate: Candidate, checked: Checked, manifest: Manifest) -> N
 def _check_v2(candidate: Candidate, manifest: Manifest | None, step_key: str | None) -> Checked:
     file = candidate.files.get(".index")
     if file is None:
-        raise _corrupt(
+        raise corrupt(
             candidate, f"{candidate.prefix}.index is missing", f"{candidate.prefix}.index"
         )
     if file.size_bytes > MAX_INDEX_BYTES:
-        raise _corrupt(
+        raise corrupt(
             candidate, f"{file.name} claims {file.size_bytes} bytes, which no index has", file.name
         )
     data = file.location.read_bytes()
     crcs = {record.name: record.crc32c for record in manifest.files} if manifest else {}
     if file.name in crcs and google_crc32c.value(data) != crcs[file.name]:
-        raise _corrupt(
+        raise corrupt(
             candidate, f"{file.name} isn't what its manifest says: its checksum differs", file.name
         )
     index = read_index(data, file.name)
     shards = _shards(candidate, index)
     key = (manifest.step_key if manifest else None) or step_key or index.step_key()
-    step = _check_sample(candidate, index, shards, key)
+    step = check_sample(candidate, index, shards, key)
     files = tuple(replace(item, crc32c=crcs.get(item.name)) for item in (file, *shards))
     return Checked(
         candidate,
@@ -191,74 +179,22 @@ def _shards(candidate: Candidate, index: BundleIndex) -> list[FileInfo]:
         suffix = f".data-{number:05d}-of-{index.num_shards:05d}"
         file, needed = candidate.files.get(suffix), index.shard_bytes.get(number, 0)
         if file is None:
-            raise _corrupt(
+            raise corrupt(
                 candidate, f"{candidate.prefix}{suffix} is missing", candidate.prefix + suffix
             )
         if file.size_bytes < needed:
-            raise _corrupt(
+            raise corrupt(
                 candidate, f"{file.name} is cut off: {file.size_bytes} bytes of {needed}", file.name
             )
         if file.size_bytes > needed:
             extra = file.size_bytes - needed
-            raise _corrupt(
+            raise corrupt(
                 candidate,
                 f"{file.name} has {extra} bytes more than its index accounts for: not of one save",
                 file.name,
             )
         shards.append(file)
     return shards
-
-
-def _check_sample(
-    candidate: Candidate, index: BundleIndex, shards: list[FileInfo], step_key: str | None
-) -> int | None:
-    """Checks the sample's checksums; the step's value comes with it."""
-    ranges = _sample(index, shards, step_key)
-    with ThreadPoolExecutor(SAMPLE_TENSORS) as pool:
-        texts = pool.map(lambda item: shards[item[0]].location.read_bytes(item[1], item[2]), ranges)
-        step: int | None = None
-        for (shard, start, end), data in zip(ranges, texts, strict=True):
-            for piece in index.pieces:
-                if (
-                    piece.shard != shard
-                    or piece.offset < start
-                    or piece.offset + piece.size_bytes > end
-                ):
-                    continue
-                content = data[piece.offset - start : piece.offset - start + piece.size_bytes]
-                problem = tensor_problem(piece, content)
-                if problem:
-                    where = f"{shards[shard].name}: tensor {piece.key!r} {problem}, so data and index aren't of one save, or damaged"
-                    raise _corrupt(candidate, where, shards[shard].name)
-                if piece.key == step_key and piece.shape == () and piece.dtype in COUNTERS:
-                    step = whole_number(content, piece.dtype)
-    return step
-
-
-def _sample(
-    index: BundleIndex, shards: list[FileInfo], step_key: str | None
-) -> list[tuple[int, int, int]]:
-    """(shard, start, end) of what a quick check reads."""
-    whole = {
-        number
-        for number, file in enumerate(shards[:SAMPLE_TENSORS])
-        if file.size_bytes <= WHOLE_SHARD_BYTES
-    }
-    ranges = [
-        (number, 0, shards[number].size_bytes)
-        for number in sorted(whole)
-        if shards[number].size_bytes
-    ]
-    rest = [
-        piece
-        for piece in index.pieces
-        if piece.shard not in whole and 0 < piece.size_bytes <= SAMPLE_TENSOR_BYTES
-    ]
-    rest.sort(key=lambda piece: (piece.key != step_key, piece.size_bytes))
-    return ranges + [
-        (piece.shard, piece.offset, piece.offset + piece.size_bytes)
-        for piece in rest[:SAMPLE_TENSORS]
-    ]
 
 
 def _check_v1(candidate: Candidate, step_key: str | None) -> Checked:
@@ -278,11 +214,11 @@ def _check_v1(candidate: Candidate, step_key: str | None) -> Checked:
 def _check_v1_shards(candidate: Candidate, files: list[FileInfo]) -> None:
     counts = {suffix.rpartition("-of-")[2] for suffix in candidate.files if suffix.startswith("-")}
     if len(counts) > 1 or (counts and int(min(counts)) != len(files)):
-        raise _corrupt(
+        raise corrupt(
             candidate, f"{len(files)} of {max(counts)} shards are there", candidate.prefix
         )
     if not files:
-        raise _corrupt(candidate, "it has no data, only a .meta", candidate.prefix)
+        raise corrupt(candidate, "it has no data, only a .meta", candidate.prefix)
 
 
 def _table(file: FileInfo) -> Table:
@@ -306,18 +242,6 @@ def _v1_identity(files: Iterable[FileInfo]) -> int:
                 crc, file.location.read_bytes(start, min(file.size_bytes, start + 65536))
             )
     return crc
-
-
-def _corrupt(candidate: Candidate, what: str, file: str) -> CorruptCheckpoint:
-    return CorruptCheckpoint(
-        f"checkpoint {candidate.location.shown}: {what}",
-        remedy=_REMEDY,
-        details={
-            "checkpoint": candidate.location.shown,
-            "file": file,
-            "step": candidate.step_in_name,
-        },
-    )
 
 
 def speaks_of_content(error: OrchestratorError) -> bool:

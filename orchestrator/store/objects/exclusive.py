@@ -19,7 +19,8 @@ import stamina
 
 from orchestrator.errors import AlreadyExists, OrchestratorError
 from orchestrator.store.objects import local_files
-from orchestrator.store.objects.failures import Meaning, is_transient, meaning, translate
+from orchestrator.store.objects.client_errors import Meaning, is_transient, meaning
+from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.location import Location
 
 CONDITIONAL = frozenset({"gs", "gcs", "s3", "s3a", "abfs", "abfss", "az"})

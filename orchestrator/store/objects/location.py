@@ -22,15 +22,9 @@ from fsspec.core import url_to_fs
 from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
 from orchestrator.store.objects import contact, local_files
+from orchestrator.store.objects.client_errors import Meaning, is_transient, meaning
 from orchestrator.store.objects.clients import client_settings, how_to_install
-from orchestrator.store.objects.failures import (
-    Action,
-    Meaning,
-    is_transient,
-    meaning,
-    one_line,
-    translate,
-)
+from orchestrator.store.objects.failures import Action, one_line, translate
 from orchestrator.store.objects.url_spelling import check_spelling
 
 REQUEST_DEADLINE_S = 60.0
@@ -197,6 +191,7 @@ class Location:
         """Calls a method of the file system with deadline, retries and translated errors; ``small``
         where the answer is.
         """
+        # Who has never answered is given less patience; a large answer may rightly take long
         first = (
             small and self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
         )

@@ -176,6 +176,7 @@ def _read(output: Location, enough: int | None) -> list[dict[str, Any]]:
 def _read_once(parts: list[FileInfo], enough: int | None) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while parts and (enough is None or len(found) < enough):
+        # From the end on, a few at a time: most parts hold many events, the newest often one
         step = len(parts) if enough is None else 4
         parts, last = parts[:-step], parts[-step:]
         with ThreadPoolExecutor(READERS) as pool:
@@ -192,6 +193,8 @@ def _parts(output: Location) -> list[FileInfo]:
         if match is not None:
             first = int(match[2])
             spans.append((int(match[1]), first, int(match[3] or first), entry))
+    # The longest of those that begin at the same number comes first: it's the merged one, and its
+    # parts may not have been deleted yet
     covered: dict[int, int] = {}
     kept = []
     for attempt, _, last, entry in sorted(spans, key=lambda span: (span[0], span[1], -span[2])):

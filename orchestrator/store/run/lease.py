@@ -91,6 +91,7 @@ class Lease:
         again).
         """
         begun_s = self.now()
+        # A third for each of three requests: what takes longer comes too late to keep the lease
         patience_s = self.holder.lease_s / 3
         self._look_for_others(patience_s)
         with self._lock:
@@ -244,6 +245,7 @@ def acquire(
         if hold is Hold.REFUSE:
             raise _held(output, observed)
         if hold is Hold.WAIT:
+            # Twice as often as a living holder beats, so that its first beat is seen soon
             wait(observed.sight.lease_s / BEATS_PER_LEASE / 2)
             continue
         try:

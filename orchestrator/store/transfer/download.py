@@ -20,7 +20,8 @@ from pathlib import Path
 import stamina
 
 from orchestrator.errors import SourceError, StorageUnavailable
-from orchestrator.store.objects.failures import is_transient, translate
+from orchestrator.store.objects.client_errors import is_transient
+from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.store.transfer.http_range import (

@@ -68,6 +68,7 @@ async def _send_to_s3(path: Path, target: Location, part: int, progress: Transfe
     whole = {"Bucket": bucket, "Key": key, "UploadId": upload["UploadId"]}
 
     async def send(number: int, data: bytes) -> dict[str, Any]:
+        # S3 counts parts from 1
         answer = await fs._call_s3("upload_part", **whole, PartNumber=number + 1, Body=data)
         return {"PartNumber": number + 1, "ETag": answer["ETag"]}
 
@@ -93,6 +94,7 @@ async def _send_to_google(
 
     async with undone_by(remove):
         level: Sequence[str] = await _in_parallel(path, part, send, progress)
+        # Composed objects may be composed again, so more parts than one request takes need levels
         while len(level) > COMPOSE_AT_ONCE:
             groups = [
                 level[start : start + COMPOSE_AT_ONCE]
@@ -105,7 +107,7 @@ async def _send_to_google(
             made.extend(names)
             for name, group in zip(names, groups, strict=True):
                 await fs._merge(name, group)
-                progress.add(0)
+                progress.add(0)  # moves no bytes from here, and is a sign of life all the same
             level = names
         await fs._merge(target.path, level)
     # What's left of a part costs a little space and nothing else: a failure here isn't one of the

@@ -19,7 +19,8 @@ import stamina
 
 from orchestrator.errors import OutputError
 from orchestrator.store.objects import local_files
-from orchestrator.store.objects.failures import is_transient, translate
+from orchestrator.store.objects.client_errors import is_transient
+from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX, split_bundle_file
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord

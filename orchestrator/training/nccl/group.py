@@ -32,9 +32,9 @@ class NcclGroup:
 
     keeps_variables = False
     can_give = can_take = False
+    dead = ()
     computing = False
     """Its exchange is inside the session's run: whoever is there may be waiting for a peer."""
-    dead = ()
 
     def __init__(
         self,

@@ -76,14 +76,19 @@ class Membership:
         return self._left.is_set()
 
     def reserve_address(self) -> str:
-        """``host:port`` under which the next ``form`` will serve; see ``Trainer.reserve_address``."""
+        """``host:port`` under which the next ``form`` will serve. Raises AddressTaken."""
         if self._reservation is not None:
             self._reservation.release()
         self._reservation = addresses.reserve()
         return f"{self._options.host}:{self._reservation.port}"
 
     def form(self, group: GroupSpec) -> None:
-        """Close the old session and open the one of ``group``; see ``Trainer.form``."""
+        """Close the old session and open the one of ``group``; the variables aren't set after that.
+
+        Raises:
+            GraphRefused: the graph, or this worker, can't be in so large a group.
+            AddressTaken: another process took the server's port.
+        """
         if group.world_size > 1 and (
             self._refused or self._options.max_world_size < group.world_size
         ):

@@ -78,7 +78,8 @@ def measure(task: TrialTask) -> dict[str, Any]:
     Returns:
         ``how``: ``joint``, ``same batch`` or ``none``; ``reason``: why not better; ``seams`` and
         ``variables``: what differs; ``means``: gradients of which the mean is right; ``compared``:
-        how many seams and variables; ``slots``: how many were tried.
+        how many seams and variables; ``slots``: how many were tried; ``apart``: fed tensors that
+        differ by batch, and the variables that workers would make differ by them.
 
     Raises:
         OrchestratorError, or what TensorFlow raises: the slots' own step can't be taken.
@@ -108,6 +109,9 @@ class Trial:
     def answer(self) -> dict[str, Any]:
         """See ``measure``."""
         group = self._stand.step(self._start, self._slots)
+        apart = self._apart(group)
+        if apart:
+            return self._told("joint", apart=apart)
         found, reason = None, ""
         try:
             for whole in joint_batches(self._batches, self._task.graph, self._held):
@@ -125,6 +129,27 @@ class Trial:
             return self._same_batch(reason)
         return self._asked_further(group, found) if found["differs"] else self._told("joint")
 
+    def _apart(self, group: Taken) -> list[list[str]]:
+        """The fed settings that aren't the same in all slots, and the variables in which workers
+        would differ because each applies what it's fed itself; empty where there are none.
+        """
+        ports = {port.tensor for port in self._task.graph.inputs}
+        unlike = [
+            name
+            for name, first in self._slots[0].items()
+            if (first.ndim == 0 or name not in ports)
+            and any(not _same(first, slot[name]) for slot in self._slots[1:])
+        ]
+        if not unlike:
+            return []
+        other = self._stand.step(self._start, self._slots, applied=0)
+        differing = [
+            name
+            for name, value in group.variables.items()
+            if not _same(value, other.variables[name])
+        ]
+        return [unlike, differing] if differing else []
+
     def _compared(self, group: Taken, whole: Mapping[str, np.ndarray]) -> dict[str, Any]:
         joint = self._take(whole)
         if not is_finite(joint):
@@ -138,7 +163,7 @@ class Trial:
 
     def _told(self, how: str, **more: Any) -> dict[str, Any]:
         seams = sum(len(self._stand.seams[target]) for target in self._stand.cycle)
-        found = {"how": how, "reason": "", "seams": [], "variables": [], "means": 0}
+        found = {"how": how, "reason": "", "seams": [], "variables": [], "means": 0, "apart": []}
         counted = {"slots": len(self._slots), "compared": [seams, len(self._start.arrays)]}
         return {**found, **counted, **more}
 
@@ -247,6 +272,10 @@ class Trial:
         """
         other = self._stand.step(self._start, self._slots[::-1])
         return different_variables(group, other, self._start.arrays, noise)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def told(error: BaseException) -> str:

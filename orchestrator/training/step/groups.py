@@ -102,14 +102,14 @@ class Group(Protocol):
         """Whether this one has computed a run whose result it could take from another one."""
 
     @property
+    def dead(self) -> tuple[int, ...]:
+        """Ranks of the present group whose processes have ended, as far as it's known here."""
+
+    @property
     def computing(self) -> bool:
         """Whether a step is inside the session's run just now, where it waits for no peer; asked
         from any thread.
         """
-
-    @property
-    def dead(self) -> tuple[int, ...]:
-        """Ranks of the present group whose processes have ended, as far as it's known here."""
 
     def run(self, run: StepRun, keys: Mapping[str, np.ndarray]) -> Shown:
         """One run of a train operation. Raises PeerLost, UserCodeError; nothing changed then.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.decide.restarts import (
+from orchestrator.decide.driver_restarts import (
     CRASHED,
     LONGEST_DELAY_S,
     MOST_DEATHS,

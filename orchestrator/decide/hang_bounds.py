@@ -13,7 +13,11 @@ from orchestrator.decide.events import Doing
 from orchestrator.decide.run import Run
 
 HANG_FACTOR = 3.0
+"""Usual step times without a step's end. A machine that does other things beside doubles a step's
+time now and then; a hang that is found a step later costs that step and no more.
+"""
 LONGEST_FACTOR = 2.0
+"""The longest step that ended well may come again, on a machine that is twice as busy then."""
 SLOW_START_S = 120.0
 """A generation's first step warms up sessions and kernels; 25,000 nodes took 5.3 s on an idle
 machine.

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.config import RunConfig
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
-from orchestrator.decide.patience import (
+from orchestrator.decide.hang_bounds import (
     COMPUTING_S,
     SLOW_START_S,
     WORKING_S,
@@ -157,7 +157,7 @@ def test_same_step_gets_twice_the_time_when_it_comes_again(training: Driver) -> 
 
 def test_suspicion_outlives_the_steps_before_the_one_that_raised_it(training: Driver) -> None:
     """The group went back to a checkpoint: the steps that come first pass no judgement."""
-    training.run = replace(training.run, suspicions=1, suspected=(45, 90))
+    training.run = replace(training.run, suspicions=1, suspected=(45, 0))
     steps(training, 42, FAST_S, "w0001", "w0002")
     assert training.run.suspicions == 1
     steps(training, 46, FAST_S, "w0001", "w0002")

@@ -1,0 +1,93 @@
+"""Which tensor, and which part of it, does the key of a slice name?
+
+Rule: TensorFlow's ordered code (``lib/strings/ordered_code.cc``, ``saved_tensor_slice_util.cc``):
+the number 0, the name with escaped zeros, the rank, then start and length of each dimension as
+signed numbers whose first bits tell how many bytes they take. A whole dimension is (0, -1).
+"""
+
+from __future__ import annotations
+
+from orchestrator.errors import CorruptCheckpoint
+
+Extents = tuple[tuple[int, int], ...]
+"""(start, length) of each dimension; length -1 for a whole one."""
+WHOLE_DIMENSION = -1
+MAX_RANK = 254
+"""TensorFlow's own limit; more is damage."""
+_END_OF_NAME = b"\x00\x01"
+
+
+def slice_of(key: bytes, file: str) -> tuple[str, Extents]:
+    """The tensor's name, and the part of it that the key is of.
+
+    Args:
+        file: for messages.
+
+    Raises:
+        CorruptCheckpoint: this is no slice's key.
+    """
+    name, position = _name(key, file)
+    try:
+        width = key[position]
+        rank = int.from_bytes(key[position + 1 : position + 1 + width], "big")
+        position += 1 + width
+        if rank > MAX_RANK:
+            raise ValueError("a rank that no tensor has")
+        numbers = []
+        for _ in range(2 * rank):
+            number, position = _signed(key, position)
+            numbers.append(number)
+    except (IndexError, ValueError) as error:
+        raise _damaged(file) from error
+    return name, tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def name_prefix(name: str) -> bytes:
+    """What the keys of all slices of a tensor begin with."""
+    escaped = bytearray()
+    for byte in name.encode("utf-8", "surrogateescape"):
+        escaped.append(byte)
+        if byte == 0x00:
+            escaped.append(0xFF)
+        elif byte == 0xFF:
+            escaped.append(0x00)
+    return b"\x00" + bytes(escaped) + _END_OF_NAME
+
+
+def _name(key: bytes, file: str) -> tuple[str, int]:
+    out, position = bytearray(), 1
+    while position + 1 < len(key):
+        pair = key[position : position + 2]
+        if pair == _END_OF_NAME:
+            return out.decode("utf-8", "surrogateescape"), position + 2
+        if pair in (b"\x00\xff", b"\xff\x00"):
+            out.append(pair[0])
+            position += 2
+        else:
+            out.append(key[position])
+            position += 1
+    raise _damaged(file)
+
+
+def _signed(key: bytes, position: int) -> tuple[int, int]:
+    """The signed number at ``position``, and the position after it. As many leading ones as it has
+    bytes, then 7 bits of value for each byte, the first of them the sign; a negative number has
+    every bit turned over.
+    """
+    flip = 0x00 if key[position] & 0x80 else 0xFF
+    width = 0
+    while (key[position + width // 8] ^ flip) & (0x80 >> width % 8):
+        width += 1
+        if width > 10:
+            raise ValueError("a number of more than ten bytes")
+    raw = key[position : position + width]
+    if len(raw) < width:
+        raise IndexError("a number beyond its key")
+    value = int.from_bytes(bytes(byte ^ flip for byte in raw), "big") & ((1 << 7 * width) - 1)
+    return (~value if flip else value), position + width
+
+
+def _damaged(file: str) -> CorruptCheckpoint:
+    return CorruptCheckpoint(
+        f"{file} has a damaged slice key", remedy="Use another checkpoint, or copy this one again"
+    )
