@@ -36,7 +36,7 @@ def slow_once(tf: Any) -> Any:
 
 
 def test_slow_step_among_fast_ones_ends_nobody(tmp_path: Path, ray_address: str) -> None:
-    made = make(Pattern(slow_once, "same"), tmp_path)
+    made = make(Pattern(slow_once, "equal"), tmp_path)
     result = resumed(
         *(made.prefix, "--output", tmp_path / "out", "--workers", "2", "--until-step", "12"),
         *("--input", "tests.end_to_end.inputs:mlp", "--hang-floor-s", str(FLOOR_S)),

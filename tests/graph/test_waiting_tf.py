@@ -56,8 +56,8 @@ def primed(made: Made) -> np.ndarray:
         put = graph.get_operation_by_name("put")
         session.run(put, made.joint(0))
         for step in range(STEPS):
-            session.run(made.op, made.joint(step + 1))
-            if made.op != "step":  # which puts the next batch itself
+            session.run(made.ops[0], made.joint(step + 1))
+            if made.ops[0] != "step":  # which puts the next batch itself
                 session.run(put, made.joint(step + 1))
         value: np.ndarray = session.run("w:0")
     return value
@@ -113,7 +113,7 @@ def test_batches_of_an_iterator_that_a_handle_chose_are_named_and_can_be_fed(
     joint = train_original(
         graph.original_meta,
         str(made.prefix),
-        [made.op],
+        list(made.ops),
         STEPS,
         lambda step: {NEXT[name]: value for name, value in made.joint(step).items()},
     )
@@ -124,7 +124,7 @@ def test_mean_of_gradients_over_a_cluster_becomes_the_groups(tmp_path: Path) -> 
     made = waiting.made(waiting.mean_over_a_cluster, tmp_path)
     graph = planned(made).worker_graph
     assert any("collective means of gradients" in repair for repair in graph.repairs)
-    joint = train_original(graph.original_meta, str(made.prefix), [made.op], STEPS, made.joint)
+    joint = train_original(graph.original_meta, str(made.prefix), list(made.ops), STEPS, made.joint)
     np.testing.assert_allclose(group_of_two(graph, made), joint["w"], rtol=3e-5)
 
 

@@ -119,4 +119,4 @@ def statistics_over_a_cluster(tf: Any) -> Any:
 
 def made(build: Maker, directory: Path) -> Made:
     """A maker's graph, saved."""
-    return make(Pattern(build, "same"), directory)
+    return make(Pattern(build, "equal"), directory)
