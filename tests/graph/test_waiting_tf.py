@@ -56,8 +56,8 @@ def primed(made: Made) -> np.ndarray:
         put = graph.get_operation_by_name("put")
         session.run(put, made.joint(0))
         for step in range(STEPS):
-            session.run(made.op, made.joint(step + 1))
-            if made.op != "step":  # which puts the next batch itself
+            session.run(made.ops[0], made.joint(step + 1))
+            if made.ops[0] != "step":  # which puts the next batch itself
                 session.run(put, made.joint(step + 1))
         value: np.ndarray = session.run("w:0")
     return value
@@ -76,6 +76,18 @@ def test_step_trains_on_its_own_batch_in_place_of_the_staged_one(
     alone = planned(made, workers=1).worker_graph
     one = train_rewritten(alone, str(made.prefix), STEPS, made.joint)["w"]
     np.testing.assert_allclose(one, expected, rtol=1e-6)
+
+
+def test_batches_that_pass_two_staging_areas_are_fed_where_the_first_one_takes_them(
+    tmp_path: Path,
+) -> None:
+    made = waiting.made(waiting.staged_twice, tmp_path)
+    graph = planned(made).worker_graph
+    assert sorted(port.name for port in graph.inputs) == ["x:0", "y:0"]
+    plain = waiting.made(waiting.staged_batches, tmp_path / "once")
+    np.testing.assert_array_equal(
+        group_of_two(graph, made), group_of_two(planned(plain).worker_graph, plain)
+    )
 
 
 def test_gradients_that_are_late_on_purpose_are_refused(tmp_path: Path) -> None:
@@ -101,7 +113,7 @@ def test_batches_of_an_iterator_that_a_handle_chose_are_named_and_can_be_fed(
     joint = train_original(
         graph.original_meta,
         str(made.prefix),
-        [made.op],
+        list(made.ops),
         STEPS,
         lambda step: {NEXT[name]: value for name, value in made.joint(step).items()},
     )
@@ -112,7 +124,7 @@ def test_mean_of_gradients_over_a_cluster_becomes_the_groups(tmp_path: Path) -> 
     made = waiting.made(waiting.mean_over_a_cluster, tmp_path)
     graph = planned(made).worker_graph
     assert any("collective means of gradients" in repair for repair in graph.repairs)
-    joint = train_original(graph.original_meta, str(made.prefix), [made.op], STEPS, made.joint)
+    joint = train_original(graph.original_meta, str(made.prefix), list(made.ops), STEPS, made.joint)
     np.testing.assert_allclose(group_of_two(graph, made), joint["w"], rtol=3e-5)
 
 

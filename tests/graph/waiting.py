@@ -50,6 +50,21 @@ def staged_batches(tf: Any) -> Any:
     return _staged(tf, put_each_step=True)
 
 
+def staged_twice(tf: Any) -> Any:
+    """Batches that pass two staging areas, one of the host's and one of the device's."""
+    from tensorflow.python.ops import data_flow_ops
+
+    passed = _placeholders(tf)
+    puts = []
+    for name in ("put", "second"):
+        area = data_flow_ops.StagingArea([tf.float32, tf.float32], [[None, WIDTH], [None]])
+        puts.append(area.put(list(passed), name=name))
+        passed = area.get()
+        passed[0].set_shape([None, WIDTH])
+        passed[1].set_shape([None])
+    return tf.group(_optimizer(tf).minimize(_loss(tf, *passed)[0]), *puts, name="step")
+
+
 def staged_by_somebody_else(tf: Any) -> Any:
     """A `StagingArea` that is filled by an operation that the program ran beside the step."""
     return _staged(tf, put_each_step=False)
@@ -104,4 +119,4 @@ def statistics_over_a_cluster(tf: Any) -> Any:
 
 def made(build: Maker, directory: Path) -> Made:
     """A maker's graph, saved."""
-    return make(Pattern(build, "same"), directory)
+    return make(Pattern(build, "equal"), directory)

@@ -37,14 +37,14 @@ def test_two_processes_train_a_pattern_as_one_does(
     name: str, tmp_path: Path, new_ranks: NewRanks
 ) -> None:
     made = make(STOPS[name], tmp_path)
-    graph = worker_graph(made.prefix, train_op=[made.op])
+    graph = worker_graph(made.prefix, train_op=list(made.ops))
     ranks = new_ranks(2)
-    ranks.start(made.prefix, train_op=[made.op])
+    ranks.start(made.prefix, train_op=list(made.ops))
     for step in range(STEPS):
         ranks.step(made.parts(step))
     first, second = ranks.states()
     assert_identical(first, second)
-    joint = train_original(graph.original_meta, str(made.prefix), [made.op], STEPS, made.joint)
+    joint = train_original(graph.original_meta, str(made.prefix), list(made.ops), STEPS, made.joint)
     for variable, value in joint.items():
         np.testing.assert_allclose(first.arrays[variable], value, rtol=3e-5, atol=1e-6)
 
@@ -66,7 +66,7 @@ def test_batches_of_different_rows_give_the_mean_of_their_gradients(
 ) -> None:
     made = make(STOPS["assigned"], tmp_path)
     ranks = new_ranks(2)
-    start = ranks.start(made.prefix, train_op=[made.op])
+    start = ranks.start(made.prefix, train_op=list(made.ops))
     batches = uneven(ranks)
     ranks.step(batches)
     first, second = ranks.states()
@@ -103,10 +103,10 @@ def without_shapes(path: Path) -> None:
 def test_gradients_of_rows_that_differ_are_told_as_what_they_are_and_not_as_a_lost_peer(
     tmp_path: Path, new_ranks: NewRanks
 ) -> None:
-    made = make(Pattern(gradient_of_rows, "same"), tmp_path)
+    made = make(Pattern(gradient_of_rows, "equal"), tmp_path)
     without_shapes(Path(f"{made.prefix}.meta"))
     ranks = new_ranks(2)
-    ranks.start(made.prefix, train_op=[made.op])
+    ranks.start(made.prefix, train_op=list(made.ops))
     outcomes = ranks.outcomes(uneven(ranks))
     for outcome, rows in zip(outcomes, (3, 5), strict=True):
         assert isinstance(outcome, GroupDisagrees), outcome
@@ -153,9 +153,9 @@ def until(condition: Callable[[], bool]) -> None:
 def test_rank_inside_a_slow_run_says_so_and_the_one_that_waits_for_it_does_not(
     tmp_path: Path, new_ranks: NewRanks
 ) -> None:
-    made = make(Pattern(held_up, "same"), tmp_path)
+    made = make(Pattern(held_up, "equal"), tmp_path)
     ranks = new_ranks(2)
-    ranks.start(made.prefix, train_op=[made.op])
+    ranks.start(made.prefix, train_op=list(made.ops))
     slow, fast = ranks.processes
     assert not slow.control("computing")
     fast.call("apply", open_gate)

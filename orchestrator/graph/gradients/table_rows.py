@@ -66,7 +66,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class RowsEnd:
+class LastUse:
     """An input at which values don't stay rows, and what they were put together with before."""
 
     use: Use
@@ -104,9 +104,9 @@ def apart(graph: Graph, uses: Iterable[Use]) -> list[tuple[Use, ...]]:
     return [tuple(group) for group in found]
 
 
-def endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[RowsEnd]:
+def endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[LastUse]:
     """Where values end after all operations that keep their rows."""
-    waiting = [RowsEnd(use) for use in uses]
+    waiting = [LastUse(use) for use in uses]
     seen: set[str] = set()
     while waiting:
         at = waiting.pop(0)
@@ -119,11 +119,11 @@ def endings(graph: Graph, uses: Iterable[Use], beyond: set[str]) -> Iterator[Row
             if graph.view.op(name) == "ConcatV2":
                 parts = (*parts, Part(at.use.slot, len(graph.view.data[name])))
             waiting.extend(
-                RowsEnd(use, parts) for use in graph.view.uses[name] if use.node in beyond
+                LastUse(use, parts) for use in graph.view.uses[name] if use.node in beyond
             )
 
 
-def indices_of(graph: Graph, found: Sequence[RowsEnd], beyond: set[str]) -> Indices | None:
+def indices_of(graph: Graph, found: Sequence[LastUse], beyond: set[str]) -> Indices | None:
     """The indices that values meet at some of their endings; None where they're no rows.
 
     Raises:
@@ -166,7 +166,7 @@ def indices_slot(graph: Graph, use: Use) -> int | None:
     return None
 
 
-def _origin(graph: Graph, ending: RowsEnd, slot: int, beyond: set[str]) -> tuple[Edge, Use]:
+def _origin(graph: Graph, ending: LastUse, slot: int, beyond: set[str]) -> tuple[Edge, Use]:
     """Follow indices back to where they leave the gradient scope, or to where the optimizer's own
     steps on them begin: what gradients are computed from too keeps the batch's own.
     """

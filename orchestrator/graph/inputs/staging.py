@@ -31,9 +31,11 @@ def without_staging(editor: Editor, graph: Graph, targets: Iterable[str]) -> lis
     """Let what ``targets`` take out of staging areas be what's put there, in the editor's graph;
     what has to be said about it.
     """
-    closure = graph.view.ancestors(targets)
+    targets = tuple(targets)
     problems: list[Problem] = []
-    for area in _areas(graph, closure):
+    for area in _areas(graph, graph.view.ancestors(targets)):
+        # One area may fill another, so each is wired in the graph that the last one left
+        graph = editor.graph(graph.ops)
         why = _why_not(graph, area)
         if why:
             problems.append(
@@ -46,7 +48,7 @@ def without_staging(editor: Editor, graph: Graph, targets: Iterable[str]) -> lis
                 )
             )
             continue
-        _wire_through(editor, graph, area, closure)
+        _wire_through(editor, graph, area, graph.view.ancestors(targets))
         problems.append(
             Problem(
                 "staging-bypassed",
