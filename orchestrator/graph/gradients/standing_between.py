@@ -51,6 +51,27 @@ _PASSED = (
 )
 
 
+def bent_before(graph: Graph, local: set[str], value: Edge, writer: str) -> str:
+    """Why a value can't be cut where a variable takes it, since no gradient scope tells of an
+    earlier place; empty where it can.
+
+    Args:
+        local: nodes whose outputs differ between ranks.
+        writer: what takes it.
+    """
+    variable = graph.variable_of(writer)
+    shape = (
+        None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
+    )
+    found = nonlinear_between(graph, local, value, shape)
+    if not found:
+        return ""
+    return (
+        f"no gradient scope tells where the gradient of {variable} ends, so it would be exchanged at {writer}, and {found} "
+        f"({graph.view.op(found)}) stands before that: of each worker's own gradient, not of the group's"
+    )
+
+
 def nonlinear_between(graph: Graph, local: set[str], value: Edge, shape: Shape) -> str:
     """The operation nearest to the variable that isn't linear in values of one worker; ``""`` where
     there is none.
