@@ -6,6 +6,7 @@ tests.graph.what_holds`` writes it, and a test holds it to that.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,11 +52,12 @@ def _figures(patterns: Iterable[Pattern]) -> str:
     way = sum(bool(pattern.way) for pattern in every)
     gaps = sum(bool(pattern.gap) for pattern in every)
     share = count["equal"] / (count["equal"] + gaps)
-    return (
+    said = (
         f"Of {len(every)} graphs {count['equal']} train the same, {count['told']} are told to differ ({way} of them train the same with a "
         f"flag), {count['refused']} are refused, and none differs in silence. {gaps} could be put together from what the batches give, and "
-        f"aren't yet (*yet* in the tables says why): of what can be put together, {share:.0%} trains in a group as it is.\n"
+        f"aren't yet (*yet* in the tables says why): of what can be put together, {share:.0%} trains in a group as it is."
     )
+    return textwrap.fill(said, 142) + "\n"
 
 
 def _line(pattern: Pattern) -> str:

@@ -43,7 +43,10 @@ class Means:
             if not (inputs or above) or self.flow.frames.get(name):
                 return None
             for source, use in inputs:
-                if not (is_plain(self.judged(source)) and self.flow.once(source.node)):
+                judged = self.judged(source)
+                if judged.rows:
+                    return None
+                if not (is_plain(judged) and self.flow.once(source.node)):
                     above.append(source.node)
                 elif self.can_cut(source, use):
                     found.append((source, use))

@@ -103,6 +103,7 @@ class _Climb:
         self._gradients = tuple(gradients)
         self._before_gradients: set[str] | None = None
         self._branches: Branches | None = None
+        self._decided: tuple[list[str], set[str]] | None = None
         self._found = UpdateCuts()
         self._means = Means(graph, local.nodes, flow, self._judged, self._can_cut)
 
@@ -140,7 +141,8 @@ class _Climb:
         if branches is None or not self._before_writers(edge):
             return self._above(edge, "stands in a loop, a conditional or behind another writer")
         judged = self._judged(edge)
-        reduced = None if is_plain(judged) else self._means.above(edge)
+        bent = use in self._exactly or not is_plain(judged)
+        reduced = self._means.above(edge) if bent else None
         if reduced is not None:
             return reduced
         if use in self._exactly:
@@ -166,12 +168,20 @@ class _Climb:
         judged = self._judge(edge)
         if not is_plain(judged):
             return judged
-        above = self._graph.view.ancestors([edge.node], control=False) & self._local.nodes
-        chosen = next((name for name in sorted(above) if not self._switched_alike(name)), None)
-        if chosen is None:
+        decided, behind = self._decided_by_batch()
+        if edge.node not in behind:
             return judged
+        above = self._graph.view.ancestors([edge.node], control=False)
+        chosen = next(name for name in decided if name in above)
         why = "which branch is taken follows from the batch"
         return Judged(BatchScale("nonlinear", why, chosen))
+
+    def _decided_by_batch(self) -> tuple[list[str], set[str]]:
+        """The ends of conditionals of which the batch decides, and all that's computed from them."""
+        if self._decided is None:
+            ends = [name for name in sorted(self._local.nodes) if not self._switched_alike(name)]
+            self._decided = ends, self._graph.view.descendants(ends, control=False)
+        return self._decided
 
     def _can_cut(self, edge: Edge, use: Use) -> bool:
         """Whether a mean or a sum can be exchanged for one of its uses."""
