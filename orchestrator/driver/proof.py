@@ -168,6 +168,11 @@ def _looks(
     """What the difference looks like, and what it takes."""
     patterns = {str(item["pattern"]) for item in seams}
     slots = max((len(item["weights"]) for item in seams if item["weights"]), default=0)
+    if any(item.get("trains") for item in seams):
+        return (
+            "what trains these weights without gradients isn't a mean over rows, and a group takes the mean of the batches'",
+            (),
+        )
     if any(item["role"] == "update" for item in seams):
         return (
             "updates that aren't gradients add up over rows (counts, sums) or take the rows themselves, and a group takes the mean of "

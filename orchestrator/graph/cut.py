@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from orchestrator.graph.gradients.barrier import detach, guard, insert_barrier
+from orchestrator.graph.gradients.barrier import guard, insert_barrier
+from orchestrator.graph.gradients.detaching import Detachment, detach
 from orchestrator.graph.gradients.gradient_tensors import (
     GradientCut,
     candidates_of,
@@ -27,16 +28,14 @@ from orchestrator.graph.gradients.rank_local import (
 )
 from orchestrator.graph.gradients.seam_writer import SeamWriter
 from orchestrator.graph.gradients.split_targets import separate_targets
-from orchestrator.graph.gradients.standing_between import nonlinear_between
+from orchestrator.graph.gradients.standing_between import bent_before
 from orchestrator.graph.gradients.table_rows import Unpaired
-from orchestrator.graph.gradients.training_writers import ASSIGNMENTS, LINEAR_ASSIGNMENTS
+from orchestrator.graph.gradients.training_writers import ASSIGNMENTS
 from orchestrator.graph.gradients.unordered_values import let_go
-from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
-from orchestrator.graph.graphdef.tensors import shape_of
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.repetition.loss_scale import batch_scales
 from orchestrator.graph.repetition.update_scale import UpdateScales
@@ -84,6 +83,10 @@ class _Found:
     settings: list[tuple[Edge, Use]]
     """The inputs of writers that follow from fed whole numbers, which are alike on all ranks unless
     somebody feeds them by batch.
+    """
+    bent: dict[Use, str]
+    """The inputs of writers that take gradients through what isn't linear, with what is said where
+    they can't be exchanged before that.
     """
 
 
@@ -156,23 +159,20 @@ def _cut_target(
     gradients = [cut for cut, _ in scaled]
     _require_once(gradients, flow)
     closure = graph.view.ancestors([target.op])
-    detachment = detach(graph, closure, _sources(gradients), flow)
-    if detachment.refused:
-        raise _Refused(detachment.refused)
-    if detachment.dropped:
-        # Done before anything else is decided: the edges that go would make values look as if they
-        # stood behind a writer
-        for consumer, sources in detachment.dropped.items():
-            editor.drop_controls(consumer, sources)
-        graph = editor.graph(ops)
-        closure = graph.view.ancestors([target.op, *detachment.hung])
+    # Done before anything else is decided: the edges that go would make values look as if they stood
+    # behind a writer
+    detached = detach(graph, closure, _sources(gradients), flow)
+    graph = _without_waiting(editor, ops, graph, detached)
+    closure = graph.view.ancestors([target.op, *detached.hung])
     judge = UpdateScales(graph, ports, constants, taken).of
     above = _sources(gradients)
     updates = update_cuts(
-        graph, closure, found.local, found.settings, flow, found.rewired, above, judge
+        graph, closure, found.local, found.settings, flow, found.rewired, above, judge, found.bent
     )
     if updates.refused:
         raise _Refused(updates.refused)
+    moved = detach(graph, closure, {edge.node for edge in updates.uses}, flow)
+    graph = _without_waiting(editor, ops, graph, moved)
     seams = SeamWriter(editor, graph, number)
     seams.gradients(scaled)
     seams.updates(updates)
@@ -180,11 +180,22 @@ def _cut_target(
         return target, found.rule
     above = graph.view.ancestors(_sources(gradients) | {edge.node for edge in updates.uses})
     barrier = insert_barrier(
-        editor, graph, target.op, number, seams.nodes, detachment, flow, seams.uses, above
+        editor, graph, target.op, number, seams.nodes, (detached, moved), flow, seams.uses, above
     )
     return replace(
         target, dense=tuple(seams.dense), sparse=tuple(seams.sparse), barrier=barrier
     ), found.rule
+
+
+def _without_waiting(editor: Editor, ops: OpSet, graph: Graph, detachment: Detachment) -> Graph:
+    """The graph in which nothing to be exchanged waits for a writer."""
+    if detachment.refused:
+        raise _Refused(detachment.refused)
+    if not detachment.dropped:
+        return graph
+    for consumer, sources in detachment.dropped.items():
+        editor.drop_controls(consumer, sources)
+    return editor.graph(ops)
 
 
 def _find_gradients(
@@ -202,14 +213,23 @@ def _find_gradients(
     rule = SCOPE_RULE if cuts else NO_RULE
     # What still reaches an optimizer although every scope's gradients are cut was made without
     # tf.gradients, by hand or by an operation of its own
-    more = optimizer_cuts(graph, local.writes, front.beyond)
-    for cut in more:
-        _require_linear(graph, local, cut.values, cut.uses[0].node)
+    more: list[GradientCut] = []
+    bent: dict[Use, str] = {}
+    for cut in optimizer_cuts(graph, local.writes, front.beyond):
+        reason = bent_before(graph, local.nodes, cut.values, cut.uses[0].node)
+        if reason and cut.indices is not None:
+            raise _Refused(reason)
+        if reason:
+            bent[cut.uses[0]] = reason
+        else:
+            more.append(cut)
     # Gradient descent that is written as an assignment names no gradient input: its value becomes
     # an update to exchange, which is right only if nothing bends it on the way
     for edge, use in local.writes:
         if not front.uses and graph.view.op(use.node) in ASSIGNMENTS:
-            _require_linear(graph, local, edge, use.node)
+            reason = bent_before(graph, local.nodes, edge, use.node)
+            if reason:
+                bent[use] = reason
     if more:
         cuts += more
         local = rank_local(graph, closure, sources, _seams(cuts), flow.depths)
@@ -221,30 +241,8 @@ def _find_gradients(
     fed = sources | whole_number_sources(closure, ports, constants)
     everything = rank_local(graph, closure, fed, _seams(cuts), flow.depths).writes
     settings = [write for write in everything if write not in set(local.writes)]
-    return _Found(tuple(cuts), rule, local, rewired, front.beyond, settings)
-
-
-def _require_linear(graph: Graph, local: RankLocal, value: Edge, writer: str) -> None:
-    """Of a value that's cut where a variable takes it, since no gradient scope tells of an earlier
-    place.
-    """
-    variable = graph.variable_of(writer)
-    shape = (
-        None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
-    )
-    found = nonlinear_between(graph, local.nodes, value, shape)
-    if (
-        found
-        and graph.view.op(writer) not in LINEAR_ASSIGNMENTS
-        and not graph.traits(writer).update
-    ):
-        # What is assigned may be a statistic of the batch too: a gradient follows from its variable
-        found = found if variable in graph.view.ancestors([found], control=False) else ""
-    if found:
-        raise _Refused(
-            f"no gradient scope tells where the gradient of {variable} ends, so it would be exchanged at {writer}, and {found} "
-            f"({graph.view.op(found)}) stands before that: of each worker's own gradient, not of the group's"
-        )
+    rule = OPTIMIZER_RULE if bent and rule == NO_RULE else rule
+    return _Found(tuple(cuts), rule, local, rewired, front.beyond, settings, bent)
 
 
 def _seams(cuts: Iterable[GradientCut]) -> dict[Edge, set[Use]]:

@@ -49,6 +49,7 @@ ALWAYS = ["--workers", "--accept-differences", "--no-prove"]
         (said(seam("counts"), seam("none")), "too small to tell", ["--weight-by"]),
         (said(seam("none")), "no weighted sum", []),
         (said(seam("sum", role="update")), "that aren't gradients", []),
+        (said(seam("none", role="update", trains=True)), "trains these weights", []),
         (said(seam("none"), seam("sum")), "no weighted sum", []),
         (said(variables=[["v", 0.5]]), "something beside the gradients", []),
     ],

@@ -1,9 +1,9 @@
 """How is a graph of the table made: saved, fed, and what is expected of it in a group?
 
-Rule: a pattern says of itself what the mathematics makes of it, and ``test_patterns_tf`` holds the
-product to that: ``equal``, a group trains what one process with the joint batch trains; ``told``, it
-can't, and the run or ``check`` says so; ``refused``, with the reason named, and one worker trains
-it still. What the product can't yet do of that stands in ``silent.gaps``.
+Rule: a pattern says of itself what a group makes of it, and ``test_patterns_tf`` holds the product
+to that: ``equal``, it trains what one process with the joint batch trains; ``told``, it can't, and
+the run or ``check`` says so; ``refused``, with the reason named, and one worker trains it still.
+Where the mathematics would let a group train it all the same, the pattern says why it doesn't yet.
 """
 
 from __future__ import annotations
@@ -63,20 +63,21 @@ class Pattern:
     Attributes:
         build: builds it into the default graph and returns the operation that trains, or several
             that are run in turn.
-        outcome: what the mathematics says that a group makes of it.
+        outcome: what a group makes of it.
         saying: words of the refusal, of the proof or of the warning.
         serve: makes its batches.
         rows: of the two slots.
         apart: variables that differ from one process's, as patterns of their names.
         feeds: what is fed with the same value for the whole run.
+        fixed: it takes one number of rows, so both slots and one process are fed the same batch.
         alike: the slots' batches hold the same rows in different orders, so that statistics which
             aren't linear agree too.
         functions: made with resource variables and functional control flow.
         renamed: operation type of nodes by the beginning of their names: what this TensorFlow can't
             make.
         by_rank: scalars that are fed with each batch: to either slot, and to one process.
-        decomposable: one process's step could be put together from what the slots give; by default
-            where the outcome is ``equal``.
+        gap: why it isn't ``equal``, though one process's step could be put together from what the
+            slots give; empty where it couldn't.
         settings: of the run's configuration, besides.
         way: settings with which a group trains it as one process does, where it doesn't without.
         tolerance: relative, of variables after some steps; half types round more.
@@ -90,12 +91,13 @@ class Pattern:
     serve: Serve = dense
     rows: tuple[int, int] = (ROWS, ROWS)
     feeds: tuple[tuple[str, Any], ...] = ()
+    fixed: bool = False
     alike: bool = False
     functions: bool = False
     renamed: tuple[tuple[str, str], ...] = ()
     remedy: str = ""
     by_rank: tuple[tuple[str, tuple[int, int, int]], ...] = ()
-    decomposable: bool | None = None
+    gap: str = ""
     settings: tuple[tuple[str, Any], ...] = ()
     way: tuple[tuple[str, Any], ...] = ()
     tolerance: float = 1e-4
@@ -110,11 +112,6 @@ class Pattern:
         """The pattern in words."""
         return " ".join((self.build.__doc__ or "").split())
 
-    @property
-    def is_decomposable(self) -> bool:
-        """Whether a group could train it as one process does."""
-        return self.outcome == "equal" if self.decomposable is None else self.decomposable
-
 
 @dataclass(frozen=True)
 class Made:
@@ -126,7 +123,8 @@ class Made:
 
     def joint(self, step: int) -> Batch:
         """What one process is fed."""
-        return {**joined(self.own(step)), **self._scalars(2)}
+        own = self.own(step)
+        return {**(own[0] if self.pattern.fixed else joined(own)), **self._scalars(2)}
 
     def parts(self, step: int) -> list[Batch]:
         """What each of two slots is fed."""
@@ -139,7 +137,7 @@ class Made:
         first, second = (self.pattern.serve(rng, rows) for rows in self.pattern.rows)
         if self.pattern.alike:
             second = {name: value[::-1] for name, value in first.items()}
-        return [first, second]
+        return [first, first if self.pattern.fixed else second]
 
     def _scalars(self, at: int) -> Batch:
         return dict(self.pattern.feeds) | {name: of[at] for name, of in self.pattern.by_rank}
@@ -165,7 +163,7 @@ def make(pattern: Pattern, directory: Path) -> Made:
             session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
             prefix = Path(saver.save(session, str(directory / "model.ckpt"), global_step=0))
     _rename(tf, Path(f"{prefix}.meta"), pattern)
-    ops = built if isinstance(built, tuple) else (built,)
+    ops: tuple[Any, ...] = built if isinstance(built, tuple) else (built,)
     return Made(prefix, tuple(getattr(op, "op", op).name for op in ops), pattern)
 
 

@@ -157,9 +157,9 @@ CALLS = (
     Pattern(in_two_functions, "refused", INSIDE, functions=True),
     Pattern(by_an_optimizer_in_a_function, "refused", INSIDE, functions=True),
     Pattern(in_a_case, "refused", INSIDE, feeds=(("which:0", 0),), functions=True),
-    Pattern(applied_by_a_function, "same", functions=True),
+    Pattern(applied_by_a_function, "equal", functions=True),
     *(
-        Pattern(built, "same", functions=functions)
+        Pattern(built, "equal", functions=functions)
         for built in (counted_behind_the_step, averaged_behind_the_step, ordered_behind_the_step)
         for functions in (False, True)
     ),

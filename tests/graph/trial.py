@@ -111,7 +111,7 @@ def _options(more: Mapping[str, Any], slots: int) -> Any:
 
 def _proved(made: Made, graph: WorkerGraph, more: Mapping[str, Any]) -> Proof:
     """As ``driver.proving`` does it, in this process."""
-    from orchestrator.training.proof.measuring import FAILURES, Task, Trial, told
+    from orchestrator.training.proof.measuring import FAILURES, Trial, TrialTask, told
     from orchestrator.training.proof.stand import Stand
 
     reason = why_not(graph)
@@ -119,7 +119,7 @@ def _proved(made: Made, graph: WorkerGraph, more: Mapping[str, Any]) -> Proof:
         return unproved(reason)
     words = {"workers": 2, "input": "tests.graph.trial:batches", **more}
     config = RunConfig(**settings_of(made, words))
-    task = Task(graph, _options(more, 2), config, (), Path(), 0)
+    task = TrialTask(graph, _options(more, 2), config, (), Path(), 0)
     _served[:] = made.parts(0)
     stand = Stand(graph, task.options)
     try:

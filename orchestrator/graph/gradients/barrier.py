@@ -3,145 +3,20 @@
 Rule: one barrier stands between all that computes and all that writes. It waits for every seam, and
 for whatever else a step runs before its writers (a check for NaN that no writer waits for, say), so
 that a failure anywhere leaves the variables as they were; on one worker too, where there are no
-seams.
-
-Some writers stood before the gradients, held there by control edges alone (batch norm's averages).
-They are detached, and hung between the barrier and the other writers, so that the order among
-writers stays. A writer that the gradients take data from can't be moved, and neither can one whose
-variable the gradients read afterwards: then the graph runs on one worker.
+seams. What was detached from before the seams (``detaching``) is hung between the barrier and the
+other writers, so that the order among writers stays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
+from orchestrator.graph.gradients.detaching import Detachment
 from orchestrator.graph.gradients.leading_out import awaited
-from orchestrator.graph.graphdef.branches import Branch, Branches
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph
-from orchestrator.graph.graphdef.view import Edge, Use
-
-
-@dataclass(frozen=True)
-class Detachment:
-    """Which control edges go, so that no writer stands before a seam.
-
-    Attributes:
-        dropped: consumer to the sources that it no longer waits for.
-        hung: those sources, which now belong behind the barrier, in the graph's order.
-        moved: the writers concerned.
-        branches: the conditionals around those of ``hung`` that stand in some: whoever waits for
-            what a conditional doesn't run wouldn't run either.
-        refused: why it can't be done; empty where it can.
-    """
-
-    dropped: dict[str, set[str]] = field(default_factory=dict)
-    hung: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()
-    branches: dict[str, tuple[Branch, ...]] = field(default_factory=dict)
-    refused: str = ""
-
-
-def detach(graph: Graph, closure: set[str], sources: Iterable[str], flow: Flow) -> Detachment:
-    """The control edges to drop so that no writer is an ancestor of ``sources``, the nodes whose
-    values are exchanged.
-    """
-    sources = set(sources)
-    before = graph.view.ancestors(sources) & closure
-    writers = [name for name in graph.view.nodes if name in before and graph.writes(name)]
-    if not writers:
-        return Detachment()
-    moved, dropped = _pulled_along(graph, before, sources, writers)
-    needed = sorted(moved & sources)
-    if needed:
-        return Detachment(
-            refused=f"{_first_above(graph, needed[0], writers)} writes a variable, and the gradients are computed from its result"
-        )
-    conflict = _read_after_write(graph, before, moved, dropped, writers)
-    if conflict:
-        return Detachment(refused=conflict)
-    lost = {source for sources in dropped.values() for source in sources}
-    hung = tuple(name for name in graph.view.nodes if name in lost)
-    branches: dict[str, tuple[Branch, ...]] = {}
-    # The barrier waits for what was detached. Of a conditional that can be told for each branch;
-    # in a loop there is no single run to wait for
-    for name in (name for name in hung if not flow.once(name)):
-        around = Branches(graph.view).around(Edge(name, -1), flow.depths)
-        if not around:
-            return Detachment(
-                refused=f"{name} writes a variable in a loop or conditional that the gradients wait for"
-            )
-        branches[name] = around
-    return Detachment(dropped, hung, tuple(writers), branches)
-
-
-def _pulled_along(
-    graph: Graph, before: set[str], sources: set[str], writers: Iterable[str]
-) -> tuple[set[str], dict[str, set[str]]]:
-    """What depends on the writers and isn't computed with by the gradients, and the control edges
-    that leave it.
-
-    A control edge into something that ``sources`` take data from is dropped; everything else that
-    waits for a writer goes along.
-    """
-    computed_with = graph.view.ancestors(sources, control=False)
-    moved = set(writers)
-    dropped: dict[str, set[str]] = {}
-    waiting = list(moved)
-    while waiting:
-        name = waiting.pop()
-        following = [use.node for use in graph.view.uses[name]]
-        for target in graph.view.control_uses[name]:
-            if target in computed_with:
-                dropped.setdefault(target, set()).add(name)
-            else:
-                following.append(target)
-        for target in following:
-            if target in before and target not in moved:
-                moved.add(target)
-                waiting.append(target)
-    return moved, {target: lost for target, lost in dropped.items() if target not in moved}
-
-
-def _first_above(graph: Graph, name: str, writers: Iterable[str]) -> str:
-    above = graph.view.ancestors([name])
-    return next((writer for writer in writers if writer in above), name)
-
-
-def _read_after_write(
-    graph: Graph,
-    before: set[str],
-    moved: set[str],
-    dropped: dict[str, set[str]],
-    writers: Iterable[str],
-) -> str:
-    """A read that had to come after one of the writers and would now come before it; ``""`` where
-    there is none.
-    """
-    later = graph.view.descendants(dropped, within=before) - moved
-    branches: Branches | None = None
-    for writer in writers:
-        for variable in graph.written_by(writer):
-            for reader in _readers(graph, variable):
-                if reader not in later:
-                    continue
-                branches = branches or Branches(graph.view)
-                # On the other branch of the writer's conditional it never runs in the same step
-                if not branches.exclusive(reader, writer):
-                    return f"{reader} reads {variable} after {writer} has written it, and the gradients depend on both"
-    return ""
-
-
-def _readers(graph: Graph, variable: str) -> list[str]:
-    readers: list[str] = []
-    # A reference passes through an alias (Identity) unread: whoever takes it there reads
-    for use in graph.view.uses[variable]:
-        readers.append(use.node)
-        if graph.view.op(use.node) in ALIASES:
-            readers.extend(further.node for further in graph.view.uses[use.node])
-    return [name for name in readers if not graph.writes(name)]
+from orchestrator.graph.graphdef.view import Use
 
 
 def insert_barrier(
@@ -150,7 +25,7 @@ def insert_barrier(
     target: str,
     number: int,
     seams: Iterable[str],
-    detachment: Detachment,
+    detachments: Sequence[Detachment],
     flow: Flow,
     rewired: set[Use],
     above: set[str],
@@ -160,11 +35,13 @@ def insert_barrier(
     Args:
         graph: the graph before its seams went in, with the detached edges gone.
         seams: names of the target's Identity nodes.
+        detachments: what belongs behind the barrier, one after the other.
         flow: the loops and conditionals around each node.
         rewired: the inputs that take a seam by now.
         above: what runs before the seams.
     """
-    closure = graph.view.ancestors([target, *detachment.hung])
+    hung = [name for detachment in detachments for name in detachment.hung]
+    closure = graph.view.ancestors([target, *hung])
     writers = [name for name in graph.view.nodes if name in closure and graph.writes(name)]
     late_nodes = graph.view.descendants(writers, within=closure)
     gates = {writer: _gates(graph, writer, flow) for writer in writers}
@@ -175,23 +52,34 @@ def insert_barrier(
     ]
     first = editor.add("NoOp", f"barrier/{number}", controls=list(dict.fromkeys(waited_for)))
     # Detached writers go first, as they did before; the others wait for them at a second barrier
-    early = graph.view.ancestors(detachment.hung)
-    late = first
-    if detachment.hung:
-        waited = [
-            awaited(editor, f"barrier/{number}/hung/{at}", name, detachment.branches.get(name, ()))
-            for at, name in enumerate(detachment.hung)
-        ]
-        late = editor.add("NoOp", f"barrier/{number}/detached", controls=[first, *waited])
-        editor.add_controls(
-            target, [late]
-        )  # nothing else may need them, and they belong to the step
+    early = graph.view.ancestors(hung)
+    held_by = _hung(editor, graph, first, detachments)
+    if hung:
+        # Nothing else may need them, and they belong to the step
+        editor.add_controls(target, [held_by[-1][1]])
     for writer in writers:
+        late = next((late for before, late in held_by if writer in before), held_by[-1][1])
         for gate in gates[writer]:
-            editor.add_controls(gate, [first if writer in early else late])
+            editor.add_controls(gate, [late])
     for earlier, later in _copies_before_changes(graph, writers, late_nodes, early):
         editor.add_controls(later, [earlier])
     return first
+
+
+def _hung(
+    editor: Editor, graph: Graph, barrier: str, detachments: Sequence[Detachment]
+) -> list[tuple[set[str], str]]:
+    """What the writers among these nodes wait for, by turns; the last is for all others."""
+    held_by: list[tuple[set[str], str]] = []
+    late = barrier
+    for detachment in (each for each in detachments if each.hung):
+        held_by.append((graph.view.ancestors(detachment.hung), late))
+        waited = [
+            awaited(editor, f"{late}/hung/{at}", name, detachment.branches.get(name, ()))
+            for at, name in enumerate(detachment.hung)
+        ]
+        late = editor.add("NoOp", f"{late}/detached", controls=[late, *waited])
+    return [*held_by, (set(), late)]
 
 
 def _values(
@@ -255,7 +143,7 @@ def guard(editor: Editor, graph: Graph, target: str, number: int) -> str:
     if not any(graph.writes(name) for name in closure):
         return ""
     return insert_barrier(
-        editor, graph, target, number, (), Detachment(), read_flow(graph.view), set(), set()
+        editor, graph, target, number, (), (), read_flow(graph.view), set(), set()
     )
 
 

@@ -1,46 +1,33 @@
 """Which writers get values that differ between ranks without being gradients?
 
 Rule: moving averages, metrics, learning rates from a batch. Their values are exchanged too, at the
-last place before any writer or loop; out of a conditional whose predicate is the same on all ranks
-they're led (``leading_out``). Behind a writer or in a loop, and where a value has parts of which
-some grow with the batch, the way goes up, through linear operations only: the mean of activations
-isn't a statistic of them. What can't be exchanged (rows, a condition, a text) keeps the graph on
-one worker, and so does a value that gradients are computed from: the group's would take the place
-of the batch's own.
+last place before any writer or loop; what merely waits for a writer isn't behind it. Out of a
+conditional whose predicate is the same on all ranks they're led (``leading_out``). Behind a writer
+or in a loop, and where a value has parts of which some grow with the batch, the way goes up, through
+linear operations only: the mean of activations isn't a statistic of them. Through any operations it
+goes where it ends in means and sums over rows alone, since then all that follows is the joint
+batch's. What can't be exchanged (rows, a condition, a text) keeps the graph on one worker, and so
+does a value that gradients are computed from: the group's would take the place of the batch's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
+from orchestrator.graph.gradients.detaching import detach
+from orchestrator.graph.gradients.judging import Judge, Judged, can_average, is_plain
 from orchestrator.graph.gradients.linear import linear_inputs
+from orchestrator.graph.gradients.means_above import Means, differing
 from orchestrator.graph.gradients.rank_local import RankLocal
-from orchestrator.graph.gradients.training_writers import ASSIGNMENTS
 from orchestrator.graph.graphdef.branches import Branch, Branches
 from orchestrator.graph.graphdef.flow import Flow
 from orchestrator.graph.graphdef.nodes import Graph
-from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
 from orchestrator.graph.graphdef.view import Edge, Use
 from orchestrator.graph.worker_graph import BatchScale
 
 _EXTREMES = frozenset({"Maximum", "Minimum"})
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a value that an update takes is.
-
-    Attributes:
-        scale: of a mean over rows, of a sum, or of what else.
-        rows: it has a value for each row of the batch.
-    """
-
-    scale: BatchScale
-    rows: bool = False
-
-
-Judge = Callable[[Edge], Judged]
 
 
 @dataclass(frozen=True)
@@ -63,6 +50,10 @@ class _CantAverage(Exception):
     """Why a value can't be exchanged; never seen outside of this file."""
 
 
+class _NotExact(Exception):
+    """Why a bent gradient can't be exchanged; never seen outside of this file."""
+
+
 def update_cuts(
     graph: Graph,
     closure: set[str],
@@ -72,6 +63,7 @@ def update_cuts(
     rewired: frozenset[Use],
     gradients: Iterable[str],
     judge: Judge,
+    exactly: Mapping[Use, str] = MappingProxyType({}),
 ) -> UpdateCuts:
     """Where to exchange the values that ``local.writes`` lists.
 
@@ -82,8 +74,11 @@ def update_cuts(
         rewired: inputs that get an equal value from a gradient's seam.
         gradients: the nodes whose values are exchanged as gradients.
         judge: what a value is.
+        exactly: inputs that take gradients bent before the exchange, which have to be the joint
+            batch's; with the reason for refusing them where they can't be.
     """
-    return _Climb(graph, closure, local, flow, rewired, gradients, judge).cuts(settings)
+    climb = _Climb(graph, closure, local, flow, rewired, gradients, judge, exactly)
+    return climb.cuts(settings)
 
 
 class _Climb:
@@ -98,16 +93,19 @@ class _Climb:
         rewired: frozenset[Use],
         gradients: Iterable[str],
         judge: Judge,
+        exactly: Mapping[Use, str],
     ) -> None:
-        self._judge = judge
-        self._graph, self._local, self._flow = graph, local, flow
+        self._judge, self._exactly = judge, exactly
+        self._graph, self._local, self._flow, self._closure = graph, local, flow, closure
         writers = [name for name in closure if graph.writes(name)]
         self._late = graph.view.descendants(writers, within=closure)
         self._seen = set(rewired)
         self._gradients = tuple(gradients)
         self._before_gradients: set[str] | None = None
         self._branches: Branches | None = None
+        self._decided: tuple[list[str], set[str]] | None = None
         self._found = UpdateCuts()
+        self._means = Means(graph, local.nodes, flow, self._judged, self._can_cut)
 
     def cuts(self, settings: Iterable[tuple[Edge, Use]]) -> UpdateCuts:
         """All of them, those of ``settings`` included as far as they can be."""
@@ -119,6 +117,8 @@ class _Climb:
             self._seen.add(use)
             try:
                 waiting.extend((*above, writer) for above in self._cut_or_climb(edge, use, writer))
+            except _NotExact as why:
+                return UpdateCuts(refused=str(why))
             except _CantAverage as why:
                 return UpdateCuts(refused=_differs(self._graph, writer, str(why)))
         # Last, since a refusal above makes them needless; what can't be exchanged is left, as it's
@@ -131,7 +131,7 @@ class _Climb:
     def _cut_setting(self, edge: Edge, use: Use) -> None:
         scale = self._judge(edge).scale
         plain = scale.kind in ("mean", "sum") and edge.node not in self._late
-        if plain and _can_average(self._graph, edge, use, scale):
+        if plain and can_average(self._graph, edge, use, scale):
             self._seen.add(use)
             self._add(edge, use, (), scale, use.node)
 
@@ -140,9 +140,15 @@ class _Climb:
         if edge.port < 0:
             raise _CantAverage(f"whether it runs depends on {edge.node}")
         branches = self._around(edge)
-        if branches is None or edge.node in self._late:
+        if branches is None or not self._before_writers(edge):
             return self._above(edge, "stands in a loop, a conditional or behind another writer")
-        judged = self._judge(edge)
+        judged = self._judged(edge)
+        bent = use in self._exactly or not is_plain(judged)
+        reduced = self._means.above(edge) if bent else None
+        if reduced is not None:
+            return reduced
+        if use in self._exactly:
+            raise _NotExact(self._exactly[use])
         if judged.scale.kind == "mixed":
             return self._above(edge, f"isn't in proportion to the rows ({judged.scale.why})")
         if judged.rows:
@@ -153,7 +159,7 @@ class _Climb:
         extreme = self._extreme_of(edge, writer)
         if extreme:
             raise _CantAverage(f"{extreme} is the extreme of what was written and of a batch")
-        if not _can_average(self._graph, edge, use, judged.scale):
+        if not can_average(self._graph, edge, use, judged.scale):
             raise _CantAverage(f"{edge.tensor} is {self._graph.dtype(edge) or 'of unknown type'}")
         # The gradients would then be computed from the group's value, which isn't there before they
         # are, and isn't what one batch gives
@@ -161,6 +167,41 @@ class _Climb:
             raise _CantAverage(f"the gradients are computed from {use.node} too")
         self._add(edge, use, branches, judged.scale, writer)
         return []
+
+    def _judged(self, edge: Edge) -> Judged:
+        """What a value is; a mean that a batch's own branch gave isn't one of its rows."""
+        judged = self._judge(edge)
+        if not is_plain(judged):
+            return judged
+        decided, behind = self._decided_by_batch()
+        if edge.node not in behind:
+            return judged
+        above = self._graph.view.ancestors([edge.node], control=False)
+        chosen = next(name for name in decided if name in above)
+        why = "which branch is taken follows from the batch"
+        return Judged(BatchScale("nonlinear", why, chosen))
+
+    def _decided_by_batch(self) -> tuple[list[str], set[str]]:
+        """The ends of conditionals of which the batch decides, and all that's computed from them."""
+        if self._decided is None:
+            ends = [name for name in sorted(self._local.nodes) if not self._switched_alike(name)]
+            self._decided = ends, self._graph.view.descendants(ends, control=False)
+        return self._decided
+
+    def _can_cut(self, edge: Edge, use: Use) -> bool:
+        """Whether a mean or a sum can be exchanged for one of its uses."""
+        scale = self._judge(edge).scale
+        return (
+            self._before_writers(edge)
+            and can_average(self._graph, edge, use, scale)
+            and use.node not in self._computed_with()
+        )
+
+    def _before_writers(self, edge: Edge) -> bool:
+        """Whether a value is known before anything is written, or would be if it didn't wait."""
+        if edge.node not in self._late:
+            return True
+        return not detach(self._graph, self._closure, {edge.node}, self._flow).refused
 
     def _inside(self, writer: str) -> str:
         """What to say of a writer that is a call of a function."""
@@ -208,11 +249,7 @@ class _Climb:
     def _above(self, edge: Edge, why: str) -> list[tuple[Edge, Use]]:
         """What a value is computed from that differs between ranks."""
         name = edge.node
-        inputs = [
-            (source, Use(name, slot, source.port))
-            for slot, source in enumerate(self._graph.view.data[name])
-            if source.node in self._local.nodes and not self._graph.writes(source.node)
-        ]
+        inputs = differing(self._graph, self._local.nodes, name)
         if not inputs:
             raise _CantAverage(f"{name} {why}")
         linear = linear_inputs(self._graph, name, {use.slot for _, use in inputs})
@@ -238,17 +275,6 @@ class _Climb:
         if self._before_gradients is None:
             self._before_gradients = self._graph.view.ancestors(self._gradients, control=False)
         return self._before_gradients
-
-
-def _can_average(graph: Graph, edge: Edge, use: Use, scale: BatchScale) -> bool:
-    """Whole numbers are exchanged where they count rows, or are known to follow from a mean: class
-    numbers and places in a ring have none.
-    """
-    dtype = graph.dtype(edge)
-    if dtype in FLOATS | COMPLEX:
-        return True
-    counts = dtype in INTEGERS and scale.kind in ("mean", "sum")
-    return counts and (not graph.writes(use.node) or graph.view.op(use.node) in ASSIGNMENTS)
 
 
 def _differs(graph: Graph, writer: str, why: str) -> str:

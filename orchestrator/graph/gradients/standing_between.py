@@ -8,6 +8,7 @@ before the exchange they give each worker's, and no group's mean makes up for it
 
 from __future__ import annotations
 
+from orchestrator.graph.gradients.training_writers import LINEAR_ASSIGNMENTS
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import shape_of
@@ -54,6 +55,34 @@ _PASSED = (
         "StopGradient",
     }
 )
+
+
+def bent_before(graph: Graph, local: set[str], value: Edge, writer: str) -> str:
+    """Why a value can't be cut where a variable takes it, since no gradient scope tells of an
+    earlier place; empty where it can.
+
+    Args:
+        local: nodes whose outputs differ between ranks.
+        writer: what takes it.
+    """
+    variable = graph.variable_of(writer)
+    shape = (
+        None if variable is None else shape_of(attribute(graph.view.nodes[variable], "shape").shape)
+    )
+    found = nonlinear_between(graph, local, value, shape)
+    if (
+        found
+        and graph.view.op(writer) not in LINEAR_ASSIGNMENTS
+        and not graph.traits(writer).update
+    ):
+        # What is assigned may be a statistic of the batch too: a gradient follows from its variable
+        found = found if variable in graph.view.ancestors([found], control=False) else ""
+    if not found:
+        return ""
+    return (
+        f"no gradient scope tells where the gradient of {variable} ends, so it would be exchanged at {writer}, and {found} "
+        f"({graph.view.op(found)}) stands before that: of each worker's own gradient, not of the group's"
+    )
 
 
 def nonlinear_between(graph: Graph, local: set[str], value: Edge, shape: Shape) -> str:

@@ -60,6 +60,9 @@ def _select(node: Node) -> Value:
         )
     if isinstance(found, Rows) and isinstance(condition, Rows):
         return replace(found, blank=found.blank and condition.blank)
+    if isinstance(found, Fixed) and isinstance(condition, Fixed) and condition.form > found.form:
+        depends = max(found.depends, condition.depends)
+        return replace(found, depends=depends, form=condition.form, why=condition.why)
     return found
 
 

@@ -18,6 +18,7 @@ from orchestrator.graph.repetition.values import (
     Depends,
     Dims,
     Fixed,
+    Linearity,
     Mixed,
     Number,
     Rows,
@@ -156,7 +157,7 @@ JUDGING = frozenset(
         "ApproximateEqual",
     }
 )
-"""Comparisons: no gradient passes, so of a reduced value only that it's one stays."""
+"""Comparisons: no gradient passes, and what is decided by a reduced value isn't linear in its rows."""
 
 
 def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
@@ -322,7 +323,9 @@ def _judge(node: Node) -> Value:
     most = max(depends(value) for value in numbers)
     if axes != frozenset():
         return Rows(axes, 0, most < Depends.DATA)
-    return Fixed(0, most)
+    if most < Depends.DATA:
+        return Fixed(0, most)
+    return Fixed(0, most, Linearity.NONLINEAR, node.name)
 
 
 def _square(node: Node) -> Value:

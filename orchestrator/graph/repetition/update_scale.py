@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.graph.gradients.non_gradient_updates import Judged
+from orchestrator.graph.gradients.judging import Judged
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.repetition.analysis import repeated

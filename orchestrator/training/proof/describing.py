@@ -27,24 +27,29 @@ def first_and_rest(values: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[n
     return values[0], values[1:]
 
 
-def excused(item: Difference, pattern: Pattern, is_fit: bool, through: bool) -> bool:
-    """A statistic itself is excused, unless it has a value for each row or the slots' have to be
-    added up; a gradient that goes through one, where nothing else is known against it.
+def excused(item: Difference, pattern: Pattern, is_fit: bool, through: bool, trains: bool) -> bool:
+    """A statistic itself is excused, unless it has a value for each row, or the slots' have to be
+    added up, or it's none since it ``trains``; a gradient that goes through one, where nothing else is known against it.
     """
     if item.seam.role == "update":
-        return is_fit and pattern != "sum"
+        return is_fit and pattern != "sum" and not trains
     return through and item.seam.seam.scale.kind not in ("masked", "nonlinear", "mixed")
 
 
 def described(
-    item: Difference, pattern: Pattern, weights: np.ndarray | None, is_excused: bool
+    item: Difference,
+    pattern: Pattern,
+    weights: np.ndarray | None,
+    is_excused: bool,
+    trains: bool = False,
 ) -> dict[str, Any]:
     """Plain data of a seam that differs."""
     seam = item.seam.seam
-    scale = NOT_ASKED if item.seam.role == "update" else seam.scale
+    scale = NOT_ASKED if item.seam.role == "update" and not trains else seam.scale
     return {
         "tensor": item.seam.tensor,
         "role": item.seam.role,
+        "trains": trains,
         "summed": item.seam.summed,
         "kind": scale.kind,
         "variables": list(scale.variables),

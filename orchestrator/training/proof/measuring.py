@@ -44,7 +44,7 @@ from orchestrator.training.proof.describing import (
 from orchestrator.training.proof.joining import joint_batches, repeated
 from orchestrator.training.proof.patterns import pattern_of, pooled
 from orchestrator.training.proof.stand import Stand, Taken
-from orchestrator.training.proof.statistics import goes_through, statistics
+from orchestrator.training.proof.statistics import computed_from, goes_through, statistics
 from orchestrator.training.state.state import State
 from orchestrator.training.step.groups import RUN_ERRORS
 
@@ -231,9 +231,19 @@ class Trial:
             whole, *slots = values[item.run, item.seam.tensor]
             is_fit = fit[item.run, item.seam.tensor]
             pattern, weights = pattern_of(whole, slots, known) if is_fit else ("none", None)
-            is_excused = excused(item, pattern, is_fit, item.seam.tensor in through)
-            found.append(described(item, pattern, weights, is_excused))
+            trains = self._trains(item)
+            is_excused = excused(item, pattern, is_fit, item.seam.tensor in through, trains)
+            found.append(described(item, pattern, weights, is_excused, trains))
         return found
+
+    def _trains(self, item: Difference) -> bool:
+        """Whether an update moves weights by what is computed from them."""
+        if item.seam.role != "update":
+            return False
+        weights = {variable.name for variable in self._task.graph.variables if variable.trainable}
+        written = weights & set(item.seam.seam.scale.variables)
+        tensor = self._stand.imported.get_tensor_by_name(item.seam.tensor)
+        return computed_from(tensor, written)
 
     def _agreeing_means(self, seams: Sequence[Difference]) -> int:
         """Gradients of which the group takes the mean, and rightly."""

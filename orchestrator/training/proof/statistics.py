@@ -3,7 +3,8 @@ train nothing?
 
 Rule: a statistic is what a moving average takes up (batch norm's moments): the reduction nearest to
 an update seam, or a fused batch norm. A gradient goes through it where it's computed from its
-value; that a shape is computed from it counts for nothing. An update that local variables alone
+value; that a shape is computed from it counts for nothing. What is computed from the weights that it
+moves is no statistic: it trains them. An update that local variables alone
 take up is a metric, which a run doesn't save.
 """
 
@@ -54,6 +55,22 @@ def written_from(op: Any) -> frozenset[str]:
                 seen.add(consumer.name)
                 stack.append(consumer)
     return frozenset(found)
+
+
+def computed_from(tensor: Any, names: Iterable[str]) -> bool:
+    """Whether ``tensor`` is computed from the value of one of these operations."""
+    wanted = frozenset(names)
+    stack = [tensor.op]
+    seen = {tensor.op.name}
+    while stack:
+        op = stack.pop()
+        if op.name in wanted:
+            return True
+        for other in (each.op for each in op.inputs):
+            if other.name not in seen:
+                seen.add(other.name)
+                stack.append(other)
+    return False
 
 
 def goes_through(tensor: Any, taken: frozenset[str]) -> bool:

@@ -156,19 +156,29 @@ def target_copied_by_a_function(tf: Any) -> Any:
     return tf.train.GradientDescentOptimizer(0.1).minimize(loss)
 
 
+TAPE = "what a tape makes of sizes isn't followed yet, so nobody knows that its gradient is a mean"
+ORDER = "a copy that doesn't follow from the batch could be made before the gradients are computed"
+INSIDE = "a step inside of a function isn't cut yet"
 PATTERNS = (
     Pattern(hand_written_backward, "equal"),
-    Pattern(clipped_by_hand, "refused", "stands before that", decomposable=True),
+    Pattern(clipped_by_hand, "equal"),
     Pattern(taped_backward, "equal", functions=True),
-    Pattern(clipped_tape, "refused", "stands before that", functions=True, decomposable=True),
-    Pattern(clipped_in_a_scope, "refused", "stands before that", functions=True, decomposable=True),
+    Pattern(clipped_tape, "refused", "stands before that", functions=True, gap=TAPE),
+    Pattern(clipped_in_a_scope, "refused", "stands before that", functions=True, gap=TAPE),
     Pattern(own_momentum, "equal", functions=True),
-    Pattern(own_adam, "refused", "stands before that", functions=True, decomposable=True),
+    Pattern(own_adam, "refused", "stands before that", functions=True, gap=TAPE),
     Pattern(feedback_alignment, "equal"),
-    Pattern(step_in_a_function, "refused", "inside of a function", functions=True),
+    Pattern(step_in_a_function, "refused", "inside of a function", functions=True, gap=INSIDE),
     Pattern(
-        step_in_a_conditional, "refused", "inside of a function", feeds=TRAINING, functions=True
+        step_in_a_conditional,
+        "refused",
+        "inside of a function",
+        feeds=TRAINING,
+        functions=True,
+        gap=INSIDE,
     ),
-    Pattern(target_copied_by_a_function, "refused", "reads target after", functions=True),
+    Pattern(
+        target_copied_by_a_function, "refused", "reads target after", functions=True, gap=ORDER
+    ),
     Pattern(horovod, "equal", renamed=(("HorovodAllreduce", "HorovodAllreduce"),)),
 )

@@ -90,6 +90,15 @@ def best_so_far(tf: Any) -> Any:
     return tf.group(*writes)
 
 
+def best_by_condition(tf: Any) -> Any:
+    """The same by `tf.cond`: the rate is halved where the batch's loss isn't small."""
+    rate = still(tf, "rate", [], 0.1)
+    loss = tf.reduce_mean(errors(tf))
+    gradients, variables = gradients_of(tf, loss)
+    with tf.control_dependencies([descent(tf, gradients, variables)]):
+        return rate.assign(tf.cond(loss < 3.5, lambda: rate * 1.0, lambda: rate * 0.5))
+
+
 def curriculum(tf: Any) -> Any:
     """A stage that grows by a `tf.cond` on the step, and chooses the loss by `tf.case`."""
     step = tf.train.get_or_create_global_step()
@@ -217,12 +226,19 @@ PATTERNS = (
     Pattern(rate_in_a_variable, "equal"),
     Pattern(rate_by_the_loss, "equal"),
     Pattern(best_so_far, "equal"),
+    Pattern(best_by_condition, "equal"),
     Pattern(curriculum, "equal"),
     Pattern(recomputed, "equal"),
     Pattern(called_layers, "equal", functions=True),
     Pattern(looped_by_function, "equal", functions=True),
-    Pattern(python_function, "equal"),
-    Pattern(written_batch_size, "equal"),
+    Pattern(
+        python_function,
+        "refused",
+        "calls the Python function",
+        remedy="`--py-func TOKEN=MODULE:FUNCTION` names it",
+        gap="the function isn't in the graph, so it has to be named",
+    ),
+    Pattern(written_batch_size, "equal", fixed=True),
     Pattern(one_shot_pipeline, "equal", serve=_joined_input),
     Pattern(initialised_pipeline, "equal", serve=_joined_input),
     Pattern(handled_pipeline, "equal", serve=_joined_input),

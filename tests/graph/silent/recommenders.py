@@ -138,8 +138,7 @@ def interested(tf: Any) -> Any:
 
 
 def gated_experts(tf: Any) -> Any:
-    """MMoE: two tasks' gates over shared experts, a loss for each, each with its own optimizer on
-    all weights."""
+    """MMoE: two tasks' gates over shared experts, the losses weighted."""
     words, label = id_inputs(tf)
     x = tf.reshape(_table(tf, "rows", 2, words), [-1, 2 * WIDTH])
     experts = tf.stack([layer(tf, x, 3, f"expert_{n}", tf.nn.relu) for n in range(2)], 1)
@@ -149,7 +148,7 @@ def gated_experts(tf: Any) -> Any:
         mixed = tf.reduce_sum(experts * gate[..., None], 1)
         logit = layer(tf, mixed, 1, f"tower_{task}")[:, 0]
         losses.append(tf.reduce_mean(_clicked(tf, label - task, logit)))
-    return tf.train.AdamOptimizer(0.02).minimize(losses[0] + 0.5 * losses[1])
+    return tf.train.AdamOptimizer(0.02, epsilon=1e-3).minimize(losses[0] + 0.5 * losses[1])
 
 
 def hashed_text(tf: Any) -> Any:
@@ -191,7 +190,7 @@ def rate_by_frequency(tf: Any) -> Any:
 
 PATTERNS = (
     Pattern(factorised, "equal", serve=ids),
-    Pattern(decayed_rows, "told", "", serve=ids),
+    Pattern(decayed_rows, "told", "a sum over rows and something that doesn't grow", serve=ids),
     Pattern(by_field, "equal", serve=ids),
     Pattern(wide_and_deep, "equal", serve=ids),
     Pattern(pairwise_ranking, "equal", serve=ids),

@@ -133,7 +133,7 @@ def actor_by_critic(tf: Any) -> Any:
     pairs = tf.train.AdamOptimizer(0.02).compute_gradients(critic, tf.trainable_variables("critic"))
     with tf.control_dependencies([*gradients, *[each for each, _ in pairs]]):
         step = descent(tf, gradients, own)
-        other = descent(tf, *map(list, zip(*pairs, strict=True)))
+        other = descent(tf, [each for each, _ in pairs], [kept for _, kept in pairs])
     with tf.control_dependencies([step, other]):
         return _copied(tf, "actor", "slow_actor", 0.1)
 
@@ -173,7 +173,7 @@ def tuned_temperature(tf: Any) -> Any:
     """SAC: policy, critic and temperature trained in one group, each by its own optimizer."""
     x, y = inputs(tf)
     logits, _, _ = _chosen(tf, x, y)
-    q = network(tf, x, "critic", 3)
+    q = 3.0 * network(tf, x, "critic", 3)
     heat = tf.get_variable("log_alpha", [], initializer=tf.zeros_initializer())
     chance = tf.exp(logits)
     actor = tf.reduce_mean(
@@ -265,12 +265,27 @@ PATTERNS = (
     Pattern(normalised_advantages, "told", NO_SUM),
     Pattern(copied_target, "equal"),
     Pattern(local_and_global, "equal"),
-    Pattern(actor_by_critic, "equal"),
+    Pattern(
+        actor_by_critic,
+        "told",
+        "the group's sum is 2 times one process's",
+        gap="that a sum over rows is divided by their number behind `tf.gradients` isn't seen yet",
+    ),
     Pattern(summed_actor, "equal"),
     Pattern(moving_baseline, "equal"),
-    Pattern(baseline_moved_first, "equal"),
+    Pattern(
+        baseline_moved_first,
+        "refused",
+        "reads baseline after",
+        gap="the rewards would have to be exchanged before the gradients are computed",
+    ),
     Pattern(tuned_temperature, "equal"),
     Pattern(normalised_observations, "equal"),
     Pattern(projected_distribution, "equal"),
-    Pattern(natural_gradient, "equal"),
+    Pattern(
+        natural_gradient,
+        "told",
+        "what trains these weights without gradients",
+        gap="each product with the Hessian would have to be exchanged before the next",
+    ),
 )

@@ -251,9 +251,8 @@ def balanced_tasks(tf: Any) -> Any:
     shared = tf.trainable_variables("net/hidden")[0]
     norms = tf.stack([tf.norm(tf.gradients(task, shared)[0]) for task in tasks])
     gradients, variables = gradients_of(tf, weights[0] * tasks[0] + weights[1] * tasks[1])
-    step = tf.train.GradientDescentOptimizer(0.1).apply_gradients(
-        zip(gradients, variables, strict=True)
-    )
+    with tf.control_dependencies([norms]):
+        step = descent(tf, gradients, variables)
     with tf.control_dependencies([step]):
         return weights.assign_sub(0.1 * tf.sign(norms - tf.reduce_mean(norms)))
 

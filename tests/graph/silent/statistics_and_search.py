@@ -221,22 +221,23 @@ def squared_penalty(tf: Any) -> Any:
     return descent(tf, gradients, variables)
 
 
+ROUNDS = "the first gradient would have to be exchanged before the second is computed"
 PATTERNS = (
-    Pattern(one_task_a_batch, "told", NO_SUM),
+    Pattern(one_task_a_batch, "told", NO_SUM, gap=ROUNDS),
     Pattern(a_task_a_row, "equal"),
     Pattern(curvature_factors, "equal"),
     Pattern(evolved, "equal"),
-    Pattern(ranked_evolution, "refused", ""),
+    Pattern(ranked_evolution, "equal"),
     Pattern(hebbian, "equal"),
-    Pattern(organised_map, "refused", ""),
+    Pattern(organised_map, "equal"),
     Pattern(clustered, "equal"),
-    Pattern(mixture, "refused", ""),
+    Pattern(mixture, "equal"),
     Pattern(streamed_covariance, "equal"),
     Pattern(moving_covariance, "equal"),
     Pattern(moving_quantile, "equal"),
-    Pattern(recursive_least_squares, "refused", ""),
-    Pattern(tabular, "refused", ""),
+    Pattern(recursive_least_squares, "equal"),
+    Pattern(tabular, "refused", "has a value for each row"),
     Pattern(synthetic_gradients, "equal"),
-    Pattern(averaged_power, "equal"),
-    Pattern(squared_penalty, "told", NO_SUM),
+    Pattern(averaged_power, "told", NO_SUM, gap=ROUNDS),
+    Pattern(squared_penalty, "told", NO_SUM, gap=ROUNDS),
 )
