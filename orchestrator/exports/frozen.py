@@ -173,10 +173,11 @@ def export_graph(
 def _model(source: Source, fetches: Sequence[str]) -> _Model:
     meta = read_meta(source.meta_data, name=source.meta.shown)
     graph = _sound(meta, source)
+    variables = find_variables(graph, read_saver(graph), source.keys(), set())
+    trainable = frozenset(one.name for one in variables if one.trainable)
     why = ""
     if not fetches:
-        variables = find_variables(graph, read_saver(graph), source.keys(), set())
-        ranked = rank_outputs(graph, (one.name for one in variables if one.trainable))
+        ranked = rank_outputs(graph, trainable)
         if not ranked:
             raise GraphRefused(
                 f"{source.meta.shown}: no tensor looks like a prediction",
@@ -191,7 +192,7 @@ def _model(source: Source, fetches: Sequence[str]) -> _Model:
             remedy="`tfresume inspect` lists outputs",
         )
     cuts = tuple(pipeline_cuts(graph, [edge.node for edge in outputs], set()))
-    switched = to_inference(graph, needed_for(graph, outputs, cuts))
+    switched = to_inference(graph, needed_for(graph, outputs, cuts), trainable)
     return _Model(_sound(switched.meta, source), outputs, why, cuts, switched)
 
 

@@ -89,6 +89,24 @@ def test_frozen_graph_gives_what_the_trained_graph_gives(
     assert not {"y:0"} & {one.tensor for one in found.inputs}
 
 
+@pytest.mark.tf
+@pytest.mark.parametrize("style", ["dependencies", "group"])
+def test_batch_norm_that_was_built_for_training_takes_its_averages(
+    tf1_checkpoint: Callable[..., Path], tmp_path: Path, style: str
+) -> None:
+    prefix = tf1_checkpoint("conv_bn", style=style)
+    found = export_graph(parse_config({"source": str(prefix)}), str(tmp_path / "out"), to="frozen")
+    assert {said.partition(" ")[0] for said in found.switched} == {
+        "bn/moving_mean",
+        "bn/moving_variance",
+    }
+    assert found.left == ()
+    graph = GraphDef.FromString((tmp_path / "out" / "frozen.pb").read_bytes())
+    names = {node.name for node in graph.node}
+    assert {"bn/moving_mean", "bn/moving_variance"} <= names
+    assert [name for name in names if "moments" in name] == []
+
+
 LOADED = """
 import json, sys
 import numpy as np, tensorflow as tf

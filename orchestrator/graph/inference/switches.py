@@ -19,6 +19,7 @@ from orchestrator.graph.graphdef.edit import constant_attributes
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import FLOATS
 from orchestrator.graph.graphdef.view import Edge, resolve_alias
+from orchestrator.graph.inference.batch_norm import with_averages
 from orchestrator.graph.inputs.ports import PLACEHOLDERS
 
 _HANDING = frozenset({"Identity", "Cast"})
@@ -43,7 +44,7 @@ class Switched:
     left: tuple[str, ...]
 
 
-def to_inference(graph: Graph, needed: Iterable[str]) -> Switched:
+def to_inference(graph: Graph, needed: Iterable[str], trainable: frozenset[str]) -> Switched:
     """Put the training switches among ``needed`` to inference; the graph isn't changed itself."""
     within = set(needed)
     values: dict[str, np.ndarray] = {}
@@ -57,15 +58,17 @@ def to_inference(graph: Graph, needed: Iterable[str]) -> Switched:
                 values[name] = np.array(side)
     meta = MetaGraphDef()
     meta.CopyFrom(graph.meta)
-    for node in meta.graph_def.node:
-        if node.name in values:
-            node.op = "Const"
-            del node.input[:]
-            node.attr.clear()
-            for key, value in constant_attributes(values[node.name]).items():
-                node.attr[key].CopyFrom(value)
-    done = tuple(f"{name} is set to {value.item()}" for name, value in values.items())
-    return Switched(meta, done, tuple(_left(graph, within, values)))
+    nodes = {node.name: node for node in meta.graph_def.node}
+    for name, value in values.items():
+        nodes[name].op = "Const"
+        del nodes[name].input[:]
+        nodes[name].attr.clear()
+        for key, said in constant_attributes(value).items():
+            nodes[name].attr[key].CopyFrom(said)
+    done = [f"{name} is set to {value.item()}" for name, value in values.items()]
+    normal, fused = with_averages(graph, nodes, within, trainable)
+    left = tuple(_left(graph, within, values, fused))
+    return Switched(meta, (*done, *normal), left)
 
 
 def _is_bool_placeholder(graph: Graph, name: str) -> bool:
@@ -159,13 +162,15 @@ def _is_training(graph: Graph, name: str) -> bool:
     return graph.traits(name).random
 
 
-def _left(graph: Graph, within: set[str], values: dict[str, np.ndarray]) -> Iterator[str]:
+def _left(
+    graph: Graph, within: set[str], values: dict[str, np.ndarray], fused: set[str]
+) -> Iterator[str]:
     settled = graph.view.descendants(values, control=False, within=within)
     for name in sorted(within):
         if _is_bool_placeholder(graph, name) and name not in values:
             yield f"{name} stays an input: the graph doesn't tell which side is inference"
         elif graph.view.op(name).startswith("FusedBatchNorm") and _is_training(graph, name):
-            if name not in settled:
+            if name not in settled and name not in fused:
                 yield f"{name} normalises by the batch, as in training"
         elif graph.traits(name).random and not _feeds_settled(graph, name, settled):
             yield f"{name} draws random numbers, as in training"
