@@ -41,6 +41,7 @@ _READS = {
 """What takes a variable's handle: the operation that takes its value, and its attributes."""
 _INITIALIZED = frozenset({"IsVariableInitialized", "VarIsInitializedOp"})
 
+_FILLING = ("InitializeTable", "LookupTableImport")
 INIT = "tfresume/init_tables"
 ValueOf = Callable[[str], TensorProto]
 """The value of a variable, by its node's name."""
@@ -145,7 +146,7 @@ def _fillers(graph: Graph, needed: set[str]) -> list[str]:
     found = []
     for name in graph.view.nodes:
         op = graph.view.op(name)
-        if not op.startswith("InitializeTable") or graph.view.data[name][0].node not in needed:
+        if not op.startswith(_FILLING) or graph.view.data[name][0].node not in needed:
             continue
         if "TextFile" in op:
             raise GraphRefused(
