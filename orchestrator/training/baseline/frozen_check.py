@@ -140,7 +140,8 @@ def _exported(task: FrozenTask, batches: list[Mapping[str, Any]]) -> list[dict[s
 def _run(
     session: Any, fetches: tuple[str, ...], batch: Mapping[str, Any], places: Mapping[str, str]
 ) -> dict[str, Any]:
-    feeds = {places.get(name, name): value for name, value in batch.items()}
+    # labels, which the outputs don't need, come in the same batches
+    feeds = {places[name]: value for name, value in batch.items() if name in places}
     try:
         found: dict[str, Any] = session.run({name: name for name in fetches}, feeds)
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
