@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.driver.library import resume
     from orchestrator.exports.export import export
+    from orchestrator.exports.frozen import export_graph
     from orchestrator.exports.salvage import salvage
 
-__all__ = ["export", "resume", "salvage"]
+__all__ = ["export", "export_graph", "resume", "salvage"]
 
 _MODULES = {
     "resume": "orchestrator.driver.library",
     "export": "orchestrator.exports.export",
+    "export_graph": "orchestrator.exports.frozen",
     "salvage": "orchestrator.exports.salvage",
 }
 """Where each call stands; imported when it's asked for."""

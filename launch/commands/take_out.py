@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
 from launch.terminal import EXIT_DONE, answer_console, print_json
+from orchestrator.errors import ConfigError
 
-Format = Literal["checkpoint", "safetensors", "npz"]
+if TYPE_CHECKING:
+    from orchestrator.config import RunConfig
+
+Format = Literal["checkpoint", "safetensors", "npz", "frozen", "saved-model"]
 
 
 def export(
@@ -41,9 +46,31 @@ def export(
             help="Leave out tensors with such keys (* and ?); repeatable.",
         ),
     ] = None,
+    fetch: Annotated[
+        list[str] | None,
+        Parameter(
+            negative_iterable=(),
+            metavar="TENSOR",
+            help="Output of a graph; repeatable. Default: the prediction, as `inspect` ranks it.",
+        ),
+    ] = None,
+    input_: Annotated[
+        str | None,
+        Parameter(
+            name="--input",
+            metavar="MODULE:FUNCTION",
+            help="Batches to check a graph with, as `resume` takes them. Default: made-up ones.",
+        ),
+    ] = None,
+    feed: Annotated[
+        list[str] | None,
+        Parameter(
+            negative_iterable=(), metavar="NAME=VALUE", help="The same, as constants; repeatable."
+        ),
+    ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
-    """Write a trained model in another format; needs no TensorFlow.
+    """Write a trained model in another format.
 
     The optimizer's slots and what only training counts with stay behind, as
     the graph tells them; parts of a partitioned variable become one tensor.
@@ -56,20 +83,55 @@ def export(
         tfresume export gs://b/run --to safetensors -o gs://b/model
         tfresume export /data/run/model.ckpt-500 --to npz -o out --omit 'dis_*'
 
-    Formats: checkpoint (TensorFlow's own), safetensors, npz (NumPy).
+        tfresume export gs://b/run --to saved-model -o gs://b/serving
+
+    Tensors: checkpoint (TensorFlow's own), safetensors, npz (NumPy); no
+    TensorFlow is needed. Graphs: frozen (a .pb of constants) and saved-model,
+    with training switches put to inference; TensorFlow runs both graphs on
+    the same batches and they have to agree to 1e-6.
 
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
-    from launch.text.export_text import render_export
+    from launch.text.export_text import render_export, render_graph
+
+    if to == "frozen" or to == "saved-model":
+        from orchestrator.exports.frozen import export_graph
+
+        _refuse([("--all", all_), ("--omit", omit)], to)
+        config = _config(source, input_, feed or ())
+        graph = export_graph(config, output, to=to, fetches=fetch or ())
+        if looks.json:
+            print_json(graph)
+        else:
+            render_graph(graph, answer_console())
+        return EXIT_DONE
     from orchestrator.exports.export import export as take_out
 
+    _refuse([("--fetch", fetch), ("--input", input_), ("--feed", feed)], to)
     found = take_out(source, output, to=to, everything=all_, omit=omit or ())
     if looks.json:
         print_json(found)
     else:
         render_export(found, answer_console())
     return EXIT_DONE
+
+
+def _refuse(flags: Sequence[tuple[str, object]], to: str) -> None:
+    for name, value in flags:
+        if value:
+            raise ConfigError(f"{name} says nothing about --to {to}", remedy=f"Leave {name} out")
+
+
+def _config(source: str, input_: str | None, feed: Sequence[str]) -> RunConfig:
+    from orchestrator.config import parse_config
+
+    pairs = [text.partition("=") for text in feed]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise ConfigError(f"--feed {name} has no value", remedy="Write --feed NAME=VALUE")
+    values = {"source": source, "feed": {name: value for name, _, value in pairs}}
+    return parse_config(values | ({"input": input_} if input_ else {}))
 
 
 def salvage(

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from launch.text.inspect_text import clean
 from orchestrator.exports.export import ExportResult, LeftOut
+from orchestrator.exports.frozen import GraphExportResult
 from orchestrator.exports.salvage import SalvageResult
 from orchestrator.graph.variables.memory import in_words
 
@@ -34,6 +35,27 @@ def render_export(found: ExportResult, console: Console) -> None:
         console.print(f"  left out, since {said}: {_few(names)}")
     for note in found.notes:
         console.print(f"  {clean(note)}")
+
+
+def render_graph(found: GraphExportResult, console: Console) -> None:
+    """Print what a graph takes and gives, and how it was checked."""
+    step = "" if found.step is None else f" (step {found.step})"
+    console.print(f"{clean(found.checkpoint)}{step} as {found.to}: {clean(found.url)}")
+    console.print(f"  {', '.join(found.files)}; {found.nodes} nodes, {found.variables} variables")
+    for said, endpoints in (("takes", found.inputs), ("gives", found.outputs)):
+        names = ", ".join(f"{one.tensor} ({one.dtype})" for one in endpoints)
+        console.print(f"  {said} {clean(names) or 'nothing'}")
+    if found.why_output:
+        console.print(f"  that output, since {clean(found.why_output)}")
+    for text in (*found.switched, *found.left):
+        console.print(f"  {clean(text)}")
+    if found.already:
+        console.print("  it was there already, complete; nothing was written")
+        return
+    kind = "made-up batches" if found.made else "batches"
+    console.print(
+        f"  checked on {found.compared} {kind}: {found.difference:.1g} from the trained graph at most"
+    )
 
 
 def render_salvage(found: SalvageResult, console: Console) -> None:

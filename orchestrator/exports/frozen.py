@@ -1,0 +1,390 @@
+"""How does a trained graph become one that serves: frozen, alone or as a SavedModel?
+
+Rule: the surgery is on protos and needs no TensorFlow; the check does. Outputs are those that were
+named, or the likeliest prediction; training switches are put to inference where the graph shows
+how. Before an export is declared complete, TensorFlow runs it and the trained graph on the same
+batches, and both give the same to 1e-6.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+
+from orchestrator import errors
+from orchestrator.config import RunConfig
+from orchestrator.errors import FatalError, GraphMismatch, GraphRefused, OrchestratorError
+from orchestrator.exports import place
+from orchestrator.graph.fetching import fetch_graph
+from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.tensors import dtype_number
+from orchestrator.graph.graphdef.view import Edge, parse_tensor
+from orchestrator.graph.importing.repair import repair
+from orchestrator.graph.importing.soundness import soundness_problems
+from orchestrator.graph.inference.freezing import Frozen, freeze, needed_for
+from orchestrator.graph.inference.outputs import rank_outputs
+from orchestrator.graph.inference.switches import Switched, to_inference
+from orchestrator.graph.inputs.ports import Cut, pipeline_cuts, placeholders
+from orchestrator.graph.variables.saver import read_saver
+from orchestrator.graph.variables.variables import find_variables
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.store.bundle.values import Values
+from orchestrator.store.checkpoints.source import Source, resolve_source, source_fingerprint
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.private import scratch
+from orchestrator.store.transfer.staging import stage
+from orchestrator.training.engine.options import TrainingOptions
+
+GraphFormat = Literal["frozen", "saved-model"]
+FILES: dict[GraphFormat, str] = {"frozen": "frozen.pb", "saved-model": "saved_model.pb"}
+SIGNATURE = "serving_default"
+INIT_SIGNATURE = "__saved_model_init_op"
+PREDICT = "tensorflow/serving/predict"
+TOLERANCE = 1e-6
+TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An input or output of the export: its tensor, its key in the signature, type."""
+
+    tensor: str
+    key: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class GraphExportResult:
+    """What was exported and how it was checked.
+
+    Attributes:
+        url: the directory that it's in.
+        inputs, outputs: what it takes and gives.
+        why_output: why this output, where none was named.
+        switched: what was put to inference; ``left`` what still behaves as in training.
+        variables: how many became constants; ``nodes`` how many nodes are left.
+        difference: the largest between the export and the trained graph, relative to the largest
+            number of its output.
+        compared: on how many batches, ``made`` up or the caller's.
+    """
+
+    url: str
+    to: str
+    checkpoint: str
+    step: int | None
+    files: tuple[str, ...]
+    inputs: tuple[Endpoint, ...]
+    outputs: tuple[Endpoint, ...]
+    why_output: str
+    switched: tuple[str, ...]
+    left: tuple[str, ...]
+    variables: int
+    nodes: int
+    difference: float
+    compared: int
+    made: bool
+    already: bool = False
+    status: str = "done"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``--json`` shows it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The graph to export, put to inference."""
+
+    graph: Graph
+    outputs: tuple[Edge, ...]
+    why: str
+    cuts: tuple[Cut, ...]
+    switched: Switched
+
+
+def export_graph(
+    config: RunConfig, output: str, *, to: GraphFormat, fetches: Sequence[str] = ()
+) -> GraphExportResult:
+    """Write a graph that serves; TensorFlow checks it, in a process of its own.
+
+    Args:
+        config: ``source``; the inputs, if any, are what the export is checked with.
+        output: a directory of the export's own; any fsspec URL.
+        fetches: the outputs; none for the likeliest prediction.
+
+    Raises:
+        GraphRefused: an output can't be computed from constants and inputs.
+        GraphMismatch: the export gives something else than the trained graph.
+        SourceError, CorruptCheckpoint: the source is missing or damaged.
+        OutputError: the directory holds something else.
+        UserCodeError: the batches for the check can't be run.
+    """
+    source, target = resolve_source(config.source), open_location(output)
+    assert source.prefix is not None, "a checkpoint was asked for"
+    identity = {
+        "to": to,
+        "checkpoint": source.prefix.name,
+        "fingerprint": source_fingerprint(source),
+        "fetches": list(fetches),
+    }
+    done = place.existing(target, identity)
+    if done is not None:
+        return _result(target, done, already=True)
+    model = _model(source, fetches)
+    value = _Constants(source, model.graph).value
+    frozen = freeze(model.graph, model.outputs, model.cuts, value, tables=to == "saved-model")
+    inputs, outputs = (
+        _inputs(model, frozen),
+        _named([(edge.tensor, model.graph.dtype(edge)) for edge in model.outputs]),
+    )
+    with scratch("export") as room:
+        (room / "out").mkdir()
+        file = room / "out" / FILES[to]
+        file.write_bytes(_bytes(to, frozen, inputs, outputs))
+        checked = _check(config, source, model, frozen, file, room)
+        place.begin(target, identity, [file.name])
+        records = place.put(target, [file])
+    record = {
+        "source": source.prefix.shown,
+        "step": source.step,
+        "files": [one.model_dump() for one in records],
+        "inputs": [asdict(one) for one in inputs],
+        "outputs": [asdict(one) for one in outputs],
+        "why_output": model.why,
+        "switched": list(model.switched.done),
+        "left": list(model.switched.left),
+        "variables": len(frozen.variables),
+        "nodes": len(frozen.graph.node),
+        **checked,
+    }
+    return _result(target, place.complete(target, identity, record))
+
+
+def _model(source: Source, fetches: Sequence[str]) -> _Model:
+    meta = read_meta(source.meta_data, name=source.meta.shown)
+    graph = _sound(meta, source)
+    variables = find_variables(graph, read_saver(graph), source.keys(), set())
+    trainable = frozenset(one.name for one in variables if one.trainable)
+    why = ""
+    if not fetches:
+        ranked = rank_outputs(graph, trainable)
+        if not ranked:
+            raise GraphRefused(
+                f"{source.meta.shown}: no tensor looks like a prediction",
+                remedy="Name one with --fetch TENSOR",
+            )
+        fetches, why = [ranked[0].name], ranked[0].why
+    outputs = tuple(parse_tensor(name) for name in fetches)
+    lost = [edge.tensor for edge in outputs if edge.node not in graph.view]
+    if lost:
+        raise GraphRefused(
+            f"{source.meta.shown}: the graph has no tensor {lost[0]}",
+            remedy="`tfresume inspect` lists outputs",
+        )
+    cuts = tuple(pipeline_cuts(graph, [edge.node for edge in outputs], set()))
+    switched = to_inference(graph, needed_for(graph, outputs, cuts), trainable)
+    return _Model(_sound(switched.meta, source), outputs, why, cuts, switched)
+
+
+def _sound(meta: MetaGraphDef, source: Source) -> Graph:
+    repaired = repair(meta, RunConfig(source=source.url))
+    graph = Graph(repaired.meta, repaired.ops)
+    unsound = soundness_problems(repaired.meta, repaired.ops, graph.view, found=repaired.found)
+    if unsound:
+        raise GraphRefused(f"{source.meta.shown}: {unsound[0].message}", remedy=unsound[0].remedy)
+    return graph
+
+
+class _Constants:
+    """The values of a graph's variables, out of its checkpoint."""
+
+    def __init__(self, source: Source, graph: Graph) -> None:
+        assert source.index is not None, "a checkpoint was asked for"
+        self._index, self._values = source.index, Values(source.index, source.files)
+        variables = find_variables(graph, read_saver(graph), source.keys(), set())
+        self._variables = {variable.name: variable for variable in variables}
+
+    def value(self, name: str) -> TensorProto:
+        """A variable's value. Raises GraphRefused: the checkpoint doesn't hold it."""
+        variable = self._variables[name]
+        key = variable.key
+        if key is None or key not in self._index.entries:
+            raise GraphRefused(
+                f"the checkpoint lacks {name}, from which the output is computed",
+                remedy="Name another output with --fetch TENSOR, or use a checkpoint that holds it",
+            )
+        tensor = self._index.entries[key]
+        proto = TensorProto(dtype=dtype_number(tensor.dtype))
+        shape = _part_shape(variable) if variable.slice_spec else tensor.shape
+        for size in shape:
+            proto.tensor_shape.dim.add(size=size)
+        if tensor.dtype == "string":
+            proto.string_val.extend(self._values.strings(key))
+        else:
+            proto.tensor_content = self._content(key, variable)
+        return proto
+
+    def _content(self, key: str, variable: Variable) -> bytes:
+        whole = b"".join(self._values.chunks(key))
+        if not variable.slice_spec:
+            return whole
+        import numpy as np
+
+        tensor = self._index.entries[key]
+        width = len(whole) // max(1, tensor.elements)
+        array = np.frombuffer(whole, np.uint8).reshape(*tensor.shape, width)
+        places = tuple(slice(start, start + size) for start, size in _part(variable))
+        return array[places].tobytes()
+
+
+def _part(variable: Variable) -> list[tuple[int, int]]:
+    """(start, size) in each dimension of a part of a partitioned variable."""
+    *sizes, parts = variable.slice_spec.split()
+    found = []
+    for size, part in zip(sizes, parts.split(":"), strict=True):
+        start, _, length = part.partition(",")
+        found.append((0, int(size)) if part == "-" else (int(start), int(length)))
+    return found
+
+
+def _part_shape(variable: Variable) -> tuple[int, ...]:
+    return tuple(size for _, size in _part(variable))
+
+
+def _inputs(model: _Model, frozen: Frozen) -> tuple[Endpoint, ...]:
+    there = {node.name for node in frozen.graph.node}
+    own = placeholders(model.graph, [edge.node for edge in model.outputs])
+    named = [
+        (port.tensor, port.dtype)
+        for port in own
+        if parse_tensor(port.tensor).node in there and not port.optional
+    ]
+    return _named([*named, *((frozen.inputs[cut.name], cut.dtype) for cut in model.cuts)])
+
+
+def _named(tensors: Sequence[tuple[str, str]]) -> tuple[Endpoint, ...]:
+    """Endpoints with keys that a signature takes: the node's name, made distinct."""
+    found: dict[str, Endpoint] = {}
+    for tensor, dtype in tensors:
+        edge = parse_tensor(tensor)
+        key = edge.node.replace("/", "_") + (f"_{edge.port}" if edge.port else "")
+        while key in found:
+            key += "_"
+        found[key] = Endpoint(tensor, key, dtype)
+    return tuple(found.values())
+
+
+def _bytes(
+    to: GraphFormat, frozen: Frozen, inputs: Sequence[Endpoint], outputs: Sequence[Endpoint]
+) -> bytes:
+    if to == "frozen":
+        return bytes(frozen.graph.SerializeToString(deterministic=True))
+    meta = MetaGraphDef()
+    meta.meta_info_def.tags.append("serve")
+    meta.graph_def.CopyFrom(frozen.graph)
+    signature = meta.signature_def[SIGNATURE]
+    signature.method_name = PREDICT
+    for given, endpoints in ((signature.inputs, inputs), (signature.outputs, outputs)):
+        for one in endpoints:
+            given[one.key].name = one.tensor
+            given[one.key].dtype = dtype_number(one.dtype)
+            given[one.key].tensor_shape.unknown_rank = True
+    if frozen.init:
+        meta.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name = frozen.init
+    content = bytes(meta.SerializeToString(deterministic=True))
+    # SavedModel: schema version 1 in field 1, the graph in field 2
+    from orchestrator.store.bundle.table_writer import varint
+
+    return b"\x08\x01\x12" + varint(len(content)) + content
+
+
+def _check(
+    config: RunConfig, source: Source, model: _Model, frozen: Frozen, file: Path, room: Path
+) -> dict[str, Any]:
+    """The comparison's outcome. Raises GraphMismatch where both differ."""
+    made = not (config.input or config.feed or config.array)
+    asking = config.model_copy(update={"input": config.input or "made:up"})
+    fetches = [edge.tensor for edge in model.outputs]
+    asked = fetch_graph(model.graph.meta, asking, fetches)
+    if asked.graph is None:
+        first = asked.problems[0]
+        raise GraphRefused(f"{source.meta.shown}: {first.message}", remedy=first.remedy)
+    task = {
+        "graph": asked.graph,
+        "options": TrainingOptions(
+            import_modules=tuple(config.import_modules),
+            load_op_library=tuple(config.load_op_library),
+            py_func=dict(config.py_func),
+        ),
+        "config": config,
+        "prefix": str(stage(source.files, room / "source")),
+        "fetches": tuple(fetches),
+        "places": _places(asked.graph, frozen),
+        "export": str(file if file.name == FILES["frozen"] else file.parent),
+        "batches": 2,
+        "made": made,
+    }
+    answer = _compared(task, room)
+    if not answer["batches"] or answer["largest"] > TOLERANCE:
+        raise GraphMismatch(
+            f"the export gives something else than the trained graph: {answer['largest']:.2g} apart"
+            + (f" ({model.switched.left[0]})" if model.switched.left else ""),
+            remedy="Name another output with --fetch TENSOR",
+            details={"difference": answer["largest"]},
+        )
+    return {"difference": answer["largest"], "compared": answer["batches"], "made": made}
+
+
+def _places(graph: WorkerGraph, frozen: Frozen) -> dict[str, str]:
+    return {port.name: frozen.inputs.get(port.name, port.tensor) for port in graph.inputs}
+
+
+def _compared(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
+    given, answer = room / "task.pickle", room / "answer.json"
+    given.write_bytes(pickle.dumps(task))
+    module = "orchestrator.training.baseline.frozen_check"
+    command = [sys.executable, "-m", module, str(given), str(answer)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    told = Path(f"{answer}.error")
+    if told.exists():
+        said = json.loads(told.read_text())
+        kind: type[OrchestratorError] = getattr(errors, str(said["kind"]), OrchestratorError)
+        raise kind(said["message"], remedy=said["remedy"], details=said["details"])
+    if done.returncode:
+        said = done.stderr.strip()[-2000:] or f"exit code {done.returncode}"
+        raise FatalError(f"the TensorFlow process failed: {said}")
+    found: dict[str, Any] = json.loads(answer.read_text())
+    return found
+
+
+def _result(
+    target: Location, record: Mapping[str, Any], *, already: bool = False
+) -> GraphExportResult:
+    return GraphExportResult(
+        url=target.shown,
+        to=record["identity"]["to"],
+        checkpoint=record["source"],
+        step=record["step"],
+        files=tuple(file["name"] for file in record["files"]),
+        inputs=tuple(Endpoint(**one) for one in record["inputs"]),
+        outputs=tuple(Endpoint(**one) for one in record["outputs"]),
+        why_output=record["why_output"],
+        switched=tuple(record["switched"]),
+        left=tuple(record["left"]),
+        variables=record["variables"],
+        nodes=record["nodes"],
+        difference=record["difference"],
+        compared=record["compared"],
+        made=record["made"],
+        already=already,
+    )

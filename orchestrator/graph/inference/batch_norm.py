@@ -1,0 +1,92 @@
+"""How does batch norm that was built for training come to use its moving averages?
+
+Rule: the graph's own updates tell which average belongs to which statistic of the batch:
+``average -= (average - statistic) * rate``. What takes the statistic takes the average instead; a
+fused operation is given both averages and told that it infers. Without such an update nothing is
+changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tensorboard.compat.proto.node_def_pb2 import NodeDef
+
+from orchestrator.graph.graphdef.attributes import attribute
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.view import Edge, resolve_alias
+
+_SUBTRACTIONS = frozenset({"AssignSub", "AssignSubVariableOp"})
+_SAME = frozenset({"Identity", "StopGradient"})
+_MEAN, _VARIANCE = 1, 2
+"""Outputs of a fused batch norm."""
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """A statistic of the batch and the value of its moving average."""
+
+    statistic: Edge
+    average: Edge
+    variable: str
+
+
+def averages(graph: Graph, trainable: frozenset[str]) -> Iterator[Averaged]:
+    """Every moving average of a statistic, by its update. Those of weights aren't among them."""
+    for name in graph.view.nodes:
+        if graph.view.op(name) not in _SUBTRACTIONS or len(graph.view.data[name]) < 2:
+            continue
+        variable = graph.variable_of(name)
+        change = resolve_alias(graph.view, graph.view.data[name][1], _SAME)
+        if variable is None or variable in trainable or graph.view.op(change.node) != "Mul":
+            continue
+        for factor in graph.view.data[change.node]:
+            apart = resolve_alias(graph.view, factor, _SAME)
+            if graph.view.op(apart.node) != "Sub":
+                continue
+            average, given = graph.view.data[apart.node][:2]
+            statistic = resolve_alias(graph.view, given, _SAME)
+            weight = graph.variable_of(statistic.node)
+            if graph.variable_of(average.node) == variable and weight is None:
+                yield Averaged(statistic, average, variable)
+
+
+def with_averages(
+    graph: Graph, nodes: dict[str, NodeDef], within: set[str], trainable: frozenset[str]
+) -> tuple[list[str], set[str]]:
+    """Let batch norm among ``within`` take its averages.
+
+    Args:
+        nodes: of a copy of the graph, by name; they're changed.
+
+    Returns:
+        What was done, in words, and the fused operations among it.
+    """
+    done: list[str] = []
+    fused: dict[str, dict[int, Averaged]] = {}
+    for one in averages(graph, trainable):
+        if one.statistic.node not in within:
+            continue
+        if graph.view.op(one.statistic.node).startswith("FusedBatchNorm"):
+            fused.setdefault(one.statistic.node, {})[one.statistic.port] = one
+        elif _replace(graph, nodes, within, one):
+            done.append(f"{one.variable} stands for the batch's own {one.statistic.tensor}")
+    for name, both in fused.items():
+        if {_MEAN, _VARIANCE} <= set(both) and attribute(nodes[name], "is_training").b:
+            nodes[name].attr["is_training"].b = False
+            nodes[name].input[3] = both[_MEAN].average.text
+            nodes[name].input[4] = both[_VARIANCE].average.text
+            done.append(
+                f"{name} normalises by {both[_MEAN].variable} and {both[_VARIANCE].variable}"
+            )
+    return done, set(fused)
+
+
+def _replace(graph: Graph, nodes: dict[str, NodeDef], within: set[str], one: Averaged) -> bool:
+    replaced = False
+    for use in graph.view.uses[one.statistic.node]:
+        if use.port == one.statistic.port and use.node in within:
+            nodes[use.node].input[use.slot] = one.average.text
+            replaced = True
+    return replaced

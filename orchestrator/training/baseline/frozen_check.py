@@ -1,0 +1,170 @@
+"""Does a frozen graph give what the trained graph gives?
+
+Rule: the source as plain TensorFlow opens it and the export as its users open it, fed the same
+batches, output by output. Runs in a process of its own: ``python -m
+orchestrator.training.baseline.frozen_check TASK ANSWER``.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
+from orchestrator.graph.worker_graph import InputPort, WorkerGraph
+from orchestrator.training.baseline.plain_import import import_plain, restore_plain
+from orchestrator.training.engine.options import TrainingOptions
+from orchestrator.training.engine.tensorflow import tf, v1
+from orchestrator.training.importing.import_graph import load_extensions
+from orchestrator.training.inputs.feeds import FeedContext, open_batches
+
+UNKNOWN_SIZE = 4
+"""Rows of a made batch, and every other dimension that the graph leaves open."""
+
+
+@dataclass(frozen=True)
+class FrozenTask:
+    """What is to be compared.
+
+    Attributes:
+        graph: ``original_meta`` is the trained graph, put to inference.
+        prefix: local prefix of the checkpoint.
+        fetches: tensor names.
+        places: what users call an input to the export's tensor.
+        export: a ``.pb``, or the directory of a SavedModel.
+        made: batches are made up; else the configuration's are taken.
+    """
+
+    graph: WorkerGraph
+    options: TrainingOptions
+    config: RunConfig
+    prefix: str
+    fetches: tuple[str, ...]
+    places: dict[str, str]
+    export: str
+    batches: int
+    made: bool
+
+
+def compare_frozen(task: FrozenTask) -> dict[str, Any]:
+    """``batches``, ``values`` compared and the ``largest`` difference, relative to the largest
+    value of its output.
+
+    Raises:
+        OrchestratorError: a batch can't be run, or the export can't be opened.
+    """
+    load_extensions(task.graph, task.options)
+    batches = list(_batches(task))
+    expected, found = _trained(task, batches), _exported(task, batches)
+    largest, values = 0.0, 0
+    for theirs, ours in zip(expected, found, strict=True):
+        for name in task.fetches:
+            largest = max(largest, difference(theirs[name], ours[name]))
+            values += int(np.size(theirs[name]))
+    return {"batches": len(batches), "values": values, "largest": largest}
+
+
+def difference(one: Any, other: Any) -> float:
+    """The largest difference of two outputs, relative to the largest number; infinite where shape
+    or type differ, or where only one is NaN.
+    """
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if one.dtype.kind not in "fc":
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    if np.array_equal(one, other, equal_nan=True):
+        return 0.0
+    apart = np.abs(one - other)
+    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
+        return float("inf")
+    whole = float(np.nanmax(np.abs(one), initial=0.0))
+    return float(np.nanmax(apart, initial=0.0)) / max(whole, 1.0)
+
+
+def _batches(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
+    if task.made:
+        rng = np.random.default_rng(0)
+        for _ in range(task.batches):
+            yield {port.name: made_up(port, rng) for port in task.graph.inputs if not port.optional}
+        return
+    stream = open_batches(task.config, task.graph, FeedContext(0, 1, 0, 0))
+    for _ in range(task.batches):
+        try:
+            batch = stream.current()
+        except EndOfData:
+            return
+        yield batch
+        stream.applied()
+
+
+def made_up(port: InputPort, rng: np.random.Generator) -> Any:
+    """A value for an input: floats in [0, 1), whole numbers 0 or 1."""
+    kind = np.dtype(port.dtype).kind if port.dtype != "string" else "S"
+    shape = port.shape
+    if shape is None:
+        shape = (UNKNOWN_SIZE,) if kind in "iu" else ()
+    sizes = tuple(UNKNOWN_SIZE if size is None else size for size in shape)
+    if kind == "S":
+        return np.full(sizes, b"", object)
+    if kind in "iub":
+        return rng.integers(0, 2, sizes).astype(port.dtype)
+    return rng.random(sizes).astype(port.dtype)
+
+
+def _trained(task: FrozenTask, batches: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        places = import_plain(task.graph, task.config.input_map)
+        restore_plain(session, task.graph, task.prefix)
+        return [_run(session, task.fetches, batch, places) for batch in batches]
+
+
+def _exported(task: FrozenTask, batches: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    path = Path(task.export)
+    with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
+        if path.is_dir():
+            v1.saved_model.load(session, ["serve"], task.export)
+        else:
+            tf.import_graph_def(v1.GraphDef.FromString(path.read_bytes()), name="")
+        return [_run(session, task.fetches, batch, task.places) for batch in batches]
+
+
+def _run(
+    session: Any, fetches: tuple[str, ...], batch: Mapping[str, Any], places: Mapping[str, str]
+) -> dict[str, Any]:
+    # labels, which the outputs don't need, come in the same batches
+    feeds = {places[name]: value for name, value in batch.items() if name in places}
+    try:
+        found: dict[str, Any] = session.run({name: name for name in fetches}, feeds)
+    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+        raise UserCodeError.from_cause(
+            "the batch for the comparison can't be run",
+            error,
+            remedy="Give real ones with --input, --array or --feed",
+        ) from error
+    return found
+
+
+def main(task_path: str, answer_path: str) -> int:
+    """Read the task; write the answer, or the error, as JSON."""
+    # written by our own parent a moment ago
+    task = FrozenTask(**pickle.loads(Path(task_path).read_bytes()))
+    try:
+        answer = compare_frozen(task)
+    except OrchestratorError as error:
+        Path(f"{answer_path}.error").write_text(json.dumps(error.as_dict()))
+        return 1
+    Path(answer_path).write_text(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
