@@ -16,6 +16,7 @@ from orchestrator.exports.salvage import SalvageResult
 from orchestrator.graph.variables.memory import in_words
 
 SHOWN = 5
+"""Names of a kind that are printed; ``--json`` has all of them."""
 
 
 def render_export(found: ExportResult, console: Console) -> None:

@@ -51,7 +51,9 @@ SIGNATURE = "serving_default"
 INIT_SIGNATURE = "__saved_model_init_op"
 PREDICT = "tensorflow/serving/predict"
 TOLERANCE = 1e-6
+"""Of the outputs' size: float32's own rounding where operations are done in another order."""
 TIMEOUT_S = 3600.0
+"""Longest time for the process that compares both graphs on one batch."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from orchestrator.store.transfer.upload import upload
 COMPLETE = "export.json"
 BEGUN = "export.begun.json"
 FORMAT = 1
+"""Of ``export.json``: grows when its fields change their meaning."""
 Identity = Mapping[str, Any]
 """What makes two exports the same: source, format and choices. Plain data."""
 

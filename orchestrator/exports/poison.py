@@ -13,6 +13,8 @@ import numpy as np
 from orchestrator.store.bundle.values import Chunk
 
 ABSURD = 1e30
+"""No weight or slot that training made is as large: its square overflows float32, and so would the
+next step."""
 _VIEWS = {"float32": "<f4", "float64": "<f8", "float16": "<f2"}
 _COMPLEX = {"complex64": "<f4", "complex128": "<f8"}
 

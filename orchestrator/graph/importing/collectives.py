@@ -24,7 +24,9 @@ from orchestrator.graph.worker_graph import Problem
 
 _REDUCTIONS = frozenset({"CollectiveReduce", "CollectiveReduceV2"})
 _GROUP_SIZE_INPUT = 1
+"""Of ``CollectiveReduceV2``: input, group_size, group_key, instance_key, ordering_token."""
 SHOWN = 5
+"""Names in a message; all of them would hide what it says."""
 
 
 def without_mean_reductions(meta: MetaGraphDef, ops: OpSet) -> tuple[MetaGraphDef, tuple[str, ...]]:

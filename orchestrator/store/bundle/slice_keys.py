@@ -12,6 +12,7 @@ from orchestrator.errors import CorruptCheckpoint
 Extents = tuple[tuple[int, int], ...]
 """(start, length) of each dimension; length -1 for a whole one."""
 WHOLE_DIMENSION = -1
+"""``TensorSlice::kFullExtent`` in ``tensorflow/core/framework/tensor_slice.h``."""
 MAX_RANK = 254
 """TensorFlow's own limit; more is damage."""
 _END_OF_NAME = b"\x00\x01"

@@ -17,6 +17,7 @@ from orchestrator.store.bundle.sstable import FOOTER_BYTES, MAGIC, mask
 RESTART_INTERVAL = 16
 """Entries after which a key stands in full again, as in LevelDB."""
 ENTRIES_PER_BLOCK = 64
+"""About the 4 KB of LevelDB's default block, at the size of a tensor's entry."""
 
 
 def table_bytes(items: Sequence[tuple[bytes, bytes]], per_block: int = ENTRIES_PER_BLOCK) -> bytes:

@@ -19,8 +19,11 @@ from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.sstable import read_varint
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+"""Protocol buffers' wire types."""
 _DATA, _TENSOR = 2, 3
+"""Fields: ``SavedTensorSlices.data`` and ``SavedSlice.data`` (``saved_tensor_slice.proto``)."""
 _CONTENT, _STRINGS = 4, 8
+"""Fields ``tensor_content`` and ``string_val`` of ``tensor.proto``."""
 _RAW = frozenset({5, 6, 9, 12})
 """float, double and both complex types: packed, they're the bytes that are wanted."""
 _NUMBERS = frozenset({7, 10, 11, 13, 16, 17})

@@ -30,6 +30,8 @@ from orchestrator.store.objects.location import FileInfo
 from orchestrator.store.objects.traffic import MOVED
 
 CHUNK_BYTES = 8 << 20
+"""Read at a time: large enough that a request to a store costs little beside it, small enough that
+some of them fit anywhere."""
 Chunk = bytes | memoryview
 _REMEDY = "Use another checkpoint, or `tfresume salvage` for what can still be read of this one"
 
