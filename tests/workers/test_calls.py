@@ -1,0 +1,115 @@
+"""Is what comes back from workers told once, and with the right cause?"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import exceptions as rex
+
+from orchestrator.decide import events as ev
+from orchestrator.errors import LeaseLost
+from orchestrator.workers.calls import Calls
+
+
+class Actor:
+    """Stands for Ray's handle: each call gives a future, which a test answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[Any, ...], Future[Any]]] = []
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(*arguments: Any) -> Any:
+            future: Future[Any] = Future()
+            self.asked.append((method, arguments, future))
+            return SimpleNamespace(future=lambda: future)
+
+        return SimpleNamespace(remote=remote)
+
+    def answer(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Answer what was asked last."""
+        future = self.asked[-1][2]
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+class Bench:
+    """Calls of one worker's actor, with what was told and who has left."""
+
+    def __init__(self) -> None:
+        self.told: list[ev.Event] = []
+        self.left: list[str] = []
+        placement: Any = SimpleNamespace(free=self.left.append, arrived=lambda *_: None)
+        self.calls, self.actor = Calls(3, placement, self.told.append), Actor()
+        self.calls.listen("w1", self.actor)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def died(detail: str = "") -> rex.RayActorError:
+    return rex.RayActorError(error_msg=detail)
+
+
+def test_events_are_told_and_the_next_are_asked_for_with_the_attempts_number(bench: Bench) -> None:
+    notice = ev.Notice("w1", "SIGTERM")
+    bench.actor.answer((7, [notice]))
+    assert bench.told == [notice]
+    assert [(method, arguments) for method, arguments, _ in bench.actor.asked] == [
+        ("poll", (3, 0)),
+        ("poll", (3, 7)),
+    ]
+
+
+def test_death_is_told_once_and_its_place_is_free(bench: Bench) -> None:
+    bench.calls.call("w1", "quiesce", 2)
+    called, polled = bench.actor.asked[1][2], bench.actor.asked[0][2]
+    polled.set_exception(died())
+    called.set_exception(died())
+    assert bench.told == [ev.Gone("w1", ev.Cause.DIED, "")]
+    assert bench.left == ["w1"]
+    assert bench.calls.is_gone("w1")
+    bench.calls.call("w1", "quiesce", 3)
+    assert len(bench.actor.asked) == 2, "nobody is called who is gone"
+
+
+def test_death_that_the_driver_asked_for_is_told_with_its_cause(bench: Bench) -> None:
+    assert bench.calls.ends("w1", ev.Cause.HUNG, "no sign of life") is bench.actor
+    bench.actor.answer(error=died("node died"))
+    assert bench.told == [ev.Gone("w1", ev.Cause.HUNG, "no sign of life")]
+
+
+def test_end_of_a_worker_without_a_process_is_told_at_once(bench: Bench) -> None:
+    assert bench.calls.ends("w2", ev.Cause.RELEASED, "not needed") is None
+    assert bench.told == [ev.Gone("w2", ev.Cause.RELEASED, "not needed")]
+
+
+def test_lost_node_is_known_by_rays_text(bench: Bench) -> None:
+    bench.actor.answer(error=died("The actor died because its node has died."))
+    assert bench.told == [ev.Gone("w1", ev.Cause.NODE, "its node is gone")]
+
+
+def test_order_that_cannot_be_delivered_keeps_the_group_from_forming(bench: Bench) -> None:
+    bench.calls.call("w1", "join", "order", None, generation=4)
+    bench.actor.answer(error=ValueError("no state\nin two lines"))
+    assert bench.told == [ev.JoinFailed("w1", 4, "ValueError: no state")]
+
+
+def test_worker_of_a_newer_driver_fences_this_one(bench: Bench) -> None:
+    error = Exception()
+    error.cause = LeaseLost("attempt 4 commands it")  # type: ignore[attr-defined]
+    bench.actor.answer(error=error)
+    assert [type(event) for event in bench.told] == [ev.Fenced]
+
+
+def test_nothing_is_told_any_more_once_it_is_closed(bench: Bench) -> None:
+    bench.calls.closed = True
+    bench.actor.answer(error=died())
+    assert bench.told == []
+    bench.calls.wait_until_gone(["w1"], 60.0)
