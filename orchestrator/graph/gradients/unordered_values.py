@@ -68,7 +68,8 @@ def let_go(graph: Graph, flow: Flow, target: str, written: Iterable[Edge]) -> Le
     for name, carried in waits.items():
         for use in graph.view.uses[name] if carried else ():
             if use.node in closure and use.node not in free:
-                found.added.setdefault(use.node, []).extend(carried)
+                waiting = found.added.setdefault(use.node, [])
+                waiting.extend(source for source in carried if source not in waiting)
     return found
 
 
