@@ -24,9 +24,11 @@ from orchestrator.graph.worker_graph import Problem
 
 _REDUCTIONS = frozenset({"CollectiveReduce", "CollectiveReduceV2"})
 _GROUP_SIZE_INPUT = 1
-"""Of ``CollectiveReduceV2``: input, group_size, group_key, instance_key, ordering_token."""
+"""Where the second version takes it (``CollectiveReduceV2``, ``collective_ops.cc``); in the first
+one it's an attribute.
+"""
 SHOWN = 5
-"""Names in a message; all of them would hide what it says."""
+"""Names in one message: a graph of many layers may wait in hundreds."""
 
 
 def without_mean_reductions(meta: MetaGraphDef, ops: OpSet) -> tuple[MetaGraphDef, tuple[str, ...]]:

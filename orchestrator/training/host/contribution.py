@@ -21,7 +21,7 @@ from orchestrator.training.host.weighing import wired
 
 SAME_ROWS = "Give every batch the same number of rows where a gradient's shape follows from it"
 SHOWN = 3
-"""Tensors in a message: the first ones tell which kind it is."""
+"""Tensors named in one message; the details have them all."""
 
 
 @dataclass
