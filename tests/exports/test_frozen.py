@@ -87,6 +87,15 @@ def test_frozen_graph_gives_what_the_trained_graph_gives(
     assert len(found.switched) == (1 if kind == "dropout" else 0)
 
 
+@pytest.mark.slow
+def test_batch_norm_whose_averages_are_debiased_is_left_alone_and_named(corpus: Path) -> None:
+    source = resolve_source(str(corpus / "huqinwei__tensorflow_demo/BN_variables_save.ckpt"))
+    model = freezing._model(source, ["batchnorm/add_1:0"])
+    assert model.switched.done == ()
+    assert len(model.switched.left) == 2
+    assert all("the batch's own" in said for said in model.switched.left)
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize("style", ["dependencies", "group"])
 def test_batch_norm_that_was_built_for_training_takes_its_averages(

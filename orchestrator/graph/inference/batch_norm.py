@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
-from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, resolve_alias
 
@@ -48,39 +47,49 @@ def averages(graph: Graph, trainable: frozenset[str]) -> Iterator[Averaged]:
             average, given = graph.view.data[apart.node][:2]
             statistic = resolve_alias(graph.view, given, _SAME)
             weight = graph.variable_of(statistic.node)
-            if graph.variable_of(average.node) == variable and weight is None:
+            mine = graph.variable_of(average.node) == variable
+            if mine and weight is None:
                 yield Averaged(statistic, average, variable)
 
 
 def with_averages(
     graph: Graph, nodes: dict[str, NodeDef], within: set[str], trainable: frozenset[str]
-) -> tuple[list[str], set[str]]:
+) -> tuple[list[str], set[str], list[str]]:
     """Let batch norm among ``within`` take its averages.
 
     Args:
         nodes: of a copy of the graph, by name; they're changed.
 
     Returns:
-        What was done, in words, and the fused operations among it.
+        What was done, in words; the fused operations among it; what stays the batch's own.
     """
     done: list[str] = []
+    left: list[str] = []
     fused: dict[str, dict[int, Averaged]] = {}
     for one in averages(graph, trainable):
         if one.statistic.node not in within:
             continue
-        if graph.view.op(one.statistic.node).startswith("FusedBatchNorm"):
+        if _is_half_way(graph, one.variable):
+            left.append(f"{one.statistic.tensor} is the batch's own, as in training")
+        elif graph.view.op(one.statistic.node).startswith("FusedBatchNorm"):
             fused.setdefault(one.statistic.node, {})[one.statistic.port] = one
         elif _replace(graph, nodes, within, one):
             done.append(f"{one.variable} stands for the batch's own {one.statistic.tensor}")
-    for name, both in fused.items():
-        if {_MEAN, _VARIANCE} <= set(both) and attribute(nodes[name], "is_training").b:
-            nodes[name].attr["is_training"].b = False
-            nodes[name].input[3] = both[_MEAN].average.text
-            nodes[name].input[4] = both[_VARIANCE].average.text
-            done.append(
-                f"{name} normalises by {both[_MEAN].variable} and {both[_VARIANCE].variable}"
-            )
-    return done, set(fused)
+    given = {name for name, both in fused.items() if {_MEAN, _VARIANCE} <= set(both)}
+    for name in sorted(given):
+        mean, variance = fused[name][_MEAN], fused[name][_VARIANCE]
+        nodes[name].attr["is_training"].b = False
+        nodes[name].input[3], nodes[name].input[4] = mean.average.text, variance.average.text
+        done.append(f"{name} normalises by {mean.variable} and {variance.variable}")
+    return done, given, left
+
+
+def _is_half_way(graph: Graph, variable: str) -> bool:
+    """Whether a variable is a step on the way to another average, as the biased sum is that stands
+    behind an average without a bias to zero.
+    """
+    reached = graph.view.descendants([variable], control=False, stop=graph.writes)
+    return any(graph.written_by(name) != (variable,) for name in reached if graph.writes(name))
 
 
 def _replace(graph: Graph, nodes: dict[str, NodeDef], within: set[str], one: Averaged) -> bool:

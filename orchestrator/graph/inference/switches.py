@@ -66,8 +66,8 @@ def to_inference(graph: Graph, needed: Iterable[str], trainable: frozenset[str])
         for key, said in constant_attributes(value).items():
             nodes[name].attr[key].CopyFrom(said)
     done = [f"{name} is set to {value.item()}" for name, value in values.items()]
-    normal, fused = with_averages(graph, nodes, within, trainable)
-    left = tuple(_left(graph, within, values, fused))
+    normal, fused, own = with_averages(graph, nodes, within, trainable)
+    left = (*own, *_left(graph, within, values, fused))
     return Switched(meta, (*done, *normal), left)
 
 
