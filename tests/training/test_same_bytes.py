@@ -198,7 +198,7 @@ class Crew:
 
     def _batches(self) -> list[Any]:
         self._asked = self.ranks.position
-        return [self.source.serve(100 + self._asked + slot) for slot in range(SLOTS)]
+        return [self.source.serve(100 + self._asked + slot) for slot in range(self.ranks.slots)]
 
     def _living(self) -> list[RankProcess]:
         self._crew = [process for process in self._crew if process.alive]
