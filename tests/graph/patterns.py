@@ -181,5 +181,6 @@ def _rename(tf: Any, path: Path, pattern: Pattern) -> None:
 def settings_of(made: Made, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a run of it, without ``workers``."""
     fed = {name: str(value) for name, value in made.pattern.feeds}
-    own = {"source": "x", "train_op": list(made.ops), "feed": fed}
+    # As a script's one process does it, which feeds the same batch to all operations of a step
+    own = {"source": "x", "train_op": list(made.ops), "feed": fed, "cycle_batches": "same"}
     return {**own, **dict(made.pattern.settings), **extra}
