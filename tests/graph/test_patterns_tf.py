@@ -1,13 +1,7 @@
-"""Does a group make of each pattern of the table what the table says?
-
-A third of the table is tried each time, all of it by ``make soak``. Whose turn it is follows from
-the code under test: the same tree tries the same third, and after a change it's another's turn.
-"""
+"""Does a group make of each pattern of the table what the table says?"""
 
 from __future__ import annotations
 
-import zlib
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,23 +9,12 @@ import pytest
 from tests.graph.patterns import Made, make
 from tests.graph.silent import PATTERNS
 from tests.graph.trial import planned, tried
+from tests.graph.turns import of_turn
 
 pytestmark = pytest.mark.tf
 
-THIRDS = 3
-CODE = Path(__file__).resolve().parents[2] / "orchestrator"
 
-
-@cache
-def of_turn() -> list[str]:
-    """The patterns whose turn it is."""
-    code = 0
-    for path in sorted(CODE.rglob("*.py")):
-        code = zlib.crc32(path.read_bytes(), code)
-    return sorted(PATTERNS)[code % THIRDS :: THIRDS]
-
-
-@pytest.mark.parametrize("name", of_turn())
+@pytest.mark.parametrize("name", of_turn(PATTERNS))
 def test_group_makes_of_a_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
     hold_to_the_table(make(PATTERNS[name], tmp_path))
 

@@ -1,11 +1,7 @@
-"""Does a group train each pattern of the second table as one process does, or say why it can't?
-
-A third of it is tried on each day, in turn; ``make soak`` tries all of it.
-"""
+"""Does a group train each pattern of the second table as one process does, or say why it can't?"""
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +15,14 @@ from tests.graph.bare import train_original
 from tests.graph.pair import RANKS, Pair
 from tests.graph.patterns import Made, make
 from tests.graph.stops import STOPS, UNNAMED
+from tests.graph.turns import of_turn
 
 pytestmark = pytest.mark.tf
 
-STEPS, THIRDS = 3, 3
+STEPS = 3
 
 
-@pytest.mark.parametrize("name", sorted(STOPS)[date.today().toordinal() % THIRDS :: THIRDS])
+@pytest.mark.parametrize("name", of_turn(STOPS))
 def test_group_makes_of_a_pattern_what_the_second_table_says(name: str, tmp_path: Path) -> None:
     hold(make(STOPS[name], tmp_path))
 
