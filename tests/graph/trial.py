@@ -68,6 +68,16 @@ def tried(made: Made, **more: Any) -> Seen:
     Args:
         more: settings of the run.
     """
+    from tensorflow.python.framework import config
+
+    try:
+        return _seen(made, more)
+    finally:
+        # Training in a group settles it for the process, which other tests share
+        config.disable_op_determinism()
+
+
+def _seen(made: Made, more: Mapping[str, Any]) -> Seen:
     found = planned(made, **more)
     said = [problem.message for problem in found.problems]
     if found.worker_graph is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -182,7 +183,10 @@ def test_measure_of_rows_written_into_the_graph_gives_tensorflows_complaint_as_t
     answer = comparison.measured()
     assert answer["bare"] is None
     assert "joined into one" in answer["reason"]
-    assert "[6] vs. [12]" in answer["reason"]
+    # whichever of the two operations is run first
+    assert re.search(
+        r"\[6\] vs\. \[12\]|12 values, but the requested shape has 6", answer["reason"]
+    )
     assert set(_relative(answer["slots"]).values()) == {0.0}
     assert comparison.verdict(answer) == "explained"
 
