@@ -144,7 +144,7 @@ class Snapshot:
         with self._imported.colocate_with(op):
             feed = v1.placeholder(dtype, name="value")
             if variable.kind == "ref":
-                # A variable of unknown shape takes whatever is assigned, as tf.assign has it
+                # A variable of unknown shape takes whatever is assigned, as ``tf.assign`` has it
                 value = op.outputs[0]
                 assign = gen_state_ops.assign(
                     value, feed, validate_shape=variable.shape is not None
