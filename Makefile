@@ -28,7 +28,7 @@ setup: $(STAMP)  ## Install everything into .venv
 demo: $(STAMP)  ## Make a small TF1 run and resume it on two workers
 	$(BIN)/tfresume demo
 
-check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about a minute)
+check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about three minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -39,7 +39,7 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 check: test  ## The same as test
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
-test: check-fast  ## Everything that CI runs (15 to 20 minutes on two cores)
+test: check-fast  ## Everything that CI runs (some 40 minutes on two cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
