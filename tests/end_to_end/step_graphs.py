@@ -16,9 +16,6 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
 GATHERED = 4
 STANDS = 3000
 """Runs during which the counter of ``stands`` stands still."""
@@ -187,6 +184,9 @@ def plain(prefix: str, target: str, feeds: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
+    # Not where it's imported: tests of made-up GPUs share the process
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     if sys.argv[1] == "make":
         make(*sys.argv[2:])
     else:
