@@ -6,11 +6,7 @@ was asked for. What the fetched tensors execute is judged as strictly as what tr
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +15,11 @@ from typing import Any
 import numpy as np
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
-from orchestrator import errors
 from orchestrator.config import RunConfig
 from orchestrator.driver.chosen_graph import graph_to_train
 from orchestrator.driver.startup import step_of
-from orchestrator.errors import FatalError, GraphRefused, OrchestratorError
+from orchestrator.driver.tensorflow_process import ask_tensorflow
+from orchestrator.errors import GraphRefused
 from orchestrator.graph.fetching import fetch_graph
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inference.outputs import predictions
@@ -96,23 +92,8 @@ def _prediction(meta: MetaGraphDef, shown: str) -> str:
 
 
 def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:
-    given, answer = room / "task.pickle", room / "answer.npz"
-    given.write_bytes(pickle.dumps(task))
-    command = [
-        sys.executable,
-        "-m",
-        "orchestrator.training.baseline.inference",
-        str(given),
-        str(answer),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    told = Path(f"{answer}.error")
-    if told.exists():
-        raise _error(json.loads(told.read_text()))
-    if done.returncode:
-        raise FatalError(
-            f"the TensorFlow process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}"
-        )
+    answer = room / "answer.npz"
+    ask_tensorflow("orchestrator.training.baseline.inference", task, answer, TIMEOUT_S)
     found: list[dict[str, np.ndarray]] = []
     with np.load(answer) as arrays:
         for key in arrays.files:
@@ -121,8 +102,3 @@ def _fetched(task: dict[str, Any], room: Path) -> list[dict[str, np.ndarray]]:
                 found.append({})
             found[int(number)][name] = arrays[key]
     return found
-
-
-def _error(told: dict[str, Any]) -> OrchestratorError:
-    kind: type[OrchestratorError] = getattr(errors, str(told["kind"]), OrchestratorError)
-    return kind(told["message"], remedy=told["remedy"], details=told["details"])

@@ -11,9 +11,6 @@ again. ``verdict`` judges what comes out.
 from __future__ import annotations
 
 import json
-import pickle
-import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +26,7 @@ from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.slots import slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
+from orchestrator.driver.tensorflow_process import ask_tensorflow
 from orchestrator.driver.verify_verdict import TOLERANCE, VerifyReport, drawn, report
 from orchestrator.errors import ConfigError, FatalError
 from orchestrator.graph.random.deterministic import DeterministicGraph, without_chance
@@ -239,22 +237,8 @@ def _run(config: RunConfig) -> RunResult:
 
 def _measured(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
     """The baseline's answer, from a process that may import TensorFlow."""
-    given, answer = room / "task.pickle", room / "answer.json"
-    given.write_bytes(pickle.dumps(dict(task)))
-    command = [
-        sys.executable,
-        "-m",
-        "orchestrator.training.baseline.baseline",
-        str(given),
-        str(answer),
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=BASELINE_TIMEOUT_S, check=False
-    )
-    if done.returncode or not answer.exists():
-        raise FatalError(
-            f"the bare process failed: {done.stderr.strip()[-2000:] or f'exit code {done.returncode}'}"
-        )
+    answer = room / "answer.json"
+    ask_tensorflow("orchestrator.training.baseline.baseline", task, answer, BASELINE_TIMEOUT_S)
     found: dict[str, Any] = json.loads(answer.read_text())
     if "error" in found:
         raise FatalError(

@@ -8,23 +8,18 @@ batches, and both give the same to 1e-6.
 
 from __future__ import annotations
 
-import json
-import pickle
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
-from orchestrator import errors
 from orchestrator.config import RunConfig
-from orchestrator.errors import FatalError, GraphMismatch, GraphRefused, OrchestratorError
+from orchestrator.errors import GraphRefused
 from orchestrator.exports import place
-from orchestrator.graph.fetching import fetch_graph
+from orchestrator.exports.graph_check import checked
+from orchestrator.exports.graph_files import FILES, Endpoint, GraphFormat, graph_bytes
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import dtype_number
@@ -37,32 +32,11 @@ from orchestrator.graph.inference.switches import Switched, to_inference
 from orchestrator.graph.inputs.ports import Cut, pipeline_cuts, placeholders
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
-from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.graph.worker_graph import Variable
 from orchestrator.store.bundle.values import Values
 from orchestrator.store.checkpoints.source import Source, resolve_source, source_fingerprint
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.private import scratch
-from orchestrator.store.transfer.staging import stage
-from orchestrator.training.engine.options import TrainingOptions
-
-GraphFormat = Literal["frozen", "saved-model"]
-FILES: dict[GraphFormat, str] = {"frozen": "frozen.pb", "saved-model": "saved_model.pb"}
-SIGNATURE = "serving_default"
-INIT_SIGNATURE = "__saved_model_init_op"
-PREDICT = "tensorflow/serving/predict"
-TOLERANCE = 1e-6
-"""Of the outputs' size: float32's own rounding where operations are done in another order."""
-TIMEOUT_S = 3600.0
-"""Longest time for the process that compares both graphs on one batch."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An input or output of the export: its tensor, its key in the signature, type."""
-
-    tensor: str
-    key: str
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -152,8 +126,11 @@ def export_graph(
     with scratch("export") as room:
         (room / "out").mkdir()
         file = room / "out" / FILES[to]
-        file.write_bytes(_bytes(to, frozen, inputs, outputs))
-        checked = _check(config, source, model, frozen, file, room)
+        file.write_bytes(graph_bytes(to, frozen, inputs, outputs))
+        found = checked(
+            *(config, source, model.graph, model.outputs, frozen, file, room),
+            left=model.switched.left,
+        )
         place.begin(target, identity, [file.name])
         records = place.put(target, [file])
     record = {
@@ -167,7 +144,7 @@ def export_graph(
         "left": list(model.switched.left),
         "variables": len(frozen.variables),
         "nodes": len(frozen.graph.node),
-        **checked,
+        **found,
     }
     return _result(target, place.complete(target, identity, record))
 
@@ -284,89 +261,6 @@ def _named(tensors: Sequence[tuple[str, str]]) -> tuple[Endpoint, ...]:
             key += "_"
         found[key] = Endpoint(tensor, key, dtype)
     return tuple(found.values())
-
-
-def _bytes(
-    to: GraphFormat, frozen: Frozen, inputs: Sequence[Endpoint], outputs: Sequence[Endpoint]
-) -> bytes:
-    if to == "frozen":
-        return bytes(frozen.graph.SerializeToString(deterministic=True))
-    meta = MetaGraphDef()
-    meta.meta_info_def.tags.append("serve")
-    meta.graph_def.CopyFrom(frozen.graph)
-    signature = meta.signature_def[SIGNATURE]
-    signature.method_name = PREDICT
-    for given, endpoints in ((signature.inputs, inputs), (signature.outputs, outputs)):
-        for one in endpoints:
-            given[one.key].name = one.tensor
-            given[one.key].dtype = dtype_number(one.dtype)
-            given[one.key].tensor_shape.unknown_rank = True
-    if frozen.init:
-        meta.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name = frozen.init
-    content = bytes(meta.SerializeToString(deterministic=True))
-    # SavedModel: schema version 1 in field 1, the graph in field 2
-    from orchestrator.store.bundle.table_writer import varint
-
-    return b"\x08\x01\x12" + varint(len(content)) + content
-
-
-def _check(
-    config: RunConfig, source: Source, model: _Model, frozen: Frozen, file: Path, room: Path
-) -> dict[str, Any]:
-    """The comparison's outcome. Raises GraphMismatch where both differ."""
-    made = not (config.input or config.feed or config.array)
-    asking = config.model_copy(update={"input": config.input or "made:up"})
-    fetches = [edge.tensor for edge in model.outputs]
-    asked = fetch_graph(model.graph.meta, asking, fetches)
-    if asked.graph is None:
-        first = asked.problems[0]
-        raise GraphRefused(f"{source.meta.shown}: {first.message}", remedy=first.remedy)
-    task = {
-        "graph": asked.graph,
-        "options": TrainingOptions(
-            import_modules=tuple(config.import_modules),
-            load_op_library=tuple(config.load_op_library),
-            py_func=dict(config.py_func),
-        ),
-        "config": config,
-        "prefix": str(stage(source.files, room / "source")),
-        "fetches": tuple(fetches),
-        "places": _places(asked.graph, frozen),
-        "export": str(file if file.name == FILES["frozen"] else file.parent),
-        "batches": 2,
-        "made": made,
-    }
-    answer = _compared(task, room)
-    if not answer["batches"] or answer["largest"] > TOLERANCE:
-        raise GraphMismatch(
-            f"the export gives something else than the trained graph: {answer['largest']:.2g} apart"
-            + (f" ({model.switched.left[0]})" if model.switched.left else ""),
-            remedy="Name another output with --fetch TENSOR",
-            details={"difference": answer["largest"]},
-        )
-    return {"difference": answer["largest"], "compared": answer["batches"], "made": made}
-
-
-def _places(graph: WorkerGraph, frozen: Frozen) -> dict[str, str]:
-    return {port.name: frozen.inputs.get(port.name, port.tensor) for port in graph.inputs}
-
-
-def _compared(task: Mapping[str, Any], room: Path) -> dict[str, Any]:
-    given, answer = room / "task.pickle", room / "answer.json"
-    given.write_bytes(pickle.dumps(task))
-    module = "orchestrator.training.baseline.frozen_check"
-    command = [sys.executable, "-m", module, str(given), str(answer)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    told = Path(f"{answer}.error")
-    if told.exists():
-        said = json.loads(told.read_text())
-        kind: type[OrchestratorError] = getattr(errors, str(said["kind"]), OrchestratorError)
-        raise kind(said["message"], remedy=said["remedy"], details=said["details"])
-    if done.returncode:
-        said = done.stderr.strip()[-2000:] or f"exit code {done.returncode}"
-        raise FatalError(f"the TensorFlow process failed: {said}")
-    found: dict[str, Any] = json.loads(answer.read_text())
-    return found
 
 
 def _result(

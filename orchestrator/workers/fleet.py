@@ -1,8 +1,8 @@
 """How does the driver carry out what the rules ask of its workers?
 
 Rule: everything is asynchronous; what comes back (events, deaths, refusals; see ``calls``) goes
-into the loop's inbox. Workers and their placement groups are detached and named, in a namespace that follows from
-the output URL, so that the next driver finds them.
+into the loop's inbox. Workers and their placement groups are detached and named, in a namespace that
+follows from the output URL, so that the next driver finds them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,95 @@
+"""Does an exported graph give what the trained one gives?
+
+Rule: TensorFlow runs both on the same batches, in a process of its own, before an export is declared
+complete. What both share, such as a wrongly chosen switch, isn't seen here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import RunConfig
+from orchestrator.driver.tensorflow_process import ask_tensorflow
+from orchestrator.errors import GraphMismatch, GraphRefused
+from orchestrator.exports.graph_files import FILES
+from orchestrator.graph.fetching import fetch_graph
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.view import Edge
+from orchestrator.graph.inference.freezing import Frozen
+from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.store.checkpoints.source import Source
+from orchestrator.store.transfer.staging import stage
+from orchestrator.training.engine.options import TrainingOptions
+
+MODULE = "orchestrator.training.baseline.frozen_check"
+TOLERANCE = 1e-6
+"""Of the outputs' size: float32's own rounding where operations are done in another order."""
+BATCHES = 2
+"""One may be a lucky one; more say nothing new of constants."""
+TIMEOUT_S = 3600.0
+"""Longest time for the process that runs both graphs: large ones take minutes to read."""
+
+
+def checked(
+    config: RunConfig,
+    source: Source,
+    trained: Graph,
+    outputs: Sequence[Edge],
+    frozen: Frozen,
+    file: Path,
+    room: Path,
+    left: Sequence[str],
+) -> dict[str, Any]:
+    """The comparison's outcome: ``difference``, ``compared`` batches, and whether they were
+    ``made`` up.
+
+    Args:
+        trained: the graph, put to inference.
+        file: the export.
+        left: training switches that weren't put to inference, in words.
+
+    Raises:
+        GraphMismatch: both differ.
+        GraphRefused: the trained graph can't be run for these outputs.
+        OrchestratorError: what the process that runs both says.
+    """
+    made = not (config.input or config.feed or config.array)
+    asking = config.model_copy(update={"input": config.input or "made:up"})
+    fetches = [edge.tensor for edge in outputs]
+    asked = fetch_graph(trained.meta, asking, fetches)
+    if asked.graph is None:
+        first = asked.problems[0]
+        raise GraphRefused(f"{source.meta.shown}: {first.message}", remedy=first.remedy)
+    task = {
+        "graph": asked.graph,
+        "options": TrainingOptions(
+            import_modules=tuple(config.import_modules),
+            load_op_library=tuple(config.load_op_library),
+            py_func=dict(config.py_func),
+        ),
+        "config": config,
+        "prefix": str(stage(source.files, room / "source")),
+        "fetches": tuple(fetches),
+        "places": _places(asked.graph, frozen),
+        "export": str(file if file.name == FILES["frozen"] else file.parent),
+        "batches": BATCHES,
+        "made": made,
+    }
+    answer_at = room / "answer.json"
+    ask_tensorflow(MODULE, task, answer_at, TIMEOUT_S)
+    answer = json.loads(answer_at.read_text())
+    if not answer["batches"] or answer["largest"] > TOLERANCE:
+        raise GraphMismatch(
+            f"the export gives something else than the trained graph: {answer['largest']:.2g} apart"
+            + (f" ({left[0]})" if left else ""),
+            remedy="Name another output with --fetch TENSOR",
+            details={"difference": answer["largest"]},
+        )
+    return {"difference": answer["largest"], "compared": answer["batches"], "made": made}
+
+
+def _places(graph: WorkerGraph, frozen: Frozen) -> dict[str, str]:
+    return {port.name: frozen.inputs.get(port.name, port.tensor) for port in graph.inputs}
