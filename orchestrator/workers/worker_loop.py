@@ -139,6 +139,7 @@ class Work:
         self._ready = True
         try:
             self._trainer.get_ready()
+            self._tools.import_input()
         except Exception as error:  # noqa: BLE001 - a take-over works without it, only slower; what is really wrong is told then
             log.debug("getting ready failed: %s", last_line(error))
 
