@@ -7,7 +7,6 @@ next save uses again. Variables that were never set are never read.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +35,7 @@ class Snapshot:
     """Reads and assigns the variables of one imported graph.
 
     Args:
-        imported: the imported TensorFlow graph; four nodes are added per variable.
+        imported: the imported TensorFlow graph; three nodes are added per variable.
         graph: its variables, saver entries and initialisers.
     """
 
@@ -50,7 +49,6 @@ class Snapshot:
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
         self._buffers = HostBuffers()
-        self._copies: dict[str, Any] = {}
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
         self._feeds: dict[str, Any] = {}
@@ -59,8 +57,6 @@ class Snapshot:
         with imported.as_default(), v1.name_scope("tfresume/state/"), tf.control_dependencies(None):
             for variable in self.variables.values():
                 self._add(variable, imported.get_operation_by_name(variable.name))
-                if variable.dtype != "string":
-                    self._add_copy(variable.name)
 
     @property
     def size_bytes(self) -> int:
@@ -137,16 +133,16 @@ class Snapshot:
 
     def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """What ``read_all`` gives, in buffers that the next call overwrites."""
-        numbers = [name for name in self._present if name in self._copies]
-        for names in _portions({name: self._sizes.get(name, 0) for name in numbers}, COPY_BYTES):
-            session.run([self._copies[name] for name in names])
-            MOVED.add(sum(self._sizes.get(name, 0) for name in names))
-        copied = {name: self._buffers[name] for name in numbers}
-        return (
-            copied
-            | self.read(session, [name for name in self._present if self._is_text(name)])
-            | self._read_entries(session)
-        )
+        copied: dict[str, np.ndarray] = {}
+        for names in self._read_in_turn():
+            for name, value in zip(names, self._reading(session, names)(), strict=True):
+                copied[name] = (
+                    np.array(value, object)
+                    if self._is_text(name)
+                    else self._buffers.fill(name, np.asarray(value))
+                )
+            MOVED.add(sum(copied[name].nbytes for name in names))
+        return copied | self._read_entries(session)
 
     def _read_entries(self, session: LiveSession) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
@@ -181,13 +177,6 @@ class Snapshot:
         self._feeds[variable.name] = feed
         self._assigns[variable.name] = assign
         self._dtypes[variable.name] = dtype.as_numpy_dtype
-
-    def _add_copy(self, name: str) -> None:
-        # TensorFlow hands a function of this process the variable's own memory, where a fetch would
-        # be a new array each time
-        self._copies[name] = tf.numpy_function(
-            functools.partial(self._buffers.fill, name), [self._values[name]], [], name="copy"
-        )
 
     def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Copies of the named variables, in host memory."""
