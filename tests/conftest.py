@@ -112,6 +112,7 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         head_node_args={
             "num_cpus": RAY_CPUS,
             "include_dashboard": False,
+            "dashboard_port": 0,
             "object_store_memory": 400 * 1024 * 1024,
         },
     )

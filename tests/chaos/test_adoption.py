@@ -35,6 +35,7 @@ def narrow() -> Iterator[str]:
         head_node_args={
             "num_cpus": 2,
             "include_dashboard": False,
+            "dashboard_port": 0,
             "object_store_memory": 200 << 20,
         },
     )

@@ -222,7 +222,8 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
     }
     small = {"object_store_memory": 80 * 1024 * 1024}
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small}
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "dashboard_port": 0, **small},
     )
     try:
         cluster.add_node(num_cpus=2, num_gpus=1, env_vars=other, **small)
