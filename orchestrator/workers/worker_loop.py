@@ -243,6 +243,8 @@ class Work:
                 mailbox.doing = ev.Doing.STAGING
                 state = self._tools.checkpoint_state(order.checkpoint)
                 mailbox.doing = ev.Doing.JOINING
+                if order.rank == 0:  # who writes saves
+                    self._saver.measure(state)
                 return state
 
     def _compare(self, donated: Donation) -> None:
