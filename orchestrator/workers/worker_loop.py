@@ -29,6 +29,7 @@ from orchestrator.errors import (
     PeerLost,
     UserCodeError,
 )
+from orchestrator.graph.inputs.batch_rows import rows_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.mailbox import Mailbox
@@ -372,11 +373,3 @@ class Work:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
-
-
-def rows_of(feeds: Mapping[str, Any]) -> int:
-    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0
-    where there is none.
-    """
-    sizes = {shape[0] for value in feeds.values() if (shape := getattr(value, "shape", ()))}
-    return int(sizes.pop()) if len(sizes) == 1 else 0
