@@ -63,8 +63,8 @@ class Place:
     resources: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return bool(self.resources or self.labels)
+
+ANYWHERE = Place()
 
 
 def fetch_plan(
@@ -116,7 +116,7 @@ def fetched(
     *,
     batches: int,
     means: bool = False,
-    place: Place = Place(),
+    place: Place = ANYWHERE,
 ) -> list[Output]:
     """The outputs of the first ``batches`` batches (0: of all), in the order of the batches.
 
