@@ -23,7 +23,7 @@ from orchestrator.decide import evaluating
 from orchestrator.decide.evaluating import Goal, Over, Seen, Take, after_look, tensor_name
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.driver.evaluate import Evaluated, measured
-from orchestrator.driver.inference import Place
+from orchestrator.driver.inference import Place, needs_ray
 from orchestrator.driver.tensorboard_events import encoded
 from orchestrator.errors import (
     AlreadyExists,
@@ -126,7 +126,14 @@ def follow(
     output = open_location(config.source)
     if not observe(output).sight.number:
         log.warning("there is no run at %s yet; it's waited for", output.shown)
-    with _ended_by_sigterm(), _held(Evaluations(output, asked.name), config.lease_s) as lease:
+    with contextlib.ExitStack() as stack:
+        if needs_ray(config):
+            from orchestrator.driver.spread import connected
+
+            stack.enter_context(connected(config))
+        # After Ray, which takes SIGTERM over when it connects
+        stack.enter_context(_ended_by_sigterm())
+        lease = stack.enter_context(_held(Evaluations(output, asked.name), config.lease_s))
         return _Evaluator(output, config, asked, lease, told).run()
 
 

@@ -148,13 +148,18 @@ def fetched(
         }
         for rank in range(count)
     ]
-    if config.address is None and count == 1:
+    if not needs_ray(config):
         return asked_here(tasks[0], source.files)
     from orchestrator.driver.spread import asked_of_ray
 
     return in_order(
         output for found in asked_of_ray(tasks, source.files, config, place) for output in found
     )
+
+
+def needs_ray(config: RunConfig) -> bool:
+    """Whether the batches are fetched by workers on Ray."""
+    return config.address is not None or config.workers.count > 1
 
 
 def asked_here(

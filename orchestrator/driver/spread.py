@@ -62,7 +62,7 @@ def asked_of_ray(
         PlacementError: the cluster can't be reached, or has no room.
         WorkerLost: an actor was lost too often.
     """
-    with _connected(config), _actors(len(tasks), config, place) as actors:
+    with connected(config), _actors(len(tasks), config, place) as actors:
         path = [entry for entry in sys.path if entry]
         asked = [
             actor.fetch.remote(task, files, path) for actor, task in zip(actors, tasks, strict=True)
@@ -84,7 +84,8 @@ def asked_of_ray(
 
 
 @contextmanager
-def _connected(config: RunConfig) -> Iterator[None]:
+def connected(config: RunConfig) -> Iterator[None]:
+    """Ray can be used; within another one its connection is. Raises PlacementError."""
     link = RayLink(config)
     try:
         link.wait()
