@@ -36,6 +36,7 @@ _COMMANDS = {
     LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
     TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
     WATCHING: {
+        "evaluate": "evaluate",
         "status": "watch",
         "report": "watch",
         "checkpoints": "watch",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from launch.report.evaluations import evaluation_rows
 from launch.report.model import Report
 from launch.report.model import report as assemble
 from launch.report.page import page
@@ -51,7 +52,14 @@ def make_report(run: str) -> Report:
     )
     now = time.time()
     status = run_status(output.shown, seen, driver, held, fields, newest(output), now=now)
-    return assemble(status, seen, fields, checkpoints_report(output).checkpoints, made_at=now)
+    return assemble(
+        status,
+        seen,
+        fields,
+        checkpoints_report(output).checkpoints,
+        made_at=now,
+        evaluations=evaluation_rows(output),
+    )
 
 
 def write_report(run: str, target: str) -> Location:

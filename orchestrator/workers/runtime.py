@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.decide.outliers import Size
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
 from orchestrator.workers.runtime_protocol import Batches, TrainerLike, WrittenFiles
@@ -111,6 +112,11 @@ class RealTools:
         from orchestrator.training.state.state import nonfinite
 
         return nonfinite(state)
+
+    def sizes(self, state: Any) -> Mapping[str, Size]:
+        from orchestrator.training.state.sizes import sizes
+
+        return sizes(state, self._setup.graph.variables)
 
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         from orchestrator.store.objects.layout import checkpoint_name

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestrator.decide.outliers import Size
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder
 
 
@@ -112,6 +113,9 @@ class Tools(Protocol):
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
         """Names of float variables that hold NaN or infinity."""
+
+    def sizes(self, state: Any) -> Mapping[str, Size]:
+        """How large every float variable is."""
 
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         """Write the bundle and upload it. ``again``: its position, where an earlier checkpoint has

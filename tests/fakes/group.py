@@ -16,6 +16,7 @@ import numpy as np
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide.outliers import Size
 from orchestrator.errors import EndOfData, PeerLost
 from orchestrator.journal.event import JournalEvent
 from orchestrator.store.objects.layout import checkpoint_name
@@ -218,6 +219,10 @@ class FakeTools:
 
     def nonfinite(self, state: FakeState) -> tuple[str, ...]:
         return () if np.isfinite(state.values).all() else ("values",)
+
+    def sizes(self, state: FakeState) -> Mapping[str, Size]:
+        largest = float(np.abs(state.values).max())
+        return {"values": Size(largest, largest)}
 
     def write(self, state: FakeState, directory: str, again: int | None) -> WrittenFiles:
         self.before_write(state.step)
