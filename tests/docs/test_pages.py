@@ -80,7 +80,7 @@ def test_fences_of_a_page_are_closed(page: Path) -> None:
 @cache
 def _flags() -> set[str]:
     app = build_app()
-    found: set[str] = set()
+    found: set[str] = {*app.version_flags, *app.help_flags}
     for name in app.resolved_commands():
         if not name.startswith("-"):
             found |= {
