@@ -43,7 +43,12 @@ _COMMANDS = {
         "stop": "steer",
         "logs": "steer",
     },
-    SETTING_UP: {"doctor": "doctor", "config": "setup", "render": "render"},
+    SETTING_UP: {
+        "doctor": "doctor",
+        "config": "setup",
+        "render": "render",
+        "completion": "completion",
+    },
 }
 """Command to its module, by the group that ``--help`` shows it in."""
 
@@ -82,9 +87,9 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from launch.versions import versions_text
 
-    return f"tfresume {version('tfresume')}"
+    return versions_text()
 
 
 def run(tokens: Sequence[str]) -> int:
