@@ -105,6 +105,9 @@ def logs(
     lines: Annotated[
         int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")
     ] = 0,
+    worker: Annotated[
+        str | None, Parameter(help="Only what names this worker, such as w0002.")
+    ] = None,
     address: Annotated[
         str | None,
         Parameter(help="Job server: show what the run's latest job wrote instead of its journal."),
@@ -117,6 +120,7 @@ def logs(
 
         tfresume logs gs://b/more -n 50
         tfresume logs gs://b/more --follow
+        tfresume logs gs://b/more --worker w0002
         tfresume logs gs://b/more --address http://HEAD:8265 --follow
 
     Args:
@@ -125,15 +129,17 @@ def logs(
     if address is not None:
         return _job_output(run, address, follow=follow)
     from launch.runs.status import no_run
-    from launch.text.log_text import log_lines
+    from launch.text.log_text import about, log_lines
     from orchestrator.store.objects.location import open_location
     from orchestrator.store.run.journal import read_journal, read_journal_tail
     from orchestrator.store.run.run_record import read_run_record
 
     output = open_location(run)
     events: list[dict[str, Any]] = (
-        read_journal_tail(output, lines) if lines else read_journal(output)
+        read_journal_tail(output, lines) if lines and worker is None else read_journal(output)
     )
+    if worker is not None:
+        events = about(events, worker)[-lines:]
     if not events and read_run_record(output) is None:
         raise no_run(output)
     if looks.json:
@@ -145,19 +151,21 @@ def logs(
         )
     _write(log_lines(events))
     if follow:
-        _follow(output, events, shown=len(read_journal(output)) if lines else len(events))
+        every = read_journal(output) if lines or worker else events
+        _follow(output, every, shown=len(every), worker=worker)
     return EXIT_DONE
 
 
-def _follow(output: Location, events: list[dict[str, Any]], shown: int) -> None:
+def _follow(output: Location, events: list[dict[str, Any]], shown: int, worker: str | None) -> None:
     """Write what is added to the journal until its last event is the run's end."""
-    from launch.text.log_text import log_lines
+    from launch.text.log_text import about, log_lines
     from orchestrator.store.run.journal import read_journal
 
     while not _ended(events):
         time.sleep(FOLLOW_EVERY_S)
         events = read_journal(output)
-        _write(log_lines(events[shown:]))
+        added = events[shown:]
+        _write(log_lines(added if worker is None else about(added, worker)))
         shown = len(events)
 
 

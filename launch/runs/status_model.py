@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from launch.runs.history import History, WorkerSeen, steps_redone
 from orchestrator.decide.goodput import goodput
 from orchestrator.journal.run_events import IncidentOver
+from orchestrator.next_commands import logs_command
 
 _ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
 _INCIDENT_KEYS = (
@@ -28,6 +29,9 @@ _INCIDENT_KEYS = (
     "steps_redone",
     "action",
     "reason",
+    "exit_code",
+    "losses",
+    "losses_allowed",
     "at",
 )
 
@@ -159,7 +163,7 @@ def run_status(
         next_save_step=told.next_save_step if told is not None and alive else None,
         next_save_s=told.next_save_s if told is not None and alive else None,
         eta_s=_eta(step, seen.until, rate),
-        incidents=tuple(_incident(item) for item in seen.incidents),
+        incidents=tuple(_incident(item, run) for item in seen.incidents),
         steps_redone=steps_redone(seen.incidents),
         goodput=round(account.fraction, 4),
         goodput_s=account.as_dict(),
@@ -205,9 +209,10 @@ def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:
             return seen.phase, seen.reason
 
 
-def _incident(event: IncidentOver) -> dict[str, Any]:
+def _incident(event: IncidentOver, run: str) -> dict[str, Any]:
     record = event.record()
-    return {key: None if event.lacks(key) else record.get(key) for key in _INCIDENT_KEYS}
+    told = {key: None if event.lacks(key) else record.get(key) for key in _INCIDENT_KEYS}
+    return told | {"logs": logs_command(run, event.worker)}
 
 
 def _batches_per_step(seen: History, record: Mapping[str, Any]) -> int | None:

@@ -111,8 +111,8 @@ def _incidents(found: dict[str, Any]) -> str:
 
 
 def incident_line(incident: dict[str, Any]) -> str:
-    """One incident as one line: what, which rank and node, seconds lost, steps redone, what was
-    done.
+    """One incident as one line: what, which rank and node, why, seconds lost, steps redone, what was
+    done, what is left of the budget, and the command for more.
     """
     who = f" rank {incident['rank']}" if incident.get("rank") is not None else ""
     where = f" on {node_text(incident['node'])}" if incident.get("node") else ""
@@ -125,7 +125,23 @@ def incident_line(incident: dict[str, Any]) -> str:
     redone = incident.get("steps_redone") or 0
     done = f"; {incident['action']}" if incident.get("action") else ""
     why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
-    return f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
+    return (
+        f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
+        f"{budget_text(incident)}{_more(incident)}"
+    )
+
+
+def _more(incident: dict[str, Any]) -> str:
+    return f"; more: `{incident['logs']}`" if incident.get("logs") else ""
+
+
+def budget_text(incident: dict[str, Any]) -> str:
+    """Which of how many allowed disturbances it was, where it counts."""
+    losses, allowed = incident.get("losses"), incident.get("losses_allowed")
+    if losses is None or allowed is None:
+        return ""
+    noun = "restart" if incident.get("kind") == "driver" else "loss"
+    return f"; {noun} {losses} of {allowed} within an hour, {max(0, allowed - losses)} left"
 
 
 def _resized(incident: dict[str, Any]) -> str:

@@ -92,13 +92,14 @@ class Warm:
 @dataclass(frozen=True)
 class Gone:
     """A worker's process is gone for good. ``error``: ``as_dict()`` of one that no other worker
-    could avoid either.
+    could avoid either. ``exit_code``: negative for a signal; None where nobody knows it.
     """
 
     worker: str
     cause: Cause
     detail: str = ""
     error: Mapping[str, Any] | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -334,7 +335,7 @@ def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported
 def test_command_status_prints_step_incident_and_goodput_for_people(
     output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "400")
     lease = started(output)
     journal = Journal(output, lease.attempt + 1)
     for event in [
@@ -348,7 +349,9 @@ def test_command_status_prints_step_incident_and_goodput_for_people(
     shown = capsys.readouterr().out
     assert "1,000 of 2,000" in shown
     assert (
-        "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone" in shown
+        "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone; went on with 2 workers from the live state; "
+        f"loss 2 of 60 within an hour, 58 left; more: `tfresume logs {output.shown} --worker w0002`"
+        in shown
     )
     assert "goodput" in shown
 
@@ -391,3 +394,21 @@ def test_standby_that_was_adopted_with_the_group_is_no_member() -> None:
         "w0002": 1,
         "w0003": None,
     }
+
+
+def test_command_that_an_incident_names_shows_what_is_known_of_its_worker(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = started(output)
+    journal = Journal(output, lease.attempt + 1)
+    for event in journals.loss_of_rank_1():
+        journal.append({**event, "attempt": 1}, durable=True)
+    lease.release()
+    (incident,) = status(output.url).incidents
+    assert (incident["exit_code"], incident["losses"], incident["losses_allowed"]) == (-9, 2, 60)
+    assert run(shlex.split(incident["logs"])[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all("w0002" in line for line in lines)
+    assert any("worker_lost" in line for line in lines)
+    assert run(["logs", output.url, "--worker", "w0002", "-n", "1", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["events"]) == 1
