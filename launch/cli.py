@@ -37,6 +37,7 @@ _COMMANDS = {
     TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
     WATCHING: {
         "status": "watch",
+        "runs": "overview",
         "report": "watch",
         "checkpoints": "watch",
         "stop": "steer",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.terminal import EXIT_DONE, answer_console, print_json
+from launch.terminal import EXIT_DONE, answer_console, message_console, print_json
+
+if TYPE_CHECKING:
+    from launch.runs.status_model import RunStatus
 
 
 def status(
@@ -20,6 +23,15 @@ def status(
             help="Seconds to watch for a sign of life of the driver. Default: as long as its lease says."
         ),
     ] = None,
+    watch: Annotated[
+        bool,
+        Parameter(
+            name=["--watch", "-w"],
+            negative=(),
+            show_default=False,
+            help="Show it anew every two seconds until the run ends; Ctrl-C only stops looking.",
+        ),
+    ] = False,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Show what a run does, live or dead, from its output URL alone.
@@ -27,6 +39,7 @@ def status(
     For example:
 
         tfresume status gs://b/more
+        tfresume status gs://b/more --watch
         tfresume status gs://b/more --json
 
     The state is one of: starting, waiting (for workers), forming, training,
@@ -39,12 +52,30 @@ def status(
     from launch.runs.status import status as look
     from launch.text.status_text import status_text
 
-    found = look(run, patience_s=patience)
+    found = _watched(run, patience) if watch else look(run, patience_s=patience)
+    if watch and not looks.json:
+        return EXIT_DONE
     if looks.json:
         print_json(found)
     else:
         answer_console().print(status_text(found))
     return EXIT_DONE
+
+
+def _watched(run: str, patience: float | None) -> RunStatus:
+    """Shows the status until the run is over, or nobody wants to see it any more; the last one."""
+    from rich.live import Live
+
+    from launch.runs.status import status as look
+    from launch.runs.watching import until_over
+    from launch.text.status_text import status_text
+
+    # On the terminal of messages, so that --json has standard output to itself
+    with Live(console=message_console(), auto_refresh=False) as live:
+        return until_over(
+            lambda: look(run, patience_s=patience),
+            lambda found: live.update(status_text(found), refresh=True),
+        )
 
 
 def report(

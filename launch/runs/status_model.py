@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from launch.runs.history import History, WorkerSeen, steps_redone
 from orchestrator.decide.goodput import goodput
-from orchestrator.journal.run_events import IncidentOver
+from orchestrator.journal.run_events import IncidentOver, Warned
 from orchestrator.next_commands import logs_command
 
 _ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
@@ -104,6 +104,8 @@ class RunStatus:
     stop_requested: bool = False
     proof: dict[str, Any] | None = None
     """What was proved before the group's first step: ``verdict`` and ``told``."""
+    warnings: tuple[str, ...] = ()
+    """What ``check`` warns of, and what the run was warned of while it went on, each once."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -170,6 +172,11 @@ def run_status(
         journal_age_s=_age(last, now),
         trouble=trouble,
         proof=_proof(_newest_proof(seen, record)),
+        warnings=tuple(
+            dict.fromkeys(
+                moment.event.reason for moment in seen.moments if isinstance(moment.event, Warned)
+            )
+        ),
     )
 
 

@@ -25,9 +25,18 @@ from launch.text.quantities import (
 )
 from orchestrator.redaction import redacted_data, secrets_in
 
-_STYLES = {"training": "green", "done": "green", "dead": "red", "failed": "red", "silent": "yellow"}
+STATE_STYLES = {
+    "training": "green",
+    "done": "green",
+    "dead": "red",
+    "failed": "red",
+    "silent": "yellow",
+}
 _SHOWN_INCIDENTS = 8
 """Incidents that fit a screen with the rest of the status; ``--json`` has them all."""
+
+_SHOWN_WARNINGS = 4
+"""The newest ones; ``--json`` has them all."""
 
 
 def status_text(found: RunStatus) -> RenderableType:
@@ -38,7 +47,9 @@ def status_text(found: RunStatus) -> RenderableType:
     for label, text in _lines(redacted_data(found.as_dict(), secrets_in(os.environ))):
         table.add_row(
             label,
-            Text(text, style=_STYLES.get(text.partition(":")[0], "") if label == "state" else ""),
+            Text(
+                text, style=STATE_STYLES.get(text.partition(":")[0], "") if label == "state" else ""
+            ),
         )
     return Group(Text(redacted_data(found.run), style="bold"), table)
 
@@ -49,6 +60,8 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "stop", "asked for; it saves first"
     for text in found["trouble"]:
         yield "trouble", text
+    for text in found["warnings"][-_SHOWN_WARNINGS:]:
+        yield "warning", text
     yield "step", _progress(found)
     if found["batches_per_step"] is not None:
         yield (
