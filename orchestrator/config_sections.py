@@ -271,8 +271,12 @@ class GraphSection(Section):
     """Go on where a check says no and going on can mean something."""
 
 
-class LooksSection(Section):
-    heading: ClassVar[str] = "Reproducibility and looks"
+SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
+"""Whose webhooks take ``{"text": ...}`` alone, and whose URLs are secrets."""
+
+
+class ReportingSection(Section):
+    heading: ClassVar[str] = "Reproducibility and reporting"
 
     seed: int = 0
     """Seeds shuffling and every random operation of the graph."""
@@ -282,6 +286,10 @@ class LooksSection(Section):
     """
     tensorboard: bool = True
     """Write TensorBoard events into the output."""
+    notify: list[str] = Field(default_factory=list)
+    """Post each incident and the run's end to a webhook: its URL, or ``env:NAME`` for the variable
+    that holds it (Slack's URLs are secrets). Slack gets its own format, others JSON.
+    """
 
 
 def unit_of(annotation: Any) -> str:

@@ -48,6 +48,7 @@ DRIVER_ONLY = frozenset(
         "allow_op",
         "force",
         "tensorboard",
+        "notify",
         "prove",
         "accept_differences",
     )
