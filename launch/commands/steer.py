@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLLOW_EVERY_S = 1.0
 """How often a followed journal is listed: a person notices more, and a store bills for fewer."""
+LAST_WORDS = 3
+"""Events at a journal's end among which the run's end is."""
 
 _SAID = {
     "stopped": "stopped",
@@ -170,10 +172,11 @@ def _follow(output: Location, events: list[dict[str, Any]], shown: int, worker: 
 
 
 def _ended(events: list[dict[str, Any]]) -> bool:
-    from orchestrator.journal.parsing import parse
+    from orchestrator.journal.parsing import parse_all
     from orchestrator.journal.run_events import RunEnded
 
-    return bool(events) and isinstance(parse(events[-1]), RunEnded)
+    # a last sign of progress may follow the end
+    return any(isinstance(event, RunEnded) for event in parse_all(events[-LAST_WORDS:]))
 
 
 def _write(lines: list[str]) -> None:

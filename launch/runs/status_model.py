@@ -8,11 +8,12 @@ from the journal's last words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
 from launch.runs.history import History, WorkerSeen, steps_redone
+from launch.runs.slowness import why_slow
 from orchestrator.decide.goodput import goodput
 from orchestrator.journal.run_events import IncidentOver, Warned
 from orchestrator.next_commands import logs_command
@@ -104,6 +105,10 @@ class RunStatus:
     stop_requested: bool = False
     proof: dict[str, Any] | None = None
     """What was proved before the group's first step: ``verdict`` and ``told``."""
+    step_times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Rank to seconds of a step by part: input, compute, exchange, apply, save, other, all."""
+    why_slow: str = ""
+    """What limits a step, and what to do about it."""
     warnings: tuple[str, ...] = ()
     """What ``check`` warns of, and what the run was warned of while it went on, each once."""
 
@@ -172,6 +177,8 @@ def run_status(
         journal_age_s=_age(last, now),
         trouble=trouble,
         proof=_proof(_newest_proof(seen, record)),
+        step_times=seen.step_times,
+        why_slow=why_slow(seen.step_times),
         warnings=tuple(
             dict.fromkeys(
                 moment.event.reason for moment in seen.moments if isinstance(moment.event, Warned)

@@ -7,13 +7,14 @@ on its way out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from launch.runs.slowness import PARTS, step_parts
 from launch.runs.status_model import RunStatus
 from launch.text.quantities import (
     count_text,
@@ -37,6 +38,9 @@ _SHOWN_INCIDENTS = 8
 
 _SHOWN_WARNINGS = 4
 """The newest ones; ``--json`` has them all."""
+
+_SMALLEST_SHARE = 0.005
+"""Parts of a step that are worth a word."""
 
 
 def status_text(found: RunStatus) -> RenderableType:
@@ -63,6 +67,9 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for text in found["warnings"][-_SHOWN_WARNINGS:]:
         yield "warning", text
     yield "step", _progress(found)
+    if found["step_times"]:
+        yield "step time", step_time_line(found["step_times"])
+        yield "", found["why_slow"]
     if found["batches_per_step"] is not None:
         yield (
             "",
@@ -92,6 +99,18 @@ def _progress(found: dict[str, Any]) -> str:
     parts += [f"loss {found['loss']:.6g}"] if found["loss"] is not None else []
     parts += [f"done in {seconds_text(found['eta_s'])}"] if found["eta_s"] is not None else []
     return " · ".join(parts)
+
+
+def step_time_line(ranks: Mapping[str, Mapping[str, float]]) -> str:
+    """``50 ms: compute 62 %, exchange 30 %, …``, the mean over the ranks."""
+    parts = step_parts(ranks)
+    whole_s = parts["all"]
+    shares = [
+        f"{name} {share_text(parts[name] / whole_s)}"
+        for name in PARTS
+        if whole_s > 0 and parts[name] / whole_s >= _SMALLEST_SHARE
+    ]
+    return f"{seconds_text(whole_s)}: {', '.join(shares)}"
 
 
 def _worker(worker: dict[str, Any]) -> str:

@@ -112,6 +112,8 @@ class Progress:
             checks, writes or sends state.
         position: batches that the whole group had consumed at that step.
         processor_s: processor time that the worker's process has used, in seconds.
+        steps_taken: by its process so far; ``spent``: what they spent their time on, in seconds by
+            part: input, compute, exchange, apply, save.
     """
 
     worker: str
@@ -125,6 +127,8 @@ class Progress:
     moved_bytes: int = 0
     position: int = 0
     processor_s: float = 0.0
+    steps_taken: int = 0
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

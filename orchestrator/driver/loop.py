@@ -20,6 +20,7 @@ from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
 from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
+from orchestrator.driver.step_times import StepTimes
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import TrainingBegan
 from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
@@ -133,6 +134,7 @@ class Loop:
         self._clock, self._wall, self._began_s = clock, wall, clock()
         self._finish: act.Finish | None = None
         self._stagings = Stagings()
+        self._step_times = StepTimes()
         self._next_tick_s = 0.0
         self._shown_s = self._journaled_s = float("-inf")
         self._progress: RunProgress | None = None
@@ -164,6 +166,7 @@ class Loop:
                 if isinstance(message, ev.Progress):
                     self._show(message)
                     self._note_staging(message)
+                    self._note_step_times(message)
 
     def _note_staging(self, pulse: ev.Progress) -> None:
         worker = self.run.workers.get(pulse.worker)
@@ -171,8 +174,21 @@ class Loop:
         if told is not None:
             self.write_down(told)
 
+    def _note_step_times(self, pulse: ev.Progress) -> None:
+        now_s = self._clock()
+        self._step_times.take(pulse, now_s)
+        if self._step_times.is_due(now_s):
+            self._tell_step_times()
+
+    def _tell_step_times(self) -> None:
+        told = self._step_times.told(self.run.seats, self.run.step, self._clock())
+        if told is not None:
+            self.write_down(told)
+
     def write_down(self, event: JournalEvent) -> None:
         """Journal an event and show it."""
+        if isinstance(event, RunEnded):
+            self._tell_step_times()
         stamped = event.stamped(
             at=round(self._wall(), 3),
             attempt=self._attempt,

@@ -167,6 +167,24 @@ class ProgressMade(JournalEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepsTimed(JournalEvent):
+    """What the steps since the last such event spent their time on, every half minute.
+
+    Attributes:
+        step: the last global step that all workers have finished.
+        ranks: rank to seconds a step by part: ``input`` (waiting for batches), ``compute``,
+            ``exchange`` (with the wait for the slowest rank), ``apply``, ``save`` (copying the
+            state), ``other`` (between two steps), and ``all`` of them together.
+    """
+
+    WORD: ClassVar[str] = "step_times"
+
+    generation: int
+    step: int
+    ranks: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class IncidentOver(JournalEvent):
     """A disturbance is over: the group has taken a useful step again, or the run has ended.
 

@@ -85,6 +85,7 @@ def test_every_measurement_has_a_meter_with_its_labels_and_a_name_that_prometheu
     events = [
         {"event": "incident", "recovered_s": 1.0, "steps_redone": 1},
         {"event": "save_committed", "step": 1, "size_bytes": 1, "stall_s": 1},
+        {"event": "step_times", "ranks": {"0": {"compute": 0.1}}},
     ]
     measured = [
         *of_progress(PROGRESS),
