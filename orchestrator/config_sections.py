@@ -83,6 +83,10 @@ class SourceSection(Section):
     """A ``.meta`` URL, a checkpoint prefix, or a directory (then its newest good checkpoint). Any
     fsspec URL.
     """
+    from_step: StepsOrNone | None = None
+    """Start from the directory's checkpoint of this step, instead of its newest good one. What the
+    output has saved since goes before it.
+    """
 
 
 class WhereSection(Section):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +20,7 @@ from launch.terminal import (
     print_json,
     write_text,
 )
+from orchestrator.redaction import redacted
 
 if TYPE_CHECKING:
     from launch.stop import Stopped
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLLOW_EVERY_S = 1.0
 """How often a followed journal is listed: a person notices more, and a store bills for fewer."""
+log = logging.getLogger("tfresume")
 LAST_WORDS = 3
 """Events at a journal's end among which the run's end is."""
 
@@ -154,8 +160,22 @@ def logs(
     _write(log_lines(events))
     if follow:
         every = read_journal(output) if lines or worker else events
-        _follow(output, every, shown=len(every), worker=worker)
+        with following(output.shown):
+            _follow(output, every, shown=len(every), worker=worker)
     return EXIT_DONE
+
+
+@contextmanager
+def following(run: str) -> Iterator[None]:
+    """Ctrl-C ends only the looking; whoever presses it is told what goes on, and how to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning(
+            "no longer following: the run goes on; `tfresume stop %s` saves and ends it",
+            redacted(run),
+        )
+        raise
 
 
 def _follow(output: Location, events: list[dict[str, Any]], shown: int, worker: str | None) -> None:
@@ -186,11 +206,11 @@ def _write(lines: list[str]) -> None:
 def _job_output(run: str, address: str, *, follow: bool) -> int:
     from launch.jobs.plan import exit_code_of, submission_name
     from launch.jobs.server import JobServer
+    from launch.jobs.spelling import one_spelling
     from orchestrator.errors import ConfigError
-    from orchestrator.redaction import redacted
 
     server = JobServer(address)
-    job = server.find(submission_name(run))
+    job = server.find(submission_name(one_spelling(run, Path.cwd())))
     if job is None:
         raise ConfigError(
             f"the job server at {server.address} knows no job for {redacted(run)}",
@@ -199,5 +219,6 @@ def _job_output(run: str, address: str, *, follow: bool) -> int:
     if not follow:
         write_text(server.logs(job.submission_id))
         return EXIT_DONE
-    state = server.follow(job.submission_id, write_text)
+    with following(run):
+        state = server.follow(job.submission_id, write_text)
     return EXIT_DONE if state.status == "SUCCEEDED" else exit_code_of(state) or EXIT_FAILED

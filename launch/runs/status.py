@@ -92,7 +92,8 @@ def no_run(output: Location) -> SourceError:
     """The error for a URL at which no run has begun."""
     return SourceError(
         f"there is no run at {output.shown}: it holds no _tfresume/run.json",
-        remedy="Give the --output of a run; `tfresume inspect` looks at a source",
+        remedy="Give the --output of a run; `tfresume inspect` looks at a source, and `tfresume status RUN --address http://HEAD:8265` "
+        "finds a job that failed before its run began",
         details={"url": output.shown, "missing": True},
     )
 

@@ -8,7 +8,7 @@ from the journal's last words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -109,6 +109,8 @@ class RunStatus:
     """Rank to seconds of a step by part: input, compute, exchange, apply, save, other, all."""
     why_slow: str = ""
     """What limits a step, and what to do about it."""
+    job: dict[str, Any] | None = None
+    """The run's latest job, where a job server was asked: ``job, status, message, exit_code``."""
     warnings: tuple[str, ...] = ()
     """What ``check`` warns of, and what the run was warned of while it went on, each once."""
 
@@ -185,6 +187,18 @@ def run_status(
             )
         ),
     )
+
+
+def not_begun(run: str, job_status: str, message: str, *, now: float) -> RunStatus:
+    """The status of a run that has a job and hasn't begun, or never will."""
+    state = {"FAILED": "failed", "STOPPED": "stopped", "SUCCEEDED": "done"}.get(
+        job_status, "starting"
+    )
+    reason = f"its job is {job_status.lower()} and the run hasn't begun" + (
+        f": {message}" if message else ""
+    )
+    empty = run_status(run, History(), Driver.NONE, LeaseHolder(), {}, None, now=now)
+    return replace(empty, state=state, reason=reason)
 
 
 def _newest_proof(seen: History, record: Mapping[str, Any]) -> Any:

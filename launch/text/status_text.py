@@ -60,6 +60,8 @@ def status_text(found: RunStatus) -> RenderableType:
 
 def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "state", found["state"] + (f": {cut_text(found['reason'])}" if found["reason"] else "")
+    if found["job"]:
+        yield "job", _job(found["job"])
     if found["stop_requested"]:
         yield "stop", "asked for; it saves first"
     for text in found["trouble"]:
@@ -90,6 +92,12 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     for incident in found["incidents"][-_SHOWN_INCIDENTS:]:
         yield "", incident_line(incident)
     yield "goodput", goodput_line(found["goodput"], found["goodput_s"])
+
+
+def _job(job: dict[str, Any]) -> str:
+    code = f", exit code {job['exit_code']}" if job["exit_code"] is not None else ""
+    said = f": {cut_text(job['message'])}" if job["message"] else ""
+    return f"{job['job']} {job['status'].lower()}{code}{said}; its output: `{job['logs']}`"
 
 
 def _progress(found: dict[str, Any]) -> str:

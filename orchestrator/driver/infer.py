@@ -23,7 +23,7 @@ from orchestrator.errors import GraphRefused
 from orchestrator.graph.fetching import fetch_graph
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inference.outputs import predictions
-from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.checkpoints.source import named_source, resolve_source
 from orchestrator.store.objects.private import scratch
 from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
@@ -53,7 +53,7 @@ def infer(
         GraphRefused: a tensor isn't there, has no feeds, or needs operations that weren't allowed.
         OrchestratorError: the source is bad, or a batch doesn't fit.
     """
-    source = resolve_source(config.source)
+    source = resolve_source(named_source(config))
     meta = graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config)
     asked = fetch_graph(meta, config, fetches or [_prediction(meta, source.meta.shown)])
     if asked.graph is None:

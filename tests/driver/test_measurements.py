@@ -82,7 +82,7 @@ def test_measurements_of_progress_leave_out_a_loss_that_is_not_a_number() -> Non
 
 
 def test_every_measurement_has_a_meter_with_its_labels_and_a_name_that_prometheus_takes() -> None:
-    events = [
+    events: list[dict[str, Any]] = [
         {"event": "incident", "recovered_s": 1.0, "steps_redone": 1},
         {"event": "save_committed", "step": 1, "size_bytes": 1, "stall_s": 1},
         {"event": "step_times", "ranks": {"0": {"compute": 0.1}}},
