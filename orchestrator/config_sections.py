@@ -254,7 +254,9 @@ class GraphSection(Section):
     step the ``same``. A run that needs no rows takes none.
     """
     watch: list[str] = Field(default_factory=list)
-    """Tensors to show as the loss. Default: the graph's ``losses`` collection."""
+    """Tensors to show as the loss. Default: the graph's ``losses`` collection, else what the
+    gradients are of, else a scalar summary that is called a loss.
+    """
     clear_devices: bool = True
     """Drop the saved device names, so that every operation goes where this machine has room for it.
     """

@@ -109,6 +109,8 @@ class RunStatus:
     """Rank to seconds of a step by part: input, compute, exchange, apply, save, other, all."""
     why_slow: str = ""
     """What limits a step, and what to do about it."""
+    loss_name: str = ""
+    """Which tensor the loss is."""
     job: dict[str, Any] | None = None
     """The run's latest job, where a job server was asked: ``job, status, message, exit_code``."""
     warnings: tuple[str, ...] = ()
@@ -159,6 +161,7 @@ def run_status(
         until_step=seen.until,
         steps_per_s=rate,
         loss=told.loss if told is not None else None,
+        loss_name=next(iter(told.values), "") if told is not None else "",
         world_size=seen.world_size if alive else 0,
         batches_per_step=_batches_per_step(seen, record),
         generation=seen.generation,

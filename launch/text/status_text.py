@@ -104,7 +104,8 @@ def _progress(found: dict[str, Any]) -> str:
     until = f" of {count_text(found['until_step'])}" if found["until_step"] is not None else ""
     parts = [count_text(found["step"]) + until]
     parts += [rate_text(found["steps_per_s"])] if found["steps_per_s"] else []
-    parts += [f"loss {found['loss']:.6g}"] if found["loss"] is not None else []
+    name = f" ({found['loss_name']})" if found["loss_name"] else ""
+    parts += [f"loss {found['loss']:.6g}{name}"] if found["loss"] is not None else []
     parts += [f"done in {seconds_text(found['eta_s'])}"] if found["eta_s"] is not None else []
     return " · ".join(parts)
 

@@ -18,6 +18,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
+from orchestrator.driver.journal_pace import JournalPace
 from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
 from orchestrator.driver.step_times import StepTimes
@@ -34,10 +35,6 @@ TICK_S = 0.25
 """
 SHOW_S = 0.2
 """RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
-JOURNAL_PROGRESS_S = 5.0
-"""Progress is written down at most so often: what ``status`` tells is never older, and a day makes
-17,000 lines of it, which are read in a moment.
-"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,8 @@ class Loop:
         self._stagings = Stagings()
         self._step_times = StepTimes()
         self._next_tick_s = 0.0
-        self._shown_s = self._journaled_s = float("-inf")
+        self._shown_s = float("-inf")
+        self._journal_pace = JournalPace()
         self._progress: RunProgress | None = None
 
     def play(self, actions: tuple[act.Action, ...]) -> act.Finish:
@@ -202,7 +200,7 @@ class Loop:
         self._storage_thread.note(stamped)
         self._observer.event(record)
         if isinstance(event, TrainingBegan | IncidentOver):
-            self._journaled_s = float("-inf")  # the next sign of progress is journaled at once
+            self._journal_pace.hurry()
         elif isinstance(event, RunEnded) and self._progress is not None:
             self._journal_progress()
 
@@ -264,13 +262,13 @@ class Loop:
         if now_s - self._shown_s >= SHOW_S or run.step >= run.policy.until:
             self._shown_s = now_s
             self._observer.progress(self._progress)
-        if now_s - self._journaled_s >= JOURNAL_PROGRESS_S:
+        if self._journal_pace.is_due(now_s):
             self._journal_progress()
 
     def _journal_progress(self) -> None:
         progress = self._progress
         assert progress is not None
-        self._journaled_s = self._clock()
+        self._journal_pace.written(self._clock())
         saving = self.run.policy.saving
         next_step = (
             (self.run.step // saving.save_steps + 1) * saving.save_steps
