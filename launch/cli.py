@@ -38,6 +38,7 @@ _COMMANDS = {
     WATCHING: {
         "evaluate": "evaluate",
         "status": "watch",
+        "runs": "overview",
         "report": "watch",
         "checkpoints": "watch",
         "stop": "steer",

@@ -22,7 +22,12 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
-from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source
+from orchestrator.store.checkpoints.source import (
+    Source,
+    named_source,
+    newest_source,
+    resolve_source,
+)
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
@@ -194,7 +199,7 @@ class StorageThread:
         try:
             source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:
-                source = resolve_source(self._config.source, exclude=exclude, deep=True)
+                source = resolve_source(named_source(self._config), exclude=exclude, deep=True)
                 _refuse_excluded(source, exclude)
                 self._parent = (0, 0)
             else:

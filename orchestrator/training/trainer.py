@@ -118,6 +118,11 @@ class Trainer:
         return self._group.can_take
 
     @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds of this process's steps so far: ``compute``, ``exchange``, ``apply``."""
+        return self._group.clock.seconds
+
+    @property
     def dead_peers(self) -> tuple[int, ...]:
         """Ranks of the group whose processes have ended, as far as it's known here."""
         return self._group.dead

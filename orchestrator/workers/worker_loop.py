@@ -280,7 +280,9 @@ class Work:
         mailbox, step = self._mailbox, self._mailbox.step or 0
         try:
             mailbox.doing = ev.Doing.INPUT
+            began_s = time.perf_counter()
             batches = self._batches.take(len(self._trainer.turns))
+            mailbox.input_s += time.perf_counter() - began_s
             mailbox.doing = ev.Doing.STEP
             output = self._trainer.step(batches)
         except EndOfData:
@@ -300,6 +302,7 @@ class Work:
         with mailbox.condition:
             mailbox.step = output.step
             mailbox.position = self._trainer.position
+        mailbox.steps_taken += 1
         mailbox.watched = dict(output.watched)
         if output.summaries:
             mailbox.summaries = dict(output.summaries)
@@ -364,11 +367,9 @@ class Work:
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
             return
-        self._saver.submit(
-            SaveJob(
-                state, mailbox.position, grant, dict(mailbox.watched), time.monotonic() - began_s
-            )
-        )
+        stall_s = time.monotonic() - began_s
+        mailbox.save_s += stall_s
+        self._saver.submit(SaveJob(state, mailbox.position, grant, dict(mailbox.watched), stall_s))
 
     def _close_batches(self) -> None:
         if self._batches is not None:

@@ -90,6 +90,7 @@ class FakeTrainer:
         self.can_give = False
         self.dead_peers: tuple[int, ...] = ()
         self.computing = False
+        self.spent = {"compute": 0.0, "exchange": 0.0, "apply": 0.0}
 
     @property
     def can_take(self) -> bool:
