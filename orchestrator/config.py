@@ -21,6 +21,7 @@ from orchestrator.config_sections import (
     SavingSection,
     Section,
     SourceSection,
+    SurgerySection,
     WhereSection,
     WorkersConfig,
     WorkersSection,
@@ -38,6 +39,7 @@ NO_RAY_CLIENT = (
 class RunConfig(
     # pydantic lists the fields of the last one first
     LooksSection,
+    SurgerySection,
     GraphSection,
     InputsSection,
     WorkersSection,
@@ -60,7 +62,7 @@ class RunConfig(
             raise ValueError(NO_RAY_CLIENT)
         return value
 
-    @field_validator("feed", mode="before")
+    @field_validator("feed", "set", mode="before")
     @classmethod
     def _values_as_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):

@@ -73,6 +73,7 @@ class Report:
     decisions: tuple[Decision, ...]
     checkpoints: tuple[CheckpointRow, ...]
     proof: str
+    edits: tuple[str, ...]
     config: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
 
@@ -125,6 +126,7 @@ def report(
         decisions=decisions(moments, MOST_DECISIONS),
         checkpoints=tuple(checkpoints),
         proof=str(redacted_data((status.proof or {}).get("told", ""))),
+        edits=tuple(redacted_data(list(status.edits))),
         config=tuple(flat(redacted_data(config))),
         versions=tuple(flat(seen.begun.versions if seen.begun else {})),
     )

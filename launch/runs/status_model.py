@@ -100,6 +100,8 @@ class RunStatus:
     stop_requested: bool = False
     proof: dict[str, Any] | None = None
     """What was proved before the group's first step: ``verdict`` and ``told``."""
+    edits: tuple[str, ...] = ()
+    """What the graph differs in from the source's, as the flags of the newest start ask."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -166,6 +168,7 @@ def run_status(
         journal_age_s=_age(last, now),
         trouble=trouble,
         proof=_proof(_newest_proof(seen, record)),
+        edits=() if seen.begun is None or seen.begun.lacks("edits") else tuple(seen.begun.edits),
     )
 
 
