@@ -39,11 +39,19 @@ class Fetcher:
         return ray.util.get_node_ip_address()  # type: ignore[no-any-return]
 
     def fetch(
-        self, task: Mapping[str, Any], files: Sequence[Any], path: list[str]
+        self, task: Mapping[str, Any], files: Sequence[Any], path: list[str], here: str
     ) -> list[Output] | OrchestratorError:
-        """The outputs of one rank's batches, or why there are none."""
+        """The outputs of one rank's batches, or why there are none.
+
+        Args:
+            path: where the driver finds modules.
+            here: its directory, which files are named from; where a node has no such directory
+                it's the job's own.
+        """
         from orchestrator.driver.inference import asked_here
 
+        if os.path.isdir(here):
+            os.chdir(here)
         # The user's modules are where the driver finds them, which the actor's environment doesn't say
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*path, *filter(None, sys.path)]))
         try:
@@ -65,7 +73,8 @@ def asked_of_ray(
     with connected(config), _actors(len(tasks), config, place) as actors:
         path = [entry for entry in sys.path if entry]
         asked = [
-            actor.fetch.remote(task, files, path) for actor, task in zip(actors, tasks, strict=True)
+            actor.fetch.remote(task, files, path, os.getcwd())
+            for actor, task in zip(actors, tasks, strict=True)
         ]
         try:
             found = ray.get(asked)
