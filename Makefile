@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
-HEAVY := tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
+HEAVY := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
 .PHONY: help setup demo wheel test check check-fast soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
 
@@ -42,11 +42,12 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 	$(BIN)/vulture
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
-check: test  ## The same as test
+check: check-fast  ## What test runs, with all examples of each kind
+	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
 test: check-fast  ## Everything that CI runs (some 40 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(HEAVY)
+	$(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200

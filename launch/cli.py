@@ -36,7 +36,9 @@ _COMMANDS = {
     LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
     TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
     WATCHING: {
+        "evaluate": "evaluate",
         "status": "watch",
+        "runs": "overview",
         "report": "watch",
         "checkpoints": "watch",
         "stop": "steer",

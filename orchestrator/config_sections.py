@@ -83,6 +83,10 @@ class SourceSection(Section):
     """A ``.meta`` URL, a checkpoint prefix, or a directory (then its newest good checkpoint). Any
     fsspec URL.
     """
+    from_step: StepsOrNone | None = None
+    """Start from the directory's checkpoint of this step, instead of its newest good one. What the
+    output has saved since goes before it.
+    """
 
 
 class WhereSection(Section):
@@ -132,6 +136,14 @@ class SavingSection(Section):
     """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
+    on_outlier: Literal["warn", "stop", "rollback"] = "warn"
+    """What to do when a variable or slot grew by more than ``outlier_factor`` against the last
+    checkpoint: ``warn`` and commit, or refuse the save and ``stop``, or go back to that checkpoint.
+    """
+    outlier_factor: Annotated[float, Field(gt=1)] = 1000.0
+    """By how much a weight may grow between two checkpoints; what isn't trained (slots, moving
+    averages) by its square.
+    """
 
 
 class WorkersSection(Section):
@@ -250,7 +262,9 @@ class GraphSection(Section):
     step the ``same``. A run that needs no rows takes none.
     """
     watch: list[str] = Field(default_factory=list)
-    """Tensors to show as the loss. Default: the graph's ``losses`` collection."""
+    """Tensors to show as the loss. Default: the graph's ``losses`` collection, else what the
+    gradients are of, else a scalar summary that is called a loss.
+    """
     clear_devices: bool = True
     """Drop the saved device names, so that every operation goes where this machine has room for it.
     """
@@ -271,8 +285,12 @@ class GraphSection(Section):
     """Go on where a check says no and going on can mean something."""
 
 
-class LooksSection(Section):
-    heading: ClassVar[str] = "Reproducibility and looks"
+SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
+"""Whose webhooks take ``{"text": ...}`` alone, and whose URLs are secrets."""
+
+
+class ReportingSection(Section):
+    heading: ClassVar[str] = "Reproducibility and reporting"
 
     seed: int = 0
     """Seeds shuffling and every random operation of the graph."""
@@ -282,6 +300,10 @@ class LooksSection(Section):
     """
     tensorboard: bool = True
     """Write TensorBoard events into the output."""
+    notify: list[str] = Field(default_factory=list)
+    """Post each incident and the run's end to a webhook: its URL, or ``env:NAME`` for the variable
+    that holds it (Slack's URLs are secrets). Slack gets its own format, others JSON.
+    """
 
 
 def unit_of(annotation: Any) -> str:

@@ -42,10 +42,11 @@ def check(
     from launch.text.verify_text import render_proof
     from orchestrator.driver.chosen_graph import graph_to_train
     from orchestrator.driver.refusals import refusals
+    from orchestrator.store.checkpoints.source import named_source
     from orchestrator.training.inputs.preflight import preflight as judge
 
     checked = run_config(source, config, run)
-    seen = look_at(checked.source, checked.output)
+    seen = look_at(named_source(checked), checked.output)
     meta, also = graph_to_train(seen.meta, checked), (*refusals(checked), *seen.problems)
     report = judge(meta, checked, checkpoint=seen.keys, memory=_free_memory(checked), also=also)
     proof = _proof(checked) if report.resumes and checked.prove else None

@@ -40,6 +40,12 @@ def _now(meter: str) -> tuple[str, str]:
     return meter.removeprefix("tfresume_"), f'max by (run) ({name}{{run=~"$run"}})'
 
 
+def _by(label: str, meter: str) -> tuple[str, str]:
+    """The slowest rank's value, by a label of the meter."""
+    query = f'max by ({label}) ({exported(meter)}{{run=~"$run"}})'
+    return f"{{{{{label}}}}}", query
+
+
 def _rate(meter: str, label: str) -> tuple[str, str]:
     query = f'sum by ({label}) (increase({exported(meter)}{{run=~"$run"}}[$__rate_interval]))'
     return f"{{{{{label}}}}}", query
@@ -84,6 +90,7 @@ PANELS = (
         "Steps done twice",
         (("redone", f'max by (run) ({exported("tfresume_steps_redone")}{{run=~"$run"}})'),),
     ),
+    Panel("What a step's time goes to", (_by("part", "tfresume_step_part_seconds"),), "s"),
 )
 
 

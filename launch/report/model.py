@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launch.report.evaluations import EvaluationRow
 from launch.report.happenings import (
     Decision,
     IncidentMark,
@@ -72,6 +73,7 @@ class Report:
     stagings: tuple[StagingMark, ...]
     decisions: tuple[Decision, ...]
     checkpoints: tuple[CheckpointRow, ...]
+    evaluations: tuple[EvaluationRow, ...]
     proof: str
     config: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -84,6 +86,7 @@ def report(
     checkpoints: Sequence[CheckpointRow],
     *,
     made_at: float,
+    evaluations: Sequence[EvaluationRow] = (),
 ) -> Report:
     """The report of a run.
 
@@ -92,6 +95,7 @@ def report(
         seen: its journal.
         record: the run record's fields.
         made_at: unix seconds.
+        evaluations: what evaluators found, newest first.
     """
     moments = seen.moments
     account = goodput([moment.event for moment in moments])
@@ -124,6 +128,7 @@ def report(
         stagings=stagings(moments),
         decisions=decisions(moments, MOST_DECISIONS),
         checkpoints=tuple(checkpoints),
+        evaluations=tuple(evaluations),
         proof=str(redacted_data((status.proof or {}).get("told", ""))),
         config=tuple(flat(redacted_data(config))),
         versions=tuple(flat(seen.begun.versions if seen.begun else {})),

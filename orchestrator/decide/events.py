@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from orchestrator.decide.outliers import Size
+
 
 class Cause(Enum):
     """Why a worker is gone."""
@@ -92,13 +94,14 @@ class Warm:
 @dataclass(frozen=True)
 class Gone:
     """A worker's process is gone for good. ``error``: ``as_dict()`` of one that no other worker
-    could avoid either.
+    could avoid either. ``exit_code``: negative for a signal; None where nobody knows it.
     """
 
     worker: str
     cause: Cause
     detail: str = ""
     error: Mapping[str, Any] | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class Progress:
             checks, writes or sends state.
         position: batches that the whole group had consumed at that step.
         processor_s: processor time that the worker's process has used, in seconds.
+        steps_taken: by its process so far; ``spent``: what they spent their time on, in seconds by
+            part: input, compute, exchange, apply, save.
     """
 
     worker: str
@@ -124,6 +129,8 @@ class Progress:
     moved_bytes: int = 0
     position: int = 0
     processor_s: float = 0.0
+    steps_taken: int = 0
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -194,8 +201,13 @@ class DataEnded:
 
 @dataclass(frozen=True)
 class SaveWritten:
-    """The writer's files are in the store; not committed yet. ``files`` is what the manifest will
-    list.
+    """The writer's files are in the store; not committed yet.
+
+    Attributes:
+        files: what the manifest will list.
+        sizes: of every float variable.
+        measured: the sizes that this worker measured last before: of the checkpoint that it read,
+            or at its last save. Nothing where it did neither.
     """
 
     worker: str
@@ -208,6 +220,8 @@ class SaveWritten:
     digests: Mapping[str, int]
     nonfinite: tuple[str, ...] = ()
     stall_s: float = 0.0
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    measured: Mapping[str, Size] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

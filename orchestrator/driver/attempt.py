@@ -31,6 +31,7 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import AttemptBegan, RunEnded, Warned
+from orchestrator.next_commands import logs_command
 from orchestrator.redaction import redacted_data
 from orchestrator.store.run.run_record import Proved, RunRecord
 from orchestrator.workers.fleet import Fleet
@@ -209,7 +210,10 @@ class Attempt:
             final_step=step,
             checkpoint=label_url(output.shown, loop.checkpoint_label),
             world_size=loop.run.world_size,
-            incidents=tuple(loop.incidents),
+            incidents=tuple(
+                {**item, "logs": logs_command(output.shown, str(item.get("worker") or ""))}
+                for item in loop.incidents
+            ),
             goodput=goodput(self._events).as_dict(),
             reason=finish.reason,
             output=output.shown,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from orchestrator.driver.observer import RunProgress
 from orchestrator.journal.event import JournalEvent
-from orchestrator.journal.run_events import AttemptBegan, IncidentOver, RunEnded
+from orchestrator.journal.run_events import AttemptBegan, IncidentOver, RunEnded, StepsTimed
 from orchestrator.journal.save_events import (
     SaveCancelled,
     SaveCommitted,
@@ -41,6 +41,11 @@ METERS: Mapping[str, Meter] = {
     "tfresume_until_step": Meter("gauge", "The global step at which the run ends."),
     "tfresume_steps_per_second": Meter("gauge", "Global steps per second."),
     "tfresume_loss": Meter("gauge", "The watched loss of rank 0's last batch."),
+    "tfresume_step_part_seconds": Meter(
+        "gauge",
+        "Seconds of a step by part (input, compute, exchange, apply, save, other, all) and rank.",
+        ("part", "rank"),
+    ),
     "tfresume_world_size": Meter("gauge", "Workers in the present generation."),
     "tfresume_generation": Meter(
         "gauge", "Number of the present generation; it grows with each change of the group."
@@ -111,6 +116,8 @@ def of_event(event: JournalEvent) -> list[Measurement]:
                 *_known(("tfresume_steps_redone", event.steps_redone or None)),
                 *_known(("tfresume_recovery_seconds", event.recovered_s), labels=labels),
             ]
+        case StepsTimed():
+            return _parts(event)
         case SaveCommitted():
             told = (
                 ("tfresume_checkpoint_step", event.step),
@@ -150,6 +157,15 @@ def of_past(events: Iterable[JournalEvent]) -> list[Measurement]:
                 newest[item.name] = item
     sums = [Measurement(name, value, dict(labels)) for (name, labels), value in counted.items()]
     return [*sums, *observed, *newest.values()]
+
+
+def _parts(event: StepsTimed) -> list[Measurement]:
+    found: list[Measurement] = []
+    for rank, parts in event.ranks.items():
+        for part, seconds in parts.items():
+            told = ("tfresume_step_part_seconds", seconds)
+            found += _known(told, labels={"part": part, "rank": rank})
+    return found
 
 
 def _saved(event: JournalEvent) -> Measurement:

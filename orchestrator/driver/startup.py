@@ -23,6 +23,7 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.scalars import read_counter
 from orchestrator.store.checkpoints.source import (
     Source,
+    named_source,
     newest_source,
     resolve_source,
     source_fingerprint,
@@ -72,7 +73,7 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
         ConfigError: no end was given.
     """
     check_end(config)
-    named = resolve_source(config.source)
+    named = resolve_source(named_source(config))
     refuse_common_place(output, open_location(config.source), named.place)
     fingerprint = source_fingerprint(named)
     ours: Source | None = None
@@ -204,6 +205,8 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.save_policy,
         config.max_failed_saves,
         config.on_nonfinite,
+        config.on_outlier,
+        config.outlier_factor,
     )
     return Policy(
         fitting(sizes, slots),

@@ -22,10 +22,16 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
-from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source
+from orchestrator.store.checkpoints.source import (
+    Source,
+    named_source,
+    newest_source,
+    resolve_source,
+)
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
@@ -70,6 +76,7 @@ class StorageThread:
         self._parent_label = parent_label
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt)
+        self._holds = Holds(output)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._began_s = time.monotonic() - trained_s
         self._thread = threading.Thread(
@@ -185,13 +192,14 @@ class StorageThread:
             keep_every_hours=hours,
             protect=(label,),
             lease=self._lease,
+            needed=self._holds.reasons,
         )
 
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
         try:
             source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:
-                source = resolve_source(self._config.source, exclude=exclude, deep=True)
+                source = resolve_source(named_source(self._config), exclude=exclude, deep=True)
                 _refuse_excluded(source, exclude)
                 self._parent = (0, 0)
             else:

@@ -9,7 +9,7 @@ without following an edge. Linear in the graph's size.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.saver_pb2 import SaverDef
@@ -40,6 +40,7 @@ from orchestrator.graph.inspect_report import (
     Totals,
     VariableEntry,
 )
+from orchestrator.graph.repetition.loss_to_show import losses_of_gradients
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.memory import variable_bytes
@@ -106,7 +107,7 @@ def _inspect(
         train_ops=choice.candidates,
         chosen_train_ops=tuple(name for name, _ in choice.targets),
         step=find_step(graph, targets) if targets else None,
-        losses=_losses(graph),
+        losses=() if unsound else _losses(graph, targets),
         inputs=() if unsound else inputs(graph, needed),
         outputs=() if unsound else rank_outputs(graph, _trainable(variables)),
         devices=_devices(mended, clear_devices),
@@ -238,11 +239,12 @@ def _optimizer_scope(update: str, variable: str | None) -> str:
     return update.partition("/update_")[0] if "/update_" in update else update.rpartition("/")[0]
 
 
-def _losses(graph: Graph) -> tuple[str, ...]:
-    if LOSS_COLLECTION not in graph.meta.collection_def:
-        return ()
-    names = graph.meta.collection_def[LOSS_COLLECTION].node_list.value
-    return tuple(dict.fromkeys(name for name in names if parse_tensor(name).node in graph.view))
+def _losses(graph: Graph, targets: Sequence[str]) -> tuple[str, ...]:
+    """The losses collection's, else what the chosen train operations follow the gradient of."""
+    if LOSS_COLLECTION in graph.meta.collection_def:
+        names = graph.meta.collection_def[LOSS_COLLECTION].node_list.value
+        return tuple(dict.fromkeys(name for name in names if parse_tensor(name).node in graph.view))
+    return losses_of_gradients(graph, targets) if targets else ()
 
 
 def _devices(meta: MetaGraphDef, clear: bool) -> tuple[DeviceEntry, ...]:

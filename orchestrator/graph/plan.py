@@ -37,6 +37,7 @@ from orchestrator.graph.random.random_ops import (
     make_random_ops_stateless,
     random_problems,
 )
+from orchestrator.graph.repetition.loss_to_show import loss_to_show
 from orchestrator.graph.repetition.scale_problems import scale_problems
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.fit import checkpoint_problems
@@ -197,6 +198,7 @@ def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
 def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
     graph = parts.editor.graph(parts.ops)
     targets = [target.op for target in parts.targets]
+    summaries = scalar_summaries(graph, targets)
     return WorkerGraph(
         meta=graph.meta.SerializeToString(),
         original_meta=parts.original.SerializeToString(),
@@ -205,8 +207,9 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         variables=parts.variables,
         saver_entries=parts.saver.entries,
         step=find_step(graph, targets),
-        losses=losses(graph, targets, config.watch, _given(config)),
-        scalar_summaries=scalar_summaries(graph, targets),
+        losses=losses(graph, targets, config.watch, _given(config))
+        or loss_to_show(graph, targets, summaries),
+        scalar_summaries=summaries,
         weight=weight_of(graph, config.weight_by),
         table_initializers=table_initializers(graph, targets),
         local_initializers=local_initializers(parts.variables),

@@ -229,7 +229,7 @@ class WorkerGraph:
         variables: every variable node of the graph.
         saver_entries: what the source's saver holds besides plain variables.
         step: the graph's global step, None where it has none (then a counter is kept outside).
-        losses: tensors to show, from ``watch`` or the losses collection.
+        losses: tensors to show, from ``watch``, the losses collection, or what the gradients are of.
         scalar_summaries: (tag, tensor) of scalar summaries whose inputs need nothing that the
             targets don't need.
         table_initializers: operations that fill lookup tables.

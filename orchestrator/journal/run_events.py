@@ -167,12 +167,30 @@ class ProgressMade(JournalEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepsTimed(JournalEvent):
+    """What the steps since the last such event spent their time on, every half minute.
+
+    Attributes:
+        step: the last global step that all workers have finished.
+        ranks: rank to seconds a step by part: ``input`` (waiting for batches), ``compute``,
+            ``exchange`` (with the wait for the slowest rank), ``apply``, ``save`` (copying the
+            state), ``other`` (between two steps), and ``all`` of them together.
+    """
+
+    WORD: ClassVar[str] = "step_times"
+
+    generation: int
+    step: int
+    ranks: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class IncidentOver(JournalEvent):
     """A disturbance is over: the group has taken a useful step again, or the run has ended.
 
     Attributes:
-        kind: what was lost (died, node, hung, error, preempted or released), "peer lost",
-            divergence or "not finite".
+        kind: what was lost (died, node, hung, error, preempted or released), driver, "peer lost",
+            divergence, "not finite" or outlier.
         rank: that was lost, from 0.
         detected_s: seconds from the first symptom until the driver knew.
         recovered_s: seconds from the first symptom to the first useful step; null where the run
@@ -183,6 +201,10 @@ class IncidentOver(JournalEvent):
         world_size: workers in the group after it.
         effective_batch: examples in a step from now on; only where the world size changed.
         on_resize: what becomes of the learning rate; only where the world size changed.
+        exit_code: of the process that was lost, negative for a signal; only where it's known.
+        losses: disturbances within the last hour that the budget has paid for, this one included;
+            of a driver, its restarts. Only where this one counts.
+        losses_allowed: how many of them end the run.
     """
 
     WORD: ClassVar[str] = "incident"
@@ -203,6 +225,14 @@ class IncidentOver(JournalEvent):
     world_size: int
     effective_batch: int | None = field(default=None, metadata=LEFT_OUT)
     on_resize: str | None = field(default=None, metadata=LEFT_OUT)
+    exit_code: int | None = field(default=None, metadata=LEFT_OUT)
+    losses: int | None = field(default=None, metadata=LEFT_OUT)
+    losses_allowed: int | None = field(default=None, metadata=LEFT_OUT)
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it was over as it began: nothing was disturbed."""
+        return self.detected_s == 0.0 and self.recovered_s == 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,11 @@ class Trainer:
         return self._group.can_take
 
     @property
+    def spent(self) -> Mapping[str, float]:
+        """Seconds of this process's steps so far: ``compute``, ``exchange``, ``apply``."""
+        return self._group.clock.seconds
+
+    @property
     def dead_peers(self) -> tuple[int, ...]:
         """Ranks of the group whose processes have ended, as far as it's known here."""
         return self._group.dead
@@ -160,6 +165,7 @@ class Trainer:
         """
         if self.options.gpu or not self._group.keeps_variables:
             return False
+        self._snapshot.prepare(self._group.session)
         return get_ready(
             self._imported, self.graph, self.options, self._snapshot, self._group.prepare
         )
@@ -311,7 +317,6 @@ class Trainer:
         """End the session and the graph's own input threads."""
         with self._writing:
             self._inputs.close()
-            self._runner.release()
             self._group.close()
 
     @property

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     PeerLost,
     UserCodeError,
 )
+from orchestrator.graph.inputs.batch_rows import rows_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.mailbox import Mailbox
@@ -139,6 +140,7 @@ class Work:
         self._ready = True
         try:
             self._trainer.get_ready()
+            self._tools.import_input()
         except Exception as error:  # noqa: BLE001 - a take-over works without it, only slower; what is really wrong is told then
             log.debug("getting ready failed: %s", last_line(error))
 
@@ -243,6 +245,8 @@ class Work:
                 mailbox.doing = ev.Doing.STAGING
                 state = self._tools.checkpoint_state(order.checkpoint)
                 mailbox.doing = ev.Doing.JOINING
+                if order.rank == 0:  # who writes saves
+                    self._saver.measure(state)
                 return state
 
     def _compare(self, donated: Donation) -> None:
@@ -276,7 +280,9 @@ class Work:
         mailbox, step = self._mailbox, self._mailbox.step or 0
         try:
             mailbox.doing = ev.Doing.INPUT
+            began_s = time.perf_counter()
             batches = self._batches.take(len(self._trainer.turns))
+            mailbox.input_s += time.perf_counter() - began_s
             mailbox.doing = ev.Doing.STEP
             output = self._trainer.step(batches)
         except EndOfData:
@@ -296,6 +302,7 @@ class Work:
         with mailbox.condition:
             mailbox.step = output.step
             mailbox.position = self._trainer.position
+        mailbox.steps_taken += 1
         mailbox.watched = dict(output.watched)
         if output.summaries:
             mailbox.summaries = dict(output.summaries)
@@ -360,21 +367,11 @@ class Work:
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
             return
-        self._saver.submit(
-            SaveJob(
-                state, mailbox.position, grant, dict(mailbox.watched), time.monotonic() - began_s
-            )
-        )
+        stall_s = time.monotonic() - began_s
+        mailbox.save_s += stall_s
+        self._saver.submit(SaveJob(state, mailbox.position, grant, dict(mailbox.watched), stall_s))
 
     def _close_batches(self) -> None:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
-
-
-def rows_of(feeds: Mapping[str, Any]) -> int:
-    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0
-    where there is none.
-    """
-    sizes = {shape[0] for value in feeds.values() if (shape := getattr(value, "shape", ()))}
-    return int(sizes.pop()) if len(sizes) == 1 else 0

@@ -93,6 +93,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "finish", "attempt": 1},
     {"event": "incident", "kind": "died", "recovered_s": 0.4, "steps_redone": 1},
     {"event": "save_committed", "step": 1, "size_bytes": 1, "stall_s": 1},
+    {"event": "step_times", "ranks": {"0": {"compute": 0.1}}},
 ]
 """With a run's progress, these make a driver tell every meter."""
 

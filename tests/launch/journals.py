@@ -133,6 +133,9 @@ def loss_of_rank_1(at_s: float = 30.0) -> list[Event]:
             step=961,
             world_size_before=2,
             world_size=2,
+            exit_code=-9,
+            losses=2,
+            losses_allowed=60,
         ),
     ]
 

@@ -83,6 +83,11 @@ class LossesBehind:
             for name, scope in self._ones.items()
         }
 
+    def roots(self, within: set[str]) -> tuple[Edge, ...]:
+        """The losses whose gradients are begun among some nodes, in the graph's order."""
+        begun = (name for name in self._ones if name in within)
+        return tuple(dict.fromkeys(edge for name in begun for edge in self._named_by(name)))
+
     def of(self, gradient: Edge) -> GradientOrigin:
         """The losses of which ``gradient`` is one, or the average of several towers' ones."""
         leaving = self._leaving(gradient.node)
