@@ -51,7 +51,8 @@ def make_report(run: str) -> Report:
     )
     now = time.time()
     status = run_status(output.shown, seen, driver, held, fields, newest(output), now=now)
-    return assemble(status, seen, fields, checkpoints_report(output).checkpoints, made_at=now)
+    saved = checkpoints_report(output)
+    return assemble(status, seen, fields, saved.checkpoints, made_at=now, lineage=saved.lineage)
 
 
 def write_report(run: str, target: str) -> Location:
