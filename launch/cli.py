@@ -36,6 +36,7 @@ _COMMANDS = {
     LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
     TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
     WATCHING: {
+        "evaluate": "evaluate",
         "status": "watch",
         "runs": "overview",
         "report": "watch",
@@ -43,7 +44,12 @@ _COMMANDS = {
         "stop": "steer",
         "logs": "steer",
     },
-    SETTING_UP: {"doctor": "doctor", "config": "setup", "render": "render"},
+    SETTING_UP: {
+        "doctor": "doctor",
+        "config": "setup",
+        "render": "render",
+        "completion": "completion",
+    },
 }
 """Command to its module, by the group that ``--help`` shows it in."""
 
@@ -82,9 +88,9 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from launch.versions import versions_text
 
-    return f"tfresume {version('tfresume')}"
+    return versions_text()
 
 
 def run(tokens: Sequence[str]) -> int:

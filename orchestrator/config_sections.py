@@ -136,6 +136,14 @@ class SavingSection(Section):
     """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
+    on_outlier: Literal["warn", "stop", "rollback"] = "warn"
+    """What to do when a variable or slot grew by more than ``outlier_factor`` against the last
+    checkpoint: ``warn`` and commit, or refuse the save and ``stop``, or go back to that checkpoint.
+    """
+    outlier_factor: Annotated[float, Field(gt=1)] = 1000.0
+    """By how much a weight may grow between two checkpoints; what isn't trained (slots, moving
+    averages) by its square.
+    """
 
 
 class WorkersSection(Section):

@@ -26,6 +26,7 @@ from error``). All of them survive pickling, since Ray carries them between proc
         ├── GraphMismatch      graph and checkpoint don't fit each other
         ├── LeaseLost          another driver has taken this run over
         ├── NonFinite          the state or the watched loss holds NaN or infinity
+        ├── StateJumped        a variable or slot grew beyond measure against the last checkpoint
         ├── RecoveryExhausted  a retry budget is used up, or the same error came back at the same
         step └── UserCodeError      the user's input function, feed or graph raised; carries its
         traceback
@@ -164,6 +165,10 @@ class LeaseLost(FatalError):
 
 class NonFinite(FatalError):
     """The state or the watched loss holds NaN or infinity."""
+
+
+class StateJumped(FatalError):
+    """A variable or slot grew by more than the stated factor against the last checkpoint."""
 
 
 class RecoveryExhausted(FatalError):

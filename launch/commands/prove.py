@@ -68,7 +68,12 @@ def infer(
         ),
     ] = None,
     run: Run = RunFlags(),  # noqa: B008  frozen
-    batches: Annotated[int, Parameter(help="How many batches, unless the input ends before.")] = 1,
+    batches: Annotated[
+        int,
+        Parameter(
+            help="How many batches, unless the input ends before; 0 for all, arrays in their order once."
+        ),
+    ] = 1,
     save: Annotated[
         Path | None, Parameter(metavar="FILE.npz", help="Write the values here, as BATCH|TENSOR.")
     ] = None,
@@ -77,12 +82,16 @@ def infer(
 ) -> int:
     """Fetch tensors of a trained graph for some batches; trains nothing.
 
-    Takes the input flags of `resume`.
+    Takes the input flags of `resume`. With `--workers N` that many processes
+    share the batches, on the cluster at `--address` or a local Ray; the
+    answers come in the order of the batches and are those of one worker.
 
     For example:
 
         tfresume infer /data/run --fetch logits:0 --array x:0=x.npy --batch-size 8
         tfresume infer gs://b/run --fetch loss --input my_inputs.py:batches --batches 10 --json
+        tfresume infer gs://b/run --input my_inputs.py:batches --batches 0 --workers 8
+            --address auto --save out.npz
 
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.

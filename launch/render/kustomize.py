@@ -8,11 +8,14 @@ test compares.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from launch.render.alerts import rule_groups
+from launch.render.dashboard import dashboard
 from launch.render.manifests import manifests
 from launch.render.spec import BASE, OVERLAYS, Deployment, with_overlays
 
@@ -48,7 +51,14 @@ def tree() -> dict[str, str]:
     files = _whole("base", job) | _whole("cluster", cluster)
     for name in OVERLAYS:
         files |= _overlay(name, job, manifests(with_overlays(BASE, (name,))))
-    return files
+    return files | monitoring()
+
+
+def monitoring() -> dict[str, str]:
+    """What a Prometheus and a Grafana take as it is, on Kubernetes or not."""
+    page = json.dumps(dashboard(), indent=1) + "\n"
+    rules = HEADER + dump([rule_groups()])
+    return {"monitoring/alerts.yaml": rules, "monitoring/dashboard.json": page}
 
 
 def stream(deployment: Deployment) -> str:

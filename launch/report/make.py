@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from launch.report.evaluations import evaluation_rows
 from launch.report.model import Report
 from launch.report.model import report as assemble
 from launch.report.page import page
@@ -52,7 +53,15 @@ def make_report(run: str) -> Report:
     now = time.time()
     status = run_status(output.shown, seen, driver, held, fields, newest(output), now=now)
     saved = checkpoints_report(output)
-    return assemble(status, seen, fields, saved.checkpoints, made_at=now, lineage=saved.lineage)
+    return assemble(
+        status,
+        seen,
+        fields,
+        saved.checkpoints,
+        made_at=now,
+        lineage=saved.lineage,
+        evaluations=evaluation_rows(output),
+    )
 
 
 def write_report(run: str, target: str) -> Location:

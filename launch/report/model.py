@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from launch.report.evaluations import EvaluationRow
 from launch.report.happenings import (
     Decision,
     IncidentMark,
@@ -77,6 +78,7 @@ class Report:
     stagings: tuple[StagingMark, ...]
     decisions: tuple[Decision, ...]
     checkpoints: tuple[CheckpointRow, ...]
+    evaluations: tuple[EvaluationRow, ...]
     proof: str
     config: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -90,6 +92,7 @@ def report(
     *,
     made_at: float,
     lineage: Sequence[TakeOver] = (),
+    evaluations: Sequence[EvaluationRow] = (),
 ) -> Report:
     """The report of a run.
 
@@ -99,6 +102,7 @@ def report(
         record: the run record's fields.
         made_at: unix seconds.
         lineage: which generation went on from which step, oldest first.
+        evaluations: what evaluators found, newest first.
     """
     moments = seen.moments
     account = goodput([moment.event for moment in moments])
@@ -138,6 +142,7 @@ def report(
         stagings=stagings(moments),
         decisions=decisions(moments, MOST_DECISIONS),
         checkpoints=tuple(checkpoints),
+        evaluations=tuple(evaluations),
         proof=str(redacted_data((status.proof or {}).get("told", ""))),
         config=tuple(flat(redacted_data(config))),
         versions=tuple(flat(seen.begun.versions if seen.begun else {})),

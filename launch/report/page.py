@@ -61,6 +61,7 @@ def page(report: Report) -> str:
             "lanes_alt": escape(_lanes_alt(report), quote=True),
             "incidents": tables.incident_rows(report),
             "checkpoints": tables.checkpoint_rows(report),
+            "evaluations": tables.evaluation_rows(report),
             "saves": tables.save_rows(report),
             "drivers": tables.driver_rows(report),
             "config": tables.config_rows(report),

@@ -141,6 +141,22 @@ def _lineage(report: Report) -> str:
     return f'<h3>Lineage</h3><ol class="lineage">{links}</ol>' if links else ""
 
 
+def evaluation_rows(report: Report) -> str:
+    """What evaluators found, newest checkpoint first."""
+    rows = [
+        (
+            Cell(count_text(item.step), number=True),
+            ", ".join(f"{name} {value:.6g}" for name, value in item.metrics),
+            Cell("best", chip="good", more=f"by {item.best}") if item.best else "",
+            Cell(item.checkpoint, code=True),
+            item.evaluator,
+        )
+        for item in report.evaluations
+    ]
+    columns = ("step", "metrics", "best", "checkpoint", "evaluator")
+    return table(columns, rows, empty="No evaluator has followed this run.")
+
+
 def _state(state: str, why: str, good: str) -> Cell:
     chip = "good" if state == good else "" if state in _OPEN else "bad"
     return Cell(state, chip=chip, more=why) if chip else Cell(f"{state}: {why}" if why else state)

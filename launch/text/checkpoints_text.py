@@ -46,6 +46,8 @@ def checkpoints_table(report: CheckpointsReport) -> RenderableType:
         )
         if row.why:
             table.add_row("", "", "", "", f"[dim]{escape(row.why)}[/dim]", "")
+        if row.kept_for:
+            table.add_row("", "", "", "", f"[dim]{escape(row.kept_for)}[/dim]", "")
     return Group(table, Text(lineage_line(report), style="dim")) if report.lineage else table
 
 

@@ -86,7 +86,7 @@ def left_behind(
                 loss = loss or (event if event.rank is not None else None)
             case WorkerReleased():
                 warm.pop(event.worker, None)
-            case IncidentOver():
+            case IncidentOver() if not event.is_passing:
                 loss, highest = None, event.step or 0
     if not trained:
         return None

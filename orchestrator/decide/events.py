@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from orchestrator.decide.outliers import Size
+
 
 class Cause(Enum):
     """Why a worker is gone."""
@@ -199,8 +201,13 @@ class DataEnded:
 
 @dataclass(frozen=True)
 class SaveWritten:
-    """The writer's files are in the store; not committed yet. ``files`` is what the manifest will
-    list.
+    """The writer's files are in the store; not committed yet.
+
+    Attributes:
+        files: what the manifest will list.
+        sizes: of every float variable.
+        measured: the sizes that this worker measured last before: of the checkpoint that it read,
+            or at its last save. Nothing where it did neither.
     """
 
     worker: str
@@ -213,6 +220,8 @@ class SaveWritten:
     digests: Mapping[str, int]
     nonfinite: tuple[str, ...] = ()
     stall_s: float = 0.0
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+    measured: Mapping[str, Size] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 Rule: there is one incident at a time. It begins with the first sign of the disturbance and ends with
 the next step that all members have finished; its one record is written then, or when the run ends.
+What is told and disturbs nothing is an incident that is over as it begins.
 """
 
 from __future__ import annotations
@@ -67,6 +68,13 @@ def explain(turn: Turn, worker: str, kind: str, detail: str, exit_code: int | No
                 incident, kind=kind, detail=detail or incident.detail, exit_code=exit_code
             )
         )
+
+
+def note_passing(turn: Turn, kind: str, detail: str, done: str) -> None:
+    """Write down an incident that disturbs nothing; one that is under way goes on beside it."""
+    run, now_s = turn.run, turn.now_s
+    incident = Incident(kind, None, "", "", now_s, now_s, run.highest, run.world_size, detail, done)
+    turn.act(Note(incident_record(run, incident, now_s)))
 
 
 def close_incident(turn: Turn, incident: Incident) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import Streak
 from orchestrator.decide.save_policy import SaveLog, SavePolicy
@@ -197,6 +198,8 @@ class Run:
             with the reason.
         rolled_back_from: the step at which the state wasn't finite, until a later one is committed.
         divergences: saves in a row at which the ranks differed.
+        sizes: of the float variables at the newest save that was worth committing; nothing before
+            this driver's first.
     """
 
     policy: Policy
@@ -252,6 +255,7 @@ class Run:
     incident: Incident | None = None
     ending: Ending | None = None
     written: SaveWritten | None = None
+    sizes: Mapping[str, Size] = field(default_factory=dict)
     digests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     expected: frozenset[str] = frozenset()
     divergence: bool = False

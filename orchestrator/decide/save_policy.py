@@ -2,7 +2,8 @@
 
 Rule: a save is agreed before anybody may run beyond its step, there is one at a time, and one that
 comes due meanwhile is skipped or waited for. A failed save never stops training; too many in a row
-do. What isn't finite, or differs between ranks, isn't committed.
+do. What isn't finite, or differs between ranks, isn't committed; what jumped against the last
+checkpoint is, unless the policy says otherwise.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class SavePolicy:
     when_busy: Literal["skip", "wait"]
     max_failed: int
     on_nonfinite: Literal["stop", "rollback", "ignore"]
+    on_outlier: Literal["warn", "stop", "rollback"] = "warn"
+    outlier_factor: float = 1000.0
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,24 @@ class Verdict(Enum):
 
 
 def judge(
-    policy: SavePolicy, nonfinite: tuple[str, ...], digests: Mapping[str, Mapping[str, int]]
+    policy: SavePolicy,
+    nonfinite: tuple[str, ...],
+    digests: Mapping[str, Mapping[str, int]],
+    jumped: bool = False,
 ) -> Verdict:
-    """What to do with written files. ``digests``: worker to checksum per variable."""
+    """What to do with written files.
+
+    Args:
+        digests: worker to checksum per variable.
+        jumped: a variable did, against the last checkpoint.
+    """
     if nonfinite and policy.on_nonfinite != "ignore":
         return Verdict.STOP if policy.on_nonfinite == "stop" else Verdict.ROLL_BACK
-    return Verdict.REPAIR if differing(digests) else Verdict.COMMIT
+    if differing(digests):
+        return Verdict.REPAIR
+    if jumped and policy.on_outlier != "warn":
+        return Verdict.STOP if policy.on_outlier == "stop" else Verdict.ROLL_BACK
+    return Verdict.COMMIT
 
 
 def differing(digests: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:

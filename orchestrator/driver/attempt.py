@@ -95,6 +95,7 @@ class Attempt:
         self._storage_thread = self._opened_storage()
         self._heartbeat = Heartbeat(claim.output, claim.lease, self._storage_thread, inbox.put)
         self._events = list(claim.past.events)
+        observers.past(claim.past.events)
         observers.add(_Memory(self._events))
         self._loop = Loop(
             run,

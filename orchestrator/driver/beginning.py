@@ -37,6 +37,8 @@ DRIVER_ONLY = frozenset(
         "max_failed_saves",
         "save_policy",
         "on_nonfinite",
+        "on_outlier",
+        "outlier_factor",
         "workers",
         "on_loss",
         "wait",

@@ -18,7 +18,12 @@ from contextlib import ExitStack
 from os import PathLike, fspath
 from typing import Any, Protocol
 
+import numpy as np
+
 from orchestrator.config import RunConfig, parse_config
+from orchestrator.driver.evaluate import Evaluated
+from orchestrator.driver.evaluate import evaluate as evaluate_checkpoint
+from orchestrator.driver.infer import infer as infer_batches
 from orchestrator.driver.main import resume as resume_run
 from orchestrator.driver.observer import Observer
 from orchestrator.driver.result import RunResult
@@ -73,6 +78,72 @@ def resume(
         if restore_collections_predicate is not None:
             values["drop_collection"] = dropped_collections(values, restore_collections_predicate)
         return resume_run(parse_config(values), observer=observer)
+
+
+def infer(
+    source: RunConfig | str | PathLike[str],
+    fetches: Sequence[str] = (),
+    *,
+    batches: int = 1,
+    **settings: Any,
+) -> list[dict[str, np.ndarray]]:
+    """Fetch tensors of a trained graph for some batches; trains nothing.
+
+    Args:
+        source: a run's output or any source that ``resume`` takes, or a whole ``RunConfig``.
+        fetches: tensor names, ``NAME`` or ``NAME:PORT``; none for what looks most like the model's
+            prediction.
+        batches: how many at most; 0 for all until the input ends, arrays once.
+        settings: keys of ``orchestrator.config.RunConfig``: ``input``, ``array``, ``feed``,
+            ``workers``, ``address``, ….
+
+    Returns:
+        For each batch, in the input's order, tensor name (with its port) to value, in the shape and
+        type that the graph gives. Several workers give what one gives.
+
+    Raises:
+        ConfigError: and its subclasses: a setting, the source or a tensor's name is wrong.
+        UserCodeError: the input function raised, or a batch doesn't fit.
+        OrchestratorError: the checkpoint is bad, or no worker could be had.
+    """
+    return infer_batches(_asked(source, settings), fetches, batches=batches)
+
+
+def evaluate(
+    run: RunConfig | str | PathLike[str],
+    fetches: Sequence[str] = (),
+    *,
+    step: int | None = None,
+    batches: int = 0,
+    **settings: Any,
+) -> Evaluated:
+    """Evaluate a checkpoint: means of tensors over batches, weighted by their rows.
+
+    Args:
+        run: a run's output or any source that ``resume`` takes, or a whole ``RunConfig``.
+        fetches: tensors of numbers, of any shape; none for the graph's losses, or what looks most
+            like its prediction.
+        step: the checkpoint of that global step; None for the newest good one.
+        batches: how many at most; 0 for all until the input ends, arrays once.
+        settings: as for ``infer``.
+
+    Returns:
+        ``metrics``: tensor name (with its port) to a float; ``step``, ``checkpoint``, ``rows``,
+        ``batches``, ``seconds``, ``weighted_by``.
+
+    Raises:
+        ConfigError: and its subclasses: a setting, the source, the step or a tensor's name is
+            wrong.
+        UserCodeError: the input function raised, gave no batch, or a batch doesn't fit.
+        OrchestratorError: the checkpoint is bad, or no worker could be had.
+    """
+    return evaluate_checkpoint(_asked(run, settings), fetches, step=step, batches=batches)
+
+
+def _asked(given: RunConfig | str | PathLike[str], settings: dict[str, Any]) -> RunConfig:
+    if isinstance(given, RunConfig):
+        return given
+    return parse_config({**settings, "source": fspath(given)})
 
 
 def _graph_settings(

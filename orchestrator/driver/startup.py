@@ -205,6 +205,8 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.save_policy,
         config.max_failed_saves,
         config.on_nonfinite,
+        config.on_outlier,
+        config.outlier_factor,
     )
     return Policy(
         fitting(sizes, slots),

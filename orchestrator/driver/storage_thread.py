@@ -31,6 +31,7 @@ from orchestrator.store.checkpoints.source import (
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
@@ -75,6 +76,7 @@ class StorageThread:
         self._parent_label = parent_label
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt)
+        self._holds = Holds(output)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._began_s = time.monotonic() - trained_s
         self._thread = threading.Thread(
@@ -190,6 +192,7 @@ class StorageThread:
             keep_every_hours=hours,
             protect=(label,),
             lease=self._lease,
+            needed=self._holds.reasons,
         )
 
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:

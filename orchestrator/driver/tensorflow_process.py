@@ -19,12 +19,15 @@ from orchestrator import errors
 from orchestrator.errors import FatalError, OrchestratorError
 
 
-def ask_tensorflow(module: str, task: Mapping[str, Any], answer: Path, timeout_s: float) -> None:
-    """Have ``python -m module TASK ANSWER`` write the answer.
+def ask_tensorflow(
+    module: str, task: Mapping[str, Any], answer: Path, timeout_s: float, *more: str
+) -> None:
+    """Have ``python -m module TASK ANSWER MORE`` write the answer.
 
     Args:
         task: what is pickled for it.
         answer: in a directory of its own, where the task is written too.
+        more: further words of its command.
 
     Raises:
         OrchestratorError: of the kind that the process told.
@@ -32,7 +35,7 @@ def ask_tensorflow(module: str, task: Mapping[str, Any], answer: Path, timeout_s
     """
     given = answer.with_name("task.pickle")
     given.write_bytes(pickle.dumps(dict(task)))
-    command = [sys.executable, "-m", module, str(given), str(answer)]
+    command = [sys.executable, "-m", module, str(given), str(answer), *more]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, check=False

@@ -200,7 +200,7 @@ class CounterStands(JournalEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class RollingBack(JournalEvent):
-    """The state isn't finite: the group goes back to the newest good checkpoint.
+    """The state isn't finite, or it jumped: the group goes back to the newest good checkpoint.
 
     Attributes:
         step: the global step that is given up.

@@ -190,7 +190,7 @@ class IncidentOver(JournalEvent):
 
     Attributes:
         kind: what was lost (died, node, hung, error, preempted or released), driver, "peer lost",
-            divergence or "not finite".
+            divergence, "not finite" or outlier.
         rank: that was lost, from 0.
         detected_s: seconds from the first symptom until the driver knew.
         recovered_s: seconds from the first symptom to the first useful step; null where the run
@@ -228,6 +228,11 @@ class IncidentOver(JournalEvent):
     exit_code: int | None = field(default=None, metadata=LEFT_OUT)
     losses: int | None = field(default=None, metadata=LEFT_OUT)
     losses_allowed: int | None = field(default=None, metadata=LEFT_OUT)
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it was over as it began: nothing was disturbed."""
+        return self.detected_s == 0.0 and self.recovered_s == 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

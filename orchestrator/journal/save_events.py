@@ -78,13 +78,42 @@ class SavePostponed(JournalEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class SaveRefused(JournalEvent):
-    """The state of a save isn't worth keeping: ranks differ, or it isn't finite."""
+    """The state of a save isn't worth keeping: ranks differ, it isn't finite, or it jumped."""
 
     WORD: ClassVar[str] = "save_refused"
 
     step: int
     generation: int
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariableJumped(JournalEvent):
+    """A variable or slot grew beyond measure against the last checkpoint. Of many that jumped
+    together the twenty that grew most are told.
+
+    Attributes:
+        step: the global step of the save that showed it.
+        variable: its name in the graph.
+        trained: whether gradients change it; false of slots, moving averages and the like.
+        largest_before: its largest absolute number at the last checkpoint.
+        largest: its largest absolute number now.
+        rms_before: the root of the mean of its squares at the last checkpoint.
+        rms: the root of the mean of its squares now.
+        factor: by how much one of the two might have grown.
+    """
+
+    WORD: ClassVar[str] = "variable_jumped"
+
+    step: int
+    generation: int
+    variable: str
+    trained: bool
+    largest_before: float
+    largest: float
+    rms_before: float
+    rms: float
+    factor: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,6 +165,7 @@ class Trainer:
         """
         if self.options.gpu or not self._group.keeps_variables:
             return False
+        self._snapshot.prepare(self._group.session)
         return get_ready(
             self._imported, self.graph, self.options, self._snapshot, self._group.prepare
         )
@@ -316,7 +317,6 @@ class Trainer:
         """End the session and the graph's own input threads."""
         with self._writing:
             self._inputs.close()
-            self._runner.release()
             self._group.close()
 
     @property

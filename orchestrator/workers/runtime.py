@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.decide.outliers import Size
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
 from orchestrator.workers.runtime_protocol import Batches, TrainerLike, WrittenFiles
@@ -76,6 +77,13 @@ class RealTools:
         state = self._trainer.load_checkpoint(prefix, init_missing=self._setup.config.init_missing)
         return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
 
+    def import_input(self) -> None:
+        from orchestrator.training.importing.user_code import load_function
+
+        # A module may look for GPUs when it's imported, and a standby has none yet
+        if self._setup.config.input and not self._setup.options.gpu:
+            load_function(self._setup.config.input)
+
     def batches(self, order: JoinOrder) -> Batches:
         from orchestrator.training.inputs.feeds import FeedContext, open_batches
 
@@ -104,6 +112,11 @@ class RealTools:
         from orchestrator.training.state.state import nonfinite
 
         return nonfinite(state)
+
+    def sizes(self, state: Any) -> Mapping[str, Size]:
+        from orchestrator.training.state.sizes import sizes
+
+        return sizes(state, self._setup.graph.variables)
 
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         from orchestrator.store.objects.layout import checkpoint_name

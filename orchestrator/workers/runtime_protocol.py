@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestrator.decide.outliers import Size
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder
 
 
@@ -93,6 +94,11 @@ class Tools(Protocol):
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
         """The state in a checkpoint. Raises CorruptCheckpoint, GraphMismatch, StorageUnavailable."""
 
+    def import_input(self) -> None:
+        """Import the module of the user's input function ahead of ``batches``, which then finds in
+        this process what that module imports. Raises UserCodeError.
+        """
+
     def batches(self, order: JoinOrder) -> Batches:
         """This rank's batches from the order's step and position on. Raises UserCodeError."""
 
@@ -109,6 +115,9 @@ class Tools(Protocol):
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
         """Names of float variables that hold NaN or infinity."""
+
+    def sizes(self, state: Any) -> Mapping[str, Size]:
+        """How large every float variable is."""
 
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         """Write the bundle and upload it. ``again``: its position, where an earlier checkpoint has

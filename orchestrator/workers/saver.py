@@ -1,11 +1,12 @@
 """What happens to a copy of the state between the step it was taken at and the store?
 
 Rule: one copy at a time, in a thread of its own. Every rank computes checksums; the writer also
-looks for NaN, writes and uploads. It reports what it wrote; the driver commits.
+looks for NaN and measures, writes and uploads. It reports what it wrote; the driver commits.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import queue
 import threading
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.outliers import Size
 from orchestrator.errors import OrchestratorError
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder
 from orchestrator.workers.runtime_protocol import Tools
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,21 @@ class SaveJob:
     stall_s: float
 
 
+@dataclass(frozen=True)
+class Measure:
+    """The state of a checkpoint that was read."""
+
+    state: Any
+
+
 class Saver:
     """Carries one copy of the state to the store, behind the training."""
 
     def __init__(self, ident: str, tools: Tools, event_buffer: EventBuffer) -> None:
         self._ident, self._tools, self._event_buffer = ident, tools, event_buffer
-        self._jobs: queue.Queue[SaveJob | None] = queue.Queue()
+        self._jobs: queue.Queue[SaveJob | Measure | None] = queue.Queue()
         self._busy = threading.Lock()
+        self._measured: Mapping[str, Size] = {}
         self._thread: threading.Thread | None = None
 
     def begin(self, grant: GrantOrder, step: int, position: int) -> bool:
@@ -62,6 +74,13 @@ class Saver:
 
     def submit(self, job: SaveJob) -> None:
         """Take a copy over; nobody changes it until the next ``begin``."""
+        self._put(job)
+
+    def measure(self, state: Any) -> None:
+        """Note how large the variables of a checkpoint are, for the next save to be compared with."""
+        self._put(Measure(state))
+
+    def _put(self, job: SaveJob | Measure) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="tfresume-save", daemon=True)
             self._thread.start()
@@ -75,6 +94,10 @@ class Saver:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
+            if isinstance(job, Measure):
+                self._measured = self._sizes_of(job.state)
+                del job  # its state's memory, before the next one comes
+                continue
             try:
                 self._save(job)
             except OrchestratorError as error:
@@ -85,6 +108,15 @@ class Saver:
             finally:
                 del job  # its state's memory, before the next copy may begin
                 self._busy.release()
+
+    def _sizes_of(self, state: Any) -> Mapping[str, Size]:
+        try:
+            return self._tools.sizes(state)
+        except Exception as error:  # noqa: BLE001 - only the comparison of the first save is lost by it
+            log.warning(
+                "the first save is compared with nothing: %s: %s", type(error).__name__, error
+            )
+            return {}
 
     def _save(self, job: SaveJob) -> None:
         grant, step = job.grant, job.state.step
@@ -98,6 +130,7 @@ class Saver:
             *self._tools.nonfinite(job.state),
             *(name for name, value in job.watched.items() if not math.isfinite(value)),
         )
+        sizes, measured = self._tools.sizes(job.state), self._measured
         again = job.position if step == grant.saved else None
         written = self._tools.write(job.state, grant.directory, again)
         self._event_buffer.put(
@@ -112,8 +145,11 @@ class Saver:
                 digests,
                 bad,
                 job.stall_s,
+                sizes,
+                measured,
             )
         )
+        self._measured = sizes
 
     def _refuse(
         self, grant: GrantOrder, step: int, position: int, reason: str, *, busy: bool = False

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     PeerLost,
     UserCodeError,
 )
+from orchestrator.graph.inputs.batch_rows import rows_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
 from orchestrator.workers.mailbox import Mailbox
@@ -139,6 +140,7 @@ class Work:
         self._ready = True
         try:
             self._trainer.get_ready()
+            self._tools.import_input()
         except Exception as error:  # noqa: BLE001 - a take-over works without it, only slower; what is really wrong is told then
             log.debug("getting ready failed: %s", last_line(error))
 
@@ -243,6 +245,8 @@ class Work:
                 mailbox.doing = ev.Doing.STAGING
                 state = self._tools.checkpoint_state(order.checkpoint)
                 mailbox.doing = ev.Doing.JOINING
+                if order.rank == 0:  # who writes saves
+                    self._saver.measure(state)
                 return state
 
     def _compare(self, donated: Donation) -> None:
@@ -371,11 +375,3 @@ class Work:
         if self._batches is not None:
             self._batches.close()
             self._batches = None
-
-
-def rows_of(feeds: Mapping[str, Any]) -> int:
-    """Rows of a batch: the first dimension that all fed arrays have in common, scalars left out; 0
-    where there is none.
-    """
-    sizes = {shape[0] for value in feeds.values() if (shape := getattr(value, "shape", ()))}
-    return int(sizes.pop()) if len(sizes) == 1 else 0

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.driver.infer import infer
-from orchestrator.errors import GraphRefused, OrchestratorError
+from orchestrator.errors import GraphRefused, OrchestratorError, UserCodeError
 from tests import forked
 from tests.graphs.makers import feeds_for
 
@@ -62,3 +62,36 @@ def test_infer_of_a_tensor_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(GraphRefused, match="no tensor nothing"):
         infer(parse_config({"source": str(tf1_checkpoint("mlp")), "input": "m:f"}), ["nothing"])
+
+
+@pytest.mark.tf
+@pytest.mark.ray
+def test_infer_of_two_workers_gives_what_one_gives_in_the_order_of_the_batches(
+    tf1_checkpoint: Callable[..., Path], tmp_path: Path, ray_address: str
+) -> None:
+    """Seven batches, the last of them short: an uneven share, and rows that don't divide."""
+    draw = np.random.default_rng(3)
+    np.save(tmp_path / "x.npy", draw.normal(size=(26, 6)).astype(np.float32))
+    np.save(tmp_path / "y.npy", draw.integers(0, 3, 26))
+    values = {
+        "source": str(tf1_checkpoint("mlp")),
+        "array": {"x:0": str(tmp_path / "x.npy"), "y:0": str(tmp_path / "y.npy")},
+        "batch_size": 4,
+    }
+    alone = infer(parse_config(values), ["x:0", "loss"], batches=0)
+    shared = infer(
+        parse_config({**values, "workers": 2, "address": ray_address}), ["x:0", "loss"], batches=0
+    )
+    assert [len(each["x:0"]) for each in alone] == [4, 4, 4, 4, 4, 4, 2]
+    assert np.concatenate([each["x:0"] for each in alone]) == pytest.approx(
+        np.load(tmp_path / "x.npy")
+    )
+    assert len(shared) == len(alone)
+    for one, other in zip(alone, shared, strict=True):
+        assert {name: value.tobytes() for name, value in one.items()} == {
+            name: value.tobytes() for name, value in other.items()
+        }
+    config = parse_config({**values, "workers": 2, "address": ray_address})
+    with pytest.raises(UserCodeError, match="can't be run"):
+        infer(config.model_copy(update={"array": {"y:0": str(tmp_path / "y.npy")},
+                                        "feed": {"x:0": "[[1.0]]"}}), ["loss"], batches=0)  # fmt: skip

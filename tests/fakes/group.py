@@ -16,6 +16,7 @@ import numpy as np
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
+from orchestrator.decide.outliers import Size
 from orchestrator.errors import EndOfData, PeerLost
 from orchestrator.journal.event import JournalEvent
 from orchestrator.store.objects.layout import checkpoint_name
@@ -187,7 +188,7 @@ class FakeTools:
         self.before_step: Callable[[int], None] = lambda step: None
         self.before_write: Callable[[int], None] = lambda step: None
         self.moved = 0
-        self.readied = 0
+        self.readied = self.imported_input = 0
         self.counted: Callable[[int], int] = lambda step: step + 1
         """What the graph's own counter says after a step that began at this one."""
         self.lacked: FakeState | None = None
@@ -201,6 +202,9 @@ class FakeTools:
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> FakeState:
         return self.store[checkpoint.prefix]
+
+    def import_input(self) -> None:
+        self.imported_input += 1
 
     def batches(self, order: JoinOrder) -> FakeBatches:
         return FakeBatches(order, self.ends_at, self.served)
@@ -216,6 +220,10 @@ class FakeTools:
 
     def nonfinite(self, state: FakeState) -> tuple[str, ...]:
         return () if np.isfinite(state.values).all() else ("values",)
+
+    def sizes(self, state: FakeState) -> Mapping[str, Size]:
+        largest = float(np.abs(state.values).max())
+        return {"values": Size(largest, largest)}
 
     def write(self, state: FakeState, directory: str, again: int | None) -> WrittenFiles:
         self.before_write(state.step)

@@ -64,16 +64,21 @@ def kustomized(directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return by_identity(list(yaml.safe_load_all(done.stdout)))
 
 
+def files_below(directory: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(directory)): file.read_text()
+        for file in directory.rglob("*")
+        if file.is_file()
+    }
+
+
 def test_tree_in_the_repository_is_what_is_rendered() -> None:
-    on_disk = {str(file.relative_to(K8S)): file.read_text() for file in K8S.rglob("*.yaml")}
-    assert on_disk == tree(), "run `tfresume render --tree k8s`"
+    assert files_below(K8S) == tree(), "run `tfresume render --tree k8s`"
 
 
 def test_render_tree_writes_the_repositorys_files(tmp_path: Path) -> None:
     assert run(["render", "--tree", str(tmp_path)]) == 0
-    assert {
-        str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.yaml")
-    } == tree()
+    assert files_below(tmp_path) == tree()
 
 
 @pytest.fixture(scope="module")

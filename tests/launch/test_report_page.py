@@ -168,7 +168,12 @@ def test_legends_name_only_what_there_is(output: Location) -> None:
     recorded_run(output, events).release()
     text = made(output)
     assert "a worker in its rank" in text
-    for absent in ("save committed", "save that came to nothing", "another worker takes", "<span>none<"):
+    for absent in (
+        "save committed",
+        "save that came to nothing",
+        "another worker takes",
+        "<span>none<",
+    ):
         assert absent not in text
     assert "incident, until the first useful step" not in text
     assert "waiting for workers" not in text.split('class="legend"')[1].split("</ul>")[0]

@@ -180,5 +180,6 @@ def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
         changes.pop("when_busy", "skip"),
         5,
         changes.pop("on_nonfinite", "stop"),
+        changes.pop("on_outlier", "warn"),
     )
     return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)

@@ -1,24 +1,32 @@
 """Is the save under way to be committed?
 
 Rule: it is when its files are written and nobody's checksums are lacking any more. What isn't finite,
-or differs between ranks, isn't committed. A save whose writer is gone is lost.
+or differs between ranks, isn't committed. What jumped against the last checkpoint is told, and
+committed unless the policy says otherwise. A save whose writer is gone is lost.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from orchestrator.decide import endings, incidents, save_policy, save_under_way
 from orchestrator.decide.actions import Commit
 from orchestrator.decide.events import SaveWritten
+from orchestrator.decide.outliers import Outlier, outliers
 from orchestrator.decide.save_policy import Verdict
 from orchestrator.decide.turn import Turn
-from orchestrator.errors import NonFinite, RecoveryExhausted
-from orchestrator.journal.save_events import SaveRefused
+from orchestrator.errors import NonFinite, OrchestratorError, RecoveryExhausted, StateJumped
+from orchestrator.journal.save_events import SaveRefused, VariableJumped
 
 DIVERGENCE_LIMIT = 3
 """Saves in a row at which the ranks differ, before the run ends: none of them was committed, so
 each further one is work that is lost. One may have met a damaged copy rather than a damaged state.
+"""
+NOTED_OUTLIERS = 20
+"""Variables that jumped together and are written down one by one; an optimizer's slots jump with
+their weights, and a model has thousands.
 """
 DIVERGENCE_REMEDY = (
     "Something in this graph isn't the same on all ranks: see `tfresume check`, or use --workers 1"
@@ -40,18 +48,50 @@ def save(turn: Turn) -> None:
 
 def _judge(turn: Turn, written: SaveWritten) -> None:
     run = turn.run
-    flight, digests = run.saves.in_flight, run.digests
+    flight, digests, policy = run.saves.in_flight, run.digests, run.policy.saving
     assert flight is not None
-    verdict = save_policy.judge(run.policy.saving, written.nonfinite, digests)
+    found = outliers(written.sizes, run.sizes or written.measured, policy.outlier_factor)
+    verdict = save_policy.judge(policy, written.nonfinite, digests, jumped=bool(found))
     turn.set(written=None, digests={})
     match verdict:
         case Verdict.COMMIT:
-            turn.set(saves=replace(run.saves, in_flight=replace(flight, committing=True)))
+            saves = replace(run.saves, in_flight=replace(flight, committing=True))
+            turn.set(saves=saves, sizes=written.sizes)
+            _warn(turn, written, found)
             turn.act(Commit(written))
         case Verdict.REPAIR:
             _diverged(turn, save_policy.differing(digests))
         case Verdict.STOP | Verdict.ROLL_BACK:
-            _nonfinite(turn, written, roll_back=verdict is Verdict.ROLL_BACK)
+            bad = Unfit.nonfinite(written) if written.nonfinite else Unfit.jumped(written, found)
+            if not written.nonfinite:
+                _note_outliers(turn, written, found)
+            _unfit(turn, written, bad, roll_back=verdict is Verdict.ROLL_BACK)
+
+
+def _warn(turn: Turn, written: SaveWritten, found: Sequence[Outlier]) -> None:
+    """It's committed all the same; the incident is over as it begins."""
+    if found:
+        _note_outliers(turn, written, found)
+        bad = Unfit.jumped(written, found)
+        incidents.note_passing(turn, bad.kind, bad.reason, "committed all the same")
+
+
+def _note_outliers(turn: Turn, written: SaveWritten, found: Sequence[Outlier]) -> None:
+    factor = turn.run.policy.saving.outlier_factor
+    for item in found[:NOTED_OUTLIERS]:
+        turn.note(
+            VariableJumped(
+                step=written.step,
+                generation=written.generation,
+                variable=item.name,
+                trained=item.now.trained,
+                largest_before=item.before.largest,
+                largest=item.now.largest,
+                rms_before=item.before.rms,
+                rms=item.now.rms,
+                factor=factor if item.now.trained else factor**2,
+            )
+        )
 
 
 def _refuse(turn: Turn, reason: str) -> None:
@@ -80,17 +120,39 @@ def _diverged(turn: Turn, names: tuple[str, ...]) -> None:
     turn.gather("ranks differ; rank 0's state is sent to all")
 
 
-def _nonfinite(turn: Turn, written: SaveWritten, roll_back: bool) -> None:
-    names = ", ".join(written.nonfinite[:3])
-    reason = f"not finite at step {written.step}: {names}"
-    _refuse(turn, reason)
-    # Once: what isn't finite again before a later checkpoint is committed came of the same data
+@dataclass(frozen=True)
+class Unfit:
+    """Why a state isn't worth keeping: the incident's kind, the reason, and the error to stop with."""
+
+    kind: str
+    reason: str
+    error: OrchestratorError
+
+    @classmethod
+    def nonfinite(cls, written: SaveWritten) -> Self:
+        """It holds NaN or infinity."""
+        reason = f"not finite at step {written.step}: {', '.join(written.nonfinite[:3])}"
+        remedy = "Lower the learning rate, or see --on-nonfinite; the last good checkpoint is kept"
+        details = {"tensors": list(written.nonfinite), "step": written.step}
+        return cls("not finite", reason, NonFinite(reason, remedy=remedy, details=details))
+
+    @classmethod
+    def jumped(cls, written: SaveWritten, found: Sequence[Outlier]) -> Self:
+        """Variables grew beyond measure against the last checkpoint."""
+        listed = ", ".join(map(str, found[:3]))
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        reason = f"jumped by step {written.step}: {listed}{more}"
+        remedy = "Look at the data and the learning rate, or see --on-outlier and --outlier-factor; the last good checkpoint is kept"
+        details = {"tensors": [item.name for item in found], "step": written.step}
+        return cls("outlier", reason, StateJumped(reason, remedy=remedy, details=details))
+
+
+def _unfit(turn: Turn, written: SaveWritten, bad: Unfit, *, roll_back: bool) -> None:
+    _refuse(turn, bad.reason)
+    # Once: what comes again before a later checkpoint is committed came of the same data
     if roll_back and turn.run.rolled_back_from is None and turn.run.ending is None:
-        incidents.open_incident(turn, "not finite", None, None, reason)
+        incidents.open_incident(turn, bad.kind, None, None, bad.reason)
         turn.set(rolling_back=True, rolled_back_from=written.step)
-        turn.gather(f"{reason}; rolling back to the newest good checkpoint")
+        turn.gather(f"{bad.reason}; rolling back to the newest good checkpoint")
         return
-    remedy = "Lower the learning rate, or see --on-nonfinite; the last good checkpoint is kept"
-    details = {"tensors": list(written.nonfinite), "step": written.step}
-    error = NonFinite(reason, remedy=remedy, details=details).as_dict()
-    endings.fail(turn, reason, error, at_once=True)
+    endings.fail(turn, bad.reason, bad.error.as_dict(), at_once=True)

@@ -53,4 +53,4 @@ def roll_back(turn: Turn) -> None:
     turn.set(rolling_back=False)
     turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))
     turn.enter(Phase.FINDING)
-    _look(turn, "the newer state isn't finite")
+    _look(turn, "the newer state isn't worth keeping")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import OrchestratorError, SourceError
@@ -18,6 +18,7 @@ from orchestrator.store.checkpoints.commits import Checkpoint, scan
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.lineage import TakeOver, read_lineage
 from orchestrator.store.run.run_record import (
     read_run_record,
@@ -47,6 +48,8 @@ class CheckpointRow:
         manifest: what it promises; None where it can't be read.
         verified: ``deep`` where every byte was read, ``quick`` for manifest, sizes, index and a
             sample, ``listed`` for names alone.
+        kept_for: why it stays although newer ones are there: the best by a metric, or being
+            evaluated. Empty where nobody needs it.
     """
 
     label: str
@@ -62,6 +65,7 @@ class CheckpointRow:
     parent: str | None = None
     position: int | None = None
     world_size: int | None = None
+    kept_for: str = ""
     manifest: Manifest | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,7 +82,10 @@ class CheckpointRow:
             "why",
             "verified",
         )
-        return {name: getattr(self, name) for name in (*names, "parent", "position", "world_size")}
+        return {
+            name: getattr(self, name)
+            for name in (*names, "parent", "position", "world_size", "kept_for")
+        }
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,8 @@ def checkpoints_report(
             for place in range(len(items))
         ]
         rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
+    needed = Holds(output).reasons()
+    rows = tuple(replace(row, kept_for=needed.get(row.label, "")) for row in rows)
     return CheckpointsReport(output.shown, rows, lineage.chain)
 
 

@@ -2,14 +2,14 @@
 
 Rule: first a note of what will be deleted (the manifest's own list), then the manifest, which ends
 the checkpoint's existence, then the files of the list, then the note. A crash in between leaves a
-checkpoint that doesn't exist any more and a note by which the next call finishes. Files that no
-manifest of ours lists are never touched.
+checkpoint that doesn't exist any more and a note by which the next call finishes. What an evaluator
+reads, or keeps as the best, stays. Files that no manifest of ours lists are never touched.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_generation_id
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
+from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.transfer.multipart import abort_abandoned
 
@@ -45,12 +46,15 @@ def retain(
     keep_every_hours: float,
     protect: Collection[str] = (),
     lease: Lease | None = None,
+    needed: Callable[[], Collection[str]] = frozenset,
 ) -> Retained:
     """Deletes what needn't be kept, and finishes deletions that a crash interrupted.
 
     Args:
         protect: labels of checkpoints that are being read or restored (``Checkpoint.label``).
         lease: the driver's own; asked before anything is deleted.
+        needed: labels of checkpoints that others read or keep; asked again right before each is
+            deleted.
 
     Raises:
         LeaseLost, OutputError, StorageUnavailable: nothing is half deleted in a way that the next
@@ -58,13 +62,16 @@ def retain(
     """
     if lease is not None:
         lease.check()
-    _finish(output)
+    _finish(output, needed)
     checkpoints = list_checkpoints(output)
     if checkpoints:
         abort_abandoned(output, checkpoints[0].generation_id)
     facts = _facts(checkpoints, max_to_keep)
     decision = retention(
-        facts, max_to_keep=max_to_keep, keep_every_h=keep_every_hours, protected=protect
+        facts,
+        max_to_keep=max_to_keep,
+        keep_every_h=keep_every_hours,
+        protected={*protect, *needed()},
     )
     going = set(decision.delete)
     if going:
@@ -74,7 +81,7 @@ def retain(
         gone = {
             item.label
             for item in reversed(checkpoints)
-            if item.label in going and delete_checkpoint(item)
+            if item.label in going and delete_checkpoint(item, needed)
         }
         return Retained(decision.keep, tuple(label for label in decision.delete if label in gone))
     return Retained(decision.keep, ())
@@ -117,33 +124,54 @@ def _training_s(item: Checkpoint) -> float:
         return 0.0
 
 
-def delete_checkpoint(item: Checkpoint) -> bool:
-    """Deletes one committed checkpoint, by its manifest's list; False where that can't be read.
-    Raises OutputError, StorageUnavailable.
+def delete_checkpoint(item: Checkpoint, needed: Callable[[], Collection[str]] = frozenset) -> bool:
+    """Deletes one committed checkpoint, by its manifest's list; False where that can't be read, or
+    where somebody needs it by now. Raises OutputError, StorageUnavailable.
     """
     manifest_file = item.manifest_file
     if manifest_file is None:
         return False
-    note = item.output.child(
-        CONTROL, "deleting", f"{item.generation_id.directory}.{item.candidate.prefix}.json"
-    )
+    note = deletion_note(item)
     try:
         manifest = item.manifest()
     except CorruptCheckpoint:
         return False  # which files were ours, only its manifest could tell
     with contextlib.suppress(AlreadyExists):  # an earlier try's note
         create_once(note, manifest.to_bytes())
+    # After the note: who takes a checkpoint says so first and looks for the note then, so that at
+    # least one of the two sees the other
+    if item.label in needed():
+        note.delete()
+        return False
     manifest_file.location.delete()
     _delete_listed(item.output, note)
     return True
 
 
-def _finish(output: Location) -> None:
+def deletion_note(item: Checkpoint) -> Location:
+    """Where it's said that a checkpoint is on its way out."""
+    name = f"{item.generation_id.directory}.{item.candidate.prefix}.json"
+    return item.output.child(CONTROL, "deleting", name)
+
+
+def is_taken(item: Checkpoint) -> bool:
+    """Whether a checkpoint that was said to be needed a moment ago exists and isn't being deleted.
+    Raises OutputError, StorageUnavailable.
+    """
+    file = item.manifest_file
+    return file is not None and not deletion_note(item).exists() and file.location.exists()
+
+
+def _finish(output: Location, needed: Callable[[], Collection[str]] = frozenset) -> None:
     for entry in output.child(CONTROL, "deleting").list():
         data = entry.location.read_if_exists()
         if data is not None:
             manifest = read_manifest_bytes(data, entry.location.shown)
-            output.child(manifest.directory, manifest.file_name).delete()
+            marker = output.child(manifest.directory, manifest.file_name)
+            if f"{manifest.directory}/{manifest.prefix}" in needed() and marker.exists():
+                entry.location.delete()
+                continue
+            marker.delete()
             _delete_listed(output, entry.location)
 
 
@@ -186,11 +214,13 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     Raises:
         OutputError, StorageUnavailable: what's left is found by the next call.
     """
+    needed = Holds(output).reasons
     if not dry_run:
-        _finish(output)
+        _finish(output, needed)
     items = scan(output)
     newest = max((item.generation_id for item in items), default=None)
-    fenced = [item for item in items if item.committed and item.fenced]
+    kept = needed()
+    fenced = [item for item in items if item.committed and item.fenced and item.label not in kept]
     unfinished = [
         item for item in items if not item.committed and not (held and item.generation_id == newest)
     ]

@@ -16,6 +16,7 @@ recognised exactly; anything else in the directory is somebody else's and is nev
       s _tfresume/journal/a0001-000001.jsonl    part 1 of attempt 1's journal
       _tfresume/stop/TOKEN.json               a request to stop
       _tfresume/deleting/a0001-g0001.NAME-11000.json    a checkpoint on its way out
+      _tfresume/evaluations/NAME/             what the evaluator NAME found, holds and keeps
 """
 
 from __future__ import annotations

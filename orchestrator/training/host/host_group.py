@@ -215,7 +215,6 @@ class HostGroup:
     def close(self) -> None:
         """See ``Group.close``."""
         self._meeting.close()
-        self._phases.release()
         session, self._session = self._session, None
         if session is not None:
             session.close()

@@ -55,18 +55,25 @@ class ArrayBatches:
         arrays: where the rows come from.
         place: rank, world size and position.
         seed: of the shuffles; None keeps the order of the rows.
+        once: each row once, in one epoch; the last batch may have fewer rows.
     """
 
-    def __init__(self, arrays: Arrays, place: InputStart, *, seed: int | None) -> None:
+    def __init__(
+        self, arrays: Arrays, place: InputStart, *, seed: int | None, once: bool = False
+    ) -> None:
         self._arrays = arrays
         self._place = place
         self._seed = seed
+        self._once = once
         self._permutation: tuple[int, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         number = self._place.position + self._place.rank
-        while True:
-            yield self._arrays.take(self.rows_of(number))
+        while not self._once or number * self._arrays.batch_size < self._arrays.rows:
+            rows = self.rows_of(number)
+            if self._once:
+                rows = rows[: self._arrays.rows - number * self._arrays.batch_size]
+            yield self._arrays.take(rows)
             number += self._place.world_size
 
     def rows_of(self, number: int) -> np.ndarray:

@@ -115,7 +115,12 @@ class BatchStream:
 
 
 def open_batches(
-    config: RunConfig, graph: WorkerGraph, context: FeedContext, trainer: Pulls | None = None
+    config: RunConfig,
+    graph: WorkerGraph,
+    context: FeedContext,
+    trainer: Pulls | None = None,
+    *,
+    once: bool = False,
 ) -> BatchStream:
     """This rank's batches from ``context.step`` on, from everything that the configuration names.
 
@@ -124,6 +129,7 @@ def open_batches(
         graph: the inputs that it has.
         context: this rank's place in the group and in the input.
         trainer: needed where the graph makes batches itself.
+        once: arrays are gone through once, in their order; what is constant is one batch.
 
     Raises:
         UserCodeError: the input function can't be loaded or raised when it was called.
@@ -133,15 +139,16 @@ def open_batches(
     sources: list[Iterator[Batch]] = []
     if config.array:
         arrays = open_arrays(config.array, graph, batch_size=config.batch_size)
-        sources.append(
-            iter(ArrayBatches(arrays, context, seed=config.seed if config.shuffle else None))
-        )
+        seed = config.seed if config.shuffle and not once else None
+        sources.append(iter(ArrayBatches(arrays, context, seed=seed, once=once)))
     if config.input:
         sources.append(_from_function(config.input, context))
     ports = [port for port in graph.inputs if port.pull is not None]
     if ports and trainer is not None:
         trainer.place_inputs(Share(context.rank, context.world_size, context.position))
         sources.append(_pulled(ports, trainer, {*config.feed, *config.array}))
+    if once and not sources:
+        sources.append(iter([{}] if context.rank == 0 else []))
     return BatchStream(constant_feeds(config.feed, graph), sources)
 
 

@@ -163,7 +163,6 @@ class Stand:
 
     def close(self) -> None:
         """End the session."""
-        self._phases.release()
         self._session.close()
 
 

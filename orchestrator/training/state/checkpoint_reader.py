@@ -70,7 +70,8 @@ def read_checkpoint(graph: WorkerGraph, prefix: str, options: TrainingOptions) -
         GraphMismatch: a tensor has another shape or dtype than the graph's variable.
     """
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        # load_checkpoint does no more, and imports all of the datasets (0.4 s)
+        reader = v1.train.NewCheckpointReader(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (ValueError, tf.errors.OpError, RuntimeError) as error:
         raise _corrupt(prefix, error) from error

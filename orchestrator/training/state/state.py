@@ -101,11 +101,12 @@ def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[st
 def nonfinite(state: State) -> tuple[str, ...]:
     """Names of the float variables (small and complex ones too) that hold NaN or an infinity."""
     return tuple(
-        name for name, array in state.arrays.items() if _is_float(array) and not _is_finite(array)
+        name for name, array in state.arrays.items() if is_float(array) and not _is_finite(array)
     )
 
 
-def _is_float(array: np.ndarray) -> bool:
+def is_float(array: np.ndarray) -> bool:
+    """Whether an array holds floats, small and complex ones too."""
     return array.dtype.kind in "fc" or "float" in array.dtype.name
 
 

@@ -1,0 +1,130 @@
+"""How good is one checkpoint, by tensors of its own graph over some batches?
+
+Rule: the engine of ``infer``; of each fetched tensor the mean over its elements, and over the
+batches weighted by their rows. Nothing is trained and nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.config import RunConfig
+from orchestrator.decide.evaluating import averages
+from orchestrator.driver.inference import ANYWHERE, Place, fetch_plan, fetched
+from orchestrator.driver.startup import step_of
+from orchestrator.errors import SourceError, UserCodeError
+from orchestrator.store.checkpoints.candidates import group
+from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.source import Source, resolve_source
+from orchestrator.store.objects.location import open_location
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a checkpoint was found to give.
+
+    Attributes:
+        checkpoint: URL of its prefix.
+        step: its global step.
+        metrics: tensor name (``loss:0``) to its mean; NaN where a batch gave NaN.
+        rows: of all batches; 0 where a batch's arrays have no first dimension in common, and all
+            batches counted the same.
+        batches: how many there were.
+        seconds: how long it took.
+        weighted_by: ``rows`` or ``batches``: what a batch's mean counts by.
+    """
+
+    checkpoint: str
+    step: int
+    metrics: dict[str, float]
+    rows: int
+    batches: int
+    seconds: float
+
+    @property
+    def weighted_by(self) -> str:
+        """``rows``, or ``batches`` where rows aren't known."""
+        return "rows" if self.rows else "batches"
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for ``--json``."""
+        names = ("checkpoint", "step", "metrics", "rows", "batches", "seconds", "weighted_by")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(
+    config: RunConfig,
+    fetches: Sequence[str] = (),
+    *,
+    step: int | None = None,
+    batches: int = 0,
+    place: Place = ANYWHERE,
+) -> Evaluated:
+    """Evaluate one checkpoint.
+
+    Args:
+        config: ``source`` is a run's output or any other source; ``input``, ``array``, ``feed`` as
+            ``resume`` has them; ``workers.count`` processes share the batches, on the cluster at
+            ``address`` or a local Ray.
+        fetches: tensors of numbers in any shape; none for the graph's losses, or what looks most
+            like its prediction.
+        step: the checkpoint of that global step; None for the newest good one.
+        batches: how many at most; 0 for all until the input ends, arrays once.
+        place: where on a cluster.
+
+    Raises:
+        SourceError: there is no checkpoint, or none of that step.
+        GraphRefused: a tensor isn't there, has no feeds, or needs operations that weren't allowed.
+        UserCodeError: the input function raised, gave no batch, or a batch doesn't fit.
+        OrchestratorError: the checkpoint is bad, or no worker could be had.
+    """
+    source = resolve_source(config.source if step is None else _prefix_at(config.source, step))
+    return measured(source, config, fetches, batches=batches, place=place)
+
+
+def measured(
+    source: Source, config: RunConfig, fetches: Sequence[str], *, batches: int, place: Place
+) -> Evaluated:
+    """What a checkpoint gives; arguments and errors as those of ``evaluate``."""
+    began_s = time.monotonic()
+    plan = fetch_plan(source, config, fetches, losses_first=True)
+    found = fetched(source, config, plan, batches=batches, means=True, place=place)
+    if not found:
+        raise UserCodeError(
+            "the input gave no batch, so nothing was evaluated",
+            remedy="Look at the function that --input names: it's called with rank, world_size, step and position 0",
+        )
+    outputs = [
+        (each.rows, {name: float(value) for name, value in each.values.items()}) for each in found
+    ]
+    known = all(rows for rows, _ in outputs)
+    assert source.prefix is not None
+    return Evaluated(
+        checkpoint=source.prefix.shown,
+        step=step_of(source),
+        metrics=averages(outputs),
+        rows=sum(rows for rows, _ in outputs) if known else 0,
+        batches=len(outputs),
+        seconds=round(time.monotonic() - began_s, 3),
+    )
+
+
+def _prefix_at(url: str, step: int) -> str:
+    """The checkpoint of a run, or of a directory, that has a step; of several of a run the newest."""
+    directory = open_location(url)
+    ours = [item for item in list_checkpoints(directory) if item.step == step]
+    if ours:
+        return ours[0].prefix.url
+    there = group(directory, directory.list()).values()
+    for candidate in there:
+        if candidate.step_in_name == step and candidate.is_checkpoint:
+            return candidate.location.url
+    steps = sorted({item.step_in_name for item in there if item.step_in_name is not None})
+    steps = steps or sorted({item.step for item in list_checkpoints(directory)})
+    raise SourceError(
+        f"{directory.shown} has no checkpoint of step {step}",
+        remedy=f"It has {', '.join(map(str, steps)) or 'none'}",
+        details={"missing": True},
+    )

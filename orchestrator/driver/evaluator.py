@@ -1,0 +1,337 @@
+"""How are a run's checkpoints evaluated while it goes on?
+
+Rule: an evaluator holds its own directory below the output as a driver holds the run, looks at the
+run again and again, and does what ``decide.evaluating`` says. A checkpoint is held from before it's
+read until its result, the best one and its TensorBoard events are written; so a loss at any moment
+costs one evaluation done again, and nothing that it reads or keeps is deleted under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+from orchestrator.config import RunConfig
+from orchestrator.decide import evaluating
+from orchestrator.decide.evaluating import Goal, Over, Seen, Take, after_look, tensor_name
+from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.driver.evaluate import Evaluated, measured
+from orchestrator.driver.inference import Place, needs_ray
+from orchestrator.driver.tensorboard_events import encoded
+from orchestrator.errors import (
+    AlreadyExists,
+    ConfigError,
+    CorruptCheckpoint,
+    LeaseLost,
+    OrchestratorError,
+    OutputError,
+    Preempted,
+    SourceError,
+    StorageUnavailable,
+)
+from orchestrator.journal.parsing import parse
+from orchestrator.journal.run_events import RunEnded
+from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints
+from orchestrator.store.checkpoints.retention import is_taken
+from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.objects.exclusive import create_once
+from orchestrator.store.objects.layout import CONTROL
+from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations, file_name
+from orchestrator.store.run.journal import read_journal_tail
+from orchestrator.store.run.lease import Lease, acquire, observe
+
+log = logging.getLogger("tfresume")
+LAST_EVENTS = 3
+"""Of a journal: the end of a run may be followed by a last sign of progress."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How following a run ended.
+
+    Attributes:
+        name: the evaluator's.
+        evaluations: every result of this evaluator, oldest checkpoint first, those of its earlier
+            lives among them.
+        best: the best checkpoint, None where none was asked for or none has a number.
+        skipped: label to reason, for checkpoints that couldn't be evaluated.
+        well: the run has ended in order; else its driver is gone.
+        reason: why it's over.
+    """
+
+    name: str
+    evaluations: tuple[Evaluation, ...]
+    best: Best | None
+    skipped: dict[str, str]
+    well: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Following:
+    """What an evaluator is to do.
+
+    Attributes:
+        fetches, batches, place: as ``evaluate`` takes them.
+        keep_best: keep the best checkpoint besides the newest.
+        name: of the evaluator; several with different names may follow one run.
+        every_s: seconds between two looks at the run.
+        patience_s: longest time without a living driver, and without an answer of the store.
+    """
+
+    fetches: Sequence[str] = ()
+    batches: int = 0
+    place: Place = field(default_factory=Place)
+    keep_best: Goal | None = None
+    name: str = "eval"
+    every_s: float = 5.0
+    patience_s: float = 1800.0
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """``fetches``, and what the best checkpoint is the best by."""
+        asked = tuple(self.fetches)
+        if self.keep_best is None or self.keep_best.metric in map(tensor_name, asked):
+            return asked
+        return (*asked, self.keep_best.metric)
+
+
+def follow(
+    config: RunConfig,
+    asked: Following,
+    *,
+    told: Callable[[Evaluation, Best | None], None] = lambda result, best: None,
+) -> Followed:
+    """Evaluate each checkpoint of a run as it's committed, until the run ends.
+
+    Args:
+        config: ``source`` is the run's output; else as for ``evaluate``.
+        told: is given each new result, and the best checkpoint so far.
+
+    Raises:
+        OutputError: another process evaluates under this name.
+        GraphRefused, UserCodeError: as ``evaluate``; the same call goes on.
+        LeaseLost: another process took over, since this one was silent for long.
+        StorageUnavailable: the store hasn't answered for ``patience_s``.
+        KeyboardInterrupt, Preempted: Ctrl-C and SIGTERM; nothing is left but the results.
+    """
+    output = open_location(config.source)
+    if not observe(output).sight.number:
+        log.warning("there is no run at %s yet; it's waited for", output.shown)
+    with contextlib.ExitStack() as stack:
+        if needs_ray(config):
+            from orchestrator.driver.spread import connected
+
+            stack.enter_context(connected(config))
+        # After Ray, which takes SIGTERM over when it connects
+        stack.enter_context(_ended_by_sigterm())
+        lease = stack.enter_context(_held(Evaluations(output, asked.name), config.lease_s))
+        return _Evaluator(output, config, asked, lease, told).run()
+
+
+class _Evaluator:
+    """One life of an evaluator."""
+
+    def __init__(
+        self,
+        output: Location,
+        config: RunConfig,
+        asked: Following,
+        lease: Lease,
+        told: Callable[[Evaluation, Best | None], None],
+    ) -> None:
+        self._output, self._config, self._asked, self._lease = output, config, asked, lease
+        self._told = told
+        self._own = Evaluations(output, asked.name)
+        self._results = self._own.results()
+        self._skipped: dict[str, str] = {}
+        self._watch: Watch | None = None
+        self._alive_s = self._answered_s = time.monotonic()
+        self._items: dict[str, Checkpoint] = {}
+
+    def run(self) -> Followed:
+        """Look and act until it's over."""
+        while True:
+            try:
+                step = after_look(
+                    self._look(), {*self._results, *self._skipped}, self._asked.patience_s
+                )
+                self._answered_s = time.monotonic()
+                if isinstance(step, Over):
+                    return self._over(step)
+                if isinstance(step, Take):
+                    self._evaluate(self._items[step.label])
+                    continue
+            except StorageUnavailable as error:
+                if time.monotonic() - self._answered_s > self._asked.patience_s:
+                    raise
+                log.warning("the output is looked at again soon: %s", error)
+            time.sleep(self._asked.every_s)
+
+    def _over(self, over: Over) -> Followed:
+        by_age = [label for label in self._items if label in self._results]
+        gone = [label for label in self._results if label not in self._items]
+        ordered = sorted(
+            (self._results[label] for label in (*gone, *by_age)), key=lambda each: each.step
+        )
+        best = self._own.best() if self._asked.keep_best else None
+        return Followed(
+            self._asked.name, tuple(ordered), best, self._skipped, over.well, over.reason
+        )
+
+    def _look(self) -> Seen:
+        observed = observe(self._output)
+        ended = observed.released and self._has_ended()
+        # After the look at the end: what was committed before it is seen
+        self._items = {item.label: item for item in reversed(list_checkpoints(self._output))}
+        now_s = time.monotonic()
+        hold, self._watch = look(self._watch, observed.sight, now_s)
+        if hold is Hold.REFUSE:
+            self._alive_s = now_s
+        return Seen(tuple(self._items), ended, now_s - self._alive_s)
+
+    def _has_ended(self) -> bool:
+        events = [parse(record) for record in read_journal_tail(self._output, LAST_EVENTS)]
+        newest = max((event.attempt or 0 for event in events), default=0)
+        return any(isinstance(event, RunEnded) and event.attempt == newest for event in events)
+
+    def _evaluate(self, item: Checkpoint) -> None:
+        self._lease.check()
+        self._own.hold(item.label)
+        try:
+            if not is_taken(item):
+                self._skip(item.label, "it was deleted before its turn")
+                return
+            source = resolve_source(item.prefix.url)
+            found = measured(
+                source,
+                self._config,
+                self._asked.tensors,
+                batches=self._asked.batches,
+                place=self._asked.place,
+            )
+            self._lease.check()
+            self._write(item, found)
+        except (CorruptCheckpoint, SourceError) as error:
+            self._skip(item.label, error.message)
+        finally:
+            with contextlib.suppress(OrchestratorError):  # it's void when this process ends
+                self._own.hold("")
+
+    def _skip(self, label: str, reason: str) -> None:
+        self._skipped[label] = reason
+        log.warning("%s isn't evaluated: %s", label, reason)
+
+    def _write(self, item: Checkpoint, found: Evaluated) -> None:
+        """Events and the best before the result: a loss in between has it all written again."""
+        goal = self._asked.keep_best
+        if goal is not None and goal.metric not in found.metrics:
+            raise ConfigError(
+                f"--keep-best names {goal.metric}, which isn't what was fetched",
+                remedy=f"Name one of {', '.join(found.metrics)}",
+            )
+        result = Evaluation(
+            label=item.label,
+            step=item.step,
+            metrics=found.metrics,
+            rows=found.rows,
+            batches=found.batches,
+            seconds=found.seconds,
+            at=time.time(),
+        )
+        results = {**self._results, item.label: result}
+        self._write_events(result)
+        best = self._keep_best(goal, results) if goal is not None else None
+        self._own.add(result)
+        self._results = results
+        self._told(result, best)
+
+    def _keep_best(self, goal: Goal, results: Mapping[str, Evaluation]) -> Best | None:
+        values = {label: each.metrics.get(goal.metric, math.nan) for label, each in results.items()}
+        chosen = evaluating.best(values, tuple(self._items), goal)
+        if chosen is None:
+            return None
+        label, value = chosen
+        step = results[label].step
+        best = Best(label=label, step=step, metric=goal.metric, better=goal.better, value=value)
+        if best != self._own.best():
+            self._own.keep(best)
+        return best
+
+    def _write_events(self, result: Evaluation) -> None:
+        if not self._config.tensorboard:
+            return
+        tags = {f"evaluate/{name}": value for name, value in result.metrics.items()}
+        # TensorBoard reads the files of a directory in the order of their names; the same name after
+        # a loss
+        name = f"events.out.tfevents.{result.step:012d}.{file_name(result.label)}"
+        place = self._output.child(CONTROL, "events", self._asked.name)
+        try:
+            create_once(place.child(name), encoded([(result.at, result.step, tags)], result.at))
+        except AlreadyExists:
+            log.debug("%s is there already", name)
+
+
+@contextlib.contextmanager
+def _held(own: Evaluations, lease_s: float) -> Iterator[Lease]:
+    """The right to evaluate under a name, kept alive by a thread."""
+    try:
+        lease = acquire(own.place, lease_s=lease_s)
+    except OutputError as error:
+        holder = error.details.get("holder")
+        if holder is None:
+            raise
+        raise OutputError(
+            f"{holder} evaluates {own.output.shown} under the name {own.name} already",
+            remedy="Wait for it or end it, or give this one another --name",
+            details=error.details,
+        ) from error
+    over = threading.Event()
+    beating = threading.Thread(
+        target=_beat, args=(lease, over), name="tfresume-heartbeat", daemon=True
+    )
+    beating.start()
+    try:
+        yield lease
+    finally:
+        over.set()
+        beating.join(10.0)
+        with contextlib.suppress(LeaseLost, StorageUnavailable):  # it expires
+            lease.release()
+
+
+def _beat(lease: Lease, over: threading.Event) -> None:
+    while not over.wait(lease.beat_every_s):
+        try:
+            lease.heartbeat()
+        except LeaseLost:
+            return  # the working thread finds out at its next look
+        except OrchestratorError as error:
+            log.warning("heartbeat: %s", error)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends what is going on as Ctrl-C does; outside of the main thread the caller's own
+    handler stays.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise Preempted("ended by SIGTERM", remedy="The same command goes on where it was")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,50 @@
+"""How large are the variables of a state?
+
+Rule: one pass over every float array in portions, in double precision; the state is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from orchestrator.decide.outliers import Size
+from orchestrator.graph.worker_graph import Variable
+from orchestrator.training.state.state import State, is_float
+
+PORTION = 512 * 1024
+"""Numbers looked at together: four megabytes in double precision, which a processor's cache holds."""
+
+
+def sizes(state: State, variables: Iterable[Variable]) -> Mapping[str, Size]:
+    """The sizes of the float variables, by name.
+
+    Args:
+        variables: the graph's. Local ones, which aren't restored, are left out, and so are empty
+            ones and the saver's other entries.
+    """
+    return {
+        variable.name: size_of(array, trained=variable.trainable)
+        for variable in variables
+        if not variable.local
+        and (array := state.arrays.get(variable.name)) is not None
+        and array.size
+        and is_float(array)
+    }
+
+
+def size_of(array: np.ndarray, *, trained: bool) -> Size:
+    """The size of one float array of any shape, not empty; NaN counts as infinite."""
+    values = np.ascontiguousarray(array).reshape(-1)
+    first = values[0]
+    squares, largest, uniform = 0.0, 0.0, True
+    with np.errstate(over="ignore"):
+        for start in range(0, values.size, PORTION):
+            portion = values[start : start + PORTION]
+            uniform = uniform and bool((portion == first).all())
+            numbers = np.abs(portion).astype(np.float64)
+            squares += float(np.dot(numbers, numbers))
+            largest = max(largest, float(np.nan_to_num(numbers.max(), nan=np.inf, posinf=np.inf)))
+    rms = float(np.sqrt(squares / values.size)) if np.isfinite(largest) else np.inf
+    return Size(rms, largest, trained, single=values.size == 1, uniform=uniform)
