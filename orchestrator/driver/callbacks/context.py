@@ -8,11 +8,9 @@ its own, so it may be slow; one that raises is dropped, and the run goes on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from orchestrator.driver.observer import Observer
 
 GROUP = "tfresume.callbacks"
 """The group of entry points in which packages name their callbacks."""
@@ -42,7 +40,3 @@ class CallbackContext:
     def ident(self) -> str:
         """The same for every driver of this run, so that a tracker goes on with what it has."""
         return hashlib.sha256(self.run.rstrip("/").encode()).hexdigest()[:16]
-
-
-Factory = Callable[[CallbackContext], Observer]
-"""What an entry point names."""
