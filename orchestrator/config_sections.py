@@ -337,6 +337,10 @@ class ReportingSection(Section):
     """Post each incident and the run's end to a webhook: its URL, or ``env:NAME`` for the variable
     that holds it (Slack's URLs are secrets). Slack gets its own format, others JSON.
     """
+    callback: list[str] = Field(default_factory=list)
+    """Pass the run's curves and events to a tracker: ``mlflow``, ``wandb``, or what another package
+    brings as an entry point of ``tfresume.callbacks``.
+    """
 
 
 def unit_of(annotation: Any) -> str:

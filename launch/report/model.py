@@ -23,12 +23,13 @@ from launch.report.happenings import (
     stagings,
 )
 from launch.report.lanes import Life, RankSpan, lanes, lives
-from launch.report.series import Point, points, thinned
+from launch.report.series import Point, points, smoothed, thinned
 from launch.runs.history import History
 from launch.runs.status_model import RunStatus
 from orchestrator.decide.goodput import Span, Spent, goodput, spans
 from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.reports import CheckpointRow
+from orchestrator.store.run.lineage import TakeOver
 
 MOST_DECISIONS = 400
 """Rows of the table of decisions: a page of some hundred opens at once, and of a long run the
@@ -65,6 +66,10 @@ class Report:
     goodput: float
     shares: tuple[TimeShare, ...]
     series: tuple[Point, ...]
+    loss_name: str
+    step_times: Mapping[str, Mapping[str, float]]
+    why_slow: str
+    lineage: tuple[str, ...]
     lanes: tuple[RankSpan, ...]
     lives: tuple[Life, ...]
     spans: tuple[Span, ...]
@@ -87,6 +92,7 @@ def report(
     checkpoints: Sequence[CheckpointRow],
     *,
     made_at: float,
+    lineage: Sequence[TakeOver] = (),
     evaluations: Sequence[EvaluationRow] = (),
 ) -> Report:
     """The report of a run.
@@ -96,6 +102,7 @@ def report(
         seen: its journal.
         record: the run record's fields.
         made_at: unix seconds.
+        lineage: which generation went on from which step, oldest first.
         evaluations: what evaluators found, newest first.
     """
     moments = seen.moments
@@ -120,7 +127,14 @@ def report(
         shares=tuple(
             _share(kind, getattr(account, f"{kind.value}_s"), account.wall_s) for kind in Spent
         ),
-        series=thinned(points(moments)),
+        series=thinned(smoothed(points(moments))),
+        loss_name=status.loss_name,
+        step_times=status.step_times,
+        why_slow=status.why_slow,
+        lineage=tuple(
+            f"attempt {link.attempt}, generation {link.generation} from step {link.step:,}"
+            for link in lineage
+        ),
         lanes=lanes(moments),
         lives=lives(moments),
         spans=spans(moments),

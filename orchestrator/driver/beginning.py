@@ -52,6 +52,7 @@ DRIVER_ONLY = frozenset(
         "force",
         "tensorboard",
         "notify",
+        "callback",
         "prove",
         "accept_differences",
         "rename",
