@@ -24,7 +24,7 @@ CLUSTER = Group("The cluster", sort_key=90)
 
 @Parameter(name="*", group=CLUSTER)
 @dataclass(frozen=True)
-class Values:
+class ManifestValues:
     """What only the owner of a cluster knows; each is left out of the manifests where it isn't
     given.
     """
@@ -78,7 +78,7 @@ def render(
         str,
         Parameter(help="Container image with a pinned tag (`-gpu` is added by the gpu overlay)."),
     ] = IMAGE,
-    values: Values = Values(),
+    values: ManifestValues = ManifestValues(),
     to: Annotated[
         Path | None, Parameter(help="Write into this file instead of standard output.")
     ] = None,
@@ -130,7 +130,7 @@ def render(
     return EXIT_DONE
 
 
-def _with_values(deployment: Deployment, values: Values, is_of_a_run: bool) -> Deployment:
+def _with_values(deployment: Deployment, values: ManifestValues, is_of_a_run: bool) -> Deployment:
     """What was given, in place of the names to be replaced; of a run those that weren't are left
     out, so that its manifests can be applied as they are.
     """

@@ -21,7 +21,7 @@ from orchestrator.errors import OrchestratorError, PlacementError, WorkerLost
 from orchestrator.store.objects.private import private_directory
 
 if TYPE_CHECKING:
-    from orchestrator.driver.inference import Output, Place
+    from orchestrator.driver.inference import BatchValues, NodeWish
 
 AGAIN = 3
 """Times that a lost actor is started again: a spot node may go at any time, and what has killed the
@@ -40,7 +40,7 @@ class Fetcher:
 
     def fetch(
         self, task: Mapping[str, Any], files: Sequence[Any], path: list[str], here: str
-    ) -> list[Output] | OrchestratorError:
+    ) -> list[BatchValues] | OrchestratorError:
         """The outputs of one rank's batches, or why there are none.
 
         Args:
@@ -61,8 +61,8 @@ class Fetcher:
 
 
 def asked_of_ray(
-    tasks: Sequence[Mapping[str, Any]], files: Sequence[Any], config: RunConfig, place: Place
-) -> list[list[Output]]:
+    tasks: Sequence[Mapping[str, Any]], files: Sequence[Any], config: RunConfig, place: NodeWish
+) -> list[list[BatchValues]]:
     """The answer to each task, from an actor of its own.
 
     Raises:
@@ -84,7 +84,7 @@ def asked_of_ray(
                 error,
                 remedy="Look at its node's memory (`tfresume doctor`), or use more workers",
             ) from error
-    given: list[list[Output]] = []
+    given: list[list[BatchValues]] = []
     for answer in found:
         if isinstance(answer, OrchestratorError):
             raise answer
@@ -104,7 +104,7 @@ def connected(config: RunConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _actors(count: int, config: RunConfig, place: Place) -> Iterator[list[Any]]:
+def _actors(count: int, config: RunConfig, place: NodeWish) -> Iterator[list[Any]]:
     needs: dict[str, Any] = {
         "num_cpus": config.workers.cpus,
         "num_gpus": config.workers.gpus,

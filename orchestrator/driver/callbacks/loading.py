@@ -55,7 +55,7 @@ def _made(entry: EntryPoint, context: CallbackContext) -> Observer:
     except ImportError as error:
         raise ConfigError(
             f"--callback {entry.name}: a library that it needs isn't installed here: {error}",
-            remedy=f"pip install 'tfresume[{entry.name}]', or leave it out",
+            remedy=f"Install what it needs (the extra [{entry.name}] of this package brings it), or leave it out",
         ) from error
     except Exception as error:
         raise ConfigError.from_cause(
