@@ -31,6 +31,7 @@ from launch.render.rules import pod_specs, violations
 from launch.render.spec import BASE, Deployment
 from orchestrator.config import parse_config
 from orchestrator.errors import ConfigError
+from orchestrator.journal.run_events import OUTER_ATTEMPT
 from tests.graphs.library import CheckpointLibrary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -622,6 +623,42 @@ def test_rendered_run_passes_a_dry_run_in_the_pods_file_system(
     assert plan["until_step"] - plan["start_step"] == 5
     assert plan["workers"]["count"] == 2
     assert "input" in {port["served_by"] for port in plan["inputs"]}
+
+
+def test_submitter_of_a_rendered_cluster_finds_the_code_and_ships_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feeds.py").write_text("def batches(ctx):\n    yield {}\n")
+    assert run(["render", "--kind", "cluster", *RUN, "--input", "feeds.py:batches", "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    (pod,) = pod_specs(objects[("Job", "tfresume-submit")])
+    (container,) = pod["containers"]
+    held = {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod["volumes"]}
+    command = " ".join(container["command"])
+    for mount in container["volumeMounts"]:
+        if named := held[mount["name"]]:
+            place = tmp_path / mount["name"]
+            place.mkdir()
+            for name, text in objects[("ConfigMap", named)]["data"].items():
+                (place / name).write_text(text.replace(CODE_PATH, str(tmp_path / "code")))
+    there = command.replace(CONFIG_PATH, str(tmp_path / "config")).replace("$(", "x").split()[1:]
+    (tmp_path / "feeds.py").unlink()
+    words = [word.replace("xTFRESUME_RAY_CLUSTER)", "x") for word in there if word != "--follow"]
+    assert run([*words, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["job"]["run"]["input"] == "feeds.py:batches"
+    assert plan["job"]["files"] == {"feeds.py": str(tmp_path / "code" / "feeds.py")}
+
+
+def test_pods_of_ray_tell_a_driver_which_try_of_kuberays_it_is(
+    rendered: dict[str, list[dict[str, Any]]],
+) -> None:
+    field = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}
+    cluster = _cluster_of(by_identity(rendered["job"])[("RayJob", "tfresume")])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": OUTER_ATTEMPT, "valueFrom": field} in container["env"]
 
 
 def test_budgets_name_a_number_that_a_rayclusters_pods_can_be_counted_by() -> None:
