@@ -114,8 +114,8 @@ def render(
         given(run) | ({"source": source} if source is not None else {}),
     )
     refuse_unfinished(asked)
-    asked, code = with_code(asked, Path.cwd())
     names = [*(overlay or ()), *(["kueue"] if values.queue else ())]
+    asked, code = with_code(asked, Path.cwd(), values.data_path if "pvc" in names else None)
     base = BASE.model_copy(
         update={
             "kind": kind,

@@ -553,6 +553,16 @@ def test_render_with_values_puts_them_where_they_belong_and_leaves_no_name_to_re
     assert set(objects[("ConfigMap", "tfresume-run")]["data"]) == {RUN_FILES["run"]}
 
 
+def test_render_with_gpus_and_an_image_by_its_digest_keeps_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = "example.org/run7@sha256:" + "0a" * 32
+    assert run(["render", *RUN, "--overlay", "gpu", "--image", image, "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    pods = list(pod_specs(objects[("RayJob", "tfresume")]))
+    assert {container["image"] for pod in pods for container in pod["containers"]} == {image}
+
+
 def test_render_with_a_claim_of_ones_own_makes_none(capsys: pytest.CaptureFixture[str]) -> None:
     there = ["/mnt/r", "--output", "/mnt/more", "--steps", "9", "--overlay", "pvc"]
     assert run(["render", *there, "--data-path", "/mnt", "--claim", "shared", "--json"]) == 0
@@ -589,6 +599,17 @@ def test_render_ships_the_input_functions_file_and_its_own_modules(
         (container,) = group["template"]["spec"]["containers"]
         assert {"name": "PYTHONPATH", "value": CODE_PATH} in container["env"]
         assert CODE_PATH in {mount["mountPath"] for mount in container["volumeMounts"]}
+    held = ["/data/r", "--output", "/data/m", "--steps", "1", "--overlay", "pvc"]
+    assert run(["render", "--json", *held, "--input", "/data/own/feeds.py:batches"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    assert run_of(objects)["input"] == "/data/own/feeds.py:batches"
+    assert ("ConfigMap", "tfresume-code") not in objects
+    (tmp_path / "my feeds.py").write_text(text)
+    assert run(["render", *RUN, "--input", "my feeds.py:batches"]) == 2
+    assert "can't be a ConfigMap's key" in capsys.readouterr().err
+    (tmp_path / "large.py").write_text("#" * 1_000_000)
+    assert run(["render", *RUN, "--input", "large.py:batches"]) == 2
+    assert "a ConfigMap takes 900000" in capsys.readouterr().err
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "__init__.py").write_text(text)
     assert run(["render", *RUN, "--input", "pack:batches"]) == 2
