@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ CLUSTER = Group("The cluster", sort_key=90)
 
 @Parameter(name="*", group=CLUSTER)
 @dataclass(frozen=True)
-class Values:
+class ManifestValues:
     """What only the owner of a cluster knows; each is left out of the manifests where it isn't
     given.
     """
@@ -78,7 +79,7 @@ def render(
         str,
         Parameter(help="Container image with a pinned tag (`-gpu` is added by the gpu overlay)."),
     ] = IMAGE,
-    values: Values = Values(),
+    values: ManifestValues = ManifestValues(),
     to: Annotated[
         Path | None, Parameter(help="Write into this file instead of standard output.")
     ] = None,
@@ -130,7 +131,7 @@ def render(
     return EXIT_DONE
 
 
-def _with_values(deployment: Deployment, values: Values, is_of_a_run: bool) -> Deployment:
+def _with_values(deployment: Deployment, values: ManifestValues, is_of_a_run: bool) -> Deployment:
     """What was given, in place of the names to be replaced; of a run those that weren't are left
     out, so that its manifests can be applied as they are.
     """
@@ -177,8 +178,20 @@ def _with_users_run(
     """What the user asks of the run beats what base and overlays suggest."""
     if not run:
         return deployment
-    settings = merged(merged(deployment.settings, _counted(run)), {"address": "auto"})
+    run = _counted(run)
+    settings = merged(merged(deployment.settings, run), {"address": "auto"})
+    settings["workers"] = _fitting(settings["workers"], run.get("workers") or {})
     return deployment.model_copy(update={"run": settings, "sizing": {}, "riding": {}, "code": code})
+
+
+def _fitting(workers: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Bounds that an overlay suggests give way to a number of workers that was asked for."""
+    bounds = {}
+    if "max" not in asked and workers.get("max") is not None:
+        bounds["max"] = max(workers["max"], workers["count"])
+    if "min" not in asked and workers.get("min") is not None:
+        bounds["min"] = min(workers["min"], workers["count"])
+    return {**workers, **bounds}
 
 
 def _counted(run: dict[str, Any]) -> dict[str, Any]:

@@ -82,11 +82,13 @@ def resume(
             remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, auto)",
         )
     from launch.supervisor import supervise
+    from orchestrator.driver.callbacks.loading import chosen
     from orchestrator.driver.notifier import webhooks
     from orchestrator.driver.refusals import refuse
 
     refuse(checked)  # before a Ray is started
     webhooks(checked.notify, os.environ)
+    chosen(checked.callback)
 
     def drive() -> int:
         return guarded(lambda: or_crashed(lambda: _resume_here(checked, looks)), as_json=looks.json)

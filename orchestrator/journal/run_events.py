@@ -37,6 +37,7 @@ class AttemptBegan(JournalEvent):
             A hint for people: which driver may write is told by the lease alone.
         proof: whether a group computes what one process would: ``verdict`` (equal, "same batch",
             differs or unproved) and ``told``, a line for people; null where nothing was tried.
+        edits: what the graph that is trained differs in from the source's, as the flags ask.
     """
 
     WORD: ClassVar[str] = "attempt"
@@ -56,6 +57,7 @@ class AttemptBegan(JournalEvent):
     batches_per_step: int | None
     proof: Mapping[str, Any] | None
     outer_attempt: str = field(default="", metadata=LEFT_OUT)
+    edits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -553,6 +553,16 @@ def test_render_with_values_puts_them_where_they_belong_and_leaves_no_name_to_re
     assert set(objects[("ConfigMap", "tfresume-run")]["data"]) == {RUN_FILES["run"]}
 
 
+@pytest.mark.parametrize(("count", "expected"), [(20, (2, 20, 20)), (1, (1, 1, 8))])
+def test_render_with_more_or_fewer_workers_than_the_overlay_suggests_widens_its_bounds(
+    count: int, expected: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", *RUN, "--overlay", "cpu", "--workers", str(count), "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    group = _first_worker(objects[("RayJob", "tfresume")])
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == expected
+
+
 def test_render_with_gpus_and_an_image_by_its_digest_keeps_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
