@@ -9,14 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestrator.driver.edit_library import edit, outputs
     from orchestrator.driver.library import resume
     from orchestrator.exports.export import export
     from orchestrator.exports.frozen import export_graph
     from orchestrator.exports.salvage import salvage
 
-__all__ = ["export", "export_graph", "resume", "salvage"]
+__all__ = ["edit", "export", "export_graph", "outputs", "resume", "salvage"]
 
 _MODULES = {
+    "edit": "orchestrator.driver.edit_library",
+    "outputs": "orchestrator.driver.edit_library",
     "resume": "orchestrator.driver.library",
     "export": "orchestrator.exports.export",
     "export_graph": "orchestrator.exports.frozen",
