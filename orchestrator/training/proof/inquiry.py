@@ -59,6 +59,7 @@ class Inquiry:
         """``seams``, ``variables`` and ``means`` as ``measuring.measure`` gives them; empty where all
         that differs is noise.
         """
+        # What the same rows in another order change is rounding, or the graph minds the order
         turned = self._take(next(joint_batches(self._batches[::-1], self._graph, self._held)))
         noise = noise_of(turned, joint, self._start.arrays)
         seams = different_seams(self._stand, group, joint, turned)
@@ -68,6 +69,8 @@ class Inquiry:
         alone = [self._stand.step(self._start, [slot]) for slot in self._slots]
         through = self._through_statistics()
         found_seams = self._described(seams, joint, alone, through)
+        # An excused seam explains that variables differ from the joint step's; what reaches them
+        # beside the seams shows in the order of the slots
         if any(item["excused"] for item in found_seams):
             variables = self._of_the_order(group, noise)
         means = self._agreeing_means(seams)
@@ -91,6 +94,7 @@ class Inquiry:
             key: all(each.shape == found[0].shape for each in found)
             for key, found in values.items()
         }
+        # Of one run alone: another one of the cycle has batches, a loss and weights of its own
         gradients = [
             values[item.run, item.seam.tensor]
             for item in seams
@@ -140,6 +144,8 @@ class Inquiry:
         if not through:
             return []
         first, count = self._batches[0], len(self._batches)
+        # A batch that is repeated has the statistics that it has alone, so a gradient that differs
+        # then differs for another reason
         one = stand.step(self._start, self._slots[:1])
         twice = self._take(repeated(first, count, self._graph, self._held))
         changed = {

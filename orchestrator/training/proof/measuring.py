@@ -102,6 +102,7 @@ class Trial:
     def answer(self) -> dict[str, Any]:
         """See ``measure``."""
         group = self._stand.step(self._start, self._slots)
+        # First: where workers would differ from each other, no joint batch can be right
         apart = self._apart(group)
         if apart:
             return self._told("joint", apart=apart)
@@ -113,12 +114,13 @@ class Trial:
                 except FAILURES as error:
                     reason = reason or told(error)
                     continue
+                # The usual way of joining is asked further, unless another one agrees
                 found = again if found is None or not again["differs"] else found
                 if not again["differs"]:
                     break
         except FAILURES as error:
             reason = told(error)
-        if found is None:
+        if found is None:  # no way of joining gave a step
             return self._same_batch(reason)
         if not found["differs"]:
             return self._told("joint")
@@ -140,6 +142,7 @@ class Trial:
         ]
         if not unlike:
             return []
+        # Each worker feeds a batch of its own where the result is applied; ``group`` fed the last
         other = self._stand.step(self._start, self._slots, applied=0)
         differing = [
             name
