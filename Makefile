@@ -1,12 +1,13 @@
 # The two commands of a new user are `make demo` and `make test`: each sets up all that it needs in .venv.
-PYTHON ?= python3.11
+# The first of these that is here; make test PYTHON=python3.13 takes another
+PYTHON ?= $(or $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version) 2>/dev/null))),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
-HEAVY := tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
+HEAVY := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
-.PHONY: help setup demo test check check-fast soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
+.PHONY: help setup demo wheel test check check-fast soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +29,11 @@ setup: $(STAMP)  ## Install everything into .venv
 demo: $(STAMP)  ## Make a small TF1 run and resume it on two workers
 	$(BIN)/tfresume demo
 
+# What an earlier build left in build/lib would come into the wheel, modules that are gone among it
+wheel: $(STAMP)  ## Build dist/tfresume-*.whl, which any environment can install
+	rm -rf build/lib build/bdist.* dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about three minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,11 +42,12 @@ check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither
 	$(BIN)/vulture
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
-check: test  ## The same as test
+check: check-fast  ## What test runs, with all examples of each kind
+	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
 test: check-fast  ## Everything that CI runs (some 40 minutes on two cores)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(HEAVY)
+	$(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
 	$(BIN)/python -m pytest tests -m soak --timeout 7200

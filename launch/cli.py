@@ -26,9 +26,9 @@ from launch.terminal import (
 from orchestrator.redaction import holds_credential, redacted
 
 RUNNING = Group.create_ordered("Run")
-LOOKING = Group.create_ordered("Look before")
-TAKING_OUT = Group.create_ordered("Take out")
-WATCHING = Group.create_ordered("Watch and stop")
+LOOKING = Group.create_ordered("Check and inspect")
+TAKING_OUT = Group.create_ordered("Export")
+WATCHING = Group.create_ordered("Monitor and stop")
 SETTING_UP = Group.create_ordered("Set up")
 
 _COMMANDS = {
@@ -38,12 +38,18 @@ _COMMANDS = {
     WATCHING: {
         "evaluate": "evaluate",
         "status": "watch",
+        "runs": "overview",
         "report": "watch",
         "checkpoints": "watch",
         "stop": "steer",
         "logs": "steer",
     },
-    SETTING_UP: {"doctor": "doctor", "config": "setup", "render": "render"},
+    SETTING_UP: {
+        "doctor": "doctor",
+        "config": "setup",
+        "render": "render",
+        "completion": "completion",
+    },
 }
 """Command to its module, by the group that ``--help`` shows it in."""
 
@@ -69,7 +75,13 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     each.
     """
     app = App(
-        name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False
+        name="tfresume",
+        help=HELP,
+        help_format="plaintext",
+        version=_version,
+        help_on_error=False,
+        # Ctrl-C is told by ``guarded`` as every other end is, in JSON too
+        suppress_keyboard_interrupt=False,
     )
     for group, commands in _COMMANDS.items():
         for name, module in commands.items():
@@ -82,9 +94,9 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from launch.versions import versions_text
 
-    return f"tfresume {version('tfresume')}"
+    return versions_text()
 
 
 def run(tokens: Sequence[str]) -> int:

@@ -23,14 +23,23 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.driver_restarts import CRASHED, End, after_exit
+from orchestrator.decide.driver_restarts import (
+    CRASHED,
+    DRIVER_DEATH,
+    MOST_DEATHS,
+    Death,
+    End,
+    after_exit,
+)
 from orchestrator.decide.room import cpus_of_local_ray
 from orchestrator.errors import Preempted
+from orchestrator.exit_codes import ended_text
 from orchestrator.lifetimes import end_with
 
 log = logging.getLogger("tfresume")
@@ -165,9 +174,10 @@ class _Supervisor:
 
     def _run(self) -> int:
         deaths: tuple[tuple[float, float], ...] = ()
+        death: Death | None = None
         while True:
             began_s = time.monotonic()
-            driver = forked(self._drive)
+            driver = forked(self._drive if death is None else partial(self._drive_after, death))
             self._driver = driver.process
             code, chosen = driver.wait()
             self._driver = None
@@ -182,14 +192,20 @@ class _Supervisor:
                         self._gave_up(answer)
                 return answer.code
             log.warning(
-                "the driver died (%s); starting it again in %.1f s, its workers go on",
-                code,
+                "the driver died (%s); starting it again in %.1f s (restart %d of %d within an hour), its workers go on",
+                ended_text(code),
                 answer.delay_s,
+                len(answer.deaths),
+                MOST_DEATHS,
             )
-            deaths = answer.deaths
+            deaths, death = answer.deaths, answer.death(code)
             self._sleep(answer.delay_s)
             if self._stopping_code is not None:
                 return self._stopping_code
+
+    def _drive_after(self, death: Death) -> int:
+        os.environ[DRIVER_DEATH] = str(death)
+        return self._drive()
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         self._stopping_code = 143 if number == signal.SIGTERM else 130

@@ -10,23 +10,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError, field_validator, model_validator
 
 from orchestrator.config_sections import (
+    SLACK_HOSTS,
     GraphSection,
-    HowFarSection,
     InputsSection,
-    LooksSection,
+    LengthSection,
+    ReportingSection,
     SavingSection,
     Section,
     SourceSection,
+    SurgerySection,
     WhereSection,
     WorkersConfig,
     WorkersSection,
 )
 from orchestrator.errors import ConfigError
-from orchestrator.redaction import WITHOUT_CREDENTIALS, holds_credential
+from orchestrator.redaction import WITHOUT_CREDENTIALS, holds_credential, redacted
 
 NO_RAY_CLIENT = (
     "ray:// (Ray Client) isn't supported: it connects a driver outside the cluster through a proxy, which gives everything up that hangs on "
@@ -34,15 +37,21 @@ NO_RAY_CLIENT = (
     "run `tfresume submit --address http://HEAD:8265` from here, or resume on a node of the cluster"
 )
 
+SECRET_WEBHOOK = (
+    "a Slack webhook's URL is a secret, and the configuration is recorded: put it into a variable "
+    "of the driver's environment and write env:NAME"
+)
+
 
 class RunConfig(
     # pydantic lists the fields of the last one first
-    LooksSection,
+    ReportingSection,
+    SurgerySection,
     GraphSection,
     InputsSection,
     WorkersSection,
     SavingSection,
-    HowFarSection,
+    LengthSection,
     WhereSection,
     SourceSection,
 ):
@@ -60,7 +69,20 @@ class RunConfig(
             raise ValueError(NO_RAY_CLIENT)
         return value
 
-    @field_validator("feed", mode="before")
+    @field_validator("notify")
+    @classmethod
+    def _webhooks_that_can_be_recorded(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if item.startswith("env:") and item != "env:":
+                continue
+            parts = urlsplit(item)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{redacted(item)!r} is neither an http URL nor env:NAME")
+            if parts.hostname in SLACK_HOSTS:
+                raise ValueError(SECRET_WEBHOOK)
+        return value
+
+    @field_validator("feed", "set", mode="before")
     @classmethod
     def _values_as_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):

@@ -83,10 +83,14 @@ class SourceSection(Section):
     """A ``.meta`` URL, a checkpoint prefix, or a directory (then its newest good checkpoint). Any
     fsspec URL.
     """
+    from_step: StepsOrNone | None = None
+    """Start from the directory's checkpoint of this step, instead of its newest good one. What the
+    output has saved since goes before it.
+    """
 
 
 class WhereSection(Section):
-    heading: ClassVar[str] = "Where"
+    heading: ClassVar[str] = "Storage and cluster"
 
     output: str = ""
     """Directory URL for checkpoints, journal and events. A second run of the same command goes on
@@ -98,8 +102,8 @@ class WhereSection(Section):
     """
 
 
-class HowFarSection(Section):
-    heading: ClassVar[str] = "How far"
+class LengthSection(Section):
+    heading: ClassVar[str] = "Training length"
 
     until_step: StepsOrNone | None = None
     """Global step at which the run ends: the first past it where the graph's own counter leaps."""
@@ -110,7 +114,7 @@ class HowFarSection(Section):
 
 
 class SavingSection(Section):
-    heading: ClassVar[str] = "Saving"
+    heading: ClassVar[str] = "Checkpoints"
 
     save_steps: Steps | None = None
     """Save every so many steps."""
@@ -127,8 +131,8 @@ class SavingSection(Section):
     max_failed_saves: Annotated[int, Field(ge=1), Unit("saves")] = 5
     """Saves that may fail in a row before the run stops rather than train on unsaved."""
     save_policy: Literal["skip", "wait"] = "skip"
-    """What a save that comes due while another is still being uploaded does: ``skip`` it, or
-    ``wait`` for the other.
+    """When a save is due while another is still being uploaded: ``skip`` it, or ``wait`` for the
+    other.
     """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
@@ -152,9 +156,9 @@ class WorkersSection(Section):
     run's first start; recorded there.
     """
     gradient_scale: Literal["auto", "mean", "sum"] | None = None
-    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the
-    sum where the loss is known to sum over rows, so that they give what one process with all rows
-    would compute. Default: auto at the run's first start; recorded there.
+    """How the gradients of a step's batches are combined: their ``mean``, their ``sum``, or
+    (``auto``) the sum where the loss is known to sum over rows, so that the group computes what one
+    process with all rows would. Default: auto at the run's first start; recorded there.
     """
     weight_by: str | None = None
     """A scalar tensor of the graph that counts what a batch's gradients are a mean over (the sum of
@@ -176,11 +180,11 @@ class WorkersSection(Section):
     TensorFlow's own unprotected port).
     """
     on_loss: Literal["replace", "shrink", "wait"] = "replace"
-    """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for
-    good, or ``wait``.
+    """When a worker is lost and no standby is ready: ``replace`` (go on with fewer and start
+    another), ``shrink`` (go on with fewer for good), or ``wait`` for another.
     """
     on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
-    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
+    """When the group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
     ``batches_per_step`` isn't that of the first start, or ``wait`` for workers.
     """
     scale_lr_feed: str | None = None
@@ -210,7 +214,7 @@ class WorkersSection(Section):
 
 
 class InputsSection(Section):
-    heading: ClassVar[str] = "Inputs"
+    heading: ClassVar[str] = "Input"
 
     input: str | None = None
     """``module:function`` (or ``path/file.py:function``) with ``batches(ctx) ->
@@ -241,7 +245,7 @@ class InputsSection(Section):
 
 
 class GraphSection(Section):
-    heading: ClassVar[str] = "The graph"
+    heading: ClassVar[str] = "Graph"
 
     meta: str | None = None
     """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or
@@ -258,7 +262,9 @@ class GraphSection(Section):
     step the ``same``. A run that needs no rows takes none.
     """
     watch: list[str] = Field(default_factory=list)
-    """Tensors to show as the loss. Default: the graph's ``losses`` collection."""
+    """Tensors to show as the loss. Default: the graph's ``losses`` collection, else what the
+    gradients are of, else a scalar summary that is called a loss.
+    """
     clear_devices: bool = True
     """Drop the saved device names, so that every operation goes where this machine has room for it.
     """
@@ -279,8 +285,45 @@ class GraphSection(Section):
     """Go on where a check says no and going on can mean something."""
 
 
-class LooksSection(Section):
-    heading: ClassVar[str] = "Reproducibility and looks"
+class SurgerySection(Section):
+    heading: ClassVar[str] = "Surgery"
+
+    set: dict[str, str] = Field(default_factory=dict)
+    """Set a constant of the graph, tensor name to value: ``learning_rate:0=0.001``; a variable or a
+    computed scalar, such as a decayed rate, becomes that constant. Undone by leaving it out.
+    """
+    swap_optimizer: Literal["sgd", "momentum", "adam", "adagrad", "rmsprop"] | None = None
+    """Train with another optimizer of TensorFlow 1, at the graph's own learning rate; its slots are
+    new, the rest stays. Undone by leaving it out.
+    """
+    clip_global_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Clip the gradients by their global norm, as ``tf.clip_by_global_norm``."""
+    freeze: list[str] = Field(default_factory=list)
+    """Variables to hold as they are: a name, a scope, or a pattern such as ``encoder/*``. Neither
+    they nor their slots are written. Undone by leaving it out.
+    """
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Take the checkpoint's key OLD for the graph's NEW, ``OLD=NEW``; with a slash at the end of
+    both, a whole scope. Counts at the run's first start, as the four below.
+    """
+    restore_only: list[str] = Field(default_factory=list)
+    """Take only these variables from the source's checkpoint, and initialise the others; the global
+    step is always taken.
+    """
+    reinit: list[str] = Field(default_factory=list)
+    """Initialise these variables, whatever the source's checkpoint holds of them."""
+    reset_slots: bool = False
+    """Initialise the optimizer's slots, whatever the source's checkpoint holds of them."""
+    reset_step: StepsOrNone | None = None
+    """Begin at this global step instead of the checkpoint's."""
+
+
+SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
+"""Whose webhooks take ``{"text": ...}`` alone, and whose URLs are secrets."""
+
+
+class ReportingSection(Section):
+    heading: ClassVar[str] = "Reproducibility and reporting"
 
     seed: int = 0
     """Seeds shuffling and every random operation of the graph."""
@@ -290,6 +333,14 @@ class LooksSection(Section):
     """
     tensorboard: bool = True
     """Write TensorBoard events into the output."""
+    notify: list[str] = Field(default_factory=list)
+    """Post each incident and the run's end to a webhook: its URL, or ``env:NAME`` for the variable
+    that holds it (Slack's URLs are secrets). Slack gets its own format, others JSON.
+    """
+    callback: list[str] = Field(default_factory=list)
+    """Pass the run's curves and events to a tracker: ``mlflow``, ``wandb``, or what another package
+    brings as an entry point of ``tfresume.callbacks``.
+    """
 
 
 def unit_of(annotation: Any) -> str:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.graphs.library import CheckpointLibrary
+from tests.turns import checksum_of_the_code, not_in_turn
 
 pytest_plugins = ["tests.servers.object_stores"]
 
@@ -56,11 +57,22 @@ class ChaosTogether(LoadScopeScheduling):
         return "chaos" if file.startswith("tests/chaos/") else file
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that ``turns`` tells of."""
+    parser.addoption("--every-turn", action="store_true", help="run all examples of each kind")
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """First what kills workers within seconds, and beside it what needs no Ray; then what is left,
-    wherever there is room.
+    wherever there is room. Of many examples of a kind those whose turn it is, unless somebody
+    names tests.
     """
+    named = any("::" in word for word in config.args) or config.getoption("keyword")
+    if not (named or config.getoption("every_turn")):
+        later = not_in_turn(items, checksum_of_the_code())
+        config.hook.pytest_deselected(items=[item for item in items if item in later])
+        items[:] = [item for item in items if item not in later]
     items.sort(key=lambda item: _turn(item.path))  # stable: within a file nothing changes
 
 
@@ -112,6 +124,7 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         head_node_args={
             "num_cpus": RAY_CPUS,
             "include_dashboard": False,
+            "dashboard_port": 0,
             "object_store_memory": 400 * 1024 * 1024,
         },
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tfresume")
 
-JOB = Group("The job", sort_key=50)
+JOB = Group("Ray job", sort_key=50)
 
 
 def _several(metavar: str, text: str) -> Parameter:
@@ -103,8 +103,12 @@ def submit(
 def _plan(config: RunConfig, values: dict[str, Any], job: JobFlags) -> JobPlan:
     from launch.jobs.package import collected
     from launch.jobs.plan import job_plan, variables
+    from launch.jobs.spelling import absolute
 
-    values, files = collected(values, Path.cwd(), job.ship or ())
+    here = Path.cwd()
+    values, files = collected(absolute(values, here), here, job.ship or ())
+    spelled = absolute({"source": config.source, "output": config.output}, here)
+    config = config.model_copy(update=spelled)
     return job_plan(
         config,
         values,
@@ -177,8 +181,11 @@ def _submit(plan: JobPlan, address: str, looks: Looks, *, follow: bool) -> int:
         )
     except KeyboardInterrupt:
         log.warning(
-            "no longer following: job %s goes on; `tfresume stop %s` saves and ends it",
+            "no longer following: job %s goes on. `tfresume logs %s --address %s --follow` shows it again, "
+            "`tfresume stop %s` saves and ends it",
             outcome.submission_id,
+            answer["output"],
+            address,
             answer["output"],
         )
         raise

@@ -4,6 +4,7 @@ configuration.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     str | None,
-    Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win."),
+    Parameter(
+        name="--config",
+        help="YAML file, URL or directory with the same keys as the flags; flags win.",
+    ),
 ]
 DryRun = Annotated[
     bool,
@@ -78,14 +82,23 @@ def resume(
             remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, auto)",
         )
     from launch.supervisor import supervise
+    from orchestrator.driver.callbacks.loading import chosen
+    from orchestrator.driver.notifier import webhooks
     from orchestrator.driver.refusals import refuse
 
     refuse(checked)  # before a Ray is started
+    webhooks(checked.notify, os.environ)
+    chosen(checked.callback)
 
     def drive() -> int:
         return guarded(lambda: or_crashed(lambda: _resume_here(checked, looks)), as_json=looks.json)
 
-    return supervise(drive, checked, gave_up=_tell_for_the_driver if looks.json else None)
+    def gave_up(end: End) -> None:
+        _notify_for_the_driver(end, checked)
+        if looks.json:
+            _tell_for_the_driver(end)
+
+    return supervise(drive, checked, gave_up=gave_up)
 
 
 def or_crashed(work: Callable[[], int]) -> int:
@@ -101,6 +114,18 @@ def or_crashed(work: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001 - shown in full
         show_error(error, as_json=False)
         return CRASHED
+
+
+def _notify_for_the_driver(end: End, config: RunConfig) -> None:
+    """The run's end, where no driver is left that could post it."""
+    from orchestrator.driver.notifier import notifier_of
+    from orchestrator.journal.run_events import RunEnded
+    from orchestrator.store.objects.location import open_location
+
+    ended = RunEnded(outcome="failed", reason=end.reason, step=None, checkpoint_step=None)
+    for notifier in notifier_of(config.notify, open_location(config.output).shown, os.environ):
+        notifier.event(ended.record())
+        notifier.close()
 
 
 def _tell_for_the_driver(end: End) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +20,7 @@ from launch.terminal import (
     print_json,
     write_text,
 )
+from orchestrator.redaction import redacted
 
 if TYPE_CHECKING:
     from launch.stop import Stopped
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 
 FOLLOW_EVERY_S = 1.0
 """How often a followed journal is listed: a person notices more, and a store bills for fewer."""
+log = logging.getLogger("tfresume")
+LAST_WORDS = 3
+"""Events at a journal's end among which the run's end is."""
 
 _SAID = {
     "stopped": "stopped",
@@ -37,13 +45,17 @@ def stop(
     /,
     *,
     now: Annotated[
-        bool, Parameter(negative=(), show_default=False, help="Leave the last save out.")
+        bool, Parameter(negative=(), show_default=False, help="Stop without a last save.")
     ] = False,
     timeout_s: Annotated[
-        float, Parameter(help="Longest wait for the end in seconds; 0 asks and returns.")
+        float,
+        Parameter(help="Longest time to wait for the end, in seconds; 0 asks and returns at once."),
     ] = 300.0,
     address: Annotated[
-        str | None, Parameter(help="The run's cluster: end what a dead driver left there, too.")
+        str | None,
+        Parameter(
+            help="The run's Ray cluster or job server: also end workers that a dead driver left there."
+        ),
     ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -99,12 +111,15 @@ def logs(
             name=["--follow", "-f"],
             negative=(),
             show_default=False,
-            help="Go on until the run ends.",
+            help="Keep showing new events until the run ends.",
         ),
     ] = False,
     lines: Annotated[
         int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")
     ] = 0,
+    worker: Annotated[
+        str | None, Parameter(help="Only what names this worker, such as w0002.")
+    ] = None,
     address: Annotated[
         str | None,
         Parameter(help="Job server: show what the run's latest job wrote instead of its journal."),
@@ -117,6 +132,7 @@ def logs(
 
         tfresume logs gs://b/more -n 50
         tfresume logs gs://b/more --follow
+        tfresume logs gs://b/more --worker w0002
         tfresume logs gs://b/more --address http://HEAD:8265 --follow
 
     Args:
@@ -125,15 +141,17 @@ def logs(
     if address is not None:
         return _job_output(run, address, follow=follow)
     from launch.runs.status import no_run
-    from launch.text.log_text import log_lines
+    from launch.text.log_text import about, log_lines
     from orchestrator.store.objects.location import open_location
     from orchestrator.store.run.journal import read_journal, read_journal_tail
     from orchestrator.store.run.run_record import read_run_record
 
     output = open_location(run)
     events: list[dict[str, Any]] = (
-        read_journal_tail(output, lines) if lines else read_journal(output)
+        read_journal_tail(output, lines) if lines and worker is None else read_journal(output)
     )
+    if worker is not None:
+        events = about(events, worker)[-lines:]
     if not events and read_run_record(output) is None:
         raise no_run(output)
     if looks.json:
@@ -145,27 +163,44 @@ def logs(
         )
     _write(log_lines(events))
     if follow:
-        _follow(output, events, shown=len(read_journal(output)) if lines else len(events))
+        every = read_journal(output) if lines or worker else events
+        with following(output.shown):
+            _follow(output, every, shown=len(every), worker=worker)
     return EXIT_DONE
 
 
-def _follow(output: Location, events: list[dict[str, Any]], shown: int) -> None:
+@contextmanager
+def following(run: str) -> Iterator[None]:
+    """Ctrl-C ends only the looking; whoever presses it is told what goes on, and how to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning(
+            "no longer following: the run goes on; `tfresume stop %s` saves and ends it",
+            redacted(run),
+        )
+        raise
+
+
+def _follow(output: Location, events: list[dict[str, Any]], shown: int, worker: str | None) -> None:
     """Write what is added to the journal until its last event is the run's end."""
-    from launch.text.log_text import log_lines
+    from launch.text.log_text import about, log_lines
     from orchestrator.store.run.journal import read_journal
 
     while not _ended(events):
         time.sleep(FOLLOW_EVERY_S)
         events = read_journal(output)
-        _write(log_lines(events[shown:]))
+        added = events[shown:]
+        _write(log_lines(added if worker is None else about(added, worker)))
         shown = len(events)
 
 
 def _ended(events: list[dict[str, Any]]) -> bool:
-    from orchestrator.journal.parsing import parse
+    from orchestrator.journal.parsing import parse_all
     from orchestrator.journal.run_events import RunEnded
 
-    return bool(events) and isinstance(parse(events[-1]), RunEnded)
+    # a last sign of progress may follow the end
+    return any(isinstance(event, RunEnded) for event in parse_all(events[-LAST_WORDS:]))
 
 
 def _write(lines: list[str]) -> None:
@@ -175,11 +210,11 @@ def _write(lines: list[str]) -> None:
 def _job_output(run: str, address: str, *, follow: bool) -> int:
     from launch.jobs.plan import exit_code_of, submission_name
     from launch.jobs.server import JobServer
+    from launch.jobs.spelling import one_spelling
     from orchestrator.errors import ConfigError
-    from orchestrator.redaction import redacted
 
     server = JobServer(address)
-    job = server.find(submission_name(run))
+    job = server.find(submission_name(one_spelling(run, Path.cwd())))
     if job is None:
         raise ConfigError(
             f"the job server at {server.address} knows no job for {redacted(run)}",
@@ -188,5 +223,6 @@ def _job_output(run: str, address: str, *, follow: bool) -> int:
     if not follow:
         write_text(server.logs(job.submission_id))
         return EXIT_DONE
-    state = server.follow(job.submission_id, write_text)
+    with following(run):
+        state = server.follow(job.submission_id, write_text)
     return EXIT_DONE if state.status == "SUCCEEDED" else exit_code_of(state) or EXIT_FAILED

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.terminal import EXIT_DONE, answer_console, print_json
+from launch.terminal import EXIT_DONE, answer_console, message_console, print_json
+
+if TYPE_CHECKING:
+    from launch.runs.status_model import RunStatus
 
 
 def status(
@@ -17,9 +21,24 @@ def status(
     patience: Annotated[
         float | None,
         Parameter(
-            help="Seconds to watch for a sign of life of the driver. Default: as long as its lease says."
+            help="Longest time to watch for a heartbeat that is due, in seconds. Default: the driver's lease."
         ),
     ] = None,
+    address: Annotated[
+        str | None,
+        Parameter(
+            help="Job server: tell of the run's latest job too, also of one that never began."
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        Parameter(
+            name=["--watch", "-w"],
+            negative=(),
+            show_default=False,
+            help="Show it anew every two seconds until the run ends; Ctrl-C only stops looking.",
+        ),
+    ] = False,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Show what a run does, live or dead, from its output URL alone.
@@ -27,6 +46,8 @@ def status(
     For example:
 
         tfresume status gs://b/more
+        tfresume status gs://b/more --watch
+        tfresume status gs://b/more --address http://HEAD:8265
         tfresume status gs://b/more --json
 
     The state is one of: starting, waiting (for workers), forming, training,
@@ -36,15 +57,41 @@ def status(
     Args:
         run: A run's output URL.
     """
-    from launch.runs.status import status as look
     from launch.text.status_text import status_text
 
-    found = look(run, patience_s=patience)
+    def look() -> RunStatus:
+        return _looked_at(run, patience, address)
+
+    found = _watched(look) if watch else look()
+    if watch and not looks.json:
+        return EXIT_DONE
     if looks.json:
         print_json(found)
     else:
         answer_console().print(status_text(found))
     return EXIT_DONE
+
+
+def _looked_at(run: str, patience: float | None, address: str | None) -> RunStatus:
+    from launch.runs.status import status as look
+
+    if address is None:
+        return look(run, patience_s=patience)
+    from launch.jobs.asking import with_job
+
+    return with_job(run, address, lambda: look(run, patience_s=patience))
+
+
+def _watched(look: Callable[[], RunStatus]) -> RunStatus:
+    """Shows the status until the run is over, or nobody wants to see it any more; the last one."""
+    from rich.live import Live
+
+    from launch.runs.watching import until_over
+    from launch.text.status_text import status_text
+
+    # On the terminal of messages, so that --json has standard output to itself
+    with Live(console=message_console(), auto_refresh=False) as live:
+        return until_over(look, lambda found: live.update(status_text(found), refresh=True))
 
 
 def report(
@@ -103,6 +150,15 @@ def checkpoints(
     *,
     verify: Verify = False,
     prune: Prune = False,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            name="--dry-run",
+            negative=(),
+            show_default=False,
+            help="With --prune: delete nothing, and name what would be deleted.",
+        ),
+    ] = False,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """List a run's checkpoints, newest first: step, size, age, state and where each came from.
@@ -111,6 +167,7 @@ def checkpoints(
 
         tfresume checkpoints gs://b/more
         tfresume checkpoints gs://b/more --verify --json
+        tfresume checkpoints gs://b/more --prune --dry-run
 
     States: good; incomplete (the save didn't finish, or is under way); corrupt,
     with the reason; fenced (saved by a driver after another had taken over, and
@@ -120,16 +177,23 @@ def checkpoints(
         run: A run's output URL.
     """
     from launch.text.checkpoints_text import checkpoints_table, prune_run, pruned_text
+    from orchestrator.errors import ConfigError
     from orchestrator.store.checkpoints.reports import checkpoints_report
     from orchestrator.store.objects.location import open_location
 
     output = open_location(run)
-    pruned = prune_run(output) if prune else None
+    if dry_run and not prune:
+        raise ConfigError(
+            "--dry-run says what --prune would delete, and --prune isn't given",
+            remedy="Give both, or neither",
+        )
+    pruned = prune_run(output, dry_run=dry_run) if prune else None
     found = checkpoints_report(output, verify=verify)
     if looks.json:
-        print_json(found.as_dict() | ({"pruned": pruned} if pruned is not None else {}))
+        key = "would_prune" if dry_run else "pruned"
+        print_json(found.as_dict() | ({key: pruned} if pruned is not None else {}))
         return EXIT_DONE
     if pruned is not None:
-        answer_console().print(pruned_text(pruned))
+        answer_console().print(pruned_text(pruned, dry_run=dry_run), markup=False, soft_wrap=True)
     answer_console().print(checkpoints_table(found))
     return EXIT_DONE

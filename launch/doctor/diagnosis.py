@@ -134,7 +134,7 @@ def _tensorflow(node: NodeFacts) -> Finding:
             node.host,
             "fail",
             "not installed",
-            "pip install tfresume (or 'tfresume[gpu]')",
+            "pip install 'tensorflow>=2.21,<2.22' (with GPUs 'tensorflow[and-cuda]>=2.21,<2.22')",
         )
     if node.tensorflow_error:
         return Finding(
@@ -159,7 +159,7 @@ def _gpus(node: NodeFacts) -> Finding:
             node.host,
             "fail",
             said,
-            "pip install 'tfresume[gpu]', or mend the CUDA libraries: TensorFlow can't open them",
+            "pip install 'tensorflow[and-cuda]>=2.21,<2.22', or mend the CUDA libraries: TensorFlow can't open them",
         )
     if offered is not None and offered > seen:
         return Finding(
@@ -187,7 +187,7 @@ def _nccl(node: NodeFacts) -> Finding:
             node.host,
             "warn",
             "no nvidia-nccl package",
-            "pip install 'tfresume[gpu]', else use --exchange host",
+            "pip install 'tensorflow[and-cuda]>=2.21,<2.22', else use --exchange host",
         )
     return Finding("NCCL", node.host, "ok", node.nccl)
 

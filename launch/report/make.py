@@ -14,7 +14,7 @@ from launch.report.model import Report
 from launch.report.model import report as assemble
 from launch.report.page import page
 from launch.runs.history import history
-from launch.runs.status import driver_state, newest, no_run
+from launch.runs.status import newest, no_run, shown_state
 from launch.runs.status_model import LeaseHolder, run_status
 from orchestrator.redaction import redacted, secrets_in
 from orchestrator.store.checkpoints.reports import checkpoints_report
@@ -42,7 +42,7 @@ def make_report(run: str) -> Report:
     observed = observe(output)
     if record is None and observed.holder is None:
         raise no_run(output)
-    driver = driver_state(output, observed, LOOK_S, time.monotonic, time.sleep)
+    driver = shown_state(output, observed, LOOK_S)
     seen = history(read_journal(output))
     fields = record.model_dump() if record is not None else {}
     held = (
@@ -52,12 +52,14 @@ def make_report(run: str) -> Report:
     )
     now = time.time()
     status = run_status(output.shown, seen, driver, held, fields, newest(output), now=now)
+    saved = checkpoints_report(output)
     return assemble(
         status,
         seen,
         fields,
-        checkpoints_report(output).checkpoints,
+        saved.checkpoints,
         made_at=now,
+        lineage=saved.lineage,
         evaluations=evaluation_rows(output),
     )
 

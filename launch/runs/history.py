@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide.timeline import Moment, timeline
-from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.event import JournalEvent, is_number
 from orchestrator.journal.group_events import (
     FindingCheckpoint,
     GenerationFormed,
@@ -28,6 +28,7 @@ from orchestrator.journal.run_events import (
     InputUsedUp,
     ProgressMade,
     RunEnded,
+    StepsTimed,
     Stopping,
     UserErrorRaised,
 )
@@ -66,6 +67,7 @@ class History:
         reason: why it's in this phase, where the journal gives a reason.
         step: the last step that anybody told; None before any.
         progress: the newest ``progress`` event, empty before the first.
+        step_times: rank to seconds of a step by part, as told last.
         incidents: the incidents that are over, oldest first; ``open_loss`` is the loss behind one
             that isn't.
         finish: how the newest attempt ended; None where it didn't.
@@ -81,6 +83,7 @@ class History:
     workers: tuple[WorkerSeen, ...] = ()
     begun: AttemptBegan | None = None
     progress: ProgressMade | None = None
+    step_times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     incidents: tuple[IncidentOver, ...] = ()
     open_loss: LossOfWorker | None = None
     finish: RunEnded | None = None
@@ -114,6 +117,7 @@ def history(records: Iterable[Mapping[str, Any]]) -> History:
         workers=fold.seen(),
         begun=fold.begun,
         progress=fold.progress,
+        step_times=fold.step_times,
         incidents=tuple(fold.incidents),
         open_loss=fold.open_loss,
         finish=fold.finish,
@@ -131,6 +135,7 @@ class _Fold:
         self.seats: tuple[str, ...] = ()
         self.begun: AttemptBegan | None = None
         self.progress: ProgressMade | None = None
+        self.step_times: Mapping[str, Mapping[str, float]] = {}
         self.incidents: list[IncidentOver] = []
         self.open_loss: LossOfWorker | None = None
         self.finish: RunEnded | None = None
@@ -147,6 +152,8 @@ class _Fold:
                 self.begun = event
             case ProgressMade():
                 self.progress = event
+            case StepsTimed():
+                self.step_times = ranks_of(event)
             case IncidentOver():
                 self.incidents.append(event)
                 self.open_loss = None
@@ -202,6 +209,15 @@ class _Fold:
 
 def _told(event: JournalEvent, name: str, value: str) -> str | None:
     return None if event.lacks(name) else value
+
+
+def ranks_of(event: StepsTimed) -> Mapping[str, Mapping[str, float]]:
+    """Rank to seconds of a step by part; what isn't a number is left out."""
+    return {
+        str(rank): {str(name): float(value) for name, value in parts.items() if is_number(value)}
+        for rank, parts in event.ranks.items()
+        if isinstance(parts, Mapping)
+    }
 
 
 def steps_redone(incidents: Iterable[IncidentOver]) -> int:

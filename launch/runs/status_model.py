@@ -8,13 +8,15 @@ from the journal's last words.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
 from launch.runs.history import History, WorkerSeen, steps_redone
+from launch.runs.slowness import why_slow
 from orchestrator.decide.goodput import goodput
-from orchestrator.journal.run_events import IncidentOver
+from orchestrator.journal.run_events import IncidentOver, Warned
+from orchestrator.next_commands import logs_command
 
 _ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
 _INCIDENT_KEYS = (
@@ -28,6 +30,9 @@ _INCIDENT_KEYS = (
     "steps_redone",
     "action",
     "reason",
+    "exit_code",
+    "losses",
+    "losses_allowed",
     "at",
 )
 
@@ -100,6 +105,18 @@ class RunStatus:
     stop_requested: bool = False
     proof: dict[str, Any] | None = None
     """What was proved before the group's first step: ``verdict`` and ``told``."""
+    step_times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Rank to seconds of a step by part: input, compute, exchange, apply, save, other, all."""
+    why_slow: str = ""
+    """What limits a step, and what to do about it."""
+    loss_name: str = ""
+    """Which tensor the loss is."""
+    job: dict[str, Any] | None = None
+    """The run's latest job, where a job server was asked: ``job, status, message, exit_code``."""
+    warnings: tuple[str, ...] = ()
+    """What ``check`` warns of, and what the run was warned of while it went on, each once."""
+    edits: tuple[str, ...] = ()
+    """What the graph differs in from the source's, as the flags of the newest start ask."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -146,6 +163,7 @@ def run_status(
         until_step=seen.until,
         steps_per_s=rate,
         loss=told.loss if told is not None else None,
+        loss_name=next(iter(told.values), "") if told is not None else "",
         world_size=seen.world_size if alive else 0,
         batches_per_step=_batches_per_step(seen, record),
         generation=seen.generation,
@@ -159,14 +177,34 @@ def run_status(
         next_save_step=told.next_save_step if told is not None and alive else None,
         next_save_s=told.next_save_s if told is not None and alive else None,
         eta_s=_eta(step, seen.until, rate),
-        incidents=tuple(_incident(item) for item in seen.incidents),
+        incidents=tuple(_incident(item, run) for item in seen.incidents),
         steps_redone=steps_redone(seen.incidents),
         goodput=round(account.fraction, 4),
         goodput_s=account.as_dict(),
         journal_age_s=_age(last, now),
         trouble=trouble,
         proof=_proof(_newest_proof(seen, record)),
+        step_times=seen.step_times,
+        why_slow=why_slow(seen.step_times),
+        warnings=tuple(
+            dict.fromkeys(
+                moment.event.reason for moment in seen.moments if isinstance(moment.event, Warned)
+            )
+        ),
+        edits=() if seen.begun is None or seen.begun.lacks("edits") else tuple(seen.begun.edits),
     )
+
+
+def not_begun(run: str, job_status: str, message: str, *, now: float) -> RunStatus:
+    """The status of a run that has a job and hasn't begun, or never will."""
+    state = {"FAILED": "failed", "STOPPED": "stopped", "SUCCEEDED": "done"}.get(
+        job_status, "starting"
+    )
+    reason = f"its job is {job_status.lower()} and the run hasn't begun" + (
+        f": {message}" if message else ""
+    )
+    empty = run_status(run, History(), Driver.NONE, LeaseHolder(), {}, None, now=now)
+    return replace(empty, state=state, reason=reason)
 
 
 def _newest_proof(seen: History, record: Mapping[str, Any]) -> Any:
@@ -205,9 +243,10 @@ def _state(seen: History, driver: Driver, attempt: int) -> tuple[str, str]:
             return seen.phase, seen.reason
 
 
-def _incident(event: IncidentOver) -> dict[str, Any]:
+def _incident(event: IncidentOver, run: str) -> dict[str, Any]:
     record = event.record()
-    return {key: None if event.lacks(key) else record.get(key) for key in _INCIDENT_KEYS}
+    told = {key: None if event.lacks(key) else record.get(key) for key in _INCIDENT_KEYS}
+    return told | {"logs": logs_command(run, event.worker)}
 
 
 def _batches_per_step(seen: History, record: Mapping[str, Any]) -> int | None:

@@ -61,8 +61,11 @@ def lineage_line(report: CheckpointsReport) -> str:
     return f"\nlineage: {earlier}" + ", ".join(links[-6:])
 
 
-def prune_run(output: Location) -> Pruned:
+def prune_run(output: Location, *, dry_run: bool = False) -> Pruned:
     """Deletes what the run can't use. Whether a driver may be at work is read from the lease.
+
+    Args:
+        dry_run: delete nothing, and return what would be.
 
     Raises:
         OutputError: nobody has ever held this output, so nothing below it is ours.
@@ -74,20 +77,22 @@ def prune_run(output: Location) -> Pruned:
             remedy="Give the --output of a run",
             details={"missing": True},
         )
-    return prune(output, held=not (observed.released or observed.dead))
+    return prune(output, held=not (observed.released or observed.dead), dry_run=dry_run)
 
 
-def pruned_text(pruned: Pruned) -> str:
-    """What was deleted, in one line."""
+def pruned_text(pruned: Pruned, *, dry_run: bool = False) -> str:
+    """What was deleted, or would be, in one line; each of them by name where it only would be."""
     if not pruned.checkpoints and not pruned.leftovers:
         return "nothing to prune"
     fenced, files = (
         _counted(len(pruned.checkpoints), "fenced checkpoint"),
         _counted(len(pruned.leftovers), "file"),
     )
-    return (
-        f"deleted {fenced} and {files} of unfinished saves, {bytes_text(pruned.freed_bytes)} freed"
-    )
+    freed = bytes_text(pruned.freed_bytes)
+    if not dry_run:
+        return f"deleted {fenced} and {files} of unfinished saves, {freed} freed"
+    names = "".join(f"\n  {name}" for name in (*pruned.checkpoints, *pruned.leftovers))
+    return f"would delete {fenced} and {files} of unfinished saves and free {freed}:{names}"
 
 
 def _counted(count: int, noun: str) -> str:

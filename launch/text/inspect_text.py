@@ -100,7 +100,7 @@ def _train_ops(report: Inspection, console: Console) -> None:
     if step is not None and step.increment not in (1, None):
         counted += f", {step.increment} at a time"
     console.print(
-        f"{counted}; losses: {names_text(report.losses) or 'none in the losses collection'}"
+        f"{counted}; losses: {names_text(report.losses) or 'none is named, and no gradients tell'}"
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -34,6 +35,19 @@ def log_line(event: JournalEvent) -> str:
     )
     line = f"{when}{who} {event.word or '?'} {rest}"
     return redacted(line.rstrip(), secrets_in(os.environ))
+
+
+def about(records: Iterable[Mapping[str, Any]], worker: str) -> list[dict[str, Any]]:
+    """The records that name a worker, in whatever field."""
+    return [dict(record) for record in records if _names(record, worker)]
+
+
+def _names(value: Any, worker: str) -> bool:
+    if isinstance(value, Mapping):
+        return any(_names(item, worker) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_names(item, worker) for item in value)
+    return isinstance(value, str) and worker in re.split(r"\W+", value)
 
 
 def log_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:

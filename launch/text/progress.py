@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from launch.text.log_text import log_line
-from launch.text.quantities import bytes_text, count_text, rate_text, seconds_text
+from launch.text.quantities import bytes_text, count_text, cut_text, rate_text, seconds_text
 from launch.text.status_text import incident_line
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import (
@@ -50,6 +50,8 @@ BAR_CELLS = 20
 """A step of five per cent; the line fits 80 columns with its numbers."""
 WATCHED_SHOWN = 3
 """Watched values beside the loss that fit into the line."""
+LOSS_NAME = 32
+"""Letters of the loss's name beside it."""
 _STATE_FROM = {"donor": ", live state", "checkpoint": ", state from the checkpoint"}
 _STYLES: Mapping[type[JournalEvent], str] = {
     IncidentOver: "yellow",
@@ -63,7 +65,10 @@ def progress_text(progress: RunProgress, start_step: int | None = None) -> str:
     """Step, loss, rate, last checkpoint and the time that is left, as far as they're known."""
     parts = [f"step {count_text(progress.step)} of {count_text(progress.until)}"]
     if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.6g}")
+        name = next(iter(progress.values), "")
+        parts.append(
+            f"loss {progress.loss:.6g}" + (f" ({cut_text(name, LOSS_NAME)})" if name else "")
+        )
     others = {name: value for name, value in progress.values.items() if value != progress.loss}
     parts += [f"{name} {value:.6g}" for name, value in list(others.items())[:WATCHED_SHOWN]]
     if progress.steps_per_s > 0:
@@ -94,7 +99,8 @@ def _attempt_text(event: AttemptBegan) -> str:
     resumed = f" from {event.resumed_from}" if event.resumed_from else ""
     until = "" if event.lacks("until") else f" to {count_text(event.until)}"
     step = count_text(None if event.lacks("start_step") else event.start_step)
-    begun = f"attempt {event.attempt}: step {step}{until}{resumed}"
+    outer = f" ({event.outer_attempt})" if event.outer_attempt else ""
+    begun = f"attempt {event.attempt}{outer}: step {step}{until}{resumed}"
     proof = event.proof or {}
     is_told = proof.get("told") and proof.get("verdict") != "differs"  # that is a warning
     return f"{begun}\n{proof['told']}" if is_told else begun

@@ -7,13 +7,14 @@ on its way out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from launch.runs.slowness import PARTS, step_parts
 from launch.runs.status_model import RunStatus
 from launch.text.quantities import (
     count_text,
@@ -25,9 +26,21 @@ from launch.text.quantities import (
 )
 from orchestrator.redaction import redacted_data, secrets_in
 
-_STYLES = {"training": "green", "done": "green", "dead": "red", "failed": "red", "silent": "yellow"}
+STATE_STYLES = {
+    "training": "green",
+    "done": "green",
+    "dead": "red",
+    "failed": "red",
+    "silent": "yellow",
+}
 _SHOWN_INCIDENTS = 8
 """Incidents that fit a screen with the rest of the status; ``--json`` has them all."""
+
+_SHOWN_WARNINGS = 4
+"""The newest ones; ``--json`` has them all."""
+
+_SMALLEST_SHARE = 0.005
+"""Parts of a step that are worth a word."""
 
 
 def status_text(found: RunStatus) -> RenderableType:
@@ -38,18 +51,27 @@ def status_text(found: RunStatus) -> RenderableType:
     for label, text in _lines(redacted_data(found.as_dict(), secrets_in(os.environ))):
         table.add_row(
             label,
-            Text(text, style=_STYLES.get(text.partition(":")[0], "") if label == "state" else ""),
+            Text(
+                text, style=STATE_STYLES.get(text.partition(":")[0], "") if label == "state" else ""
+            ),
         )
     return Group(Text(redacted_data(found.run), style="bold"), table)
 
 
 def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "state", found["state"] + (f": {cut_text(found['reason'])}" if found["reason"] else "")
+    if found["job"]:
+        yield "job", _job(found["job"])
     if found["stop_requested"]:
         yield "stop", "asked for; it saves first"
     for text in found["trouble"]:
         yield "trouble", text
+    for text in found["warnings"][-_SHOWN_WARNINGS:]:
+        yield "warning", text
     yield "step", _progress(found)
+    if found["step_times"]:
+        yield "step time", step_time_line(found["step_times"])
+        yield "", found["why_slow"]
     if found["batches_per_step"] is not None:
         yield (
             "",
@@ -57,6 +79,8 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
         )
     if found["proof"]:
         yield "proof", found["proof"]["told"]
+    for number, text in enumerate(found["edits"]):
+        yield "" if number else "edits", text
     if found["holder"]:
         yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"
     if found["workers"]:
@@ -72,13 +96,32 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
     yield "goodput", goodput_line(found["goodput"], found["goodput_s"])
 
 
+def _job(job: dict[str, Any]) -> str:
+    code = f", exit code {job['exit_code']}" if job["exit_code"] is not None else ""
+    said = f": {cut_text(job['message'])}" if job["message"] else ""
+    return f"{job['job']} {job['status'].lower()}{code}{said}; its output: `{job['logs']}`"
+
+
 def _progress(found: dict[str, Any]) -> str:
     until = f" of {count_text(found['until_step'])}" if found["until_step"] is not None else ""
     parts = [count_text(found["step"]) + until]
     parts += [rate_text(found["steps_per_s"])] if found["steps_per_s"] else []
-    parts += [f"loss {found['loss']:.6g}"] if found["loss"] is not None else []
+    name = f" ({found['loss_name']})" if found["loss_name"] else ""
+    parts += [f"loss {found['loss']:.6g}{name}"] if found["loss"] is not None else []
     parts += [f"done in {seconds_text(found['eta_s'])}"] if found["eta_s"] is not None else []
     return " · ".join(parts)
+
+
+def step_time_line(ranks: Mapping[str, Mapping[str, float]]) -> str:
+    """``50 ms: compute 62 %, exchange 30 %, …``, the mean over the ranks."""
+    parts = step_parts(ranks)
+    whole_s = parts["all"]
+    shares = [
+        f"{name} {share_text(parts[name] / whole_s)}"
+        for name in PARTS
+        if whole_s > 0 and parts[name] / whole_s >= _SMALLEST_SHARE
+    ]
+    return f"{seconds_text(whole_s)}: {', '.join(shares)}"
 
 
 def _worker(worker: dict[str, Any]) -> str:
@@ -111,8 +154,8 @@ def _incidents(found: dict[str, Any]) -> str:
 
 
 def incident_line(incident: dict[str, Any]) -> str:
-    """One incident as one line: what, which rank and node, seconds lost, steps redone, what was
-    done.
+    """One incident as one line: what, which rank and node, why, seconds lost, steps redone, what was
+    done, what is left of the budget, and the command for more.
     """
     who = f" rank {incident['rank']}" if incident.get("rank") is not None else ""
     where = f" on {node_text(incident['node'])}" if incident.get("node") else ""
@@ -125,7 +168,23 @@ def incident_line(incident: dict[str, Any]) -> str:
     redone = incident.get("steps_redone") or 0
     done = f"; {incident['action']}" if incident.get("action") else ""
     why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
-    return f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
+    return (
+        f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
+        f"{budget_text(incident)}{_more(incident)}"
+    )
+
+
+def _more(incident: dict[str, Any]) -> str:
+    return f"; more: `{incident['logs']}`" if incident.get("logs") else ""
+
+
+def budget_text(incident: dict[str, Any]) -> str:
+    """Which of how many allowed disturbances it was, where it counts."""
+    losses, allowed = incident.get("losses"), incident.get("losses_allowed")
+    if losses is None or allowed is None:
+        return ""
+    noun = "restart" if incident.get("kind") == "driver" else "loss"
+    return f"; {noun} {losses} of {allowed} within an hour, {max(0, allowed - losses)} left"
 
 
 def _resized(incident: dict[str, Any]) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.decide import incidents, losses
+from orchestrator.decide.driver_restarts import Death
 from orchestrator.decide.events import Cause, Gone
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
+from orchestrator.exit_codes import ended_text
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import (
     GenerationFormed,
@@ -26,6 +28,8 @@ from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
 REASON = "it was gone when this driver came"
+DRIVER = "driver"
+"""The kind of an incident in which the driver alone was lost."""
 _STEPPED = (ProgressMade, TrainingBegan, WorkersAdopted, SaveCommitted, LossOfWorker)
 
 
@@ -41,6 +45,7 @@ class LeftBehind:
         loss: a member's loss that it had seen and whose incident it didn't live to close.
         highest: the last step that the journal knows to be finished, since the last incident.
         silent_s: seconds since its last word, by the drivers' wall clocks.
+        death: how its process ended; None where nobody has told.
     """
 
     members: Mapping[str, int] = field(default_factory=dict)
@@ -50,9 +55,12 @@ class LeftBehind:
     loss: LossOfWorker | None = None
     highest: int = 0
     silent_s: float = 0.0
+    death: Death | None = None
 
 
-def left_behind(events: Sequence[JournalEvent], now_unix_s: float) -> LeftBehind | None:
+def left_behind(
+    events: Sequence[JournalEvent], now_unix_s: float, death: Death | None = None
+) -> LeftBehind | None:
     """What the journal's last driver had going; None where it ended in order or had nobody that
     trained.
     """
@@ -85,7 +93,7 @@ def left_behind(events: Sequence[JournalEvent], now_unix_s: float) -> LeftBehind
     members = {worker: rank for rank, worker in enumerate(seats) if worker in warm}
     standbys = tuple(worker for worker in warm if worker not in members)
     return LeftBehind(
-        members, standbys, len(seats), warm, loss, highest, max(0.0, now_unix_s - last_s)
+        members, standbys, len(seats), warm, loss, highest, max(0.0, now_unix_s - last_s), death
     )
 
 
@@ -104,7 +112,7 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         turn.note(_told(entry, rank))
         gone = Worker(worker, Stage.MEMBER, turn.now_s, turn.now_s, node=entry.node)
         incidents.open_incident(
-            turn, Cause.DIED.value, gone, rank, f"{REASON}: the driver died as well"
+            turn, Cause.DIED.value, gone, rank, f"{REASON}: {_driver_text(left.death)} as well"
         )
         # Not as if a step had killed it: what killed the driver killed it too
         losses.pay(turn, gone, Gone(worker, Cause.DIED), begun=False)
@@ -115,7 +123,9 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
     # It began when the driver fell silent, not when this one came: the time between is lost as well
     incident = turn.run.incident
-    if incident is not None:
+    if incident is None:
+        turn.note(_driver_lost(turn, left))
+    else:
         highest = max(turn.run.highest, left.highest)
         began_s = turn.now_s - left.silent_s
         turn.set(
@@ -127,6 +137,36 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
             ),
             highest=highest,
         )
+
+
+def _driver_lost(turn: Turn, left: LeftBehind) -> IncidentOver:
+    """The incident of a driver that took nobody with it: it's over as soon as there is another."""
+    run, death = turn.run, left.death
+    silent_s = round(left.silent_s, 4)
+    return IncidentOver(
+        kind=DRIVER,
+        rank=None,
+        node="",
+        worker="",
+        detected_s=silent_s,
+        recovered_s=silent_s,
+        steps_redone=0,
+        action="another driver has taken over, and the workers trained on",
+        reason=_driver_text(death),
+        generation=run.generation,
+        step=run.step,
+        world_size_before=left.world_size,
+        world_size=run.world_size,
+        exit_code=death.code if death else None,
+        losses=death.restart if death else None,
+        losses_allowed=death.allowed if death else None,
+    )
+
+
+def _driver_text(death: Death | None) -> str:
+    if death is None:
+        return "the driver died; how isn't known"
+    return f"the driver died ({ended_text(death.code)})"
 
 
 def _told(entry: WorkerWarm, rank: int | None) -> LossOfWorker:

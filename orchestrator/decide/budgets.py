@@ -96,6 +96,10 @@ def _counts(cause: Cause) -> bool:
     return cause not in (Cause.PREEMPTED, Cause.RELEASED)
 
 
+UNPLANNED = frozenset(cause.value for cause in Cause if _counts(cause))
+"""Causes of losses that the budget pays for, in the journal's words."""
+
+
 def from_journal(
     events: Iterable[JournalEvent], limit: int, now_s: float, now_unix_s: float
 ) -> Budgets:

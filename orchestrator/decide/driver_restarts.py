@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.exit_codes import ended_text
+
+DRIVER_DEATH = "TFRESUME_DRIVER_DEATH"
+"""The variable in which a supervisor tells a driver how the one before it ended (``Death``)."""
 CRASHED = 70
 """The exit code of a driver that met an error of its own; its workers live, and the next one goes
 on with them. It is EX_SOFTWARE of sysexits.h, which neither Python nor Ray ends with of its own
@@ -44,11 +48,40 @@ class End:
 
 
 @dataclass(frozen=True)
+class Death:
+    """How the driver before this one ended, as whoever started it knows.
+
+    Attributes:
+        code: its exit code, negative for a signal.
+        restart: which restart within an hour this one is, from 1; more than ``allowed`` end the run.
+    """
+
+    code: int
+    restart: int
+    allowed: int = MOST_DEATHS
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.restart} {self.allowed}"
+
+    @classmethod
+    def parse(cls, text: str) -> Death | None:
+        """What ``str`` made; None for anything else."""
+        words = text.split()
+        if len(words) != 3 or not all(word.removeprefix("-").isdecimal() for word in words):
+            return None
+        return cls(*map(int, words))
+
+
+@dataclass(frozen=True)
 class StartAgain:
     """Start the driver again after ``delay_s``."""
 
     delay_s: float
     deaths: tuple[tuple[float, float], ...]
+
+    def death(self, code: int) -> Death:
+        """What the next driver is told of this one's end."""
+        return Death(code, len(self.deaths))
 
 
 def after_exit(
@@ -74,7 +107,7 @@ def after_exit(
     if stopping_code is not None:
         return End(
             stopping_code,
-            f"the driver was killed ({code}) while it was stopping; what is committed stands",
+            f"the driver ended ({ended_text(code)}) while it was stopping; what is committed stands",
         )
     recent = (*(death for death in deaths if now_s - death[0] < WINDOW_S), (now_s, lived_s))
     quick = 0
@@ -85,10 +118,10 @@ def after_exit(
     if quick >= MOST_QUICK_DEATHS:
         return End(
             1,
-            f"the driver died {quick} times in a row within {QUICK_S:.0f} s of its start ({code})",
+            f"the driver died {quick} times in a row within {QUICK_S:.0f} s of its start ({ended_text(code)})",
         )
     if len(recent) > MOST_DEATHS:
-        return End(1, f"the driver died {len(recent)} times within an hour ({code})")
+        return End(1, f"the driver died {len(recent)} times within an hour ({ended_text(code)})")
     return StartAgain(
         min(LONGEST_DELAY_S, FIRST_DELAY_S * 4.0 ** (quick - 1 if quick else 0)), recent
     )

@@ -94,13 +94,14 @@ class Warm:
 @dataclass(frozen=True)
 class Gone:
     """A worker's process is gone for good. ``error``: ``as_dict()`` of one that no other worker
-    could avoid either.
+    could avoid either. ``exit_code``: negative for a signal; None where nobody knows it.
     """
 
     worker: str
     cause: Cause
     detail: str = ""
     error: Mapping[str, Any] | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Progress:
             checks, writes or sends state.
         position: batches that the whole group had consumed at that step.
         processor_s: processor time that the worker's process has used, in seconds.
+        steps_taken: by its process so far; ``spent``: what they spent their time on, in seconds by
+            part: input, compute, exchange, apply, save.
     """
 
     worker: str
@@ -126,6 +129,8 @@ class Progress:
     moved_bytes: int = 0
     position: int = 0
     processor_s: float = 0.0
+    steps_taken: int = 0
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

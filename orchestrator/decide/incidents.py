@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.decide.actions import Note
+from orchestrator.decide.budgets import UNPLANNED
 from orchestrator.decide.events import Cause
 from orchestrator.decide.run import Incident, Run, Worker
 from orchestrator.decide.turn import Turn
@@ -17,7 +18,12 @@ from orchestrator.journal.run_events import IncidentOver
 
 
 def open_incident(
-    turn: Turn, kind: str, worker: Worker | None, rank: int | None, detail: str
+    turn: Turn,
+    kind: str,
+    worker: Worker | None,
+    rank: int | None,
+    detail: str,
+    exit_code: int | None = None,
 ) -> None:
     """Begin an incident, or say more exactly what the one that has begun is about."""
     run = turn.run
@@ -35,13 +41,31 @@ def open_incident(
             run.highest,
             run.world_size,
             detail,
+            exit_code=exit_code,
         )
         turn.set(incident=incident)
     elif run.incident.rank is None and rank is not None:
         node, ident = (worker.node, worker.ident) if worker else ("", "")
         turn.set(
             incident=replace(
-                run.incident, kind=kind, rank=rank, node=node, worker=ident, detail=detail
+                run.incident,
+                kind=kind,
+                rank=rank,
+                node=node,
+                worker=ident,
+                detail=detail,
+                exit_code=exit_code,
+            )
+        )
+
+
+def explain(turn: Turn, worker: str, kind: str, detail: str, exit_code: int | None) -> None:
+    """What the worker died of whose loss the present incident is, now that it's known."""
+    incident = turn.run.incident
+    if incident is not None and incident.worker == worker:
+        turn.set(
+            incident=replace(
+                incident, kind=kind, detail=detail or incident.detail, exit_code=exit_code
             )
         )
 
@@ -64,6 +88,8 @@ def incident_record(run: Run, incident: Incident, now_s: float | None) -> Incide
     """The record of an incident; ``now_s`` is None where the run ended before it was over."""
     resized = incident.world_size != run.world_size and run.policy.batches_per_step is None
     since = incident.resumed_from
+    counts = incident.kind in UNPLANNED
+    at_s = incident.detected_s if now_s is None else now_s
     return IncidentOver(
         kind=incident.kind,
         rank=incident.rank,
@@ -80,4 +106,7 @@ def incident_record(run: Run, incident: Incident, now_s: float | None) -> Incide
         world_size=run.world_size,
         effective_batch=run.effective_batch if resized else None,
         on_resize=run.policy.sizes.on_resize if resized else None,
+        exit_code=incident.exit_code,
+        losses=run.budgets.spent(at_s) if counts else None,
+        losses_allowed=run.budgets.limit if counts else None,
     )

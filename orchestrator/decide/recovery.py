@@ -91,7 +91,9 @@ def after_loss(
         return GiveUp(budgets, streak, reason) if reason else GoOn(budgets, streak)
     told = cause is Cause.ERROR and bool(detail)
     if begun or told:
-        streak = streak.after(f"{cause.value}:{detail}", place if begun else (-1, -1))
+        # Of a death it depends on who tells it first what is known, so its text is no part of it
+        signature = f"{cause.value}:{'' if cause is Cause.DIED else detail}"
+        streak = streak.after(signature, place if begun else (-1, -1))
         limit = SAME_DEATH_LIMIT if not told else SAME_ERROR_LIMIT if begun else START_ERROR_LIMIT
         if streak.times >= limit:
             where = f"at step {place[0]}" if begun else "before training"

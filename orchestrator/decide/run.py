@@ -131,6 +131,7 @@ class Incident:
     detail: str = ""
     done: str = ""
     resumed_from: int | None = None
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from orchestrator.driver.slots import Slots, as_recorded, slots_of
 from orchestrator.driver.startup import Plan, StartPoint, counted, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
-from orchestrator.store.checkpoints.source import resolve_source, source_fingerprint
+from orchestrator.store.checkpoints.source import named_source, resolve_source, source_fingerprint
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.run_record import RunRecord, check_same_source
 
 DRIVER_ONLY = frozenset(
     (
         "source",
+        "from_step",
         "output",
         "address",
         "until_step",
@@ -50,8 +51,15 @@ DRIVER_ONLY = frozenset(
         "allow_op",
         "force",
         "tensorboard",
+        "notify",
+        "callback",
         "prove",
         "accept_differences",
+        "rename",
+        "restore_only",
+        "reinit",
+        "reset_slots",
+        "reset_step",
     )
 )
 """Settings that living workers weren't made with, so that a new driver may have others."""
@@ -118,8 +126,8 @@ def refuse_others_workers(
             be read.
     """
     now: Mapping[str, Any] = redacted_data(config.model_dump(mode="json"))
-    if last.get("source") != now["source"]:
-        named = resolve_source(config.source)
+    if any(last.get(key) != now[key] for key in ("source", "from_step")):
+        named = resolve_source(named_source(config))
         check_same_source(output, record, named.url, source_fingerprint(named))
     others = sorted(key for key in now.keys() & last.keys() - DRIVER_ONLY if now[key] != last[key])
     if others:

@@ -21,7 +21,7 @@ from orchestrator.decide.evaluating import Goal, Over, Seen, Take, after_look, t
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.driver.evaluate import Evaluated, measured
 from orchestrator.driver.evaluator_tenure import ended_by_sigterm, held
-from orchestrator.driver.inference import NodeChoice, needs_ray
+from orchestrator.driver.inference import NodeWish, needs_ray
 from orchestrator.driver.tensorboard_events import encoded
 from orchestrator.errors import (
     AlreadyExists,
@@ -84,7 +84,7 @@ class Following:
 
     fetches: Sequence[str] = ()
     batches: int = 0
-    place: NodeChoice = field(default_factory=NodeChoice)
+    place: NodeWish = field(default_factory=NodeWish)
     keep_best: Goal | None = None
     name: str = "eval"
     every_s: float = 5.0

@@ -12,7 +12,7 @@ import numpy as np
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.inference import fetch_plan, fetched
-from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.checkpoints.source import named_source, resolve_source
 
 
 def infer(
@@ -36,6 +36,6 @@ def infer(
         UserCodeError: the input function raised, or a batch doesn't fit.
         OrchestratorError: the source is bad, or no worker could be had.
     """
-    source = resolve_source(config.source)
+    source = resolve_source(named_source(config))
     plan = fetch_plan(source, config, fetches)
     return [dict(each.values) for each in fetched(source, config, plan, batches=batches)]

@@ -18,8 +18,10 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
+from orchestrator.driver.journal_pace import JournalPace
 from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
+from orchestrator.driver.step_times import StepTimes
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import TrainingBegan
 from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
@@ -33,10 +35,6 @@ TICK_S = 0.25
 """
 SHOW_S = 0.2
 """RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
-JOURNAL_PROGRESS_S = 5.0
-"""Progress is written down at most so often: what ``status`` tells is never older, and a day makes
-17,000 lines of it, which are read in a moment.
-"""
 
 
 @dataclass(frozen=True)
@@ -133,8 +131,10 @@ class Loop:
         self._clock, self._wall, self._began_s = clock, wall, clock()
         self._finish: act.Finish | None = None
         self._stagings = Stagings()
+        self._step_times = StepTimes()
         self._next_tick_s = 0.0
-        self._shown_s = self._journaled_s = float("-inf")
+        self._shown_s = float("-inf")
+        self._journal_pace = JournalPace()
         self._progress: RunProgress | None = None
 
     def play(self, actions: tuple[act.Action, ...]) -> act.Finish:
@@ -164,6 +164,7 @@ class Loop:
                 if isinstance(message, ev.Progress):
                     self._show(message)
                     self._note_staging(message)
+                    self._note_step_times(message)
 
     def _note_staging(self, pulse: ev.Progress) -> None:
         worker = self.run.workers.get(pulse.worker)
@@ -171,8 +172,21 @@ class Loop:
         if told is not None:
             self.write_down(told)
 
+    def _note_step_times(self, pulse: ev.Progress) -> None:
+        now_s = self._clock()
+        self._step_times.take(pulse, now_s)
+        if self._step_times.is_due(now_s):
+            self._tell_step_times()
+
+    def _tell_step_times(self) -> None:
+        told = self._step_times.told(self.run.seats, self.run.step, self._clock())
+        if told is not None:
+            self.write_down(told)
+
     def write_down(self, event: JournalEvent) -> None:
         """Journal an event and show it."""
+        if isinstance(event, RunEnded):
+            self._tell_step_times()
         stamped = event.stamped(
             at=round(self._wall(), 3),
             attempt=self._attempt,
@@ -186,7 +200,7 @@ class Loop:
         self._storage_thread.note(stamped)
         self._observer.event(record)
         if isinstance(event, TrainingBegan | IncidentOver):
-            self._journaled_s = float("-inf")  # the next sign of progress is journaled at once
+            self._journal_pace.hurry()
         elif isinstance(event, RunEnded) and self._progress is not None:
             self._journal_progress()
 
@@ -248,13 +262,13 @@ class Loop:
         if now_s - self._shown_s >= SHOW_S or run.step >= run.policy.until:
             self._shown_s = now_s
             self._observer.progress(self._progress)
-        if now_s - self._journaled_s >= JOURNAL_PROGRESS_S:
+        if self._journal_pace.is_due(now_s):
             self._journal_progress()
 
     def _journal_progress(self) -> None:
         progress = self._progress
         assert progress is not None
-        self._journaled_s = self._clock()
+        self._journal_pace.written(self._clock())
         saving = self.run.policy.saving
         next_step = (
             (self.run.step // saving.save_steps + 1) * saving.save_steps

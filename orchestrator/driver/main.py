@@ -14,15 +14,18 @@ three end with nothing started and nothing written. What follows the lease stand
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.room import describe
 from orchestrator.driver.beginning import Ready, prepared
+from orchestrator.driver.callbacks.loading import callbacks_of
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.metrics import RayMetrics
+from orchestrator.driver.notifier import notifier_of
 from orchestrator.driver.observer import Observer, Observers
 from orchestrator.driver.proof import Proof
 from orchestrator.driver.proving import proving
@@ -94,9 +97,20 @@ def _connected(link: RayLink, listen: Callable[[], None]) -> Callable[[], None]:
 
 
 def own_observers(config: RunConfig, output: Location) -> list[Observer]:
-    """Who watches every run: Ray's metrics, and TensorBoard events unless they were turned off."""
-    metrics = RayMetrics(output.shown)
-    return [metrics, EventWriter(output)] if config.tensorboard else [metrics]
+    """Who watches every run: Ray's metrics, TensorBoard events unless they were turned off, and
+    whoever is to be notified.
+
+    Raises:
+        ConfigError: a webhook's variable isn't set, or a callback can't be made.
+    """
+    found: list[Observer] = [RayMetrics(output.shown)]
+    if config.tensorboard:
+        found.append(EventWriter(output))
+    return [
+        *found,
+        *notifier_of(config.notify, output.shown, os.environ),
+        *callbacks_of(config, output.shown),
+    ]
 
 
 def _resume(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from orchestrator.driver.observer import RunProgress
 from orchestrator.journal.event import JournalEvent
-from orchestrator.journal.run_events import IncidentOver
+from orchestrator.journal.run_events import AttemptBegan, IncidentOver, RunEnded, StepsTimed
 from orchestrator.journal.save_events import (
     SaveCancelled,
     SaveCommitted,
@@ -41,9 +41,18 @@ METERS: Mapping[str, Meter] = {
     "tfresume_until_step": Meter("gauge", "The global step at which the run ends."),
     "tfresume_steps_per_second": Meter("gauge", "Global steps per second."),
     "tfresume_loss": Meter("gauge", "The watched loss of rank 0's last batch."),
+    "tfresume_step_part_seconds": Meter(
+        "gauge",
+        "Seconds of a step by part (input, compute, exchange, apply, save, other, all) and rank.",
+        ("part", "rank"),
+    ),
     "tfresume_world_size": Meter("gauge", "Workers in the present generation."),
     "tfresume_generation": Meter(
         "gauge", "Number of the present generation; it grows with each change of the group."
+    ),
+    "tfresume_attempt": Meter("gauge", "Number of the run's driver, from 1."),
+    "tfresume_ended_attempt": Meter(
+        "gauge", "Number of the driver under which the run ended in order."
     ),
     "tfresume_checkpoint_step": Meter("gauge", "Global step of the newest committed checkpoint."),
     "tfresume_checkpoint_bytes": Meter(
@@ -63,8 +72,13 @@ METERS: Mapping[str, Meter] = {
         "histogram", "Seconds that training stood still for a save."
     ),
 }
+MOMENTARY = frozenset(("tfresume_steps_per_second", "tfresume_loss"))
+"""Gauges that say nothing any more once nobody tells them: no step is taken then."""
 BOUNDARIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of the histograms, in seconds: from a memory copy to a wait for new nodes."""
+
+
+_OF_CHECKPOINTS = ("tfresume_checkpoint_step", "tfresume_checkpoint_bytes")
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,10 @@ def of_progress(progress: RunProgress) -> list[Measurement]:
 def of_event(event: JournalEvent) -> list[Measurement]:
     """What a journal event says."""
     match event:
+        case AttemptBegan():
+            return _known(("tfresume_attempt", event.attempt))
+        case RunEnded():
+            return _known(("tfresume_ended_attempt", event.attempt))
         case IncidentOver():
             labels = {"kind": event.kind or "unknown"}
             return [
@@ -98,6 +116,8 @@ def of_event(event: JournalEvent) -> list[Measurement]:
                 *_known(("tfresume_steps_redone", event.steps_redone or None)),
                 *_known(("tfresume_recovery_seconds", event.recovered_s), labels=labels),
             ]
+        case StepsTimed():
+            return _parts(event)
         case SaveCommitted():
             told = (
                 ("tfresume_checkpoint_step", event.step),
@@ -116,6 +136,36 @@ def of_event(event: JournalEvent) -> list[Measurement]:
             return [_saved(event)]
         case _:
             return []
+
+
+def of_past(events: Iterable[JournalEvent]) -> list[Measurement]:
+    """What the drivers before this one have counted, so that it counts on from there: a counter's
+    sum as one measurement, each of a histogram's values, and of gauges what the journal still holds
+    true, the newest checkpoint's.
+    """
+    counted: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    observed: list[Measurement] = []
+    newest: dict[str, Measurement] = {}
+    for item in (item for event in events for item in of_event(event)):
+        match METERS[item.name].kind:
+            case "counter":
+                key = (item.name, tuple(item.labels.items()))
+                counted[key] = counted.get(key, 0.0) + item.value
+            case "histogram":
+                observed.append(item)
+            case "gauge" if item.name in _OF_CHECKPOINTS:
+                newest[item.name] = item
+    sums = [Measurement(name, value, dict(labels)) for (name, labels), value in counted.items()]
+    return [*sums, *observed, *newest.values()]
+
+
+def _parts(event: StepsTimed) -> list[Measurement]:
+    found: list[Measurement] = []
+    for rank, parts in event.ranks.items():
+        for part, seconds in parts.items():
+            told = ("tfresume_step_part_seconds", seconds)
+            found += _known(told, labels={"part": part, "rank": rank})
+    return found
 
 
 def _saved(event: JournalEvent) -> Measurement:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from orchestrator.journal.event import JournalEvent
+
 log = logging.getLogger("tfresume")
 
 
@@ -58,6 +60,10 @@ class Observers:
         """One more."""
         self._observers.append(observer)
 
+    def past(self, events: Sequence[JournalEvent]) -> None:
+        """What earlier drivers of the run wrote down; told to those that ask for it (``past``)."""
+        self._each("past", events)
+
     def event(self, event: Mapping[str, Any]) -> None:
         self._each("event", event)
 
@@ -74,7 +80,8 @@ class Observers:
     def _each(self, method: str, value: object) -> None:
         for observer in list(self._observers):
             try:
-                getattr(observer, method)(value)
+                if method != "past" or hasattr(observer, method):
+                    getattr(observer, method)(value)
             except Exception as error:  # noqa: BLE001 - whoever only looks on mustn't end a training run
                 log.warning(
                     "an observer is dropped since it failed: %s: %s", type(error).__name__, error

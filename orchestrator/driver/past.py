@@ -5,6 +5,7 @@ Rule: ``fold`` makes it in one pass over the events; nothing is remembered anywh
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from orchestrator.decide import budgets
 from orchestrator.decide.aftermath import LeftBehind, left_behind, rolled_back
+from orchestrator.decide.driver_restarts import DRIVER_DEATH, Death
 from orchestrator.decide.machine import WorkerReport
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import GenerationFormed
@@ -62,7 +64,8 @@ class Past:
 
     def left_behind(self) -> LeftBehind | None:
         """What the driver before had going when it died: ``decide.aftermath.left_behind``."""
-        return left_behind(self.events, time.time())
+        death = Death.parse(os.environ.get(DRIVER_DEATH, ""))
+        return left_behind(self.events, time.time(), death)
 
     def next_worker(self, reports: Sequence[WorkerReport]) -> int:
         """The first worker number that was never used."""

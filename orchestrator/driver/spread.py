@@ -21,7 +21,7 @@ from orchestrator.errors import OrchestratorError, PlacementError, WorkerLost
 from orchestrator.store.objects.private import private_directory
 
 if TYPE_CHECKING:
-    from orchestrator.driver.inference import FetchedBatch, NodeChoice
+    from orchestrator.driver.inference import BatchValues, NodeWish
 
 AGAIN = 3
 """Times that a lost actor is started again: a spot node may go at any time, and what has killed the
@@ -40,7 +40,7 @@ class Fetcher:
 
     def fetch(
         self, task: Mapping[str, Any], files: Sequence[Any], path: list[str], here: str
-    ) -> list[FetchedBatch] | OrchestratorError:
+    ) -> list[BatchValues] | OrchestratorError:
         """The outputs of one rank's batches, or why there are none.
 
         Args:
@@ -61,8 +61,8 @@ class Fetcher:
 
 
 def asked_of_ray(
-    tasks: Sequence[Mapping[str, Any]], files: Sequence[Any], config: RunConfig, place: NodeChoice
-) -> list[list[FetchedBatch]]:
+    tasks: Sequence[Mapping[str, Any]], files: Sequence[Any], config: RunConfig, place: NodeWish
+) -> list[list[BatchValues]]:
     """The answers to the tasks as they come, each from an actor of its own.
 
     Raises:
@@ -87,10 +87,10 @@ def _as_they_come(asked: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
         yield ref, waiting.pop(ref)
 
 
-def _answer(ref: Any, actor: Any) -> list[FetchedBatch]:
+def _answer(ref: Any, actor: Any) -> list[BatchValues]:
     """What an actor gave. It ends then: another one may wait for its room."""
     try:
-        found: list[FetchedBatch] | OrchestratorError = ray.get(ref)
+        found: list[BatchValues] | OrchestratorError = ray.get(ref)
     except ray.exceptions.RayError as error:
         raise WorkerLost.from_cause(
             f"a worker that fetched tensors was lost {AGAIN + 1} times",
@@ -115,7 +115,7 @@ def connected(config: RunConfig) -> Iterator[None]:
 
 
 @contextmanager
-def actors(count: int, config: RunConfig, place: NodeChoice) -> Iterator[list[Any]]:
+def actors(count: int, config: RunConfig, place: NodeWish) -> Iterator[list[Any]]:
     """So many actors, of which at least one runs. Raises PlacementError."""
     needs = needs_of(config, place)
     started = [ray.remote(**needs)(Fetcher).remote() for _ in range(count)]
@@ -136,7 +136,7 @@ def actors(count: int, config: RunConfig, place: NodeChoice) -> Iterator[list[An
             ray.kill(actor, no_restart=True)
 
 
-def needs_of(config: RunConfig, place: NodeChoice) -> dict[str, Any]:
+def needs_of(config: RunConfig, place: NodeWish) -> dict[str, Any]:
     """What each actor asks of Ray: a worker's resources, and a node that fits ``place``."""
     needs: dict[str, Any] = {
         "num_cpus": config.workers.cpus,

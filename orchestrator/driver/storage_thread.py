@@ -22,7 +22,12 @@ from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.retention import retain
-from orchestrator.store.checkpoints.source import Source, newest_source, resolve_source
+from orchestrator.store.checkpoints.source import (
+    Source,
+    named_source,
+    newest_source,
+    resolve_source,
+)
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
@@ -42,6 +47,7 @@ class Saved:
     fingerprint: str
     step_key: str | None
     repairs: tuple[str, ...]
+    edits: tuple[str, ...] = ()
 
 
 class StorageThread:
@@ -150,6 +156,7 @@ class StorageThread:
             training_s=max(0.0, time.monotonic() - self._began_s),
             created=time.time(),
             repairs=self._saved.repairs,
+            edits=self._saved.edits,
             source=self._saved.fingerprint,
         )
         began_s = time.monotonic()
@@ -194,7 +201,7 @@ class StorageThread:
         try:
             source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:
-                source = resolve_source(self._config.source, exclude=exclude, deep=True)
+                source = resolve_source(named_source(self._config), exclude=exclude, deep=True)
                 _refuse_excluded(source, exclude)
                 self._parent = (0, 0)
             else:

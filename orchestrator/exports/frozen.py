@@ -34,7 +34,12 @@ from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
 from orchestrator.graph.worker_graph import Variable
 from orchestrator.store.bundle.values import Values
-from orchestrator.store.checkpoints.source import Source, resolve_source, source_fingerprint
+from orchestrator.store.checkpoints.source import (
+    Source,
+    named_source,
+    resolve_source,
+    source_fingerprint,
+)
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.private import scratch
 
@@ -105,7 +110,7 @@ def export_graph(
         OutputError: the directory holds something else.
         UserCodeError: the batches for the check can't be run.
     """
-    source, target = resolve_source(config.source), open_location(output)
+    source, target = resolve_source(named_source(config)), open_location(output)
     assert source.prefix is not None, "a checkpoint was asked for"
     identity = {
         "to": to,

@@ -16,7 +16,8 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.graph.cut import CutGraph, cut_graph, guard_graph
 from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
-from orchestrator.graph.gradients.train_ops import TrainChoice, TrainOp, choose_train_ops
+from orchestrator.graph.gradients.train_candidates import TrainOp
+from orchestrator.graph.gradients.train_ops import TrainChoice, choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
@@ -32,11 +33,13 @@ from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constant
 from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
 from orchestrator.graph.inputs.runnable import python_functions
 from orchestrator.graph.inputs.staging import without_staging
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.random.random_ops import (
     RandomReport,
     make_random_ops_stateless,
     random_problems,
 )
+from orchestrator.graph.repetition.loss_to_show import loss_to_show
 from orchestrator.graph.repetition.scale_problems import scale_problems
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.fit import checkpoint_problems
@@ -85,23 +88,29 @@ def plan(
     checkpoint: CheckpointKeys | None = None,
     outside: Outside = NOTHING_KNOWN,
     repaired: Repaired | None = None,
+    loading: Loading = AS_SAVED,
 ) -> GraphPlan:
     """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it
     can't.
 
     Args:
         meta: as read; it isn't changed.
-        checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said
-            about it).
+        checkpoint: what the checkpoint holds, seen through ``loading``; None where that isn't known
+            yet (then nothing is said about it).
         outside: what was found out about the graph's input pipelines where the workers will run.
         repaired: ``repair(meta, config)`` where it's known already.
+        loading: how the source's checkpoint is read.
     """
     with collector_paused():
-        return _plan(repaired or repair(meta, config), config, checkpoint, outside)
+        return _plan(repaired or repair(meta, config), config, checkpoint, outside, loading)
 
 
 def _plan(
-    repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside
+    repaired: Repaired,
+    config: RunConfig,
+    checkpoint: CheckpointKeys | None,
+    outside: Outside,
+    loading: Loading,
 ) -> GraphPlan:
     asked, config = config, without_scope(config)
     original, ops = repaired.meta, repaired.ops
@@ -147,11 +156,13 @@ def _plan(
         ),
     ]
     if checkpoint is not None:
-        problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
+        problems.extend(
+            checkpoint_problems(variables, checkpoint, config.init_missing, loading.anew)
+        )
     if any(problem.severity == "error" for problem in problems):
         return GraphPlan(None, tuple(problems), choice.candidates, cut.refused, devices)
     return GraphPlan(
-        in_scope(_build(parts, config), asked),
+        in_scope(replace(_build(parts, config), loading=loading), asked),
         tuple(problems),
         choice.candidates,
         cut.refused,
@@ -197,6 +208,7 @@ def _complete(parts: _Parts, config: RunConfig, outside: Outside) -> _Parts:
 def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
     graph = parts.editor.graph(parts.ops)
     targets = [target.op for target in parts.targets]
+    summaries = scalar_summaries(graph, targets)
     return WorkerGraph(
         meta=graph.meta.SerializeToString(),
         original_meta=parts.original.SerializeToString(),
@@ -205,8 +217,9 @@ def _build(parts: _Parts, config: RunConfig) -> WorkerGraph:
         variables=parts.variables,
         saver_entries=parts.saver.entries,
         step=find_step(graph, targets),
-        losses=losses(graph, targets, config.watch, _given(config)),
-        scalar_summaries=scalar_summaries(graph, targets),
+        losses=losses(graph, targets, config.watch, _given(config))
+        or loss_to_show(graph, targets, summaries),
+        scalar_summaries=summaries,
         weight=weight_of(graph, config.weight_by),
         table_initializers=table_initializers(graph, targets),
         local_initializers=local_initializers(parts.variables),

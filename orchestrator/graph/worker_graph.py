@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue, PythonFunction
 
 Shape = tuple[int | None, ...] | None
@@ -229,7 +230,7 @@ class WorkerGraph:
         variables: every variable node of the graph.
         saver_entries: what the source's saver holds besides plain variables.
         step: the graph's global step, None where it has none (then a counter is kept outside).
-        losses: tensors to show, from ``watch`` or the losses collection.
+        losses: tensors to show, from ``watch``, the losses collection, or what the gradients are of.
         scalar_summaries: (tag, tensor) of scalar summaries whose inputs need nothing that the
             targets don't need.
         table_initializers: operations that fill lookup tables.
@@ -282,6 +283,10 @@ class WorkerGraph:
     """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is
     imported.
     """
+    edits: tuple[str, ...] = ()
+    """Each edit that the user asked for, in words; ``original_meta`` has them."""
+    loading: Loading = AS_SAVED
+    """How the source's checkpoint is read at the run's first start."""
     run_batches: tuple[int, ...] = (0,)
     """For each run of ``cycle``, which of the step's batches of a slot it takes, counted from 0."""
 

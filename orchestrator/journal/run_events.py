@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 from orchestrator.journal.event import LEFT_OUT, JournalEvent
 
+OUTER_ATTEMPT = "TFRESUME_OUTER_ATTEMPT"
+"""Variable in which whatever starts the driver may say which try of its own this is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptBegan(JournalEvent):
@@ -29,8 +32,12 @@ class AttemptBegan(JournalEvent):
         config: the run's settings, without credentials.
         versions: of tfresume, Ray, TensorFlow and Python.
         batches_per_step: batches that make up one step; null where each worker gives one.
+        outer_attempt: which try of its own whatever started the driver says that this is: the
+            cluster that KubeRay built for it, JobSet's number of restarts; "" where nothing does.
+            A hint for people: which driver may write is told by the lease alone.
         proof: whether a group computes what one process would: ``verdict`` (equal, "same batch",
             differs or unproved) and ``told``, a line for people; null where nothing was tried.
+        edits: what the graph that is trained differs in from the source's, as the flags ask.
     """
 
     WORD: ClassVar[str] = "attempt"
@@ -49,6 +56,8 @@ class AttemptBegan(JournalEvent):
     versions: Mapping[str, Any]
     batches_per_step: int | None
     proof: Mapping[str, Any] | None
+    outer_attempt: str = field(default="", metadata=LEFT_OUT)
+    edits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +176,29 @@ class ProgressMade(JournalEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepsTimed(JournalEvent):
+    """What the steps since the last such event spent their time on, every half minute.
+
+    Attributes:
+        step: the last global step that all workers have finished.
+        ranks: rank to seconds a step by part: ``input`` (waiting for batches), ``compute``,
+            ``exchange`` (with the wait for the slowest rank), ``apply``, ``save`` (copying the
+            state), ``other`` (between two steps), and ``all`` of them together.
+    """
+
+    WORD: ClassVar[str] = "step_times"
+
+    generation: int
+    step: int
+    ranks: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class IncidentOver(JournalEvent):
     """A disturbance is over: the group has taken a useful step again, or the run has ended.
 
     Attributes:
-        kind: what was lost (died, node, hung, error, preempted or released), "peer lost",
+        kind: what was lost (died, node, hung, error, preempted or released), driver, "peer lost",
             divergence, "not finite" or outlier.
         rank: that was lost, from 0.
         detected_s: seconds from the first symptom until the driver knew.
@@ -183,6 +210,10 @@ class IncidentOver(JournalEvent):
         world_size: workers in the group after it.
         effective_batch: examples in a step from now on; only where the world size changed.
         on_resize: what becomes of the learning rate; only where the world size changed.
+        exit_code: of the process that was lost, negative for a signal; only where it's known.
+        losses: disturbances within the last hour that the budget has paid for, this one included;
+            of a driver, its restarts. Only where this one counts.
+        losses_allowed: how many of them end the run.
     """
 
     WORD: ClassVar[str] = "incident"
@@ -203,6 +234,9 @@ class IncidentOver(JournalEvent):
     world_size: int
     effective_batch: int | None = field(default=None, metadata=LEFT_OUT)
     on_resize: str | None = field(default=None, metadata=LEFT_OUT)
+    exit_code: int | None = field(default=None, metadata=LEFT_OUT)
+    losses: int | None = field(default=None, metadata=LEFT_OUT)
+    losses_allowed: int | None = field(default=None, metadata=LEFT_OUT)
 
     @property
     def is_passing(self) -> bool:

@@ -97,6 +97,7 @@ class LossOfWorker(JournalEvent):
         step: the last global step that it finished; null where it took none.
         phase: what the run was doing; "no driver" where it went with the driver.
         spared: whether no retry budget pays for it; only where so.
+        exit_code: its process's, negative for a signal; only where it's known.
     """
 
     WORD: ClassVar[str] = "worker_lost"
@@ -111,6 +112,7 @@ class LossOfWorker(JournalEvent):
     step: int | None
     phase: str
     spared: bool = field(default=False, metadata=LEFT_OUT)
+    exit_code: int | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,7 @@ class LossExplained(JournalEvent):
     Attributes:
         rank: the one that it had.
         cause: as of ``worker_lost``, where died stood till now.
+        exit_code: its process's, negative for a signal; only where it's known.
     """
 
     WORD: ClassVar[str] = "worker_loss_explained"
@@ -128,6 +131,7 @@ class LossExplained(JournalEvent):
     rank: int
     cause: str
     reason: str
+    exit_code: int | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ ended the worker itself.
 
 from __future__ import annotations
 
+import re
+import signal
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -17,12 +19,16 @@ from ray import exceptions as rex
 
 from orchestrator.decide import events as ev
 from orchestrator.errors import LeaseLost
+from orchestrator.exit_codes import ended_text
 from orchestrator.workers.placement import Placement
 
 ASK_AGAIN_S = 0.2
 """Before a worker that can't be reached just now is asked again: Ray finds out within seconds
 whether it's dead, and a worker that has only been slow is heard again soon.
 """
+
+WITHOUT_A_WORD = "its process ended without a word: killed (SIGKILL, the kernel's out-of-memory killer) or crashed"
+"""Neither Ray nor its raylet tells the signal of a process that couldn't say goodbye."""
 
 
 class Calls:
@@ -81,7 +87,7 @@ class Calls:
         self._ending[worker] = (cause, detail)
         actor = self.actors.get(worker)
         if actor is None:
-            self._tell_gone(worker, cause, detail)
+            self._tell_gone(ev.Gone(worker, cause, detail))
         return actor
 
     def wait_until_gone(self, workers: Collection[str], timeout_s: float) -> None:
@@ -128,8 +134,8 @@ class Calls:
             timer.daemon = True
             timer.start()
         elif isinstance(error, rex.RayActorError):
-            cause, detail = self._ending.get(worker) or _why(error)
-            self._tell_gone(worker, cause, detail)
+            ended = self._ending.get(worker)
+            self._tell_gone(ev.Gone(worker, *ended) if ended else why_gone(worker, error))
         elif isinstance(getattr(error, "cause", None), LeaseLost):
             self.tell(ev.Fenced(error.cause.as_dict()))
         else:
@@ -137,7 +143,8 @@ class Calls:
             self.tell(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
             ray.kill(actor, no_restart=True)
 
-    def _tell_gone(self, worker: str, cause: ev.Cause, detail: str) -> None:
+    def _tell_gone(self, gone: ev.Gone) -> None:
+        worker = gone.worker
         with self._gone_changed:
             if worker in self._gone:
                 return
@@ -145,21 +152,27 @@ class Calls:
             self.actors.pop(worker, None)
             self._placement.free(worker)
             self._gone_changed.notify_all()
-        self.tell(ev.Gone(worker, cause, detail))
+        self.tell(gone)
 
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _why(error: Any) -> tuple[ev.Cause, str]:
-    """Why Ray says that an actor is gone. Its text is the only place that tells a lost node."""
+def why_gone(worker: str, error: Any) -> ev.Gone:
+    """Why Ray says that an actor is gone. Its text is the only place that tells a lost node, or how
+    a process ended; of one that was killed or has crashed it only tells that its connection broke.
+    """
     text = str(error)
     if getattr(error, "preempted", False):
-        return ev.Cause.PREEMPTED, "its node was preempted"
+        return ev.Gone(worker, ev.Cause.PREEMPTED, "its node was preempted")
     if "node has died" in text or "node died" in text or "NODE_DIED" in text:
-        return ev.Cause.NODE, "its node is gone"
-    return (
-        ev.Cause.DIED,
-        "out of memory" if "OOM killer" in text and "due to the node running low" in text else "",
-    )
+        return ev.Gone(worker, ev.Cause.NODE, "its node is gone")
+    if "OOM killer" in text and "due to the node running low" in text:
+        reason = "out of memory: Ray ended it, since its node ran low"
+        return ev.Gone(worker, ev.Cause.DIED, reason, exit_code=-signal.SIGKILL)
+    code = re.search(r"exits with an exit code (\d+)", text)
+    if code is None:
+        return ev.Gone(worker, ev.Cause.DIED, WITHOUT_A_WORD)
+    number = -signal.SIGTERM if "receives a SIGTERM" in text else int(code[1])
+    return ev.Gone(worker, ev.Cause.DIED, ended_text(number), exit_code=number)

@@ -60,6 +60,11 @@ class Mailbox:
     batch_rows: int = 0
     watched: dict[str, float] = field(default_factory=dict)
     summaries: dict[str, float] = field(default_factory=dict)
+    steps_taken: int = 0
+    """By this process, in all generations."""
+    input_s: float = 0.0
+    """That its steps waited for their batches, and ``save_s`` for copies of the state."""
+    save_s: float = 0.0
 
     @property
     def generation(self) -> int:

@@ -189,8 +189,15 @@ class Member:
                 self._tools.moved_bytes(),
                 position,
                 self._tools.processor_s(),
+                mailbox.steps_taken,
+                self._spent(),
             )
         )
+
+    def _spent(self) -> dict[str, float]:
+        mailbox = self._mailbox
+        of_steps = {} if mailbox.trainer is None else mailbox.trainer.spent
+        return {"input": mailbox.input_s, **of_steps, "save": mailbox.save_s}
 
     def _doing(self) -> ev.Doing:
         doing, trainer = self._mailbox.doing, self._mailbox.trainer

@@ -74,8 +74,19 @@ class RealTools:
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
         # Asked for once more it's looked at once more: what failed may work now
         prefix = (self._staging.pop(checkpoint.prefix, None) or self._stage(checkpoint)).result()
-        state = self._trainer.load_checkpoint(prefix, init_missing=self._setup.config.init_missing)
+        state = self._trainer.load_checkpoint(
+            prefix,
+            init_missing=self._setup.config.init_missing,
+            of_source=checkpoint.of_source,
+        )
         return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
+
+    def import_input(self) -> None:
+        from orchestrator.training.importing.user_code import load_function
+
+        # A module may look for GPUs when it's imported, and a standby has none yet
+        if self._setup.config.input and not self._setup.options.gpu:
+            load_function(self._setup.config.input)
 
     def batches(self, order: JoinOrder) -> Batches:
         from orchestrator.training.inputs.feeds import FeedContext, open_batches

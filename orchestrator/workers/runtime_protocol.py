@@ -46,6 +46,8 @@ class TrainerLike(Protocol):
     def dead_peers(self) -> tuple[int, ...]: ...
     @property
     def computing(self) -> bool: ...
+    @property
+    def spent(self) -> Mapping[str, float]: ...
     def get_ready(self) -> bool: ...
     def join(self, group: Any) -> None: ...
     def assign(self, state: Any) -> None: ...
@@ -91,6 +93,11 @@ class Tools(Protocol):
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
         """The state in a checkpoint. Raises CorruptCheckpoint, GraphMismatch, StorageUnavailable."""
+
+    def import_input(self) -> None:
+        """Import the module of the user's input function ahead of ``batches``, which then finds in
+        this process what that module imports. Raises UserCodeError.
+        """
 
     def batches(self, order: JoinOrder) -> Batches:
         """This rank's batches from the order's step and position on. Raises UserCodeError."""

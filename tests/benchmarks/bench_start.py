@@ -62,7 +62,8 @@ def figures(directory: Path) -> list[Figure]:
     log = directory / "cluster.log"
     os.environ["PROBE_FILE"] = str(log)  # the workers of a running cluster have its environment
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False}
+        initialize_head=True,
+        head_node_args={"num_cpus": 4, "include_dashboard": False, "dashboard_port": 0},
     )
     try:
         running = _ours(directory, meta, "cluster", log, "--address", cluster.address)

@@ -21,7 +21,7 @@ from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import variables_of
 from tests.chaos.supervision import PACED, Supervised, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(2)]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def narrow() -> Iterator[str]:
         head_node_args={
             "num_cpus": 2,
             "include_dashboard": False,
+            "dashboard_port": 0,
             "object_store_memory": 200 << 20,
         },
     )

@@ -16,7 +16,13 @@ import pytest
 from tests.chaos.conftest import assert_same_bytes
 from tests.chaos.runs import INPUTS, Watcher, config_for, play, variables_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.tf,
+    pytest.mark.chaos,
+    pytest.mark.timeout(240),
+    pytest.mark.turns(2),
+]
 
 SLOTS = 3
 

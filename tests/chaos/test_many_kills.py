@@ -88,7 +88,7 @@ def assert_flat(sizes: list[Size], settled: int) -> None:
 @pytest.mark.parametrize(
     ("cycles", "until"),
     [
-        pytest.param(2, 700, marks=pytest.mark.timeout(600)),
+        pytest.param(1, 350, marks=pytest.mark.timeout(600)),
         pytest.param(20, 8000, marks=[pytest.mark.soak, pytest.mark.timeout(7000)]),
     ],
 )

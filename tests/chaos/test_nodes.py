@@ -55,6 +55,7 @@ class Nodes:
         head = {
             "num_cpus": 1,
             "include_dashboard": False,
+            "dashboard_port": 0,
             "object_store_memory": 200 << 20,
             "_system_config": QUICK,
         }

@@ -11,6 +11,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.aftermath import LeftBehind, left_behind
 from orchestrator.decide.budgets import Budgets, from_journal
+from orchestrator.decide.driver_restarts import MOST_DEATHS, Death
 from orchestrator.journal.parsing import parse, parse_all
 from tests.simulation.world import policy
 
@@ -168,6 +169,7 @@ def test_adopt_of_a_whole_group_tells_no_loss() -> None:
         left=told(),
     )
     assert run.incident is None
+    assert [item["kind"] for item in notes(actions, "incident")] == ["driver"]
     assert [item["rank"] for item in notes(actions, "worker_lost")] == [None], (
         "the standby that is gone, which costs nothing"
     )
@@ -202,3 +204,28 @@ def test_adopt_closes_the_incident_that_the_dead_driver_had_opened() -> None:
     )
     assert run.incident is not None
     assert (run.incident.kind, run.incident.rank, run.incident.worker) == ("hung", 1, "w0002")
+
+
+def test_driver_that_died_alone_is_an_incident_with_its_exit_code_and_restart() -> None:
+    left = left_behind(parse_all(JOURNAL), NOW, Death(-9, 2))
+    run, actions = machine.adopt(
+        policy(count=2),
+        [report("w0001", 0, 158), report("w0002", 1, 158)],
+        110,
+        Budgets(5),
+        1,
+        4,
+        50.0,
+        left=left,
+    )
+    assert run.incident is None, "the group trains on: nothing waits for its end"
+    (told_,) = notes(actions, "incident")
+    assert (told_["kind"], told_["reason"]) == ("driver", "the driver died (killed by SIGKILL)")
+    assert (told_["exit_code"], told_["losses"], told_["losses_allowed"]) == (-9, 2, MOST_DEATHS)
+    assert (told_["detected_s"], told_["recovered_s"], told_["steps_redone"]) == (10.0, 10.0, 0)
+
+
+@pytest.mark.parametrize("text", ["", "died", "-9 1", "-9 one 20"])
+def test_death_of_a_driver_that_nobody_has_told_of_is_unknown(text: str) -> None:
+    assert Death.parse(text) is None
+    assert Death.parse(str(Death(-9, 3))) == Death(-9, 3)

@@ -202,3 +202,13 @@ def test_beginning_group_takes_a_worker_of_each_node_in_turn(
     nodes: dict[str, str], order: str
 ) -> None:
     assert in_turns(tuple(nodes), nodes) == tuple(order.split())
+
+
+def test_death_at_the_same_step_is_the_same_whether_peers_or_ray_tell_it_first() -> None:
+    verdict: GoOn | GiveUp = GoOn(Budgets(100), Streak())
+    for number, detail in enumerate(["", "exit code 3", "", "its process ended without a word"]):
+        assert isinstance(verdict, GoOn)
+        verdict = after_loss(
+            Cause.DIED, detail, "n", (7, 0), True, verdict.budgets, verdict.streak, float(number)
+        )
+    assert isinstance(verdict, GiveUp)

@@ -71,6 +71,8 @@ def test_word_of_ray_on_who_was_seen_dead_explains_the_loss_and_costs_nothing_mo
     assert (driver.run.phase, driver.run.generation) == (Phase.FORMING, generation)
     assert len(driver.run.budgets.entries) == 1
     assert not driver.run.seen_dead
+    assert driver.run.incident is not None
+    assert (driver.run.incident.kind, driver.run.incident.detail) == (gone.cause.value, gone.detail)
 
 
 def test_member_whose_gpu_the_next_one_needs_is_waited_for_until_ray_says_that_it_is_gone() -> None:

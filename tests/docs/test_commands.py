@@ -14,6 +14,8 @@ from tests.docs.pages import Block, all_blocks
 from tests.docs.shell import make_bucket, make_pipeline, shell
 from tests.launch.runs import recorded_run
 
+pytestmark = pytest.mark.turns(3)
+
 
 def _cases() -> list[object]:
     return [

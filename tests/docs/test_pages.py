@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import build_app
+from launch.render.metric_names import exported
 from launch.runs.history import history
 from launch.runs.status_model import Driver, LeaseHolder, run_status
 from orchestrator import errors
@@ -22,7 +23,6 @@ from orchestrator.decide.events import Cause
 from orchestrator.decide.goodput import Spent
 from orchestrator.driver.measurements import METERS
 from tests.docs.pages import PAGES, ROOT, Block, all_blocks, anchors, blocks, code_spans, links
-from tests.driver.prometheus import exported
 
 SHELL = all_blocks("sh")
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -80,7 +80,7 @@ def test_fences_of_a_page_are_closed(page: Path) -> None:
 @cache
 def _flags() -> set[str]:
     app = build_app()
-    found: set[str] = set()
+    found: set[str] = {*app.version_flags, *app.help_flags}
     for name in app.resolved_commands():
         if not name.startswith("-"):
             found |= {

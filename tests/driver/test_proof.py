@@ -29,6 +29,8 @@ from orchestrator.store.run.run_record import RunRecord
 from tests import forked
 from tests.graphs.library import CheckpointLibrary
 
+pytestmark = pytest.mark.turns(2)
+
 GRAPHS = "tests.driver.proof_graphs"
 
 

@@ -9,10 +9,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from orchestrator.config import parse_config
-from orchestrator.driver.inference import ANYWHERE, NodeChoice
+from orchestrator.driver.inference import ANYWHERE, NodeWish
 from orchestrator.driver.spread import AGAIN, actors, connected, needs_of
 
-PLACE = NodeChoice({"evaluator": 0.5}, {"role": "evaluator"})
+PLACE = NodeWish({"evaluator": 0.5}, {"role": "evaluator"})
 
 
 def test_actor_asks_for_a_workers_resources_and_the_place() -> None:

@@ -15,8 +15,8 @@ from tests.graphs.makers import FEATURES
 
 pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.slow]
 
-FLOOR_S = 4.0
-SLOW_STEP, ROUNDS = 6, 4_000_000
+FLOOR_S = 2.0
+SLOW_STEP, ROUNDS = 6, 2_000_000
 """Rounds of an empty loop, some microseconds each: longer than twice the floor, after which all
 members were ended.
 """

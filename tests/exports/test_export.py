@@ -27,6 +27,8 @@ from tests import forked
 from tests.conftest import CORPUS
 from tests.fakes.bundles import model, write_checkpoint
 
+pytestmark = pytest.mark.turns(2)
+
 FORMATS: tuple[TensorFormat, ...] = ("checkpoint", "safetensors", "npz")
 
 

@@ -90,6 +90,7 @@ class FakeTrainer:
         self.can_give = False
         self.dead_peers: tuple[int, ...] = ()
         self.computing = False
+        self.spent = {"compute": 0.0, "exchange": 0.0, "apply": 0.0}
 
     @property
     def can_take(self) -> bool:
@@ -187,7 +188,7 @@ class FakeTools:
         self.before_step: Callable[[int], None] = lambda step: None
         self.before_write: Callable[[int], None] = lambda step: None
         self.moved = 0
-        self.readied = 0
+        self.readied = self.imported_input = 0
         self.counted: Callable[[int], int] = lambda step: step + 1
         """What the graph's own counter says after a step that began at this one."""
         self.lacked: FakeState | None = None
@@ -201,6 +202,9 @@ class FakeTools:
 
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> FakeState:
         return self.store[checkpoint.prefix]
+
+    def import_input(self) -> None:
+        self.imported_input += 1
 
     def batches(self, order: JoinOrder) -> FakeBatches:
         return FakeBatches(order, self.ends_at, self.served)

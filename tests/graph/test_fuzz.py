@@ -11,6 +11,8 @@ import pytest
 
 from tests.graph.fuzzing import Fuzzer, FuzzFailure, exercise, mutate, mutate_bytes, seed_graphs
 
+pytestmark = pytest.mark.turns(3)
+
 SEEDS = seed_graphs()
 ROUNDS = 40
 """Mutations of each seed in the short run, about 20 s in all."""

@@ -9,19 +9,13 @@ import pytest
 from tests.graph.patterns import Made, make
 from tests.graph.silent import PATTERNS
 from tests.graph.trial import planned, tried
-from tests.graph.turns import of_turn
 
 pytestmark = pytest.mark.tf
 
 
-@pytest.mark.parametrize("name", of_turn(PATTERNS))
-def test_group_makes_of_a_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
-    hold_to_the_table(make(PATTERNS[name], tmp_path))
-
-
-@pytest.mark.soak
+@pytest.mark.turns(4)
 @pytest.mark.parametrize("name", sorted(PATTERNS))
-def test_group_makes_of_every_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
+def test_group_makes_of_a_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
     hold_to_the_table(make(PATTERNS[name], tmp_path))
 
 

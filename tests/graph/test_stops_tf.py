@@ -15,21 +15,15 @@ from tests.graph.bare import train_original
 from tests.graph.pair import RANKS, Pair
 from tests.graph.patterns import Made, make
 from tests.graph.stops import STOPS, UNNAMED
-from tests.graph.turns import of_turn
 
 pytestmark = pytest.mark.tf
 
 STEPS = 3
 
 
-@pytest.mark.parametrize("name", of_turn(STOPS))
-def test_group_makes_of_a_pattern_what_the_second_table_says(name: str, tmp_path: Path) -> None:
-    hold(make(STOPS[name], tmp_path))
-
-
-@pytest.mark.soak
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("name", sorted(STOPS))
-def test_group_makes_of_every_pattern_what_the_second_table_says(name: str, tmp_path: Path) -> None:
+def test_group_makes_of_a_pattern_what_the_second_table_says(name: str, tmp_path: Path) -> None:
     hold(make(STOPS[name], tmp_path))
 
 

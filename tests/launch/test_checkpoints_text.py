@@ -86,3 +86,18 @@ def test_prune_beside_a_living_driver_leaves_its_save_alone(
     unfinished_save(output, 1200)
     assert run(["checkpoints", output.url, "--prune"]) == 0
     assert output.child("a0001-g0001", "model.ckpt-1200.index").exists()
+
+
+def test_prune_that_only_asks_names_what_it_would_delete_and_deletes_nothing(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded_run(output).release()
+    unfinished_save(output, 1200)
+    assert run(["checkpoints", output.url, "--prune", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "would delete 0 fenced checkpoints and 1 file of unfinished saves and free 4 B" in shown
+    assert "model.ckpt-1200.index" in shown
+    assert output.child("a0001-g0001", "model.ckpt-1200.index").exists()
+    assert run(["checkpoints", output.url, "--prune", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["would_prune"]["freed_bytes"] == 4
+    assert run(["checkpoints", output.url, "--dry-run"]) == 2, "it says what --prune would do"

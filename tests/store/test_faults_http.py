@@ -24,6 +24,8 @@ from tests.servers.object_stores import HttpStore
 from tests.servers.programs import BUCKET
 from tests.store.runs import uploaded
 
+pytestmark = pytest.mark.turns(2)
+
 PASSING: list[Kind] = ["unavailable", "throttled", "reset", "reset_in_body", "truncate", "slow"]
 PART = 5 << 20
 

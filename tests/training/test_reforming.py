@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -24,6 +25,10 @@ from tests.training.ranks import Ranks, outcome_of
 pytestmark = [pytest.mark.tf, pytest.mark.chaos]
 
 
+ALLOCATOR_MIB = 64.0
+"""Twice the state of 32 MB: measured, the allocator keeps one block of a step more, or one less,
+for dozens of generations, and stands still in 200 later ones. A leak of 1 MB in each shows.
+"""
 NOTICED_WITHIN_S = 20.0
 """Measured: 4 to 60 ms; the rest is for a busy machine, and tells it from never."""
 serve = feeds_for("mlp")
@@ -203,10 +208,32 @@ def test_hundreds_of_generations_leave_memory_descriptors_and_threads_flat(
         if number % 2:
             ranks.processes[number // 2 % 2].control("abandon")
         seen.append((process.memory_info().rss / 2**20, process.num_fds(), process.num_threads()))
-    (memory, descriptors, threads), last = seen[19], seen[-1]
-    assert last[0] < memory + 16, seen
-    assert last[1] <= descriptors + 4
-    assert last[2] <= threads + 4
+    grown = growth(seen)
+    assert grown[0] < ALLOCATOR_MIB, seen
+    assert grown[1] <= 4
+    assert grown[2] <= 4
+
+
+def test_a_leak_shows_among_the_turns_of_what_is_freed_and_taken_again() -> None:
+    swinging = [(400.0 + 25 * (number % 3), 20, 8) for number in range(100)]
+    assert growth(swinging) == (0.0, 0, 0)
+    leaking = [
+        (memory + 1.0 * number, 20 + number // 10, 8)
+        for number, (memory, *_) in enumerate(swinging)
+    ]
+    assert growth(leaking)[0] > ALLOCATOR_MIB
+    assert growth(leaking)[1] > 4
+
+
+def growth(seen: Sequence[tuple[float, int, int]]) -> tuple[float, int, int]:
+    """By how much the most of memory (MiB), descriptors and threads in the last twenty looks is
+    over the most in the first twenty: memory swings by a state's size from one look to the next,
+    so that two single looks say nothing.
+    """
+    first, last = (
+        [max(look[what] for look in part) for what in range(3)] for part in (seen[:20], seen[-20:])
+    )
+    return (last[0] - first[0], int(last[1] - first[1]), int(last[2] - first[2]))
 
 
 def test_survivors_compute_only_what_the_lost_one_had_not_shared(

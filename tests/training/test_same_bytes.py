@@ -28,7 +28,7 @@ from tests.training.deaths import Place, die
 from tests.training.many_graphs import LIBRARY, NUMBERS, WILD, Case, Source, corpus_cases
 from tests.training.ranks import RankPool, RankProcess, Ranks
 
-pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.slow, pytest.mark.turns(3)]
 
 SLOTS = 3
 
@@ -286,13 +286,14 @@ def spoiled(new_ranks: NewRanks) -> Iterator[NewRanks]:
 
 def _draw_by_rank(trainer: Any) -> None:
     """The bug: random numbers are keyed by the rank that computes a batch."""
-    usual = type(trainer)._keyed
+    course = trainer._course
+    usual = type(course)._keyed
 
     def keyed(batch: Any) -> Any:
         moved = replace(batch, number=batch.number + 1000 * trainer.group.rank)
-        return replace(usual(trainer, moved), number=batch.number)
+        return replace(usual(course, moved), number=batch.number)
 
-    trainer._keyed = keyed
+    course._keyed = keyed
 
 
 def _add_as_they_come(trainer: Any) -> None:

@@ -81,6 +81,7 @@ def cluster() -> Iterator[Any]:
             "num_cpus": 3,
             "num_gpus": 2,
             "include_dashboard": False,
+            "dashboard_port": 0,
             "object_store_memory": 100 << 20,
         },
     )

@@ -11,7 +11,7 @@ from ray import exceptions as rex
 
 from orchestrator.decide import events as ev
 from orchestrator.errors import LeaseLost
-from orchestrator.workers.calls import Calls
+from orchestrator.workers.calls import WITHOUT_A_WORD, Calls
 
 
 class Actor:
@@ -72,7 +72,7 @@ def test_death_is_told_once_and_its_place_is_free(bench: Bench) -> None:
     called, polled = bench.actor.asked[1][2], bench.actor.asked[0][2]
     polled.set_exception(died())
     called.set_exception(died())
-    assert bench.told == [ev.Gone("w1", ev.Cause.DIED, "")]
+    assert bench.told == [ev.Gone("w1", ev.Cause.DIED, WITHOUT_A_WORD)]
     assert bench.left == ["w1"]
     assert bench.calls.is_gone("w1")
     bench.calls.call("w1", "quiesce", 3)
@@ -93,6 +93,34 @@ def test_end_of_a_worker_without_a_process_is_told_at_once(bench: Bench) -> None
 def test_lost_node_is_known_by_rays_text(bench: Bench) -> None:
     bench.actor.answer(error=died("The actor died because its node has died."))
     assert bench.told == [ev.Gone("w1", ev.Cause.NODE, "its node is gone")]
+
+
+RAY_SAYS = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR "
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "exit_code"),
+    [
+        ("Worker exits unexpectedly. Worker exits with an exit code 4.", "exit code 4", 4),
+        (
+            "Worker exits with an exit code 1. The process receives a SIGTERM.",
+            "killed by SIGTERM",
+            -15,
+        ),
+        ("Worker unexpectedly exits with a connection error code 2.", WITHOUT_A_WORD, None),
+        (
+            "Task was killed by the OOM killer due to the node running low on memory",
+            "out of memory: Ray ended it, since its node ran low",
+            -9,
+        ),
+    ],
+)
+def test_death_is_told_with_the_exit_code_or_signal_that_ray_knows(
+    bench: Bench, text: str, reason: str, exit_code: int | None
+) -> None:
+    """The texts are Ray 2.60's own, from processes that ended so."""
+    bench.actor.answer(error=died(RAY_SAYS + text))
+    assert bench.told == [ev.Gone("w1", ev.Cause.DIED, reason, exit_code=exit_code)]
 
 
 def test_order_that_cannot_be_delivered_keeps_the_group_from_forming(bench: Bench) -> None:

@@ -76,6 +76,6 @@ def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_on
             killed.clear()
             # Ray has told the other one's end in time
             monkeypatch.setattr(fleet_module, "END_TOLD_S", 0.5)
-    fleet._calls._tell_gone("w2", ev.Cause.DIED, "")
+    fleet._calls._tell_gone(ev.Gone("w2", ev.Cause.DIED))
     assert freed[:2] == ["w1", "w2"]
     assert not killed.wait(1.0)

@@ -188,7 +188,7 @@ def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not()
         busy.join()
         busy.expect(ev.Joined)
         deadline = time.monotonic() + 20
-        while not standby.tools.readied:
+        while not standby.tools.imported_input:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         standby.join()
@@ -196,6 +196,7 @@ def test_member_that_nobody_needs_gets_ready_once_and_one_that_trains_does_not()
         standby.grant(6)
         standby.expect(ev.Progress, stands_at(6))
         assert (standby.tools.readied, busy.tools.readied) == (1, 0)
+        assert (standby.tools.imported_input, busy.tools.imported_input) == (1, 0)
     finally:
         standby.member.close()
         busy.member.close()

@@ -110,8 +110,10 @@ def _explained(turn: Turn, event: Gone) -> None:
                 rank=seen[event.worker],
                 cause=event.cause.value,
                 reason=event.detail,
+                exit_code=event.exit_code,
             )
         )
+    incidents.explain(turn, event.worker, event.cause.value, event.detail, event.exit_code)
 
 
 def on_gone(turn: Turn, event: Gone) -> None:
@@ -151,6 +153,7 @@ def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
             step=worker.step,
             phase=run.phase.value,
             spared=spared,
+            exit_code=event.exit_code,
         )
     )
     if worker.stage is Stage.STARTING:
@@ -163,5 +166,7 @@ def _lost(turn: Turn, worker: Worker, event: Gone, rank: int | None) -> None:
             + (f": {event.detail}" if event.detail else "")
         )
     if rank is not None:
-        incidents.open_incident(turn, event.cause.value, worker, rank, event.detail)
+        incidents.open_incident(
+            turn, event.cause.value, worker, rank, event.detail, event.exit_code
+        )
     losses.pay(turn, worker, event, begun=rank is not None and run.phase is Phase.TRAINING)

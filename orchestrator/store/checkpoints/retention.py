@@ -202,19 +202,21 @@ class Pruned:
     freed_bytes: int
 
 
-def prune(output: Location, *, held: bool) -> Pruned:
+def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     """Deletes what the run can't use: fenced checkpoints, saves that never finished, parts of
     aborted uploads.
 
     Args:
         held: a driver is at work: then the newest generation's unfinished save is its own and
             stays.
+        dry_run: delete nothing, and return what would be.
 
     Raises:
         OutputError, StorageUnavailable: what's left is found by the next call.
     """
     needed = Holds(output).reasons
-    _finish(output, needed)
+    if not dry_run:
+        _finish(output, needed)
     items = scan(output)
     newest = max((item.generation_id for item in items), default=None)
     kept = needed()
@@ -223,16 +225,17 @@ def prune(output: Location, *, held: bool) -> Pruned:
         item for item in items if not item.committed and not (held and item.generation_id == newest)
     ]
     freed = sum(item.size_bytes for item in [*fenced, *unfinished])
-    gone = tuple(item.label for item in fenced if delete_checkpoint(item))
+    gone = tuple(item.label for item in fenced if dry_run or delete_checkpoint(item))
     leftovers = [file for item in unfinished for file in item.candidate.files.values()]
     for entry in output.list():
         if (found := read_generation_id(entry.name)) is not None and not (held and found == newest):
             parts = [file for file in entry.location.list() if _is_part(file.name)]
             leftovers += parts
             freed += sum(file.size_bytes for file in parts)
-    for file in leftovers:
-        file.location.delete()
-    abort_abandoned(output, newest if held else None)
+    if not dry_run:
+        for file in leftovers:
+            file.location.delete()
+        abort_abandoned(output, newest if held else None)
     return Pruned(gone, tuple(file.location.shown for file in leftovers), freed)
 
 

@@ -13,9 +13,11 @@ from typing import Literal
 
 import google_crc32c
 
+from orchestrator.config import RunConfig
 from orchestrator.errors import CorruptCheckpoint, SourceError
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.store.bundle.bundle import BundleIndex
+from orchestrator.store.checkpoints.at_step import at_step
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
 from orchestrator.store.checkpoints.commits import NewestGood, newest_good
 from orchestrator.store.checkpoints.foreign import (
@@ -97,6 +99,15 @@ def source_fingerprint(source: Source) -> str:
     every tensor's own.
     """
     return f"{google_crc32c.value(source.meta_data):08x}-{source.index_crc32c:08x}"
+
+
+def named_source(config: RunConfig) -> str:
+    """The URL that a run's configuration means: its source, or the checkpoint of one step in it.
+
+    Raises:
+        SourceError, StorageUnavailable: as ``at_step``.
+    """
+    return config.source if config.from_step is None else at_step(config.source, config.from_step)
 
 
 def resolve_source(

@@ -12,24 +12,19 @@ CONNECT_S, READ_S = 5.0, 20.0
 """A store that lives takes a connection in milliseconds, and sends something within seconds even
 where it's busy. Two tries at both fit ``location.REQUEST_DEADLINE_S``.
 """
-_EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "az": "azure",
-    "abfs": "azure",
-    "abfss": "azure",
-    "adl": "azure",
+_CLIENTS = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "adl": "adlfs",
 }
 
 
 def how_to_install(protocol: str) -> str:
     """What to do where a protocol's client isn't installed."""
-    extra = _EXTRAS.get(protocol)
-    return (
-        f"pip install 'tfresume[{extra}]'"
-        if extra
-        else f"pip install the fsspec client of {protocol}"
-    )
+    return f"pip install {_CLIENTS.get(protocol, f'the fsspec client of {protocol}')}"
 
 
 def client_settings(protocol: str) -> dict[str, Any]:

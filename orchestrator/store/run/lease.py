@@ -175,12 +175,15 @@ class Observed:
         holder: None where nobody ever held it.
         released: given up; nobody holds it now.
         dead: its process was one of this machine and is gone.
+        beaten: unix seconds of the last heartbeat by the store's clock, for people alone; None where
+            there is none.
     """
 
     holder: Holder | None
     released: bool
     dead: bool
     beat: bytes
+    beaten: float | None = None
 
     @property
     def sight(self) -> Sight:
@@ -194,7 +197,7 @@ def observe(output: Location) -> Observed:
     """The newest lease as it stands: one listing and up to two reads. Raises OutputError,
     StorageUnavailable.
     """
-    names = {entry.name for entry in output.child(CONTROL, "lease").list()}
+    names = {entry.name: entry for entry in output.child(CONTROL, "lease").list()}
     numbers = [
         int(name.removesuffix(".json"))
         for name in names
@@ -209,12 +212,13 @@ def observe(output: Location) -> Observed:
             f"{paths.lease.shown} vanished while it was read",
             remedy="Leave _tfresume/ alone and run the command again",
         )
-    beat = (paths.heartbeat.read_if_exists() or b"") if paths.heartbeat.name in names else b""
+    beating = names.get(paths.heartbeat.name)
     return Observed(
         holder,
         paths.released.name in names,
         is_gone(holder.machine, holder.pid, holder.start_ticks),
-        beat,
+        b"" if beating is None else paths.heartbeat.read_if_exists() or b"",
+        None if beating is None else beating.modified,
     )
 
 

@@ -38,6 +38,7 @@ PARTS = {
     "compat.v1.name_scope": "framework.ops:name_scope_v1",
     "compat.v1.placeholder": "ops.array_ops:placeholder",
     "compat.v1.placeholder_with_default": "ops.array_ops:placeholder_with_default",
+    "compat.v1.train.NewCheckpointReader": "training.py_checkpoint_reader:NewCheckpointReader",
     "concat": "ops.array_ops:concat",
     "config.experimental.enable_op_determinism": "framework.config:enable_op_determinism",
     "constant": "framework.constant_op:constant",
@@ -62,7 +63,6 @@ PARTS = {
     "size": "ops.array_ops:size_v2",
     "split": "ops.array_ops:split",
     "train.ClusterSpec": "training.server_lib:ClusterSpec",
-    "train.load_checkpoint": "training.checkpoint_utils:load_checkpoint",
     "zeros": "ops.array_ops:zeros",
 }
 """Public name to the module and attribute that it is. ``core`` modules are below the package, the

@@ -39,6 +39,7 @@ class LiveSession:
         self.session: Any = v1.Session(
             target, graph=graph, config=config or session_config(options)
         )
+        self._calls: dict[tuple[tuple[str, ...], ...], Any] = {}
 
     def run(
         self,
@@ -58,17 +59,28 @@ class LiveSession:
 
     def callable(self, targets: Sequence[str], fetches: Sequence[str], feeds: Sequence[str]) -> Any:
         """A prepared run without ``session.run``'s cost per call; positional feeds in the order
-        given.
+        given. Prepared once: whoever asks for the same again gets the same.
 
         Measured with six feeds: 0.14 instead of 0.80 ms (a busy machine). It is
         ``_make_callable_from_options`` of ``tensorflow/python/client/session.py`` (2.21), which
         resolves feeds and fetches once; the public ``make_callable`` calls ``run`` where it has feeds.
         """
+        key = (tuple(targets), tuple(fetches), tuple(feeds))
+        if key not in self._calls:
+            self._calls[key] = self._prepared(*key)
+        return self._calls[key]
+
+    @property
+    def calls(self) -> int:
+        """How many runs are prepared."""
+        return len(self._calls)
+
+    def _prepared(
+        self, targets: Sequence[str], fetches: Sequence[str], feeds: Sequence[str]
+    ) -> Any:
         from tensorflow.core.protobuf import config_pb2
 
-        options = config_pb2.CallableOptions(
-            target=list(targets), fetch=list(fetches), feed=list(feeds)
-        )
+        options = config_pb2.CallableOptions(target=targets, fetch=fetches, feed=feeds)
         prepared = self.session._make_callable_from_options(options)
 
         def call(*values: Any) -> Any:
@@ -81,6 +93,7 @@ class LiveSession:
 
     def close(self) -> None:
         """Free the variables and all else that the session holds."""
+        self._calls = {}  # each lets go of what it holds in the session, which must be there still
         with contextlib.suppress(tf.errors.OpError):  # freed all the same
             self.session.close()
 

@@ -44,6 +44,7 @@ from orchestrator.training.step.groups import (
     graph_error,
 )
 from orchestrator.training.step.meeting import Meeting
+from orchestrator.training.step.step_clock import StepClock
 from orchestrator.training.step.stepping import StepRunner
 
 ROUNDS = 64
@@ -104,6 +105,7 @@ class HostGroup:
         self._kept: tuple[Place, Contribution] | None = None
         self._begun: BegunRun | None = None
         self._done: tuple[Place, dict[str, np.ndarray]] | None = None
+        self.clock = StepClock()
 
     @property
     def spec(self) -> GroupSpec | None:
@@ -182,16 +184,18 @@ class HostGroup:
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
         for number, level in enumerate(self._phases.levels(run.target)):
-            mine, shown = self._compute(
-                run, number, {**keys, **result}, owners[mesh.rank] if number == 0 else None
-            )
+            wanted = owners[mesh.rank] if number == 0 else None
+            with self.clock.of("compute"):
+                mine, shown = self._compute(run, number, {**keys, **result}, wanted)
             summaries.update(shown)
             # Only a first round can be kept over a break: later ones depend on its result
             dealt = owners if number == 0 else self._streams(run.first)
-            fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
+            with self.clock.of("exchange"):
+                fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
             result.update(fed)
             watched.update(numbers)
-        last_watched, last_summaries = self._apply(self._begun, result)
+        with self.clock.of("apply"):
+            last_watched, last_summaries = self._apply(self._begun, result)
         return watched | last_watched, summaries | last_summaries
 
     def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
@@ -211,7 +215,6 @@ class HostGroup:
     def close(self) -> None:
         """See ``Group.close``."""
         self._meeting.close()
-        self._phases.release()
         session, self._session = self._session, None
         if session is not None:
             session.close()

@@ -57,7 +57,6 @@ class Phases:
         self._targets = graph.targets
         self._weight = graph.weight
         self._seams = seams
-        self._prepared: dict[tuple[object, ...], Any] = {}
         self._shown = [self._by_round(number, each) for number, each in enumerate(shown)]
 
     def levels(self, target: int) -> tuple[Level, ...]:
@@ -117,21 +116,16 @@ class Phases:
         """
         names = list(feeds)
         for number, level in enumerate(self._seams.levels(target)):
-            self._call(
-                session,
-                (),
-                self._unfed((*self._fetches(level), *self._shown[target][number].watched), names),
-                tuple(names),
+            wanted = self._unfed(
+                (*self._fetches(level), *self._shown[target][number].watched), names
             )
+            if wanted:
+                session.callable((), wanted, names)
             names += [opening.feed for opening in level.dense] + [
                 opening.feed for pair in level.rows for opening in pair
             ]
         last = self._shown[target][len(self._seams.levels(target))].watched
-        self._call(session, (self._targets[target].op,), self._unfed(last, names), tuple(names))
-
-    def release(self) -> None:
-        """Let go of the calls prepared for a session that is about to close."""
-        self._prepared = {}
+        session.callable((self._targets[target].op,), self._unfed(last, names), names)
 
     def _run(
         self,
@@ -148,23 +142,11 @@ class Phases:
         values = dict(
             zip(
                 wanted,
-                self._call(session, operations, wanted, tuple(feeds))(*feeds.values()),
+                session.callable(operations, wanted, tuple(feeds))(*feeds.values()),
                 strict=True,
             )
         )
         return {name: values[name] if name in values else feeds[name] for name in fetches}
-
-    def _call(
-        self,
-        session: LiveSession,
-        operations: tuple[str, ...],
-        wanted: tuple[str, ...],
-        feeds: tuple[str, ...],
-    ) -> Any:
-        key = (operations, wanted, *feeds)
-        if key not in self._prepared and (operations or wanted):
-            self._prepared[key] = session.callable(operations, wanted, feeds)
-        return self._prepared.get(key)
 
     @staticmethod
     def _unfed(fetches: Sequence[str], feeds: Iterable[str]) -> tuple[str, ...]:

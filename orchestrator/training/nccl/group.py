@@ -24,6 +24,7 @@ from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.nccl.membership import Membership
 from orchestrator.training.step.groups import RUN_ERRORS, Shown, StepRun
 from orchestrator.training.step.meeting import Meeting
+from orchestrator.training.step.step_clock import StepClock
 from orchestrator.training.step.stepping import StepRunner
 
 
@@ -49,6 +50,8 @@ class NcclGroup:
         self._membership = Membership(graph, imported, options, self._vote)
         self._meeting = Meeting(options.host, secret)
         self._lost: PeerLost | None = None
+        self.clock = StepClock()
+        """Its exchange and its writers run beside the computing, which has all of the time."""
 
     @property
     def spec(self) -> GroupSpec | None:
@@ -77,6 +80,7 @@ class NcclGroup:
             AddressTaken: another process took the server's port; form the group again.
             PeerLost: a rank is gone or didn't come.
         """
+        # What the last group's vote had found says nothing of this one
         self._lost = None
         self._meeting.join(spec)
         if spec.world_size == 1:
@@ -98,7 +102,7 @@ class NcclGroup:
         """See ``Group.run``."""
         (batch,) = run.batches
         feeds = {**self._runner.fed(run.target, batch.feeds), **keys, **self._membership.feeds()}
-        with self._writing:
+        with self._writing, self.clock.of("compute"):
             try:
                 self._membership.enter(None)
                 return self._runner.run(self.session, run.target, feeds, summaries=run.summaries)

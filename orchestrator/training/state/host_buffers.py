@@ -16,23 +16,20 @@ ALIGNMENT = 64
 
 
 class HostBuffers:
-    """One buffer per name, of the shape and dtype that it was last asked for. Names may be filled
-    from several threads at once.
-    """
+    """One buffer per name, of the shape and dtype that it was last asked for."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
 
-    def fill(self, name: str, value: np.ndarray) -> None:
-        """Copy ``value`` (any shape and dtype without Python objects) into the buffer of that name."""
+    def fill(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Copy ``value`` (any shape and dtype without Python objects) into the buffer of that name,
+        which the next ``fill`` of that name overwrites.
+        """
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
             buffer = self._buffers[name] = aligned(value.shape, value.dtype)
         np.copyto(buffer, value)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        """The buffer itself; the next ``fill`` of that name overwrites it."""
-        return self._buffers[name]
+        return buffer
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -7,7 +7,7 @@ next save uses again. Variables that were never set are never read.
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +35,7 @@ class Snapshot:
     """Reads and assigns the variables of one imported graph.
 
     Args:
-        imported: the imported TensorFlow graph; four nodes are added per variable.
+        imported: the imported TensorFlow graph; three nodes are added per variable.
         graph: its variables, saver entries and initialisers.
     """
 
@@ -49,16 +49,14 @@ class Snapshot:
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
         self._buffers = HostBuffers()
-        self._copies: dict[str, Any] = {}
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
         self._feeds: dict[str, Any] = {}
+        self._dtypes: dict[str, Any] = {}
         self._assigns: dict[str, Any] = {}
         with imported.as_default(), v1.name_scope("tfresume/state/"), tf.control_dependencies(None):
             for variable in self.variables.values():
                 self._add(variable, imported.get_operation_by_name(variable.name))
-                if variable.dtype != "string":
-                    self._add_copy(variable.name)
 
     @property
     def size_bytes(self) -> int:
@@ -69,13 +67,7 @@ class Snapshot:
         """Make a new session's state ``state``: tables and local variables as the graph initialises
         them, then what ``state`` holds.
         """
-        # Once per session: tables would be read anew from their files, and local variables
-        # (metrics) would start anew
-        if self._restored is not session:
-            self.initialise(
-                session, (*self._graph.table_initializers, *self._graph.local_initializers)
-            )
-            self._restored = session
+        self._begin(session)
         values = {
             name: array for name, array in state.arrays.items() if not name.startswith(ENTRY_PREFIX)
         }
@@ -88,6 +80,34 @@ class Snapshot:
         ]
         self._present = list(dict.fromkeys((*values, *initialised)))
         self._sizes = {name: array.nbytes for name, array in values.items()}
+        # A member that is asked for its state in a recovery has no time to prepare for it
+        for names in self._read_in_turn():
+            self._reading(session, names)
+
+    def prepare(self, session: LiveSession) -> None:
+        """Do what ``restore`` does but for the values themselves: the graph's own initialisers,
+        and the calls that set every variable whose shape is known.
+
+        Raises:
+            tf.errors.OpError: an initialiser failed; ``restore`` will run it again.
+        """
+        self._begin(session)
+        sizes = {
+            variable.name: math.prod(known) * np.dtype(self._dtypes[variable.name]).itemsize
+            for variable in self._graph.variables
+            if (known := _known(variable.shape)) is not None
+        }
+        for names in _portions(sizes, ASSIGN_BYTES):
+            self._assigning(session, names)
+
+    def _begin(self, session: LiveSession) -> None:
+        # Once per session: tables would be read anew from their files, and local variables
+        # (metrics) would start anew
+        if self._restored is not session:
+            self.initialise(
+                session, (*self._graph.table_initializers, *self._graph.local_initializers)
+            )
+            self._restored = session
 
     def _restore_entries(self, session: LiveSession, state: State) -> None:
         """A table's keys and values are two entries of one operation, which takes both at once."""
@@ -104,24 +124,25 @@ class Snapshot:
         (``entry:KEY``).
         """
         read: dict[str, np.ndarray] = {}
-        for names in _portions(
-            {name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES
-        ):
+        for names in self._read_in_turn():
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
+    def _read_in_turn(self) -> list[list[str]]:
+        return _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES)
+
     def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """What ``read_all`` gives, in buffers that the next call overwrites."""
-        numbers = [name for name in self._present if name in self._copies]
-        for names in _portions({name: self._sizes.get(name, 0) for name in numbers}, COPY_BYTES):
-            session.run([self._copies[name] for name in names])
-            MOVED.add(sum(self._sizes.get(name, 0) for name in names))
-        copied = {name: self._buffers[name] for name in numbers}
-        return (
-            copied
-            | self.read(session, [name for name in self._present if self._is_text(name)])
-            | self._read_entries(session)
-        )
+        copied: dict[str, np.ndarray] = {}
+        for names in self._read_in_turn():
+            for name, value in zip(names, self._reading(session, names)(), strict=True):
+                copied[name] = (
+                    np.array(value, object)
+                    if self._is_text(name)
+                    else self._buffers.fill(name, np.asarray(value))
+                )
+            MOVED.add(sum(copied[name].nbytes for name in names))
+        return copied | self._read_entries(session)
 
     def _read_entries(self, session: LiveSession) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
@@ -152,24 +173,17 @@ class Snapshot:
             else:
                 value = gen_resource_variable_ops.read_variable_op(op.outputs[0], dtype)
                 assign = gen_resource_variable_ops.assign_variable_op(op.outputs[0], feed)
-        self._values[variable.name], self._feeds[variable.name], self._assigns[variable.name] = (
-            value,
-            feed,
-            assign,
-        )
-
-    def _add_copy(self, name: str) -> None:
-        # TensorFlow hands a function of this process the variable's own memory, where a fetch would
-        # be a new array each time
-        self._copies[name] = tf.numpy_function(
-            functools.partial(self._buffers.fill, name), [self._values[name]], [], name="copy"
-        )
+        self._values[variable.name] = value
+        self._feeds[variable.name] = feed
+        self._assigns[variable.name] = assign
+        self._dtypes[variable.name] = dtype.as_numpy_dtype
 
     def read(self, session: LiveSession, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Copies of the named variables, in host memory."""
-        fetched = session.run([self._values[name] for name in names]) if names else []
+        # A prepared call gives the variables' own memory, which the next step writes to
+        fetched = self._reading(session, names)() if names else []
         arrays = {
-            name: np.asarray(value, dtype=object if self._is_text(name) else None)
+            name: np.array(value, dtype=object if self._is_text(name) else None)
             for name, value in zip(names, fetched, strict=True)
         }
         MOVED.add(sum(array.nbytes for array in arrays.values()))
@@ -194,11 +208,19 @@ class Snapshot:
         for names in _portions(
             {name: array.nbytes for name, array in arrays.items()}, ASSIGN_BYTES
         ):
-            session.run(
-                [self._assigns[name] for name in names],
-                {self._feeds[name]: arrays[name] for name in names},
-            )
+            values = [np.asarray(arrays[name], self._dtypes[name]) for name in names]
+            self._assigning(session, names)(*values)
             MOVED.add(sum(arrays[name].nbytes for name in names))
+
+    def _reading(self, session: LiveSession, names: Sequence[str]) -> Any:
+        return session.callable((), [self._values[name].name for name in names], ())
+
+    def _assigning(self, session: LiveSession, names: Sequence[str]) -> Any:
+        return session.callable(
+            [self._assigns[name].name for name in names],
+            (),
+            [self._feeds[name].name for name in names],
+        )
 
     def _misfit(self, name: str, array: np.ndarray) -> str:
         variable = self.variables.get(name)
@@ -221,11 +243,19 @@ class Snapshot:
         return self.variables[name].dtype == "string"
 
 
+def _known(shape: Sequence[int | None] | None) -> list[int] | None:
+    """The shape, where all of it is known."""
+    sizes = [size for size in shape or () if size is not None]
+    return None if shape is None or len(sizes) < len(shape) else sizes
+
+
 def _portions(sizes: Mapping[str, int], limit_bytes: int) -> list[list[str]]:
-    """Names in order, cut where the limit is passed."""
+    """Names, sorted so that the same ones are always prepared in the same way, cut where the limit
+    is passed.
+    """
     portions: list[list[str]] = [[]]
     size = 0
-    for name, size_bytes in sizes.items():
+    for name, size_bytes in sorted(sizes.items()):
         if portions[-1] and size + size_bytes > limit_bytes:
             portions.append([])
             size = 0

@@ -19,6 +19,7 @@ from orchestrator.training.engine import failures
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import tf
+from orchestrator.training.step.step_clock import StepClock
 from orchestrator.training.step.stepping import StepRunner
 
 RUN_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, TypeError)
@@ -80,6 +81,10 @@ class Group(Protocol):
     @property
     def batches_per_step(self) -> int:
         """Slots of a step."""
+
+    @property
+    def clock(self) -> StepClock:
+        """What its steps have spent their time on."""
 
     @property
     def keeps_variables(self) -> bool:
@@ -176,6 +181,8 @@ class Alone:
         self._session: LiveSession | None = None
         self.spec: GroupSpec | None = None
         self.in_graph = InGraph()
+        self.clock = StepClock()
+        """All of a run counts as computing."""
 
     @property
     def session(self) -> LiveSession:
@@ -207,7 +214,7 @@ class Alone:
         """See ``Group.run``."""
         (batch,) = run.batches
         feeds = {**self._runner.fed(run.target, batch.feeds), **keys}
-        with self._writing, self.in_graph:
+        with self._writing, self.in_graph, self.clock.of("compute"):
             try:
                 return self._runner.run(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:

@@ -2,9 +2,9 @@
 
 Rule: everything that doesn't depend on the run's state. The session is open and its calls are
 prepared; a session that is thrown away has computed once, on zeros, so that TensorFlow's threads
-and kernels are warm. The real session's variables stay unset: whoever reads one that nobody has
-restored must get the error, not a zero. Nothing of the user's is called and no GPU is touched,
-since a standby has none yet.
+and kernels are warm. The real session's variables stay unset, but for those that the graph itself
+initialises in every session: whoever reads one that nobody has restored must get the error, not a
+zero. Nothing of the user's is called and no GPU is touched, since a standby has none yet.
 """
 
 from __future__ import annotations

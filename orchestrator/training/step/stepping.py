@@ -47,8 +47,6 @@ class StepRunner:
         self._shown = [
             _shown_by(number, graph, imported, watched) for number in range(len(graph.targets))
         ]
-        self._prepared: dict[tuple[object, ...], Any] = {}
-        self._prepared_for: LiveSession | None = None
 
     def checked(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The user's batch by tensor of the rewritten graph.
@@ -136,29 +134,16 @@ class StepRunner:
         fetches: tuple[str, ...],
         feeds: Mapping[str, np.ndarray],
     ) -> Sequence[Any]:
-        values: Sequence[Any] = self._call(session, target, fetches, tuple(feeds))(*feeds.values())
+        call = session.callable((self._targets[target].op,), fetches, tuple(feeds))
+        values: Sequence[Any] = call(*feeds.values())
         return values
-
-    def _call(
-        self, session: LiveSession, target: int, fetches: tuple[str, ...], feeds: tuple[str, ...]
-    ) -> Any:
-        if self._prepared_for is not session:
-            self._prepared, self._prepared_for = {}, session
-        key = (target, fetches, *feeds)
-        if key not in self._prepared:
-            self._prepared[key] = session.callable([self._targets[target].op], fetches, feeds)
-        return self._prepared[key]
 
     def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
         """Make the call of a usual run ahead of the first one."""
         fetches = tuple(
             dict.fromkeys(name for name in self._shown[target].watched if name not in feeds)
         )
-        self._call(session, target, fetches, tuple(feeds))
-
-    def release(self) -> None:
-        """Let go of the calls prepared for a session that is about to close."""
-        self._prepared, self._prepared_for = {}, None
+        session.callable((self._targets[target].op,), fetches, feeds)
 
 
 def _shown_by(target: int, graph: WorkerGraph, imported: Any, watched: tuple[str, ...]) -> Shown:

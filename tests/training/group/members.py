@@ -70,8 +70,8 @@ class Members:
     def close(self) -> None:
         """End all of them."""
         for process in self.processes:
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
+            # Not os.kill: one that was killed a moment ago may be gone without being known as dead
+            process.kill()
             process.join()
         for pipe in self._pipes:
             pipe.close()

@@ -37,6 +37,8 @@ from tests.training.group.test_contract import (
 )
 from tests.training.group.threads import Threads
 
+pytestmark = pytest.mark.turns(3)
+
 MACHINES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=12)
 
 

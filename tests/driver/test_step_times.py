@@ -1,0 +1,112 @@
+"""Is a step's time told by part and rank, from what the workers have counted?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from launch.runs.history import history
+from launch.runs.slowness import why_slow
+from launch.runs.status_model import Driver, LeaseHolder, run_status
+from launch.text.status_text import step_time_line
+from orchestrator.decide.events import Doing, Progress
+from orchestrator.driver.measurements import of_event
+from orchestrator.driver.step_times import EVERY_S, FIRST_S, StepTimes
+from tests.launch import journals
+
+
+def pulse(worker: str, steps: int, generation: int = 1, **spent: float) -> Progress:
+    return Progress(worker, generation, steps, Doing.STEP, steps_taken=steps, spent=spent)
+
+
+def test_step_times_are_the_differences_over_the_steps_between_two_tellings() -> None:
+    times = StepTimes()
+    times.take(pulse("w1", 10, input=1.0, compute=5.0, exchange=1.0), 100.0)
+    times.take(pulse("w2", 10, input=0.0, compute=5.0, exchange=2.0), 100.0)
+    assert not times.is_due(100.0)
+    times.take(pulse("w1", 20, input=2.0, compute=8.0, exchange=1.5), 105.0)
+    times.take(pulse("w2", 20, input=0.0, compute=8.0, exchange=3.5), 105.0)
+    assert times.is_due(100.0 + FIRST_S)
+    told = times.told(("w1", "w2"), 20, 105.0)
+    assert told is not None
+    assert told.ranks["0"] == {
+        "input": 0.1,
+        "compute": 0.3,
+        "exchange": 0.05,
+        "other": 0.05,
+        "all": 0.5,
+    }
+    assert told.ranks["1"]["exchange"] == 0.15
+    assert not times.is_due(105.0 + EVERY_S - 1)
+    assert times.told(("w1", "w2"), 20, 136.0) is None, "nobody has taken a step since"
+
+
+def test_recovery_between_two_generations_is_nobodys_step() -> None:
+    times = StepTimes()
+    times.take(pulse("w1", 10, compute=5.0), 100.0)
+    times.take(pulse("w1", 11, generation=2, compute=5.5), 160.0)
+    times.take(pulse("w1", 12, compute=9.0), 160.5)  # of the generation before, and late
+    times.take(pulse("w1", 13, generation=2, compute=6.5), 161.0)
+    told = times.told(("w1",), 13, 161.0)
+    assert told is not None
+    assert told.ranks["0"]["all"] == 0.5
+
+
+def of(**parts: float) -> Mapping[str, float]:
+    return {**parts, "all": sum(parts.values())}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        pytest.param({}, "", id="nothing known"),
+        pytest.param({"0": of(input=0.4, compute=0.1)}, "the input function", id="input"),
+        pytest.param({"0": of(input=0.1, compute=0.4)}, "computing", id="compute"),
+        pytest.param(
+            {"0": of(compute=0.1, exchange=0.3), "1": of(compute=0.1, exchange=0.29)},
+            "the exchange",
+            id="exchange",
+        ),
+        pytest.param({"0": of(compute=0.1, save=0.3)}, "saving", id="save"),
+        pytest.param(
+            {
+                "0": of(input=0.01, compute=0.1, exchange=0.3),
+                "1": of(input=0.3, compute=0.1, exchange=0.01),
+                "2": of(input=0.01, compute=0.1, exchange=0.3),
+            },
+            "the others wait for rank 1, whose input takes 290 ms a step longer",
+            id="one rank's input",
+        ),
+        pytest.param(
+            {"0": of(compute=0.1, exchange=0.2), "1": of(compute=0.3)},
+            "rank 1, whose compute takes 200 ms",
+            id="one slow node",
+        ),
+    ],
+)
+def test_reason_of_a_slow_step_is_named_with_what_to_do(
+    ranks: Mapping[str, Mapping[str, float]], said: str
+) -> None:
+    assert said in why_slow(ranks)
+    assert bool(why_slow(ranks)) == bool(ranks)
+
+
+def test_step_times_reach_status_and_metrics() -> None:
+    ranks = {"0": of(input=0.01, compute=0.03), "1": of(input=0.01, compute=0.03)}
+    timed = journals.event(12, "step_times", generation=1, step=600, ranks=ranks)
+    events = [*journals.beginning(), journals.progress(10, 600), timed]
+    seen = history(events)
+    found = run_status(
+        "o", seen, Driver.ALIVE, LeaseHolder(1, "ann"), {}, None, now=journals.EPOCH + 20
+    )
+    assert found.step_times == ranks
+    assert "computing" in found.why_slow
+    assert step_time_line(found.step_times) == "40 ms: input 25.0 %, compute 75.0 %"
+    measured = {
+        (item.labels["rank"], item.labels["part"]): item.value
+        for item in of_event(seen.moments[-1].event)
+    }
+    assert measured["1", "compute"] == 0.03
+    damaged = history([timed | {"ranks": {"0": "half", "1": {"all": "x", "save": 1}}}])
+    assert damaged.step_times == {"1": {"save": 1.0}}

@@ -1,0 +1,47 @@
+"""Does every example have its turn, and does the same code have the same turn?"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.turns import checksum_of_the_code, in_turn, not_in_turn
+
+pytest_plugins = ["pytester"]
+
+FILE = """
+import pytest
+
+pytestmark = pytest.mark.turns(3)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("number", range(7))
+def test_dear(number): ...
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_quick(number): ...
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10])
+def test_all_have_their_turn_and_never_none(count: int) -> None:
+    examples = list(range(count))
+    turns = [in_turn(examples, 3, checksum) for checksum in range(6)]
+    assert set().union(*turns) == set(examples)
+    assert all(bool(turn) == bool(count) for turn in turns)
+    assert all(len(turn) <= count // 3 + 1 for turn in turns)
+
+
+def test_code_that_is_the_same_has_the_same_turn() -> None:
+    before = checksum_of_the_code()
+    checksum_of_the_code.cache_clear()
+    assert checksum_of_the_code() == before != 0
+
+
+def test_what_is_quick_is_run_each_time(pytester: pytest.Pytester) -> None:
+    items = pytester.getitems(FILE)
+    later = [{item.name for item in not_in_turn(items, checksum)} for checksum in range(3)]
+    dear = {f"test_dear[{number}]" for number in range(7)}
+    assert all(names < dear for names in later)
+    assert set.intersection(*later) == set()

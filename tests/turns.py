@@ -1,0 +1,53 @@
+"""Which of many examples of one kind are run this time?
+
+Rule: of tests marked ``turns(N)`` an Nth part, file by file, and all of them with ``--every-turn``
+(``make check``). Whose turn it is follows from the code under test: the same tree runs the same
+part, so that what passed before a change lands is what its landing runs, and after a change it's
+another's turn. What is quick is run each time, marked or not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+DEAR = ("slow", "tf", "ray", "http", "chaos")
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("orchestrator", "launch")
+
+
+@cache
+def checksum_of_the_code() -> int:
+    """Of all modules under test."""
+    found = 0
+    for path in sorted(path for room in CODE for path in (ROOT / room).rglob("*.py")):
+        found = zlib.crc32(path.read_bytes(), found)
+    return found
+
+
+def in_turn(examples: Sequence[T], parts: int, checksum: int) -> list[T]:
+    """Every ``parts``-th example, from one that the checksum chooses; at least one where there are
+    any. Over all checksums each has its turn.
+    """
+    parts = min(parts, len(examples))
+    return list(examples[checksum % parts :: parts]) if parts else []
+
+
+def not_in_turn(items: Iterable[pytest.Item], checksum: int) -> set[pytest.Item]:
+    """The marked tests that take seconds and whose turn it isn't."""
+    kinds: dict[tuple[Path, int], list[pytest.Item]] = {}
+    for item in items:
+        mark = item.get_closest_marker("turns")
+        if mark is not None and any(item.get_closest_marker(name) for name in DEAR):
+            kinds.setdefault((item.path, mark.args[0]), []).append(item)
+    return {
+        item
+        for (_, parts), examples in kinds.items()
+        for item in set(examples) - set(in_turn(examples, parts, checksum))
+    }
