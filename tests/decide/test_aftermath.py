@@ -102,6 +102,20 @@ def test_left_behind_of_a_loss_whose_incident_is_over_is_nothing_more() -> None:
     assert (left.loss, left.highest) == (None, 140)
 
 
+def test_left_behind_keeps_a_loss_under_way_when_an_outlier_was_told_beside_it() -> None:
+    lost = {"event": "worker_lost", "at": 991.0, "worker": "w0002", "rank": 1, "cause": "died"}
+    passing = {
+        "event": "incident",
+        "kind": "outlier",
+        "detected_s": 0.0,
+        "recovered_s": 0.0,
+        "step": 150,
+    }
+    left = told(lost, passing)
+    assert left.loss is not None
+    assert (left.loss.worker, left.highest) == ("w0002", 153)
+
+
 def test_begin_after_everybody_died_tells_the_steps_that_are_done_again() -> None:
     budgets = Budgets(5)
     run, actions = machine.begin(
