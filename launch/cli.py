@@ -26,9 +26,9 @@ from launch.terminal import (
 from orchestrator.redaction import holds_credential, redacted
 
 RUNNING = Group.create_ordered("Run")
-LOOKING = Group.create_ordered("Look before")
-TAKING_OUT = Group.create_ordered("Take out")
-WATCHING = Group.create_ordered("Watch and stop")
+LOOKING = Group.create_ordered("Check and inspect")
+TAKING_OUT = Group.create_ordered("Export")
+WATCHING = Group.create_ordered("Monitor and stop")
 SETTING_UP = Group.create_ordered("Set up")
 
 _COMMANDS = {

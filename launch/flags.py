@@ -215,7 +215,7 @@ def _keys_of_file(url: str) -> dict[str, Any]:
         raise ConfigError.from_cause(
             f"{redacted(url)} isn't valid YAML",
             error,
-            remedy="Mend the place that the message names",
+            remedy="Fix the place that the message names",
         ) from error
     if values is None:
         return {}

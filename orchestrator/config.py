@@ -17,8 +17,8 @@ from pydantic import ValidationError, field_validator, model_validator
 from orchestrator.config_sections import (
     SLACK_HOSTS,
     GraphSection,
-    HowFarSection,
     InputsSection,
+    LengthSection,
     ReportingSection,
     SavingSection,
     Section,
@@ -51,7 +51,7 @@ class RunConfig(
     InputsSection,
     WorkersSection,
     SavingSection,
-    HowFarSection,
+    LengthSection,
     WhereSection,
     SourceSection,
 ):

@@ -90,7 +90,7 @@ class SourceSection(Section):
 
 
 class WhereSection(Section):
-    heading: ClassVar[str] = "Where"
+    heading: ClassVar[str] = "Storage and cluster"
 
     output: str = ""
     """Directory URL for checkpoints, journal and events. A second run of the same command goes on
@@ -102,8 +102,8 @@ class WhereSection(Section):
     """
 
 
-class HowFarSection(Section):
-    heading: ClassVar[str] = "How far"
+class LengthSection(Section):
+    heading: ClassVar[str] = "Training length"
 
     until_step: StepsOrNone | None = None
     """Global step at which the run ends: the first past it where the graph's own counter leaps."""
@@ -114,7 +114,7 @@ class HowFarSection(Section):
 
 
 class SavingSection(Section):
-    heading: ClassVar[str] = "Saving"
+    heading: ClassVar[str] = "Checkpoints"
 
     save_steps: Steps | None = None
     """Save every so many steps."""
@@ -131,8 +131,8 @@ class SavingSection(Section):
     max_failed_saves: Annotated[int, Field(ge=1), Unit("saves")] = 5
     """Saves that may fail in a row before the run stops rather than train on unsaved."""
     save_policy: Literal["skip", "wait"] = "skip"
-    """What a save that comes due while another is still being uploaded does: ``skip`` it, or
-    ``wait`` for the other.
+    """When a save is due while another is still being uploaded: ``skip`` it, or ``wait`` for the
+    other.
     """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
@@ -156,9 +156,9 @@ class WorkersSection(Section):
     run's first start; recorded there.
     """
     gradient_scale: Literal["auto", "mean", "sum"] | None = None
-    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the
-    sum where the loss is known to sum over rows, so that they give what one process with all rows
-    would compute. Default: auto at the run's first start; recorded there.
+    """How the gradients of a step's batches are combined: their ``mean``, their ``sum``, or
+    (``auto``) the sum where the loss is known to sum over rows, so that the group computes what one
+    process with all rows would. Default: auto at the run's first start; recorded there.
     """
     weight_by: str | None = None
     """A scalar tensor of the graph that counts what a batch's gradients are a mean over (the sum of
@@ -180,11 +180,11 @@ class WorkersSection(Section):
     TensorFlow's own unprotected port).
     """
     on_loss: Literal["replace", "shrink", "wait"] = "replace"
-    """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for
-    good, or ``wait``.
+    """When a worker is lost and no standby is ready: ``replace`` (go on with fewer and start
+    another), ``shrink`` (go on with fewer for good), or ``wait`` for another.
     """
     on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
-    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
+    """When the group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
     ``batches_per_step`` isn't that of the first start, or ``wait`` for workers.
     """
     scale_lr_feed: str | None = None
@@ -214,7 +214,7 @@ class WorkersSection(Section):
 
 
 class InputsSection(Section):
-    heading: ClassVar[str] = "Inputs"
+    heading: ClassVar[str] = "Input"
 
     input: str | None = None
     """``module:function`` (or ``path/file.py:function``) with ``batches(ctx) ->
@@ -245,7 +245,7 @@ class InputsSection(Section):
 
 
 class GraphSection(Section):
-    heading: ClassVar[str] = "The graph"
+    heading: ClassVar[str] = "Graph"
 
     meta: str | None = None
     """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or

@@ -39,6 +39,7 @@ assert [incident.rank for incident in report.incidents] == [1]
 assert len(points) >= 10, "a short run has a curve, too"
 assert points[-1].smooth < points[0].smooth
 figure.savefig("loss.png")
+__import__("shutil").rmtree(directory)
 """
 
 
@@ -55,8 +56,7 @@ def test_notebook_resumes_the_demo_and_plots_its_loss(tmp_path: Path) -> None:
     program.write_text("\n\n".join([*cells("code"), CHECKED]))
     done = subprocess.run(
         [sys.executable, str(program)],
-        env=ray_environment(home)
-        | {"MPLBACKEND": "Agg", "TMPDIR": str(home), "PYTHONPATH": str(ROOT)},
+        env=ray_environment(home) | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)},
         cwd=home,
         capture_output=True,
         text=True,
