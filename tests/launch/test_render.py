@@ -51,12 +51,12 @@ COMBINATIONS = [
 DEPLOYMENTS = [(kind, names) for kind in ("job", "cluster") for names in COMBINATIONS]
 TOGETHER = (
     (),
-    *((name,) for name in OVERLAYS),
     ("gpu", "spot", "gcs", "monitoring"),
     ("cpu", "spot-eks", "s3", "kueue"),
     ("gpu", "spot-aks", "azure", "kueue", "monitoring"),
     ("cpu", "pvc", "kueue"),
 )
+"""Every overlay stands in one of them."""
 
 
 def deployment(kind: str, names: tuple[str, ...]) -> Deployment:
@@ -702,7 +702,8 @@ def test_budgets_name_a_number_that_a_rayclusters_pods_can_be_counted_by() -> No
     assert "minAvailable" in violations(budgets)[0]
 
 
-def test_exclusions_name_overlays_that_are_there() -> None:
+def test_exclusions_and_combinations_name_overlays_that_are_there() -> None:
+    assert {name for names in TOGETHER for name in names} == set(OVERLAYS)
     assert {name for group in EXCLUDE for name in group} | {
         name for spot, others in OTHER_CLOUD.items() for name in (spot, *others)
     } <= set(OVERLAYS)
