@@ -75,7 +75,13 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     each.
     """
     app = App(
-        name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False
+        name="tfresume",
+        help=HELP,
+        help_format="plaintext",
+        version=_version,
+        help_on_error=False,
+        # Ctrl-C is told by ``guarded`` as every other end is, in JSON too
+        suppress_keyboard_interrupt=False,
     )
     for group, commands in _COMMANDS.items():
         for name, module in commands.items():

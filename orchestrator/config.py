@@ -23,6 +23,7 @@ from orchestrator.config_sections import (
     SavingSection,
     Section,
     SourceSection,
+    SurgerySection,
     WhereSection,
     WorkersConfig,
     WorkersSection,
@@ -45,6 +46,7 @@ SECRET_WEBHOOK = (
 class RunConfig(
     # pydantic lists the fields of the last one first
     ReportingSection,
+    SurgerySection,
     GraphSection,
     InputsSection,
     WorkersSection,
@@ -80,7 +82,7 @@ class RunConfig(
                 raise ValueError(SECRET_WEBHOOK)
         return value
 
-    @field_validator("feed", mode="before")
+    @field_validator("feed", "set", mode="before")
     @classmethod
     def _values_as_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):

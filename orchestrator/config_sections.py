@@ -285,6 +285,39 @@ class GraphSection(Section):
     """Go on where a check says no and going on can mean something."""
 
 
+class SurgerySection(Section):
+    heading: ClassVar[str] = "Surgery"
+
+    set: dict[str, str] = Field(default_factory=dict)
+    """Set a constant of the graph, tensor name to value: ``learning_rate:0=0.001``; a variable or a
+    computed scalar, such as a decayed rate, becomes that constant. Undone by leaving it out.
+    """
+    swap_optimizer: Literal["sgd", "momentum", "adam", "adagrad", "rmsprop"] | None = None
+    """Train with another optimizer of TensorFlow 1, at the graph's own learning rate; its slots are
+    new, the rest stays. Undone by leaving it out.
+    """
+    clip_global_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Clip the gradients by their global norm, as ``tf.clip_by_global_norm``."""
+    freeze: list[str] = Field(default_factory=list)
+    """Variables to hold as they are: a name, a scope, or a pattern such as ``encoder/*``. Neither
+    they nor their slots are written. Undone by leaving it out.
+    """
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Take the checkpoint's key OLD for the graph's NEW, ``OLD=NEW``; with a slash at the end of
+    both, a whole scope. Counts at the run's first start, as the four below.
+    """
+    restore_only: list[str] = Field(default_factory=list)
+    """Take only these variables from the source's checkpoint, and initialise the others; the global
+    step is always taken.
+    """
+    reinit: list[str] = Field(default_factory=list)
+    """Initialise these variables, whatever the source's checkpoint holds of them."""
+    reset_slots: bool = False
+    """Initialise the optimizer's slots, whatever the source's checkpoint holds of them."""
+    reset_step: StepsOrNone | None = None
+    """Begin at this global step instead of the checkpoint's."""
+
+
 SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 """Whose webhooks take ``{"text": ...}`` alone, and whose URLs are secrets."""
 

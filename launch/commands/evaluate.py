@@ -17,7 +17,7 @@ from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from orchestrator.driver.evaluator import Following
-    from orchestrator.driver.inference import Place
+    from orchestrator.driver.inference import NodeWish
 
 WHAT = Group("What is evaluated", sort_key=5)
 
@@ -156,7 +156,7 @@ def _follow(config: RunConfig, asked: Following, looks: Looks) -> int:
     return EXIT_DONE if found.well else EXIT_FAILED
 
 
-def _following(what: EvaluateFlags, config: RunConfig, place: Place) -> Following:
+def _following(what: EvaluateFlags, config: RunConfig, place: NodeWish) -> Following:
     from orchestrator.decide.evaluating import Goal
     from orchestrator.driver.evaluator import Following
 
@@ -171,8 +171,8 @@ def _following(what: EvaluateFlags, config: RunConfig, place: Place) -> Followin
     )
 
 
-def _place(what: EvaluateFlags, config: RunConfig) -> Place:
-    from orchestrator.driver.inference import Place
+def _place(what: EvaluateFlags, config: RunConfig) -> NodeWish:
+    from orchestrator.driver.inference import NodeWish
 
     resources = dict(map(_amount, what.on_resource or ()))
     labels = dict(map(_label, what.on_label or ()))
@@ -181,7 +181,7 @@ def _place(what: EvaluateFlags, config: RunConfig) -> Place:
             "--on-resource and --on-label choose a cluster's nodes, and no cluster is named",
             remedy="Add --address auto or HOST:PORT",
         )
-    return Place(resources, labels)
+    return NodeWish(resources, labels)
 
 
 def _amount(text: str) -> tuple[str, float]:

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     str | None,
-    Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win."),
+    Parameter(
+        name="--config",
+        help="YAML file, URL or directory with the same keys as the flags; flags win.",
+    ),
 ]
 DryRun = Annotated[
     bool,

@@ -80,6 +80,7 @@ class Report:
     checkpoints: tuple[CheckpointRow, ...]
     evaluations: tuple[EvaluationRow, ...]
     proof: str
+    edits: tuple[str, ...]
     config: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
 
@@ -144,6 +145,7 @@ def report(
         checkpoints=tuple(checkpoints),
         evaluations=tuple(evaluations),
         proof=str(redacted_data((status.proof or {}).get("told", ""))),
+        edits=tuple(redacted_data(list(status.edits))),
         config=tuple(flat(redacted_data(config))),
         versions=tuple(flat(seen.begun.versions if seen.begun else {})),
     )

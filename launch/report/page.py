@@ -98,6 +98,7 @@ def _head(report: Report) -> dict[str, str]:
         else ""
     )
     proof = f"; {report.proof}" if report.proof else ""
+    edits = "".join(f"; {text}" for text in report.edits)
     begun = f", begun {tables.when(report.begun_at)}" if report.begun_at is not None else ""
     return {
         "title": escape(f"{report.run.rstrip('/').rpartition('/')[2]}: {report.state}"),
@@ -105,7 +106,7 @@ def _head(report: Report) -> dict[str, str]:
         "state": escape(report.state),
         "state_class": state_class,
         "reason": escape(report.reason),
-        "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}"),
+        "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}{edits}"),
         "made": escape(f"Made {tables.when(report.made_at)} by tfresume {version('tfresume')}."),
     }
 

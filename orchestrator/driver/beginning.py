@@ -55,6 +55,11 @@ DRIVER_ONLY = frozenset(
         "callback",
         "prove",
         "accept_differences",
+        "rename",
+        "restore_only",
+        "reinit",
+        "reset_slots",
+        "reset_step",
     )
 )
 """Settings that living workers weren't made with, so that a new driver may have others."""

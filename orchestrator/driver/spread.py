@@ -21,7 +21,7 @@ from orchestrator.errors import OrchestratorError, PlacementError, WorkerLost
 from orchestrator.store.objects.private import private_directory
 
 if TYPE_CHECKING:
-    from orchestrator.driver.inference import Output, Place
+    from orchestrator.driver.inference import BatchValues, NodeWish
 
 AGAIN = 3
 """Times that a lost actor is started again: a spot node may go at any time, and what has killed the
@@ -39,11 +39,19 @@ class Fetcher:
         return ray.util.get_node_ip_address()  # type: ignore[no-any-return]
 
     def fetch(
-        self, task: Mapping[str, Any], files: Sequence[Any], path: list[str]
-    ) -> list[Output] | OrchestratorError:
-        """The outputs of one rank's batches, or why there are none."""
+        self, task: Mapping[str, Any], files: Sequence[Any], path: list[str], here: str
+    ) -> list[BatchValues] | OrchestratorError:
+        """The outputs of one rank's batches, or why there are none.
+
+        Args:
+            path: where the driver finds modules.
+            here: its directory, which files are named from; where a node has no such directory
+                it's the job's own.
+        """
         from orchestrator.driver.inference import asked_here
 
+        if os.path.isdir(here):
+            os.chdir(here)
         # The user's modules are where the driver finds them, which the actor's environment doesn't say
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*path, *filter(None, sys.path)]))
         try:
@@ -53,8 +61,8 @@ class Fetcher:
 
 
 def asked_of_ray(
-    tasks: Sequence[Mapping[str, Any]], files: Sequence[Any], config: RunConfig, place: Place
-) -> list[list[Output]]:
+    tasks: Sequence[Mapping[str, Any]], files: Sequence[Any], config: RunConfig, place: NodeWish
+) -> list[list[BatchValues]]:
     """The answer to each task, from an actor of its own.
 
     Raises:
@@ -65,7 +73,8 @@ def asked_of_ray(
     with connected(config), _actors(len(tasks), config, place) as actors:
         path = [entry for entry in sys.path if entry]
         asked = [
-            actor.fetch.remote(task, files, path) for actor, task in zip(actors, tasks, strict=True)
+            actor.fetch.remote(task, files, path, os.getcwd())
+            for actor, task in zip(actors, tasks, strict=True)
         ]
         try:
             found = ray.get(asked)
@@ -75,7 +84,7 @@ def asked_of_ray(
                 error,
                 remedy="Look at its node's memory (`tfresume doctor`), or use more workers",
             ) from error
-    given: list[list[Output]] = []
+    given: list[list[BatchValues]] = []
     for answer in found:
         if isinstance(answer, OrchestratorError):
             raise answer
@@ -95,7 +104,7 @@ def connected(config: RunConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _actors(count: int, config: RunConfig, place: Place) -> Iterator[list[Any]]:
+def _actors(count: int, config: RunConfig, place: NodeWish) -> Iterator[list[Any]]:
     needs: dict[str, Any] = {
         "num_cpus": config.workers.cpus,
         "num_gpus": config.workers.gpus,

@@ -31,6 +31,7 @@ class AttemptBegan(JournalEvent):
         batches_per_step: batches that make up one step; null where each worker gives one.
         proof: whether a group computes what one process would: ``verdict`` (equal, "same batch",
             differs or unproved) and ``told``, a line for people; null where nothing was tried.
+        edits: what the graph that is trained differs in from the source's, as the flags ask.
     """
 
     WORD: ClassVar[str] = "attempt"
@@ -49,6 +50,7 @@ class AttemptBegan(JournalEvent):
     versions: Mapping[str, Any]
     batches_per_step: int | None
     proof: Mapping[str, Any] | None
+    edits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,18 @@ from dataclasses import dataclass, replace
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import FLOATS, INTEGERS
 from orchestrator.graph.graphdef.view import MERGES, NEXT_ITERATIONS, Edge, parse_tensor
-from orchestrator.graph.repetition import choices, elementwise, layers, reductions, shapes, sizes
-from orchestrator.graph.repetition.elementwise import Rule
+from orchestrator.graph.repetition import (
+    arithmetic,
+    choices,
+    elementwise,
+    layers,
+    look_ups,
+    pieces,
+    reductions,
+    shapes,
+    sizes,
+)
+from orchestrator.graph.repetition.arithmetic import Rule
 from orchestrator.graph.repetition.nodes import Node, constant_numbers
 from orchestrator.graph.repetition.values import COUNT, PLAIN, Dims, Fixed, Rows, Unknown, Value
 from orchestrator.graph.worker_graph import InputPort
@@ -36,11 +46,14 @@ batch.
 MAY_BE_ZERO = frozenset({"Select", "SelectV2", "Merge", "Add", "AddV2", "AddN", "Sub"})
 RULES: Mapping[str, Rule] = {
     **layers.RULES,
+    **look_ups.RULES,
+    **pieces.RULES,
     **shapes.RULES,
     **sizes.RULES,
     **choices.RULES,
     **reductions.RULES,
     **elementwise.RULES,
+    **arithmetic.RULES,
 }
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
 
-from orchestrator.graph.repetition.elementwise import Rule, aligned, combined, kept
+from orchestrator.graph.repetition.arithmetic import Rule, aligned, combined
+from orchestrator.graph.repetition.elementwise import kept
 from orchestrator.graph.repetition.nodes import Node, rank_of
 from orchestrator.graph.repetition.values import (
     Depends,

@@ -1,18 +1,22 @@
 """What do operations that work element by element make of rows?
 
-Rule: shapes are aligned at their last axis, as broadcasting does it. Rows that meet rows must meet
-them at the same axis; else every row meets every other, and what comes of that isn't told here.
+Rule: what only passes its input on keeps it. A function that isn't linear is known of what doesn't
+grow with the batch. What adds and multiplies has rules of its own (``arithmetic``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
 
-import numpy as np
-
-from orchestrator.graph.repetition.nodes import Node, moved, rank_of
+from orchestrator.graph.repetition.arithmetic import (
+    Rule,
+    aligned,
+    combined,
+    of_sizes,
+    without_number,
+)
+from orchestrator.graph.repetition.nodes import Node
 from orchestrator.graph.repetition.values import (
     Axes,
     Depends,
@@ -20,22 +24,14 @@ from orchestrator.graph.repetition.values import (
     Fixed,
     Linearity,
     Mixed,
-    Number,
     Rows,
     Unknown,
     Value,
-    added,
     bent,
     depends,
-    divided,
     multiplied,
     undecided,
 )
-
-Rule = Callable[[Node], Value | tuple[Value, ...]]
-Combine = Callable[[str, Number, Number, Axes], Value]
-GUARD = 1e-3
-"""A constant up to this size is added to a divisor to keep it from being zero."""
 
 KEEPING = frozenset(
     {
@@ -126,7 +122,6 @@ BENDING = frozenset(
         "SoftplusGrad",
         "LeakyReluGrad",
         "Pow",
-        "SquaredDifference",
         "Atan2",
         "FloorMod",
         "Mod",
@@ -160,102 +155,6 @@ JUDGING = frozenset(
 """Comparisons: no gradient passes, and what is decided by a reduced value isn't linear in its rows."""
 
 
-def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
-    """The batch axis of what comes of several inputs by broadcasting; ``frozenset()`` where none
-    has one.
-    """
-    ranks = [rank_of(node.shape_in(slot)) for slot in slots]
-    widest = rank_of(node.shape()) if None in ranks else max(rank or 0 for rank in ranks)
-    found: Axes = frozenset()
-    for slot, rank in zip(slots, ranks, strict=True):
-        value = node.given[slot]
-        if not isinstance(value, Rows):
-            continue
-        axes = (
-            moved(value.axes, widest - rank)
-            if widest is not None and rank is not None
-            else value.axes
-        )
-        if found == frozenset():
-            found = axes
-        elif found is None or axes is None:
-            found = axes if found is None else found
-        elif not found & axes:
-            return node.unknown("every row meets every other")
-        else:
-            found &= axes
-    return node.settled(found) if found != frozenset() else found
-
-
-def _pairwise(combine: Combine) -> Callable[[Node], Value]:
-    def rule(node: Node) -> Value:
-        counts = _arithmetic(node)
-        stuck = undecided(node.given) if counts is None else None
-        if counts is not None or stuck is not None:
-            return (
-                _of_mixed(node, combine)
-                if isinstance(stuck, Mixed)
-                else counts or _stuck(node, stuck)
-            )
-        axes = aligned(node, tuple(range(len(node.given))))
-        if isinstance(axes, Unknown):
-            return axes
-        return reduce(lambda one, other: combined(node, combine, one, other, axes), node.given)
-
-    return rule
-
-
-def combined(node: Node, combine: Combine, one: Value, other: Value, axes: Axes) -> Value:
-    """Two values added, multiplied or divided; parts of different degrees stay that, what is
-    unknown stays it.
-    """
-    stuck = undecided((one, other))
-    if stuck is not None:
-        return Mixed(node.name) if isinstance(stuck, Mixed) else stuck
-    assert isinstance(one, Fixed | Rows)
-    assert isinstance(other, Fixed | Rows)
-    return combine(node.name, one, other, axes)
-
-
-def _of_mixed(node: Node, combine: Combine) -> Value:
-    """What was mixed stays it when something is added, or when it's multiplied by what follows from
-    no data.
-    """
-    others = [value for value in node.given if not isinstance(value, Mixed)]
-    if combine is added or all(
-        isinstance(value, Fixed) and value.depends < Depends.DATA for value in others
-    ):
-        return next((value for value in others if isinstance(value, Unknown)), Mixed(node.name))
-    return node.unknown("it multiplies parts that grow differently with the batch")
-
-
-def _stuck(node: Node, value: Value | None) -> Value:
-    """What becomes of a value that is no number; vectors of sizes are calculated with in ways that
-    nobody follows.
-    """
-    return (
-        node.unknown("it calculates with a vector of sizes")
-        if isinstance(value, Dims) or value is None
-        else value
-    )
-
-
-def _arithmetic(node: Node) -> Value | None:
-    """Sizes with sizes, part by part, where the result still is one; None for anything else."""
-    if not any(isinstance(value, Dims) for value in node.given) or len(node.given) != 2:
-        return None
-    one, other = node.sizes(0), node.sizes(1)
-    if one is None or other is None or len(one) != len(other):
-        return None
-    if node.op in ("Maximum", "Mul") and "rows" in (*one, *other):
-        return Dims(
-            tuple("rows" if "rows" in pair else None for pair in zip(one, other, strict=True))
-        )
-    if node.op in ("FloorDiv", "TruncateDiv") and "rows" not in other:
-        return Dims(tuple("rows" if part == "rows" else None for part in one))
-    return None
-
-
 def kept(node: Node) -> Value:
     """A node's first input, unchanged."""
     value = node.given[0]
@@ -265,11 +164,11 @@ def kept(node: Node) -> Value:
 
 
 def _bend(node: Node) -> Value:
-    counts = _arithmetic(node)
+    counts = of_sizes(node)
     if counts is not None:
         return counts
     if any(isinstance(value, Dims) for value in node.given):
-        return _stuck(node, None)
+        return without_number(node, None)
     guarded = _guarded(node)
     if guarded is not None:
         return guarded
@@ -328,59 +227,8 @@ def _judge(node: Node) -> Value:
     return Fixed(0, most, Linearity.NONLINEAR, node.name)
 
 
-def _square(node: Node) -> Value:
-    value = node.given[0]
-    if isinstance(value, Rows | Fixed):
-        return multiplied(
-            node.name, value, value, value.axes if isinstance(value, Rows) else frozenset()
-        )
-    return (
-        value
-        if isinstance(value, Unknown)
-        else node.unknown("it squares parts that grow differently with the batch")
-    )
-
-
-def _difference(node: Node) -> Value:
-    first = _summed(node)
-    if isinstance(first, Rows | Fixed):
-        return multiplied(
-            node.name, first, first, first.axes if isinstance(first, Rows) else frozenset()
-        )
-    return (
-        first
-        if isinstance(first, Unknown)
-        else node.unknown("it squares parts that grow differently with the batch")
-    )
-
-
-def _add(node: Node) -> Value:
-    for slot in (0, 1):
-        value, number = node.given[slot], node.numbers(1 - slot) if len(node.given) == 2 else None
-        if (
-            isinstance(value, Fixed)
-            and value.degree
-            and number is not None
-            and bool(np.all(np.abs(number) <= GUARD))
-        ):
-            return value
-    return _summed(node)
-
-
-def _divide(node: Node) -> Value:
-    return _pairwise(divided)(node)
-
-
-_summed = _pairwise(added)
-
-
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(KEEPING, kept),
     **dict.fromkeys(BENDING, _bend),
     **dict.fromkeys(JUDGING, _judge),
-    **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "BiasAdd"), _add),
-    **dict.fromkeys(("Mul", "MulNoNan"), _pairwise(multiplied)),
-    **dict.fromkeys(("RealDiv", "Div", "DivNoNan"), _divide),
-    "Square": _square,
-    "SquaredDifference": _difference,
 }

@@ -7,19 +7,14 @@ with one ``-1``, since nothing else in it can grow.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from orchestrator.graph.repetition.elementwise import Rule
+from orchestrator.graph.repetition.arithmetic import Rule
 from orchestrator.graph.repetition.nodes import Node, rank_of, rows_of
 from orchestrator.graph.repetition.sizes import one_size, part_of_sizes
 from orchestrator.graph.repetition.values import (
-    Axes,
     Dims,
     Fixed,
-    Mixed,
-    Part,
     Rows,
-    Unknown,
     Value,
 )
 
@@ -88,104 +83,6 @@ def _place_after(axis: int, given: int, masks: Mapping[str, int]) -> int | None:
     before = range(min(index, given))
     gone = sum(masks["shrink_axis"] >> at & 1 and not masks["new_axis"] >> at & 1 for at in before)
     return axis - gone + sum(masks["new_axis"] >> at & 1 for at in before)
-
-
-def _pack(node: Node) -> Value:
-    axis = node.attribute("axis").i
-    stuck = next((value for value in node.given if isinstance(value, Unknown)), None)
-    if stuck is not None:
-        return stuck
-    if any(isinstance(value, Rows) for value in node.given):
-        return _joined(node, axis, new=True)
-    if node.whole_number():
-        parts = [_part(value, node, slot) for slot, value in enumerate(node.given)]
-        return (
-            Dims(tuple(parts))
-            if "rows" in parts or all(isinstance(value, Fixed) for value in node.given)
-            else node.unknown()
-        )
-    return _alike(node)
-
-
-def _part(value: Value, node: Node, slot: int) -> Part:
-    if isinstance(value, Fixed) and value.degree == 1:
-        return "rows"
-    known = node.integers(slot)
-    return known[0] if known and len(known) == 1 else None
-
-
-def _alike(node: Node) -> Value:
-    """Reduced values side by side."""
-    numbers = [value for value in node.given if isinstance(value, Fixed) and not value.zero]
-    if len(numbers) + sum(isinstance(value, Fixed) and value.zero for value in node.given) < len(
-        node.given
-    ):
-        return Mixed(node.name)
-    if len({value.degree for value in numbers}) > 1:
-        return Mixed(node.name)
-    return max(numbers, key=lambda value: (value.depends, value.form), default=Fixed(zero=True))
-
-
-def _concat(node: Node) -> Value:
-    last = node.op == "ConcatV2"
-    at = node.integers(len(node.given) - 1 if last else 0)
-    values = node.given[:-1] if last else node.given[1:]
-    inner = replace(node, given=values)
-    if any(isinstance(value, Dims) for value in values):
-        parts: list[Part] = []
-        for slot in range(len(values)):
-            sizes = node.sizes(slot if last else slot + 1)
-            if sizes is None:
-                return node.unknown("it joins sizes that aren't known")
-            parts.extend(sizes)
-        return Dims(tuple(parts))
-    if any(isinstance(value, Rows) for value in values):
-        rank = rank_of(node.shape())
-        axis = (
-            None if at is None else at[0] if at[0] >= 0 else None if rank is None else at[0] % rank
-        )
-        return _joined(inner, axis, new=False)
-    stuck = next((value for value in values if isinstance(value, Unknown)), None)
-    return stuck or _alike(inner)
-
-
-def _joined(node: Node, axis: int | None, *, new: bool) -> Value:
-    """Tensors put together, some of them with rows."""
-    rows = [value for value in node.given if isinstance(value, Rows)]
-    others = [value for value in node.given if not isinstance(value, Rows)]
-    stuck = next((value for value in others if not isinstance(value, Fixed)), None)
-    if stuck is not None:
-        return stuck if isinstance(stuck, Unknown) else node.unknown()
-    degrees = {
-        value.degree for value in node.given if isinstance(value, Rows | Fixed) and not value.zero
-    }
-    if len(degrees) > 1:
-        return node.unknown("it joins parts that grow differently with the batch")
-    if (
-        others
-        and axis is not None
-        and not new
-        and any(value.axes == frozenset({axis}) for value in rows)
-    ):
-        return node.unknown("it joins rows with what has none")
-    axes: Axes = rows[0].axes
-    for value in rows[1:]:
-        axes = value.axes if axes is None else axes if value.axes is None else axes & value.axes
-    if axes is not None and not axes:
-        return node.unknown("rows at different axes are joined")
-    if new and axes is not None:
-        rank = rank_of(node.shape())
-        place = (
-            axis if axis is not None and axis >= 0 else None if rank is None else (axis or 0) % rank
-        )
-        axes = None if place is None else frozenset(at + (at >= place) for at in axes)
-    first = max(rows, key=lambda value: value.form)
-    picked = next((value.picked for value in rows if value.picked), "")
-    return rows_of(
-        node,
-        replace(first, blank=all(value.blank for value in rows), picked=picked, zero=False),
-        axes,
-    )
 
 
 def _reshape(node: Node) -> Value:
@@ -295,8 +192,6 @@ def _plain_slice(node: Node) -> Value:
 RULES: Mapping[str, Rule] = {
     "StridedSlice": _slice,
     "Slice": _plain_slice,
-    **dict.fromkeys(("Pack", "ParallelConcat"), _pack),
-    **dict.fromkeys(("Concat", "ConcatV2"), _concat),
     "Reshape": _reshape,
     **dict.fromkeys(("Transpose", "ConjugateTranspose"), _transpose),
     "ExpandDims": _expand,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orchestrator.graph.repetition.elementwise import Rule
+from orchestrator.graph.repetition.arithmetic import Rule
 from orchestrator.graph.repetition.nodes import Node, rows_of
 from orchestrator.graph.repetition.values import (
     COUNT,
