@@ -11,7 +11,7 @@ from launch.commands.options import Looks
 from launch.commands.run import Config, Run
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
-from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
+from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, guarded, print_json
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 
@@ -126,7 +126,9 @@ def evaluate(
         return submit_evaluation(checked, config, flags, what, looks)
     place = _place(what, checked)
     if what.follow:
-        return _follow(checked, _following(what, checked, place), looks)
+        asked = _following(what, checked, place)
+        # Here, since the command line's parser answers Ctrl-C without a word
+        return guarded(lambda: _follow(checked, asked, looks), as_json=looks.json)
     if what.keep_best:
         raise ConfigError("--keep-best needs --follow", remedy="Add --follow")
     from launch.text.evaluation_text import evaluated_text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,8 +115,8 @@ def render(
         given(run) | ({"source": source} if source is not None else {}),
     )
     refuse_unfinished(asked)
-    asked, code = with_code(asked, Path.cwd())
     names = [*(overlay or ()), *(["kueue"] if values.queue else ())]
+    asked, code = with_code(asked, Path.cwd(), values.data_path if "pvc" in names else None)
     base = BASE.model_copy(
         update={
             "kind": kind,
@@ -177,8 +178,20 @@ def _with_users_run(
     """What the user asks of the run beats what base and overlays suggest."""
     if not run:
         return deployment
-    settings = merged(merged(deployment.settings, _counted(run)), {"address": "auto"})
+    run = _counted(run)
+    settings = merged(merged(deployment.settings, run), {"address": "auto"})
+    settings["workers"] = _fitting(settings["workers"], run.get("workers") or {})
     return deployment.model_copy(update={"run": settings, "sizing": {}, "riding": {}, "code": code})
+
+
+def _fitting(workers: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Bounds that an overlay suggests give way to a number of workers that was asked for."""
+    bounds = {}
+    if "max" not in asked and workers.get("max") is not None:
+        bounds["max"] = max(workers["max"], workers["count"])
+    if "min" not in asked and workers.get("min") is not None:
+        bounds["min"] = min(workers["min"], workers["count"])
+    return {**workers, **bounds}
 
 
 def _counted(run: dict[str, Any]) -> dict[str, Any]:

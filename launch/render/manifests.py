@@ -229,7 +229,7 @@ def _submitter_template(deployment: Deployment, name: str, command: list[str] | 
         "env": environment(deployment),
         "resources": resources(SUBMITTER_SHAPE),
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": mounts(deployment, data=False),
+        "volumeMounts": mounts(deployment),
     }
     if references := secret_environment(deployment):
         container["envFrom"] = references
@@ -250,6 +250,6 @@ def _submitter_template(deployment: Deployment, name: str, command: list[str] | 
             "restartPolicy": "Never",
             "securityContext": POD_SECURITY,
             "containers": [container],
-            "volumes": volumes(deployment, SUBMITTER_SHAPE, data=False),
+            "volumes": volumes(deployment, SUBMITTER_SHAPE),
         },
     }

@@ -38,7 +38,8 @@ def _gpu(deployment: Deployment) -> Deployment:
     return _changed(
         deployment,
         gpu=True,
-        image=deployment.image + "-gpu",
+        # A digest names one image, whatever is in it
+        image=deployment.image + ("" if "@" in deployment.image else "-gpu"),
         sizing={"workers": workers, "exchange": "host"},  # nccl was never run on two GPUs
     )
 

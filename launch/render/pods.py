@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from launch.render.spec import Deployment, Shape, WorkerGroup
+from orchestrator.journal.run_events import OUTER_ATTEMPT
 
 HEAD_DRAIN_S, HEAD_GRACE_S = 60, 90
 """A job that is stopped has a minute for its last save, as Ray's job server waits for it
@@ -102,7 +103,12 @@ def environment(deployment: Deployment, *, drain_s: int | None = None) -> list[M
         values["AZURE_STORAGE_ACCOUNT_NAME"] = deployment.account
     if deployment.code:
         values["PYTHONPATH"] = CODE_PATH
-    return [{"name": name, "value": value} for name, value in values.items()]
+    found: list[Manifest] = [{"name": name, "value": value} for name, value in values.items()]
+    if drain_s is not None:
+        # KubeRay numbers its tries by nothing, but builds a cluster of another name for each
+        tried = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}
+        found.append({"name": OUTER_ATTEMPT, "valueFrom": tried})
+    return found
 
 
 def secret_environment(deployment: Deployment) -> list[Manifest]:
@@ -125,7 +131,7 @@ def probes(*paths: str) -> Manifest:
     }
 
 
-def volumes(deployment: Deployment, shape: Shape, *, data: bool = True) -> list[Manifest]:
+def volumes(deployment: Deployment, shape: Shape) -> list[Manifest]:
     """Everything that a container may write to, each with its limit, and what it reads."""
     found: list[Manifest] = [
         {"name": "tmp", "emptyDir": {"sizeLimit": f"{shape.scratch_gib}Gi"}},
@@ -133,15 +139,15 @@ def volumes(deployment: Deployment, shape: Shape, *, data: bool = True) -> list[
         {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shape.shm_gib}Gi"}},
         {"name": "config", "configMap": {"name": f"{deployment.name}-run"}},
     ]
-    if deployment.code and data:
+    if deployment.code:
         found.append({"name": "code", "configMap": {"name": f"{deployment.name}-code"}})
-    if deployment.storage == "pvc" and data:
+    if deployment.storage == "pvc":
         claim = deployment.claim or f"{deployment.name}-data"
         found.append({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
     return found
 
 
-def mounts(deployment: Deployment, *, data: bool = True) -> list[Manifest]:
+def mounts(deployment: Deployment) -> list[Manifest]:
     """Where those are mounted."""
     found: list[Manifest] = [
         {"name": "tmp", "mountPath": "/tmp"},
@@ -149,9 +155,9 @@ def mounts(deployment: Deployment, *, data: bool = True) -> list[Manifest]:
         {"name": "dshm", "mountPath": "/dev/shm"},
         {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
     ]
-    if deployment.code and data:
+    if deployment.code:
         found.append({"name": "code", "mountPath": CODE_PATH, "readOnly": True})
-    if deployment.storage == "pvc" and data:
+    if deployment.storage == "pvc":
         found.append({"name": "data", "mountPath": deployment.data_path})
     return found
 

@@ -30,7 +30,7 @@ from orchestrator.driver.result import RunResult, exit_code_of, label_url, statu
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
-from orchestrator.journal.run_events import AttemptBegan, RunEnded, Warned
+from orchestrator.journal.run_events import OUTER_ATTEMPT, AttemptBegan, RunEnded, Warned
 from orchestrator.next_commands import logs_command
 from orchestrator.redaction import redacted_data
 from orchestrator.store.run.run_record import Proved, RunRecord
@@ -192,6 +192,7 @@ class Attempt:
             config=claim.config.model_dump(mode="json"),
             versions=versions,
             batches_per_step=goes_on.batches_per_step,
+            outer_attempt=os.environ.get(OUTER_ATTEMPT, ""),
             proof=None if proof is None else proof.model_dump(),
             edits=goes_on.edits,
         )

@@ -64,14 +64,23 @@ def test_infer_of_a_tensor_that_is_not_there_is_refused(
         infer(parse_config({"source": str(tf1_checkpoint("mlp")), "input": "m:f"}), ["nothing"])
 
 
-FIVE = """
+FIVE = '''
+import os, signal
+from pathlib import Path
 import numpy as np
 
 def batches(ctx):
     for number in range(ctx.position + ctx.rank, 5, ctx.world_size):
         x = np.full((3, 6), number, np.float32)
         yield {"x:0": x, "y:0": np.zeros(3, np.int64)}
-"""
+
+def killing(ctx):
+    """Once, at rank 1's first batch, the actor that asked for it dies."""
+    if ctx.rank == 1 and not Path("killed").exists():
+        Path("killed").touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+    return batches(ctx)
+'''
 
 
 @pytest.mark.tf
@@ -119,3 +128,6 @@ def test_infer_of_two_workers_gives_what_one_gives_in_the_order_of_the_batches(
     )
     assert len(here) == 5
     assert here == there
+    lossy = {**served, "input": "five.py:killing", "workers": 2, "address": ray_address}
+    assert infer(parse_config(lossy), ["loss"], batches=0) == here
+    assert (tmp_path / "killed").exists()

@@ -31,6 +31,7 @@ from launch.render.rules import pod_specs, violations
 from launch.render.spec import BASE, Deployment
 from orchestrator.config import parse_config
 from orchestrator.errors import ConfigError
+from orchestrator.journal.run_events import OUTER_ATTEMPT
 from tests.graphs.library import CheckpointLibrary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -552,6 +553,26 @@ def test_render_with_values_puts_them_where_they_belong_and_leaves_no_name_to_re
     assert set(objects[("ConfigMap", "tfresume-run")]["data"]) == {RUN_FILES["run"]}
 
 
+@pytest.mark.parametrize(("count", "expected"), [(20, (2, 20, 20)), (1, (1, 1, 8))])
+def test_render_with_more_or_fewer_workers_than_the_overlay_suggests_widens_its_bounds(
+    count: int, expected: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", *RUN, "--overlay", "cpu", "--workers", str(count), "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    group = _first_worker(objects[("RayJob", "tfresume")])
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == expected
+
+
+def test_render_with_gpus_and_an_image_by_its_digest_keeps_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = "example.org/run7@sha256:" + "0a" * 32
+    assert run(["render", *RUN, "--overlay", "gpu", "--image", image, "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    pods = list(pod_specs(objects[("RayJob", "tfresume")]))
+    assert {container["image"] for pod in pods for container in pod["containers"]} == {image}
+
+
 def test_render_with_a_claim_of_ones_own_makes_none(capsys: pytest.CaptureFixture[str]) -> None:
     there = ["/mnt/r", "--output", "/mnt/more", "--steps", "9", "--overlay", "pvc"]
     assert run(["render", *there, "--data-path", "/mnt", "--claim", "shared", "--json"]) == 0
@@ -588,6 +609,17 @@ def test_render_ships_the_input_functions_file_and_its_own_modules(
         (container,) = group["template"]["spec"]["containers"]
         assert {"name": "PYTHONPATH", "value": CODE_PATH} in container["env"]
         assert CODE_PATH in {mount["mountPath"] for mount in container["volumeMounts"]}
+    held = ["/data/r", "--output", "/data/m", "--steps", "1", "--overlay", "pvc"]
+    assert run(["render", "--json", *held, "--input", "/data/own/feeds.py:batches"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    assert run_of(objects)["input"] == "/data/own/feeds.py:batches"
+    assert ("ConfigMap", "tfresume-code") not in objects
+    (tmp_path / "my feeds.py").write_text(text)
+    assert run(["render", *RUN, "--input", "my feeds.py:batches"]) == 2
+    assert "can't be a ConfigMap's key" in capsys.readouterr().err
+    (tmp_path / "large.py").write_text("#" * 1_000_000)
+    assert run(["render", *RUN, "--input", "large.py:batches"]) == 2
+    assert "a ConfigMap takes 900000" in capsys.readouterr().err
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "__init__.py").write_text(text)
     assert run(["render", *RUN, "--input", "pack:batches"]) == 2
@@ -622,6 +654,42 @@ def test_rendered_run_passes_a_dry_run_in_the_pods_file_system(
     assert plan["until_step"] - plan["start_step"] == 5
     assert plan["workers"]["count"] == 2
     assert "input" in {port["served_by"] for port in plan["inputs"]}
+
+
+def test_submitter_of_a_rendered_cluster_finds_the_code_and_ships_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feeds.py").write_text("def batches(ctx):\n    yield {}\n")
+    assert run(["render", "--kind", "cluster", *RUN, "--input", "feeds.py:batches", "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    (pod,) = pod_specs(objects[("Job", "tfresume-submit")])
+    (container,) = pod["containers"]
+    held = {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod["volumes"]}
+    command = " ".join(container["command"])
+    for mount in container["volumeMounts"]:
+        if named := held[mount["name"]]:
+            place = tmp_path / mount["name"]
+            place.mkdir()
+            for name, text in objects[("ConfigMap", named)]["data"].items():
+                (place / name).write_text(text.replace(CODE_PATH, str(tmp_path / "code")))
+    there = command.replace(CONFIG_PATH, str(tmp_path / "config")).replace("$(", "x").split()[1:]
+    (tmp_path / "feeds.py").unlink()
+    words = [word.replace("xTFRESUME_RAY_CLUSTER)", "x") for word in there if word != "--follow"]
+    assert run([*words, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["job"]["run"]["input"] == "feeds.py:batches"
+    assert plan["job"]["files"] == {"feeds.py": str(tmp_path / "code" / "feeds.py")}
+
+
+def test_pods_of_ray_tell_a_driver_which_try_of_kuberays_it_is(
+    rendered: dict[str, list[dict[str, Any]]],
+) -> None:
+    field = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}
+    cluster = _cluster_of(by_identity(rendered["job"])[("RayJob", "tfresume")])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": OUTER_ATTEMPT, "valueFrom": field} in container["env"]
 
 
 def test_budgets_name_a_number_that_a_rayclusters_pods_can_be_counted_by() -> None:

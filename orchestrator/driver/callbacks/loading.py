@@ -55,12 +55,12 @@ def _made(entry: EntryPoint, context: CallbackContext) -> Observer:
     except ImportError as error:
         raise ConfigError(
             f"--callback {entry.name}: a library that it needs isn't installed here: {error}",
-            remedy=f"Install what it needs (the extra [{entry.name}] of this package brings it), or leave it out",
+            remedy="Install it where the driver runs (tfresume's extras mlflow and wandb name theirs), or leave --callback out",
         ) from error
     except Exception as error:
         raise ConfigError.from_cause(
             f"--callback {entry.name} can't begin",
             error,
-            remedy="Mend what it names (its own variables, its server), or leave it out",
+            remedy="Fix what it names (its own variables, its server), or leave it out",
         ) from error
     return made
