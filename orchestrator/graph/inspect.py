@@ -1,9 +1,10 @@
-"""What is in this ``.meta``, and does its checkpoint fit?
+"""What is in this ``.meta``?
 
 Rule: one pass of the same analysis that plans a run (``nodes``, ``variables``, ``train_ops``,
 ``inputs``), so that what is shown here is what would happen there. Nothing is refused: a graph that
 can't be trained is described all the same, and of one whose wiring is damaged what stands in it
-without following an edge. Linear in the graph's size.
+without following an edge. Linear in the graph's size. Whether its checkpoint fits stands in
+``inspect_checkpoint``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
 from orchestrator.graph.inference.outputs import rank_outputs
 from orchestrator.graph.inputs.describe import describe
+from orchestrator.graph.inspect_checkpoint import compared, state_in
 from orchestrator.graph.inspect_report import (
-    CheckpointComparison,
     DeviceEntry,
     GraphOrigin,
     Inspection,
@@ -113,7 +114,7 @@ def _inspect(
         devices=_devices(mended, clear_devices),
         summaries=() if unsound else _summaries(graph),
         saver=_saver(mended, saver),
-        checkpoint=None if checkpoint is None else _compare(checkpoint, variables, entries, saver),
+        checkpoint=None if checkpoint is None else compared(checkpoint, variables, entries, saver),
         collections={key: _entries(meta, key) for key in sorted(meta.collection_def)},
         reaching_out=untrusted_ops(
             mended.graph_def, ops, needed if unsound else _executed(graph, needed)
@@ -196,26 +197,9 @@ def _variable(
         slot_of=variable.slot_of,
         part_of=variable.key if variable.slice_spec else None,
         key=variable.key,
-        in_checkpoint=_state_in(variable, checkpoint),
+        in_checkpoint=state_in(variable, checkpoint),
         needed=variable.name in needed,
     )
-
-
-def _state_in(variable: Variable, checkpoint: CheckpointKeys | None) -> str:
-    if checkpoint is None:
-        return ""
-    if variable.key is None or variable.key not in checkpoint:
-        return "no"
-    saved = checkpoint[variable.key]
-    if saved.dtype != variable.dtype:
-        return "other type"
-    expected = variable.saved_shape if variable.slice_spec else variable.shape
-    if expected is None or saved.shape is None:
-        return "yes"
-    same = len(expected) == len(saved.shape) and all(
-        size is None or size == there for size, there in zip(expected, saved.shape, strict=True)
-    )
-    return "yes" if same else "other shape"
 
 
 def _optimizers(graph: Graph, updates: Iterable[str]) -> tuple[OptimizerEntry, ...]:
@@ -281,42 +265,6 @@ def _saver(meta: MetaGraphDef, saver: SaverKeys) -> SaverEntryReport:
         variables=len(saver.variables),
         others=len(saver.entries),
         usable=saver.found,
-    )
-
-
-def _compare(
-    checkpoint: CheckpointKeys,
-    variables: Iterable[Variable],
-    entries: Iterable[VariableEntry],
-    saver: SaverKeys,
-) -> CheckpointComparison:
-    every = list(entries)
-    missing = [entry for entry in every if entry.in_checkpoint == "no" and not entry.local]
-    used = {variable.key for variable in variables} | {entry.key for entry in saver.entries}
-    return CheckpointComparison(
-        tensors=len(checkpoint),
-        missing=tuple(
-            entry.name for entry in sorted(missing, key=lambda entry: entry.slot_of is None)
-        ),
-        unused=tuple(key for key in checkpoint if key not in used),
-        different=tuple(
-            _difference(entry, checkpoint)
-            for entry in every
-            if entry.in_checkpoint.startswith("other")
-        ),
-    )
-
-
-def _difference(entry: VariableEntry, checkpoint: CheckpointKeys) -> str:
-    saved = checkpoint[str(entry.key)]
-    return f"{entry.name}: {entry.dtype} {_words(entry.shape)} in the graph, {saved.dtype} {_words(saved.shape)} in the checkpoint"
-
-
-def _words(shape: Iterable[int | None] | None) -> str:
-    return (
-        "of unknown rank"
-        if shape is None
-        else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.graph.external_access import UntrustedOp
-from orchestrator.graph.gradients.train_ops import TrainOp
+from orchestrator.graph.gradients.train_candidates import TrainOp
 from orchestrator.graph.worker_graph import Problem, Shape, StepCounter
 
 

@@ -16,7 +16,8 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.graph.cut import CutGraph, cut_graph, guard_graph
 from orchestrator.graph.gradients.sync_replicas import unwrap_accumulators
-from orchestrator.graph.gradients.train_ops import TrainChoice, TrainOp, choose_train_ops
+from orchestrator.graph.gradients.train_candidates import TrainOp
+from orchestrator.graph.gradients.train_ops import TrainChoice, choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet

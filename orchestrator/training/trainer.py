@@ -35,13 +35,10 @@ from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State, StepOutput, checksums
-from orchestrator.training.step.dealing import Dealing
-from orchestrator.training.step.groups import Batch, Group, StepRun
+from orchestrator.training.step.course import Course
+from orchestrator.training.step.groups import Batch, Group
 from orchestrator.training.step.readiness import get_ready
-from orchestrator.training.step.rng import batch_key, group_key
 from orchestrator.training.step.stepping import StepRunner
-
-__all__ = ["GroupSpec", "State", "StepOutput", "Trainer", "TrainingOptions"]
 
 
 class Trainer:
@@ -69,12 +66,10 @@ class Trainer:
             graph, self._imported, options, self._runner, secret, self._writing
         )
         self._inputs = LiveInputs(graph, self._imported, options)
-        self._cycle = graph.cycle
-        self._step, self._phase, self._position = 0, 0, 0
+        self._course = Course(graph, options, self._group, self._snapshot)
         self._assigned = False
         self._carried: State | None = None
         """The state, while it's between the session of one group and that of the next."""
-        self._dealing = Dealing(1, options.batches_per_step)
 
     @property
     def size_bytes(self) -> int:
@@ -84,23 +79,17 @@ class Trainer:
     @property
     def position(self) -> int:
         """Batches that the whole group has consumed."""
-        return self._position
+        return self._course.position
 
     @property
     def turns(self) -> tuple[int, ...]:
         """The numbers of this rank's batches in the next step; ``step`` takes one batch for each."""
-        spec = self._group.spec
-        rank, slots = spec.rank if spec else 0, self._group.batches_per_step
-        return tuple(
-            number
-            for draw in range(self.graph.batches_per_slot)
-            for number in self._dealing.batches(rank, self._position + draw * slots)
-        )
+        return self._course.turns
 
     @property
     def runs(self) -> int:
         """Runs of the next step's cycle that are done already; 0 between two steps."""
-        return self._phase
+        return self._course.phase
 
     @property
     def can_give(self) -> bool:
@@ -153,8 +142,7 @@ class Trainer:
         if carried is not None:
             self.assign(carried)
             self._carried = None
-        self._dealing = Dealing(group.world_size, self._group.batches_per_step, group.position)
-        self._position = group.position
+        self._course.join(group)
 
     def get_ready(self) -> bool:
         """Do ahead of time what a take-over needs besides the state; see ``readiness``. Whether all
@@ -213,7 +201,8 @@ class Trainer:
                 raise failures.user_error(
                     error, "the graph's initialisers failed", step=state.step
                 ) from error
-            self._step, self._phase, self._assigned = state.step, state.phase, True
+            self._course.set(state)
+            self._assigned = True
 
     def state(self) -> State:
         """A copy of everything that training changes, in host memory. Between two steps it is the
@@ -222,23 +211,14 @@ class Trainer:
         if self._carried is not None:
             return self._carried
         with self._writing:
-            return self._state_of(self._snapshot.read_all(self._group.session))
+            return self._course.state_of(self._snapshot.read_all(self._group.session))
 
     def state_for_save(self) -> State:
         """What ``state`` gives, much faster, in memory that the next call overwrites. It stays as
         it is while steps go on.
         """
         with self._writing:
-            return self._state_of(self._snapshot.copy_all(self._group.session))
-
-    def _state_of(self, arrays: dict[str, np.ndarray]) -> State:
-        counter = self.graph.step
-        step = (
-            self._step
-            if counter is None or counter.variable not in arrays
-            else int(arrays[counter.variable])
-        )
-        return State(step, arrays, self._phase)
+            return self._course.state_of(self._snapshot.copy_all(self._group.session))
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's
@@ -254,7 +234,7 @@ class Trainer:
         try:
             took = self._group.meet(timeout_s)
             if took:
-                self._finish_run()
+                self._course.finish_run()
         except (PeerLost, CorruptState, UserCodeError):
             self.abandon()
             raise
@@ -278,7 +258,7 @@ class Trainer:
                 Batch(number, self._runner.checked(feeds))
                 for number, feeds in zip(self.turns, batches, strict=True)
             ]
-            return self._run_cycle(checked)
+            return self._course.take(checked)
         except (UserCodeError, PeerLost):
             self.abandon()  # so that every peer learns of it, whoever it waits for
             raise
@@ -322,73 +302,3 @@ class Trainer:
         with self._writing:
             self._inputs.close()
             self._group.close()
-
-    @property
-    def _consumed(self) -> int:
-        """Batches that the whole group takes in one step."""
-        return self._group.batches_per_step * self.graph.batches_per_slot
-
-    @property
-    def _cycles(self) -> int:
-        """Steps of the group since the run's start, whatever the graph's own counter says."""
-        return self._position // self._consumed
-
-    def _run_cycle(self, batches: Sequence[Batch]) -> StepOutput:
-        every = self.options.summary_steps
-        summaries = bool(every) and (self._cycles + 1) % every == 0
-        watched: dict[str, float] = {}
-        shown: dict[str, float] = {}
-        while True:
-            more_watched, more_shown = self._run_target(batches, summaries)
-            watched.update(more_watched)
-            shown.update(more_shown)
-            if self._phase == 0:
-                self._position += self._consumed
-                return StepOutput(self._step, watched, shown)
-
-    def _run_target(
-        self, batches: Sequence[Batch], summaries: bool
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        slots = self._group.batches_per_step
-        first = self._position + self.graph.run_batches[self._phase] * slots
-        own = [batch for batch in batches if first <= batch.number < first + slots]
-        run = StepRun(
-            self._cycle[self._phase],
-            self._phase,
-            self._position,
-            first,
-            self._step,
-            tuple(map(self._keyed, own)),
-            summaries,
-        )
-        result = self._group.run(run, self._group_keys())
-        self._finish_run()
-        return result
-
-    def _finish_run(self) -> None:
-        self._phase = (self._phase + 1) % len(self._cycle)
-        self._advance()
-
-    def _keyed(self, batch: Batch) -> Batch:
-        if self.graph.rng_feed is None:
-            return batch
-        key = batch_key(self.options.seed, batch.number, self._phase)
-        return Batch(batch.number, {**batch.feeds, self.graph.rng_feed: key})
-
-    def _group_keys(self) -> dict[str, np.ndarray]:
-        feed = self.graph.group_rng_feed
-        if feed is None:
-            return {}
-        # The step alone would give a counter that stands still the same numbers again
-        return {feed: group_key(self.options.seed, self._step, self._cycles, self._phase)}
-
-    def _advance(self) -> None:
-        counter = self.graph.step
-        if counter is None:
-            self._step += self._phase == 0
-        elif counter.increment is not None and len(self._cycle) == 1:
-            self._step += counter.increment
-        else:
-            self._step = int(
-                self._snapshot.read(self._group.session, [counter.variable])[counter.variable]
-            )

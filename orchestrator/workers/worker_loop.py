@@ -1,9 +1,9 @@
 """What does a worker do, and when does it stop?
 
 Rule: one thread does all that touches the graph. Between two steps it looks into its mailbox, in
-this order: end, join, hold, save, step. Whatever ends a step early leaves the variables as
-they were, in a session that outlives all groups: a member of the next generation goes on from them,
-and whoever has none gets a copy.
+this order: end, join (``joining``), hold, save, step. Whatever ends a step early leaves the
+variables as they were, in a session that outlives all groups: a member of the next generation goes
+on from them, and whoever has none gets a copy.
 
 ::
 
@@ -25,18 +25,17 @@ from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import (
     CorruptState,
     EndOfData,
-    OrchestratorError,
     PeerLost,
     UserCodeError,
 )
 from orchestrator.graph.inputs.batch_rows import rows_of
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.foreign_text import last_line, short
+from orchestrator.workers.joining import Joining
 from orchestrator.workers.mailbox import Mailbox
-from orchestrator.workers.obstacles import obstacle
-from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
+from orchestrator.workers.orders import GrantOrder, JoinOrder
 from orchestrator.workers.pace import Pace
-from orchestrator.workers.runtime_protocol import Batches, Tools, TrainerLike
+from orchestrator.workers.runtime_protocol import Tools, TrainerLike
 from orchestrator.workers.saver import SaveJob, Saver
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ class Work:
             tell_progress,
         )
         self._saver = Saver(ident, tools, event_buffer)
-        self._batches: Batches | None = None
+        self._joining = Joining(ident, tools, event_buffer, mailbox, self._saver)
         self._pace = Pace()
         self._told_s = 0.0
         self._ready = False
@@ -97,7 +96,7 @@ class Work:
         while (work := self._next()) is not None:
             work()
         self._saver.close()
-        self._close_batches()
+        self._joining.close_batches()
         self._trainer.close()
 
     @property
@@ -148,40 +147,23 @@ class Work:
 
     def _join(self, order: JoinOrder, donated: Any) -> None:
         mailbox = self._mailbox
-        with mailbox.condition:
-            if order.generation <= max(mailbox.generation, mailbox.held_for):
-                return  # it came too late: a newer one was joined, or this one was called off
-            mailbox.order, mailbox.joined, mailbox.is_held, mailbox.met = order, False, False, False
-            mailbox.granted, mailbox.granted_position = order.step, order.position
-            mailbox.grants, mailbox.doing, mailbox.broken_off = (
-                {},
-                ev.Doing.JOINING,
-                "",
-            )
         try:
-            self._form(order, donated)
+            formed = self._joining.join(order, donated)
         except UserCodeError as error:
             self._user_failed(error, order.step)
-        except OrchestratorError as error:
-            found = obstacle(error, loaded=mailbox.loaded == order.generation)
-            self._event_buffer.put(
-                ev.JoinFailed(
-                    self._ident, order.generation, short(error.message), found, error.as_dict()
-                )
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
-            self._event_buffer.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
+            return
+        if not formed:
+            return
+        self._pace = Pace()
+        mailbox.steps_per_s = 0.0
+        if order.state_from is StateFrom.RESULT:
+            # until it has met its peers it isn't as far as the generation is
+            mailbox.meeting = True
+            self._meet(lambda took: self._joining.tell(order) if took else self._still_behind())
+            mailbox.meeting = False
         else:
-            self._pace = Pace()
-            mailbox.steps_per_s = 0.0
-            if order.state_from is StateFrom.RESULT:
-                # until it has met its peers it isn't as far as the generation is
-                mailbox.meeting = True
-                self._meet(lambda took: self._joined(order) if took else self._still_behind())
-                mailbox.meeting = False
-            else:
-                self._joined(order)
-                self._meet(lambda _: None)
+            self._joining.tell(order)
+            self._meet(lambda _: None)
 
     def _still_behind(self) -> None:
         """No peer had the result after all: this worker isn't where the driver takes it to be, and
@@ -189,77 +171,6 @@ class Work:
         """
         self._mailbox.has_state = False
         self._give_up_step("no peer could give the result that this worker lacks")
-
-    def _joined(self, order: JoinOrder) -> None:
-        mailbox = self._mailbox
-        with mailbox.condition:
-            mailbox.joined, mailbox.step, mailbox.position, mailbox.loaded = (
-                True,
-                order.step,
-                order.position,
-                order.generation,
-            )
-        self._event_buffer.put(ev.Joined(self._ident, order.generation, order.step))
-
-    def _form(self, order: JoinOrder, donated: Donation | None) -> None:
-        """Be a member with the generation's state and batches."""
-        mailbox = self._mailbox
-        # first: it settles the devices, and reading a checkpoint opens a session
-        group = self._tools.group(order)
-        state = self._state_for(order, donated)
-        self._trainer.join(group)
-        if state is not None:
-            # While it's being set the variables are neither the old state nor the new one
-            mailbox.has_state = False
-            self._trainer.assign(state)
-        with mailbox.condition:
-            mailbox.has_state = True
-            if order.state_from is not StateFrom.RESULT:
-                mailbox.step, mailbox.position, mailbox.loaded = (
-                    order.step,
-                    order.position,
-                    order.generation,
-                )
-            mailbox.condition.notify_all()
-        # Last, since the user's input function may take long: the state is there by then, and can
-        # be given on if this fails
-        self._close_batches()
-        self._batches = self._tools.batches(order)
-
-    def _state_for(self, order: JoinOrder, donated: Donation | None) -> Any:
-        """The state to set; None where the variables are the generation's already, or will be when
-        it has met.
-        """
-        match order.state_from:
-            case StateFrom.OWN | StateFrom.RESULT:
-                assert self._mailbox.has_state
-                return None
-            case StateFrom.DONOR:
-                assert donated is not None
-                self._compare(donated)
-                return donated.state
-            case StateFrom.CHECKPOINT:
-                assert order.checkpoint is not None
-                mailbox = self._mailbox
-                mailbox.has_state = False  # the driver has found that no state here counts
-                mailbox.doing = ev.Doing.STAGING
-                state = self._tools.checkpoint_state(order.checkpoint)
-                mailbox.doing = ev.Doing.JOINING
-                if order.rank == 0:  # who writes saves
-                    self._saver.measure(state)
-                return state
-
-    def _compare(self, donated: Donation) -> None:
-        arrived = self._tools.digests(donated.state)
-        damaged = sorted(
-            name for name, digest in donated.digests.items() if arrived.get(name) != digest
-        )
-        if damaged:
-            raise CorruptState(
-                f"{len(damaged)} variables of the state that came from a peer arrived damaged, {damaged[0]} among them",
-                remedy="Nothing: the group is formed anew; where it happens again, look at the machine's memory and network",
-                details={"variables": damaged[:20]},
-            )
 
     def _meet(self, then: Callable[[bool], None]) -> None:
         """Wait for the other ranks while the driver makes up its mind about the first steps."""
@@ -276,12 +187,13 @@ class Work:
     # -- stepping
 
     def _one_step(self) -> None:
-        assert self._batches is not None
+        source = self._joining.batches
+        assert source is not None
         mailbox, step = self._mailbox, self._mailbox.step or 0
         try:
             mailbox.doing = ev.Doing.INPUT
             began_s = time.perf_counter()
-            batches = self._batches.take(len(self._trainer.turns))
+            batches = source.take(len(self._trainer.turns))
             mailbox.input_s += time.perf_counter() - began_s
             mailbox.doing = ev.Doing.STEP
             output = self._trainer.step(batches)
@@ -296,9 +208,9 @@ class Work:
             self._finish_step(batches, output)
 
     def _finish_step(self, batches: Sequence[Mapping[str, Any]], output: Any) -> None:
-        assert self._batches is not None
+        assert self._joining.batches is not None
         mailbox, order = self._mailbox, self._order
-        self._batches.applied()
+        self._joining.batches.applied()
         with mailbox.condition:
             mailbox.step = output.step
             mailbox.position = self._trainer.position
@@ -370,8 +282,3 @@ class Work:
         stall_s = time.monotonic() - began_s
         mailbox.save_s += stall_s
         self._saver.submit(SaveJob(state, mailbox.position, grant, dict(mailbox.watched), stall_s))
-
-    def _close_batches(self) -> None:
-        if self._batches is not None:
-            self._batches.close()
-            self._batches = None

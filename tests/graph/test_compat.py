@@ -15,8 +15,8 @@ from orchestrator.graph.importing.compat import (
     compat_problems,
     compatibility,
     kernel_problems,
-    mend,
 )
+from orchestrator.graph.importing.mending import mend
 from orchestrator.graph.importing.soundness import soundness_problems
 from orchestrator.graph.importing.versions import is_version, readable_version
 from tests.graph.fuzzing import PROTO_MUTATIONS, seed_graphs

@@ -582,7 +582,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     "a state that isn't finite was committed": (
         "NaN where the run is to stop",
         lambda patch: patch.setattr(
-            save_policy, "judge", lambda policy, nonfinite, digests: save_policy.Verdict.COMMIT
+            save_policy, "judge", lambda *_, **__: save_policy.Verdict.COMMIT
         ),
     ),
     "the run ends without what it could have saved": (

@@ -31,7 +31,7 @@ def count_computations(trainer: Any) -> None:
     compute, trainer.computed = trainer._group._phases.compute, []
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        trainer.computed.append(trainer._step)
+        trainer.computed.append(trainer._course.step)
         return compute(*args, **kwargs)
 
     trainer._group._phases.compute = counted

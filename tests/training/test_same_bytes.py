@@ -286,13 +286,14 @@ def spoiled(new_ranks: NewRanks) -> Iterator[NewRanks]:
 
 def _draw_by_rank(trainer: Any) -> None:
     """The bug: random numbers are keyed by the rank that computes a batch."""
-    usual = type(trainer)._keyed
+    course = trainer._course
+    usual = type(course)._keyed
 
     def keyed(batch: Any) -> Any:
         moved = replace(batch, number=batch.number + 1000 * trainer.group.rank)
-        return replace(usual(trainer, moved), number=batch.number)
+        return replace(usual(course, moved), number=batch.number)
 
-    trainer._keyed = keyed
+    course._keyed = keyed
 
 
 def _add_as_they_come(trainer: Any) -> None:

@@ -14,8 +14,9 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.opset import OpSet, merged
 from orchestrator.graph.importing.collectives import without_mean_reductions
-from orchestrator.graph.importing.compat import Compatibility, compatibility, mend
+from orchestrator.graph.importing.compat import Compatibility, compatibility
 from orchestrator.graph.importing.horovod import without_horovod
+from orchestrator.graph.importing.mending import mend
 from orchestrator.graph.importing.saver_format import modernised
 
 

@@ -105,6 +105,7 @@ class Bodies:
         pending, seen = deque(texts), set[str]()
         while pending:
             place = self.find(function, text := pending.popleft())
+            # In the graph itself it's a damaged edge, which ``wiring`` tells of
             if place is None:
                 found.arguments = found.arguments or bool(function)
                 continue

@@ -223,6 +223,8 @@ def _embedded(bodies: Bodies, places: Iterable[NodePlace]) -> int:
 
 
 def _endless_queue(nodes: Iterable[NodeDef]) -> bool:
+    # ``num_epochs`` of the producers of TensorFlow 1 is a CountUpTo: ``limit_epochs`` of
+    # ``python/training/input.py``
     return not any(node.op == "CountUpTo" for node in nodes)
 
 
@@ -257,7 +259,9 @@ def _repeats(graph: Graph, bodies: Bodies, place: NodePlace) -> bool:
 
 
 def _draws_unseeded(graph: Graph, bodies: Bodies, place: NodePlace) -> bool:
-    """Whether a shuffle takes its seed from the process: both of its seeds are zero."""
+    """Whether a shuffle takes its seed from the process: both of its seeds are zero
+    (``MaybeOverrideSeeds`` of ``core/data/dataset_utils.cc``).
+    """
     if "Shuffle" not in place.node.op and place.node.op not in ("SamplingDataset", "RandomDataset"):
         return False
     if "seed" in place.node.attr:  # a queue's, or RandomShuffle's

@@ -56,6 +56,7 @@ def feed_graph(
     alone = {
         cut.tensor.node for cut in cuts if cut.origin != "input_map" and not supplied(cut.name)
     }
+    # Not what somebody supplies: its pipeline would be pulled, and its batches thrown away
     running = (
         run_pipelines(editor, graph, alone, config, outside=outside, supplied=supplied)
         if alone

@@ -91,6 +91,7 @@ class Body:
                 self._results[key] = self._source(text)  # type: ignore[index]
 
     def _source(self, text: str) -> str:
+        # Several hints may stand in a row; the bound ends a circle, which only a damaged graph has
         for _ in range(len(self._passed) + 1):
             following = self._passed.get(text.partition(":")[0])
             if following is None:
@@ -173,6 +174,7 @@ def _renew(body: Body, node: NodeDef) -> list[str]:
     if node.op in GENERATED_SEEDS and all(
         body.constant_integer(node.input[slot]) is not None for slot in (2, 3)
     ):
+        # Inputs: dataset, buffer size, seed, seed2, seed generator (``core/ops/dataset_ops.cc``)
         node.op = "ShuffleDataset"
         del node.input[4]
     return []
@@ -186,6 +188,8 @@ def _pin_seeds(body: Body, ops: OpSet, node: NodeDef, seed: int) -> bool:
     )
     if len(slots) != 2 or max(slots.values()) >= len(node.input):
         return False
+    # Both 0 is TensorFlow's word for "by chance": ``MaybeOverrideSeeds`` of
+    # ``core/data/dataset_utils.cc``. The author's own seeds stay
     if any(body.constant_integer(node.input[slot]) != 0 for slot in slots.values()):
         return False
     for name, value in (("seed", seed), ("seed2", chance_free_seed(node.name))):
@@ -201,6 +205,8 @@ def chance_free_seed(name: str) -> int:
 
 
 def _keep_order(body: Body, ops: OpSet, node: NodeDef) -> bool:
+    # The same wish in three forms, from release to release: an attribute ``deterministic``, an
+    # attribute ``sloppy``, an input ``sloppy``
     changed = False
     if attribute(node, "deterministic").s == b"false":
         node.attr["deterministic"].CopyFrom(AttrValue(s=b"true"))

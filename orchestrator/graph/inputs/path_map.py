@@ -38,6 +38,7 @@ def remap_paths(meta: MetaGraphDef, path_map: Mapping[str, str]) -> tuple[MovedP
     """Replace the prefixes of ``path_map`` in ``meta``, in place; linear in the graph's size."""
     if not path_map:
         return ()
+    # Of ``/data=A`` and ``/data/eval=B`` the second is meant where both fit
     prefixes = sorted(path_map, key=len, reverse=True)
     moved: list[MovedPath] = []
     for said, tensor in string_constants(meta):
@@ -95,6 +96,7 @@ def lies_below(name: str, prefixes: Iterable[str]) -> bool:
     """Whether a file name begins with one of ``prefixes`` also when every ``..`` in it is followed;
     a URL with one never does.
     """
+    # A store's client may decode ``%2e%2e``, or take a backslash for a slash
     if is_url(name):
         climbs = ".." in unquote(name).replace("\\", "/").split("/")
         return not climbs and name.startswith(tuple(filter(is_url, prefixes)))

@@ -77,7 +77,7 @@ def queue_runners(graph: Graph) -> Iterator[Runner]:
         try:
             runner = QueueRunnerDef.FromString(value)
         except DecodeError:
-            continue
+            continue  # its queue is told as one that nothing fills
         enqueues = tuple(parse_tensor(name).node for name in runner.enqueue_op_name)
         yield (
             parse_tensor(runner.queue_name).node,
@@ -121,6 +121,8 @@ def _queues(
         reason = _from_outside(graph, closure, revived)
         if reason:
             return (), reason
+        # A queue that takes its rows out of another, and a reader that takes its file names out of
+        # one, stand still unless that one is filled too
         inner = {node for node in closure if graph.traits(node).source == "queue"}
         files = {
             _queue_of_reader(graph, node)
@@ -143,6 +145,7 @@ def _queue_of_reader(graph: Graph, name: str) -> str:
 def _iterator(graph: Graph, name: str, revived: Collection[str]) -> tuple[tuple[str, ...], str]:
     """The operations that initialise the iterator behind ``name``, or why none can."""
     iterator = _handle(graph, name)
+    # It initialises itself; what it calls may be lost all the same
     if graph.view.op(iterator) == "OneShotIterator":
         return (), _from_outside(graph, {iterator}, revived)
     makers = [

@@ -22,8 +22,8 @@ from orchestrator.graph.worker_graph import InputPort, Problem, Shape
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 Origin = Literal["queue", "iterator", "input_map"]
 SCALAR_MEANS_UNKNOWN = 21
-"""Up to this GraphDef version a placeholder of shape [] may as well have an unknown shape
-(TensorFlow's own shape function).
+"""Up to this GraphDef version a placeholder of shape [] may as well have an unknown shape: the shape
+function of Placeholder in ``core/ops/array_ops.cc``.
 """
 
 
@@ -191,6 +191,8 @@ def apply_cuts(
         ports.append(
             InputPort(f"{name}:0", cut.name, cut.dtype, cut.shape, origin=cut.origin, pull=pull)
         )
+    # Who waits for the old node by a control edge would run it still: a Dequeue that nobody pulls
+    # from would take a batch, or wait for ever
     for old, new in first_of.items():
         if graph.traits(old).source:
             for waiting in graph.view.control_uses[old]:

@@ -18,7 +18,10 @@ from orchestrator.graph.inputs.pipeline import Pipeline
 from orchestrator.graph.worker_pipelines import LiveQueue
 
 ONE_ROW = frozenset({"QueueEnqueue", "QueueEnqueueV2"})
+"""They put one row in a run; their sisters put as many as a tensor has, which can't be counted here.
+"""
 ONE_RECORD = frozenset({"ReaderRead", "ReaderReadV2", "QueueDequeue", "QueueDequeueV2"})
+"""They read one record in a run: what is read and dropped is then exactly a row."""
 
 
 def share_queue(editor: Editor, graph: Graph, pipeline: Pipeline, seed: int) -> LiveQueue:
@@ -29,6 +32,7 @@ def share_queue(editor: Editor, graph: Graph, pipeline: Pipeline, seed: int) -> 
         if name in editor and "seed" in editor.node(name).attr:
             editor.node(name).attr["seed"].i = seed
             editor.node(name).attr["seed2"].i = chance_free_seed(name)
+    # The starters fill the queues behind this one too
     own = [name for name in pipeline.starters if graph.view.data[name][0].node == pipeline.name]
     readers = [
         name
@@ -47,6 +51,8 @@ def share_queue(editor: Editor, graph: Graph, pipeline: Pipeline, seed: int) -> 
     rows = batch_rows(graph, pipeline)
     if by_row and rows is not None:
         return LiveQueue(pipeline.name, "rows", own[0], readers[0], rows, ordered, pipeline.takers)
+    # That no two ranks keep the same rows can be promised only where all see the same batches: with
+    # one filler, one reader, and a queue that hands on in order
     alone = len(own) == 1 and pipeline.op.startswith(("FIFOQueue", "PaddingFIFOQueue"))
     return LiveQueue(
         pipeline.name,

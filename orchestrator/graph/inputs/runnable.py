@@ -84,6 +84,7 @@ def run_pipelines(
         problems.extend(dead_pipeline(pipeline, cause, facts) for cause in causes)
         if not causes:
             live.append(pipeline)
+    # What the graph alone could run and the files, say, forbid isn't pulled either
     dead = {taker for pipeline in wanted if pipeline not in live for taker in pipeline.takers}
     iterators = _share_iterators(
         editor, graph, [pipeline for pipeline in live if pipeline.kind == "iterator"], config
@@ -98,6 +99,7 @@ def run_pipelines(
         for pipeline, queue in queues.items()
         for problem in _queue_warnings(pipeline, queue, config)
     )
+    # The starters of what is shared out take the rank's part, and are run with it
     started = {pipeline.starter for pipeline in iterators}
     return Running(
         live=frozenset(read.live - dead),

@@ -116,7 +116,7 @@ def shard_iterator(editor: Editor, pipeline: Pipeline, number: int, shards: int)
 
 def _source(editor: Editor, pipeline: Pipeline, name: str) -> Edge:
     """The pipeline's own dataset: what MakeIterator takes, or what a one-shot iterator's factory
-    gives.
+    gives, which is called here as any function is.
     """
     if pipeline.starters:
         return parse_tensor(editor.node(pipeline.starters[0]).input[0])
@@ -128,6 +128,8 @@ def _starter(editor: Editor, pipeline: Pipeline, name: str, dataset: Edge) -> st
     if pipeline.starters:
         editor.set_input(pipeline.starters[0], 0, dataset)
         return pipeline.starters[0]
+    # A one-shot iterator begins by itself, at its first batch, and can't be begun anew at another
+    # position: it becomes one that is initialised
     node = editor.node(pipeline.name)
     kept = {key: _copy(attribute(node, key)) for key in ("output_types", "output_shapes")}
     kept |= {"shared_name": AttrValue(s=pipeline.name.encode()), "container": AttrValue(s=b"")}
@@ -144,6 +146,7 @@ def _copy(value: AttrValue) -> AttrValue:
 def _single(
     editor: Editor, name: str, source: Edge, feeds: dict[str, str], types: dict[str, AttrValue]
 ) -> Edge:
+    # What is fed as a start has an element for each stream, and SkipDataset takes a scalar
     scalar = editor.add(
         "Const", f"{name}/scalar", attributes=constant_attributes(np.zeros(0, np.int32))
     )

@@ -25,7 +25,11 @@ NAMING = (FILE_ARGUMENTS - {"new_vocab_file", "old_vocab_file"}) | {
     "data_source_name",
     "path",
 }
+"""Names of the arguments by which operations are told what to read; vocabularies that are remapped
+at a warm start aren't read by a pipeline.
+"""
 READERS = ("ReaderRead",)
+"""They take file names out of a queue, so that no argument names any."""
 SLICES = frozenset({"TensorSliceDataset", "TensorDataset", "ListDataset"})
 CACHES = ("CacheDataset",)
 """They write what they read; an empty name keeps it in memory."""
@@ -48,6 +52,8 @@ def files_of(bodies: Bodies, ops: OpSet, places: Sequence[NodePlace]) -> Iterato
             if not named:
                 continue
             origins = bodies.origins(place.function, named)
+            # A reader inside an interleave: its name is an element of the dataset that is
+            # interleaved
             if origins.arguments:
                 _add(origins, _sliced(bodies, places))
         yield _files(place, origins)
@@ -56,6 +62,7 @@ def files_of(bodies: Bodies, ops: OpSet, places: Sequence[NodePlace]) -> Iterato
 def file_inputs(ops: OpSet, place: NodePlace) -> list[str]:
     """The texts of the inputs by which a node is told what to read."""
     definition = ops.get(place.node.op)
+    # Checkpoints' operations name files too, and are no input
     if definition is None or place.node.op.startswith(("Save", "Restore", "Merge")):
         return []
     inputs = [text for text in place.node.input if not text.startswith("^")]
@@ -68,6 +75,7 @@ def _files(place: NodePlace, origins: ValueOrigins) -> Files:
     matched = place.node.op in PATTERNS or any(
         found.node.op in PATTERNS for found in origins.computed
     )
+    # A pattern is matched when the pipeline starts, so what it's computed from counts for nothing
     if matched and names:
         return Files(place.node.op, place.label, names, "pattern")
     if origins.placeholders and not names:

@@ -67,6 +67,8 @@ def _areas(graph: Graph, closure: set[str]) -> list[_Area]:
     for name, op in graph.view.ops.items():
         if op in (_TAKES, _PUTS):
             node = graph.view.nodes[name]
+            # Stage and Unstage are of one area where they share a name
+            # (``core/kernels/stage_op.cc``); without one each has an area of its own
             key = (attribute(node, "container").s, attribute(node, "shared_name").s)
             key = key if key[1] else (key[0], name.encode())
             area = by_name.get(key, _Area((), ()))
@@ -95,6 +97,8 @@ def _wire_through(editor: Editor, graph: Graph, area: _Area, closure: set[str]) 
     given = graph.view.data[put]
     for use in graph.view.uses[take]:
         editor.set_input(use.node, use.slot, given[use.port])
+    # Who waited for the batch waits for what it's made of; who waited for the put, which is run no
+    # more, needn't
     for waiting in graph.view.control_uses[take]:
         if given:
             editor.replace_control(waiting, take, given[0].node)

@@ -57,6 +57,8 @@ def without_chance(meta: MetaGraphDef) -> DeterministicGraph:
             left.append(name)
     for function in editor.meta.graph_def.library.function:
         body = FunctionBody(function, ops)
+        # A constant that is added to a body waits for nothing, so it would stand outside of the
+        # frame of a loop of the old kind
         looping = any(node.op in ("Enter", "RefEnter") for node in function.node_def)
         for node in list(function.node_def):
             if graph.random_type(node.op) and (looping or not _hold_in_body(body, node)):
@@ -70,6 +72,8 @@ def _hold_node(editor: Editor, graph: Graph, name: str) -> bool:
     if old.op not in REPLACEMENTS:
         return False
     data = list(graph.view.data[name])
+    # What is added waits for the node's first input: so it's in the frame of the loop around, if
+    # any
     op, inputs, attributes = REPLACEMENTS[old.op](editor, old, data, (data[0].node,))
     editor.change_op(name, op, inputs, graph.view.controls[name], attributes)
     return True
@@ -89,6 +93,7 @@ def _halves(
     body: NodeAdder, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
 ) -> tuple[str, list[Edge], Attributes]:
     dtype = attribute(old, "dtype")
+    # One constant and a cast serve all types, half ones included
     half = body.add(
         "Const",
         f"still/{old.name}/half",
@@ -120,7 +125,8 @@ def _first_classes(
     body: NodeAdder, old: NodeDef, data: list[Edge], waits: tuple[str, ...]
 ) -> tuple[str, list[Edge], Attributes]:
     """Sampled classes, the true ones' expected counts and the sampled ones', of a candidate
-    sampler.
+    sampler. All counts are one, of which the logarithm is zero: the sampled losses subtract that
+    from their logits (``_compute_sampled_logits`` of ``python/ops/nn_impl.py``).
     """
     count = attribute(old, "num_sampled").i
     label = f"still/{old.name}"

@@ -56,7 +56,11 @@ class LoopKeys:
         ) and self._unconditional(frame)
 
     def _unconditional(self, frame: Frame) -> bool:
-        """Outside of conditionals at each entry; a loop's own body counts as one (its Switch)."""
+        """Outside of conditionals at each entry; a loop's own body counts as one (its Switch).
+
+        What is added to a frame enters it unconditionally. Inside a conditional that isn't taken it
+        would enter the frame of a loop that never runs.
+        """
         return all(depth == level for level, (_, depth) in enumerate(frame))
 
     def at(self, name: str, feed: str, key: Edge) -> Edge:
@@ -84,6 +88,8 @@ class LoopKeys:
         }
         constant = {**INT64, **place, "is_constant": _boolean(True)}
         entered = add("Enter", f"{label}/key", [key], attributes=constant)
+        # In a loop within a loop the key is the outer one's, in whose frame the constant has to be
+        # too
         zero = add(
             "Const",
             f"{label}/zero",
@@ -110,6 +116,7 @@ class LoopKeys:
             attributes=INT64,
         )
         inside = add("Identity", f"{label}/inside", [Edge(switch, 1)], attributes=INT64)
+        # After a node of the frame, or it would be computed outside of it
         stride = add(
             "Const",
             f"{label}/stride",
@@ -120,6 +127,8 @@ class LoopKeys:
             "AddV2", f"{label}/following", [Edge(inside, 0), Edge(stride, 0)], attributes=INT64
         )
         add("NextIteration", f"{label}/next", [Edge(following, 0)], attributes=INT64)
+        # The condition is asked once more than the body runs, so the two take the counter at
+        # different places: before the Switch and behind it
         condition = add(
             "AddV2", f"{label}/condition_key", [Edge(entered, 0), Edge(merged, 0)], attributes=INT64
         )
@@ -135,7 +144,7 @@ def _stride(frame: Frame) -> np.ndarray:
     """
     digest = hashlib.blake2b(repr(frame).encode(), digest_size=8).digest()
     halves = np.frombuffer(digest, dtype="<u4").astype(np.int64)
-    return halves * 2 + 1
+    return halves * 2 + 1  # odd, so never zero: no two iterations have one key
 
 
 def _boolean(value: bool) -> AttrValue:

@@ -24,7 +24,9 @@ from orchestrator.graph.random.node_key import node_key
 from orchestrator.graph.random.stateless import STATELESS
 
 KEY = "tfresume_key"
+"""Name of the argument; no slash, which the names of arguments may not hold."""
 WHILES = frozenset({"While", "StatelessWhile"})
+"""Loops as calls: of their two functions only the body gives back what goes round."""
 CALLS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "PartitionedCall": (("f",), "Tin"),
     "StatefulPartitionedCall": (("f",), "Tin"),
@@ -63,6 +65,8 @@ class KeyedFunctions:
         if name not in self._draws:
             self._draws[name] = False  # until shown, which also ends a circle of calls
             nodes = self._functions[name].node_def
+            # The key is an argument, which stands outside of the frames of a loop of the old kind;
+            # only in the graph itself it's brought into them (``loop_keys``)
             looping = any(node.op in ("Enter", "RefEnter") for node in nodes)
             self._draws[name] = not looping and any(
                 node.op in STATELESS or self.reaches(node) for node in nodes
@@ -84,6 +88,7 @@ class KeyedFunctions:
             node.attr[types].list.type.append(DT_INT64)
         if node.op in WHILES:
             _one_more_output(node)
+        # Behind the other data inputs: those that only order nodes come last (``node_def.proto``)
         node.input.insert(sum(not text.startswith("^") for text in node.input), key)
 
     def _copy(self, name: str, *, loops: bool) -> str:
@@ -103,6 +108,7 @@ class KeyedFunctions:
         return self._made[name, loops]
 
     def _rewrite(self, name: str, body: FunctionBody) -> None:
+        # The other branch of a conditional, say: it takes the key, since both are called alike
         if not self.draws(name):
             return
         for node in list(body.function.node_def):
@@ -149,6 +155,7 @@ def _make_stateless(body: FunctionBody, node: NodeDef, key: Edge) -> None:
 
 def _return_next(function: FunctionDef, body: FunctionBody, name: str) -> None:
     """Let a loop's body return its key moved on."""
+    # Odd, so never zero: no two iterations have one key
     stride = np.abs(node_key(name) >> 32) * 2 + 1
     constant = body.add("Const", "random/stride", attributes=constant_attributes(stride))
     following = body.add(

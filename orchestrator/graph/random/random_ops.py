@@ -84,6 +84,8 @@ def make_random_ops_stateless(
     calling = [name for name in names if functions.reaches(graph.view.nodes[name])]
     if not drawing and not calling:
         return RandomReport(stateful=_in_functions(graph, closure))
+    # Noise that is added to gradients is applied by each rank for itself: drawn by rank, it would
+    # set the ranks' variables apart
     shared = {*drawing, *calling} - before_gradients(graph, closure)
     keys = _Keys(editor, graph, read_flow(graph.view))
     done: list[str] = []
@@ -97,6 +99,7 @@ def make_random_ops_stateless(
     for name in calling:
         if keys.reaches(name):
             functions.pass_key(editor.node(name), keys.of(name, _feed(name, shared)).text)
+    # A key that no node took isn't in the graph, and feeding it would fail
     used = keys.feeds
     return RandomReport(
         (*done, *functions.done),
@@ -134,6 +137,8 @@ class _Keys:
         with the node's own constant.
         """
         base = self._loops.at(name, feed, self._fed(feed))
+        # In a loop, after a node of its frame: a constant that waits for nothing stands outside of
+        # it
         looped = bool(self._flow.frames.get(name))
         own = self._editor.add(
             "Const",

@@ -41,7 +41,9 @@ def _give(prefix: str, nodes: Iterable[Any], seed: int) -> Iterable[str]:
         ):
             continue
         name = prefix + node.name
-        node.attr["seed"].i = seed + 1  # never both 0: that is TensorFlow's word for "any"
+        # Never both 0: then TensorFlow draws them by chance (``GuardedPhiloxRandom::Init`` of
+        # ``core/util/guarded_philox_random.cc``)
+        node.attr["seed"].i = seed + 1
         node.attr["seed2"].i = google_crc32c.value(name.encode())
         yield name
 

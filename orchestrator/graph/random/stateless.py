@@ -43,6 +43,7 @@ Rewrite = Callable[[NodeAdder, NodeDef, list[Edge], Edge], tuple[str, list[Edge]
 """(editor, the old node, its data inputs, key) -> (new operation, its inputs, its attributes)."""
 
 SEED = {"Tseed": type_attribute("int64")}
+"""Of every stateless operation: its key is int64 ``[2]``."""
 
 
 def make_stateless(editor: Editor, graph: Graph, name: str, key: Edge) -> None:
@@ -76,6 +77,8 @@ def _whole_numbers(
 def _multinomial(
     editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
+    # Graphs from before the attribute was added lack it, and mean its default: int64
+    # (``core/ops/random_ops.cc``)
     output = attribute(old, "output_dtype")
     attributes = {
         "T": attribute(old, "T"),
@@ -96,6 +99,7 @@ def _gamma(
 def _poisson(
     editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
+    # Both types may be left out where they are the defaults of ``core/ops/random_ops.cc``
     rate = attribute(old, "R")
     rate = rate if rate.type else type_attribute("float64")
     dtype = attribute(old, "dtype")
@@ -117,7 +121,8 @@ def _appended(
     value_type: AttrValue,
 ) -> Edge:
     """The shape of the output: the stateful forms append the parameter's own shape to the one asked
-    for.
+    for (``core/ops/random_ops.cc``), the stateless ones give the shape that they are asked for
+    (``core/ops/stateless_random_ops.cc``).
     """
     label = f"random/{old.name}"
     own = editor.add(
@@ -126,6 +131,7 @@ def _appended(
         [inputs[1]],
         attributes={"T": value_type, "out_type": shape_type},
     )
+    # After a node of the loop around, if any, whose frame it has to be in
     axis = editor.add(
         "Const",
         f"{label}/axis",
@@ -147,7 +153,10 @@ def _appended(
 def _shuffle(
     editor: NodeAdder, old: NodeDef, inputs: list[Edge], key: Edge
 ) -> tuple[str, list[Edge], Attributes]:
-    """Rows in the order of as many random numbers: Fisher and Yates have no stateless form."""
+    """Rows in the order of as many random numbers: Fisher's and Yates' way, which RandomShuffle goes
+    (``core/kernels/random_shuffle_op.cc``), has no stateless form. Of equal numbers TopKV2 puts the
+    lower index first (``tf.math.top_k``), so ties don't matter.
+    """
     label, kind = f"random/{old.name}", attribute(old, "T")
     shape = editor.add(
         "Shape",

@@ -44,6 +44,9 @@ SETTING = re.compile(
 batch.
 """
 MAY_BE_ZERO = frozenset({"Select", "SelectV2", "Merge", "Add", "AddV2", "AddN", "Sub"})
+"""Operations to which a constant of zeros makes a difference: it fits to values of any degree, where
+another constant would be mixed with them.
+"""
 RULES: Mapping[str, Rule] = {
     **layers.RULES,
     **look_ups.RULES,
@@ -130,6 +133,7 @@ def _answer(
     graph: Graph, name: str, values: Mapping[str, Value | tuple[Value, ...]], *, static: bool
 ) -> Value | tuple[Value, ...]:
     op = graph.view.ops[name]
+    # In the first walk nothing has come round yet: a loop's value is what it began with
     edges = [
         edge
         for edge in graph.view.data[name]
@@ -147,6 +151,8 @@ def _answer(
     stuck = next((value for value in given if isinstance(value, Unknown)), None)
     if stuck is not None:
         return stuck
+    # Between sizes and whole numbers no gradient passes, so an operation there that no rule knows
+    # doesn't end the trail; nor does a TensorArray's handle, whose flow has rules of its own
     harmless = all(isinstance(value, Fixed | Dims) for value in given) and not node.differentiable()
     return PLAIN if harmless or op.startswith("TensorArray") else node.unknown()
 
@@ -181,6 +187,8 @@ def _loops(graph: Graph, name: str) -> bool:
 def _fed(port: InputPort, constants: frozenset[str], *, static: bool) -> Value:
     """An input: rows along its first free axis; a scalar may be a setting, or the number of rows."""
     name = parse_tensor(port.name).node.rpartition("/")[2]
+    # A scalar is no batch. A name may say that it counts rows; else one that is fed anew for each
+    # step may be anything, and is remembered as a dial
     if port.shape == () or (port.shape is None and SETTING.search(name)):
         if port.dtype not in INTEGERS | FLOATS:
             return PLAIN
@@ -198,10 +206,13 @@ def _fed(port: InputPort, constants: frozenset[str], *, static: bool) -> Value:
         return Dims(("rows", *(None,) * ((rank or 2) - 1)))  # of a sparse tensor
     if port.name in constants or port.tensor in constants:
         return PLAIN
+    # A switch such as ``is_training``, of which nobody told the shape
     if port.dtype == "bool" and port.shape is None:
         return PLAIN
     if port.shape is None:
         return Rows(frozenset({0}))
+    # The first free axis, as TensorFlow's own layers have it. Where every size of every input is a
+    # constant, one of them must be the batch's, and the first is the likeliest
     free = [axis for axis, size in enumerate(port.shape) if size is None]
     if free:
         return Rows(frozenset({free[0]}))

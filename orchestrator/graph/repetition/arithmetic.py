@@ -35,7 +35,9 @@ Combine = Callable[[str, Number, Number, Axes], Value]
 
 
 GUARD = 1e-3
-"""A constant up to this size is added to a divisor to keep it from being zero."""
+"""A constant up to this size is added to a divisor to keep it from being zero. A larger one may be a
+term of its own, beside which what grows with the rows is mixed.
+"""
 
 
 def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
@@ -56,6 +58,7 @@ def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
         )
         if found == frozenset():
             found = axes
+        # An axis that isn't known is the other's, as far as anybody can tell
         elif found is None or axes is None:
             found = axes if found is None else found
         elif not found & axes:
@@ -67,6 +70,7 @@ def aligned(node: Node, slots: tuple[int, ...]) -> Axes | Unknown:
 
 def _pairwise(combine: Combine) -> Callable[[Node], Value]:
     def rule(node: Node) -> Value:
+        # Sizes first: a sum or product of shapes is a shape, and no number that has a degree
         counts = of_sizes(node)
         stuck = undecided(node.given) if counts is None else None
         if counts is not None or stuck is not None:
@@ -125,10 +129,12 @@ def of_sizes(node: Node) -> Value | None:
     one, other = node.sizes(0), node.sizes(1)
     if one is None or other is None or len(one) != len(other):
         return None
+    # Several times the rows, or the rows but at least one, grow with the batch as the rows do
     if node.op in ("Maximum", "Mul") and "rows" in (*one, *other):
         return Dims(
             tuple("rows" if "rows" in pair else None for pair in zip(one, other, strict=True))
         )
+    # So do the rows that are shared out in parts of a fixed size
     if node.op in ("FloorDiv", "TruncateDiv") and "rows" not in other:
         return Dims(tuple("rows" if part == "rows" else None for part in one))
     return None
@@ -161,6 +167,8 @@ def _difference(node: Node) -> Value:
 
 
 def _add(node: Node) -> Value:
+    # ``count + 1e-8`` is meant to be the count. As a sum it would be mixed, and what is divided by
+    # it unknown
     for slot in (0, 1):
         value, number = node.given[slot], node.numbers(1 - slot) if len(node.given) == 2 else None
         if (

@@ -28,6 +28,8 @@ from orchestrator.graph.repetition.values import (
 def _select(node: Node) -> Value:
     """One of two. Where the other is only there in case that a divisor is zero, it's the one."""
     condition, one, other = node.given
+    # ``where(equal(count, 0), ones_like(count), count)``, as the losses of TensorFlow 1 have it
+    # (``_safe_div`` of ``python/ops/losses/losses_impl.py``): the count of the two
     for value, against in ((one, other), (other, one)):
         if (
             isinstance(value, Fixed)
@@ -43,12 +45,14 @@ def _select(node: Node) -> Value:
     )  # the old Select picks whole rows by a vector
     if isinstance(axes, Unknown):
         return axes
+    # Rows are where the vector has them
     if isinstance(condition, Rows) and rank == 1 and node.op == "Select":
         axes = node.settled(frozenset({0}))
     stuck = undecided((one, other))
     if stuck is not None:
         return stuck
     found = combined(node, added, one, other, axes)
+    # One of two numbers for each row has rows, though neither number has
     if isinstance(found, Fixed) and isinstance(condition, Rows):
         return Rows(
             axes,
@@ -61,6 +65,7 @@ def _select(node: Node) -> Value:
         )
     if isinstance(found, Rows) and isinstance(condition, Rows):
         return replace(found, blank=found.blank and condition.blank)
+    # What the data decides isn't linear in it, whatever is chosen
     if isinstance(found, Fixed) and isinstance(condition, Fixed) and condition.form > found.form:
         depends = max(found.depends, condition.depends)
         return replace(found, depends=depends, form=condition.form, why=condition.why)
@@ -76,6 +81,7 @@ def _merge(node: Node) -> Value:
     """Whichever branch is taken, or a loop's value: both must be alike, and what has rows on one
     way has them.
     """
+    # A branch that gives zeros fits to any other; where both do, they stand
     values = [
         value for value in node.given if not (isinstance(value, Fixed) and value.zero)
     ] or list(node.given)

@@ -185,6 +185,7 @@ def _bend(node: Node) -> Value:
             )
         assert isinstance(value, Fixed | Rows)
         found.append(bent(node.name, value))
+    # Bent values are all of degree 0
     return _any_of(node, found, axes)
 
 
@@ -216,6 +217,7 @@ def _judge(node: Node) -> Value:
     if isinstance(axes, Unknown):
         return axes
     stuck = undecided(node.given)
+    # A yes or no about sizes, or about parts that grow differently, doesn't grow itself
     if stuck is not None:
         return stuck if isinstance(stuck, Unknown) else Fixed(0, Depends.COUNT)
     numbers = [value for value in node.given if isinstance(value, Fixed | Rows)]

@@ -88,6 +88,8 @@ def _layer(node: Node) -> Value:
     degrees = {value.degree for value in node.given if isinstance(value, Rows | Fixed)}
     if not rows:
         return Fixed() if all(value == Fixed() for value in node.given) else node.unknown()
+    # Some layers are linear and some aren't, and no rule tells which: what grows with the batch
+    # ends here
     if degrees != {0}:
         return node.unknown()
     axes = rows[0].axes
@@ -119,6 +121,7 @@ def _arg(node: Node) -> Value:
             Fixed() if value == Fixed() else value if isinstance(value, Unknown) else node.unknown()
         )
     rank = rank_of(node.shape_in(0))
+    # Which axis is picked from isn't known, so that any of those left may be the batch's
     if value.axes is None or not over or (over[0] < 0 and rank is None):
         return rows_of(node, Rows(None), None)
     at = over[0] % rank if rank else over[0]
@@ -135,6 +138,7 @@ def _one_hot(node: Node) -> Value:
     if not isinstance(value, Rows):
         return Fixed() if value == Fixed() else value
     axis = node.attribute("axis").i if "axis" in node.graph.view.nodes[node.name].attr else -1
+    # The new axis stands last as a rule, and then moves no other
     axes = (
         value.axes
         if axis < 0 or value.axes is None
@@ -145,7 +149,7 @@ def _one_hot(node: Node) -> Value:
 
 def _sampled(node: Node) -> tuple[Value, ...]:
     """Candidate samplers: as many candidates as the graph says, and what is expected of each row's
-    labels.
+    labels, in the order of ``core/ops/candidate_sampling_ops.cc``.
     """
     value = node.given[0]
     return (Fixed(), replace(value, degree=0) if isinstance(value, Rows) else value, Fixed())
@@ -173,6 +177,8 @@ def _einsum(node: Node) -> Value:
         for value in numbers
         if isinstance(value, Rows)
     )
+    # A factor that follows from the data makes the product other than linear in the rows, or of
+    # another degree: no single answer holds for all its terms
     if (
         len(found) != 1
         or not known
@@ -180,6 +186,7 @@ def _einsum(node: Node) -> Value:
     ):
         return node.unknown("every row meets every other" if len(found) > 1 else "")
     (letter,) = found
+    # Something without rows that is as long as the batch wouldn't be repeated with it
     if any(
         letter in letters[slot] for slot, value in enumerate(numbers) if isinstance(value, Fixed)
     ):

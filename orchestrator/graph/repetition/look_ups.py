@@ -28,6 +28,7 @@ def _gather(node: Node) -> Value:
     if stuck is not None:
         return stuck if isinstance(stuck, Unknown) else node.unknown()
     at = (node.integers(2) or (0,))[0] if node.op == "GatherV2" else 0
+    # Out of a table: its entries may grow (a sum per class), and each row gets one
     if isinstance(indices, Rows):
         degree = table.degree if isinstance(table, Rows | Fixed) else 0
         axes = (
@@ -43,6 +44,7 @@ def _gather(node: Node) -> Value:
         return rows_of(node, Rows(axes, degree, False, indices.picked, form, why), axes)
     if not isinstance(table, Rows):
         return table if isinstance(table, Fixed) else node.unknown()
+    # Fixed places: along another axis than the batch's all rows stay, along the batch's they don't
     if table.axes is None or at in table.axes or at < 0 or node.op == "GatherNd":
         return node.unknown("it takes a part of the rows")
     return rows_of(node, table, None)
@@ -67,16 +69,20 @@ def _scattered(node: Node) -> Value:
 
 
 def _stitched(node: Node) -> Value:
+    # The first half of the inputs says where the second half's rows go
     rows = [value for value in node.given[len(node.given) // 2 :] if isinstance(value, Rows)]
     if not rows:
         return next((value for value in node.given if isinstance(value, Unknown)), node.unknown())
     if len({value.degree for value in rows}) > 1:
         return node.unknown("it joins parts that grow differently with the batch")
+    # What DynamicPartition had picked apart is whole again: as many rows as the batch has
     return rows_of(node, replace(rows[0], picked=""), frozenset({0}))
 
 
 def _parsed(node: Node) -> Value | tuple[Value, ...]:
-    """ParseExample: dense tensors and the parts of sparse ones, all with a row for each example."""
+    """ParseExample: dense tensors and the parts of sparse ones, all with a row for each example, in
+    the order of ``core/ops/parsing_ops.cc``.
+    """
     if not isinstance(node.given[0], Rows):
         return node.given[0]
     sparse = node.attribute("Nsparse").i

@@ -121,6 +121,7 @@ def _weights(repetition: Repetition, weights: tuple[Edge, ...]) -> int | BatchSc
 
 def _judged(repetition: Repetition, term: Term, raised: int) -> _Part:
     value = repetition.of(term.edge)
+    # The loss with respect to the weights: what multiplies a term multiplies its gradient
     kind, why, node = _kind(value, term.degree + raised, term.edge.node)
     if repetition.static and kind != "mean":
         kind, why = "unknown", BAKED_IN
@@ -163,6 +164,8 @@ def _kind(value: Value, raised: int, name: str) -> tuple[ScaleKind, str, str]:
 
 def _together(parts: list[_Part], updated: tuple[str, ...], losses: tuple[str, ...]) -> BatchScale:
     """The answer for a variable from all terms that it's part of."""
+    # A penalty on other weights is no part of this gradient; where it can't be seen what is
+    # updated, every term may be
     known = [part for part in parts if part.variables & set(updated)]
     concerned = [part.scale for part in known or parts]
     if not concerned:

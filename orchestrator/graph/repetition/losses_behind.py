@@ -20,8 +20,13 @@ from orchestrator.graph.repetition.analysis import Repetition
 from orchestrator.graph.repetition.values import Depends, Fixed, Linearity, Mixed, Rows, Unknown
 
 _ONES = re.compile(r"(Fill|ones|ones_like|OnesLike|grad_ys)(_\d+)?$")
+"""What ``tf.gradients`` calls the gradient that it begins with, in one release or another
+(``_DefaultGradYs`` of ``python/ops/gradients_util.py``); an Identity where the caller gave it.
+"""
 _OF_ONE = "_grad/"
+"""``_GradientsHelper`` there opens the scope ``F_grad`` for the gradient of the operation F."""
 SUMS = frozenset({"Add", "AddV2", "AddN", "Sub", "Pack", "Concat", "ConcatV2", "Sum", "Mean"})
+"""Operations of which a gradient reaches each part by itself, so that each is a term."""
 HANDING = frozenset(
     {
         "Identity",
@@ -35,6 +40,7 @@ HANDING = frozenset(
         "Snapshot",
     }
 )
+"""Operations that hand a loss on as it is, but for its sign, type or shape."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,9 @@ def _forward(graph: Graph, name: str, scope: str) -> str | None:
     if not name.startswith(f"{scope}/"):
         return None
     rest = name[len(scope) + 1 :]
+    # From behind, since F's own name may hold the mark: a gradient of a gradient has it twice.
+    # Below each scope around, since an import under a prefix puts that before F and before the
+    # gradient's scope, but not before F's name within it
     end = rest.rfind(_OF_ONE)
     while end >= 0:
         for prefix in ("", *_prefixes(scope)):
@@ -166,6 +175,7 @@ def terms(repetition: Repetition, loss: Edge) -> list[Term]:
         seen.add(term)
         op, value = view.op(term.edge.node), repetition.of(term.edge)
         data = view.data.get(term.edge.node, ())
+        # Of a plain sum or mean the parts are what the whole is
         whole = isinstance(value, Rows) or (
             isinstance(value, Fixed) and value.form == Linearity.LINEAR
         )
@@ -190,6 +200,7 @@ def _parts(
         for slot in (0, 1) if op == "Mul" else (0,):
             factor = values[1 - slot]
             if (
+                # The loss times a constant, or divided by the rows: its terms are so too
                 isinstance(values[slot], Mixed | Unknown)
                 and isinstance(factor, Fixed)
                 and factor.depends < Depends.DATA

@@ -23,6 +23,8 @@ from orchestrator.graph.worker_graph import Shape
 SMALL = 4096
 """Numbers in a constant that are worth reading: shapes, axes, factors."""
 PASSING = frozenset({"Identity", "Enter", "Cast", "StopGradient", "Reshape", "ExpandDims"})
+"""Operations that leave the numbers of a constant what they are; its shape counts for nothing here.
+"""
 _FIELDS = (
     "float_val",
     "double_val",
@@ -136,6 +138,8 @@ def noted_shape(graph: Graph, edge: Edge) -> Shape:
     node = graph.view.nodes.get(edge.node)
     if node is None:
         return None
+    # ``as_graph_def(add_shapes=True)``, as ``tf.train.export_meta_graph`` calls it
+    # (``python/framework/meta_graph.py``), notes the shapes of all outputs
     noted = attribute(node, "_output_shapes").list.shape
     if edge.port < len(noted):
         return shape_of(noted[edge.port])
@@ -179,6 +183,8 @@ def _numbers(tensor: TensorProto) -> np.ndarray | None:
             if whole
             else None
         )
+    # A tensor may be written short: the last value stands for all that follow, none at all for
+    # zeros (``FromProtoField`` of ``core/framework/tensor.cc``)
     values = next(
         (list(getattr(tensor, field)) for field in _FIELDS if getattr(tensor, field)), [0]
     )

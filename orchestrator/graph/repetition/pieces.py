@@ -31,6 +31,7 @@ def _pack(node: Node) -> Value:
         return stuck
     if any(isinstance(value, Rows) for value in node.given):
         return _joined(node, axis, new=True)
+    # A shape as people write it: ``[tf.shape(x)[0], 28 * 28]``
     if node.whole_number():
         parts = [_part(value, node, slot) for slot, value in enumerate(node.given)]
         return (
@@ -61,6 +62,7 @@ def _alike(node: Node) -> Value:
 
 
 def _concat(node: Node) -> Value:
+    # The old Concat takes the axis before the values, ConcatV2 behind them
     last = node.op == "ConcatV2"
     at = node.integers(len(node.given) - 1 if last else 0)
     values = node.given[:-1] if last else node.given[1:]
@@ -95,6 +97,7 @@ def _joined(node: Node, axis: int | None, *, new: bool) -> Value:
     }
     if len(degrees) > 1:
         return node.unknown("it joins parts that grow differently with the batch")
+    # Along the batch axis, what has no rows adds rows that aren't repeated with the batch
     if (
         others
         and axis is not None

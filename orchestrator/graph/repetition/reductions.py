@@ -33,6 +33,8 @@ def _axes(node: Node) -> frozenset[int] | str | None:
     """
     given = node.integers(1)
     rank = rank_of(node.shape_in(0))
+    # A reduction without axes computes them as ``range(rank)`` where the rank isn't known:
+    # ``_ReductionDims`` of ``python/ops/math_ops.py``
     if given is None:
         source = node.graph.view.op(node.edge(1).node)
         return EVERY if source == "Range" and rank is None else None
@@ -46,6 +48,7 @@ def _collapses(node: Node, value: Rows) -> bool | None:
     """Whether a reduction takes the batch axis away; None where it can't be told."""
     over = _axes(node)
     shape = node.shape()
+    # The batch's size is none that is known, so an output of known sizes has no batch axis
     if over == EVERY or (shape is not None and not node.static and None not in shape):
         return True
     if value.axes is None or over is None:
@@ -96,6 +99,7 @@ def _mean(node: Node) -> Value:
         if not found:
             return _left(node, value)
         done = _collapsed(node, value, value.degree)
+        # Each batch divides by the number of its own picked rows, which differ from batch to batch
         return (
             replace(done, form=Linearity.MASKED, why=value.picked)
             if value.picked and isinstance(done, Fixed)
@@ -120,6 +124,7 @@ def _extreme(node: Node) -> Value:
 
 def _product(node: Node) -> Value:
     value = node.given[0]
+    # The number of a tensor's elements
     if isinstance(value, Dims):
         counted = value.parts.count("rows")
         return Fixed(counted, Depends.COUNT) if counted else Fixed()
@@ -134,7 +139,7 @@ def _product(node: Node) -> Value:
 
 
 def _half_square(node: Node) -> Value:
-    """L2Loss."""
+    """L2Loss: half the sum of the squares of all elements."""
     value = node.given[0]
     if isinstance(value, Rows):
         return _collapsed(node, value, 2 * value.degree + 1)
@@ -167,6 +172,7 @@ def _matmul(node: Node) -> Value:
     if None in where:
         return node.unknown("it isn't known which axis of what it multiplies is the batch's")
     degree = first.degree + second.degree
+    # Rows times rows, as in the gradient of a dense layer's kernel: a sum over the batch
     summed = [axes == frozenset({at}) for axes, at in zip(where, inner, strict=True)]
     if all(summed):
         return _collapsed(node, _both(first, second, degree), degree + 1)
@@ -179,6 +185,8 @@ def _inner(node: Node, rank: int, first_turned: bool, second_turned: bool) -> tu
 
 
 def _both(first: Number, second: Number, degree: int) -> Rows:
+    # As in ``values``: that statistics of the batch aren't linear is not the loss's business, that
+    # they divide by a count of the data is
     blank = all(
         value.blank if isinstance(value, Rows) else value.depends < Depends.DATA
         for value in (first, second)
@@ -242,7 +250,9 @@ def _segments(node: Node) -> Value:
 
 
 def _top_of_batch(node: Node) -> tuple[Value, ...]:
-    """FusedBatchNorm: the rows, and statistics of the batch, of which variances aren't linear."""
+    """FusedBatchNorm: the rows, and statistics of the batch, of which variances aren't linear; in
+    the order of ``core/ops/nn_ops.cc``, with the reserved ones.
+    """
     value = node.given[0]
     if not isinstance(value, Rows):
         return (value,) * 6

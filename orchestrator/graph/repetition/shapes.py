@@ -94,9 +94,11 @@ def _reshape(node: Node) -> Value:
     sizes = node.sizes(1)
     if sizes is None:
         return rows_of(node, value, None)
+    # Where one size counts rows, a -1 beside it is another axis
     for sought in ("rows", -1):
         if sizes.count(sought) == 1:
             return rows_of(node, value, frozenset({sizes.index(sought)}))
+    # Where the batch's size is a constant itself no size tells it apart: rows in front stay there
     return rows_of(
         node, value, frozenset({0}) if node.static and value.axes == frozenset({0}) else None
     )
@@ -109,6 +111,8 @@ def _transpose(node: Node) -> Value:
     axes = value.axes
     if axes is None:
         return rows_of(node, value, None)
+    # Without an order ``tf.transpose`` computes one from the rank, which is no constant in the
+    # graph
     if order is None:
         rank = rank_of(node.shape_in(0))
         if node.given[1] != Fixed() or rank is None or rank != 2:
@@ -121,6 +125,7 @@ def _transpose(node: Node) -> Value:
 
 def _expand(node: Node) -> Value:
     value, at = node.given[0], node.integers(1)
+    # A count of rows on its way into a shape
     if isinstance(value, Fixed) and value.degree == 1 and node.whole_number():
         return Dims(("rows",))
     if not isinstance(value, Rows):

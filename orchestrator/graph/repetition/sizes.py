@@ -34,6 +34,7 @@ DRAWING = frozenset(
         "StatelessRandomUniformInt",
     }
 )
+"""Random operations that take the shape of what they draw as their first input."""
 
 
 def _shape(node: Node) -> Value | tuple[Value, ...]:
@@ -41,8 +42,10 @@ def _shape(node: Node) -> Value | tuple[Value, ...]:
     for slot, value in enumerate(node.given):
         shape = node.shape_in(slot)
         axes = value.axes if isinstance(value, Rows) else frozenset()
+        # What is mixed has no rows, so its shape stays
         if isinstance(value, Unknown | Mixed):
             found.append(value if isinstance(value, Unknown) else Fixed())
+        # Up to the batch's axis the vector is right, and whoever asks for more of it is told so
         elif axes is not None and len(axes) == 1 and shape is None:
             (axis,) = axes
             found.append(Dims((*(None,) * axis, "rows")))
@@ -58,6 +61,7 @@ def _shape(node: Node) -> Value | tuple[Value, ...]:
 def _size(node: Node) -> Value:
     value = node.given[0]
     if isinstance(value, Rows):
+        # Of rows that were picked by their data even the number is data: a mean over them is masked
         return Fixed(1, Depends.DATA, why=value.picked) if value.picked else COUNT
     return value if isinstance(value, Unknown) else Fixed()
 
@@ -144,6 +148,7 @@ def _fill(node: Node) -> Value:
 def _draw(node: Node) -> Value:
     """Random numbers: of each row its own."""
     made = _made(node, node.sizes(0), node.given[0])
+    # Not blank: what is added up of them isn't the number of rows
     return replace(made, blank=False) if isinstance(made, Rows) else made
 
 

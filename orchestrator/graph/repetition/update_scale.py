@@ -36,6 +36,7 @@ class UpdateScales:
         """What a tensor is, as far as that can be told."""
         value = self._repetition.of(edge)
         if isinstance(value, Rows | Dims):
+            # Refusing what may well be a single number would refuse graphs that train rightly
             if self._shapeless(edge):
                 return _told("unknown", "whether it has rows isn't known", edge.node)
             return Judged(BatchScale("unknown", "it has a value for each row", edge.node), True)

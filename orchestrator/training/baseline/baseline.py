@@ -94,6 +94,8 @@ def measure(task: ComparisonTask) -> dict[str, Any]:
     """
     start = read_checkpoint(task.graph, task.prefix, task.options)
     before = start.arrays
+    # An optimizer's state begins anew from constants, on both sides alike; what else the checkpoint
+    # lacks begins from random numbers
     lacking = [
         variable.name
         for variable in start.missing
@@ -158,6 +160,7 @@ def _redrawn(
     task: ComparisonTask, steps: Steps | None, alone: Arrays, before: Arrays
 ) -> dict[str, float]:
     found: dict[str, float] = {}
+    # Several, since one may come out near by luck; each costs as much as the run of the slots
     for seed in (1, 2, 3, 4):
         other = replace(task, options=replace(task.options, seed=task.options.seed + seed))
         _widen(found, distances(train_slots(other, steps), alone, before, task.steps))
@@ -258,6 +261,7 @@ def train_bare(task: ComparisonTask, steps: Steps, slots: int) -> Arrays:
         GraphMismatch: plain TensorFlow can't import or restore the source.
     """
     load_extensions(task.graph, task.options)
+    # One thread: the order in which TensorFlow's kernels add up isn't by chance then
     settings = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
     with tf.Graph().as_default() as graph, v1.Session(graph=graph, config=settings) as session:
         places = import_plain(task.graph, task.config.input_map)

@@ -31,6 +31,7 @@ def batch(index: int, rows: int = ROWS) -> dict[str, np.ndarray]:
     """
     rng = np.random.default_rng(index)
     x = rng.normal(size=(rows, FEATURES)).astype(np.float32)
+    # The same bumps in every batch, or there would be nothing to learn
     centres = np.random.default_rng(7).normal(size=(CLASSES, FEATURES))
     distances = ((x[:, None, :] - centres[None]) ** 2).sum(axis=2)
     return {"x:0": x, "y:0": np.argmin(distances, axis=1).astype(np.int64)}

@@ -57,6 +57,7 @@ def distances(
 def _distance(
     name: str, one: np.ndarray, other: np.ndarray, before: np.ndarray | None, roundings: int
 ) -> Distance:
+    # Text, and what isn't of one shape and type, can't be subtracted
     if one.shape != other.shape or one.dtype != other.dtype or one.dtype.kind in "OSU":
         same = one.shape == other.shape and bool(np.all(one == other))
         return Distance(name, 0.0 if same else 1.0, 0.0 if same else 1.0)
@@ -65,11 +66,13 @@ def _distance(
     first, second = _wide(one), _wide(other)
     apart = _apart(first, second)
     largest = float(np.max(apart))
+    # Infinite or not a number in one run alone
     if not np.isfinite(largest):
         return Distance(name, 1.0, 1.0)
     start = np.zeros_like(first) if before is None or before.shape != one.shape else _wide(before)
     moved = max(_largest(first, start), _largest(second, start))
     beyond = float(np.max(np.maximum(apart - _rounded(one, first, second, moved, roundings), 0.0)))
+    # Where the same bytes are expected, bytes that differ are a difference however small
     if roundings and beyond == 0:
         return Distance(name, largest, 0.0)
     return Distance(name, largest, max(beyond / moved if moved > 0 else 0.0, LEAST))

@@ -86,6 +86,8 @@ def difference(one: Any, other: Any) -> float:
     apart = np.abs(one - other)
     if not np.array_equal(np.isfinite(one), np.isfinite(other)):
         return float("inf")
+    # Of an output of tiny numbers (a softmax over many classes) absolute differences count:
+    # relative to its largest they would be rounding
     whole = float(np.nanmax(np.abs(one), initial=0.0))
     return float(np.nanmax(apart, initial=0.0)) / max(whole, 1.0)
 
@@ -107,7 +109,9 @@ def _batches(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
 
 
 def made_up(port: InputPort, rng: np.random.Generator) -> Any:
-    """A value for an input: floats in [0, 1), whole numbers 0 or 1."""
+    """A value for an input: floats in [0, 1), whole numbers 0 or 1, which are indices into any
+    table of two rows and more.
+    """
     kind = np.dtype(port.dtype).kind if port.dtype != "string" else "S"
     shape = port.shape
     if shape is None:

@@ -37,12 +37,15 @@ def joined(
         for name, given in values.items()
         if _grows(given, ports.get(name))
     }
+    # How many rows the batches have is told by what differs between them. Labels that happen to be
+    # equal are rows too where they are as many; a table of classes that is fed to all alike isn't
     fed = {name: count for name, count in rows.items() if name not in held}
     counts = {count for name, count in fed.items() if not _equal(values[name])} or set(fed.values())
     found = {}
     for name, given in values.items():
         if not _equal(given) or (name in fed and rows[name] in counts):
             whole = _concatenated(name, given, name in rows)
+        # A fed batch size is that of the whole
         elif _is_count(given) and tuple(int(value) for value in given) in counts:
             whole = np.sum(given, axis=0, dtype=given[0].dtype)
         else:

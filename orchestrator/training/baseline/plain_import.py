@@ -29,6 +29,7 @@ def import_plain(graph: WorkerGraph, input_map: Mapping[str, str]) -> dict[str, 
         GraphMismatch: TensorFlow can't import it.
     """
     replaced, places = {}, {}
+    # What ``--input-map`` replaces is called by its key, and replaced under its own name
     tensors = {key: tensor for tensor, key in input_map.items()}
     for number, port in enumerate(graph.inputs):
         if port.origin == "placeholder":
@@ -94,6 +95,7 @@ def _one_after_another(session: Any, waiting: list[Any]) -> None:
             except tf.errors.FailedPreconditionError as error:
                 failed.append(initializer)
                 last = error
+        # A round in which none went through: no further one will
         if len(failed) == len(waiting):
             raise GraphMismatch.from_cause(
                 "the graph's own initialisers wait for each other", last

@@ -62,12 +62,15 @@ def reserve(*, seed: int | None = None) -> Reservation:
     choose = random.Random(seed)
     candidates = [choose.randrange(LOWEST_PORT, _first_ephemeral_port()) for _ in range(TRIES)]
     last: OSError | None = None
+    # At last any port that the kernel has: one in its range may be taken by an outgoing connection
+    # before the server binds it, which is still better than no address
     for port in [*candidates, 0]:
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             held.bind(("", port))
         except OSError as error:
             held.close()
+            # Another process has it, or this one may not: the next one may be free
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             last = error
@@ -127,6 +130,8 @@ def _port(end: Any) -> int | None:
 
 def _shut_down(descriptor: int) -> int:
     try:
+        # A descriptor of our own for the same connection: closing it leaves gRPC's open, whose
+        # owner would else close a number that by then is another file's
         duplicate = socket.socket(fileno=os.dup(descriptor))
     except OSError:
         return 0  # closed by its owner in the meantime

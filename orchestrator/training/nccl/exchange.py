@@ -126,9 +126,12 @@ class Exchange:
         self._probe = self._reduce(
             tf.zeros([self._padding(tf.float32)], tf.float32), GROUP_CHECK_KEY
         )
+        # The probe is run by itself, so that nothing has to wait for it
         self._previous = None
         dense, sparse = _by_target(targets)
         levels = seam_depths(self._graph, targets)
+        # Keys are counted in an order that follows from names alone, so that they mean the same on
+        # all ranks
         packs = sorted(
             _packs(dense, levels, scale=self._scale),
             key=lambda pack: (levels[pack[0].node], pack[0].node),
@@ -145,6 +148,7 @@ class Exchange:
 
     def _voted(self, level: int, levels: dict[str, int]) -> list[_Wire]:
         wires = [wire for wire in self._wires if levels[wire.identity.name] == level]
+        # On the host, since it's a Python function
         with tf.control_dependencies([wire.shared for wire in wires]), tf.device("/device:CPU:0"):
             vote = tf.numpy_function(self._vote, [], tf.int32, name="vote")
         with tf.control_dependencies([vote]):
@@ -162,6 +166,7 @@ class Exchange:
             and _static_bytes(tensors[0]) >= self._padding(tensors[0].dtype) * tensors[0].dtype.size
         ):
             return [self._reduce(tensors[0], instance_key, mean=mean)]
+        # One that is alone and small goes through a buffer too, for the padding's sake
         dtype = tensors[0].dtype.base_dtype
         flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
         sizes = [tf.size(part) for part in flat]

@@ -80,6 +80,7 @@ class NcclGroup:
             AddressTaken: another process took the server's port; form the group again.
             PeerLost: a rank is gone or didn't come.
         """
+        # What the last group's vote had found says nothing of this one
         self._lost = None
         self._meeting.join(spec)
         if spec.world_size == 1:

@@ -126,6 +126,7 @@ class Membership:
         """
         self.must_be_in()
         live = self.live
+        # Without seams nothing of the graph crosses processes, so there is nobody to wait for
         if live.shared and not self._met and self._exchange.probe:
             live.meet(
                 self._exchange.probe,
@@ -133,7 +134,7 @@ class Membership:
                 self._left,
                 min(timeout_s or MEET_WITHIN_S, MEET_WITHIN_S),
             )
-            self.must_be_in()
+            self.must_be_in()  # ``abandon`` may have ended the wait
         self._met = True
 
     def must_be_in(self) -> None:
@@ -152,6 +153,7 @@ class Membership:
         if live is None or not live.shared or generation not in (None, live.group.generation):
             return
         self._left.set()
+        # Who waits for the group to be complete is told by an error of it, not by a cut connection
         met = self._met
         if not met:
             live.spoil(

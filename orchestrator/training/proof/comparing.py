@@ -101,6 +101,7 @@ def _apart(ours: np.ndarray, theirs: np.ndarray, noise: float, floor: float) -> 
     """
     if ours.shape != theirs.shape:
         return float("inf")
+    # Both infinite, or neither a number, at the same places: their difference would be none either
     if np.array_equal(ours, theirs, equal_nan=True):
         return 0.0
     size = max(largest(ours), largest(theirs))
@@ -113,6 +114,7 @@ def _apart(ours: np.ndarray, theirs: np.ndarray, noise: float, floor: float) -> 
 
 
 def _floor(stand: Stand, joint: Taken, run: int, seam: SeamSeen) -> float:
+    # A statistic isn't beside the gradients: a variance of 1e-9 has to be right as it is
     if seam.role != "gradient":
         return 0.0
     sizes = [

@@ -69,9 +69,11 @@ def _renumbered(batches: Sequence[dict[str, np.ndarray]]) -> list[dict[str, np.n
         name = stem + SPARSE[0]
         sizes = [np.array(batch[shape]) for batch in batches]
         rows = np.cumsum([0, *(int(size[0]) for size in sizes)])
+        # There is one more bound than batches: the end of the last
         for batch, first in zip(found, rows, strict=False):
             indices = np.array(batch[name])
             indices[:, 0] += first
+            # The other dimensions may differ by batch: all entries fit into the largest
             size = np.max(sizes, axis=0)
             size[0] = rows[-1]
             batch |= {name: indices, shape: size}
@@ -84,6 +86,7 @@ def _sparse_shapes(batch: Batch) -> list[str]:
 
 
 def _grown(whole: dict[str, np.ndarray], batches: Sequence[Batch]) -> dict[str, np.ndarray]:
+    # A comparison with one slot's batch would find a difference that isn't there
     if len(batches) > 1 and not any(
         np.shape(value) != np.shape(batches[0][name]) for name, value in whole.items()
     ):

@@ -2,9 +2,8 @@
 
 Rule: tried, not argued. From the run's own state and its first batches one step is taken by the
 slots, as a group takes it, and one by all rows in one batch; seams and variables are compared. Where
-rows can't be joined, every slot is given the same batch. What differs is asked further: which
-weighted sum of the slots' gradients it is, whether it goes through statistics that each batch takes
-of itself, whether the order of the slots shows. Random operations are held still by whoever asks.
+rows can't be joined, every slot is given the same batch. What differs is asked further
+(``inquiry``). Random operations are held still by whoever asks.
 Runs in a process of its own: ``python -m orchestrator.training.proof.measuring TASK ANSWER [PID]``.
 """
 
@@ -29,22 +28,16 @@ from orchestrator.store.transfer.staging import stage
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.inputs.feeds import FeedContext, open_batches
 from orchestrator.training.proof.comparing import (
-    Difference,
     different_seams,
     different_variables,
-    noise_of,
-    values_of,
 )
 from orchestrator.training.proof.describing import (
     described,
-    excused,
-    first_and_rest,
     is_finite,
 )
-from orchestrator.training.proof.joining import joint_batches, repeated
-from orchestrator.training.proof.patterns import pattern_of, pooled
+from orchestrator.training.proof.inquiry import Inquiry
+from orchestrator.training.proof.joining import joint_batches
 from orchestrator.training.proof.stand import Stand, Taken
-from orchestrator.training.proof.statistics import computed_from, goes_through, statistics
 from orchestrator.training.state.state import State
 from orchestrator.training.step.groups import RUN_ERRORS
 
@@ -109,6 +102,7 @@ class Trial:
     def answer(self) -> dict[str, Any]:
         """See ``measure``."""
         group = self._stand.step(self._start, self._slots)
+        # First: where workers would differ from each other, no joint batch can be right
         apart = self._apart(group)
         if apart:
             return self._told("joint", apart=apart)
@@ -120,14 +114,20 @@ class Trial:
                 except FAILURES as error:
                     reason = reason or told(error)
                     continue
+                # The usual way of joining is asked further, unless another one agrees
                 found = again if found is None or not again["differs"] else found
                 if not again["differs"]:
                     break
         except FAILURES as error:
             reason = told(error)
-        if found is None:
+        if found is None:  # no way of joining gave a step
             return self._same_batch(reason)
-        return self._asked_further(group, found) if found["differs"] else self._told("joint")
+        if not found["differs"]:
+            return self._told("joint")
+        inquiry = Inquiry(
+            self._task.graph, self._stand, self._start, self._batches, self._slots, self._held
+        )
+        return self._told("joint", **inquiry.of(group, found["joint"]))
 
     def _apart(self, group: Taken) -> list[list[str]]:
         """The fed settings that aren't the same in all slots, and the variables in which workers
@@ -142,6 +142,7 @@ class Trial:
         ]
         if not unlike:
             return []
+        # Each worker feeds a batch of its own where the result is applied; ``group`` fed the last
         other = self._stand.step(self._start, self._slots, applied=0)
         differing = [
             name
@@ -181,107 +182,6 @@ class Trial:
         variables = [] if others else different_variables(group, one, self._start.arrays, {})
         told = [described(item, "none", None, False) for item in seams]
         return self._told("same batch", reason=reason, seams=told, variables=variables)
-
-    # -- what differs is asked further
-
-    def _asked_further(self, group: Taken, found: Mapping[str, Any]) -> dict[str, Any]:
-        joint: Taken = found["joint"]
-        turned = self._take(next(joint_batches(self._batches[::-1], self._task.graph, self._held)))
-        noise = noise_of(turned, joint, self._start.arrays)
-        seams = different_seams(self._stand, group, joint, turned)
-        variables = different_variables(group, joint, self._start.arrays, noise)
-        if not seams and not variables:
-            return self._told("joint")
-        alone = [self._stand.step(self._start, [slot]) for slot in self._slots]
-        through = self._through_statistics()
-        found_seams = self._described(seams, joint, alone, through)
-        if any(item["excused"] for item in found_seams):
-            variables = self._of_the_order(group, noise)
-        means = self._agreeing_means(seams)
-        return self._told("joint", seams=found_seams, variables=variables, means=means)
-
-    def _described(
-        self,
-        seams: Sequence[Difference],
-        joint: Taken,
-        alone: Sequence[Taken],
-        through: Sequence[str],
-    ) -> list[dict[str, Any]]:
-        """Each seam with its pattern; all together can tell more than each alone."""
-        values = {
-            (item.run, item.seam.tensor): values_of(
-                [each.seams[item.run, item.seam.tensor] for each in (joint, *alone)]
-            )
-            for item in seams
-        }
-        fit = {
-            key: all(each.shape == found[0].shape for each in found)
-            for key, found in values.items()
-        }
-        gradients = [
-            values[item.run, item.seam.tensor]
-            for item in seams
-            if item.run == seams[0].run
-            and item.seam.role == "gradient"
-            and fit[item.run, item.seam.tensor]
-        ]
-        _, known = pattern_of(*first_and_rest(pooled(gradients))) if gradients else ("none", None)
-        found: list[dict[str, Any]] = []
-        for item in seams:
-            whole, *slots = values[item.run, item.seam.tensor]
-            is_fit = fit[item.run, item.seam.tensor]
-            pattern, weights = pattern_of(whole, slots, known) if is_fit else ("none", None)
-            trains = self._trains(item)
-            is_excused = excused(item, pattern, is_fit, item.seam.tensor in through, trains)
-            found.append(described(item, pattern, weights, is_excused, trains))
-        return found
-
-    def _trains(self, item: Difference) -> bool:
-        """Whether an update moves weights by what is computed from them."""
-        if item.seam.role != "update":
-            return False
-        weights = {variable.name for variable in self._task.graph.variables if variable.trainable}
-        written = weights & set(item.seam.seam.scale.variables)
-        tensor = self._stand.imported.get_tensor_by_name(item.seam.tensor)
-        return computed_from(tensor, written)
-
-    def _agreeing_means(self, seams: Sequence[Difference]) -> int:
-        """Gradients of which the group takes the mean, and rightly."""
-        differ = {item.seam.tensor for item in seams}
-        every = [seam for each in self._stand.seams.values() for seam in each]
-        return sum(
-            seam.role == "gradient" and not seam.summed and seam.tensor not in differ
-            for seam in every
-        )
-
-    def _through_statistics(self) -> list[str]:
-        """The seams that statistics of each batch's own excuse: what a moving average takes up, and
-        gradients computed from it that a repeated batch leaves as they are.
-        """
-        stand = self._stand
-        every = [seam for each in stand.seams.values() for seam in each]
-        tensor = stand.imported.get_tensor_by_name
-        updates = [tensor(seam.tensor) for seam in every if seam.role == "update"]
-        taken = statistics(updates)
-        through = [seam.tensor for seam in every if goes_through(tensor(seam.tensor), taken)]
-        if not through:
-            return []
-        first, count = self._batches[0], len(self._batches)
-        one = stand.step(self._start, self._slots[:1])
-        twice = self._take(repeated(first, count, self._task.graph, self._held))
-        changed = {
-            item.seam.tensor
-            for item in different_seams(stand, twice, one, None, factor=count)
-            if item.seam.role == "gradient"
-        }
-        return [name for name in through if name not in changed]
-
-    def _of_the_order(self, group: Taken, noise: Mapping[str, float]) -> list[tuple[str, float]]:
-        """Variables that show in which order the slots were taken: something beside the seams
-        reached them.
-        """
-        other = self._stand.step(self._start, self._slots[::-1])
-        return different_variables(group, other, self._start.arrays, noise)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -53,9 +53,12 @@ def pattern_of(
     for name, weights in (("mean", np.full(count, 1 / count)), ("sum", np.ones(count))):
         if _fits(whole, parts, weights):
             return ("mean" if name == "mean" else "sum"), weights
+    # Weights of the other gradients first: found by this one alone, they'd be drawn from rounding
+    # where it is small
     found = known if known is not None and _fits(whole, parts, known) else _weights(whole, parts)
     if found is None or not _fits(whole, parts, found):
         return "none", None
+    # A mean's weights are shares: none below zero, and one together
     is_mean = abs(float(np.sum(found)) - 1) < FITS and float(np.min(found)) > -FITS
     return ("counts", found) if is_mean else ("none", None)
 

@@ -88,9 +88,11 @@ class Stand:
         self._snapshot = Snapshot(self.imported, graph)
         self._runner = StepRunner(graph, self.imported, options)
         seams = Seams(self.imported, graph.targets, options.gradient_scale, graph.weight)
+        # Losses and summaries would be computed for nobody
         nothing = [Shown((), ())] * len(graph.targets)
         self._phases = Phases(graph, seams, nothing)
         self._session = LiveSession(self.imported, options)
+        # A group of one: the exchange adds up the slots without any connection
         self._mesh = OverSockets(Wires(0, 1, {}))
         self.local = frozenset(variable.name for variable in graph.variables if variable.local)
         self.seams = {
@@ -102,6 +104,8 @@ class Stand:
     def _is_metric(self, seam: DenseSeam | SparseSeam) -> bool:
         if not isinstance(seam, DenseSeam) or seam.role == "gradient":
             return False
+        # Metrics of the training (``tf.metrics``) count in local variables, which no save holds and
+        # which ranks may differ in
         written = written_from(self.imported.get_operation_by_name(seam.node))
         return bool(written) and written <= self.local
 

@@ -14,8 +14,12 @@ from collections.abc import Iterable
 from typing import Any
 
 REDUCTIONS = frozenset(("Mean", "Sum"))
+"""As ``tf.nn.moments`` takes the moments, and whoever writes them by hand."""
 FUSED = frozenset(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
 SHAPES = frozenset(("Shape", "ShapeN", "Size", "Rank"))
+"""What they give of a tensor doesn't follow from its numbers: a gradient for which the shape alone is
+read off a statistic doesn't go through it.
+"""
 
 
 def statistics(updates: Iterable[Any]) -> frozenset[str]:
