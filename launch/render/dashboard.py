@@ -56,15 +56,9 @@ def _quantile(share: float, meter: str) -> tuple[str, str]:
     return f"{share:.0%}", f"histogram_quantile({share}, {bucket})"
 
 
-STEP_PARTS = (
-    "{{part}}",
-    f'avg by (part) ({exported("tfresume_step_part_seconds")}{{run=~"$run", part!="all"}})',
-)
-
 PANELS = (
     Panel("Steps", (_now("tfresume_step"), _now("tfresume_until_step"))),
     Panel("Steps per second", (_now("tfresume_steps_per_second"),)),
-    Panel("A step's time by part, mean over the ranks", (STEP_PARTS,), "s"),
     Panel("Loss", (_now("tfresume_loss"),), description=METERS["tfresume_loss"].meaning),
     Panel("Workers", (_now("tfresume_world_size"),)),
     Panel(

@@ -86,10 +86,11 @@ def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain
     # before its first batch a group has none
     losses = [loss for loss in losses if loss is not None]
     assert len(losses) >= 3
-    assert losses[-1] < told["loss_before"], (
+    third = len(losses) // 3
+    assert sum(losses[-third:]) < sum(losses[:third]), (
         "the report's line falls; one batch's loss may be high at any time"
     )
-    assert losses[-1] == min(losses)
+    assert losses[-1] < told["loss_before"]
     with pytest.raises(ProcessLookupError):
         os.kill(told["killed_pid"], 0)
     devices = (tmp_path / "demo" / "old-run" / "model.ckpt-150.meta").read_bytes()

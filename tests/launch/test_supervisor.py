@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.decide.driver_restarts import Death
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SUPERVISOR = """
@@ -166,3 +168,21 @@ def test_driver_is_killed_when_its_supervisor_is(tmp_path: Path) -> None:
     process.kill()
     process.wait(10)
     assert psutil.wait_procs([driver], timeout=10)[1] == []
+
+
+TELLS_OF_ITS_PREDECESSOR = """
+import os, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+lives = len(list(here.iterdir()))
+(here / str(lives)).write_text(os.environ.get("TFRESUME_DRIVER_DEATH", "nobody"))
+os.kill(os.getpid(), 9) if lives == 0 else os._exit(7) if lives == 1 else sys.exit(0)
+"""
+
+
+def test_driver_is_told_how_the_one_before_it_ended_and_which_restart_it_is(
+    tmp_path: Path,
+) -> None:
+    assert start(TELLS_OF_ITS_PREDECESSOR, str(tmp_path)).wait(120) == 0
+    told = [path.read_text() for path in sorted(tmp_path.iterdir())]
+    assert told[0] == "nobody"
+    assert [Death.parse(text) for text in told[1:]] == [Death(-9, 1), Death(7, 2)]
