@@ -1,12 +1,13 @@
 # syntax=docker/dockerfile:1
 # The image of driver, workers and submitter:
 #   docker build -t tfresume:0.1.0 .
-#   docker build -t tfresume:0.1.0-gpu --build-arg EXTRAS=gpu,s3 .
+#   docker build -t tfresume:0.1.0-gpu --build-arg EXTRAS=gpu,s3,azure .
 # With EXTRAS=gpu TensorFlow's CUDA libraries come as Python packages; the nodes bring the driver alone.
 ARG PYTHON_VERSION=3.11.11
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS build
-ARG EXTRAS=s3
+# All stores that an overlay of k8s/ names
+ARG EXTRAS=s3,azure
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 # Dependencies first: they change less often than the code, and make up nearly all of the image

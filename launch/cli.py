@@ -26,9 +26,9 @@ from launch.terminal import (
 from orchestrator.redaction import holds_credential, redacted
 
 RUNNING = Group.create_ordered("Run")
-LOOKING = Group.create_ordered("Look before")
-TAKING_OUT = Group.create_ordered("Take out")
-WATCHING = Group.create_ordered("Watch and stop")
+LOOKING = Group.create_ordered("Check and inspect")
+TAKING_OUT = Group.create_ordered("Export")
+WATCHING = Group.create_ordered("Monitor and stop")
 SETTING_UP = Group.create_ordered("Set up")
 
 _COMMANDS = {
@@ -75,7 +75,13 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     each.
     """
     app = App(
-        name="tfresume", help=HELP, help_format="plaintext", version=_version, help_on_error=False
+        name="tfresume",
+        help=HELP,
+        help_format="plaintext",
+        version=_version,
+        help_on_error=False,
+        # Ctrl-C is told by ``guarded`` as every other end is, in JSON too
+        suppress_keyboard_interrupt=False,
     )
     for group, commands in _COMMANDS.items():
         for name, module in commands.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, make_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -178,11 +179,29 @@ class _EachKeyOnce(yaml.SafeLoader):
 
 
 def read_config_file(url: str) -> dict[str, Any]:
-    """The keys of a YAML configuration file, at a path or any fsspec URL.
+    """The keys of a YAML configuration file, at a path or any fsspec URL; of a directory's ``.yaml``
+    files in the order of their names, a later one's over an earlier one's.
 
     Raises:
-        ConfigError: it is missing, unreadable, not YAML or not a mapping.
+        ConfigError: it is missing, unreadable, not YAML or not a mapping, or a directory without
+            any.
     """
+    directory = Path(url)
+    if not directory.is_dir():
+        return _keys_of_file(url)
+    files = sorted(directory.glob("*.yaml"))
+    if not files:
+        raise ConfigError(
+            f"{redacted(url)} is a directory without any .yaml file",
+            remedy="Name a configuration file, or a directory of them",
+        )
+    values: dict[str, Any] = {}
+    for file in files:
+        values = merged(values, _keys_of_file(str(file)))
+    return values
+
+
+def _keys_of_file(url: str) -> dict[str, Any]:
     from orchestrator.store.objects.location import open_location
 
     try:
@@ -196,7 +215,7 @@ def read_config_file(url: str) -> dict[str, Any]:
         raise ConfigError.from_cause(
             f"{redacted(url)} isn't valid YAML",
             error,
-            remedy="Mend the place that the message names",
+            remedy="Fix the place that the message names",
         ) from error
     if values is None:
         return {}

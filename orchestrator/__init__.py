@@ -9,16 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.driver.library import evaluate, infer, resume
+    from orchestrator.driver.library import evaluate, follow, infer, resume
     from orchestrator.exports.export import export
     from orchestrator.exports.frozen import export_graph
     from orchestrator.exports.salvage import salvage
 
-__all__ = ["evaluate", "export", "export_graph", "infer", "resume", "salvage"]
+__all__ = ["evaluate", "export", "export_graph", "follow", "infer", "resume", "salvage"]
 
 _MODULES = {
     "resume": "orchestrator.driver.library",
     "evaluate": "orchestrator.driver.library",
+    "follow": "orchestrator.driver.library",
     "infer": "orchestrator.driver.library",
     "export": "orchestrator.exports.export",
     "export_graph": "orchestrator.exports.frozen",

@@ -17,12 +17,13 @@ from pydantic import ValidationError, field_validator, model_validator
 from orchestrator.config_sections import (
     SLACK_HOSTS,
     GraphSection,
-    HowFarSection,
     InputsSection,
+    LengthSection,
     ReportingSection,
     SavingSection,
     Section,
     SourceSection,
+    SurgerySection,
     WhereSection,
     WorkersConfig,
     WorkersSection,
@@ -45,11 +46,12 @@ SECRET_WEBHOOK = (
 class RunConfig(
     # pydantic lists the fields of the last one first
     ReportingSection,
+    SurgerySection,
     GraphSection,
     InputsSection,
     WorkersSection,
     SavingSection,
-    HowFarSection,
+    LengthSection,
     WhereSection,
     SourceSection,
 ):
@@ -80,7 +82,7 @@ class RunConfig(
                 raise ValueError(SECRET_WEBHOOK)
         return value
 
-    @field_validator("feed", mode="before")
+    @field_validator("feed", "set", mode="before")
     @classmethod
     def _values_as_text(cls, value: Any) -> Any:
         if not isinstance(value, dict):

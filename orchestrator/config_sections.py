@@ -90,7 +90,7 @@ class SourceSection(Section):
 
 
 class WhereSection(Section):
-    heading: ClassVar[str] = "Where"
+    heading: ClassVar[str] = "Storage and cluster"
 
     output: str = ""
     """Directory URL for checkpoints, journal and events. A second run of the same command goes on
@@ -102,8 +102,8 @@ class WhereSection(Section):
     """
 
 
-class HowFarSection(Section):
-    heading: ClassVar[str] = "How far"
+class LengthSection(Section):
+    heading: ClassVar[str] = "Training length"
 
     until_step: StepsOrNone | None = None
     """Global step at which the run ends: the first past it where the graph's own counter leaps."""
@@ -114,7 +114,7 @@ class HowFarSection(Section):
 
 
 class SavingSection(Section):
-    heading: ClassVar[str] = "Saving"
+    heading: ClassVar[str] = "Checkpoints"
 
     save_steps: Steps | None = None
     """Save every so many steps."""
@@ -131,8 +131,8 @@ class SavingSection(Section):
     max_failed_saves: Annotated[int, Field(ge=1), Unit("saves")] = 5
     """Saves that may fail in a row before the run stops rather than train on unsaved."""
     save_policy: Literal["skip", "wait"] = "skip"
-    """What a save that comes due while another is still being uploaded does: ``skip`` it, or
-    ``wait`` for the other.
+    """When a save is due while another is still being uploaded: ``skip`` it, or ``wait`` for the
+    other.
     """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
@@ -156,9 +156,9 @@ class WorkersSection(Section):
     run's first start; recorded there.
     """
     gradient_scale: Literal["auto", "mean", "sum"] | None = None
-    """What a step makes of its batches' gradients: their ``mean``, their ``sum``, or (``auto``) the
-    sum where the loss is known to sum over rows, so that they give what one process with all rows
-    would compute. Default: auto at the run's first start; recorded there.
+    """How the gradients of a step's batches are combined: their ``mean``, their ``sum``, or
+    (``auto``) the sum where the loss is known to sum over rows, so that the group computes what one
+    process with all rows would. Default: auto at the run's first start; recorded there.
     """
     weight_by: str | None = None
     """A scalar tensor of the graph that counts what a batch's gradients are a mean over (the sum of
@@ -180,11 +180,11 @@ class WorkersSection(Section):
     TensorFlow's own unprotected port).
     """
     on_loss: Literal["replace", "shrink", "wait"] = "replace"
-    """A worker is lost and no standby is warm: shrink and ``replace`` when one is, ``shrink`` for
-    good, or ``wait``.
+    """When a worker is lost and no standby is ready: ``replace`` (go on with fewer and start
+    another), ``shrink`` (go on with fewer for good), or ``wait`` for another.
     """
     on_resize: Literal["keep", "scale_lr", "wait"] = "keep"
-    """The group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
+    """When the group's size changes: ``keep`` the learning rate, ``scale_lr`` to scale it where
     ``batches_per_step`` isn't that of the first start, or ``wait`` for workers.
     """
     scale_lr_feed: str | None = None
@@ -214,7 +214,7 @@ class WorkersSection(Section):
 
 
 class InputsSection(Section):
-    heading: ClassVar[str] = "Inputs"
+    heading: ClassVar[str] = "Input"
 
     input: str | None = None
     """``module:function`` (or ``path/file.py:function``) with ``batches(ctx) ->
@@ -245,7 +245,7 @@ class InputsSection(Section):
 
 
 class GraphSection(Section):
-    heading: ClassVar[str] = "The graph"
+    heading: ClassVar[str] = "Graph"
 
     meta: str | None = None
     """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or
@@ -285,6 +285,39 @@ class GraphSection(Section):
     """Go on where a check says no and going on can mean something."""
 
 
+class SurgerySection(Section):
+    heading: ClassVar[str] = "Surgery"
+
+    set: dict[str, str] = Field(default_factory=dict)
+    """Set a constant of the graph, tensor name to value: ``learning_rate:0=0.001``; a variable or a
+    computed scalar, such as a decayed rate, becomes that constant. Undone by leaving it out.
+    """
+    swap_optimizer: Literal["sgd", "momentum", "adam", "adagrad", "rmsprop"] | None = None
+    """Train with another optimizer of TensorFlow 1, at the graph's own learning rate; its slots are
+    new, the rest stays. Undone by leaving it out.
+    """
+    clip_global_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Clip the gradients by their global norm, as ``tf.clip_by_global_norm``."""
+    freeze: list[str] = Field(default_factory=list)
+    """Variables to hold as they are: a name, a scope, or a pattern such as ``encoder/*``. Neither
+    they nor their slots are written. Undone by leaving it out.
+    """
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Take the checkpoint's key OLD for the graph's NEW, ``OLD=NEW``; with a slash at the end of
+    both, a whole scope. Counts at the run's first start, as the four below.
+    """
+    restore_only: list[str] = Field(default_factory=list)
+    """Take only these variables from the source's checkpoint, and initialise the others; the global
+    step is always taken.
+    """
+    reinit: list[str] = Field(default_factory=list)
+    """Initialise these variables, whatever the source's checkpoint holds of them."""
+    reset_slots: bool = False
+    """Initialise the optimizer's slots, whatever the source's checkpoint holds of them."""
+    reset_step: StepsOrNone | None = None
+    """Begin at this global step instead of the checkpoint's."""
+
+
 SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 """Whose webhooks take ``{"text": ...}`` alone, and whose URLs are secrets."""
 
@@ -303,6 +336,10 @@ class ReportingSection(Section):
     notify: list[str] = Field(default_factory=list)
     """Post each incident and the run's end to a webhook: its URL, or ``env:NAME`` for the variable
     that holds it (Slack's URLs are secrets). Slack gets its own format, others JSON.
+    """
+    callback: list[str] = Field(default_factory=list)
+    """Pass the run's curves and events to a tracker: ``mlflow``, ``wandb``, or what another package
+    brings as an entry point of ``tfresume.callbacks``.
     """
 
 

@@ -97,7 +97,7 @@ def test_product_modules_are_found() -> None:
     assert len(PRODUCT) > 20
 
 
-NOT_MODULES = {"workers.min", "workers.max", "graph.original_meta"}
+NOT_MODULES = {"workers.min", "workers.max", "workers.count", "graph.original_meta"}
 """Keys of the configuration and a field, which are written as a module's name would be."""
 
 

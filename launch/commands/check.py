@@ -40,15 +40,22 @@ def check(
     from launch.runs.inspectable import look_at
     from launch.text.check_text import render_check
     from launch.text.verify_text import render_proof
-    from orchestrator.driver.chosen_graph import graph_to_train
+    from orchestrator.driver.chosen_graph import chosen_graph, without_collections
+    from orchestrator.driver.edited_graph import edited_graph
     from orchestrator.driver.refusals import refusals
     from orchestrator.store.checkpoints.source import named_source
     from orchestrator.training.inputs.preflight import preflight as judge
 
     checked = run_config(source, config, run)
     seen = look_at(named_source(checked), checked.output)
-    meta, also = graph_to_train(seen.meta, checked), (*refusals(checked), *seen.problems)
-    report = judge(meta, checked, checkpoint=seen.keys, memory=_free_memory(checked), also=also)
+    edited = edited_graph(chosen_graph(seen.meta, checked.meta), checked, seen.keys)
+    report = judge(
+        *(without_collections(edited.meta, checked.drop_collection), checked),
+        checkpoint=edited.checkpoint,
+        memory=_free_memory(checked),
+        also=(*refusals(checked), *seen.problems, *edited.problems),
+        loading=edited.loading,
+    )
     proof = _proof(checked) if report.resumes and checked.prove else None
     if looks.json:
         told = {} if proof is None else {"proof": proof.as_dict()}

@@ -11,13 +11,13 @@ from launch.commands.options import Looks
 from launch.commands.run import Config, Run
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
-from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
+from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, guarded, print_json
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from orchestrator.driver.evaluator import Following
-    from orchestrator.driver.inference import Place
+    from orchestrator.driver.inference import NodeWish
 
 WHAT = Group("What is evaluated", sort_key=5)
 
@@ -126,7 +126,9 @@ def evaluate(
         return submit_evaluation(checked, config, flags, what, looks)
     place = _place(what, checked)
     if what.follow:
-        return _follow(checked, _following(what, checked, place), looks)
+        asked = _following(what, checked, place)
+        # Here, since the command line's parser answers Ctrl-C without a word
+        return guarded(lambda: _follow(checked, asked, looks), as_json=looks.json)
     if what.keep_best:
         raise ConfigError("--keep-best needs --follow", remedy="Add --follow")
     from launch.text.evaluation_text import evaluated_text
@@ -156,7 +158,7 @@ def _follow(config: RunConfig, asked: Following, looks: Looks) -> int:
     return EXIT_DONE if found.well else EXIT_FAILED
 
 
-def _following(what: EvaluateFlags, config: RunConfig, place: Place) -> Following:
+def _following(what: EvaluateFlags, config: RunConfig, place: NodeWish) -> Following:
     from orchestrator.decide.evaluating import Goal
     from orchestrator.driver.evaluator import Following
 
@@ -171,8 +173,8 @@ def _following(what: EvaluateFlags, config: RunConfig, place: Place) -> Followin
     )
 
 
-def _place(what: EvaluateFlags, config: RunConfig) -> Place:
-    from orchestrator.driver.inference import Place
+def _place(what: EvaluateFlags, config: RunConfig) -> NodeWish:
+    from orchestrator.driver.inference import NodeWish
 
     resources = dict(map(_amount, what.on_resource or ()))
     labels = dict(map(_label, what.on_label or ()))
@@ -181,7 +183,7 @@ def _place(what: EvaluateFlags, config: RunConfig) -> Place:
             "--on-resource and --on-label choose a cluster's nodes, and no cluster is named",
             remedy="Add --address auto or HOST:PORT",
         )
-    return Place(resources, labels)
+    return NodeWish(resources, labels)
 
 
 def _amount(text: str) -> tuple[str, float]:

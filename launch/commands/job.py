@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tfresume")
 
-JOB = Group("The job", sort_key=50)
+JOB = Group("Ray job", sort_key=50)
 
 
 def _several(metavar: str, text: str) -> Parameter:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-LOOKS = Group("Looks", sort_key=99)
+OUTPUT = Group("Output", sort_key=99)
 
 
 @Parameter(name="*")
@@ -23,7 +23,7 @@ class Looks:
         Parameter(
             name="--json",
             negative=(),
-            group=LOOKS,
+            group=OUTPUT,
             show_default=False,
             help="End with one JSON object on stdout.",
         ),
@@ -33,7 +33,7 @@ class Looks:
         Parameter(
             name=["--verbose", "-v"],
             negative=(),
-            group=LOOKS,
+            group=OUTPUT,
             show_default=False,
             help="Log every decision.",
         ),
@@ -43,8 +43,8 @@ class Looks:
         Parameter(
             name=["--quiet", "-q"],
             negative=(),
-            group=LOOKS,
+            group=OUTPUT,
             show_default=False,
-            help="Log warnings and errors alone.",
+            help="Log only warnings and errors.",
         ),
     ] = False

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 Config = Annotated[
     str | None,
-    Parameter(name="--config", help="YAML file or URL with the same keys as the flags; flags win."),
+    Parameter(
+        name="--config",
+        help="YAML file, URL or directory with the same keys as the flags; flags win.",
+    ),
 ]
 DryRun = Annotated[
     bool,
@@ -79,11 +82,13 @@ def resume(
             remedy="Use `tfresume submit` with the same flags, or give the cluster's own address (HOST:PORT, auto)",
         )
     from launch.supervisor import supervise
+    from orchestrator.driver.callbacks.loading import chosen
     from orchestrator.driver.notifier import webhooks
     from orchestrator.driver.refusals import refuse
 
     refuse(checked)  # before a Ray is started
     webhooks(checked.notify, os.environ)
+    chosen(checked.callback)
 
     def drive() -> int:
         return guarded(lambda: or_crashed(lambda: _resume_here(checked, looks)), as_json=looks.json)

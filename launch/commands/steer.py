@@ -45,13 +45,17 @@ def stop(
     /,
     *,
     now: Annotated[
-        bool, Parameter(negative=(), show_default=False, help="Leave the last save out.")
+        bool, Parameter(negative=(), show_default=False, help="Stop without a last save.")
     ] = False,
     timeout_s: Annotated[
-        float, Parameter(help="Longest wait for the end in seconds; 0 asks and returns.")
+        float,
+        Parameter(help="Longest time to wait for the end, in seconds; 0 asks and returns at once."),
     ] = 300.0,
     address: Annotated[
-        str | None, Parameter(help="The run's cluster: end what a dead driver left there, too.")
+        str | None,
+        Parameter(
+            help="The run's Ray cluster or job server: also end workers that a dead driver left there."
+        ),
     ] = None,
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
@@ -107,7 +111,7 @@ def logs(
             name=["--follow", "-f"],
             negative=(),
             show_default=False,
-            help="Go on until the run ends.",
+            help="Keep showing new events until the run ends.",
         ),
     ] = False,
     lines: Annotated[

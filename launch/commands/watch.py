@@ -21,7 +21,7 @@ def status(
     patience: Annotated[
         float | None,
         Parameter(
-            help="Seconds to watch for a sign of life of the driver. Default: as long as its lease says."
+            help="Longest time to watch for a heartbeat that is due, in seconds. Default: the driver's lease."
         ),
     ] = None,
     address: Annotated[

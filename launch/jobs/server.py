@@ -123,7 +123,7 @@ class JobServer:
                     return Attach(decision.submission_id)  # another client was a moment faster
                 raise ConfigError(
                     f"the job server at {self.address} refuses the job: {_first_line(error)}",
-                    remedy="Mend what it names; `tfresume submit --dry-run` shows what is sent",
+                    remedy="Fix what it names; `tfresume submit --dry-run` shows what is sent",
                 ) from error
         return decision
 

@@ -40,6 +40,12 @@ def _now(meter: str) -> tuple[str, str]:
     return meter.removeprefix("tfresume_"), f'max by (run) ({name}{{run=~"$run"}})'
 
 
+def _by(label: str, meter: str) -> tuple[str, str]:
+    """The slowest rank's value, by a label of the meter."""
+    query = f'max by ({label}) ({exported(meter)}{{run=~"$run"}})'
+    return f"{{{{{label}}}}}", query
+
+
 def _rate(meter: str, label: str) -> tuple[str, str]:
     query = f'sum by ({label}) (increase({exported(meter)}{{run=~"$run"}}[$__rate_interval]))'
     return f"{{{{{label}}}}}", query
@@ -50,9 +56,15 @@ def _quantile(share: float, meter: str) -> tuple[str, str]:
     return f"{share:.0%}", f"histogram_quantile({share}, {bucket})"
 
 
+STEP_PARTS = (
+    "{{part}}",
+    f'avg by (part) ({exported("tfresume_step_part_seconds")}{{run=~"$run", part!="all"}})',
+)
+
 PANELS = (
     Panel("Steps", (_now("tfresume_step"), _now("tfresume_until_step"))),
     Panel("Steps per second", (_now("tfresume_steps_per_second"),)),
+    Panel("A step's time by part, mean over the ranks", (STEP_PARTS,), "s"),
     Panel("Loss", (_now("tfresume_loss"),), description=METERS["tfresume_loss"].meaning),
     Panel("Workers", (_now("tfresume_world_size"),)),
     Panel(
@@ -84,6 +96,7 @@ PANELS = (
         "Steps done twice",
         (("redone", f'max by (run) ({exported("tfresume_steps_redone")}{{run=~"$run"}})'),),
     ),
+    Panel("What a step's time goes to", (_by("part", "tfresume_step_part_seconds"),), "s"),
 )
 
 

@@ -1,9 +1,8 @@
 """Which files does ``k8s/`` consist of?
 
-Rule: all of them are computed here. A base holds the objects whole; an overlay holds, per object,
-the JSON patch that is the difference between the base's object and the overlay's. So ``kubectl
-kustomize k8s/overlays/gpu`` and ``tfresume render --overlay gpu`` are the same objects, which a
-test compares.
+Rule: all of them are computed here. A base holds the objects whole; a component holds, per object,
+the JSON patch that is the difference between the base's object and the overlay's. So a base with
+components and ``tfresume render --overlay …`` are the same objects, which a test compares.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import yaml
 from launch.render.alerts import rule_groups
 from launch.render.dashboard import dashboard
 from launch.render.manifests import manifests
-from launch.render.spec import BASE, OVERLAYS, Deployment, with_overlays
+from launch.render.overlays import OVERLAYS, with_overlays
+from launch.render.spec import BASE, Deployment
 
 Manifest = dict[str, Any]
 
@@ -34,24 +34,43 @@ _FILE_OF_KIND = {
     "Service": "redis",
     "StatefulSet": "redis",
 }
-
-_CLUSTER_PODS = ("headGroupSpec/template/spec", "workerGroupSpecs/template/spec")
 _POD_PATHS = {
     "RayJob": (
-        *(f"spec/rayClusterSpec/{path}" for path in _CLUSTER_PODS),
+        "spec/rayClusterSpec/headGroupSpec/template/spec",
+        "spec/rayClusterSpec/workerGroupSpecs/template/spec",
         "spec/submitterPodTemplate/spec",
     ),
-    "RayCluster": tuple(f"spec/{path}" for path in _CLUSTER_PODS),
+    "RayCluster": ("spec/headGroupSpec/template/spec", "spec/workerGroupSpecs/template/spec"),
 }
+_EXAMPLE = ("gpu", "spot", "gcs", "monitoring")
 
 
 def tree() -> dict[str, str]:
     """Every file of ``k8s/``: path below it -> text."""
-    job, cluster = manifests(BASE), manifests(BASE.model_copy(update={"kind": "cluster"}))
-    files = _whole("base", job) | _whole("cluster", cluster)
+    files: dict[str, str] = {}
+    for directory, base in BASES.items():
+        files |= _whole(directory, manifests(base))
     for name in OVERLAYS:
-        files |= _overlay(name, job, manifests(with_overlays(BASE, (name,))))
-    return files | monitoring()
+        files |= _component(name)
+    return files | _example() | monitoring()
+
+
+BASES = {"base": BASE, "cluster": BASE.model_copy(update={"kind": "cluster"})}
+"""A job, and a cluster that stays; each component fits both."""
+
+
+def _example() -> dict[str, str]:
+    """How a base and components are put together, under a namespace and a prefix of one's own."""
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "research",
+        "namePrefix": "team-",
+        "resources": ["../base"],
+        "components": [f"../components/{name}" for name in _EXAMPLE],
+        "images": [{"name": "tfresume", "newName": "registry.example.org/tfresume"}],
+    }
+    return {"example/kustomization.yaml": HEADER + dump([kustomization])}
 
 
 def monitoring() -> dict[str, str]:
@@ -104,8 +123,8 @@ def _whole(directory: str, objects: Sequence[Manifest]) -> dict[str, str]:
 
 
 def _field_paths() -> Manifest:
-    """Where KubeRay's kinds keep names and images: kustomize knows that of Kubernetes' own kinds
-    alone.
+    """Where KubeRay's kinds, and our own variables, keep names and images: kustomize knows that of
+    Kubernetes' own kinds alone.
     """
     paths = [(kind, path) for kind, found in _POD_PATHS.items() for path in found]
 
@@ -116,48 +135,52 @@ def _field_paths() -> Manifest:
             for suffix in suffixes
         ]
 
+    def names(kind: str, fields: list[Manifest], group: str = "") -> Manifest:
+        version = {"group": group, "version": "v1"} if group else {"version": "v1"}
+        return {"kind": kind, **version, "fieldSpecs": fields}
+
+    submitter = {"kind": "Job", "path": "spec/template/spec/containers/env/value"}
+    head = {"kind": "RayCluster", "path": "spec/headGroupSpec/template/spec/containers/env/value"}
     return {
         "images": references("containers[]/image"),
         "nameReference": [
-            {
-                "kind": "ConfigMap",
-                "version": "v1",
-                "fieldSpecs": references(
-                    "volumes/configMap/name", "containers/envFrom/configMapRef/name"
-                ),
-            },
-            {
-                "kind": "ServiceAccount",
-                "version": "v1",
-                "fieldSpecs": references("serviceAccountName"),
-            },
-            {
-                "kind": "Secret",
-                "version": "v1",
-                "fieldSpecs": references("containers/envFrom/secretRef/name"),
-            },
+            names("ConfigMap", references("volumes/configMap/name")),
+            names("ServiceAccount", references("serviceAccountName")),
+            names("PersistentVolumeClaim", references("volumes/persistentVolumeClaim/claimName")),
+            names("Secret", references("containers/envFrom/secretRef/name")),
+            names("RayCluster", [submitter], "ray.io"),
+            names("Service", [head]),
         ],
     }
 
 
-def _overlay(name: str, base: Sequence[Manifest], changed: Sequence[Manifest]) -> dict[str, str]:
-    files: dict[str, str] = {}
-    patches: list[Manifest] = []
-    after = {_identity(item): item for item in changed}
-    for item in base:
-        kind, object_name = _identity(item)
-        operations = json_patch(item, after[(kind, object_name)])
-        if operations:
-            file = f"{kind.lower()}-{object_name}.yaml"
-            patches.append({"path": file, "target": {"kind": kind, "name": object_name}})
-            files[f"overlays/{name}/{file}"] = HEADER + dump([operations])  # type: ignore[list-item]
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": ["../../base"],
-        "patches": patches,
+def _component(name: str) -> dict[str, str]:
+    """What an overlay changes of either base, as patches, and what it adds, as resources."""
+    patches: dict[tuple[str, str], list[Manifest]] = {}
+    added: dict[tuple[str, str], Manifest] = {}
+    for base in BASES.values():
+        before = {_identity(item): item for item in manifests(base)}
+        for item in manifests(with_overlays(base, (name,))):
+            if _identity(item) not in before:
+                added[_identity(item)] = item
+            elif operations := json_patch(before[_identity(item)], item):
+                patches[_identity(item)] = operations
+    kustomization: Manifest = {
+        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+        "kind": "Component",
     }
-    files[f"overlays/{name}/kustomization.yaml"] = HEADER + dump([kustomization])
+    files: dict[str, str] = {}
+    if added:
+        kustomization["resources"] = ["added.yaml"]
+        files[f"components/{name}/added.yaml"] = HEADER + dump([*added.values()])
+    if patches:
+        kustomization["patches"] = []
+    for (kind, object_name), operations in patches.items():
+        file = f"{kind.lower()}-{object_name}.yaml"
+        target = {"kind": kind, "name": object_name}
+        kustomization["patches"].append({"path": file, "target": target})
+        files[f"components/{name}/{file}"] = HEADER + dump([operations])  # type: ignore[list-item]
+    files[f"components/{name}/kustomization.yaml"] = HEADER + dump([kustomization])
     return files
 
 

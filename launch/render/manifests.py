@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import yaml
 
+from launch.render.guards import disruption_budgets, network_policy
+from launch.render.monitoring import monitoring_manifests
 from launch.render.pods import (
-    CONFIG_MOUNT,
     CONFIG_PATH,
     CONTAINER_SECURITY,
     HOME,
-    MOUNTS,
     POD_SECURITY,
     SUBMITTER_SHAPE,
     TOKEN_KEY,
     TOKEN_SECRET,
     Manifest,
-    config_volume,
     environment,
     head_template,
-    labels,
+    metadata_of,
+    mounts,
+    pod_labels,
     resources,
     secret_environment,
     volumes,
@@ -32,11 +33,18 @@ from launch.render.pods import (
 from launch.render.redis import redis_manifests, redis_options
 from launch.render.spec import Deployment
 
-ANNOTATIONS_BY_STORAGE: dict[str, Manifest] = {
-    "any": {},
-    "gcs": {"iam.gke.io/gcp-service-account": "tfresume@PROJECT.iam.gserviceaccount.com"},
-    "s3": {"eks.amazonaws.com/role-arn": "arn:aws:iam::ACCOUNT:role/tfresume"},
+IDENTITY_ANNOTATION = {
+    "gcs": "iam.gke.io/gcp-service-account",
+    "s3": "eks.amazonaws.com/role-arn",
+    "azure": "azure.workload.identity/client-id",
 }
+RUN_FILES = {"run": "10-run.yaml", "sizing": "20-workers.yaml", "riding": "30-spot.yaml"}
+"""The parts of a run's configuration, read in this order: each overlay replaces one of them."""
+CLUSTER = "TFRESUME_RAY_CLUSTER"
+"""Variable of the submitter's container that holds the RayCluster's name."""
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+ELASTIC = {"kueue.x-k8s.io/elastic-job": "true"}
+"""With it Kueue admits what the autoscaler resizes, where ElasticJobsViaWorkloadSlices is on."""
 
 
 def manifests(deployment: Deployment) -> list[Manifest]:
@@ -44,25 +52,30 @@ def manifests(deployment: Deployment) -> list[Manifest]:
     found = [
         _service_account(deployment),
         _config_map(deployment),
-        *_disruption_budgets(deployment),
-        _network_policy(deployment),
+        *_code(deployment),
+        *_claim(deployment),
+        *disruption_budgets(deployment),
+        network_policy(deployment),
+        *(monitoring_manifests(deployment) if deployment.monitoring else ()),
     ]
     if deployment.kind == "job":
         return [*found, _ray_job(deployment)]
     return [*found, *redis_manifests(deployment), _ray_cluster(deployment), _submitter(deployment)]
 
 
-def _metadata(deployment: Deployment, suffix: str = "") -> Manifest:
-    return {
-        "name": deployment.name + suffix,
-        "namespace": deployment.namespace,
-        "labels": labels(deployment),
-    }
+def _queued(deployment: Deployment) -> Manifest:
+    metadata = metadata_of(deployment)
+    if deployment.queue:
+        metadata["labels"] = {**metadata["labels"], QUEUE_LABEL: deployment.queue}
+        metadata["annotations"] = dict(ELASTIC)
+    return metadata
 
 
 def _service_account(deployment: Deployment) -> Manifest:
-    annotations = ANNOTATIONS_BY_STORAGE[deployment.storage]
-    metadata = _metadata(deployment) | ({"annotations": annotations} if annotations else {})
+    metadata = metadata_of(deployment)
+    if deployment.identity:
+        key = IDENTITY_ANNOTATION[deployment.storage]
+        metadata["annotations"] = {key: deployment.identity}
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -72,55 +85,45 @@ def _service_account(deployment: Deployment) -> Manifest:
 
 
 def _config_map(deployment: Deployment) -> Manifest:
-    text = yaml.safe_dump(dict(deployment.run), sort_keys=False)
+    data = {
+        file: yaml.safe_dump(dict(values), sort_keys=False)
+        for part, file in RUN_FILES.items()
+        if (values := getattr(deployment, part))
+    }
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _metadata(deployment, "-run"),
-        "data": {"run.yaml": text},
+        "metadata": metadata_of(deployment, "-run"),
+        "data": data,
     }
 
 
-def _disruption_budgets(deployment: Deployment) -> list[Manifest]:
-    head = {"matchLabels": {"ray.io/node-type": "head", **labels(deployment)}}
-    workers = {"matchLabels": {"ray.io/node-type": "worker", **labels(deployment)}}
+def _code(deployment: Deployment) -> list[Manifest]:
+    if not deployment.code:
+        return []
+    metadata = metadata_of(deployment, "-code")
+    data = dict(deployment.code)
+    return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
+
+
+def _claim(deployment: Deployment) -> list[Manifest]:
+    if deployment.storage != "pvc" or deployment.claim:
+        return []
+    asked: Manifest = {
+        # The driver and every worker write there, from nodes of their own
+        "accessModes": ["ReadWriteMany"],
+        "resources": {"requests": {"storage": f"{deployment.claim_gib}Gi"}},
+    }
+    if deployment.storage_class:
+        asked["storageClassName"] = deployment.storage_class
     return [
-        _budget(deployment, "-head", {"maxUnavailable": 0, "selector": head}),
-        _budget(deployment, "-workers", {"maxUnavailable": 1, "selector": workers}),
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": metadata_of(deployment, "-data"),
+            "spec": asked,
+        }
     ]
-
-
-def _budget(deployment: Deployment, suffix: str, spec: Manifest) -> Manifest:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": _metadata(deployment, suffix),
-        "spec": spec,
-    }
-
-
-def _network_policy(deployment: Deployment) -> Manifest:
-    ours = {"podSelector": {"matchLabels": labels(deployment)}}
-    operator = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay-system"}}
-    }
-    monitoring = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
-    }
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": _metadata(deployment),
-        "spec": {
-            "podSelector": {"matchLabels": labels(deployment)},
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {"from": [ours]},
-                {"from": [operator], "ports": [{"port": 8265, "protocol": "TCP"}]},
-                {"from": [monitoring], "ports": [{"port": 8080, "protocol": "TCP"}]},
-            ],
-        },
-    }
 
 
 def _cluster_spec(deployment: Deployment) -> Manifest:
@@ -166,10 +169,10 @@ def _ray_job(deployment: Deployment) -> Manifest:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": _metadata(deployment),
+        "metadata": _queued(deployment),
         "spec": {
             "submissionMode": "K8sJobMode",
-            "entrypoint": f"tfresume resume --config {CONFIG_PATH}/run.yaml",
+            "entrypoint": f"tfresume resume --config {CONFIG_PATH}",
             "backoffLimit": 5,
             "preRunningDeadlineSeconds": 3600,
             "shutdownAfterJobFinishes": True,
@@ -185,18 +188,20 @@ def _ray_cluster(deployment: Deployment) -> Manifest:
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
-        "metadata": _metadata(deployment),
+        "metadata": _queued(deployment),
         "spec": _cluster_spec(deployment),
     }
 
 
 def _submitter(deployment: Deployment) -> Manifest:
-    address = f"http://{deployment.name}-head-svc.{deployment.namespace}.svc:8265"
+    # KubeRay names the head's Service after the cluster; by a variable that kustomize knows a prefix
+    # reaches it, and without a namespace it's looked up in the Pod's own
+    address = f"http://$({CLUSTER})-head-svc:8265"
     command = [
         "tfresume",
         "submit",
         "--config",
-        f"{CONFIG_PATH}/run.yaml",
+        CONFIG_PATH,
         "--address",
         address,
         "--driver-cpus",
@@ -206,7 +211,7 @@ def _submitter(deployment: Deployment) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(deployment, "-submit"),
+        "metadata": metadata_of(deployment, "-submit"),
         "spec": {
             # Submitting again attaches to the run that is there, so a retry of this Job costs
             # nothing.
@@ -224,7 +229,7 @@ def _submitter_template(deployment: Deployment, name: str, command: list[str] | 
         "env": environment(deployment),
         "resources": resources(SUBMITTER_SHAPE),
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": [*MOUNTS, CONFIG_MOUNT],
+        "volumeMounts": mounts(deployment),
     }
     if references := secret_environment(deployment):
         container["envFrom"] = references
@@ -233,17 +238,18 @@ def _submitter_template(deployment: Deployment, name: str, command: list[str] | 
         container["command"] = command
         container["workingDir"] = HOME
         container["env"] += [
+            {"name": CLUSTER, "value": deployment.name},
             {"name": "RAY_AUTH_MODE", "value": "token"},
             {"name": "RAY_AUTH_TOKEN", "valueFrom": token},
         ]
     return {
-        "metadata": {"labels": labels(deployment)},
+        "metadata": {"labels": pod_labels(deployment)},
         "spec": {
             "serviceAccountName": deployment.name,
             "automountServiceAccountToken": False,
             "restartPolicy": "Never",
             "securityContext": POD_SECURITY,
             "containers": [container],
-            "volumes": [*volumes(SUBMITTER_SHAPE), config_volume(deployment)],
+            "volumes": volumes(deployment, SUBMITTER_SHAPE),
         },
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from launch.render.spec import Deployment, Shape, WorkerGroup
+from orchestrator.journal.run_events import OUTER_ATTEMPT
 
 HEAD_DRAIN_S, HEAD_GRACE_S = 60, 90
 """A job that is stopped has a minute for its last save, as Ray's job server waits for it
@@ -23,9 +24,12 @@ USER_ID, GROUP_ID = 1000, 1000
 """The user that the Dockerfile makes."""
 HOME = "/home/tfresume"
 CONFIG_PATH = "/etc/tfresume"
+CODE_PATH = "/etc/tfresume-code"
 HEAD_SHAPE = Shape(cpus=4, memory_gib=8)
 SUBMITTER_SHAPE = Shape(cpus=1, memory_gib=1)
 TOKEN_SECRET, TOKEN_KEY = "ray-token", "auth_token"
+REDIS_SERVICE = "TFRESUME_REDIS_SERVICE"
+"""Variable of the head's container; KubeRay puts the address that refers to it behind it."""
 
 Manifest = dict[str, Any]
 
@@ -46,6 +50,28 @@ CONTAINER_SECURITY: Manifest = {
 def labels(deployment: Deployment) -> Manifest:
     """The labels by which Services, budgets and policies find this deployment's Pods."""
     return {"app.kubernetes.io/name": deployment.name, "app.kubernetes.io/part-of": "tfresume"}
+
+
+def metadata_of(deployment: Deployment, suffix: str = "") -> Manifest:
+    """Name, namespace and labels of one of the deployment's objects."""
+    return {
+        "name": deployment.name + suffix,
+        "namespace": deployment.namespace,
+        "labels": labels(deployment),
+    }
+
+
+def pod_labels(deployment: Deployment) -> Manifest:
+    """The labels of a Pod: those, and what a cloud's own webhook looks for."""
+    found = labels(deployment)
+    if deployment.storage == "azure":
+        found["azure.workload.identity/use"] = "true"
+    return found
+
+
+def redis_name(deployment: Deployment) -> str:
+    """Of a long-lived cluster's Redis: its Service and its StatefulSet."""
+    return f"{deployment.name}-redis"
 
 
 def resources(shape: Shape) -> Manifest:
@@ -71,9 +97,18 @@ def environment(deployment: Deployment, *, drain_s: int | None = None) -> list[M
         # How long a driver that gets SIGTERM may take for its last save, before Ray or the kubelet
         # ends it
         values["TFRESUME_GRACE_S"] = str(drain_s - LAST_WORDS_S)
-    if deployment.storage == "s3":
-        values["AWS_DEFAULT_REGION"] = "REGION"
-    return [{"name": name, "value": value} for name, value in values.items()]
+    if deployment.region:
+        values["AWS_DEFAULT_REGION"] = deployment.region
+    if deployment.account:
+        values["AZURE_STORAGE_ACCOUNT_NAME"] = deployment.account
+    if deployment.code:
+        values["PYTHONPATH"] = CODE_PATH
+    found: list[Manifest] = [{"name": name, "value": value} for name, value in values.items()]
+    if drain_s is not None:
+        # KubeRay numbers its tries by nothing, but builds a cluster of another name for each
+        tried = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}
+        found.append({"name": OUTER_ATTEMPT, "valueFrom": tried})
+    return found
 
 
 def secret_environment(deployment: Deployment) -> list[Manifest]:
@@ -96,26 +131,35 @@ def probes(*paths: str) -> Manifest:
     }
 
 
-def volumes(shape: Shape) -> list[Manifest]:
-    """Everything that a container may write to, each with its limit."""
-    return [
+def volumes(deployment: Deployment, shape: Shape) -> list[Manifest]:
+    """Everything that a container may write to, each with its limit, and what it reads."""
+    found: list[Manifest] = [
         {"name": "tmp", "emptyDir": {"sizeLimit": f"{shape.scratch_gib}Gi"}},
         {"name": "home", "emptyDir": {"sizeLimit": "1Gi"}},
         {"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shape.shm_gib}Gi"}},
+        {"name": "config", "configMap": {"name": f"{deployment.name}-run"}},
     ]
+    if deployment.code:
+        found.append({"name": "code", "configMap": {"name": f"{deployment.name}-code"}})
+    if deployment.storage == "pvc":
+        claim = deployment.claim or f"{deployment.name}-data"
+        found.append({"name": "data", "persistentVolumeClaim": {"claimName": claim}})
+    return found
 
 
-MOUNTS: list[Manifest] = [
-    {"name": "tmp", "mountPath": "/tmp"},
-    {"name": "home", "mountPath": HOME},
-    {"name": "dshm", "mountPath": "/dev/shm"},
-]
-CONFIG_MOUNT: Manifest = {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True}
-
-
-def config_volume(deployment: Deployment) -> Manifest:
-    """The run's configuration file."""
-    return {"name": "config", "configMap": {"name": f"{deployment.name}-run"}}
+def mounts(deployment: Deployment) -> list[Manifest]:
+    """Where those are mounted."""
+    found: list[Manifest] = [
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "home", "mountPath": HOME},
+        {"name": "dshm", "mountPath": "/dev/shm"},
+        {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
+    ]
+    if deployment.code:
+        found.append({"name": "code", "mountPath": CODE_PATH, "readOnly": True})
+    if deployment.storage == "pvc":
+        found.append({"name": "data", "mountPath": deployment.data_path})
+    return found
 
 
 def _container(deployment: Deployment, name: str, shape: Shape, drain_s: int) -> Manifest:
@@ -125,7 +169,7 @@ def _container(deployment: Deployment, name: str, shape: Shape, drain_s: int) ->
         "env": environment(deployment, drain_s=drain_s),
         "resources": resources(shape),
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": list(MOUNTS),
+        "volumeMounts": mounts(deployment),
     }
     if references := secret_environment(deployment):
         container["envFrom"] = references
@@ -143,23 +187,20 @@ def head_template(deployment: Deployment) -> Manifest:
         {"containerPort": 10001, "name": "client"},
         {"containerPort": 8080, "name": "metrics"},
     ]
-    container["volumeMounts"] = [*MOUNTS, CONFIG_MOUNT]
     container |= probes("/api/local_raylet_healthz", "52365")
-    spec: Manifest = {
-        "serviceAccountName": deployment.name,
-        "automountServiceAccountToken": True,
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": HEAD_GRACE_S,
-        "securityContext": POD_SECURITY,
-        "containers": [container],
-        "volumes": [*volumes(HEAD_SHAPE), config_volume(deployment)],
-    }
+    if deployment.kind == "cluster":
+        # By a reference that kustomize knows, so that a prefix to the Service's name reaches it
+        container["env"].append({"name": REDIS_SERVICE, "value": redis_name(deployment)})
+    spec = _pod(deployment, container, HEAD_SHAPE, HEAD_GRACE_S)
+    spec["automountServiceAccountToken"] = True
+    spec["nodeSelector"] = _metadata_server(deployment)
     if deployment.spot:
-        spec["affinity"] = _not_on_spot()
-    if deployment.storage == "gcs":
-        spec["nodeSelector"] = {"iam.gke.io/gke-metadata-server-enabled": "true"}
+        spec["affinity"] = _not_on_spot(deployment)
     annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", **_scraped()}
-    return {"metadata": {"labels": labels(deployment), "annotations": annotations}, "spec": spec}
+    return {
+        "metadata": {"labels": pod_labels(deployment), "annotations": annotations},
+        "spec": spec,
+    }
 
 
 def worker_template(deployment: Deployment, group: WorkerGroup) -> Manifest:
@@ -168,6 +209,18 @@ def worker_template(deployment: Deployment, group: WorkerGroup) -> Manifest:
     container = _container(deployment, "ray-worker", group.shape, drain_s)
     container["ports"] = [{"containerPort": 8080, "name": "metrics"}]
     container |= probes("/api/local_raylet_healthz", "52365")
+    spec = _pod(deployment, container, group.shape, grace_s)
+    spec["tolerations"] = _tolerations(deployment, group)
+    spec["nodeSelector"] = _node_selector(deployment, group)
+    if deployment.spot and not group.spot:
+        spec["affinity"] = _not_on_spot(deployment)
+    return {
+        "metadata": {"labels": pod_labels(deployment), "annotations": _scraped()},
+        "spec": spec,
+    }
+
+
+def _pod(deployment: Deployment, container: Manifest, shape: Shape, grace_s: int) -> Manifest:
     spec: Manifest = {
         "serviceAccountName": deployment.name,
         "automountServiceAccountToken": False,
@@ -175,50 +228,55 @@ def worker_template(deployment: Deployment, group: WorkerGroup) -> Manifest:
         "terminationGracePeriodSeconds": grace_s,
         "securityContext": POD_SECURITY,
         "containers": [container],
-        "volumes": volumes(group.shape),
+        "volumes": volumes(deployment, shape),
     }
-    if tolerations := _tolerations(group):
-        spec["tolerations"] = tolerations
-    if selector := _node_selector(deployment, group):
-        spec["nodeSelector"] = selector
-    if deployment.spot and not group.spot:
-        spec["affinity"] = _not_on_spot()
-    return {"metadata": {"labels": labels(deployment), "annotations": _scraped()}, "spec": spec}
+    if deployment.priority_class:
+        spec["priorityClassName"] = deployment.priority_class
+    return spec
 
 
 def _scraped() -> Manifest:
     return {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"}
 
 
-def _tolerations(group: WorkerGroup) -> list[Manifest]:
+SPOT_NODES: dict[str, tuple[str, str]] = {
+    "gke": ("cloud.google.com/gke-spot", "true"),
+    "eks": ("eks.amazonaws.com/capacityType", "SPOT"),
+    "aks": ("kubernetes.azure.com/scalesetpriority", "spot"),
+}
+"""The label of each cloud's spot nodes; two of them taint these nodes with it, too."""
+
+
+def _tolerations(deployment: Deployment, group: WorkerGroup) -> list[Manifest]:
     found: list[Manifest] = []
     if group.shape.gpus:
         found.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
     if group.spot:
-        found.append(
-            {
-                "key": "cloud.google.com/gke-spot",
-                "operator": "Equal",
-                "value": "true",
-                "effect": "NoSchedule",
-            }
-        )
+        key, value = SPOT_NODES[deployment.spot]
+        found.append({"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"})
     return found
 
 
 def _node_selector(deployment: Deployment, group: WorkerGroup) -> Manifest:
-    found: Manifest = {}
-    if group.shape.gpus:
-        found["cloud.google.com/gke-accelerator"] = "nvidia-l4"
+    found = _metadata_server(deployment) | dict(deployment.node_selector)
+    if group.shape.gpus and deployment.gpu_type:
+        on_gke = deployment.storage == "gcs" or deployment.spot == "gke"
+        key = "cloud.google.com/gke-accelerator" if on_gke else "nvidia.com/gpu.product"
+        found[key] = deployment.gpu_type
     if group.spot:
-        found["cloud.google.com/gke-spot"] = "true"
-    if deployment.storage == "gcs":
-        found["iam.gke.io/gke-metadata-server-enabled"] = "true"
+        key, value = SPOT_NODES[deployment.spot]
+        found[key] = value
     return found
 
 
-def _not_on_spot() -> Manifest:
-    away = [{"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"}]
+def _metadata_server(deployment: Deployment) -> Manifest:
+    on = deployment.storage == "gcs"
+    return {"iam.gke.io/gke-metadata-server-enabled": "true"} if on else {}
+
+
+def _not_on_spot(deployment: Deployment) -> Manifest:
+    key, value = SPOT_NODES[deployment.spot]
+    away = [{"key": key, "operator": "NotIn", "values": [value]}]
     return {
         "nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {

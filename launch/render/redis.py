@@ -7,15 +7,18 @@ it is left out.
 
 from __future__ import annotations
 
-from launch.render.pods import CONTAINER_SECURITY, POD_SECURITY, Manifest, labels
+from launch.render.pods import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    REDIS_SERVICE,
+    Manifest,
+    labels,
+    redis_name,
+)
 from launch.render.spec import Deployment
 
 REDIS_IMAGE = "redis:7.4.2-alpine3.21"
 PASSWORD_SECRET, PASSWORD_KEY = "ray-redis", "password"
-
-
-def _name(deployment: Deployment) -> str:
-    return f"{deployment.name}-redis"
 
 
 def _labels(deployment: Deployment) -> Manifest:
@@ -25,13 +28,13 @@ def _labels(deployment: Deployment) -> Manifest:
 def redis_options(deployment: Deployment) -> Manifest:
     """The cluster's ``gcsFaultToleranceOptions``."""
     password = {"valueFrom": {"secretKeyRef": {"name": PASSWORD_SECRET, "key": PASSWORD_KEY}}}
-    return {"redisAddress": f"{_name(deployment)}:6379", "redisPassword": password}
+    return {"redisAddress": f"$({REDIS_SERVICE}):6379", "redisPassword": password}
 
 
 def redis_manifests(deployment: Deployment) -> list[Manifest]:
     """A Service and a StatefulSet of one Redis with a password and an append-only file."""
     metadata = {
-        "name": _name(deployment),
+        "name": redis_name(deployment),
         "namespace": deployment.namespace,
         "labels": _labels(deployment),
     }
@@ -45,16 +48,19 @@ def redis_manifests(deployment: Deployment) -> list[Manifest]:
             "ports": [{"name": "redis", "port": 6379, "protocol": "TCP"}],
         },
     }
-    claim = {
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}},
+    asked: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "5Gi"}},
     }
+    if deployment.storage_class:
+        asked["storageClassName"] = deployment.storage_class
+    claim = {"metadata": {"name": "data"}, "spec": asked}
     stateful_set = {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
         "metadata": metadata,
         "spec": {
-            "serviceName": _name(deployment),
+            "serviceName": redis_name(deployment),
             "replicas": 1,
             "selector": {"matchLabels": selector},
             "template": {"metadata": {"labels": _labels(deployment)}, "spec": _pod(deployment)},

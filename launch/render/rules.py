@@ -7,6 +7,7 @@ violation names the object and the cure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,18 @@ LONGEST_JOB_NAME = 47
 """
 ALPHA_FIELDS = ("networkPolicy", "tlsOptions")
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+ELASTIC_ANNOTATION = "kueue.x-k8s.io/elastic-job"
+MOST_GROUPS = 7
+"""Kueue's limit: eight sets of Pods, one of them the head's."""
+LONGEST_NAME = 63
+"""Kubernetes' own limit for what becomes a label or a part of a DNS name."""
+_LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
+_IMAGE = re.compile(
+    r"(?:[a-zA-Z0-9](?:[-a-zA-Z0-9.]*[a-zA-Z0-9])?(?::\d+)?/)?"
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?P<tag>:[\w][\w.-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+"""As the distribution specification writes a reference: host and port, path, tag, digest."""
 
 
 def violations(manifests: Sequence[Manifest]) -> tuple[str, ...]:
@@ -38,12 +51,39 @@ def _of_object(manifest: Manifest) -> Iterator[str]:
         cluster = manifest["spec"] if manifest["kind"] == "RayCluster" else None
     if cluster is not None:
         yield from _of_cluster(cluster)
-        if cluster.get("enableInTreeAutoscaling") and QUEUE_LABEL in manifest["metadata"].get(
-            "labels", {}
-        ):
-            yield "Kueue refuses its queue label together with enableInTreeAutoscaling; drop one of them"
+        yield from _of_queue(manifest["metadata"], cluster)
+    yield from _of_names(manifest)
+    if manifest["kind"] == "PodDisruptionBudget":
+        yield from _of_budget(manifest["spec"])
     for pod in pod_specs(manifest):
         yield from _of_pod(pod)
+
+
+def _of_names(manifest: Manifest) -> Iterator[str]:
+    for what in ("name", "namespace"):
+        value = manifest["metadata"].get(what, "default")
+        if not _LABEL.fullmatch(value) or len(value) > LONGEST_NAME:
+            yield (
+                f"{value!r} is no {what} that Kubernetes takes: small letters, digits and dashes, "
+                f"beginning with a letter, {LONGEST_NAME} characters at most"
+            )
+
+
+def _of_queue(metadata: Manifest, cluster: Manifest) -> Iterator[str]:
+    """Kueue's webhook: what the autoscaler resizes is admitted as an elastic job only."""
+    if QUEUE_LABEL not in metadata.get("labels", {}):
+        return
+    elastic = metadata.get("annotations", {}).get(ELASTIC_ANNOTATION) == "true"
+    if cluster.get("enableInTreeAutoscaling") and not elastic:
+        yield f"Kueue refuses its queue label together with enableInTreeAutoscaling without the annotation {ELASTIC_ANNOTATION}"
+    if len(cluster.get("workerGroupSpecs", [])) > MOST_GROUPS:
+        yield f"Kueue takes {MOST_GROUPS} worker groups at most"
+
+
+def _of_budget(spec: Manifest) -> Iterator[str]:
+    """A share, or ``maxUnavailable``, is asked of the Pods' owner, and a RayCluster can't tell."""
+    if "maxUnavailable" in spec or not isinstance(spec.get("minAvailable"), int):
+        yield "a budget for a RayCluster's Pods needs minAvailable as a number, else no Pod can ever be evicted"
 
 
 def _of_job(manifest: Manifest) -> Iterator[str]:
@@ -107,6 +147,14 @@ def pod_specs(manifest: Manifest) -> Iterator[Manifest]:
             yield from pod_specs(item)
 
 
+def _of_image(name: str, image: str) -> Iterator[str]:
+    found = _IMAGE.fullmatch(image)
+    if found is None:
+        yield f"container {name}: {image!r} is no image that Kubernetes can pull"
+    elif found["digest"] is None and found["tag"] in (None, ":latest"):
+        yield f"container {name}: the image {image!r} isn't pinned"
+
+
 def _of_pod(pod: Manifest) -> Iterator[str]:
     grace_s = pod.get("terminationGracePeriodSeconds", 30)
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
@@ -121,9 +169,7 @@ def _of_pod(pod: Manifest) -> Iterator[str]:
             "allowPrivilegeEscalation", True
         ):
             yield f"container {name}: needs a read-only root file system and no privilege escalation"
-        image, _, tag = container["image"].rpartition(":")
-        if not image or tag == "latest":
-            yield f"container {name}: the image {container['image']!r} isn't pinned"
+        yield from _of_image(name, container["image"])
         for variable in container.get("env", []):
             if (
                 variable["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"

@@ -1,21 +1,20 @@
 """What does a deployment on Kubernetes consist of, before it is YAML?
 
-Rule: one frozen `Deployment` holds every choice; an overlay is a plain function from one Deployment
-to another, so overlays compose (``gpu`` and ``spot`` and ``gcs``). The run's own configuration is
-inside it: the worker groups follow from its elasticity, so that the autoscaler's limits and
+Rule: one frozen `Deployment` holds every choice, and `launch.render.overlays` changes it. The run's
+own configuration is inside it: the worker groups follow from its elasticity, so that the autoscaler's limits and
 ``workers.min`` / ``workers.max`` can't disagree.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from launch.flags import merged
 from orchestrator.config import RunConfig, parse_config
-from orchestrator.errors import ConfigError
 
 RAY_VERSION = "2.60.0"
 IMAGE = "tfresume:0.1.0"
@@ -27,8 +26,11 @@ RAY_MEMORY_SHARE = 0.65
 its own processes are there first.
 """
 
-Storage = Literal["any", "gcs", "s3"]
+Storage = Literal["any", "gcs", "s3", "azure", "pvc"]
+Spot = Literal["", "gke", "eks", "aks"]
 Kind = Literal["job", "cluster"]
+DATA_PATH = "/data"
+"""Where a claim is mounted, unless told otherwise."""
 
 
 class Shape(BaseModel):
@@ -71,9 +73,39 @@ class Deployment(BaseModel):
     ray_version: str = RAY_VERSION
     storage: Storage = "any"
     gpu: bool = False
-    spot: bool = False
+    spot: Spot = ""
+    """Whose spot nodes the workers stand on."""
+    monitoring: bool = False
     run: Mapping[str, Any] = Field(default_factory=dict)
-    """The keys of the run's configuration file."""
+    """The keys of the run's configuration, as far as they are of the run itself."""
+    sizing: Mapping[str, Any] = Field(default_factory=dict)
+    """Those that follow from the kind of machine."""
+    riding: Mapping[str, Any] = Field(default_factory=dict)
+    """Those that follow from machines that are taken away; they beat ``sizing``."""
+    code: Mapping[str, str] = Field(default_factory=dict)
+    """File name to text of the user's own modules, which travel as a ConfigMap."""
+
+    identity: str = ""
+    """What gives the Pods their rights: a Google service account, a role's ARN, a client id."""
+    region: str = ""
+    account: str = ""
+    """Of Azure's storage."""
+    gpu_type: str = ""
+    node_selector: Mapping[str, str] = Field(default_factory=dict)
+    """Labels of the workers' nodes."""
+    priority_class: str = ""
+    storage_class: str = ""
+    claim: str = ""
+    """A claim that is there; none: one is made."""
+    claim_gib: int = 100
+    data_path: str = DATA_PATH
+    queue: str = ""
+    """Kueue's local queue; none: not queued."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys of the run's configuration, as the files in the ConfigMap give them together."""
+        return merged(merged(self.run, self.sizing), self.riding)
 
     @property
     def config(self) -> RunConfig:
@@ -82,40 +114,40 @@ class Deployment(BaseModel):
         Raises:
             ConfigError: naming every wrong key.
         """
-        return parse_config(dict(self.run))
+        return parse_config(self.settings)
 
     @property
-    def groups(self) -> tuple[WorkerGroup, ...]:
-        """The worker groups that hold this run's workers and standbys."""
+    def groups(self) -> tuple[WorkerGroup, WorkerGroup]:
+        """Where workers stand, and where standbys do that have to stand elsewhere.
+
+        Both are there whatever was asked for, so that each overlay changes fields of its own and
+        they combine.
+        """
         workers = self.config.workers
         # A standby for a GPU holds none and takes the lost rank's: it has to wait in the same Pod.
-        beside = workers.standby if self.gpu and not self.spot else 0
-        extra = 0 if self.gpu or self.spot else workers.standby
-        shape = self._shape(processes=2 if beside else 1)
-        place = "spot" if self.spot else "workers"
+        # Spot capacity goes all at once: what shall take over stands elsewhere.
+        apart = workers.standby if self.spot or not self.gpu else 0
         main = WorkerGroup(
-            name=("gpu-" if self.gpu else "cpu-") + place,
-            replicas=workers.count + extra,
-            smallest=workers.smallest + extra,
-            largest=workers.largest + extra,
-            shape=shape,
-            spot=self.spot,
+            name="workers",
+            replicas=workers.count,
+            smallest=workers.smallest,
+            largest=workers.largest,
+            shape=self._shape(),
+            spot=bool(self.spot),
             priority=10,
         )
-        if not self.spot or not workers.standby:
-            return (main,)
-        # Spot capacity goes all at once; what shall take over stands elsewhere.
         standby = WorkerGroup(
-            name="standby-ondemand",
-            replicas=workers.standby,
-            smallest=workers.standby,
-            largest=workers.standby,
-            shape=shape,
+            name="standby",
+            replicas=apart,
+            smallest=apart,
+            largest=apart,
+            shape=self._shape(),
         )
-        return (main, standby)
+        return main, standby
 
-    def _shape(self, *, processes: int) -> Shape:
+    def _shape(self) -> Shape:
         workers = self.config.workers
+        processes = 2 if self.gpu and workers.standby else 1
         memory = (workers.memory_bytes or DEFAULT_WORKER_BYTES) * processes
         return Shape(
             # In a long-lived cluster the driver runs on a worker node, so that it survives the
@@ -130,103 +162,13 @@ class Deployment(BaseModel):
 
 BASE = Deployment(
     run={
-        "source": "file:///data/run7",
-        "output": "file:///data/run7-resumed",
+        "source": "gs://BUCKET/run7",
+        "output": "gs://BUCKET/run7-resumed",
         "until_step": 20000,
         "address": "auto",
-        "workers": {"count": 2, "standby": 1, "cpus": 2, "memory_bytes": 4 * GIB},
         "save_secs": 600,
         "wait": True,
-    }
+    },
+    sizing={"workers": {"count": 2, "standby": 1, "cpus": 2, "memory_bytes": 4 * GIB}},
 )
 """What ``k8s/base`` renders: two workers and a standby, on any cluster."""
-
-
-def with_run(deployment: Deployment, **values: Any) -> Deployment:
-    """The deployment with some keys of its run replaced; ``workers`` is merged."""
-    run = dict(deployment.run)
-    for name, value in values.items():
-        below = run.get(name)
-        run[name] = (
-            {**below, **value}
-            if isinstance(below, Mapping) and isinstance(value, Mapping)
-            else value
-        )
-    return deployment.model_copy(update={"run": run})
-
-
-def _cpu(deployment: Deployment) -> Deployment:
-    return with_run(
-        deployment,
-        workers={"count": 4, "min": 2, "max": 8, "standby": 1, "cpus": 4},
-        exchange="host",
-    )
-
-
-def _gpu(deployment: Deployment) -> Deployment:
-    deployment = with_run(
-        deployment,
-        workers={
-            "count": 4,
-            "min": 2,
-            "max": 4,
-            "standby": 1,
-            "cpus": 4,
-            "gpus": 1,
-            "memory_bytes": 16 * GIB,
-        },
-        exchange="nccl",
-    )
-    return deployment.model_copy(update={"gpu": True, "image": deployment.image + "-gpu"})
-
-
-def _spot(deployment: Deployment) -> Deployment:
-    deployment = with_run(
-        deployment,
-        workers={"count": 4, "min": 1, "max": 8, "standby": 2},
-        save_secs=180,
-        wait_s=21600,
-        max_losses_per_hour=120,
-    )
-    return deployment.model_copy(update={"spot": True})
-
-
-def _gcs(deployment: Deployment) -> Deployment:
-    deployment = with_run(deployment, source="gs://BUCKET/run7", output="gs://BUCKET/run7-resumed")
-    return deployment.model_copy(update={"storage": "gcs"})
-
-
-def _s3(deployment: Deployment) -> Deployment:
-    deployment = with_run(deployment, source="s3://BUCKET/run7", output="s3://BUCKET/run7-resumed")
-    return deployment.model_copy(update={"storage": "s3"})
-
-
-OVERLAYS: Mapping[str, Callable[[Deployment], Deployment]] = {
-    "cpu": _cpu,
-    "gpu": _gpu,
-    "spot": _spot,
-    "gcs": _gcs,
-    "s3": _s3,
-}
-
-
-def with_overlays(deployment: Deployment, names: tuple[str, ...]) -> Deployment:
-    """The deployment with the named overlays applied in order.
-
-    Raises:
-        ConfigError: an overlay that doesn't exist, or two that exclude each other.
-    """
-    for name in names:
-        if name not in OVERLAYS:
-            raise ConfigError(
-                f"there is no overlay {name!r}", remedy="Choose from " + ", ".join(OVERLAYS)
-            )
-    for pair in (("cpu", "gpu"), ("gcs", "s3")):
-        if set(pair) <= set(names):
-            raise ConfigError(
-                f"the overlays {pair[0]} and {pair[1]} exclude each other",
-                remedy="Name one of them",
-            )
-    for name in names:
-        deployment = OVERLAYS[name](deployment)
-    return deployment

@@ -52,12 +52,14 @@ def make_report(run: str) -> Report:
     )
     now = time.time()
     status = run_status(output.shown, seen, driver, held, fields, newest(output), now=now)
+    saved = checkpoints_report(output)
     return assemble(
         status,
         seen,
         fields,
-        checkpoints_report(output).checkpoints,
+        saved.checkpoints,
         made_at=now,
+        lineage=saved.lineage,
         evaluations=evaluation_rows(output),
     )
 

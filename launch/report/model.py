@@ -23,12 +23,13 @@ from launch.report.happenings import (
     stagings,
 )
 from launch.report.lanes import Life, RankSpan, lanes, lives
-from launch.report.series import Point, points, thinned
+from launch.report.series import Point, points, smoothed, thinned
 from launch.runs.history import History
 from launch.runs.status_model import RunStatus
 from orchestrator.decide.goodput import Span, Spent, goodput, spans
 from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.reports import CheckpointRow
+from orchestrator.store.run.lineage import TakeOver
 
 MOST_DECISIONS = 400
 """Rows of the table of decisions: a page of some hundred opens at once, and of a long run the
@@ -65,6 +66,10 @@ class Report:
     goodput: float
     shares: tuple[TimeShare, ...]
     series: tuple[Point, ...]
+    loss_name: str
+    step_times: Mapping[str, Mapping[str, float]]
+    why_slow: str
+    lineage: tuple[str, ...]
     lanes: tuple[RankSpan, ...]
     lives: tuple[Life, ...]
     spans: tuple[Span, ...]
@@ -75,6 +80,7 @@ class Report:
     checkpoints: tuple[CheckpointRow, ...]
     evaluations: tuple[EvaluationRow, ...]
     proof: str
+    edits: tuple[str, ...]
     config: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
 
@@ -86,6 +92,7 @@ def report(
     checkpoints: Sequence[CheckpointRow],
     *,
     made_at: float,
+    lineage: Sequence[TakeOver] = (),
     evaluations: Sequence[EvaluationRow] = (),
 ) -> Report:
     """The report of a run.
@@ -95,6 +102,7 @@ def report(
         seen: its journal.
         record: the run record's fields.
         made_at: unix seconds.
+        lineage: which generation went on from which step, oldest first.
         evaluations: what evaluators found, newest first.
     """
     moments = seen.moments
@@ -119,7 +127,14 @@ def report(
         shares=tuple(
             _share(kind, getattr(account, f"{kind.value}_s"), account.wall_s) for kind in Spent
         ),
-        series=thinned(points(moments)),
+        series=thinned(smoothed(points(moments))),
+        loss_name=status.loss_name,
+        step_times=status.step_times,
+        why_slow=status.why_slow,
+        lineage=tuple(
+            f"attempt {link.attempt}, generation {link.generation} from step {link.step:,}"
+            for link in lineage
+        ),
         lanes=lanes(moments),
         lives=lives(moments),
         spans=spans(moments),
@@ -130,6 +145,7 @@ def report(
         checkpoints=tuple(checkpoints),
         evaluations=tuple(evaluations),
         proof=str(redacted_data((status.proof or {}).get("told", ""))),
+        edits=tuple(redacted_data(list(status.edits))),
         config=tuple(flat(redacted_data(config))),
         versions=tuple(flat(seen.begun.versions if seen.begun else {})),
     )

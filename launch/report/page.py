@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from launch.report import tables
 from launch.report.model import Report, TimeShare
+from launch.report.slow import slow_section
 from launch.terminal import plain_data
 from launch.text.quantities import count_text, seconds_text, share_text
 
@@ -54,6 +55,9 @@ def page(report: Report) -> str:
                 f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>'
                 for big, small in tiles(report)
             ),
+            "lanes_legend": _lanes_legend(report),
+            "loss_name": escape(f": {report.loss_name}" if report.loss_name else ""),
+            "slow": slow_section(report),
             "lanes_alt": escape(_lanes_alt(report), quote=True),
             "incidents": tables.incident_rows(report),
             "checkpoints": tables.checkpoint_rows(report),
@@ -94,6 +98,7 @@ def _head(report: Report) -> dict[str, str]:
         else ""
     )
     proof = f"; {report.proof}" if report.proof else ""
+    edits = "".join(f"; {text}" for text in report.edits)
     begun = f", begun {tables.when(report.begun_at)}" if report.begun_at is not None else ""
     return {
         "title": escape(f"{report.run.rstrip('/').rpartition('/')[2]}: {report.state}"),
@@ -101,7 +106,7 @@ def _head(report: Report) -> dict[str, str]:
         "state": escape(report.state),
         "state_class": state_class,
         "reason": escape(report.reason),
-        "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}"),
+        "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}{edits}"),
         "made": escape(f"Made {tables.when(report.made_at)} by tfresume {version('tfresume')}."),
     }
 
@@ -151,17 +156,35 @@ def _goodput(report: Report) -> dict[str, str]:
             f'<i class="{share.kind}" style="flex-grow:{share.fraction:.6f}"></i>'
             for share in shown
         ),
-        "goodput_legend": "".join(map(_legend, report.shares)),
+        "goodput_legend": "".join(map(_legend, shown)),
     }
 
 
 def _legend(share: TimeShare) -> str:
-    amount = (
-        f"{share_text(share.fraction)}, {seconds_text(share.seconds)}"
-        if share.seconds > 0
-        else "none"
-    )
+    amount = f"{share_text(share.fraction)}, {seconds_text(share.seconds)}"
     return f'<li><i class="{share.kind}"></i>{_WORDS[share.kind]} <span>{amount}</span></li>'
+
+
+def _lanes_legend(report: Report) -> str:
+    """What the lanes of this run show; nothing else."""
+    held: dict[int, str] = {}
+    replaced = False
+    for stretch in sorted(report.lanes, key=lambda item: item.begin):
+        replaced = replaced or held.get(stretch.rank, stretch.worker) != stretch.worker
+        held[stretch.rank] = stretch.worker
+    states = {save.state for save in report.saves}
+    entries = (
+        (report.lanes, '<i class="g0"></i><i class="g1"></i>a worker in its rank'),
+        (replaced, '<i class="new"></i>another worker takes the rank'),
+        (report.incidents, '<i class="bad"></i>incident, until the first useful step'),
+        ("committed" in states, '<i class="save"></i>save committed'),
+        (
+            states - {"committed", "under way"},
+            '<i class="save failed"></i>save that came to nothing',
+        ),
+        (report.stagings, '<i class="stage"></i>checkpoint fetched'),
+    )
+    return "".join(f"<li>{text}</li>" for there, text in entries if there)
 
 
 def _lanes_alt(report: Report) -> str:

@@ -121,7 +121,9 @@
   function visible() {
     return state.axis === "t" ? data.series.filter((p) => p.t >= state.from && p.t <= state.to) : data.series;
   }
-  function marks(svg, x, height) {
+  const LABEL_PX = 96;
+  function marks(svg, x, height, labelAt) {
+    let labelled = -LABEL_PX;
     for (const incident of data.incidents) {
       const begin = state.axis === "t" ? incident.begin : incident.step;
       const end = state.axis === "t" ? incident.end : incident.step;
@@ -129,6 +131,12 @@
       const left = Math.max(x.at(begin), MARGIN.left), width = x.at(end) - left;
       if (width > 2) make("rect", { class: "incident-band", x: left, y: MARGIN.top, width, height: height - MARGIN.top - MARGIN.bottom }, svg);
       else make("line", { class: "incident-line", x1: left, x2: left, y1: MARGIN.top, y2: height - MARGIN.bottom }, svg);
+      // Two labels that would lie on each other tell less than one
+      if (left - labelled < LABEL_PX) continue;
+      labelled = left;
+      const inside = left + LABEL_PX < MARGIN.left + (x.at(x.domain[1]) - MARGIN.left);
+      const text = `${incident.kind}${incident.rank != null ? `, rank ${incident.rank}` : ""}`;
+      make("text", { class: "incident-label", x: inside ? left + 4 : left - 4, y: labelAt, "text-anchor": inside ? "start" : "end" }, svg, text);
     }
   }
   const plots = [];
@@ -143,8 +151,11 @@
     const x = xScale(width), y = yScale(points.map((p) => p[key]), log, height, key === "rate");
     drawX(svg, x, width, height, state.axis === "t");
     drawY(svg, y, log, width);
-    marks(svg, x, height);
-    make("path", { class: "curve", d: path(points, x, y, key), style: `stroke: var(${colour})` }, svg);
+    // Where the curve seldom is: a loss falls from the upper left, a rate begins at 0
+    marks(svg, x, height, key === "loss" ? MARGIN.top + 10 : height - MARGIN.bottom - 6);
+    const smooth = key === "loss" && points.length > 8;
+    make("path", { class: smooth ? "curve raw" : "curve", d: path(points, x, y, key), style: `stroke: var(${colour})` }, svg);
+    if (smooth) make("path", { class: "curve smooth", d: path(points.filter((p) => !log || p.smooth > 0), x, y, "smooth"), style: `stroke: var(${colour})` }, svg);
     if (points.length === 1) make("circle", { class: "dot", r: 4, cx: x.at(points[0][state.axis]), cy: y.at(points[0][key]), style: `stroke: var(${colour})` }, svg);
     const cursor = make("g", { visibility: "hidden" }, svg);
     const line = make("line", { class: "cursor", y1: MARGIN.top, y2: height - MARGIN.bottom }, cursor);
@@ -168,6 +179,7 @@
     if (!point) return;
     const parts = [`step ${count(point.step)}`, `after ${span(point.t)}`];
     if (point.loss != null) parts.push(`loss ${trim(point.loss, 6)}`);
+    if (point.smooth != null) parts.push(`smoothed ${trim(point.smooth, 4)}`);
     if (point.rate != null) parts.push(`${trim(point.rate)} steps/s`);
     if (point.world != null) parts.push(`${point.world} ${point.world === 1 ? "worker" : "workers"}`);
     $("readout").textContent = parts.join(" · ");
@@ -280,6 +292,10 @@
   $("lanes").addEventListener("pointerdown", tell);
   $("loss").addEventListener("keydown", arrows);
   $("rate").addEventListener("keydown", arrows);
+  // On a phone the page is its numbers and charts; the tables open at a touch
+  if (matchMedia("(max-width: 760px)").matches) {
+    for (const section of document.querySelectorAll("details.fold")) section.open = false;
+  }
   let drawnWidth = $("curves").clientWidth;
   new ResizeObserver(() => requestAnimationFrame(() => {
     if ($("curves").clientWidth === drawnWidth) return;

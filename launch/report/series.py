@@ -1,25 +1,28 @@
 """Which curves of loss and throughput does a journal hold?
 
 Rule: at most `MOST_POINTS` points reach the page. Where there are more, each bucket keeps its
-lowest and its highest loss, so that a spike stays a spike; nothing is averaged or smoothed.
+lowest and its highest loss, so that a spike stays a spike. A smoothed curve stands beside the
+points, never in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.decide.timeline import Moment
 from orchestrator.journal.run_events import ProgressMade
 
 MOST_POINTS = 1200
 """A curve has about as many columns of pixels to stand in."""
+SMOOTHED_OVER = 0.015
+"""A seventieth of the run: noise from batch to batch is gone, and a bend isn't."""
 
 
 @dataclass(frozen=True)
 class Point:
     """The run at one moment: seconds since its first event, global step, loss, steps per second,
-    world size.
+    world size, and the loss smoothed over the steps before.
     """
 
     t: float
@@ -27,6 +30,7 @@ class Point:
     loss: float | None
     rate: float | None
     world: int | None
+    smooth: float | None = None
 
 
 def points(moments: Sequence[Moment]) -> tuple[Point, ...]:
@@ -47,6 +51,31 @@ def _point(at_s: float, event: ProgressMade) -> Point:
         rate=float(event.steps_per_s) if event.steps_per_s > 0 else None,
         world=None if event.lacks("world_size") else event.world_size,
     )
+
+
+def smoothed(found: Sequence[Point], share: float = SMOOTHED_OVER) -> tuple[Point, ...]:
+    """The points with their loss's exponential average, which forgets half of what it knows in
+    ``share`` of the run's steps; it begins anew where steps are redone.
+
+    The average is divided by the weight that it has gathered, so that it begins at the first loss
+    (as Adam's moments are: Kingma and Ba, 2015, section 3).
+    """
+    steps = [point.step for point in found]
+    half = max(1.0, share * (max(steps) - min(steps))) if steps else 1.0
+    done: list[Point] = []
+    total = weight = 0.0
+    last: Point | None = None
+    for point in found:
+        if point.loss is None:
+            done.append(point)
+            continue
+        moved = 0 if last is None else point.step - last.step
+        kept = 0.0 if last is None or moved < 0 else 0.5 ** (moved / half)
+        total, weight = kept * total + (1 - kept) * point.loss, kept * weight + (1 - kept)
+        value = point.loss if weight == 0 else total / weight
+        done.append(replace(point, smooth=float(f"{value:.6g}")))
+        last = point
+    return tuple(done)
 
 
 def thinned(found: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:

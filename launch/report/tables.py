@@ -14,6 +14,7 @@ from html import escape
 from launch.report.happenings import IncidentMark
 from launch.report.model import Report
 from launch.text.quantities import UNKNOWN, bytes_text, count_text, seconds_text
+from orchestrator.next_commands import logs_command
 
 MOST_ROWS = 500
 """More rows nobody reads, and a page of thousands opens slowly; what is left out is counted."""
@@ -89,6 +90,8 @@ def incident_rows(report: Report) -> str:
         "back in step after",
         "redone",
         "what was done",
+        "budget",
+        "more",
     )
     rows = [
         (
@@ -100,6 +103,8 @@ def incident_rows(report: Report) -> str:
             Cell(seconds_text(item.recovered_s), number=True),
             Cell(count_text(item.steps_redone), number=True),
             item.action,
+            item.budget,
+            Cell(logs_command(report.run, item.worker), code=True),
         )
         for item in report.incidents
     ]
@@ -121,11 +126,19 @@ def checkpoint_rows(report: Report) -> str:
             Cell(item.label, code=True),
             Cell(bytes_text(item.size_bytes), number=True),
             _state(item.state, item.why, good="good"),
+            Cell(item.parent or ("the source" if item.manifest is not None else None), code=True),
             when(item.modified),
         )
         for item in report.checkpoints
     ]
-    return table(("step", "checkpoint", "size", "state", "saved"), rows, empty="None yet.")
+    columns = ("step", "checkpoint", "size", "state", "went on from", "saved")
+    return table(columns, rows, empty="None yet.") + _lineage(report)
+
+
+def _lineage(report: Report) -> str:
+    """Which generation went on from which step."""
+    links = "".join(f"<li>{escape(link)}</li>" for link in report.lineage)
+    return f'<h3>Lineage</h3><ol class="lineage">{links}</ol>' if links else ""
 
 
 def evaluation_rows(report: Report) -> str:

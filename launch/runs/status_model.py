@@ -115,6 +115,8 @@ class RunStatus:
     """The run's latest job, where a job server was asked: ``job, status, message, exit_code``."""
     warnings: tuple[str, ...] = ()
     """What ``check`` warns of, and what the run was warned of while it went on, each once."""
+    edits: tuple[str, ...] = ()
+    """What the graph differs in from the source's, as the flags of the newest start ask."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -189,6 +191,7 @@ def run_status(
                 moment.event.reason for moment in seen.moments if isinstance(moment.event, Warned)
             )
         ),
+        edits=() if seen.begun is None or seen.begun.lacks("edits") else tuple(seen.begun.edits),
     )
 
 

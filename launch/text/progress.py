@@ -99,7 +99,8 @@ def _attempt_text(event: AttemptBegan) -> str:
     resumed = f" from {event.resumed_from}" if event.resumed_from else ""
     until = "" if event.lacks("until") else f" to {count_text(event.until)}"
     step = count_text(None if event.lacks("start_step") else event.start_step)
-    begun = f"attempt {event.attempt}: step {step}{until}{resumed}"
+    outer = f" ({event.outer_attempt})" if event.outer_attempt else ""
+    begun = f"attempt {event.attempt}{outer}: step {step}{until}{resumed}"
     proof = event.proof or {}
     is_told = proof.get("told") and proof.get("verdict") != "differs"  # that is a warning
     return f"{begun}\n{proof['told']}" if is_told else begun

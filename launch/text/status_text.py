@@ -79,6 +79,8 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
         )
     if found["proof"]:
         yield "proof", found["proof"]["told"]
+    for number, text in enumerate(found["edits"]):
+        yield "" if number else "edits", text
     if found["holder"]:
         yield "driver", f"attempt {found['attempt']}, {found['driver']}: {found['holder']}"
     if found["workers"]:

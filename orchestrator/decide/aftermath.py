@@ -165,7 +165,7 @@ def _driver_lost(turn: Turn, left: LeftBehind) -> IncidentOver:
 
 def _driver_text(death: Death | None) -> str:
     if death is None:
-        return "the driver died, and nobody has told of what"
+        return "the driver died; how isn't known"
     return f"the driver died ({ended_text(death.code)})"
 
 

@@ -30,7 +30,7 @@ from orchestrator.driver.result import RunResult, exit_code_of, label_url, statu
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
-from orchestrator.journal.run_events import AttemptBegan, RunEnded, Warned
+from orchestrator.journal.run_events import OUTER_ATTEMPT, AttemptBegan, RunEnded, Warned
 from orchestrator.next_commands import logs_command
 from orchestrator.redaction import redacted_data
 from orchestrator.store.run.run_record import Proved, RunRecord
@@ -45,7 +45,7 @@ class Continuation:
 
     Attributes:
         record: the run's.
-        step_key, repairs: of its graph, for the manifests to come.
+        step_key, repairs, edits: of its graph, for the manifests to come.
         start_step, until: global steps: where this attempt begins, and where the run ends.
         label: the newest committed checkpoint below the output; None where there is none.
         parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for
@@ -60,6 +60,7 @@ class Continuation:
     record: RunRecord
     step_key: str | None
     repairs: tuple[str, ...]
+    edits: tuple[str, ...]
     start_step: int
     until: int
     label: str | None
@@ -116,7 +117,7 @@ class Attempt:
             claim.output,
             claim.lease,
             claim.config,
-            Saved(record.fingerprint, goes_on.step_key, goes_on.repairs),
+            Saved(record.fingerprint, goes_on.step_key, goes_on.repairs, goes_on.edits),
             goes_on.parent,
             goes_on.label,
             claim.past.trained_s,
@@ -191,7 +192,9 @@ class Attempt:
             config=claim.config.model_dump(mode="json"),
             versions=versions,
             batches_per_step=goes_on.batches_per_step,
+            outer_attempt=os.environ.get(OUTER_ATTEMPT, ""),
             proof=None if proof is None else proof.model_dump(),
+            edits=goes_on.edits,
         )
         # Observers see it too, so it's redacted before it reaches the journal
         yield parse(redacted_data(event.record()))

@@ -52,8 +52,14 @@ DRIVER_ONLY = frozenset(
         "force",
         "tensorboard",
         "notify",
+        "callback",
         "prove",
         "accept_differences",
+        "rename",
+        "restore_only",
+        "reinit",
+        "reset_slots",
+        "reset_step",
     )
 )
 """Settings that living workers weren't made with, so that a new driver may have others."""

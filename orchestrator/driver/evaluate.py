@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.evaluating import averages
-from orchestrator.driver.inference import ANYWHERE, Place, fetch_plan, fetched
+from orchestrator.driver.inference import ANYWHERE, NodeWish, fetch_plan, fetched
 from orchestrator.driver.startup import step_of
 from orchestrator.errors import SourceError, UserCodeError
 from orchestrator.store.checkpoints.candidates import group
@@ -60,7 +60,7 @@ def evaluate(
     *,
     step: int | None = None,
     batches: int = 0,
-    place: Place = ANYWHERE,
+    place: NodeWish = ANYWHERE,
 ) -> Evaluated:
     """Evaluate one checkpoint.
 
@@ -85,7 +85,7 @@ def evaluate(
 
 
 def measured(
-    source: Source, config: RunConfig, fetches: Sequence[str], *, batches: int, place: Place
+    source: Source, config: RunConfig, fetches: Sequence[str], *, batches: int, place: NodeWish
 ) -> Evaluated:
     """What a checkpoint gives; arguments and errors as those of ``evaluate``."""
     began_s = time.monotonic()

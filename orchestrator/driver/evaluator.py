@@ -11,28 +11,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import evaluating
 from orchestrator.decide.evaluating import Goal, Over, Seen, Take, after_look, tensor_name
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.driver.evaluate import Evaluated, measured
-from orchestrator.driver.inference import Place, needs_ray
+from orchestrator.driver.evaluator_tenure import ended_by_sigterm, held
+from orchestrator.driver.inference import NodeWish, needs_ray
 from orchestrator.driver.tensorboard_events import encoded
 from orchestrator.errors import (
     AlreadyExists,
     ConfigError,
     CorruptCheckpoint,
-    LeaseLost,
     OrchestratorError,
-    OutputError,
-    Preempted,
     SourceError,
     StorageUnavailable,
 )
@@ -46,7 +41,7 @@ from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations, file_name
 from orchestrator.store.run.journal import read_journal_tail
-from orchestrator.store.run.lease import Lease, acquire, observe
+from orchestrator.store.run.lease import Lease, observe
 
 log = logging.getLogger("tfresume")
 LAST_EVENTS = 3
@@ -89,7 +84,7 @@ class Following:
 
     fetches: Sequence[str] = ()
     batches: int = 0
-    place: Place = field(default_factory=Place)
+    place: NodeWish = field(default_factory=NodeWish)
     keep_best: Goal | None = None
     name: str = "eval"
     every_s: float = 5.0
@@ -132,8 +127,8 @@ def follow(
 
             stack.enter_context(connected(config))
         # After Ray, which takes SIGTERM over when it connects
-        stack.enter_context(_ended_by_sigterm())
-        lease = stack.enter_context(_held(Evaluations(output, asked.name), config.lease_s))
+        stack.enter_context(ended_by_sigterm())
+        lease = stack.enter_context(held(Evaluations(output, asked.name), config.lease_s))
         return _Evaluator(output, config, asked, lease, told).run()
 
 
@@ -278,60 +273,3 @@ class _Evaluator:
             create_once(place.child(name), encoded([(result.at, result.step, tags)], result.at))
         except AlreadyExists:
             log.debug("%s is there already", name)
-
-
-@contextlib.contextmanager
-def _held(own: Evaluations, lease_s: float) -> Iterator[Lease]:
-    """The right to evaluate under a name, kept alive by a thread."""
-    try:
-        lease = acquire(own.place, lease_s=lease_s)
-    except OutputError as error:
-        holder = error.details.get("holder")
-        if holder is None:
-            raise
-        raise OutputError(
-            f"{holder} evaluates {own.output.shown} under the name {own.name} already",
-            remedy="Wait for it or end it, or give this one another --name",
-            details=error.details,
-        ) from error
-    over = threading.Event()
-    beating = threading.Thread(
-        target=_beat, args=(lease, over), name="tfresume-heartbeat", daemon=True
-    )
-    beating.start()
-    try:
-        yield lease
-    finally:
-        over.set()
-        beating.join(10.0)
-        with contextlib.suppress(LeaseLost, StorageUnavailable):  # it expires
-            lease.release()
-
-
-def _beat(lease: Lease, over: threading.Event) -> None:
-    while not over.wait(lease.beat_every_s):
-        try:
-            lease.heartbeat()
-        except LeaseLost:
-            return  # the working thread finds out at its next look
-        except OrchestratorError as error:
-            log.warning("heartbeat: %s", error)
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends what is going on as Ctrl-C does; outside of the main thread the caller's own
-    handler stays.
-    """
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise Preempted("ended by SIGTERM", remedy="The same command goes on where it was")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -37,7 +37,7 @@ TIMEOUT_S = 6 * 3600.0
 
 
 @dataclass(frozen=True)
-class Output:
+class BatchValues:
     """The fetched values of one batch.
 
     Attributes:
@@ -52,7 +52,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeWish:
     """Where on a cluster the TensorFlow processes are put.
 
     Attributes:
@@ -64,7 +64,7 @@ class Place:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-ANYWHERE = Place()
+ANYWHERE = NodeWish()
 
 
 def fetch_plan(
@@ -116,8 +116,8 @@ def fetched(
     *,
     batches: int,
     means: bool = False,
-    place: Place = ANYWHERE,
-) -> list[Output]:
+    place: NodeWish = ANYWHERE,
+) -> list[BatchValues]:
     """The outputs of the first ``batches`` batches (0: of all), in the order of the batches.
 
     Args:
@@ -164,7 +164,7 @@ def needs_ray(config: RunConfig) -> bool:
 
 def asked_here(
     task: Mapping[str, Any], files: Sequence[Any], cache: Path | None = None
-) -> list[Output]:
+) -> list[BatchValues]:
     """The answer of a process of this machine.
 
     Args:
@@ -185,21 +185,23 @@ def asked_here(
         return _read(answer)
 
 
-def _read(answer: Path) -> list[Output]:
+def _read(answer: Path) -> list[BatchValues]:
     values: dict[int, dict[str, np.ndarray]] = {}
     with np.load(answer) as arrays:
         for key in arrays.files:
             number, bar, name = key.partition("|")
             if bar:
                 values.setdefault(int(number), {})[name] = arrays[key]
-        return [Output(int(n), int(rows), values.get(int(n), {})) for n, rows in arrays["rows"]]
+        return [
+            BatchValues(int(n), int(rows), values.get(int(n), {})) for n, rows in arrays["rows"]
+        ]
 
 
-def in_order(outputs: Iterable[Output]) -> list[Output]:
+def in_order(outputs: Iterable[BatchValues]) -> list[BatchValues]:
     """The outputs of several ranks as one worker would have given them: by number, up to the first
     batch that nobody had.
     """
-    found: list[Output] = []
+    found: list[BatchValues] = []
     for output in sorted(outputs, key=lambda each: each.number):
         if output.number != len(found):
             break

@@ -21,8 +21,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from orchestrator.config import RunConfig, parse_config
+from orchestrator.decide.evaluating import Goal
 from orchestrator.driver.evaluate import Evaluated
 from orchestrator.driver.evaluate import evaluate as evaluate_checkpoint
+from orchestrator.driver.evaluator import Followed, Following
+from orchestrator.driver.evaluator import follow as follow_run
 from orchestrator.driver.infer import infer as infer_batches
 from orchestrator.driver.main import resume as resume_run
 from orchestrator.driver.observer import Observer
@@ -32,6 +35,7 @@ from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.objects.private import scratch
+from orchestrator.store.run.evaluations import Best, Evaluation
 
 
 class Serializable(Protocol):
@@ -138,6 +142,42 @@ def evaluate(
         OrchestratorError: the checkpoint is bad, or no worker could be had.
     """
     return evaluate_checkpoint(_asked(run, settings), fetches, step=step, batches=batches)
+
+
+def follow(
+    run: RunConfig | str | PathLike[str],
+    fetches: Sequence[str] = (),
+    *,
+    keep_best: str | None = None,
+    name: str = "eval",
+    batches: int = 0,
+    every_s: float = 5.0,
+    told: Callable[[Evaluation, Best | None], None] = lambda result, best: None,
+    **settings: Any,
+) -> Followed:
+    """Evaluate each checkpoint of a run once, as it's committed; blocks until the run ends.
+
+    Args:
+        run: a run's output, which may not have begun yet, or a whole ``RunConfig``.
+        fetches, batches, settings: as for ``evaluate``.
+        keep_best: ``METRIC:max`` or ``METRIC:min``: keep the best checkpoint besides the newest.
+        name: of the evaluator; its results of earlier calls count.
+        every_s: seconds between two looks at the run.
+        told: is given each new result and the best checkpoint so far.
+
+    Returns:
+        ``evaluations``, ``best``, ``skipped``, ``well`` and ``reason``.
+
+    Raises:
+        OutputError: another process evaluates under this name.
+        ConfigError, UserCodeError, OrchestratorError: as ``evaluate``; the same call goes on.
+    """
+    config = _asked(run, settings)
+    goal = Goal.parse(keep_best) if keep_best else None
+    asked = Following(
+        fetches, batches, keep_best=goal, name=name, every_s=every_s, patience_s=config.wait_s
+    )
+    return follow_run(config, asked, told=told)
 
 
 def _asked(given: RunConfig | str | PathLike[str], settings: dict[str, Any]) -> RunConfig:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from orchestrator.config import RunConfig
 from orchestrator.decide.room import describe
 from orchestrator.driver.beginning import Ready, prepared
+from orchestrator.driver.callbacks.loading import callbacks_of
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.loop import Inbox
 from orchestrator.driver.metrics import RayMetrics
@@ -100,12 +101,16 @@ def own_observers(config: RunConfig, output: Location) -> list[Observer]:
     whoever is to be notified.
 
     Raises:
-        ConfigError: a webhook's variable isn't set.
+        ConfigError: a webhook's variable isn't set, or a callback can't be made.
     """
     found: list[Observer] = [RayMetrics(output.shown)]
     if config.tensorboard:
         found.append(EventWriter(output))
-    return [*found, *notifier_of(config.notify, output.shown, os.environ)]
+    return [
+        *found,
+        *notifier_of(config.notify, output.shown, os.environ),
+        *callbacks_of(config, output.shown),
+    ]
 
 
 def _resume(

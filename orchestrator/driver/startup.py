@@ -14,6 +14,7 @@ from orchestrator.decide.run import Policy
 from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
+from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
 from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting, scale_of
@@ -152,22 +153,33 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
         config.meta,
         of_this_run=start.own_label is not None,
     )
-    meta = without_collections(saved, config.drop_collection)
-    report = preflight(meta, config, checkpoint=source.keys())
+    edited = edited_graph(saved, config, source.keys(), of_this_run=start.own_label is not None)
+    meta = without_collections(edited.meta, config.drop_collection)
+    report = preflight(
+        *(meta, config),
+        checkpoint=edited.checkpoint,
+        also=edited.problems,
+        loading=edited.loading,
+    )
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None
-    graph = keep_collections(graph, saved, config)
+    graph = edited.told_in(keep_collections(graph, edited.meta, config))
     key = step_key_of(graph)
-    value = None
-    if source.manifest is None and key is not None and source.index is not None:
-        value = read_counter(source.index, source.files, key)
-    step = start.step if value is None else value
+    step = start.step if edited.loading.step is None else edited.loading.step
+    if edited.loading.step is None and source.manifest is None and key is not None:
+        step = _counted_by(source, edited.loading.stored(key), step)
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
     is_completed = any(
-        item.code in ("slots-missing", "variables-missing") for item in report.problems
+        item.code in ("slots-missing", "variables-missing", "made-anew") for item in report.problems
     )
     return Plan(graph, step, key, warnings, is_completed)
+
+
+def _counted_by(source: Source, key: str, otherwise: int) -> int:
+    """What the graph's own counter says in the checkpoint."""
+    value = None if source.index is None else read_counter(source.index, source.files, key)
+    return otherwise if value is None else value
 
 
 def step_key_of(graph: WorkerGraph) -> str | None:

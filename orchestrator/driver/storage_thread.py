@@ -47,6 +47,7 @@ class Saved:
     fingerprint: str
     step_key: str | None
     repairs: tuple[str, ...]
+    edits: tuple[str, ...] = ()
 
 
 class StorageThread:
@@ -155,6 +156,7 @@ class StorageThread:
             training_s=max(0.0, time.monotonic() - self._began_s),
             created=time.time(),
             repairs=self._saved.repairs,
+            edits=self._saved.edits,
             source=self._saved.fingerprint,
         )
         began_s = time.monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.decide import machine
 from orchestrator.decide.events import Found
@@ -79,7 +80,7 @@ def _start(
     """Start workers from a checkpoint."""
     config, output, start, plan = claim.config, claim.output, ready.start, ready.plan
     record = create_run_record(output, _first_record(claim, ready, record, proof))
-    files = files_of(start.source, plan.step)
+    files = replace(files_of(start.source, plan.step), of_source=start.own_label is None)
     secret = secrets.token_bytes(SECRET_BYTES)
     end_run(output.url)  # what an earlier driver left and couldn't be taken over holds resources
     fleet = _fleet(
@@ -102,6 +103,7 @@ def _start(
         record=record,
         step_key=plan.step_key,
         repairs=plan.graph.repairs,
+        edits=plan.graph.edits,
         start_step=start.step,
         until=start.until,
         label=start.own_label,
@@ -172,6 +174,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         record=record,
         step_key=step_key_of(setup.graph),
         repairs=setup.graph.repairs,
+        edits=setup.graph.edits,
         start_step=max(
             (report.step for report in reports if report.step is not None),
             default=record.started_step,

@@ -26,6 +26,7 @@ from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN
 from orchestrator.graph.inputs.sources import revived_tokens
 from orchestrator.graph.inputs.supplied import supplied_problems
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.repetition.scale_problems import in_short
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
@@ -123,17 +124,26 @@ def check(
     memory: FreeMemory | None = None,
     also: Iterable[Problem] = (),
     outside: Outside = NOTHING_KNOWN,
+    loading: Loading = AS_SAVED,
 ) -> CheckReport:
     """Plan the run and collect everything that speaks against it.
 
     Args:
-        checkpoint: what the checkpoint holds; None skips the comparison with it.
+        checkpoint: what the checkpoint holds, seen through ``loading``; None skips the comparison
+            with it.
         memory: what the workers have; None skips that question.
         also: what was found elsewhere and belongs into the same report (a damaged checkpoint).
         outside: what was found out about the graph's input pipelines where the workers will run.
+        loading: how the source's checkpoint is read.
     """
     repaired = repair(meta, config)
-    planned = plan(meta, config, checkpoint=checkpoint, outside=outside, repaired=repaired)
+    planned = plan(
+        *(meta, config),
+        checkpoint=checkpoint,
+        outside=outside,
+        repaired=repaired,
+        loading=loading,
+    )
     mended, ops, repairs = repaired.meta, repaired.ops, repaired.done
     running, executed = _running(planned, mended, ops)
     untrusted = untrusted_ops(

@@ -33,6 +33,7 @@ from orchestrator.graph.inputs.feed_plan import NOTHING_KNOWN, Feeding, constant
 from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused_prefixes
 from orchestrator.graph.inputs.runnable import python_functions
 from orchestrator.graph.inputs.staging import without_staging
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.random.random_ops import (
     RandomReport,
     make_random_ops_stateless,
@@ -87,23 +88,29 @@ def plan(
     checkpoint: CheckpointKeys | None = None,
     outside: Outside = NOTHING_KNOWN,
     repaired: Repaired | None = None,
+    loading: Loading = AS_SAVED,
 ) -> GraphPlan:
     """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it
     can't.
 
     Args:
         meta: as read; it isn't changed.
-        checkpoint: what the checkpoint holds; None where that isn't known yet (then nothing is said
-            about it).
+        checkpoint: what the checkpoint holds, seen through ``loading``; None where that isn't known
+            yet (then nothing is said about it).
         outside: what was found out about the graph's input pipelines where the workers will run.
         repaired: ``repair(meta, config)`` where it's known already.
+        loading: how the source's checkpoint is read.
     """
     with collector_paused():
-        return _plan(repaired or repair(meta, config), config, checkpoint, outside)
+        return _plan(repaired or repair(meta, config), config, checkpoint, outside, loading)
 
 
 def _plan(
-    repaired: Repaired, config: RunConfig, checkpoint: CheckpointKeys | None, outside: Outside
+    repaired: Repaired,
+    config: RunConfig,
+    checkpoint: CheckpointKeys | None,
+    outside: Outside,
+    loading: Loading,
 ) -> GraphPlan:
     asked, config = config, without_scope(config)
     original, ops = repaired.meta, repaired.ops
@@ -149,11 +156,13 @@ def _plan(
         ),
     ]
     if checkpoint is not None:
-        problems.extend(checkpoint_problems(variables, checkpoint, config.init_missing))
+        problems.extend(
+            checkpoint_problems(variables, checkpoint, config.init_missing, loading.anew)
+        )
     if any(problem.severity == "error" for problem in problems):
         return GraphPlan(None, tuple(problems), choice.candidates, cut.refused, devices)
     return GraphPlan(
-        in_scope(_build(parts, config), asked),
+        in_scope(replace(_build(parts, config), loading=loading), asked),
         tuple(problems),
         choice.candidates,
         cut.refused,

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue, PythonFunction
 
 Shape = tuple[int | None, ...] | None
@@ -282,6 +283,10 @@ class WorkerGraph:
     """URLs among the graph's file names, from ``path_map``: staged on each node before the graph is
     imported.
     """
+    edits: tuple[str, ...] = ()
+    """Each edit that the user asked for, in words; ``original_meta`` has them."""
+    loading: Loading = AS_SAVED
+    """How the source's checkpoint is read at the run's first start."""
     run_batches: tuple[int, ...] = (0,)
     """For each run of ``cycle``, which of the step's batches of a slot it takes, counted from 0."""
 

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 from orchestrator.journal.event import LEFT_OUT, JournalEvent
 
+OUTER_ATTEMPT = "TFRESUME_OUTER_ATTEMPT"
+"""Variable in which whatever starts the driver may say which try of its own this is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptBegan(JournalEvent):
@@ -29,8 +32,12 @@ class AttemptBegan(JournalEvent):
         config: the run's settings, without credentials.
         versions: of tfresume, Ray, TensorFlow and Python.
         batches_per_step: batches that make up one step; null where each worker gives one.
+        outer_attempt: which try of its own whatever started the driver says that this is: the
+            cluster that KubeRay built for it, JobSet's number of restarts; "" where nothing does.
+            A hint for people: which driver may write is told by the lease alone.
         proof: whether a group computes what one process would: ``verdict`` (equal, "same batch",
             differs or unproved) and ``told``, a line for people; null where nothing was tried.
+        edits: what the graph that is trained differs in from the source's, as the flags ask.
     """
 
     WORD: ClassVar[str] = "attempt"
@@ -49,6 +56,8 @@ class AttemptBegan(JournalEvent):
     versions: Mapping[str, Any]
     batches_per_step: int | None
     proof: Mapping[str, Any] | None
+    outer_attempt: str = field(default="", metadata=LEFT_OUT)
+    edits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

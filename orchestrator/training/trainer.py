@@ -158,7 +158,9 @@ class Trainer:
             self._imported, self.graph, self.options, self._snapshot, self._group.prepare
         )
 
-    def load_checkpoint(self, prefix: str, *, init_missing: bool = False) -> State:
+    def load_checkpoint(
+        self, prefix: str, *, init_missing: bool = False, of_source: bool = True
+    ) -> State:
         """The state that a checkpoint on local disk holds.
 
         Args:
@@ -166,6 +168,7 @@ class Trainer:
             init_missing: run the graph's initialisers for needed variables that the checkpoint
                 lacks. They may draw random numbers: let one rank load, and give its State to the
                 others.
+            of_source: as ``restoring.load`` takes it.
 
         Raises:
             CorruptCheckpoint: the files can't be read.
@@ -179,6 +182,7 @@ class Trainer:
             self.options,
             prefix,
             init_missing=init_missing,
+            of_source=of_source,
         )
 
     def assign(self, state: State) -> None:

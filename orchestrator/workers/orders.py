@@ -26,12 +26,14 @@ class CheckpointFiles:
     Attributes:
         files: ``store.objects.location.FileInfo`` of each of its files.
         position: batches that the whole group had consumed before it.
+        of_source: it's the source's, which the flags may say to read otherwise than as it is.
     """
 
     step: int
     position: int
     prefix: str
     files: tuple[Any, ...]
+    of_source: bool = False
 
 
 @dataclass(frozen=True)

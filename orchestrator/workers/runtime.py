@@ -74,7 +74,11 @@ class RealTools:
     def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
         # Asked for once more it's looked at once more: what failed may work now
         prefix = (self._staging.pop(checkpoint.prefix, None) or self._stage(checkpoint)).result()
-        state = self._trainer.load_checkpoint(prefix, init_missing=self._setup.config.init_missing)
+        state = self._trainer.load_checkpoint(
+            prefix,
+            init_missing=self._setup.config.init_missing,
+            of_source=checkpoint.of_source,
+        )
         return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
 
     def import_input(self) -> None:

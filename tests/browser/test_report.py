@@ -17,8 +17,8 @@ Open = Callable[..., Any]
 LOOKS = [
     pytest.param({"width": 1100}, id="wide, light"),
     pytest.param({"width": 1100, "dark": True}, id="wide, dark"),
-    pytest.param({"width": 360, "height": 740, "touch": True}, id="phone, light"),
-    pytest.param({"width": 360, "height": 740, "touch": True, "dark": True}, id="phone, dark"),
+    pytest.param({"width": 390, "height": 844, "touch": True}, id="phone, light"),
+    pytest.param({"width": 390, "height": 844, "touch": True, "dark": True}, id="phone, dark"),
 ]
 
 CONTRAST = """
@@ -213,3 +213,27 @@ def test_page_redraws_when_the_window_changes(open_page: Open) -> None:
     fits = "const s = document.querySelector('#loss svg'); return Number(s.getAttribute('width')) <= 500"
     WebDriverWait(browser, 10).until(lambda _: js(browser, fits))
     assert js(browser, "return document.documentElement.scrollWidth") <= 500
+
+
+def test_tables_fold_on_a_phone_and_open_at_a_touch(open_page: Open) -> None:
+    count = "return [...document.querySelectorAll('details.fold')].map((d) => d.open)"
+    assert all(js(open_page(), count)), "wide, everything is there to be read and searched"
+    browser = open_page(width=390, height=844, touch=True)
+    assert not any(js(browser, count))
+    browser.find_element("css selector", "details.fold summary").click()
+    assert js(browser, count).count(True) == 1
+
+
+def test_incident_line_says_which_one_it_is(open_page: Open) -> None:
+    labels = (
+        "return [...document.querySelectorAll('#loss .incident-label')].map((t) => t.textContent)"
+    )
+    assert js(open_page(), labels) == ["died, rank 1"]
+
+
+def test_smoothed_loss_stands_beside_the_raw_one(open_page: Open, report: Report) -> None:
+    drawn = js(
+        open_page(),
+        "return ['raw', 'smooth'].map((kind) => document.querySelector(`#loss .${kind}`).getAttribute('d').match(/[ML]/g).length)",
+    )
+    assert drawn == [len(report.series)] * 2

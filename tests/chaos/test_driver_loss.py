@@ -82,6 +82,9 @@ def test_worker_and_then_the_driver_die_while_the_bucket_refuses_every_read(
 
     (tmp_path / "quick").touch()
     assert run.end() == 0
+    (driver,) = run.events("incident", attempt=2)
+    assert (driver["kind"], driver["steps_redone"]) == ("driver", 0)
+    assert (driver["exit_code"], driver["losses"]) == (-signal.SIGKILL, 1), driver["reason"]
     assert not run.events("worker_start", attempt=2), "workers were replaced"
     assert not run.events("generation", attempt=2), "the group was formed anew"
     assert not run.events("finding_checkpoint")

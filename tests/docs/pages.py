@@ -62,10 +62,14 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """Its command lines as words; comments are left out."""
+        """Its command lines as words; comments are left out, and so is what sends a command behind
+        the next ones.
+        """
         joined = self.text.replace("\\\n", " ")
         return [
-            words for line in joined.splitlines() if (words := shlex.split(line, comments=True))
+            words
+            for line in joined.splitlines()
+            if (words := shlex.split(line.removesuffix("&"), comments=True))
         ]
 
 

@@ -64,12 +64,36 @@ def test_infer_of_a_tensor_that_is_not_there_is_refused(
         infer(parse_config({"source": str(tf1_checkpoint("mlp")), "input": "m:f"}), ["nothing"])
 
 
+FIVE = '''
+import os, signal
+from pathlib import Path
+import numpy as np
+
+def batches(ctx):
+    for number in range(ctx.position + ctx.rank, 5, ctx.world_size):
+        x = np.full((3, 6), number, np.float32)
+        yield {"x:0": x, "y:0": np.zeros(3, np.int64)}
+
+def killing(ctx):
+    """Once, at rank 1's first batch, the actor that asked for it dies."""
+    if ctx.rank == 1 and not Path("killed").exists():
+        Path("killed").touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+    return batches(ctx)
+'''
+
+
 @pytest.mark.tf
 @pytest.mark.ray
 def test_infer_of_two_workers_gives_what_one_gives_in_the_order_of_the_batches(
-    tf1_checkpoint: Callable[..., Path], tmp_path: Path, ray_address: str
+    tf1_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    ray_address: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seven batches, the last of them short: an uneven share, and rows that don't divide."""
+    """Seven batches, the last of them short: an uneven share, and rows that don't divide; then an
+    input function in a file that is named from here.
+    """
     draw = np.random.default_rng(3)
     np.save(tmp_path / "x.npy", draw.normal(size=(26, 6)).astype(np.float32))
     np.save(tmp_path / "y.npy", draw.integers(0, 3, 26))
@@ -95,3 +119,15 @@ def test_infer_of_two_workers_gives_what_one_gives_in_the_order_of_the_batches(
     with pytest.raises(UserCodeError, match="can't be run"):
         infer(config.model_copy(update={"array": {"y:0": str(tmp_path / "y.npy")},
                                         "feed": {"x:0": "[[1.0]]"}}), ["loss"], batches=0)  # fmt: skip
+    (tmp_path / "five.py").write_text(FIVE)
+    monkeypatch.chdir(tmp_path)
+    served = {"source": values["source"], "input": "five.py:batches"}
+    here = infer(parse_config(served), ["loss"], batches=0)
+    there = infer(
+        parse_config({**served, "workers": 2, "address": ray_address}), ["loss"], batches=0
+    )
+    assert len(here) == 5
+    assert here == there
+    lossy = {**served, "input": "five.py:killing", "workers": 2, "address": ray_address}
+    assert infer(parse_config(lossy), ["loss"], batches=0) == here
+    assert (tmp_path / "killed").exists()

@@ -17,9 +17,9 @@ from orchestrator.decide.rules import deadlines
 from tests.driver.test_loop import Play, undisturbed
 from tests.fakes.group import FakeTools
 
-BOUND_S = 1.0
+BOUND_S = 2.0
 """What a step, and stopping between two steps, is allowed here."""
-COPY_S = 2.5
+COPY_S = 4.5
 COUNTING = threading.Lock()
 
 

@@ -68,6 +68,8 @@ def start() -> Iterator[Start]:
         if child.poll() is None:
             child.terminate()
             child.wait(60)
+        if child.stdout is not None:
+            child.stdout.close()
 
 
 def until(true: Callable[[], bool], *alive: subprocess.Popen[str]) -> None:

@@ -170,6 +170,16 @@ def finish(at_s: float, step: int, attempt: int = 1, outcome: str = "done", **fi
     )
 
 
+def step_times(at_s: float, step: int) -> Event:
+    """What the two ranks' steps spent their time on: rank 1 waits for its input."""
+    shared = {"compute": 0.02, "apply": 0.004, "save": 0.0005, "other": 0.0005, "all": 0.05}
+    ranks = {
+        "0": {**shared, "input": 0.001, "exchange": 0.024},
+        "1": {**shared, "input": 0.022, "exchange": 0.003},
+    }
+    return event(at_s, "step_times", generation=2, step=step, ranks=ranks)
+
+
 def whole_run() -> list[Event]:
     """A run from step 500 to 2000 with one loss, two saves and an orderly end."""
     steps = [progress(7 + 5 * index, 510 + 90 * index) for index in range(16)]
@@ -180,6 +190,7 @@ def whole_run() -> list[Event]:
         *save(40, 1100),
         *save(85, 2000),
         progress(84, 2000),
+        step_times(84, 2000),
         finish(89, 2000),
     ]
     return sorted(events, key=lambda item: item["at"])

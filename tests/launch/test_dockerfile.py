@@ -107,6 +107,11 @@ def test_dockerfile_extras_exist_in_the_project() -> None:
     assert named <= set(extras)
 
 
+def test_dockerfile_without_arguments_has_the_clients_of_every_storage_overlay() -> None:
+    (extras,) = (rest.partition("=")[2] for rest in of("ARG") if rest.startswith("EXTRAS"))
+    assert {"s3", "azure"} <= set(extras.split(","))
+
+
 def test_dockerfile_user_and_home_are_those_of_the_manifests() -> None:
     assert of("USER") == [f"{USER_ID}:{GROUP_ID}"]
     assert of("WORKDIR")[-1] == HOME

@@ -138,6 +138,29 @@ def test_read_config_file_that_is_empty_sets_nothing(tmp_path: Path) -> None:
     assert read_config_file(str(file)) == {}
 
 
+def test_read_config_file_of_a_directory_puts_its_files_together_as_kubernetes_mounts_them(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "..2026_11_28"
+    kept.mkdir()
+    (kept / "10-run.yaml").write_text("until_step: 9\nsave_secs: 600\nworkers: 3\n")
+    (kept / "20-workers.yaml").write_text("workers: {min: 1}\nsave_secs: 180\n")
+    (kept / "90-mine.yaml").write_text("steps: 5\n")
+    (tmp_path / "..data").symlink_to(kept.name)
+    for name in ("10-run", "20-workers", "90-mine"):
+        (tmp_path / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
+    (tmp_path / "notes.txt").write_text("none of it")
+    assert read_config_file(str(tmp_path)) == {
+        "save_secs": 180,
+        "workers": {"count": 3, "min": 1},
+        "steps": 5,
+    }
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ConfigError, match="without any"):
+        read_config_file(str(empty))
+
+
 def test_read_config_file_that_is_missing_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"can't be read.*absent\.yaml"):
         read_config_file(str(tmp_path / "absent.yaml"))

@@ -197,3 +197,10 @@ def test_counter_that_stands_still_is_told_with_what_goes_on_meanwhile() -> None
     assert told is not None
     assert "has stood at 9 for 61 s" in told or "has stood at 9 for 1 min" in told
     assert "1,200 batches so far" in told
+
+
+def test_attempt_is_told_with_what_its_starter_calls_it() -> None:
+    record = {"event": "attempt", "attempt": 3, "start_step": 5, "until": 9}
+    assert event_text(parse(record)) == "attempt 3: step 5 to 9"
+    told = event_text(parse({**record, "outer_attempt": "tfresume-x7k2p"}))
+    assert told == "attempt 3 (tfresume-x7k2p): step 5 to 9"

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
 from functools import cache
-from itertools import combinations
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.cli import build_app, run
-from launch.render.kustomize import json_patch, stream, tree
-from launch.render.manifests import manifests
+from launch.flags import merged
+from launch.render.kustomize import BASES, json_patch, stream, tree
+from launch.render.manifests import RUN_FILES, manifests
+from launch.render.overlays import EXCLUDE, OTHER_CLOUD, OVERLAYS, with_overlays
+from launch.render.pods import CODE_PATH, CONFIG_PATH
 from launch.render.rules import pod_specs, violations
-from launch.render.spec import BASE, OVERLAYS, Deployment, with_overlays, with_run
+from launch.render.spec import BASE, Deployment
 from orchestrator.config import parse_config
 from orchestrator.errors import ConfigError
+from orchestrator.journal.run_events import OUTER_ATTEMPT
+from tests.graphs.library import CheckpointLibrary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 K8S = REPOSITORY / "k8s"
 CRDS = REPOSITORY.parent / "shared" / "kuberay-crds"
 
-EXCLUDE = ({"cpu", "gpu"}, {"gcs", "s3"})
+CHOICES = (
+    ("", "cpu", "gpu"),
+    ("", "spot", "spot-eks", "spot-aks"),
+    ("", "gcs", "s3", "azure", "pvc"),
+)
 COMBINATIONS = [
-    names
-    for size in range(len(OVERLAYS) + 1)
-    for names in combinations(OVERLAYS, size)
-    if not any(pair <= set(names) for pair in EXCLUDE)
-]
+    tuple(filter(None, names))
+    for names in product(*CHOICES)
+    if not any(spot in names and set(names) & set(others) for spot, others in OTHER_CLOUD.items())
+] + [("kueue",), ("monitoring",), ("gpu", "spot", "gcs", "kueue", "monitoring")]
 DEPLOYMENTS = [(kind, names) for kind in ("job", "cluster") for names in COMBINATIONS]
+TOGETHER = (
+    (),
+    *((name,) for name in OVERLAYS),
+    ("gpu", "spot", "gcs", "monitoring"),
+    ("cpu", "spot-eks", "s3", "kueue"),
+    ("gpu", "spot-aks", "azure", "kueue", "monitoring"),
+    ("cpu", "pvc", "kueue"),
+)
 
 
 def deployment(kind: str, names: tuple[str, ...]) -> Deployment:
@@ -48,6 +65,15 @@ def deployment(kind: str, names: tuple[str, ...]) -> Deployment:
 
 def by_identity(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(item["kind"], item["metadata"]["name"]): item for item in objects}
+
+
+def run_of(objects: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+    """The run's configuration, as ``--config`` with the mounted directory reads it."""
+    values: dict[str, Any] = {}
+    data = objects[("ConfigMap", "tfresume-run")]["data"]
+    for name in sorted(data):
+        values = merged(values, yaml.safe_load(data[name]))
+    return values
 
 
 def kustomized(directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -162,7 +188,7 @@ def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
     monkeypatch.setattr(utils, "schema_contents", cache(utils.schema_contents))
     pods: dict[str, dict[str, Any]] = {}
     for _, item in distinct:
-        if not item["apiVersion"].startswith("ray.io/"):
+        if not item["apiVersion"].startswith(("ray.io/", "monitoring.coreos.com/")):
             kubernetes_validate.validate(item, "1.34", strict=True)
         pods |= {json.dumps(pod, sort_keys=True): pod for pod in pod_specs(item)}
     assert len(pods) > 10
@@ -171,44 +197,79 @@ def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
         kubernetes_validate.validate(whole, "1.34", strict=True)
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
-def test_kustomize_of_an_overlay_gives_the_rendered_objects(name: str) -> None:
-    assert kustomized(K8S / "overlays" / name) == by_identity(
-        manifests(with_overlays(BASE, (name,)))
-    )
-
-
-@pytest.mark.parametrize(("directory", "kind"), [("base", "job"), ("cluster", "cluster")])
-def test_kustomize_of_a_base_gives_the_rendered_objects(directory: str, kind: str) -> None:
-    assert kustomized(K8S / directory) == by_identity(manifests(deployment(kind, ())))
-
-
-@pytest.mark.parametrize("directory", ["base", "cluster"])
-def test_kustomize_with_a_prefix_and_another_image_changes_ray_objects_too(
-    directory: str, tmp_path: Path
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("names", TOGETHER, ids="+".join)
+def test_kustomize_of_a_base_with_components_gives_the_rendered_objects(
+    base: str, names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    shutil.copytree(K8S / directory, tmp_path / directory)
+    found = by_identity(_kustomized_copy(tmp_path, base, names))
+    assert found == by_identity(manifests(with_overlays(BASES[base], names)))
+
+
+def _kustomized_copy(
+    directory: Path, base: str, names: tuple[str, ...], **more: Any
+) -> list[dict[str, Any]]:
+    """A kustomization of a user's own, beside a copy of ``k8s/``."""
+    shutil.copytree(K8S, directory / "k8s", dirs_exist_ok=True)
     kustomization = {
-        "resources": [directory],
-        "namePrefix": "team-",
-        "images": [{"name": "tfresume", "newName": "example.org/tfresume", "newTag": "9.9.9"}],
-        "configurations": [f"{directory}/kuberay-fields.yaml"],
+        "resources": [f"../k8s/{base}"],
+        "components": [f"../k8s/components/{name}" for name in names],
+        **more,
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    objects = kustomized(tmp_path)
-    for item in objects.values():
-        if item["apiVersion"].startswith("ray.io/"):
-            for pod in pod_specs(item):
-                assert pod["serviceAccountName"] == "team-tfresume"
-                assert {container["image"] for container in pod["containers"]} == {
-                    "example.org/tfresume:9.9.9"
-                }
-                names = [
-                    volume["configMap"]["name"]
-                    for volume in pod["volumes"]
-                    if "configMap" in volume
-                ]
-                assert set(names) <= {"team-tfresume-run"}
+    (directory / "own").mkdir(exist_ok=True)
+    (directory / "own" / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return list(kustomized(directory / "own").values())
+
+
+def test_example_of_the_tree_is_put_together_by_kustomize() -> None:
+    found = kustomized(K8S / "example")
+    assert ("RayJob", "team-tfresume") in found
+    assert {item["metadata"]["namespace"] for item in found.values()} == {"research"}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_references_between_objects_survive_a_prefix_and_a_namespace(
+    base: str, tmp_path: Path
+) -> None:
+    objects = _kustomized_copy(
+        tmp_path,
+        base,
+        ("gpu", "pvc", "monitoring"),
+        namePrefix="team-",
+        namespace="research",
+        images=[{"name": "tfresume", "newName": "example.org/tfresume", "newTag": "9.9.9"}],
+    )
+    names = set(by_identity(objects))
+    assert all(name.startswith("team-") for _, name in names)
+    assert {item["metadata"]["namespace"] for item in objects} == {"research"}
+    assert violations(objects) == ()
+    pods = [pod for item in objects for pod in pod_specs(item)]
+    ours = [pod for pod in pods if "serviceAccountName" in pod]
+    assert len(ours) >= 4
+    for pod in ours:
+        assert ("ServiceAccount", pod["serviceAccountName"]) in names
+        assert {container["image"] for container in pod["containers"]} == {
+            "example.org/tfresume:9.9.9"
+        }
+        for volume in pod["volumes"]:
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in names
+            if "persistentVolumeClaim" in volume:
+                claim = volume["persistentVolumeClaim"]["claimName"]
+                assert ("PersistentVolumeClaim", claim) in names
+    text = yaml.safe_dump_all(objects)
+    assert ".train." not in text
+    if base == "cluster":
+        variables = {
+            variable["name"]: variable.get("value")
+            for pod in ours
+            for container in pod["containers"]
+            for variable in container["env"]
+        }
+        assert ("RayCluster", variables["TFRESUME_RAY_CLUSTER"]) in names
+        assert ("Service", variables["TFRESUME_REDIS_SERVICE"]) in names
+        assert "redisAddress: $(TFRESUME_REDIS_SERVICE):6379" in text
+        assert "http://$(TFRESUME_RAY_CLUSTER)-head-svc:8265" in text
 
 
 def _job() -> dict[str, Any]:
@@ -271,6 +332,9 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "requests must equal limits",
     ),
     "writable": (lambda item: _container(item).pop("securityContext"), "read-only root"),
+    "image": (lambda item: _container(item).update(image="tf resume:1"), "can pull"),
+    "case": (lambda item: item["metadata"].update(name="Run_7"), "small letters"),
+    "namespace": (lambda item: item["metadata"].update(namespace="a.b"), "no namespace"),
     "latest": (lambda item: _container(item).update(image="tfresume:latest"), "isn't pinned"),
     "preStop": (lambda item: _container(item).update(lifecycle={"preStop": {}}), "preStop"),
 }
@@ -297,8 +361,9 @@ def test_groups_follow_the_runs_elasticity() -> None:
         "cpus": 1.5,
         "memory_bytes": 2 * 1024**3,
     }
-    (group,) = with_run(BASE, workers=workers).groups
-    assert (group.smallest, group.replicas, group.largest) == (3, 4, 6)
+    group, standby = BASE.model_copy(update={"sizing": {"workers": workers}}).groups
+    assert (group.smallest, group.replicas, group.largest) == (2, 3, 5)
+    assert (standby.smallest, standby.replicas, standby.largest) == (1, 1, 1)
     assert (group.shape.cpus, group.shape.memory_gib) == (2, 4)
 
 
@@ -309,7 +374,8 @@ def test_groups_on_spot_keep_the_standbys_on_demand() -> None:
 
 
 def test_groups_with_gpus_make_room_for_a_standby_in_the_same_pod() -> None:
-    (group,) = deployment("job", ("gpu",)).groups
+    group, standby = deployment("job", ("gpu",)).groups
+    assert standby.replicas == 0
     config = deployment("job", ("gpu",)).config.workers
     assert group.replicas == config.count
     assert group.shape.cpus == 2 * config.cpus
@@ -318,7 +384,7 @@ def test_groups_with_gpus_make_room_for_a_standby_in_the_same_pod() -> None:
 @pytest.mark.parametrize("names", COMBINATIONS)
 def test_run_configuration_inside_the_manifests_is_valid(names: tuple[str, ...]) -> None:
     objects = by_identity(manifests(deployment("job", names)))
-    parse_config(yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"]))
+    parse_config(run_of(objects))
 
 
 def test_commands_inside_the_manifests_exist_with_their_flags(
@@ -377,6 +443,8 @@ def test_render_with_a_config_file_sizes_the_groups_from_it(
                 str(REPOSITORY / "configs" / "spot.yaml"),
                 "--overlay",
                 "spot",
+                "--overlay",
+                "gpu",
                 "--json",
                 *RUN,
             ]
@@ -386,10 +454,10 @@ def test_render_with_a_config_file_sizes_the_groups_from_it(
     objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
     groups = objects[("RayJob", "tfresume")]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert [(group["groupName"], group["maxReplicas"]) for group in groups] == [
-        ("cpu-spot", 8),
-        ("standby-ondemand", 2),
+        ("workers", 8),
+        ("standby", 2),
     ]
-    run_values = yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"])
+    run_values = run_of(objects)
     assert (run_values["source"], run_values["address"]) == ("gs://b/r", "auto")
 
 
@@ -406,11 +474,27 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
     [
         (["--overlay", "tpu"], "no overlay 'tpu'"),
         (["--overlay", "gcs", "--overlay", "s3"], "exclude each other"),
+        (["--overlay", "spot", "--overlay", "s3"], "Name spot-eks beside s3"),
+        (["--overlay", "spot-aks", "--overlay", "gcs"], "another cloud's nodes"),
         (["--name", "x" * 48], "47 characters"),
+        (["--name", "Run_7"], "small letters"),
+        (["--namespace", "a b"], "no namespace that Kubernetes takes"),
         (["--image", "tfresume:latest"], "isn't pinned"),
+        (["--image", "example.org/tf resume:1"], "no image that Kubernetes can pull"),
         (["gs://b/r", "--until-step", "9"], "--output is missing"),
         (["gs://b/r", "--output", "gs://b/more"], "the run has no end"),
-        ([*RUN, "--input", "feeds.py:batches"], "no Pod has that file"),
+        ([*RUN, "--workers.gpus", "1"], "Add --overlay gpu"),
+        ([*RUN, "--overlay", "gpu", "--workers.gpus", "0"], "take --overlay cpu"),
+        ([*RUN, "--overlay", "s3"], "isn't in the store that the s3 overlay gives rights to"),
+        (["/data/r", *RUN[1:]], "is a path of this machine, and no Pod has it"),
+        (["/home/me/r", *RUN[1:], "--overlay", "pvc"], "below /data"),
+        (["/data/../etc/r", *RUN[1:], "--overlay", "pvc"], "below /data"),
+        ([*RUN, "--array", "x:0=/home/me/x.npy", "--batch-size", "4"], "--array /home/me/x.npy"),
+        ([*RUN, "--input", "absent.py:batches"], "there is no"),
+        ([*RUN, "--gpu-type", "nvidia-l4"], "--gpu-type is of no use here"),
+        ([*RUN, "--claim", "mine"], "--claim is of no use here"),
+        ([*RUN, "--overlay", "kueue"], "--queue NAME"),
+        ([*RUN, "--node-selector", "pool"], "LABEL=VALUE"),
     ],
 )
 def test_render_of_what_would_be_refused_exits_2(
@@ -440,9 +524,7 @@ def test_render_takes_the_flags_of_a_run_into_its_configuration(
         == 0
     )
     objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
-    values = parse_config(
-        yaml.safe_load(objects[("ConfigMap", "tfresume-run")]["data"]["run.yaml"])
-    )
+    values = parse_config(run_of(objects))
     assert (values.source, values.output, values.until_step, values.workers.count) == (
         "gs://b/r",
         "gs://b/more",
@@ -450,6 +532,180 @@ def test_render_takes_the_flags_of_a_run_into_its_configuration(
         3,
     )
     assert (values.input, values.feed) == ("my.feeds:batches", {"keep_prob:0": "0.5"})
+
+
+def test_render_with_values_puts_them_where_they_belong_and_leaves_no_name_to_replace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--overlay", "gpu", "--overlay", "gcs", "--gpu-type", "nvidia-l4", "--queue", "team-a"]
+    words += ["--node-selector", "pool=train", "--priority-class", "high"]
+    assert run(["render", *RUN, *words]) == 0
+    text = capsys.readouterr().out
+    assert not re.search(r"\b(?:BUCKET|PROJECT|ACCOUNT|REGION|QUEUE|CLIENT_ID)\b", text)
+    objects = by_identity(list(yaml.safe_load_all(text)))
+    job = objects[("RayJob", "tfresume")]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert job["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"}
+    pod = _first_worker(job)["template"]["spec"]
+    assert pod["priorityClassName"] == "high"
+    assert pod["nodeSelector"]["pool"] == "train"
+    assert pod["nodeSelector"]["cloud.google.com/gke-accelerator"] == "nvidia-l4"
+    assert set(objects[("ConfigMap", "tfresume-run")]["data"]) == {RUN_FILES["run"]}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(20, (2, 20, 20)), (1, (1, 1, 8))])
+def test_render_with_more_or_fewer_workers_than_the_overlay_suggests_widens_its_bounds(
+    count: int, expected: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["render", *RUN, "--overlay", "cpu", "--workers", str(count), "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    group = _first_worker(objects[("RayJob", "tfresume")])
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == expected
+
+
+def test_render_with_gpus_and_an_image_by_its_digest_keeps_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = "example.org/run7@sha256:" + "0a" * 32
+    assert run(["render", *RUN, "--overlay", "gpu", "--image", image, "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    pods = list(pod_specs(objects[("RayJob", "tfresume")]))
+    assert {container["image"] for pod in pods for container in pod["containers"]} == {image}
+
+
+def test_render_with_a_claim_of_ones_own_makes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    there = ["/mnt/r", "--output", "/mnt/more", "--steps", "9", "--overlay", "pvc"]
+    assert run(["render", *there, "--data-path", "/mnt", "--claim", "shared", "--json"]) == 0
+    objects = json.loads(capsys.readouterr().out)["objects"]
+    assert "PersistentVolumeClaim" not in {item["kind"] for item in objects}
+    pod = _first_worker(by_identity(objects)[("RayJob", "tfresume")])["template"]["spec"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "shared"}} in pod["volumes"]
+    assert {"name": "data", "mountPath": "/mnt"} in pod["containers"][0]["volumeMounts"]
+    made = ["--data-path", "/mnt", "--storage-class", "fast"]
+    assert run(["render", *there, *made, "--json"]) == 0
+    objects = json.loads(capsys.readouterr().out)["objects"]
+    (claim,) = [item for item in objects if item["kind"] == "PersistentVolumeClaim"]
+    assert claim["spec"]["storageClassName"] == "fast"
+
+
+def test_render_ships_the_input_functions_file_and_its_own_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    text = "def batches(ctx):\n    yield {}\n"
+    for name in ("own/feeds.py", "more_feeds.py"):
+        (tmp_path / name).write_text(text)
+    words = ["--input", "own/feeds.py:batches", "--py-func", "t=more_feeds:batches"]
+    assert run(["render", "--json", *RUN, *words]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    assert objects[("ConfigMap", "tfresume-code")]["data"] == {
+        "feeds.py": text,
+        "more_feeds.py": text,
+    }
+    assert run_of(objects)["input"] == f"{CODE_PATH}/feeds.py:batches"
+    cluster = _cluster_of(objects[("RayJob", "tfresume")])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": "PYTHONPATH", "value": CODE_PATH} in container["env"]
+        assert CODE_PATH in {mount["mountPath"] for mount in container["volumeMounts"]}
+    held = ["/data/r", "--output", "/data/m", "--steps", "1", "--overlay", "pvc"]
+    assert run(["render", "--json", *held, "--input", "/data/own/feeds.py:batches"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    assert run_of(objects)["input"] == "/data/own/feeds.py:batches"
+    assert ("ConfigMap", "tfresume-code") not in objects
+    (tmp_path / "my feeds.py").write_text(text)
+    assert run(["render", *RUN, "--input", "my feeds.py:batches"]) == 2
+    assert "can't be a ConfigMap's key" in capsys.readouterr().err
+    (tmp_path / "large.py").write_text("#" * 1_000_000)
+    assert run(["render", *RUN, "--input", "large.py:batches"]) == 2
+    assert "a ConfigMap takes 900000" in capsys.readouterr().err
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text(text)
+    assert run(["render", *RUN, "--input", "pack:batches"]) == 2
+    assert "Build an image" in capsys.readouterr().err
+
+
+@pytest.mark.tf
+def test_rendered_run_passes_a_dry_run_in_the_pods_file_system(
+    tf1_checkpoint: CheckpointLibrary,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The claim and the ConfigMap are directories here; nothing else is changed."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    tf1_checkpoint.copy(data / "run", "mlp", optimizer="adam")
+    (tmp_path / "feeds.py").write_text("def batches(ctx):\n    yield {}\n")
+    words = [str(data / "run"), "--output", str(data / "more"), "--steps", "5", "--workers", "2"]
+    words += ["--input", "feeds.py:batches", "--overlay", "pvc", "--data-path", str(data)]
+    assert run(["render", *words, "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    mounted = tmp_path / "etc"
+    mounted.mkdir()
+    for name, text in objects[("ConfigMap", "tfresume-run")]["data"].items():
+        (mounted / name).write_text(text)
+    entrypoint = objects[("RayJob", "tfresume")]["spec"]["entrypoint"]
+    assert entrypoint == f"tfresume resume --config {CONFIG_PATH}"
+    there = entrypoint.replace(CONFIG_PATH, str(mounted)).split()[1:]
+    assert run([*there, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["until_step"] - plan["start_step"] == 5
+    assert plan["workers"]["count"] == 2
+    assert "input" in {port["served_by"] for port in plan["inputs"]}
+
+
+def test_submitter_of_a_rendered_cluster_finds_the_code_and_ships_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feeds.py").write_text("def batches(ctx):\n    yield {}\n")
+    assert run(["render", "--kind", "cluster", *RUN, "--input", "feeds.py:batches", "--json"]) == 0
+    objects = by_identity(json.loads(capsys.readouterr().out)["objects"])
+    (pod,) = pod_specs(objects[("Job", "tfresume-submit")])
+    (container,) = pod["containers"]
+    held = {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod["volumes"]}
+    command = " ".join(container["command"])
+    for mount in container["volumeMounts"]:
+        if named := held[mount["name"]]:
+            place = tmp_path / mount["name"]
+            place.mkdir()
+            for name, text in objects[("ConfigMap", named)]["data"].items():
+                (place / name).write_text(text.replace(CODE_PATH, str(tmp_path / "code")))
+    there = command.replace(CONFIG_PATH, str(tmp_path / "config")).replace("$(", "x").split()[1:]
+    (tmp_path / "feeds.py").unlink()
+    words = [word.replace("xTFRESUME_RAY_CLUSTER)", "x") for word in there if word != "--follow"]
+    assert run([*words, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["job"]["run"]["input"] == "feeds.py:batches"
+    assert plan["job"]["files"] == {"feeds.py": str(tmp_path / "code" / "feeds.py")}
+
+
+def test_pods_of_ray_tell_a_driver_which_try_of_kuberays_it_is(
+    rendered: dict[str, list[dict[str, Any]]],
+) -> None:
+    field = {"fieldRef": {"fieldPath": "metadata.labels['ray.io/cluster']"}}
+    cluster = _cluster_of(by_identity(rendered["job"])[("RayJob", "tfresume")])
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": OUTER_ATTEMPT, "valueFrom": field} in container["env"]
+
+
+def test_budgets_name_a_number_that_a_rayclusters_pods_can_be_counted_by() -> None:
+    for count, least, standby, kept in ((4, 2, 1, 2), (2, 2, 0, 1), (2, 2, 1, 2), (1, 1, 0, 0)):
+        workers = {"count": count, "min": least, "standby": standby}
+        objects = manifests(BASE.model_copy(update={"sizing": {"workers": workers}}))
+        budgets = [item for item in objects if item["kind"] == "PodDisruptionBudget"]
+        assert [item["spec"]["minAvailable"] for item in budgets] == [1, kept]
+    budgets[0]["spec"] = {"maxUnavailable": 1, "selector": {}}
+    assert "minAvailable" in violations(budgets)[0]
+
+
+def test_exclusions_name_overlays_that_are_there() -> None:
+    assert {name for group in EXCLUDE for name in group} | {
+        name for spot, others in OTHER_CLOUD.items() for name in (spot, *others)
+    } <= set(OVERLAYS)
 
 
 @pytest.mark.parametrize("names", COMBINATIONS)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from launch.report.happenings import decisions, incidents, saves, stagings
 from launch.report.lanes import lanes, lives
 from launch.report.model import Report, flat, report
-from launch.report.series import MOST_POINTS, Point, points, thinned
+from launch.report.series import MOST_POINTS, Point, points, smoothed, thinned
 from launch.runs.history import history
 from launch.runs.status_model import Driver, LeaseHolder, run_status
 from orchestrator.decide.timeline import timeline
 from orchestrator.journal.parsing import parse_all
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lineage import record_takeover
 from tests.launch import journals
 from tests.launch.journals import Event, event
+from tests.store.runs import saved
 
 Bar = tuple[int, int, str, float, float | None, str]
 
@@ -259,3 +265,34 @@ def test_report_of_a_run_that_never_spoke_is_empty_and_whole() -> None:
         (),
         None,
     )
+
+
+def point(step: int, loss: float | None) -> Point:
+    return Point(float(step), step, loss, None, None)
+
+
+def test_smoothed_loss_stands_beside_the_points_and_begins_at_the_first() -> None:
+    noisy = [point(step, 1.0 + (0.5 if step % 2 else -0.5)) for step in range(1, 400)]
+    found = smoothed(noisy)
+    assert [item.loss for item in found] == [item.loss for item in noisy], "points stay as they are"
+    assert found[0].smooth == noisy[0].loss
+    tail = [item.smooth for item in found[200:] if item.smooth is not None]
+    assert len(tail) == 199
+    assert max(tail) - min(tail) < 0.2, "noise of 1 from point to point"
+    assert abs(sum(tail) / len(tail) - 1.0) < 0.05
+
+
+def test_smoothed_loss_begins_anew_where_steps_are_redone_and_passes_gaps() -> None:
+    found = smoothed([point(10, 5.0), point(20, None), point(30, 5.0), point(20, 1.0)])
+    assert [item.smooth for item in found] == [5.0, None, 5.0, 1.0]
+    assert smoothed([]) == ()
+
+
+def test_size_of_a_checkpoint_is_the_same_in_its_save_and_in_the_list(tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "out"))
+    lease = acquire(output)
+    record_takeover(output, 1, 1, 0)
+    made = saved(output, 600)
+    lease.release()
+    manifest = made.manifest()
+    assert made.size_bytes == sum(item.size_bytes for item in manifest.files)

@@ -144,3 +144,51 @@ def test_command_report_never_writes_a_credential(
     text = (tmp_path / "report.html").read_text()
     assert "pl4nted-s3cret-value" not in text
     assert "abcdefgh12345678" not in text
+
+
+def test_page_shows_a_bar_a_rank_of_what_a_step_takes_and_what_limits_it(
+    output: Location,
+) -> None:
+    recorded_run(output, journals.whole_run()).release()
+    text = made(output)
+    section = text.split('id="h-slow"')[1].split("</section>")[0]
+    assert section.count('class="bar"') == 2
+    assert "50 ms a step lately; the others wait for rank 1, whose input takes 21 ms" in section
+    assert "rank 1" in section
+    assert "waiting for batches" in section
+
+
+def test_page_without_step_times_has_no_such_section(output: Location) -> None:
+    recorded_run(output, journals.beginning()).release()
+    assert "What a step takes" not in made(output)
+
+
+def test_legends_name_only_what_there_is(output: Location) -> None:
+    events = [*journals.beginning(), journals.progress(10, 580), journals.finish(11, 600)]
+    recorded_run(output, events).release()
+    text = made(output)
+    assert "a worker in its rank" in text
+    for absent in (
+        "save committed",
+        "save that came to nothing",
+        "another worker takes",
+        "<span>none<",
+    ):
+        assert absent not in text
+    assert "incident, until the first useful step" not in text
+    assert "waiting for workers" not in text.split('class="legend"')[1].split("</ul>")[0]
+
+
+def test_incident_row_names_the_budget_and_the_command_for_more(output: Location) -> None:
+    recorded_run(output, journals.whole_run()).release()
+    text = made(output)
+    assert "loss 2 of 60 within an hour, 58 left" in text
+    assert f"tfresume logs {output.shown} --worker w0002" in text
+
+
+def test_checkpoints_are_shown_with_where_they_come_from(output: Location) -> None:
+    recorded_run(output).release()
+    unreadable_checkpoint(output, 1100)
+    text = made(output)
+    assert 'data-label="went on from"' in text
+    assert "attempt 1, generation 1 from step 0" in text

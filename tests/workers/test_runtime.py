@@ -68,7 +68,7 @@ def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again
         graph=SimpleNamespace(step="global_step"),
     )
     tools = RealTools(cast(Setup, setup))
-    tools._trainer = SimpleNamespace(load_checkpoint=lambda prefix, init_missing: prefix)
+    tools._trainer = SimpleNamespace(load_checkpoint=lambda prefix, **_: prefix)
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
             tools.checkpoint_state(start)

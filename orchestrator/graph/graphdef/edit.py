@@ -1,7 +1,7 @@
 """How is a graph changed without losing its wiring?
 
 Rule: an editor works on a MetaGraphDef of its own (the caller's is never touched), every new node's
-name stands under ``tfresume/``, and an edit touches the nodes it names and no others.
+name stands under ``tfresume/`` unless the graph that is saved has it too, and an edit touches the nodes it names and no others.
 """
 
 from __future__ import annotations
@@ -59,14 +59,19 @@ class Editor:
         controls: Iterable[str] = (),
         attributes: Mapping[str, AttrValue] | None = None,
         device: str = "",
+        own: bool = True,
     ) -> str:
         """Add a node; its full name.
+
+        Args:
+            own: it's for this run alone, and its name stands under ``tfresume/``; else it becomes a
+                part of the graph that is saved.
 
         Raises:
             ValueError: there is a node of this name already.
         """
         self._snapshot = None
-        full = name if name.startswith(OWN) else OWN + name
+        full = name if name.startswith(OWN) or not own else OWN + name
         if full in self._nodes:
             raise ValueError(f"the graph has a node {full} already")
         node = self.meta.graph_def.node.add(name=full, op=op, device=device)

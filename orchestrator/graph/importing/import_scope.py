@@ -65,6 +65,10 @@ def without_scope(config: RunConfig) -> RunConfig:
             "watch": [bare(name) for name in config.watch],
             "weight_by": None if config.weight_by is None else bare(config.weight_by),
             "train_op": [bare(name) for name in config.train_op],
+            "set": {bare(name): value for name, value in config.set.items()},
+            "freeze": [bare(name) for name in config.freeze],
+            "reinit": [bare(name) for name in config.reinit],
+            "restore_only": [bare(name) for name in config.restore_only],
         }
     )
 
@@ -107,6 +111,7 @@ def in_scope(graph: WorkerGraph, config: RunConfig) -> WorkerGraph:
         pipeline_initializers=_renamed(graph.pipeline_initializers, rename),
         random_nodes=_renamed(graph.random_nodes, rename),
         stateful_random=_renamed(graph.stateful_random, rename),
+        loading=replace(graph.loading, anew=frozenset(map(rename, graph.loading.anew))),
     )
 
 

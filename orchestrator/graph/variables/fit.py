@@ -7,7 +7,7 @@ unless ``--init-missing`` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, CheckpointTensor
 from orchestrator.graph.worker_graph import Problem, Shape, Variable
@@ -19,15 +19,27 @@ owners.
 
 
 def checkpoint_problems(
-    variables: Iterable[Variable], checkpoint: CheckpointKeys, init_missing: bool
+    variables: Iterable[Variable],
+    checkpoint: CheckpointKeys,
+    init_missing: bool,
+    anew: Collection[str] = (),
 ) -> list[Problem]:
-    """What a restore would stumble over, all of it."""
+    """What a restore would stumble over, all of it.
+
+    Args:
+        anew: names of variables that are to be initialised, and that ``checkpoint`` lacks.
+    """
     wanted = [variable for variable in variables if variable.needed and not variable.local]
     missing = [variable for variable in wanted if (variable.key or variable.name) not in checkpoint]
-    slots = [variable for variable in missing if is_optimizer_state(variable)]
-    weights = [variable for variable in missing if not is_optimizer_state(variable)]
+    asked = [variable for variable in missing if variable.name in anew]
     problems = list(_mismatches(wanted, checkpoint))
     problems.extend(_without_initializer(missing))
+    missing = [variable for variable in missing if variable.name not in anew]
+    slots = [variable for variable in missing if is_optimizer_state(variable)]
+    weights = [variable for variable in missing if not is_optimizer_state(variable)]
+    if asked:
+        message = f"{_count(asked, 'variable')} will be initialised, as asked: {_few(asked)}"
+        problems.append(Problem("made-anew", "warning", message, nodes=_names(asked)))
     if slots:
         message = f"the checkpoint lacks {_count(slots, 'optimizer slot')}; they start from their initial values"
         problems.append(Problem("slots-missing", "warning", message, nodes=_names(slots)))

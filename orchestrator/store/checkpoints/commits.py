@@ -86,8 +86,11 @@ class Checkpoint:
 
     @property
     def size_bytes(self) -> int:
-        """Of all its files."""
-        return sum(file.size_bytes for file in self.candidate.files.values())
+        """Of the files that TensorFlow reads, which its manifest lists; the manifest's own few
+        bytes don't count, here or anywhere.
+        """
+        files = self.candidate.files.items()
+        return sum(file.size_bytes for suffix, file in files if suffix != MANIFEST_SUFFIX)
 
     def manifest(self) -> Manifest:
         """Its manifest. Raises CorruptCheckpoint (damaged, or there is none), StorageUnavailable."""

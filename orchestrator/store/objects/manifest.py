@@ -80,7 +80,9 @@ class Manifest(_Record):
     created: float = 0.0
     """Unix seconds by the writer's clock; shown to people, never compared."""
     repairs: tuple[str, ...] = ()
-    """What the saved ``.meta`` differs in from the source's."""
+    """What the saved ``.meta`` differs in from the source's, so that TensorFlow can import it."""
+    edits: tuple[str, ...] = ()
+    """What else it differs in, as the user asked."""
     source: str = ""
     """Fingerprint of the run's source."""
 

@@ -58,7 +58,7 @@ def user_error(error: BaseException, what: str, **details: object) -> UserCodeEr
         f"{what}: {cause(error)}",
         remedy="Use a smaller batch, or workers with more memory"
         if out_of_memory
-        else "Mend the graph's inputs or the input function; the same step would fail again",
+        else "Fix the graph's inputs or the input function; the same step would fail again",
         details={**details, "traceback": "".join(traceback.format_exception(error))},
     )
 

@@ -42,7 +42,7 @@ def load_function(reference: str) -> Any:
 
 
 def user_error(
-    error: BaseException, what: str, *, remedy: str = "Mend it and run the same command again"
+    error: BaseException, what: str, *, remedy: str = "Fix it and run the same command again"
 ) -> UserCodeError:
     """``error``, raised by the user's code while ``what`` happened."""
     return UserCodeError(

@@ -22,6 +22,7 @@ from orchestrator.errors import ConfigError, CorruptCheckpoint
 from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.path_map import is_url
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.memory import FreeMemory
 from orchestrator.graph.worker_graph import Problem, WorkerGraph
@@ -43,36 +44,38 @@ def preflight(
     memory: FreeMemory | None = None,
     also: Sequence[Problem] = (),
     batch_within_s: float = BATCH_WITHIN_S,
+    loading: Loading = AS_SAVED,
 ) -> CheckReport:
     """``graph.check`` with what can be found out on this machine.
 
     Args:
-        checkpoint, memory, also: as ``check`` takes them.
+        checkpoint, memory, also, loading: as ``check`` takes them.
         batch_within_s: deadline for the first batch of the graph's own pipelines.
     """
     here = config.address is None
     seen = FilesSeen(config.path_map.values())
+
+    def judged(also: Sequence[Problem], outside: Outside) -> CheckReport:
+        return check(
+            *(meta, config),
+            checkpoint=checkpoint,
+            memory=memory,
+            also=also,
+            outside=outside,
+            loading=loading,
+        )
+
     outside = Outside(missing=seen.missing, unreachable=seen.unreachable) if here else Outside()
-    report = check(meta, config, checkpoint=checkpoint, memory=memory, also=also, outside=outside)
+    report = judged(also, outside)
     graph = report.plan.worker_graph
     is_named = not any(problem.code == "unknown-tensor" for problem in report.problems)
     unfit = unfit_values(config, graph) if graph is not None and is_named else ()
     if unfit:
-        return check(
-            meta,
-            config,
-            checkpoint=checkpoint,
-            memory=memory,
-            also=(*also, *unfit),
-            outside=outside,
-        )
+        return judged((*also, *unfit), outside)
     if not here or graph is None or not report.resumes or not makes_batches(graph):
         return report
     errors = unbuildable(graph, config, batch_within_s)
-    if not errors:
-        return report
-    outside = replace(outside, unbuildable=errors)
-    return check(meta, config, checkpoint=checkpoint, memory=memory, also=also, outside=outside)
+    return judged(also, replace(outside, unbuildable=errors)) if errors else report
 
 
 def unfit_values(config: RunConfig, graph: WorkerGraph) -> tuple[Problem, ...]:

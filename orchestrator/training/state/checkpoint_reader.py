@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.worker_graph import SaverEntry, Shape, Variable, WorkerGraph
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.training.engine.failures import cause
@@ -58,12 +59,15 @@ def step_in_name(prefix: str) -> int:
     return int(match.group(1)) if match else 0
 
 
-def read_checkpoint(graph: WorkerGraph, prefix: str, options: TrainingOptions) -> Loaded:
+def read_checkpoint(
+    graph: WorkerGraph, prefix: str, options: TrainingOptions, loading: Loading = AS_SAVED
+) -> Loaded:
     """Everything in the checkpoint that the graph's variables and saver entries take.
 
     Args:
         prefix: local path without ``.index`` (V2), or the file itself (V1).
         options: of the session that trains in this process.
+        loading: under which keys, and without which variables.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
@@ -75,23 +79,43 @@ def read_checkpoint(graph: WorkerGraph, prefix: str, options: TrainingOptions) -
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (ValueError, tf.errors.OpError, RuntimeError) as error:
         raise _corrupt(prefix, error) from error
-    wanted, missing = _wanted(graph, set(shapes))
+    wanted, missing = _wanted(graph, set(shapes), loading)
     _refuse_misfits(prefix, wanted, shapes, dtypes)
     large = _read_large(prefix, wanted)
     read = large | _restore(
         prefix, [item for item in wanted if item.name not in large], shapes, reading_config(options)
     )
     arrays = {item.name: read[item.name] for item in wanted}
+    if loading.step is not None:
+        return _begun_at(loading.step, graph, arrays, missing)
     counter = None if graph.step is None else arrays.get(graph.step.variable)
     step = step_in_name(prefix) if counter is None else int(counter)
     return Loaded(step, arrays, missing)
 
 
-def _wanted(graph: WorkerGraph, stored: set[str]) -> tuple[list[Wanted], tuple[Variable, ...]]:
-    keys = checkpoint_keys(graph)
+def _begun_at(
+    step: int, graph: WorkerGraph, arrays: dict[str, np.ndarray], missing: tuple[Variable, ...]
+) -> Loaded:
+    """What was read, with another number in the graph's counter, if it has one."""
+    name = "" if graph.step is None else graph.step.variable
+    for variable in graph.variables:
+        if variable.name == name:
+            arrays[name] = np.asarray(step, tf.as_dtype(variable.dtype).as_numpy_dtype)
+    return Loaded(step, arrays, tuple(one for one in missing if one.name != name))
+
+
+def _wanted(
+    graph: WorkerGraph, stored: set[str], loading: Loading
+) -> tuple[list[Wanted], tuple[Variable, ...]]:
+    keys = {name: loading.stored(key) for name, key in checkpoint_keys(graph).items()}
     restored = [variable for variable in graph.variables if not variable.local]
-    found = [variable for variable in restored if keys[variable.name] in stored]
-    missing = tuple(variable for variable in restored if keys[variable.name] not in stored)
+    found = [
+        variable
+        for variable in restored
+        if keys[variable.name] in stored and variable.name not in loading.anew
+    ]
+    names = {variable.name for variable in found}
+    missing = tuple(variable for variable in restored if variable.name not in names)
     wanted = [Wanted(v.name, keys[v.name], v.slice_spec, v.dtype, v.shape) for v in found]
     entries = [
         entry for entry in graph.saver_entries if entry.key in stored and entry.dtype != "variant"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import GraphMismatch
+from orchestrator.graph.loading import AS_SAVED
 from orchestrator.graph.variables.fit import is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.training.engine.options import TrainingOptions
@@ -32,19 +33,29 @@ def load(
     prefix: str,
     *,
     init_missing: bool,
+    of_source: bool = True,
 ) -> State:
     """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where
     ``init_missing`` allows it.
+
+    Args:
+        of_source: it's what the run starts from, read as ``graph.loading`` says; else one of the
+            run's own.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
         GraphMismatch: the graph needs what the checkpoint lacks.
     """
-    loaded = read_checkpoint(graph, prefix, options)
+    loading = graph.loading if of_source else AS_SAVED
+    loaded = read_checkpoint(graph, prefix, options, loading)
     missing = [variable for variable in loaded.missing if variable.needed]
     if not missing:
         return State(loaded.step, loaded.arrays)
-    weights = [variable for variable in missing if not is_optimizer_state(variable)]
+    weights = [
+        variable
+        for variable in missing
+        if not is_optimizer_state(variable) and variable.name not in loading.anew
+    ]
     if weights and not init_missing:
         raise _lacking(
             prefix, weights, "Use --init-missing to start them from the graph's initialisers"

@@ -1,0 +1,1 @@
+"""Other people's trackers, which look on while a run trains."""

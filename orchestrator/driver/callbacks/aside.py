@@ -1,0 +1,93 @@
+"""How does somebody look on who may be slow, without anybody waiting?
+
+Rule: a thread of its own calls it. The loop only leaves a note; where too many wait, signs of
+progress are left out and events aren't. One that raises is dropped, and said. At the run's end it
+has ``CLOSE_S``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.driver.observer import Observer, RunProgress
+
+log = logging.getLogger("tfresume")
+
+MOST_PROGRESS = 50
+"""Signs of progress that wait: ten seconds' worth. A tracker that is further behind gets the newest
+ones.
+"""
+CLOSE_S = 30.0
+"""Longest wait at the run's end: a tracker sends what it holds then, over a slow network."""
+
+
+class Aside:
+    """Passes what it sees on to ``observer``, in another thread.
+
+    Args:
+        name: what messages call it.
+    """
+
+    def __init__(self, observer: Observer, name: str) -> None:
+        self._observer, self._name = observer, name
+        self._events: deque[Mapping[str, Any]] = deque()
+        self._progress: deque[RunProgress] = deque(maxlen=MOST_PROGRESS)
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name=f"tfresume-{name}", daemon=True)
+        self._thread.start()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """One record of the journal; returns at once."""
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify()
+
+    def progress(self, progress: RunProgress) -> None:
+        """How far the run is; returns at once."""
+        with self._changed:
+            self._progress.append(progress)
+            self._changed.notify()
+
+    def close(self, longest_s: float = CLOSE_S) -> None:
+        """Let it take in what waits, and close it, within ``longest_s``."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        began_s = time.monotonic()
+        self._thread.join(longest_s)
+        if self._thread.is_alive():
+            waited_s = time.monotonic() - began_s
+            log.warning("the callback %s didn't end within %.0f s", self._name, waited_s)
+
+    def _work(self) -> None:
+        try:
+            while self._one():
+                pass
+            close = getattr(self._observer, "close", None)
+            if close is not None:
+                close()
+        except Exception as error:  # noqa: BLE001 - whoever only looks on mustn't end a training run
+            log.warning(
+                "the callback %s is dropped since it failed: %s: %s",
+                self._name,
+                type(error).__name__,
+                error,
+            )
+
+    def _one(self) -> bool:
+        """Pass one note on; whether there may be another."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or self._progress or self._closing)
+            event = self._events.popleft() if self._events else None
+            progress = self._progress.popleft() if event is None and self._progress else None
+        if event is not None:
+            self._observer.event(event)
+        elif progress is not None:
+            self._observer.progress(progress)
+        return event is not None or progress is not None

@@ -1,0 +1,86 @@
+"""How does a run stand in MLflow?
+
+Rule: one MLflow run for one output, however many drivers it has: it's found by its tag. Where it's
+kept, and in which experiment, MLflow's own variables say (``MLFLOW_TRACKING_URI``,
+``MLFLOW_EXPERIMENT_NAME``).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.driver.callbacks.context import CallbackContext
+from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.parsing import parse
+from orchestrator.journal.run_events import AttemptBegan, IncidentOver, RunEnded
+
+EXPERIMENT = "tfresume"
+OUTPUT_TAG = "tfresume.output"
+EVERY_S = 1.0
+"""A point of each curve at most so often: MLflow keeps every one, and eyes need no more."""
+_STATUS = {"done": "FINISHED", "end of data": "FINISHED", "stopped": "KILLED"}
+
+
+class MlflowRun:
+    """An observer that logs to MLflow. Raises ImportError where MLflow isn't installed."""
+
+    def __init__(self, context: CallbackContext) -> None:
+        from mlflow import MlflowClient
+
+        self._client: Any = MlflowClient()
+        self._run_id = self._found(context)
+        self._incidents = 0
+        self._logged_s = float("-inf")
+
+    def _found(self, context: CallbackContext) -> str:
+        """The run of this output, made where there is none."""
+        client = self._client
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        experiment = client.get_experiment_by_name(name)
+        ident = experiment.experiment_id if experiment else client.create_experiment(name)
+        wanted = f"tags.`{OUTPUT_TAG}.id` = '{context.ident}'"
+        for run in client.search_runs([ident], wanted, max_results=1):
+            return str(run.info.run_id)
+        tags = {
+            OUTPUT_TAG: context.run,
+            f"{OUTPUT_TAG}.id": context.ident,
+            "tfresume.source": context.source,
+        }
+        made = client.create_run(ident, tags=tags, run_name=context.name)
+        for key, value in context.config.items():
+            if value not in (None, "", [], {}):
+                client.log_param(made.info.run_id, key, str(value)[:500])
+        return str(made.info.run_id)
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """Attempts, incidents and the end."""
+        match parse(record):
+            case AttemptBegan(attempt=attempt):
+                self._client.update_run(self._run_id, status="RUNNING")
+                self._client.set_tag(self._run_id, "tfresume.attempt", str(attempt))
+            case IncidentOver() as incident:
+                self._incidents += 1
+                step = incident.step or 0
+                self._metric("incidents", self._incidents, step)
+                self._metric("steps_redone", incident.steps_redone, step)
+            case RunEnded() as ended:
+                self._client.set_tag(self._run_id, "tfresume.reason", ended.reason)
+                self._client.set_terminated(self._run_id, _STATUS.get(ended.outcome, "FAILED"))
+
+    def progress(self, progress: RunProgress) -> None:
+        """The curves."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s < EVERY_S and progress.step < progress.until:
+            return
+        self._logged_s = now_s
+        values = {"loss": progress.loss, "steps_per_s": progress.steps_per_s or None}
+        values |= {f"summary/{tag}": value for tag, value in progress.summaries.items()}
+        for name, value in values.items():
+            if value is not None:
+                self._metric(name, value, progress.step)
+
+    def _metric(self, name: str, value: float, step: int) -> None:
+        self._client.log_metric(self._run_id, name, float(value), step=step)

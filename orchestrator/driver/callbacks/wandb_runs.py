@@ -1,0 +1,68 @@
+"""How does a run stand in Weights & Biases?
+
+Rule: one W&B run for one output, however many drivers it has: its id follows from the output's URL.
+Project, directory and whether anything is sent are W&B's own variables' business
+(``WANDB_PROJECT``, ``WANDB_DIR``, ``WANDB_MODE=offline``).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.driver.callbacks.context import CallbackContext
+from orchestrator.driver.observer import RunProgress
+from orchestrator.journal.parsing import parse
+from orchestrator.journal.run_events import IncidentOver, RunEnded
+
+PROJECT = "tfresume"
+EVERY_S = 1.0
+"""A point of each curve at most so often: W&B asks for no more, and eyes need none."""
+
+
+class WandbRun:
+    """An observer that logs to W&B. Raises ImportError where it isn't installed."""
+
+    def __init__(self, context: CallbackContext) -> None:
+        import wandb
+
+        self._run: Any = wandb.init(
+            id=context.ident,
+            name=context.name,
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            resume="allow",
+            config={"output": context.run, "source": context.source, **context.config},
+            # The run's own signals are the driver's
+            settings=wandb.Settings(console="off", disable_git=True, silent=True),
+        )
+        self._incidents = 0
+        self._exit_code = 1
+        self._logged_s = float("-inf")
+
+    def event(self, record: Mapping[str, Any]) -> None:
+        """Incidents and the end."""
+        match parse(record):
+            case IncidentOver() as incident:
+                self._incidents += 1
+                self._run.summary["incidents"] = self._incidents
+                self._run.summary["last_incident"] = f"{incident.kind}: {incident.reason}"
+            case RunEnded() as ended:
+                self._exit_code = 1 if ended.outcome == "failed" else 0
+                self._run.summary["reason"] = ended.reason
+
+    def progress(self, progress: RunProgress) -> None:
+        """The curves."""
+        now_s = time.monotonic()
+        if now_s - self._logged_s < EVERY_S and progress.step < progress.until:
+            return
+        self._logged_s = now_s
+        values = {"loss": progress.loss, "steps_per_s": progress.steps_per_s or None}
+        values |= {f"summary/{tag}": value for tag, value in progress.summaries.items()}
+        told = {name: value for name, value in values.items() if value is not None}
+        self._run.log(told, step=progress.step)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._run.finish(exit_code=self._exit_code)

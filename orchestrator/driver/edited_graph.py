@@ -1,0 +1,79 @@
+"""Which graph is trained where the user asks for edits?
+
+Rule: a checkpoint of this run's own has the edits of the flags that it was saved with; they are
+undone first, so that the flags of now decide alone. What only a first start does (other keys,
+initialised variables, another step) is done where the checkpoint is the source's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from orchestrator.config import RunConfig
+from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.surgery.operation import operate
+from orchestrator.graph.surgery.undo import without_edits
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.worker_graph import Problem, WorkerGraph
+
+FIRST_START: dict[str, object] = {
+    "rename": {},
+    "restore_only": [],
+    "reinit": [],
+    "reset_slots": False,
+    "reset_step": None,
+}
+"""What a later start of the same command leaves alone."""
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A graph to train, and what was done to it.
+
+    Attributes:
+        checkpoint: what the checkpoint holds for it, seen through ``loading``.
+        problems: for the report: refusals, and each edit.
+    """
+
+    meta: MetaGraphDef
+    checkpoint: CheckpointKeys | None
+    problems: Sequence[Problem] = ()
+    edits: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
+    loading: Loading = AS_SAVED
+
+    def told_in(self, graph: WorkerGraph) -> WorkerGraph:
+        """The planned graph with what was done to it."""
+        return replace(graph, edits=self.edits, repairs=(*self.repairs, *graph.repairs))
+
+
+def edited_graph(
+    meta: MetaGraphDef,
+    config: RunConfig,
+    checkpoint: CheckpointKeys | None,
+    *,
+    of_this_run: bool = False,
+) -> Edited:
+    """``meta`` with the edits that the configuration asks for.
+
+    Args:
+        checkpoint: what the checkpoint that lies beside it holds.
+        of_this_run: that checkpoint is one that the run itself wrote.
+
+    Raises:
+        CorruptCheckpoint: earlier edits can't be undone.
+    """
+    if of_this_run:
+        meta = without_edits(meta)
+        config = config.model_copy(update=FIRST_START)
+    done = operate(meta, config, checkpoint)
+    edits = [
+        Problem("edited", "warning", f"as asked: {said}", "Leave the flag out to undo it")
+        for said in done.done
+    ]
+    return Edited(
+        done.meta, done.checkpoint, (*done.problems, *edits), done.done, done.repairs, done.loading
+    )

@@ -1,0 +1,127 @@
+"""Which graph is trained, once the edits are made that the user asked for?
+
+Rule: freeze, swap, clip, set, in this order, so that what is frozen gets no new slots, and what the
+other edits add can be set; then what the first start takes of the checkpoint. All refusals at once.
+Without a flag the graph is handed on as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+from orchestrator.config import RunConfig
+from orchestrator.graph.gradients.train_ops import choose_train_ops
+from orchestrator.graph.graphdef.edit import Editor
+from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.importing.import_scope import without_scope
+from orchestrator.graph.importing.repair import repair
+from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.surgery.clipping import clip_gradients
+from orchestrator.graph.surgery.constants import set_tensor
+from orchestrator.graph.surgery.edits import RefusedEdit, UnderEdit
+from orchestrator.graph.surgery.first_start import asks, first_loading, seen_through
+from orchestrator.graph.surgery.freezing import freeze_variables
+from orchestrator.graph.surgery.swapping import swap_optimizer
+from orchestrator.graph.surgery.undo import with_undo
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.variables.saver import read_saver
+from orchestrator.graph.variables.variables import find_variables
+from orchestrator.graph.worker_graph import Problem
+
+
+@dataclass(frozen=True)
+class Operated:
+    """A graph after its edits.
+
+    Attributes:
+        meta: the edited copy, or the graph itself.
+        done: each edit in words.
+        problems: refusals, and the repairs that came before.
+        repairs: what had to be repaired first.
+        loading: how the source's checkpoint is read at the first start; ``checkpoint`` is what it
+            holds, seen like that.
+    """
+
+    meta: MetaGraphDef
+    done: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    repairs: tuple[str, ...] = ()
+    loading: Loading = AS_SAVED
+    checkpoint: CheckpointKeys | None = None
+
+
+def operate(
+    meta: MetaGraphDef, config: RunConfig, checkpoint: CheckpointKeys | None = None
+) -> Operated:
+    """Edit ``meta``, which isn't changed itself, as the configuration asks.
+
+    Args:
+        checkpoint: what the source's checkpoint holds; None where that isn't known.
+    """
+    edits = edits_of(config)
+    if not edits and not asks(config):
+        return Operated(meta, checkpoint=checkpoint)
+    config = without_scope(config)
+    repaired = repair(meta, config)
+    work = _work(Editor(repaired.meta), repaired.ops, config)
+    if not work.targets:  # the plan says why nothing trains
+        return Operated(meta, checkpoint=checkpoint)
+    problems = []
+    for edit in edits:
+        try:
+            edit(work)
+        except RefusedEdit as refused:
+            problems.append(refused.problem)
+    loading = AS_SAVED
+    after = _work(work.editor, repaired.ops, config, checkpoint)
+    try:
+        loading = first_loading(after, after.variables, config, checkpoint)
+    except RefusedEdit as refused:
+        problems.append(refused.problem)
+    edited = work.editor.meta if edits and not problems else repaired.meta
+    if edited is not repaired.meta:
+        edited = with_undo(repaired.meta, edited)
+    told = [
+        Problem(
+            "repaired", "warning", said, "Nothing to do: repaired in memory and in what is saved"
+        )
+        for said in repaired.done
+    ]
+    done = () if problems else (*work.done, *after.done)
+    seen = checkpoint
+    if checkpoint is not None:
+        seen = seen_through(loading, checkpoint, after.variables)
+    return Operated(edited, done, (*problems, *told), repaired.done, loading, seen)
+
+
+def edits_of(config: RunConfig) -> list[Callable[[UnderEdit], None]]:
+    """The edits that a configuration asks for, in the order in which they're made."""
+    found: list[Callable[[UnderEdit], None]] = []
+    if config.freeze:
+        found.append(lambda work: freeze_variables(work, config.freeze))
+    optimizer = config.swap_optimizer
+    if optimizer is not None:
+        found.append(lambda work: swap_optimizer(work, optimizer))
+    limit = config.clip_global_norm
+    if limit is not None:
+        found.append(lambda work: clip_gradients(work, limit))
+    for name, text in config.set.items():
+        found.append(lambda work, name=name, text=text: set_tensor(work, name, text))  # type: ignore[misc]
+    return found
+
+
+def _work(
+    editor: Editor,
+    ops: OpSet,
+    config: RunConfig,
+    checkpoint: CheckpointKeys | None = None,
+) -> UnderEdit:
+    graph = editor.graph(ops)
+    variables = find_variables(graph, read_saver(graph), checkpoint, set())
+    trainable = {one.name for one in variables if one.trainable}
+    choice = choose_train_ops(graph, trainable, config.train_op)
+    targets = tuple(target for target, _ in choice.targets if target in graph.view)
+    return UnderEdit(editor, ops, targets, {one.name: one for one in variables})

@@ -1,0 +1,206 @@
+"""Do trackers see a run, without it ever waiting for them or ending because of them?"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import parse_config
+from orchestrator.driver.callbacks import loading
+from orchestrator.driver.callbacks.aside import MOST_PROGRESS, Aside
+from orchestrator.driver.callbacks.context import GROUP, CallbackContext
+from orchestrator.driver.callbacks.loading import callbacks_of, chosen
+from orchestrator.driver.observer import RunProgress
+from orchestrator.errors import ConfigError
+from tests.launch import journals
+
+CONTEXT = CallbackContext("gs://b/more", "gs://b/run", {"workers": {"count": 2}, "steps": 1500})
+
+
+def at(step: int, loss: float = 0.5) -> RunProgress:
+    return RunProgress(step, loss, 20.0, None, 2, 2000, summaries={"accuracy": 0.9})
+
+
+class Recorder:
+    """A callback as somebody else would write it."""
+
+    def __init__(self, context: CallbackContext) -> None:
+        self.context = context
+        self.seen: list[Any] = []
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        self.gate.wait(60)
+        if event["event"] == "warning":
+            raise RuntimeError("the tracker is down")
+        self.seen.append(event["event"])
+
+    def progress(self, progress: RunProgress) -> None:
+        self.seen.append(progress.step)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def needing_what_is_not_there(context: CallbackContext) -> Any:
+    raise ImportError("No module named 'tracker'")
+
+
+def failing(context: CallbackContext) -> Any:
+    raise OSError("no route to the tracker")
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry points as installed packages would bring them."""
+    found = [
+        EntryPoint(name, f"{__name__}:{target}", GROUP)
+        for name, target in (
+            ("recorder", "Recorder"),
+            ("absent", "needing_what_is_not_there"),
+            ("down", "failing"),
+        )
+    ]
+    monkeypatch.setattr(loading, "entry_points", lambda group: found if group == GROUP else [])
+    module = {"Recorder": Recorder, "needing_what_is_not_there": needing_what_is_not_there}
+    targets = {**module, "failing": failing}
+    monkeypatch.setattr(EntryPoint, "load", lambda entry: targets[entry.attr])
+
+
+def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
+    recorder = Recorder(CONTEXT)
+    aside = Aside(recorder, "recorder")
+    aside.event({"event": "attempt"})
+    aside.progress(at(580))
+    aside.event({"event": "finish"})
+    aside.close(60)
+    assert sorted(map(str, recorder.seen)) == ["580", "attempt", "finish"]
+    assert recorder.closed
+
+
+def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder(CONTEXT)
+    recorder.gate.clear()
+    aside = Aside(recorder, "recorder")
+    began_s = time.monotonic()
+    for step in range(5000):
+        aside.event({"event": f"e{step}"})
+        aside.progress(at(step))
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        aside.close(0.1)
+    assert time.monotonic() - began_s < 60
+    assert "the callback recorder didn't end" in caplog.text
+    recorder.gate.set()
+    aside.close(60)
+    assert [item for item in recorder.seen if isinstance(item, str)] == [
+        f"e{step}" for step in range(5000)
+    ]
+    assert len([item for item in recorder.seen if isinstance(item, int)]) <= MOST_PROGRESS
+    assert recorder.seen[-1] == 4999
+
+
+def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Recorder(CONTEXT)
+    aside = Aside(recorder, "recorder")
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        aside.event({"event": "warning"})
+        aside.event({"event": "finish"})
+        aside.close(60)
+    assert recorder.seen == []
+    assert "the callback recorder is dropped since it failed: RuntimeError" in caplog.text
+
+
+@pytest.mark.usefixtures("installed")
+def test_callbacks_are_those_that_were_asked_for_and_get_no_secret() -> None:
+    config = parse_config({"source": "gs://b/run", "callback": ["recorder"]})
+    (aside,) = callbacks_of(config, "gs://b/more")
+    assert isinstance(aside, Aside)
+    recorder = aside._observer
+    assert isinstance(recorder, Recorder)
+    assert recorder.context.run == "gs://b/more"
+    assert recorder.context.config["callback"] == ["recorder"]
+    aside.close(60)
+    assert callbacks_of(parse_config({"source": "s"}), "r") == []
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nobodys", "no installed package has a callback of this name; there are: absent, down"),
+        ("absent", "a library that it needs isn't installed here: No module named 'tracker'"),
+        ("down", "can't begin: OSError: no route to the tracker"),
+    ],
+)
+def test_callback_that_cannot_be_made_refuses_the_run(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as raised:
+        callbacks_of(parse_config({"source": "s", "callback": [name]}), "r")
+    assert raised.value.remedy
+
+
+def test_mlflow_and_wandb_are_names_that_this_package_brings() -> None:
+    assert [entry.name for entry in chosen(["wandb", "mlflow"])] == ["wandb", "mlflow"]
+
+
+def test_mlflow_has_one_run_for_one_output_over_two_drivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="mlflow isn't installed: pip install 'tfresume[mlflow]'")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow import MlflowClient
+
+    from orchestrator.driver.callbacks.mlflow_runs import EXPERIMENT, MlflowRun
+
+    first = MlflowRun(CONTEXT)
+    for event in [*journals.beginning(), *journals.loss_of_rank_1()]:
+        first.event(event)
+    first.progress(at(580))
+    second = MlflowRun(CONTEXT)  # the first driver died
+    second.event(journals.event(60, "attempt", 2))
+    second.progress(at(2000, 0.25))
+    second.event(journals.finish(89, 2000, 2))
+
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("more", "FINISHED")
+    assert run.data.tags["tfresume.source"] == "gs://b/run"
+    assert run.data.tags["tfresume.attempt"] == "2"
+    assert run.data.params["steps"] == "1500"
+    assert run.data.metrics["incidents"] == 1
+    curve = client.get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in curve] == [(580, 0.5), (2000, 0.25)]
+
+
+def test_wandb_writes_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="wandb isn't installed: pip install 'tfresume[wandb]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    from orchestrator.driver.callbacks.wandb_runs import WandbRun
+
+    tracked = WandbRun(CONTEXT)
+    for event in journals.loss_of_rank_1():
+        tracked.event(event)
+    tracked.progress(at(580))
+    tracked.event(journals.finish(89, 2000))
+    assert tracked._run.summary["incidents"] == 1
+    assert tracked._run.id == CONTEXT.ident
+    tracked.close()
+    (written,) = tmp_path.rglob("*.wandb")
+    assert CONTEXT.ident in written.name
+    assert b"accuracy" in written.read_bytes()
