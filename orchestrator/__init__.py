@@ -9,14 +9,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestrator.driver.edit_library import edit, outputs
     from orchestrator.driver.library import evaluate, follow, infer, resume
     from orchestrator.exports.export import export
     from orchestrator.exports.frozen import export_graph
     from orchestrator.exports.salvage import salvage
 
-__all__ = ["evaluate", "export", "export_graph", "follow", "infer", "resume", "salvage"]
+__all__ = [
+    "edit",
+    "evaluate",
+    "export",
+    "export_graph",
+    "follow",
+    "infer",
+    "outputs",
+    "resume",
+    "salvage",
+]
 
 _MODULES = {
+    "edit": "orchestrator.driver.edit_library",
+    "outputs": "orchestrator.driver.edit_library",
     "resume": "orchestrator.driver.library",
     "evaluate": "orchestrator.driver.library",
     "follow": "orchestrator.driver.library",

@@ -106,7 +106,8 @@ SWAPS = [
     ("embedding", "sgd", "adam", True),
     ("embedding", "sgd", "momentum", False),
     ("embedding", "momentum", "sgd", True),
-    ("embedding", "adagrad", "rmsprop", False),
+    ("embedding", "adam", "rmsprop", False),
+    ("embedding", "adam", "momentum", True),
 ]
 
 
@@ -130,13 +131,23 @@ def test_swapped_optimizer_trains_what_the_same_optimizer_in_code_trains_on_one_
 
 
 @pytest.mark.parametrize(
-    ("kind", "resource"), [("mlp", False), ("mlp", True), ("embedding", False)]
+    ("kind", "optimizer", "resource"),
+    [
+        ("mlp", "momentum", True),
+        ("embedding", "momentum", False),
+        ("embedding", "adam", False),
+        ("embedding", "adam", True),
+    ],
 )
 def test_clipped_by_a_flag_equals_clip_by_global_norm_in_code(
-    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, kind: str, resource: bool
+    tf1_checkpoint: CheckpointLibrary,
+    new_ranks: NewRanks,
+    kind: str,
+    optimizer: str,
+    resource: bool,
 ) -> None:
-    prefix = tf1_checkpoint(kind, optimizer="momentum", resource=resource)
-    options = {"optimizer": "momentum", "resource": resource}
+    prefix = tf1_checkpoint(kind, optimizer=optimizer, resource=resource)
+    options = {"optimizer": optimizer, "resource": resource}
     wanted = in_code(new_ranks, prefix, kind, {**options, "clip": True})
     free = in_code(new_ranks, prefix, kind, options)
     one = trained(new_ranks, prefix, kind, 1, clip_global_norm=0.1)

@@ -47,7 +47,7 @@ def _before_adding_up(work: UnderEdit, update: Update) -> Update:
     ):
         return update
     values = view.data[sums][0]
-    return replace(update, gradient=values, entry=Use(sums, 0, values.port))
+    return replace(update, gradient=values, entries=(Use(sums, 0, values.port),))
 
 
 def _clip(work: UnderEdit, updates: Sequence[Update], limit: float) -> None:
@@ -57,9 +57,9 @@ def _clip(work: UnderEdit, updates: Sequence[Update], limit: float) -> None:
     for number, one in enumerate(updates):
         at = f"{scope}/{SCOPE}/_{number}"
         product = work.unary("Mul", f"{scope}/mul_{number + 1}", one.gradient, scale, dtype=dtype)
-        work.editor.set_input(
-            one.entry.node, one.entry.slot, work.unary("Identity", at, product, dtype=dtype)
-        )
+        clipped = work.unary("Identity", at, product, dtype=dtype)
+        for use in one.entries:
+            work.editor.set_input(use.node, use.slot, clipped)
 
 
 def _type_of(work: UnderEdit, updates: Sequence[Update]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.graph.gradients.training_writers import training_updates
 from orchestrator.graph.graphdef.edit import constant_attributes, type_attribute
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge
@@ -36,9 +37,10 @@ def freeze_variables(work: UnderEdit, patterns: list[str]) -> None:
             tuple(sorted(frozen)),
         )
     held = frozen | _slots(work, frozen)
-    writers = [
-        name for name in graph.writers(sorted(closure)) if held & set(graph.written_by(name))
-    ]
+    # An older copy of the train op, as a notebook leaves it, must not train them either
+    trainable = {name for name, one in work.variables.items() if one.trainable}
+    run = sorted(closure | set(training_updates(graph, trainable)))
+    writers = [name for name in graph.writers(run) if held & set(graph.written_by(name))]
     for name in writers:
         others = set(graph.written_by(name)) - held
         if others:

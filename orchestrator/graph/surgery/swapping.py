@@ -48,7 +48,9 @@ def swap_optimizer(work: UnderEdit, name: OptimizerName) -> None:
 
 def _is_already(update: Update, new: Optimizer) -> bool:
     plain = update.kind.removeprefix("Resource").removeprefix("Sparse")
-    return plain == new.dense or (new.title == "GradientDescent" and plain.startswith("Scatter"))
+    return plain in (new.dense, new.title) or (
+        new.title == "GradientDescent" and plain.startswith("Scatter")
+    )
 
 
 def _refuse(work: UnderEdit, updates: Sequence[Update], target: str, new: Optimizer) -> None:
@@ -88,17 +90,17 @@ class _Swap:
                 "Const", f"{self._scope}/{name}", attributes=attributes
             )
         powers = self._powers(updates[0]) if new.powers else {}
-        self._retire({name for one in updates for name in one.powers})
+        self._retire({name for one in updates for name in (*one.powers, *one.moments)})
         for one in updates:
             self._one(one, powers)
         self._follow(powers, [one.node for one in updates])
         add_to_saver(work, self._added)
 
-    def _retire(self, powers: set[str]) -> None:
-        """What the old optimizer counts as a whole stands still from now on."""
+    def _retire(self, state: set[str]) -> None:
+        """What the old optimizer keeps in operations of its own stands still from now on."""
         graph = self._work.graph
         for name in graph.writers(sorted(self._work.closure(self._target))):
-            if powers and set(graph.written_by(name)) <= powers and graph.written_by(name):
+            if state and set(graph.written_by(name)) <= state and graph.written_by(name):
                 hold_still(self._work, name)
 
     def _powers(self, first: Update) -> dict[str, NewVariable]:

@@ -102,8 +102,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("mlp", {}, {"rename": {"out/bias": "no/key"}}, "asks for no no/key"),
     ("mlp", {}, {"reinit": ["other"]}, "other"),
     ("mlp", {"optimizer": "sgd"}, {"reset_slots": True}, "no slots"),
-    ("embedding", {}, {"swap_optimizer": "sgd"}, "no optimizer's operation"),
-    ("embedding", {}, {"clip_global_norm": 1.0}, "no optimizer's operation"),
+    ("embedding", {}, {"swap_optimizer": "adam"}, "has that optimizer already"),
 ]
 
 
