@@ -177,6 +177,7 @@ def _model(source: Source, fetches: Sequence[str]) -> _Model:
         )
     cuts = tuple(pipeline_cuts(graph, [edge.node for edge in outputs], set()))
     switched = to_inference(graph, needed_for(graph, outputs, cuts), trainable)
+    # Read anew: the switches have moved edges
     return _Model(_sound(switched.meta, source), outputs, why, cuts, switched)
 
 
@@ -225,6 +226,7 @@ class _Constants:
         import numpy as np
 
         tensor = self._index.entries[key]
+        # By bytes, since NumPy itself knows no bfloat16
         width = len(whole) // max(1, tensor.elements)
         array = np.frombuffer(whole, np.uint8).reshape(*tensor.shape, width)
         places = tuple(slice(start, start + size) for start, size in _part(variable))

@@ -73,6 +73,7 @@ def chunks_as_stored(values: Values, item: Item) -> Iterator[Chunk]:
     """The source's bytes of an item as the export holds them."""
     pieces = values.chunks(item.key)
     if item.dtype == "bfloat16" and item.stored_as == "float32":
+        # A bfloat16 is the upper half of the float32 of the same value
         for piece in pieces:
             halves = np.frombuffer(piece, "<u2").astype("<u4")
             yield (halves << np.uint32(16)).tobytes()

@@ -46,6 +46,7 @@ def write(directory: Path, items: Sequence[Item], values: Values) -> list[Path]:
     with zipfile.ZipFile(directory / FILE, "w", zipfile.ZIP_STORED) as archive:
         for item in items:
             member = zipfile.ZipInfo(f"{item.name}.npy", _LONG_AGO)
+            # The archive isn't told the size beforehand, and would refuse a member beyond 2 GiB else
             with archive.open(member, "w", force_zip64=True) as file:
                 if item.dtype == "string":
                     _write_strings(file, item, values.strings(item.key))

@@ -56,6 +56,7 @@ def poison_in(dtype: str, chunks: Iterable[Chunk]) -> str:
 
 
 def _floats(chunk: Chunk, dtype: str) -> np.ndarray | None:
+    # The upper half of a float32, as in ``items``
     if dtype == "bfloat16":
         return (np.frombuffer(chunk, "<u2").astype("<u4") << np.uint32(16)).view("<f4")
     view = _VIEWS.get(dtype) or _COMPLEX.get(dtype)

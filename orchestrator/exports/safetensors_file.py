@@ -27,6 +27,7 @@ HOLDS = SAME | {
 }
 """Types that the format holds, by the type that holds them; no strings, no complex128."""
 RESERVED = {"__metadata__": "__metadata___"}
+"""The header's own key, and the name of a tensor that is called so."""
 _WORDS = {
     "bool": "BOOL",
     "bfloat16": "BF16",
@@ -38,7 +39,7 @@ _WORDS = {
     "float64": "F64",
 }
 _MAX_HEADER_BYTES = 100_000_000
-"""The library's own limit."""
+"""The library's own limit: ``MAX_HEADER_SIZE`` of ``safetensors/src/tensor.rs``."""
 
 
 def write(directory: Path, items: Sequence[Item], values: Values) -> list[Path]:

@@ -177,6 +177,7 @@ def _sorted(
             lost.append(LeftOut(key, f"{poison}, and --drop-poisoned says so"))
         else:
             saved.append(key)
+    # Of an index that is whole, what the graph expects besides was never saved
     unseen = set(expected) - set(wreck.index.entries) if wreck.problems else set()
     gone = sorted(unseen | wreck.lost)
     lost += [LeftOut(key, "the index no longer tells for certain where it lies") for key in gone]

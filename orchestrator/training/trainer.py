@@ -123,9 +123,7 @@ class Trainer:
 
     @property
     def address(self) -> str:
-        """Where the other workers reach this one, for ``GroupSpec.addresses``; the same for the
-        process's life.
-        """
+        """Where peers reach this worker: for ``GroupSpec.addresses``, and for the process's life."""
         return self._group.address
 
     def join(self, group: GroupSpec) -> None:
@@ -205,9 +203,7 @@ class Trainer:
             self._assigned = True
 
     def state(self) -> State:
-        """A copy of everything that training changes, in host memory. Between two steps it is the
-        last one's.
-        """
+        """A copy of all that training changes, in host memory; between steps it's the last one's."""
         if self._carried is not None:
             return self._carried
         with self._writing:

@@ -39,7 +39,7 @@ def chain(*names: str) -> Any:
 
 
 def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() -> None:
-    from orchestrator.training.nccl.exchange import _packs
+    from orchestrator.training.nccl.packing import packs_of
 
     seams = [
         (seam("a", 4), (0,)),
@@ -51,17 +51,17 @@ def test_small_tensors_of_one_type_and_level_share_a_buffer_and_others_do_not() 
         (seam("other target", 4), (1,)),
     ]
     levels = {each.node: int(each.node == "later") for each, _ in seams}
-    packs = [[each.node for each in pack] for pack in _packs(seams, levels)]
+    packs = [[each.node for each in pack] for pack in packs_of(seams, levels)]
     assert sorted(packs) == sorted(
         [["a", "b"], ["half"], ["later"], ["large"], ["unknown"], ["other target"]]
     )
 
 
 def test_shared_buffer_ends_where_it_is_full() -> None:
-    from orchestrator.training.nccl.exchange import _packs
+    from orchestrator.training.nccl.packing import packs_of
 
     seams = [(seam(str(number), 100), (0,)) for number in range(10)]  # 400 bytes each
-    packs = _packs(seams, {each.node: 0 for each, _ in seams}, limit=400, pack_bytes=1200)
+    packs = packs_of(seams, {each.node: 0 for each, _ in seams}, limit=400, pack_bytes=1200)
     assert [len(pack) for pack in packs] == [3, 3, 3, 1]
     assert [each.node for pack in packs for each in pack] == [each.node for each, _ in seams]
 
