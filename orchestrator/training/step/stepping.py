@@ -147,15 +147,25 @@ class StepRunner:
 
 
 def _shown_by(target: int, graph: WorkerGraph, imported: Any, watched: tuple[str, ...]) -> Shown:
-    """With several targets each shows what it computes anyway; the last one shows what none does."""
+    """With several targets each shows what it computes anyway. What none does, such as a loss of
+    which only the gradients are taken, is shown by the last one that is fed all that it needs.
+    """
     if len(graph.targets) == 1:
         return Shown(watched, graph.scalar_summaries)
     computed = [_ancestors(imported, each.op) for each in graph.targets]
-    last = target == len(graph.targets) - 1
+    ports = {port.tensor.partition(":")[0]: port for port in graph.inputs if not port.optional}
 
     def mine(tensor: str) -> bool:
         op = tensor.partition(":")[0]
-        return op in computed[target] or (last and not any(op in names for names in computed))
+        if any(op in names for names in computed):
+            return op in computed[target]
+        needed = [ports[name] for name in _ancestors(imported, op) & set(ports)]
+        fed = [
+            number
+            for number in range(len(graph.targets))
+            if all(number in port.targets for port in needed)
+        ]
+        return target == (fed or [len(graph.targets) - 1])[-1]
 
     return Shown(
         tuple(filter(mine, watched)),
