@@ -125,7 +125,10 @@ def held_up(tf: Any) -> Any:
         "gate", [], initializer=tf.zeros_initializer(), trainable=False, use_resource=True
     )
     tf.assign(gate, 1.0, name="open_gate")
-    rounds = tf.while_loop(lambda _: gate.read_value() < 0.5, lambda at: at + 1.0, [0.0])
+    # One chain of rounds: more would take every thread that could open the gate
+    rounds = tf.while_loop(
+        lambda _: gate.read_value() < 0.5, lambda at: at + 1.0, [0.0], parallel_iterations=1
+    )
     held = tf.stop_gradient(0.0 * rounds)
     loss = tf.reduce_mean(tf.square(tf.squeeze(tf.matmul(x, w), 1) - y + held))
     return tf.train.GradientDescentOptimizer(0.1).minimize(loss)
