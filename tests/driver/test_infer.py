@@ -15,6 +15,8 @@ from orchestrator.errors import GraphRefused, OrchestratorError, UserCodeError
 from tests import forked
 from tests.graphs.makers import feeds_for
 
+pytestmark = pytest.mark.turns(2)
+
 PLAIN = """
 import sys, numpy, tensorflow.compat.v1 as tf
 with tf.Graph().as_default(), tf.Session() as session:

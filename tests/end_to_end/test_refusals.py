@@ -9,7 +9,10 @@ import pytest
 from tests.end_to_end.commands import tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = pytest.mark.tf  # the checkpoints are made with TensorFlow; the refusals need none
+pytestmark = [
+    pytest.mark.tf,
+    pytest.mark.turns(3),
+]  # the checkpoints are made with TensorFlow; the refusals need none
 
 INPUT = ("--input", "tests.end_to_end.inputs:mlp")
 

@@ -13,6 +13,8 @@ from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inference.outputs import predictions
 from tests.conftest import CORPUS
 
+pytestmark = pytest.mark.turns(2)
+
 WANTED = {
     "AnuGayan__tensorflowChatBot/model.tflearn": "FullyConnected_2/Softmax:0",
     "Hiroki9759__learning-tensorflow/iris_model/model.ckpt-2000": (

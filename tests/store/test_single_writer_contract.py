@@ -32,6 +32,8 @@ from orchestrator.store.run.run_record import (
 from tests.fakes.clocks import FakeClock
 from tests.store.runs import saved, uploaded
 
+pytestmark = pytest.mark.turns(2)
+
 
 def take(store: Location, clock: FakeClock, name: str = "driver") -> Lease:
     return acquire(store, name, lease_s=30.0, now=clock.now, wait=clock.wait)
