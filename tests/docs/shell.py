@@ -15,10 +15,12 @@ import numpy as np
 
 from tests.docs.pages import ROOT, Block, all_blocks
 from tests.graphs.library import CheckpointLibrary
+from tests.graphs.makers import feeds_for
 
 TIMEOUT_S = 240
 SHORTER = {
     "model.ckpt-11000": "model.ckpt-3",
+    "snapshot-103000": "snapshot-3",
     "--until-step 20000": "--until-step 6",
     "--save-steps 500": "--save-steps 2",
     "--workers 4 ": "--workers 2 --workers.cpus 0.5 ",
@@ -47,6 +49,25 @@ def make_pipeline(checkpoints: CheckpointLibrary, bucket: Path) -> dict[str, str
     shutil.copytree(prefix.parent, bucket / "pipeline", ignore=shutil.ignore_patterns("data"))
     shutil.copytree(prefix.parent / "data", bucket / "data")
     return {"/old/cluster/data": str(prefix.parent / "data")}
+
+
+def make_holders(checkpoints: CheckpointLibrary, bucket: Path) -> None:
+    """Checkpoints such as holders of DeepLabCut, DeePMD-kit and BERT models have them, and batches
+    for them.
+    """
+    for kind, name in (
+        ("deeplabcut", "snapshot"),
+        ("deepmd", "model.ckpt"),
+        ("bert", "model.ckpt"),
+    ):
+        checkpoints.copy(bucket / kind, kind, name=name)
+        rows = [feeds_for(kind)(step) for step in range(8)]
+        for key in rows[0]:
+            if rows[0][key].ndim:
+                np.save(
+                    bucket / kind / f"{key.partition(':')[0]}.npy",
+                    np.concatenate([row[key] for row in rows]),
+                )
 
 
 def shell(

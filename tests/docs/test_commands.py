@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator.store.objects.location import open_location
 from tests.docs.pages import Block, all_blocks
-from tests.docs.shell import make_bucket, make_pipeline, shell
+from tests.docs.shell import make_bucket, make_holders, make_pipeline, shell
+from tests.graphs.holders import HOLDERS
 from tests.launch.runs import recorded_run
 
 pytestmark = pytest.mark.turns(3)
@@ -47,6 +48,8 @@ def test_command_in_the_documentation_ends_as_the_page_says(
         make_bucket(request.getfixturevalue("tf1_checkpoint"), tmp_path)
     if "bucket/pipeline" in block.text:
         changes = make_pipeline(request.getfixturevalue("tf1_checkpoint"), bucket)
+    if any(f"bucket/{kind}" in block.text for kind in HOLDERS):
+        make_holders(request.getfixturevalue("tf1_checkpoint"), bucket)
     if not {"resume", "submit"} & {
         words[1] for words in block.commands if words[0] == "tfresume" and len(words) > 1
     }:

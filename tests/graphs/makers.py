@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.graphs.holders import HOLDERS, holder_feeds
 from tests.graphs.pipeline_makers import PIPELINES, fill, pipeline_feeds
 
 FEATURES, CLASSES, ROWS = 6, 3, 40
@@ -445,6 +446,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "wide": wide,
     "mnist": mnist,
     "phased": phased,
+    **HOLDERS,
 }
 FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
     "embedding": id_feeds,
@@ -453,6 +455,9 @@ FEEDS: dict[str, Callable[[int], Mapping[str, np.ndarray]]] = {
     "mnist": mnist_feeds,
     "queue": lambda step: {},
     "tfdata": lambda step: {},
+    "deeplabcut": lambda step: holder_feeds("deeplabcut", step),
+    "deepmd": lambda step: holder_feeds("deepmd", step),
+    "bert": lambda step: holder_feeds("bert", step),
 }
 
 
