@@ -34,7 +34,7 @@ wheel: $(STAMP)  ## Build dist/tfresume-*.whl, which any environment can install
 	rm -rf build/lib build/bdist.* dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about three minutes)
+check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about four minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,7 +46,7 @@ check: check-fast  ## What test runs, with all examples of each kind
 	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
-test: check-fast  ## Everything that CI runs (some 40 minutes on two cores)
+test: check-fast  ## Everything that CI runs (some 26 minutes on two cores)
 	$(HEAVY)
 
 soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
