@@ -70,6 +70,16 @@ def test_command_line_answers_without_tensorflow(words: list[str], told: str) ->
     assert told in done.stdout
 
 
+def test_status_of_a_run_is_read_without_what_reads_tensors(tmp_path: Path) -> None:
+    """A second is what a live run's status may take, imports and all."""
+    done = _python(
+        "import sys\nfrom launch.cli import run\n"
+        f"code = run(['status', {str(tmp_path)!r}, '--json'])\n"
+        "print(code, sorted({'numpy', 'ray', 'tensorflow'} & set(sys.modules)), file=sys.stderr)"
+    )
+    assert done.stderr.splitlines()[-1] == "2 []", done.stderr
+
+
 def test_product_code_names_nothing_of_the_third_party_checkpoints(corpus: Path) -> None:
     with (corpus / "corpus.tsv").open() as table:
         rows = list(csv.DictReader(table, delimiter="\t"))

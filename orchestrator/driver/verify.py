@@ -20,6 +20,7 @@ from typing import Any
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
+from orchestrator.driver.edited_graph import FIRST_START
 from orchestrator.driver.main import resume
 from orchestrator.driver.proving import prove
 from orchestrator.driver.ray_link import RayLink
@@ -63,6 +64,7 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
         raise ConfigError(
             "verify needs at least two steps: one before the save in the middle, and one after it"
         )
+    _refuse_what_no_saver_restores(config)
     with scratch("verify") as room, ExitStack() as stack:
         asked = _for_comparison(config, room / "whole", until_step=0)
         start = start_point(asked, open_location(asked.output), None)
@@ -94,6 +96,20 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
             tolerance=tolerance,
             held=held,
             proof=proof,
+        )
+
+
+def _refuse_what_no_saver_restores(config: RunConfig) -> None:
+    """The bare process restores the checkpoint with the graph's own saver, which takes all that
+    the graph has, under the graph's names.
+    """
+    made_anew = {"swap_optimizer": None, **FIRST_START}
+    asked = [name for name, unasked in made_anew.items() if getattr(config, name) != unasked]
+    if asked:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise ConfigError(
+            f"verify compares with plain TensorFlow, which can't start from this checkpoint with {flags}",
+            remedy="Resume with these flags into an output of its own (--steps 1), and verify that output without them",
         )
 
 

@@ -1,7 +1,7 @@
 """What does the driver ask of a worker, and what does the worker tell?
 
 Rule: the driver's calls come on any thread, only leave notes and never wait for a step;
-``working.Work`` is the one thread that acts on them.
+``worker_loop.Work`` is the one thread that acts on them.
 """
 
 from __future__ import annotations

@@ -37,6 +37,27 @@ LUCKY = WorkerGraph(
 )
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("swap_optimizer", "adam"),
+        ("rename", {"a": "b"}),
+        ("restore_only", ["w"]),
+        ("reinit", ["w"]),
+        ("reset_slots", True),
+        ("reset_step", 0),
+    ],
+)
+def test_verify_with_an_edit_that_no_saver_restores_is_refused_with_the_way_on(
+    flag: str, value: object
+) -> None:
+    config = RunConfig.model_validate({"source": "nowhere", flag: value})
+    with pytest.raises(ConfigError) as refused:
+        verify(config)
+    assert refused.value.message.endswith(f"--{flag.replace('_', '-')}")
+    assert "--steps 1" in (refused.value.remedy or "")
+
+
 def _distances(relative: float | None) -> list[dict[str, Any]] | None:
     return None if relative is None else [{"name": "w", "largest": relative, "relative": relative}]
 

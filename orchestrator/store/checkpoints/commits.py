@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import (
     CorruptCheckpoint,
@@ -21,7 +22,6 @@ from orchestrator.errors import (
 )
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
 from orchestrator.store.checkpoints.pointer import write_pointer
-from orchestrator.store.checkpoints.verification import Checked, check, speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import (
     MANIFEST_SUFFIX,
@@ -35,6 +35,9 @@ from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import Lineage, read_lineage
 from orchestrator.vocabulary import Step
+
+if TYPE_CHECKING:
+    from orchestrator.store.checkpoints.verification import Checked
 
 LISTERS = 16
 """Directories listed at a time: a run of hundreds of generations is listed in some round trips,
@@ -110,6 +113,10 @@ class Checkpoint:
 
     def check(self, *, deep: bool = False) -> Checked:
         """Its contents, if it's good. Raises CorruptCheckpoint, StorageUnavailable."""
+        # Not at the top: `status` and `runs` list and check nothing, and what reads bundles takes
+        # as long to import as all the rest of them
+        from orchestrator.store.checkpoints.verification import check
+
         return check(self.candidate, self.manifest(), deep=deep)
 
 
@@ -193,6 +200,8 @@ def newest_good(
     Raises:
         OutputError, StorageUnavailable: the store doesn't answer; never taken for a bad checkpoint.
     """
+    from orchestrator.store.checkpoints.verification import speaks_of_content
+
     refused: list[Refusal] = []
     for item in scan(output):
         reason = (exclude or {}).get(item.label, "") or item.fenced
