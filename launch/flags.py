@@ -129,16 +129,21 @@ def given(flags: Any) -> dict[str, Any]:
         elif attribute.startswith("workers__"):
             values.setdefault("workers", {})[attribute.removeprefix("workers__")] = value
         elif is_mapping(RunConfig.model_fields[attribute]):
-            values[attribute] = dict(_pair(attribute, item) for item in value)
+            flag = "--" + attribute.replace("_", "-")
+            values[attribute] = dict(pair(flag, item) for item in value)
         else:
             values[attribute] = value
     return values
 
 
-def _pair(attribute: str, text: str) -> tuple[str, str]:
+def pair(flag: str, text: str) -> tuple[str, str]:
+    """Name and value of one of a flag's ``NAME=VALUE``.
+
+    Raises:
+        ConfigError: it has no equals sign, or no name before it.
+    """
     name, equals, value = text.partition("=")
     if not equals or not name:
-        flag = "--" + attribute.replace("_", "-")
         raise ConfigError(
             f"{flag} {text!r} isn't of the form NAME=VALUE",
             remedy=f"Write {flag} NAME=VALUE, once for each name",

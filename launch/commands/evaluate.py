@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
 from launch.commands.run import Config, Run
-from launch.flags import RunFlags, run_config
+from launch.flags import RunFlags, pair, run_config
 from launch.jobs.inside import is_job_server
 from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
 from orchestrator.config import RunConfig
@@ -175,7 +175,7 @@ def _place(what: EvaluateFlags, config: RunConfig) -> NodeWish:
     from orchestrator.driver.inference import NodeWish
 
     resources = dict(map(_amount, what.on_resource or ()))
-    labels = dict(map(_label, what.on_label or ()))
+    labels = dict(pair("--on-label", item) for item in what.on_label or ())
     if (resources or labels) and config.address is None:
         raise ConfigError(
             "--on-resource and --on-label choose a cluster's nodes, and no cluster is named",
@@ -193,13 +193,3 @@ def _amount(text: str) -> tuple[str, float]:
             f"--on-resource {text!r} isn't of the form NAME=AMOUNT",
             remedy="Write --on-resource evaluator or --on-resource evaluator=0.5",
         ) from error
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ConfigError(
-            f"--on-label {text!r} isn't of the form NAME=VALUE",
-            remedy="Write --on-label NAME=VALUE",
-        )
-    return name, value

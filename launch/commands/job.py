@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
 from launch.commands.run import Config, DryRun, Run
-from launch.flags import RunFlags, merged, read_config_file, run_config
+from launch.flags import RunFlags, merged, pair, read_config_file, run_config
 from launch.flags import given as given_flags
 from launch.terminal import EXIT_DONE, answer_console, plain_data, print_json, write_text
 from orchestrator.config import RunConfig
@@ -117,18 +117,8 @@ def _plan(config: RunConfig, values: dict[str, Any], job: JobFlags) -> JobPlan:
         pip=job.pip or (),
         driver_cpus=job.driver_cpus,
         driver_memory_bytes=job.driver_memory_bytes,
-        driver_labels=dict(_label(item) for item in job.driver_label or ()),
+        driver_labels=dict(pair("--driver-label", item) for item in job.driver_label or ()),
     )
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise ConfigError(
-            f"--driver-label {text!r} isn't of the form NAME=VALUE",
-            remedy="Write --driver-label NAME=VALUE",
-        )
-    return name, value
 
 
 def _job_server(address: str | None) -> str:

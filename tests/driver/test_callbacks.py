@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -49,6 +50,10 @@ class Recorder:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Note(dict[str, Any]):
+    """An event that can be looked after."""
 
 
 def needing_what_is_not_there(context: CallbackContext) -> Any:
@@ -119,6 +124,11 @@ def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixtu
         aside.close(60)
     assert recorder.seen == []
     assert "the callback recorder is dropped since it failed: RuntimeError" in caplog.text
+    later = Note(event="finish")
+    kept = weakref.ref(later)
+    aside.event(later)
+    del later
+    assert kept() is None, "notes for one that is gone pile up"
 
 
 @pytest.mark.usefixtures("installed")

@@ -39,14 +39,16 @@ class Aside:
         self._progress: deque[RunProgress] = deque(maxlen=MOST_PROGRESS)
         self._changed = threading.Condition()
         self._closing = False
+        self._dropped = False
         self._thread = threading.Thread(target=self._work, name=f"tfresume-{name}", daemon=True)
         self._thread.start()
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One record of the journal; returns at once."""
         with self._changed:
-            self._events.append(event)
-            self._changed.notify()
+            if not self._dropped:  # nobody would take it out again
+                self._events.append(event)
+                self._changed.notify()
 
     def progress(self, progress: RunProgress) -> None:
         """How far the run is; returns at once."""
@@ -73,6 +75,9 @@ class Aside:
             if close is not None:
                 close()
         except Exception as error:  # noqa: BLE001 - whoever only looks on mustn't end a training run
+            with self._changed:
+                self._dropped = True
+                self._events.clear()
             log.warning(
                 "the callback %s is dropped since it failed: %s: %s",
                 self._name,
