@@ -7,7 +7,7 @@ initialised variables, another step) is done where the checkpoint is the source'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
@@ -27,6 +27,19 @@ FIRST_START: dict[str, object] = {
     "reset_step": None,
 }
 """What a later start of the same command leaves alone."""
+
+
+def source_loading(own: Loading, first_config: Mapping[str, object]) -> Loading | None:
+    """How the source's checkpoint is read where none of the run's own is left; None where that
+    isn't known any more.
+
+    Args:
+        own: of the graph that is trained, which a start from a checkpoint of the run's own has made
+            without the flags of the first start.
+        first_config: the first start's settings, from the run's record.
+    """
+    asked = any(first_config.get(name, plain) != plain for name, plain in FIRST_START.items())
+    return None if asked and own == AS_SAVED else own
 
 
 @dataclass(frozen=True)
