@@ -9,6 +9,7 @@ import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
+from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.surgery.operation import Operated, operate
@@ -68,6 +69,23 @@ def test_edits_of_an_edited_graph_are_undone_one_after_the_other(
 
     assert same(without_edits(twice), once)
     assert same(without_edits(without_edits(twice)), graph_of(prefix))
+
+
+@pytest.mark.parametrize("flags", [{}, {"reset_step": 0}, {"freeze": ["hidden"]}], ids=str)
+def test_another_runs_edits_stay_through_every_later_start_of_a_run_that_began_with_them(
+    tf1_checkpoint: CheckpointLibrary, flags: dict[str, Any]
+) -> None:
+    """The second start without a flag used to undo what the other run had done."""
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    others = edited(prefix, swap_optimizer="adam").meta
+    keys = resolve_source(str(prefix)).keys()
+    config = RunConfig(source=str(prefix), **flags)
+    saved = edited_graph(others, config, keys).meta
+    for _ in range(2):
+        plain = edited_graph(saved, RunConfig(source=str(prefix)), keys, of_this_run=True).meta
+        assert same(without_edits(plain), others)
+        saved = edited_graph(saved, config, keys, of_this_run=True).meta
+        assert same(without_edits(saved), others)
 
 
 def test_graph_without_a_flag_is_the_very_graph_and_so_is_one_never_edited(
