@@ -83,10 +83,11 @@ def edited_graph(
         meta = without_edits(meta)
         config = config.model_copy(update=FIRST_START)
     done = operate(meta, config, checkpoint)
-    edits = [
-        Problem("edited", "warning", f"as asked: {said}", "Leave the flag out to undo it")
-        for said in done.done
+    told = [
+        *((said, "Leave the flag out to undo it") for said in done.edits),
+        *((said, "To undo it, start anew into another output") for said in done.taken),
     ]
+    edits = [Problem("edited", "warning", f"as asked: {said}", remedy) for said, remedy in told]
     return Edited(
         done.meta, done.checkpoint, (*done.problems, *edits), done.done, done.repairs, done.loading
     )

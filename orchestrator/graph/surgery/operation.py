@@ -39,7 +39,8 @@ class Operated:
 
     Attributes:
         meta: the edited copy, or the graph itself.
-        done: each edit in words.
+        edits: each edit of the graph in words.
+        taken: what the first start takes of the checkpoint, in words.
         problems: refusals, and the repairs that came before.
         repairs: what had to be repaired first.
         loading: how the source's checkpoint is read at the first start; ``checkpoint`` is what it
@@ -47,11 +48,17 @@ class Operated:
     """
 
     meta: MetaGraphDef
-    done: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     repairs: tuple[str, ...] = ()
     loading: Loading = AS_SAVED
     checkpoint: CheckpointKeys | None = None
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """All of it, in the order in which it's done."""
+        return (*self.edits, *self.taken)
 
 
 def operate(
@@ -92,8 +99,8 @@ def operate(
     seen = checkpoint
     if checkpoint is not None:
         seen = seen_through(loading, checkpoint, after.variables)
-    done = () if problems else (*work.done, *after.done)
-    return Operated(edited, done, (*problems, *told), repaired.done, loading, seen)
+    done = ((), ()) if problems else (tuple(work.done), tuple(after.done))
+    return Operated(edited, *done, (*problems, *told), repaired.done, loading, seen)
 
 
 def _recorded(before: MetaGraphDef, after: MetaGraphDef) -> MetaGraphDef:

@@ -97,6 +97,18 @@ def test_graph_without_a_flag_is_the_very_graph_and_so_is_one_never_edited(
     assert without_edits(meta) is meta
 
 
+def test_only_an_edit_of_the_graph_is_said_to_be_undone_by_leaving_its_flag_out(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    config = RunConfig(source=str(prefix), freeze=["hidden"], reset_step=0)
+    frozen, begun = edited_graph(graph_of(prefix), config, None).problems
+    assert frozen.message.startswith("as asked: froze")
+    assert "Leave the flag out" in frozen.remedy
+    assert begun.message.startswith("as asked: began")
+    assert "another output" in begun.remedy
+
+
 def test_damaged_record_of_edits_is_refused(tf1_checkpoint: CheckpointLibrary) -> None:
     prefix = tf1_checkpoint("mlp", optimizer="momentum")
     meta = edited(prefix, freeze=["hidden"]).meta
