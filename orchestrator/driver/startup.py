@@ -20,6 +20,7 @@ from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.variables.fit import are_lacking
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.scalars import read_counter
 from orchestrator.store.checkpoints.source import (
@@ -170,10 +171,7 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     if edited.loading.step is None and source.manifest is None and key is not None:
         step = _counted_by(source, edited.loading.stored(key), step)
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
-    is_completed = any(
-        item.code in ("slots-missing", "variables-missing", "made-anew") for item in report.problems
-    )
-    return Plan(graph, step, key, warnings, is_completed)
+    return Plan(graph, step, key, warnings, are_lacking(graph.variables, edited.checkpoint))
 
 
 def _counted_by(source: Source, key: str, otherwise: int) -> int:
