@@ -13,7 +13,7 @@ from orchestrator.decide.last_step import last_step
 from orchestrator.decide.run import Policy
 from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
-from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
+from orchestrator.driver.chosen_graph import chosen_graph, keep_collections
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
 from orchestrator.driver.refusals import check_end
@@ -155,9 +155,8 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
         of_this_run=start.own_label is not None,
     )
     edited = edited_graph(saved, config, source.keys(), of_this_run=start.own_label is not None)
-    meta = without_collections(edited.meta, config.drop_collection)
     report = preflight(
-        *(meta, config),
+        *(edited.meta, config),
         checkpoint=edited.checkpoint,
         also=edited.problems,
         loading=edited.loading,
@@ -165,7 +164,7 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None
-    graph = edited.told_in(keep_collections(graph, edited.meta, config))
+    graph = edited.told_in(keep_collections(graph, edited.saved, config))
     key = step_key_of(graph)
     step = start.step if edited.loading.step is None else edited.loading.step
     if edited.loading.step is None and source.manifest is None and key is not None:

@@ -10,7 +10,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.edited_graph import edited_graph
-from orchestrator.errors import CorruptCheckpoint
+from orchestrator.errors import ConfigError, CorruptCheckpoint
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.surgery.operation import Operated, operate
 from orchestrator.graph.surgery.undo import COLLECTION, without_edits
@@ -107,6 +107,36 @@ def test_only_an_edit_of_the_graph_is_said_to_be_undone_by_leaving_its_flag_out(
     assert "Leave the flag out" in frozen.remedy
     assert begun.message.startswith("as asked: began")
     assert "another output" in begun.remedy
+
+
+def test_an_edit_does_not_see_a_collection_that_is_dropped_and_what_is_saved_has_it_still(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    misleading = graph_of(prefix)
+    dropped = "trainable_variables"
+    del misleading.collection_def[dropped].bytes_list.value[1:]
+    config = RunConfig(source=str(prefix), swap_optimizer="sgd", drop_collection=[dropped])
+    keys = resolve_source(str(prefix)).keys()
+    found = edited_graph(misleading, config, keys)
+    assert found.edits == ("swapped the optimizer of 4 variables for GradientDescent",)
+    assert dropped not in found.meta.collection_def
+    assert found.saved.collection_def[dropped] == misleading.collection_def[dropped]
+    assert same(without_edits(found.saved), misleading)
+    with pytest.raises(ConfigError, match="nonesuch"):
+        edited_graph(misleading, RunConfig(source="s", drop_collection=["nonesuch"]), keys)
+
+
+def test_record_of_another_runs_edits_that_is_dropped_does_not_come_back_on_top(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    others = edited(prefix, swap_optimizer="adam").meta
+    config = RunConfig(source=str(prefix), drop_collection=[COLLECTION])
+    saved = edited_graph(others, config, None).saved
+    assert without_edits(saved) is saved
+    again = edited_graph(others, config.model_copy(update={"freeze": ["hidden"]}), None).saved
+    assert same(without_edits(again), saved)
 
 
 def test_damaged_record_of_edits_is_refused(tf1_checkpoint: CheckpointLibrary) -> None:
