@@ -21,6 +21,13 @@ from orchestrator.graph.surgery.undo import without_edits
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.worker_graph import Problem, WorkerGraph
 
+EDITS: dict[str, object] = {
+    "freeze": [],
+    "swap_optimizer": None,
+    "clip_global_norm": None,
+    "set": {},
+}
+"""What changes the graph."""
 FIRST_START: dict[str, object] = {
     "rename": {},
     "restore_only": [],
@@ -29,6 +36,13 @@ FIRST_START: dict[str, object] = {
     "reset_step": None,
 }
 """What a later start of the same command leaves alone."""
+
+
+def once_edited(config: RunConfig, *, of_this_run: bool = False) -> RunConfig:
+    """The settings under which the graph that ``edited_graph`` gave is planned once more, beside
+    the same checkpoint.
+    """
+    return config.model_copy(update={**EDITS, **(FIRST_START if of_this_run else {})})
 
 
 def source_loading(own: Loading, first_config: Mapping[str, object]) -> Loading | None:

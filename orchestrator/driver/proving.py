@@ -20,6 +20,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.beginning import Ready
+from orchestrator.driver.edited_graph import once_edited
 from orchestrator.driver.proof import Proof, judged, quoted, unproved
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.slots import as_recorded, scale_of, slots_of, weight_of
@@ -211,7 +212,8 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
     with scratch("still") as room:
         path = room / "still.meta"
         path.write_bytes(still.meta.SerializeToString())
-        calm = config.model_copy(update={"meta": str(path)})
+        calm = once_edited(config, of_this_run=start.own_label is not None)
+        calm = calm.model_copy(update={"meta": str(path)})
         return make_plan(calm, replace(start, own_label=None)), ""
 
 
