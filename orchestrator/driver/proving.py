@@ -204,9 +204,16 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
     """The plan of the same graph without chance, and the first random operation that can't be held
     still; empty where all can.
     """
-    if not (plan.graph.random_nodes or plan.graph.stateful_random):
+    drawing = (*plan.graph.random_nodes, *plan.graph.stateful_random)
+    if not drawing:
         return plan, ""
-    still = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
+    # What initialisers draw is drawn once for both. Held still, a new layer's outputs would be all
+    # the same, and the gradients below it nothing but rounding
+    scope = f"{config.import_scope.rstrip('/')}/" if config.import_scope else ""
+    still = without_chance(
+        MetaGraphDef.FromString(plan.graph.original_meta),
+        only=frozenset(name.removeprefix(scope) for name in drawing),
+    )
     if still.left:
         return plan, still.left[0]
     with scratch("still") as room:

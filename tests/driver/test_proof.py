@@ -109,6 +109,7 @@ EDITED: list[tuple[str, dict[str, Any]]] = [
     ("dropout", {"swap_optimizer": "adam", "set": {"Adam/beta1:0": "0.5"}}),
     ("dropout", {"clip_global_norm": 0.1}),
     ("dropout", {"freeze": ["hidden"], "reset_step": 40}),
+    ("dropout", {"restore_only": ["hidden"]}),  # out/kernel is drawn, not held still
     ("mlp", {"swap_optimizer": "rmsprop", "clip_global_norm": 0.1, "reinit": ["out"]}),
     ("embedding", {"clip_global_norm": 0.1, "rename": {"embedding/": "embedding/"}}),
 ]
