@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import BadStatusLine, HTTPException
 from typing import Any
 
 from orchestrator.driver.notices import body, notice
@@ -70,8 +71,8 @@ class Notifier:
             log.warning("%d notices weren't delivered before the end", self._queue.qsize())
             return
         self._thread.join(max(0.0, deadline_s - time.monotonic()))
-        if self._thread.is_alive():
-            self._over.set()
+        self._over.set()
+        if self._thread.is_alive() or self._queue.qsize():
             log.warning("%d notices weren't delivered before the end", self._queue.qsize())
 
     def _deliver(self) -> None:
@@ -103,9 +104,10 @@ def posted(url: str, data: bytes) -> tuple[bool, str] | None:
             return None
     except urllib.error.HTTPError as error:
         return error.code == 429 or error.code >= 500, f"the webhook answers {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         # without its text: a client's error may repeat the URL, which may be a secret
-        return isinstance(error, OSError), f"the webhook can't be reached: {type(error).__name__}"
+        passing = isinstance(error, OSError | BadStatusLine)
+        return passing, f"the webhook can't be reached: {type(error).__name__}"
 
 
 def webhooks(notify: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ from tests.launch import journals
 
 INCIDENT = journals.loss_of_rank_1()[-1]
 END = journals.finish(89, 2000)
+NOT_HTTP = 0
+"""An answer that isn't HTTP, as of a proxy that ends."""
 
 
 class Webhook:
@@ -44,6 +46,9 @@ class Webhook:
                 code = hook.answers.pop(0) if len(hook.answers) > 1 else hook.answers[0]
                 if code == 200:
                     hook.bodies.append(json.loads(data))
+                if code == NOT_HTTP:
+                    self.wfile.write(b"nonsense\r\n\r\n")
+                    return
                 self.send_response(code)
                 self.end_headers()
 
@@ -125,6 +130,46 @@ def test_webhook_that_nobody_listens_at_ends_after_its_tries(
         notifier.close(60)
     assert "after 2 tries: the webhook can't be reached" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_answer_that_is_not_http_is_tried_again_and_loses_no_later_notice(hook: Webhook) -> None:
+    hook.answers = [NOT_HTTP, 200]
+    notifier = Notifier([hook.url], "r", waits_s=(0.0,))
+    notifier.event(INCIDENT)
+    notifier.event(END)
+    notifier.close(60)
+    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    assert hook.asked == 3
+
+
+def test_url_that_no_client_takes_is_said_without_its_path_and_keeps_nobody_from_theirs(
+    hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    notifier = Notifier(["http://127.0.0.1:9/a secret", hook.url], "r", waits_s=(0.0,))
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        notifier.event(INCIDENT)
+        notifier.event(END)
+        notifier.close(60)
+    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    assert "after 1 tries: the webhook can't be reached: InvalidURL" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_notices_that_nobody_delivers_any_more_are_said_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_url: str, _data: bytes) -> None:
+        raise RuntimeError("nothing that a client raises")
+
+    monkeypatch.setattr("orchestrator.driver.notifier.posted", broken)
+    notifier = Notifier(["http://127.0.0.1:9/"], "r")
+    notifier.event(INCIDENT)
+    notifier._thread.join(60)
+    notifier.event(END)
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        notifier.close(60)
+    assert "2 notices weren't delivered before the end" in caplog.text
 
 
 def test_slack_gets_a_text_alone() -> None:
