@@ -178,8 +178,8 @@ class Run:
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
         planned: the ``reform`` that the journal was last told of, in this generation.
-        seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
-            has said what of.
+        seen_dead: workers that are gone since their peers saw them die, until Ray has said what of;
+            with their ranks, and whether they were about to go.
         pieced: ``seats`` are those who were left of a group that an earlier driver had formed: their
             order isn't that of its ranks.
         gather_for: why the members are to stop; empty where they aren't.
@@ -235,7 +235,7 @@ class Run:
     origin: Found | None = None
     target: int = 1
     planned: str = ""
-    seen_dead: Mapping[str, int] = field(default_factory=dict)
+    seen_dead: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     pieced: bool = False
     gather_for: str = ""
     room: int = 0
