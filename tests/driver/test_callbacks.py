@@ -123,6 +123,7 @@ def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixtu
         aside.event({"event": "finish"})
         aside.close(60)
     assert recorder.seen == []
+    assert recorder.closed
     assert "the callback recorder is dropped since it failed: RuntimeError" in caplog.text
     later = Note(event="finish")
     kept = weakref.ref(later)

@@ -1,8 +1,8 @@
 """How does somebody look on who may be slow, without anybody waiting?
 
 Rule: a thread of its own calls it. The loop only leaves a note; where too many wait, signs of
-progress are left out and events aren't. One that raises is dropped, and said. At the run's end it
-has ``CLOSE_S``.
+progress are left out and events aren't. One that raises is dropped and closed, and said. At the
+run's end it has ``CLOSE_S``.
 """
 
 from __future__ import annotations
@@ -71,19 +71,20 @@ class Aside:
         try:
             while self._one():
                 pass
-            close = getattr(self._observer, "close", None)
-            if close is not None:
-                close()
         except Exception as error:  # noqa: BLE001 - whoever only looks on mustn't end a training run
             with self._changed:
                 self._dropped = True
                 self._events.clear()
-            log.warning(
-                "the callback %s is dropped since it failed: %s: %s",
-                self._name,
-                type(error).__name__,
-                error,
-            )
+            self._warn("is dropped since it failed", error)
+        close = getattr(self._observer, "close", None)
+        if close is not None:
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001 - see above
+                self._warn("couldn't be closed", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        log.warning("the callback %s %s: %s: %s", self._name, what, type(error).__name__, error)
 
     def _one(self) -> bool:
         """Pass one note on; whether there may be another."""

@@ -2,7 +2,7 @@
 
 Rule: nothing secret. A callback is an ``Observer``: ``event`` gets each record of the journal,
 ``progress`` how far the run is, ``close`` (where it has one) the end. It's called in a thread of
-its own, so it may be slow; one that raises is dropped, and the run goes on.
+its own, so it may be slow; one that raises is dropped and closed, and the run goes on.
 """
 
 from __future__ import annotations
