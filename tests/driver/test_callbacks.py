@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from orchestrator.config import parse_config
+from orchestrator.driver.aside import MOST_PROGRESS, Aside
 from orchestrator.driver.callbacks import loading
-from orchestrator.driver.callbacks.aside import MOST_PROGRESS, Aside
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.callbacks.loading import callbacks_of, chosen
 from orchestrator.driver.observer import RunProgress
@@ -38,8 +38,10 @@ class Recorder:
         self.closed = False
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
 
     def event(self, event: Mapping[str, Any]) -> None:
+        self.entered.set()
         self.gate.wait(60)
         if event["event"] == "warning":
             raise RuntimeError("the tracker is down")
@@ -83,7 +85,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
     recorder = Recorder(CONTEXT)
-    aside = Aside(recorder, "recorder")
+    aside = Aside(recorder, "the callback recorder")
     aside.event({"event": "attempt"})
     aside.progress(at(580))
     aside.event({"event": "finish"})
@@ -92,20 +94,15 @@ def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
     assert recorder.closed
 
 
-def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events() -> None:
     recorder = Recorder(CONTEXT)
     recorder.gate.clear()
-    aside = Aside(recorder, "recorder")
+    aside = Aside(recorder, "the callback recorder")
     began_s = time.monotonic()
     for step in range(5000):
         aside.event({"event": f"e{step}"})
         aside.progress(at(step))
-    with caplog.at_level(logging.WARNING, "tfresume"):
-        aside.close(0.1)
     assert time.monotonic() - began_s < 60
-    assert "the callback recorder didn't end" in caplog.text
     recorder.gate.set()
     aside.close(60)
     assert [item for item in recorder.seen if isinstance(item, str)] == [
@@ -115,9 +112,31 @@ def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events
     assert recorder.seen[-1] == 4999
 
 
+def test_callback_that_hangs_at_the_end_is_not_waited_for_and_then_ends_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder(CONTEXT)
+    recorder.gate.clear()
+    aside = Aside(recorder, "the callback recorder", close_s=0.1)
+    for step in range(5):
+        aside.event({"event": f"e{step}"})
+    assert recorder.entered.wait(60)
+    began_s = time.monotonic()
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        aside.close()
+    assert time.monotonic() - began_s < 60
+    assert (
+        "the callback recorder didn't end within 0 s; events that it wasn't told: 4" in caplog.text
+    )
+    recorder.gate.set()
+    aside.close(60)
+    assert recorder.seen == ["e0"]
+    assert recorder.closed
+
+
 def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(CONTEXT)
-    aside = Aside(recorder, "recorder")
+    aside = Aside(recorder, "the callback recorder")
     with caplog.at_level(logging.WARNING, "tfresume"):
         aside.event({"event": "warning"})
         aside.event({"event": "finish"})

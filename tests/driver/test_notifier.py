@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.driver.notices import body, notice
-from orchestrator.driver.notifier import Notifier, webhooks
+from orchestrator.driver.notifier import Notifier, notifier_of, webhooks
 from orchestrator.errors import ConfigError
 from orchestrator.journal.parsing import parse
 from tests.launch import journals
@@ -78,7 +78,6 @@ def test_incident_and_end_are_posted_once_each_and_nothing_else(hook: Webhook) -
     notifier = Notifier([hook.url], "gs://b/more")
     for event in journals.whole_run():
         notifier.event(event)
-    notifier.close(60)
     assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
     incident = hook.bodies[0]
     assert incident["run"] == "gs://b/more"
@@ -92,7 +91,6 @@ def test_webhook_that_fails_for_a_while_gets_the_notice_in_the_end(hook: Webhook
     hook.answers = [503, 429, 200]
     notifier = Notifier([hook.url], "r", waits_s=(0.0, 0.0, 0.0))
     notifier.event(INCIDENT)
-    notifier.close(60)
     assert (hook.asked, len(hook.bodies)) == (3, 1)
 
 
@@ -104,21 +102,36 @@ def test_tries_are_bounded_and_what_fails_is_a_line_in_the_log(
     notifier = Notifier([hook.url], "r", waits_s=(0.0, 0.0, 0.0))
     with caplog.at_level(logging.WARNING, "tfresume"):
         notifier.event(INCIDENT)
-        notifier.close(60)
-    assert hook.asked == tries
+        assert hook.asked == tries
     assert f"after {tries} tries: the webhook answers {answer}" in caplog.text
     assert "/hook" not in caplog.text
 
 
-def test_training_and_the_end_never_wait_for_a_webhook_that_hangs(hook: Webhook) -> None:
+def test_training_and_the_end_never_wait_for_a_webhook_that_hangs(
+    hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
     hook.gate.clear()
-    notifier = Notifier([hook.url], "r")
+    (notifier,) = notifier_of([hook.url], "r", {})
     began_s = time.monotonic()
-    for _ in range(500):  # more than may wait
+    for _ in range(500):
         notifier.event(INCIDENT)
-    notifier.close(0.1)
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        notifier.close(0.1)
     assert hook.bodies == []
     assert time.monotonic() - began_s < 60.0
+    assert "--notify didn't end within 0 s" in caplog.text
+    hook.gate.set()
+    notifier.close(60)
+    assert len(hook.bodies) <= 1, "what was said not to be told is told"
+
+
+def test_end_waits_for_what_is_not_posted_yet(hook: Webhook) -> None:
+    (notifier,) = notifier_of(["env:HOOK"], "r", {"HOOK": hook.url})
+    notifier.event(INCIDENT)
+    notifier.event(END)
+    notifier.close(60)
+    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    assert notifier_of([], "r", {}) == []
 
 
 def test_webhook_that_nobody_listens_at_ends_after_its_tries(
@@ -127,8 +140,7 @@ def test_webhook_that_nobody_listens_at_ends_after_its_tries(
     notifier = Notifier(["http://127.0.0.1:9/secret"], "r", waits_s=(0.0,))
     with caplog.at_level(logging.WARNING, "tfresume"):
         notifier.event(END)
-        notifier.close(60)
-    assert "after 2 tries: the webhook can't be reached" in caplog.text
+        assert "after 2 tries: the webhook can't be reached" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -137,7 +149,6 @@ def test_answer_that_is_not_http_is_tried_again_and_loses_no_later_notice(hook: 
     notifier = Notifier([hook.url], "r", waits_s=(0.0,))
     notifier.event(INCIDENT)
     notifier.event(END)
-    notifier.close(60)
     assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
     assert hook.asked == 3
 
@@ -149,27 +160,9 @@ def test_url_that_no_client_takes_is_said_without_its_path_and_keeps_nobody_from
     with caplog.at_level(logging.WARNING, "tfresume"):
         notifier.event(INCIDENT)
         notifier.event(END)
-        notifier.close(60)
-    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+        assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
     assert "after 1 tries: the webhook can't be reached: InvalidURL" in caplog.text
     assert "secret" not in caplog.text
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_notices_that_nobody_delivers_any_more_are_said_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(_url: str, _data: bytes) -> None:
-        raise RuntimeError("nothing that a client raises")
-
-    monkeypatch.setattr("orchestrator.driver.notifier.posted", broken)
-    notifier = Notifier(["http://127.0.0.1:9/"], "r")
-    notifier.event(INCIDENT)
-    notifier._thread.join(60)
-    notifier.event(END)
-    with caplog.at_level(logging.WARNING, "tfresume"):
-        notifier.close(60)
-    assert "2 notices weren't delivered before the end" in caplog.text
 
 
 def test_slack_gets_a_text_alone() -> None:

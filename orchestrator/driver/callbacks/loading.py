@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.callbacks.aside import Aside
+from orchestrator.driver.aside import Aside
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.observer import Observer
 from orchestrator.errors import ConfigError
@@ -30,7 +30,10 @@ def callbacks_of(config: RunConfig, run: str) -> list[Observer]:
     context = CallbackContext(
         run, redacted(config.source), redacted_data(config.model_dump(mode="json"))
     )
-    return [Aside(_made(entry, context), entry.name) for entry in chosen(config.callback)]
+    return [
+        Aside(_made(entry, context), f"the callback {entry.name}")
+        for entry in chosen(config.callback)
+    ]
 
 
 def chosen(names: Sequence[str]) -> list[EntryPoint]:

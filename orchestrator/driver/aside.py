@@ -1,8 +1,8 @@
 """How does somebody look on who may be slow, without anybody waiting?
 
 Rule: a thread of its own calls it. The loop only leaves a note; where too many wait, signs of
-progress are left out and events aren't. One that raises is dropped and closed, and said. At the
-run's end it has ``CLOSE_S``.
+progress are left out and events aren't. One that raises is dropped and closed, and said. What it
+hasn't taken in by a deadline at the run's end is left out.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ class Aside:
     """Passes what it sees on to ``observer``, in another thread.
 
     Args:
-        name: what messages call it.
+        called: how messages begin: "the callback mlflow".
+        close_s: longest wait for it at the end.
     """
 
-    def __init__(self, observer: Observer, name: str) -> None:
-        self._observer, self._name = observer, name
+    def __init__(self, observer: Observer, called: str, close_s: float = CLOSE_S) -> None:
+        self._observer, self._called, self._close_s = observer, called, close_s
         self._events: deque[Mapping[str, Any]] = deque()
         self._progress: deque[RunProgress] = deque(maxlen=MOST_PROGRESS)
         self._changed = threading.Condition()
         self._closing = False
         self._dropped = False
-        self._thread = threading.Thread(target=self._work, name=f"tfresume-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"tfresume: {called}", daemon=True)
         self._thread.start()
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -56,16 +57,27 @@ class Aside:
             self._progress.append(progress)
             self._changed.notify()
 
-    def close(self, longest_s: float = CLOSE_S) -> None:
-        """Let it take in what waits, and close it, within ``longest_s``."""
+    def close(self, longest_s: float | None = None) -> None:
+        """Let it take in what waits, and close it, within ``longest_s``, else ``close_s``."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         began_s = time.monotonic()
-        self._thread.join(longest_s)
+        self._thread.join(self._close_s if longest_s is None else longest_s)
         if self._thread.is_alive():
             waited_s = time.monotonic() - began_s
-            log.warning("the callback %s didn't end within %.0f s", self._name, waited_s)
+            log.warning(
+                "%s didn't end within %.0f s; events that it wasn't told: %d",
+                *(self._called, waited_s, self._emptied()),
+            )
+
+    def _emptied(self) -> int:
+        """Leave out what waits; how many events it were."""
+        with self._changed:
+            left = len(self._events)
+            self._events.clear()
+            self._progress.clear()
+            return left
 
     def _work(self) -> None:
         try:
@@ -84,7 +96,7 @@ class Aside:
                 self._warn("couldn't be closed", error)
 
     def _warn(self, what: str, error: Exception) -> None:
-        log.warning("the callback %s %s: %s: %s", self._name, what, type(error).__name__, error)
+        log.warning("%s %s: %s: %s", self._called, what, type(error).__name__, error)
 
     def _one(self) -> bool:
         """Pass one note on; whether there may be another."""
