@@ -11,10 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.driver.observer import Observer, RunProgress
+from orchestrator.journal.event import JournalEvent
 
 log = logging.getLogger("tfresume")
 
@@ -36,32 +37,40 @@ class Aside:
 
     def __init__(self, observer: Observer, called: str, close_s: float = CLOSE_S) -> None:
         self._observer, self._called, self._close_s = observer, called, close_s
-        self._events: deque[Mapping[str, Any]] = deque()
+        self._notes: deque[Callable[[], None]] = deque()
         self._progress: deque[RunProgress] = deque(maxlen=MOST_PROGRESS)
         self._changed = threading.Condition()
         self._closing = False
         self._dropped = False
         self._thread = threading.Thread(target=self._work, name=f"tfresume: {called}", daemon=True)
-        self._thread.start()
+
+    def past(self, events: Sequence[JournalEvent]) -> None:
+        """What earlier drivers wrote down, as records, for whoever asks for it; returns at once."""
+        told = getattr(self._observer, "past", None)
+        if told is not None:
+            self._leave(lambda: told([event.record() for event in events]))
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One record of the journal; returns at once."""
+        self._leave(lambda: self._observer.event(event))
+
+    def _leave(self, note: Callable[[], None]) -> None:
         with self._changed:
             if not self._dropped:  # nobody would take it out again
-                self._events.append(event)
-                self._changed.notify()
+                self._notes.append(note)
+                self._wake()
 
     def progress(self, progress: RunProgress) -> None:
         """How far the run is; returns at once."""
         with self._changed:
             self._progress.append(progress)
-            self._changed.notify()
+            self._wake()
 
     def close(self, longest_s: float | None = None) -> None:
         """Let it take in what waits, and close it, within ``longest_s``, else ``close_s``."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._wake()
         began_s = time.monotonic()
         self._thread.join(self._close_s if longest_s is None else longest_s)
         if self._thread.is_alive():
@@ -71,11 +80,16 @@ class Aside:
                 *(self._called, waited_s, self._emptied()),
             )
 
+    def _wake(self) -> None:
+        if self._thread.ident is None:  # there is none for a run that is refused before it's told
+            self._thread.start()
+        self._changed.notify()
+
     def _emptied(self) -> int:
         """Leave out what waits; how many events it were."""
         with self._changed:
-            left = len(self._events)
-            self._events.clear()
+            left = len(self._notes)
+            self._notes.clear()
             self._progress.clear()
             return left
 
@@ -86,7 +100,7 @@ class Aside:
         except Exception as error:  # noqa: BLE001 - whoever only looks on mustn't end a training run
             with self._changed:
                 self._dropped = True
-                self._events.clear()
+                self._notes.clear()
             self._warn("is dropped since it failed", error)
         close = getattr(self._observer, "close", None)
         if close is not None:
@@ -101,11 +115,11 @@ class Aside:
     def _one(self) -> bool:
         """Pass one note on; whether there may be another."""
         with self._changed:
-            self._changed.wait_for(lambda: self._events or self._progress or self._closing)
-            event = self._events.popleft() if self._events else None
-            progress = self._progress.popleft() if event is None and self._progress else None
-        if event is not None:
-            self._observer.event(event)
+            self._changed.wait_for(lambda: self._notes or self._progress or self._closing)
+            note = self._notes.popleft() if self._notes else None
+            progress = self._progress.popleft() if note is None and self._progress else None
+        if note is not None:
+            note()
         elif progress is not None:
             self._observer.progress(progress)
-        return event is not None or progress is not None
+        return note is not None or progress is not None
