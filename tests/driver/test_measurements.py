@@ -206,6 +206,34 @@ def test_gauges_are_told_again_as_long_as_the_driver_lives_and_no_counter_is(
     assert told == after
 
 
+def test_step_parts_of_a_rank_that_is_gone_are_not_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: Counter[str] = Counter()
+    again = threading.Event()
+
+    class Told:
+        def set(self, _value: float, tags: dict[str, str]) -> None:
+            told[tags.get("rank", "none")] += 1
+            if told["0"] >= 4:
+                again.set()
+
+    monkeypatch.setattr("orchestrator.driver.metrics._instrument", lambda *_: Told())
+    monkeypatch.setattr("orchestrator.driver.metrics.AGAIN_EVERY_S", 0.001)
+    first, then = (
+        {"event": "step_times", "ranks": {rank: {"compute": 0.1} for rank in ranks}}
+        for ranks in (("0", "1"), ("0",))
+    )
+    metrics = RayMetrics("out")
+    with metrics._lock:  # nobody tells again in between
+        for item in of_event(parse(first)):
+            metrics._hand_over(item)
+    metrics.event(then)
+    assert again.wait(60)
+    metrics.close()
+    assert told["1"] == 1
+
+
 TELLER = """
 import sys, ray
 from orchestrator.driver.metrics import RayMetrics
