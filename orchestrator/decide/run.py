@@ -117,7 +117,8 @@ class Worker:
 @dataclass(frozen=True)
 class Incident:
     """A disturbance that isn't over yet. ``highest``: the last step that anybody is known to have
-    finished when the group forms anew.
+    finished when the group forms anew; ``restarts``: of a driver, how many there were and how many
+    are borne.
     """
 
     kind: str
@@ -132,6 +133,7 @@ class Incident:
     done: str = ""
     resumed_from: int | None = None
     exit_code: int | None = None
+    restarts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
