@@ -12,7 +12,8 @@ from dataclasses import replace
 from orchestrator.decide.actions import Note
 from orchestrator.decide.budgets import UNPLANNED
 from orchestrator.decide.events import Cause
-from orchestrator.decide.run import Incident, Run, Worker
+from orchestrator.decide.incident import Incident
+from orchestrator.decide.run import Run, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import IncidentOver
 

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.incident import Incident
 from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import Streak
@@ -112,28 +113,6 @@ class Worker:
         runs of the next step's cycle; None where it has no state.
         """
         return None if self.step is None else (self.step, self.position, self.runs)
-
-
-@dataclass(frozen=True)
-class Incident:
-    """A disturbance that isn't over yet. ``highest``: the last step that anybody is known to have
-    finished when the group forms anew; ``restarts``: of a driver, how many there were and how many
-    are borne.
-    """
-
-    kind: str
-    rank: int | None
-    node: str
-    worker: str
-    began_s: float
-    detected_s: float
-    highest: int
-    world_size: int
-    detail: str = ""
-    done: str = ""
-    resumed_from: int | None = None
-    exit_code: int | None = None
-    restarts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
