@@ -150,6 +150,35 @@ def test_completion_for_bash_completes_commands_and_flags(
     assert kind == {"--kind"}
 
 
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't on this machine's PATH")
+@pytest.mark.parametrize(
+    "begin",
+    [
+        'autoload -Uz compinit; compinit -u -D; eval "$(<$1/_tfresume)"',
+        "fpath=($1 $fpath); autoload -Uz compinit; compinit -u -D",
+    ],
+    ids=["evaluated", "a file of fpath"],
+)
+def test_completion_for_zsh_completes_as_it_is_installed(
+    begin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["completion", "zsh"]) == 0
+    (tmp_path / "_tfresume").write_text(capsys.readouterr().out)
+    # What zsh calls at the tab; _arguments is the first that this project's function asks
+    tab = '; _arguments() { print "asked: $*" }; "$_comps[tfresume]"; "$_comps[tfresume]"'
+    done = subprocess.run(
+        ["zsh", "-fc", begin + tab, "zsh", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert "asked: -C --help" in first
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", shell]) == 0
