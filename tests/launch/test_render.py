@@ -493,6 +493,7 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
         ([*RUN, "--input", "absent.py:batches"], "there is no"),
         ([*RUN, "--gpu-type", "nvidia-l4"], "--gpu-type is of no use here"),
         ([*RUN, "--claim", "mine"], "--claim is of no use here"),
+        ([*RUN, "--data-path", "/mnt"], "--data-path is of no use here"),
         ([*RUN, "--overlay", "kueue"], "--queue NAME"),
         ([*RUN, "--node-selector", "pool"], "LABEL=VALUE"),
     ],
