@@ -12,6 +12,8 @@ from orchestrator.config import parse_config
 from orchestrator.driver.inference import ANYWHERE, NodeWish
 from orchestrator.driver.spread import AGAIN, actors, connected, needs_of
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 PLACE = NodeWish({"evaluator": 0.5}, {"role": "evaluator"})
 
 
