@@ -264,7 +264,7 @@ def test_resume_without_an_address_runs_a_ray_of_its_own_and_leaves_nothing_runn
         env=marker,
     )
     assert result["final_step"] == 7
-    _, alive = psutil.wait_procs(_marked(str(tmp_path)), timeout=15)
+    _, alive = psutil.wait_procs(_marked(str(tmp_path)), timeout=60)
     assert alive == []
 
 
