@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from launch.render.pods import CODE_PATH
-from launch.render.spec import Deployment
+from launch.render.spec import DATA_PATH, Deployment
 from orchestrator.decide.last_step import last_step
 from orchestrator.errors import ConfigError
 
@@ -120,5 +120,7 @@ def _values(deployment: Deployment) -> Iterator[tuple[str, bool]]:
         yield "--gpu-type", deployment.gpu
     if deployment.claim:
         yield "--claim", held
+    if deployment.data_path != DATA_PATH:
+        yield "--data-path", held
     if deployment.storage_class:
         yield "--storage-class", (held and not deployment.claim) or deployment.kind == "cluster"

@@ -493,6 +493,7 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
         ([*RUN, "--input", "absent.py:batches"], "there is no"),
         ([*RUN, "--gpu-type", "nvidia-l4"], "uses --gpu-type"),
         ([*RUN, "--claim", "mine"], "uses --claim"),
+        ([*RUN, "--data-path", "/mnt"], "uses --data-path"),
         ([*RUN, "--overlay", "kueue"], "--queue NAME"),
         ([*RUN, "--node-selector", "pool"], "LABEL=VALUE"),
     ],
