@@ -91,6 +91,22 @@ def test_best_stays_also_when_its_evaluator_is_gone_and_checkpoints_shows_it(
     assert shown == {300: "", 200: "best loss:0 of eval: 0.25"}
 
 
+def test_infinite_best_comes_back_and_a_damaged_record_stops_no_retention(
+    output: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = run_of(output, 100, 200, 300)
+    own = Evaluations(output, "eval")
+    best = Best(label=items[200].label, step=200, metric="loss:0", better="max", value=float("inf"))
+    own.keep(best)
+    assert own.best() == best
+    assert kept(output, Holds(output)) == [200, 300]
+    file = Path(own.place.child("best.json").path)
+    file.write_text(json.dumps(best.model_dump() | {"value": None}))
+    assert own.best() is None
+    assert "best.json is damaged" in caplog.text
+    assert kept(output, Holds(output)) == [300]
+
+
 def test_reader_that_comes_between_note_and_deletion_keeps_its_checkpoint(
     output: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ best one of any evaluator is kept for good; whoever deletes asks ``Holds``.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -25,13 +26,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.decide.holding import Hold, Watch, look
-from orchestrator.errors import AlreadyExists, ConfigError
+from orchestrator.errors import AlreadyExists, ConfigError, OutputError
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.records import encode, read_record
+from orchestrator.store.objects.records import decode, encode, read_record
 from orchestrator.store.run.lease import observe
 
+log = logging.getLogger("tfresume")
 DIRECTORY = "evaluations"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -58,7 +60,7 @@ class Evaluation(BaseModel):
 class Best(BaseModel):
     """The best checkpoint so far, by one metric."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
     label: str
     step: int
@@ -109,8 +111,19 @@ class Evaluations:
             return
 
     def best(self) -> Best | None:
-        """The best so far."""
-        return read_record(Best, self.place.child("best.json"))
+        """The best so far, None where none was chosen or the record is damaged. Raises SourceError,
+        StorageUnavailable.
+        """
+        place = self.place.child("best.json")
+        data = place.read_if_exists()
+        if data is None:
+            return None
+        try:
+            return decode(Best, data, place)
+        except OutputError as error:
+            # It's chosen anew from the results; a record that stays damaged mustn't fill the store
+            log.warning("%s: it's taken as if no best one had been chosen", error.message)
+            return None
 
     def keep(self, best: Best) -> None:
         """From now on this one is kept, and the one before no more."""
