@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.turns import checksum_of_the_code, in_turn, not_in_turn
+from tests.turns import checksum_of_the_code, chosen, in_turn, not_in_turn
 
 pytest_plugins = ["pytester"]
 
@@ -37,6 +37,23 @@ def test_code_that_is_the_same_has_the_same_turn() -> None:
     before = checksum_of_the_code()
     checksum_of_the_code.cache_clear()
     assert checksum_of_the_code() == before != 0
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "asked"),
+    [
+        (["tests"], (False, "", False), False),
+        (["tests", "tests/launch"], (None,), False),
+        (["tests/a.py"], (), True),
+        (["tests/a.py::test_b[c.d]"], (), True),
+        (["tests"], ("some words",), True),
+        (["tests"], (False, True), True),
+    ],
+)
+def test_tests_that_somebody_chooses_are_all_run(
+    words: list[str], options: tuple[object, ...], asked: bool
+) -> None:
+    assert chosen(words, *options) == asked
 
 
 def test_what_is_quick_is_run_each_time(pytester: pytest.Pytester) -> None:

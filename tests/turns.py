@@ -39,6 +39,13 @@ def in_turn(examples: Sequence[T], parts: int, checksum: int) -> list[T]:
     return list(examples[checksum % parts :: parts]) if parts else []
 
 
+def chosen(words: Iterable[str], *options: object) -> bool:
+    """Whether somebody asks for tests of their choice: a file, a test in it, or one of the options
+    (``-k``, ``--lf``). Then it's nobody's turn, and all of these are run.
+    """
+    return any(options) or any(word.partition("::")[0].endswith(".py") for word in words)
+
+
 def not_in_turn(items: Iterable[pytest.Item], checksum: int) -> set[pytest.Item]:
     """The marked tests that take seconds and whose turn it isn't."""
     kinds: dict[tuple[Path, int], list[pytest.Item]] = {}
