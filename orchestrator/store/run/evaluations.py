@@ -31,7 +31,8 @@ from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.records import decode, encode, read_record
-from orchestrator.store.run.lease import observe
+from orchestrator.store.run.beating import beats
+from orchestrator.store.run.lease import BEATS_PER_LEASE, observe
 
 log = logging.getLogger("tfresume")
 DIRECTORY = "evaluations"
@@ -156,13 +157,23 @@ def evaluators(output: Location) -> tuple[Evaluations, ...]:
 
 
 class Holds:
-    """Which checkpoints evaluators need, as somebody who may delete sees it. To be asked again and
-    again by one thread: a hold ends when its evaluator's heartbeat has stood still for its lease, by
-    our own clock.
+    """Which checkpoints evaluators need, as somebody who may delete sees it. For one thread: a hold
+    ends when its evaluator's heartbeat has stood still for its lease, by our own clock.
+
+    Args:
+        now: our monotonic clock.
+        wait: for whoever asks once. An evaluator of which the first look can't tell whether it
+            lives is then watched until it's known, for its lease at most; without it, for whoever
+            asks again and again, it lives until later looks have told.
     """
 
-    def __init__(self, output: Location, now: Callable[[], float] = time.monotonic) -> None:
-        self._output, self._now = output, now
+    def __init__(
+        self,
+        output: Location,
+        now: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] | None = None,
+    ) -> None:
+        self._output, self._now, self._wait = output, now, wait
         self._watches: dict[str, Watch] = {}
 
     def reasons(self) -> Mapping[str, str]:
@@ -176,6 +187,11 @@ class Holds:
         return found
 
     def _lives(self, each: Evaluations) -> bool:
-        seen = look(self._watches.get(each.name), observe(each.place).sight, self._now())
-        hold, self._watches[each.name] = seen
+        before, observed = self._watches.get(each.name), observe(each.place)
+        hold, watch = look(before, observed.sight, self._now())
+        if before is None and self._wait is not None and not beats(observed, time.time()):
+            while hold is Hold.WAIT:
+                self._wait(observed.sight.lease_s / BEATS_PER_LEASE / 2)
+                hold, watch = look(watch, observe(each.place).sight, self._now())
+        self._watches[each.name] = watch
         return hold is not Hold.TAKE
