@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.evaluating import Goal, Over, Seen, Take, after_look, tensor_name
+from orchestrator.decide.evaluating import Over, Seen, Take, after_look
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.driver.best_checkpoint import BestCheckpoint
 from orchestrator.driver.evaluate import Evaluated, measured
 from orchestrator.driver.evaluator_tenure import ended_by_sigterm, held
-from orchestrator.driver.inference import NodeWish, needs_ray
+from orchestrator.driver.following import Followed, Following
+from orchestrator.driver.inference import needs_ray
 from orchestrator.driver.tensorboard_events import encoded
 from orchestrator.errors import (
     AlreadyExists,
@@ -49,57 +49,6 @@ LAST_EVENTS = 3
 """Of a journal: the end of a run may be followed by a last sign of progress."""
 
 
-@dataclass(frozen=True)
-class Followed:
-    """How following a run ended.
-
-    Attributes:
-        name: the evaluator's.
-        evaluations: every result of this evaluator, oldest checkpoint first, those of its earlier
-            lives among them.
-        best: the best checkpoint, None where none was asked for or none has a finite number.
-        skipped: label to reason, for checkpoints that couldn't be evaluated.
-        well: the run has ended in order; else its driver is gone.
-        reason: why it's over.
-    """
-
-    name: str
-    evaluations: tuple[Evaluation, ...]
-    best: Best | None
-    skipped: dict[str, str]
-    well: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Following:
-    """What an evaluator is to do.
-
-    Attributes:
-        fetches, batches, place: as ``evaluate`` takes them.
-        keep_best: keep the best checkpoint besides the newest.
-        name: of the evaluator; several with different names may follow one run.
-        every_s: seconds between two looks at the run.
-        patience_s: longest time without a living driver, and without an answer of the store.
-    """
-
-    fetches: Sequence[str] = ()
-    batches: int = 0
-    place: NodeWish = field(default_factory=NodeWish)
-    keep_best: Goal | None = None
-    name: str = "eval"
-    every_s: float = 5.0
-    patience_s: float = 1800.0
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """``fetches``, and what the best checkpoint is the best by."""
-        asked = tuple(self.fetches)
-        if self.keep_best is None or self.keep_best.metric in map(tensor_name, asked):
-            return asked
-        return (*asked, self.keep_best.metric)
-
-
 def follow(
     config: RunConfig,
     asked: Following,
@@ -113,12 +62,14 @@ def follow(
         told: is given each new result, and the best checkpoint so far.
 
     Raises:
+        ConfigError: as ``Following.check``.
         OutputError: another process evaluates under this name.
         GraphRefused, UserCodeError: as ``evaluate``; the same call goes on.
         LeaseLost: another process took over, since this one was silent for long.
         StorageUnavailable: the store hasn't answered for ``patience_s``.
         KeyboardInterrupt, Preempted: Ctrl-C and SIGTERM; nothing is left but the results.
     """
+    asked.check(config)
     output = open_location(config.source)
     if not observe(output).sight.number:
         log.warning("there is no run at %s yet; it's waited for", output.shown)

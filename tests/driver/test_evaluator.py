@@ -16,7 +16,8 @@ from orchestrator.config import parse_config
 from orchestrator.decide.evaluating import Goal
 from orchestrator.driver import evaluator
 from orchestrator.driver.evaluate import Evaluated
-from orchestrator.driver.evaluator import Followed, Following, follow
+from orchestrator.driver.evaluator import follow
+from orchestrator.driver.following import Followed, Following
 from orchestrator.errors import LeaseLost, Preempted, SourceError, StorageUnavailable
 from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.retention import delete_checkpoint

@@ -86,11 +86,7 @@ class Evaluations:
     """
 
     def __init__(self, output: Location, name: str) -> None:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"an evaluator can't be called {name!r}",
-                remedy="Use letters, digits, dots, dashes and underscores",
-            )
+        check_name(name)
         self.output, self.name = output, name
         self.place = output.child(CONTROL, DIRECTORY, name)
 
@@ -140,6 +136,15 @@ class Evaluations:
     def hold(self, label: str) -> None:
         """Say that a checkpoint is being read; empty: none is any more."""
         self.place.child("holding.json").write_bytes(encode(_Holding(label=label)))
+
+
+def check_name(name: str) -> None:
+    """Whether an evaluator may be called so. Raises ConfigError: it can't be a directory's name."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"an evaluator can't be called {name!r}",
+            remedy="Use letters, digits, dots, dashes and underscores",
+        )
 
 
 def file_name(label: str) -> str:
