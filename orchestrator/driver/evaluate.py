@@ -89,11 +89,21 @@ def evaluate(
 
 
 def measured(
-    source: Source, config: RunConfig, fetches: Sequence[str], *, batches: int, place: NodeWish
+    source: Source,
+    config: RunConfig,
+    fetches: Sequence[str],
+    *,
+    besides: Sequence[str] = (),
+    batches: int,
+    place: NodeWish,
 ) -> Evaluated:
-    """What a checkpoint gives; arguments and errors as those of ``evaluate``."""
+    """What a checkpoint gives; arguments and errors as those of ``evaluate``.
+
+    Args:
+        besides: fetched too, whatever ``fetches`` are.
+    """
     began_s = time.monotonic()
-    plan = fetch_plan(source, config, fetches, losses_first=True)
+    plan = fetch_plan(source, config, fetches, losses_first=True, besides=besides)
     found = fetched(source, config, plan, batches=batches, means=True, place=place)
     if not found:
         raise UserCodeError(

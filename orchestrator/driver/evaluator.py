@@ -186,7 +186,12 @@ class _Evaluator:
         try:
             source = resolve_source(item.prefix.url)
             return measured(
-                source, self._config, asked.tensors, batches=asked.batches, place=asked.place
+                source,
+                self._config,
+                asked.fetches,
+                besides=asked.besides,
+                batches=asked.batches,
+                place=asked.place,
             )
         except CorruptCheckpoint as error:
             self._skip(item.label, error.message)

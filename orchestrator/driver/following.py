@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.evaluating import Goal, tensor_name
+from orchestrator.decide.evaluating import Goal
 from orchestrator.driver.inference import NodeWish
 from orchestrator.errors import ConfigError
 from orchestrator.store.run.evaluations import Best, Evaluation, check_name
@@ -55,12 +55,11 @@ class Following:
     patience_s: float = 1800.0
 
     @property
-    def tensors(self) -> tuple[str, ...]:
-        """``fetches``, and what the best checkpoint is the best by."""
-        asked = tuple(self.fetches)
-        if self.keep_best is None or self.keep_best.metric in map(tensor_name, asked):
-            return asked
-        return (*asked, self.keep_best.metric)
+    def besides(self) -> tuple[str, ...]:
+        """What is fetched besides ``fetches``, or what stands for none: what the best checkpoint is
+        the best by.
+        """
+        return () if self.keep_best is None else (self.keep_best.metric,)
 
     def check(self, config: RunConfig) -> None:
         """Before anything begins. Raises ConfigError: the name can't be a directory's, or the
