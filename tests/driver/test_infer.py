@@ -15,7 +15,7 @@ from orchestrator.errors import GraphRefused, OrchestratorError, UserCodeError
 from tests import forked
 from tests.graphs.makers import feeds_for
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(5)
 
 PLAIN = """
 import sys, numpy, tensorflow.compat.v1 as tf

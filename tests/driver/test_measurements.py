@@ -22,6 +22,8 @@ from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observers, RunProgress
 from orchestrator.journal.parsing import parse
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = ROOT / "docs" / "operations.md"
 PROGRESS = RunProgress(

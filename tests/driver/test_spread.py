@@ -15,6 +15,8 @@ from orchestrator.driver.inference import ANYWHERE, NodeWish
 from orchestrator.driver.spread import AGAIN, actors, connected, needs_of
 from orchestrator.errors import FatalError, WorkerLost
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 PLACE = NodeWish({"evaluator": 0.5}, {"role": "evaluator"})
 
 

@@ -22,6 +22,8 @@ from launch.cli import run
 from launch.versions import versions_text
 from tests.launch.conftest import ray_environment
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
