@@ -64,7 +64,7 @@ def follow(
     Raises:
         ConfigError: as ``Following.check``.
         OutputError: another process evaluates under this name.
-        GraphRefused, UserCodeError: as ``evaluate``; the same call goes on.
+        GraphRefused, SourceError, UserCodeError: as ``evaluate``; the same call goes on.
         LeaseLost: another process took over, since this one was silent for long.
         StorageUnavailable: the store hasn't answered for ``patience_s``.
         KeyboardInterrupt, Preempted: Ctrl-C and SIGTERM; nothing is left but the results.
