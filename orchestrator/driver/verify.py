@@ -20,7 +20,7 @@ from typing import Any
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.edited_graph import FIRST_START
+from orchestrator.driver.edited_graph import FIRST_START, once_edited
 from orchestrator.driver.main import resume
 from orchestrator.driver.proving import prove
 from orchestrator.driver.ray_link import RayLink
@@ -133,7 +133,7 @@ def _held_still(
         return {"slots": None, "bare": None, "save": None, "shares": {}, "reason": why}
     path = asking.room / "deterministic.meta"
     path.write_bytes(deterministic.meta.SerializeToString())
-    calm = config.model_copy(update={"meta": str(path)})
+    calm = once_edited(config).model_copy(update={"meta": str(path)})
     plan = make_plan(_for_comparison(calm, asking.room / "calm", until_step=0), asking.start)
     return asking.measured("held-still", calm, plan, halves=halves)
 
