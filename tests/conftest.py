@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.graphs.library import CheckpointLibrary
-from tests.turns import checksum_of_the_code, not_in_turn
+from tests.turns import checksum_of_the_code, chosen, not_in_turn
 
 pytest_plugins = ["tests.servers.object_stores"]
 
@@ -66,10 +66,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """First what kills workers within seconds, and beside it what needs no Ray; then what is left,
     wherever there is room. Of many examples of a kind those whose turn it is, unless somebody
-    names tests.
+    asks for tests of their choice.
     """
-    named = any("::" in word for word in config.args) or config.getoption("keyword")
-    if not (named or config.getoption("every_turn")):
+    options = ("every_turn", "keyword", "lf", "stepwise")
+    if not chosen(config.args, *(config.getoption(name, False) for name in options)):
         later = not_in_turn(items, checksum_of_the_code())
         config.hook.pytest_deselected(items=[item for item in items if item in later])
         items[:] = [item for item in items if item not in later]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.turns import checksum_of_the_code, in_turn, not_in_turn
+from tests.turns import checksum_of_the_code, chosen, in_turn, not_in_turn
 
 pytest_plugins = ["pytester"]
 
@@ -39,9 +39,45 @@ def test_code_that_is_the_same_has_the_same_turn() -> None:
     assert checksum_of_the_code() == before != 0
 
 
+@pytest.mark.parametrize(
+    ("words", "options", "asked"),
+    [
+        (["tests"], (False, "", False), False),
+        (["tests", "tests/launch"], (None,), False),
+        (["tests/a.py"], (), True),
+        (["tests/a.py::test_b[c.d]"], (), True),
+        (["tests"], ("some words",), True),
+        (["tests"], (False, True), True),
+    ],
+)
+def test_tests_that_somebody_chooses_are_all_run(
+    words: list[str], options: tuple[object, ...], asked: bool
+) -> None:
+    assert chosen(words, *options) == asked
+
+
 def test_what_is_quick_is_run_each_time(pytester: pytest.Pytester) -> None:
     items = pytester.getitems(FILE)
     later = [{item.name for item in not_in_turn(items, checksum)} for checksum in range(3)]
     dear = {f"test_dear[{number}]" for number in range(7)}
     assert all(names < dear for names in later)
     assert set.intersection(*later) == set()
+
+
+def test_kind_that_several_files_share_has_one_turn_over_all_of_them(
+    pytester: pytest.Pytester,
+) -> None:
+    text = """
+        import pytest
+
+        @pytest.mark.turns(3, "whole runs")
+        @pytest.mark.slow
+        def test_dear(): ...
+    """
+    pytester.makepyfile(**{f"test_{number}": text for number in range(3)})
+    items, _ = pytester.inline_genitems()
+    names = {item.nodeid for item in items}
+    now = [names - {item.nodeid for item in not_in_turn(items, turn)} for turn in range(3)]
+    assert len(names) == 3
+    assert all(len(each) == 1 for each in now)
+    assert set.union(*now) == names

@@ -62,7 +62,8 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
     """
     if steps < 2:
         raise ConfigError(
-            "verify needs at least two steps: one before the save in the middle, and one after it"
+            "verify needs at least two steps: one before the save in the middle, and one after it",
+            remedy="Give --steps 2 or more",
         )
     _refuse_what_no_saver_restores(config)
     with scratch("verify") as room, ExitStack() as stack:

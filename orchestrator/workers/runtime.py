@@ -7,6 +7,7 @@ The start checkpoint is fetched while TensorFlow is being imported.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,8 @@ class RealTools:
     def import_input(self) -> None:
         from orchestrator.training.importing.user_code import load_function
 
+        # NumPy imports it at its first use, which would be in the middle of a take-over: 80 ms
+        importlib.import_module("numpy.random")
         # A module may look for GPUs when it's imported, and a standby has none yet
         if self._setup.config.input and not self._setup.options.gpu:
             load_function(self._setup.config.input)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,3 +85,19 @@ def test_progress_of_a_bundle_that_is_being_written_can_be_seen(tmp_path: Path) 
     assert tools.moved_bytes() == before + 1000
     tools._scratch = tmp_path / "gone"
     assert tools.moved_bytes() == before
+
+
+def test_standby_has_imported_what_input_functions_use_at_their_first_batch() -> None:
+    """NumPy imports it when it's first used."""
+    program = (
+        "import sys\nfrom types import SimpleNamespace as Given\n"
+        "from orchestrator.workers.runtime import RealTools\n"
+        "options, config = Given(gpu=False), Given(input='')\n"
+        "tools = RealTools(Given(start=None, options=options, config=config))\n"
+        "assert 'numpy.random' not in sys.modules\n"
+        "tools.import_input()\nassert 'numpy.random' in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
