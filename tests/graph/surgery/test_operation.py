@@ -11,7 +11,10 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.errors import ConfigError, CorruptCheckpoint
+from orchestrator.graph.gradients.training_writers import training_updates
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import merged
 from orchestrator.graph.surgery.operation import Operated, operate
 from orchestrator.graph.surgery.undo import COLLECTION, without_edits
 from orchestrator.store.checkpoints.source import resolve_source
@@ -137,6 +140,20 @@ def test_record_of_another_runs_edits_that_is_dropped_does_not_come_back_on_top(
     assert without_edits(saved) is saved
     again = edited_graph(others, config.model_copy(update={"freeze": ["hidden"]}), None).saved
     assert same(without_edits(again), saved)
+
+
+@pytest.mark.parametrize("resource", [False, True])
+def test_adam_on_rows_is_an_update_of_the_variable_that_is_trained_whatever_its_kind(
+    tf1_checkpoint: CheckpointLibrary, resource: bool
+) -> None:
+    """A resource variable's moment is read by an operation that only waits for what writes it."""
+    prefix = tf1_checkpoint("embedding", optimizer="adam", resource=resource)
+    meta = graph_of(prefix)
+    written = {"embedding/table", "out/kernel", "out/bias"}
+    graph = Graph(meta, merged(meta))
+    updates = training_updates(graph, written)
+    assert {name for each in updates for name in graph.written_by(each)} == written
+    assert len(updates) == 3
 
 
 def test_damaged_record_of_edits_is_refused(tf1_checkpoint: CheckpointLibrary) -> None:
