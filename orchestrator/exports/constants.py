@@ -27,11 +27,15 @@ class Constants:
         variables = find_variables(graph, read_saver(graph), source.keys(), set())
         self._variables = {variable.name: variable for variable in variables}
 
+    def holds(self, name: str) -> bool:
+        """Whether the checkpoint has a variable's value."""
+        return self._variables[name].key in self._index.entries
+
     def value(self, name: str) -> TensorProto:
         """A variable's value. Raises GraphRefused: the checkpoint doesn't hold it."""
         variable = self._variables[name]
         key = variable.key
-        if key is None or key not in self._index.entries:
+        if key is None or not self.holds(name):
             raise GraphRefused(
                 f"the checkpoint lacks {name}, from which the output is computed",
                 remedy="Name another output with --fetch TENSOR, or use a checkpoint that holds it",

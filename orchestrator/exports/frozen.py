@@ -37,6 +37,7 @@ from orchestrator.graph.inputs.ports import (
     pipeline_cuts,
     placeholders,
 )
+from orchestrator.graph.inspect_report import OutputEntry
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
 from orchestrator.store.checkpoints.source import (
@@ -185,13 +186,8 @@ def _model(
     trainable = frozenset(one.name for one in variables if one.trainable)
     why = ""
     if not fetches:
-        ranked = rank_outputs(graph, trainable)
-        if not ranked:
-            raise GraphRefused(
-                f"{source.meta.shown}: no tensor looks like a prediction",
-                remedy="Name one with --fetch TENSOR",
-            )
-        fetches, why = [ranked[0].name], ranked[0].why
+        likeliest = _likeliest(graph, trainable, Constants(source, graph), source.meta.shown)
+        fetches, why = [likeliest.name], likeliest.why
     outputs = tuple(parse_tensor(name) for name in fetches)
     lost = [edge.tensor for edge in outputs if edge.node not in graph.view]
     if lost:
@@ -203,6 +199,27 @@ def _model(
     switched = to_inference(graph, needed_for(graph, outputs, cuts), trainable)
     # Read anew: the switches have moved edges
     return _Model(_sound(switched.meta, source), outputs, why, cuts, switched)
+
+
+def _likeliest(
+    graph: Graph, trainable: frozenset[str], constants: Constants, shown: str
+) -> OutputEntry:
+    """The first output whose variables the checkpoint holds (of a GAN often the generator alone is
+    saved) and for which no classes are sampled, as losses over large vocabularies do; else the
+    first, to be refused by the name of what's in the way.
+    """
+    ranked = rank_outputs(graph, trainable)
+    if not ranked:
+        raise GraphRefused(
+            f"{shown}: no tensor looks like a prediction",
+            remedy="Name one with --fetch TENSOR",
+        )
+    for one in ranked:
+        needed = needed_for(graph, [parse_tensor(one.name)])
+        held = all(constants.holds(name) for name in needed if graph.traits(name).variable)
+        if held and not any(graph.view.op(name).endswith("CandidateSampler") for name in needed):
+            return one
+    return ranked[0]
 
 
 def _cuts(

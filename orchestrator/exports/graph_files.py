@@ -12,6 +12,7 @@ from typing import Literal
 
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
 from orchestrator.graph.graphdef.tensors import dtype_number
 from orchestrator.graph.inference.freezing import Frozen
@@ -65,14 +66,17 @@ def graph_bytes(
 def _with_defaults(frozen: GraphDef) -> GraphDef:
     """A copy in which inputs that need not be given are their defaults: tf2onnx takes constants
     alone for such, and they aren't inputs of the signature either. It also forgets the graph's
-    version, so that a shape which old versions left open is said to be open.
+    version, so that a shape which old versions left open is said, as far as it was noted.
     """
     graph = GraphDef()
     graph.CopyFrom(frozen)
     old = graph.versions.producer <= SCALAR_MEANS_UNKNOWN
     for node in graph.node:
         if node.op == "Placeholder" and old and not node.attr["shape"].shape.dim:
-            node.attr["shape"].shape.unknown_rank = True
+            noted = node.attr["_output_shapes"].list.shape
+            node.attr["shape"].shape.CopyFrom(
+                noted[0] if noted else TensorShapeProto(unknown_rank=True)
+            )
         if node.op == "PlaceholderWithDefault":
             dtype = node.attr["dtype"].type
             node.op = "Identity"

@@ -122,6 +122,16 @@ def noise_by_contrary(tf: Any, x: Any, training: bool) -> Any:
     )
 
 
+def dropout_in_loop(tf: Any, x: Any, training: bool) -> Any:
+    """A kept share that a loop's body turns into a dropped one, as ``DropoutWrapper`` does."""
+    keep = tf.placeholder(tf.float32, [], name="keep") if training else tf.constant(1.0)
+    return tf.while_loop(
+        lambda number, _: number < 2,
+        lambda number, value: (number + 1, tf.nn.dropout(value, rate=1.0 - keep)),
+        [0, x],
+    )[1]
+
+
 def doubled_by_switch(tf: Any, x: Any, training: bool) -> Any:
     """A switch of which neither side looks like training."""
     return tf.cond(_switch(tf, training), lambda: 2.0 * x, lambda: 3.0 * x)
@@ -143,6 +153,7 @@ KINDS: dict[str, Callable[[Any, Any, bool], Any]] = {
         moments_in_cond,
         noise_by_default,
         noise_by_contrary,
+        dropout_in_loop,
         doubled_by_switch,
     )
 }
@@ -174,6 +185,7 @@ def make(kind: str, directory: Path) -> None:
         feeds: dict[Any, Any] = {x: rows, label: rows[:, :2]}
         named = {op.name for op in graph.get_operations() if op.type == "Placeholder"}
         feeds |= {"is_training:0": True} if "is_training" in named else {}
+        feeds |= {"keep:0": 0.5} if "keep" in named else {}
         for _ in range(3):
             session.run(step, feeds)
         prefix = saver.save(session, str(directory / "model.ckpt"), global_step=3)

@@ -32,6 +32,7 @@ def _exported(kind: str, room: Path, **config: object) -> GraphExportResult:
         ("moments_in_cond", ["is_training is set to False"]),
         ("noise_by_default", ["is_training is set to False"]),
         ("noise_by_contrary", ["testing is set to True"]),
+        ("dropout_in_loop", ["keep is set to 1.0"]),
     ],
 )
 def test_export_of_a_trained_graph_gives_what_its_code_gives_in_inference(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
+from orchestrator.graph.graphdef.constants import constant_whole_number
 from orchestrator.graph.graphdef.edit import constant_attributes
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import FLOATS
@@ -22,7 +23,7 @@ from orchestrator.graph.inference.batch_norm import with_averages
 from orchestrator.graph.inference.sides import dead, inference_side, is_training
 from orchestrator.graph.inputs.ports import PLACEHOLDERS
 
-_HANDING = frozenset({"Identity", "Cast"})
+_HANDING = frozenset({"Identity", "Cast", "Enter", "RefEnter"})
 _KEPT_SHARE = frozenset({"Add", "AddV2"})
 _DROPPED_SHARE = frozenset({"GreaterEqual", "Less"})
 _SCALING = frozenset({"Mul", "Add", "AddV2"})
@@ -53,8 +54,8 @@ def to_inference(graph: Graph, needed: Iterable[str], trainable: frozenset[str])
     for name in sorted(within):
         share = _dropout_share(graph, name, within)
         if share is not None:
-            values[name], mask = share
-            masks.add(mask)
+            values[name], met = share
+            masks |= met
         elif _is_bool_placeholder(graph, name):
             side = inference_side(graph, name, within, trainable)
             if side is not None:
@@ -80,28 +81,39 @@ def _is_bool_placeholder(graph: Graph, name: str) -> bool:
     return graph.view.op(name) in PLACEHOLDERS and graph.dtype(Edge(name, 0)) == "bool"
 
 
-def _dropout_share(graph: Graph, name: str, within: set[str]) -> tuple[np.ndarray, str] | None:
-    """1 for the share that is kept, 0 for the one that is dropped, and where it meets the draw; None
+def _dropout_share(graph: Graph, name: str, within: set[str]) -> tuple[np.ndarray, set[str]] | None:
+    """1 for the share that is kept, 0 for the one that is dropped, and where it meets draws; None
     for anything else.
     """
     dtype = graph.dtype(Edge(name, 0))
     if graph.view.op(name) not in PLACEHOLDERS | {"Const"} or dtype not in FLOATS - {"bfloat16"}:
         return None
-    waiting, seen = [name], set[str]()
+    found: dict[int, set[str]] = {}
+    waiting, seen = [(name, False)], set[str]()
     while waiting:
-        current = waiting.pop()
+        current, rest = waiting.pop()
         for use in graph.view.uses[current]:
             if use.node in seen or use.node not in within:
                 continue
             seen.add(use.node)
             op = graph.view.op(use.node)
             if op in _HANDING:
-                waiting.append(use.node)
+                waiting.append((use.node, rest))
+            elif op == "Sub" and _is_rest_of_one(graph, use.node, use.slot):
+                waiting.append((use.node, not rest))
             elif op in _KEPT_SHARE | _DROPPED_SHARE and _meets_a_draw(graph, use.node, current):
                 if op in _KEPT_SHARE and not _is_floored(graph, use.node):
                     continue  # noise that is added, or the range of the draw itself
-                return np.array(1 if op in _KEPT_SHARE else 0, dtype), use.node
-    return None
+                found.setdefault(int((op in _KEPT_SHARE) != rest), set()).add(use.node)
+    if len(found) != 1:
+        return None
+    ((share, masks),) = found.items()
+    return np.array(share, dtype), masks
+
+
+def _is_rest_of_one(graph: Graph, name: str, slot: int) -> bool:
+    """Whether a subtraction makes of a kept share the dropped one, or the other way round."""
+    return slot == 1 and constant_whole_number(graph.view, graph.view.data[name][0]) == 1
 
 
 def _meets_a_draw(graph: Graph, name: str, besides: str) -> bool:
