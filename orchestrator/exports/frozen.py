@@ -134,6 +134,7 @@ def export_graph(
     done = place.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
+    place.refuse_foreign(target, [FILES[to]])  # checking takes minutes: no news for its end
     model = _model(source, fetches, config.input_map)
     value = Constants(source, model.graph).value
     frozen = freeze(model.graph, model.outputs, model.cuts, value, tables=to == "saved-model")
@@ -189,7 +190,7 @@ def _model(
         likeliest = _likeliest(graph, trainable, Constants(source, graph), source.meta.shown)
         fetches, why = [likeliest.name], likeliest.why
     outputs = tuple(parse_tensor(name) for name in fetches)
-    lost = [edge.tensor for edge in outputs if edge.node not in graph.view]
+    lost = [edge.tensor for edge in outputs if not graph.dtype(edge)]
     if lost:
         raise GraphRefused(
             f"{source.meta.shown}: the graph has no tensor {lost[0]}",

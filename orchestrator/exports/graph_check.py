@@ -64,7 +64,7 @@ def checked(
         OrchestratorError: what the process that runs both says.
     """
     made = not (config.input or config.feed or config.array)
-    asking = config.model_copy(update={"input": config.input or "made:up"})
+    asking = config.model_copy(update={"input": "made:up"}) if made else config
     fetches = [edge.tensor for edge in outputs]
     asked = fetch_graph(trained.meta, asking, fetches)
     if asked.graph is None:
