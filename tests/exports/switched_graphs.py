@@ -3,7 +3,7 @@ their own code: what an export has to give.
 
 ``python -m tests.exports.switched_graphs KIND DIRECTORY`` writes ``model.ckpt-3`` and
 ``expected.npz``: ``x``, what the model gives for it in inference (``y``) and in training
-(``trained``). ``… run FROZEN ARRAYS OUTPUT TENSOR`` runs a frozen graph on ``x``.
+(``trained``). ``… run FROZEN ARRAYS OUTPUT TENSOR INPUT`` runs a frozen graph on ``x``.
 """
 
 from __future__ import annotations
@@ -137,6 +137,11 @@ def doubled_by_switch(tf: Any, x: Any, training: bool) -> Any:
     return tf.cond(_switch(tf, training), lambda: 2.0 * x, lambda: 3.0 * x)
 
 
+def constant_data(tf: Any, x: Any, training: bool) -> Any:
+    """A graph that holds its rows as a constant, as an Estimator's input function makes it."""
+    return x * 2.0
+
+
 def _switch(tf: Any, training: bool) -> Any:
     """Fed in training; built in for what is expected."""
     if training:
@@ -155,12 +160,16 @@ KINDS: dict[str, Callable[[Any, Any, bool], Any]] = {
         noise_by_contrary,
         dropout_in_loop,
         doubled_by_switch,
+        constant_data,
     )
 }
 
 
-def _model(tf: Any, kind: str, training: bool) -> tuple[Any, Any]:
-    x = tf.placeholder(tf.float32, [None, WIDTH], name="x")
+def _model(tf: Any, kind: str, training: bool, rows: np.ndarray) -> tuple[Any, Any]:
+    if kind == "constant_data":
+        x = tf.constant(rows, name="x")
+    else:
+        x = tf.placeholder(tf.float32, [None, WIDTH], name="x")
     with tf.variable_scope("", use_resource=False):
         hidden = KINDS[kind](tf, _layer(tf, x, WIDTH, "before"), training)
         return x, tf.identity(_layer(tf, hidden, 2, "after"), name="prediction")
@@ -174,7 +183,7 @@ def make(kind: str, directory: Path) -> None:
     rows = np.random.default_rng(3).normal(2.0, 3.0, (ROWS, WIDTH)).astype(np.float32)
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
         tf.set_random_seed(5)
-        x, y = _model(tf, kind, training=True)
+        x, y = _model(tf, kind, True, rows)
         label = tf.placeholder(tf.float32, [None, 2], name="label")
         loss = tf.reduce_mean(tf.squared_difference(y, label))
         with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
@@ -191,7 +200,7 @@ def make(kind: str, directory: Path) -> None:
         prefix = saver.save(session, str(directory / "model.ckpt"), global_step=3)
         trained = session.run(y, feeds)
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
-        x, y = _model(tf, kind, training=False)
+        x, y = _model(tf, kind, False, rows)
         there = {name for name, _ in tf.train.list_variables(prefix)}
         tf.train.Saver([v for v in tf.global_variables() if v.op.name in there]).restore(
             session, prefix
@@ -200,16 +209,16 @@ def make(kind: str, directory: Path) -> None:
     np.savez(directory / "expected.npz", x=rows, y=inferred, trained=trained)
 
 
-def run(frozen: Path, arrays: Path, output: Path, tensor: str) -> None:
+def run(frozen: Path, arrays: Path, output: Path, tensor: str, fed: str) -> None:
     """Run a frozen graph on ``x`` of the arrays."""
     tf = _tf()
     with tf.Graph().as_default() as graph, tf.Session(graph=graph) as session:
         tf.import_graph_def(tf.GraphDef.FromString(frozen.read_bytes()), name="")
-        np.save(output, session.run(tensor, {"x:0": np.load(arrays)["x"]}))
+        np.save(output, session.run(tensor, {fed: np.load(arrays)["x"]}))
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "run":
-        run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])
+        run(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5], sys.argv[6])
     else:
         make(sys.argv[1], Path(sys.argv[2]))

@@ -42,16 +42,28 @@ def test_export_of_a_trained_graph_gives_what_its_code_gives_in_inference(
     assert list(found.switched) == switched
     assert found.left == ()
     assert [one.tensor for one in found.inputs] == ["x:0"]
-    output = tmp_path / "found.npy"
+    given, inferred, trained = _given(found, tmp_path)
+    assert np.max(np.abs(inferred - trained)) > 0.05  # else the switch would make no difference
+    assert np.max(np.abs(given - inferred)) < 1e-5
+
+
+def test_constant_becomes_an_input_where_it_is_mapped(tmp_path: Path) -> None:
+    found = _exported("constant_data", tmp_path, input_map={"x:0": "rows"})
+    assert [one.tensor for one in found.inputs] == ["x_0_input:0"]
+    given, inferred, _ = _given(found, tmp_path)
+    assert np.max(np.abs(given - inferred)) < 1e-5
+
+
+def _given(found: GraphExportResult, room: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the frozen graph gives, and what its own code does, in inference and in training."""
+    output = room / "found.npy"
     told = forked.run(
-        *(PROGRAM, "run", tmp_path / "out" / "frozen.pb", tmp_path / "expected.npz", output),
-        found.outputs[0].tensor,
+        *(PROGRAM, "run", room / "out" / "frozen.pb", room / "expected.npz", output),
+        *(found.outputs[0].tensor, found.inputs[0].tensor),
     )
     assert told.returncode == 0, told.stderr
-    with np.load(tmp_path / "expected.npz") as expected:
-        inferred, trained = expected["y"], expected["trained"]
-    assert np.max(np.abs(inferred - trained)) > 0.05  # else the switch would make no difference
-    assert np.max(np.abs(np.load(output) - inferred)) < 1e-5
+    with np.load(room / "expected.npz") as expected:
+        return np.load(output), expected["y"], expected["trained"]
 
 
 def test_switch_and_batch_norm_that_nothing_tells_of_are_named(tmp_path: Path) -> None:
