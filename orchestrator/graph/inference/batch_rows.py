@@ -22,6 +22,7 @@ LARGEST = 4096
 TRIES = 6
 """Each is a run of the graph that fails at once or gives the answer."""
 _LONGEST_SHAPE = 8
+"""TensorFlow's tensors have no more dimensions, longer lists aren't shapes."""
 
 
 def batch_rows(graph: Graph, needed: Iterable[str]) -> tuple[int, ...]:
