@@ -8,7 +8,7 @@ flag beats the same key of ``--config``; what neither names keeps the model's de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -112,6 +112,12 @@ def _fields() -> list[tuple[str, Any, Any]]:
 
 RunFlags = make_dataclass("RunFlags", _fields(), frozen=True, namespace={"__module__": __name__})
 """One optional attribute for each flag; ``workers.min`` is the attribute ``workers__min``."""
+
+
+def some_flags(title: str, names: Collection[str]) -> type:
+    """A type like ``RunFlags`` with some of its flags, for `given`."""
+    rows = [row for row in _fields() if row[0] in names]
+    return make_dataclass(title, rows, frozen=True, namespace={"__module__": __name__})
 
 
 def given(flags: Any) -> dict[str, Any]:

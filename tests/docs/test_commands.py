@@ -5,10 +5,12 @@ reader would type it.
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from orchestrator.exports.extras import ONNX
 from orchestrator.store.objects.location import open_location
 from tests.docs.pages import Block, all_blocks
 from tests.docs.shell import make_bucket, make_holders, make_pipeline, shell
@@ -34,6 +36,14 @@ def _marks(block: Block) -> list[pytest.MarkDecorator]:
             pytest.mark.skipif(
                 shutil.which("kubectl") is None, reason="kubectl isn't on this machine's PATH"
             )
+        ]
+    if block.value == "onnx":
+        missing = [name for name in ONNX if find_spec(name) is None]
+        return [
+            pytest.mark.tf,
+            pytest.mark.skipif(
+                bool(missing), reason=f"{block.label}: {', '.join(missing)} isn't installed"
+            ),
         ]
     return [pytest.mark.ray, pytest.mark.tf] if block.value == "ray" else [pytest.mark.tf]
 

@@ -35,7 +35,7 @@ def test_every_dependency_shuts_out_the_next_major_version() -> None:
         *PROJECT["dependencies"],
         *(
             item
-            for name in ("s3", "azure", "gpu")
+            for name in ("s3", "azure", "gpu", "onnx")
             for item in PROJECT["optional-dependencies"][name]
         ),
     ]

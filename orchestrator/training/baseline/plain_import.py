@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import ConfigError, GraphMismatch
+from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.tensorflow import tf, v1
 
@@ -35,7 +36,7 @@ def import_plain(graph: WorkerGraph, input_map: Mapping[str, str]) -> dict[str, 
     """
     replaced, places = {}, {}
     # What ``--input-map`` replaces is called by its key, and replaced under its own name
-    tensors = {key: tensor for tensor, key in input_map.items()}
+    tensors = {key: parse_tensor(tensor).tensor for tensor, key in input_map.items()}
     for number, port in enumerate(graph.inputs):
         if port.origin == "placeholder":
             places[port.name] = port.name
