@@ -16,14 +16,13 @@ from orchestrator.driver.measurements import (
     BOUNDARIES,
     METERS,
     MOMENTARY,
+    Counted,
     Measurement,
     Meter,
     of_event,
-    of_past,
     of_progress,
 )
 from orchestrator.driver.observer import RunProgress
-from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
 
 AGAIN_EVERY_S = 5.0
@@ -54,9 +53,9 @@ class RayMetrics:
         self._over = threading.Event()
         self._again: threading.Thread | None = None
 
-    def past(self, events: Iterable[JournalEvent]) -> None:
+    def past(self, counted: Counted) -> None:
         """Counts what earlier drivers did: their series end with them, and totals go on here."""
-        self._tell(of_past(events))
+        self._tell(counted.measurements())
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Counts incidents and saves."""
