@@ -23,7 +23,8 @@ from orchestrator.decide.events import StopCause
 from orchestrator.decide.run import Run
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.heartbeat import Heartbeat
-from orchestrator.driver.loop import Inbox, Interrupted, Loop
+from orchestrator.driver.inbox import Inbox, Interrupted
+from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of
 from orchestrator.driver.storage_thread import Saved, StorageThread

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Remark, Restorable
+from orchestrator.driver.inbox import Message, Remark, Restorable
 from orchestrator.driver.past import KINDS
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.journal.event import JournalEvent

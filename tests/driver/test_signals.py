@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.decide.events import StopAsked, StopCause
-from orchestrator.driver.loop import Interrupted, Message
+from orchestrator.driver.inbox import Interrupted, Message
 from orchestrator.driver.signals import FORCE_AFTER_S, Door, Left, signals_to
 from orchestrator.errors import Preempted
 

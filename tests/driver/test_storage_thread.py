@@ -12,7 +12,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver import storage_thread as storage_thread_module
-from orchestrator.driver.loop import Remark, Restorable
+from orchestrator.driver.inbox import Remark, Restorable
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.journal.parsing import parse
