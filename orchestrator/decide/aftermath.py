@@ -7,7 +7,7 @@ group's disturbance becomes an incident that began when the journal fell silent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.decide import incidents, losses
@@ -56,43 +56,82 @@ class LeftBehind:
     death: Death | None = None
 
 
-def left_behind(
-    events: Sequence[JournalEvent], now_unix_s: float, death: Death | None = None
-) -> LeftBehind | None:
-    """What the journal's last driver had going; None where it ended in order or had nobody that
-    trained.
+@dataclass
+class Going:
+    """What the journal's last driver had going: a fold of the journal.
+
+    Attributes:
+        seats: members by rank of the newest generation; ``warm`` what the journal says of each
+            worker that isn't known to be gone.
+        loss, highest: as ``LeftBehind`` has them.
+        trained: whether the group has trained since the run last ended in order.
+        last_at: unix seconds of the last event that tells them.
+        rolled_back: step and generation of the newest roll-back; the step None where a later one
+            was committed since.
     """
-    seats: tuple[str, ...] = ()
-    warm: dict[str, WorkerWarm] = {}
+
+    seats: list[str] = field(default_factory=list)
+    warm: dict[str, WorkerWarm] = field(default_factory=dict)
     loss: LossOfWorker | None = None
-    highest, trained, last_s = 0, False, now_unix_s
-    for event in events:
-        last_s = last_s if event.at is None else event.at
+    highest: int = 0
+    trained: bool = False
+    last_at: float | None = None
+    rolled_back_step: int | None = None
+    rolled_back_generation: int = 0
+
+    def take(self, event: JournalEvent) -> None:
+        """One more event, in the order of the journal."""
+        self.last_at = self.last_at if event.at is None else event.at
         if isinstance(event, _STEPPED):
-            highest = max(highest, event.step or 0)
+            self.highest = max(self.highest, event.step or 0)
         match event:
             case RunEnded():
-                seats, warm, loss, highest, trained = (), {}, None, 0, False
+                self.seats, self.warm, self.loss = [], {}, None
+                self.highest, self.trained = 0, False
             case GenerationFormed():
-                seats = event.workers
+                self.seats = list(event.workers)
             case TrainingBegan():
-                trained = True
+                self.trained = True
             case WorkerWarm():
-                warm[event.worker] = event
+                self.warm[event.worker] = event
             case LossOfWorker():
-                warm.pop(event.worker, None)
-                loss = loss or (event if event.rank is not None else None)
+                self.warm.pop(event.worker, None)
+                self.loss = self.loss or (event if event.rank is not None else None)
             case WorkerReleased():
-                warm.pop(event.worker, None)
+                self.warm.pop(event.worker, None)
             case IncidentOver() if not event.is_passing:
-                loss, highest = None, event.step or 0
-    if not trained:
-        return None
-    members = {worker: rank for rank, worker in enumerate(seats) if worker in warm}
-    standbys = tuple(worker for worker in warm if worker not in members)
-    return LeftBehind(
-        members, standbys, len(seats), warm, loss, highest, max(0.0, now_unix_s - last_s), death
-    )
+                self.loss, self.highest = None, event.step or 0
+            case RollingBack() if not event.lacks("generation"):
+                self.rolled_back_step = event.step
+                self.rolled_back_generation = event.generation
+            case SaveCommitted() if event.step > (self.rolled_back_step or 0):
+                self.rolled_back_step = None
+
+    def left_behind(self, now_unix_s: float, death: Death | None = None) -> LeftBehind | None:
+        """What was going on; None where the driver ended in order or had nobody that trained."""
+        if not self.trained:
+            return None
+        members = {worker: rank for rank, worker in enumerate(self.seats) if worker in self.warm}
+        standbys = tuple(worker for worker in self.warm if worker not in members)
+        last_at = now_unix_s if self.last_at is None else self.last_at
+        silent_s = max(0.0, now_unix_s - last_at)
+        return LeftBehind(
+            members,
+            standbys,
+            len(self.seats),
+            dict(self.warm),
+            self.loss,
+            self.highest,
+            silent_s,
+            death,
+        )
+
+    @property
+    def rolled_back(self) -> tuple[int | None, int]:
+        """The step that was rolled back from, None where a later one was committed since; and the
+        last generation whose states don't count.
+        """
+        return self.rolled_back_step, self.rolled_back_generation
 
 
 def account(
@@ -195,20 +234,3 @@ def _told(entry: WorkerWarm, rank: int | None) -> LossOfWorker:
         phase="no driver",
         spared=rank is None,
     )
-
-
-def rolled_back(events: Sequence[JournalEvent]) -> tuple[int | None, int]:
-    """What an earlier driver's journal says of roll-backs.
-
-    Returns:
-        The step that was rolled back from, None where a later one was committed since; and the last
-        generation whose states don't count.
-    """
-    step: int | None = None
-    generation = 0
-    for event in events:
-        if isinstance(event, RollingBack) and not event.lacks("generation"):
-            step, generation = event.step, event.generation
-        elif isinstance(event, SaveCommitted) and step is not None and event.step > step:
-            step = None
-    return step, generation

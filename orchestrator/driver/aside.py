@@ -11,11 +11,11 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from orchestrator.driver.measurements import Counted
 from orchestrator.driver.observer import Observer, RunProgress
-from orchestrator.journal.event import JournalEvent
 
 log = logging.getLogger("tfresume")
 
@@ -44,11 +44,11 @@ class Aside:
         self._dropped = False
         self._thread = threading.Thread(target=self._work, name=f"tfresume: {called}", daemon=True)
 
-    def past(self, events: Sequence[JournalEvent]) -> None:
-        """What earlier drivers wrote down, as records, for whoever asks for it; returns at once."""
+    def past(self, counted: Counted) -> None:
+        """The number of incidents under earlier drivers, for whoever asks for it; returns at once."""
         told = getattr(self._observer, "past", None)
         if told is not None:
-            self._leave(lambda: told([event.record() for event in events]))
+            self._leave(lambda: told(counted.incidents))
 
     def event(self, event: Mapping[str, Any]) -> None:
         """One record of the journal; returns at once."""

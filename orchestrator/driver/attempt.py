@@ -20,16 +20,17 @@ from typing import Any, Self
 
 from orchestrator.decide import actions as act
 from orchestrator.decide.events import StopCause
-from orchestrator.decide.goodput import goodput
 from orchestrator.decide.run import Run
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.heartbeat import Heartbeat
-from orchestrator.driver.loop import Inbox, Interrupted, Loop
+from orchestrator.driver.inbox import Inbox, Interrupted
+from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
-from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of, warnings_in
+from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.graph.loading import Loading
 from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.folding import Fold, take_all
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import OUTER_ATTEMPT, AttemptBegan, RunEnded, Warned
 from orchestrator.next_commands import logs_command
@@ -99,9 +100,9 @@ class Attempt:
         self._fleet, self._inbox = fleet, inbox
         self._storage_thread = self._opened_storage()
         self._heartbeat = Heartbeat(claim.output, claim.lease, self._storage_thread, inbox.put)
-        self._events = list(claim.past.events)
-        observers.past(claim.past.events)
-        observers.add(_Memory(self._events))
+        self._account, self._standing = claim.past.account, claim.past.standing
+        observers.past(claim.past.counted)
+        observers.add(_Memory(self._account, self._standing))
         self._loop = Loop(
             run,
             fleet,
@@ -224,25 +225,25 @@ class Attempt:
                 {**item, "logs": logs_command(output.shown, str(item.get("worker") or ""))}
                 for item in loop.incidents
             ),
-            goodput=goodput(self._events).as_dict(),
+            goodput=self._account.goodput().as_dict(),
             reason=finish.reason,
             output=output.shown,
             attempt=self._claim.attempt,
             exit_code=exit_code_of(finish),
             error=finish.error,
             steps_done=max(0, step - start_step),
-            warnings=warnings_in(self._events),
+            warnings=tuple(self._standing.warnings),
         )
 
 
 class _Memory:
-    """Keeps the journal's events for the goodput at the end."""
+    """Folds what is journaled, for the result at the end."""
 
-    def __init__(self, events: list[JournalEvent]) -> None:
-        self._events = events
+    def __init__(self, *folds: Fold) -> None:
+        self._folds = {str(number): fold for number, fold in enumerate(folds)}
 
     def event(self, event: Mapping[str, Any]) -> None:
-        self._events.append(parse(event))
+        take_all(self._folds, [event])
 
     def progress(self, progress: object) -> None:
         """Only what is journaled counts."""

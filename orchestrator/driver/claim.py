@@ -7,14 +7,18 @@ one gives it up itself, after the last line of its journal.
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Self
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.past import Past, fold
+from orchestrator.driver.past import KINDS, Past
+from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import Location
-from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
+from orchestrator.store.run.snapshots import LONG, keep_snapshot, read_folds
+
+log = logging.getLogger("tfresume")
 
 
 class Claim:
@@ -28,8 +32,7 @@ class Claim:
     def take(cls, config: RunConfig, output: Location) -> Self:
         """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
         lease = acquire(output, lease_s=config.lease_s)
-        past = fold(read_journal(output)) if lease.attempt > 1 else Past()
-        return cls(config, output, lease, past)
+        return cls(config, output, lease, _past(output) if lease.attempt > 1 else Past())
 
     @property
     def attempt(self) -> int:
@@ -51,3 +54,12 @@ class Claim:
     ) -> None:
         if not self._passed_on:
             self.lease.release()
+
+
+def _past(output: Location) -> Past:
+    reading = read_folds(output, KINDS)
+    try:
+        keep_snapshot(output, reading, at_least=LONG)
+    except OrchestratorError as error:
+        log.warning("the journal's snapshot isn't written for now: %s", error)
+    return Past.of(reading.folds)

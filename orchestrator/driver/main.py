@@ -23,7 +23,7 @@ from orchestrator.decide.room import describe
 from orchestrator.driver.beginning import Ready, prepared
 from orchestrator.driver.callbacks.loading import callbacks_of
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.notifier import notifier_of
 from orchestrator.driver.observer import Observer, Observers

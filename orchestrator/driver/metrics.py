@@ -9,7 +9,7 @@ as long as this driver lives; it keeps counters and histograms of processes that
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from orchestrator.driver.measurements import (
@@ -17,14 +17,13 @@ from orchestrator.driver.measurements import (
     METERS,
     MOMENTARY,
     WHOLE,
+    Counted,
     Measurement,
     Meter,
     of_event,
-    of_past,
     of_progress,
 )
 from orchestrator.driver.observer import RunProgress
-from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
 
 AGAIN_EVERY_S = 5.0
@@ -55,9 +54,9 @@ class RayMetrics:
         self._over = threading.Event()
         self._again: threading.Thread | None = None
 
-    def past(self, events: Iterable[JournalEvent]) -> None:
+    def past(self, counted: Counted) -> None:
         """Counts what earlier drivers did: their series end with them, and totals go on here."""
-        self._tell(of_past(events))
+        self._tell(counted.measurements())
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Counts incidents and saves."""

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from orchestrator.journal.event import JournalEvent
-
 log = logging.getLogger("tfresume")
 
 
@@ -60,9 +58,11 @@ class Observers:
         """One more."""
         self._observers.append(observer)
 
-    def past(self, events: Sequence[JournalEvent]) -> None:
-        """What earlier drivers of the run wrote down; told to those that ask for it (``past``)."""
-        self._each("past", events)
+    def past(self, counted: object) -> None:
+        """What earlier drivers of the run have counted (``measurements.Counted``); told to those
+        that ask for it (``past``).
+        """
+        self._each("past", counted)
 
     def event(self, event: Mapping[str, Any]) -> None:
         self._each("event", event)

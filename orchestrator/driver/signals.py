@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Interrupted, Message
+from orchestrator.driver.inbox import Interrupted, Message
 from orchestrator.errors import Preempted
 
 log = logging.getLogger("tfresume")

@@ -15,9 +15,11 @@ from orchestrator.decide.events import Progress
 from orchestrator.journal.run_events import StepsTimed
 
 FIRST_S, EVERY_S = 5.0, 30.0
-"""Soon after the beginning for whoever tries a setting out, then so that the numbers of 64 ranks
+"""Soon after the beginning for whoever tries a setting out, then so that the numbers of ``RANKS``
 make some megabytes of journal a day.
 """
+RANKS = 64
+"""More of them are told less often, so that a day's journal is no longer than theirs."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class StepTimes:
         }
         if not found:
             return None
-        self._first, self._since_s, self._every_s = dict(self._last), now_s, EVERY_S
+        self._first, self._since_s = dict(self._last), now_s
+        self._every_s = EVERY_S * max(1.0, len(found) / RANKS)
         return StepsTimed(generation=self._generation, step=step, ranks=found)
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Remark, Restorable
+from orchestrator.driver.inbox import Message, Remark, Restorable
+from orchestrator.driver.past import KINDS
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.event import JournalEvent
@@ -36,6 +37,7 @@ from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.run.snapshots import write_snapshot
 from orchestrator.workers.orders import CheckpointFiles
 
 log = logging.getLogger("tfresume")
@@ -82,7 +84,7 @@ class StorageThread:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
-        self._journal = Journal(output, lease.attempt)
+        self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._began_s = time.monotonic() - trained_s

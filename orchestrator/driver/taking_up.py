@@ -19,7 +19,7 @@ from orchestrator.driver.attempt import Attempt, Continuation
 from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.edited_graph import source_loading
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.proof import Proof
 from orchestrator.driver.result import RunResult, ended_before_it_began

@@ -22,6 +22,7 @@ from orchestrator.workers.adopting import Living
 from orchestrator.workers.calls import Calls
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
+from orchestrator.workers.starting import Starter
 
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
@@ -30,6 +31,10 @@ megabyte.
 END_TOLD_S = 10.0
 """Ray tells a death when the process is gone (``RELEASE_S``); who was seen to die and isn't gone by
 then lives.
+"""
+START_S = 10.0
+"""Longest wait for starts that are under way as the run ends; a worker that starts later than that
+ends itself as an orphan.
 """
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
@@ -79,21 +84,12 @@ class Fleet:
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
         self._class = actor_class()
+        self._starter = Starter(self._start)
 
     # -- what the rules ask for
 
     def start(self, action: act.StartWorker) -> None:
-        """Start a worker, after its delay."""
-        if action.delay_s > 0:
-            timer = threading.Timer(action.delay_s, self._start, (action,))
-            timer.daemon = True
-            timer.start()
-        else:
-            self._start(action)
-
-    def _start(self, action: act.StartWorker) -> None:
-        if self._calls.closed or self._calls.is_gone(action.worker):
-            return
+        """Have a worker started, after its delay; doesn't wait for it."""
         if action.stage not in self._setup_refs:
             # Who comes when the group has trained gets its state from a member, and would fetch the
             # start checkpoint in vain
@@ -101,11 +97,30 @@ class Fleet:
             self._setup_refs[action.stage] = ray.put(
                 setup if action.stage else replace(setup, start=None)
             )
-        options = self._placement.options(action.worker, action.avoid, standby=action.standby)
-        actor = self._class.options(
-            name=action.worker, namespace=self._namespace, lifetime="detached", **options
-        ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
-        self._calls.listen(action.worker, actor)
+        if action.delay_s > 0:
+            timer = threading.Timer(action.delay_s, self._starter.ask, (action,))
+            timer.daemon = True
+            timer.start()
+        else:
+            self._starter.ask(action)
+
+    def _start(self, action: act.StartWorker) -> None:
+        worker = action.worker
+        if self._calls.closed or self._calls.is_gone(worker):
+            return
+        try:
+            options = self._placement.options(worker, action.avoid, standby=action.standby)
+            actor = self._class.options(
+                name=worker, namespace=self._namespace, lifetime="detached", **options
+            ).remote(worker, self._attempt, self._setup_refs[action.stage])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rules count it and try again
+            self._calls.not_started(worker, error)
+            return
+        if not self._calls.listen(worker, actor):
+            # Its end was asked for meanwhile, and told
+            self._placement.free(worker)
+            if self._may_kill():
+                ray.kill(actor, no_restart=True)
 
     def end(self, action: act.EndWorker) -> None:
         """Kill a worker; its death is told with this cause."""
@@ -256,6 +271,7 @@ class Fleet:
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""
         self._calls.closed = True
+        self._starter.close(START_S)
         if not (kill and self._may_kill()):
             return
         for actor in list(self._calls.actors.values()):

@@ -10,9 +10,10 @@ import pytest
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
-from orchestrator.decide.aftermath import LeftBehind, left_behind
+from orchestrator.decide.aftermath import Going, LeftBehind
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.driver_restarts import MOST_DEATHS, Death
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse, parse_all
 from tests.simulation.world import policy
 
@@ -36,7 +37,7 @@ JOURNAL: list[dict[str, Any]] = [
 
 
 def told(*events: dict[str, Any]) -> LeftBehind:
-    found = left_behind(parse_all([*JOURNAL, *events]), NOW)
+    found = folded(Going, parse_all([*JOURNAL, *events])).left_behind(NOW)
     assert found is not None
     return found
 
@@ -86,7 +87,7 @@ def test_left_behind_knows_members_standbys_steps_and_the_silence() -> None:
     ids=["ended in order", "never trained", "empty"],
 )
 def test_left_behind_is_nothing_where_nobody_was_disturbed(events: list[dict[str, Any]]) -> None:
-    assert left_behind(parse_all(events), NOW) is None
+    assert folded(Going, parse_all(events)).left_behind(NOW) is None
 
 
 def test_left_behind_of_a_loss_whose_incident_is_over_is_nothing_more() -> None:
@@ -222,7 +223,7 @@ def test_adopt_closes_the_incident_that_the_dead_driver_had_opened() -> None:
 
 
 def test_driver_that_died_alone_is_an_incident_with_its_exit_code_and_restart() -> None:
-    left = left_behind(parse_all(JOURNAL), NOW, Death(-9, 2))
+    left = folded(Going, parse_all(JOURNAL)).left_behind(NOW, Death(-9, 2))
     run, actions = machine.adopt(
         policy(count=2),
         [report("w0001", 0, 158), report("w0002", 1, 158)],
@@ -241,7 +242,7 @@ def test_driver_that_died_alone_is_an_incident_with_its_exit_code_and_restart() 
 
 
 def test_driver_that_died_while_its_group_was_formed_is_an_incident_until_that_trains() -> None:
-    left = left_behind(parse_all(JOURNAL), NOW, Death(-9, 2))
+    left = folded(Going, parse_all(JOURNAL)).left_behind(NOW, Death(-9, 2))
     reports = [report("w0001", 0, 158), replace(report("w0002", 1, 158), joined=False)]
     run, actions = machine.adopt(policy(count=2), reports, 110, Budgets(5), 1, 4, 50.0, left=left)
     assert not notes(actions, "incident"), "nobody trains yet"

@@ -13,7 +13,7 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver import main, taking_up
 from orchestrator.driver.beginning import DRIVER_ONLY, Ready, prepared, refuse_others_workers
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.past import Past
 from orchestrator.driver.signals import Door

@@ -19,8 +19,10 @@ from orchestrator.driver.callbacks import loading
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.callbacks.loading import callbacks_of, chosen
 from orchestrator.driver.main import own_observers
+from orchestrator.driver.measurements import Counted
 from orchestrator.driver.observer import Observers, RunProgress
 from orchestrator.errors import ConfigError
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
 from orchestrator.store.objects.location import open_location
 from tests.launch import journals
@@ -205,18 +207,18 @@ def test_callback_that_was_made_is_closed_where_a_later_one_refuses_the_run(
     assert set(threading.enumerate()) <= before
 
 
-def test_callback_gets_the_records_of_earlier_drivers_first() -> None:
+def test_callback_is_told_first_how_many_incidents_earlier_drivers_had() -> None:
     class Asking(Recorder):
-        def past(self, records: Any) -> None:
-            self.seen += [record["event"] for record in records]
+        def past(self, incidents: int) -> None:
+            self.seen.append(str(incidents))
 
     recorder = Asking(CONTEXT)
     aside = Aside(recorder, "the callback recorder")
     observers = Observers([aside])
-    observers.past(parse_all(journals.beginning()[:2]))
+    observers.past(folded(Counted, parse_all(journals.loss_of_rank_1())))
     observers.event({"event": "finish"})
     observers.close()
-    assert recorder.seen == ["attempt", "worker_start", "finish"]
+    assert recorder.seen == ["1", "finish"]
 
 
 def test_mlflow_and_wandb_are_names_that_this_package_brings() -> None:
@@ -238,13 +240,13 @@ def test_mlflow_has_one_run_for_one_output_over_two_drivers(
     assert client.get_experiment_by_name(EXPERIMENT) is None, "the command may still be refused"
     del refused
     first = MlflowRun(CONTEXT)
-    first.past([])
+    first.past(0)
     told = [*journals.beginning(), *journals.loss_of_rank_1()]
     for event in told:
         first.event(event)
     first.progress(at(580))
     second = MlflowRun(CONTEXT)  # the first driver died
-    second.past(told)
+    second.past(1)
     second.event(journals.event(60, "attempt", 2))
     for event in journals.loss_of_rank_1():
         second.event(event)
@@ -275,7 +277,7 @@ def test_wandb_writes_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     refused.close()
     assert not list(tmp_path.rglob("*.wandb")), "the command may still be refused"
     tracked = WandbRun(CONTEXT)
-    tracked.past(journals.loss_of_rank_1())
+    tracked.past(1)
     for event in journals.loss_of_rank_1():
         tracked.event(event)
     tracked.progress(at(580))

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from launch.render.metric_names import exported
-from orchestrator.driver.measurements import METERS, of_event, of_past, of_progress
+from orchestrator.driver.measurements import METERS, Counted, of_event, of_progress
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observers, RunProgress
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse
 
 pytestmark = pytest.mark.turns(3, "whole runs")
@@ -122,7 +123,7 @@ def test_measurements_of_the_past_go_on_where_counters_stood() -> None:
     ]
     found = [
         (item.name.removeprefix("tfresume_"), *item.labels.values(), item.value)
-        for item in of_past(parse(event) for event in past)
+        for item in folded(Counted, map(parse, past)).measurements()
     ]
     assert sorted(found, key=str) == sorted(
         [
@@ -147,8 +148,8 @@ def test_past_is_told_to_observers_that_ask_for_it_alone() -> None:
         def __init__(self) -> None:
             self.told: list[object] = []
 
-        def past(self, events: object) -> None:
-            self.told.append(events)
+        def past(self, counted: object) -> None:
+            self.told.append(counted)
 
         def event(self, event: object) -> None:
             self.told.append(event)
@@ -168,7 +169,7 @@ def test_past_is_told_to_observers_that_ask_for_it_alone() -> None:
 
     asks, asks_not = Asks(), AsksNot()
     observers = Observers([asks, asks_not])
-    observers.past([parse({"event": "training", "step": 1})])
+    observers.past(Counted())
     observers.event({"event": "training"})
     assert len(asks.told) == 2
     assert len(asks_not.events) == 1  # it wasn't dropped
@@ -272,12 +273,14 @@ def test_step_parts_of_a_rank_that_is_gone_are_not_told_again(
 
 TELLER = """
 import sys, ray
+from orchestrator.driver.measurements import Counted
 from orchestrator.driver.metrics import RayMetrics
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse
 from tests.driver.test_measurements import EVENTS, PROGRESS
 ray.init(address=sys.argv[1], logging_level="ERROR")
 metrics = RayMetrics("gs://b/more")
-metrics.past([parse(event) for event in EVENTS] * int(sys.argv[2]))
+metrics.past(folded(Counted, [parse(event) for event in EVENTS] * int(sys.argv[2])))
 metrics.progress(PROGRESS)
 for event in EVENTS:
     metrics.event(event)

@@ -16,7 +16,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide.events import StopAsked, StopCause
 from orchestrator.driver import main
-from orchestrator.driver.loop import Interrupted, Message
+from orchestrator.driver.inbox import Interrupted, Message
 from orchestrator.driver.signals import FORCE_AFTER_S, Door, Left, signals_to
 from orchestrator.errors import Preempted
 

@@ -14,7 +14,7 @@ from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver import storage_thread as storage_thread_module
 from orchestrator.driver.edited_graph import source_loading
-from orchestrator.driver.loop import Remark, Restorable
+from orchestrator.driver.inbox import Remark, Restorable
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading

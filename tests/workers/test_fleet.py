@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from orchestrator.decide import events as ev
 from orchestrator.workers import fleet as fleet_module
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.orders import CheckpointFiles, Setup
+from orchestrator.workers.starting import SIDE_BY_SIDE
 
 START = CheckpointFiles(3, 0, "gs://b/model.ckpt-3", ())
 
@@ -33,6 +35,14 @@ class Actors:
         return SimpleNamespace(poll=SimpleNamespace(remote=lambda *_: silent))
 
 
+def listened(fleet: Fleet, workers: int) -> None:
+    """Wait until so many of them are heard."""
+    deadline_s = time.monotonic() + 60
+    while len(fleet._calls.actors) < workers:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
 def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -47,6 +57,7 @@ def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
         fleet.start(act.StartWorker(f"w{number}", stage=True))
     for number in (3, 4):
         fleet.start(act.StartWorker(f"w{number}"))
+    listened(fleet, 4)
     assert [actors.made[f"w{number}"].start for number in (1, 2, 3, 4)] == [
         START,
         START,
@@ -70,6 +81,7 @@ def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_on
     fleet = Fleet("namespace", 1, placement, lambda event: None, lambda: setup)
     for worker in ("w1", "w2"):
         fleet.start(act.StartWorker(worker))
+        listened(fleet, 1)
         fleet.await_end(act.AwaitEnd(worker))
         if worker == "w1":
             assert killed.wait(10)
@@ -79,3 +91,100 @@ def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_on
     fleet._calls._tell_gone(ev.Gone("w2", ev.Cause.DIED))
     assert freed[:2] == ["w1", "w2"]
     assert not killed.wait(1.0)
+
+
+SETUP = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
+
+
+class SlowPlacement:
+    """Answers once so many have asked, or when it's told to."""
+
+    def __init__(self, together: int) -> None:
+        self.barrier = threading.Barrier(together)
+        self.freed: list[str] = []
+        self.asked: list[str] = []
+
+    def options(self, worker: str, *_: Any, **__: Any) -> dict[str, Any]:
+        self.asked.append(worker)
+        self.barrier.wait(60)
+        return {}
+
+    def free(self, worker: str) -> None:
+        self.freed.append(worker)
+
+
+class Bench:
+    """A fleet over a slow placement."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+        self.actors, self.placement = Actors(), SlowPlacement(together)
+        self.told: list[Any] = []
+        self.killed: list[Any] = []
+        monkeypatch.setattr(fleet_module, "actor_class", lambda: self.actors)
+        monkeypatch.setattr("ray.put", lambda setup: setup)
+        monkeypatch.setattr("ray.kill", lambda actor, no_restart: self.killed.append(actor))
+        placement: Any = self.placement
+        self.fleet = Fleet("namespace", 1, placement, self.told.append, lambda: SETUP)
+
+
+def test_workers_are_started_side_by_side_and_whoever_asks_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=SIDE_BY_SIDE + 1)
+    for number in range(4 * SIDE_BY_SIDE):
+        bench.fleet.start(act.StartWorker(f"w{number}"))
+    assert bench.actors.made == {}  # nobody can have been answered, and all were asked for
+    for _ in range(4):
+        bench.placement.barrier.wait(60)  # each time, all of them wait for Ray at once
+    listened(bench.fleet, 4 * SIDE_BY_SIDE)
+    assert set(bench.actors.made) == {f"w{number}" for number in range(4 * SIDE_BY_SIDE)}
+
+
+def test_worker_that_is_ended_while_it_starts_is_told_once_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=2)
+    bench.fleet.start(act.StartWorker("w1"))
+    bench.fleet.end(act.EndWorker("w1", ev.Cause.RELEASED.value, "not needed"))
+    assert bench.told == [ev.Gone("w1", ev.Cause.RELEASED, "not needed")]
+    bench.placement.barrier.wait(60)
+    bench.fleet.close(kill=False)
+    assert len(bench.actors.made) == len(bench.killed) == 1
+    assert bench.placement.freed[-1] == "w1"
+    assert len(bench.told) == 1
+
+
+def test_fleet_that_closes_waits_for_starts_under_way_and_begins_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=SIDE_BY_SIDE + 1)
+    for number in range(3 * SIDE_BY_SIDE):
+        bench.fleet.start(act.StartWorker(f"w{number}"))
+    closing = threading.Thread(target=bench.fleet.close, kwargs={"kill": False})
+    while len(bench.placement.asked) < SIDE_BY_SIDE:
+        time.sleep(0.001)
+    closing.start()
+    while not bench.fleet._starter._closed:
+        time.sleep(0.001)
+    bench.placement.barrier.wait(60)
+    closing.join(60)
+    assert not closing.is_alive()
+    assert len(bench.actors.made) == len(bench.killed) == SIDE_BY_SIDE
+    assert bench.fleet._calls.actors == {}
+
+
+def test_start_that_ray_refuses_is_a_loss_that_the_rules_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=1)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise ValueError("no such label")
+
+    monkeypatch.setattr(bench.placement, "options", refuse)
+    bench.fleet.start(act.StartWorker("w1"))
+    deadline_s = time.monotonic() + 60
+    while not bench.told:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+    assert bench.told == [ev.Gone("w1", ev.Cause.ERROR, "ValueError: no such label")]

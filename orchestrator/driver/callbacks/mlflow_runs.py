@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.driver.callbacks.context import CallbackContext
@@ -40,10 +40,10 @@ class MlflowRun:
         self._incidents = 0
         self._logged_s = float("-inf")
 
-    def past(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def past(self, incidents: int) -> None:
         """The run begins or goes on."""
         self._run_id = self._found()
-        self._incidents = sum(isinstance(parse(record), IncidentOver) for record in records)
+        self._incidents = incidents
 
     def _found(self) -> str:
         """The run of this output, made where there is none."""

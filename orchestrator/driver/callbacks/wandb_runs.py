@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.driver.callbacks.context import CallbackContext
@@ -40,7 +40,7 @@ class WandbRun:
         self._exit_code = 1
         self._logged_s = float("-inf")
 
-    def past(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def past(self, incidents: int) -> None:
         """The run begins or goes on."""
         context = self._context
         self._run = self._init(
@@ -51,7 +51,7 @@ class WandbRun:
             config={"output": context.run, "source": context.source, **context.config},
             settings=self._settings,
         )
-        self._incidents = sum(isinstance(parse(record), IncidentOver) for record in records)
+        self._incidents = incidents
 
     def event(self, record: Mapping[str, Any]) -> None:
         """Incidents and the end."""
