@@ -135,7 +135,7 @@ class Plan:
     """The graph as the workers get it, and the step that its own counter has in the checkpoint.
 
     Attributes:
-        is_completed: the checkpoint lacks variables, which initialisers make.
+        is_completed: the checkpoint lacks variables, or may lack rows of some, which initialisers make.
     """
 
     graph: WorkerGraph
@@ -170,7 +170,7 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     if edited.loading.step is None and source.manifest is None and key is not None:
         step = _counted_by(source, edited.loading.stored(key), step)
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
-    is_completed = any(
+    is_completed = bool(edited.loading.grown) or any(
         item.code in ("slots-missing", "variables-missing", "made-anew") for item in report.problems
     )
     return Plan(graph, step, key, warnings, is_completed)

@@ -83,6 +83,9 @@ _SCALARS = frozenset({"L2Loss", "Size", "Rank", "NumAccumulated"})
 _SHAPED = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _HANDED_ON = frozenset({"Enter", "Exit", "RefIdentity", "RefEnter", "ReadVariableOp", "Switch"})
 _STEPS = 200
+"""Nodes looked at for one shape: a learning rate's schedule has some dozens, and a loss, of which
+nobody asks the shape, has thousands.
+"""
 
 
 def shape_before(graph: Graph, edge: Edge) -> Shape:

@@ -18,7 +18,7 @@ from orchestrator.graph.worker_graph import Variable
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """One variable node of a table, which is all of it where it isn't partitioned.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """A variable that a step only touches by row.
 
     Attributes:
@@ -47,7 +47,7 @@ class Table:
     name: str
     dtype: str
     row_shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[TablePart, ...]
 
     @property
     def rows(self) -> int:
@@ -64,7 +64,7 @@ class Tables:
             aren't listed.
     """
 
-    tables: tuple[Table, ...]
+    tables: tuple[RowTable, ...]
     wholes: Mapping[str, NeededWhole]
 
 
@@ -79,7 +79,7 @@ def find_tables(graph: Graph, variables: Iterable[Variable], targets: Iterable[s
     within = graph.view.ancestors(targets)
     after = _after_gradients(graph)
     wholes: dict[str, NeededWhole] = {}
-    parts: dict[str, list[tuple[Variable, Part]]] = {}
+    parts: dict[str, list[tuple[Variable, TablePart]]] = {}
     for one in every.values():
         if one.name not in within or one.slot_of is not None or not one.shape:
             continue
@@ -100,7 +100,7 @@ def _after_gradients(graph: Graph) -> set[str]:
 
 def _judged(
     graph: Graph, variable: Variable, family: Family, after: set[str]
-) -> Part | NeededWhole:
+) -> TablePart | NeededWhole:
     if family.wholes:
         # A model's own computation tells more than the update that follows from it
         return min(
@@ -111,7 +111,7 @@ def _judged(
         why = "nothing looks up rows of it" if not lookups else "how many rows it has isn't known"
         return NeededWhole(variable.name, variable.name, graph.view.op(variable.name), why)
     updates = [*(read for read in family.reads if read.node in after), *family.writes]
-    return Part(
+    return TablePart(
         variable.name,
         variable.shape[0] or 0,
         tuple(family.members[1:]),
@@ -122,7 +122,7 @@ def _judged(
 
 def _drop_incomplete(
     variables: Iterable[Variable],
-    parts: dict[str, list[tuple[Variable, Part]]],
+    parts: dict[str, list[tuple[Variable, TablePart]]],
     wholes: dict[str, NeededWhole],
 ) -> None:
     """A table of which one part is needed whole isn't one."""
@@ -133,11 +133,11 @@ def _drop_incomplete(
             wholes.update((part.variable, why) for _, part in parts.pop(name))
 
 
-def _table(name: str, found: list[tuple[Variable, Part]]) -> Table:
+def _table(name: str, found: list[tuple[Variable, TablePart]]) -> RowTable:
     ordered = sorted(found, key=lambda pair: _first_row(pair[0]))
     first = ordered[0][0]
     shape = tuple(size or 0 for size in first.shape or ())
-    return Table(name, first.dtype, shape[1:], tuple(part for _, part in ordered))
+    return RowTable(name, first.dtype, shape[1:], tuple(part for _, part in ordered))
 
 
 def _first_row(variable: Variable) -> int:

@@ -14,7 +14,7 @@ from orchestrator.graph.gradients.train_ops import choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.importing.repair import repair
-from orchestrator.graph.tables.find import Table, Tables, find_tables
+from orchestrator.graph.tables.find import RowTable, Tables, find_tables
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
 from tests import forked
@@ -46,7 +46,7 @@ def found_in(path: Path) -> Tables:
     return find_tables(graph, variables, targets)
 
 
-def the_table(found: Tables) -> Table:
+def the_table(found: Tables) -> RowTable:
     (table,) = found.tables
     return table
 
