@@ -220,7 +220,7 @@ def _keys_of_file(url: str) -> dict[str, Any]:
         raise ConfigError.from_cause(
             f"{redacted(url)} isn't valid YAML",
             error,
-            remedy="Fix the place that the message names",
+            remedy="Correct the place that it names",
         ) from error
     if values is None:
         return {}

@@ -143,7 +143,8 @@ def _with_values(deployment: Deployment, values: ManifestValues, is_of_a_run: bo
     if deployment.queue and not values.queue:
         if is_of_a_run:
             raise ConfigError(
-                "the kueue overlay without a queue", remedy="Name the local queue: --queue NAME"
+                "the kueue overlay needs the name of a queue",
+                remedy="Name the local queue: --queue NAME",
             )
         known.pop("queue", None)
     selector = dict(_pair(item) for item in values.node_selector)

@@ -57,17 +57,16 @@ def status(
     Args:
         run: A run's output URL.
     """
-    from launch.text.status_text import status_text
 
     def look() -> RunStatus:
         return _looked_at(run, patience, address)
 
     found = _watched(look) if watch else look()
-    if watch and not looks.json:
-        return EXIT_DONE
     if looks.json:
         print_json(found)
-    else:
+    elif not watch:
+        from launch.text.status_text import status_text
+
         answer_console().print(status_text(found))
     return EXIT_DONE
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_ONE_NAME = {"gcs": "gs", "s3a": "s3"}
-"""Protocols that fsspec knows by two names."""
+from orchestrator.store.objects.url_spelling import one_protocol
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|::)")
 
 
@@ -32,7 +32,7 @@ def one_spelling(url: str, directory: Path) -> str:
     if path.startswith(f"{scheme}::"):
         return url  # a chain: its links are the user's business
     rest = path[len(scheme) + 3 :]
-    return f"{_ONE_NAME.get(scheme, scheme)}://{rest.rstrip('/')}"
+    return one_protocol(f"{scheme}://{rest.rstrip('/')}")
 
 
 def absolute(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.errors import FatalError, OutputError, SourceError
 from orchestrator.store.checkpoints.commits import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.beating import beats
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
@@ -110,15 +111,6 @@ def shown_state(
     if beats(observed, wall()):
         return Driver.ALIVE
     return driver_state(output, observed, patience_s, now, wait)
-
-
-def beats(observed: Observed, now: float) -> bool:
-    """Whether the last heartbeat is no older than two of them take. One from the future tells
-    nothing, since one of the two clocks is wrong.
-    """
-    if observed.holder is None or observed.released or observed.dead or observed.beaten is None:
-        return False
-    return 0 <= now - observed.beaten <= 2 * observed.holder.lease_s / BEATS_PER_LEASE
 
 
 def driver_state(

@@ -28,8 +28,6 @@ from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
 REASON = "it was gone when this driver came"
-DRIVER = "driver"
-"""The kind of an incident in which the driver alone was lost."""
 _STEPPED = (ProgressMade, TrainingBegan, WorkersAdopted, SaveCommitted, LossOfWorker)
 
 
@@ -97,9 +95,14 @@ def left_behind(
     )
 
 
-def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> None:
+def account(
+    turn: Turn, left: LeftBehind | None, living: Collection[str], *, trains_on: bool
+) -> None:
     """Write down and pay for those who died with the driver, and open the incident that it
     couldn't.
+
+    Args:
+        trains_on: the whole group lives and trains, so that a loss of the driver alone is over.
     """
     if left is None:
         return
@@ -121,6 +124,8 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         gone = Worker(seen.worker, Stage.MEMBER, turn.now_s, turn.now_s, node=seen.node or "")
         cause = seen.cause or Cause.DIED.value
         incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
+    if turn.run.incident is None and not trains_on:
+        _open_driver_lost(turn, left.death)
     # It began when the driver fell silent, not when this one came: the time between is lost as well
     incident = turn.run.incident
     if incident is None:
@@ -139,12 +144,21 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         )
 
 
+def _open_driver_lost(turn: Turn, death: Death | None) -> None:
+    """The incident of a driver whose group lives, but doesn't train."""
+    code = death.code if death else None
+    incidents.open_incident(turn, incidents.DRIVER, None, None, _driver_text(death), code)
+    incident = turn.run.incident
+    if incident is not None and death is not None:
+        turn.set(incident=replace(incident, restarts=(death.restart, death.allowed)))
+
+
 def _driver_lost(turn: Turn, left: LeftBehind) -> IncidentOver:
-    """The incident of a driver that took nobody with it: it's over as soon as there is another."""
+    """The incident of a driver whose group trains on: it's over as soon as there is another."""
     run, death = turn.run, left.death
     silent_s = round(left.silent_s, 4)
     return IncidentOver(
-        kind=DRIVER,
+        kind=incidents.DRIVER,
         rank=None,
         node="",
         worker="",

@@ -28,6 +28,7 @@ from orchestrator.driver.loop import Inbox, Interrupted, Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of, warnings_in
 from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.graph.loading import Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import OUTER_ATTEMPT, AttemptBegan, RunEnded, Warned
@@ -47,6 +48,8 @@ class Continuation:
         record: the run's.
         step_key, repairs, edits: of its graph, for the manifests to come.
         start_step, until: global steps: where this attempt begins, and where the run ends.
+        loading: how the source's checkpoint is read where it's needed once more, None where that
+            isn't known.
         label: the newest committed checkpoint below the output; None where there is none.
         parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for
             the source, None for the newest in the lineage.
@@ -61,6 +64,7 @@ class Continuation:
     step_key: str | None
     repairs: tuple[str, ...]
     edits: tuple[str, ...]
+    loading: Loading | None
     start_step: int
     until: int
     label: str | None
@@ -117,7 +121,10 @@ class Attempt:
             claim.output,
             claim.lease,
             claim.config,
-            Saved(record.fingerprint, goes_on.step_key, goes_on.repairs, goes_on.edits),
+            Saved(
+                *(record.fingerprint, goes_on.step_key, goes_on.repairs, goes_on.edits),
+                goes_on.loading,
+            ),
             goes_on.parent,
             goes_on.label,
             claim.past.trained_s,

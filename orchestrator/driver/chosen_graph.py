@@ -17,6 +17,7 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.importing.repair import repair
+from orchestrator.graph.surgery.undo import COLLECTION as RECORD
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.objects.location import open_location
 
@@ -64,6 +65,20 @@ def without_collections(meta: MetaGraphDef, dropped: list[str]) -> MetaGraphDef:
     kept.CopyFrom(meta)
     for name in dropped:
         del kept.collection_def[name]
+    return kept
+
+
+def with_collections(meta: MetaGraphDef, whole: MetaGraphDef, dropped: list[str]) -> MetaGraphDef:
+    """A copy with those collections of ``whole`` that were dropped; ``meta`` itself where none
+    were.
+    """
+    if not dropped:
+        return meta
+    kept = MetaGraphDef()
+    kept.CopyFrom(meta)
+    for name in dropped:
+        if name != RECORD:  # with another run's on top, a later start would undo that one's edits
+            kept.collection_def[name].CopyFrom(whole.collection_def[name])
     return kept
 
 

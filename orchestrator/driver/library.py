@@ -24,8 +24,8 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.decide.evaluating import Goal
 from orchestrator.driver.evaluate import Evaluated
 from orchestrator.driver.evaluate import evaluate as evaluate_checkpoint
-from orchestrator.driver.evaluator import Followed, Following
 from orchestrator.driver.evaluator import follow as follow_run
+from orchestrator.driver.following import Followed, Following
 from orchestrator.driver.infer import infer as infer_batches
 from orchestrator.driver.main import resume as resume_run
 from orchestrator.driver.observer import Observer
@@ -97,7 +97,8 @@ def infer(
         source: a run's output or any source that ``resume`` takes, or a whole ``RunConfig``.
         fetches: tensor names, ``NAME`` or ``NAME:PORT``; none for what looks most like the model's
             prediction.
-        batches: how many at most; 0 for all until the input ends, arrays once.
+        batches: how many at most; 0 for all until the input ends. Arrays are gone through once, in
+            their order.
         settings: keys of ``orchestrator.config.RunConfig``: ``input``, ``array``, ``feed``,
             ``workers``, ``address``, ….
 
@@ -128,7 +129,8 @@ def evaluate(
         fetches: tensors of numbers, of any shape; none for the graph's losses, or what looks most
             like its prediction.
         step: the checkpoint of that global step; None for the newest good one.
-        batches: how many at most; 0 for all until the input ends, arrays once.
+        batches: how many at most; 0 for all until the input ends. Arrays are gone through once, in
+            their order.
         settings: as for ``infer``.
 
     Returns:

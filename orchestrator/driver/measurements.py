@@ -74,6 +74,8 @@ METERS: Mapping[str, Meter] = {
 }
 MOMENTARY = frozenset(("tfresume_steps_per_second", "tfresume_loss"))
 """Gauges that say nothing any more once nobody tells them: no step is taken then."""
+WHOLE = frozenset(("tfresume_step_part_seconds",))
+"""Gauges that are told all together: a series that is left out has nothing behind it any more."""
 BOUNDARIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of the histograms, in seconds: from a memory copy to a wait for new nodes."""
 

@@ -9,13 +9,14 @@ as long as this driver lives; it keeps counters and histograms of processes that
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from orchestrator.driver.measurements import (
     BOUNDARIES,
     METERS,
     MOMENTARY,
+    WHOLE,
     Measurement,
     Meter,
     of_event,
@@ -72,8 +73,10 @@ class RayMetrics:
         if self._again is not None:
             self._again.join()
 
-    def _tell(self, measurements: Iterable[Measurement]) -> None:
+    def _tell(self, measurements: Sequence[Measurement]) -> None:
+        told_whole = WHOLE.intersection(item.name for item in measurements)
         with self._lock:
+            self._gauges = {key: it for key, it in self._gauges.items() if key[0] not in told_whole}
             for item in measurements:
                 self._hand_over(item)
         if self._gauges and self._again is None:

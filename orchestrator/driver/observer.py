@@ -1,7 +1,7 @@
 """Who watches a run while it goes on, and what do they see?
 
 Rule: observers see what is journaled, in its order, and progress besides. They're called from the
-driver's loop, so they must be quick; one that raises is dropped and the run goes on.
+driver's loop, so they must be quick; one that raises is dropped and closed, and the run goes on.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ class Observers:
     def close(self) -> None:
         """The run has ended."""
         for observer in self._observers:
-            close = getattr(observer, "close", None)
-            if close is not None:
-                close()
+            _close(observer)
 
     def _each(self, method: str, value: object) -> None:
         for observer in list(self._observers):
@@ -87,3 +85,14 @@ class Observers:
                     "an observer is dropped since it failed: %s: %s", type(error).__name__, error
                 )
                 self._observers.remove(observer)
+                _close(observer)
+
+
+def _close(observer: Observer) -> None:
+    close = getattr(observer, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception as error:  # noqa: BLE001 - the run's answer is there
+        log.warning("an observer couldn't be closed: %s: %s", type(error).__name__, error)

@@ -35,7 +35,7 @@ from tests.fakes.dying import Death, Died, dying
 from tests.fakes.pausing import Pause
 from tests.store.runs import NAME, saved
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 MOST_WRITES = 200
 
 

@@ -72,7 +72,7 @@ def first(store: Location) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.send_signal(signal.SIGCONT)
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("store", ["local", "gcs", "s3", *OPTIONAL], indirect=True)

@@ -22,6 +22,8 @@ from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observers, RunProgress
 from orchestrator.journal.parsing import parse
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = ROOT / "docs" / "operations.md"
 PROGRESS = RunProgress(
@@ -172,6 +174,40 @@ def test_past_is_told_to_observers_that_ask_for_it_alone() -> None:
     assert len(asks_not.events) == 1  # it wasn't dropped
 
 
+class Closing:
+    """An observer that fails as it's told to."""
+
+    def __init__(self, *fails: str) -> None:
+        self.fails, self.calls = fails, list[str]()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.fails:
+            raise OSError(f"no {name}")
+
+    def event(self, _event: object) -> None:
+        self._call("event")
+
+    def progress(self, _progress: object) -> None:
+        self._call("progress")
+
+    def close(self) -> None:
+        self._call("close")
+
+
+def test_observer_that_fails_is_closed_and_one_that_cannot_be_closed_keeps_nobody_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropped, stuck, sound = Closing("event"), Closing("close"), Closing()
+    observers = Observers([dropped, stuck, sound])
+    with caplog.at_level("WARNING", "tfresume"):
+        observers.event({"event": "training"})
+        assert dropped.calls == ["event", "close"]
+        observers.close()
+    assert [item.calls for item in (dropped, stuck, sound)] == [["event", "close"]] * 3
+    assert "an observer couldn't be closed: OSError: no close" in caplog.text
+
+
 def test_gauges_are_told_again_as_long_as_the_driver_lives_and_no_counter_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -204,6 +240,34 @@ def test_gauges_are_told_again_as_long_as_the_driver_lives_and_no_counter_is(
     assert metrics._again is not None
     assert not metrics._again.is_alive()
     assert told == after
+
+
+def test_step_parts_of_a_rank_that_is_gone_are_not_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: Counter[str] = Counter()
+    again = threading.Event()
+
+    class Told:
+        def set(self, _value: float, tags: dict[str, str]) -> None:
+            told[tags.get("rank", "none")] += 1
+            if told["0"] >= 4:
+                again.set()
+
+    monkeypatch.setattr("orchestrator.driver.metrics._instrument", lambda *_: Told())
+    monkeypatch.setattr("orchestrator.driver.metrics.AGAIN_EVERY_S", 0.001)
+    first, then = (
+        {"event": "step_times", "ranks": {rank: {"compute": 0.1} for rank in ranks}}
+        for ranks in (("0", "1"), ("0",))
+    )
+    metrics = RayMetrics("out")
+    with metrics._lock:  # nobody tells again in between
+        for item in of_event(parse(first)):
+            metrics._hand_over(item)
+    metrics.event(then)
+    assert again.wait(60)
+    metrics.close()
+    assert told["1"] == 1
 
 
 TELLER = """

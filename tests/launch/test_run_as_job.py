@@ -27,7 +27,7 @@ from tests.docs.shell import make_bucket, shell
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.feeds import WITH_A_PAUSE
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(3)]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(4)]
 
 DEADLINE_S = 120.0
 FIRST_STEP = 3

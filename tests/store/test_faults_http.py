@@ -24,7 +24,7 @@ from tests.servers.object_stores import HttpStore
 from tests.servers.programs import BUCKET
 from tests.store.runs import uploaded
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 PASSING: list[Kind] = ["unavailable", "throttled", "reset", "reset_in_body", "truncate", "slow"]
 PART = 5 << 20

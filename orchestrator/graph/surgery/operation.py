@@ -3,7 +3,8 @@
 Rule: tables grow first, for good: leaving the flag out doesn't take rows away. Then freeze, swap,
 clip, set, in this order, so that what is frozen gets no new slots, and what the other edits add can
 be set; then what the first start takes of the checkpoint. All refusals at once. Without a flag the
-graph is handed on as it is.
+graph is handed on as it is; where another run edited it, with an empty record of its own on top, so
+that what undoes this run's edits leaves that one's alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from orchestrator.graph.surgery.first_start import asks, first_loading, seen_thr
 from orchestrator.graph.surgery.freezing import freeze_variables
 from orchestrator.graph.surgery.growing import grow_table
 from orchestrator.graph.surgery.swapping import swap_optimizer
-from orchestrator.graph.surgery.undo import with_undo
+from orchestrator.graph.surgery.undo import COLLECTION, with_undo
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
@@ -41,7 +42,8 @@ class Operated:
 
     Attributes:
         meta: the edited copy, or the graph itself.
-        done: each edit in words.
+        edits: each edit of the graph in words.
+        taken: what the first start takes of the checkpoint, in words.
         problems: refusals, and the repairs that came before.
         repairs: what had to be repaired first.
         loading: how the source's checkpoint is read at the first start; ``checkpoint`` is what it
@@ -49,11 +51,17 @@ class Operated:
     """
 
     meta: MetaGraphDef
-    done: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     repairs: tuple[str, ...] = ()
     loading: Loading = AS_SAVED
     checkpoint: CheckpointKeys | None = None
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """All of it, in the order in which it's done."""
+        return (*self.edits, *self.taken)
 
 
 def operate(
@@ -66,7 +74,7 @@ def operate(
     """
     edits = edits_of(config)
     if not edits and not config.grow and not asks(config):
-        return Operated(meta, checkpoint=checkpoint)
+        return Operated(_recorded(meta, meta), checkpoint=checkpoint)
     config = without_scope(config)
     repaired = repair(meta, config)
     work = _work(Editor(repaired.meta), repaired.ops, config)
@@ -84,20 +92,29 @@ def operate(
     except RefusedEdit as refused:
         problems.append(refused.problem)
     loading = replace(loading, grown=grown) if grown else loading
-    edited = repaired.meta if problems else base
-    if edits and not problems:
-        edited = with_undo(base, work.editor.meta)
+    edited = _recorded(base, work.editor.meta if edits else base)
+    if problems:
+        edited = _recorded(repaired.meta, repaired.meta)
     told = [
         Problem(
             "repaired", "warning", said, "Nothing to do: repaired in memory and in what is saved"
         )
         for said in repaired.done
     ]
-    done = () if problems else (*work.done, *after.done)
     seen = checkpoint
     if checkpoint is not None:
         seen = seen_through(loading, checkpoint, after.variables)
-    return Operated(edited, done, (*problems, *told), repaired.done, loading, seen)
+    done = ((), ()) if problems else (tuple(work.done), tuple(after.done))
+    return Operated(edited, *done, (*problems, *told), repaired.done, loading, seen)
+
+
+def _recorded(before: MetaGraphDef, after: MetaGraphDef) -> MetaGraphDef:
+    """``after`` with this run's record, whether it edited ``before`` or not; ``after`` itself where
+    nobody ever edited it.
+    """
+    if after is before and COLLECTION not in before.collection_def:
+        return after
+    return with_undo(before, after)
 
 
 def _made(work: UnderEdit, edits: list[Callable[[UnderEdit], None]]) -> list[Problem]:

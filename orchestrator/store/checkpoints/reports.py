@@ -128,7 +128,7 @@ def checkpoints_report(
             for place in range(len(items))
         ]
         rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
-    needed = Holds(output).reasons()
+    needed = Holds(output, wait=time.sleep).reasons()
     rows = tuple(replace(row, kept_for=needed.get(row.label, "")) for row in rows)
     return CheckpointsReport(output.shown, rows, lineage.chain)
 

@@ -9,6 +9,7 @@ reads, or keeps as the best, stays. Files that no manifest of ours lists are nev
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -204,7 +205,8 @@ class Pruned:
 
 def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     """Deletes what the run can't use: fenced checkpoints, saves that never finished, parts of
-    aborted uploads.
+    aborted uploads. May wait for the lease of an evaluator that says that it reads a checkpoint and
+    isn't heard of.
 
     Args:
         held: a driver is at work: then the newest generation's unfinished save is its own and
@@ -214,7 +216,7 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     Raises:
         OutputError, StorageUnavailable: what's left is found by the next call.
     """
-    needed = Holds(output).reasons
+    needed = Holds(output, wait=time.sleep).reasons
     if not dry_run:
         _finish(output, needed)
     items = scan(output)
@@ -224,8 +226,8 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     unfinished = [
         item for item in items if not item.committed and not (held and item.generation_id == newest)
     ]
-    freed = sum(item.size_bytes for item in [*fenced, *unfinished])
-    gone = tuple(item.label for item in fenced if dry_run or delete_checkpoint(item))
+    gone = [item for item in fenced if dry_run or delete_checkpoint(item, needed)]
+    freed = sum(item.size_bytes for item in [*gone, *unfinished])
     leftovers = [file for item in unfinished for file in item.candidate.files.values()]
     for entry in output.list():
         if (found := read_generation_id(entry.name)) is not None and not (held and found == newest):
@@ -236,7 +238,8 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
         for file in leftovers:
             file.location.delete()
         abort_abandoned(output, newest if held else None)
-    return Pruned(gone, tuple(file.location.shown for file in leftovers), freed)
+    labels = tuple(item.label for item in gone)
+    return Pruned(labels, tuple(file.location.shown for file in leftovers), freed)
 
 
 def _is_part(name: str) -> bool:

@@ -9,8 +9,12 @@ import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.errors import CorruptCheckpoint
+from orchestrator.driver.edited_graph import edited_graph
+from orchestrator.errors import ConfigError, CorruptCheckpoint
+from orchestrator.graph.gradients.training_writers import training_updates
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.opset import merged
 from orchestrator.graph.surgery.operation import Operated, operate
 from orchestrator.graph.surgery.undo import COLLECTION, without_edits
 from orchestrator.store.checkpoints.source import resolve_source
@@ -70,6 +74,23 @@ def test_edits_of_an_edited_graph_are_undone_one_after_the_other(
     assert same(without_edits(without_edits(twice)), graph_of(prefix))
 
 
+@pytest.mark.parametrize("flags", [{}, {"reset_step": 0}, {"freeze": ["hidden"]}], ids=str)
+def test_another_runs_edits_stay_through_every_later_start_of_a_run_that_began_with_them(
+    tf1_checkpoint: CheckpointLibrary, flags: dict[str, Any]
+) -> None:
+    """The second start without a flag used to undo what the other run had done."""
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    others = edited(prefix, swap_optimizer="adam").meta
+    keys = resolve_source(str(prefix)).keys()
+    config = RunConfig(source=str(prefix), **flags)
+    saved = edited_graph(others, config, keys).meta
+    for _ in range(2):
+        plain = edited_graph(saved, RunConfig(source=str(prefix)), keys, of_this_run=True).meta
+        assert same(without_edits(plain), others)
+        saved = edited_graph(saved, config, keys, of_this_run=True).meta
+        assert same(without_edits(saved), others)
+
+
 def test_graph_without_a_flag_is_the_very_graph_and_so_is_one_never_edited(
     tf1_checkpoint: CheckpointLibrary,
 ) -> None:
@@ -77,6 +98,62 @@ def test_graph_without_a_flag_is_the_very_graph_and_so_is_one_never_edited(
     meta = graph_of(prefix)
     assert edited(prefix, meta).meta is meta
     assert without_edits(meta) is meta
+
+
+def test_only_an_edit_of_the_graph_is_said_to_be_undone_by_leaving_its_flag_out(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    config = RunConfig(source=str(prefix), freeze=["hidden"], reset_step=0)
+    frozen, begun = edited_graph(graph_of(prefix), config, None).problems
+    assert frozen.message.startswith("as asked: froze")
+    assert "Leave the flag out" in frozen.remedy
+    assert begun.message.startswith("as asked: began")
+    assert "another output" in begun.remedy
+
+
+def test_an_edit_does_not_see_a_collection_that_is_dropped_and_what_is_saved_has_it_still(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    misleading = graph_of(prefix)
+    dropped = "trainable_variables"
+    del misleading.collection_def[dropped].bytes_list.value[1:]
+    config = RunConfig(source=str(prefix), swap_optimizer="sgd", drop_collection=[dropped])
+    keys = resolve_source(str(prefix)).keys()
+    found = edited_graph(misleading, config, keys)
+    assert found.edits == ("swapped the optimizer of 4 variables for GradientDescent",)
+    assert dropped not in found.meta.collection_def
+    assert found.saved.collection_def[dropped] == misleading.collection_def[dropped]
+    assert same(without_edits(found.saved), misleading)
+    with pytest.raises(ConfigError, match="nonesuch"):
+        edited_graph(misleading, RunConfig(source="s", drop_collection=["nonesuch"]), keys)
+
+
+def test_record_of_another_runs_edits_that_is_dropped_does_not_come_back_on_top(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    others = edited(prefix, swap_optimizer="adam").meta
+    config = RunConfig(source=str(prefix), drop_collection=[COLLECTION])
+    saved = edited_graph(others, config, None).saved
+    assert without_edits(saved) is saved
+    again = edited_graph(others, config.model_copy(update={"freeze": ["hidden"]}), None).saved
+    assert same(without_edits(again), saved)
+
+
+@pytest.mark.parametrize("resource", [False, True])
+def test_adam_on_rows_is_an_update_of_the_variable_that_is_trained_whatever_its_kind(
+    tf1_checkpoint: CheckpointLibrary, resource: bool
+) -> None:
+    """A resource variable's moment is read by an operation that only waits for what writes it."""
+    prefix = tf1_checkpoint("embedding", optimizer="adam", resource=resource)
+    meta = graph_of(prefix)
+    written = {"embedding/table", "out/kernel", "out/bias"}
+    graph = Graph(meta, merged(meta))
+    updates = training_updates(graph, written)
+    assert {name for each in updates for name in graph.written_by(each)} == written
+    assert len(updates) == 3
 
 
 def test_damaged_record_of_edits_is_refused(tf1_checkpoint: CheckpointLibrary) -> None:
