@@ -136,7 +136,7 @@ class Plan:
     """The graph as the workers get it, and the step that its own counter has in the checkpoint.
 
     Attributes:
-        is_completed: the checkpoint lacks variables, which initialisers make.
+        is_completed: the checkpoint lacks variables, or may lack rows of some, which initialisers make.
     """
 
     graph: WorkerGraph
@@ -170,7 +170,8 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     if edited.loading.step is None and source.manifest is None and key is not None:
         step = _counted_by(source, edited.loading.stored(key), step)
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
-    return Plan(graph, step, key, warnings, are_lacking(graph.variables, edited.checkpoint))
+    is_lacking = bool(edited.loading.grown) or are_lacking(graph.variables, edited.checkpoint)
+    return Plan(graph, step, key, warnings, is_lacking)
 
 
 def _counted_by(source: Source, key: str, otherwise: int) -> int:

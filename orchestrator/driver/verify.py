@@ -104,7 +104,7 @@ def _refuse_what_no_saver_restores(config: RunConfig) -> None:
     """The bare process restores the checkpoint with the graph's own saver, which takes all that
     the graph has, under the graph's names.
     """
-    made_anew = {"swap_optimizer": None, **FIRST_START}
+    made_anew = {"swap_optimizer": None, "grow": {}, **FIRST_START}
     asked = [name for name, unasked in made_anew.items() if getattr(config, name) != unasked]
     if asked:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)

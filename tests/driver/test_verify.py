@@ -44,6 +44,7 @@ LUCKY = WorkerGraph(
     [
         ("swap_optimizer", "adam"),
         ("rename", {"a": "b"}),
+        ("grow", {"table": 30}),
         ("restore_only", ["w"]),
         ("reinit", ["w"]),
         ("reset_slots", True),
