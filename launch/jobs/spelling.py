@@ -1,8 +1,9 @@
 """How is a place spelled, so that a job finds it from another directory and two spellings are one?
 
 Rule: a local path becomes absolute, from where the user stands, and loses its dots and doubled
-slashes; ``file://`` is a local path; stores with two names for their protocol get one. An object
-store's own path is left as it is, since there every character counts, but for slashes at its end.
+slashes; ``file://`` is a local path; a store with several names for its protocol gets one. An
+object store's own path is left as it is, since there every character counts, but for slashes at its
+end.
 """
 
 from __future__ import annotations

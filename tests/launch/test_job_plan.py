@@ -261,6 +261,8 @@ def test_working_directory_holds_the_configuration_and_what_is_shipped_and_goes_
         ("gs://b/out/", "gs://b/out"),
         ("gcs://b/out", "gs://b/out"),
         ("s3a://b/out", "s3://b/out"),
+        ("abfs://b/out", "az://b/out"),
+        ("abfss://b@account.dfs.core.windows.net/out", "az://b@account.dfs.core.windows.net/out"),
         ("gs://b//out", "gs://b//out"),
         ("simplecache::gs://b/out/", "simplecache::gs://b/out/"),
     ],

@@ -9,7 +9,13 @@ from orchestrator.workers.namespace import namespace_of
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("gs://b/run", "gcs://b/run/"), ("s3://b/run", "s3a://b/run"), ("/data/run", "/data/run/")],
+    [
+        ("gs://b/run", "gcs://b/run/"),
+        ("s3://b/run", "s3a://b/run"),
+        ("az://b/run", "abfss://b/run"),
+        ("abfs://b/run", "az://b/run"),
+        ("/data/run", "/data/run/"),
+    ],
 )
 def test_namespace_is_one_for_every_spelling_of_an_output(one: str, other: str) -> None:
     assert namespace_of(one) == namespace_of(other)
