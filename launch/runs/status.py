@@ -18,7 +18,7 @@ from launch.runs.history import history
 from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.errors import FatalError, OutputError, SourceError
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
 from orchestrator.store.run.journal import read_journal
