@@ -20,7 +20,7 @@ from orchestrator.decide.goodput import Account
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.decide.standing import JournaledState
 from orchestrator.errors import FatalError, OutputError, SourceError
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
 from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.decide import incidents, losses
+from orchestrator.decide.causes import Cause
 from orchestrator.decide.driver_restarts import Death
-from orchestrator.decide.events import Cause, Gone
+from orchestrator.decide.events import Gone
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.exit_codes import ended_text

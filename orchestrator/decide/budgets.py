@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from orchestrator.decide.events import Cause
+from orchestrator.decide.causes import Cause
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.worker_events import LossOfWorker
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from orchestrator.decide.actions import Note
 from orchestrator.decide.budgets import UNPLANNED
-from orchestrator.decide.events import Cause
+from orchestrator.decide.causes import Cause
 from orchestrator.decide.incident import Incident
 from orchestrator.decide.run import Run, Worker
 from orchestrator.decide.turn import Turn

@@ -14,7 +14,8 @@ from orchestrator.decide import aftermath, incidents, save_under_way
 from orchestrator.decide.actions import Action, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.events import Doing, Event, Found
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Event, Found
 from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.reconcile import reconcile

@@ -13,7 +13,8 @@ from typing import Any
 
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Found, SaveWritten
 from orchestrator.decide.incident import Incident
 from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from orchestrator.decide import actions as act
-from orchestrator.decide.events import StopCause
+from orchestrator.decide.causes import StopCause
 from orchestrator.decide.run import Run
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.heartbeat import Heartbeat

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from orchestrator.decide import evaluating
 from orchestrator.decide.evaluating import Goal
-from orchestrator.store.checkpoints.commits import Checkpoint
 from orchestrator.store.checkpoints.retention import is_taken
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations
 from orchestrator.store.run.lease import Lease
 

@@ -15,9 +15,9 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.chosen_graph import with_collections, without_collections
+from orchestrator.graph.graphdef.undo import without_edits
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.surgery.operation import operate
-from orchestrator.graph.surgery.undo import without_edits
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.worker_graph import Problem, WorkerGraph
 

@@ -33,8 +33,8 @@ from orchestrator.errors import (
 )
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import RunEnded
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.retention import is_taken
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once

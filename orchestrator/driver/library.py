@@ -32,6 +32,7 @@ from orchestrator.driver.observer import Observer
 from orchestrator.driver.result import RunResult
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.undo import COLLECTION as RECORD
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.objects.private import scratch
@@ -206,7 +207,9 @@ def _graph_settings(
 
 
 def dropped_collections(values: dict[str, Any], wanted: Callable[[str], bool]) -> list[str]:
-    """Names of the collections that ``wanted`` answers False to, sorted."""
+    """Names of the collections that ``wanted`` answers False to, sorted; never that of the record
+    of the graph's edits, which nobody's predicate knows.
+    """
     if "source" not in values:
         raise ConfigError(
             "source is missing", remedy="Name a .meta URL, a checkpoint prefix or a directory"
@@ -217,4 +220,4 @@ def dropped_collections(values: dict[str, Any], wanted: Callable[[str], bool]) -
     else:
         source = resolve_source(str(values["source"]), need_checkpoint=False)
         meta = read_meta(source.meta_data, name=source.meta.shown)
-    return sorted(name for name in meta.collection_def if not wanted(name))
+    return sorted(name for name in meta.collection_def if name != RECORD and not wanted(name))

@@ -19,8 +19,8 @@ from orchestrator.driver.evaluate import Evaluated
 from orchestrator.driver.evaluator import follow
 from orchestrator.driver.following import Followed, Following
 from orchestrator.errors import LeaseLost, Preempted, SourceError, StorageUnavailable
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.retention import delete_checkpoint
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.source import Source
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location

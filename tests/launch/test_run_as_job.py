@@ -19,7 +19,7 @@ import pytest
 from launch.cli import run
 from launch.jobs.plan import submission_name
 from launch.jobs.server import JobServer
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
 from tests.docs.pages import all_blocks

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from launch.cli import run
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
 from tests.graphs.library import CheckpointLibrary

@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import LeaseLost, OutputError
-from orchestrator.store.checkpoints.commits import (
-    commit,
-    list_checkpoints,
-    newest_good,
-    set_pointer,
-)
+from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import prune, retain
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import newest_source, resolve_source
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lineage import read_lineage, record_takeover

@@ -10,9 +10,9 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.store.checkpoints import retention
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints, scan
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import deletion_note, is_taken, prune, retain
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations, Holds

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import AlreadyExists, OutputError, SourceError, StorageUnavailable
-from orchestrator.store.checkpoints.commits import commit, newest_good
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.source import newest_source
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.run.lease import acquire

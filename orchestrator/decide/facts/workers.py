@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from orchestrator.decide import crew, incidents, losses
 from orchestrator.decide.actions import AwaitEnd, EndWorker
-from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Room, Warm
+from orchestrator.decide.causes import Cause
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Draining, Gone, Notice, Room, Warm
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn

@@ -19,6 +19,7 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.gradients.train_ops import choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.opset import OpSet
+from orchestrator.graph.graphdef.undo import COLLECTION, with_undo
 from orchestrator.graph.importing.import_scope import without_scope
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.loading import AS_SAVED, Loading
@@ -29,7 +30,6 @@ from orchestrator.graph.surgery.first_start import asks, first_loading, seen_thr
 from orchestrator.graph.surgery.freezing import freeze_variables
 from orchestrator.graph.surgery.growing import grow_table
 from orchestrator.graph.surgery.swapping import swap_optimizer
-from orchestrator.graph.surgery.undo import COLLECTION, with_undo
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from orchestrator.errors import SourceError
 from orchestrator.store.checkpoints.candidates import group
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import CONTROL, read_generation_id
 from orchestrator.store.objects.location import Location, open_location
 

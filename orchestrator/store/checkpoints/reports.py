@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import OrchestratorError, SourceError
-from orchestrator.store.checkpoints.commits import Checkpoint, scan
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest

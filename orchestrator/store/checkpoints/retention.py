@@ -17,8 +17,8 @@ from pathlib import Path
 
 from orchestrator.decide.retention import Kept, retention
 from orchestrator.errors import AlreadyExists, CorruptCheckpoint, OrchestratorError
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints, scan
 from orchestrator.store.checkpoints.pointer import write_pointer
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_generation_id

@@ -11,8 +11,8 @@ from orchestrator.config import RunConfig
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.opset import merged
+from orchestrator.graph.graphdef.undo import without_edits
 from orchestrator.graph.plan import plan
-from orchestrator.graph.surgery.undo import without_edits
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
 from orchestrator.store.checkpoints.source import resolve_source

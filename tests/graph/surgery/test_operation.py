@@ -10,13 +10,14 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.edited_graph import edited_graph
-from orchestrator.errors import ConfigError, CorruptCheckpoint
+from orchestrator.errors import ConfigError, CorruptCheckpoint, GraphRefused
 from orchestrator.graph.gradients.training_writers import training_updates
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import merged
+from orchestrator.graph.graphdef.undo import COLLECTION, without_edits
+from orchestrator.graph.inference.kept_keys import expected_keys, key_roles
 from orchestrator.graph.surgery.operation import Operated, operate
-from orchestrator.graph.surgery.undo import COLLECTION, without_edits
 from orchestrator.store.checkpoints.source import resolve_source
 from tests.graphs.library import CheckpointLibrary
 
@@ -130,16 +131,13 @@ def test_an_edit_does_not_see_a_collection_that_is_dropped_and_what_is_saved_has
         edited_graph(misleading, RunConfig(source="s", drop_collection=["nonesuch"]), keys)
 
 
-def test_record_of_another_runs_edits_that_is_dropped_does_not_come_back_on_top(
-    tf1_checkpoint: CheckpointLibrary,
-) -> None:
+def test_record_of_edits_is_not_dropped(tf1_checkpoint: CheckpointLibrary) -> None:
+    """A later start found no such collection any more."""
     prefix = tf1_checkpoint("mlp", optimizer="momentum")
     others = edited(prefix, swap_optimizer="adam").meta
     config = RunConfig(source=str(prefix), drop_collection=[COLLECTION])
-    saved = edited_graph(others, config, None).saved
-    assert without_edits(saved) is saved
-    again = edited_graph(others, config.model_copy(update={"freeze": ["hidden"]}), None).saved
-    assert same(without_edits(again), saved)
+    with pytest.raises(ConfigError, match="tfresume's own record of how the graph was edited"):
+        edited_graph(others, config, None)
 
 
 @pytest.mark.parametrize("resource", [False, True])
@@ -229,3 +227,39 @@ def test_slots_of_a_partitioned_table_are_saved_as_its_parts_are(
     for number, rows in ((0, "0,10"), (1, "10,10")):
         wanted = ("embedding/table/Adagrad", f"20 8 {rows}:0,8", f"{part}{number}")
         assert slots[f"{part}{number}/Adagrad"] == wanted
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [{"swap_optimizer": "sgd"}],
+        [{"freeze": ["hidden", "out"]}],
+        [{"swap_optimizer": "adam"}, {"swap_optimizer": "sgd"}, {}],
+    ],
+    ids=str,
+)
+def test_what_was_the_optimizers_before_an_edit_is_none_of_the_models_keys_after_it(
+    tf1_checkpoint: CheckpointLibrary, edits: list[dict[str, Any]]
+) -> None:
+    """Nothing reads or writes it any more, and it was exported with the model."""
+    prefix = tf1_checkpoint("mlp", optimizer="momentum")
+    meta = graph_of(prefix)
+    for flags in edits:
+        meta = edited(prefix, meta, **flags).meta
+    roles = key_roles(meta, expected_keys(meta, "edited"), "edited")
+    layers = {"hidden/kernel", "hidden/bias", "out/kernel", "out/bias"}
+    assert {key for key, role in roles.items() if role.kept} == layers
+    old = {f"{key}/Momentum" for key in layers}
+    assert {roles[key].role for key in old} == {"optimizer"}
+    if len(edits) > 1:
+        assert {"hidden/kernel/Adam", "beta1_power"} <= roles.keys() - layers
+
+
+def test_roles_of_a_graph_whose_record_of_edits_is_damaged_are_refused(
+    tf1_checkpoint: CheckpointLibrary,
+) -> None:
+    meta = edited(tf1_checkpoint("mlp", optimizer="momentum"), freeze=["hidden"]).meta
+    meta.collection_def[COLLECTION].bytes_list.value[0] = b"torn"
+    with pytest.raises(GraphRefused, match=COLLECTION) as refused:
+        key_roles(meta, expected_keys(meta, "edited"), "edited")
+    assert "--all" in refused.value.remedy
