@@ -6,7 +6,6 @@ Rule: ``fold`` makes it in one pass over the events; nothing is remembered anywh
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,14 +57,14 @@ class Past:
         """Its step."""
         return self.newest.step if self.newest is not None else None
 
-    def budgets(self, limit: int) -> budgets.Budgets:
-        """What is left of the retry budgets, on this process's clock."""
-        return budgets.from_journal(self.events, limit, time.monotonic(), time.time())
+    def budgets(self, limit: int, now_s: float, now_unix_s: float) -> budgets.Budgets:
+        """What is left of the retry budgets, on this process's clock, which shows ``now_s``."""
+        return budgets.from_journal(self.events, limit, now_s, now_unix_s)
 
-    def left_behind(self) -> LeftBehind | None:
+    def left_behind(self, now_unix_s: float) -> LeftBehind | None:
         """What the driver before had going when it died: ``decide.aftermath.left_behind``."""
         death = Death.parse(os.environ.get(DRIVER_DEATH, ""))
-        return left_behind(self.events, time.time(), death)
+        return left_behind(self.events, now_unix_s, death)
 
     def next_worker(self, reports: Sequence[WorkerReport]) -> int:
         """The first worker number that was never used."""

@@ -7,7 +7,6 @@ follows from the output URL, so that the next driver finds them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from orchestrator.workers.adopting import Living
 from orchestrator.workers.calls import Calls
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
@@ -72,9 +72,11 @@ class Fleet:
         setup: Callable[[], Setup],
         may_kill: Callable[[], bool] = lambda: True,
         one_loads: bool = False,
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._namespace, self._attempt, self._placement = namespace, attempt, placement
-        self._calls = Calls(attempt, placement, tell)
+        self._calls = Calls(attempt, placement, tell, scheduler)
+        self._scheduler = scheduler
         self._setup, self._may_kill = setup, may_kill
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
@@ -85,9 +87,7 @@ class Fleet:
     def start(self, action: act.StartWorker) -> None:
         """Start a worker, after its delay."""
         if action.delay_s > 0:
-            timer = threading.Timer(action.delay_s, self._start, (action,))
-            timer.daemon = True
-            timer.start()
+            self._scheduler.later(action.delay_s, lambda: self._start(action))
         else:
             self._start(action)
 
@@ -118,9 +118,7 @@ class Fleet:
         known, but not for ever.
         """
         self._placement.free(action.worker)
-        timer = threading.Timer(END_TOLD_S, self._end_the_living, (action.worker,))
-        timer.daemon = True
-        timer.start()
+        self._scheduler.later(END_TOLD_S, lambda: self._end_the_living(action.worker))
 
     def _end_the_living(self, worker: str) -> None:
         if not self._calls.closed and not self._calls.is_gone(worker):
@@ -150,10 +148,9 @@ class Fleet:
             )
         if action.release:
             # Waits for processes to end, which the loop must not
-            arguments = (action, checkpoint, donated, passed)
-            threading.Thread(
-                target=self._replace, args=arguments, name="tfresume-replace", daemon=True
-            ).start()
+            self._scheduler.start(
+                lambda: self._replace(action, checkpoint, donated, passed), "tfresume-replace"
+            )
         else:
             self._order(action, checkpoint, donated)
 
