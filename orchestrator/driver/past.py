@@ -6,14 +6,13 @@ Rule: ``fold`` makes it in one pass over the events; nothing is remembered anywh
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide import budgets
 from orchestrator.decide.aftermath import LeftBehind, left_behind, rolled_back
 from orchestrator.decide.driver_restarts import DRIVER_DEATH, Death
-from orchestrator.decide.machine import WorkerReport
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import GenerationFormed
 from orchestrator.journal.parsing import parse_all
@@ -66,9 +65,11 @@ class Past:
         death = Death.parse(os.environ.get(DRIVER_DEATH, ""))
         return left_behind(self.events, now_unix_s, death)
 
-    def next_worker(self, reports: Sequence[WorkerReport]) -> int:
-        """The first worker number that was never used."""
-        return max([self.last_worker, *(_number(report.worker) for report in reports)]) + 1
+    def next_worker(self, living: Iterable[str]) -> int:
+        """The first worker number that was never used. ``living``: names of the workers that lived
+        when this driver came, of which the journal may not know yet.
+        """
+        return max([self.last_worker, *(_number(worker) for worker in living)]) + 1
 
 
 def fold(records: Iterable[Mapping[str, Any]]) -> Past:

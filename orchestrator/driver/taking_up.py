@@ -82,6 +82,7 @@ def _start(
     record = create_run_record(output, _first_record(claim, ready, record, proof))
     files = replace(files_of(start.source, plan.step), of_source=start.own_label is None)
     secret = secrets.token_bytes(SECRET_BYTES)
+    left = living_workers(namespace_of(output.url))
     end_run(output.url)  # what an earlier driver left and couldn't be taken over holds resources
     fleet = _fleet(
         claim,
@@ -96,7 +97,7 @@ def _start(
         claim.past.budgets(config.max_losses_per_hour, scheduler.monotonic(), scheduler.unix()),
         claim.past.last_generation,
         scheduler.monotonic(),
-        claim.past.next_worker(()),
+        claim.past.next_worker(left),
         claim.past.left_behind(scheduler.unix()),
     )
     continuation = Continuation(
@@ -165,7 +166,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         past.newest_step,
         past.budgets(config.max_losses_per_hour, scheduler.monotonic(), scheduler.unix()),
         past.last_generation,
-        past.next_worker(reports),
+        past.next_worker(living.names),
         scheduler.monotonic(),
         past.rolled_back,
         past.left_behind(scheduler.unix()),

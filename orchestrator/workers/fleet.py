@@ -31,6 +31,10 @@ END_TOLD_S = 10.0
 """Ray tells a death when the process is gone (``RELEASE_S``); who was seen to die and isn't gone by
 then lives.
 """
+HOLDS_AGAIN_S = 1.0
+"""Before a driver that can't know whether it holds the run looks again: a heartbeat tells, and comes
+every few seconds.
+"""
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
     "poll": "poll",
@@ -59,8 +63,8 @@ class Fleet:
         tell: takes an event; called from Ray's threads.
         setup: makes what new workers are made with, when the first one is started.
         one_loads: rank 0 alone reads a checkpoint and hands it on.
-        may_kill: whether this driver still holds the run; a stale one must not kill its successor's
-            workers.
+        holds: whether this driver still holds the run; a stale one must not kill its successor's
+            workers, nor start any beside them.
     """
 
     def __init__(
@@ -70,14 +74,14 @@ class Fleet:
         placement: Placement,
         tell: Callable[[ev.Event], None],
         setup: Callable[[], Setup],
-        may_kill: Callable[[], bool] = lambda: True,
+        holds: Callable[[], bool] = lambda: True,
         one_loads: bool = False,
         scheduler: Scheduler = THREADS,
     ) -> None:
         self._namespace, self._attempt, self._placement = namespace, attempt, placement
         self._calls = Calls(attempt, placement, tell, scheduler)
         self._scheduler = scheduler
-        self._setup, self._may_kill = setup, may_kill
+        self._setup, self._holds = setup, holds
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
         self._class = actor_class()
@@ -93,6 +97,10 @@ class Fleet:
 
     def _start(self, action: act.StartWorker) -> None:
         if self._calls.closed or self._calls.is_gone(action.worker):
+            return
+        if not self._holds():
+            # Either another driver has followed, and this one will hear of it, or the store is away
+            self._scheduler.later(HOLDS_AGAIN_S, lambda: self._start(action))
             return
         if action.stage not in self._setup_refs:
             # Who comes when the group has trained gets its state from a member, and would fetch the
@@ -110,7 +118,7 @@ class Fleet:
     def end(self, action: act.EndWorker) -> None:
         """Kill a worker; its death is told with this cause."""
         actor = self._calls.ends(action.worker, ev.Cause(action.cause), action.detail)
-        if actor is not None and self._may_kill():
+        if actor is not None and self._holds():
             ray.kill(actor, no_restart=True)
 
     def await_end(self, action: act.AwaitEnd) -> None:
@@ -253,7 +261,7 @@ class Fleet:
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""
         self._calls.closed = True
-        if not (kill and self._may_kill()):
+        if not (kill and self._holds()):
             return
         for actor in list(self._calls.actors.values()):
             ray.kill(actor, no_restart=True)

@@ -79,3 +79,30 @@ def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_on
     fleet._calls._tell_gone(ev.Gone("w2", ev.Cause.DIED))
     assert freed[:2] == ["w1", "w2"]
     assert not killed.wait(1.0)
+
+
+def test_fleet_of_a_driver_that_may_have_been_followed_starts_nobody_until_it_holds_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that woke up from a pause started workers under names that its successor used as well:
+    whichever of the two came second ended with an error of its own.
+    """
+    actors, later = Actors(), []
+    monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
+    monkeypatch.setattr("ray.put", lambda setup: setup)
+    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
+    placement: Any = SimpleNamespace(options=lambda *_, **__: {})
+    scheduler: Any = SimpleNamespace(later=lambda delay_s, work: later.append(work))
+    holds = False
+    fleet = Fleet(
+        *("namespace", 1, placement, lambda event: None, lambda: setup),
+        holds=lambda: holds,
+        scheduler=scheduler,
+    )
+    fleet.start(act.StartWorker("w1"))
+    later.pop()()
+    assert not actors.made
+    holds = True
+    later.pop()()
+    assert list(actors.made) == ["w1"]
+    assert not later
