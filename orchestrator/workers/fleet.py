@@ -19,6 +19,7 @@ from orchestrator.decide import events as ev
 from orchestrator.workers.actor import CONCURRENCY_GROUPS, WorkerActor
 from orchestrator.workers.adopting import Living
 from orchestrator.workers.calls import Calls
+from orchestrator.workers.namespace import living_workers
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
 from orchestrator.workers.scheduling import THREADS, Scheduler
@@ -110,10 +111,18 @@ class Fleet:
                 setup if action.stage else replace(setup, start=None)
             )
         options = self._placement.options(action.worker, action.avoid, standby=action.standby)
-        actor = self._class.options(
-            name=action.worker, namespace=self._namespace, lifetime="detached", **options
-        ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
-        self._calls.listen(action.worker, actor)
+        try:
+            actor = self._class.options(
+                name=action.worker, namespace=self._namespace, lifetime="detached", **options
+            ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
+        except ValueError:
+            if action.worker not in living_workers(self._namespace):
+                raise
+            # A rival's: the store creates nothing exclusively, and one of the two will hear of it
+            self._placement.free(action.worker)
+            self._scheduler.later(HOLDS_AGAIN_S, lambda: self._start(action))
+        else:
+            self._calls.listen(action.worker, actor)
 
     def end(self, action: act.EndWorker) -> None:
         """Kill a worker; its death is told with this cause."""

@@ -106,3 +106,34 @@ def test_fleet_of_a_driver_that_may_have_been_followed_starts_nobody_until_it_ho
     later.pop()()
     assert list(actors.made) == ["w1"]
     assert not later
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_fleet_whose_workers_name_is_taken_waits_until_one_of_the_two_drivers_hears_of_it(
+    lives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a store creates nothing exclusively two drivers may have one number for a moment; the
+    second one to start a worker ended with an error of its own.
+    """
+
+    class Taken(Actors):
+        def remote(self, worker: str, _attempt: int, setup: Setup) -> Any:
+            raise ValueError(f"The name {worker} is already taken")
+
+    later: list[Any] = []
+    freed: list[str] = []
+    monkeypatch.setattr(fleet_module, "actor_class", Taken)
+    monkeypatch.setattr(fleet_module, "living_workers", lambda _: ["w1"] if lives else [])
+    monkeypatch.setattr("ray.put", lambda setup: setup)
+    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
+    placement: Any = SimpleNamespace(options=lambda *_, **__: {}, free=freed.append)
+    scheduler: Any = SimpleNamespace(later=lambda delay_s, work: later.append(work))
+    fleet = Fleet(
+        *("namespace", 1, placement, lambda event: None, lambda: setup), scheduler=scheduler
+    )
+    if lives:
+        fleet.start(act.StartWorker("w1"))
+    else:
+        with pytest.raises(ValueError, match="already taken"):
+            fleet.start(act.StartWorker("w1"))
+    assert (len(later), freed) == ((1, ["w1"]) if lives else (0, []))
