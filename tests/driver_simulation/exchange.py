@@ -21,7 +21,10 @@ STEP_S = 0.4
 class SimExchange:
     """The group of one generation."""
 
-    def __init__(self, schedule: Schedule, world_size: int) -> None:
+    def __init__(
+        self, schedule: Schedule, world_size: int, taken: Callable[[SimExchange], None]
+    ) -> None:
+        self.taken = taken
         self._schedule, self._world_size = schedule, world_size
         self.broken = False
         self.members: dict[int, SimWorker] = {}
@@ -43,6 +46,7 @@ class SimExchange:
     def _end(self, count: int) -> None:
         if count == self._count and not self.broken:
             ready, self._ready = self._ready, {}
+            self.taken(self)
             for rank in sorted(ready):
                 ready[rank](True)
 

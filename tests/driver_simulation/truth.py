@@ -10,9 +10,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from launch.runs.status_model import RunStatus
 from orchestrator.driver.claim import Claim
 from orchestrator.journal.parsing import parse_all
+from orchestrator.journal.run_events import RunEnded
 from orchestrator.journal.worker_events import LossOfWorker, WorkerStarted
+from orchestrator.store.checkpoints.commits import list_checkpoints
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX, read_generation_id
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.journal import read_journal
@@ -20,8 +23,12 @@ from orchestrator.workers.orders import CheckpointFiles
 from tests.driver_simulation.ray import Actor
 from tests.driver_simulation.schedule import Process
 from tests.driver_simulation.state import SimState, chain_at, chain_in
+from tests.driver_simulation.store import StoreFaults
+
+ORPHAN_S = 40.0
 
 if TYPE_CHECKING:
+    from tests.driver_simulation.exchange import SimExchange
     from tests.driver_simulation.worker import SimWorker
     from tests.driver_simulation.world import World
 
@@ -43,6 +50,11 @@ class Truth:
         self.known: dict[int, set[str]] = {}
         """By attempt, names of workers of which it could know when it began, and of those it made."""
         self.ended_s: float | None = None
+        self.in_order: set[int] = set()
+        self.taken: dict[int, set[int]] = {}
+        """By step, the generations in which it was taken."""
+        self.contact_s: dict[str, float] = {}
+        """By worker, when a driver last spoke to it."""
 
     def begin(self) -> None:
         """The world has begun to be."""
@@ -97,6 +109,7 @@ class Truth:
             attempt >= seen, "a worker obeyed a driver after it had obeyed the next one"
         )
         self.obeyed_by[worker.ident] = max(attempt, seen)
+        self.contact_s[worker.ident] = self.world.schedule.now_s
 
     def made(self, worker: SimWorker) -> None:
         """A worker's process has begun."""
@@ -108,10 +121,21 @@ class Truth:
 
     def orphaned(self, worker: SimWorker) -> None:
         """It took its driver for dead."""
+        contact_s = self.contact_s.get(worker.ident, 0.0)
+        self.world.check(
+            self.world.schedule.now_s - contact_s > ORPHAN_S / 2,
+            "a worker to which a driver spoke took it for dead",
+        )
+
+    def group_steps(self, exchange: SimExchange) -> None:
+        """All members of a group have come for a step."""
+        states = {member.trainer.current for member in exchange.members.values()}
+        self.world.check(len(states) == 1, "the members of a group differ")
 
     def stepped(self, worker: SimWorker, state: SimState) -> None:
         """A worker has applied a step."""
         self.world.check(state.is_good, "a step was taken from a state that nobody ever had")
+        self.taken.setdefault(state.step, set()).add(worker.mailbox.generation)
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:
         """A worker has read a checkpoint and takes it for good."""
@@ -177,6 +201,34 @@ class Truth:
     def _exists(self, label: str) -> bool:
         return f"{self.world.path}/{label}{MANIFEST_SUFFIX}" in self.world.bucket.objects
 
+    # -- those who look
+
+    def looked(self, seen: RunStatus, since_s: float) -> None:
+        """Somebody was shown the run's status, and began to look at ``since_s``."""
+        check, world = self.world.check, self.world
+        check(
+            (seen.step or 0) <= max(self.taken, default=0), "status shows a step that nobody took"
+        )
+        check(
+            seen.state not in ("done", "stopped")
+            or self._said(RunEnded.WORD)
+            or seen.driver == "released",  # one that was refused
+            "status says that a run has ended which goes on",
+        )
+        label = (seen.checkpoint or "").removeprefix(f"{world.output.shown}/")
+        check(not label or label in self.manifests, "status shows a checkpoint that isn't one")
+        faults = world.faults
+        if not (faults.pauses_s or faults.outage_s or faults.store != StoreFaults()):
+            holders = [item for item in world.drivers if item.number in self.attempts]
+            lives = bool(holders) and not holders[-1].dead
+            check(
+                seen.driver != "dead" or not lives or holders[-1].began_s > since_s,
+                "status says of a driver that lives that it's dead",
+            )
+
+    def _said(self, event: str) -> bool:
+        return any(each["event"] == event for each in self.everything_told())
+
     # -- the end
 
     def _journal(self) -> list[dict[str, Any]]:
@@ -189,8 +241,9 @@ class Truth:
         finally:
             schedule.task, schedule.process = task, process
 
-    def ended(self) -> None:
+    def ended(self, process: Process) -> None:
         """A driver has ended the run in order; nothing of it is to be left."""
+        self.in_order.add(process.number)
         self.ended_s = self.world.schedule.now_s
         self.world.schedule.at(GONE_S, self._nothing_is_left)
 
@@ -217,10 +270,33 @@ class Truth:
             for label, manifest in self.manifests.items()
             if self._exists(label) and read_generation_id(label.partition("/")[0]) is not None
         ]
+        self._pointer()
+        self._redone(records)
         result = self.world.results[-1]
         self.world.check(
             max(steps, default=0) >= result.final_step or result.status != "done",
             "the run says done and its last step isn't saved",
+        )
+
+    def _pointer(self) -> None:
+        newest = list_checkpoints(self.world.output)
+        data = self.world.bucket.objects.get(f"{self.world.path}/checkpoint")
+        first = data[0].decode().splitlines()[0] if data else ""
+        self.world.check(
+            not newest or f'"{newest[0].label}"' in first,
+            "TensorFlow isn't pointed at the newest checkpoint",
+        )
+
+    def _redone(self, records: list[dict[str, Any]]) -> None:
+        """Steps that were taken again, against those that the journal tells."""
+        redone = sum(len(generations) - 1 for generations in self.taken.values())
+        told = sum(int(each["steps_redone"]) for each in records if each["event"] == "incident")
+        lost = len({generation for each in self.taken.values() for generation in each})
+        faults = self.world.faults
+        # What nobody lived to tell nobody can know of; while all live that's a step for each loss
+        unknown = lost if not (faults.dies_s or faults.pauses_s) else redone
+        self.world.check(
+            redone - unknown <= told <= redone, "other steps are told as redone than were redone"
         )
 
     def _agrees(self, process: Process, records: list[dict[str, Any]]) -> None:
@@ -236,9 +312,9 @@ class Truth:
             attempt is None or said[: len(written)] == written,
             "the journal tells otherwise than the driver that wrote it",
         )
-        durable = [event for event in said if event["event"] == "run_ended"]
+        in_order = process.number in self.in_order and not self.world.faults.outage_s
         self.world.check(
-            not durable or written == said, "the journal of a driver that ended lacks something"
+            not in_order or written == said, "the journal of a driver that ended lacks something"
         )
 
 

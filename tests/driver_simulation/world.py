@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from launch.runs.status import status
 from orchestrator.config import parse_config
 from orchestrator.decide import driver_restarts
 from orchestrator.decide import events as ev
@@ -32,13 +33,14 @@ from tests.driver_simulation.ray import NODES, Actor, CallFaults, SimRay
 from tests.driver_simulation.schedule import Process, Schedule, SimScheduler
 from tests.driver_simulation.state import SimState, files_of_state, start_state
 from tests.driver_simulation.store import Bucket, StoreFaults
-from tests.driver_simulation.truth import Truth
+from tests.driver_simulation.truth import ORPHAN_S, Truth
 from tests.driver_simulation.worker import SimWorker
 from tests.simulation.parts import Broken
 
 HORIZON_S = 1500.0
 LEASE_S = 6.0
-ORPHAN_S = 40.0
+LOOK_S = 25.0
+"""Between two looks of somebody at the run's status."""
 AGAIN_S = 5.0
 """After which somebody gives the command again that was refused."""
 
@@ -106,6 +108,7 @@ class World:
         self.results: list[RunResult] = []
         self.errors: list[OrchestratorError] = []
         self.fired: set[str] = set()
+        self.looks = 0
         self.deaths: tuple[tuple[float, float], ...] = ()
         self.exchanges: dict[tuple[int, tuple[str, ...]], SimExchange] = {}
         self.settings = settings
@@ -137,6 +140,7 @@ class World:
             self.output: Location = open_location(f"sim://{self.path}")
             self.truth.begin()
             self.schedule.at(0.0, self._start_if_nobody)
+            self.schedule.at(LOOK_S * self.random.random(), self._look_on)
             self._plan_faults()
             self.schedule.play(HORIZON_S)
             self.schedule.task = self.schedule.process = None
@@ -177,7 +181,7 @@ class World:
                 self._again(AGAIN_S)
             else:
                 self.results.append(result)
-                self.truth.ended()
+                self.truth.ended(process)
                 # Whoever else is about still has its time to notice
                 self.schedule.at(ORPHAN_S + 3 * LEASE_S, self.end)
         process.dead = True
@@ -242,6 +246,24 @@ class World:
     def over(self) -> bool:
         return self.schedule.now_s < HORIZON_S
 
+    # -- somebody who looks
+
+    def _look_on(self) -> None:
+        self.looks += 1
+        process = Process(0, f"status {self.looks}", began_s=self.schedule.now_s)
+        scheduler = SimScheduler(self.schedule, process)
+        scheduler.start(lambda: self._look(scheduler), "status")
+        if not self.results:
+            self.schedule.at(LOOK_S * (0.5 + self.random.random()), self._look_on)
+
+    def _look(self, scheduler: SimScheduler) -> None:
+        now, wait, wall = scheduler.monotonic, scheduler.sleep, scheduler.unix
+        try:
+            seen = status(f"sim://{self.path}", now=now, wait=wait, wall=wall)
+        except OrchestratorError:
+            return  # there's no run yet, or the store doesn't answer
+        self.truth.looked(seen, scheduler.process.began_s)
+
     # -- workers
 
     def _made(self, actor: Actor, arguments: tuple[Any, ...]) -> SimWorker:
@@ -257,7 +279,9 @@ class World:
     def exchange(self, order: JoinOrder) -> SimExchange:
         key = (order.generation, order.addresses)
         if key not in self.exchanges:
-            self.exchanges[key] = SimExchange(self.schedule, order.world_size)
+            self.exchanges[key] = SimExchange(
+                self.schedule, order.world_size, self.truth.group_steps
+            )
         return self.exchanges[key]
 
     def orphaned(self, worker: SimWorker) -> None:
