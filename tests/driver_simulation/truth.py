@@ -25,7 +25,7 @@ from tests.driver_simulation.schedule import Process
 from tests.driver_simulation.state import SimState, chain_at, chain_in
 from tests.driver_simulation.store import StoreFaults
 
-ORPHAN_S = 40.0
+ORPHAN_S = 20.0
 
 if TYPE_CHECKING:
     from tests.driver_simulation.exchange import SimExchange

@@ -41,6 +41,8 @@ HORIZON_S = 1500.0
 LEASE_S = 6.0
 LOOK_S = 25.0
 """Between two looks of somebody at the run's status."""
+ASK_AGAIN_S = 60.0
+"""After which a run that goes on is asked once more to stop."""
 AGAIN_S = 5.0
 """After which somebody gives the command again that was refused."""
 
@@ -403,3 +405,5 @@ class World:
     def _ask_to_stop(self) -> None:
         self.fired.add("stop_at_s")
         request_stop(self.output, asked_by="the world")
+        # A driver that is killed when it has followed the request is started again by its supervisor
+        self.schedule.at(ASK_AGAIN_S, lambda: None if self.results else self._ask_to_stop())
