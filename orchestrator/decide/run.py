@@ -142,8 +142,8 @@ class Run:
         members: identities by rank of the present generation, the dead ones being taken out
             (``vacant`` keeps the ranks).
         seats: identities by rank as the generation was formed.
-        step: the step that all members have finished; ``highest`` the step that any had finished,
-            in the run's life.
+        step: the step that all members have finished; ``highest`` the step that any has finished
+            since the group was formed last.
         used_generation: the highest number that the journal knows of, which an earlier driver may
             have spent in vain.
         position: batches that the whole group had consumed at ``step``.

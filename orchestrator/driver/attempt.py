@@ -99,7 +99,9 @@ class Attempt:
         self._claim, self._continuation = claim, continuation
         self._fleet, self._inbox = fleet, inbox
         self._storage_thread = self._opened_storage()
-        self._heartbeat = Heartbeat(claim.output, claim.lease, self._storage_thread, inbox.put)
+        self._heartbeat = Heartbeat(
+            claim.output, claim.lease, self._storage_thread, inbox.put, claim.scheduler
+        )
         self._account, self._standing = claim.past.account, claim.past.standing
         observers.past(claim.past.counted)
         observers.add(_Memory(self._account, self._standing))
@@ -111,6 +113,7 @@ class Attempt:
             inbox,
             claim.attempt,
             continuation.files,
+            claim.scheduler,
         )
         self._loop.checkpoint_label = continuation.label
         self._fenced = False
@@ -130,6 +133,7 @@ class Attempt:
             goes_on.label,
             claim.past.trained_s,
             self._inbox.put,
+            claim.scheduler,
         )
 
     def __enter__(self) -> Self:
@@ -159,7 +163,8 @@ class Attempt:
         ):
             self._storage_thread.take_over(run.generation, run.step)
         # Not before the run is there: it tells how much room is left beside the run's own workers
-        with closing(NodeWatch(self._claim.config.workers, self._inbox.put)):
+        claim = self._claim
+        with closing(NodeWatch(claim.config.workers, self._inbox.put, claim.scheduler)):
             finish = self._finished(actions)
         self._fenced = bool(finish.error and finish.error.get("kind") == "LeaseLost")
         return self._result(finish)

@@ -17,22 +17,35 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.snapshots import LONG, keep_snapshot, read_folds
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
 
 
 class Claim:
-    """The lease on an output, and the past that its journal tells."""
+    """The lease on an output, the past that its journal tells, and the clocks and threads of
+    whoever holds it.
+    """
 
-    def __init__(self, config: RunConfig, output: Location, lease: Lease, past: Past) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        output: Location,
+        lease: Lease,
+        past: Past,
+        scheduler: Scheduler = THREADS,
+    ) -> None:
         self.config, self.output, self.lease, self.past = config, output, lease, past
+        self.scheduler = scheduler
         self._passed_on = False
 
     @classmethod
-    def take(cls, config: RunConfig, output: Location) -> Self:
+    def take(cls, config: RunConfig, output: Location, scheduler: Scheduler = THREADS) -> Self:
         """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
-        lease = acquire(output, lease_s=config.lease_s)
-        return cls(config, output, lease, _past(output) if lease.attempt > 1 else Past())
+        now, wait = scheduler.monotonic, scheduler.sleep
+        lease = acquire(output, lease_s=config.lease_s, now=now, wait=wait)
+        past = _past(output) if lease.attempt > 1 else Past()
+        return cls(config, output, lease, past, scheduler)
 
     @property
     def attempt(self) -> int:

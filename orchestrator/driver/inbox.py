@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from orchestrator.decide import events as ev
 from orchestrator.journal.event import JournalEvent
 from orchestrator.workers.orders import CheckpointFiles
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ Message = ev.Event | Remark | Restorable | Interrupted
 class Inbox:
     """What waits for the loop. ``put`` may be called from any thread and from signal handlers."""
 
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Message | _Pulse] = queue.SimpleQueue()
+    def __init__(self, scheduler: Scheduler = THREADS) -> None:
+        self._line = scheduler.line()
         self._lock = threading.Lock()
         self._newest: dict[str, _Pulse] = {}
 
@@ -51,23 +52,23 @@ class Inbox:
         worker = getattr(message, "worker", None)
         if worker is None:
             # Without the lock, which the thread that a signal interrupts may hold
-            self._queue.put(message)
+            self._line.put(message)
             return
         with self._lock:
             waiting = self._newest.get(worker)
             if not isinstance(message, ev.Progress):
                 self._newest.pop(worker, None)
-                self._queue.put(message)
+                self._line.put(message)
             elif waiting is not None and _supersedes(message, waiting.progress):
                 waiting.progress = message
             else:
                 self._newest[worker] = pulse = _Pulse(message)
-                self._queue.put(pulse)
+                self._line.put(pulse)
 
     def get(self, timeout_s: float) -> Message | None:
         """The next message; None after ``timeout_s``."""
         try:
-            found = self._queue.get(timeout=max(0.0, timeout_s))
+            found: Message | _Pulse = self._line.get(timeout_s)
         except queue.Empty:
             return None
         if not isinstance(found, _Pulse):

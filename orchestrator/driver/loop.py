@@ -7,8 +7,7 @@ every quarter of a second lets the rules look at the clock.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, assert_never
 
 from orchestrator.decide import actions as act
@@ -27,6 +26,7 @@ from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 TICK_S = 0.25
 """How often the rules look at the clock: ten times within the shortest bound of a hang
@@ -63,7 +63,7 @@ class Loop:
     Args:
         run, actions: as ``machine.begin`` or ``machine.adopt`` returned them.
         checkpoint: the files that ``run.origin`` speaks of.
-        wall: unix seconds, for the journal's readers.
+        scheduler: its clocks.
     """
 
     def __init__(
@@ -75,8 +75,7 @@ class Loop:
         inbox: Inbox,
         attempt: int,
         checkpoint: CheckpointFiles | None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self.run = run
         self.incidents: list[Mapping[str, Any]] = []
@@ -88,7 +87,8 @@ class Loop:
             inbox,
         )
         self._attempt, self._checkpoint = attempt, checkpoint
-        self._clock, self._wall, self._began_s = clock, wall, clock()
+        self._clock, self._wall = scheduler.monotonic, scheduler.unix
+        self._began_s = self._clock()
         self._finish: act.Finish | None = None
         self._stagings = Stagings()
         self._step_times = StepTimes()

@@ -7,8 +7,7 @@ remembered anywhere else.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,6 @@ from orchestrator.decide import budgets
 from orchestrator.decide.aftermath import Going, LeftBehind
 from orchestrator.decide.driver_restarts import DRIVER_DEATH, Death
 from orchestrator.decide.goodput import Account
-from orchestrator.decide.machine import WorkerReport
 from orchestrator.decide.standing import JournaledState
 from orchestrator.decide.timeline import number_of
 from orchestrator.driver.measurements import Counted
@@ -137,18 +135,20 @@ class Past:
         """Place to node and GPUs: ``workers.places.known_places``."""
         return known_places(self.traces.places.values())
 
-    def budgets(self, limit: int) -> budgets.Budgets:
-        """What is left of the retry budgets, on this process's clock."""
-        return budgets.from_journal(self.losses.told, limit, time.monotonic(), time.time())
+    def budgets(self, limit: int, now_s: float, now_unix_s: float) -> budgets.Budgets:
+        """What is left of the retry budgets, on this process's clock, which shows ``now_s``."""
+        return budgets.from_journal(self.losses.told, limit, now_s, now_unix_s)
 
-    def left_behind(self) -> LeftBehind | None:
+    def left_behind(self, now_unix_s: float) -> LeftBehind | None:
         """What the driver before had going when it died."""
         death = Death.parse(os.environ.get(DRIVER_DEATH, ""))
-        return self.going.left_behind(time.time(), death)
+        return self.going.left_behind(now_unix_s, death)
 
-    def next_worker(self, reports: Sequence[WorkerReport]) -> int:
-        """The first worker number that was never used."""
-        return max([self.traces.worker, *(_number(report.worker) for report in reports)]) + 1
+    def next_worker(self, living: Iterable[str]) -> int:
+        """The first worker number that was never used. ``living``: names of the workers that lived
+        when this driver came, of which the journal may not know yet.
+        """
+        return max([self.traces.worker, *(_number(worker) for worker in living)]) + 1
 
 
 def fold(records: Iterable[Mapping[str, Any]]) -> Past:

@@ -8,9 +8,6 @@ comes back as an event.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -39,6 +36,7 @@ from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.snapshots import write_snapshot
 from orchestrator.workers.orders import CheckpointFiles
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
 
@@ -67,6 +65,7 @@ class StorageThread:
         parent_label: that checkpoint's label below the output.
         trained_s: seconds that earlier attempts took.
         tell: takes messages for the loop.
+        scheduler: its clocks and its thread.
     """
 
     def __init__(
@@ -79,6 +78,7 @@ class StorageThread:
         parent_label: str | None,
         trained_s: float,
         tell: Callable[[Message], None],
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._output, self._lease, self._config, self._saved = output, lease, config, saved
         self._parent, self._tell = parent, tell
@@ -86,12 +86,10 @@ class StorageThread:
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._began_s = time.monotonic() - trained_s
-        self._thread = threading.Thread(
-            target=self._work, name="tfresume-storage_thread", daemon=True
-        )
-        self._thread.start()
+        self._jobs = scheduler.line()
+        self._scheduler = scheduler
+        self._began_s = scheduler.monotonic() - trained_s
+        self._thread = scheduler.start(self._work, "tfresume-storage_thread")
 
     def note(self, event: JournalEvent) -> None:
         """Append to the journal."""
@@ -161,13 +159,13 @@ class StorageThread:
             position=written.position,
             world_size=world_size,
             step_key=self._saved.step_key,
-            training_s=max(0.0, time.monotonic() - self._began_s),
-            created=time.time(),
+            training_s=max(0.0, self._scheduler.monotonic() - self._began_s),
+            created=self._scheduler.unix(),
             repairs=self._saved.repairs,
             edits=self._saved.edits,
             source=self._saved.fingerprint,
         )
-        began_s = time.monotonic()
+        began_s = self._scheduler.monotonic()
         try:
             if not self._lease.is_fresh:
                 self._lease.heartbeat()  # nobody may have taken over since we were last heard of
@@ -190,7 +188,7 @@ class StorageThread:
                     checkpoint=label,
                     size_bytes=size,
                     stall_s=round(written.stall_s, 4),
-                    commit_s=round(time.monotonic() - began_s, 4),
+                    commit_s=round(self._scheduler.monotonic() - began_s, 4),
                 )
             )
         )

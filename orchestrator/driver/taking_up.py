@@ -8,7 +8,6 @@ the lease was taken.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -80,9 +79,11 @@ def _start(
 ) -> RunResult:
     """Start workers from a checkpoint."""
     config, output, start, plan = claim.config, claim.output, ready.start, ready.plan
+    scheduler = claim.scheduler
     record = create_run_record(output, _first_record(claim, ready, record, proof))
     files = replace(files_of(start.source, plan.step), of_source=start.own_label is None)
     secret = secrets.token_bytes(SECRET_BYTES)
+    left = living_workers(namespace_of(output.url))
     end_run(output.url)  # what an earlier driver left and couldn't be taken over holds resources
     fleet = _fleet(
         claim,
@@ -94,11 +95,11 @@ def _start(
         ready.policy,
         Found(plan.step, files.position, label=start.source.label),
         plan.step if start.own_label else None,
-        claim.past.budgets(config.max_losses_per_hour),
+        claim.past.budgets(config.max_losses_per_hour, scheduler.monotonic(), scheduler.unix()),
         claim.past.last_generation,
-        time.monotonic(),
-        claim.past.next_worker(()),
-        claim.past.left_behind(),
+        scheduler.monotonic(),
+        claim.past.next_worker(left),
+        claim.past.left_behind(scheduler.unix()),
     )
     continuation = Continuation(
         record=record,
@@ -133,7 +134,7 @@ def _first_record(
         name=start.source.name,
         started_step=ready.plan.step,
         config=config.model_dump(mode="json"),
-        created=time.time(),
+        created=claim.scheduler.unix(),
         batches_per_step=ready.slots.first,
         gradient_scale=scale_of(config, record),
         weight_by=weight_of(config, record),
@@ -153,7 +154,7 @@ def _warnings(claim: Claim, ready: Ready) -> tuple[str, ...]:
 
 def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) -> RunResult | None:
     """Go on with the workers of a driver that died; None where none of them answers."""
-    config, output, past = claim.config, claim.output, claim.past
+    config, output, past, scheduler = claim.config, claim.output, claim.past, claim.scheduler
     refuse_others_workers(config, output, record, past.last_config)
     until = last_step(config.until_step, config.steps, record.started_step)
     living = take_over(namespace_of(output.url), claim.attempt)
@@ -167,12 +168,12 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         policy_of(config, setup.graph, until, slots),
         reports,
         past.newest_step,
-        past.budgets(config.max_losses_per_hour),
+        past.budgets(config.max_losses_per_hour, scheduler.monotonic(), scheduler.unix()),
         past.last_generation,
-        past.next_worker(reports),
-        time.monotonic(),
+        past.next_worker(living.names),
+        scheduler.monotonic(),
         past.rolled_back,
-        past.left_behind(),
+        past.left_behind(scheduler.unix()),
     )
     continuation = Continuation(
         record=record,
@@ -211,4 +212,5 @@ def _fleet(claim: Claim, inbox: Inbox, setup: Callable[[], Setup], *, one_loads:
         setup,
         lambda: claim.lease.is_fresh,
         one_loads,
+        claim.scheduler,
     )

@@ -21,6 +21,7 @@ from orchestrator.decide import events as ev
 from orchestrator.errors import LeaseLost
 from orchestrator.exit_codes import ended_text
 from orchestrator.workers.placement import Placement
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 ASK_AGAIN_S = 0.2
 """Before a worker that can't be reached just now is asked again: Ray finds out within seconds
@@ -45,9 +46,14 @@ class Calls:
     """
 
     def __init__(
-        self, attempt: int, placement: Placement, tell: Callable[[ev.Event], None]
+        self,
+        attempt: int,
+        placement: Placement,
+        tell: Callable[[ev.Event], None],
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._attempt, self._placement, self.tell = attempt, placement, tell
+        self._scheduler = scheduler
         self.actors: dict[str, Any] = {}
         self.closed = False
         self._ending: dict[str, tuple[ev.Cause, str]] = {}
@@ -142,9 +148,7 @@ class Calls:
             self._poll(worker, actor, after)
         elif isinstance(error, rex.ActorUnavailableError):
             # Ray doesn't know yet whether it's dead or only can't be reached
-            timer = threading.Timer(ASK_AGAIN_S, self._poll, (worker, actor, after))
-            timer.daemon = True
-            timer.start()
+            self._scheduler.later(ASK_AGAIN_S, lambda: self._poll(worker, actor, after))
         elif isinstance(error, rex.RayActorError):
             ended = self._ending.get(worker)
             self._tell_gone(ev.Gone(worker, *ended) if ended else why_gone(worker, error))

@@ -7,12 +7,10 @@ what they have made is then known, or they have taken it back.
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
 from collections.abc import Callable
 
 from orchestrator.decide import actions as act
+from orchestrator.workers.scheduling import THREADS, Running, Scheduler
 
 SIDE_BY_SIDE = 16
 """A thousand starts of 13 to 43 ms each are asked for within 3 s, as long as Ray answers so many at
@@ -25,30 +23,31 @@ class Starter:
 
     Args:
         start: starts one; mustn't raise.
+        scheduler: runs them.
     """
 
-    def __init__(self, start: Callable[[act.StartWorker], None]) -> None:
-        self._start = start
-        self._asked: queue.SimpleQueue[act.StartWorker | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+    def __init__(
+        self, start: Callable[[act.StartWorker], None], scheduler: Scheduler = THREADS
+    ) -> None:
+        self._start, self._scheduler = start, scheduler
+        self._asked = scheduler.line()
+        self._threads: list[Running] = []
         self._closed = False
 
     def ask(self, action: act.StartWorker) -> None:
         """Have a worker started; returns at once. After ``close`` nothing is started."""
         self._asked.put(action)
         if len(self._threads) < SIDE_BY_SIDE:
-            thread = threading.Thread(target=self._work, name="tfresume-start", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._threads.append(self._scheduler.start(self._work, "tfresume-start"))
 
     def close(self, timeout_s: float) -> None:
         """Return when no start is under way any more, or after ``timeout_s``."""
         self._closed = True
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = self._scheduler.monotonic() + timeout_s
         for _ in self._threads:
             self._asked.put(None)
         for thread in list(self._threads):
-            thread.join(max(0.0, deadline_s - time.monotonic()))
+            thread.join(max(0.0, deadline_s - self._scheduler.monotonic()))
 
     def _work(self) -> None:
         while (action := self._asked.get()) is not None:

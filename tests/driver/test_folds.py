@@ -151,7 +151,7 @@ def test_what_a_snapshot_holds_has_a_name_that_changes_with_its_fields() -> None
 def test_past_of_a_journal_says_who_was_left_and_what_is_owed() -> None:
     past = fold([*journals.beginning(), *journals.save(20, 600), *journals.loss_of_rank_1()])
     assert (past.newest_step, past.last_generation, past.next_worker(())) == (600, 2, 4)
-    assert past.budgets(5).entries[0].node == "node-b"
-    left = past.left_behind()
+    assert past.budgets(5, 100.0, journals.EPOCH + 40.0).entries[0].node == "node-b"
+    left = past.left_behind(journals.EPOCH + 40.0)
     assert left is not None
     assert left.members == {"w0001": 0, "w0003": 1}

@@ -19,18 +19,22 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
-from orchestrator.store.run.lineage import read_lineage
+from orchestrator.store.run.lineage import read_lineage, record_takeover
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
+from tests.store.damage import flip
 
 
 class Bench:
     """A storage thread over a directory, and what it tells the loop."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, trained_s: float = 0.0) -> None:
         self.output: Location = open_location(str(directory / "out"))
         self.lease: Lease = acquire(self.output)
         self.told: queue.Queue[Any] = queue.Queue()
@@ -39,7 +43,7 @@ class Bench:
         )
         saved = Saved("f", None, ())
         self.storage_thread = StorageThread(
-            self.output, self.lease, config, saved, (0, 0), None, 0.0, self.told.put
+            self.output, self.lease, config, saved, (0, 0), None, trained_s, self.told.put
         )
         self.scratch = directory
 
@@ -220,3 +224,46 @@ def test_storage_thread_writes_what_the_next_driver_needs_at_once(bench: Bench) 
     bench.storage_thread.find("to know that the queue has been worked off", {})
     bench.next()
     assert [event["event"] for event in read_journal(bench.output)] == ["progress", "worker_lost"]
+
+
+def test_storage_thread_search_reads_every_byte_of_what_it_names(bench: Bench) -> None:
+    """A quick look at a large checkpoint passes over most of its bytes; workers that met them later
+    would have to give it back.
+    """
+    for step in (1, 2):
+        write_checkpoint(bench.scratch / "src", f"m-{step}", model(step, rows=300_000))
+    bench.storage_thread._config = parse_config(
+        {"source": str(bench.scratch / "src"), "output": bench.output.url, "until_step": 9}
+    )
+    flip(bench.scratch / "src" / "m-2.data-00000-of-00001", 3_000_000)
+    bench.storage_thread.find("nobody has the state", {})
+    assert isinstance(bench.next(), Restorable)
+    assert bench.next().step == 1
+
+
+def test_storage_thread_search_reads_every_byte_in_the_output_too(bench: Bench) -> None:
+    record_takeover(bench.output, 1, 1, 0)
+    for step in (1, 2):
+        files = write_checkpoint(
+            bench.scratch / "ours", f"model.ckpt-{step}", model(step, rows=300_000)
+        )
+        records = upload(files, bench.output.child("a0001-g0001"))
+        manifest = Manifest(name="model.ckpt", step=step, attempt=1, generation=1, files=records)
+        commit(bench.output, manifest)
+    flip(bench.scratch / "out" / "a0001-g0001" / "model.ckpt-2.data-00000-of-00001", 3_000_000)
+    bench.storage_thread.find("nobody has the state", {})
+    assert isinstance(bench.next(), Restorable)
+    assert bench.next().step == 1
+
+
+def test_storage_thread_counts_the_training_of_earlier_attempts(tmp_path: Path) -> None:
+    """``keep_every_hours`` goes by it: a run that was restarted each hour kept nothing for good."""
+    bench = Bench(tmp_path, trained_s=5000.0)
+    try:
+        bench.storage_thread.take_over(1, 3)
+        bench.storage_thread.commit(bench.written(5), 2)
+        bench.next()
+        assert bench.next() == ev.Committed(1, 5)
+        assert list_checkpoints(bench.output)[0].manifest().training_s >= 5000.0
+    finally:
+        bench.storage_thread.close()

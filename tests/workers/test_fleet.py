@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +17,7 @@ from orchestrator.decide import events as ev
 from orchestrator.workers import fleet as fleet_module
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.orders import CheckpointFiles, Setup
+from orchestrator.workers.scheduling import THREADS, Scheduler, Threads
 from orchestrator.workers.starting import SIDE_BY_SIDE
 
 START = CheckpointFiles(3, 0, "gs://b/model.ckpt-3", ())
@@ -116,15 +119,20 @@ class SlowPlacement:
 class Bench:
     """A fleet over a slow placement."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, together: int, scheduler: Scheduler = THREADS
+    ) -> None:
         self.actors, self.placement = Actors(), SlowPlacement(together)
+        self.scheduler: Any = scheduler
         self.told: list[Any] = []
         self.killed: list[Any] = []
         monkeypatch.setattr(fleet_module, "actor_class", lambda: self.actors)
         monkeypatch.setattr("ray.put", lambda setup: setup)
         monkeypatch.setattr("ray.kill", lambda actor, no_restart: self.killed.append(actor))
         placement: Any = self.placement
-        self.fleet = Fleet("namespace", 1, placement, self.told.append, lambda: SETUP)
+        self.fleet = Fleet(
+            *("namespace", 1, placement, self.told.append, lambda: SETUP), scheduler=scheduler
+        )
 
 
 def test_workers_are_started_side_by_side_and_whoever_asks_does_not_wait(
@@ -188,3 +196,58 @@ def test_start_that_ray_refuses_is_a_loss_that_the_rules_count(
         assert time.monotonic() < deadline_s
         time.sleep(0.001)
     assert bench.told == [ev.Gone("w1", ev.Cause.ERROR, "ValueError: no such label")]
+
+
+class Later(Threads):
+    """Threads, but what is to be done later is left to the test."""
+
+    def __init__(self) -> None:
+        self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def later(self, delay_s: float, work: Callable[[], None]) -> None:
+        self.asked.put(work)
+
+
+def test_fleet_of_a_driver_that_may_have_been_followed_starts_nobody_until_it_holds_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that woke up from a pause started workers under names that its successor used as well:
+    whichever of the two came second ended with an error of its own.
+    """
+    actors, scheduler = Actors(), Later()
+    monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
+    monkeypatch.setattr("ray.put", lambda setup: setup)
+    placement: Any = SimpleNamespace(options=lambda *_, **__: {})
+    holds = False
+    fleet = Fleet(
+        *("namespace", 1, placement, lambda event: None, lambda: SETUP),
+        holds=lambda: holds,
+        scheduler=scheduler,
+    )
+    fleet.start(act.StartWorker("w1"))
+    scheduler.asked.get(timeout=60)()
+    again = scheduler.asked.get(timeout=60)
+    assert not actors.made
+    holds = True
+    again()
+    listened(fleet, 1)
+    assert list(actors.made) == ["w1"]
+    assert scheduler.asked.empty()
+
+
+def test_fleet_whose_workers_name_is_taken_waits_until_one_of_the_two_drivers_hears_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a store creates nothing exclusively two drivers may have one number for a moment; the
+    second one to start a worker ended with an error of its own.
+    """
+    bench = Bench(monkeypatch, together=1, scheduler=Later())
+
+    def taken(*_: Any, **__: Any) -> Any:
+        raise ValueError("The name w1 is already taken")
+
+    monkeypatch.setattr(bench.actors, "remote", taken)
+    monkeypatch.setattr(fleet_module, "living_workers", lambda _: ["w1"])
+    bench.fleet.start(act.StartWorker("w1"))
+    bench.scheduler.asked.get(timeout=60)
+    assert (bench.placement.freed, bench.told) == (["w1"], [])

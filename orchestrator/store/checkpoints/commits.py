@@ -50,13 +50,10 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     # a lease's length would point TensorFlow at the older run
     if lease is not None:
         lease.check()
-    committed = set_pointer(output, lineage)
     # From the listing, not from what was sent: a store that lists late is found out here
-    for item in committed:
-        if (
-            item.generation_id == manifest.generation_id
-            and item.candidate.prefix == manifest.prefix
-        ):
+    label = f"{manifest.directory}/{manifest.prefix}"
+    for item in set_pointer(output, lineage, label):
+        if item.label == label:
             return item
     raise StorageUnavailable(
         f"{directory.child(manifest.file_name).shown} was written but isn't listed",
@@ -94,14 +91,21 @@ def _check_files(directory: Location, manifest: Manifest, entries: Iterable[File
         )
 
 
-def set_pointer(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, ...]:
+def set_pointer(
+    output: Location, lineage: Lineage | None = None, expected: str = ""
+) -> tuple[Checkpoint, ...]:
     """Sets TensorFlow's ``checkpoint`` file right: to the newest committed checkpoint of the
     lineage, whoever wrote it last.
+
+    Args:
+        expected: a checkpoint that is there; where the store doesn't list it yet the file is left
+            alone, since it would be set back.
 
     Returns:
         The committed checkpoints of the lineage, newest first.
     """
     committed = tuple(item for item in scan(output, lineage) if item.committed and not item.fenced)
-    if committed:
-        write_pointer(output, committed[0].label, [item.label for item in reversed(committed)])
+    labels = [item.label for item in committed]
+    if labels and (not expected or expected in labels):
+        write_pointer(output, labels[0], list(reversed(labels)))
     return committed

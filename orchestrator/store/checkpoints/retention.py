@@ -52,7 +52,8 @@ def retain(
     """Deletes what needn't be kept, and finishes deletions that a crash interrupted.
 
     Args:
-        protect: labels of checkpoints that are being read or restored (``Checkpoint.label``).
+        protect: labels of checkpoints that are there and stay, such as the one that was committed
+            just now (``Checkpoint.label``); where the store doesn't list them nothing is deleted.
         lease: the driver's own; asked before anything is deleted.
         needed: labels of checkpoints that others read or keep; asked again right before each is
             deleted.
@@ -65,6 +66,10 @@ def retain(
         lease.check()
     _finish(output, needed)
     checkpoints = list_checkpoints(output)
+    if not {item.label for item in checkpoints}.issuperset(protect):
+        # A store that lists late: TensorFlow would be pointed at one before the newest, for good
+        # where no other save follows
+        return Retained(tuple(item.label for item in checkpoints), ())
     if checkpoints:
         abort_abandoned(output, checkpoints[0].generation_id)
     facts = _facts(checkpoints, max_to_keep)
