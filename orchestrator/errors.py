@@ -24,6 +24,7 @@ from error``). All of them survive pickling, since Ray carries them between proc
     │   └── ClusterUnavailable  Ray's cluster or its job server doesn't answer any more
     ├── EndOfData               the input is exhausted; the run ends with a last save, as it should
     └── FatalError              going on would do harm (exit code 1)
+        ├── AnswerNotWritten    standard output can't be written to: its disk is full
         ├── CorruptCheckpoint   a checkpoint's bytes aren't what its index or manifest says
         ├── GraphMismatch       graph and checkpoint don't fit each other
         ├── LeaseLost           another driver has taken this run over
@@ -150,6 +151,10 @@ class ClusterUnavailable(RetryableError):
 
 class FatalError(OrchestratorError):
     """Going on would do harm."""
+
+
+class AnswerNotWritten(FatalError):
+    """Standard output can't be written to; nothing more is written there."""
 
 
 class CorruptCheckpoint(FatalError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from launch.commands.options import Looks
 from launch.terminal import (
@@ -49,7 +50,10 @@ def stop(
     ] = False,
     timeout_s: Annotated[
         float,
-        Parameter(help="Longest time to wait for the end, in seconds; 0 asks and returns at once."),
+        Parameter(
+            validator=Number(gte=0),
+            help="Longest time to wait for the end, in seconds; 0 asks and returns at once.",
+        ),
     ] = 300.0,
     address: Annotated[
         str | None,
@@ -115,7 +119,12 @@ def logs(
         ),
     ] = False,
     lines: Annotated[
-        int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")
+        int,
+        Parameter(
+            name=["--lines", "-n"],
+            validator=Number(gte=0),
+            help="Only the last so many events; 0 shows all.",
+        ),
     ] = 0,
     worker: Annotated[
         str | None, Parameter(help="Only what names this worker, such as w0002.")
@@ -157,9 +166,8 @@ def logs(
         print_json({"run": output.shown, "events": events})
         return EXIT_DONE
     if not events:
-        message_console().print(
-            f"the run's journal at {output.shown} is empty so far", markup=False
-        )
+        told = f"names {worker}" if every else "has happened"
+        message_console().print(f"nothing in the journal of {output.shown} {told}", markup=False)
     _write(log_lines(events))
     if follow:
         with following(output.shown):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from launch.commands.options import Looks
 from launch.terminal import EXIT_DONE, answer_console, message_console, print_json
@@ -21,7 +22,8 @@ def status(
     patience: Annotated[
         float | None,
         Parameter(
-            help="Longest time to watch for a heartbeat that is due, in seconds. Default: the driver's lease."
+            validator=Number(gte=0),
+            help="Longest time to watch for a heartbeat that is due, in seconds. Default: the driver's lease.",
         ),
     ] = None,
     address: Annotated[

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.decide import actions as act
-from orchestrator.workers.scheduling import THREADS, Running, Scheduler
+from orchestrator.workers.scheduling import THREADS, Scheduler, StartedThread
 
 SIDE_BY_SIDE = 16
 """A thousand starts of 13 to 43 ms each are asked for within 3 s, as long as Ray answers so many at
@@ -31,7 +31,7 @@ class Starter:
     ) -> None:
         self._start, self._scheduler = start, scheduler
         self._asked = scheduler.line()
-        self._threads: list[Running] = []
+        self._threads: list[StartedThread] = []
         self._closed = False
 
     def ask(self, action: act.StartWorker) -> None:

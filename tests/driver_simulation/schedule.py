@@ -212,7 +212,7 @@ class Schedule:
 
 
 class SimFlag:
-    """``workers.scheduling.Flag`` and ``Running``."""
+    """``workers.scheduling.Flag`` and ``StartedThread``."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule, self._raised = schedule, False

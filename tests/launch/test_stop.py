@@ -289,6 +289,16 @@ def test_logs_follow_of_a_selection_misses_nothing_that_comes_while_it_begins(
     assert capsys.readouterr().out.count("came meanwhile") == 1
 
 
+def test_logs_that_show_nothing_say_why(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(output, beginning())
+    assert run(["logs", output.url, "--worker", "w9999"]) == 0
+    assert f"nothing in the journal of {output.url} names w9999" in capsys.readouterr().err
+    assert run(["logs", output.url, "-n", "-1"]) == 2
+    assert "Must be >= 0" in capsys.readouterr().err
+
+
 def test_logs_of_a_job_nobody_submitted_needs_a_reachable_server(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
