@@ -226,13 +226,13 @@ def _keys_of_file(url: str) -> dict[str, Any]:
         raise ConfigError.from_cause(
             f"{redacted(url)} isn't valid YAML",
             error,
-            remedy="Fix the place that the message names",
+            remedy="Correct the place that it names",
         ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{redacted(url)} holds a {type(values).__name__} where a mapping of keys is needed",
+            f"{redacted(url)} holds {'a list' if isinstance(values, list) else 'a single value'} where a mapping of keys is needed",
             remedy="Write one `key: value` a line; `tfresume config --explain` lists the keys",
         )
     return {str(name): value for name, value in values.items()}

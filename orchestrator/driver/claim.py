@@ -7,29 +7,45 @@ one gives it up itself, after the last line of its journal.
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Self
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.past import Past, fold
+from orchestrator.driver.past import KINDS, Past
+from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import Location
-from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
+from orchestrator.store.run.snapshots import LONG, keep_snapshot, read_folds
+from orchestrator.workers.scheduling import THREADS, Scheduler
+
+log = logging.getLogger("tfresume")
 
 
 class Claim:
-    """The lease on an output, and the past that its journal tells."""
+    """The lease on an output, the past that its journal tells, and the clocks and threads of
+    whoever holds it.
+    """
 
-    def __init__(self, config: RunConfig, output: Location, lease: Lease, past: Past) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        output: Location,
+        lease: Lease,
+        past: Past,
+        scheduler: Scheduler = THREADS,
+    ) -> None:
         self.config, self.output, self.lease, self.past = config, output, lease, past
+        self.scheduler = scheduler
         self._passed_on = False
 
     @classmethod
-    def take(cls, config: RunConfig, output: Location) -> Self:
+    def take(cls, config: RunConfig, output: Location, scheduler: Scheduler = THREADS) -> Self:
         """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
-        lease = acquire(output, lease_s=config.lease_s)
-        past = fold(read_journal(output)) if lease.attempt > 1 else Past()
-        return cls(config, output, lease, past)
+        now, wait = scheduler.monotonic, scheduler.sleep
+        lease = acquire(output, lease_s=config.lease_s, now=now, wait=wait)
+        past = _past(output) if lease.attempt > 1 else Past()
+        return cls(config, output, lease, past, scheduler)
 
     @property
     def attempt(self) -> int:
@@ -51,3 +67,12 @@ class Claim:
     ) -> None:
         if not self._passed_on:
             self.lease.release()
+
+
+def _past(output: Location) -> Past:
+    reading = read_folds(output, KINDS)
+    try:
+        keep_snapshot(output, reading, at_least=LONG)
+    except OrchestratorError as error:
+        log.warning("the journal's snapshot isn't written for now: %s", error)
+    return Past.of(reading.folds)

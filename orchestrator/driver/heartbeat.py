@@ -10,18 +10,17 @@ has followed, and one that is old was left by somebody who couldn't.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable
 
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Remark
+from orchestrator.driver.inbox import Message, Remark
 from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.run_record import StopRequest, answer_stop_request, read_stop_requests
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
 STOP_POLL_S = 1.0
@@ -47,6 +46,7 @@ class Heartbeat:
         lease: Lease,
         storage_thread: StorageThread,
         tell: Callable[[Message], None],
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._output, self._lease, self._storage_thread, self._tell = (
             output,
@@ -54,14 +54,12 @@ class Heartbeat:
             storage_thread,
             tell,
         )
-        self._over = threading.Event()
+        self._over, self._unix = scheduler.flag(), scheduler.unix
         self.requests: tuple[StopRequest, ...] = ()
         self._threads = [
-            threading.Thread(target=self._beat, name="tfresume-heartbeat", daemon=True),
-            threading.Thread(target=self._listen, name="tfresume-stop", daemon=True),
+            scheduler.start(self._beat, "tfresume-heartbeat"),
+            scheduler.start(self._listen, "tfresume-stop"),
         ]
-        for thread in self._threads:
-            thread.start()
 
     def close(self) -> None:
         """Stop beating; requests, followed or outdated, are taken away."""
@@ -110,4 +108,4 @@ class Heartbeat:
     def _is_for_us(self, request: StopRequest) -> bool:
         if request.attempt in (0, self._lease.attempt):
             return True
-        return request.attempt < self._lease.attempt and time.time() - request.at < STOP_HOLDS_S
+        return request.attempt < self._lease.attempt and self._unix() - request.at < STOP_HOLDS_S

@@ -7,10 +7,7 @@ every quarter of a second lets the rules look at the clock.
 
 from __future__ import annotations
 
-import queue
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Protocol, assert_never
 
 from orchestrator.decide import actions as act
@@ -18,6 +15,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
+from orchestrator.driver.inbox import Inbox, Interrupted, Message, Remark, Restorable
 from orchestrator.driver.journal_pace import JournalPace
 from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
@@ -28,6 +26,7 @@ from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.workers.orders import CheckpointFiles
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 TICK_S = 0.25
 """How often the rules look at the clock: ten times within the shortest bound of a hang
@@ -35,45 +34,6 @@ TICK_S = 0.25
 """
 SHOW_S = 0.2
 """RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to be written down that no decision hangs on."""
-
-    event: JournalEvent
-
-
-@dataclass(frozen=True)
-class Restorable:
-    """The files of the checkpoint that a coming ``Found`` speaks of."""
-
-    files: CheckpointFiles
-
-
-class Interrupted(BaseException):
-    """The second Ctrl-C: end now, without a last save."""
-
-
-Message = ev.Event | Remark | Restorable | Interrupted
-
-
-class Inbox:
-    """Where everything arrives. ``put`` may be called from any thread and from signal handlers."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
-
-    def put(self, message: Message) -> None:
-        """Leave a message for the loop."""
-        self._queue.put(message)
-
-    def get(self, timeout_s: float) -> Message | None:
-        """The next message; None after ``timeout_s``."""
-        try:
-            return self._queue.get(timeout=max(0.0, timeout_s))
-        except queue.Empty:
-            return None
 
 
 class FleetLike(Protocol):
@@ -103,7 +63,7 @@ class Loop:
     Args:
         run, actions: as ``machine.begin`` or ``machine.adopt`` returned them.
         checkpoint: the files that ``run.origin`` speaks of.
-        wall: unix seconds, for the journal's readers.
+        scheduler: its clocks.
     """
 
     def __init__(
@@ -115,8 +75,7 @@ class Loop:
         inbox: Inbox,
         attempt: int,
         checkpoint: CheckpointFiles | None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self.run = run
         self.incidents: list[Mapping[str, Any]] = []
@@ -128,7 +87,8 @@ class Loop:
             inbox,
         )
         self._attempt, self._checkpoint = attempt, checkpoint
-        self._clock, self._wall, self._began_s = clock, wall, clock()
+        self._clock, self._wall = scheduler.monotonic, scheduler.unix
+        self._began_s = self._clock()
         self._finish: act.Finish | None = None
         self._stagings = Stagings()
         self._step_times = StepTimes()

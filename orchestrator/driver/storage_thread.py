@@ -8,16 +8,15 @@ comes back as an event.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Remark, Restorable
+from orchestrator.driver.inbox import Message, Remark, Restorable
+from orchestrator.driver.past import KINDS
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
@@ -35,19 +34,26 @@ from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.run.snapshots import write_snapshot
 from orchestrator.workers.orders import CheckpointFiles
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What all manifests of an attempt have in common."""
+    """What all manifests of an attempt have in common, and how their source is read.
+
+    Attributes:
+        loading: as ``edited_graph.source_loading`` gives it.
+    """
 
     fingerprint: str
     step_key: str | None
     repairs: tuple[str, ...]
     edits: tuple[str, ...] = ()
+    loading: Loading | None = AS_SAVED
 
 
 class StorageThread:
@@ -59,6 +65,7 @@ class StorageThread:
         parent_label: that checkpoint's label below the output.
         trained_s: seconds that earlier attempts took.
         tell: takes messages for the loop.
+        scheduler: its clocks and its thread.
     """
 
     def __init__(
@@ -71,19 +78,18 @@ class StorageThread:
         parent_label: str | None,
         trained_s: float,
         tell: Callable[[Message], None],
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._output, self._lease, self._config, self._saved = output, lease, config, saved
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
-        self._journal = Journal(output, lease.attempt)
+        self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._began_s = time.monotonic() - trained_s
-        self._thread = threading.Thread(
-            target=self._work, name="tfresume-storage_thread", daemon=True
-        )
-        self._thread.start()
+        self._jobs = scheduler.line()
+        self._scheduler = scheduler
+        self._began_s = scheduler.monotonic() - trained_s
+        self._thread = scheduler.start(self._work, "tfresume-storage_thread")
 
     def note(self, event: JournalEvent) -> None:
         """Append to the journal."""
@@ -153,13 +159,13 @@ class StorageThread:
             position=written.position,
             world_size=world_size,
             step_key=self._saved.step_key,
-            training_s=max(0.0, time.monotonic() - self._began_s),
-            created=time.time(),
+            training_s=max(0.0, self._scheduler.monotonic() - self._began_s),
+            created=self._scheduler.unix(),
             repairs=self._saved.repairs,
             edits=self._saved.edits,
             source=self._saved.fingerprint,
         )
-        began_s = time.monotonic()
+        began_s = self._scheduler.monotonic()
         try:
             if not self._lease.is_fresh:
                 self._lease.heartbeat()  # nobody may have taken over since we were last heard of
@@ -182,7 +188,7 @@ class StorageThread:
                     checkpoint=label,
                     size_bytes=size,
                     stall_s=round(written.stall_s, 4),
-                    commit_s=round(time.monotonic() - began_s, 4),
+                    commit_s=round(self._scheduler.monotonic() - began_s, 4),
                 )
             )
         )
@@ -201,8 +207,11 @@ class StorageThread:
         try:
             source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:
+                loading = _known(self._saved.loading)
                 source = resolve_source(named_source(self._config), exclude=exclude, deep=True)
                 _refuse_excluded(source, exclude)
+                # The flags of the first start hold for it here as they did there
+                files = replace(files_of(source, loading.step), of_source=True)
                 self._parent = (0, 0)
             else:
                 assert newest.checkpoint is not None
@@ -211,10 +220,10 @@ class StorageThread:
                     newest.checkpoint.generation_id.generation,
                 )
                 self._parent_label = newest.checkpoint.label
+                files = files_of(source)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
             self._tell(_not_found(error))
             return
-        files = files_of(source)
         refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
         self._tell(Restorable(files))
         self._tell(ev.Found(files.step, files.position, refused or reason, source.label))
@@ -227,6 +236,15 @@ def _refuse_excluded(source: Source, exclude: Mapping[str, str]) -> None:
             f"{source.label} turned out bad while it was restored, and the source names no other: {exclude[source.label]}",
             remedy="Name another checkpoint, or copy this one again",
         )
+
+
+def _known(loading: Loading | None) -> Loading:
+    if loading is None:
+        raise CorruptCheckpoint(
+            "no good checkpoint of the run's own is left, and its first start took other names, values or a step than the source's own",
+            remedy="Start again with the same flags into another output",
+        )
+    return loading
 
 
 def _not_found(error: Exception) -> ev.Found:

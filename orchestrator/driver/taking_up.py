@@ -8,7 +8,6 @@ the lease was taken.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,7 +17,8 @@ from orchestrator.decide.last_step import last_step
 from orchestrator.driver.attempt import Attempt, Continuation
 from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.edited_graph import source_loading
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.proof import Proof
 from orchestrator.driver.result import RunResult, ended_before_it_began
@@ -79,9 +79,11 @@ def _start(
 ) -> RunResult:
     """Start workers from a checkpoint."""
     config, output, start, plan = claim.config, claim.output, ready.start, ready.plan
+    scheduler = claim.scheduler
     record = create_run_record(output, _first_record(claim, ready, record, proof))
     files = replace(files_of(start.source, plan.step), of_source=start.own_label is None)
     secret = secrets.token_bytes(SECRET_BYTES)
+    left = living_workers(namespace_of(output.url))
     end_run(output.url)  # what an earlier driver left and couldn't be taken over holds resources
     fleet = _fleet(
         claim,
@@ -93,17 +95,20 @@ def _start(
         ready.policy,
         Found(plan.step, files.position, label=start.source.label),
         plan.step if start.own_label else None,
-        claim.past.budgets(config.max_losses_per_hour),
+        claim.past.budgets(config.max_losses_per_hour, scheduler.monotonic(), scheduler.unix()),
         claim.past.last_generation,
-        time.monotonic(),
-        claim.past.next_worker(()),
-        claim.past.left_behind(),
+        scheduler.monotonic(),
+        claim.past.next_worker(left),
+        claim.past.left_behind(scheduler.unix()),
     )
     continuation = Continuation(
         record=record,
         step_key=plan.step_key,
         repairs=plan.graph.repairs,
         edits=plan.graph.edits,
+        loading=plan.graph.loading
+        if start.own_label is None
+        else source_loading(plan.graph.loading, record.config),
         start_step=start.step,
         until=start.until,
         label=start.own_label,
@@ -129,7 +134,7 @@ def _first_record(
         name=start.source.name,
         started_step=ready.plan.step,
         config=config.model_dump(mode="json"),
-        created=time.time(),
+        created=claim.scheduler.unix(),
         batches_per_step=ready.slots.first,
         gradient_scale=scale_of(config, record),
         weight_by=weight_of(config, record),
@@ -149,7 +154,7 @@ def _warnings(claim: Claim, ready: Ready) -> tuple[str, ...]:
 
 def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) -> RunResult | None:
     """Go on with the workers of a driver that died; None where none of them answers."""
-    config, output, past = claim.config, claim.output, claim.past
+    config, output, past, scheduler = claim.config, claim.output, claim.past, claim.scheduler
     refuse_others_workers(config, output, record, past.last_config)
     until = last_step(config.until_step, config.steps, record.started_step)
     living = take_over(namespace_of(output.url), claim.attempt)
@@ -163,18 +168,19 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         policy_of(config, setup.graph, until, slots),
         reports,
         past.newest_step,
-        past.budgets(config.max_losses_per_hour),
+        past.budgets(config.max_losses_per_hour, scheduler.monotonic(), scheduler.unix()),
         past.last_generation,
-        past.next_worker(reports),
-        time.monotonic(),
+        past.next_worker(living.names),
+        scheduler.monotonic(),
         past.rolled_back,
-        past.left_behind(),
+        past.left_behind(scheduler.unix()),
     )
     continuation = Continuation(
         record=record,
         step_key=step_key_of(setup.graph),
         repairs=setup.graph.repairs,
         edits=setup.graph.edits,
+        loading=source_loading(setup.graph.loading, record.config),
         start_step=max(
             (report.step for report in reports if report.step is not None),
             default=record.started_step,
@@ -206,4 +212,5 @@ def _fleet(claim: Claim, inbox: Inbox, setup: Callable[[], Setup], *, one_loads:
         setup,
         lambda: claim.lease.is_fresh,
         one_loads,
+        claim.scheduler,
     )

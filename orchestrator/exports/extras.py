@@ -23,6 +23,6 @@ def require_installed() -> None:
     if missing:
         raise ConfigError(
             f"--to onnx takes {', '.join(missing)}, which isn't installed",
-            remedy=f"pip install tf2onnx onnxruntime (the extra onnx), or export --to frozen and convert where tf2onnx is: {ELSEWHERE}",
+            remedy=f"Install the extra onnx (`pip install tf2onnx onnxruntime`), or export --to frozen and convert it elsewhere: {ELSEWHERE}",
             details={"missing": missing},
         )

@@ -37,11 +37,13 @@ class Living:
     Attributes:
         actors: Ray's handle by name, of those in ``reports`` and of no other.
         setup: what they were made with; None where nobody lives.
+        names: of all that lived when they were asked; those that didn't answer are ended.
     """
 
     actors: Mapping[str, Any] = field(default_factory=dict)
     reports: tuple[WorkerReport, ...] = ()
     setup: Setup | None = None
+    names: tuple[str, ...] = ()
 
 
 def take_over(namespace: str, attempt: int) -> Living:
@@ -52,7 +54,8 @@ def take_over(namespace: str, attempt: int) -> Living:
     """
     actors: dict[str, Any] = {}
     asked: dict[str, Any] = {}
-    for name in living_workers(namespace):
+    names = tuple(living_workers(namespace))
+    for name in names:
         try:
             actors[name] = ray.get_actor(name, namespace=namespace)
         except ValueError:
@@ -71,7 +74,7 @@ def take_over(namespace: str, attempt: int) -> Living:
         if setup is not None:
             break
         del reports[name]
-    return Living({name: actors[name] for name in reports}, tuple(reports.values()), setup)
+    return Living({name: actors[name] for name in reports}, tuple(reports.values()), setup, names)
 
 
 def _answer(actor: Any, name: str, ref: Any, timeout_s: float) -> Any:

@@ -21,6 +21,7 @@ from orchestrator.decide import events as ev
 from orchestrator.errors import LeaseLost
 from orchestrator.exit_codes import ended_text
 from orchestrator.workers.placement import Placement
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 ASK_AGAIN_S = 0.2
 """Before a worker that can't be reached just now is asked again: Ray finds out within seconds
@@ -45,9 +46,14 @@ class Calls:
     """
 
     def __init__(
-        self, attempt: int, placement: Placement, tell: Callable[[ev.Event], None]
+        self,
+        attempt: int,
+        placement: Placement,
+        tell: Callable[[ev.Event], None],
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._attempt, self._placement, self.tell = attempt, placement, tell
+        self._scheduler = scheduler
         self.actors: dict[str, Any] = {}
         self.closed = False
         self._ending: dict[str, tuple[ev.Cause, str]] = {}
@@ -58,10 +64,21 @@ class Calls:
         """Whether its death was told."""
         return worker in self._gone
 
-    def listen(self, worker: str, actor: Any) -> None:
-        """Hear a worker's events from now on."""
-        self.actors[worker] = actor
+    def listen(self, worker: str, actor: Any) -> bool:
+        """Hear a worker's events from now on; False, and not, where it was ended before it was
+        there, or nothing is told any more.
+        """
+        with self._gone_changed:
+            if self.closed or worker in self._gone:
+                return False
+            self.actors[worker] = actor
         self._poll(worker, actor, 0)
+        return True
+
+    def not_started(self, worker: str, error: BaseException) -> None:
+        """A worker couldn't be started: tells that it's gone."""
+        if not self.closed:
+            self._tell_gone(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
 
     def call(self, worker: str, method: str, *args: Any, generation: int | None = None) -> None:
         """Call a method of a worker that lives.
@@ -84,10 +101,11 @@ class Calls:
         Returns:
             Its handle; None where there is none, and then its death has been told.
         """
-        self._ending[worker] = (cause, detail)
-        actor = self.actors.get(worker)
-        if actor is None:
-            self._tell_gone(ev.Gone(worker, cause, detail))
+        with self._gone_changed:
+            self._ending[worker] = (cause, detail)
+            actor = self.actors.get(worker)
+            if actor is None:
+                self._tell_gone(ev.Gone(worker, cause, detail))
         return actor
 
     def wait_until_gone(self, workers: Collection[str], timeout_s: float) -> None:
@@ -130,9 +148,7 @@ class Calls:
             self._poll(worker, actor, after)
         elif isinstance(error, rex.ActorUnavailableError):
             # Ray doesn't know yet whether it's dead or only can't be reached
-            timer = threading.Timer(ASK_AGAIN_S, self._poll, (worker, actor, after))
-            timer.daemon = True
-            timer.start()
+            self._scheduler.later(ASK_AGAIN_S, lambda: self._poll(worker, actor, after))
         elif isinstance(error, rex.RayActorError):
             ended = self._ending.get(worker)
             self._tell_gone(ev.Gone(worker, *ended) if ended else why_gone(worker, error))

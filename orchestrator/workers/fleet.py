@@ -7,7 +7,6 @@ follows from the output URL, so that the next driver finds them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,8 +19,11 @@ from orchestrator.decide import events as ev
 from orchestrator.workers.actor import CONCURRENCY_GROUPS, WorkerActor
 from orchestrator.workers.adopting import Living
 from orchestrator.workers.calls import Calls
+from orchestrator.workers.namespace import living_workers
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
+from orchestrator.workers.scheduling import THREADS, Scheduler
+from orchestrator.workers.starting import Starter
 
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
@@ -30,6 +32,14 @@ megabyte.
 END_TOLD_S = 10.0
 """Ray tells a death when the process is gone (``RELEASE_S``); who was seen to die and isn't gone by
 then lives.
+"""
+START_S = 10.0
+"""Longest wait for starts that are under way as the run ends; a worker that starts later than that
+ends itself as an orphan.
+"""
+HOLDS_AGAIN_S = 1.0
+"""Before a driver that can't know whether it holds the run looks again: a heartbeat tells, and comes
+every few seconds.
 """
 DONOR = act.StateFrom.DONOR
 _GROUP_OF = {
@@ -59,8 +69,8 @@ class Fleet:
         tell: takes an event; called from Ray's threads.
         setup: makes what new workers are made with, when the first one is started.
         one_loads: rank 0 alone reads a checkpoint and hands it on.
-        may_kill: whether this driver still holds the run; a stale one must not kill its successor's
-            workers.
+        holds: whether this driver still holds the run; a stale one must not kill its successor's
+            workers, nor start any beside them.
     """
 
     def __init__(
@@ -70,30 +80,23 @@ class Fleet:
         placement: Placement,
         tell: Callable[[ev.Event], None],
         setup: Callable[[], Setup],
-        may_kill: Callable[[], bool] = lambda: True,
+        holds: Callable[[], bool] = lambda: True,
         one_loads: bool = False,
+        scheduler: Scheduler = THREADS,
     ) -> None:
         self._namespace, self._attempt, self._placement = namespace, attempt, placement
-        self._calls = Calls(attempt, placement, tell)
-        self._setup, self._may_kill = setup, may_kill
+        self._calls = Calls(attempt, placement, tell, scheduler)
+        self._scheduler = scheduler
+        self._setup, self._holds = setup, holds
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
         self._class = actor_class()
+        self._starter = Starter(self._start, scheduler)
 
     # -- what the rules ask for
 
     def start(self, action: act.StartWorker) -> None:
-        """Start a worker, after its delay."""
-        if action.delay_s > 0:
-            timer = threading.Timer(action.delay_s, self._start, (action,))
-            timer.daemon = True
-            timer.start()
-        else:
-            self._start(action)
-
-    def _start(self, action: act.StartWorker) -> None:
-        if self._calls.closed or self._calls.is_gone(action.worker):
-            return
+        """Have a worker started, after its delay; doesn't wait for it."""
         if action.stage not in self._setup_refs:
             # Who comes when the group has trained gets its state from a member, and would fetch the
             # start checkpoint in vain
@@ -101,16 +104,52 @@ class Fleet:
             self._setup_refs[action.stage] = ray.put(
                 setup if action.stage else replace(setup, start=None)
             )
-        options = self._placement.options(action.worker, action.avoid, standby=action.standby)
-        actor = self._class.options(
-            name=action.worker, namespace=self._namespace, lifetime="detached", **options
-        ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
-        self._calls.listen(action.worker, actor)
+        if action.delay_s > 0:
+            self._later(action.delay_s, action)
+        else:
+            self._starter.ask(action)
+
+    def _later(self, delay_s: float, action: act.StartWorker) -> None:
+        self._scheduler.later(delay_s, lambda: self._starter.ask(action))
+
+    def _start(self, action: act.StartWorker) -> None:
+        worker = action.worker
+        if self._calls.closed or self._calls.is_gone(worker):
+            return
+        if not self._holds():
+            # Either another driver has followed, and this one will hear of it, or the store is away
+            self._later(HOLDS_AGAIN_S, action)
+            return
+        try:
+            options = self._placement.options(worker, action.avoid, standby=action.standby)
+            actor = self._class.options(
+                name=worker, namespace=self._namespace, lifetime="detached", **options
+            ).remote(worker, self._attempt, self._setup_refs[action.stage])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rules count it and try again
+            if not self._is_a_rivals(worker, error):
+                self._calls.not_started(worker, error)
+                return
+            # The store creates nothing exclusively, and one of the two drivers will hear of it
+            self._placement.free(worker)
+            self._later(HOLDS_AGAIN_S, action)
+            return
+        if not self._calls.listen(worker, actor):
+            # Its end was asked for meanwhile, and told
+            self._placement.free(worker)
+            if self._holds():
+                ray.kill(actor, no_restart=True)
+
+    def _is_a_rivals(self, worker: str, error: Exception) -> bool:
+        """Whether a worker couldn't be started because another driver has one of its name."""
+        try:
+            return isinstance(error, ValueError) and worker in living_workers(self._namespace)
+        except rex.RayError:
+            return False
 
     def end(self, action: act.EndWorker) -> None:
         """Kill a worker; its death is told with this cause."""
         actor = self._calls.ends(action.worker, ev.Cause(action.cause), action.detail)
-        if actor is not None and self._may_kill():
+        if actor is not None and self._holds():
             ray.kill(actor, no_restart=True)
 
     def await_end(self, action: act.AwaitEnd) -> None:
@@ -118,9 +157,7 @@ class Fleet:
         known, but not for ever.
         """
         self._placement.free(action.worker)
-        timer = threading.Timer(END_TOLD_S, self._end_the_living, (action.worker,))
-        timer.daemon = True
-        timer.start()
+        self._scheduler.later(END_TOLD_S, lambda: self._end_the_living(action.worker))
 
     def _end_the_living(self, worker: str) -> None:
         if not self._calls.closed and not self._calls.is_gone(worker):
@@ -150,10 +187,9 @@ class Fleet:
             )
         if action.release:
             # Waits for processes to end, which the loop must not
-            arguments = (action, checkpoint, donated, passed)
-            threading.Thread(
-                target=self._replace, args=arguments, name="tfresume-replace", daemon=True
-            ).start()
+            self._scheduler.start(
+                lambda: self._replace(action, checkpoint, donated, passed), "tfresume-replace"
+            )
         else:
             self._order(action, checkpoint, donated)
 
@@ -256,7 +292,8 @@ class Fleet:
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""
         self._calls.closed = True
-        if not (kill and self._may_kill()):
+        self._starter.close(START_S)
+        if not (kill and self._holds()):
             return
         for actor in list(self._calls.actors.values()):
             ray.kill(actor, no_restart=True)

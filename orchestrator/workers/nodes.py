@@ -8,7 +8,6 @@ stands here alone; where that is gone, losses are found when they happen.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
 import ray
@@ -16,6 +15,7 @@ import ray
 from orchestrator.config_sections import WorkersConfig
 from orchestrator.decide import events as ev
 from orchestrator.workers.placement import room
+from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
 WATCH_S = 1.0
@@ -27,12 +27,16 @@ is one small call to Ray's head.
 class NodeWatch:
     """Tells of draining nodes, and of room where the run may grow."""
 
-    def __init__(self, workers: WorkersConfig, tell: Callable[[ev.Event], None]) -> None:
+    def __init__(
+        self,
+        workers: WorkersConfig,
+        tell: Callable[[ev.Event], None],
+        scheduler: Scheduler = THREADS,
+    ) -> None:
         self._workers, self._tell = workers, tell
-        self._over = threading.Event()
+        self._over = scheduler.flag()
         self._drained: set[str] = set()
-        self._thread = threading.Thread(target=self._watch, name="tfresume-nodes", daemon=True)
-        self._thread.start()
+        self._thread = scheduler.start(self._watch, "tfresume-nodes")
 
     def close(self) -> None:
         """Look no longer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,28 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver import storage_thread as storage_thread_module
-from orchestrator.driver.loop import Remark, Restorable
+from orchestrator.driver.edited_graph import source_loading
+from orchestrator.driver.inbox import Remark, Restorable
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
-from orchestrator.store.run.lineage import read_lineage
+from orchestrator.store.run.lineage import read_lineage, record_takeover
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
+from tests.store.damage import flip
 
 
 class Bench:
     """A storage thread over a directory, and what it tells the loop."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, trained_s: float = 0.0) -> None:
         self.output: Location = open_location(str(directory / "out"))
         self.lease: Lease = acquire(self.output)
         self.told: queue.Queue[Any] = queue.Queue()
@@ -36,7 +43,7 @@ class Bench:
         )
         saved = Saved("f", None, ())
         self.storage_thread = StorageThread(
-            self.output, self.lease, config, saved, (0, 0), None, 0.0, self.told.put
+            self.output, self.lease, config, saved, (0, 0), None, trained_s, self.told.put
         )
         self.scratch = directory
 
@@ -178,6 +185,38 @@ def test_storage_thread_search_leaves_out_what_turned_out_bad(bench: Bench) -> N
     assert "w: checksum" in found.detail
 
 
+def test_storage_thread_search_that_comes_back_to_the_source_reads_it_as_the_first_start_did(
+    bench: Bench,
+) -> None:
+    """It gave the source's step, to be read as if it were a checkpoint of the run's own."""
+    write_checkpoint(bench.scratch / "src", "m-5", model(5))
+    thread = bench.storage_thread
+    thread._config = parse_config(
+        {"source": str(bench.scratch / "src" / "m-5"), "output": bench.output.url, "until_step": 9}
+    )
+    thread._saved = replace(thread._saved, loading=Loading(step=0))
+    thread.find("nobody has the state", {})
+    restorable = bench.next()
+    assert (restorable.files.step, restorable.files.of_source) == (0, True)
+    assert bench.next().step == 0
+    thread._saved = replace(thread._saved, loading=None)
+    thread.find("nobody has the state", {})
+    refused = bench.next()
+    assert refused.step is None
+    assert "its first start took" in refused.detail
+
+
+def test_how_the_source_was_read_is_not_known_any_more_where_a_later_start_left_the_flags_alone() -> (
+    None
+):
+    asked = parse_config({"source": "s", "until_step": 9, "reset_step": 0}).model_dump(mode="json")
+    plain = parse_config({"source": "s", "until_step": 9}).model_dump(mode="json")
+    assert source_loading(AS_SAVED, asked) is None
+    assert source_loading(Loading(step=0), asked) == Loading(step=0)
+    assert source_loading(AS_SAVED, plain) == AS_SAVED
+    assert source_loading(AS_SAVED, {}) == AS_SAVED  # a record of an earlier version
+
+
 def test_storage_thread_writes_what_the_next_driver_needs_at_once(bench: Bench) -> None:
     bench.storage_thread.note(parse({"event": "progress", "at": 1.0}))
     bench.storage_thread.note(parse({"event": "worker_lost", "at": 2.0, "cause": "died"}))
@@ -185,3 +224,46 @@ def test_storage_thread_writes_what_the_next_driver_needs_at_once(bench: Bench) 
     bench.storage_thread.find("to know that the queue has been worked off", {})
     bench.next()
     assert [event["event"] for event in read_journal(bench.output)] == ["progress", "worker_lost"]
+
+
+def test_storage_thread_search_reads_every_byte_of_what_it_names(bench: Bench) -> None:
+    """A quick look at a large checkpoint passes over most of its bytes; workers that met them later
+    would have to give it back.
+    """
+    for step in (1, 2):
+        write_checkpoint(bench.scratch / "src", f"m-{step}", model(step, rows=300_000))
+    bench.storage_thread._config = parse_config(
+        {"source": str(bench.scratch / "src"), "output": bench.output.url, "until_step": 9}
+    )
+    flip(bench.scratch / "src" / "m-2.data-00000-of-00001", 3_000_000)
+    bench.storage_thread.find("nobody has the state", {})
+    assert isinstance(bench.next(), Restorable)
+    assert bench.next().step == 1
+
+
+def test_storage_thread_search_reads_every_byte_in_the_output_too(bench: Bench) -> None:
+    record_takeover(bench.output, 1, 1, 0)
+    for step in (1, 2):
+        files = write_checkpoint(
+            bench.scratch / "ours", f"model.ckpt-{step}", model(step, rows=300_000)
+        )
+        records = upload(files, bench.output.child("a0001-g0001"))
+        manifest = Manifest(name="model.ckpt", step=step, attempt=1, generation=1, files=records)
+        commit(bench.output, manifest)
+    flip(bench.scratch / "out" / "a0001-g0001" / "model.ckpt-2.data-00000-of-00001", 3_000_000)
+    bench.storage_thread.find("nobody has the state", {})
+    assert isinstance(bench.next(), Restorable)
+    assert bench.next().step == 1
+
+
+def test_storage_thread_counts_the_training_of_earlier_attempts(tmp_path: Path) -> None:
+    """``keep_every_hours`` goes by it: a run that was restarted each hour kept nothing for good."""
+    bench = Bench(tmp_path, trained_s=5000.0)
+    try:
+        bench.storage_thread.take_over(1, 3)
+        bench.storage_thread.commit(bench.written(5), 2)
+        bench.next()
+        assert bench.next() == ev.Committed(1, 5)
+        assert list_checkpoints(bench.output)[0].manifest().training_s >= 5000.0
+    finally:
+        bench.storage_thread.close()

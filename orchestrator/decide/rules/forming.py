@@ -91,6 +91,7 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
         )
     )
     _tell_incident(turn, step, "the live state" if chosen else "a checkpoint")
+    turn.set(highest=step)  # what is done again from here on is told once
 
 
 def _tell_incident(turn: Turn, step: int, source: str) -> None:

@@ -131,7 +131,7 @@ def _imported(name: str) -> Any:
         raise ConfigError.from_cause(
             f"{name} can't be imported beside this TensorFlow ({there})",
             error,
-            remedy="pip install -U tf2onnx onnx onnxruntime (tfresume's extra onnx), or export --to frozen and convert elsewhere",
+            remedy="Install versions that fit (`pip install -U tf2onnx onnx onnxruntime`), or export --to frozen and convert elsewhere",
         ) from error
 
 

@@ -1,0 +1,89 @@
+"""Which schedules are simulated, and what must have gone wrong in them?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.driver_simulation.ray import CallFaults
+from tests.driver_simulation.store import StoreFaults
+from tests.driver_simulation.world import Faults, World
+
+SHARED = {"workers": {"count": 4, "min": 1, "max": 5}}
+KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
+    "calm": (Faults(), {}),
+    "workers that die": (Faults(kill_s=6.0), {}),
+    "a group that shrinks and grows": (Faults(kill_s=6.0), SHARED),
+    "workers that hang": (Faults(hangs_s=15.0), {}),
+    "notices": (Faults(notice_s=10.0), {}),
+    "nodes that are lost": (Faults(node_s=10.0), {}),
+    "drivers that die": (Faults(dies_s=8.0), {}),
+    "drivers that die with their machine": (
+        Faults(dies_s=12.0, same_machine=False, kill_s=10.0),
+        {},
+    ),
+    "drivers that wake up": (Faults(pauses_s=10.0, rival_s=8.0, kill_s=20.0), {}),
+    "requests that fail": (
+        Faults(
+            store=StoreFaults(slow=0.05, refuses=0.05, loses_reply=0.05), kill_s=10.0, dies_s=20.0
+        ),
+        {},
+    ),
+    "a store that is away": (Faults(outage_s=20.0, kill_s=10.0, dies_s=25.0), {}),
+    "calls that are lost, late and doubled": (
+        Faults(calls=CallFaults(late=0.03, lost=0.02, twice=0.05), kill_s=10.0, dies_s=20.0),
+        {},
+    ),
+    "checkpoints that rot": (Faults(damage_s=5.0, kill_s=6.0), {"workers": 1}),
+    "listings that come late": (
+        Faults(store=StoreFaults(lists_late_s=3.0), kill_s=10.0, dies_s=15.0),
+        {},
+    ),
+    "creates that aren't exclusive": (
+        Faults(store=StoreFaults(exclusive=False), kill_s=15.0, dies_s=15.0, rival_s=15.0),
+        {},
+    ),
+    "a stop": (Faults(stop_at_s=18.0, kill_s=10.0, dies_s=12.0), {"until": 10_000}),
+    "everything": (
+        Faults(
+            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
+            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            kill_s=15.0,
+            hangs_s=40.0,
+            notice_s=40.0,
+            node_s=60.0,
+            dies_s=25.0,
+            pauses_s=30.0,
+            rival_s=20.0,
+            outage_s=60.0,
+            damage_s=30.0,
+            skew_s=5000.0,
+            same_machine=False,
+        ),
+        {},
+    ),
+}
+FIRES: dict[str, set[str]] = {
+    "workers that die": {"kill_s"},
+    "a group that shrinks and grows": {"kill_s"},
+    "workers that hang": {"hangs_s"},
+    "notices": {"notice_s"},
+    "nodes that are lost": {"node_s"},
+    "drivers that die": {"dies_s"},
+    "drivers that die with their machine": {"dies_s", "kill_s"},
+    "drivers that wake up": {"pauses_s", "rival_s", "fenced"},
+    "requests that fail": {"slow", "refuses", "loses_reply", "dies_s"},
+    "a store that is away": {"outage_s", "refuses", "dies_s"},
+    "calls that are lost, late and doubled": {"late", "lost", "twice"},
+    "checkpoints that rot": {"damage_s", "kill_s"},
+    "listings that come late": {"lists_late_s", "dies_s"},
+    "creates that aren't exclusive": {"rival_s", "dies_s", "exclusive"},
+    "a stop": {"stop_at_s", "dies_s"},
+    "everything": {"kill_s", "dies_s", "pauses_s", "rival_s", "lost", "refuses"},
+}
+"""What must have happened in the schedules of a kind, taken together: else they show nothing."""
+
+
+def world_of(kind: str, seed: int) -> World:
+    """The world of one schedule."""
+    faults, settings = KINDS[kind]
+    return World(seed, faults, **settings)

@@ -1,0 +1,331 @@
+"""As much of Ray as the driver uses, in simulated time: named actors, calls, and placement groups.
+
+Calls are delivered late, lost (Ray says that the actor can't be reached), twice, or one after
+another that was sent later; a death is told some time after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from ray import exceptions as rex
+
+from tests.driver_simulation.schedule import Process, Schedule, SimFlag
+
+NODES = tuple(f"{number}" * 8 for number in range(4))
+
+
+@dataclass(frozen=True)
+class CallFaults:
+    """Probabilities for each call of a worker's method, and seconds."""
+
+    latency_s: float = 0.004
+    late: float = 0.0
+    late_s: float = 3.0
+    lost: float = 0.0
+    twice: float = 0.0
+
+
+Reply = Callable[[Any, BaseException | None], None]
+
+
+class Answering(Protocol):
+    """The process of an actor."""
+
+    alive: bool
+
+    def receive(self, method: str, arguments: tuple[Any, ...], reply: Reply) -> None: ...
+    def died(self) -> None: ...
+
+
+class Ref:
+    """What a call returns."""
+
+    def __init__(self, caller: Process | None) -> None:
+        self.caller = caller
+        self.is_done, self.value = False, None
+        self.error: BaseException | None = None
+        self._then: list[Reply] = []
+
+    def resolve(self, value: Any, error: BaseException | None) -> None:
+        if self.is_done:
+            return
+        self.is_done, self.value, self.error = True, value, error
+        for then in self._then:
+            then(value, error)
+
+    def then(self, what: Reply) -> None:
+        if self.is_done:
+            what(self.value, self.error)
+        else:
+            self._then.append(what)
+
+    def future(self) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.then(
+            lambda value, error: (
+                future.set_result(value) if error is None else future.set_exception(error)
+            )
+        )
+        return future
+
+
+@dataclass(eq=False)
+class Group:
+    """A placement group of one bundle."""
+
+    ident: str
+    name: str
+    bundle: dict[str, float]
+    node: str
+    removed: bool = False
+
+    @property
+    def id(self) -> Any:
+        return SimpleNamespace(hex=lambda: self.ident)
+
+
+@dataclass(eq=False)
+class Actor:
+    """Ray's knowledge of one actor; ``process`` is None until it has been created."""
+
+    name: str
+    namespace: str
+    group: Group
+    process: Any = None
+    dead: bool = False
+    why: rex.RayActorError | None = None
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    unanswered: list[Ref] = field(default_factory=list)
+
+
+class SimRay:
+    """Ray's API, and what the world does to the cluster."""
+
+    def __init__(self, schedule: Schedule, faults: CallFaults, start_s: float = 2.0) -> None:
+        self.schedule, self.faults, self.start_s = schedule, faults, start_s
+        self.actors: list[Actor] = []
+        self.groups: dict[str, Group] = {}
+        self.make: Callable[[Actor, tuple[Any, ...]], Answering] = _missing
+        self.killed_by: Callable[[Process | None, Actor], None] = _nothing
+        self.util = SimpleNamespace(list_named_actors=self._list_named_actors)
+        self.fired: set[str] = set()
+
+    # -- Ray's API
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {"NodeID": node, "Alive": True, "NodeManagerAddress": f"10.0.0.{node[0]}"}
+            for node in NODES
+        ]
+
+    def kill(self, handle: Handle, no_restart: bool = True) -> None:
+        self.killed_by(self.schedule.process, handle.actor)
+        self.die(handle.actor)
+
+    def get_actor(self, name: str, namespace: str) -> Handle:
+        for actor in self.actors:
+            if not actor.dead and (actor.name, actor.namespace) == (name, namespace):
+                return Handle(self, actor)
+        raise ValueError(f"no actor is called {name}")
+
+    def wait(self, refs: list[Ref], num_returns: int, timeout: float) -> None:
+        flag = SimFlag(self.schedule)
+        left = [ref for ref in refs if not ref.is_done]
+
+        def resolved(value: Any, error: BaseException | None) -> None:
+            if all(ref.is_done for ref in refs):
+                flag.set()
+
+        for ref in left:
+            ref.then(resolved)
+        if left:
+            flag.wait(timeout)
+
+    def get(self, ref: Ref, timeout: float | None = None) -> Any:
+        self.wait([ref], 1, 1e9 if timeout is None else timeout)
+        if not ref.is_done:
+            raise rex.GetTimeoutError("no answer")
+        if ref.error is not None:
+            raise ref.error
+        return ref.value
+
+    def _list_named_actors(self, all_namespaces: bool) -> list[dict[str, str]]:
+        return [
+            {"name": actor.name, "namespace": actor.namespace}
+            for actor in self.actors
+            if not actor.dead
+        ]
+
+    # -- placement groups, as ``workers.placement`` calls them
+
+    def placement_group(
+        self, bundles: list[dict[str, float]], strategy: str, name: str, lifetime: str, **_: Any
+    ) -> Group:
+        node = self.schedule.random.choice(NODES)
+        group = Group(f"{len(self.groups) + 1:016x}", name, bundles[0], node)
+        self.groups[group.ident] = group
+        return group
+
+    def placement_group_table(self, group: Group | None = None) -> Any:
+        if group is not None:
+            return self._entry(group)
+        return {ident: self._entry(each) for ident, each in self.groups.items()}
+
+    def _entry(self, group: Group) -> dict[str, Any]:
+        return {
+            "placement_group_id": group.ident,
+            "name": group.name,
+            "state": "REMOVED" if group.removed else "CREATED",
+            "bundles": {0: group.bundle},
+            "bundles_to_node_id": {0: group.node},
+        }
+
+    def remove_placement_group(self, group: Group) -> None:
+        group.removed = True
+        for actor in self.actors:
+            if actor.group is group and not actor.dead:
+                self.die(actor)
+
+    # -- actors
+
+    def create(self, name: str, namespace: str, group: Group, arguments: tuple[Any, ...]) -> Actor:
+        if any(
+            (actor.name, actor.namespace) == (name, namespace) and not actor.dead
+            for actor in self.actors
+        ):
+            raise ValueError(f"an actor is called {name} already")
+        actor = Actor(name, namespace, group)
+        self.actors.append(actor)
+
+        def created() -> None:
+            if not actor.dead:
+                actor.process = self.make(actor, arguments)
+                for deliver in actor.waiting:
+                    deliver()
+                actor.waiting = []
+
+        self.schedule.at(self.start_s * (0.5 + self.schedule.random.random()), created)
+        return actor
+
+    def die(self, actor: Actor, why: str = "") -> None:
+        """The actor's process is gone; those who wait for it hear so a little later."""
+        if actor.dead:
+            return
+        actor.dead, actor.why = True, rex.RayActorError(error_msg=why)
+        if actor.process is not None:
+            actor.process.alive = False
+            actor.process.died()
+        unanswered, actor.unanswered = actor.unanswered, []
+        told_s = self.schedule.random.choice((0.012, 0.05, 1.0))
+        for ref in unanswered:
+            self._resolve(ref, None, actor.why, told_s)
+
+    def call(self, actor: Actor, method: str, arguments: tuple[Any, ...], ref: Ref) -> None:
+        """Send a call. An argument that is a reference is waited for, as Ray does."""
+        pending = [each for each in arguments if isinstance(each, Ref) and not each.is_done]
+        if pending:
+            pending[0].then(lambda value, error: self.call(actor, method, arguments, ref))
+            return
+        failed = [each.error for each in arguments if isinstance(each, Ref) and each.error]
+        if failed:
+            self._resolve(ref, None, failed[0], 0.0)
+            return
+        given = tuple(each.value if isinstance(each, Ref) else each for each in arguments)
+        random, faults = self.schedule.random, self.faults
+        delay_s = faults.latency_s * (0.5 + random.random())
+        if random.random() < faults.late:
+            self.fired.add("late")
+            delay_s += faults.late_s * random.random()
+        if random.random() < faults.lost:
+            self.fired.add("lost")
+            error = rex.ActorUnavailableError("it can't be reached", None)
+            self._resolve(ref, None, error, 0.5)
+            return
+        self.schedule.at(delay_s, lambda: self._arrive(actor, method, given, ref))
+        if method != "poll" and random.random() < faults.twice:
+            self.fired.add("twice")
+            self.schedule.at(2 * delay_s, lambda: self._arrive(actor, method, given, ref))
+
+    def _arrive(self, actor: Actor, method: str, arguments: tuple[Any, ...], ref: Ref) -> None:
+        if actor.dead:
+            self._resolve(ref, None, actor.why, self.schedule.random.choice((0.012, 1.0)))
+            return
+        if actor.process is None:
+            actor.waiting.append(lambda: self._arrive(actor, method, arguments, ref))
+            return
+        actor.unanswered.append(ref)
+
+        def reply(value: Any, error: BaseException | None) -> None:
+            if ref in actor.unanswered:
+                actor.unanswered.remove(ref)
+                self._resolve(ref, value, error, self.faults.latency_s)
+
+        actor.process.receive(method, arguments, reply)
+
+    def _resolve(self, ref: Ref, value: Any, error: BaseException | None, delay_s: float) -> None:
+        self.schedule.at(delay_s, lambda: ref.resolve(value, error), ref.caller)
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Ray's handle of an actor."""
+
+    ray: SimRay
+    actor: Actor
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(*arguments: Any) -> Ref:
+            ref = self._ref()
+            self.ray.call(self.actor, method, arguments, ref)
+            return ref
+
+        def two(*arguments: Any) -> tuple[Ref, Ref]:
+            both, first, second = self._ref(), self._ref(), self._ref()
+
+            def split(value: Any, error: BaseException | None) -> None:
+                first.resolve(None if error else value[0], error)
+                second.resolve(None if error else value[1], error)
+
+            both.then(split)
+            self.ray.call(self.actor, method, arguments, both)
+            return first, second
+
+        return SimpleNamespace(
+            remote=remote, options=lambda num_returns: SimpleNamespace(remote=two)
+        )
+
+    def _ref(self) -> Ref:
+        return Ref(self.ray.schedule.process)
+
+
+class ActorClass:
+    """What ``fleet.actor_class`` returns."""
+
+    def __init__(self, ray: SimRay) -> None:
+        self._ray = ray
+
+    def options(
+        self, name: str, namespace: str, scheduling_strategy: Any, **_: Any
+    ) -> SimpleNamespace:
+        group = scheduling_strategy.placement_group
+
+        def remote(*arguments: Any) -> Handle:
+            return Handle(self._ray, self._ray.create(name, namespace, group, arguments))
+
+        return SimpleNamespace(remote=remote)
+
+
+def _missing(actor: Actor, arguments: tuple[Any, ...]) -> Any:
+    raise AssertionError("nobody makes workers")
+
+
+def _nothing(process: Process | None, actor: Actor) -> None:
+    """Nobody looks."""

@@ -1,0 +1,84 @@
+"""Does the real driver keep its promises in a simulated world, whatever goes wrong in it?
+
+Loop, attempt, storage thread, heartbeat, lease, lineage, journal, commit, retention, adoption, fleet
+and the worker's own code run as they are. A failing schedule prints its kind and seed:
+``world_of(KIND, SEED).play()`` replays it, and the message says which faults it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from orchestrator.driver.result import RunResult
+from tests.driver_simulation.kinds import FIRES, KINDS, world_of
+from tests.driver_simulation.shrinking import shrunk
+from tests.driver_simulation.world import Faults, World
+from tests.turns import checksum_of_the_code, in_turn
+
+SEEDS, PARTS = 12, 3
+"""Of each kind; a third of them is run each time."""
+MANY = int(os.environ.get("TFRESUME_SCHEDULES", "100000"))
+BLOCKS = 100
+
+
+def played(kind: str, seed: int) -> tuple[World, RunResult]:
+    """One schedule; its failure says how to get it again."""
+    world = world_of(kind, seed)
+    try:
+        return world, world.play()
+    except Exception as error:
+        (faults, settings), first = KINDS[kind], error
+        fewer = shrunk(faults, lambda fewer: fails_alike(seed, fewer, settings, first))
+        raise AssertionError(
+            f"world_of({kind!r}, {seed}).play(): {type(error).__name__}: {error}\n"
+            f"with fewer faults: World({seed}, {fewer}, **{settings}).play()"
+        ) from error
+
+
+def fails_alike(seed: int, faults: Faults, settings: dict[str, Any], first: Exception) -> bool:
+    try:
+        World(seed, faults, **settings).play()
+    except type(first):
+        return True
+    except Exception:  # noqa: BLE001 - whatever the production code raises, it's another failure
+        return False
+    return False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_driver_in_a_world_where_things_go_wrong_ends_its_run_and_keeps_its_promises(
+    kind: str,
+) -> None:
+    fired: set[str] = set()
+    for seed in in_turn(range(SEEDS), PARTS, checksum_of_the_code()):
+        world, result = played(kind, seed)
+        assert result.status == ("stopped" if world.faults.stop_at_s else "done")
+        fired |= world.fired | world.bucket.fired | world.ray.fired
+    missed = FIRES.get(kind, set()) - fired
+    assert not missed, f"the schedules don't do what their name says: {missed}"
+
+
+def test_schedule_follows_from_its_seed_alone() -> None:
+    worlds = [world_of("everything", 1) for _ in range(2)]
+    told = []
+    for world in worlds:
+        world.play()
+        told.append([(event["event"], event["t_s"]) for event in world.truth.everything_told()])
+    assert told[0] == told[1]
+    assert worlds[0].schedule.turns == worlds[1].schedule.turns
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_driver_in_many_worlds_keeps_its_promises(block: int) -> None:
+    """``TFRESUME_SCHEDULES`` of them in all; each block prints how many it played."""
+    count = 0
+    for seed in range(SEEDS + block, SEEDS + MANY // len(KINDS) + 1, BLOCKS):
+        for kind in KINDS:
+            played(kind, seed)
+            count += 1
+    sys.stdout.write(f"{count} schedules played\n")
