@@ -81,7 +81,7 @@ def export(
     Tensors: checkpoint (TensorFlow's own), safetensors, npz (NumPy); no
     TensorFlow is needed. Graphs: frozen (a .pb of constants), saved-model and
     onnx (with the extra onnx), training switches put to inference; both
-    graphs are run on the same batches and have to agree to 1e-6 (onnx: 1e-5).
+    graphs are run on the same batches and have to agree to 1e-6 (onnx: 1e-4).
 
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.

@@ -28,10 +28,12 @@ from orchestrator.training.engine.options import TrainingOptions
 MODULE = "orchestrator.training.baseline.frozen_check"
 TOLERANCE = 1e-6
 """Of the outputs' size: float32's own rounding where operations are done in another order."""
-ONNX_TOLERANCE = 1e-5
+ONNX_TOLERANCE = 1e-4
 """The same for an ONNX model, which other kernels compute: they add a convolution's or a product's
-terms in another order, and float32 rounds each differently. Of third-party checkpoints the largest
-difference was 1.1e-6."""
+terms in another order, and float32 rounds each differently, which a loop carries from step to
+step. Of 22 third-party checkpoints 21 differed by 1.1e-6 at most, a recurrent one by 1.4e-5. What is
+converted wrongly (another epsilon, another padding) is off by more.
+"""
 BATCHES = 2
 """One may be a lucky one; more say nothing new of constants."""
 TIMEOUT_S = 3600.0
