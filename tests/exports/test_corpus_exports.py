@@ -39,8 +39,6 @@ REFUSED: dict[GraphFormat, dict[str, str]] = {
         "aries-M__my_deepwalk": "tf2onnx can't convert LogUniformCandidateSampler",
         "LeanderLXZ__DLND-seq2seq": "tf2onnx can't convert TensorArrayV3",
         "criteo-research__tf-tile": "tf2onnx can't convert Bucketize",
-        # Recurrent: what other kernels round otherwise adds up over its steps, to 1.4e-5
-        "mteja94__NeuralNetworks-with-TensorFlow": "something else than the trained graph",
         "Hiroki9759__learning-tensorflow": NO_INPUTS,
         "xuwening__tensorflowDemo": NO_INPUTS,
         "lewis-od__Quantum-Optics": NO_INPUTS,
