@@ -135,9 +135,12 @@ def held_up(tf: Any) -> Any:
 
 
 def open_gate(trainer: Any) -> None:
-    """Let a rank's step go on."""
+    """Let a rank's step go on, in the thread that asks: what is held up may have all others."""
+    from orchestrator.training.engine.tensorflow import v1
+
     session = trainer._group.session.session
-    session.run(session.graph.get_operation_by_name("open_gate"))
+    in_this_thread = v1.RunOptions(inter_op_thread_pool=-1)
+    session.run(session.graph.get_operation_by_name("open_gate"), options=in_this_thread)
 
 
 def waits_for_peers(trainer: Any) -> bool:
