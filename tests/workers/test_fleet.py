@@ -129,6 +129,8 @@ class Bench:
         monkeypatch.setattr(fleet_module, "actor_class", lambda: self.actors)
         monkeypatch.setattr("ray.put", lambda setup: setup)
         monkeypatch.setattr("ray.kill", lambda actor, no_restart: self.killed.append(actor))
+        # Else Ray would start itself to answer, and be there for all tests of this process
+        monkeypatch.setattr(fleet_module, "living_workers", lambda _: [])
         placement: Any = self.placement
         self.fleet = Fleet(
             *("namespace", 1, placement, self.told.append, lambda: SETUP), scheduler=scheduler
