@@ -77,6 +77,7 @@ class Schedule:
         self.failure: BaseException | None = None
         self.over = False
         self.turns = 0
+        self._main_waits = False
         self._main = Task(Process(0, "tests"), "tests")
         self._tasks: list[Task] = []
         self._next: list[tuple[float, int, Turn | Callable[[], None], Process | None]] = []
@@ -146,9 +147,10 @@ class Schedule:
             if not self.over:
                 work()
         except Died:
+            self._wake_main()
             return
         except BaseException as error:  # noqa: BLE001 - told to whoever plays the schedule
-            self._fail(error)
+            self.fail(error)
         if not self.over:
             ended.set()
         self._hand_over(None)
@@ -165,6 +167,7 @@ class Schedule:
                 self.turns += 1
                 if what.task is me:
                     return
+                self._main_waits = self._main_waits or me is self._main
                 what.task.resume()
                 if me is not None:
                     me.pause()
@@ -172,9 +175,15 @@ class Schedule:
                         raise Died("the schedule is over")
                 return
         if me is not self._main:
-            self._main.resume()
+            self._wake_main()
             if me is not None:
                 raise Died("the schedule is over")
+
+    def _wake_main(self) -> None:
+        """Once: who plays the schedule ends what is left."""
+        if self.over and self._main_waits:
+            self._main_waits = False
+            self._main.resume()
 
     def _pop(self) -> Turn | Callable[[], None]:
         """What comes next."""
@@ -194,9 +203,10 @@ class Schedule:
         try:
             what()
         except BaseException as error:  # noqa: BLE001 - told to whoever plays the schedule
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End with this error."""
         self.failure = self.failure or error
         self.over = True
 

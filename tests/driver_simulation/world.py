@@ -155,7 +155,10 @@ class World:
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
-            raise Broken(f"seed {self.seed}, {self.schedule.now_s:.3f} s: {what}")
+            broken = Broken(f"seed {self.seed}, {self.schedule.now_s:.3f} s: {what}")
+            # Production code may be under way here, which survives what is raised in it
+            self.schedule.fail(broken)
+            raise broken
 
     # -- drivers
 
