@@ -19,8 +19,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --compile-bytecode
 
+ENVIRONMENT := test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(ENVIRONMENT)
 	($(PIP) uv && $(UV) -e '.[dev]') || $(PIP) -e '.[dev]'
 	touch $(STAMP)
 
@@ -29,8 +31,10 @@ setup: $(STAMP)  ## Install everything into .venv
 demo: $(STAMP)  ## Make a small TF1 run and resume it on two workers
 	$(BIN)/tfresume demo
 
+# pip alone builds it: nobody who only installs needs what developing takes
 # What an earlier build left in build/lib would come into the wheel, modules that are gone among it
-wheel: $(STAMP)  ## Build dist/tfresume-*.whl, which any environment can install
+wheel:  ## Build dist/tfresume-*.whl, which any environment can install
+	$(ENVIRONMENT)
 	rm -rf build/lib build/bdist.* dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 

@@ -8,7 +8,7 @@ flag beats the same key of ``--config``; what neither names keeps the model's de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -112,6 +112,12 @@ def _fields() -> list[tuple[str, Any, Any]]:
 
 RunFlags = make_dataclass("RunFlags", _fields(), frozen=True, namespace={"__module__": __name__})
 """One optional attribute for each flag; ``workers.min`` is the attribute ``workers__min``."""
+
+
+def some_flags(title: str, names: Collection[str]) -> type:
+    """A type like ``RunFlags`` with some of its flags, for `given`."""
+    rows = [row for row in _fields() if row[0] in names]
+    return make_dataclass(title, rows, frozen=True, namespace={"__module__": __name__})
 
 
 def given(flags: Any) -> dict[str, Any]:
@@ -220,13 +226,13 @@ def _keys_of_file(url: str) -> dict[str, Any]:
         raise ConfigError.from_cause(
             f"{redacted(url)} isn't valid YAML",
             error,
-            remedy="Fix the place that the message names",
+            remedy="Correct the place that it names",
         ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{redacted(url)} holds a {type(values).__name__} where a mapping of keys is needed",
+            f"{redacted(url)} holds {'a list' if isinstance(values, list) else 'a single value'} where a mapping of keys is needed",
             remedy="Write one `key: value` a line; `tfresume config --explain` lists the keys",
         )
     return {str(name): value for name, value in values.items()}

@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +21,9 @@ from typing import IO, Any, TextIO, cast
 from rich.console import Console
 from rich.markup import escape
 
+from launch.standard_output import WithoutPadding, write_answer
 from launch.text.printable import HarmlessConsole, harmless
-from orchestrator.errors import ConfigError, OrchestratorError, Preempted
+from orchestrator.errors import AnswerNotWritten, ConfigError, OrchestratorError, Preempted
 from orchestrator.redaction import redacted, redacted_data, secrets_in
 
 PIPE_WIDTH = 1000
@@ -39,20 +39,8 @@ reports of SIGINT (128 + 2) and of SIGTERM (128 + 15).
 
 def answer_console() -> Console:
     """Where tables for people go: standard output."""
-    file = None if sys.stdout.isatty() else cast(IO[str], _WithoutPadding())
+    file = None if sys.stdout.isatty() else cast(IO[str], WithoutPadding())
     return HarmlessConsole(highlight=False, soft_wrap=False, width=_width(sys.stdout), file=file)
-
-
-class _WithoutPadding:
-    """Standard output where it's a file or a pipe: a table's lines end with their last word, not
-    with blanks up to its width.
-    """
-
-    def write(self, text: str) -> int:
-        return sys.stdout.write(re.sub(r" +$", "", text, flags=re.MULTILINE))
-
-    def flush(self) -> None:
-        sys.stdout.flush()
 
 
 def message_console() -> Console:
@@ -71,16 +59,18 @@ def write_text(text: str, *, to_stderr: bool = False) -> None:
     """Write a text of somebody else's making as it is, redacted and harmless; it ends where it
     ends.
     """
-    stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(harmless(redacted(text, secrets_in(os.environ))))
-    stream.flush()
+    shown = harmless(redacted(text, secrets_in(os.environ)))
+    if not to_stderr:
+        write_answer(shown)
+        return
+    sys.stderr.write(shown)
+    sys.stderr.flush()
 
 
 def print_json(data: Any) -> None:
     """Write one JSON object to standard output, redacted."""
     plain = redacted_data(plain_data(data), secrets_in(os.environ))
-    sys.stdout.write(json.dumps(plain, indent=2, default=str, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    write_answer(json.dumps(plain, indent=2, default=str, allow_nan=False) + "\n")
 
 
 def plain_data(data: Any) -> Any:
@@ -138,7 +128,7 @@ def show_error(error: BaseException, *, as_json: bool) -> None:
         console.print(
             "[red bold]error:[/red bold] this is a fault in tfresume itself; please report it with the lines above"
         )
-    if as_json:
+    if as_json and not isinstance(error, AnswerNotWritten):
         status = {
             EXIT_REFUSED: "refused",
             EXIT_TERMINATED: "stopped",

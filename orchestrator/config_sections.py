@@ -302,6 +302,10 @@ class SurgerySection(Section):
     """Variables to hold as they are: a name, a scope, or a pattern such as ``encoder/*``. Neither
     they nor their slots are written. Undone by leaving it out.
     """
+    grow: dict[str, Positive] = Field(default_factory=dict)
+    """Give a table that is looked up by row more rows, ``VAR=ROWS``; they and those of its slots
+    begin as the graph's own initialisers begin. What is saved has them for good.
+    """
     rename: dict[str, str] = Field(default_factory=dict)
     """Take the checkpoint's key OLD for the graph's NEW, ``OLD=NEW``; with a slash at the end of
     both, a whole scope. Counts at the run's first start, as the four below.

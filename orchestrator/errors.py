@@ -7,30 +7,32 @@ from error``). All of them survive pickling, since Ray carries them between proc
 ::
 
     OrchestratorError
-    ├── ConfigError            the command or its configuration is wrong; nothing was started (exit
-    code 2) │   ├── SourceError        the source is missing, unreadable or not what it claims to be
-    │   ├── GraphRefused       the graph can't be resumed as asked; carries every problem found │
-    ├── OutputError        the output isn't writable, or belongs to another source or another driver
-    │   │   └── AlreadyExists  an object that may be created once only is there already, written by
-    someone else │   └── PlacementError     the cluster can't place the workers that were asked for
-    ├── RetryableError         infrastructure failed; the same action may work again │   ├──
-    WorkerLost         a worker's process or node is gone, or it hangs │   ├── PeerLost
-    seen by a survivor: a step was abandoned since a peer is gone │   ├── Preempted          a
-    planned loss: SIGTERM or a drain notice │   ├── CorruptState       a state that moved between
-    workers arrived damaged │   ├── AddressTaken       a port that was reserved for a group is in
-    use; reserve another and form again │   ├── StorageUnavailable the store refuses or doesn't
-    answer │   └── ClusterUnavailable Ray's cluster or its job server doesn't answer any more ├──
-    EndOfData              the input is exhausted; the run ends with a last save, as it should └──
-    FatalError             going on would do harm (exit code 1)
-        ├── CorruptCheckpoint  a checkpoint's bytes aren't what its index or manifest says
-        ├── GraphMismatch      graph and checkpoint don't fit each other
-        ├── LeaseLost          another driver has taken this run over
-        ├── NonFinite          the state or the watched loss holds NaN or infinity
-        ├── StateJumped        a variable or slot grew beyond measure against the last checkpoint
-        ├── RecoveryExhausted  a retry budget is used up, or the same error came back at the same
-        step └── UserCodeError      the user's input function, feed or graph raised; carries its
-        traceback
-            └── GroupDisagrees what the workers computed has different shapes
+    ├── ConfigError             the command or its configuration is wrong; nothing was started
+    │   │                       (exit code 2)
+    │   ├── SourceError         the source is missing, unreadable or not what it claims to be
+    │   ├── GraphRefused        the graph can't be resumed as asked; carries every problem found
+    │   ├── OutputError         the output can't be written, or belongs to another source or driver
+    │   │   └── AlreadyExists   what may be created once only was written by someone else
+    │   └── PlacementError      the cluster can't place the workers that were asked for
+    ├── RetryableError          infrastructure failed; the same action may work again
+    │   ├── WorkerLost          a worker's process or node is gone, or it hangs
+    │   ├── PeerLost            seen by a survivor: a step was abandoned since a peer is gone
+    │   ├── Preempted           a planned loss: SIGTERM or a drain notice
+    │   ├── CorruptState        a state that moved between workers arrived damaged
+    │   ├── AddressTaken        a port that was reserved for a group is in use: reserve another
+    │   ├── StorageUnavailable  the store refuses or doesn't answer
+    │   └── ClusterUnavailable  Ray's cluster or its job server doesn't answer any more
+    ├── EndOfData               the input is exhausted; the run ends with a last save, as it should
+    └── FatalError              going on would do harm (exit code 1)
+        ├── AnswerNotWritten    standard output can't be written to: its disk is full
+        ├── CorruptCheckpoint   a checkpoint's bytes aren't what its index or manifest says
+        ├── GraphMismatch       graph and checkpoint don't fit each other
+        ├── LeaseLost           another driver has taken this run over
+        ├── NonFinite           the state or the watched loss holds NaN or infinity
+        ├── StateJumped         a variable or slot grew beyond measure against the last checkpoint
+        ├── RecoveryExhausted   a retry budget is used up, or an error came back at the same step
+        └── UserCodeError       the user's input function, feed or graph raised; has its traceback
+            └── GroupDisagrees  what the workers computed has different shapes
 """
 
 from __future__ import annotations
@@ -149,6 +151,10 @@ class ClusterUnavailable(RetryableError):
 
 class FatalError(OrchestratorError):
     """Going on would do harm."""
+
+
+class AnswerNotWritten(FatalError):
+    """Standard output can't be written to; nothing more is written there."""
 
 
 class CorruptCheckpoint(FatalError):

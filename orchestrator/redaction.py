@@ -50,10 +50,11 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic)\s+|bearer\s+)[\w.~+/=-]{8,}"),
         rf"\1{MASK}",
     ),
-    # AccountKey=...; aws_secret_access_key: ..., "private_key": "..."
+    # AccountKey=...; aws_secret_access_key: ..., "private_key": "..."; but the word behind an
+    # exception's name (NoCredentialsError: Unable to locate) begins its text
     (
         re.compile(
-            rf"(?i)([\w-]*{_SECRET_WORDS}[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"
+            rf"(?i)([\w-]*{_SECRET_WORDS}(?!\w*(?:error|exception):\s+[a-z]+\s)[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"
         ),
         rf"\1{MASK}",
     ),

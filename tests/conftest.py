@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,10 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 # else a client without credentials looks for a machine of Google's, for 15 s
 os.environ.setdefault("NO_GCE_CHECK", "true")
+
+# A shell ignores Ctrl-C in what it runs in the background, and whatever that starts would too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no limit on their time: how busy the machine is says nothing
 # about the code

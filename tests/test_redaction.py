@@ -45,6 +45,7 @@ def test_redacted_hides_a_credential_of_every_known_shape(text: str) -> None:
         "worker 1 on node 10.0.0.3 lost; keep_prob:0=0.5",
         "file:///data/run@7/x",
         "https://host:8265/api/jobs/?limit=3",
+        "no permission to read s3://b: NoCredentialsError: Unable to locate credentials",
     ],
 )
 def test_redacted_leaves_ordinary_words_alone(text: str) -> None:

@@ -62,3 +62,22 @@ def test_what_is_quick_is_run_each_time(pytester: pytest.Pytester) -> None:
     dear = {f"test_dear[{number}]" for number in range(7)}
     assert all(names < dear for names in later)
     assert set.intersection(*later) == set()
+
+
+def test_kind_that_several_files_share_has_one_turn_over_all_of_them(
+    pytester: pytest.Pytester,
+) -> None:
+    text = """
+        import pytest
+
+        @pytest.mark.turns(3, "whole runs")
+        @pytest.mark.slow
+        def test_dear(): ...
+    """
+    pytester.makepyfile(**{f"test_{number}": text for number in range(3)})
+    items, _ = pytester.inline_genitems()
+    names = {item.nodeid for item in items}
+    now = [names - {item.nodeid for item in not_in_turn(items, turn)} for turn in range(3)]
+    assert len(names) == 3
+    assert all(len(each) == 1 for each in now)
+    assert set.union(*now) == names

@@ -1,9 +1,10 @@
 """Which of many examples of one kind are run this time?
 
-Rule: of tests marked ``turns(N)`` an Nth part, file by file, and all of them with ``--every-turn``
-(``make check``). Whose turn it is follows from the code under test: the same tree runs the same
-part, so that what passed before a change lands is what its landing runs, and after a change it's
-another's turn. What is quick is run each time, marked or not.
+Rule: of tests marked ``turns(N)`` an Nth part, file by file (with ``turns(N, KIND)`` over all files
+that name this kind), and all of them with ``--every-turn`` (``make check``). Whose turn it is
+follows from the code under test: the same tree runs the same part, so that what passed before a
+change lands is what its landing runs, and after a change it's another's turn. What is quick is run
+each time, marked or not.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ def chosen(words: Iterable[str], *options: object) -> bool:
 
 def not_in_turn(items: Iterable[pytest.Item], checksum: int) -> set[pytest.Item]:
     """The marked tests that take seconds and whose turn it isn't."""
-    kinds: dict[tuple[Path, int], list[pytest.Item]] = {}
+    kinds: dict[tuple[Path | str, int], list[pytest.Item]] = {}
     for item in items:
         mark = item.get_closest_marker("turns")
         if mark is not None and any(item.get_closest_marker(name) for name in DEAR):
-            kinds.setdefault((item.path, mark.args[0]), []).append(item)
+            parts, kind = (*mark.args, item.path)[:2]
+            kinds.setdefault((kind, parts), []).append(item)
     return {
         item
         for (_, parts), examples in kinds.items()

@@ -40,7 +40,7 @@ def check(
     from launch.runs.inspectable import look_at
     from launch.text.check_text import render_check
     from launch.text.verify_text import render_proof
-    from orchestrator.driver.chosen_graph import chosen_graph, without_collections
+    from orchestrator.driver.chosen_graph import chosen_graph
     from orchestrator.driver.edited_graph import edited_graph
     from orchestrator.driver.refusals import refusals
     from orchestrator.store.checkpoints.source import named_source
@@ -50,7 +50,7 @@ def check(
     seen = look_at(named_source(checked), checked.output)
     edited = edited_graph(chosen_graph(seen.meta, checked.meta), checked, seen.keys)
     report = judge(
-        *(without_collections(edited.meta, checked.drop_collection), checked),
+        *(edited.meta, checked),
         checkpoint=edited.checkpoint,
         memory=_free_memory(checked),
         also=(*refusals(checked), *seen.problems, *edited.problems),

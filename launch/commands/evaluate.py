@@ -16,7 +16,7 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orchestrator.driver.evaluator import Following
+    from orchestrator.driver.following import Following
     from orchestrator.driver.inference import NodeWish
 
 WHAT = Group("What is evaluated", sort_key=5)
@@ -38,7 +38,10 @@ class EvaluateFlags:
     ] = None
     batches: Annotated[
         int,
-        Parameter(group=WHAT, help="At most so many; 0: until the input ends, arrays once."),
+        Parameter(
+            group=WHAT,
+            help="At most so many; 0: until the input ends. Arrays once, in their order.",
+        ),
     ] = 0
     step: Annotated[
         int | None,
@@ -120,15 +123,16 @@ def evaluate(
         run: A run's output URL; without --follow any source that `resume` takes.
     """
     checked = run_config(run, config, flags)
-    if checked.address is not None and is_job_server(checked.address):
+    place = _place(what, checked)
+    asked = _following(what, checked, place) if what.follow else None
+    if asked is None:
+        _refuse_without_follow(what, checked)
+    if is_job_server(checked.address):
         from launch.jobs.evaluation import submit_evaluation
 
         return submit_evaluation(checked, config, flags, what, looks)
-    place = _place(what, checked)
-    if what.follow:
-        return _follow(checked, _following(what, checked, place), looks)
-    if what.keep_best:
-        raise ConfigError("--keep-best needs --follow", remedy="Add --follow")
+    if asked is not None:
+        return _follow(checked, asked, looks)
     from launch.text.evaluation_text import evaluated_text
     from orchestrator.driver.evaluate import evaluate as measure
 
@@ -158,7 +162,7 @@ def _follow(config: RunConfig, asked: Following, looks: Looks) -> int:
 
 def _following(what: EvaluateFlags, config: RunConfig, place: NodeWish) -> Following:
     from orchestrator.decide.evaluating import Goal
-    from orchestrator.driver.evaluator import Following
+    from orchestrator.driver.following import Following
 
     if what.step is not None:
         raise ConfigError("--step and --follow exclude each other", remedy="Leave one out")
@@ -166,9 +170,18 @@ def _following(what: EvaluateFlags, config: RunConfig, place: NodeWish) -> Follo
         raise ConfigError("--every-s must be more than 0", remedy="Give seconds, such as 5")
     goal = Goal.parse(what.keep_best) if what.keep_best else None
     fetches = tuple(what.fetch or ())
-    return Following(
+    asked = Following(
         fetches, what.batches, place, goal, what.name, what.every_s, patience_s=config.wait_s
     )
+    asked.check(config)
+    return asked
+
+
+def _refuse_without_follow(what: EvaluateFlags, config: RunConfig) -> None:
+    if what.keep_best:
+        raise ConfigError("--keep-best needs --follow", remedy="Add --follow")
+    if what.step is not None and config.from_step is not None:
+        raise ConfigError("--step and --from-step name a checkpoint both", remedy="Leave one out")
 
 
 def _place(what: EvaluateFlags, config: RunConfig) -> NodeWish:

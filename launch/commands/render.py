@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from launch.render.code import with_code
 from launch.render.overlays import with_overlays
 from launch.render.refusals import refuse_deployment, refuse_unfinished
 from launch.render.spec import BASE, DATA_PATH, IMAGE, Deployment, Kind
+from launch.standard_output import write_answer
 from launch.terminal import EXIT_DONE, print_json
 from orchestrator.errors import ConfigError, OutputError
 
@@ -143,7 +143,8 @@ def _with_values(deployment: Deployment, values: ManifestValues, is_of_a_run: bo
     if deployment.queue and not values.queue:
         if is_of_a_run:
             raise ConfigError(
-                "the kueue overlay without a queue", remedy="Name the local queue: --queue NAME"
+                "the kueue overlay needs the name of a queue",
+                remedy="Name the local queue: --queue NAME",
             )
         known.pop("queue", None)
     selector = dict(_pair(item) for item in values.node_selector)
@@ -169,7 +170,7 @@ def _answer(deployment: Deployment, to: Path | None, looks: Looks) -> None:
     elif to is not None:
         _write_all(to.parent, {to.name: stream(deployment)})
     else:
-        sys.stdout.write(stream(deployment))
+        write_answer(stream(deployment))
 
 
 def _with_users_run(

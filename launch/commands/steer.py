@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from launch.commands.options import Looks
 from launch.terminal import (
@@ -49,7 +50,10 @@ def stop(
     ] = False,
     timeout_s: Annotated[
         float,
-        Parameter(help="Longest time to wait for the end, in seconds; 0 asks and returns at once."),
+        Parameter(
+            validator=Number(gte=0),
+            help="Longest time to wait for the end, in seconds; 0 asks and returns at once.",
+        ),
     ] = 300.0,
     address: Annotated[
         str | None,
@@ -115,7 +119,12 @@ def logs(
         ),
     ] = False,
     lines: Annotated[
-        int, Parameter(name=["--lines", "-n"], help="Only the last so many events; 0 shows all.")
+        int,
+        Parameter(
+            name=["--lines", "-n"],
+            validator=Number(gte=0),
+            help="Only the last so many events; 0 shows all.",
+        ),
     ] = 0,
     worker: Annotated[
         str | None, Parameter(help="Only what names this worker, such as w0002.")
@@ -147,25 +156,22 @@ def logs(
     from orchestrator.store.run.run_record import read_run_record
 
     output = open_location(run)
-    events: list[dict[str, Any]] = (
-        read_journal_tail(output, lines) if lines and worker is None else read_journal(output)
-    )
-    if worker is not None:
-        events = about(events, worker)[-lines:]
+    # What is followed goes on where this one read ends, whatever of it is shown
+    whole = follow or worker is not None or not lines
+    every = read_journal(output) if whole else read_journal_tail(output, lines)
+    events = (every if worker is None else about(every, worker))[-lines:]
     if not events and read_run_record(output) is None:
         raise no_run(output)
     if looks.json:
         print_json({"run": output.shown, "events": events})
         return EXIT_DONE
     if not events:
-        message_console().print(
-            f"the run's journal at {output.shown} is empty so far", markup=False
-        )
+        told = f"names {worker}" if every else "has happened"
+        message_console().print(f"nothing in the journal of {output.shown} {told}", markup=False)
     _write(log_lines(events))
     if follow:
-        every = read_journal(output) if lines or worker else events
         with following(output.shown):
-            _follow(output, every, shown=len(every), worker=worker)
+            _follow(output, every, worker)
     return EXIT_DONE
 
 
@@ -182,25 +188,23 @@ def following(run: str) -> Iterator[None]:
         raise
 
 
-def _follow(output: Location, events: list[dict[str, Any]], shown: int, worker: str | None) -> None:
-    """Write what is added to the journal until its last event is the run's end."""
+def _follow(output: Location, events: list[dict[str, Any]], worker: str | None) -> None:
+    """Write what is added to the journal's ``events`` until the newest attempt has ended."""
     from launch.text.log_text import about, log_lines
     from orchestrator.store.run.journal import read_journal
 
     while not _ended(events):
         time.sleep(FOLLOW_EVERY_S)
-        events = read_journal(output)
+        shown, events = len(events), read_journal(output)
         added = events[shown:]
         _write(log_lines(added if worker is None else about(added, worker)))
-        shown = len(events)
 
 
 def _ended(events: list[dict[str, Any]]) -> bool:
-    from orchestrator.journal.parsing import parse_all
-    from orchestrator.journal.run_events import RunEnded
+    from launch.runs.history import history
 
-    # a last sign of progress may follow the end
-    return any(isinstance(event, RunEnded) for event in parse_all(events[-LAST_WORDS:]))
+    # a last sign of progress may follow the end, and so may the next attempt
+    return history(events[-LAST_WORDS:]).finish is not None
 
 
 def _write(lines: list[str]) -> None:

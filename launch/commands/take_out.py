@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
+from launch.flags import given, run_config, some_flags
 from launch.terminal import EXIT_DONE, answer_console, print_json
 from orchestrator.errors import ConfigError
 
-if TYPE_CHECKING:
-    from orchestrator.config import RunConfig
-
-Format = Literal["checkpoint", "safetensors", "npz", "frozen", "saved-model"]
+Format = Literal["checkpoint", "safetensors", "npz", "frozen", "saved-model", "onnx"]
+GraphFlags = some_flags(
+    "GraphFlags",
+    (
+        *("input", "feed", "array", "batch_size", "input_map"),
+        *("import_modules", "load_op_library", "py_func", "allow_op", "path_map"),
+    ),
+)
+GraphInput = Annotated[GraphFlags, Parameter(name="*")]  # type: ignore[valid-type]
 
 
 def export(
@@ -54,20 +60,7 @@ def export(
             help="Output of a graph; repeatable. Default: the prediction, as `inspect` ranks it.",
         ),
     ] = None,
-    input_: Annotated[
-        str | None,
-        Parameter(
-            name="--input",
-            metavar="MODULE:FUNCTION",
-            help="Batches to check a graph with, as `resume` takes them. Default: made-up ones.",
-        ),
-    ] = None,
-    feed: Annotated[
-        list[str] | None,
-        Parameter(
-            negative_iterable=(), metavar="NAME=VALUE", help="The same, as constants; repeatable."
-        ),
-    ] = None,
+    run: GraphInput = GraphFlags(),  # noqa: B008  frozen
     looks: Looks = Looks(),  # noqa: B008  frozen
 ) -> int:
     """Write a trained model in another format.
@@ -86,21 +79,20 @@ def export(
         tfresume export gs://b/run --to saved-model -o gs://b/serving
 
     Tensors: checkpoint (TensorFlow's own), safetensors, npz (NumPy); no
-    TensorFlow is needed. Graphs: frozen (a .pb of constants) and saved-model,
-    with training switches put to inference; TensorFlow runs both graphs on
-    the same batches and they have to agree to 1e-6.
+    TensorFlow is needed. Graphs: frozen (a .pb of constants), saved-model and
+    onnx (with the extra onnx), training switches put to inference; both
+    graphs are run on the same batches and have to agree to 1e-6 (onnx: 1e-4).
 
     Args:
         source: A .meta URL, a checkpoint prefix or a directory.
     """
     from launch.text.export_text import render_export, render_graph
 
-    if to == "frozen" or to == "saved-model":
+    if to == "frozen" or to == "saved-model" or to == "onnx":
         from orchestrator.exports.frozen import export_graph
 
         _refuse([("--all", all_), ("--omit", omit)], to)
-        config = _config(source, input_, feed or ())
-        graph = export_graph(config, output, to=to, fetches=fetch or ())
+        graph = export_graph(run_config(source, None, run), output, to=to, fetches=fetch or ())
         if looks.json:
             print_json(graph)
         else:
@@ -108,7 +100,8 @@ def export(
         return EXIT_DONE
     from orchestrator.exports.export import export as take_out
 
-    _refuse([("--fetch", fetch), ("--input", input_), ("--feed", feed)], to)
+    of_graphs = [("--" + name.replace("_", "-"), value) for name, value in given(run).items()]
+    _refuse([("--fetch", fetch), *of_graphs], to)
     found = take_out(source, output, to=to, everything=all_, omit=omit or ())
     if looks.json:
         print_json(found)
@@ -121,17 +114,6 @@ def _refuse(flags: Sequence[tuple[str, object]], to: str) -> None:
     for name, value in flags:
         if value:
             raise ConfigError(f"{name} says nothing about --to {to}", remedy=f"Leave {name} out")
-
-
-def _config(source: str, input_: str | None, feed: Sequence[str]) -> RunConfig:
-    from orchestrator.config import parse_config
-
-    pairs = [text.partition("=") for text in feed]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise ConfigError(f"--feed {name} has no value", remedy="Write --feed NAME=VALUE")
-    values = {"source": source, "feed": {name: value for name, _, value in pairs}}
-    return parse_config(values | ({"input": input_} if input_ else {}))
 
 
 def salvage(

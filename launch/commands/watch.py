@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from launch.commands.options import Looks
 from launch.terminal import EXIT_DONE, answer_console, message_console, print_json
@@ -21,7 +22,8 @@ def status(
     patience: Annotated[
         float | None,
         Parameter(
-            help="Longest time to watch for a heartbeat that is due, in seconds. Default: the driver's lease."
+            validator=Number(gte=0),
+            help="Longest time to watch for a heartbeat that is due, in seconds. Default: the driver's lease.",
         ),
     ] = None,
     address: Annotated[
@@ -57,17 +59,16 @@ def status(
     Args:
         run: A run's output URL.
     """
-    from launch.text.status_text import status_text
 
     def look() -> RunStatus:
         return _looked_at(run, patience, address)
 
     found = _watched(look) if watch else look()
-    if watch and not looks.json:
-        return EXIT_DONE
     if looks.json:
         print_json(found)
-    else:
+    elif not watch:
+        from launch.text.status_text import status_text
+
         answer_console().print(status_text(found))
     return EXIT_DONE
 

@@ -29,7 +29,7 @@ it, all nodes side by side.
 def refuse_dead(address: str) -> None:
     """Raises ConfigError where no cluster can answer, within ten seconds."""
     if address.startswith("ray://"):
-        raise ConfigError(NO_RAY_CLIENT)
+        raise ConfigError(NO_RAY_CLIENT, remedy="Give HOST:PORT, or auto on a node of the cluster")
     reach(address)
 
 

@@ -1,12 +1,14 @@
 """How does an evaluator run as a job of a Ray cluster?
 
 Rule: the same flags as a configuration file beside the job, with the input function's file or
-module, as ``submit`` has it. Its job is named after the run and the evaluator, so that submitting
-again attaches to the one that runs.
+module and places in one spelling, as ``submit`` has it. An evaluator's job is named after the run
+and the evaluator, so that submitting again attaches to the one that runs; that of one evaluation
+after all that it asks, since two of a run are different questions.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -35,16 +37,21 @@ def evaluation_plan(config: RunConfig, values: dict[str, Any], what: EvaluateFla
     """
     from launch.jobs.package import collected
     from launch.jobs.plan import CONFIG_FILE, JobPlan, submission_name
+    from launch.jobs.spelling import absolute
 
-    values, files = collected(values, Path.cwd(), ())
+    here = Path.cwd()
+    given_values = absolute({**values, "source": config.source, "address": "auto"}, here)
+    run, files = collected(given_values, here, ())
+    source = str(run["source"])
+    entrypoint = shlex.join(["tfresume", "evaluate", "--config", CONFIG_FILE, *_words(what)])
+    asked = what.name if what.follow else json.dumps([entrypoint, run], sort_keys=True, default=str)
     secrets = secrets_in(os.environ)
-    name = submission_name(f"{config.source.rstrip('/')}#{what.name if what.follow else 'once'}")
     return JobPlan(
-        name=name.replace("tfresume-", "tfresume-evaluate-"),
-        entrypoint=shlex.join(["tfresume", "evaluate", "--config", CONFIG_FILE, *_words(what)]),
-        run={**values, "source": config.source, "address": "auto"},
+        name=submission_name(f"{source}#{asked}").replace("tfresume-", "tfresume-evaluate-"),
+        entrypoint=entrypoint,
+        run=run,
         files=files,
-        metadata={"run": redacted(config.source, secrets), "by": "tfresume evaluate"},
+        metadata={"run": redacted(source, secrets), "by": "tfresume evaluate"},
     )
 
 
@@ -86,7 +93,7 @@ def submit_evaluation(
     outcome = JobServer(config.address).submit(plan)
     state = "attached" if isinstance(outcome, Attach) else "submitted"
     if looks.json:
-        print_json({"status": state, "job": outcome.submission_id, "run": config.source})
+        print_json({"status": state, "job": outcome.submission_id, "run": plan.run["source"]})
     else:
         answer_console().print(
             f"{state}: job {outcome.submission_id}\n"

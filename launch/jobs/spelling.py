@@ -1,8 +1,9 @@
 """How is a place spelled, so that a job finds it from another directory and two spellings are one?
 
 Rule: a local path becomes absolute, from where the user stands, and loses its dots and doubled
-slashes; ``file://`` is a local path; stores with two names for their protocol get one. An object
-store's own path is left as it is, since there every character counts, but for slashes at its end.
+slashes; ``file://`` is a local path; a store with several names for its protocol gets one. An
+object store's own path is left as it is, since there every character counts, but for slashes at its
+end.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_ONE_NAME = {"gcs": "gs", "s3a": "s3"}
-"""Protocols that fsspec knows by two names."""
+from orchestrator.store.objects.url_spelling import one_protocol
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|::)")
 
 
@@ -32,7 +33,7 @@ def one_spelling(url: str, directory: Path) -> str:
     if path.startswith(f"{scheme}::"):
         return url  # a chain: its links are the user's business
     rest = path[len(scheme) + 3 :]
-    return f"{_ONE_NAME.get(scheme, scheme)}://{rest.rstrip('/')}"
+    return one_protocol(f"{scheme}://{rest.rstrip('/')}")
 
 
 def absolute(values: Mapping[str, Any], directory: Path) -> dict[str, Any]:

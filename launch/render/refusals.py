@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from launch.render.pods import CODE_PATH
-from launch.render.spec import Deployment
+from launch.render.spec import DATA_PATH, Deployment
 from orchestrator.decide.last_step import last_step
 from orchestrator.errors import ConfigError
 
@@ -50,12 +50,12 @@ def refuse_deployment(deployment: Deployment) -> None:
     config = deployment.config
     if config.workers.gpus and not deployment.gpu:
         raise ConfigError(
-            f"{config.workers.gpus:g} GPUs for each worker, and no Pod that has any",
+            f"each worker asks for {config.workers.gpus:g} GPUs, and no Pod of these manifests has one",
             remedy="Add --overlay gpu, or leave --workers.gpus out",
         )
     if deployment.gpu and not config.workers.gpus:
         raise ConfigError(
-            "the gpu overlay, and workers that ask for no GPU",
+            "the gpu overlay reserves GPUs, and the workers ask for none",
             remedy="Give --workers.gpus 1, or take --overlay cpu",
         )
     for key, url in _urls(deployment.settings):
@@ -63,7 +63,8 @@ def refuse_deployment(deployment: Deployment) -> None:
     for name, used in _values(deployment):
         if not used:
             raise ConfigError(
-                f"{name} is of no use here", remedy="Leave it out, or add the overlay that takes it"
+                f"nothing in these manifests uses {name}",
+                remedy="Leave it out, or add the overlay that takes it",
             )
 
 
@@ -119,5 +120,7 @@ def _values(deployment: Deployment) -> Iterator[tuple[str, bool]]:
         yield "--gpu-type", deployment.gpu
     if deployment.claim:
         yield "--claim", held
+    if deployment.data_path != DATA_PATH:
+        yield "--data-path", held
     if deployment.storage_class:
         yield "--storage-class", (held and not deployment.claim) or deployment.kind == "cluster"

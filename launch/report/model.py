@@ -26,7 +26,7 @@ from launch.report.lanes import Life, RankSpan, lanes, lives
 from launch.report.series import Point, points, smoothed, thinned
 from launch.runs.history import History
 from launch.runs.status_model import RunStatus
-from orchestrator.decide.goodput import Span, Spent, goodput, spans
+from orchestrator.decide.goodput import Span, Spent, spans
 from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.reports import CheckpointRow
 from orchestrator.store.run.lineage import TakeOver
@@ -106,7 +106,7 @@ def report(
         evaluations: what evaluators found, newest first.
     """
     moments = seen.moments
-    account = goodput([moment.event for moment in moments])
+    account = seen.account
     begun = moments[0].event.at if moments else None
     config = (seen.begun.config if seen.begun else None) or record.get("config") or {}
     return Report(

@@ -108,12 +108,15 @@
   }
   const gaps = data.series.slice(1).map((p, i) => p.t - data.series[i].t);
   const longGap = Math.max(60, 8 * median(gaps));
-  function path(points, x, y, key) {
+  const drawable = (point, key, log) => point[key] != null && (!log || point[key] > 0);
+  function path(points, x, y, key, log) {
     let text = "", last = null;
     for (const point of points) {
-      if (point[key] == null) { last = null; continue; }
+      // A line over a loss of NaN would tell of numbers that nobody saw
+      if (!drawable(point, key, log)) { last = null; continue; }
       const broken = !last || point.step < last.step || point.t - last.t > longGap;
       text += `${broken ? "M" : "L"}${x.at(point[state.axis]).toFixed(1)} ${y.at(point[key]).toFixed(1)}`;
+      if (broken) text += "h0"; // what stands alone is a dot
       last = point;
     }
     return text;
@@ -142,7 +145,7 @@
   const plots = [];
   function plot(id, key, colour, height) {
     const host = $(id), log = key === "loss" && state.scale === "log";
-    const points = visible().filter((p) => p[key] != null && (!log || p[key] > 0));
+    const all = visible(), points = all.filter((p) => drawable(p, key, log));
     if (!points.length) {
       host.textContent = key === "loss" ? "The journal holds no loss: name tensors with --watch." : "The journal holds no progress yet.";
       return;
@@ -154,8 +157,8 @@
     // Where the curve seldom is: a loss falls from the upper left, a rate begins at 0
     marks(svg, x, height, key === "loss" ? MARGIN.top + 10 : height - MARGIN.bottom - 6);
     const smooth = key === "loss" && points.length > 8;
-    make("path", { class: smooth ? "curve raw" : "curve", d: path(points, x, y, key), style: `stroke: var(${colour})` }, svg);
-    if (smooth) make("path", { class: "curve smooth", d: path(points.filter((p) => !log || p.smooth > 0), x, y, "smooth"), style: `stroke: var(${colour})` }, svg);
+    make("path", { class: smooth ? "curve raw" : "curve", d: path(all, x, y, key, log), style: `stroke: var(${colour})` }, svg);
+    if (smooth) make("path", { class: "curve smooth", d: path(all, x, y, "smooth", log), style: `stroke: var(${colour})` }, svg);
     if (points.length === 1) make("circle", { class: "dot", r: 4, cx: x.at(points[0][state.axis]), cy: y.at(points[0][key]), style: `stroke: var(${colour})` }, svg);
     const cursor = make("g", { visibility: "hidden" }, svg);
     const line = make("line", { class: "cursor", y1: MARGIN.top, y2: height - MARGIN.bottom }, cursor);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import expm1, log
 
 from orchestrator.decide.timeline import Moment
 from orchestrator.journal.run_events import ProgressMade
@@ -57,24 +58,25 @@ def smoothed(found: Sequence[Point], share: float = SMOOTHED_OVER) -> tuple[Poin
     """The points with their loss's exponential average, which forgets half of what it knows in
     ``share`` of the run's steps; it begins anew where steps are redone.
 
-    The average is divided by the weight that it has gathered, so that it begins at the first loss
-    (as Adam's moments are: Kingma and Ba, 2015, section 3).
+    A loss weighs as much as the steps since the one before; the first weighs as much as the second.
+    The average is that of the weight which it has gathered, so that it begins at the first loss and
+    isn't held there (as Adam's moments are: Kingma and Ba, 2015, section 3).
     """
     steps = [point.step for point in found]
     half = max(1.0, share * (max(steps) - min(steps))) if steps else 1.0
-    done: list[Point] = []
-    total = weight = 0.0
-    last: Point | None = None
-    for point in found:
-        if point.loss is None:
-            done.append(point)
-            continue
-        moved = 0 if last is None else point.step - last.step
-        kept = 0.0 if last is None or moved < 0 else 0.5 ** (moved / half)
-        total, weight = kept * total + (1 - kept) * point.loss, kept * weight + (1 - kept)
-        value = point.loss if weight == 0 else total / weight
-        done.append(replace(point, smooth=float(f"{value:.6g}")))
-        last = point
+    losses = [(index, point.loss) for index, point in enumerate(found) if point.loss is not None]
+    done = list(found)
+    average = weight = 0.0
+    for place, (index, loss) in enumerate(losses):
+        moved = steps[index] - steps[losses[place - 1][0]] if place else -1
+        if moved < 0:
+            weight = 0.0
+            moved = steps[losses[place + 1][0]] - steps[index] if place + 1 < len(losses) else 1
+        # A step that's told twice counts as two
+        new = -expm1(-log(2) * max(1, moved) / half)
+        weight = (1 - new) * weight + new
+        average = (1 - new / weight) * average + new / weight * loss
+        done[index] = replace(found[index], smooth=float(f"{average:.6g}"))
     return tuple(done)
 
 

@@ -1,51 +1,29 @@
-"""What does a run's journal say about it, as of its last event?
+"""What does a run's journal say about it, to who looks at it from outside?
 
-Rule: a fold over the events, nothing else: the same journal gives the same history on any machine.
-A worker that was said to be warm stays until it's said to be gone; ranks are those of the newest
-generation.
+Rule: a view of the folds of the journal (``decide.standing``, ``decide.goodput``), which a snapshot
+may stand in for; only the report takes the events themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.decide.timeline import Moment, timeline
-from orchestrator.journal.event import JournalEvent, is_number
-from orchestrator.journal.group_events import (
-    FindingCheckpoint,
-    GenerationFormed,
-    TrainingBegan,
-    WaitingForWorkers,
-    WorkersAdopted,
-)
+from orchestrator.decide.goodput import Account, Goodput
+from orchestrator.decide.standing import JournaledState
+from orchestrator.decide.timeline import Moment, number_of, timeline
+from orchestrator.journal.event import is_number
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
 from orchestrator.journal.run_events import (
     AttemptBegan,
-    GaveUp,
     IncidentOver,
-    InputUsedUp,
     ProgressMade,
     RunEnded,
     StepsTimed,
-    Stopping,
-    UserErrorRaised,
 )
-from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
-
-_PHASES: Mapping[type[JournalEvent], str] = {
-    AttemptBegan: "starting",
-    WaitingForWorkers: "waiting",
-    GenerationFormed: "forming",
-    TrainingBegan: "training",
-    FindingCheckpoint: "recovering",
-    Stopping: "stopping",
-    InputUsedUp: "stopping",
-    UserErrorRaised: "stopping",
-    GaveUp: "stopping",
-    RunEnded: "ended",
-}
+from orchestrator.journal.worker_events import LossOfWorker, WorkerWarm
 
 
 @dataclass(frozen=True)
@@ -71,6 +49,10 @@ class History:
         incidents: the incidents that are over, oldest first; ``open_loss`` is the loss behind one
             that isn't.
         finish: how the newest attempt ended; None where it didn't.
+        warnings: what the run was warned of, each once.
+        account: what its time was spent on.
+        last_at: unix seconds of the newest event, by the driver's clock; None without events.
+        moments: the events themselves, for the report alone.
     """
 
     moments: tuple[Moment, ...] = field(default=(), repr=False)
@@ -87,11 +69,9 @@ class History:
     incidents: tuple[IncidentOver, ...] = ()
     open_loss: LossOfWorker | None = None
     finish: RunEnded | None = None
-
-    @property
-    def last_at(self) -> float | None:
-        """Unix seconds of the newest event, by the driver's clock; None without events."""
-        return self.moments[-1].event.at if self.moments else None
+    warnings: tuple[str, ...] = ()
+    account: Goodput = field(default_factory=lambda: Account().goodput())
+    last_at: float | None = None
 
     @property
     def until(self) -> int | None:
@@ -101,113 +81,44 @@ class History:
 
 
 def history(records: Iterable[Mapping[str, Any]]) -> History:
-    """What a journal (``store.run.journal.read_journal``) says."""
-    moments = timeline(parse_all(records))
-    fold = _Fold()
-    for moment in moments:
-        fold.take(moment)
+    """What a journal (``store.run.journal.read_journal``) says, with its events."""
+    events = sorted(parse_all(records), key=number_of)
+    seen = history_of(folded(JournaledState, events), folded(Account, events))
+    return replace(seen, moments=timeline(events))
+
+
+def history_of(standing: JournaledState, account: Account) -> History:
+    """What folds of a journal say."""
     return History(
-        moments=moments,
-        attempt=fold.attempt,
-        phase=fold.phase,
-        reason=fold.reason,
-        generation=fold.generation,
-        world_size=len(fold.seats),
-        step=fold.step,
-        workers=fold.seen(),
-        begun=fold.begun,
-        progress=fold.progress,
-        step_times=fold.step_times,
-        incidents=tuple(fold.incidents),
-        open_loss=fold.open_loss,
-        finish=fold.finish,
+        attempt=standing.attempt,
+        phase=standing.phase,
+        reason=standing.reason,
+        generation=standing.generation,
+        world_size=len(standing.seats),
+        step=standing.step,
+        workers=_seen(standing),
+        begun=standing.begun,
+        progress=standing.progress,
+        step_times={} if standing.timed is None else ranks_of(standing.timed),
+        incidents=tuple(standing.incidents),
+        open_loss=standing.open_loss,
+        finish=standing.finish,
+        warnings=tuple(standing.warnings),
+        account=account.goodput(),
+        last_at=standing.last_at,
     )
 
 
-class _Fold:
-    """The history so far."""
-
-    def __init__(self) -> None:
-        self.attempt, self.generation = 0, 0
-        self.step: int | None = None
-        self.phase, self.reason = "starting", ""
-        self.alive: dict[str, WorkerWarm] = {}
-        self.seats: tuple[str, ...] = ()
-        self.begun: AttemptBegan | None = None
-        self.progress: ProgressMade | None = None
-        self.step_times: Mapping[str, Mapping[str, float]] = {}
-        self.incidents: list[IncidentOver] = []
-        self.open_loss: LossOfWorker | None = None
-        self.finish: RunEnded | None = None
-
-    def take(self, moment: Moment) -> None:
-        event = moment.event
-        if moment.attempt != self.attempt:
-            self.attempt, self.finish, self.phase = moment.attempt, None, "starting"
-        if type(event) in _PHASES:
-            self.phase, self.reason = _PHASES[type(event)], getattr(event, "reason", "")
-        self._workers(event)
-        match event:
-            case AttemptBegan():
-                self.begun = event
-            case ProgressMade():
-                self.progress = event
-            case StepsTimed():
-                self.step_times = ranks_of(event)
-            case IncidentOver():
-                self.incidents.append(event)
-                self.open_loss = None
-                self.phase = "training" if event.recovered_s is not None else self.phase
-            case RunEnded():
-                self.finish = event
-        self._step(event)
-
-    def _step(self, event: JournalEvent) -> None:
-        match event:
-            case ProgressMade() if self.finish is not None and not event.lacks("step"):
-                # told by a thread that was overtaken
-                self.step = max(self.step or 0, event.step)
-            case (
-                ProgressMade()
-                | TrainingBegan()
-                | GenerationFormed()
-                | RunEnded()
-                | WorkersAdopted()
-            ) if event.step is not None and not event.lacks("step"):
-                self.step = event.step
-
-    def _workers(self, event: JournalEvent) -> None:
-        match event:
-            case WorkerWarm():
-                self.alive[event.worker] = event
-            case LossOfWorker():
-                self.alive.pop(event.worker, None)
-                if event.rank is not None:
-                    self.open_loss, self.phase, self.reason = event, "recovering", event.reason
-            case WorkerReleased():
-                self.alive.pop(event.worker, None)
-            case GenerationFormed():
-                self.seats = event.workers
-                self.generation = event.generation or self.generation
-            case WorkersAdopted():
-                self.seats = event.seats
-                self.generation = event.generation or self.generation
-                self.phase = "training" if event.complete else self.phase
-            case RunEnded():
-                self.alive, self.seats = {}, ()
-
-    def seen(self) -> tuple[WorkerSeen, ...]:
-        ranks = {worker: rank for rank, worker in enumerate(self.seats)}
-        found = [
-            WorkerSeen(ranks.get(worker), worker, event.pid, _told(event, "node", event.node))
-            for worker, event in self.alive.items()
-        ]
-        return tuple(
-            sorted(found, key=lambda item: (item.rank is None, item.rank or 0, item.worker))
-        )
+def _seen(standing: JournaledState) -> tuple[WorkerSeen, ...]:
+    ranks = {worker: rank for rank, worker in enumerate(standing.seats)}
+    found = [
+        WorkerSeen(ranks.get(worker), worker, event.pid, _told(event, "node", event.node))
+        for worker, event in standing.alive.items()
+    ]
+    return tuple(sorted(found, key=lambda item: (item.rank is None, item.rank or 0, item.worker)))
 
 
-def _told(event: JournalEvent, name: str, value: str) -> str | None:
+def _told(event: WorkerWarm, name: str, value: str) -> str | None:
     return None if event.lacks(name) else value
 
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from launch.runs.status import status
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, SourceError
 from orchestrator.store.objects.layout import CONTROL
-from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.location import FileInfo, Location, open_location
 
 DEEPEST = 4
 """Levels below the URL: user, project, day and run. A walk of a whole bucket of data would take
@@ -51,28 +51,58 @@ class ListedRun:
 def list_runs(urls: Sequence[str], wall: Callable[[], float] = time.time) -> tuple[ListedRun, ...]:
     """The runs at and below some URLs: those that go on first, then by their last event.
 
+    A directory further down that may not be read is listed with its trouble.
+
     Raises:
-        SourceError, StorageUnavailable: a URL can't be listed.
+        SourceError: a URL can't be listed.
+        StorageUnavailable: the store doesn't answer.
     """
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        found = _walk([open_location(url) for url in urls], pool)
+        found, unread = _walk([open_location(url) for url in urls], pool)
         listed = pool.map(lambda place: _look(place, wall), found)
-        return tuple(sorted(listed, key=_order))
+        return tuple(sorted((*unread, *listed), key=_order))
 
 
-def _walk(places: Iterable[Location], pool: ThreadPoolExecutor) -> list[Location]:
-    """The directories that hold a run, level by level."""
-    level, found = list(dict.fromkeys(places)), []
-    for _ in range(DEEPEST + 1):
+def _walk(
+    places: Iterable[Location], pool: ThreadPoolExecutor
+) -> tuple[list[Location], list[ListedRun]]:
+    """The directories that hold a run, level by level, each once however many of ``places`` it lies
+    below; and those that may not be read.
+    """
+    level, seen = list(places), set[tuple[str, str]]()
+    found: list[Location] = []
+    unread: list[ListedRun] = []
+    for depth in range(DEEPEST + 1):
+        level = [place for place in level if not _again(place, seen)]
         following: list[Location] = []
-        for place, entries in zip(level, pool.map(Location.list, level), strict=True):
+        for place, entries in zip(level, pool.map(_entries, level), strict=True):
+            if isinstance(entries, SourceError):
+                if depth == 0:
+                    raise entries
+                unread.append(ListedRun(place.shown, "unknown", trouble=entries.message))
+                continue
             names = {entry.name for entry in entries if entry.is_directory}
             if CONTROL in names:
                 found.append(place)
             else:
                 following += [place.child(name) for name in sorted(names)]
         level = following
-    return found
+    return found, unread
+
+
+def _again(place: Location, seen: set[tuple[str, str]]) -> bool:
+    """Whether the place was seen, under whichever of its protocol's names."""
+    key = place.protocol, place.path
+    known = key in seen
+    seen.add(key)
+    return known
+
+
+def _entries(place: Location) -> tuple[FileInfo, ...] | SourceError:
+    try:
+        return place.list()
+    except SourceError as error:
+        return error
 
 
 def _look(place: Location, wall: Callable[[], float]) -> ListedRun:

@@ -14,15 +14,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from launch.runs.history import history
+from launch.runs.history import History, history_of
 from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
+from orchestrator.decide.goodput import Account
 from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.decide.standing import JournaledState
 from orchestrator.errors import FatalError, OutputError, SourceError
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.beating import beats
 from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
+from orchestrator.store.run.snapshots import read_folds
 
 Answer = TypeVar("Answer")
 
@@ -55,7 +58,7 @@ def status(
         raise no_run(output)
     driver = shown_state(output, observed, patience_s, now, wait, wall)
     # After the look at the heartbeat, so that what a living driver told meanwhile is in it
-    events: list[dict[str, Any]] = _told(trouble, lambda: read_journal(output), [])
+    seen = _told(trouble, lambda: _history(output), History())
     saved = _told(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
     holder = (
@@ -68,7 +71,7 @@ def status(
     )
     found = run_status(
         output.shown,
-        history(events),
+        seen,
         driver,
         holder,
         fields,
@@ -77,6 +80,15 @@ def status(
         trouble=tuple(trouble),
     )
     return replace(found, stop_requested=asked)
+
+
+def _history(output: Location) -> History:
+    """What the journal says; only its end is read where a snapshot of the rest is there."""
+    folds = read_folds(output, {"standing": JournaledState, "account": Account}).folds
+    standing, account = folds["standing"], folds["account"]
+    assert isinstance(standing, JournaledState)
+    assert isinstance(account, Account)
+    return history_of(standing, account)
 
 
 def _told(trouble: list[str], read: Callable[[], Answer], otherwise: Answer) -> Answer:
@@ -110,15 +122,6 @@ def shown_state(
     if beats(observed, wall()):
         return Driver.ALIVE
     return driver_state(output, observed, patience_s, now, wait)
-
-
-def beats(observed: Observed, now: float) -> bool:
-    """Whether the last heartbeat is no older than two of them take. One from the future tells
-    nothing, since one of the two clocks is wrong.
-    """
-    if observed.holder is None or observed.released or observed.dead or observed.beaten is None:
-        return False
-    return 0 <= now - observed.beaten <= 2 * observed.holder.lease_s / BEATS_PER_LEASE
 
 
 def driver_state(

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from launch.runs.history import History, WorkerSeen, steps_redone
 from launch.runs.slowness import why_slow
-from orchestrator.decide.goodput import goodput
-from orchestrator.journal.run_events import IncidentOver, Warned
+from orchestrator.journal.run_events import IncidentOver
 from orchestrator.next_commands import logs_command
 
 _ENDED = {"done": "done", "end of data": "done", "stopped": "stopped", "failed": "failed"}
@@ -144,7 +143,6 @@ def run_status(
     """
     state, reason = _state(seen, driver, holder.attempt)
     alive = driver is Driver.ALIVE
-    account = goodput([moment.event for moment in seen.moments])
     told = seen.progress
     rate = told.steps_per_s if told is not None and alive else None
     step = (
@@ -179,18 +177,14 @@ def run_status(
         eta_s=_eta(step, seen.until, rate),
         incidents=tuple(_incident(item, run) for item in seen.incidents),
         steps_redone=steps_redone(seen.incidents),
-        goodput=round(account.fraction, 4),
-        goodput_s=account.as_dict(),
+        goodput=round(seen.account.fraction, 4),
+        goodput_s=seen.account.as_dict(),
         journal_age_s=_age(last, now),
         trouble=trouble,
         proof=_proof(_newest_proof(seen, record)),
         step_times=seen.step_times,
         why_slow=why_slow(seen.step_times),
-        warnings=tuple(
-            dict.fromkeys(
-                moment.event.reason for moment in seen.moments if isinstance(moment.event, Warned)
-            )
-        ),
+        warnings=seen.warnings,
         edits=() if seen.begun is None or seen.begun.lacks("edits") else tuple(seen.begun.edits),
     )
 

@@ -8,7 +8,7 @@ from launch.text.quantities import count_text, seconds_text
 
 if TYPE_CHECKING:
     from orchestrator.driver.evaluate import Evaluated
-    from orchestrator.driver.evaluator import Followed
+    from orchestrator.driver.following import Followed
     from orchestrator.store.run.evaluations import Best, Evaluation
 
 

@@ -50,6 +50,8 @@ def render_graph(found: GraphExportResult, console: Console) -> None:
         console.print(f"  that output, since {clean(found.why_output)}")
     for text in (*found.switched, *found.left):
         console.print(f"  {clean(text)}")
+    if found.made_by:
+        console.print(f"  converted by {clean(found.made_by)}")
     if found.already:
         console.print("  it was there already, complete; nothing was written")
         return

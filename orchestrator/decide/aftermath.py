@@ -7,12 +7,13 @@ group's disturbance becomes an incident that began when the journal fell silent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.decide import incidents, losses
+from orchestrator.decide.causes import Cause
 from orchestrator.decide.driver_restarts import Death
-from orchestrator.decide.events import Cause, Gone
+from orchestrator.decide.events import Gone
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.exit_codes import ended_text
@@ -28,8 +29,6 @@ from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
 REASON = "it was gone when this driver came"
-DRIVER = "driver"
-"""The kind of an incident in which the driver alone was lost."""
 _STEPPED = (ProgressMade, TrainingBegan, WorkersAdopted, SaveCommitted, LossOfWorker)
 
 
@@ -58,48 +57,92 @@ class LeftBehind:
     death: Death | None = None
 
 
-def left_behind(
-    events: Sequence[JournalEvent], now_unix_s: float, death: Death | None = None
-) -> LeftBehind | None:
-    """What the journal's last driver had going; None where it ended in order or had nobody that
-    trained.
+@dataclass
+class Going:
+    """What the journal's last driver had going: a fold of the journal.
+
+    Attributes:
+        seats: members by rank of the newest generation; ``warm`` what the journal says of each
+            worker that isn't known to be gone.
+        loss, highest: as ``LeftBehind`` has them.
+        trained: whether the group has trained since the run last ended in order.
+        last_at: unix seconds of the last event that tells them.
+        rolled_back: step and generation of the newest roll-back; the step None where a later one
+            was committed since.
     """
-    seats: tuple[str, ...] = ()
-    warm: dict[str, WorkerWarm] = {}
+
+    seats: list[str] = field(default_factory=list)
+    warm: dict[str, WorkerWarm] = field(default_factory=dict)
     loss: LossOfWorker | None = None
-    highest, trained, last_s = 0, False, now_unix_s
-    for event in events:
-        last_s = last_s if event.at is None else event.at
+    highest: int = 0
+    trained: bool = False
+    last_at: float | None = None
+    rolled_back_step: int | None = None
+    rolled_back_generation: int = 0
+
+    def take(self, event: JournalEvent) -> None:
+        """One more event, in the order of the journal."""
+        self.last_at = self.last_at if event.at is None else event.at
         if isinstance(event, _STEPPED):
-            highest = max(highest, event.step or 0)
+            self.highest = max(self.highest, event.step or 0)
         match event:
             case RunEnded():
-                seats, warm, loss, highest, trained = (), {}, None, 0, False
+                self.seats, self.warm, self.loss = [], {}, None
+                self.highest, self.trained = 0, False
             case GenerationFormed():
-                seats = event.workers
+                self.seats = list(event.workers)
             case TrainingBegan():
-                trained = True
+                self.trained = True
             case WorkerWarm():
-                warm[event.worker] = event
+                self.warm[event.worker] = event
             case LossOfWorker():
-                warm.pop(event.worker, None)
-                loss = loss or (event if event.rank is not None else None)
+                self.warm.pop(event.worker, None)
+                self.loss = self.loss or (event if event.rank is not None else None)
             case WorkerReleased():
-                warm.pop(event.worker, None)
+                self.warm.pop(event.worker, None)
             case IncidentOver() if not event.is_passing:
-                loss, highest = None, event.step or 0
-    if not trained:
-        return None
-    members = {worker: rank for rank, worker in enumerate(seats) if worker in warm}
-    standbys = tuple(worker for worker in warm if worker not in members)
-    return LeftBehind(
-        members, standbys, len(seats), warm, loss, highest, max(0.0, now_unix_s - last_s), death
-    )
+                self.loss, self.highest = None, event.step or 0
+            case RollingBack() if not event.lacks("generation"):
+                self.rolled_back_step = event.step
+                self.rolled_back_generation = event.generation
+            case SaveCommitted() if event.step > (self.rolled_back_step or 0):
+                self.rolled_back_step = None
+
+    def left_behind(self, now_unix_s: float, death: Death | None = None) -> LeftBehind | None:
+        """What was going on; None where the driver ended in order or had nobody that trained."""
+        if not self.trained:
+            return None
+        members = {worker: rank for rank, worker in enumerate(self.seats) if worker in self.warm}
+        standbys = tuple(worker for worker in self.warm if worker not in members)
+        last_at = now_unix_s if self.last_at is None else self.last_at
+        silent_s = max(0.0, now_unix_s - last_at)
+        return LeftBehind(
+            members,
+            standbys,
+            len(self.seats),
+            dict(self.warm),
+            self.loss,
+            self.highest,
+            silent_s,
+            death,
+        )
+
+    @property
+    def rolled_back(self) -> tuple[int | None, int]:
+        """The step that was rolled back from, None where a later one was committed since; and the
+        last generation whose states don't count.
+        """
+        return self.rolled_back_step, self.rolled_back_generation
 
 
-def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> None:
+def account(
+    turn: Turn, left: LeftBehind | None, living: Collection[str], *, trains_on: bool
+) -> None:
     """Write down and pay for those who died with the driver, and open the incident that it
     couldn't.
+
+    Args:
+        trains_on: the whole group lives and trains, so that a loss of the driver alone is over.
     """
     if left is None:
         return
@@ -121,6 +164,8 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         gone = Worker(seen.worker, Stage.MEMBER, turn.now_s, turn.now_s, node=seen.node or "")
         cause = seen.cause or Cause.DIED.value
         incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
+    if turn.run.incident is None and not trains_on:
+        _open_driver_lost(turn, left.death)
     # It began when the driver fell silent, not when this one came: the time between is lost as well
     incident = turn.run.incident
     if incident is None:
@@ -139,12 +184,21 @@ def account(turn: Turn, left: LeftBehind | None, living: Collection[str]) -> Non
         )
 
 
+def _open_driver_lost(turn: Turn, death: Death | None) -> None:
+    """The incident of a driver whose group lives, but doesn't train."""
+    code = death.code if death else None
+    incidents.open_incident(turn, incidents.DRIVER, None, None, _driver_text(death), code)
+    incident = turn.run.incident
+    if incident is not None and death is not None:
+        turn.set(incident=replace(incident, restarts=(death.restart, death.allowed)))
+
+
 def _driver_lost(turn: Turn, left: LeftBehind) -> IncidentOver:
-    """The incident of a driver that took nobody with it: it's over as soon as there is another."""
+    """The incident of a driver whose group trains on: it's over as soon as there is another."""
     run, death = turn.run, left.death
     silent_s = round(left.silent_s, 4)
     return IncidentOver(
-        kind=DRIVER,
+        kind=incidents.DRIVER,
         rank=None,
         node="",
         worker="",
@@ -181,20 +235,3 @@ def _told(entry: WorkerWarm, rank: int | None) -> LossOfWorker:
         phase="no driver",
         spared=rank is None,
     )
-
-
-def rolled_back(events: Sequence[JournalEvent]) -> tuple[int | None, int]:
-    """What an earlier driver's journal says of roll-backs.
-
-    Returns:
-        The step that was rolled back from, None where a later one was committed since; and the last
-        generation whose states don't count.
-    """
-    step: int | None = None
-    generation = 0
-    for event in events:
-        if isinstance(event, RollingBack) and not event.lacks("generation"):
-            step, generation = event.step, event.generation
-        elif isinstance(event, SaveCommitted) and step is not None and event.step > step:
-            step = None
-    return step, generation

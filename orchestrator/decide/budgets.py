@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from orchestrator.decide.events import Cause
+from orchestrator.decide.causes import Cause
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.worker_events import LossOfWorker
 
@@ -116,6 +116,20 @@ def from_journal(
                 budgets, entries=(*budgets.entries, Entry(cause, event.node or "", at_s))
             )
     return budgets
+
+
+@dataclass
+class Losses:
+    """The losses that may still count: a fold of the journal."""
+
+    told: list[LossOfWorker] = field(default_factory=list)
+
+    def take(self, event: JournalEvent) -> None:
+        """One more event. A loss that was over a window before the newest one no longer counts."""
+        if isinstance(event, LossOfWorker) and not event.spared and event.at is not None:
+            since = event.at - WINDOW_S
+            recent = [loss for loss in self.told if loss.at is not None and loss.at > since]
+            self.told = [*recent, event]
 
 
 def backoff_s(failures: int, worker: str, longest_s: float = LONGEST_BACKOFF_S) -> float:

@@ -34,7 +34,8 @@ def goes_on_without_more(run: Run) -> bool:
 
 def stands_still(run: Run) -> bool:
     """Whether all members have stopped between two steps."""
-    return all(run.workers[ident].held for ident in run.members)
+    # From the last rank on: it's asked last, so mostly it's the one that is missing
+    return all(run.workers[ident].held for ident in reversed(run.members))
 
 
 def holders(run: Run) -> tuple[str, ...]:
@@ -82,9 +83,11 @@ def next_seats(run: Run) -> tuple[str, ...] | None:
         size = scaling.group_size(
             run.policy.sizes, run.target, run.started, len(staying), len(warm)
         )
+    if size is None:
+        return None
     queue = (
         warm
         if staying
         else scaling.in_turns(warm, {ident: run.workers[ident].node for ident in warm})
     )
-    return None if size is None else scaling.seating(run.seats, staying, queue, size)
+    return scaling.seating(run.seats, staying, queue, size)

@@ -107,7 +107,7 @@ def after_look(seen: Seen, done: Collection[str], patience_s: float) -> Take | W
 def best(
     values: Mapping[str, float], committed: Sequence[str], goal: Goal
 ) -> tuple[str, float] | None:
-    """Label and value of the best checkpoint, None where there is none that has a number.
+    """Label and value of the best checkpoint, None where there is none that has a finite number.
 
     Args:
         values: label to its metric.
@@ -116,7 +116,7 @@ def best(
     found: tuple[str, float] | None = None
     for label in committed:
         value = values.get(label, math.nan)
-        if not math.isnan(value) and (found is None or not goal.is_better(found[1], value)):
+        if math.isfinite(value) and (found is None or not goal.is_better(found[1], value)):
             found = (label, value)
     return found
 

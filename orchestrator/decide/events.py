@@ -9,68 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
+# "as" exports them: whoever makes an event writes ``events.Gone(worker, events.Cause.DIED)``
+from orchestrator.decide.causes import Cause as Cause
+from orchestrator.decide.causes import Obstacle as Obstacle
+from orchestrator.decide.causes import StopCause as StopCause
+from orchestrator.decide.doing import Doing as Doing
 from orchestrator.decide.outliers import Size
-
-
-class Cause(Enum):
-    """Why a worker is gone."""
-
-    DIED = "died"
-    """The process ended by itself or by a signal (SIGKILL, out of memory)."""
-    NODE = "node"
-    """Its node is gone."""
-    HUNG = "hung"
-    """It stopped answering or stepping, and was killed for it."""
-    ERROR = "error"
-    """It raised something that isn't the user's fault; the detail says what."""
-    PREEMPTED = "preempted"
-    """A planned loss: SIGTERM, or a drain notice for its node."""
-    RELEASED = "released"
-    """We ended it ourselves (used up, shrunk away)."""
-
-
-class Doing(Enum):
-    """What a worker says that it is doing."""
-
-    LOADING = "loading"
-    """Its process runs and imports TensorFlow and the graph; it isn't warm yet."""
-    IDLE = "idle"
-    INPUT = "input"
-    STEP = "step"
-    """In a step, and not inside the session's run: it waits for its peers, or adds up."""
-    COMPUTING = "computing"
-    """In a step, inside the session's run, where it waits for no peer."""
-    JOINING = "joining"
-    STAGING = "staging"
-    """Fetching and reading a checkpoint."""
-    COPYING = "copying"
-    """Its state, into host memory."""
-
-
-class Obstacle(Enum):
-    """Why a member that is alive couldn't join."""
-
-    PASSING = "passing"
-    """A peer is gone, a port is taken: another try may go well."""
-    DAMAGED = "damaged"
-    """The checkpoint's bytes aren't what they should be."""
-    MISSING = "missing"
-    """The checkpoint isn't there any more."""
-    STORE = "store"
-    """The store doesn't answer."""
-    MISFIT = "misfit"
-    """Graph, checkpoint and configuration don't fit each other: no further try can help."""
-
-
-class StopCause(Enum):
-    """Who asked for the end."""
-
-    SIGTERM = "SIGTERM"
-    SIGINT = "SIGINT"
-    REQUEST = "stop request"
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,21 @@ orderly end and the next start of the same command isn't the run's.
                                                                       ▲
           painted afterwards, from the first symptom to the first useful step, as the incident's
           record says
+
+The account is kept as the events come (``Account``), in bounded memory: stretches so long past that
+nothing reaches back to them any more are added up.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
-from orchestrator.decide.timeline import Moment, timeline
+from orchestrator.decide.last_words import LastStep
+from orchestrator.decide.timeline import Clock, Moment, number_of
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.group_events import (
     GenerationFormed,
@@ -29,8 +34,13 @@ from orchestrator.journal.group_events import (
     WorkersAdopted,
 )
 from orchestrator.journal.run_events import IncidentOver, ProgressMade, RunEnded
-from orchestrator.journal.save_events import SaveAgreed, SaveCommitted
+from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.journal.worker_events import CheckpointStaged, LossOfWorker, WorkerHung
+
+KEPT = 1024
+"""Stretches that can still be painted over. An incident that is told reaches back over its own few,
+and a save over one; each hour of a run makes some dozens.
+"""
 
 
 class Spent(Enum):
@@ -87,72 +97,148 @@ class Goodput:
 
 def goodput(events: Sequence[JournalEvent]) -> Goodput:
     """The account of a journal's events."""
-    moments = timeline(events)
-    sums = dict.fromkeys(Spent, 0.0)
-    found = spans(moments)
-    for span in found:
-        sums[span.kind] += span.seconds
-    redone = min(redone_s(moments), sums[Spent.USEFUL])
-    sums[Spent.USEFUL] -= redone
-    sums[Spent.REDONE] += redone
-    return Goodput(
-        sum(span.seconds for span in found),
-        **{f"{kind.value}_s": seconds for kind, seconds in sums.items()},
-    )
-
-
-def redone_s(moments: Sequence[Moment]) -> float:
-    """Seconds of training that were done twice: steps redone, at the rate that the run had before."""
-    rate, total = 0.0, 0.0
-    for moment in moments:
-        event = moment.event
-        if isinstance(event, ProgressMade):
-            rate = event.steps_per_s or rate
-        elif isinstance(event, IncidentOver) and rate > 0:
-            total += event.steps_redone / rate
-    return total
+    account = Account()
+    for event in sorted(events, key=number_of):
+        account.take(event)
+    return account.goodput()
 
 
 def spans(moments: Sequence[Moment]) -> tuple[Span, ...]:
     """The run's time in stretches, in order and without overlap."""
-    painted = _base(moments)
+    account = Account()
     for moment in moments:
+        account.place(moment)
+    return tuple(_joined(account.stretches()))
+
+
+@dataclass
+class Account:
+    """What a run spent its time on, as far as its events were told: a fold of the journal.
+
+    Attributes:
+        kind, begin_s: what time is spent on now, and since when.
+        last_s: the last event of the attempt that counts; ``finished``: it has ended.
+        painted: the stretches before, as (kind, begin, end), the newest ``KEPT`` at least.
+        settled: seconds by kind of those before these.
+        rate: steps per second as told last; ``redone_s``: seconds whose work was done again.
+    """
+
+    clock: Clock = field(default_factory=Clock)
+    attempt: int | None = None
+    kind: str = Spent.START.value
+    begin_s: float = 0.0
+    last_s: float = 0.0
+    finished: bool = False
+    painted: list[list[Any]] = field(default_factory=list)
+    settled: dict[str, float] = field(default_factory=dict)
+    rate: float = 0.0
+    redone_s: float = 0.0
+    last_step: LastStep = field(default_factory=LastStep)
+
+    def take(self, event: JournalEvent) -> None:
+        """One more event, in the order of the journal."""
+        self.place(self.clock.place(event))
+        self._settle()
+
+    def place(self, moment: Moment) -> None:
+        """One more event, at its time."""
+        event = moment.event
+        if moment.attempt != self.attempt:
+            self._attempt(moment)
+        if not self.finished:
+            after = _after(Spent(self.kind), event)
+            if after.value != self.kind:
+                self._close(moment.at_s)
+                self.kind = after.value
+            self.last_s = moment.at_s
+        self._redone(event)
+        self.last_step.take(moment)
+        self._repaint(moment)
+        self.finished = self.finished or isinstance(event, RunEnded)
+
+    def goodput(self) -> Goodput:
+        """The account up to the last event."""
+        sums = {kind: self.settled.get(kind.value, 0.0) for kind in Spent}
+        for span in self.stretches():
+            sums[span.kind] += span.seconds
+        redone = min(self.redone_s, sums[Spent.USEFUL])
+        wall_s = sum(sums.values())
+        sums[Spent.USEFUL] -= redone
+        sums[Spent.REDONE] += redone
+        return Goodput(wall_s, **{f"{kind.value}_s": seconds for kind, seconds in sums.items()})
+
+    def stretches(self) -> list[Span]:
+        """Those that aren't settled, up to the last event."""
+        open_now = Span(Spent(self.kind), self.begin_s, self.last_s)
+        return [*_spans(self.painted), *([open_now] if open_now.seconds > 0 else [])]
+
+    def _attempt(self, moment: Moment) -> None:
+        """The time of the attempt before ends; without an orderly end, its successor's recovery
+        begins there.
+        """
+        if self.attempt is not None:
+            self._cut(moment.at_s)
+            self._close(self.last_s)
+            if not self.finished:
+                self._add(Spent.RECOVERY, self.last_s, moment.at_s)
+            self.kind = (Spent.START if self.finished else Spent.RECOVERY).value
+        self.begin_s, self.attempt, self.finished = moment.at_s, moment.attempt, False
+
+    def _cut(self, at_s: float) -> None:
+        """What a driver wrote after it had been taken over stands at the take-over."""
+        self.last_s = min(self.last_s, at_s)
+        while self.painted and self.painted[-1][2] > at_s:
+            self.painted[-1][2] = at_s
+            if self.painted[-1][1] >= at_s:
+                self.painted.pop()
+        self.begin_s = min(self.begin_s, at_s)
+
+    def _close(self, end_s: float) -> None:
+        """What was going on is over; what follows begins."""
+        self._add(Spent(self.kind), self.begin_s, end_s)
+        self.begin_s = max(self.begin_s, end_s)
+
+    def _add(self, kind: Spent, begin_s: float, end_s: float) -> None:
+        if end_s > begin_s:
+            self.painted.append([kind.value, begin_s, end_s])
+
+    def _redone(self, event: JournalEvent) -> None:
+        """Steps that were done twice, at the rate that the run had before."""
+        if isinstance(event, ProgressMade):
+            self.rate = event.steps_per_s or self.rate
+        elif isinstance(event, IncidentOver) and self.rate > 0:
+            self.redone_s += event.steps_redone / self.rate
+
+    def _repaint(self, moment: Moment) -> None:
+        """What an event says of the time before it."""
         event, end = moment.event, moment.at_s
         match event:
             case IncidentOver():
-                span = Span(Spent.RECOVERY, end - (event.recovered_s or 0.0), end)
-                painted = _paint(painted, span, {Spent.USEFUL})
+                begin, kind, over = end - (event.recovered_s or 0.0), Spent.RECOVERY, Spent.USEFUL
             case CheckpointStaged():
-                span = Span(Spent.STAGING, end - event.seconds, end)
-                painted = _paint(painted, span, {Spent.START})
+                begin, kind, over = end - event.seconds, Spent.STAGING, Spent.START
             case SaveCommitted():
                 # Where exactly the copy stood in the save doesn't matter to the sum
-                span = Span(Spent.SAVE_STALL, end - (event.stall_s or 0.0), end)
-                painted = _paint(painted, span, {Spent.USEFUL})
+                begin, kind, over = end - (event.stall_s or 0.0), Spent.SAVE_STALL, Spent.USEFUL
             case RunEnded():
-                span = Span(Spent.SAVE_STALL, _last_step_at(moments, moment, event), end)
-                painted = _paint(painted, span, {Spent.USEFUL})
-    return tuple(_joined(painted))
+                begin = self.last_step.reached_s(event, end)
+                kind, over = Spent.SAVE_STALL, Spent.USEFUL
+            case _:
+                return
+        if not self.finished:
+            self._close(end)
+        _paint(self.painted, [kind.value, begin, end], over.value)
+
+    def _settle(self) -> None:
+        if len(self.painted) < 2 * KEPT:
+            return
+        for kind, begin_s, end_s in self.painted[:-KEPT]:
+            self.settled[kind] = self.settled.get(kind, 0.0) + end_s - begin_s
+        del self.painted[:-KEPT]
 
 
-def _base(moments: Sequence[Moment]) -> list[Span]:
-    found: list[Span] = []
-    kind, begin, finished, attempt, last = Spent.START, 0.0, False, None, 0.0
-    for moment in moments:
-        if moment.attempt != attempt:
-            if attempt is not None:
-                found.append(Span(kind, begin, last))
-                if not finished:
-                    found.append(Span(Spent.RECOVERY, last, moment.at_s))
-                kind = Spent.START if finished else Spent.RECOVERY
-            begin, attempt, finished = moment.at_s, moment.attempt, False
-        if not finished and (after := _after(kind, moment.event)) is not kind:
-            found.append(Span(kind, begin, moment.at_s))
-            kind, begin = after, moment.at_s
-        if not finished:
-            last = moment.at_s
-        finished = finished or isinstance(moment.event, RunEnded)
-    return [span for span in [*found, Span(kind, begin, last)] if span.seconds > 0]
+def _spans(stretches: Sequence[Sequence[Any]]) -> list[Span]:
+    return [Span(Spent(kind), begin_s, end_s) for kind, begin_s, end_s in stretches]
 
 
 def _after(kind: Spent, event: JournalEvent) -> Spent:
@@ -172,50 +258,22 @@ def _after(kind: Spent, event: JournalEvent) -> Spent:
             return kind
 
 
-def _last_step_at(moments: Sequence[Moment], finish: Moment, ended: RunEnded) -> float:
-    """When the run's last step was done; from there to the end it waited for its last save.
-
-    The save of that step is agreed on a little before the step is reached, so it's reckoned from
-    the last known rate; it was reached no later than progress told it.
-    """
-    last = -1 if ended.step is None else ended.step
-    agreed = reckoned = None
-    told = finish.at_s
-    for moment in moments:
-        if moment.attempt != finish.attempt:
+def _paint(stretches: list[list[Any]], new: list[Any], over: str) -> None:
+    """Replace what lies inside ``new`` and is of the kind ``over``; ``stretches`` is in order."""
+    kind, new_begin_s, new_end_s = new
+    if new_end_s <= new_begin_s or not stretches:
+        return
+    first = max(0, bisect_right(stretches, new_begin_s, key=lambda item: item[1]) - 1)
+    last = bisect_left(stretches, new_end_s, key=lambda item: item[1])
+    changed: list[list[Any]] = []
+    for was, begin_s, end_s in stretches[first:last]:
+        begin, end = max(begin_s, new_begin_s), min(end_s, new_end_s)
+        if was != over or begin >= end:
+            changed.append([was, begin_s, end_s])
             continue
-        event = moment.event
-        if isinstance(event, SaveAgreed) and event.step == last:
-            agreed = moment.at_s
-        elif isinstance(event, ProgressMade) and event.step == last:
-            told = min(told, moment.at_s)
-        elif isinstance(event, ProgressMade) and event.steps_per_s > 0:
-            reckoned = moment.at_s + (last - event.step) / event.steps_per_s
-    return told if agreed is None else min(told, max(agreed, reckoned or agreed))
-
-
-def _paint(spans: list[Span], new: Span, over: set[Spent]) -> list[Span]:
-    """``spans`` with those parts inside ``new`` that are of a kind in ``over`` replaced; ``spans``
-    is in order.
-    """
-    if new.seconds <= 0 or not spans:
-        return spans
-    first = max(0, bisect_right(spans, new.begin_s, key=lambda span: span.begin_s) - 1)
-    last = bisect_left(spans, new.end_s, key=lambda span: span.begin_s)
-    changed: list[Span] = []
-    for span in spans[first:last]:
-        begin, end = max(span.begin_s, new.begin_s), min(span.end_s, new.end_s)
-        if span.kind not in over or begin >= end:
-            changed.append(span)
-            continue
-        parts = (
-            Span(span.kind, span.begin_s, begin),
-            Span(new.kind, begin, end),
-            Span(span.kind, end, span.end_s),
-        )
-        changed += [part for part in parts if part.seconds > 0]
-    spans[first:last] = changed
-    return spans
+        parts = ([was, begin_s, begin], [kind, begin, end], [was, end, end_s])
+        changed += [part for part in parts if part[2] > part[1]]
+    stretches[first:last] = changed
 
 
 def _joined(spans: list[Span]) -> list[Span]:

@@ -9,7 +9,7 @@ can end its workers again and again.
 
 from __future__ import annotations
 
-from orchestrator.decide.events import Doing
+from orchestrator.decide.doing import Doing
 from orchestrator.decide.run import Run
 
 HANG_FACTOR = 3.0

@@ -11,10 +11,14 @@ from dataclasses import replace
 
 from orchestrator.decide.actions import Note
 from orchestrator.decide.budgets import UNPLANNED
-from orchestrator.decide.events import Cause
-from orchestrator.decide.run import Incident, Run, Worker
+from orchestrator.decide.causes import Cause
+from orchestrator.decide.incident import Incident
+from orchestrator.decide.run import Run, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import IncidentOver
+
+DRIVER = "driver"
+"""The kind of an incident in which the driver alone was lost."""
 
 
 def open_incident(
@@ -55,6 +59,7 @@ def open_incident(
                 worker=ident,
                 detail=detail,
                 exit_code=exit_code,
+                restarts=None,
             )
         )
 
@@ -90,6 +95,7 @@ def incident_record(run: Run, incident: Incident, now_s: float | None) -> Incide
     since = incident.resumed_from
     counts = incident.kind in UNPLANNED
     at_s = incident.detected_s if now_s is None else now_s
+    borne = (run.budgets.spent(at_s), run.budgets.limit) if counts else incident.restarts
     return IncidentOver(
         kind=incident.kind,
         rank=incident.rank,
@@ -107,6 +113,6 @@ def incident_record(run: Run, incident: Incident, now_s: float | None) -> Incide
         effective_batch=run.effective_batch if resized else None,
         on_resize=run.policy.sizes.on_resize if resized else None,
         exit_code=incident.exit_code,
-        losses=run.budgets.spent(at_s) if counts else None,
-        losses_allowed=run.budgets.limit if counts else None,
+        losses=borne[0] if borne else None,
+        losses_allowed=borne[1] if borne else None,
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.decide import aftermath, save_under_way
+from orchestrator.decide import aftermath, incidents, save_under_way
 from orchestrator.decide.actions import Action, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.events import Doing, Event, Found
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Event, Found
 from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.reconcile import reconcile
@@ -74,7 +75,7 @@ def begin(
         next_worker=next_worker,
     )
     turn = Turn(run, now_s)
-    aftermath.account(turn, left, ())
+    aftermath.account(turn, left, (), trains_on=False)
     reconcile(turn)
     return turn.run, tuple(turn.actions)
 
@@ -147,12 +148,14 @@ def adopt(
             step=run.step,
         )
     )
-    aftermath.account(turn, left, run.workers)
+    aftermath.account(turn, left, run.workers, trains_on=complete)
     if complete:
         shrinks = policy.sizes.on_loss == "shrink"
         turn.set(target=len(members) if shrinks else max(policy.sizes.count, len(members)))
     else:
-        turn.gather("the driver died, and so did a part of the group")
+        lost = turn.run.incident is not None and turn.run.incident.kind != incidents.DRIVER
+        also = "and so did a part of the group" if lost else "while the group wasn't training"
+        turn.gather(f"the driver died, {also}")
     reconcile(turn)
     granted = any(isinstance(action, Grant) for action in turn.actions)
     granted_to = (run.granted_end, run.granted_position)

@@ -7,7 +7,7 @@ together: who waits at the lock is as far as the one that fetches.
 
 from __future__ import annotations
 
-from orchestrator.decide.events import Doing
+from orchestrator.decide.doing import Doing
 from orchestrator.decide.run import Run, Stage, Worker
 
 COPY_STILL_S = 60.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.events import Cause
+from orchestrator.decide.causes import Cause
 
 SAME_ERROR_LIMIT = 2
 """The same error at the same step in a row: the first time it may be the machine, the second time

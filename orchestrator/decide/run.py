@@ -13,7 +13,9 @@ from typing import Any
 
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.events import Doing, Found, SaveWritten
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Found, SaveWritten
+from orchestrator.decide.incident import Incident
 from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import Streak
@@ -115,26 +117,6 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Incident:
-    """A disturbance that isn't over yet. ``highest``: the last step that anybody is known to have
-    finished when the group forms anew.
-    """
-
-    kind: str
-    rank: int | None
-    node: str
-    worker: str
-    began_s: float
-    detected_s: float
-    highest: int
-    world_size: int
-    detail: str = ""
-    done: str = ""
-    resumed_from: int | None = None
-    exit_code: int | None = None
-
-
-@dataclass(frozen=True)
 class Ending:
     """The run is to end, after a last save if there is time for one.
 
@@ -178,8 +160,8 @@ class Run:
         origin: a checkpoint that is known to be good, to start from when nobody has the state.
         target: the world size that the run wants.
         planned: the ``reform`` that the journal was last told of, in this generation.
-        seen_dead: workers that are gone since their peers saw them die, with their ranks, until Ray
-            has said what of.
+        seen_dead: workers that are gone since their peers saw them die, until Ray has said what of;
+            with their ranks, and whether they were about to go.
         pieced: ``seats`` are those who were left of a group that an earlier driver had formed: their
             order isn't that of its ranks.
         gather_for: why the members are to stop; empty where they aren't.
@@ -235,7 +217,7 @@ class Run:
     origin: Found | None = None
     target: int = 1
     planned: str = ""
-    seen_dead: Mapping[str, int] = field(default_factory=dict)
+    seen_dead: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     pieced: bool = False
     gather_for: str = ""
     room: int = 0

@@ -74,8 +74,9 @@ def seating(
     """
     seats: list[str | None] = [None] * size
     rest: list[str] = []
+    stays = frozenset(staying)
     for rank, worker in enumerate(previous):
-        if worker in staying:
+        if worker in stays:
             if rank < size:
                 seats[rank] = worker
             else:
@@ -96,9 +97,9 @@ def in_turns(workers: Sequence[str], nodes: Mapping[str, str]) -> tuple[str, ...
     for worker in workers:
         turns.append(rounds.get(nodes[worker], 0))
         rounds[nodes[worker]] = turns[-1] + 1
-    places = list(rounds)
+    places = {node: place for place, node in enumerate(rounds)}
     order = sorted(
         range(len(workers)),
-        key=lambda number: (turns[number], places.index(nodes[workers[number]])),
+        key=lambda number: (turns[number], places[nodes[workers[number]]]),
     )
     return tuple(workers[number] for number in order)

@@ -10,7 +10,7 @@ attempts, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.journal.event import JournalEvent
 
@@ -24,42 +24,67 @@ class Moment:
     event: JournalEvent
 
 
+@dataclass
+class Clock:
+    """Places events one by one, in the order of attempts and of writing. An event that names an
+    earlier attempt than the one before it stands with the later one.
+
+    Attributes:
+        attempt: of the last event; None before the first.
+        origin, start, last: unix seconds of the run's first event, of the attempt's, of the last.
+        first_at, first_t_s: what the attempt's first event says.
+    """
+
+    attempt: int | None = None
+    origin: float = 0.0
+    start: float = 0.0
+    last: float = 0.0
+    first_at: float | None = None
+    first_t_s: float | None = None
+
+    def place(self, event: JournalEvent) -> Moment:
+        """When the event happened, as far as the events before it tell: a driver that had been
+        taken over by then isn't known yet.
+        """
+        number = number_of(event)
+        if self.attempt is None or number > self.attempt:
+            self._begin(number, event)
+        self.last = max(self.last, self.start + self._elapsed(event))
+        assert self.attempt is not None
+        return Moment(round(self.last - self.origin, 4), self.attempt, event)
+
+    def _begin(self, number: int, event: JournalEvent) -> None:
+        told = event.at if event.at is not None else self.start
+        if self.attempt is None:
+            self.origin = self.start = told
+        else:
+            self.start = max(told, self.start)
+        self.attempt, self.last = number, self.start
+        self.first_at, self.first_t_s = event.at, event.t_s
+
+    def _elapsed(self, event: JournalEvent) -> float:
+        if self.first_t_s is not None and event.t_s is not None:
+            return event.t_s - self.first_t_s
+        if self.first_at is not None and event.at is not None:
+            return event.at - self.first_at
+        return self.last - self.start
+
+
+def number_of(event: JournalEvent) -> int:
+    """The attempt of an event; 1 where it doesn't say."""
+    return 1 if event.attempt is None else event.attempt
+
+
 def timeline(events: Sequence[JournalEvent]) -> tuple[Moment, ...]:
     """All events on one clock, in the order of the journal; events without a usable ``at`` stand at
     the one before.
     """
-    groups: dict[int, list[JournalEvent]] = {}
-    for event in events:
-        groups.setdefault(1 if event.attempt is None else event.attempt, []).append(event)
-    numbers = sorted(groups)
-    starts: list[float] = []
-    for number in numbers:
-        at = groups[number][0].at
-        before = starts[-1] if starts else None
-        told = at if at is not None else before or 0.0
-        starts.append(told if before is None else max(told, before))
-    placed: list[Moment] = []
-    for index, number in enumerate(numbers):
-        until = starts[index + 1] if index + 1 < len(starts) else float("inf")
-        placed += _placed(number, groups[number], starts[index], until, starts[0])
-    return tuple(placed)
-
-
-def _placed(
-    attempt: int, events: Sequence[JournalEvent], start: float, until: float, origin: float
-) -> list[Moment]:
-    first = events[0]
-    found: list[Moment] = []
-    last = start
-    for event in events:
-        last = max(last, min(start + _elapsed(first, event, last - start), until))
-        found.append(Moment(round(last - origin, 4), attempt, event))
-    return found
-
-
-def _elapsed(first: JournalEvent, event: JournalEvent, otherwise: float) -> float:
-    if first.t_s is not None and event.t_s is not None:
-        return event.t_s - first.t_s
-    if first.at is not None and event.at is not None:
-        return event.at - first.at
-    return otherwise
+    clock = Clock()
+    placed = [clock.place(event) for event in sorted(events, key=number_of)]
+    until, found = float("inf"), []
+    for index in range(len(placed) - 1, -1, -1):
+        moment = placed[index]
+        found.append(moment if moment.at_s <= until else replace(moment, at_s=until))
+        if index and placed[index - 1].attempt != moment.attempt:
+            until = min(until, moment.at_s)
+    return tuple(reversed(found))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from orchestrator.decide.actions import Action, EndWorker, Note
-from orchestrator.decide.events import Cause
+from orchestrator.decide.causes import Cause
 from orchestrator.decide.phases import Phase, move
 from orchestrator.decide.run import Run, Worker
 from orchestrator.journal.event import JournalEvent

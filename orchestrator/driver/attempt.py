@@ -19,16 +19,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from orchestrator.decide import actions as act
-from orchestrator.decide.events import StopCause
-from orchestrator.decide.goodput import goodput
+from orchestrator.decide.causes import StopCause
 from orchestrator.decide.run import Run
 from orchestrator.driver.claim import Claim
 from orchestrator.driver.heartbeat import Heartbeat
-from orchestrator.driver.loop import Inbox, Interrupted, Loop
+from orchestrator.driver.inbox import Inbox, Interrupted
+from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
-from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of, warnings_in
+from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of
 from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.graph.loading import Loading
 from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.folding import Fold, take_all
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import OUTER_ATTEMPT, AttemptBegan, RunEnded, Warned
 from orchestrator.next_commands import logs_command
@@ -47,6 +49,8 @@ class Continuation:
         record: the run's.
         step_key, repairs, edits: of its graph, for the manifests to come.
         start_step, until: global steps: where this attempt begins, and where the run ends.
+        loading: how the source's checkpoint is read where it's needed once more, None where that
+            isn't known.
         label: the newest committed checkpoint below the output; None where there is none.
         parent: (attempt, generation) whose checkpoint the first generation starts from, (0, 0) for
             the source, None for the newest in the lineage.
@@ -61,6 +65,7 @@ class Continuation:
     step_key: str | None
     repairs: tuple[str, ...]
     edits: tuple[str, ...]
+    loading: Loading | None
     start_step: int
     until: int
     label: str | None
@@ -97,9 +102,9 @@ class Attempt:
         self._heartbeat = Heartbeat(
             claim.output, claim.lease, self._storage_thread, inbox.put, claim.scheduler
         )
-        self._events = list(claim.past.events)
-        observers.past(claim.past.events)
-        observers.add(_Memory(self._events))
+        self._account, self._standing = claim.past.account, claim.past.standing
+        observers.past(claim.past.counted)
+        observers.add(_Memory(self._account, self._standing))
         self._loop = Loop(
             run,
             fleet,
@@ -120,7 +125,10 @@ class Attempt:
             claim.output,
             claim.lease,
             claim.config,
-            Saved(record.fingerprint, goes_on.step_key, goes_on.repairs, goes_on.edits),
+            Saved(
+                *(record.fingerprint, goes_on.step_key, goes_on.repairs, goes_on.edits),
+                goes_on.loading,
+            ),
             goes_on.parent,
             goes_on.label,
             claim.past.trained_s,
@@ -222,25 +230,25 @@ class Attempt:
                 {**item, "logs": logs_command(output.shown, str(item.get("worker") or ""))}
                 for item in loop.incidents
             ),
-            goodput=goodput(self._events).as_dict(),
+            goodput=self._account.goodput().as_dict(),
             reason=finish.reason,
             output=output.shown,
             attempt=self._claim.attempt,
             exit_code=exit_code_of(finish),
             error=finish.error,
             steps_done=max(0, step - start_step),
-            warnings=warnings_in(self._events),
+            warnings=tuple(self._standing.warnings),
         )
 
 
 class _Memory:
-    """Keeps the journal's events for the goodput at the end."""
+    """Folds what is journaled, for the result at the end."""
 
-    def __init__(self, events: list[JournalEvent]) -> None:
-        self._events = events
+    def __init__(self, *folds: Fold) -> None:
+        self._folds = {str(number): fold for number, fold in enumerate(folds)}
 
     def event(self, event: Mapping[str, Any]) -> None:
-        self._events.append(parse(event))
+        take_all(self._folds, [event])
 
     def progress(self, progress: object) -> None:
         """Only what is journaled counts."""

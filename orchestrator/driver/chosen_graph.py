@@ -16,6 +16,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.undo import COLLECTION as RECORD
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.objects.location import open_location
@@ -50,8 +51,13 @@ def without_collections(meta: MetaGraphDef, dropped: list[str]) -> MetaGraphDef:
     """A copy without these collections; ``meta`` itself where there are none to drop.
 
     Raises:
-        ConfigError: a collection isn't there.
+        ConfigError: a collection isn't there, or is the record of the graph's edits.
     """
+    if RECORD in dropped:
+        raise ConfigError(
+            f"--drop-collection {RECORD}: it's tfresume's own record of how the graph was edited, without which no later start can undo that",
+            remedy="Leave it out: TensorFlow imports it as text that means nothing to it",
+        )
     missing = sorted(set(dropped) - set(meta.collection_def))
     if missing:
         raise ConfigError(
@@ -64,6 +70,19 @@ def without_collections(meta: MetaGraphDef, dropped: list[str]) -> MetaGraphDef:
     kept.CopyFrom(meta)
     for name in dropped:
         del kept.collection_def[name]
+    return kept
+
+
+def with_collections(meta: MetaGraphDef, whole: MetaGraphDef, dropped: list[str]) -> MetaGraphDef:
+    """A copy with those collections of ``whole`` that were dropped; ``meta`` itself where none
+    were.
+    """
+    if not dropped:
+        return meta
+    kept = MetaGraphDef()
+    kept.CopyFrom(meta)
+    for name in dropped:
+        kept.collection_def[name].CopyFrom(whole.collection_def[name])
     return kept
 
 

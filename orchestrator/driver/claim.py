@@ -7,15 +7,19 @@ one gives it up itself, after the last line of its journal.
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Self
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.past import Past, fold
+from orchestrator.driver.past import KINDS, Past
+from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import Location
-from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
+from orchestrator.store.run.snapshots import LONG, keep_snapshot, read_folds
 from orchestrator.workers.scheduling import THREADS, Scheduler
+
+log = logging.getLogger("tfresume")
 
 
 class Claim:
@@ -40,7 +44,7 @@ class Claim:
         """Take the lease. Raises OutputError where another driver lives or nothing can be written."""
         now, wait = scheduler.monotonic, scheduler.sleep
         lease = acquire(output, lease_s=config.lease_s, now=now, wait=wait)
-        past = fold(read_journal(output)) if lease.attempt > 1 else Past()
+        past = _past(output) if lease.attempt > 1 else Past()
         return cls(config, output, lease, past, scheduler)
 
     @property
@@ -63,3 +67,12 @@ class Claim:
     ) -> None:
         if not self._passed_on:
             self.lease.release()
+
+
+def _past(output: Location) -> Past:
+    reading = read_folds(output, KINDS)
+    try:
+        keep_snapshot(output, reading, at_least=LONG)
+    except OrchestratorError as error:
+        log.warning("the journal's snapshot isn't written for now: %s", error)
+    return Past.of(reading.folds)

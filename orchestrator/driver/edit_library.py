@@ -62,9 +62,9 @@ def edit(source: str, **settings: Any) -> EditedGraph:
 
     Args:
         source: as in ``resume``.
-        settings: ``set``, ``swap_optimizer``, ``clip_global_norm``, ``freeze``, ``rename``,
-            ``restore_only``, ``reinit``, ``reset_slots``, ``reset_step``, and what else says which
-            graph is meant (``meta``, ``train_op``).
+        settings: ``set``, ``swap_optimizer``, ``clip_global_norm``, ``freeze``, ``grow``,
+            ``rename``, ``restore_only``, ``reinit``, ``reset_slots``, ``reset_step``, and what else
+            says which graph is meant (``meta``, ``train_op``, ``drop_collection``).
 
     Raises:
         GraphRefused: an edit can't be made; ``details["problems"]`` has all of them, each with the
@@ -84,4 +84,4 @@ def edit(source: str, **settings: Any) -> EditedGraph:
             remedy=refused[0].remedy,
             details={"problems": [asdict(problem) for problem in refused]},
         )
-    return EditedGraph(edited.meta.SerializeToString(), edited.edits)
+    return EditedGraph(edited.saved.SerializeToString(), edited.edits)

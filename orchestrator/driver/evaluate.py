@@ -14,11 +14,9 @@ from orchestrator.config import RunConfig
 from orchestrator.decide.evaluating import averages
 from orchestrator.driver.inference import ANYWHERE, NodeWish, fetch_plan, fetched
 from orchestrator.driver.startup import step_of
-from orchestrator.errors import SourceError, UserCodeError
-from orchestrator.store.checkpoints.candidates import group
-from orchestrator.store.checkpoints.commits import list_checkpoints
-from orchestrator.store.checkpoints.source import Source, resolve_source
-from orchestrator.store.objects.location import open_location
+from orchestrator.errors import ConfigError, UserCodeError
+from orchestrator.store.checkpoints.at_step import at_step
+from orchestrator.store.checkpoints.source import Source, named_source, resolve_source
 
 
 @dataclass(frozen=True)
@@ -70,26 +68,42 @@ def evaluate(
             ``address`` or a local Ray.
         fetches: tensors of numbers in any shape; none for the graph's losses, or what looks most
             like its prediction.
-        step: the checkpoint of that global step; None for the newest good one.
-        batches: how many at most; 0 for all until the input ends, arrays once.
+        step: the checkpoint of that global step; None for that of ``from_step``, or else the newest
+            good one.
+        batches: how many at most; 0 for all until the input ends. Arrays are gone through once, in
+            their order.
         place: where on a cluster.
 
     Raises:
+        ConfigError: two steps were named.
         SourceError: there is no checkpoint, or none of that step.
         GraphRefused: a tensor isn't there, has no feeds, or needs operations that weren't allowed.
         UserCodeError: the input function raised, gave no batch, or a batch doesn't fit.
         OrchestratorError: the checkpoint is bad, or no worker could be had.
     """
-    source = resolve_source(config.source if step is None else _prefix_at(config.source, step))
+    if step is not None and config.from_step is not None:
+        raise ConfigError("--step and --from-step name a checkpoint both", remedy="Leave one out")
+    named = named_source(config) if step is None else at_step(config.source, step)
+    source = resolve_source(named)
     return measured(source, config, fetches, batches=batches, place=place)
 
 
 def measured(
-    source: Source, config: RunConfig, fetches: Sequence[str], *, batches: int, place: NodeWish
+    source: Source,
+    config: RunConfig,
+    fetches: Sequence[str],
+    *,
+    besides: Sequence[str] = (),
+    batches: int,
+    place: NodeWish,
 ) -> Evaluated:
-    """What a checkpoint gives; arguments and errors as those of ``evaluate``."""
+    """What a checkpoint gives; arguments and errors as those of ``evaluate``.
+
+    Args:
+        besides: fetched too, whatever ``fetches`` are.
+    """
     began_s = time.monotonic()
-    plan = fetch_plan(source, config, fetches, losses_first=True)
+    plan = fetch_plan(source, config, fetches, losses_first=True, besides=besides)
     found = fetched(source, config, plan, batches=batches, means=True, place=place)
     if not found:
         raise UserCodeError(
@@ -108,23 +122,4 @@ def measured(
         rows=sum(rows for rows, _ in outputs) if known else 0,
         batches=len(outputs),
         seconds=round(time.monotonic() - began_s, 3),
-    )
-
-
-def _prefix_at(url: str, step: int) -> str:
-    """The checkpoint of a run, or of a directory, that has a step; of several of a run the newest."""
-    directory = open_location(url)
-    ours = [item for item in list_checkpoints(directory) if item.step == step]
-    if ours:
-        return ours[0].prefix.url
-    there = group(directory, directory.list()).values()
-    for candidate in there:
-        if candidate.step_in_name == step and candidate.is_checkpoint:
-            return candidate.location.url
-    steps = sorted({item.step_in_name for item in there if item.step_in_name is not None})
-    steps = steps or sorted({item.step for item in list_checkpoints(directory)})
-    raise SourceError(
-        f"{directory.shown} has no checkpoint of step {step}",
-        remedy=f"It has {', '.join(map(str, steps)) or 'none'}",
-        details={"missing": True},
     )

@@ -10,32 +10,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from orchestrator.config import RunConfig
-from orchestrator.decide import evaluating
-from orchestrator.decide.evaluating import Goal, Over, Seen, Take, after_look, tensor_name
+from orchestrator.decide.evaluating import Over, Seen, Take, after_look
 from orchestrator.decide.holding import Hold, Watch, look
+from orchestrator.driver.best_checkpoint import BestCheckpoint
 from orchestrator.driver.evaluate import Evaluated, measured
 from orchestrator.driver.evaluator_tenure import ended_by_sigterm, held
-from orchestrator.driver.inference import NodeWish, needs_ray
+from orchestrator.driver.following import Followed, Following
+from orchestrator.driver.inference import needs_ray
 from orchestrator.driver.tensorboard_events import encoded
 from orchestrator.errors import (
     AlreadyExists,
     ConfigError,
     CorruptCheckpoint,
     OrchestratorError,
+    OutputError,
     SourceError,
     StorageUnavailable,
 )
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import RunEnded
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.retention import is_taken
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.source import resolve_source
+from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location, open_location
@@ -46,57 +47,6 @@ from orchestrator.store.run.lease import Lease, observe
 log = logging.getLogger("tfresume")
 LAST_EVENTS = 3
 """Of a journal: the end of a run may be followed by a last sign of progress."""
-
-
-@dataclass(frozen=True)
-class Followed:
-    """How following a run ended.
-
-    Attributes:
-        name: the evaluator's.
-        evaluations: every result of this evaluator, oldest checkpoint first, those of its earlier
-            lives among them.
-        best: the best checkpoint, None where none was asked for or none has a number.
-        skipped: label to reason, for checkpoints that couldn't be evaluated.
-        well: the run has ended in order; else its driver is gone.
-        reason: why it's over.
-    """
-
-    name: str
-    evaluations: tuple[Evaluation, ...]
-    best: Best | None
-    skipped: dict[str, str]
-    well: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Following:
-    """What an evaluator is to do.
-
-    Attributes:
-        fetches, batches, place: as ``evaluate`` takes them.
-        keep_best: keep the best checkpoint besides the newest.
-        name: of the evaluator; several with different names may follow one run.
-        every_s: seconds between two looks at the run.
-        patience_s: longest time without a living driver, and without an answer of the store.
-    """
-
-    fetches: Sequence[str] = ()
-    batches: int = 0
-    place: NodeWish = field(default_factory=NodeWish)
-    keep_best: Goal | None = None
-    name: str = "eval"
-    every_s: float = 5.0
-    patience_s: float = 1800.0
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """``fetches``, and what the best checkpoint is the best by."""
-        asked = tuple(self.fetches)
-        if self.keep_best is None or self.keep_best.metric in map(tensor_name, asked):
-            return asked
-        return (*asked, self.keep_best.metric)
 
 
 def follow(
@@ -112,12 +62,14 @@ def follow(
         told: is given each new result, and the best checkpoint so far.
 
     Raises:
+        ConfigError: as ``Following.check``.
         OutputError: another process evaluates under this name.
-        GraphRefused, UserCodeError: as ``evaluate``; the same call goes on.
+        GraphRefused, SourceError, UserCodeError: as ``evaluate``; the same call goes on.
         LeaseLost: another process took over, since this one was silent for long.
         StorageUnavailable: the store hasn't answered for ``patience_s``.
         KeyboardInterrupt, Preempted: Ctrl-C and SIGTERM; nothing is left but the results.
     """
+    asked.check(config)
     output = open_location(config.source)
     if not observe(output).sight.number:
         log.warning("there is no run at %s yet; it's waited for", output.shown)
@@ -147,9 +99,11 @@ class _Evaluator:
         self._told = told
         self._own = Evaluations(output, asked.name)
         self._results = self._own.results()
+        self._best = BestCheckpoint(self._own, asked.keep_best, lease)
         self._skipped: dict[str, str] = {}
         self._watch: Watch | None = None
-        self._alive_s = self._answered_s = time.monotonic()
+        self._alive_s = time.monotonic()
+        self._failing_s: float | None = None
         self._items: dict[str, Checkpoint] = {}
 
     def run(self) -> Followed:
@@ -159,25 +113,33 @@ class _Evaluator:
                 step = after_look(
                     self._look(), {*self._results, *self._skipped}, self._asked.patience_s
                 )
-                self._answered_s = time.monotonic()
+                best = self._best.chosen(self._results, self._items)
                 if isinstance(step, Over):
-                    return self._over(step)
+                    return self._over(step, best)
                 if isinstance(step, Take):
                     self._evaluate(self._items[step.label])
-                    continue
             except StorageUnavailable as error:
-                if time.monotonic() - self._answered_s > self._asked.patience_s:
-                    raise
-                log.warning("the output is looked at again soon: %s", error)
+                self._bear(error)
+            else:
+                self._failing_s = None
+                if isinstance(step, Take):
+                    continue
             time.sleep(self._asked.every_s)
 
-    def _over(self, over: Over) -> Followed:
+    def _bear(self, error: StorageUnavailable) -> None:
+        """Patience begins with the first failure: an evaluation may take longer than that."""
+        now_s = time.monotonic()
+        self._failing_s = now_s if self._failing_s is None else self._failing_s
+        if now_s - self._failing_s > self._asked.patience_s:
+            raise error
+        log.warning("the output is looked at again soon: %s", error)
+
+    def _over(self, over: Over, best: Best | None) -> Followed:
         by_age = [label for label in self._items if label in self._results]
         gone = [label for label in self._results if label not in self._items]
         ordered = sorted(
             (self._results[label] for label in (*gone, *by_age)), key=lambda each: each.step
         )
-        best = self._own.best() if self._asked.keep_best else None
         return Followed(
             self._asked.name, tuple(ordered), best, self._skipped, over.well, over.reason
         )
@@ -204,22 +166,40 @@ class _Evaluator:
         try:
             if not is_taken(item):
                 self._skip(item.label, "it was deleted before its turn")
-                return
+            elif (found := self._measured(item)) is not None:
+                self._lease.check()
+                self._write(item, found)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # Who has taken over holds one of its own by now; ours is void when this process ends
+        if self._lease.is_fresh:
+            with contextlib.suppress(OutputError, StorageUnavailable):
+                self._own.hold("")
+
+    def _measured(self, item: Checkpoint) -> Evaluated | None:
+        """None where the checkpoint is bad or gone. What the input or the graph lacks ends it all:
+        it's the same for every checkpoint.
+        """
+        asked = self._asked
+        try:
             source = resolve_source(item.prefix.url)
-            found = measured(
+            return measured(
                 source,
                 self._config,
-                self._asked.tensors,
-                batches=self._asked.batches,
-                place=self._asked.place,
+                asked.fetches,
+                besides=asked.besides,
+                batches=asked.batches,
+                place=asked.place,
             )
-            self._lease.check()
-            self._write(item, found)
-        except (CorruptCheckpoint, SourceError) as error:
+        except CorruptCheckpoint as error:
             self._skip(item.label, error.message)
-        finally:
-            with contextlib.suppress(OrchestratorError):  # it's void when this process ends
-                self._own.hold("")
+        except SourceError:
+            if not (fault := _fault(item)):
+                raise
+            self._skip(item.label, fault)
+        return None
 
     def _skip(self, label: str, reason: str) -> None:
         self._skipped[label] = reason
@@ -244,22 +224,10 @@ class _Evaluator:
         )
         results = {**self._results, item.label: result}
         self._write_events(result)
-        best = self._keep_best(goal, results) if goal is not None else None
+        best = self._best.chosen(results, self._items)
         self._own.add(result)
         self._results = results
         self._told(result, best)
-
-    def _keep_best(self, goal: Goal, results: Mapping[str, Evaluation]) -> Best | None:
-        values = {label: each.metrics.get(goal.metric, math.nan) for label, each in results.items()}
-        chosen = evaluating.best(values, tuple(self._items), goal)
-        if chosen is None:
-            return None
-        label, value = chosen
-        step = results[label].step
-        best = Best(label=label, step=step, metric=goal.metric, better=goal.better, value=value)
-        if best != self._own.best():
-            self._own.keep(best)
-        return best
 
     def _write_events(self, result: Evaluation) -> None:
         if not self._config.tensorboard:
@@ -273,3 +241,16 @@ class _Evaluator:
             create_once(place.child(name), encoded([(result.at, result.step, tags)], result.at))
         except AlreadyExists:
             log.debug("%s is there already", name)
+
+
+def _fault(item: Checkpoint) -> str:
+    """Why a checkpoint can't be read as it stands now; empty where it can. Raises SourceError (no
+    permission), StorageUnavailable.
+    """
+    try:
+        resolve_source(item.prefix.url)
+    except OrchestratorError as error:
+        if not speaks_of_content(error):
+            raise
+        return error.message
+    return ""

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Remark
+from orchestrator.driver.inbox import Message, Remark
 from orchestrator.driver.storage_thread import StorageThread
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.journal.run_events import Warned

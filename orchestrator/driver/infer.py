@@ -25,7 +25,8 @@ def infer(
             share the batches.
         fetches: tensor names, ``NAME`` or ``NAME:PORT``; none for what looks most like the model's
             prediction.
-        batches: how many at most; 0 for all until the input ends, arrays once.
+        batches: how many at most; 0 for all until the input ends. Arrays are gone through once, in
+            their order.
 
     Returns:
         For each batch, in the input's order, the values by tensor name, in the shapes and types

@@ -19,6 +19,7 @@ import numpy as np
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
+from orchestrator.decide.evaluating import tensor_name
 from orchestrator.driver.chosen_graph import graph_to_train
 from orchestrator.driver.startup import step_of
 from orchestrator.driver.tensorflow_process import ask_tensorflow
@@ -68,19 +69,27 @@ ANYWHERE = NodeWish()
 
 
 def fetch_plan(
-    source: Source, config: RunConfig, fetches: Sequence[str], *, losses_first: bool = False
+    source: Source,
+    config: RunConfig,
+    fetches: Sequence[str],
+    *,
+    losses_first: bool = False,
+    besides: Sequence[str] = (),
 ) -> FetchPlan:
     """What it takes to fetch tensors of a source's graph.
 
     Args:
         fetches: tensor names; none for what looks most like the model's prediction.
         losses_first: without names the graph's losses where it has some.
+        besides: more names, which stand for no default but the prediction.
 
     Raises:
         GraphRefused: a tensor isn't there, has no feeds, or needs operations that weren't allowed.
     """
     meta = graph_to_train(read_meta(source.meta_data, name=source.meta.shown), config)
     names = list(fetches) or (_losses(meta) if losses_first else [])
+    there = {tensor_name(name) for name in names}
+    names += [name for name in besides if tensor_name(name) not in there]
     asked = fetch_graph(meta, config, names or [_prediction(meta, source.meta.shown)])
     if asked.graph is None:
         first, *more = asked.problems

@@ -24,14 +24,15 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.decide.evaluating import Goal
 from orchestrator.driver.evaluate import Evaluated
 from orchestrator.driver.evaluate import evaluate as evaluate_checkpoint
-from orchestrator.driver.evaluator import Followed, Following
 from orchestrator.driver.evaluator import follow as follow_run
+from orchestrator.driver.following import Followed, Following
 from orchestrator.driver.infer import infer as infer_batches
 from orchestrator.driver.main import resume as resume_run
 from orchestrator.driver.observer import Observer
 from orchestrator.driver.result import RunResult
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.undo import COLLECTION as RECORD
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.objects.private import scratch
@@ -97,7 +98,8 @@ def infer(
         source: a run's output or any source that ``resume`` takes, or a whole ``RunConfig``.
         fetches: tensor names, ``NAME`` or ``NAME:PORT``; none for what looks most like the model's
             prediction.
-        batches: how many at most; 0 for all until the input ends, arrays once.
+        batches: how many at most; 0 for all until the input ends. Arrays are gone through once, in
+            their order.
         settings: keys of ``orchestrator.config.RunConfig``: ``input``, ``array``, ``feed``,
             ``workers``, ``address``, ….
 
@@ -128,7 +130,8 @@ def evaluate(
         fetches: tensors of numbers, of any shape; none for the graph's losses, or what looks most
             like its prediction.
         step: the checkpoint of that global step; None for the newest good one.
-        batches: how many at most; 0 for all until the input ends, arrays once.
+        batches: how many at most; 0 for all until the input ends. Arrays are gone through once, in
+            their order.
         settings: as for ``infer``.
 
     Returns:
@@ -204,7 +207,9 @@ def _graph_settings(
 
 
 def dropped_collections(values: dict[str, Any], wanted: Callable[[str], bool]) -> list[str]:
-    """Names of the collections that ``wanted`` answers False to, sorted."""
+    """Names of the collections that ``wanted`` answers False to, sorted; never that of the record
+    of the graph's edits, which nobody's predicate knows.
+    """
     if "source" not in values:
         raise ConfigError(
             "source is missing", remedy="Name a .meta URL, a checkpoint prefix or a directory"
@@ -215,4 +220,4 @@ def dropped_collections(values: dict[str, Any], wanted: Callable[[str], bool]) -
     else:
         source = resolve_source(str(values["source"]), need_checkpoint=False)
         meta = read_meta(source.meta_data, name=source.meta.shown)
-    return sorted(name for name in meta.collection_def if not wanted(name))
+    return sorted(name for name in meta.collection_def if name != RECORD and not wanted(name))

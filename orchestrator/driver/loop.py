@@ -7,9 +7,7 @@ every quarter of a second lets the rules look at the clock.
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
 from orchestrator.decide import actions as act
@@ -17,6 +15,7 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run
+from orchestrator.driver.inbox import Inbox, Interrupted, Message, Remark, Restorable
 from orchestrator.driver.journal_pace import JournalPace
 from orchestrator.driver.observer import Observer, RunProgress
 from orchestrator.driver.stagings import Stagings
@@ -35,46 +34,6 @@ TICK_S = 0.25
 """
 SHOW_S = 0.2
 """RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to be written down that no decision hangs on."""
-
-    event: JournalEvent
-
-
-@dataclass(frozen=True)
-class Restorable:
-    """The files of the checkpoint that a coming ``Found`` speaks of."""
-
-    files: CheckpointFiles
-
-
-class Interrupted(BaseException):
-    """The second Ctrl-C: end now, without a last save."""
-
-
-Message = ev.Event | Remark | Restorable | Interrupted
-
-
-class Inbox:
-    """Where everything arrives. ``put`` may be called from any thread and from signal handlers."""
-
-    def __init__(self, scheduler: Scheduler = THREADS) -> None:
-        self._line = scheduler.line()
-
-    def put(self, message: Message) -> None:
-        """Leave a message for the loop."""
-        self._line.put(message)
-
-    def get(self, timeout_s: float) -> Message | None:
-        """The next message; None after ``timeout_s``."""
-        try:
-            message: Message = self._line.get(timeout_s)
-        except queue.Empty:
-            return None
-        return message
 
 
 class FleetLike(Protocol):

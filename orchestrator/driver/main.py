@@ -23,7 +23,7 @@ from orchestrator.decide.room import describe
 from orchestrator.driver.beginning import Ready, prepared
 from orchestrator.driver.callbacks.loading import callbacks_of
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.notifier import notifier_of
 from orchestrator.driver.observer import Observer, Observers
@@ -75,15 +75,20 @@ def resume(
         observers = Observers([*given, *own_observers(config, output)])
         inbox = Inbox()
         door = Door(inbox.put)
+        stack.enter_context(door.leaving())
         listen = stack.enter_context(signals_to(door.tell))
-        stack.callback(observers.close)
+        stack.callback(_close, observers, door)
         if link is None:
             link = RayLink(config)
             stack.callback(link.close)
         if link.starts_a_ray:
             check_crowd(config)
-        with door.leaving():
-            return _resume(config, output, _connected(link, listen), observers, inbox, door)
+        return _resume(config, output, _connected(link, listen), observers, inbox, door)
+
+
+def _close(observers: Observers, door: Door) -> None:
+    with door.after_the_end():
+        observers.close()
 
 
 def _connected(link: RayLink, listen: Callable[[], None]) -> Callable[[], None]:

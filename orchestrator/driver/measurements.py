@@ -7,6 +7,8 @@ left out rather than told as 0.
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,6 +38,7 @@ class Meter:
     labels: tuple[str, ...] = ()
 
 
+INCIDENTS = "tfresume_incidents"
 METERS: Mapping[str, Meter] = {
     "tfresume_step": Meter("gauge", "The last global step that all workers have finished."),
     "tfresume_until_step": Meter("gauge", "The global step at which the run ends."),
@@ -58,7 +61,7 @@ METERS: Mapping[str, Meter] = {
     "tfresume_checkpoint_bytes": Meter(
         "gauge", "Size of the newest committed checkpoint in bytes."
     ),
-    "tfresume_incidents": Meter("counter", "Incidents that are over, by kind.", ("kind",)),
+    INCIDENTS: Meter("counter", "Incidents that are over, by kind.", ("kind",)),
     "tfresume_steps_redone": Meter("counter", "Steps that had to be done again."),
     "tfresume_recovery_seconds": Meter(
         "histogram", "Seconds from an incident's first symptom to the first useful step.", ("kind",)
@@ -74,6 +77,8 @@ METERS: Mapping[str, Meter] = {
 }
 MOMENTARY = frozenset(("tfresume_steps_per_second", "tfresume_loss"))
 """Gauges that say nothing any more once nobody tells them: no step is taken then."""
+WHOLE = frozenset(("tfresume_step_part_seconds",))
+"""Gauges that are told all together: a series that is left out has nothing behind it any more."""
 BOUNDARIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of the histograms, in seconds: from a memory copy to a wait for new nodes."""
 
@@ -112,7 +117,7 @@ def of_event(event: JournalEvent) -> list[Measurement]:
         case IncidentOver():
             labels = {"kind": event.kind or "unknown"}
             return [
-                Measurement("tfresume_incidents", 1.0, labels),
+                Measurement(INCIDENTS, 1.0, labels),
                 *_known(("tfresume_steps_redone", event.steps_redone or None)),
                 *_known(("tfresume_recovery_seconds", event.recovered_s), labels=labels),
             ]
@@ -138,25 +143,63 @@ def of_event(event: JournalEvent) -> list[Measurement]:
             return []
 
 
-def of_past(events: Iterable[JournalEvent]) -> list[Measurement]:
-    """What the drivers before this one have counted, so that it counts on from there: a counter's
-    sum as one measurement, each of a histogram's values, and of gauges what the journal still holds
-    true, the newest checkpoint's.
+@dataclass
+class Counted:
+    """What a run has counted so far: a fold of the journal, so that the next driver counts on.
+
+    Attributes:
+        sums: of counters, by name and labels.
+        observed: of histograms: how many values fell below which boundary, and their sum.
+        newest: of gauges what the journal still holds true, the newest checkpoint's.
     """
-    counted: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    observed: list[Measurement] = []
-    newest: dict[str, Measurement] = {}
-    for item in (item for event in events for item in of_event(event)):
-        match METERS[item.name].kind:
-            case "counter":
-                key = (item.name, tuple(item.labels.items()))
-                counted[key] = counted.get(key, 0.0) + item.value
-            case "histogram":
-                observed.append(item)
-            case "gauge" if item.name in _OF_CHECKPOINTS:
-                newest[item.name] = item
-    sums = [Measurement(name, value, dict(labels)) for (name, labels), value in counted.items()]
-    return [*sums, *observed, *newest.values()]
+
+    sums: dict[str, float] = field(default_factory=dict)
+    observed: dict[str, list[list[float]]] = field(default_factory=dict)
+    newest: dict[str, float] = field(default_factory=dict)
+
+    def take(self, event: JournalEvent) -> None:
+        """One more event."""
+        for item in () if isinstance(event, StepsTimed) else of_event(event):
+            match METERS[item.name].kind:
+                case "counter":
+                    key = _key(item)
+                    self.sums[key] = self.sums.get(key, 0.0) + item.value
+                case "histogram":
+                    below = self.observed.setdefault(
+                        _key(item), [[0, 0.0] for _ in range(len(BOUNDARIES) + 1)]
+                    )[bisect_left(BOUNDARIES, item.value)]
+                    below[0], below[1] = below[0] + 1, below[1] + item.value
+                case "gauge" if item.name in _OF_CHECKPOINTS:
+                    self.newest[_key(item)] = item.value
+
+    @property
+    def incidents(self) -> int:
+        """Incidents that are over, of all kinds."""
+        told = (value for key, value in self.sums.items() if json.loads(key)[0] == INCIDENTS)
+        return int(sum(told))
+
+    def measurements(self) -> list[Measurement]:
+        """A counter's sum as one measurement; of a histogram as many as it has had, each the mean of
+        those between the same boundaries; and the gauges.
+        """
+        means = [
+            _measurement(key, total / count)
+            for key, buckets in self.observed.items()
+            for count, total in buckets
+            if count
+            for _ in range(int(count))
+        ]
+        told = [_measurement(key, value) for key, value in (self.sums | self.newest).items()]
+        return [*told, *means]
+
+
+def _key(item: Measurement) -> str:
+    return json.dumps([item.name, dict(item.labels)])
+
+
+def _measurement(key: str, value: float) -> Measurement:
+    name, labels = json.loads(key)
+    return Measurement(name, value, labels)
 
 
 def _parts(event: StepsTimed) -> list[Measurement]:

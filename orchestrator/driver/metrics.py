@@ -9,21 +9,21 @@ as long as this driver lives; it keeps counters and histograms of processes that
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from orchestrator.driver.measurements import (
     BOUNDARIES,
     METERS,
     MOMENTARY,
+    WHOLE,
+    Counted,
     Measurement,
     Meter,
     of_event,
-    of_past,
     of_progress,
 )
 from orchestrator.driver.observer import RunProgress
-from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse
 
 AGAIN_EVERY_S = 5.0
@@ -54,9 +54,9 @@ class RayMetrics:
         self._over = threading.Event()
         self._again: threading.Thread | None = None
 
-    def past(self, events: Iterable[JournalEvent]) -> None:
+    def past(self, counted: Counted) -> None:
         """Counts what earlier drivers did: their series end with them, and totals go on here."""
-        self._tell(of_past(events))
+        self._tell(counted.measurements())
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Counts incidents and saves."""
@@ -72,8 +72,10 @@ class RayMetrics:
         if self._again is not None:
             self._again.join()
 
-    def _tell(self, measurements: Iterable[Measurement]) -> None:
+    def _tell(self, measurements: Sequence[Measurement]) -> None:
+        told_whole = WHOLE.intersection(item.name for item in measurements)
         with self._lock:
+            self._gauges = {key: it for key, it in self._gauges.items() if key[0] not in told_whole}
             for item in measurements:
                 self._hand_over(item)
         if self._gauges and self._again is None:

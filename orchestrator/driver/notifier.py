@@ -1,22 +1,22 @@
-"""How are notices delivered without anybody waiting for them?
+"""How are notices delivered?
 
-Rule: a thread of its own posts them, one after the other, each a bounded number of times; what
-can't be delivered is a line in the log. The driver's loop only leaves a notice. At the run's end
-the last ones have ``CLOSE_S``.
+Rule: to one webhook after the other, each a bounded number of times; what can't be delivered is a
+line in the log. That takes its time, so the driver's loop only leaves a notice (``notifier_of``).
+At the run's end the last ones have ``CLOSE_S``.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import queue
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import BadStatusLine, HTTPException
 from typing import Any
 
+from orchestrator.driver.aside import Aside
 from orchestrator.driver.notices import body, notice
 from orchestrator.errors import ConfigError
 from orchestrator.journal.parsing import parse
@@ -29,12 +29,10 @@ REQUEST_S = 10.0
 """Longest wait for one answer; a webhook answers in a fraction of a second or not at all."""
 CLOSE_S = 15.0
 """Longest wait at the run's end for what isn't delivered yet: a slow answer and one more try."""
-MOST_WAITING = 200
-"""Notices that wait for a webhook that is gone; a run that makes more has told enough."""
 
 
 class Notifier:
-    """An observer that posts incidents and the end.
+    """An observer that posts incidents and the end, and waits for the answers.
 
     Args:
         urls: webhooks, with their secrets.
@@ -44,40 +42,16 @@ class Notifier:
 
     def __init__(self, urls: Sequence[str], run: str, waits_s: Sequence[float] = WAITS_S) -> None:
         self._urls, self._run, self._waits_s = tuple(urls), run, tuple(waits_s)
-        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(MOST_WAITING)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._deliver, name="tfresume-notify", daemon=True)
-        self._thread.start()
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """One journal event; returns at once."""
+        """One journal event."""
         told = notice(parse(event), self._run)
         if told is not None:
-            try:
-                self._queue.put_nowait(told)
-            except queue.Full:
-                log.warning("a notice was dropped: %d wait for their webhook", MOST_WAITING)
+            for url in self._urls:
+                self._post(url, told)
 
     def progress(self, progress: object) -> None:
         """Nobody is told of each step."""
-
-    def close(self, longest_s: float = CLOSE_S) -> None:
-        """Deliver what is left, within ``longest_s``."""
-        deadline_s = time.monotonic() + longest_s
-        try:
-            self._queue.put(None, timeout=longest_s)
-        except queue.Full:
-            log.warning("%d notices weren't delivered before the end", self._queue.qsize())
-            return
-        self._thread.join(max(0.0, deadline_s - time.monotonic()))
-        if self._thread.is_alive():
-            self._over.set()
-            log.warning("%d notices weren't delivered before the end", self._queue.qsize())
-
-    def _deliver(self) -> None:
-        while not self._over.is_set() and (told := self._queue.get()) is not None:
-            for url in self._urls:
-                self._post(url, told)
 
     def _post(self, url: str, told: Mapping[str, Any]) -> None:
         data = json.dumps(body(told, url)).encode()
@@ -88,8 +62,7 @@ class Notifier:
             passing, text = trouble
             if not passing or number == len(self._waits_s):
                 break
-            if self._over.wait(self._waits_s[number]):
-                break
+            time.sleep(self._waits_s[number])
         log.warning("a notice wasn't delivered after %d tries: %s", number + 1, text)
 
 
@@ -103,9 +76,10 @@ def posted(url: str, data: bytes) -> tuple[bool, str] | None:
             return None
     except urllib.error.HTTPError as error:
         return error.code == 429 or error.code >= 500, f"the webhook answers {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         # without its text: a client's error may repeat the URL, which may be a secret
-        return isinstance(error, OSError), f"the webhook can't be reached: {type(error).__name__}"
+        passing = isinstance(error, OSError | BadStatusLine)
+        return passing, f"the webhook can't be reached: {type(error).__name__}"
 
 
 def webhooks(notify: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -131,6 +105,8 @@ def _webhook(item: str, environment: Mapping[str, str]) -> str:
     return url
 
 
-def notifier_of(notify: Sequence[str], run: str, environment: Mapping[str, str]) -> list[Notifier]:
-    """The observer that ``notify`` asks for; none where it asks for none."""
-    return [Notifier(webhooks(notify, environment), run)] if notify else []
+def notifier_of(notify: Sequence[str], run: str, environment: Mapping[str, str]) -> list[Aside]:
+    """The observer that ``notify`` asks for, whom nobody waits for; none where it asks for none."""
+    if not notify:
+        return []
+    return [Aside(Notifier(webhooks(notify, environment), run), "--notify", CLOSE_S)]

@@ -1,7 +1,7 @@
 """Who watches a run while it goes on, and what do they see?
 
 Rule: observers see what is journaled, in its order, and progress besides. They're called from the
-driver's loop, so they must be quick; one that raises is dropped and the run goes on.
+driver's loop, so they must be quick; one that raises is dropped and closed, and the run goes on.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-from orchestrator.journal.event import JournalEvent
 
 log = logging.getLogger("tfresume")
 
@@ -60,9 +58,11 @@ class Observers:
         """One more."""
         self._observers.append(observer)
 
-    def past(self, events: Sequence[JournalEvent]) -> None:
-        """What earlier drivers of the run wrote down; told to those that ask for it (``past``)."""
-        self._each("past", events)
+    def past(self, counted: object) -> None:
+        """What earlier drivers of the run have counted (``measurements.Counted``); told to those
+        that ask for it (``past``).
+        """
+        self._each("past", counted)
 
     def event(self, event: Mapping[str, Any]) -> None:
         self._each("event", event)
@@ -73,9 +73,7 @@ class Observers:
     def close(self) -> None:
         """The run has ended."""
         for observer in self._observers:
-            close = getattr(observer, "close", None)
-            if close is not None:
-                close()
+            _close(observer)
 
     def _each(self, method: str, value: object) -> None:
         for observer in list(self._observers):
@@ -87,3 +85,14 @@ class Observers:
                     "an observer is dropped since it failed: %s: %s", type(error).__name__, error
                 )
                 self._observers.remove(observer)
+                _close(observer)
+
+
+def _close(observer: Observer) -> None:
+    close = getattr(observer, "close", None)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception as error:  # noqa: BLE001 - the run's answer is there
+        log.warning("an observer couldn't be closed: %s: %s", type(error).__name__, error)

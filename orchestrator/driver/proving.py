@@ -20,6 +20,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.beginning import Ready
+from orchestrator.driver.edited_graph import once_edited
 from orchestrator.driver.proof import Proof, judged, quoted, unproved
 from orchestrator.driver.ray_link import RayLink
 from orchestrator.driver.slots import as_recorded, scale_of, slots_of, weight_of
@@ -203,15 +204,23 @@ def held_still(config: RunConfig, start: StartPoint, plan: Plan) -> tuple[Plan, 
     """The plan of the same graph without chance, and the first random operation that can't be held
     still; empty where all can.
     """
-    if not (plan.graph.random_nodes or plan.graph.stateful_random):
+    drawing = (*plan.graph.random_nodes, *plan.graph.stateful_random)
+    if not drawing:
         return plan, ""
-    still = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
+    # What initialisers draw is drawn once for both. Held still, a new layer's outputs would be all
+    # the same, and the gradients below it nothing but rounding
+    scope = f"{config.import_scope.rstrip('/')}/" if config.import_scope else ""
+    still = without_chance(
+        MetaGraphDef.FromString(plan.graph.original_meta),
+        only=frozenset(name.removeprefix(scope) for name in drawing),
+    )
     if still.left:
         return plan, still.left[0]
     with scratch("still") as room:
         path = room / "still.meta"
         path.write_bytes(still.meta.SerializeToString())
-        calm = config.model_copy(update={"meta": str(path)})
+        calm = once_edited(config, of_this_run=start.own_label is not None)
+        calm = calm.model_copy(update={"meta": str(path)})
         return make_plan(calm, replace(start, own_label=None)), ""
 
 

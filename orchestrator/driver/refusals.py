@@ -96,7 +96,9 @@ def _check_defined(reference: str, file: Path, function: str) -> None:
         tree = ast.parse(file.read_bytes(), str(file))
     except (SyntaxError, ValueError) as error:
         raise ConfigError.from_cause(
-            f"--input {reference}: {file} isn't Python", error, remedy="Fix the file"
+            f"--input {reference}: {file} isn't Python",
+            error,
+            remedy="Correct the place that it names",
         ) from error
     names = set(_defined(tree.body))
     if function in names or "*" in names or "__getattr__" in names:

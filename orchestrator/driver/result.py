@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 from orchestrator.decide.actions import Finish, Outcome
 from orchestrator.driver.startup import StartPoint
-from orchestrator.journal.event import JournalEvent
-from orchestrator.journal.run_events import Warned
 
 EXIT_DONE, EXIT_FAILED, EXIT_SIGINT, EXIT_SIGTERM = 0, 1, 130, 143
 """Part of the interface. 130 and 143 are what a shell reports of a process ended by SIGINT (128 +
@@ -84,11 +82,6 @@ def exit_code_of(finish: Finish) -> int:
             )
         case Outcome.FAILED:
             return EXIT_FAILED
-
-
-def warnings_in(events: Sequence[JournalEvent]) -> tuple[str, ...]:
-    """What the run was warned of, in all of its attempts, each once."""
-    return tuple(dict.fromkeys(event.reason for event in events if isinstance(event, Warned)))
 
 
 def label_url(output: str, label: str | None) -> str | None:

@@ -2,7 +2,8 @@
 
 Rule: the first of either asks for a last save and the end; more of them change nothing, except that
 a second Ctrl-C, two seconds after the first, ends at once. Ray's job server signals a driver and
-its children, so several SIGTERMs are one.
+its children, so several SIGTERMs are one. Once the run has ended, Ctrl-C only leaves those who look
+on.
 
 Ray takes SIGTERM over when it connects: its handler passes the signal on to ours, but sets an alarm
 that aborts the process three seconds later, in the middle of the last save. So ours is set again
@@ -11,6 +12,7 @@ once Ray is connected.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -20,8 +22,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Interrupted, Message
+from orchestrator.driver.inbox import Interrupted, Message
 from orchestrator.errors import Preempted
+
+log = logging.getLogger("tfresume")
 
 FORCE_AFTER_S = 2.0
 """A second Ctrl-C sooner than this is taken for the same one: several processes on the way pass it
@@ -36,8 +40,8 @@ its last save gets its time.
 
 
 class Left(BaseException):
-    """Somebody asks for the end while there is nothing to be ended; no handler of other errors is
-    to catch it.
+    """Somebody asks for the end while there is nothing to be ended, or nothing any more; no handler
+    of other errors is to catch it.
     """
 
     def __init__(self, cause: ev.StopCause) -> None:
@@ -63,13 +67,18 @@ class Door:
 
     def __init__(self, keep: Callable[[Message], None]) -> None:
         self._keep, self._is_open = keep, True
+        self._has_ended = False
         self._asked: ev.StopAsked | None = None
         self._left: Left | None = None
 
     def tell(self, message: Message) -> None:
         """Take a signal's message. Raises Left."""
         self._keep(message)
-        if isinstance(message, ev.StopAsked):
+        cause = message.cause if isinstance(message, ev.StopAsked) else None
+        if self._has_ended:
+            if isinstance(message, Interrupted) or cause is ev.StopCause.SIGINT:
+                raise Left(ev.StopCause.SIGINT)
+        elif isinstance(message, ev.StopAsked):
             self._asked = message
             if self._is_open:
                 self._left = Left(message.cause)
@@ -90,6 +99,19 @@ class Door:
             if self._left is None:
                 raise
             raise self._left.told() from error
+
+    @contextmanager
+    def after_the_end(self) -> Iterator[None]:
+        """What is done for those who look on, once the run has ended: Ctrl-C breaks it off and
+        changes nothing else.
+        """
+        self._has_ended = True
+        try:
+            yield
+        except Left:
+            log.warning("interrupted: who looks on (trackers, webhooks) may not have been told all")
+        finally:
+            self._has_ended = False
 
     def close(self) -> None:
         """From now on there is something to be ended in an orderly way, or there may be."""

@@ -17,7 +17,7 @@ import ray
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.ray_link import RayLink
-from orchestrator.errors import OrchestratorError, PlacementError, WorkerLost
+from orchestrator.errors import FatalError, OrchestratorError, PlacementError, WorkerLost
 from orchestrator.store.objects.private import private_directory
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def asked_of_ray(
     """The answers to the tasks as they come, each from an actor of its own.
 
     Raises:
-        OrchestratorError: what an actor told.
+        OrchestratorError: what an actor told; FatalError where it told nothing of ours.
         PlacementError: the cluster can't be reached, or has no room.
         WorkerLost: an actor was lost too often.
     """
@@ -91,6 +91,13 @@ def _answer(ref: Any, actor: Any) -> list[BatchValues]:
     """What an actor gave. It ends then: another one may wait for its room."""
     try:
         found: list[BatchValues] | OrchestratorError = ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        # It lives, and what it raised would come again: it's none of ours and no loss
+        raise FatalError.from_cause(
+            "a worker that fetched tensors failed",
+            error.cause,
+            remedy="Look at its node with `tfresume doctor`: what runs there has to be what runs here",
+        ) from error
     except ray.exceptions.RayError as error:
         raise WorkerLost.from_cause(
             f"a worker that fetched tensors was lost {AGAIN + 1} times",

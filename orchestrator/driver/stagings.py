@@ -7,7 +7,8 @@ and isn't told.
 
 from __future__ import annotations
 
-from orchestrator.decide.events import Doing, Progress
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Progress
 from orchestrator.journal.worker_events import CheckpointStaged
 
 

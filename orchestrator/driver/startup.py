@@ -13,13 +13,14 @@ from orchestrator.decide.last_step import last_step
 from orchestrator.decide.run import Policy
 from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
-from orchestrator.driver.chosen_graph import chosen_graph, keep_collections, without_collections
+from orchestrator.driver.chosen_graph import chosen_graph, keep_collections
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
 from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.variables.fit import are_lacking
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.scalars import read_counter
 from orchestrator.store.checkpoints.source import (
@@ -135,7 +136,7 @@ class Plan:
     """The graph as the workers get it, and the step that its own counter has in the checkpoint.
 
     Attributes:
-        is_completed: the checkpoint lacks variables, which initialisers make.
+        is_completed: the checkpoint lacks variables, or may lack rows of some, which initialisers make.
     """
 
     graph: WorkerGraph
@@ -154,9 +155,8 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
         of_this_run=start.own_label is not None,
     )
     edited = edited_graph(saved, config, source.keys(), of_this_run=start.own_label is not None)
-    meta = without_collections(edited.meta, config.drop_collection)
     report = preflight(
-        *(meta, config),
+        *(edited.meta, config),
         checkpoint=edited.checkpoint,
         also=edited.problems,
         loading=edited.loading,
@@ -164,16 +164,14 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None
-    graph = edited.told_in(keep_collections(graph, edited.meta, config))
+    graph = edited.told_in(keep_collections(graph, edited.saved, config))
     key = step_key_of(graph)
     step = start.step if edited.loading.step is None else edited.loading.step
     if edited.loading.step is None and source.manifest is None and key is not None:
         step = _counted_by(source, edited.loading.stored(key), step)
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
-    is_completed = any(
-        item.code in ("slots-missing", "variables-missing", "made-anew") for item in report.problems
-    )
-    return Plan(graph, step, key, warnings, is_completed)
+    is_lacking = bool(edited.loading.grown) or are_lacking(graph.variables, edited.checkpoint)
+    return Plan(graph, step, key, warnings, is_lacking)
 
 
 def _counted_by(source: Source, key: str, otherwise: int) -> int:

@@ -1,8 +1,9 @@
 """What does each rank's step spend its time on?
 
 Rule: workers tell what they have spent since their process began; the difference of two signs of
-life, over the steps between them, is what a step took. A new generation is measured from its own
-beginning on, so that no recovery is spread over its steps.
+life, over the steps between them, is what a step took. Only those signs count that tell of another
+step of the same generation: what lies before its first step and after its last one is the
+recovery's, and is spread over nobody's steps.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from orchestrator.decide.events import Progress
 from orchestrator.journal.run_events import StepsTimed
 
 FIRST_S, EVERY_S = 5.0, 30.0
-"""Soon after the beginning for whoever tries a setting out, then so that the numbers of 64 ranks
+"""Soon after the beginning for whoever tries a setting out, then so that the numbers of ``RANKS``
 make some megabytes of journal a day.
 """
+RANKS = 64
+"""More of them are told less often, so that a day's journal is no longer than theirs."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class StepTimes:
 
     def __init__(self) -> None:
         self._generation = 0
+        self._taken: dict[str, int] = {}
         self._first: dict[str, _Sight] = {}
         self._last: dict[str, _Sight] = {}
         self._since_s: float | None = None
@@ -37,11 +41,15 @@ class StepTimes:
 
     def take(self, pulse: Progress, now_s: float) -> None:
         """One sign of life."""
-        if pulse.generation < self._generation or not pulse.steps_taken:
+        if pulse.generation < self._generation:
             return
         if pulse.generation > self._generation:
             self._generation, self._first, self._last = pulse.generation, {}, {}
             self._since_s = now_s
+        # Also of earlier generations: a member that stayed is heard before its first step of this
+        if pulse.steps_taken <= self._taken.get(pulse.worker, 0):
+            return
+        self._taken[pulse.worker] = pulse.steps_taken
         sight = _Sight(pulse, now_s)
         self._first.setdefault(pulse.worker, sight)
         self._last[pulse.worker] = sight
@@ -64,7 +72,8 @@ class StepTimes:
         }
         if not found:
             return None
-        self._first, self._since_s, self._every_s = dict(self._last), now_s, EVERY_S
+        self._first, self._since_s = dict(self._last), now_s
+        self._every_s = EVERY_S * max(1.0, len(found) / RANKS)
         return StepsTimed(generation=self._generation, step=step, ranks=found)
 
 

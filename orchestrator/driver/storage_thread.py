@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
-from orchestrator.driver.loop import Message, Remark, Restorable
+from orchestrator.driver.inbox import Message, Remark, Restorable
+from orchestrator.driver.past import KINDS
 from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.commits import commit
@@ -32,6 +34,7 @@ from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.run.snapshots import write_snapshot
 from orchestrator.workers.orders import CheckpointFiles
 from orchestrator.workers.scheduling import THREADS, Scheduler
 
@@ -40,12 +43,17 @@ log = logging.getLogger("tfresume")
 
 @dataclass(frozen=True)
 class Saved:
-    """What all manifests of an attempt have in common."""
+    """What all manifests of an attempt have in common, and how their source is read.
+
+    Attributes:
+        loading: as ``edited_graph.source_loading`` gives it.
+    """
 
     fingerprint: str
     step_key: str | None
     repairs: tuple[str, ...]
     edits: tuple[str, ...] = ()
+    loading: Loading | None = AS_SAVED
 
 
 class StorageThread:
@@ -76,7 +84,7 @@ class StorageThread:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
-        self._journal = Journal(output, lease.attempt)
+        self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
         self._jobs = scheduler.line()
         self._scheduler = scheduler
@@ -199,8 +207,11 @@ class StorageThread:
         try:
             source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:
+                loading = _known(self._saved.loading)
                 source = resolve_source(named_source(self._config), exclude=exclude, deep=True)
                 _refuse_excluded(source, exclude)
+                # The flags of the first start hold for it here as they did there
+                files = replace(files_of(source, loading.step), of_source=True)
                 self._parent = (0, 0)
             else:
                 assert newest.checkpoint is not None
@@ -209,10 +220,10 @@ class StorageThread:
                     newest.checkpoint.generation_id.generation,
                 )
                 self._parent_label = newest.checkpoint.label
+                files = files_of(source)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
             self._tell(_not_found(error))
             return
-        files = files_of(source)
         refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
         self._tell(Restorable(files))
         self._tell(ev.Found(files.step, files.position, refused or reason, source.label))
@@ -225,6 +236,15 @@ def _refuse_excluded(source: Source, exclude: Mapping[str, str]) -> None:
             f"{source.label} turned out bad while it was restored, and the source names no other: {exclude[source.label]}",
             remedy="Name another checkpoint, or copy this one again",
         )
+
+
+def _known(loading: Loading | None) -> Loading:
+    if loading is None:
+        raise CorruptCheckpoint(
+            "no good checkpoint of the run's own is left, and its first start took other names, values or a step than the source's own",
+            remedy="Start again with the same flags into another output",
+        )
+    return loading
 
 
 def _not_found(error: Exception) -> ev.Found:

@@ -17,7 +17,8 @@ from orchestrator.decide.last_step import last_step
 from orchestrator.driver.attempt import Attempt, Continuation
 from orchestrator.driver.beginning import Ready, prepared, refuse_others_workers
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.edited_graph import source_loading
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.proof import Proof
 from orchestrator.driver.result import RunResult, ended_before_it_began
@@ -105,6 +106,9 @@ def _start(
         step_key=plan.step_key,
         repairs=plan.graph.repairs,
         edits=plan.graph.edits,
+        loading=plan.graph.loading
+        if start.own_label is None
+        else source_loading(plan.graph.loading, record.config),
         start_step=start.step,
         until=start.until,
         label=start.own_label,
@@ -176,6 +180,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         step_key=step_key_of(setup.graph),
         repairs=setup.graph.repairs,
         edits=setup.graph.edits,
+        loading=source_loading(setup.graph.loading, record.config),
         start_step=max(
             (report.step for report in reports if report.step is not None),
             default=record.started_step,

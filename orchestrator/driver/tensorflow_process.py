@@ -57,4 +57,7 @@ def ask_tensorflow(
         )
     if done.returncode or not answer.exists():
         last_words = done.stderr.strip()[-2000:] or f"exit code {done.returncode}"
-        raise FatalError(f"the TensorFlow process failed: {last_words}")
+        raise FatalError(
+            f"the TensorFlow process failed: {last_words}",
+            remedy="See whether TensorFlow works on this machine: `tfresume doctor` tries it",
+        )

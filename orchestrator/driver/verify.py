@@ -20,7 +20,7 @@ from typing import Any
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.edited_graph import FIRST_START
+from orchestrator.driver.edited_graph import FIRST_START, once_edited
 from orchestrator.driver.main import resume
 from orchestrator.driver.proving import prove
 from orchestrator.driver.ray_link import RayLink
@@ -62,7 +62,8 @@ def verify(config: RunConfig, *, steps: int = STEPS, tolerance: float = TOLERANC
     """
     if steps < 2:
         raise ConfigError(
-            "verify needs at least two steps: one before the save in the middle, and one after it"
+            "verify needs at least two steps: one before the save in the middle, and one after it",
+            remedy="Give --steps 2 or more",
         )
     _refuse_what_no_saver_restores(config)
     with scratch("verify") as room, ExitStack() as stack:
@@ -103,7 +104,7 @@ def _refuse_what_no_saver_restores(config: RunConfig) -> None:
     """The bare process restores the checkpoint with the graph's own saver, which takes all that
     the graph has, under the graph's names.
     """
-    made_anew = {"swap_optimizer": None, **FIRST_START}
+    made_anew = {"swap_optimizer": None, "grow": {}, **FIRST_START}
     asked = [name for name, unasked in made_anew.items() if getattr(config, name) != unasked]
     if asked:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
@@ -132,7 +133,7 @@ def _held_still(
         return {"slots": None, "bare": None, "save": None, "shares": {}, "reason": why}
     path = asking.room / "deterministic.meta"
     path.write_bytes(deterministic.meta.SerializeToString())
-    calm = config.model_copy(update={"meta": str(path)})
+    calm = once_edited(config).model_copy(update={"meta": str(path)})
     plan = make_plan(_for_comparison(calm, asking.room / "calm", until_step=0), asking.start)
     return asking.measured("held-still", calm, plan, halves=halves)
 

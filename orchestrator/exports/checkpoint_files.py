@@ -21,6 +21,7 @@ from orchestrator.store.objects.layout import POINTER
 from orchestrator.store.objects.location import Location
 
 PREFIX = "model.ckpt"
+AGAIN = "Delete the directory and export again; if it comes back, suspect the store"
 HOLDS = {name: name for name in (*SAME, *ITEM_BYTES, "string")}
 """Every type but resources, variants and 4-bit integers."""
 
@@ -51,7 +52,10 @@ class WrittenCheckpoint:
         names = (f"{PREFIX}.index", f"{PREFIX}.data-00000-of-00001")
         files = [directory.child(name).info() for name in names]
         if files[0] is None:
-            raise CorruptCheckpoint(f"{directory.child(names[0]).shown} isn't there")
+            raise CorruptCheckpoint(
+                f"{directory.child(names[0]).shown}, which was just written, isn't there",
+                remedy=AGAIN,
+            )
         self._index = read_index(files[0].location.read_bytes(), files[0].name)
         self._values = Values(self._index, files)
 
@@ -68,4 +72,6 @@ class WrittenCheckpoint:
     def _same(self, item: Item) -> None:
         found = self._index.entries.get(item.key)
         if found is None or (found.dtype, found.shape) != (item.dtype, item.shape):
-            raise CorruptCheckpoint(f"{PREFIX}.index doesn't hold {item.key!r} as it was written")
+            raise CorruptCheckpoint(
+                f"{PREFIX}.index doesn't hold {item.key!r} as it was written", remedy=AGAIN
+            )

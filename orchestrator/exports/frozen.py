@@ -9,31 +9,37 @@ batches, and both give the same to 1e-6.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
 from orchestrator.exports import place
+from orchestrator.exports.constants import Constants
+from orchestrator.exports.extras import require_installed
 from orchestrator.exports.graph_check import checked
 from orchestrator.exports.graph_files import FILES, Endpoint, GraphFormat, graph_bytes
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.graphdef.nodes import Graph
-from orchestrator.graph.graphdef.tensors import dtype_number
 from orchestrator.graph.graphdef.view import Edge, parse_tensor
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
 from orchestrator.graph.inference.freezing import Frozen, freeze, needed_for
 from orchestrator.graph.inference.outputs import rank_outputs
 from orchestrator.graph.inference.switches import Switched, to_inference
-from orchestrator.graph.inputs.ports import Cut, pipeline_cuts, placeholders
+from orchestrator.graph.inputs.ports import (
+    Cut,
+    mapped_cuts,
+    mapped_shape,
+    pipeline_cuts,
+    placeholders,
+)
+from orchestrator.graph.inspect_report import OutputEntry
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
-from orchestrator.graph.worker_graph import Variable
-from orchestrator.store.bundle.values import Values
 from orchestrator.store.checkpoints.source import (
     Source,
     named_source,
@@ -57,6 +63,7 @@ class GraphExportResult:
         difference: the largest between the export and the trained graph, relative to the largest
             number of its output.
         compared: on how many batches, ``made`` up or the caller's.
+        made_by: what converted the graph; empty where the format is TensorFlow's own.
     """
 
     url: str
@@ -74,6 +81,7 @@ class GraphExportResult:
     difference: float
     compared: int
     made: bool
+    made_by: str = ""
     already: bool = False
     status: str = "done"
 
@@ -104,12 +112,16 @@ def export_graph(
         fetches: the outputs; none for the likeliest prediction.
 
     Raises:
-        GraphRefused: an output can't be computed from constants and inputs.
+        ConfigError: what the format takes isn't installed.
+        GraphRefused: an output can't be computed from constants and inputs, or tf2onnx can't
+            convert it.
         GraphMismatch: the export gives something else than the trained graph.
         SourceError, CorruptCheckpoint: the source is missing or damaged.
         OutputError: the directory holds something else.
         UserCodeError: the batches for the check can't be run.
     """
+    if to == "onnx":
+        require_installed()
     source, target = resolve_source(named_source(config)), open_location(output)
     assert source.prefix is not None, "a checkpoint was asked for"
     identity = {
@@ -117,12 +129,14 @@ def export_graph(
         "checkpoint": source.prefix.name,
         "fingerprint": source_fingerprint(source),
         "fetches": list(fetches),
+        "input_map": dict(config.input_map),
     }
     done = place.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
-    model = _model(source, fetches)
-    value = _Constants(source, model.graph).value
+    place.refuse_foreign(target, [FILES[to]])  # checking takes minutes: no news for its end
+    model = _model(source, fetches, config.input_map)
+    value = Constants(source, model.graph).value
     frozen = freeze(model.graph, model.outputs, model.cuts, value, tables=to == "saved-model")
     inputs, outputs = (
         _inputs(model, frozen),
@@ -131,9 +145,10 @@ def export_graph(
     with scratch("export") as room:
         (room / "out").mkdir()
         file = room / "out" / FILES[to]
-        file.write_bytes(graph_bytes(to, frozen, inputs, outputs))
+        written = room / FILES["frozen"] if to == "onnx" else file
+        written.write_bytes(graph_bytes(to, frozen, inputs, outputs))
         found = checked(
-            *(config, source, model.graph, model.outputs, frozen, file, room),
+            *(config, source, model.graph, model.outputs, frozen, inputs, file, room),
             left=model.switched.left,
         )
         place.begin(target, identity, [file.name])
@@ -142,6 +157,17 @@ def export_graph(
         "source": source.prefix.shown,
         "step": source.step,
         "files": [one.model_dump() for one in records],
+        **_said(model, frozen, inputs, outputs),
+        **found,
+    }
+    return _result(target, place.complete(target, identity, record))
+
+
+def _said(
+    model: _Model, frozen: Frozen, inputs: Sequence[Endpoint], outputs: Sequence[Endpoint]
+) -> dict[str, Any]:
+    """What ``export.json`` says of the graph."""
+    return {
         "inputs": [asdict(one) for one in inputs],
         "outputs": [asdict(one) for one in outputs],
         "why_output": model.why,
@@ -149,36 +175,65 @@ def export_graph(
         "left": list(model.switched.left),
         "variables": len(frozen.variables),
         "nodes": len(frozen.graph.node),
-        **found,
     }
-    return _result(target, place.complete(target, identity, record))
 
 
-def _model(source: Source, fetches: Sequence[str]) -> _Model:
+def _model(
+    source: Source, fetches: Sequence[str], input_map: Mapping[str, str] = MappingProxyType({})
+) -> _Model:
     meta = read_meta(source.meta_data, name=source.meta.shown)
     graph = _sound(meta, source)
     variables = find_variables(graph, read_saver(graph), source.keys(), set())
     trainable = frozenset(one.name for one in variables if one.trainable)
     why = ""
     if not fetches:
-        ranked = rank_outputs(graph, trainable)
-        if not ranked:
-            raise GraphRefused(
-                f"{source.meta.shown}: no tensor looks like a prediction",
-                remedy="Name one with --fetch TENSOR",
-            )
-        fetches, why = [ranked[0].name], ranked[0].why
+        likeliest = _likeliest(graph, trainable, Constants(source, graph), source.meta.shown)
+        fetches, why = [likeliest.name], likeliest.why
     outputs = tuple(parse_tensor(name) for name in fetches)
-    lost = [edge.tensor for edge in outputs if edge.node not in graph.view]
+    lost = [edge.tensor for edge in outputs if not graph.dtype(edge)]
     if lost:
         raise GraphRefused(
             f"{source.meta.shown}: the graph has no tensor {lost[0]}",
             remedy="`tfresume inspect` lists outputs",
         )
-    cuts = tuple(pipeline_cuts(graph, [edge.node for edge in outputs], set()))
+    cuts = _cuts(graph, outputs, input_map, source.meta.shown)
     switched = to_inference(graph, needed_for(graph, outputs, cuts), trainable)
     # Read anew: the switches have moved edges
     return _Model(_sound(switched.meta, source), outputs, why, cuts, switched)
+
+
+def _likeliest(
+    graph: Graph, trainable: frozenset[str], constants: Constants, shown: str
+) -> OutputEntry:
+    """The first output whose variables the checkpoint holds (of a GAN often the generator alone is
+    saved) and for which no classes are sampled, as losses over large vocabularies do; else the
+    first, to be refused by the name of what's in the way.
+    """
+    ranked = rank_outputs(graph, trainable)
+    if not ranked:
+        raise GraphRefused(
+            f"{shown}: no tensor looks like a prediction",
+            remedy="Name one with --fetch TENSOR",
+        )
+    for one in ranked:
+        needed = needed_for(graph, [parse_tensor(one.name)])
+        held = all(constants.holds(name) for name in needed if graph.traits(name).variable)
+        if held and not any(graph.view.op(name).endswith("CandidateSampler") for name in needed):
+            return one
+    return ranked[0]
+
+
+def _cuts(
+    graph: Graph, outputs: Sequence[Edge], input_map: Mapping[str, str], shown: str
+) -> tuple[Cut, ...]:
+    """Where batches come in: what was named, and what comes out of a pipeline below it."""
+    named, problems = mapped_cuts(graph, input_map)
+    if problems:
+        raise GraphRefused(f"{shown}: {problems[0].message}", remedy=problems[0].remedy)
+    needed = needed_for(graph, outputs, named)
+    own = pipeline_cuts(graph, [edge.node for edge in outputs], {cut.tensor for cut in named})
+    named = [replace(cut, shape=mapped_shape(graph, cut.tensor)) for cut in named]
+    return (*named, *(cut for cut in own if cut.tensor.node in needed))
 
 
 def _sound(meta: MetaGraphDef, source: Source) -> Graph:
@@ -190,70 +245,14 @@ def _sound(meta: MetaGraphDef, source: Source) -> Graph:
     return graph
 
 
-class _Constants:
-    """The values of a graph's variables, out of its checkpoint."""
-
-    def __init__(self, source: Source, graph: Graph) -> None:
-        assert source.index is not None, "a checkpoint was asked for"
-        self._index, self._values = source.index, Values(source.index, source.files)
-        variables = find_variables(graph, read_saver(graph), source.keys(), set())
-        self._variables = {variable.name: variable for variable in variables}
-
-    def value(self, name: str) -> TensorProto:
-        """A variable's value. Raises GraphRefused: the checkpoint doesn't hold it."""
-        variable = self._variables[name]
-        key = variable.key
-        if key is None or key not in self._index.entries:
-            raise GraphRefused(
-                f"the checkpoint lacks {name}, from which the output is computed",
-                remedy="Name another output with --fetch TENSOR, or use a checkpoint that holds it",
-            )
-        tensor = self._index.entries[key]
-        proto = TensorProto(dtype=dtype_number(tensor.dtype))
-        shape = _part_shape(variable) if variable.slice_spec else tensor.shape
-        for size in shape:
-            proto.tensor_shape.dim.add(size=size)
-        if tensor.dtype == "string":
-            proto.string_val.extend(self._values.strings(key))
-        else:
-            proto.tensor_content = self._content(key, variable)
-        return proto
-
-    def _content(self, key: str, variable: Variable) -> bytes:
-        whole = b"".join(self._values.chunks(key))
-        if not variable.slice_spec:
-            return whole
-        import numpy as np
-
-        tensor = self._index.entries[key]
-        # By bytes, since NumPy itself knows no bfloat16
-        width = len(whole) // max(1, tensor.elements)
-        array = np.frombuffer(whole, np.uint8).reshape(*tensor.shape, width)
-        places = tuple(slice(start, start + size) for start, size in _part(variable))
-        return array[places].tobytes()
-
-
-def _part(variable: Variable) -> list[tuple[int, int]]:
-    """(start, size) in each dimension of a part of a partitioned variable."""
-    *sizes, parts = variable.slice_spec.split()
-    found = []
-    for size, part in zip(sizes, parts.split(":"), strict=True):
-        start, _, length = part.partition(",")
-        found.append((0, int(size)) if part == "-" else (int(start), int(length)))
-    return found
-
-
-def _part_shape(variable: Variable) -> tuple[int, ...]:
-    return tuple(size for _, size in _part(variable))
-
-
 def _inputs(model: _Model, frozen: Frozen) -> tuple[Endpoint, ...]:
     there = {node.name for node in frozen.graph.node}
     own = placeholders(model.graph, [edge.node for edge in model.outputs])
+    cut = {one.tensor.node for one in model.cuts}
     named = [
         (port.tensor, port.dtype)
         for port in own
-        if parse_tensor(port.tensor).node in there and not port.optional
+        if parse_tensor(port.tensor).node in there - cut and not port.optional
     ]
     return _named([*named, *((frozen.inputs[cut.name], cut.dtype) for cut in model.cuts)])
 
@@ -289,5 +288,6 @@ def _result(
         difference=record["difference"],
         compared=record["compared"],
         made=record["made"],
+        made_by=record["made_by"],
         already=already,
     )

@@ -10,14 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
 from orchestrator.graph.graphdef.tensors import dtype_number
 from orchestrator.graph.inference.freezing import Frozen
+from orchestrator.graph.inputs.ports import SCALAR_MEANS_UNKNOWN
 from orchestrator.store.bundle.table_writer import varint
 
-GraphFormat = Literal["frozen", "saved-model"]
-FILES: dict[GraphFormat, str] = {"frozen": "frozen.pb", "saved-model": "saved_model.pb"}
+GraphFormat = Literal["frozen", "saved-model", "onnx"]
+FILES: dict[GraphFormat, str] = {
+    "frozen": "frozen.pb",
+    "saved-model": "saved_model.pb",
+    "onnx": "model.onnx",
+}
 SIGNATURE = "serving_default"
 INIT_SIGNATURE = "__saved_model_init_op"
 PREDICT = "tensorflow/serving/predict"
@@ -35,9 +42,10 @@ class Endpoint:
 def graph_bytes(
     to: GraphFormat, frozen: Frozen, inputs: Sequence[Endpoint], outputs: Sequence[Endpoint]
 ) -> bytes:
-    """The file's content."""
-    if to == "frozen":
-        return bytes(frozen.graph.SerializeToString(deterministic=True))
+    """The file's content; for ``onnx`` the frozen graph of which the file is made."""
+    if to != "saved-model":
+        graph = frozen.graph if to == "frozen" else _with_defaults(frozen.graph)
+        return bytes(graph.SerializeToString(deterministic=True))
     meta = MetaGraphDef()
     meta.meta_info_def.tags.append("serve")
     meta.graph_def.CopyFrom(frozen.graph)
@@ -53,3 +61,25 @@ def graph_bytes(
     content = bytes(meta.SerializeToString(deterministic=True))
     # SavedModel: schema version 1 in field 1, the graph in field 2
     return b"\x08\x01\x12" + varint(len(content)) + content
+
+
+def _with_defaults(frozen: GraphDef) -> GraphDef:
+    """A copy in which inputs that need not be given are their defaults: tf2onnx takes constants
+    alone for such, and they aren't inputs of the signature either. It also forgets the graph's
+    version, so that a shape which old versions left open is said, as far as it was noted.
+    """
+    graph = GraphDef()
+    graph.CopyFrom(frozen)
+    old = graph.versions.producer <= SCALAR_MEANS_UNKNOWN
+    for node in graph.node:
+        if node.op == "Placeholder" and old and not node.attr["shape"].shape.dim:
+            noted = node.attr["_output_shapes"].list.shape
+            node.attr["shape"].shape.CopyFrom(
+                noted[0] if noted else TensorShapeProto(unknown_rank=True)
+            )
+        if node.op == "PlaceholderWithDefault":
+            dtype = node.attr["dtype"].type
+            node.op = "Identity"
+            node.attr.clear()
+            node.attr["T"].type = dtype
+    return graph

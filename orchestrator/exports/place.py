@@ -70,6 +70,18 @@ def begin(directory: Location, identity: Identity, names: Sequence[str]) -> None
         OutputError: somebody else's files are there.
         StorageUnavailable: the store doesn't answer.
     """
+    refuse_foreign(directory, names)
+    try:
+        create_once(directory.child(BEGUN), _text({"format": FORMAT, "identity": dict(identity)}))
+    except AlreadyExists as error:
+        raise OutputError(
+            f"{directory.shown} holds the beginning of another export",
+            remedy="Name another directory with -o, or delete this one",
+        ) from error
+
+
+def refuse_foreign(directory: Location, names: Sequence[str]) -> None:
+    """Raises OutputError: files are there that aren't of a begun export. Nothing is written."""
     entries = {entry.name for entry in directory.list()}
     foreign = sorted(entries - {BEGUN, *names}) if BEGUN in entries else sorted(entries)
     if foreign:
@@ -78,13 +90,6 @@ def begin(directory: Location, identity: Identity, names: Sequence[str]) -> None
             f"{directory.shown} isn't empty ({shown}), and nothing is written over",
             remedy="Name a directory of the export's own with -o",
         )
-    try:
-        create_once(directory.child(BEGUN), _text({"format": FORMAT, "identity": dict(identity)}))
-    except AlreadyExists as error:
-        raise OutputError(
-            f"{directory.shown} holds the beginning of another export",
-            remedy="Name another directory with -o, or delete this one",
-        ) from error
 
 
 def put(directory: Location, files: Sequence[Path]) -> tuple[FileRecord, ...]:

@@ -18,7 +18,7 @@ from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.importing.compat import compat_problems
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
-from orchestrator.graph.inputs.ports import find_tensor, pipeline_cuts, placeholders
+from orchestrator.graph.inputs.ports import find_tensor, mapped_shape, pipeline_cuts, placeholders
 from orchestrator.graph.worker_graph import InputPort, Problem, WorkerGraph
 
 
@@ -88,12 +88,17 @@ def _ports(graph: Graph, nodes: list[str], config: RunConfig) -> list[InputPort]
     """The batches that the fetches take out of pipelines, and the placeholders that are left beside
     them.
     """
-    mapped = {parse_tensor(tensor) for tensor in config.input_map}
-    cuts = pipeline_cuts(graph, nodes, mapped)
-    ports = [InputPort(cut.name, cut.name, cut.dtype, cut.shape, origin="iterator") for cut in cuts]
-    for tensor, key in config.input_map.items():
-        edge = parse_tensor(tensor)
-        ports.append(InputPort(tensor, key, graph.dtype(edge), None, origin="input_map"))
+    mapped = {parse_tensor(tensor): key for tensor, key in config.input_map.items()}
+    above = {edge.node for edge in mapped}
+    below = graph.view.ancestors(nodes, stop=lambda name: name in above)
+    ports = [
+        InputPort(cut.name, cut.name, cut.dtype, cut.shape, origin="iterator")
+        for cut in pipeline_cuts(graph, nodes, set(mapped))
+        if cut.tensor.node in below
+    ]
+    for edge, key in mapped.items():
+        shape = mapped_shape(graph, edge)
+        ports.append(InputPort(edge.tensor, key, graph.dtype(edge), shape, origin="input_map"))
     stops = {parse_tensor(port.tensor).node for port in ports}
     needed = graph.view.ancestors(nodes, stop=lambda name: name in stops)
     ports.extend(

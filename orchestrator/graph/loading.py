@@ -18,15 +18,22 @@ class Loading:
         renamed: a graph's key to the key under which the checkpoint holds it.
         anew: names of the variables that are initialised, whatever the checkpoint holds.
         step: the global step to begin at, None for the checkpoint's.
+        grown: names of the variables of which a checkpoint may hold fewer rows than the graph has;
+            the rows that it lacks are initialised, in what the run itself saved too.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
     anew: frozenset[str] = frozenset()
     step: int | None = None
+    grown: frozenset[str] = frozenset()
 
     def stored(self, key: str) -> str:
         """The key under which the checkpoint holds what the graph calls ``key``."""
         return self.renamed.get(key, key)
+
+    def of_own(self) -> Loading:
+        """How what the run itself saved is read."""
+        return Loading(grown=self.grown)
 
 
 AS_SAVED = Loading()

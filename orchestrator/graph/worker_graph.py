@@ -241,7 +241,7 @@ class WorkerGraph:
         group_refused: why this graph runs on one worker only; empty where it can be cut.
         cut_rule: which rule found the seams (``gradients scope``, ``optimizer inputs``, ``scatter
             updates``, ``none``).
-        function_library: (op types loaded from ``load_op_library``).
+        load_op_library: files with operations of its own, loaded before it's imported.
     """
 
     meta: bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -107,7 +108,7 @@ class Field:
         if self.type is float:
             return is_number(value)
         if self.type is int:
-            return isinstance(value, int) and not isinstance(value, bool)
+            return is_whole(value)
         if self.type is tuple:
             return isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
         return isinstance(value, self.type)
@@ -148,10 +149,17 @@ def _field(item: dataclasses.Field[Any], hint: Any) -> Field:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it's a finite number."""
+    """Whether it's a number that a float can hold, other than NaN and the infinities."""
     return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
     )
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it's a whole number of 64 bits, as every count is that anybody wrote down."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from orchestrator.journal.event import (
     UnknownEvent,
     fields_of,
     is_number,
+    is_whole,
 )
 
 MODULES = (run_events, group_events, worker_events, save_events)
@@ -70,7 +71,7 @@ def parse_all(records: Iterable[Mapping[str, Any]]) -> tuple[JournalEvent, ...]:
 
 def _stamp_fits(name: str, value: Any) -> bool:
     if name == "attempt":
-        return isinstance(value, int) and not isinstance(value, bool)
+        return is_whole(value)
     return is_number(value)
 
 

@@ -64,10 +64,21 @@ class Calls:
         """Whether its death was told."""
         return worker in self._gone
 
-    def listen(self, worker: str, actor: Any) -> None:
-        """Hear a worker's events from now on."""
-        self.actors[worker] = actor
+    def listen(self, worker: str, actor: Any) -> bool:
+        """Hear a worker's events from now on; False, and not, where it was ended before it was
+        there, or nothing is told any more.
+        """
+        with self._gone_changed:
+            if self.closed or worker in self._gone:
+                return False
+            self.actors[worker] = actor
         self._poll(worker, actor, 0)
+        return True
+
+    def not_started(self, worker: str, error: BaseException) -> None:
+        """A worker couldn't be started: tells that it's gone."""
+        if not self.closed:
+            self._tell_gone(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
 
     def call(self, worker: str, method: str, *args: Any, generation: int | None = None) -> None:
         """Call a method of a worker that lives.
@@ -90,10 +101,11 @@ class Calls:
         Returns:
             Its handle; None where there is none, and then its death has been told.
         """
-        self._ending[worker] = (cause, detail)
-        actor = self.actors.get(worker)
-        if actor is None:
-            self._tell_gone(ev.Gone(worker, cause, detail))
+        with self._gone_changed:
+            self._ending[worker] = (cause, detail)
+            actor = self.actors.get(worker)
+            if actor is None:
+                self._tell_gone(ev.Gone(worker, cause, detail))
         return actor
 
     def wait_until_gone(self, workers: Collection[str], timeout_s: float) -> None:

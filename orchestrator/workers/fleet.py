@@ -23,6 +23,7 @@ from orchestrator.workers.namespace import living_workers
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import Placement
 from orchestrator.workers.scheduling import THREADS, Scheduler
+from orchestrator.workers.starting import Starter
 
 RELEASE_S = 10.0
 """Longest time for a killed process to be gone: its memory is given back first, 0.1 ms for each
@@ -31,6 +32,10 @@ megabyte.
 END_TOLD_S = 10.0
 """Ray tells a death when the process is gone (``RELEASE_S``); who was seen to die and isn't gone by
 then lives.
+"""
+START_S = 10.0
+"""Longest wait for starts that are under way as the run ends; a worker that starts later than that
+ends itself as an orphan.
 """
 HOLDS_AGAIN_S = 1.0
 """Before a driver that can't know whether it holds the run looks again: a heartbeat tells, and comes
@@ -86,23 +91,12 @@ class Fleet:
         self._setup_refs: dict[bool, Any] = {}
         self._one_loads = one_loads
         self._class = actor_class()
+        self._starter = Starter(self._start, scheduler)
 
     # -- what the rules ask for
 
     def start(self, action: act.StartWorker) -> None:
-        """Start a worker, after its delay."""
-        if action.delay_s > 0:
-            self._scheduler.later(action.delay_s, lambda: self._start(action))
-        else:
-            self._start(action)
-
-    def _start(self, action: act.StartWorker) -> None:
-        if self._calls.closed or self._calls.is_gone(action.worker):
-            return
-        if not self._holds():
-            # Either another driver has followed, and this one will hear of it, or the store is away
-            self._scheduler.later(HOLDS_AGAIN_S, lambda: self._start(action))
-            return
+        """Have a worker started, after its delay; doesn't wait for it."""
         if action.stage not in self._setup_refs:
             # Who comes when the group has trained gets its state from a member, and would fetch the
             # start checkpoint in vain
@@ -110,19 +104,47 @@ class Fleet:
             self._setup_refs[action.stage] = ray.put(
                 setup if action.stage else replace(setup, start=None)
             )
-        options = self._placement.options(action.worker, action.avoid, standby=action.standby)
-        try:
-            actor = self._class.options(
-                name=action.worker, namespace=self._namespace, lifetime="detached", **options
-            ).remote(action.worker, self._attempt, self._setup_refs[action.stage])
-        except ValueError:
-            if action.worker not in living_workers(self._namespace):
-                raise
-            # A rival's: the store creates nothing exclusively, and one of the two will hear of it
-            self._placement.free(action.worker)
-            self._scheduler.later(HOLDS_AGAIN_S, lambda: self._start(action))
+        if action.delay_s > 0:
+            self._later(action.delay_s, action)
         else:
-            self._calls.listen(action.worker, actor)
+            self._starter.ask(action)
+
+    def _later(self, delay_s: float, action: act.StartWorker) -> None:
+        self._scheduler.later(delay_s, lambda: self._starter.ask(action))
+
+    def _start(self, action: act.StartWorker) -> None:
+        worker = action.worker
+        if self._calls.closed or self._calls.is_gone(worker):
+            return
+        if not self._holds():
+            # Either another driver has followed, and this one will hear of it, or the store is away
+            self._later(HOLDS_AGAIN_S, action)
+            return
+        try:
+            options = self._placement.options(worker, action.avoid, standby=action.standby)
+            actor = self._class.options(
+                name=worker, namespace=self._namespace, lifetime="detached", **options
+            ).remote(worker, self._attempt, self._setup_refs[action.stage])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rules count it and try again
+            if not self._is_a_rivals(worker, error):
+                self._calls.not_started(worker, error)
+                return
+            # The store creates nothing exclusively, and one of the two drivers will hear of it
+            self._placement.free(worker)
+            self._later(HOLDS_AGAIN_S, action)
+            return
+        if not self._calls.listen(worker, actor):
+            # Its end was asked for meanwhile, and told
+            self._placement.free(worker)
+            if self._holds():
+                ray.kill(actor, no_restart=True)
+
+    def _is_a_rivals(self, worker: str, error: Exception) -> bool:
+        """Whether a worker couldn't be started because another driver has one of its name."""
+        try:
+            return isinstance(error, ValueError) and worker in living_workers(self._namespace)
+        except rex.RayError:
+            return False
 
     def end(self, action: act.EndWorker) -> None:
         """Kill a worker; its death is told with this cause."""
@@ -270,6 +292,7 @@ class Fleet:
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""
         self._calls.closed = True
+        self._starter.close(START_S)
         if not (kill and self._holds()):
             return
         for actor in list(self._calls.actors.values()):

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.decide.events import Doing
+from orchestrator.decide.doing import Doing
 from orchestrator.workers.orders import GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import TrainerLike
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 
 import ray
 
+from orchestrator.store.objects.url_spelling import one_protocol
 from orchestrator.workers.placement import Placement
 
 
 def namespace_of(output_url: str) -> str:
     """The Ray namespace of the run with this output."""
-    return f"tfresume-{hashlib.sha256(output_url.rstrip('/').encode()).hexdigest()[:16]}"
+    one = one_protocol(output_url.rstrip("/"))
+    return f"tfresume-{hashlib.sha256(one.encode()).hexdigest()[:16]}"
 
 
 def living_workers(namespace: str) -> list[str]:

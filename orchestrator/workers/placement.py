@@ -8,6 +8,7 @@ worker that ends as an orphan takes its own along.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,10 +40,11 @@ class Placement:
         self._namespace, self._workers = namespace, workers
         self._books = Places()
         self._count = 0
+        self._lock = threading.RLock()
 
     def options(self, worker: str, avoid: Sequence[str], *, standby: bool) -> dict[str, Any]:
-        """Ray's options for ``worker``'s actor. Doesn't wait: the actor is created when there is
-        room.
+        """Ray's options for ``worker``'s actor. Doesn't wait for room: the actor is created when
+        there is some. May be called from several threads at once.
         """
         demand = demand_of(self._workers, standby=standby)
         avoid = (
@@ -50,21 +52,31 @@ class Placement:
             if avoid
             else ()
         )
-        while (place := self._books.free_for(demand, avoid)) is not None and not _exists(
+        while (place := self._taken(worker, demand, avoid)) is not None and not _exists(
             place.group
         ):
             # its worker took this driver for dead, and the place along
-            self._books.all.remove(place)
-        place = place or self._new_place(demand, tuple(avoid))
-        self._books.put(place, worker, demand)
+            with self._lock:
+                self._books.all.remove(place)
+        place = place or self._new_place(worker, demand, tuple(avoid))
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=0)
         resources = {"num_cpus": demand.cpus, "num_gpus": demand.gpus} | (
             {"memory": demand.memory_bytes} if demand.memory_bytes else {}
         )
         return {**resources, "scheduling_strategy": strategy}
 
-    def _new_place(self, demand: Demand, avoid: tuple[str, ...]) -> Place:
-        self._count += 1
+    def _taken(self, worker: str, demand: Demand, avoid: Sequence[str]) -> Place | None:
+        """A free place, which is the worker's from now on."""
+        with self._lock:
+            place = self._books.free_for(demand, avoid)
+            if place is not None:
+                self._books.put(place, worker, demand)
+            return place
+
+    def _new_place(self, worker: str, demand: Demand, avoid: tuple[str, ...]) -> Place:
+        with self._lock:
+            self._count += 1
+            count = self._count
         bundle = {"CPU": demand.cpus} | ({"GPU": demand.gpus} if demand.gpus else {})
         bundle |= {"memory": float(demand.memory_bytes)} if demand.memory_bytes else {}
         shunned = [
@@ -73,12 +85,14 @@ class Placement:
             if any(node["NodeID"].startswith(name.rpartition("/")[2]) for name in avoid)
         ]
         labels = [{"ray.io/node-id": f"!in({','.join(shunned)})"}] if shunned else None
-        name = f"{self._namespace}/{self._count}-{id(self):x}"
+        name = f"{self._namespace}/{count}-{id(self):x}"
         group = placement_group(
             [bundle], strategy="PACK", name=name, lifetime="detached", bundle_label_selector=labels
         )
         place = Place(group.id.hex(), group, demand, avoid)
-        self._books.all.append(place)
+        with self._lock:
+            self._books.all.append(place)
+            self._books.put(place, worker, demand)
         return place
 
     def adopt(
@@ -101,11 +115,13 @@ class Placement:
 
     def free(self, worker: str) -> None:
         """The worker is gone; its place may be used again."""
-        self._books.leave(worker)
+        with self._lock:
+            self._books.leave(worker)
 
     def arrived(self, worker: str, node: str, devices: tuple[str, ...]) -> None:
         """A worker says where it is and which GPUs it was given."""
-        self._books.arrived(worker, node, devices)
+        with self._lock:
+            self._books.arrived(worker, node, devices)
 
     def lend(self, worker: str) -> Lent | None:
         """The GPUs with which ``worker`` takes a rank: its own, or for a standby those of a lost
@@ -115,7 +131,10 @@ class Placement:
             Identifiers as Ray gives them, none where workers have no GPUs; None where a standby's
             node has none free.
         """
-        return self._books.lend(worker) if self._workers.gpus else Lent()
+        if not self._workers.gpus:
+            return Lent()
+        with self._lock:
+            return self._books.lend(worker)
 
     def remove(self) -> None:
         """Give all places of the run back, whoever made them."""

@@ -34,7 +34,7 @@ class Line(Protocol):
         """The first, once there is one. Raises queue.Empty after ``timeout_s``."""
 
 
-class Running(Protocol):
+class StartedThread(Protocol):
     """``threading.Thread``, as far as it's used."""
 
     def join(self, timeout_s: float) -> None:
@@ -53,7 +53,7 @@ class Scheduler(Protocol):
     def sleep(self, seconds: float) -> None:
         """Return so much later."""
 
-    def start(self, work: Callable[[], None], name: str) -> Running:
+    def start(self, work: Callable[[], None], name: str) -> StartedThread:
         """Have ``work`` done by a thread of its own."""
 
     def later(self, delay_s: float, work: Callable[[], None]) -> None:
@@ -90,7 +90,7 @@ class Threads:
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def start(self, work: Callable[[], None], name: str) -> Running:
+    def start(self, work: Callable[[], None], name: str) -> StartedThread:
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
         return thread

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.transfer.staging import stage

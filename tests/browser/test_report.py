@@ -5,11 +5,16 @@ finger and keyboard?
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launch.report.make import write_report
 from launch.report.model import Report
+from orchestrator.store.objects.location import open_location
+from tests.launch import journals
+from tests.launch.runs import recorded_run
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Any]
@@ -237,3 +242,17 @@ def test_smoothed_loss_stands_beside_the_raw_one(open_page: Open, report: Report
         "return ['raw', 'smooth'].map((kind) => document.querySelector(`#loss .${kind}`).getAttribute('d').match(/[ML]/g).length)",
     )
     assert drawn == [len(report.series)] * 2
+
+
+def test_curve_has_a_gap_where_the_loss_is_no_number(open_page: Open, tmp_path: Path) -> None:
+    output = open_location(str(tmp_path / "run"))
+    losses = [1.0, 1.0, "nan", 1.0, "nan", *[1.0] * 6]
+    told = [journals.progress(10 + at, 500 + at, loss=loss) for at, loss in enumerate(losses)]
+    recorded_run(output, [*journals.beginning(), *told]).release()
+    write_report(output.url, str(tmp_path / "report.html"))
+    curves = (
+        "['loss .raw', 'loss .smooth', 'rate .curve'].map((c) => document.querySelector(`#${c}`))"
+    )
+    letters = f"return {curves}.map((path) => path.getAttribute('d').replace(/[^ML]/g, ''))"
+    drawn = js(open_page(url=(tmp_path / "report.html").as_uri()), letters)
+    assert drawn == ["MLMMLLLLL"] * 2 + ["M" + 10 * "L"]

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.tf,
     pytest.mark.chaos,
     pytest.mark.timeout(240),
-    pytest.mark.turns(2),
+    pytest.mark.turns(3),
 ]
 
 SLOTS = 3

@@ -16,7 +16,12 @@ from tests.chaos.conftest import assert_same_bytes, undisturbed_phased
 from tests.chaos.runs import Watcher, config_for, play, variables_of
 from tests.chaos.script import Round, Script, Shot
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.tf,
+    pytest.mark.chaos,
+    pytest.mark.turns(3, "whole runs"),
+]
 
 
 def cycle(rank: int) -> list[Round]:

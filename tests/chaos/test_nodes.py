@@ -23,7 +23,13 @@ import pytest
 from launch.text.status_text import incident_line
 from tests.chaos.runs import Watcher, config_for, play
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.tf,
+    pytest.mark.chaos,
+    pytest.mark.timeout(400),
+    pytest.mark.turns(3, "whole runs"),
+]
 
 RATE, FIRST_RATE = "GradientDescent/learning_rate:0", 0.05
 SLOTS = 3

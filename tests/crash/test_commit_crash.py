@@ -12,30 +12,32 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.driver.past import KINDS
 from orchestrator.errors import LeaseLost, OrchestratorError
-from orchestrator.store.checkpoints.commits import (
-    commit,
-    list_checkpoints,
-    newest_good,
-    set_pointer,
-)
+from orchestrator.journal.folding import frozen
+from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.retention import prune, retain
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run import snapshots
 from orchestrator.store.run.journal import Journal, read_journal
 from orchestrator.store.run.lease import acquire, observe
 from orchestrator.store.run.lineage import read_lineage, record_takeover
 from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record
+from orchestrator.store.run.snapshots import read_folds, write_snapshot
 from orchestrator.store.transfer.upload import upload
+from tests.fakes import journals_at_random
 from tests.fakes.bundles import model, write_checkpoint
 from tests.fakes.clocks import FakeClock
 from tests.fakes.dying import Death, Died, dying
 from tests.fakes.pausing import Pause
 from tests.store.runs import NAME, saved
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 MOST_WRITES = 200
 
 
@@ -322,3 +324,33 @@ def test_journal_dying_before_every_write_loses_nothing_that_was_confirmed(
         assert [event["number"] for event in read_journal(outputs[-1])] == [*numbers, -1]
 
     assert each_death(run, recovered) == events + 2 + 2 * merge
+
+
+def test_snapshots_of_a_journal_dying_before_every_write_never_say_what_the_journal_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    merge = 3
+    monkeypatch.setattr("orchestrator.store.run.journal.MERGE", merge)
+    outputs: list[Location] = []
+    events = journals_at_random.records(1, merge**2 + 4, attempts=1)
+
+    def run(death: Death) -> None:
+        outputs.append(open_location(f"memory://{uuid.uuid4().hex}"))
+        with pytest.MonkeyPatch.context() as patch:
+            mortal = dying(outputs[-1], death, patch)
+            journal = Journal(mortal, 1, lambda: write_snapshot(mortal, KINDS))
+            for event in events:
+                journal.append(event, durable=True)
+
+    def states(output: Location) -> dict[str, object]:
+        return {name: frozen(fold) for name, fold in read_folds(output, KINDS).folds.items()}
+
+    def recovered(at: int) -> None:
+        told = states(outputs[-1])
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshots, "_usable", lambda *_: iter(()))
+            assert told == states(outputs[-1])
+
+    # Four merges and their snapshots, of which two stay; one of three merged parts
+    writes = len(events) + 4 * (1 + 1 + merge) + 2 + (1 + merge)
+    assert each_death(run, recovered) == writes

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.store.checkpoints.commits import list_checkpoints, set_pointer
+from orchestrator.store.checkpoints.commits import set_pointer
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import acquire
 from orchestrator.store.run.lineage import record_takeover
@@ -72,7 +73,7 @@ def first(store: Location) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.send_signal(signal.SIGCONT)
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("store", ["local", "gcs", "s3", *OPTIONAL], indirect=True)

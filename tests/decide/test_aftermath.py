@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
-from orchestrator.decide.aftermath import LeftBehind, left_behind
+from orchestrator.decide.aftermath import Going, LeftBehind
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.driver_restarts import MOST_DEATHS, Death
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse, parse_all
 from tests.simulation.world import policy
 
@@ -35,7 +37,7 @@ JOURNAL: list[dict[str, Any]] = [
 
 
 def told(*events: dict[str, Any]) -> LeftBehind:
-    found = left_behind(parse_all([*JOURNAL, *events]), NOW)
+    found = folded(Going, parse_all([*JOURNAL, *events])).left_behind(NOW)
     assert found is not None
     return found
 
@@ -85,7 +87,7 @@ def test_left_behind_knows_members_standbys_steps_and_the_silence() -> None:
     ids=["ended in order", "never trained", "empty"],
 )
 def test_left_behind_is_nothing_where_nobody_was_disturbed(events: list[dict[str, Any]]) -> None:
-    assert left_behind(parse_all(events), NOW) is None
+    assert folded(Going, parse_all(events)).left_behind(NOW) is None
 
 
 def test_left_behind_of_a_loss_whose_incident_is_over_is_nothing_more() -> None:
@@ -221,7 +223,7 @@ def test_adopt_closes_the_incident_that_the_dead_driver_had_opened() -> None:
 
 
 def test_driver_that_died_alone_is_an_incident_with_its_exit_code_and_restart() -> None:
-    left = left_behind(parse_all(JOURNAL), NOW, Death(-9, 2))
+    left = folded(Going, parse_all(JOURNAL)).left_behind(NOW, Death(-9, 2))
     run, actions = machine.adopt(
         policy(count=2),
         [report("w0001", 0, 158), report("w0002", 1, 158)],
@@ -237,6 +239,42 @@ def test_driver_that_died_alone_is_an_incident_with_its_exit_code_and_restart() 
     assert (told_["kind"], told_["reason"]) == ("driver", "the driver died (killed by SIGKILL)")
     assert (told_["exit_code"], told_["losses"], told_["losses_allowed"]) == (-9, 2, MOST_DEATHS)
     assert (told_["detected_s"], told_["recovered_s"], told_["steps_redone"]) == (10.0, 10.0, 0)
+
+
+def test_driver_that_died_while_its_group_was_formed_is_an_incident_until_that_trains() -> None:
+    left = folded(Going, parse_all(JOURNAL)).left_behind(NOW, Death(-9, 2))
+    reports = [report("w0001", 0, 158), replace(report("w0002", 1, 158), joined=False)]
+    run, actions = machine.adopt(policy(count=2), reports, 110, Budgets(5), 1, 4, 50.0, left=left)
+    assert not notes(actions, "incident"), "nobody trains yet"
+    assert [item["rank"] for item in notes(actions, "worker_lost")] == [None]
+    (gathering,) = notes(actions, "gathering")
+    assert gathering["reason"] == "the driver died, while the group wasn't training"
+    held = [ev.Held(worker, 1, 158, 0, worker, "asked") for worker in ("w0001", "w0002")]
+    for event in held:
+        run, actions = machine.advance(run, event, 51.0)
+    (form,) = [action for action in actions if isinstance(action, act.Form)]
+    for seat in form.seats:
+        run, _ = machine.advance(run, ev.Joined(seat.worker, form.generation, form.step), 52.0)
+    for seat in form.seats:
+        done = ev.Progress(seat.worker, form.generation, form.step + 1, ev.Doing.STEP, 1.0)
+        run, actions = machine.advance(run, done, 53.0)
+    (told_,) = notes(actions, "incident")
+    assert (told_["kind"], told_["reason"]) == ("driver", "the driver died (killed by SIGKILL)")
+    assert (told_["exit_code"], told_["losses"], told_["losses_allowed"]) == (-9, 2, MOST_DEATHS)
+    assert (told_["detected_s"], told_["recovered_s"], told_["steps_redone"]) == (10.0, 13.0, 0)
+
+
+def test_driver_that_died_without_anybody_left_is_no_incident_that_is_over() -> None:
+    nobody = [
+        {"event": "worker_released", "at": 991.0, "worker": worker}
+        for worker in ("w0001", "w0002", "w0003")
+    ]
+    run, actions = machine.begin(
+        policy(count=2), ev.Found(110, 0), 110, Budgets(5), 1, 50.0, 4, told(*nobody)
+    )
+    assert not notes(actions, "incident")
+    assert run.incident is not None
+    assert (run.incident.kind, run.incident.highest) == ("driver", 153)
 
 
 @pytest.mark.parametrize("text", ["", "died", "-9 1", "-9 one 20"])

@@ -10,10 +10,11 @@ import pytest
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
-from orchestrator.decide.aftermath import rolled_back
+from orchestrator.decide.aftermath import Going
 from orchestrator.decide.events import Obstacle
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.recovery import FRUITLESS_LIMIT
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
 from tests.decide.situation import Driver
 
@@ -255,10 +256,14 @@ def test_rolled_back_is_what_an_earlier_drivers_journal_says() -> None:
         {"event": "rolling_back", "step": 150, "generation": 4},
         {"event": "generation", "generation": 5, "step": 100},
     ]
-    assert rolled_back(parse_all(events)) == (150, 4)
-    assert rolled_back(parse_all([*events, {"event": "save_committed", "step": 120}])) == (150, 4)
-    assert rolled_back(parse_all([*events, {"event": "save_committed", "step": 200}])) == (None, 4)
-    assert rolled_back([]) == (None, 0)
+    assert folded(Going, parse_all(events)).rolled_back == (150, 4)
+    assert folded(
+        Going, parse_all([*events, {"event": "save_committed", "step": 120}])
+    ).rolled_back == (150, 4)
+    assert folded(
+        Going, parse_all([*events, {"event": "save_committed", "step": 200}])
+    ).rolled_back == (None, 4)
+    assert folded(Going, []).rolled_back == (None, 0)
 
 
 @pytest.mark.parametrize("obstacle", list(Obstacle))

@@ -76,7 +76,9 @@ def test_nothing_jumps_within_the_factor(
     assert not outliers({"v": now_size}, {"v": before_size}, factor)
 
 
-def saved(driver: Driver, rms: float, measured: float | None = None) -> int:
+def saved(
+    driver: Driver, rms: float, measured: float | None = None, nonfinite: tuple[str, ...] = ()
+) -> int:
     """The save that is agreed is written, with a variable of that size; its step."""
     flight = driver.run.saves.in_flight
     assert flight is not None
@@ -85,7 +87,7 @@ def saved(driver: Driver, rms: float, measured: float | None = None) -> int:
     was = {} if measured is None else {"v": weight(measured)}
     driver.tell(
         ev.SaveWritten(
-            "w0001", driver.run.generation, step, step, "d", "p", (), {"v": 1},
+            "w0001", driver.run.generation, step, step, "d", "p", (), {"v": 1}, nonfinite,
             sizes={"v": weight(rms)}, measured=was,
         )
     )  # fmt: skip
@@ -135,6 +137,19 @@ def test_jump_stops_the_run_where_that_is_wanted() -> None:
     assert "jumped by step" in driver.reason()
     error = driver.only(act.Finish).error
     assert (error["kind"], error["details"]["tensors"]) == ("StateJumped", ["v"])
+
+
+def test_jump_is_the_reason_where_what_is_not_finite_is_ignored() -> None:
+    ignoring = Driver(count=1, save_steps=2, on_outlier="stop", on_nonfinite="ignore")
+    driver = ignoring.training("w0001")
+    saved(driver, 1e6, measured=1.0, nonfinite=("w",))
+    assert "jumped by step" in driver.reason()
+    assert driver.only(act.Finish).error["kind"] == "StateJumped"
+    assert driver.notes().count("variable_jumped") == 1
+    strict = Driver(count=1, save_steps=2, on_outlier="stop", on_nonfinite="stop")
+    strict.training("w0001")
+    saved(strict, 1e6, measured=1.0, nonfinite=("w",))
+    assert strict.only(act.Finish).error["kind"] == "NonFinite"
 
 
 def test_jump_is_rolled_back_once_and_ends_the_run_when_it_comes_again() -> None:

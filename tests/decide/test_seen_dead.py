@@ -75,6 +75,27 @@ def test_word_of_ray_on_who_was_seen_dead_explains_the_loss_and_costs_nothing_mo
     assert (driver.run.incident.kind, driver.run.incident.detail) == (gone.cause.value, gone.detail)
 
 
+@pytest.mark.parametrize(("cause", "kind"), [(ev.Cause.DIED, "preempted"), (ev.Cause.NODE, "node")])
+def test_preempted_member_that_was_seen_dead_stays_preempted_when_ray_says_that_it_died(
+    cause: ev.Cause, kind: str
+) -> None:
+    driver = trained()
+    driver.tell(ev.Notice("w0002", "the node drains"))
+    driver.tell(held(driver, "w0001", 1))
+    assert driver.run.incident is not None
+    assert driver.run.incident.kind == "preempted"
+    paid = driver.run.budgets
+    driver.tell(ev.Gone("w0002", cause, "killed by SIGKILL", exit_code=-9))
+    incident = driver.run.incident
+    assert (incident.kind, incident.detail, incident.exit_code) == (kind, "killed by SIGKILL", -9)
+    (explained,) = [
+        item.event for item in driver.all(act.Note) if isinstance(item.event, LossExplained)
+    ]
+    assert (explained.cause, explained.exit_code) == (kind, -9)
+    assert [entry.cause for entry in paid.entries] == [ev.Cause.PREEMPTED]
+    assert driver.run.budgets == paid
+
+
 def test_member_whose_gpu_the_next_one_needs_is_waited_for_until_ray_says_that_it_is_gone() -> None:
     driver = trained(peers_tell=False)
     driver.tell(held(driver, "w0001", 1))

@@ -1,8 +1,8 @@
 """Which commands, files and links does the documentation hold?
 
 Rule: a fenced ``sh`` block is run by a test as it stands. A comment on the line before it says
-otherwise: ``<!-- test: exit 2 -->`` expects another exit code, ``<!-- test: ray -->``, ``tf`` and
-``kubectl`` need those, ``<!-- test: jobs -->`` is run against a real job server by
+otherwise: ``<!-- test: exit 2 -->`` expects another exit code, ``<!-- test: ray -->``, ``tf``,
+``onnx`` and ``kubectl`` need those, ``<!-- test: jobs -->`` is run against a real job server by
 ``tests/launch``, ``<!-- test: skip: REASON -->`` is only parsed. ``<!-- file: NAME -->`` before a
 ``python`` block makes it a file that the commands find in their directory.
 """

@@ -5,17 +5,19 @@ reader would type it.
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from orchestrator.exports.extras import ONNX
 from orchestrator.store.objects.location import open_location
 from tests.docs.pages import Block, all_blocks
 from tests.docs.shell import make_bucket, make_holders, make_pipeline, shell
 from tests.graphs.holders import HOLDERS
 from tests.launch.runs import recorded_run
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 
 def _cases() -> list[object]:
@@ -34,6 +36,14 @@ def _marks(block: Block) -> list[pytest.MarkDecorator]:
             pytest.mark.skipif(
                 shutil.which("kubectl") is None, reason="kubectl isn't on this machine's PATH"
             )
+        ]
+    if block.value == "onnx":
+        missing = [name for name in ONNX if find_spec(name) is None]
+        return [
+            pytest.mark.tf,
+            pytest.mark.skipif(
+                bool(missing), reason=f"{block.label}: {', '.join(missing)} isn't installed"
+            ),
         ]
     return [pytest.mark.ray, pytest.mark.tf] if block.value == "ray" else [pytest.mark.tf]
 

@@ -42,7 +42,7 @@ def test_command_in_the_documentation_parses(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in SHELL if block.mark], ids=by_label)
 def test_mark_of_a_block_is_one_that_the_runner_knows(block: Block) -> None:
-    assert re.fullmatch(r"exit \d(?: or \d)?|ray|tf|kubectl|jobs|skip: .{8,}", block.value)
+    assert re.fullmatch(r"exit \d(?: or \d)?|ray|tf|onnx|kubectl|jobs|skip: .{8,}", block.value)
 
 
 @pytest.mark.parametrize("block", all_blocks("python"), ids=by_label)

@@ -13,11 +13,11 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver import main, taking_up
 from orchestrator.driver.beginning import DRIVER_ONLY, Ready, prepared, refuse_others_workers
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.past import Past
 from orchestrator.driver.signals import Door
-from orchestrator.driver.startup import StartPoint
+from orchestrator.driver.startup import StartPoint, make_plan, start_point
 from orchestrator.errors import ConfigError, OutputError
 from orchestrator.redaction import redacted_data
 from orchestrator.store.checkpoints.commits import commit
@@ -205,3 +205,21 @@ def test_takeover_by_a_command_that_only_drives_otherwise_goes_on(tmp_path: Path
 
 def test_settings_that_only_the_driver_has_are_settings() -> None:
     assert set(RunConfig.model_fields) >= DRIVER_ONLY
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_completed"),
+    [
+        ({}, False),
+        ({"freeze": ["hidden"]}, False),
+        ({"freeze": ["hidden"], "reinit": ["hidden/*/Adam"]}, True),  # nothing reads these any more
+        ({"swap_optimizer": "momentum"}, True),
+    ],
+    ids=str,
+)
+def test_one_worker_reads_for_all_where_initialisers_make_anything_that_is_saved(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path, flags: dict[str, Any], is_completed: bool
+) -> None:
+    output = open_location(str(tmp_path / "out"))
+    config = config_for(tf1_checkpoint("mlp", optimizer="adam"), output, **flags)
+    assert make_plan(config, start_point(config, output, None)).is_completed == is_completed

@@ -14,12 +14,17 @@ from typing import Any
 import pytest
 
 from orchestrator.config import parse_config
+from orchestrator.driver.aside import MOST_PROGRESS, Aside
 from orchestrator.driver.callbacks import loading
-from orchestrator.driver.callbacks.aside import MOST_PROGRESS, Aside
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.callbacks.loading import callbacks_of, chosen
-from orchestrator.driver.observer import RunProgress
+from orchestrator.driver.main import own_observers
+from orchestrator.driver.measurements import Counted
+from orchestrator.driver.observer import Observers, RunProgress
 from orchestrator.errors import ConfigError
+from orchestrator.journal.folding import folded
+from orchestrator.journal.parsing import parse_all
+from orchestrator.store.objects.location import open_location
 from tests.launch import journals
 
 CONTEXT = CallbackContext("gs://b/more", "gs://b/run", {"workers": {"count": 2}, "steps": 1500})
@@ -38,8 +43,10 @@ class Recorder:
         self.closed = False
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
 
     def event(self, event: Mapping[str, Any]) -> None:
+        self.entered.set()
         self.gate.wait(60)
         if event["event"] == "warning":
             raise RuntimeError("the tracker is down")
@@ -83,7 +90,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
     recorder = Recorder(CONTEXT)
-    aside = Aside(recorder, "recorder")
+    aside = Aside(recorder, "the callback recorder")
     aside.event({"event": "attempt"})
     aside.progress(at(580))
     aside.event({"event": "finish"})
@@ -92,20 +99,15 @@ def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
     assert recorder.closed
 
 
-def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events() -> None:
     recorder = Recorder(CONTEXT)
     recorder.gate.clear()
-    aside = Aside(recorder, "recorder")
+    aside = Aside(recorder, "the callback recorder")
     began_s = time.monotonic()
     for step in range(5000):
         aside.event({"event": f"e{step}"})
         aside.progress(at(step))
-    with caplog.at_level(logging.WARNING, "tfresume"):
-        aside.close(0.1)
     assert time.monotonic() - began_s < 60
-    assert "the callback recorder didn't end" in caplog.text
     recorder.gate.set()
     aside.close(60)
     assert [item for item in recorder.seen if isinstance(item, str)] == [
@@ -115,14 +117,37 @@ def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events
     assert recorder.seen[-1] == 4999
 
 
+def test_callback_that_hangs_at_the_end_is_not_waited_for_and_then_ends_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder(CONTEXT)
+    recorder.gate.clear()
+    aside = Aside(recorder, "the callback recorder", close_s=0.1)
+    for step in range(5):
+        aside.event({"event": f"e{step}"})
+    assert recorder.entered.wait(60)
+    began_s = time.monotonic()
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        aside.close()
+    assert time.monotonic() - began_s < 60
+    assert (
+        "the callback recorder didn't end within 0 s; events that it wasn't told: 4" in caplog.text
+    )
+    recorder.gate.set()
+    aside.close(60)
+    assert recorder.seen == ["e0"]
+    assert recorder.closed
+
+
 def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(CONTEXT)
-    aside = Aside(recorder, "recorder")
+    aside = Aside(recorder, "the callback recorder")
     with caplog.at_level(logging.WARNING, "tfresume"):
         aside.event({"event": "warning"})
         aside.event({"event": "finish"})
         aside.close(60)
     assert recorder.seen == []
+    assert recorder.closed
     assert "the callback recorder is dropped since it failed: RuntimeError" in caplog.text
     later = Note(event="finish")
     kept = weakref.ref(later)
@@ -159,6 +184,43 @@ def test_callback_that_cannot_be_made_refuses_the_run(name: str, said: str) -> N
     assert raised.value.remedy
 
 
+@pytest.mark.usefixtures("installed")
+def test_callback_that_was_made_is_closed_where_a_later_one_refuses_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Recorder] = []
+
+    def recorded(context: CallbackContext) -> Recorder:
+        made.append(Recorder(context))
+        return made[-1]
+
+    monkeypatch.setattr(
+        EntryPoint, "load", lambda entry: {"Recorder": recorded}.get(entry.attr, failing)
+    )
+    config = {"source": "s", "tensorboard": False, "notify": ["http://127.0.0.1:9/"]}
+    asked = parse_config({**config, "callback": ["recorder", "down"]})
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError, match="--callback down"):
+        own_observers(asked, open_location("memory://more"))
+    (recorder,) = made
+    assert (recorder.closed, recorder.seen) == (True, [])
+    assert set(threading.enumerate()) <= before
+
+
+def test_callback_is_told_first_how_many_incidents_earlier_drivers_had() -> None:
+    class Asking(Recorder):
+        def past(self, incidents: int) -> None:
+            self.seen.append(str(incidents))
+
+    recorder = Asking(CONTEXT)
+    aside = Aside(recorder, "the callback recorder")
+    observers = Observers([aside])
+    observers.past(folded(Counted, parse_all(journals.loss_of_rank_1())))
+    observers.event({"event": "finish"})
+    observers.close()
+    assert recorder.seen == ["1", "finish"]
+
+
 def test_mlflow_and_wandb_are_names_that_this_package_brings() -> None:
     assert [entry.name for entry in chosen(["wandb", "mlflow"])] == ["wandb", "mlflow"]
 
@@ -173,16 +235,24 @@ def test_mlflow_has_one_run_for_one_output_over_two_drivers(
 
     from orchestrator.driver.callbacks.mlflow_runs import EXPERIMENT, MlflowRun
 
+    client = MlflowClient()
+    refused = MlflowRun(CONTEXT)
+    assert client.get_experiment_by_name(EXPERIMENT) is None, "the command may still be refused"
+    del refused
     first = MlflowRun(CONTEXT)
-    for event in [*journals.beginning(), *journals.loss_of_rank_1()]:
+    first.past(0)
+    told = [*journals.beginning(), *journals.loss_of_rank_1()]
+    for event in told:
         first.event(event)
     first.progress(at(580))
     second = MlflowRun(CONTEXT)  # the first driver died
+    second.past(1)
     second.event(journals.event(60, "attempt", 2))
+    for event in journals.loss_of_rank_1():
+        second.event(event)
     second.progress(at(2000, 0.25))
     second.event(journals.finish(89, 2000, 2))
 
-    client = MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
@@ -190,7 +260,7 @@ def test_mlflow_has_one_run_for_one_output_over_two_drivers(
     assert run.data.tags["tfresume.source"] == "gs://b/run"
     assert run.data.tags["tfresume.attempt"] == "2"
     assert run.data.params["steps"] == "1500"
-    assert run.data.metrics["incidents"] == 1
+    assert run.data.metrics["incidents"] == 2
     curve = client.get_metric_history(run.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(580, 0.5), (2000, 0.25)]
 
@@ -203,14 +273,20 @@ def test_wandb_writes_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, str(tmp_path / name))
     from orchestrator.driver.callbacks.wandb_runs import WandbRun
 
+    refused = WandbRun(CONTEXT)
+    refused.close()
+    assert not list(tmp_path.rglob("*.wandb")), "the command may still be refused"
     tracked = WandbRun(CONTEXT)
+    tracked.past(1)
     for event in journals.loss_of_rank_1():
         tracked.event(event)
     tracked.progress(at(580))
     tracked.event(journals.finish(89, 2000))
-    assert tracked._run.summary["incidents"] == 1
+    assert tracked._run.summary["incidents"] == 2
     assert tracked._run.id == CONTEXT.ident
     tracked.close()
     (written,) = tmp_path.rglob("*.wandb")
     assert CONTEXT.ident in written.name
-    assert b"accuracy" in written.read_bytes()
+    deadline_s = time.monotonic() + 60  # W&B's own process writes it, also after the end was told
+    while b"accuracy" not in written.read_bytes():
+        assert time.monotonic() < deadline_s

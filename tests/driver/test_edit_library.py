@@ -45,5 +45,7 @@ def test_edit_that_cannot_be_made_is_refused_with_all_reasons(
     assert nodes == [("nothing",), ("y",)]
     with pytest.raises(ConfigError, match="swap_optimiser"):
         orchestrator.edit(prefix, swap_optimiser="adam")
+    with pytest.raises(ConfigError, match="no such collection"):
+        orchestrator.edit(prefix, drop_collection=["nowhere"])
     with pytest.raises(SourceError):
         orchestrator.outputs(f"{prefix}-nowhere")

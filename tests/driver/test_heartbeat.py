@@ -14,7 +14,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver.heartbeat import AWAY, BACK, STOP_GRACE_S, STOP_HOLDS_S, Heartbeat
-from orchestrator.driver.loop import Remark
+from orchestrator.driver.inbox import Remark
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.journal.run_events import Warned
 from orchestrator.store.objects.exclusive import create_once
@@ -149,8 +149,8 @@ def test_storage_thread_with_a_stale_lease_looks_for_a_successor_before_it_commi
     storage_thread.commit(ev.SaveWritten("w", 1, 5, 0, "a0001-g0001", "m-5", records, {}), 1)
     storage_thread.close()
     assert lease.is_fresh, "it has looked, and beaten"
-    assert isinstance(told.get(timeout=1), Remark)
-    assert told.get(timeout=1) == ev.Committed(1, 5)
+    assert isinstance(told.get(timeout=60), Remark)
+    assert told.get(timeout=60) == ev.Committed(1, 5)
 
 
 def stop_asked(beating: Beating) -> ev.StopAsked:

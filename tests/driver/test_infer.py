@@ -15,7 +15,7 @@ from orchestrator.errors import GraphRefused, OrchestratorError, UserCodeError
 from tests import forked
 from tests.graphs.makers import feeds_for
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(5)
 
 PLAIN = """
 import sys, numpy, tensorflow.compat.v1 as tf
@@ -47,6 +47,23 @@ def test_infer_of_several_batches_fetches_each(tf1_checkpoint: Callable[..., Pat
     found = infer(config, ["loss", "x:0"], batches=3)
     assert [set(each) for each in found] == [{"loss:0", "x:0"}] * 3
     assert len({float(each["loss:0"]) for each in found}) == 3
+
+
+@pytest.mark.tf
+def test_arrays_are_gone_through_once_in_their_order_whatever_the_most_batches(
+    tf1_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = np.arange(60, dtype=np.float32).reshape(10, 6)
+    np.save(tmp_path / "x.npy", rows)
+    np.save(tmp_path / "y.npy", np.zeros(10, np.int64))
+    values = {
+        "source": str(tf1_checkpoint("mlp")),
+        "array": {"x:0": str(tmp_path / "x.npy"), "y:0": str(tmp_path / "y.npy")},
+        "batch_size": 4,
+    }
+    found = [each["x:0"] for each in infer(parse_config(values), ["x:0", "loss"], batches=9)]
+    assert [len(each) for each in found] == [4, 4, 2]
+    assert np.concatenate(found).tolist() == rows.tolist()
 
 
 @pytest.mark.tf

@@ -15,12 +15,13 @@ from orchestrator.driver.chosen_graph import chosen_graph, graph_to_train, keep_
 from orchestrator.driver.library import dropped_collections
 from orchestrator.errors import ConfigError, GraphRefused, SourceError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.graphdef.undo import COLLECTION
 from orchestrator.graph.plan import plan
 from tests.end_to_end import inputs
 from tests.end_to_end.commands import plain_variables
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = pytest.mark.tf
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3, "whole runs")]
 
 
 def _meta(prefix: Path) -> MetaGraphDef:
@@ -71,6 +72,15 @@ def test_predicate_drops_collections_from_the_plan_and_not_from_what_is_saved(
     assert "losses" not in MetaGraphDef.FromString(planned.meta).collection_def
     kept = MetaGraphDef.FromString(keep_collections(planned, whole, config).original_meta)
     assert "losses" in kept.collection_def
+
+
+def test_predicate_that_never_heard_of_the_record_of_edits_does_not_drop_it(tmp_path: Path) -> None:
+    meta = MetaGraphDef()
+    for name in (COLLECTION, "losses", "summaries"):
+        meta.collection_def[name].bytes_list.value.append(b"x")
+    (tmp_path / "graph.meta").write_bytes(meta.SerializeToString())
+    values = {"source": "s", "meta": str(tmp_path / "graph.meta")}
+    assert dropped_collections(values, lambda name: name == "losses") == ["summaries"]
 
 
 def test_dropped_collection_that_is_not_there_is_named(tf1_checkpoint: CheckpointLibrary) -> None:

@@ -18,7 +18,8 @@ from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
-from orchestrator.driver.loop import Inbox, Interrupted, Loop
+from orchestrator.driver.inbox import Inbox, Interrupted
+from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.errors import UserCodeError
 from orchestrator.workers.orders import CheckpointFiles

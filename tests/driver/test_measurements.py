@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 
 from launch.render.metric_names import exported
-from orchestrator.driver.measurements import METERS, of_event, of_past, of_progress
+from orchestrator.driver.measurements import METERS, Counted, of_event, of_progress
 from orchestrator.driver.metrics import RayMetrics
 from orchestrator.driver.observer import Observers, RunProgress
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse
+
+pytestmark = pytest.mark.turns(3, "whole runs")
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -120,7 +123,7 @@ def test_measurements_of_the_past_go_on_where_counters_stood() -> None:
     ]
     found = [
         (item.name.removeprefix("tfresume_"), *item.labels.values(), item.value)
-        for item in of_past(parse(event) for event in past)
+        for item in folded(Counted, map(parse, past)).measurements()
     ]
     assert sorted(found, key=str) == sorted(
         [
@@ -145,8 +148,8 @@ def test_past_is_told_to_observers_that_ask_for_it_alone() -> None:
         def __init__(self) -> None:
             self.told: list[object] = []
 
-        def past(self, events: object) -> None:
-            self.told.append(events)
+        def past(self, counted: object) -> None:
+            self.told.append(counted)
 
         def event(self, event: object) -> None:
             self.told.append(event)
@@ -166,10 +169,44 @@ def test_past_is_told_to_observers_that_ask_for_it_alone() -> None:
 
     asks, asks_not = Asks(), AsksNot()
     observers = Observers([asks, asks_not])
-    observers.past([parse({"event": "training", "step": 1})])
+    observers.past(Counted())
     observers.event({"event": "training"})
     assert len(asks.told) == 2
     assert len(asks_not.events) == 1  # it wasn't dropped
+
+
+class Closing:
+    """An observer that fails as it's told to."""
+
+    def __init__(self, *fails: str) -> None:
+        self.fails, self.calls = fails, list[str]()
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.fails:
+            raise OSError(f"no {name}")
+
+    def event(self, _event: object) -> None:
+        self._call("event")
+
+    def progress(self, _progress: object) -> None:
+        self._call("progress")
+
+    def close(self) -> None:
+        self._call("close")
+
+
+def test_observer_that_fails_is_closed_and_one_that_cannot_be_closed_keeps_nobody_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropped, stuck, sound = Closing("event"), Closing("close"), Closing()
+    observers = Observers([dropped, stuck, sound])
+    with caplog.at_level("WARNING", "tfresume"):
+        observers.event({"event": "training"})
+        assert dropped.calls == ["event", "close"]
+        observers.close()
+    assert [item.calls for item in (dropped, stuck, sound)] == [["event", "close"]] * 3
+    assert "an observer couldn't be closed: OSError: no close" in caplog.text
 
 
 def test_gauges_are_told_again_as_long_as_the_driver_lives_and_no_counter_is(
@@ -206,14 +243,44 @@ def test_gauges_are_told_again_as_long_as_the_driver_lives_and_no_counter_is(
     assert told == after
 
 
+def test_step_parts_of_a_rank_that_is_gone_are_not_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: Counter[str] = Counter()
+    again = threading.Event()
+
+    class Told:
+        def set(self, _value: float, tags: dict[str, str]) -> None:
+            told[tags.get("rank", "none")] += 1
+            if told["0"] >= 4:
+                again.set()
+
+    monkeypatch.setattr("orchestrator.driver.metrics._instrument", lambda *_: Told())
+    monkeypatch.setattr("orchestrator.driver.metrics.AGAIN_EVERY_S", 0.001)
+    first, then = (
+        {"event": "step_times", "ranks": {rank: {"compute": 0.1} for rank in ranks}}
+        for ranks in (("0", "1"), ("0",))
+    )
+    metrics = RayMetrics("out")
+    with metrics._lock:  # nobody tells again in between
+        for item in of_event(parse(first)):
+            metrics._hand_over(item)
+    metrics.event(then)
+    assert again.wait(60)
+    metrics.close()
+    assert told["1"] == 1
+
+
 TELLER = """
 import sys, ray
+from orchestrator.driver.measurements import Counted
 from orchestrator.driver.metrics import RayMetrics
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse
 from tests.driver.test_measurements import EVENTS, PROGRESS
 ray.init(address=sys.argv[1], logging_level="ERROR")
 metrics = RayMetrics("gs://b/more")
-metrics.past([parse(event) for event in EVENTS] * int(sys.argv[2]))
+metrics.past(folded(Counted, [parse(event) for event in EVENTS] * int(sys.argv[2])))
 metrics.progress(PROGRESS)
 for event in EVENTS:
     metrics.event(event)

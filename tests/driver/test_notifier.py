@@ -14,13 +14,15 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.driver.notices import body, notice
-from orchestrator.driver.notifier import Notifier, webhooks
+from orchestrator.driver.notifier import Notifier, notifier_of, webhooks
 from orchestrator.errors import ConfigError
 from orchestrator.journal.parsing import parse
 from tests.launch import journals
 
 INCIDENT = journals.loss_of_rank_1()[-1]
 END = journals.finish(89, 2000)
+NOT_HTTP = 0
+"""An answer that isn't HTTP, as of a proxy that ends."""
 
 
 class Webhook:
@@ -44,6 +46,9 @@ class Webhook:
                 code = hook.answers.pop(0) if len(hook.answers) > 1 else hook.answers[0]
                 if code == 200:
                     hook.bodies.append(json.loads(data))
+                if code == NOT_HTTP:
+                    self.wfile.write(b"nonsense\r\n\r\n")
+                    return
                 self.send_response(code)
                 self.end_headers()
 
@@ -73,7 +78,6 @@ def test_incident_and_end_are_posted_once_each_and_nothing_else(hook: Webhook) -
     notifier = Notifier([hook.url], "gs://b/more")
     for event in journals.whole_run():
         notifier.event(event)
-    notifier.close(60)
     assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
     incident = hook.bodies[0]
     assert incident["run"] == "gs://b/more"
@@ -87,7 +91,6 @@ def test_webhook_that_fails_for_a_while_gets_the_notice_in_the_end(hook: Webhook
     hook.answers = [503, 429, 200]
     notifier = Notifier([hook.url], "r", waits_s=(0.0, 0.0, 0.0))
     notifier.event(INCIDENT)
-    notifier.close(60)
     assert (hook.asked, len(hook.bodies)) == (3, 1)
 
 
@@ -99,21 +102,36 @@ def test_tries_are_bounded_and_what_fails_is_a_line_in_the_log(
     notifier = Notifier([hook.url], "r", waits_s=(0.0, 0.0, 0.0))
     with caplog.at_level(logging.WARNING, "tfresume"):
         notifier.event(INCIDENT)
-        notifier.close(60)
-    assert hook.asked == tries
+        assert hook.asked == tries
     assert f"after {tries} tries: the webhook answers {answer}" in caplog.text
     assert "/hook" not in caplog.text
 
 
-def test_training_and_the_end_never_wait_for_a_webhook_that_hangs(hook: Webhook) -> None:
+def test_training_and_the_end_never_wait_for_a_webhook_that_hangs(
+    hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
     hook.gate.clear()
-    notifier = Notifier([hook.url], "r")
+    (notifier,) = notifier_of([hook.url], "r", {})
     began_s = time.monotonic()
-    for _ in range(500):  # more than may wait
+    for _ in range(500):
         notifier.event(INCIDENT)
-    notifier.close(0.1)
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        notifier.close(0.1)
     assert hook.bodies == []
     assert time.monotonic() - began_s < 60.0
+    assert "--notify didn't end within 0 s" in caplog.text
+    hook.gate.set()
+    notifier.close(60)
+    assert len(hook.bodies) <= 1, "what was said not to be told is told"
+
+
+def test_end_waits_for_what_is_not_posted_yet(hook: Webhook) -> None:
+    (notifier,) = notifier_of(["env:HOOK"], "r", {"HOOK": hook.url})
+    notifier.event(INCIDENT)
+    notifier.event(END)
+    notifier.close(60)
+    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    assert notifier_of([], "r", {}) == []
 
 
 def test_webhook_that_nobody_listens_at_ends_after_its_tries(
@@ -122,8 +140,28 @@ def test_webhook_that_nobody_listens_at_ends_after_its_tries(
     notifier = Notifier(["http://127.0.0.1:9/secret"], "r", waits_s=(0.0,))
     with caplog.at_level(logging.WARNING, "tfresume"):
         notifier.event(END)
-        notifier.close(60)
-    assert "after 2 tries: the webhook can't be reached" in caplog.text
+        assert "after 2 tries: the webhook can't be reached" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_answer_that_is_not_http_is_tried_again_and_loses_no_later_notice(hook: Webhook) -> None:
+    hook.answers = [NOT_HTTP, 200]
+    notifier = Notifier([hook.url], "r", waits_s=(0.0,))
+    notifier.event(INCIDENT)
+    notifier.event(END)
+    assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    assert hook.asked == 3
+
+
+def test_url_that_no_client_takes_is_said_without_its_path_and_keeps_nobody_from_theirs(
+    hook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    notifier = Notifier(["http://127.0.0.1:9/a secret", hook.url], "r", waits_s=(0.0,))
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        notifier.event(INCIDENT)
+        notifier.event(END)
+        assert [item["event"] for item in hook.bodies] == ["incident", "finish"]
+    assert "after 1 tries: the webhook can't be reached: InvalidURL" in caplog.text
     assert "secret" not in caplog.text
 
 

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver import proving, trial
@@ -29,7 +31,7 @@ from orchestrator.store.run.run_record import RunRecord
 from tests import forked
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 GRAPHS = "tests.driver.proof_graphs"
 
@@ -101,6 +103,56 @@ def test_proof_of_a_graph_that_a_group_trains_exactly_is_equal(
     assert found.told.startswith("proved: 3 batches give what one process with all their rows")
     assert "but for" not in found.told
     found.refuse("source")
+
+
+EDITED: list[tuple[str, dict[str, Any]]] = [
+    ("dropout", {"swap_optimizer": "adam", "set": {"Adam/beta1:0": "0.5"}}),
+    ("dropout", {"clip_global_norm": 0.1}),
+    ("dropout", {"freeze": ["hidden"], "reset_step": 40}),
+    ("dropout", {"restore_only": ["hidden"]}),  # out/kernel is drawn, not held still
+    ("mlp", {"swap_optimizer": "rmsprop", "clip_global_norm": 0.1, "reinit": ["out"]}),
+    ("embedding", {"clip_global_norm": 0.1, "rename": {"embedding/": "embedding/"}}),
+]
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(("kind", "flags"), EDITED, ids=str)
+def test_proof_of_an_edited_graph_that_a_group_trains_exactly_is_equal(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path, kind: str, flags: dict[str, Any]
+) -> None:
+    function = "embedding" if kind == "embedding" else "mlp"
+    config = configured(tf1_checkpoint(kind), tmp_path, "", **flags)
+    config = config.model_copy(update={"input": f"tests.end_to_end.inputs:{function}"})
+    found = tried(config, tmp_path)
+    assert found.verdict == "equal", found
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+@pytest.mark.tf
+def test_graph_whose_random_numbers_are_held_still_is_edited_once(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path, is_own: bool
+) -> None:
+    """The second edit was refused, or clipped once more; a later start took the step of the first."""
+    config = configured(
+        tf1_checkpoint("dropout"),
+        tmp_path,
+        "xy",
+        swap_optimizer="adam",
+        clip_global_norm=1.0,
+        freeze=["hidden/bias"],
+        reset_step=40,
+    )
+    ready = readied(config)
+    start = replace(ready.start, own_label="a0001-g0001/model.ckpt-3" if is_own else None)
+    plan, left = held_still(config, start, ready.plan)
+    assert not left
+    assert ready.plan.graph.stateful_random or ready.plan.graph.random_nodes
+    assert plan.graph.stateful_random == plan.graph.random_nodes == ()
+    assert plan.step == (3 if is_own else 40)
+    for graph in (ready.plan.graph, plan.graph):
+        ops = [node.op for node in MetaGraphDef.FromString(graph.meta).graph_def.node]
+        assert ops.count("ApplyAdam") == 3
+        assert ops.count("IsFinite") == 1
 
 
 @pytest.mark.tf

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 5
 ASKING = """

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.config import parse_config
 from orchestrator.decide.events import StopAsked, StopCause
-from orchestrator.driver.loop import Interrupted, Message
+from orchestrator.driver import main
+from orchestrator.driver.inbox import Interrupted, Message
 from orchestrator.driver.signals import FORCE_AFTER_S, Door, Left, signals_to
 from orchestrator.errors import Preempted
 
@@ -80,6 +85,65 @@ def test_door_that_is_closed_keeps_the_wish_and_lets_go_once_there_is_nothing_to
         with pytest.raises(Left) as left:
             door.open()
     assert isinstance(left.value.told(), KeyboardInterrupt)
+
+
+class Tracker:
+    """An observer whose end takes its time."""
+
+    def __init__(self, ends: Callable[[], None]) -> None:
+        self._ends = ends
+
+    def event(self, event: object) -> None:
+        """Nothing is made of it."""
+
+    def progress(self, progress: object) -> None:
+        """Nothing is made of it."""
+
+    def close(self) -> None:
+        self._ends()
+
+
+class Link:
+    """Ray, as far as it matters here."""
+
+    starts_a_ray = False
+
+    def close(self) -> None:
+        """There is nothing to be closed."""
+
+
+def test_interrupt_while_trackers_end_breaks_that_off_and_the_answer_stays(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    def waits() -> None:
+        signal.raise_signal(signal.SIGTERM)  # asks for the end, which is there
+        ended.append("told to end")
+        signal.raise_signal(signal.SIGINT)
+        ended.append("had all its time")
+
+    monkeypatch.setattr(main, "_resume", lambda *_: "the answer")
+    monkeypatch.setattr(main, "own_observers", lambda *_: [])
+    link: Any = Link()
+    config = parse_config({"source": "s", "output": "memory://more"})
+    before = signal.getsignal(signal.SIGINT)
+    with caplog.at_level(logging.WARNING, "tfresume"):
+        answer: Any = main.resume(config, observer=Tracker(waits), link=link)
+    assert (answer, ended) == ("the answer", ["told to end"])
+    assert "interrupted: who looks on" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupt_of_a_command_that_is_refused_leaves_it_as_an_interrupt_always_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(main, "_resume", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(main, "own_observers", lambda *_: [])
+    monkeypatch.setattr(main, "RayLink", lambda _: signal.raise_signal(signal.SIGINT))
+    config = parse_config({"source": "s", "output": "memory://more"})
+    with pytest.raises(KeyboardInterrupt):
+        main.resume(config)
 
 
 AFTER_CONNECTING = """

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from orchestrator.config import parse_config
+from orchestrator.driver import spread
 from orchestrator.driver.inference import ANYWHERE, NodeWish
 from orchestrator.driver.spread import AGAIN, actors, connected, needs_of
+from orchestrator.errors import FatalError, WorkerLost
+
+pytestmark = pytest.mark.turns(3, "whole runs")
 
 PLACE = NodeWish({"evaluator": 0.5}, {"role": "evaluator"})
 
@@ -23,6 +28,20 @@ def test_actor_asks_for_a_workers_resources_and_the_place() -> None:
         "resources": {"evaluator": 0.5},
         "label_selector": {"role": "evaluator"},
     }
+
+
+def test_what_a_worker_raises_is_no_lost_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(error: Exception) -> None:
+        def get(_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(ray, "get", get)
+        spread._answer(object(), None)
+
+    with pytest.raises(FatalError, match="a worker that fetched tensors failed: KeyError: 'x'"):
+        answer(RayTaskError("fetch", "Traceback", KeyError("x")).as_instanceof_cause())
+    with pytest.raises(WorkerLost, match="was lost 4 times"):
+        answer(ActorDiedError())
 
 
 @pytest.fixture

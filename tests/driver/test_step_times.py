@@ -53,6 +53,26 @@ def test_recovery_between_two_generations_is_nobodys_step() -> None:
     assert told.ranks["0"]["all"] == 0.5
 
 
+def test_recovery_before_the_first_and_after_the_last_step_of_a_generation_is_nobodys_step() -> (
+    None
+):
+    times = StepTimes()
+    times.take(pulse("w1", 10, compute=5.0), 100.0)
+    times.take(pulse("w1", 12, compute=6.0), 101.0)
+    times.take(pulse("w1", 12, compute=6.0), 160.0)  # a peer is gone, and nobody takes its rank yet
+    told = times.told(("w1", "w2"), 12, 160.0)
+    assert told is not None
+    assert told.ranks == {"0": {"compute": 0.5, "other": 0.0, "all": 0.5}}
+    times.take(pulse("w1", 12, generation=2, compute=6.0), 170.0)  # and now it joins
+    times.take(pulse("w1", 13, generation=2, compute=6.5), 200.0)
+    times.take(pulse("w2", 1, generation=2, compute=0.5), 200.0)
+    times.take(pulse("w1", 15, generation=2, compute=7.5), 201.0)
+    times.take(pulse("w2", 3, generation=2, compute=1.5), 201.0)
+    told = times.told(("w1", "w2"), 15, 201.0)
+    assert told is not None
+    assert {rank: parts["all"] for rank, parts in told.ranks.items()} == {"0": 0.5, "1": 0.5}
+
+
 def of(**parts: float) -> Mapping[str, float]:
     return {**parts, "all": sum(parts.values())}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
 from orchestrator.driver import storage_thread as storage_thread_module
-from orchestrator.driver.loop import Remark, Restorable
+from orchestrator.driver.edited_graph import source_loading
+from orchestrator.driver.inbox import Remark, Restorable
 from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
+from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
-from orchestrator.store.checkpoints.commits import commit, list_checkpoints
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.journal import read_journal
@@ -179,6 +183,38 @@ def test_storage_thread_search_leaves_out_what_turned_out_bad(bench: Bench) -> N
     found = bench.next()
     assert found.step is None
     assert "w: checksum" in found.detail
+
+
+def test_storage_thread_search_that_comes_back_to_the_source_reads_it_as_the_first_start_did(
+    bench: Bench,
+) -> None:
+    """It gave the source's step, to be read as if it were a checkpoint of the run's own."""
+    write_checkpoint(bench.scratch / "src", "m-5", model(5))
+    thread = bench.storage_thread
+    thread._config = parse_config(
+        {"source": str(bench.scratch / "src" / "m-5"), "output": bench.output.url, "until_step": 9}
+    )
+    thread._saved = replace(thread._saved, loading=Loading(step=0))
+    thread.find("nobody has the state", {})
+    restorable = bench.next()
+    assert (restorable.files.step, restorable.files.of_source) == (0, True)
+    assert bench.next().step == 0
+    thread._saved = replace(thread._saved, loading=None)
+    thread.find("nobody has the state", {})
+    refused = bench.next()
+    assert refused.step is None
+    assert "its first start took" in refused.detail
+
+
+def test_how_the_source_was_read_is_not_known_any_more_where_a_later_start_left_the_flags_alone() -> (
+    None
+):
+    asked = parse_config({"source": "s", "until_step": 9, "reset_step": 0}).model_dump(mode="json")
+    plain = parse_config({"source": "s", "until_step": 9}).model_dump(mode="json")
+    assert source_loading(AS_SAVED, asked) is None
+    assert source_loading(Loading(step=0), asked) == Loading(step=0)
+    assert source_loading(AS_SAVED, plain) == AS_SAVED
+    assert source_loading(AS_SAVED, {}) == AS_SAVED  # a record of an earlier version
 
 
 def test_storage_thread_writes_what_the_next_driver_needs_at_once(bench: Bench) -> None:

@@ -16,6 +16,8 @@ from orchestrator.driver.verify_verdict import TOLERANCE, VerifyReport, report
 from orchestrator.errors import ConfigError
 from orchestrator.graph.worker_graph import DenseSeam, InputPort, TrainTarget, WorkerGraph
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 PLAIN = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), ())
 TWO = RunConfig.model_validate({"source": "run", "workers": 2})
 
@@ -42,6 +44,7 @@ LUCKY = WorkerGraph(
     [
         ("swap_optimizer", "adam"),
         ("rename", {"a": "b"}),
+        ("grow", {"table": 30}),
         ("restore_only", ["w"]),
         ("reinit", ["w"]),
         ("reset_slots", True),

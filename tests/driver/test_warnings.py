@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.driver.result import warnings_in
+from orchestrator.decide.standing import JournaledState
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
 
 
@@ -14,4 +15,4 @@ def test_warnings_of_all_attempts_are_told_once_in_their_order() -> None:
         {"event": "attempt"},
         {"event": "warning", "reason": "slots missing"},
     ]
-    assert warnings_in(parse_all(events)) == ("slots missing", "passed over")
+    assert folded(JournaledState, parse_all(events)).warnings == ["slots missing", "passed over"]

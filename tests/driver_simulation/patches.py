@@ -20,8 +20,9 @@ import tenacity.nap
 from orchestrator.driver import attempt as attempt_module
 from orchestrator.driver import beginning
 from orchestrator.driver.startup import Plan
+from orchestrator.graph.loading import AS_SAVED
 from orchestrator.store.bundle import deep_verify
-from orchestrator.store.checkpoints import commits, retention, sample
+from orchestrator.store.checkpoints import reports, retention, run_checkpoints, sample
 from orchestrator.store.run import journal, lease, run_record
 from orchestrator.workers import (
     actor,
@@ -39,8 +40,10 @@ from tests.driver_simulation.store import SimFileSystem
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
 
+CONCURRENT = (run_checkpoints, reports, retention, sample, deep_verify, journal)
 GRAPH: Any = SimpleNamespace(
     group_refused="",
+    loading=AS_SAVED,
     batches_per_slot=1,
     repairs=(),
     edits=(),
@@ -93,7 +96,7 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(actor, "time", clock)
         patch.setattr(worker_loop, "time", clock)
         patch.setattr(tenacity.nap, "time", clock)
-        for module in (commits, retention, sample, deep_verify, journal, run_record):
+        for module in (*CONCURRENT, run_record):
             patch.setattr(module, "ThreadPoolExecutor", Inline)
         patch.setattr(lease, "is_gone", lambda machine, pid, ticks: world.is_gone(ticks))
         patch.setattr(lease, "start_ticks", lambda pid: world.this_process().number)

@@ -212,7 +212,7 @@ class Schedule:
 
 
 class SimFlag:
-    """``workers.scheduling.Flag`` and ``Running``."""
+    """``workers.scheduling.Flag`` and ``StartedThread``."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule, self._raised = schedule, False
@@ -250,12 +250,13 @@ class SimLine:
         self._waiting = []
 
     def get(self, timeout_s: float | None = None) -> Any:
-        if not self._items:
+        while not self._items:
             turn = self._schedule.my_turn()
             self._waiting.append(turn)
             self._schedule.wait(turn, None if timeout_s is None else max(0.0, timeout_s))
-        if not self._items:
-            raise queue.Empty
+            # One of several that take from here may have come first
+            if not self._items and timeout_s is not None:
+                raise queue.Empty
         return self._items.popleft()
 
 

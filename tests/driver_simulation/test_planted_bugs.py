@@ -22,6 +22,7 @@ from orchestrator.driver.past import Past
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.checkpoints import commits, source, verification
 from orchestrator.store.checkpoints import retention as deleting
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.run import lease
 from orchestrator.store.run.journal import Journal
 from orchestrator.workers.actor import WorkerActor
@@ -186,9 +187,7 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
     "TensorFlow isn't pointed at the newest checkpoint": (
         "calm",
         lambda patch: (
-            patch.setattr(
-                commits, "set_pointer", lambda output, lineage: commits.list_checkpoints(output)
-            ),
+            patch.setattr(commits, "set_pointer", lambda output, *_: list_checkpoints(output)),
             patch.setattr(storage_thread, "retain", lambda *_, **__: None),
         ),
     ),

@@ -15,7 +15,7 @@ from orchestrator.driver.claim import Claim
 from orchestrator.journal.parsing import parse_all
 from orchestrator.journal.run_events import RunEnded
 from orchestrator.journal.worker_events import LossOfWorker, WorkerStarted
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX, read_generation_id
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.journal import read_journal
@@ -66,7 +66,25 @@ class Truth:
 
     def telling(self, process: Process) -> Callable[[Mapping[str, Any]], None]:
         """For an observer of that driver."""
-        return self.told.setdefault(process.number, []).append
+        told = self.told.setdefault(process.number, [])
+
+        def tell(event: Mapping[str, Any]) -> None:
+            told.append(event)
+            if event["event"] == "attempt":
+                self._has_looked(self.attempts[process.number])
+
+        return tell
+
+    def _has_looked(self, attempt: int) -> None:
+        """A driver has looked for living workers: one that died between its claim and now, and of
+        which no driver lived to write, can't be known to it.
+        """
+        gone = {actor.name for actor in self.world.ray.actors if actor.dead}
+        self.known[attempt] -= gone - self._journaled()
+
+    def _journaled(self) -> set[str]:
+        events = parse_all(self._journal())
+        return {event.worker for event in events if isinstance(event, WorkerStarted)}
 
     def everything_told(self) -> list[Mapping[str, Any]]:
         """By all drivers, one after the other."""
@@ -76,9 +94,8 @@ class Truth:
         """A driver has the lease, and has read the journal."""
         self.attempts[process.number] = claim.attempt
         events = parse_all(self._journal())
-        self.known[claim.attempt] = {
-            event.worker for event in events if isinstance(event, WorkerStarted)
-        } | {actor.name for actor in self.world.ray.actors if not actor.dead}
+        living = {actor.name for actor in self.world.ray.actors if not actor.dead}
+        self.known[claim.attempt] = self._journaled() | living
         losses = [event for event in events if isinstance(event, LossOfWorker) and not event.spared]
         now_s = self.world.schedule.now_s
         budgets = claim.past.budgets(10**6, now_s, 0.0)
@@ -279,6 +296,8 @@ class Truth:
         )
 
     def _pointer(self) -> None:
+        if self.world.faults.store.lists_late_s:
+            return  # a last save that was committed and wasn't listed is found by nobody who points
         newest = list_checkpoints(self.world.output)
         data = self.world.bucket.objects.get(f"{self.world.path}/checkpoint")
         first = data[0].decode().splitlines()[0] if data else ""

@@ -18,7 +18,7 @@ from orchestrator.decide import driver_restarts
 from orchestrator.decide import events as ev
 from orchestrator.driver.beginning import Ready, prepared
 from orchestrator.driver.claim import Claim
-from orchestrator.driver.loop import Inbox
+from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult
 from orchestrator.driver.taking_up import begin

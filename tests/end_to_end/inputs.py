@@ -78,6 +78,13 @@ def many_rows(ctx: Any) -> Iterator[Batch]:
         yield makers.id_feeds(number, 2048)
 
 
+def grown(ctx: Any) -> Iterator[Batch]:
+    """Ids of a table that has grown from 20 to 30 rows."""
+    for number in range(ctx.position + ctx.rank, 1000, ctx.world_size):
+        rows = makers.id_feeds(number, 8)
+        yield {**rows, "ids:0": (rows["ids:0"] + 3 * number) % 30}
+
+
 def ends_at_seven(ctx: Any) -> Iterator[Batch]:
     """Seven batches in all: with two ranks three whole steps, then one rank has data and the other
     none.

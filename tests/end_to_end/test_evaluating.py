@@ -21,6 +21,8 @@ from orchestrator.store.run.lease import observe
 from tests.end_to_end.commands import ROOT, tfresume
 from tests.graphs.library import CheckpointLibrary
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 WITHIN_S = 150.0
 GATED = """
 import runpy, time
@@ -118,7 +120,7 @@ def test_evaluator_that_is_killed_goes_on_beside_its_run_and_keeps_the_best(
     children = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGKILL)
     first.wait(60)
-    _, living = psutil.wait_procs(children, timeout=60)
+    _, living = psutil.wait_procs(children, timeout=WITHIN_S)
     assert not living, "TensorFlow ends with its evaluator"
     assert second not in own.results(), "the kill came too late to tell anything"
 
@@ -174,7 +176,7 @@ def test_evaluator_that_is_interrupted_leaves_nothing_and_a_second_of_its_name_i
     assert second.code == 2
     assert "--name" in second.json["error"]["remedy"]
     first.send_signal(signal.SIGINT)
-    said, _ = first.communicate(timeout=60)
+    said, _ = first.communicate(timeout=WITHIN_S)
     assert first.returncode == 130, said
     assert json.loads(said[said.index("{") :])["status"] == "stopped"
     assert observe(own.place).released

@@ -14,7 +14,7 @@ from tests.end_to_end import inputs
 from tests.end_to_end.commands import assert_close, plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(3)]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(4)]
 
 
 @pytest.mark.parametrize(("workers", "batches"), [(1, "mlp"), (2, "mlp_by_tensorflow"), (3, "mlp")])
@@ -264,7 +264,7 @@ def test_resume_without_an_address_runs_a_ray_of_its_own_and_leaves_nothing_runn
         env=marker,
     )
     assert result["final_step"] == 7
-    _, alive = psutil.wait_procs(_marked(str(tmp_path)), timeout=15)
+    _, alive = psutil.wait_procs(_marked(str(tmp_path)), timeout=60)
     assert alive == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.commands import plain_variables, resumed, tfresume
 from tests.graphs.library import CheckpointLibrary
 
-pytestmark = [pytest.mark.tf, pytest.mark.ray]
+pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.turns(3, "whole runs")]
 
 
 def test_edits_are_told_everywhere_first_start_happens_once_and_leaving_flags_out_undoes_them(
@@ -56,6 +56,38 @@ def test_edits_are_told_everywhere_first_start_happens_once_and_leaving_flags_ou
     plain = plain_variables(third["checkpoint"], tmp_path)
     assert plain.keys() == before.keys()
     assert not np.array_equal(plain["hidden/kernel"], before["hidden/kernel"])
+
+
+def test_table_grows_told_everywhere_and_stays_long_without_the_flag(
+    tmp_path: Path, tf1_checkpoint: CheckpointLibrary, ray_address: str
+) -> None:
+    source, output = tf1_checkpoint("embedding", optimizer="adagrad"), tmp_path / "out"
+    words = (
+        *(source, "--output", output, "--workers", "2", "--address", ray_address),
+        *("--input", "tests.end_to_end.inputs:grown"),
+    )
+    flags = ("--grow", "embedding/table=30")
+    checked = tfresume("check", *words, *flags, "--steps", "2", "--json")
+    assert checked.code == 0
+    said = [one["message"] for one in checked.json["problems"] if one["code"] == "edited"]
+    wanted = "grew embedding/table from 20 to 30 rows, and its slots embedding/table/Adagrad"
+    assert said == [f"as asked: {wanted}"]
+    first = resumed(*words, *flags, "--steps", "2")
+    manifest = json.loads(next(output.glob("a0001-g*/*-5.manifest.json")).read_text())
+    assert manifest["edits"] == [wanted]
+    before, after = (
+        plain_variables(source, tmp_path),
+        plain_variables(first["checkpoint"], tmp_path),
+    )
+    assert (len(before["embedding/table"]), len(after["embedding/table"])) == (20, 30)
+    assert (after["embedding/table/Adagrad"][20:] >= np.float32(0.1)).all()
+
+    second = resumed(*words, "--until-step", "7")
+
+    assert (second["start_step"], second["final_step"]) == (5, 7)
+    plain = plain_variables(second["checkpoint"], tmp_path)
+    assert plain["embedding/table"].shape == (30, 8)
+    assert not np.array_equal(plain["embedding/table"][20:], after["embedding/table"][20:])
 
 
 def test_edit_that_cannot_be_made_is_refused_before_anything_starts(

@@ -14,6 +14,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef
 from orchestrator.config import parse_config
 from orchestrator.errors import GraphMismatch, GraphRefused, OrchestratorError
 from orchestrator.exports import frozen as freezing
+from orchestrator.exports.constants import Constants
 from orchestrator.exports.frozen import export_graph
 from orchestrator.graph.graphdef.opset import merged
 from orchestrator.graph.inference.freezing import Frozen, freeze
@@ -22,7 +23,7 @@ from tests import forked
 from tests.conftest import CORPUS
 from tests.exports.test_export import _entries
 
-pytestmark = pytest.mark.turns(3)
+pytestmark = pytest.mark.turns(4)
 
 STATE = ("Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "RefSwitch", "RefEnter")
 
@@ -30,7 +31,7 @@ STATE = ("Variable", "VariableV2", "VarHandleOp", "ReadVariableOp", "RefSwitch",
 def _frozen(entry: Path, *, tables: bool) -> tuple[Any, Frozen]:
     source = resolve_source(str(entry))
     model = freezing._model(source, ())
-    value = freezing._Constants(source, model.graph).value
+    value = Constants(source, model.graph).value
     return model, freeze(model.graph, model.outputs, model.cuts, value, tables=tables)
 
 

@@ -22,7 +22,7 @@ from tests import forked
 from tests.end_to_end.commands import resumed
 from tests.fakes.bundles import model, write_bundle, write_checkpoint
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 TENSORS = {
     **{f"layer_{number:02d}/kernel": np.full((4, 3), number, np.float32) for number in range(40)},

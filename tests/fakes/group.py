@@ -350,7 +350,7 @@ class FakeStorageThread:
         self.tell(ev.Committed(written.generation, written.step))
 
     def find(self, reason: str, exclude: Mapping[str, str]) -> None:
-        from orchestrator.driver.loop import Restorable
+        from orchestrator.driver.inbox import Restorable
 
         newest = self.committed[-1] if self.committed else None
         files = (

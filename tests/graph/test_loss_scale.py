@@ -19,7 +19,7 @@ from tests.graph.bare import train_original
 from tests.graph.losses import LOSSES, WORDS
 from tests.graph.pair import Pair
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 
 
 PLAIN = {"mean", "sum", "mean+sum"}

@@ -13,7 +13,7 @@ from tests.graph.trial import planned, tried
 pytestmark = pytest.mark.tf
 
 
-@pytest.mark.turns(4)
+@pytest.mark.turns(6)
 @pytest.mark.parametrize("name", sorted(PATTERNS))
 def test_group_makes_of_a_pattern_what_the_table_says(name: str, tmp_path: Path) -> None:
     hold_to_the_table(make(PATTERNS[name], tmp_path))

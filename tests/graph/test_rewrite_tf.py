@@ -17,7 +17,7 @@ from tests.graph.bare import train_original, train_rewritten
 from tests.graphs.library import CheckpointLibrary
 from tests.graphs.makers import feeds_for
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 
 KINDS: list[tuple[str, dict[str, Any]]] = [
     *(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launch.cli import run
 from launch.commands.evaluate import EvaluateFlags
 from launch.jobs.evaluation import evaluation_plan
+from launch.jobs.plan import JobPlan
 from orchestrator.config import parse_config
+
+NOBODY = "http://127.0.0.1:9"
+"""A job server that isn't there: what is refused is refused before it's asked."""
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,14 @@ from orchestrator.config import parse_config
         (("--address", "auto", "--on-resource", "eval=much"), "NAME=AMOUNT"),
         (("--address", "auto", "--on-label", "role"), "NAME=VALUE"),
         (("--step", "7"), "no checkpoint of step 7"),
+        (("--from-step", "7"), "no checkpoint of step 7"),
+        (("--from-step", "7", "--step", "7"), "--from-step name a checkpoint both"),
+        (("--follow", "--from-step", "7"), "--follow evaluates each"),
+        (("--address", NOBODY, "--keep-best", "loss:min"), "needs --follow"),
+        (("--address", NOBODY, "--follow", "--keep-best", "loss"), "METRIC:max"),
+        (("--address", NOBODY, "--follow", "--name", "../up"), "can't be called"),
+        (("--address", NOBODY, "--on-label", "role"), "NAME=VALUE"),
+        (("--address", NOBODY, "--from-step", "7", "--step", "7"), "name a checkpoint both"),
     ],
 )
 def test_flags_that_mean_nothing_together_are_refused(
@@ -59,3 +72,28 @@ def test_job_of_an_evaluator_has_its_flags_and_the_input_function(
     other = EvaluateFlags(follow=True, name="train-set")
     assert plan.name.startswith("tfresume-evaluate-")
     assert plan.name != evaluation_plan(config, given, other).name
+
+
+def test_two_evaluations_of_a_run_are_two_jobs_and_a_place_reads_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def planned(what: EvaluateFlags, source: str = "out", **more: Any) -> JobPlan:
+        values = {"array": {"x:0": "x.npy"}, "batch_size": 4, **more}
+        config = parse_config({**values, "source": source, "address": "http://head:8265"})
+        return evaluation_plan(config, values, what)
+
+    once = planned(EvaluateFlags())
+    assert once.run["source"] == str(tmp_path / "out")
+    assert once.run["array"] == {"x:0": str(tmp_path / "x.npy")}
+    assert once.name == planned(EvaluateFlags(), f"file://{tmp_path}/out/").name
+    others = (
+        planned(EvaluateFlags(step=3)),
+        planned(EvaluateFlags(), array={"x:0": "test.npy"}),
+        planned(EvaluateFlags(), "out2"),
+        planned(EvaluateFlags(follow=True)),
+    )
+    assert len({once.name, *(each.name for each in others)}) == 5
+    follow = EvaluateFlags(follow=True)
+    assert planned(follow).name == planned(follow, str(tmp_path / "out")).name

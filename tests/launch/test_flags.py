@@ -120,7 +120,7 @@ def test_run_config_unknown_keys_are_all_named_by_their_dotted_path(tmp_path: Pa
     [
         ("a: [", "isn't valid YAML"),
         ("- a\n- b\n", "a list where a mapping"),
-        ("just words", "a str where"),
+        ("just words", "a single value where"),
     ],
 )
 def test_read_config_file_that_is_no_mapping_is_refused(

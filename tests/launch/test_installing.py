@@ -22,6 +22,8 @@ from launch.cli import run
 from launch.versions import versions_text
 from tests.launch.conftest import ray_environment
 
+pytestmark = pytest.mark.turns(3, "whole runs")
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -33,7 +35,7 @@ def test_every_dependency_shuts_out_the_next_major_version() -> None:
         *PROJECT["dependencies"],
         *(
             item
-            for name in ("s3", "azure", "gpu")
+            for name in ("s3", "azure", "gpu", "onnx")
             for item in PROJECT["optional-dependencies"][name]
         ),
     ]
@@ -66,22 +68,35 @@ def test_requires_python_is_what_readme_makefile_and_classifiers_say() -> None:
 def test_makefile_takes_any_python_that_the_project_runs_on(
     there: tuple[str, ...], taken: str, tmp_path: Path
 ) -> None:
-    make = shutil.which("make")
-    assert make is not None
     for name in there:
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
+    said = _commands_of_make("setup", path=str(tmp_path))
+    named = re.findall(r"\|\| (\S+) -m venv", said)
+    assert [Path(name).name for name in named] == [taken]
+
+
+def test_wheel_is_built_by_pip_alone_from_nothing() -> None:
+    said = _commands_of_make("wheel", path=os.environ["PATH"])
+    assert re.search(r"-m venv absent\b", said)
+    assert "-m pip wheel" in said
+    assert "install" not in said, "what developing takes is gigabytes"
+
+
+def _commands_of_make(target: str, path: str) -> str:
+    """What ``make target`` would run where nothing is installed yet."""
+    make = shutil.which("make")
+    assert make is not None
     done = subprocess.run(
-        [make, "-n", "-B", "setup", "VENV=absent"],
+        [make, "-n", "-B", target, "VENV=absent"],
         cwd=ROOT,
-        env={"PATH": str(tmp_path)},
+        env={"PATH": path},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    named = re.findall(r"\|\| (\S+) -m venv", done.stdout)
-    assert [Path(name).name for name in named] == [taken]
+    return done.stdout
 
 
 def _texts() -> Iterator[Path]:
@@ -148,6 +163,35 @@ def test_completion_for_bash_completes_commands_and_flags(
     assert "check" not in commands
     assert until == {"--until-step"}
     assert kind == {"--kind"}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh isn't on this machine's PATH")
+@pytest.mark.parametrize(
+    "begin",
+    [
+        'autoload -Uz compinit; compinit -u -D; eval "$(<$1/_tfresume)"',
+        "fpath=($1 $fpath); autoload -Uz compinit; compinit -u -D",
+    ],
+    ids=["evaluated", "a file of fpath"],
+)
+def test_completion_for_zsh_completes_as_it_is_installed(
+    begin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["completion", "zsh"]) == 0
+    (tmp_path / "_tfresume").write_text(capsys.readouterr().out)
+    # What zsh calls at the tab; _arguments is the first that this project's function asks
+    tab = '; _arguments() { print "asked: $*" }; "$_comps[tfresume]"; "$_comps[tfresume]"'
+    done = subprocess.run(
+        ["zsh", "-fc", begin + tab, "zsh", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert "asked: -C --help" in first
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.cli import run
-from launch.jobs.asking import merged
+from launch.jobs.asking import merged, with_job
 from launch.jobs.package import collected, working_directory
 from launch.jobs.plan import (
     Attach,
@@ -28,7 +28,9 @@ from launch.jobs.spelling import one_spelling
 from launch.runs.status import status
 from launch.runs.status_model import RunStatus
 from orchestrator.config import RunConfig, parse_config
-from orchestrator.errors import ConfigError, SourceError
+from orchestrator.errors import ClusterUnavailable, ConfigError, OrchestratorError, SourceError
+from orchestrator.store.objects.location import open_location
+from orchestrator.store.run.run_record import RunRecord, create_run_record
 
 NAME = submission_name("gs://b/out")
 
@@ -259,6 +261,8 @@ def test_working_directory_holds_the_configuration_and_what_is_shipped_and_goes_
         ("gs://b/out/", "gs://b/out"),
         ("gcs://b/out", "gs://b/out"),
         ("s3a://b/out", "s3://b/out"),
+        ("abfs://b/out", "az://b/out"),
+        ("abfss://b@account.dfs.core.windows.net/out", "az://b@account.dfs.core.windows.net/out"),
         ("gs://b//out", "gs://b//out"),
         ("simplecache::gs://b/out/", "simplecache::gs://b/out/"),
     ],
@@ -289,10 +293,30 @@ def test_job_that_failed_before_its_run_began_is_what_status_tells(tmp_path: Pat
         return status(str(tmp_path / "nothing"))
 
     failed = JobState(f"{NAME}-0001", "FAILED", "the image can't be pulled", 1)
-    found = merged("gs://b/out", "http://head:8265", failed, look)
+    found = merged("gs://b/out", "http://head:8265", lambda: failed, look)
     assert (found.state, found.step) == ("failed", None)
     assert "the image can't be pulled" in found.reason
     assert found.job is not None
     assert found.job["logs"] == "tfresume logs gs://b/out --address http://head:8265"
     with pytest.raises(SourceError, match="there is no run"):
-        merged("gs://b/out", "http://head:8265", None, look)
+        merged("gs://b/out", "http://head:8265", lambda: None, look)
+
+
+@pytest.mark.parametrize("error", [ClusterUnavailable("it's gone"), ConfigError("it's gone")])
+def test_run_is_told_of_where_its_job_server_is_gone(
+    error: OrchestratorError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def server(_: str) -> object:
+        raise error
+
+    monkeypatch.setattr("launch.jobs.asking.JobServer", server)
+    output = open_location(str(tmp_path / "run"))
+    create_run_record(
+        output, RunRecord(source="gs://b/run", fingerprint="f", name="m", started_step=7)
+    )
+    found = with_job(output.url, "http://head:8265", lambda: status(output.url))
+    assert (found.state, found.step, found.job) == ("not started", 7, None)
+    assert found.trouble == ("it's gone",)
+    nothing = str(tmp_path / "nothing")
+    with pytest.raises(type(error), match="it's gone"):
+        with_job(nothing, "http://head:8265", lambda: status(nothing))

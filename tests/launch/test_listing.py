@@ -13,7 +13,8 @@ from launch.runs.listing import list_runs
 from launch.runs.status import status
 from launch.runs.status_model import RunStatus
 from launch.runs.watching import until_over
-from orchestrator.store.objects.location import open_location
+from orchestrator.errors import SourceError
+from orchestrator.store.objects.location import FileInfo, Location, open_location
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.run_record import RunRecord, create_run_record
@@ -68,6 +69,29 @@ def test_damaged_run_is_listed_with_its_trouble_beside_the_others(runs: Path) ->
     found = {Path(item.run).name: item for item in list_runs([str(runs)])}
     assert "0001.json" in found["over"].trouble
     assert found["live"].state == "training"
+
+
+def test_directory_that_cannot_be_read_is_listed_beside_the_others(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Location.list
+
+    def refusing(place: Location) -> tuple[FileInfo, ...]:
+        if place.name == "data":
+            raise SourceError("data may not be read")
+        return listing(place)
+
+    monkeypatch.setattr(Location, "list", refusing)
+    found = {Path(item.run).name: (item.state, item.trouble) for item in list_runs([str(runs)])}
+    assert found["data"] == ("unknown", "data may not be read")
+    assert set(found) == {"live", "over", "stopped", "data"}
+    with pytest.raises(SourceError, match="may not be read"):
+        list_runs([str(runs / "data")])
+
+
+def test_run_below_two_of_the_urls_is_listed_once(runs: Path) -> None:
+    found = list_runs([str(runs), str(runs / "ann"), str(runs / "ann" / "live")])
+    assert [Path(item.run).name for item in found] == ["live", "over", "stopped"]
 
 
 def test_command_runs_prints_a_line_a_run_and_one_object(

@@ -282,6 +282,14 @@ def test_smoothed_loss_stands_beside_the_points_and_begins_at_the_first() -> Non
     assert abs(sum(tail) / len(tail) - 1.0) < 0.05
 
 
+def test_smoothed_loss_is_not_held_at_the_first_one() -> None:
+    found = smoothed([point(step, 10.0 if step == 1 else 1.0) for step in range(1, 1000)])
+    # Among so few the mean is all that a long memory can tell
+    assert [item.smooth for item in found[:3]] == pytest.approx([10.0, 5.5, 4.0], rel=0.05)
+    anew = smoothed([point(1000, 0.0), point(2, 10.0), point(3, 1.0), point(3, 1.0)])
+    assert [item.smooth for item in anew] == pytest.approx([0.0, 10.0, 5.5, 4.0], rel=0.05)
+
+
 def test_smoothed_loss_begins_anew_where_steps_are_redone_and_passes_gaps() -> None:
     found = smoothed([point(10, 5.0), point(20, None), point(30, 5.0), point(20, 1.0)])
     assert [item.smooth for item in found] == [5.0, None, 5.0, 1.0]

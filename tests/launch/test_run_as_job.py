@@ -19,7 +19,7 @@ import pytest
 from launch.cli import run
 from launch.jobs.plan import submission_name
 from launch.jobs.server import JobServer
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
 from tests.docs.pages import all_blocks
@@ -27,7 +27,7 @@ from tests.docs.shell import make_bucket, shell
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.feeds import WITH_A_PAUSE
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(3)]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(4)]
 
 DEADLINE_S = 120.0
 FIRST_STEP = 3

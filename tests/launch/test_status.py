@@ -15,11 +15,12 @@ import pytest
 
 from launch.cli import run
 from launch.runs.history import history
-from launch.runs.status import beats, status
+from launch.runs.status import status
 from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
 from launch.text import status_text
 from orchestrator.errors import SourceError
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run.beating import beats
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire, observe
 from orchestrator.store.run.run_record import RunRecord, create_run_record, request_stop

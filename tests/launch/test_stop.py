@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,10 +17,12 @@ from launch.text.log_text import log_line
 from orchestrator.errors import ClusterUnavailable, SourceError
 from orchestrator.journal.parsing import parse
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.run import journal as journal_module
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.run_record import RunRecord, create_run_record, read_stop_requests
-from tests.launch.journals import loss_of_rank_1, whole_run
+from tests.launch import journals
+from tests.launch.journals import beginning, loss_of_rank_1, whole_run
 
 
 @pytest.fixture
@@ -219,6 +223,80 @@ def test_logs_follow_shows_what_comes_and_ends_with_the_run(
     follower.join(timeout=30)
     assert not follower.is_alive()
     assert len(capsys.readouterr().out.splitlines()) == len(events)
+
+
+def told_while_asleep(
+    monkeypatch: pytest.MonkeyPatch, output: Location, events: list[dict[str, object]]
+) -> list[float]:
+    """The followed run tells its next event whenever its follower sleeps; the sleeps."""
+    journal = Journal(output, 3)
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        assert events, "follows a run that has ended"
+        journal.append(events.pop(0), durable=True)
+
+    monkeypatch.setattr("launch.commands.steer.time", SimpleNamespace(sleep=sleep))
+    return sleeps
+
+
+def test_logs_follow_goes_on_when_the_run_was_started_again_after_its_end(
+    output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, again = whole_run(), beginning(2, 100.0)
+    write(output, [*first, again[0]])
+    rest = [*again[1:], journals.event(120.0, "finish", 2, outcome="done", step=2000)]
+    expected = len(first) + 1 + len(rest)
+    sleeps = told_while_asleep(monkeypatch, output, rest)
+    assert run(["logs", str(output.url), "--follow"]) == 0
+    assert sleeps
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == expected
+    assert " a0002 finish " in lines[-1]
+
+
+@pytest.mark.parametrize("words", [["-n", "2"], ["--worker", "w0002"]])
+def test_logs_follow_of_a_selection_misses_nothing_that_comes_while_it_begins(
+    words: list[str],
+    output: Location,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(output, beginning())
+    meanwhile = Journal(output, 2)
+    lost = journals.event(20.0, "worker_lost", worker="w0002", rank=1, reason="came meanwhile")
+    reads: list[int] = []
+
+    def then_more(read: Callable[..., list[dict[str, object]]]) -> Callable[..., object]:
+        def reading(*arguments: object) -> list[dict[str, object]]:
+            found = read(*arguments)
+            if not reads:
+                meanwhile.append(lost, durable=True)
+            reads.append(len(found))
+            return found
+
+        return reading
+
+    for name in ("read_journal", "read_journal_tail"):
+        place = f"orchestrator.store.run.journal.{name}"
+        monkeypatch.setattr(place, then_more(getattr(journal_module, name)))
+    told_while_asleep(
+        monkeypatch, output, [journals.event(30.0, "finish", 1, outcome="done", step=2000)]
+    )
+    assert run(["logs", str(output.url), "--follow", *words]) == 0
+    assert len(reads) > 1
+    assert capsys.readouterr().out.count("came meanwhile") == 1
+
+
+def test_logs_that_show_nothing_say_why(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(output, beginning())
+    assert run(["logs", output.url, "--worker", "w9999"]) == 0
+    assert f"nothing in the journal of {output.url} names w9999" in capsys.readouterr().err
+    assert run(["logs", output.url, "-n", "-1"]) == 2
+    assert "Must be >= 0" in capsys.readouterr().err
 
 
 def test_logs_of_a_job_nobody_submitted_needs_a_reachable_server(

@@ -21,7 +21,12 @@ from orchestrator.store.run.journal import read_journal
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.feeds import WITHOUT_END
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.tf,
+    pytest.mark.chaos,
+    pytest.mark.turns(3, "whole runs"),
+]
 DEADLINE_S = 90.0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-5, 10**6),
+    st.sampled_from([2**63 - 1, 10**400, -(10**400), 1e308]),
     st.floats(allow_nan=False, allow_infinity=False, width=32),
     st.text(max_size=8),
     st.lists(st.text(max_size=3), max_size=3),
@@ -76,6 +78,10 @@ EVENTS = st.builds(
 def test_status_and_report_of_any_journal_are_made(
     events: list[dict[str, Any]], driver: Driver
 ) -> None:
+    _make(events, driver)
+
+
+def _make(events: list[dict[str, Any]], driver: Driver) -> None:
     seen = history(events)
     status = run_status(
         "gs://b/more", seen, driver, LeaseHolder(1, "ann"), {}, None, now=journals.EPOCH
@@ -84,6 +90,15 @@ def test_status_and_report_of_any_journal_are_made(
     status_text(status)
     text = page(report(status, seen, {}, (), made_at=journals.EPOCH))
     assert text.count("</html>") == 1
+
+
+@pytest.mark.parametrize("number", [10**309, -(10**400), 1e308], ids=["huge", "lowest", "float"])
+@pytest.mark.parametrize("field", FIELDS)
+def test_status_and_report_of_a_journal_with_an_absurd_number_are_made(
+    field: str, number: float
+) -> None:
+    events = [{**item, field: number} for item in journals.whole_run()]
+    _make(events, Driver.DEAD)
 
 
 @given(st.integers(0, 60))

@@ -139,7 +139,7 @@ def test_sigterm_before_anything_began_speaks_of_no_save_and_is_answered(tmp_pat
     )
     wait_for(tmp_path / "ready")
     process.send_signal(signal.SIGTERM)
-    answer, said = process.communicate(timeout=30)
+    answer, said = process.communicate(timeout=120)
     assert process.returncode == 143
     assert json.loads(answer)["status"] == "stopped"
     assert "while nothing was being trained" in said
@@ -167,7 +167,7 @@ def test_driver_is_killed_when_its_supervisor_is(tmp_path: Path) -> None:
     driver = psutil.Process(int((tmp_path / "pid").read_text()))
     process.kill()
     process.wait(10)
-    assert psutil.wait_procs([driver], timeout=10)[1] == []
+    assert psutil.wait_procs([driver], timeout=60)[1] == []
 
 
 TELLS_OF_ITS_PREDECESSOR = """

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from launch.cli import run
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.conftest import ray_environment, start_head, stop_head
 from tests.launch.feeds import WITHOUT_END
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.turns(3)]
 
 TOKEN = "0planted0cluster0token0of0sixtyfour0characters0000000000000000000"
 DEADLINE_S = 120.0

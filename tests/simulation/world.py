@@ -17,10 +17,11 @@ from typing import Any
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
-from orchestrator.decide.aftermath import rolled_back
+from orchestrator.decide.aftermath import Going
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Policy, Run
+from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
 from tests.simulation.parts import Broken, Faults, SimWorker, State
 from tests.simulation.parts import policy as policy
@@ -811,7 +812,7 @@ class World:
         )
         newest = max(self.committed, default=None)
         number = max((int(ident[1:]) for ident in self.workers), default=0) + 1
-        past = rolled_back(parse_all(self.journal))
+        past = folded(Going, parse_all(self.journal)).rolled_back
         self.run, actions = machine.adopt(
             self.rules, reports, newest, budgets, generation, number, self.now, past
         )

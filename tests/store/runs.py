@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.checkpoints.commits import Checkpoint, commit
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest

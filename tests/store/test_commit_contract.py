@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import LeaseLost, OutputError
-from orchestrator.store.checkpoints.commits import (
-    commit,
-    list_checkpoints,
-    newest_good,
-    set_pointer,
-)
+from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import prune, retain
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import newest_source, resolve_source
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.lineage import read_lineage, record_takeover
@@ -159,6 +157,26 @@ def test_retain_protected_and_last_good_stay(store: Location) -> None:
     newest = newest_good(store)
     assert newest.checkpoint is not None
     assert newest.checkpoint.step == 200
+
+
+def test_store_that_lists_late_sets_no_pointer_back_and_deletes_nothing(
+    store: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_takeover(store, 1, 1, 0)
+    for step in (100, 200):
+        saved(store, step)
+    newest = saved(store, 300).label
+    for name in ("commits.scan", "retention.list_checkpoints"):
+        module, _, function = name.partition(".")
+        real = getattr(import_module(f"orchestrator.store.checkpoints.{module}"), function)
+        monkeypatch.setattr(
+            f"orchestrator.store.checkpoints.{name}",
+            lambda *given, real=real: [item for item in real(*given) if item.label != newest],
+        )
+    set_pointer(store, read_lineage(store), newest)
+    done = retain(store, max_to_keep=1, keep_every_hours=10000, protect=(newest,))
+    assert done.deleted == ()
+    assert read_pointer(store) == newest
 
 
 def test_prune_removes_what_the_run_cant_use(store: Location) -> None:

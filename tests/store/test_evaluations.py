@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.store.checkpoints import retention
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints
 from orchestrator.store.checkpoints.reports import checkpoints_report
-from orchestrator.store.checkpoints.retention import deletion_note, is_taken, retain
+from orchestrator.store.checkpoints.retention import deletion_note, is_taken, prune, retain
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations, Holds
@@ -80,6 +81,64 @@ def test_checkpoint_that_was_read_goes_when_its_reader_says_so_or_ends(output: L
     assert kept(output, holds) == [400]
 
 
+def test_whoever_asks_once_watches_an_evaluator_that_may_be_dead_until_it_is_known(
+    output: Location,
+) -> None:
+    items = run_of(output, 100)
+    own, clock = Evaluations(output, "eval"), FakeClock()
+    lease = acquire(own.place, lease_s=30.0)
+    strange(own)
+    own.hold(items[100].label)
+    assert list(Holds(output, clock.now, clock.wait).reasons()) == [items[100].label]
+    assert clock.waits == 0, "its heartbeat is a moment old"
+    beat = Path(own.place.child("_tfresume", "lease", "0001.heartbeat").path)
+    os.utime(beat, (1, 1))
+    clock.meanwhile = lease.heartbeat
+    assert list(Holds(output, clock.now, clock.wait).reasons()) == [items[100].label]
+    assert clock.waits == 1, "it beat while it was watched"
+    os.utime(beat, (1, 1))
+    clock.meanwhile = lambda: None
+    began_s = clock.now()
+    assert Holds(output, clock.now, clock.wait).reasons() == {}
+    assert clock.now() - began_s == pytest.approx(30.0, abs=3.0)
+
+
+def fenced(output: Location) -> Checkpoint:
+    """A checkpoint beyond the step at which the next attempt took over."""
+    run_of(output, 100, 200)
+    record_takeover(output, 2, 1, 150, (1, 1))
+    (found,) = (item for item in scan(output) if item.fenced)
+    return found
+
+
+def test_prune_leaves_what_is_read_and_takes_what_a_dead_evaluator_held(output: Location) -> None:
+    item = fenced(output)
+    own = Evaluations(output, "eval")
+    lease = acquire(own.place, lease_s=0.2)
+    strange(own)
+    own.hold(item.label)
+    lease.heartbeat()
+    os.utime(own.place.child("_tfresume", "lease", "0001.heartbeat").path, (1, 1))
+    assert prune(output, held=False).checkpoints == (item.label,)
+
+
+def test_prune_gives_way_to_a_reader_that_comes_between_note_and_deletion(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = fenced(output)
+    own = Evaluations(output, "eval")
+    acquire(own.place)
+
+    def note_and_come(location: Location, data: bytes) -> None:
+        create_once(location, data)
+        own.hold(item.label)
+
+    monkeypatch.setattr(retention, "create_once", note_and_come)
+    pruned = prune(output, held=False)
+    assert (pruned.checkpoints, pruned.freed_bytes) == ((), 0)
+    assert is_taken(item)
+
+
 def test_best_stays_also_when_its_evaluator_is_gone_and_checkpoints_shows_it(
     output: Location,
 ) -> None:
@@ -89,6 +148,22 @@ def test_best_stays_also_when_its_evaluator_is_gone_and_checkpoints_shows_it(
     assert kept(output, Holds(output)) == [200, 300]
     shown = {row.step: row.kept_for for row in checkpoints_report(output).checkpoints}
     assert shown == {300: "", 200: "best loss:0 of eval: 0.25"}
+
+
+def test_infinite_best_comes_back_and_a_damaged_record_stops_no_retention(
+    output: Location, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = run_of(output, 100, 200, 300)
+    own = Evaluations(output, "eval")
+    best = Best(label=items[200].label, step=200, metric="loss:0", better="max", value=float("inf"))
+    own.keep(best)
+    assert own.best() == best
+    assert kept(output, Holds(output)) == [200, 300]
+    file = Path(own.place.child("best.json").path)
+    file.write_text(json.dumps(best.model_dump() | {"value": None}))
+    assert own.best() is None
+    assert "best.json is damaged" in caplog.text
+    assert kept(output, Holds(output)) == [300]
 
 
 def test_reader_that_comes_between_note_and_deletion_keeps_its_checkpoint(

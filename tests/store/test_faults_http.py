@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import AlreadyExists, OutputError, SourceError, StorageUnavailable
-from orchestrator.store.checkpoints.commits import commit, newest_good
+from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.source import newest_source
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.run.lease import acquire
@@ -24,7 +25,7 @@ from tests.servers.object_stores import HttpStore
 from tests.servers.programs import BUCKET
 from tests.store.runs import uploaded
 
-pytestmark = pytest.mark.turns(2)
+pytestmark = pytest.mark.turns(3)
 
 PASSING: list[Kind] = ["unavailable", "throttled", "reset", "reset_in_body", "truncate", "slow"]
 PART = 5 << 20

@@ -45,9 +45,9 @@ def pointing(stale: Any) -> Any:
     """As ``set_pointer``; the stale driver must not come so far."""
     real = commit.__globals__["set_pointer"]
 
-    def point(output: Any, lineage: Any) -> Any:
+    def point(output: Any, lineage: Any, label: str) -> Any:
         assert lineage.head.attempt != stale.attempt, "it points at what it committed too late"
-        return real(output, lineage)
+        return real(output, lineage, label)
 
     return point
 

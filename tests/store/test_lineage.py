@@ -130,7 +130,7 @@ def test_clocks_of_writers_that_disagree_change_nothing() -> None:
     saved(output, 100, created=4e9)  # the first driver's clock was a century ahead
     record_takeover(output, 2, 1, 100, parent=(1, 1))
     saved(output, 200, attempt=2, created=1.0)
-    from orchestrator.store.checkpoints.commits import newest_good
+    from orchestrator.store.checkpoints.newest_good import newest_good
 
     newest = newest_good(output)
     assert newest.checkpoint is not None

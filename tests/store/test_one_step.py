@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.checkpoints.commits import commit, list_checkpoints
+from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import newest_source
 from orchestrator.store.objects.layout import checkpoint_name, position_in, split_step
 from orchestrator.store.objects.location import Location, open_location

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import LeaseLost, OrchestratorError, OutputError
-from orchestrator.store.checkpoints.commits import newest_good
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run import lease as lease_room
 from orchestrator.store.run.journal import (

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import OutputError
-from orchestrator.store.checkpoints.commits import list_checkpoints, newest_good
+from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.retention import retain
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.local_files import is_temporary
 from orchestrator.store.objects.location import open_location

@@ -119,7 +119,7 @@ def test_logs_of_a_run_without_events_say_so(
         RunRecord(source="s", fingerprint="f", name="m", started_step=0),
     )
     assert run(["logs", str(tmp_path)]) == 0
-    assert "is empty so far" in capsys.readouterr().err
+    assert "nothing in the journal of" in capsys.readouterr().err
     assert run(["logs", str(tmp_path / "nothing")]) == 2
     assert "no _tfresume/run.json" in capsys.readouterr().err
 

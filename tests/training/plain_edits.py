@@ -84,3 +84,33 @@ def saved(trainer: Any, directory: str, name: str) -> str:
 
     write_bundle(trainer.state(), trainer.graph, Path(directory), name)
     return f"{directory}/{name}"
+
+
+def grown_in_code(
+    kind: str, options: Mapping[str, Any], prefix: str, batches: Sequence[Mapping[str, Any]]
+) -> tuple[Arrays, Arrays]:
+    """Every variable before and after the steps, where the maker's table has more rows than the
+    checkpoint's: the first are the checkpoint's, the others begin as TensorFlow initialises them.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    v1.disable_resource_variables()
+    with tf.Graph().as_default() as graph:
+        v1.set_random_seed(11)  # as makers.make does
+        train = MAKERS[kind](**options)
+        variables = v1.global_variables()
+        names = [one.op.name for one in variables]
+        with v1.Session(graph=graph) as session:
+            session.run(v1.global_variables_initializer())
+            reader = tf.train.load_checkpoint(prefix)
+            for one, name in zip(variables, names, strict=True):
+                stored = reader.get_tensor(name.replace("/part_0", ""))
+                value = session.run(one)
+                if value.shape:
+                    value[: len(stored)] = stored
+                one.load(value if value.shape else stored, session)
+            before = dict(zip(names, session.run(variables), strict=True))
+            for batch in batches:
+                session.run(train, batch)
+            return before, dict(zip(names, session.run(variables), strict=True))

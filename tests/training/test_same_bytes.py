@@ -28,7 +28,7 @@ from tests.training.deaths import Place, die
 from tests.training.many_graphs import LIBRARY, NUMBERS, WILD, Case, Source, corpus_cases
 from tests.training.ranks import RankPool, RankProcess, Ranks
 
-pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.slow, pytest.mark.turns(3)]
+pytestmark = [pytest.mark.tf, pytest.mark.chaos, pytest.mark.slow, pytest.mark.turns(4)]
 
 SLOTS = 3
 

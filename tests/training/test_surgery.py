@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.training import plain_edits
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 STEPS, SLOTS = 6, 2
 
 
@@ -285,3 +286,34 @@ def test_restore_only_takes_what_fits_and_the_step_and_initialises_the_rest(
     assert not start.arrays["out/bias"].any()
     assert plain.arrays["out/bias"].any()
     assert start.step == plain.step == 3
+
+
+def test_what_training_does_not_need_is_initialised_too_so_that_plain_tensorflow_restores_all(
+    tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
+) -> None:
+    """The frozen variables' slots, which nothing reads any more, are in the graph's saver."""
+    prefix = tf1_checkpoint("mlp", optimizer="adam")
+    ranks = new_ranks(1)
+    graph = edited(prefix, 1, freeze=["hidden"], reinit=["hidden/*/Adam"])[1]
+    ranks.load(graph, TrainingOptions())
+    start: State = ranks.processes[0].call("load_checkpoint", str(prefix))
+    ranks.form(position=0)
+    ranks.assign(start)
+    written = ranks.processes[0].call("apply", plain_edits.saved, str(tmp_path), "model.ckpt-3")
+    batch, op = batches_of("mlp")[0][0], graph.targets[0].op
+    before, _ = (
+        new_ranks(1)
+        .processes[0]
+        .call("function", plain_edits.restored_in_three_lines, written, batch, op)
+    )
+
+    assert not any(v.needed for v in graph.variables if v.name == "hidden/kernel/Adam")
+    assert not before["hidden/kernel/Adam"].any()
+    assert before["hidden/kernel/Adam_1"].any()
+    broken = tuple(
+        replace(v, initializer="x") if v.name == "hidden/kernel/Adam" else v
+        for v in graph.variables
+    )
+    ranks.load(replace(graph, variables=broken), TrainingOptions())
+    without: State = ranks.processes[0].call("load_checkpoint", str(prefix))
+    assert start.arrays.keys() - without.arrays.keys() == {"hidden/kernel/Adam"}

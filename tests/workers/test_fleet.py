@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +17,8 @@ from orchestrator.decide import events as ev
 from orchestrator.workers import fleet as fleet_module
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.orders import CheckpointFiles, Setup
+from orchestrator.workers.scheduling import THREADS, Scheduler, Threads
+from orchestrator.workers.starting import SIDE_BY_SIDE
 
 START = CheckpointFiles(3, 0, "gs://b/model.ckpt-3", ())
 
@@ -33,6 +38,14 @@ class Actors:
         return SimpleNamespace(poll=SimpleNamespace(remote=lambda *_: silent))
 
 
+def listened(fleet: Fleet, workers: int) -> None:
+    """Wait until so many of them are heard."""
+    deadline_s = time.monotonic() + 60
+    while len(fleet._calls.actors) < workers:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
 def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -47,6 +60,7 @@ def test_fleet_gives_the_start_checkpoint_to_those_only_that_may_read_it(
         fleet.start(act.StartWorker(f"w{number}", stage=True))
     for number in (3, 4):
         fleet.start(act.StartWorker(f"w{number}"))
+    listened(fleet, 4)
     assert [actors.made[f"w{number}"].start for number in (1, 2, 3, 4)] == [
         START,
         START,
@@ -70,6 +84,7 @@ def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_on
     fleet = Fleet("namespace", 1, placement, lambda event: None, lambda: setup)
     for worker in ("w1", "w2"):
         fleet.start(act.StartWorker(worker))
+        listened(fleet, 1)
         fleet.await_end(act.AwaitEnd(worker))
         if worker == "w1":
             assert killed.wait(10)
@@ -81,59 +96,158 @@ def test_fleet_ends_one_that_was_seen_to_die_and_lives_and_frees_its_place_at_on
     assert not killed.wait(1.0)
 
 
+SETUP = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
+
+
+class SlowPlacement:
+    """Answers once so many have asked, or when it's told to."""
+
+    def __init__(self, together: int) -> None:
+        self.barrier = threading.Barrier(together)
+        self.freed: list[str] = []
+        self.asked: list[str] = []
+
+    def options(self, worker: str, *_: Any, **__: Any) -> dict[str, Any]:
+        self.asked.append(worker)
+        self.barrier.wait(60)
+        return {}
+
+    def free(self, worker: str) -> None:
+        self.freed.append(worker)
+
+
+class Bench:
+    """A fleet over a slow placement."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, together: int, scheduler: Scheduler = THREADS
+    ) -> None:
+        self.actors, self.placement = Actors(), SlowPlacement(together)
+        self.scheduler: Any = scheduler
+        self.told: list[Any] = []
+        self.killed: list[Any] = []
+        monkeypatch.setattr(fleet_module, "actor_class", lambda: self.actors)
+        monkeypatch.setattr("ray.put", lambda setup: setup)
+        monkeypatch.setattr("ray.kill", lambda actor, no_restart: self.killed.append(actor))
+        placement: Any = self.placement
+        self.fleet = Fleet(
+            *("namespace", 1, placement, self.told.append, lambda: SETUP), scheduler=scheduler
+        )
+
+
+def test_workers_are_started_side_by_side_and_whoever_asks_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=SIDE_BY_SIDE + 1)
+    for number in range(4 * SIDE_BY_SIDE):
+        bench.fleet.start(act.StartWorker(f"w{number}"))
+    assert bench.actors.made == {}  # nobody can have been answered, and all were asked for
+    for _ in range(4):
+        bench.placement.barrier.wait(60)  # each time, all of them wait for Ray at once
+    listened(bench.fleet, 4 * SIDE_BY_SIDE)
+    assert set(bench.actors.made) == {f"w{number}" for number in range(4 * SIDE_BY_SIDE)}
+
+
+def test_worker_that_is_ended_while_it_starts_is_told_once_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=2)
+    bench.fleet.start(act.StartWorker("w1"))
+    bench.fleet.end(act.EndWorker("w1", ev.Cause.RELEASED.value, "not needed"))
+    assert bench.told == [ev.Gone("w1", ev.Cause.RELEASED, "not needed")]
+    bench.placement.barrier.wait(60)
+    bench.fleet.close(kill=False)
+    assert len(bench.actors.made) == len(bench.killed) == 1
+    assert bench.placement.freed[-1] == "w1"
+    assert len(bench.told) == 1
+
+
+def test_fleet_that_closes_waits_for_starts_under_way_and_begins_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=SIDE_BY_SIDE + 1)
+    for number in range(3 * SIDE_BY_SIDE):
+        bench.fleet.start(act.StartWorker(f"w{number}"))
+    closing = threading.Thread(target=bench.fleet.close, kwargs={"kill": False})
+    while len(bench.placement.asked) < SIDE_BY_SIDE:
+        time.sleep(0.001)
+    closing.start()
+    while not bench.fleet._starter._closed:
+        time.sleep(0.001)
+    bench.placement.barrier.wait(60)
+    closing.join(60)
+    assert not closing.is_alive()
+    assert len(bench.actors.made) == len(bench.killed) == SIDE_BY_SIDE
+    assert bench.fleet._calls.actors == {}
+
+
+def test_start_that_ray_refuses_is_a_loss_that_the_rules_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=1)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise ValueError("no such label")
+
+    monkeypatch.setattr(bench.placement, "options", refuse)
+    bench.fleet.start(act.StartWorker("w1"))
+    deadline_s = time.monotonic() + 60
+    while not bench.told:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+    assert bench.told == [ev.Gone("w1", ev.Cause.ERROR, "ValueError: no such label")]
+
+
+class Later(Threads):
+    """Threads, but what is to be done later is left to the test."""
+
+    def __init__(self) -> None:
+        self.asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def later(self, delay_s: float, work: Callable[[], None]) -> None:
+        self.asked.put(work)
+
+
 def test_fleet_of_a_driver_that_may_have_been_followed_starts_nobody_until_it_holds_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that woke up from a pause started workers under names that its successor used as well:
     whichever of the two came second ended with an error of its own.
     """
-    actors, later = Actors(), []
+    actors, scheduler = Actors(), Later()
     monkeypatch.setattr(fleet_module, "actor_class", lambda: actors)
     monkeypatch.setattr("ray.put", lambda setup: setup)
-    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
     placement: Any = SimpleNamespace(options=lambda *_, **__: {})
-    scheduler: Any = SimpleNamespace(later=lambda delay_s, work: later.append(work))
     holds = False
     fleet = Fleet(
-        *("namespace", 1, placement, lambda event: None, lambda: setup),
+        *("namespace", 1, placement, lambda event: None, lambda: SETUP),
         holds=lambda: holds,
         scheduler=scheduler,
     )
     fleet.start(act.StartWorker("w1"))
-    later.pop()()
+    scheduler.asked.get(timeout=60)()
+    again = scheduler.asked.get(timeout=60)
     assert not actors.made
     holds = True
-    later.pop()()
+    again()
+    listened(fleet, 1)
     assert list(actors.made) == ["w1"]
-    assert not later
+    assert scheduler.asked.empty()
 
 
-@pytest.mark.parametrize("lives", [True, False])
 def test_fleet_whose_workers_name_is_taken_waits_until_one_of_the_two_drivers_hears_of_it(
-    lives: bool, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where a store creates nothing exclusively two drivers may have one number for a moment; the
     second one to start a worker ended with an error of its own.
     """
+    bench = Bench(monkeypatch, together=1, scheduler=Later())
 
-    class Taken(Actors):
-        def remote(self, worker: str, _attempt: int, setup: Setup) -> Any:
-            raise ValueError(f"The name {worker} is already taken")
+    def taken(*_: Any, **__: Any) -> Any:
+        raise ValueError("The name w1 is already taken")
 
-    later: list[Any] = []
-    freed: list[str] = []
-    monkeypatch.setattr(fleet_module, "actor_class", Taken)
-    monkeypatch.setattr(fleet_module, "living_workers", lambda _: ["w1"] if lives else [])
-    monkeypatch.setattr("ray.put", lambda setup: setup)
-    setup = Setup(None, None, None, None, "model.ckpt", START, 120.0, 2, b"")  # type: ignore[arg-type]
-    placement: Any = SimpleNamespace(options=lambda *_, **__: {}, free=freed.append)
-    scheduler: Any = SimpleNamespace(later=lambda delay_s, work: later.append(work))
-    fleet = Fleet(
-        *("namespace", 1, placement, lambda event: None, lambda: setup), scheduler=scheduler
-    )
-    if lives:
-        fleet.start(act.StartWorker("w1"))
-    else:
-        with pytest.raises(ValueError, match="already taken"):
-            fleet.start(act.StartWorker("w1"))
-    assert (len(later), freed) == ((1, ["w1"]) if lives else (0, []))
+    monkeypatch.setattr(bench.actors, "remote", taken)
+    monkeypatch.setattr(fleet_module, "living_workers", lambda _: ["w1"])
+    bench.fleet.start(act.StartWorker("w1"))
+    bench.scheduler.asked.get(timeout=60)
+    assert (bench.placement.freed, bench.told) == (["w1"], [])

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from orchestrator.decide import endings
 from orchestrator.decide.actions import Outcome
-from orchestrator.decide.events import DataEnded, Fenced, StopAsked, StopCause, UserFailed
+from orchestrator.decide.causes import StopCause
+from orchestrator.decide.events import DataEnded, Fenced, StopAsked, UserFailed
 from orchestrator.decide.run import Ending
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import InputUsedUp, Stopping, UserErrorRaised

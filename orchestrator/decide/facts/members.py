@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.decide import endings, incidents
-from orchestrator.decide.events import Doing, Held, Joined, JoinFailed, Obstacle, Progress
+from orchestrator.decide.causes import Obstacle
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Held, Joined, JoinFailed, Progress
 from orchestrator.decide.facts import store, workers
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Run, Stage, Worker

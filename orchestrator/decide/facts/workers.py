@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from orchestrator.decide import crew, incidents, losses
 from orchestrator.decide.actions import AwaitEnd, EndWorker
-from orchestrator.decide.events import Cause, Doing, Draining, Gone, Notice, Room, Warm
+from orchestrator.decide.causes import Cause
+from orchestrator.decide.doing import Doing
+from orchestrator.decide.events import Draining, Gone, Notice, Room, Warm
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
@@ -94,7 +96,8 @@ def on_seen_dead(turn: Turn, rank: int) -> None:
     ident = turn.run.seats[rank] if rank < turn.run.world_size else ""
     if ident not in turn.run.members or turn.run.workers[ident].ended_s is not None:
         return  # who is ended by us is told with the reason for that
-    turn.set(seen_dead={**turn.run.seen_dead, ident: rank})
+    leaving = turn.run.workers[ident].leaving
+    turn.set(seen_dead={**turn.run.seen_dead, ident: (rank, leaving)})
     turn.act(AwaitEnd(ident))
     on_gone(turn, Gone(ident, Cause.DIED))
 
@@ -102,18 +105,25 @@ def on_seen_dead(turn: Turn, rank: int) -> None:
 def _explained(turn: Turn, event: Gone) -> None:
     """Ray has its word on a worker whose death the peers had seen."""
     seen = turn.run.seen_dead
-    turn.set(seen_dead={ident: rank for ident, rank in seen.items() if ident != event.worker})
+    rank, leaving = seen[event.worker]
+    cause = _cause(event, leaving)
+    turn.set(seen_dead={ident: item for ident, item in seen.items() if ident != event.worker})
     if event.detail or event.cause is not Cause.DIED:
         turn.note(
             LossExplained(
                 worker=event.worker,
-                rank=seen[event.worker],
-                cause=event.cause.value,
+                rank=rank,
+                cause=cause.value,
                 reason=event.detail,
                 exit_code=event.exit_code,
             )
         )
-    incidents.explain(turn, event.worker, event.cause.value, event.detail, event.exit_code)
+    incidents.explain(turn, event.worker, cause.value, event.detail, event.exit_code)
+
+
+def _cause(event: Gone, leaving: bool) -> Cause:
+    """What a worker's end is counted as: that of one that was about to go is what was announced."""
+    return Cause.PREEMPTED if leaving and event.cause is Cause.DIED else event.cause
 
 
 def on_gone(turn: Turn, event: Gone) -> None:
@@ -125,7 +135,7 @@ def on_gone(turn: Turn, event: Gone) -> None:
             _explained(turn, event)
         return
     rank = run.rank_of(event.worker) if event.worker in run.members else None
-    cause = Cause.PREEMPTED if worker.leaving and event.cause is Cause.DIED else event.cause
+    cause = _cause(event, worker.leaving)
     turn.set(
         workers={ident: other for ident, other in run.workers.items() if ident != event.worker},
         members=tuple(ident for ident in run.members if ident != event.worker),

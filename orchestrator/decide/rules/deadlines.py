@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from orchestrator.decide import crew, endings, hang_bounds, progress, save_under_way
 from orchestrator.decide.actions import BreakStep
-from orchestrator.decide.events import Cause, Doing
+from orchestrator.decide.causes import Cause
+from orchestrator.decide.doing import Doing
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
 from orchestrator.decide.run import Run, Stage, Worker

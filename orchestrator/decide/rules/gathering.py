@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.decide import incidents
 from orchestrator.decide.actions import Quiesce
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
@@ -32,13 +33,15 @@ def _use_up(turn: Turn) -> None:
     """A group that has trained breaks: where processes can't be formed anew in place, its members
     only hand their state on.
 
-    A planned re-form at a boundary breaks nothing: nobody is inside a kernel then.
+    A planned re-form at a boundary breaks nothing: nobody is inside a kernel then. Nor does a
+    driver's death.
     """
     run = turn.run
+    is_broken = run.incident is not None and run.incident.kind != incidents.DRIVER
     if (
         run.policy.in_place
         or run.phase is not Phase.TRAINING
-        or (run.incident is None and run.is_at_boundary)
+        or (not is_broken and run.is_at_boundary)
     ):
         return
     turn.workers(

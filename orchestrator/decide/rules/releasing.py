@@ -7,7 +7,7 @@ counts on it any more.
 from __future__ import annotations
 
 from orchestrator.decide import save_under_way
-from orchestrator.decide.events import Cause
+from orchestrator.decide.causes import Cause
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.run import Stage
 from orchestrator.decide.turn import Turn

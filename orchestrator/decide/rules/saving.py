@@ -62,8 +62,10 @@ def _judge(turn: Turn, written: SaveWritten) -> None:
         case Verdict.REPAIR:
             _diverged(turn, save_policy.differing(digests))
         case Verdict.STOP | Verdict.ROLL_BACK:
-            bad = Unfit.nonfinite(written) if written.nonfinite else Unfit.jumped(written, found)
-            if not written.nonfinite:
+            # Why it isn't kept: what the policy ignores is no reason
+            broken = bool(written.nonfinite) and policy.on_nonfinite != "ignore"
+            bad = Unfit.nonfinite(written) if broken else Unfit.jumped(written, found)
+            if not broken:
                 _note_outliers(turn, written, found)
             _unfit(turn, written, bad, roll_back=verdict is Verdict.ROLL_BACK)
 

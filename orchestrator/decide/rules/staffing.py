@@ -24,7 +24,7 @@ def staff(turn: Turn) -> None:
     run = turn.run
     if run.ending is not None:
         return
-    staying = sum(1 for worker in run.workers.values() if not worker.leaving)
+    staying = [worker.leaving for worker in run.workers.values()].count(False)
     count = scaling.missing(run.policy.sizes, run.target, staying)
     if run.room:
         extra = scaling.growth(run.policy.sizes, len(run.workers), run.room)
@@ -43,16 +43,16 @@ def _start(turn: Turn, count: int) -> None:
     # a member has the state
     stage = run.origin is not None and not run.started
     workers = dict(run.workers)
+    # The places of processes that are used up become free only when their state has passed
+    held_up = any(worker.spent for worker in workers.values())
+    staying = sum(1 for worker in workers.values() if not worker.leaving)
     for number in range(run.next_worker, run.next_worker + count):
         ident = f"w{number:04d}"
         delay_s = max(
             budgets.backoff_s(run.failures, ident), _start_backoff_s(run, ident), _recovering_s(run)
         )
-        # The places of processes that are used up become free only when their state has passed
-        held_up = any(worker.spent for worker in workers.values())
-        standby = (
-            held_up or sum(1 for worker in workers.values() if not worker.leaving) >= run.target
-        )
+        standby = held_up or staying >= run.target
+        staying += 1
         begins_s = turn.now_s + delay_s
         workers[ident] = Worker(
             ident, Stage.STARTING, since_s=begins_s, heard_s=begins_s, moved_s=begins_s

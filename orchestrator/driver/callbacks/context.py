@@ -1,8 +1,10 @@
 """What is a callback told of the run that it looks at?
 
 Rule: nothing secret. A callback is an ``Observer``: ``event`` gets each record of the journal,
-``progress`` how far the run is, ``close`` (where it has one) the end. It's called in a thread of
-its own, so it may be slow; one that raises is dropped, and the run goes on.
+``progress`` how far the run is, ``close`` (where it has one) the end. ``past`` (where it has one)
+gets the records of earlier drivers, once the run is this driver's: only there is anything opened,
+since a command may still be refused when a callback is made. It's called in a thread of its own, so
+it may be slow; one that raises is dropped and closed, and the run goes on.
 """
 
 from __future__ import annotations

@@ -2,16 +2,17 @@
 
 Rule: none that wasn't asked for by name. A name is an entry point of the group
 ``tfresume.callbacks``, whichever package brings it; one that is unknown, or whose library isn't
-installed, refuses the run before anything is started.
+installed, refuses the run before anything is started, and those that were made before it are closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.callbacks.aside import Aside
+from orchestrator.driver.aside import Aside
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.observer import Observer
 from orchestrator.errors import ConfigError
@@ -30,7 +31,15 @@ def callbacks_of(config: RunConfig, run: str) -> list[Observer]:
     context = CallbackContext(
         run, redacted(config.source), redacted_data(config.model_dump(mode="json"))
     )
-    return [Aside(_made(entry, context), entry.name) for entry in chosen(config.callback)]
+    entries = chosen(config.callback)
+    with ExitStack() as stack:
+        made: list[Observer] = []
+        for entry in entries:
+            aside = Aside(_made(entry, context), f"the callback {entry.name}")
+            stack.callback(aside.close)
+            made.append(aside)
+        stack.pop_all()
+        return made
 
 
 def chosen(names: Sequence[str]) -> list[EntryPoint]:

@@ -1,8 +1,8 @@
 """How does a run stand in MLflow?
 
-Rule: one MLflow run for one output, however many drivers it has: it's found by its tag. Where it's
-kept, and in which experiment, MLflow's own variables say (``MLFLOW_TRACKING_URI``,
-``MLFLOW_EXPERIMENT_NAME``).
+Rule: one MLflow run for one output, however many drivers it has: it's found by its tag, and made
+once a driver has the run. Where it's kept, and in which experiment, MLflow's own variables say
+(``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME``).
 """
 
 from __future__ import annotations
@@ -25,22 +25,31 @@ _STATUS = {"done": "FINISHED", "end of data": "FINISHED", "stopped": "KILLED"}
 
 
 class MlflowRun:
-    """An observer that logs to MLflow. Raises ImportError where MLflow isn't installed."""
+    """An observer that logs to MLflow. Raises ImportError where MLflow isn't installed, and MLflow's
+    own errors where its server doesn't answer.
+    """
 
     def __init__(self, context: CallbackContext) -> None:
         from mlflow import MlflowClient
 
         self._client: Any = MlflowClient()
-        self._run_id = self._found(context)
+        self._context = context
+        self._name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        self._client.get_experiment_by_name(self._name)  # a run that can't be told is refused here
+        self._run_id = ""
         self._incidents = 0
         self._logged_s = float("-inf")
 
-    def _found(self, context: CallbackContext) -> str:
+    def past(self, incidents: int) -> None:
+        """The run begins or goes on."""
+        self._run_id = self._found()
+        self._incidents = incidents
+
+    def _found(self) -> str:
         """The run of this output, made where there is none."""
-        client = self._client
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-        experiment = client.get_experiment_by_name(name)
-        ident = experiment.experiment_id if experiment else client.create_experiment(name)
+        client, context = self._client, self._context
+        experiment = client.get_experiment_by_name(self._name)
+        ident = experiment.experiment_id if experiment else client.create_experiment(self._name)
         wanted = f"tags.`{OUTPUT_TAG}.id` = '{context.ident}'"
         for run in client.search_runs([ident], wanted, max_results=1):
             return str(run.info.run_id)

@@ -1,7 +1,7 @@
 """How does a run stand in Weights & Biases?
 
 Rule: one W&B run for one output, however many drivers it has: its id follows from the output's URL.
-Project, directory and whether anything is sent are W&B's own variables' business
+It's opened once a driver has the run. Project, directory and whether anything is sent are W&B's own variables' business
 (``WANDB_PROJECT``, ``WANDB_DIR``, ``WANDB_MODE=offline``).
 """
 
@@ -23,23 +23,35 @@ EVERY_S = 1.0
 
 
 class WandbRun:
-    """An observer that logs to W&B. Raises ImportError where it isn't installed."""
+    """An observer that logs to W&B. Raises ImportError where it isn't installed, and W&B's own errors
+    where it takes no key of ours.
+    """
 
     def __init__(self, context: CallbackContext) -> None:
         import wandb
 
-        self._run: Any = wandb.init(
+        if wandb.setup().settings.mode == "online":
+            wandb.login()  # a run that can't be told is refused here
+        self._context, self._init = context, wandb.init
+        # The run's own signals are the driver's
+        self._settings = wandb.Settings(console="off", disable_git=True, silent=True)
+        self._run: Any = None
+        self._incidents = 0
+        self._exit_code = 1
+        self._logged_s = float("-inf")
+
+    def past(self, incidents: int) -> None:
+        """The run begins or goes on."""
+        context = self._context
+        self._run = self._init(
             id=context.ident,
             name=context.name,
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             resume="allow",
             config={"output": context.run, "source": context.source, **context.config},
-            # The run's own signals are the driver's
-            settings=wandb.Settings(console="off", disable_git=True, silent=True),
+            settings=self._settings,
         )
-        self._incidents = 0
-        self._exit_code = 1
-        self._logged_s = float("-inf")
+        self._incidents = incidents
 
     def event(self, record: Mapping[str, Any]) -> None:
         """Incidents and the end."""
@@ -65,4 +77,5 @@ class WandbRun:
 
     def close(self) -> None:
         """Send what is left."""
-        self._run.finish(exit_code=self._exit_code)
+        if self._run is not None:
+            self._run.finish(exit_code=self._exit_code)

@@ -7,6 +7,8 @@ nor what only sets a variable from outside, unless nothing else is there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph, OpTraits
 from orchestrator.graph.graphdef.view import parse_tensor, resolve_alias
 from orchestrator.graph.inputs.ports import PLACEHOLDERS
@@ -27,7 +29,7 @@ def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
     """
     infrastructure = saver_nodes(graph)
     scoped = [name for name in graph.view.nodes if graph.gradient_scope(name) is not None]
-    fed = graph.view.descendants(scoped, control=False) if scoped else None
+    fed = _fed(graph, scoped, trainable) if scoped else None
     found: list[str] = []
     by_hand: list[str] = []
     for name in graph.view.ops:
@@ -40,6 +42,26 @@ def training_updates(graph: Graph, trainable: set[str]) -> list[str]:
         elif graph.variable_of(name) in trainable and _assigns_gradient(graph, name, traits, fed):
             (by_hand if fed is None and _is_hand_fed(graph, name) else found).append(name)
     return found or by_hand
+
+
+def _fed(graph: Graph, scoped: Iterable[str], trainable: set[str]) -> set[str]:
+    """What gradients flow into, also by way of an optimizer's moment: a resource variable is read
+    by an operation that only waits for the writer. What is read of a trained variable is none.
+    """
+    fed = graph.view.descendants(scoped, control=False)
+    writers = [name for name in fed if graph.writes(name)]
+    while writers:
+        name = writers.pop()
+        moments = set(graph.written_by(name)) - trainable
+        reads = [
+            reader
+            for reader in graph.view.control_uses[name]
+            if graph.view.op(reader) == "ReadVariableOp" and graph.variable_of(reader) in moments
+        ]
+        new = graph.view.descendants(reads, control=False) - fed
+        fed |= new
+        writers += [each for each in new if graph.writes(each)]
+    return fed
 
 
 def _is_hand_fed(graph: Graph, name: str) -> bool:

@@ -67,6 +67,7 @@ def without_scope(config: RunConfig) -> RunConfig:
             "train_op": [bare(name) for name in config.train_op],
             "set": {bare(name): value for name, value in config.set.items()},
             "freeze": [bare(name) for name in config.freeze],
+            "grow": {bare(name): rows for name, rows in config.grow.items()},
             "reinit": [bare(name) for name in config.reinit],
             "restore_only": [bare(name) for name in config.restore_only],
         }
@@ -111,7 +112,11 @@ def in_scope(graph: WorkerGraph, config: RunConfig) -> WorkerGraph:
         pipeline_initializers=_renamed(graph.pipeline_initializers, rename),
         random_nodes=_renamed(graph.random_nodes, rename),
         stateful_random=_renamed(graph.stateful_random, rename),
-        loading=replace(graph.loading, anew=frozenset(map(rename, graph.loading.anew))),
+        loading=replace(
+            graph.loading,
+            anew=frozenset(map(rename, graph.loading.anew)),
+            grown=frozenset(map(rename, graph.loading.grown)),
+        ),
     )
 
 

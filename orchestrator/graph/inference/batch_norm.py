@@ -66,10 +66,11 @@ def with_averages(
     done: list[str] = []
     left: list[str] = []
     fused: dict[str, dict[int, Averaged]] = {}
+    weighted = graph.view.descendants(trainable, control=False)
     for one in averages(graph, trainable):
         if one.statistic.node not in within:
             continue
-        if _is_half_way(graph, one.variable):
+        if _is_half_way(graph, one.variable, weighted):
             left.append(f"{one.statistic.tensor} is the batch's own, as in training")
         elif graph.view.op(one.statistic.node).startswith("FusedBatchNorm"):
             fused.setdefault(one.statistic.node, {})[one.statistic.port] = one
@@ -84,11 +85,14 @@ def with_averages(
     return done, given, left
 
 
-def _is_half_way(graph: Graph, variable: str) -> bool:
+def _is_half_way(graph: Graph, variable: str, weighted: set[str]) -> bool:
     """Whether a variable is a step on the way to another average, as the biased sum is that stands
-    behind an average without a bias to zero.
+    behind an average without a bias to zero. What the model makes of it, where weights come in
+    (``weighted``), is another matter: there the loss and every update follow.
     """
-    reached = graph.view.descendants([variable], control=False, stop=graph.writes)
+    reached = graph.view.descendants(
+        [variable], control=False, stop=lambda name: graph.writes(name) or name in weighted
+    )
     return any(graph.written_by(name) != (variable,) for name in reached if graph.writes(name))
 
 

@@ -2,7 +2,8 @@
 
 Rule: a key follows the variables that the graph's saver keeps under it (all parts of a partitioned
 one together). Lookup tables are kept; the place of an input pipeline isn't. What the graph doesn't
-know is kept, and said so.
+know is kept, and said so. What wasn't the model's before an edit isn't after it, such as slots of
+an optimizer that was swapped, which nothing reads or writes any more.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
-from orchestrator.errors import GraphRefused
+from orchestrator.errors import CorruptCheckpoint, GraphRefused
 from orchestrator.graph.gradients.train_ops import choose_train_ops
 from orchestrator.graph.gradients.training_writers import training_updates
 from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.undo import without_edits
 from orchestrator.graph.importing.gc_pause import collector_paused
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
@@ -55,18 +57,38 @@ def key_roles(meta: MetaGraphDef, keys: CheckpointKeys, name: str) -> dict[str, 
 
     Raises:
         GraphRefused: the graph's wiring is damaged, so that its training can't be told from its
-            model.
+            model, or its edits' record is.
     """
     with collector_paused():
-        repaired = repair(meta, RunConfig(source=name))
-        graph = Graph(repaired.meta, repaired.ops)
-        unsound = soundness_problems(repaired.meta, repaired.ops, graph.view, found=repaired.found)
-        if unsound:
-            raise GraphRefused(
-                f"{name}: which variables are its optimizer's can't be told: {unsound[0].message}",
-                remedy="Export all of them with --all",
-            )
-        return _key_roles(graph, keys)
+        now = _of_graph(meta, keys, name)
+        try:
+            before = without_edits(meta)
+        except CorruptCheckpoint as error:
+            raise _untold(name, error.message) from error
+        if before is meta:
+            return now
+        earlier = key_roles(before, keys, name)
+    return {
+        key: earlier[key] if earlier[key].variables and not earlier[key].kept else role
+        for key, role in now.items()
+    }
+
+
+def _untold(name: str, why: str) -> GraphRefused:
+    return GraphRefused(
+        f"{name}: which variables are its optimizer's can't be told: {why}",
+        remedy="Export all of them with --all",
+    )
+
+
+def _of_graph(meta: MetaGraphDef, keys: CheckpointKeys, name: str) -> dict[str, KeyRole]:
+    """The roles in this very graph, whatever it was edited from."""
+    repaired = repair(meta, RunConfig(source=name))
+    graph = Graph(repaired.meta, repaired.ops)
+    unsound = soundness_problems(repaired.meta, repaired.ops, graph.view, found=repaired.found)
+    if unsound:
+        raise _untold(name, unsound[0].message)
+    return _key_roles(graph, keys)
 
 
 def expected_keys(meta: MetaGraphDef, name: str) -> CheckpointKeys:

@@ -110,6 +110,18 @@ def mapped_cuts(graph: Graph, input_map: Mapping[str, str]) -> tuple[list[Cut], 
     return cuts, problems
 
 
+def mapped_shape(graph: Graph, edge: Edge) -> Shape:
+    """The static shape of a tensor that batches replace where no training depends on it: a
+    placeholder's own, a constant's for any number of rows, None where it can't be told.
+    """
+    if graph.view.op(edge.node) in PLACEHOLDERS:
+        return placeholder_shape(graph, edge.node)
+    if graph.view.op(edge.node) != "Const":
+        return None
+    shape = shape_of(graph.view.nodes[edge.node].attr["value"].tensor.tensor_shape)
+    return (None, *shape[1:]) if shape else shape
+
+
 def find_tensor(graph: Graph, text: str) -> Edge | None:
     """A tensor by its name, None where there is none."""
     edge = parse_tensor(text)

@@ -8,7 +8,7 @@ what ``verify`` uses it for. Not fit for training anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,19 @@ class DeterministicGraph:
     left: tuple[str, ...]
 
 
-def without_chance(meta: MetaGraphDef) -> DeterministicGraph:
-    """A copy of ``meta`` whose random operations give the same values in every run."""
+def without_chance(meta: MetaGraphDef, only: Container[str] | None = None) -> DeterministicGraph:
+    """A copy of ``meta`` whose random operations give the same values in every run.
+
+    Args:
+        only: nodes that count, None for all; what function bodies draw counts always.
+    """
     ops = merged(meta)
     editor = Editor(meta)
     graph = editor.graph(ops)
     left: list[str] = []
     for name in graph.view.nodes:
-        if graph.traits(name).random and not _hold_node(editor, graph, name):
+        counts = graph.traits(name).random and (only is None or name in only)
+        if counts and not _hold_node(editor, graph, name):
             left.append(name)
     for function in editor.meta.graph_def.library.function:
         body = FunctionBody(function, ops)

@@ -37,6 +37,7 @@ class UnderEdit:
         targets: the operations that a step runs.
         variables: of the graph before the edits, by name.
         done: what was done, in words.
+        grown: variables that have, or may have, more rows than a checkpoint.
     """
 
     editor: Editor
@@ -44,6 +45,7 @@ class UnderEdit:
     targets: tuple[str, ...]
     variables: Mapping[str, Variable]
     done: list[str] = field(default_factory=list)
+    grown: set[str] = field(default_factory=set)
 
     @property
     def graph(self) -> Graph:

@@ -14,7 +14,7 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.inference.roles import variable_roles
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.surgery.edits import RefusedEdit, UnderEdit, each_fits, few, matching
-from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, CheckpointTensor
 from orchestrator.graph.variables.fit import is_optimizer_state
 from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.worker_graph import Variable
@@ -134,4 +134,17 @@ def seen_through(
     for key, stored in loading.renamed.items():
         if key not in anew:
             found[key] = checkpoint[stored]
+    for one in (variables[name] for name in loading.grown):
+        key = one.key or one.name
+        if key in found and _is_shorter(found[key], one):
+            found[key] = CheckpointTensor(found[key].dtype, one.shape)
     return found
+
+
+def _is_shorter(saved: CheckpointTensor, variable: Variable) -> bool:
+    """Whether a tensor lacks rows of a variable, and nothing else."""
+    if not saved.shape or not variable.shape or None in (saved.shape[0], variable.shape[0]):
+        return False
+    return (saved.shape[0] or 0) < (variable.shape[0] or 0) and (
+        saved.shape[1:] == variable.shape[1:]
+    )

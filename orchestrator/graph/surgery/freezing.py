@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.graph.gradients.training_writers import training_updates
-from orchestrator.graph.graphdef.edit import constant_attributes, type_attribute
+from orchestrator.graph.graphdef.edit import constant_attributes
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.inference.roles import variable_roles
 from orchestrator.graph.surgery.edits import RefusedEdit, UnderEdit, each_fits, few, matching
+from orchestrator.graph.surgery.standstill import hold_still
 from orchestrator.graph.surgery.updates import Update, read_updates
 from orchestrator.graph.variables.global_step import find_step
 
@@ -58,28 +59,6 @@ def freeze_variables(work: UnderEdit, patterns: list[str]) -> None:
         work.editor.change_op(name, "Const", (), work.graph.view.controls[name], zero)
     trained = sorted({one.variable for one in still})
     work.done.append(f"froze {few(trained or sorted(frozen))}")
-
-
-def hold_still(work: UnderEdit, name: str) -> None:
-    """Make a writer do nothing. Raises RefusedEdit: something takes what it gives."""
-    graph = work.graph
-    node, definition = graph.view.nodes[name], graph.definition(name)
-    outputs = list(definition.output_arg) if definition is not None else []
-    controls = graph.view.controls[name]
-    if not outputs or not graph.view.uses[name]:
-        work.editor.change_op(name, "NoOp", (), controls, {})
-        return
-    if len(outputs) == 1 and outputs[0].is_ref:
-        variable = graph.view.data[name][0]
-        dtype = type_attribute(graph.dtype(Edge(name, 0)))
-        work.editor.change_op(name, "RefIdentity", [variable], controls, {"T": dtype})
-        return
-    taker = graph.view.uses[name][0].node
-    raise RefusedEdit(
-        f"{name} ({node.op}) can't be taken out: {taker} takes what it gives",
-        "Leave its variable out",
-        (name, taker),
-    )
 
 
 def _slots(work: UnderEdit, frozen: set[str]) -> set[str]:

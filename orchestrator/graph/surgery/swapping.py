@@ -16,9 +16,9 @@ from orchestrator.graph.graphdef.edit import constant_attributes, type_attribute
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.surgery import rows
 from orchestrator.graph.surgery.edits import RefusedEdit, UnderEdit
-from orchestrator.graph.surgery.freezing import hold_still
 from orchestrator.graph.surgery.new_variables import NewVariable, add_to_saver, add_variable
 from orchestrator.graph.surgery.optimizers import OPTIMIZERS, Optimizer, OptimizerName
+from orchestrator.graph.surgery.standstill import hold_still
 from orchestrator.graph.surgery.updates import Update, read_updates
 
 TYPES = frozenset({"float16", "float32", "float64"})

@@ -2,7 +2,8 @@
 
 Rule: every variable that training needs and that isn't local has to be there with its type and
 shape. An optimizer's slots may be missing (they start anew, with a warning); weights may not,
-unless ``--init-missing`` says so.
+unless ``--init-missing`` says so. What training doesn't need starts anew too where the graph's own
+saver holds it: plain TensorFlow restores all of that, or nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +61,21 @@ def checkpoint_problems(
             )
         )
     return problems
+
+
+def are_lacking(variables: Iterable[Variable], checkpoint: CheckpointKeys | None) -> bool:
+    """Whether a start from the checkpoint has to make variables; False where that isn't known."""
+    return checkpoint is not None and any(
+        has_to_be_there(variable)
+        and not variable.local
+        and (variable.key or variable.name) not in checkpoint
+        for variable in variables
+    )
+
+
+def has_to_be_there(variable: Variable) -> bool:
+    """Whether a state without this variable isn't whole, for training or for the graph's saver."""
+    return variable.needed or variable.key is not None
 
 
 def is_optimizer_state(variable: Variable) -> bool:

@@ -35,7 +35,9 @@ def read_v1(tables: Sequence[tuple[str, Table]]) -> BundleIndex:
             known = entries.get(tensor.key)
             if known is not None and (known.dtype, known.shape) != (tensor.dtype, tensor.shape):
                 raise CorruptCheckpoint(
-                    f"{name}: {tensor.key!r} is {tensor.dtype} {list(tensor.shape)} here, not so elsewhere"
+                    f"{name}: {tensor.key!r} is {tensor.dtype} {list(tensor.shape)} in this file, "
+                    f"and {known.dtype} {list(known.shape)} in another one of this checkpoint",
+                    remedy=_REMEDY,
                 )
             entries[tensor.key] = tensor
     return BundleIndex("V1", len(tables), entries)

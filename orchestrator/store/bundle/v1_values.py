@@ -50,7 +50,10 @@ class Record:
         """
         width = ITEM_BYTES.get(self.dtype)
         if width is None:
-            raise CorruptCheckpoint(f"{file}: {key!r} has no plain numbers ({self.dtype})")
+            raise CorruptCheckpoint(
+                f"{file}: {key!r} has {self.dtype} where plain numbers are due",
+                remedy="Use another checkpoint, or copy this one again",
+            )
         content = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
         size = len(content)
         if size % width or size > elements * width:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from orchestrator.errors import SourceError
 from orchestrator.store.checkpoints.candidates import group
-from orchestrator.store.checkpoints.commits import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import CONTROL, read_generation_id
 from orchestrator.store.objects.location import Location, open_location
 
@@ -28,8 +28,8 @@ def at_step(url: str, step: int) -> str:
     found = _checkpoints(location)
     if not found:
         raise SourceError(
-            f"{location.shown} is no directory with checkpoints, so that there is none of step {step:,} to choose",
-            remedy="Give the directory as SOURCE, or the checkpoint's own prefix without --from-step",
+            f"{location.shown} has no checkpoint of step {step:,} to choose: it is no directory with checkpoints",
+            remedy="Give the directory, or the checkpoint's own prefix without a step",
         )
     fitting = [place for place, at in found if at == step]
     if not fitting:
@@ -45,7 +45,7 @@ def at_step(url: str, step: int) -> str:
     if len(names) > 1:
         raise SourceError(
             f"{location.shown} has {len(names)} checkpoints of step {step:,}: {', '.join(sorted(names))}",
-            remedy="Give the prefix of one of them, without --from-step",
+            remedy="Give the prefix of one of them, without a step",
         )
     return fitting[0].url
 

@@ -138,7 +138,9 @@ def _walk(
     for candidate in ordered:
         try:
             if candidate.prefix in exclude:
-                raise CorruptCheckpoint(exclude[candidate.prefix])
+                raise CorruptCheckpoint(
+                    exclude[candidate.prefix], remedy="Name another checkpoint, or copy it again"
+                )
             found = _examine(candidate, candidates, deep=deep, meta=meta, choosing=len(ordered) > 1)
         except OrchestratorError as error:
             if not speaks_of_content(error):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import OrchestratorError, SourceError
-from orchestrator.store.checkpoints.commits import Checkpoint, scan
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
@@ -128,7 +128,7 @@ def checkpoints_report(
             for place in range(len(items))
         ]
         rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
-    needed = Holds(output).reasons()
+    needed = Holds(output, wait=time.sleep).reasons()
     rows = tuple(replace(row, kept_for=needed.get(row.label, "")) for row in rows)
     return CheckpointsReport(output.shown, rows, lineage.chain)
 

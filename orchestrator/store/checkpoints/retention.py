@@ -9,6 +9,7 @@ reads, or keeps as the best, stays. Files that no manifest of ours lists are nev
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from orchestrator.decide.retention import Kept, retention
 from orchestrator.errors import AlreadyExists, CorruptCheckpoint, OrchestratorError
-from orchestrator.store.checkpoints.commits import Checkpoint, list_checkpoints, scan
 from orchestrator.store.checkpoints.pointer import write_pointer
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_generation_id
@@ -51,7 +52,8 @@ def retain(
     """Deletes what needn't be kept, and finishes deletions that a crash interrupted.
 
     Args:
-        protect: labels of checkpoints that are being read or restored (``Checkpoint.label``).
+        protect: labels of checkpoints that are there and stay, such as the one that was committed
+            just now (``Checkpoint.label``); where the store doesn't list them nothing is deleted.
         lease: the driver's own; asked before anything is deleted.
         needed: labels of checkpoints that others read or keep; asked again right before each is
             deleted.
@@ -64,6 +66,10 @@ def retain(
         lease.check()
     _finish(output, needed)
     checkpoints = list_checkpoints(output)
+    if not {item.label for item in checkpoints}.issuperset(protect):
+        # A store that lists late: TensorFlow would be pointed at one before the newest, for good
+        # where no other save follows
+        return Retained(tuple(item.label for item in checkpoints), ())
     if checkpoints:
         abort_abandoned(output, checkpoints[0].generation_id)
     facts = _facts(checkpoints, max_to_keep)
@@ -204,7 +210,8 @@ class Pruned:
 
 def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     """Deletes what the run can't use: fenced checkpoints, saves that never finished, parts of
-    aborted uploads.
+    aborted uploads. May wait for the lease of an evaluator that says that it reads a checkpoint and
+    isn't heard of.
 
     Args:
         held: a driver is at work: then the newest generation's unfinished save is its own and
@@ -214,7 +221,7 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     Raises:
         OutputError, StorageUnavailable: what's left is found by the next call.
     """
-    needed = Holds(output).reasons
+    needed = Holds(output, wait=time.sleep).reasons
     if not dry_run:
         _finish(output, needed)
     items = scan(output)
@@ -224,8 +231,8 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     unfinished = [
         item for item in items if not item.committed and not (held and item.generation_id == newest)
     ]
-    freed = sum(item.size_bytes for item in [*fenced, *unfinished])
-    gone = tuple(item.label for item in fenced if dry_run or delete_checkpoint(item))
+    gone = [item for item in fenced if dry_run or delete_checkpoint(item, needed)]
+    freed = sum(item.size_bytes for item in [*gone, *unfinished])
     leftovers = [file for item in unfinished for file in item.candidate.files.values()]
     for entry in output.list():
         if (found := read_generation_id(entry.name)) is not None and not (held and found == newest):
@@ -236,7 +243,8 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
         for file in leftovers:
             file.location.delete()
         abort_abandoned(output, newest if held else None)
-    return Pruned(gone, tuple(file.location.shown for file in leftovers), freed)
+    labels = tuple(item.label for item in gone)
+    return Pruned(labels, tuple(file.location.shown for file in leftovers), freed)
 
 
 def _is_part(name: str) -> bool:

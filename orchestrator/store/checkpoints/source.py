@@ -19,13 +19,13 @@ from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.store.bundle.bundle import BundleIndex
 from orchestrator.store.checkpoints.at_step import at_step
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
-from orchestrator.store.checkpoints.commits import NewestGood, newest_good
 from orchestrator.store.checkpoints.foreign import (
     ForeignSource,
     newest_foreign,
     none_good,
     only_this,
 )
+from orchestrator.store.checkpoints.newest_good import NewestGood, newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
 from orchestrator.store.checkpoints.verification import Checked

@@ -35,6 +35,12 @@ def translate(error: BaseException, url: str, action: Action) -> OrchestratorErr
                 remedy="Name a directory that isn't there yet, or an empty one",
                 details=details,
             )
+        case Meaning.MISSING if action == "write":
+            return kind(
+                f"can't write {url}: there is no such bucket or directory ({one_line(error)})",
+                remedy="Check the URL and its spelling; what it names has to be made first",
+                details={**details, "missing": True},
+            )
         case Meaning.MISSING:
             return kind(
                 f"{url} doesn't exist",

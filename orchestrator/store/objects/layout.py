@@ -14,6 +14,7 @@ recognised exactly; anything else in the directory is somebody else's and is nev
       _tfresume/lease/0001.json               attempt 1's lease; 0001.heartbeat, 0001.released
       beside it _tfresume/lineage/a0001-g0001.json      generation 1 of attempt 1 took over at step
       s _tfresume/journal/a0001-000001.jsonl    part 1 of attempt 1's journal
+      _tfresume/journal/a0001-000064.snapshot.json  what it says up to part 64 of attempt 1
       _tfresume/stop/TOKEN.json               a request to stop
       _tfresume/deleting/a0001-g0001.NAME-11000.json    a checkpoint on its way out
       _tfresume/evaluations/NAME/             what the evaluator NAME found, holds and keeps

@@ -17,6 +17,7 @@ from pathlib import Path
 
 TEMPORARY_PREFIX = ".tfresume-"
 TEMPORARY_SUFFIX = ".tmp"
+DEVICES = Path("/dev")
 _SPECIAL = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -62,10 +63,27 @@ def make_directory(path: Path) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """``path`` holds ``data`` afterwards, or what it held before. Creates directories. Raises
     OSError.
+
+    A device or a pipe takes the bytes itself: a file in its place would take ``/dev/stdout`` or
+    ``/dev/null`` from everyone on the machine, where it's root who asks.
     """
+    if _takes_bytes_itself(path):
+        with open(path, "wb") as target:
+            target.write(data)
+        return
     with _written_beside(path, data) as temporary:
         os.replace(temporary, path)
     flush_directory(path.parent)
+
+
+def _takes_bytes_itself(path: Path) -> bool:
+    if path.parent == DEVICES:
+        return path.exists()  # what /dev/stdout leads to may be a regular file
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return any(is_it(mode) for is_it, _ in _SPECIAL)
 
 
 def create_exclusively(path: Path, data: bytes) -> None:

@@ -30,7 +30,7 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 class _Record(BaseModel):
     # Unknown keys are ignored: a manifest of a later version of ours stays readable
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class FileRecord(_Record):

@@ -23,6 +23,17 @@ it would fill a local directory.
 _VARIABLE = re.compile(r"\$\{\w+[^}]*\}|(?:^|(?<=/))\$[A-Za-z_]\w*(?=/|$)|\$\(")
 _WITH_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 
+_ONE_NAME = {"gcs": "gs", "s3a": "s3", "abfs": "az", "abfss": "az"}
+"""Protocols that fsspec knows by several names, to the one that is meant here."""
+
+
+def one_protocol(url: str) -> str:
+    """The URL with one name for a store that has several: what is written as ``gcs://b/x`` today
+    may be ``gs://b/x`` tomorrow.
+    """
+    scheme, colon, rest = url.partition("://")
+    return f"{_ONE_NAME.get(scheme, scheme)}{colon}{rest}"
+
 
 def check_spelling(url: str) -> None:
     """Raises ConfigError where ``url`` can't be meant; says what to write instead."""

@@ -16,6 +16,7 @@ best one of any evaluator is kept for good; whoever deletes asks ``Holds``.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -25,13 +26,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.decide.holding import Hold, Watch, look
-from orchestrator.errors import AlreadyExists, ConfigError
+from orchestrator.errors import AlreadyExists, ConfigError, OutputError
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.records import encode, read_record
-from orchestrator.store.run.lease import observe
+from orchestrator.store.objects.records import decode, encode, read_record
+from orchestrator.store.run.beating import beats
+from orchestrator.store.run.lease import BEATS_PER_LEASE, observe
 
+log = logging.getLogger("tfresume")
 DIRECTORY = "evaluations"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -58,7 +61,7 @@ class Evaluation(BaseModel):
 class Best(BaseModel):
     """The best checkpoint so far, by one metric."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
     label: str
     step: int
@@ -83,11 +86,7 @@ class Evaluations:
     """
 
     def __init__(self, output: Location, name: str) -> None:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"an evaluator can't be called {name!r}",
-                remedy="Use letters, digits, dots, dashes and underscores",
-            )
+        check_name(name)
         self.output, self.name = output, name
         self.place = output.child(CONTROL, DIRECTORY, name)
 
@@ -109,8 +108,19 @@ class Evaluations:
             return
 
     def best(self) -> Best | None:
-        """The best so far."""
-        return read_record(Best, self.place.child("best.json"))
+        """The best so far, None where none was chosen or the record is damaged. Raises SourceError,
+        StorageUnavailable.
+        """
+        place = self.place.child("best.json")
+        data = place.read_if_exists()
+        if data is None:
+            return None
+        try:
+            return decode(Best, data, place)
+        except OutputError as error:
+            # It's chosen anew from the results; a record that stays damaged mustn't fill the store
+            log.warning("%s: it's taken as if no best one had been chosen", error.message)
+            return None
 
     def keep(self, best: Best) -> None:
         """From now on this one is kept, and the one before no more."""
@@ -128,6 +138,15 @@ class Evaluations:
         self.place.child("holding.json").write_bytes(encode(_Holding(label=label)))
 
 
+def check_name(name: str) -> None:
+    """Whether an evaluator may be called so. Raises ConfigError: it can't be a directory's name."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"an evaluator can't be called {name!r}",
+            remedy="Use letters, digits, dots, dashes and underscores",
+        )
+
+
 def file_name(label: str) -> str:
     """A label as a file's name: ``a0001-g0001.NAME-11000``."""
     return label.replace("/", ".")
@@ -143,13 +162,23 @@ def evaluators(output: Location) -> tuple[Evaluations, ...]:
 
 
 class Holds:
-    """Which checkpoints evaluators need, as somebody who may delete sees it. To be asked again and
-    again by one thread: a hold ends when its evaluator's heartbeat has stood still for its lease, by
-    our own clock.
+    """Which checkpoints evaluators need, as somebody who may delete sees it. For one thread: a hold
+    ends when its evaluator's heartbeat has stood still for its lease, by our own clock.
+
+    Args:
+        now: our monotonic clock.
+        wait: for whoever asks once. An evaluator of which the first look can't tell whether it
+            lives is then watched until it's known, for its lease at most; without it, for whoever
+            asks again and again, it lives until later looks have told.
     """
 
-    def __init__(self, output: Location, now: Callable[[], float] = time.monotonic) -> None:
-        self._output, self._now = output, now
+    def __init__(
+        self,
+        output: Location,
+        now: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] | None = None,
+    ) -> None:
+        self._output, self._now, self._wait = output, now, wait
         self._watches: dict[str, Watch] = {}
 
     def reasons(self) -> Mapping[str, str]:
@@ -163,6 +192,11 @@ class Holds:
         return found
 
     def _lives(self, each: Evaluations) -> bool:
-        seen = look(self._watches.get(each.name), observe(each.place).sight, self._now())
-        hold, self._watches[each.name] = seen
+        before, observed = self._watches.get(each.name), observe(each.place)
+        hold, watch = look(before, observed.sight, self._now())
+        if before is None and self._wait is not None and not beats(observed, time.time()):
+            while hold is Hold.WAIT:
+                self._wait(observed.sight.lease_s / BEATS_PER_LEASE / 2)
+                hold, watch = look(watch, observe(each.place).sight, self._now())
+        self._watches[each.name] = watch
         return hold is not Hold.TAKE

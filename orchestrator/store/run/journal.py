@@ -4,9 +4,10 @@ Rule: the journal is a row of immutable parts, each created once, each a few lin
 lease holder writes, under its attempt's number, so no two drivers write the same part; a driver
 that woke up late writes into its own attempt's row, where readers that fold by attempt can tell.
 Events that others must be able to rely on are flushed at once; the rest wait for company. When
-MERGE parts have come together their writer puts them into one and deletes them, so that a month's
-journal is still read in a moment; a part that a merged one covers is ignored, whether it's deleted
-already or not.
+MERGE parts have come together their writer puts them into one and deletes them, and as many of those
+into one again, so that a month's journal is some hundred objects; a part that a merged one covers is
+ignored, whether it's deleted already or not. Who needs only what the journal says, not its events,
+reads its end alone (``snapshots``).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import math
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.errors import OrchestratorError, OutputError, SourceError
 from orchestrator.redaction import redacted_data
@@ -34,8 +35,13 @@ BUFFERED_EVENTS = 64
 anyhow, every few seconds; this bounds what a storm of events between two of them can lose.
 """
 MERGE = 64
-"""Parts that are put into one. A day's progress alone is some thousands of parts: a reader asks for
-dozens of objects then, and each line was written twice.
+"""Parts that are put into one, and merged ones that are put into one again. A month's progress alone
+is half a million parts: a reader asks for some hundred objects then, and each line was written three
+times.
+"""
+LARGEST_BYTES = 32 * 2**20
+"""Merged parts that are larger together than this stay apart: they're read whole, and are few for
+what they hold.
 """
 READERS = 16
 """Parts read side by side: most of the time is the store's answering time."""
@@ -45,6 +51,8 @@ of five listings and its reading isn't chance.
 """
 _PART = re.compile(r"a(\d{4,})-(\d{6,})(?:-(\d{6,}))?\.jsonl")
 _HEADER = "journal-part"
+Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 
 
 class Journal:
@@ -52,16 +60,21 @@ class Journal:
 
     Args:
         attempt: the lease's number; it goes into every event that doesn't name one.
+        merged: called when parts were put into one and are still there themselves, so that at no
+            moment a reader finds neither them nor what takes their place.
     """
 
-    def __init__(self, output: Location, attempt: int) -> None:
+    def __init__(
+        self, output: Location, attempt: int, merged: Callable[[], None] = lambda: None
+    ) -> None:
         self._directory = output.child(CONTROL, "journal")
-        self._attempt = attempt
+        self._attempt, self._merged = attempt, merged
         self._writer = uuid.uuid4().hex
         self._part = 1
         self._waiting: list[str] = []
         self._sealed: list[str] | None = None
         self._unmerged: list[list[str]] = []
+        self._blocks: list[tuple[int, int, int]] = []
         self._lock = threading.RLock()
 
     def append(self, event: Mapping[str, Any], *, durable: bool = False) -> None:
@@ -100,14 +113,14 @@ class Journal:
             if len(self._unmerged) >= MERGE:
                 try:
                     self._merge()
+                    if len(self._blocks) >= MERGE:
+                        self._merge_blocks()
                 except OrchestratorError as error:
                     # The events are safe where they are; the next flush tries again
                     log.warning("the journal's parts stay apart for now: %s", error)
 
     def _write(self, lines: list[str]) -> None:
-        create_once(
-            self._directory.child(f"a{self._attempt:04d}-{self._part:06d}.jsonl"), self._text(lines)
-        )
+        create_once(self._directory.child(self._name(self._part)), self._text(lines))
         self._sealed = None
         self._unmerged.append(lines)
         self._part += 1
@@ -117,23 +130,36 @@ class Journal:
         return "\n".join([header, *lines, ""]).encode()
 
     def _merge(self) -> None:
-        first = self._part - len(self._unmerged)
-        name = f"a{self._attempt:04d}-{first:06d}-{self._part - 1:06d}.jsonl"
-        create_once(
-            self._directory.child(name),
-            self._text(line for lines in self._unmerged for line in lines),
-        )
+        first, last = self._part - len(self._unmerged), self._part - 1
+        text = self._text(line for lines in self._unmerged for line in lines)
+        create_once(self._directory.child(self._name(first, last)), text)
         self._unmerged = []
+        self._blocks.append((first, last, len(text)))
+        self._merged()
+        self._delete(self._name(part) for part in range(first, last + 1))
+
+    def _merge_blocks(self) -> None:
+        """Put merged parts into one; they're read again, so that nothing of a day is kept in
+        memory.
+        """
+        blocks = self._blocks
+        if sum(size for _, _, size in blocks) <= LARGEST_BYTES:
+            names = [self._name(first, last) for first, last, _ in blocks]
+            with ThreadPoolExecutor(READERS) as pool:
+                texts = pool.map(lambda name: self._directory.child(name).read_bytes(), names)
+                lines = [line for text in texts for line in text.decode().split("\n")[1:-1]]
+            whole = self._name(blocks[0][0], blocks[-1][1])
+            create_once(self._directory.child(whole), self._text(lines))
+            self._delete(names)
+        self._blocks = []
+
+    def _delete(self, names: Iterable[str]) -> None:
         with ThreadPoolExecutor(READERS) as pool:
-            numbers = range(first, self._part)
-            list(
-                pool.map(
-                    lambda part: self._directory.child(
-                        f"a{self._attempt:04d}-{part:06d}.jsonl"
-                    ).delete(),
-                    numbers,
-                )
-            )
+            list(pool.map(lambda name: self._directory.child(name).delete(), names))
+
+    def _name(self, first: int, last: int | None = None) -> str:
+        to = "" if last is None else f"-{last:06d}"
+        return f"a{self._attempt:04d}-{first:06d}{to}.jsonl"
 
 
 def _plain(data: Any) -> Any:
@@ -164,11 +190,18 @@ def read_journal_tail(output: Location, events: int) -> list[dict[str, Any]]:
 
 
 def _read(output: Location, enough: int | None) -> list[dict[str, Any]]:
-    for look in range(LOOKS):
+    return looked_again(lambda: _read_once(_parts(output), enough))
+
+
+def looked_again(look: Callable[[], Answer]) -> Answer:
+    """What ``look`` returns, which lists the journal and reads parts of it: again where a part was
+    merged away in between.
+    """
+    for number in range(LOOKS):
         try:
-            return _read_once(_parts(output), enough)
+            return look()
         except SourceError as error:
-            if not error.details.get("missing") or look == LOOKS - 1:
+            if not error.details.get("missing") or number == LOOKS - 1:
                 raise
     raise AssertionError("unreachable: the last look returns or raises")
 
@@ -179,29 +212,64 @@ def _read_once(parts: list[FileInfo], enough: int | None) -> list[dict[str, Any]
         # From the end on, a few at a time: most parts hold many events, the newest often one
         step = len(parts) if enough is None else 4
         parts, last = parts[:-step], parts[-step:]
-        with ThreadPoolExecutor(READERS) as pool:
-            texts = list(pool.map(lambda part: (part, part.location.read_bytes()), last))
-        found = [event for part, text in texts for event in _events(part, text)] + found
+        found = [event for events in read_parts(last) for event in events] + found
     return found
+
+
+def read_parts(parts: Sequence[FileInfo]) -> Iterator[list[dict[str, Any]]]:
+    """The events of each part, a few parts being read ahead. Raises OutputError, SourceError,
+    StorageUnavailable.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        for some in batched(parts, 2 * READERS):
+            texts = list(pool.map(lambda part: part.location.read_bytes(), some))
+            for part, text in zip(some, texts, strict=True):
+                yield _events(part, text)
+
+
+class JournalPart(NamedTuple):
+    """A part of the journal, or several in one: numbers ``first`` to ``last`` of an attempt."""
+
+    attempt: int
+    first: int
+    last: int
+    entry: FileInfo
 
 
 def _parts(output: Location) -> list[FileInfo]:
     """The parts to read, oldest first: merged ones, and single ones that none of them covers."""
-    spans: list[tuple[int, int, int, FileInfo]] = []
-    for entry in output.child(CONTROL, "journal").list():
+    listed = output.child(CONTROL, "journal").list()
+    return [part.entry for part in uncovered(parts_in(listed))]
+
+
+def parts_in(listed: Iterable[FileInfo]) -> list[JournalPart]:
+    """All parts that a listing of the journal's directory names."""
+    found = []
+    for entry in listed:
         match = _PART.fullmatch(entry.name)
         if match is not None:
             first = int(match[2])
-            spans.append((int(match[1]), first, int(match[3] or first), entry))
+            found.append(JournalPart(int(match[1]), first, int(match[3] or first), entry))
+    return found
+
+
+def uncovered(parts: Iterable[JournalPart]) -> list[JournalPart]:
+    """Those that no longer one covers, oldest first."""
     # The longest of those that begin at the same number comes first: it's the merged one, and its
     # parts may not have been deleted yet
     covered: dict[int, int] = {}
     kept = []
-    for attempt, _, last, entry in sorted(spans, key=lambda span: (span[0], span[1], -span[2])):
-        if last > covered.get(attempt, 0):
-            covered[attempt] = last
-            kept.append(entry)
+    for part in sorted(parts, key=lambda part: (part.attempt, part.first, -part.last)):
+        if part.last > covered.get(part.attempt, 0):
+            covered[part.attempt] = part.last
+            kept.append(part)
     return kept
+
+
+def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """``items`` in rows of ``size``."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
 
 
 def _events(part: FileInfo, text: bytes) -> list[dict[str, Any]]:

@@ -59,7 +59,9 @@ class RunRecord(BaseModel):
     proof: Proved | None = None
     """What the proof before the first step gave; None where there was none."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """The first start's configuration, without secrets; for people."""
+    """The first start's configuration, without secrets; for people, and to know whether the source
+    was read as it is.
+    """
     created: float = 0.0
     """Unix seconds by the first driver's clock; for people."""
     run_id: str = Field(default_factory=lambda: uuid.uuid4().hex)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +22,7 @@ from orchestrator.store.objects.location import Location
 from orchestrator.store.transfer.watchdog import TransferProgress, undone_by
 
 PART_BYTES = 16 << 20
-"""S3 takes parts from 5 MiB on. With this one files of up to 16 GB fit ``MAX_PARTS``, and little
+"""S3 takes parts from 5 MiB on. With this one files of up to 156 GiB fit ``MAX_PARTS``, and little
 has to be sent again where a part fails.
 """
 IN_FLIGHT_BYTES = 64 << 20
@@ -29,10 +30,17 @@ IN_FLIGHT_BYTES = 64 << 20
 """
 PARALLEL = 8
 """Parts at a time at most; ``IN_FLIGHT_BYTES`` allows fewer of them where they are large."""
-MAX_PARTS = 1000
-"""S3 allows 10,000, Google's compose 32 at a time (two levels of it: 1,024)."""
+MAX_PARTS = 10_000
+"""S3 allows no more. Google composes any number, 32 at a time, in levels. Where fewer are allowed the
+parts are larger, so that fewer of them fit ``IN_FLIGHT_BYTES``: with 1,000 a file of 32 GiB went up
+one part after the other.
+"""
 COMPOSE_AT_ONCE = 32
 """Google Cloud Storage's own limit of one compose request."""
+REQUESTS_AT_ONCE = 16
+"""Requests that move no bytes (compose, delete): a file of 10,000 parts takes some 330 of the one and
+10,000 of the other, which one after the other would take longer than the bytes.
+"""
 
 SendPart = Callable[[int, bytes], Awaitable[Any]]
 
@@ -90,7 +98,7 @@ async def _send_to_google(
         return name
 
     async def remove() -> None:
-        await asyncio.gather(*(fs._rm_file(name) for name in made), return_exceptions=True)
+        await _side_by_side([functools.partial(_without_trouble, fs, name) for name in made])
 
     async with undone_by(remove):
         level: Sequence[str] = await _in_parallel(path, part, send, progress)
@@ -105,15 +113,41 @@ async def _send_to_google(
                 for number in range(len(groups))
             ]
             made.extend(names)
-            for name, group in zip(names, groups, strict=True):
-                await fs._merge(name, group)
-                progress.add(0)  # moves no bytes from here, and is a sign of life all the same
+            await _side_by_side(
+                [
+                    functools.partial(_composed, fs, name, group, progress)
+                    for name, group in zip(names, groups, strict=True)
+                ]
+            )
             level = names
         await fs._merge(target.path, level)
     # What's left of a part costs a little space and nothing else: a failure here isn't one of the
     # save
     with contextlib.suppress(Exception):
         await remove()
+
+
+async def _composed(fs: Any, name: str, group: Sequence[str], progress: TransferProgress) -> None:
+    await fs._merge(name, group)
+    progress.add(0)  # moves no bytes from here, and is a sign of life all the same
+
+
+async def _without_trouble(fs: Any, name: str) -> None:
+    with contextlib.suppress(Exception):
+        await fs._rm_file(name)
+
+
+async def _side_by_side(requests: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Make requests, so many at a time; the first failure cancels the others."""
+    room = asyncio.Semaphore(REQUESTS_AT_ONCE)
+
+    async def one(request: Callable[[], Awaitable[None]]) -> None:
+        async with room:
+            await request()
+
+    async with asyncio.TaskGroup() as tasks:
+        for request in requests:
+            tasks.create_task(one(request))
 
 
 async def _in_parallel(

@@ -1,7 +1,7 @@
 """Does a frozen graph give what the trained graph gives?
 
 Rule: the source as plain TensorFlow opens it and the export as its users open it, fed the same
-batches, output by output. Runs in a process of its own: ``python -m
+batches, output by output. An ONNX model is made here first, since that takes TensorFlow too. Runs in a process of its own: ``python -m
 orchestrator.training.baseline.frozen_check TASK ANSWER``.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
+from orchestrator.training.baseline.onnx_model import runner, to_onnx
 from orchestrator.training.baseline.plain_import import import_plain, restore_plain
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.engine.tensorflow import tf, v1
@@ -27,7 +28,7 @@ from orchestrator.training.importing.import_graph import load_extensions
 from orchestrator.training.inputs.feeds import FeedContext, open_batches
 
 UNKNOWN_SIZE = 4
-"""Rows of a made batch, and every other dimension that the graph leaves open."""
+"""Every dimension that the graph leaves open, but for the rows of a batch."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class FrozenTask:
     Attributes:
         graph: ``original_meta`` is the trained graph, put to inference.
         prefix: local prefix of the checkpoint.
-        fetches: tensor names.
+        fetches: tensor names; ``inputs`` those that the export takes.
         places: what users call an input to the export's tensor.
-        export: a ``.pb``, or the directory of a SavedModel.
+        export: a ``.pb``, an ``.onnx``, or the directory of a SavedModel.
+        frozen: the ``.pb`` that the ``.onnx`` is made of; empty for the others.
         made: batches are made up; else the configuration's are taken.
+        rows: of made-up batches, the first number that the graph takes.
     """
 
     graph: WorkerGraph
@@ -48,28 +51,37 @@ class FrozenTask:
     config: RunConfig
     prefix: str
     fetches: tuple[str, ...]
+    inputs: tuple[str, ...]
     places: dict[str, str]
     export: str
+    frozen: str
     batches: int
     made: bool
+    rows: tuple[int, ...]
 
 
 def compare_frozen(task: FrozenTask) -> dict[str, Any]:
-    """``batches``, ``values`` compared and the ``largest`` difference, relative to the largest
-    value of its output.
+    """``batches``, ``values`` compared, the ``largest`` difference, relative to the largest value
+    of its output, and what ``made_by`` converted the graph.
 
     Raises:
         OrchestratorError: a batch can't be run, or the export can't be opened.
     """
     load_extensions(task.graph, task.options)
-    batches = list(_batches(task))
-    expected, found = _trained(task, batches), _exported(task, batches)
+    made_by = _converted(task) if task.frozen else ""
+    batches, expected = _trained(task)
+    found = _exported(task, batches)
     largest, values = 0.0, 0
     for theirs, ours in zip(expected, found, strict=True):
         for name in task.fetches:
             largest = max(largest, difference(theirs[name], ours[name]))
             values += int(np.size(theirs[name]))
-    return {"batches": len(batches), "values": values, "largest": largest}
+    return {
+        "batches": len(batches),
+        "values": values,
+        "largest": largest,
+        "made_by": made_by,
+    }
 
 
 def difference(one: Any, other: Any) -> float:
@@ -92,12 +104,13 @@ def difference(one: Any, other: Any) -> float:
     return float(np.nanmax(apart, initial=0.0)) / max(whole, 1.0)
 
 
-def _batches(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
-    if task.made:
-        rng = np.random.default_rng(0)
-        for _ in range(task.batches):
-            yield {port.name: made_up(port, rng) for port in task.graph.inputs if not port.optional}
-        return
+def _made_up(task: FrozenTask, rows: int) -> list[Mapping[str, Any]]:
+    rng = np.random.default_rng(0)
+    ports = [port for port in task.graph.inputs if not port.optional]
+    return [{port.name: made_up(port, rng, rows) for port in ports} for _ in range(task.batches)]
+
+
+def _given(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
     stream = open_batches(task.config, task.graph, FeedContext(0, 1, 0, 0))
     for _ in range(task.batches):
         try:
@@ -108,15 +121,16 @@ def _batches(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
         stream.applied()
 
 
-def made_up(port: InputPort, rng: np.random.Generator) -> Any:
+def made_up(port: InputPort, rng: np.random.Generator, rows: int) -> Any:
     """A value for an input: floats in [0, 1), whole numbers 0 or 1, which are indices into any
     table of two rows and more.
     """
     kind = np.dtype(port.dtype).kind if port.dtype != "string" else "S"
     shape = port.shape
     if shape is None:
-        shape = (UNKNOWN_SIZE,) if kind in "iu" else ()
-    sizes = tuple(UNKNOWN_SIZE if size is None else size for size in shape)
+        shape = (None,) if kind in "iu" else ()
+    open_sizes = (rows, *[UNKNOWN_SIZE] * len(shape))
+    sizes = tuple(open_sizes[place] if size is None else size for place, size in enumerate(shape))
     if kind == "S":
         return np.full(sizes, b"", object)
     if kind in "iub":
@@ -124,14 +138,37 @@ def made_up(port: InputPort, rng: np.random.Generator) -> Any:
     return rng.random(sizes).astype(port.dtype)
 
 
-def _trained(task: FrozenTask, batches: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _trained(task: FrozenTask) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
+    """Batches that the trained graph takes, and what it gives for them."""
+    choices = (
+        (_made_up(task, rows) for rows in task.rows) if task.made else iter([list(_given(task))])
+    )
+    refused: UserCodeError | None = None
     with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         places = import_plain(task.graph, task.config.input_map)
         restore_plain(session, task.graph, task.prefix)
-        return [_run(session, task.fetches, batch, places) for batch in batches]
+        for batches in choices:
+            try:
+                found = [_run(session, task.fetches, batch, places) for batch in batches]
+            except UserCodeError as error:
+                refused = refused or error
+                continue
+            return batches, found
+    assert refused is not None, "there's one choice at least"
+    raise refused
+
+
+def _converted(task: FrozenTask) -> str:
+    graph = v1.GraphDef.FromString(Path(task.frozen).read_bytes())
+    content, made_by = to_onnx(graph, task.inputs, task.fetches)
+    Path(task.export).write_bytes(content)
+    return made_by
 
 
 def _exported(task: FrozenTask, batches: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if task.frozen:
+        run = runner(task.export)
+        return [run(task.fetches, _placed(batch, task.places)) for batch in batches]
     path = Path(task.export)
     with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         if path.is_dir():
@@ -144,10 +181,10 @@ def _exported(task: FrozenTask, batches: list[Mapping[str, Any]]) -> list[dict[s
 def _run(
     session: Any, fetches: tuple[str, ...], batch: Mapping[str, Any], places: Mapping[str, str]
 ) -> dict[str, Any]:
-    # labels, which the outputs don't need, come in the same batches
-    feeds = {places[name]: value for name, value in batch.items() if name in places}
     try:
-        found: dict[str, Any] = session.run({name: name for name in fetches}, feeds)
+        found: dict[str, Any] = session.run(
+            {name: name for name in fetches}, _placed(batch, places)
+        )
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
         raise UserCodeError.from_cause(
             "the batch for the comparison can't be run",
@@ -155,6 +192,11 @@ def _run(
             remedy="Give real ones with --input, --array or --feed",
         ) from error
     return found
+
+
+def _placed(batch: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    # labels, which the outputs don't need, come in the same batches
+    return {places[name]: value for name, value in batch.items() if name in places}
 
 
 def main(task_path: str, answer_path: str) -> int:

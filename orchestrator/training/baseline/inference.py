@@ -9,6 +9,7 @@ ANSWER PARENT``.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,8 +39,9 @@ class InferenceTask:
         graph: ``original_meta``, ``inputs`` and ``variables`` matter.
         prefix: local prefix of the checkpoint.
         fetches: tensor names.
-        batches: at most so many of all ranks together, 0 for as many as there are; the end of the
-            input ends it too, and arrays are gone through once.
+        batches: at most so many of all ranks together, 0 for as many as there are: of what is
+            constant one. The end of the input ends it too, and arrays are gone through once, in
+            their order.
         means: give each tensor's mean over its elements in place of its value.
     """
 
@@ -77,12 +79,14 @@ def outputs(task: InferenceTask) -> Iterator[BatchOutput]:
     """
     load_extensions(task.graph, task.options)
     context = FeedContext(task.rank, task.world_size, task.step, 0)
-    stream = open_batches(task.config, task.graph, context, once=task.batches == 0)
+    stream = open_batches(task.config, task.graph, context, once=True)
+    constant = not (task.config.array or task.config.input)
+    most = task.batches or (1 if constant else math.inf)
     with tf.Graph().as_default() as graph, v1.Session(graph=graph) as session:
         places = import_plain(task.graph, task.config.input_map)
         restore_plain(session, task.graph, task.prefix)
         number = task.rank
-        while task.batches == 0 or number < task.batches:
+        while number < most:
             try:
                 batch = stream.current()
             except EndOfData:

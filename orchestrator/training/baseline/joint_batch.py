@@ -75,6 +75,7 @@ def _concatenated(name: str, values: Sequence[np.ndarray], grows: bool) -> np.nd
         return values[0]
     if not grows or len({value.shape[1:] for value in values}) > 1:
         raise ConfigError(
-            f"the batches of {len(values)} workers for {name} can't be joined into one for a single process"
+            f"the batches of {len(values)} workers for {name} can't be joined into one for a single process",
+            remedy="Feed one value to all of them (--feed), or compare with --workers 1",
         )
     return np.concatenate(values)

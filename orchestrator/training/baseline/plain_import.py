@@ -11,8 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import ConfigError, GraphMismatch
+from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.tensorflow import tf, v1
+
+OF_A_RUN = (
+    "Resume it into an output of its own (--steps 1): what is saved there has a graph that plain "
+    "TensorFlow restores; then ask for that output"
+)
 
 
 def import_plain(graph: WorkerGraph, input_map: Mapping[str, str]) -> dict[str, str]:
@@ -30,7 +36,7 @@ def import_plain(graph: WorkerGraph, input_map: Mapping[str, str]) -> dict[str, 
     """
     replaced, places = {}, {}
     # What ``--input-map`` replaces is called by its key, and replaced under its own name
-    tensors = {key: tensor for tensor, key in input_map.items()}
+    tensors = {key: parse_tensor(tensor).tensor for tensor, key in input_map.items()}
     for number, port in enumerate(graph.inputs):
         if port.origin == "placeholder":
             places[port.name] = port.name
@@ -64,13 +70,16 @@ def restore_plain(session: Any, graph: WorkerGraph, prefix: str) -> None:
     """
     saver = v1.MetaGraphDef.FromString(graph.original_meta).saver_def
     if not saver.restore_op_name:
-        raise ConfigError("the source's graph has no saver, so plain TensorFlow can't restore it")
+        raise ConfigError(
+            "the source's graph has no saver, so plain TensorFlow can't restore it",
+            remedy=OF_A_RUN,
+        )
     _initialise(session)
     try:
         v1.train.Saver(saver_def=saver).restore(session, prefix)
     except (ValueError, tf.errors.OpError) as error:
         raise GraphMismatch.from_cause(
-            "plain TensorFlow can't restore the source's checkpoint", error
+            "plain TensorFlow can't restore the source's checkpoint", error, remedy=OF_A_RUN
         ) from error
 
 
@@ -98,6 +107,8 @@ def _one_after_another(session: Any, waiting: list[Any]) -> None:
         # A round in which none went through: no further one will
         if len(failed) == len(waiting):
             raise GraphMismatch.from_cause(
-                "the graph's own initialisers wait for each other", last
+                "the graph's own initialisers wait for each other",
+                last,
+                remedy=OF_A_RUN,
             ) from last
         waiting = failed

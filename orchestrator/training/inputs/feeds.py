@@ -129,7 +129,7 @@ def open_batches(
         graph: the inputs that it has.
         context: this rank's place in the group and in the input.
         trainer: needed where the graph makes batches itself.
-        once: arrays are gone through once, in their order; what is constant is one batch.
+        once: arrays are gone through once, in their order; the last batch may have fewer rows.
 
     Raises:
         UserCodeError: the input function can't be loaded or raised when it was called.
@@ -147,8 +147,6 @@ def open_batches(
     if ports and trainer is not None:
         trainer.place_inputs(Share(context.rank, context.world_size, context.position))
         sources.append(_pulled(ports, trainer, {*config.feed, *config.array}))
-    if once and not sources:
-        sources.append(iter([{}] if context.rank == 0 else []))
     return BatchStream(constant_feeds(config.feed, graph), sources)
 
 

@@ -67,7 +67,8 @@ def read_checkpoint(
     Args:
         prefix: local path without ``.index`` (V2), or the file itself (V1).
         options: of the session that trains in this process.
-        loading: under which keys, and without which variables.
+        loading: under which keys, and without which variables; of one that has grown there may be
+            fewer rows than the graph has.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
@@ -86,6 +87,7 @@ def read_checkpoint(
         prefix, [item for item in wanted if item.name not in large], shapes, reading_config(options)
     )
     arrays = {item.name: read[item.name] for item in wanted}
+    _refuse_longer(prefix, graph, arrays, loading)
     if loading.step is not None:
         return _begun_at(loading.step, graph, arrays, missing)
     counter = None if graph.step is None else arrays.get(graph.step.variable)
@@ -116,11 +118,19 @@ def _wanted(
     ]
     names = {variable.name for variable in found}
     missing = tuple(variable for variable in restored if variable.name not in names)
-    wanted = [Wanted(v.name, keys[v.name], v.slice_spec, v.dtype, v.shape) for v in found]
+    wanted = [_of_variable(v, keys[v.name], loading) for v in found]
     entries = [
         entry for entry in graph.saver_entries if entry.key in stored and entry.dtype != "variant"
     ]
     return wanted + [_entry(entry) for entry in entries], missing
+
+
+def _of_variable(variable: Variable, key: str, loading: Loading) -> Wanted:
+    shape, spec = variable.shape, variable.slice_spec
+    if variable.name in loading.grown and shape:
+        # The only part of a table: all of the tensor, of as many rows as that has
+        shape, spec = (None, *shape[1:]), ""
+    return Wanted(variable.name, key, spec, variable.dtype, shape)
 
 
 def _entry(entry: SaverEntry) -> Wanted:
@@ -148,6 +158,19 @@ def _refuse_misfits(
             remedy="Resume from a checkpoint that this graph wrote",
             details={"problems": problems},
         )
+
+
+def _refuse_longer(
+    prefix: str, graph: WorkerGraph, arrays: Mapping[str, np.ndarray], loading: Loading
+) -> None:
+    for variable in graph.variables:
+        rows = (variable.shape or (None,))[0] if variable.name in loading.grown else None
+        array = arrays.get(variable.name)
+        if rows is not None and array is not None and len(array) > rows:
+            raise GraphMismatch(
+                f"the checkpoint {prefix} has {len(array)} rows of {variable.name}, the graph {rows}",
+                remedy=f"Give --grow {variable.name}={len(array)}: rows aren't taken away",
+            )
 
 
 def _read_large(prefix: str, wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:

@@ -2,20 +2,20 @@
 
 Rule: an optimizer's state that the checkpoint lacks starts from the graph's own initialisers, as
 ``check`` has said; a needed weight that it lacks is an error that names it, and all others with it,
-unless the user allows its initialiser too. Variables that no train operation touches may be absent,
-as they'd be after TensorFlow's own restore.
+unless the user allows its initialiser too. Rows that a grown table has more are initialised with
+it. What no train operation touches is initialised where the graph's own saver holds it and its
+initialiser works, so that plain TensorFlow restores what will be saved; else it may be absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from orchestrator.errors import GraphMismatch
-from orchestrator.graph.loading import AS_SAVED
-from orchestrator.graph.variables.fit import is_optimizer_state
+from orchestrator.graph.variables.fit import has_to_be_there, is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
@@ -46,30 +46,43 @@ def load(
         CorruptCheckpoint: the files can't be read.
         GraphMismatch: the graph needs what the checkpoint lacks.
     """
-    loading = graph.loading if of_source else AS_SAVED
+    loading = graph.loading if of_source else graph.loading.of_own()
     loaded = read_checkpoint(graph, prefix, options, loading)
-    missing = [variable for variable in loaded.missing if variable.needed]
-    if not missing:
+    missing = [variable for variable in loaded.missing if has_to_be_there(variable)]
+    short = [variable for variable in graph.variables if _lacks_rows(variable, loaded.arrays)]
+    if not missing and not short:
         return State(loaded.step, loaded.arrays)
+    needed = [variable for variable in missing if variable.needed]
     weights = [
         variable
-        for variable in missing
+        for variable in needed
         if not is_optimizer_state(variable) and variable.name not in loading.anew
     ]
     if weights and not init_missing:
         raise _lacking(
             prefix, weights, "Use --init-missing to start them from the graph's initialisers"
         )
-    without = [variable for variable in missing if variable.initializer is None]
+    without = [variable for variable in (*needed, *short) if variable.initializer is None]
     if without:
         raise _lacking(
             prefix,
             without,
             "The graph has no initialisers for them: resume from a checkpoint that holds them",
         )
-    arrays = dict(loaded.arrays)
-    arrays.update(_initialised(imported, snapshot, options, arrays, missing))
+    first = {variable.name: loaded.arrays[variable.name] for variable in short}
+    arrays = {name: array for name, array in loaded.arrays.items() if name not in first}
+    arrays.update(_initialised(imported, snapshot, options, arrays, [*short, *missing]))
+    for name, rows in first.items():
+        arrays[name][: len(rows)] = rows
     return State(loaded.step, arrays)
+
+
+def _lacks_rows(variable: Variable, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a table has grown since it was saved."""
+    array = arrays.get(variable.name)
+    if array is None or not array.shape or not variable.shape or variable.shape[0] is None:
+        return False
+    return len(array) < variable.shape[0]
 
 
 def _initialised(
@@ -79,25 +92,31 @@ def _initialised(
     known: dict[str, np.ndarray],
     missing: Sequence[Variable],
 ) -> dict[str, np.ndarray]:
-    """Values of the missing variables; an initialiser may read known variables, and missing ones
-    that come before it.
+    """Values of the missing variables, but for those that training doesn't need and whose
+    initialisers fail; an initialiser may read known variables, and missing ones that come before
+    it.
     """
     session = LiveSession(imported, options)
     try:
         snapshot.assign(
             session, {name: array for name, array in known.items() if name in snapshot.variables}
         )
-        waiting = list(missing)
+        waiting = [variable for variable in missing if variable.initializer is not None]
+        made: list[str] = []
         while waiting:
             failed, error = _attempt(snapshot, session, waiting)
+            made += [variable.name for variable in waiting if variable not in failed]
             if len(failed) == len(waiting):
-                raise GraphMismatch.from_cause(
-                    f"the initialiser of {failed[0].name} failed",
-                    error or ValueError(),
-                    remedy="Resume from a checkpoint that holds it",
-                ) from error
+                needed = [variable.name for variable in failed if variable.needed]
+                if needed:
+                    raise GraphMismatch.from_cause(
+                        f"the initialiser of {needed[0]} failed",
+                        error or ValueError(),
+                        remedy="Resume from a checkpoint that holds it",
+                    ) from error
+                break
             waiting = failed
-        return snapshot.read(session, [variable.name for variable in missing])
+        return snapshot.read(session, made)
     finally:
         session.close()
 
