@@ -130,8 +130,11 @@ class Truth:
 
     def made(self, worker: SimWorker) -> None:
         """A worker's process has begun."""
-        if not self.world.faults.store.exclusive:
-            return  # two drivers may have one number until one of them hears of it
+        store = self.world.faults.store
+        # Two drivers may have one number until one hears of it; and a journal that isn't listed yet
+        # names nobody
+        if not store.exclusive or store.lists_late_s:
+            return
         known = self.known[worker._attempt]
         self.world.check(worker.ident not in known, "the name of a worker was used twice")
         known.add(worker.ident)

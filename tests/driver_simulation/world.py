@@ -182,6 +182,7 @@ class World:
             fenced = bool(result.error and result.error.get("kind") == "LeaseLost")
             if fenced:
                 self.fired.add("fenced")
+                self._again(AGAIN_S)  # where the other one is no more either
             elif not self._ends(result):
                 self._again(AGAIN_S)
             else:
