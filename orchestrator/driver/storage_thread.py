@@ -167,13 +167,11 @@ class StorageThread:
                 self._doubtful = written, manifest
             self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
             return
-        self._committed(written, manifest, self._scheduler.monotonic() - began_s)
+        self._committed(written, manifest, began_s)
 
     def _settle(self) -> None:
-        """Find out whether a commit that the store didn't answer has happened, by committing again.
-
-        Its manifest may stand there: then no save of this step could ever be written again, and a
-        run whose last step that is would fail though it's saved.
+        """Find out whether a commit without an answer has happened, by committing again: where its
+        manifest stands, no save of this step can ever be written.
         """
         if self._doubtful is not None and self._lease.is_fresh:
             (written, manifest), self._doubtful = self._doubtful, None
@@ -183,7 +181,7 @@ class StorageThread:
             except StorageUnavailable:
                 self._doubtful = written, manifest
                 raise
-            self._committed(written, manifest, self._scheduler.monotonic() - began_s)
+            self._committed(written, manifest, began_s)
 
     def _manifest_of(self, written: ev.SaveWritten, world_size: int) -> Manifest:
         return Manifest(
@@ -203,29 +201,27 @@ class StorageThread:
             source=self._saved.fingerprint,
         )
 
-    def _committed(self, written: ev.SaveWritten, manifest: Manifest, took_s: float) -> None:
+    def _committed(self, written: ev.SaveWritten, manifest: Manifest, began_s: float) -> None:
         # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
-        size = sum(record.size_bytes for record in manifest.files)
         self._tell(
             Remark(
                 SaveCommitted(
                     step=written.step,
                     generation=written.generation,
                     checkpoint=label,
-                    size_bytes=size,
+                    size_bytes=sum(record.size_bytes for record in manifest.files),
                     stall_s=round(written.stall_s, 4),
-                    commit_s=round(took_s, 4),
+                    commit_s=round(self._scheduler.monotonic() - began_s, 4),
                 )
             )
         )
         self._tell(ev.Committed(written.generation, written.step, written.position))
-        keep, hours = self._config.max_to_keep, self._config.keep_every_hours
         retain(
             self._output,
-            max_to_keep=keep,
-            keep_every_hours=hours,
+            max_to_keep=self._config.max_to_keep,
+            keep_every_hours=self._config.keep_every_hours,
             protect=(label,),
             lease=self._lease,
             needed=self._holds.reasons,
