@@ -196,10 +196,13 @@ class SaveFailed:
 
 @dataclass(frozen=True)
 class Committed:
-    """Manifest and pointer are written: the checkpoint exists."""
+    """Manifest and pointer are written: the checkpoint exists. It may be one of a save that had
+    failed since the store gave no answer.
+    """
 
     generation: int
     step: int
+    position: int = 0
 
 
 @dataclass(frozen=True)

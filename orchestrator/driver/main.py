@@ -34,7 +34,7 @@ from orchestrator.driver.refusals import check_crowd, check_input
 from orchestrator.driver.result import RunResult, ended_before_it_began
 from orchestrator.driver.signals import Door, signals_to
 from orchestrator.driver.startup import StartPoint
-from orchestrator.driver.taking_up import begin
+from orchestrator.driver.taking_up import begin, tidy
 from orchestrator.driver.tensorboard_events import EventWriter
 from orchestrator.errors import ConfigError, PlacementError
 from orchestrator.store.objects.location import Location, open_location
@@ -137,6 +137,8 @@ def _resume(
         door.open()
         found = prepared(config, output, record)
         if isinstance(found, StartPoint):
+            if record is not None:
+                tidy(lambda: Claim.take(config, output), output, found.own_label)
             return ended_before_it_began(output.shown, found)
         with proving(config, found, record) as trial:
             connected()

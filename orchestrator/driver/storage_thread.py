@@ -83,6 +83,7 @@ class StorageThread:
         self._output, self._lease, self._config, self._saved = output, lease, config, saved
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
+        self._doubtful: tuple[ev.SaveWritten, Manifest] | None = None
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
@@ -96,8 +97,9 @@ class StorageThread:
         self._jobs.put(lambda: self._journal.append(event.record(), durable=event.AT_ONCE))
 
     def flush(self) -> None:
-        """Have everything written that was noted."""
+        """Have everything written that was noted, and know what became of a commit in doubt."""
         self._jobs.put(self._journal.flush)
+        self._jobs.put(self._settle)
 
     def take_over(self, generation: int, step: int) -> None:
         """Record that a generation goes on from ``step``."""
@@ -135,6 +137,7 @@ class StorageThread:
                 )
 
     def _take_over(self, generation: int, step: int) -> None:
+        self._doubtful = None  # it may lie beyond this step, and no checkpoint is written over
         self._unrecorded.append((generation, step, self._parent))
         self._parent = (self._lease.attempt, generation)
         self._record()
@@ -149,7 +152,39 @@ class StorageThread:
             self._unrecorded.pop(0)
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
-        manifest = Manifest(
+        self._doubtful = None  # a later save takes the place of an earlier one
+        manifest = self._manifest_of(written, world_size)
+        began_s = self._scheduler.monotonic()
+        try:
+            if not self._lease.is_fresh:
+                self._lease.heartbeat()  # nobody may have taken over since we were last heard of
+            self._record()
+            commit(self._output, manifest, lease=self._lease)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
+            if isinstance(error, StorageUnavailable):
+                self._doubtful = written, manifest
+            self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
+            return
+        self._committed(written, manifest, began_s)
+
+    def _settle(self) -> None:
+        """Find out whether a commit without an answer has happened, by committing again: where its
+        manifest stands, no save of this step can ever be written.
+        """
+        if self._doubtful is not None and self._lease.is_fresh:
+            (written, manifest), self._doubtful = self._doubtful, None
+            began_s = self._scheduler.monotonic()
+            try:
+                commit(self._output, manifest, lease=self._lease)
+            except StorageUnavailable:
+                self._doubtful = written, manifest
+                raise
+            self._committed(written, manifest, began_s)
+
+    def _manifest_of(self, written: ev.SaveWritten, world_size: int) -> Manifest:
+        return Manifest(
             name=split_step(written.prefix)[0],
             step=written.step,
             attempt=self._lease.attempt,
@@ -165,45 +200,35 @@ class StorageThread:
             edits=self._saved.edits,
             source=self._saved.fingerprint,
         )
-        began_s = self._scheduler.monotonic()
-        try:
-            if not self._lease.is_fresh:
-                self._lease.heartbeat()  # nobody may have taken over since we were last heard of
-            self._record()
-            commit(self._output, manifest, lease=self._lease)
-        except LeaseLost:
-            raise
-        except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
-            self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
-            return
+
+    def _committed(self, written: ev.SaveWritten, manifest: Manifest, began_s: float) -> None:
         # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
-        size = sum(record.size_bytes for record in manifest.files)
         self._tell(
             Remark(
                 SaveCommitted(
                     step=written.step,
                     generation=written.generation,
                     checkpoint=label,
-                    size_bytes=size,
+                    size_bytes=sum(record.size_bytes for record in manifest.files),
                     stall_s=round(written.stall_s, 4),
                     commit_s=round(self._scheduler.monotonic() - began_s, 4),
                 )
             )
         )
-        self._tell(ev.Committed(written.generation, written.step))
-        keep, hours = self._config.max_to_keep, self._config.keep_every_hours
+        self._tell(ev.Committed(written.generation, written.step, written.position))
         retain(
             self._output,
-            max_to_keep=keep,
-            keep_every_hours=hours,
+            max_to_keep=self._config.max_to_keep,
+            keep_every_hours=self._config.keep_every_hours,
             protect=(label,),
             lease=self._lease,
             needed=self._holds.reasons,
         )
 
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
+        self._doubtful = None
         try:
             source, newest = newest_source(self._output, exclude=exclude, deep=True)
             if source is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.decide import machine
@@ -25,13 +26,17 @@ from orchestrator.driver.result import RunResult, ended_before_it_began
 from orchestrator.driver.slots import scale_of, surplus_note, weight_of
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.driver.storage_thread import files_of
+from orchestrator.errors import OutputError
+from orchestrator.store.checkpoints.commits import set_pointer
+from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.objects.exclusive import weaker_promise
+from orchestrator.store.objects.location import Location
 from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record
 from orchestrator.workers.adopting import take_over
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.namespace import end_run, living_workers, namespace_of
 from orchestrator.workers.orders import Setup
-from orchestrator.workers.placement import Placement
+from orchestrator.workers.placement import Placement, reserved
 
 SECRET_BYTES = 32
 """What the workers of one life of the group prove to each other; they hand it on to those who come
@@ -64,9 +69,22 @@ def begin(
                 return result
         again = prepared(claim.config, output, record, ready)
         if isinstance(again, StartPoint):
+            end_run(output.url)  # its last driver died when all was saved
+            set_pointer(output)
             return ended_before_it_began(output.shown, again)
         ready = again
     return _start(claim, ready, record, proof, observers, inbox)
+
+
+def tidy(claim_on: Callable[[], Claim], output: Location, label: str | None) -> None:
+    """Finish what the last driver of a run that has reached its end didn't live to do: give its
+    places back, and point TensorFlow at the newest checkpoint, whose ``label`` this is. Nobody else
+    ever would; who lives and holds the run does it himself.
+    """
+    if reserved(namespace_of(output.url)) or read_pointer(output) != label:
+        with suppress(OutputError), claim_on():
+            end_run(output.url)
+            set_pointer(output)
 
 
 def _start(

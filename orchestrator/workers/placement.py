@@ -150,6 +150,11 @@ class Placement:
         return len(found)
 
 
+def reserved(namespace: str) -> int:
+    """How many places the run with this namespace has, whoever made them."""
+    return len(_entries_of(namespace))
+
+
 def this_group() -> str:
     """The placement group that this worker's process lies in; empty where there's none."""
     group = get_current_placement_group()

@@ -215,3 +215,15 @@ def differ(driver: Driver) -> int:
     driver.tell(written(driver, "w0001", flight.step), checked)
     assert "save_refused" in driver.notes()
     return flight.step
+
+
+def test_last_save_in_doubt_that_turns_out_to_be_committed_ends_the_run() -> None:
+    driver = Driver(count=1, until=4).training("w0001")
+    driver.step(4, "w0001")
+    driver.tell(written(driver, "w0001", 4))
+    assert driver.all(act.Commit)
+    driver.tell(ev.SaveFailed(1, 4, "503"))
+    assert driver.run.saves.failed == 1
+    driver.tell(ev.Committed(1, 4, 2))
+    assert driver.only(act.Finish).outcome is Outcome.DONE
+    assert driver.run.saves.failed == 0

@@ -19,7 +19,9 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
+from orchestrator.store.checkpoints import commits
 from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
@@ -73,7 +75,7 @@ def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench)
     told = bench.next()
     assert isinstance(told, Remark)
     assert told.event.record()["checkpoint"] == "a0001-g0001/model.ckpt-5"
-    assert bench.next() == ev.Committed(1, 5)
+    assert bench.next() == ev.Committed(1, 5, 10)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
 
 
@@ -92,7 +94,7 @@ def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     bench.next()
-    assert bench.next() == ev.Committed(1, 5)
+    assert bench.next() == ev.Committed(1, 5, 10)
     assert not failures
     assert [link.step for link in read_lineage(bench.output).chain] == [3]
 
@@ -263,7 +265,57 @@ def test_storage_thread_counts_the_training_of_earlier_attempts(tmp_path: Path) 
         bench.storage_thread.take_over(1, 3)
         bench.storage_thread.commit(bench.written(5), 2)
         bench.next()
-        assert bench.next() == ev.Committed(1, 5)
+        assert bench.next() == ev.Committed(1, 5, 10)
         assert list_checkpoints(bench.output)[0].manifest().training_s >= 5000.0
     finally:
         bench.storage_thread.close()
+
+
+def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest stood there and the pointer didn't: no other save of that step could be written
+    then, and a run whose last step it was failed after five tries, its state being saved.
+    """
+    real = commits.set_pointer
+    failures = [StorageUnavailable("503"), StorageUnavailable("503")]
+
+    def sometimes(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(commits, "set_pointer", sometimes)
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(bench.written(5), 2)
+    assert isinstance(bench.next(), ev.SaveFailed)
+    bench.storage_thread.flush()  # the store is still away
+    bench.storage_thread.flush()
+    assert isinstance(bench.next(), Remark)
+    assert bench.next() == ev.Committed(1, 5, 10)
+    assert read_pointer(bench.output) == "a0001-g0001/model.ckpt-5"
+    assert not failures
+
+
+def test_storage_thread_forgets_a_commit_in_doubt_when_the_group_goes_on_from_elsewhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed later it would be fenced, and this driver take another for its successor."""
+    real: Any = vars(commits)["create_once"]
+    failures = [StorageUnavailable("503")]
+
+    def sometimes(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    bench.storage_thread.take_over(1, 3)
+    monkeypatch.setattr(commits, "create_once", sometimes)
+    bench.storage_thread.commit(bench.written(5), 2)
+    assert isinstance(bench.next(), ev.SaveFailed)
+    bench.storage_thread.take_over(2, 4)
+    bench.storage_thread.flush()
+    bench.storage_thread.commit(bench.written(6, generation=2), 2)
+    told = bench.next()
+    assert isinstance(told, Remark), told
+    assert bench.next() == ev.Committed(2, 6, 12)

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.outliers import Size
-from orchestrator.errors import CorruptCheckpoint, LeaseLost, PeerLost, SourceError, WorkerLost
+from orchestrator.errors import (
+    CorruptCheckpoint,
+    LeaseLost,
+    OrchestratorError,
+    OutputError,
+    PeerLost,
+    SourceError,
+    WorkerLost,
+)
 from orchestrator.store.objects.layout import checkpoint_name
 from orchestrator.workers.actor import POLL_S, WorkerActor
 from orchestrator.workers.event_buffer import EventBuffer
@@ -82,6 +90,8 @@ class SimSaver(Saver):
     def _do(self, job: SaveJob) -> None:
         try:
             self._save(job)
+        except OrchestratorError as error:
+            self._refuse(job.grant, job.state.step, job.position, str(error))
         finally:
             self._busy.release()
 
@@ -410,6 +420,8 @@ class SimWorker:
 
     def write(self, state: SimState, directory: str, again: int | None) -> WrittenFiles:
         prefix = checkpoint_name("m", state.step, again)
+        if f"{self.world.path}/{directory}/{prefix}.manifest.json" in self.world.bucket.objects:
+            raise OutputError(f"{prefix} is committed already and is never overwritten")
         records = []
         for name, data in files_of_state(prefix, state):
             self.world.bucket.write(f"{self.world.path}/{directory}/{name}", data)

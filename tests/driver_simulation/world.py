@@ -21,7 +21,7 @@ from orchestrator.driver.claim import Claim
 from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult
-from orchestrator.driver.taking_up import begin
+from orchestrator.driver.taking_up import begin, tidy
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.run_record import read_run_record, request_stop
@@ -182,6 +182,7 @@ class World:
             fenced = bool(result.error and result.error.get("kind") == "LeaseLost")
             if fenced:
                 self.fired.add("fenced")
+                self._again(AGAIN_S)  # where the other one is no more either
             elif not self._ends(result):
                 self._again(AGAIN_S)
             else:
@@ -207,6 +208,7 @@ class World:
             if not isinstance(found, Ready):
                 from orchestrator.driver.result import ended_before_it_began
 
+                tidy(lambda: Claim.take(self.config, output, scheduler), output, found.own_label)
                 return ended_before_it_began(output.shown, found)
             ready = found
         with Claim.take(self.config, output, scheduler) as claim:

@@ -60,7 +60,14 @@ def on_save_failed(turn: Turn, event: SaveFailed) -> None:
 def on_committed(turn: Turn, event: Committed) -> None:
     """A checkpoint exists."""
     log = turn.run.saves
-    if log.in_flight is None or log.in_flight.step != event.step:
+    if log.in_flight is None:
+        # Of a save that had failed: what it's told of now was in doubt till now
+        if event.generation == turn.run.generation and event.step >= (log.committed or 0):
+            position = event.position
+            log = replace(log, failed=0, committed=event.step, committed_position=position)
+            turn.set(saves=log, divergences=0)
+        return
+    if log.in_flight.step != event.step:
         return
     turn.set(
         saves=replace(
@@ -70,6 +77,7 @@ def on_committed(turn: Turn, event: Committed) -> None:
             committed=event.step,
             committed_position=log.in_flight.position,
         ),
+        written=None,
         expected=frozenset(),
         divergences=0,
     )
