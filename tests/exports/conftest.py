@@ -21,9 +21,10 @@ class ForkedProcesses:
         self, command: Sequence[str], *, timeout: float, **_: Any
     ) -> subprocess.CompletedProcess[str]:
         """As ``subprocess.run``."""
-        python_m, module, *words = command[1:]
+        python_m, module, task, answer, *_parent = command[1:]
         assert python_m == "-m"
-        done = forked.run(module, *words, within_s=timeout)
+        # without its parent, with which it would end: a fork's is the server of forks
+        done = forked.run(module, task, answer, within_s=timeout)
         return subprocess.CompletedProcess(command, done.returncode, done.stdout, done.stderr)
 
 

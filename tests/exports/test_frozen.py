@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,14 @@ def test_batch_norm_that_was_built_for_training_takes_its_averages(
     names = {node.name for node in graph.node}
     assert {"bn/moving_mean", "bn/moving_variance"} <= names
     assert [name for name in names if "moments" in name] == []
+
+
+@pytest.mark.tf
+def test_comparison_does_not_outlive_who_asked_for_it(tmp_path: Path) -> None:
+    # this process isn't the parent of a fork: as if the parent had been killed
+    module = "orchestrator.training.baseline.frozen_check"
+    done = forked.run(module, tmp_path / "task", tmp_path / "answer", os.getpid())
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 LOADED = """
