@@ -32,6 +32,7 @@ from orchestrator.graph.inference.outputs import rank_outputs
 from orchestrator.graph.inference.switches import Switched, to_inference
 from orchestrator.graph.inputs.ports import (
     Cut,
+    find_tensor,
     mapped_cuts,
     mapped_shape,
     pipeline_cuts,
@@ -190,10 +191,10 @@ def _model(
         likeliest = _likeliest(graph, trainable, Constants(source, graph), source.meta.shown)
         fetches, why = [likeliest.name], likeliest.why
     outputs = tuple(parse_tensor(name) for name in fetches)
-    lost = [edge.tensor for edge in outputs if not graph.dtype(edge)]
+    lost = [name for name in fetches if find_tensor(graph, name) is None]
     if lost:
         raise GraphRefused(
-            f"{source.meta.shown}: the graph has no tensor {lost[0]}",
+            f"{source.meta.shown}: the graph has no tensor {parse_tensor(lost[0]).tensor}",
             remedy="`tfresume inspect` lists outputs",
         )
     cuts = _cuts(graph, outputs, input_map, source.meta.shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -22,12 +21,10 @@ class ForkedProcesses:
         self, command: Sequence[str], *, timeout: float, **_: Any
     ) -> subprocess.CompletedProcess[str]:
         """As ``subprocess.run``."""
-        python_m, module, *words = command[1:]
+        python_m, module, task, answer, *_parent = command[1:]
         assert python_m == "-m"
-        # A fork is the server's child: it can't end with this process, and does with the server
-        asker = str(os.getpid())
-        words = [word for word in words if word != asker]
-        done = forked.run(module, *words, within_s=timeout)
+        # without its parent, with which it would end: a fork's is the server of forks
+        done = forked.run(module, task, answer, within_s=timeout)
         return subprocess.CompletedProcess(command, done.returncode, done.stdout, done.stderr)
 
 

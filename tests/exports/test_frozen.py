@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import pytest
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 from orchestrator.config import parse_config
-from orchestrator.errors import GraphMismatch, GraphRefused, OrchestratorError
+from orchestrator.driver.infer import infer
+from orchestrator.errors import ConfigError, GraphMismatch, GraphRefused, OrchestratorError
 from orchestrator.exports import frozen as freezing
 from orchestrator.exports.constants import Constants
 from orchestrator.exports.frozen import export_graph
@@ -117,6 +120,14 @@ def test_batch_norm_that_was_built_for_training_takes_its_averages(
     assert [name for name in names if "moments" in name] == []
 
 
+@pytest.mark.tf
+def test_comparison_does_not_outlive_who_asked_for_it(tmp_path: Path) -> None:
+    # this process isn't the parent of a fork: as if the parent had been killed
+    module = "orchestrator.training.baseline.frozen_check"
+    done = forked.run(module, tmp_path / "task", tmp_path / "answer", os.getpid())
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
 LOADED = """
 import json, sys
 import numpy as np, tensorflow as tf
@@ -141,8 +152,6 @@ def test_saved_model_is_loaded_by_tensorflow_and_its_signature_gives_what_infer_
     np.savez(tmp_path / "x.npz", x=batch)
     done = forked.run(LOADED, tmp_path / "out", tmp_path / "x.npz", tmp_path / "found.npy")
     assert done.returncode == 0, done.stderr
-    from orchestrator.driver.infer import infer
-
     feed = {"x:0": json.dumps(batch.tolist())}
     (expected,) = infer(parse_config({"source": str(prefix), "feed": feed}), [])
     (value,) = expected.values()
@@ -180,6 +189,9 @@ def test_frozen_graph_that_gives_something_else_is_never_complete(
 def test_frozen_graph_of_an_output_that_is_not_there_is_refused(
     tf1_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    config = parse_config({"source": str(tf1_checkpoint("mlp"))})
-    with pytest.raises(GraphRefused, match="no tensor nothing:0"):
-        export_graph(config, str(tmp_path / "out"), to="frozen", fetches=["nothing"])
+    config = parse_config({"source": str(tf1_checkpoint("mlp")), "feed": {"x:0": "0"}})
+    for name in ("nothing:0", "x:7"):  # there's no such operation, or it has one output alone
+        with pytest.raises(GraphRefused, match=f"no tensor {name}"):
+            export_graph(config, str(tmp_path / "out"), to="frozen", fetches=[name])
+        with pytest.raises(ConfigError, match=f"no tensor {name}"):
+            infer(config, [name])

@@ -57,7 +57,8 @@ def test_fetch_graph_of_an_operation_that_writes_files_has_to_be_allowed() -> No
         if node.op == "Const" and node.attr["dtype"].type == 7
     )
     meta.graph_def.node.add(name="write", op="WriteFile", input=[name, name])
-    meta.graph_def.node.add(name="after", op="NoOp", input=["^write"])
+    after = meta.graph_def.node.add(name="after", op="Identity", input=[name, "^write"])
+    after.attr["T"].type = 7
     assert [problem.code for problem in fetch_graph(meta, _config(), ["after"]).problems] == [
         "untrusted-op"
     ]

@@ -123,9 +123,12 @@ def mapped_shape(graph: Graph, edge: Edge) -> Shape:
 
 
 def find_tensor(graph: Graph, text: str) -> Edge | None:
-    """A tensor by its name, None where there is none."""
+    """A tensor by its name, None where there is none: no such operation, or it has fewer outputs."""
     edge = parse_tensor(text)
-    return edge if edge.node in graph.view else None
+    if edge.node not in graph.view:
+        return None
+    told = graph.definition(edge.node) is not None  # else its outputs aren't known
+    return None if told and not graph.dtype(edge) else edge
 
 
 def pipeline_cuts(graph: Graph, targets: Iterable[str], cut_already: set[Edge]) -> list[Cut]:

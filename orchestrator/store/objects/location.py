@@ -80,11 +80,7 @@ class Location:
     @property
     def parent(self) -> Location:
         """The directory that holds this."""
-        return replace(
-            self,
-            url=self.url.rstrip("/").rpartition("/")[0],
-            path=self.path.rstrip("/").rpartition("/")[0],
-        )
+        return replace(self, url=_above(self.url), path=_above(self.path))
 
     def child(self, *names: str) -> Location:
         """What is called ``names``, one after the other, below this directory."""
@@ -257,6 +253,12 @@ class FileInfo:
     modified: float | None = None
     tag: str = ""
     crc32c: int | None = None
+
+
+def _above(path: str) -> str:
+    above, slash, _ = path.rstrip("/").rpartition("/")
+    # of /x it's /, since without any name a local file system takes the working directory
+    return "/" if slash and not above else above
 
 
 def _file_info(directory: Location, entry: Mapping[str, Any]) -> FileInfo:

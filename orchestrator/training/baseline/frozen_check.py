@@ -1,8 +1,9 @@
 """Does a frozen graph give what the trained graph gives?
 
 Rule: the source as plain TensorFlow opens it and the export as its users open it, fed the same
-batches, output by output. An ONNX model is made here first, since that takes TensorFlow too. Runs in a process of its own: ``python -m
-orchestrator.training.baseline.frozen_check TASK ANSWER``.
+batches, output by output. An ONNX model is made here first, since that takes TensorFlow too. Runs
+in a process of its own, ``python -m orchestrator.training.baseline.frozen_check TASK ANSWER
+PARENT``, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
 from orchestrator.graph.worker_graph import InputPort, WorkerGraph
+from orchestrator.lifetimes import end_with
 from orchestrator.training.baseline.onnx_model import runner, to_onnx
 from orchestrator.training.baseline.plain_import import import_plain, restore_plain
 from orchestrator.training.engine.options import TrainingOptions
@@ -199,8 +201,10 @@ def _placed(batch: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, An
     return {places[name]: value for name, value in batch.items() if name in places}
 
 
-def main(task_path: str, answer_path: str) -> int:
+def main(task_path: str, answer_path: str, parent: str = "") -> int:
     """Read the task; write the answer, or the error, as JSON."""
+    if parent:
+        end_with(int(parent))
     # written by our own parent a moment ago
     task = FrozenTask(**pickle.loads(Path(task_path).read_bytes()))
     try:
@@ -213,4 +217,4 @@ def main(task_path: str, answer_path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))
