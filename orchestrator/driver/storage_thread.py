@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
 from orchestrator.driver.inbox import Message, Remark, Restorable
 from orchestrator.driver.past import KINDS
-from orchestrator.errors import CorruptCheckpoint, LeaseLost, OrchestratorError, StorageUnavailable
+from orchestrator.driver.restorable import newest_restorable
+from orchestrator.errors import LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
-from orchestrator.store.checkpoints.commits import commit
+from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.retention import retain
-from orchestrator.store.checkpoints.source import (
-    Source,
-    named_source,
-    newest_source,
-    resolve_source,
-)
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
@@ -35,7 +31,6 @@ from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.snapshots import write_snapshot
-from orchestrator.workers.orders import CheckpointFiles
 from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
@@ -90,6 +85,8 @@ class StorageThread:
         self._jobs = scheduler.line()
         self._scheduler = scheduler
         self._began_s = scheduler.monotonic() - trained_s
+        if parent_label is not None:
+            self._jobs.put(self._point)
         self._thread = scheduler.start(self._work, "tfresume-storage_thread")
 
     def note(self, event: JournalEvent) -> None:
@@ -135,6 +132,12 @@ class StorageThread:
                 log.exception(
                     "the thread that writes to the output met an error of its own; it goes on"
                 )
+
+    def _point(self) -> None:
+        """Set TensorFlow's pointer right where the driver before died between a commit and that."""
+        if read_pointer(self._output) != self._parent_label:
+            self._lease.check()
+            set_pointer(self._output)
 
     def _take_over(self, generation: int, step: int) -> None:
         self._doubtful = None  # it may lie beyond this step, and no checkpoint is written over
@@ -230,46 +233,18 @@ class StorageThread:
     def _find(self, reason: str, exclude: Mapping[str, str]) -> None:
         self._doubtful = None
         try:
-            source, newest = newest_source(self._output, exclude=exclude, deep=True)
-            if source is None:
-                loading = _known(self._saved.loading)
-                source = resolve_source(named_source(self._config), exclude=exclude, deep=True)
-                _refuse_excluded(source, exclude)
-                # The flags of the first start hold for it here as they did there
-                files = replace(files_of(source, loading.step), of_source=True)
-                self._parent = (0, 0)
-            else:
-                assert newest.checkpoint is not None
-                self._parent = (
-                    newest.checkpoint.generation_id.attempt,
-                    newest.checkpoint.generation_id.generation,
-                )
-                self._parent_label = newest.checkpoint.label
-                files = files_of(source)
+            found = newest_restorable(self._output, self._config, self._saved.loading, exclude)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rules wait for an answer
             self._tell(_not_found(error))
             return
+        source, files = found.source, found.files
+        self._parent = (0, 0)
+        if found.own is not None:
+            self._parent = found.own.generation_id.attempt, found.own.generation_id.generation
+            self._parent_label = found.own.label
         refused = "; ".join(f"{item.checkpoint}: {item.reason}" for item in source.refused)
         self._tell(Restorable(files))
         self._tell(ev.Found(files.step, files.position, refused or reason, source.label))
-
-
-def _refuse_excluded(source: Source, exclude: Mapping[str, str]) -> None:
-    """A source that names one checkpoint gives that one, whatever is excluded."""
-    if source.label in exclude:
-        raise CorruptCheckpoint(
-            f"{source.label} turned out bad while it was restored, and the source names no other: {exclude[source.label]}",
-            remedy="Name another checkpoint, or copy this one again",
-        )
-
-
-def _known(loading: Loading | None) -> Loading:
-    if loading is None:
-        raise CorruptCheckpoint(
-            "no good checkpoint of the run's own is left, and its first start took other names, values or a step than the source's own",
-            remedy="Start again with the same flags into another output",
-        )
-    return loading
 
 
 def _not_found(error: Exception) -> ev.Found:
@@ -288,13 +263,3 @@ def _reason(error: Exception) -> str:
         return str(error)
     log.error("an error of our own at the output", exc_info=error)
     return f"{type(error).__name__}: {error}"
-
-
-def files_of(source: Source, step: int | None = None) -> CheckpointFiles:
-    """What workers need in order to restore ``source``."""
-    assert source.prefix is not None
-    if step is None:
-        known = source.manifest.step if source.manifest else source.step
-        step = known if known is not None else source.step_in_name or 0
-    position = source.manifest.position if source.manifest else 0
-    return CheckpointFiles(step, position, source.prefix.url, source.files)

@@ -7,9 +7,9 @@ the lease was taken.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.decide import machine
@@ -22,10 +22,10 @@ from orchestrator.driver.edited_graph import source_loading
 from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.proof import Proof
+from orchestrator.driver.restorable import files_of
 from orchestrator.driver.result import RunResult, ended_before_it_began
 from orchestrator.driver.slots import scale_of, surplus_note, weight_of
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
-from orchestrator.driver.storage_thread import files_of
 from orchestrator.errors import OutputError
 from orchestrator.store.checkpoints.commits import set_pointer
 from orchestrator.store.checkpoints.pointer import read_pointer
@@ -37,6 +37,8 @@ from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.namespace import end_run, living_workers, namespace_of
 from orchestrator.workers.orders import Setup
 from orchestrator.workers.placement import Placement, reserved
+
+log = logging.getLogger("tfresume")
 
 SECRET_BYTES = 32
 """What the workers of one life of the group prove to each other; they hand it on to those who come
@@ -82,9 +84,12 @@ def tidy(claim_on: Callable[[], Claim], output: Location, label: str | None) -> 
     ever would; who lives and holds the run does it himself.
     """
     if reserved(namespace_of(output.url)) or read_pointer(output) != label:
-        with suppress(OutputError), claim_on():
-            end_run(output.url)
-            set_pointer(output)
+        try:
+            with claim_on():
+                end_run(output.url)
+                set_pointer(output)
+        except OutputError as error:
+            log.warning("what the last driver of %s left stays: %s", output.shown, error)
 
 
 def _start(

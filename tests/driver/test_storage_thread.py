@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.decide import events as ev
+from orchestrator.driver import restorable
 from orchestrator.driver import storage_thread as storage_thread_module
 from orchestrator.driver.edited_graph import source_loading
 from orchestrator.driver.inbox import Remark, Restorable
@@ -21,7 +22,7 @@ from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
 from orchestrator.store.checkpoints import commits
 from orchestrator.store.checkpoints.commits import commit
-from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointer import read_pointer, write_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.manifest import Manifest
@@ -31,12 +32,13 @@ from orchestrator.store.run.lineage import read_lineage, record_takeover
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.damage import flip
+from tests.store.runs import saved
 
 
 class Bench:
     """A storage thread over a directory, and what it tells the loop."""
 
-    def __init__(self, directory: Path, trained_s: float = 0.0) -> None:
+    def __init__(self, directory: Path, trained_s: float = 0.0, label: str | None = None) -> None:
         self.output: Location = open_location(str(directory / "out"))
         self.lease: Lease = acquire(self.output)
         self.told: queue.Queue[Any] = queue.Queue()
@@ -45,7 +47,7 @@ class Bench:
         )
         saved = Saved("f", None, ())
         self.storage_thread = StorageThread(
-            self.output, self.lease, config, saved, (0, 0), None, trained_s, self.told.put
+            self.output, self.lease, config, saved, (0, 0), label, trained_s, self.told.put
         )
         self.scratch = directory
 
@@ -128,7 +130,7 @@ def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(storage_thread_module, "newest_source", broken)
+    monkeypatch.setattr(restorable, "newest_source", broken)
     bench.storage_thread.find("nobody has the state", {})
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
 
@@ -165,7 +167,7 @@ def test_storage_thread_search_that_the_store_does_not_answer_may_be_repeated(
     def down(*args: Any, **kwargs: Any) -> None:
         raise StorageUnavailable("s3://b: 503")
 
-    monkeypatch.setattr(storage_thread_module, "newest_source", down)
+    monkeypatch.setattr(restorable, "newest_source", down)
     bench.storage_thread.find("nobody has the state", {})
     found = bench.next()
     assert found.passing
@@ -198,8 +200,8 @@ def test_storage_thread_search_that_comes_back_to_the_source_reads_it_as_the_fir
     )
     thread._saved = replace(thread._saved, loading=Loading(step=0))
     thread.find("nobody has the state", {})
-    restorable = bench.next()
-    assert (restorable.files.step, restorable.files.of_source) == (0, True)
+    found = bench.next()
+    assert (found.files.step, found.files.of_source) == (0, True)
     assert bench.next().step == 0
     thread._saved = replace(thread._saved, loading=None)
     thread.find("nobody has the state", {})
@@ -319,3 +321,17 @@ def test_storage_thread_forgets_a_commit_in_doubt_when_the_group_goes_on_from_el
     told = bench.next()
     assert isinstance(told, Remark), told
     assert bench.next() == ev.Committed(2, 6, 12)
+
+
+def test_driver_whose_predecessor_died_between_a_commit_and_the_pointer_sets_it_right(
+    tmp_path: Path,
+) -> None:
+    """It did so with its next commit alone, and a run that was stopped before has none."""
+    output = open_location(str(tmp_path / "out"))
+    record_takeover(output, 1, 1, 0)
+    saved(output, 100)
+    saved(output, 200)
+    write_pointer(output, "a0001-g0001/model.ckpt-100", ["a0001-g0001/model.ckpt-100"])
+    bench = Bench(tmp_path, label="a0001-g0001/model.ckpt-200")
+    bench.storage_thread.close()
+    assert read_pointer(output) == "a0001-g0001/model.ckpt-200"

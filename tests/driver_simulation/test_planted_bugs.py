@@ -17,7 +17,7 @@ from orchestrator.decide import budgets, holding, incidents, retention
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.rules import forming
-from orchestrator.driver import storage_thread
+from orchestrator.driver import restorable, storage_thread
 from orchestrator.driver.past import Past
 from orchestrator.errors import OrchestratorError
 from orchestrator.store.checkpoints import commits, source, verification
@@ -48,7 +48,7 @@ def never_spoken_to(worker: Any, attempt: int) -> None:
     worker._attempt = max(worker._attempt, attempt)
 
 
-REAL_HELD, REAL_NEWEST, REAL_FLUSH = Member.held_state, storage_thread.files_of, Journal.flush
+REAL_HELD, REAL_NEWEST, REAL_FLUSH = Member.held_state, restorable.files_of, Journal.flush
 REAL_COMMIT, REAL_SHALLOW, REAL_STATUS = commits.commit, source.newest_source, world_module.status
 REAL_FROM, REAL_CLOSE = forming._state_from, Fleet.close
 
@@ -159,9 +159,9 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
     "a checkpoint that is bad was trusted|a damaged checkpoint was trusted": (
         "checkpoints that rot",
         lambda patch: (
-            patch.setattr(storage_thread, "files_of", without_checksums),
+            patch.setattr(restorable, "files_of", without_checksums),
             patch.setattr(
-                storage_thread,
+                restorable,
                 "newest_source",
                 lambda output, exclude, deep: REAL_SHALLOW(output, exclude=exclude),
             ),
