@@ -9,7 +9,7 @@ from rich.console import Console
 
 from launch.text.inspect_text import clean
 from orchestrator.driver.proof import Proof
-from orchestrator.driver.verify_verdict import Comparison, VerifyReport
+from orchestrator.driver.verify_report import Comparison, VerifyReport
 
 WORST = 5
 """Variables named; ``--json`` has them all."""
@@ -52,6 +52,10 @@ def _comparison(item: Comparison, console: Console) -> None:
     console.print(
         f"{item.what}: {mark}; {item.compared} variables, at most {item.relative:.1e} of their movement apart ({limit})"
     )
+    if item.rounded:
+        console.print(
+            f"  moved by rounding alone, as another order of the rows shows: {clean(', '.join(item.rounded[:WORST]))}"
+        )
     for name, relative in item.worst[:WORST]:
         console.print(f"  {clean(name)}: {relative:.1e}")
     if len(item.worst) > WORST:

@@ -28,7 +28,8 @@ from orchestrator.driver.result import RunResult
 from orchestrator.driver.slots import slots_of
 from orchestrator.driver.startup import Plan, StartPoint, make_plan, start_point
 from orchestrator.driver.tensorflow_process import ask_tensorflow
-from orchestrator.driver.verify_verdict import TOLERANCE, VerifyReport, drawn, report
+from orchestrator.driver.verify_report import VerifyReport
+from orchestrator.driver.verify_verdict import TOLERANCE, drawn, report
 from orchestrator.errors import ConfigError, FatalError
 from orchestrator.graph.random.deterministic import DeterministicGraph, without_chance
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX

@@ -4,19 +4,22 @@ reason, or differs without one?
 Rule: what has to be exact is judged first, and nothing excuses it but numbers drawn from a hidden
 state or an order that the graph's own pipeline leaves to luck. So what is left between a group and
 TensorFlow's joint batch is what its slots compute, and a known reason excuses no more of that than
-it can account for: random numbers are held still and must agree then (or be no further apart than
-other random numbers bring them); statistics that workers take of their own batches may move a
-variable as far as training on one slot's batches alone moves it. All else is a difference.
+it can account for. What the order of the rows alone changes is rounding, where the proof of the
+first step found all gradients equal (else it may be a graph that minds the order). Random numbers
+are held still and must agree then (or be no further apart than other random numbers bring them);
+statistics that workers take of their own batches may move a variable as far as training on one
+slot's batches alone moves it. All else is a difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.proof import Proof
+from orchestrator.driver.verify_report import WHAT, Comparison, Name, Verdict, VerifyReport
 from orchestrator.graph.worker_graph import WorkerGraph
 
 TOLERANCE = 1e-3
@@ -36,74 +39,11 @@ LUCK = 3.0
 draws of them move it: beyond that lies one in a hundred, for a variable of one normally distributed
 number.
 """
-
-Verdict = Literal["agrees", "explained", "differs"]
-Name = Literal["slots", "joint", "save", "slots held still", "joint held still", "save held still"]
-WHAT: Mapping[Name, str] = {
-    "slots": "the group and one process with the same batches, bit for bit",
-    "joint": "the group and one bare TensorFlow process",
-    "save": "with and without a save and a restart in the middle, bit for bit",
-    "slots held still": "the group and one process, with random numbers held still",
-    "joint held still": "the group and bare TensorFlow, with random numbers held still",
-    "save held still": "with and without a restart, with random numbers held still",
-}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs of the same steps.
-
-    Attributes:
-        what: in words.
-        compared: how many variables.
-        relative: the largest difference of any of them, relative to how far the steps moved it.
-        worst: (variable, relative difference) of those over the tolerance, worst first.
-        reason: why it couldn't be compared; empty where it was.
-        beyond: those of ``worst`` that no known reason accounts for.
-        name: which comparison this is.
-    """
-
-    what: str
-    agrees: bool | None
-    tolerance: float
-    compared: int = 0
-    relative: float = 0.0
-    worst: tuple[tuple[str, float], ...] = ()
-    reason: str = ""
-    beyond: tuple[str, ...] = ()
-    name: Name = "joint"
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """The answer of ``tfresume verify``.
-
-    Attributes:
-        verdict: ``agrees``; ``explained``: it differs as far as ``causes`` account for it, or
-            couldn't be compared; ``differs``.
-        moved: variables that the steps changed.
-        causes: what makes a group differ from one process in this graph.
-        proof: of the first step, gradient by gradient; None with one batch a step.
-    """
-
-    verdict: Verdict
-    source: str
-    workers: int
-    steps: int
-    start_step: int
-    comparisons: tuple[Comparison, ...]
-    moved: int
-    causes: tuple[str, ...] = field(default=())
-    proof: Proof | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """0 where it agrees or what differs is named, else 1."""
-        return 1 if self.verdict == "differs" else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for ``--json``."""
-        return asdict(self)
+ORDER = 4.0
+"""How much larger than in one other order of the rows rounding may come out, as in the proof of the
+first step (``training.proof.comparing.LUCK``): a gradient that is nothing but rounding comes out
+otherwise with every order.
+"""
 
 
 @dataclass(frozen=True)
@@ -133,8 +73,9 @@ def report(
         held: its answer with random numbers held still, where that was asked.
         proof: of the first step; what it finds to differ differs.
     """
-    first = _compared(found, graph, tolerance)
-    calm = None if held is None else _compared(held, graph, tolerance, still=True)
+    proved = proof is not None and proof.verdict == "equal"
+    first = _compared(found, graph, tolerance, proved=proved)
+    calm = None if held is None else _compared(held, graph, tolerance, proved=proved, still=True)
     stray = str(found.get("input", ""))
     verdict = _verdict(first, calm, graph, stray)
     if proof is not None and proof.verdict == "differs":
@@ -183,7 +124,12 @@ def _verdict(first: Compared, calm: Compared | None, graph: WorkerGraph, stray: 
 
 
 def _compared(
-    found: Mapping[str, Any], graph: WorkerGraph, tolerance: float, *, still: bool = False
+    found: Mapping[str, Any],
+    graph: WorkerGraph,
+    tolerance: float,
+    *,
+    proved: bool,
+    still: bool = False,
 ) -> Compared:
     pulled = any(port.pull for port in graph.inputs)
     why = str(found["reason"])
@@ -195,7 +141,7 @@ def _compared(
     slots, joint, save = NAMES[still]
     exact = _exact(slots, found["slots"], str(found.get("slots_reason") or why))
     saved = None if found["save"] is None else _exact(save, found["save"], "")
-    return Compared(exact, _close(joint, found, tolerance, order, graph), saved)
+    return Compared(exact, _close(joint, found, tolerance, order, graph, proved=proved), saved)
 
 
 NAMES: Mapping[bool, tuple[Name, Name, Name]] = {
@@ -216,18 +162,31 @@ def _exact(name: Name, measured: Any, reason: str) -> Comparison:
 
 
 def _close(
-    name: Name, found: Mapping[str, Any], tolerance: float, reason: str, graph: WorkerGraph
+    name: Name,
+    found: Mapping[str, Any],
+    tolerance: float,
+    reason: str,
+    graph: WorkerGraph,
+    *,
+    proved: bool,
 ) -> Comparison:
-    """To rounding, and beyond that no further than a known reason reaches."""
-    measured = found["bare"]
-    if measured is None:
+    """To rounding, and beyond that no further than a known reason reaches.
+
+    Args:
+        proved: every gradient of the first step was found equal.
+    """
+    if found["bare"] is None:
         return Comparison(WHAT[name], None, tolerance, reason=reason, name=name)
-    over = tuple(
-        (str(item["name"]), float(item["relative"]))
-        for item in measured
-        if item["relative"] > tolerance
+    measured = [(str(item["name"]), float(item["relative"])) for item in found["bare"]]
+    turned = found.get("turned", {}) if proved else {}
+    rounded = tuple(
+        item
+        for item, apart in measured
+        if tolerance < apart <= tolerance + ORDER * float(turned.get(item, 0.0))
     )
-    largest = max((float(item["relative"]) for item in measured), default=0.0)
+    told = [pair for pair in measured if pair[0] not in rounded]
+    over = tuple(pair for pair in told if pair[1] > tolerance)
+    largest = max((apart for _, apart in told), default=0.0)
     shares, redrawn = (
         found.get("shares", {}) if _statistics(graph) else {},
         found.get("redrawn", {}),
@@ -238,7 +197,15 @@ def _close(
     }
     beyond = tuple(item for item, apart in over if apart > tolerance + excused[item])
     return Comparison(
-        WHAT[name], not over, tolerance, len(measured), largest, over, beyond=beyond, name=name
+        WHAT[name],
+        not over,
+        tolerance,
+        len(measured),
+        largest,
+        over,
+        beyond=beyond,
+        rounded=rounded,
+        name=name,
     )
 
 

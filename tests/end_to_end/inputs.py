@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.graph.patterns import WIDTH
 from tests.graphs import makers
 
 Batch = Mapping[str, np.ndarray]
@@ -76,6 +77,16 @@ def many_rows(ctx: Any) -> Iterator[Batch]:
     """Two thousand rows of twenty ids: each id is added to a hundred times in one step."""
     for number in range(ctx.position + ctx.rank, 1000, ctx.world_size):
         yield makers.id_feeds(number, 2048)
+
+
+def triplets(ctx: Any) -> Iterator[Batch]:
+    """Rows of normally distributed numbers for the triplet loss of the table of graphs."""
+    for number in itertools.count(ctx.position + ctx.rank, ctx.world_size):
+        rng = np.random.default_rng(number)
+        yield {
+            "x:0": rng.normal(size=(8, WIDTH)).astype("f"),
+            "y:0": rng.normal(size=8).astype("f"),
+        }
 
 
 def grown(ctx: Any) -> Iterator[Batch]:

@@ -70,7 +70,8 @@ class Comparison:
 
     def measured(self, plant: Callable[[Any], None] = lambda trainer: None) -> dict[str, Any]:
         """The answer; ``plant`` puts a bug into the trainer."""
-        from orchestrator.training.baseline.baseline import ComparisonTask, measure
+        from orchestrator.training.baseline.baseline import measure
+        from orchestrator.training.baseline.dealt_batches import ComparisonTask
         from orchestrator.training.engine.options import GroupSpec
         from orchestrator.training.inputs.feeds import FeedContext, open_batches
         from orchestrator.training.state.bundle_writer import write_bundle

@@ -15,66 +15,29 @@ import json
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from orchestrator.config import RunConfig
 from orchestrator.errors import OrchestratorError
 from orchestrator.graph.inputs.feed_plan import constants
 from orchestrator.graph.variables.fit import is_optimizer_state
-from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.training.baseline.dealt_batches import ComparisonTask, Steps, dealt, stray
 from orchestrator.training.baseline.distances import Distance, distances
 from orchestrator.training.baseline.joint_batch import joined
 from orchestrator.training.baseline.plain_import import import_plain, restore_plain
-from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.engine.options import GroupSpec
 from orchestrator.training.engine.tensorflow import tf, v1
 from orchestrator.training.importing.import_graph import load_extensions
-from orchestrator.training.inputs.feeds import Batch, FeedContext, open_batches
+from orchestrator.training.inputs.feeds import FeedContext, open_batches
 from orchestrator.training.state.checkpoint_reader import read_checkpoint
-from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import RUN_ERRORS
 from orchestrator.training.trainer import Trainer
 
-Steps = Sequence[Sequence[Batch]]
-"""By step, the batches in the order of their numbers: a slot after the other, for each run that
-takes some of its own.
-"""
 Arrays = Mapping[str, np.ndarray]
 """Variable to value."""
-
-
-@dataclass(frozen=True)
-class ComparisonTask:
-    """What is to be compared.
-
-    Attributes:
-        options: as the workers had them; ``batches_per_step`` is the number of slots.
-        prefix: local prefix of the checkpoint that all runs started from.
-        world_size, steps, start_step: of the group's run.
-        whole: local prefix of what the group had after ``steps``.
-        halves: the same after a save and a restart in the middle; empty where that wasn't done.
-        joint: whether the batches can be joined at all; not where the graph's own pipeline makes
-            them.
-        tolerance: relative difference from which on a slot's own batches are asked what they make
-            of a variable.
-        redraw: how far other random numbers move each variable is wanted.
-    """
-
-    graph: WorkerGraph
-    options: TrainingOptions
-    config: RunConfig
-    prefix: str
-    world_size: int
-    steps: int
-    start_step: int
-    whole: str
-    halves: str = ""
-    joint: bool = True
-    tolerance: float = 0.0
-    redraw: bool = False
 
 
 def measure(task: ComparisonTask) -> dict[str, Any]:
@@ -103,7 +66,7 @@ def measure(task: ComparisonTask) -> dict[str, Any]:
     ]
     whole = read_checkpoint(task.graph, task.whole, task.options).arrays
     halves = read_checkpoint(task.graph, task.halves, task.options).arrays if task.halves else None
-    steps = _dealt(task, task.world_size) if task.joint else None
+    steps = dealt(task, task.world_size) if task.joint else None
     # Before the slots: their process draws no random numbers without a seed, and bare TensorFlow
     # may
     slots = task.options.batches_per_step
@@ -116,23 +79,23 @@ def measure(task: ComparisonTask) -> dict[str, Any]:
     apart = [] if bare is None else distances(bare, whole, before, task.steps)
     differs = any(item.relative > task.tolerance for item in apart)
     shared = steps is not None and bare is not None and differs and slots > 1
-    shares = (
-        _shares(task, steps, bare, before)
-        if shared and steps is not None and bare is not None
-        else {}
-    )
+    shares, turned = {}, {}
+    if shared and steps is not None and bare is not None:
+        shares = _shares(task, steps, bare, before)
+        turned = _turned(task, steps, bare, before)
     alone = train_slots(task, steps)
     return {
         "slots": [asdict(item) for item in distances(alone, whole, before, 0)],
         "bare": None if bare is None else [asdict(item) for item in apart],
         "shares": shares,
+        "turned": turned,
         "redrawn": _redrawn(task, steps, alone, before) if task.redraw else {},
         "save": None
         if halves is None
         else [asdict(item) for item in distances(halves, whole, before, 0)],
         "moved": sum(item.relative > 0 for item in distances(before, whole, before, 0)),
         "reason": reason,
-        "input": "" if steps is None else _stray(task, steps),
+        "input": "" if steps is None else stray(task, steps),
     }
 
 
@@ -156,6 +119,26 @@ def _shares(task: ComparisonTask, steps: Steps, bare: Arrays, before: Arrays) ->
     return found
 
 
+def _turned(task: ComparisonTask, steps: Steps, bare: Arrays, before: Arrays) -> dict[str, float]:
+    """How far the order of the rows alone moves each variable, the slots' batches joined the other
+    way round.
+    """
+    slots = task.options.batches_per_step
+    other = [
+        [
+            batch
+            for first in range(0, len(step), slots)
+            for batch in reversed(step[first : first + slots])
+        ]
+        for step in steps
+    ]
+    alike, _ = _joint(task, other, slots)
+    found: dict[str, float] = {}
+    if alike is not None:
+        _widen(found, distances(alike, bare, before, task.steps))
+    return found
+
+
 def _redrawn(
     task: ComparisonTask, steps: Steps | None, alone: Arrays, before: Arrays
 ) -> dict[str, float]:
@@ -170,54 +153,6 @@ def _redrawn(
 def _widen(bounds: dict[str, float], measured: Sequence[Distance]) -> None:
     for item in measured:
         bounds[item.name] = max(item.relative, bounds.get(item.name, 0.0))
-
-
-# -- the batches
-
-
-def _dealt(task: ComparisonTask, world_size: int) -> Steps:
-    """The batches of every step, as that many workers are given them."""
-    count = task.options.batches_per_step * task.graph.batches_per_slot
-    dealing = Dealing(world_size, count)
-    streams = [
-        open_batches(task.config, task.graph, FeedContext(rank, world_size, task.start_step, 0))
-        for rank in range(world_size)
-    ]
-    found: list[list[Batch]] = []
-    for number in range(task.steps):
-        position = number * count
-        step: dict[int, Batch] = {}
-        for rank, stream in enumerate(streams):
-            turns = dealing.batches(rank, position)
-            step.update(zip(turns, stream.take(len(turns)), strict=True))
-            stream.applied()
-        found.append([step[position + place] for place in range(count)])
-    for stream in streams:
-        stream.close()
-    return found
-
-
-def _stray(task: ComparisonTask, steps: Steps) -> str:
-    """Which batch one worker alone is given differently."""
-    if task.world_size == 1:
-        return ""
-    for number, (ours, theirs) in enumerate(zip(steps, _dealt(task, 1), strict=True)):
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            for name in sorted({*one, *other}):
-                if name not in one or name not in other or not _equal(one[name], other[name]):
-                    return f"{name} of batch {number * len(ours) + place}"
-    return ""
-
-
-def _equal(one: Any, other: Any) -> bool:
-    first, second = np.asarray(one), np.asarray(other)
-    if first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    return (
-        first.tolist() == second.tolist()
-        if first.dtype.kind == "O"
-        else first.tobytes() == second.tobytes()
-    )
 
 
 # -- the baselines

@@ -55,15 +55,20 @@ class Inquiry:
         self._graph, self._stand, self._start = graph, stand, start
         self._batches, self._slots, self._held = batches, slots, held
 
-    def of(self, group: Taken, joint: Taken) -> dict[str, Any]:
+    def of(self, group: Taken, joint: Taken, whole: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """``seams``, ``variables`` and ``means`` as ``measuring.measure`` gives them; empty where all
         that differs is noise.
+
+        Args:
+            joint, whole: the step of one process, and the batch of all rows that it took.
         """
         # What the same rows in another order change is rounding, or the graph minds the order
         turned = self._take(next(joint_batches(self._batches[::-1], self._graph, self._held)))
         noise = noise_of(turned, joint, self._start.arrays)
         seams = different_seams(self._stand, group, joint, turned)
         variables = different_variables(group, joint, self._start.arrays, noise)
+        if variables and not seams:
+            variables = self._beside_the_seams(joint, whole, variables)
         if not seams and not variables:
             return {}
         alone = [self._stand.step(self._start, [slot]) for slot in self._slots]
@@ -154,6 +159,24 @@ class Inquiry:
             if item.seam.role == "gradient"
         }
         return [name for name in through if name not in changed]
+
+    def _beside_the_seams(
+        self,
+        joint: Taken,
+        whole: Mapping[str, np.ndarray],
+        variables: Sequence[tuple[str, float]],
+    ) -> list[tuple[str, float]]:
+        """Those of ``variables`` that differ though the group had the joint step's own values at its
+        seams.
+
+        The others differ by how seams were rounded: a gradient that is nothing but rounding (that
+        of a bias which cancels out of a distance, say) is scaled to a whole step by Adam, and comes
+        out otherwise with every order of the sums, and on every kind of processor.
+        """
+        checked = self._stand.checked(whole)
+        crossed = self._stand.step(self._start, [checked], applied_batch=self._slots[-1])
+        beside = {name for name, _ in different_variables(crossed, joint, self._start.arrays, {})}
+        return [item for item in variables if item[0] in beside]
 
     def _of_the_order(self, group: Taken, noise: Mapping[str, float]) -> list[tuple[str, float]]:
         """Variables that show in which order the slots were taken: something beside the seams

@@ -127,7 +127,7 @@ class Trial:
         inquiry = Inquiry(
             self._task.graph, self._stand, self._start, self._batches, self._slots, self._held
         )
-        return self._told("joint", **inquiry.of(group, found["joint"]))
+        return self._told("joint", **inquiry.of(group, found["joint"], found["whole"]))
 
     def _apart(self, group: Taken) -> list[list[str]]:
         """The fed settings that aren't the same in all slots, and the variables in which workers
@@ -157,7 +157,7 @@ class Trial:
             raise UserCodeError("gradients of the first batches, all rows in one, aren't finite")
         seams = different_seams(self._stand, group, joint, None)
         variables = different_variables(group, joint, self._start.arrays, {})
-        return {"joint": joint, "differs": bool(seams or variables)}
+        return {"joint": joint, "whole": whole, "differs": bool(seams or variables)}
 
     def _take(self, batch: Mapping[str, Any]) -> Taken:
         return self._stand.step(self._start, [self._stand.checked(batch)])

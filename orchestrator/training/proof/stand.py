@@ -124,12 +124,20 @@ class Stand:
         """A user's batch as the graph takes it. Raises UserCodeError."""
         return self._runner.checked(batch)
 
-    def step(self, start: State, batches: Sequence[Feeds], *, applied: int = -1) -> Taken:
+    def step(
+        self,
+        start: State,
+        batches: Sequence[Feeds],
+        *,
+        applied: int = -1,
+        applied_batch: Feeds | None = None,
+    ) -> Taken:
         """One step from ``start`` with a batch for each slot.
 
         Args:
             applied: the slot whose batch is fed when the result is applied; each worker feeds one
                 of its own.
+            applied_batch: fed then instead.
 
         Raises:
             OrchestratorError, or what TensorFlow raises out of a run.
@@ -142,7 +150,8 @@ class Stand:
                 result.update(self._exchanged(target, number, level, batches, result))
             # Copies: the exchange uses its memory again
             seen.update({(run, each.tensor): _value(each, result) for each in self.seams[target]})
-            feeds = {**self._runner.fed(target, batches[applied]), **result}
+            last = batches[applied] if applied_batch is None else applied_batch
+            feeds = {**self._runner.fed(target, last), **result}
             self._phases.apply(self._session, target, feeds, summaries=False)
         variables = self._snapshot.read_all(self._session)
         return Taken(seen, {key: each for key, each in variables.items() if key not in self.local})
