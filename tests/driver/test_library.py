@@ -76,6 +76,7 @@ def test_predicate_drops_collections_from_the_plan_and_not_from_what_is_saved(
 
 def test_predicate_that_never_heard_of_the_record_of_edits_does_not_drop_it(tmp_path: Path) -> None:
     meta = MetaGraphDef()
+    meta.graph_def.node.add(name="x", op="NoOp")
     for name in (COLLECTION, "losses", "summaries"):
         meta.collection_def[name].bytes_list.value.append(b"x")
     (tmp_path / "graph.meta").write_bytes(meta.SerializeToString())

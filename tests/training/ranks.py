@@ -269,6 +269,10 @@ class RankPool:
 
 def _serve(address: str, log: str) -> None:
     os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), 2)
+    # A process's first session settles how many threads split a convolution's sums. Processes
+    # outlive their tests, and those of one group have to have settled on the same number, whatever
+    # they trained before
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     trainer: dict[str, Any] = {}
     main, control = Client(address, "AF_UNIX"), Client(address, "AF_UNIX")
     faulthandler.enable()
