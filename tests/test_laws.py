@@ -108,6 +108,20 @@ def test_product_modules_are_found() -> None:
     assert len(PRODUCT) > 20
 
 
+LONGEST = 300
+"""Lines of a module of the product; what outgrows that answers more than one question."""
+
+
+def test_module_of_the_product_is_not_too_long_to_answer_one_question() -> None:
+    assert _too_long({"a.py": "\n" * LONGEST, "b.py": "\n" * (LONGEST + 1)}) == ["b.py: 301 lines"]
+    assert _too_long({str(path.relative_to(ROOT)): path.read_text() for path in PRODUCT}) == []
+
+
+def _too_long(sources: dict[str, str]) -> list[str]:
+    lengths = {path: len(source.splitlines()) for path, source in sources.items()}
+    return [f"{path}: {lines} lines" for path, lines in lengths.items() if lines > LONGEST]
+
+
 NOT_MODULES = {"workers.min", "workers.max", "workers.count", "graph.original_meta"}
 """Keys of the configuration and a field, which are written as a module's name would be."""
 

@@ -41,13 +41,14 @@ from orchestrator.graph.inspect_report import (
     Totals,
     VariableEntry,
 )
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.loss_to_show import losses_of_gradients
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.memory import variable_bytes
 from orchestrator.graph.variables.saver import SaverKeys, read_saver
 from orchestrator.graph.variables.variables import find_variables
-from orchestrator.graph.worker_graph import Problem, Variable
+from orchestrator.graph.worker_graph import Variable
 
 LOSS_COLLECTION = "losses"
 FREE = ""
