@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
-.PHONY: help setup demo wheel test check check-fast soak fuzz bench browser gpu-check gpu-report gpu-dry-run clean
+.PHONY: help setup demo wheel test check check-fast soak mutants fuzz bench browser gpu-check gpu-report gpu-dry-run clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,8 +53,12 @@ check: check-fast  ## What test runs, with all examples of each kind
 test: check-fast  ## Everything that CI runs (some 26 minutes on two cores)
 	$(HEAVY)
 
-soak: $(STAMP)  ## Hundreds of kills in one run (many minutes)
-	$(BIN)/python -m pytest tests -m soak --timeout 7200
+soak: $(STAMP)  ## Thousands of kills, one hash for each graph (hours; make soak PART=3/20 runs one part of twenty)
+	$(BIN)/python -m pytest tests -m soak --every-turn --timeout 7200 $(if $(PART),--part $(PART))
+
+mutants: $(STAMP)  ## What the tests of ROOM let pass (make mutants ROOM=decide.budgets)
+	($(PIP) uv && $(UV) -e '.[dev,mutants]') || $(PIP) -e '.[dev,mutants]'
+	$(BIN)/python -m tests.mutants $(ROOM)
 
 fuzz: $(STAMP)  ## Fuzz the readers for a while
 	$(BIN)/python -m pytest tests -m fuzz --timeout 7200

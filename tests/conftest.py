@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.graphs.library import CheckpointLibrary
-from tests.turns import checksum_of_the_code, chosen, not_in_turn
+from tests.turns import checksum_of_the_code, chosen, not_in_turn, part_of
 
 pytest_plugins = ["tests.servers.object_stores"]
 
@@ -63,8 +63,10 @@ class ChaosTogether(LoadScopeScheduling):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option that ``turns`` tells of."""
+    """The options that ``turns``, ``parts`` and the soak tell of."""
     parser.addoption("--every-turn", action="store_true", help="run all examples of each kind")
+    parser.addoption("--part", help="run part N of M of the tests that were chosen, as N/M")
+    parser.addoption("--record-hashes", action="store_true", help="keep what the soak ends with")
 
 
 @pytest.hookimpl(trylast=True)
@@ -78,6 +80,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         later = not_in_turn(items, checksum_of_the_code())
         config.hook.pytest_deselected(items=[item for item in items if item in later])
         items[:] = [item for item in items if item not in later]
+    if part := config.getoption("part"):
+        here = set(part_of([item.nodeid for item in items], part))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in here])
+        items[:] = [item for item in items if item.nodeid in here]
     items.sort(key=lambda item: _turn(item.path))  # stable: within a file nothing changes
 
 

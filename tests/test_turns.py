@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from tests.turns import checksum_of_the_code, chosen, in_turn, not_in_turn
+from tests.turns import checksum_of_the_code, chosen, in_turn, not_in_turn, part_of
 
 pytest_plugins = ["pytester"]
 
@@ -81,3 +83,17 @@ def test_kind_that_several_files_share_has_one_turn_over_all_of_them(
     assert len(names) == 3
     assert all(len(each) == 1 for each in now)
     assert set.union(*now) == names
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 20, 41])
+def test_parts_have_nothing_in_common_and_are_all_together(count: int) -> None:
+    examples = list(range(count))
+    parts = [part_of(examples, f"{number}/20") for number in range(1, 21)]
+    assert sorted(itertools.chain.from_iterable(parts)) == examples
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("part", ["", "3", "0/20", "21/20", "a/b", "3/", "-1/2"])
+def test_part_that_is_none_says_how_it_is_written(part: str) -> None:
+    with pytest.raises(pytest.UsageError, match="3/20"):
+        part_of([1, 2], part)

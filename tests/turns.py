@@ -60,3 +60,16 @@ def not_in_turn(items: Iterable[pytest.Item], checksum: int) -> set[pytest.Item]
         for (_, parts), examples in kinds.items()
         for item in set(examples) - set(in_turn(examples, parts, checksum))
     }
+
+
+def part_of(examples: Sequence[T], part: str) -> list[T]:
+    """Those of part N of M, for ``N/M``: every M-th from the N-th on, so that the parts are as long
+    as each other and have nothing in common.
+
+    Raises:
+        pytest.UsageError: it isn't such a part.
+    """
+    number, slash, parts = part.partition("/")
+    if not (slash and number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise pytest.UsageError(f"--part {part}: write N/M with N from 1 to M, such as 3/20")
+    return list(examples[int(number) - 1 :: int(parts)])

@@ -6,14 +6,11 @@ The start checkpoint is fetched while TensorFlow is being imported.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.decide.outliers import Size
@@ -48,7 +45,6 @@ class RealTools:
         self._trainer: Any = None
         self._pool = ThreadPoolExecutor(1, "tfresume-stage")
         self._staging: dict[str, Future[str]] = {}
-        self._scratch: Path | None = None
         if setup.start is not None:
             self._staging[setup.start.prefix] = self._stage(setup.start)
 
@@ -127,20 +123,16 @@ class RealTools:
 
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         from orchestrator.store.objects.layout import checkpoint_name
-        from orchestrator.store.objects.private import scratch
         from orchestrator.store.transfer.upload import upload
-        from orchestrator.training.state.bundle_writer import write_bundle
+        from orchestrator.training.state.bundle_writer import bundle_contents
 
         prefix = checkpoint_name(self._setup.name, state.step, again)
-        with scratch("save") as room:
-            self._scratch = room
-            files = write_bundle(state, self._setup.graph, self._scratch, prefix)
-            records = upload(files, self._setup.output.child(directory))
+        contents = bundle_contents(state, self._setup.graph, prefix)
+        records = upload(contents, self._setup.output.child(directory))
         return WrittenFiles(directory, prefix, records)
 
     def moved_bytes(self) -> int:
-        # TensorFlow writes a bundle in one go: how far it is can be seen in its file only
-        return MOVED.size_bytes + (0 if self._scratch is None else size_below(self._scratch))
+        return MOVED.size_bytes
 
     def processor_s(self) -> float:
         return time.process_time()
@@ -152,16 +144,6 @@ class RealTools:
         return self._pool.submit(
             lambda: str(stage(checkpoint.files, private_directory("tfresume-cache")))
         )
-
-
-def size_below(directory: Path) -> int:
-    """Bytes of the files in and below a directory that others may be changing; 0 where it's gone."""
-    found = 0
-    for root, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                found += os.stat(os.path.join(root, name)).st_size
-    return found
 
 
 class ScaledRate:

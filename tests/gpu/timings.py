@@ -24,7 +24,7 @@ def stalls(trainer: Any, directory: str, rounds: int) -> list[float]:
     """Seconds that each save takes from training: the copy of the state, and what steps beside the
     writing lose.
     """
-    from orchestrator.training.state.bundle_writer import write_bundle
+    from tests.training.writing import write_bundle
 
     batch = feeds_for("wide")(0)
     usual = median([_timed(lambda: trainer.step([batch])) for _ in range(10)])

@@ -13,13 +13,14 @@ from orchestrator.errors import AlreadyExists, OutputError, SourceError, Storage
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.source import newest_source
+from orchestrator.store.objects.content import describe
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.run.lease import acquire
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.transfer.download import download
 from orchestrator.store.transfer.http_range import link_to
 from orchestrator.store.transfer.staging import stage
-from orchestrator.store.transfer.upload import describe, upload
+from orchestrator.store.transfer.upload import upload
 from tests.servers.fault_proxy import Kind
 from tests.servers.object_stores import HttpStore
 from tests.servers.programs import BUCKET

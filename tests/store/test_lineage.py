@@ -9,9 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import GenerationId
 from orchestrator.store.objects.location import open_location
-from orchestrator.store.run.lineage import Lineage, TakeOver, extend, read_lineage, record_takeover
+from orchestrator.store.run.lineage import (
+    Lineage,
+    TakeOver,
+    extend,
+    read_lineage,
+    record_takeover,
+    shortened,
+)
 from orchestrator.vocabulary import Attempt, Generation
 from tests.store.runs import saved
 
@@ -135,3 +143,62 @@ def test_clocks_of_writers_that_disagree_change_nothing() -> None:
     newest = newest_good(output)
     assert newest.checkpoint is not None
     assert newest.checkpoint.step == 200
+
+
+# -- a run that is interrupted for months
+
+
+@given(STEPS, st.integers(2, 8), st.sets(st.integers(0, 12)))
+@settings(max_examples=300)
+def test_lineage_that_was_shortened_bounds_what_is_there_as_before_and_holds_nothing_else(
+    history: list[tuple[str, int, int]], longest: int, living: set[int]
+) -> None:
+    lineage = extend(Lineage(), TakeOver(attempt=1, generation=1, step=0), None)
+    for number, (_, step, back) in enumerate(history, 2):
+        parent = lineage.chain[max(0, len(lineage.chain) - 1 - back)]
+        step = int(min(max(step, parent.step), lineage.bound(parent.generation_id)))
+        record = TakeOver(attempt=1, generation=number, step=step)
+        lineage = extend(lineage, record, parent.generation_id)
+    alive = {link.generation_id for place, link in enumerate(lineage.chain) if place in living}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.store.run.lineage.CHAIN", longest)
+        short = shortened(lineage, alive)
+        assert len(short.chain) <= max(longest, longest // 2 + len(alive))
+    kept = {link.generation_id for link in short.chain}
+    newest = {link.generation_id for link in lineage.chain[-(longest // 2) :]}
+    assert alive | newest <= kept
+    assert short.head == lineage.head
+    for link in lineage.chain:
+        if link.generation_id in alive | newest:
+            assert short.bound(link.generation_id) == lineage.bound(link.generation_id)
+            late = int(min(lineage.bound(link.generation_id), 10**6)) + 1
+            if link != lineage.head:
+                assert short.why_not(link.generation_id, late)
+        elif link.generation_id not in kept:
+            assert short.bound(link.generation_id) == -1
+
+
+def test_take_overs_of_months_stay_few_records_of_bounded_size_and_fence_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.store.run.lineage.CHAIN", 16)
+    monkeypatch.setattr("orchestrator.store.run.lineage.RECORDS", 4)
+    output = open_location(f"memory://{uuid.uuid4().hex}")
+    directory = output.child("_tfresume", "lineage")
+    most = largest = 0
+    for generation in range(1, 400):
+        record_takeover(output, 1, generation, 10 * generation)
+        if generation in (3, 150):
+            saved(output, 10 * generation + 5, generation=generation)
+        records = directory.list()
+        most = max(most, len(records))
+        largest = max(largest, max(record.size_bytes for record in records))
+    assert most <= 2 * 4 + 1
+    assert largest <= 100 * (16 + 2 + 1)
+    lineage = read_lineage(output)
+    assert lineage.bound(generation_id(1, 3)) == 40
+    assert lineage.bound(generation_id(1, 150)) == 1510
+    assert [item.step for item in list_checkpoints(output)] == [1505, 35]
+    assert "isn't part" in lineage.why_not(generation_id(1, 151), 1511)
+    with pytest.raises(LeaseLost):
+        record_takeover(output, 1, 200, 2000)

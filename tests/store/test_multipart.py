@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import google_crc32c
 import pytest
 
-from orchestrator.store.transfer import multipart
+from orchestrator.store.objects.content import FileContent, MemoryContent, Reader
 from orchestrator.store.transfer.multipart import (
     COMPOSE_AT_ONCE,
     IN_FLIGHT_BYTES,
@@ -17,9 +19,11 @@ from orchestrator.store.transfer.multipart import (
     PART_BYTES,
     REQUESTS_AT_ONCE,
     part_bytes,
-    send_file,
+    send_content,
 )
+from orchestrator.store.transfer.upload import upload
 from orchestrator.store.transfer.watchdog import TransferProgress
+from tests.servers.object_stores import HttpStore
 
 GIB = 1 << 30
 
@@ -72,14 +76,13 @@ def sent(google: Google, tmp_path: Path, parts: int) -> bytes:
     path = tmp_path / "data"
     path.write_bytes(data)
     target: Any = SimpleNamespace(fs=google, path="b/data", protocol="gs")
-    asyncio.run(send_file(path, target, TransferProgress(), 1024))
+    asyncio.run(send_content(FileContent(path), target, TransferProgress(), 1024, 4 * 1024))
     return data
 
 
 def test_thousands_of_parts_are_composed_in_levels_side_by_side_and_taken_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(multipart, "IN_FLIGHT_BYTES", 4 * 1024)
     google = Google()
     data = sent(google, tmp_path, 2100)
     assert google.objects == {"b/data": data}
@@ -94,3 +97,77 @@ def test_part_that_cannot_be_taken_away_costs_a_little_space_and_nothing_else(
     data = sent(google, tmp_path, 40)
     assert google.objects["b/data"] == data
     assert len(google.objects) == 2
+
+
+class Watched(MemoryContent):
+    """Keeps the greatest range that was asked for at once."""
+
+    longest = 0
+
+    def read(self, start: int, size: int) -> bytes:
+        data = super().read(start, size)
+        type(self).longest = max(self.longest, len(data))
+        return data
+
+
+@pytest.mark.slow
+@pytest.mark.http
+def test_state_in_memory_goes_up_without_a_copy_in_memory_or_on_disk(
+    http_store: HttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four files of 192 MiB at once: what this process grows by is measured by the kernel."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such directory"))
+    block = bytes(range(256)) * 4096
+    contents = [
+        Watched(f"m-1.data-{shard:05d}-of-00004", [block[shard:], *[block] * 191])
+        for shard in range(4)
+    ]
+    upload([MemoryContent("warm", [block])], http_store.direct)
+    Path("/proc/self/clear_refs").write_text("5")  # the greatest size is counted anew
+    before = _size("VmRSS")
+    records = upload(contents, http_store.direct)
+    grown = _size("VmHWM") - before
+    # Clients copy each part that is in flight into their requests: gcsfs has four of it at a time
+    assert grown <= 6 * IN_FLIGHT_BYTES < 0.6 * sum(content.size_bytes for content in contents)
+    assert Watched.longest == PART_BYTES
+    for record, content in zip(records, contents, strict=True):
+        info = http_store.direct.child(record.name).info()
+        assert info is not None
+        assert info.size_bytes == content.size_bytes == record.size_bytes
+        assert info.location.read_bytes(record.size_bytes - 1000) == block[-1000:]
+
+
+def _size(field: str) -> int:
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{field}:")
+    )
+    return int(line.split()[1]) * 1024
+
+
+def test_pieces_of_memory_are_read_as_one_file_whatever_the_range() -> None:
+    pieces: list[bytes | memoryview] = [b"abc", b"", memoryview(b"defgh"), b"i"]
+    content = MemoryContent("file", pieces)
+    whole = b"abcdefghi"
+    for start in range(len(whole) + 2):
+        for size in range(len(whole) + 2):
+            assert content.read(start, size) == whole[start : start + size]
+    assert content.record().crc32c == google_crc32c.value(whole)
+    assert MemoryContent("empty", []).read(0, 5) == b""
+
+
+def test_content_that_a_client_reads_as_a_file_may_be_sought_in() -> None:
+    reader = Reader(MemoryContent("file", [b"abc", b"def"]))
+    assert (reader.read(4), reader.tell(), reader.read(), reader.read(1)) == (
+        b"abcd",
+        4,
+        b"ef",
+        b"",
+    )
+    assert (reader.seek(-2, io.SEEK_END), reader.read(1), reader.seek(-4, io.SEEK_CUR)) == (
+        4,
+        b"e",
+        1,
+    )
+    assert reader.read() == b"bcdef"

@@ -80,7 +80,7 @@ def restored_in_three_lines(
 
 def saved(trainer: Any, directory: str, name: str) -> str:
     """Write the trainer's state as a checkpoint; its prefix."""
-    from orchestrator.training.state.bundle_writer import write_bundle
+    from tests.training.writing import write_bundle
 
     write_bundle(trainer.state(), trainer.graph, Path(directory), name)
     return f"{directory}/{name}"

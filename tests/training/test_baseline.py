@@ -74,8 +74,8 @@ class Comparison:
         from orchestrator.training.baseline.dealt_batches import ComparisonTask
         from orchestrator.training.engine.options import GroupSpec
         from orchestrator.training.inputs.feeds import FeedContext, open_batches
-        from orchestrator.training.state.bundle_writer import write_bundle
         from orchestrator.training.trainer import Trainer
+        from tests.training.writing import write_bundle
 
         trainer = Trainer(self.plan.graph, self._options)
         plant(trainer)

@@ -54,7 +54,7 @@ def plain_tf1(prefix: Path, feeds: dict[str, np.ndarray], scratch: Path) -> dict
 
 
 def write_state(trainer: Any, directory: str, prefix: str) -> list[Path]:
-    from orchestrator.training.state.bundle_writer import write_bundle
+    from tests.training.writing import write_bundle
 
     return write_bundle(trainer.state(), trainer.graph, Path(directory), prefix)
 

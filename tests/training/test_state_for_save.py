@@ -146,7 +146,7 @@ def _bytes_of_a_write(trainer: Any) -> int:
     """How much larger this process was at its largest while a copy was written than before."""
     import tempfile
 
-    from orchestrator.training.state.bundle_writer import write_bundle
+    from tests.training.writing import write_bundle
 
     copy = trainer.state_for_save()
     Path("/proc/self/clear_refs").write_text("5")  # the greatest size is counted anew

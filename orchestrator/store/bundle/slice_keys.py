@@ -55,6 +55,28 @@ def name_prefix(name: str) -> bytes:
     return b"\x00" + bytes(escaped) + _END_OF_NAME
 
 
+def extents_of_spec(spec: str) -> tuple[tuple[int, ...], Extents]:
+    """The shape of the whole tensor and the part that a spec of ``SaveV2`` names, such as
+    ``10 3 0,4:0,3``; both empty for a whole tensor, whose spec is.
+    """
+    if not spec:
+        return (), ()
+    *sizes, part = spec.split(" ")
+    pairs = [
+        (0, WHOLE_DIMENSION) if text == "-" else tuple(map(int, text.split(",")))
+        for text in part.split(":")
+    ]
+    return tuple(map(int, sizes)), tuple((start, length) for start, length in pairs)
+
+
+def slice_key(name: str, extents: Extents) -> bytes:
+    """The key of a part of a tensor."""
+    rank = len(extents)
+    width = (rank.bit_length() + 7) // 8
+    numbers = b"".join(_signed_bytes(number) for extent in extents for number in extent)
+    return name_prefix(name) + bytes([width]) + rank.to_bytes(width, "big") + numbers
+
+
 def _name(key: bytes, file: str) -> tuple[str, int]:
     out, position = bytearray(), 1
     while position + 1 < len(key):
@@ -86,6 +108,15 @@ def _signed(key: bytes, position: int) -> tuple[int, int]:
         raise IndexError("a number beyond its key")
     value = int.from_bytes(bytes(byte ^ flip for byte in raw), "big") & ((1 << 7 * width) - 1)
     return (~value if flip else value), position + width
+
+
+def _signed_bytes(value: int) -> bytes:
+    """What ``_signed`` reads."""
+    size = value if value >= 0 else ~value
+    width = size.bit_length() // 7 + 1
+    ones = ((1 << width) - 1) << 7 * width
+    number = (ones | size).to_bytes(width, "big")
+    return number if value >= 0 else bytes(byte ^ 0xFF for byte in number)
 
 
 def _damaged(file: str) -> CorruptCheckpoint:

@@ -6,7 +6,6 @@ holds every tensor's checksum, is written last. TensorFlow reads it as one of it
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -14,9 +13,10 @@ from typing import Self
 
 import google_crc32c
 
+from orchestrator.store.bundle.in_memory import packed_strings
 from orchestrator.store.bundle.protos import DTYPE_NUMBERS, serialized
 from orchestrator.store.bundle.sstable import mask
-from orchestrator.store.bundle.table_writer import table_bytes, varint
+from orchestrator.store.bundle.table_writer import table_bytes
 from orchestrator.store.bundle.values import Chunk
 
 
@@ -53,18 +53,11 @@ class TensorWriter:
 
     def add_strings(self, key: str, shape: tuple[int, ...], strings: Iterable[bytes]) -> None:
         """A string tensor, from its elements in C order: lengths, their checksum, the text."""
-        elements, start = list(strings), self._offset
-        packed = b"".join(
-            struct.pack("<I" if len(text) < 2**32 else "<Q", len(text)) for text in elements
-        )
-        check = struct.pack("<I", mask(google_crc32c.value(packed)))
-        head = b"".join(varint(len(text)) for text in elements) + check
-        self._data.write(head)
-        crc = google_crc32c.value(packed + check)
-        for text in elements:
-            self._data.write(text)
-            crc = google_crc32c.extend(crc, text)
-        self._offset += len(head) + sum(map(len, elements))
+        start = self._offset
+        pieces, crc = packed_strings(strings)
+        for piece in pieces:
+            self._data.write(piece)
+            self._offset += len(piece)
         self._enter(key, "string", shape, start, crc)
 
     def _enter(self, key: str, dtype: str, shape: tuple[int, ...], start: int, crc: int) -> None:

@@ -11,17 +11,23 @@ driver that wakes up; it needs exclusive creates only, no clock and no compare-a
     a1-g1 ──0────────1000──1500 (saved by a driver that woke up late: fenced)
                       └ a2-g1 took over at 1000 ──1200
                                                   └ a2-g2 took over at 1200 …
+
+A run that is interrupted for months has tens of thousands of take-overs. Those that bound nothing
+any more are forgotten: of the older ones remain the generations that have files, each with its last
+step. A generation that was forgotten isn't in the lineage, so that a driver of it that wakes up
+stays fenced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.errors import LeaseLost, OrchestratorError, OutputError
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import (
     CONTROL,
@@ -33,6 +39,16 @@ from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.records import decode, encode
 from orchestrator.vocabulary import Attempt, Generation
 
+CHAIN = 512
+"""Take-overs from which on a record is made shorter. One has some 60 bytes, so a record stays within
+what one small request brings; the half of them that is never forgotten is what happens in days of
+interruptions every few minutes.
+"""
+RECORDS = 64
+"""Records that stay besides the newest, which says all that they say: where a store lists late a
+reader finds one of those that it still knows, not none. They're deleted so many at a time.
+"""
+
 
 class TakeOver(BaseModel):
     """One generation's beginning."""
@@ -42,6 +58,8 @@ class TakeOver(BaseModel):
     attempt: int = Field(ge=1)
     generation: int = Field(ge=1)
     step: int = Field(ge=0)
+    last: int | None = Field(default=None, ge=0)
+    """Its last step that belongs to the run, where the take-over that bounds it was forgotten."""
 
     @property
     def generation_id(self) -> GenerationId:
@@ -81,7 +99,7 @@ class Lineage:
         bound = float("inf")
         for link in reversed(self.chain):
             if link.generation_id == generation_id:
-                return bound
+                return bound if link.last is None else min(bound, link.last)
             bound = min(bound, link.step)
         return -1.0
 
@@ -92,15 +110,19 @@ class Lineage:
         bound = self.bound(generation_id)
         if bound < 0:
             return f"{generation_id.directory} isn't part of this run's lineage"
+        told = f"saved at step {step} by {generation_id.directory}"
         later = next(
-            link
-            for link in reversed(self.chain)
-            if link.generation_id > generation_id and link.step == bound
+            (
+                link
+                for link in reversed(self.chain)
+                if link.generation_id > generation_id and link.step == bound
+            ),
+            None,
         )
-        by, successor = generation_id.directory, later.generation_id.directory
-        return (
-            f"saved at step {step} by {by}, after {successor} had taken over at step {later.step}"
-        )
+        if later is None:
+            return f"{told}, after another generation had taken over at step {bound:g}"
+        successor = later.generation_id.directory
+        return f"{told}, after {successor} had taken over at step {later.step}"
 
 
 def extend(lineage: Lineage, record: TakeOver, parent: GenerationId | None) -> Lineage:
@@ -130,15 +152,40 @@ def extend(lineage: Lineage, record: TakeOver, parent: GenerationId | None) -> L
     return Lineage((*kept, record))
 
 
+def shortened(lineage: Lineage, alive: Container[GenerationId]) -> Lineage:
+    """The lineage without the take-overs that bound nothing any more, if it's long.
+
+    Args:
+        alive: the generations that have files.
+
+    Returns:
+        One with the same bound for each of them and for the newest; all others are forgotten.
+    """
+    if len(lineage.chain) <= CHAIN:
+        return lineage
+    older, newest = lineage.chain[: -(CHAIN // 2)], lineage.chain[-(CHAIN // 2) :]
+    kept = [
+        link.model_copy(update={"last": int(lineage.bound(link.generation_id))})
+        for link in older
+        if link.generation_id in alive
+    ]
+    return Lineage((*kept, *newest))
+
+
 def read_lineage(output: Location) -> Lineage:
     """The lineage as it stands: one listing and one read. Raises OutputError, StorageUnavailable."""
+    return _read(output)[0]
+
+
+def _read(output: Location) -> tuple[Lineage, list[GenerationId]]:
+    """The lineage, and whose records are there, oldest first."""
     directory = output.child(CONTROL, "lineage")
-    ids = _generation_ids(entry.name for entry in directory.list())
+    ids = sorted(_generation_ids(entry.name for entry in directory.list()))
     if not ids:
-        return Lineage()
-    newest = directory.child(f"{max(ids).directory}.json")
+        return Lineage(), []
+    newest = directory.child(f"{ids[-1].directory}.json")
     data = newest.read_bytes()
-    return Lineage(decode(LineageRecord, data, newest).chain)
+    return Lineage(decode(LineageRecord, data, newest).chain), ids
 
 
 def record_takeover(
@@ -163,7 +210,7 @@ def record_takeover(
         AlreadyExists: someone else recorded this same one.
         OutputError, StorageUnavailable: not written, or not known.
     """
-    lineage = read_lineage(output)
+    lineage, recorded = _read(output)
     record = TakeOver(attempt=attempt, generation=generation, step=step)
     source: GenerationId | None = lineage.head.generation_id if lineage.head else None
     if parent is not None:
@@ -174,9 +221,25 @@ def record_takeover(
         # ours already: attempts are unique, so the reply to an earlier call was lost
         return lineage
     extended = extend(lineage, record, source)
+    if len(extended.chain) > CHAIN:
+        extended = shortened(extended, _with_files(output))
     target = output.child(CONTROL, "lineage", f"{checkpoint_dir(attempt, generation)}.json")
     create_once(target, encode(LineageRecord(chain=extended.chain)))
+    if len(recorded) >= 2 * RECORDS:
+        _forget(output, recorded[:-RECORDS])
     return extended
+
+
+def _with_files(output: Location) -> set[GenerationId]:
+    found = (read_generation_id(entry.name) for entry in output.list())
+    return {each for each in found if each is not None}
+
+
+def _forget(output: Location, ids: Iterable[GenerationId]) -> None:
+    for each in ids:
+        # One that stays costs a little space; the next take-overs try again
+        with contextlib.suppress(OrchestratorError):
+            output.child(CONTROL, "lineage", f"{each.directory}.json").delete()
 
 
 def _generation_ids(names: Iterable[str]) -> list[GenerationId]:

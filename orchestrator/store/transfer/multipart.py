@@ -2,7 +2,8 @@
 
 Rule: S3 has multipart uploads, Google has compose; either way the object appears whole at the end
 or not at all, parts of a failed try are taken away, and no more than IN_FLIGHT_BYTES of the file
-are in memory at a time. Other stores get their client's own upload.
+are in memory at a time. Azure's client reads what it sends from a file and makes its own blocks;
+other stores take the bytes through a file of their client's.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.store.objects.content import Content, Reader, chunks_of
 from orchestrator.store.objects.layout import GenerationId, read_generation_id
 from orchestrator.store.objects.location import Location
 from orchestrator.store.transfer.watchdog import TransferProgress, undone_by
@@ -50,26 +51,82 @@ def part_bytes(size_bytes: int, wanted: int = PART_BYTES) -> int:
     return max(wanted, -(-size_bytes // MAX_PARTS))
 
 
-async def send_file(
-    path: Path, target: Location, progress: TransferProgress, wanted_part_bytes: int = PART_BYTES
+async def send_content(
+    content: Content,
+    target: Location,
+    progress: TransferProgress,
+    wanted_part_bytes: int = PART_BYTES,
+    in_flight: int = IN_FLIGHT_BYTES,
 ) -> None:
     """Uploads one file, in parts where it's large and the store knows how. Raises whatever the
     client raises.
+
+    Args:
+        in_flight: bytes of it that may be in memory on their way; one part may at least.
     """
-    size = path.stat().st_size
-    part = part_bytes(size, wanted_part_bytes)
-    if size <= part:
-        await target.fs._pipe_file(target.path, path.read_bytes())
-        progress.add(size)
+    part = part_bytes(content.size_bytes, wanted_part_bytes)
+    if content.size_bytes <= part:
+        await target.fs._pipe_file(target.path, content.read(0, part))
+        progress.add(content.size_bytes)
     elif target.protocol in ("s3", "s3a"):
-        await _send_to_s3(path, target, part, progress)
+        await _send_to_s3(_Parts(content, part, in_flight), target, progress)
     elif target.protocol in ("gs", "gcs"):
-        await _send_to_google(path, target, part, progress)
+        await _send_to_google(_Parts(content, part, in_flight), target, progress)
+    elif target.protocol in ("abfs", "abfss", "az"):
+        await target.fs._pipe_file(target.path, _Counted(content, progress))
     else:
-        await target.fs._put_file(str(path), target.path, callback=_Counting(progress))
+        await asyncio.to_thread(send_through_file, content, target, progress)
 
 
-async def _send_to_s3(path: Path, target: Location, part: int, progress: TransferProgress) -> None:
+def send_through_file(content: Content, target: Location, progress: TransferProgress) -> None:
+    """Writes a content into a file of the store's client, chunk by chunk."""
+    with target.fs.open(target.path, "wb") as file:
+        if hasattr(file, "set_pipelined"):
+            file.set_pipelined(True)  # sftp waits for each answer otherwise
+        for chunk in chunks_of(content):
+            file.write(chunk)
+            progress.add(len(chunk))
+
+
+class _Counted(Reader):
+    """A reader whose reading counts as progress."""
+
+    def __init__(self, content: Content, progress: TransferProgress) -> None:
+        super().__init__(content)
+        self._progress = progress
+
+    def readinto(self, buffer: Any) -> int:
+        size = super().readinto(buffer)
+        self._progress.add(size)
+        return size
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A content as parts of ``part_bytes``, of which so many bytes may be in memory."""
+
+    content: Content
+    part_bytes: int
+    in_flight: int
+
+    async def send(self, send: SendPart, progress: TransferProgress) -> list[Any]:
+        """Sends every part; the first failure cancels the others. Results in the parts' order."""
+        room = asyncio.Semaphore(max(1, min(PARALLEL, self.in_flight // self.part_bytes)))
+
+        async def one(number: int) -> Any:
+            async with room:
+                data = self.content.read(number * self.part_bytes, self.part_bytes)
+                answer = await send(number, data)
+                progress.add(len(data))
+                return answer
+
+        count = -(-self.content.size_bytes // self.part_bytes)
+        async with asyncio.TaskGroup() as tasks:
+            results = [tasks.create_task(one(number)) for number in range(count)]
+        return [result.result() for result in results]
+
+
+async def _send_to_s3(parts: _Parts, target: Location, progress: TransferProgress) -> None:
     fs = target.fs
     bucket, key, _ = fs.split_path(target.path)
     upload = await fs._call_s3("create_multipart_upload", Bucket=bucket, Key=key)
@@ -81,13 +138,11 @@ async def _send_to_s3(path: Path, target: Location, part: int, progress: Transfe
         return {"PartNumber": number + 1, "ETag": answer["ETag"]}
 
     async with undone_by(lambda: fs._call_s3("abort_multipart_upload", **whole)):
-        parts = await _in_parallel(path, part, send, progress)
-        await fs._call_s3("complete_multipart_upload", **whole, MultipartUpload={"Parts": parts})
+        sent = await parts.send(send, progress)
+        await fs._call_s3("complete_multipart_upload", **whole, MultipartUpload={"Parts": sent})
 
 
-async def _send_to_google(
-    path: Path, target: Location, part: int, progress: TransferProgress
-) -> None:
+async def _send_to_google(parts: _Parts, target: Location, progress: TransferProgress) -> None:
     fs, token = target.fs, uuid.uuid4().hex
     made: list[str] = []
 
@@ -101,7 +156,7 @@ async def _send_to_google(
         await _side_by_side([functools.partial(_without_trouble, fs, name) for name in made])
 
     async with undone_by(remove):
-        level: Sequence[str] = await _in_parallel(path, part, send, progress)
+        level: Sequence[str] = await parts.send(send, progress)
         # Composed objects may be composed again, so more parts than one request takes need levels
         while len(level) > COMPOSE_AT_ONCE:
             groups = [
@@ -148,45 +203,6 @@ async def _side_by_side(requests: Sequence[Callable[[], Awaitable[None]]]) -> No
     async with asyncio.TaskGroup() as tasks:
         for request in requests:
             tasks.create_task(one(request))
-
-
-async def _in_parallel(
-    path: Path, part: int, send: SendPart, progress: TransferProgress
-) -> list[Any]:
-    """Sends every part; the first failure cancels the others. Results in the parts' order."""
-    size = path.stat().st_size
-    room = asyncio.Semaphore(max(1, min(PARALLEL, IN_FLIGHT_BYTES // part)))
-    with open(path, "rb") as file:
-        descriptor = file.fileno()
-
-        async def one(number: int) -> Any:
-            async with room:
-                data = os.pread(descriptor, part, number * part)
-                answer = await send(number, data)
-                progress.add(len(data))
-                return answer
-
-        async with asyncio.TaskGroup() as tasks:
-            results = [tasks.create_task(one(number)) for number in range(-(-size // part))]
-    return [result.result() for result in results]
-
-
-class _Counting:
-    """fsspec's callback protocol, counting."""
-
-    def __init__(self, progress: TransferProgress) -> None:
-        self._progress = progress
-
-    def set_size(self, size: int) -> None:
-        """Told by clients; not needed."""
-
-    def relative_update(self, inc: int = 1) -> None:
-        """So many more bytes."""
-        self._progress.add(inc)
-
-    def absolute_update(self, value: int) -> None:
-        """So many bytes in all."""
-        self._progress.add(max(0, value - self._progress.bytes))
 
 
 def abort_abandoned(output: Location, before: GenerationId | None = None) -> int:

@@ -19,6 +19,7 @@ from orchestrator.errors import CorruptCheckpoint, OutputError
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor, read_index
 from orchestrator.store.bundle.deep_verify import damaged_tensors
 from orchestrator.store.bundle.sstable import MAGIC
+from orchestrator.store.objects.content import describe
 from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.layout import shard_of, split_bundle_file
 from orchestrator.store.objects.local_files import write_atomically
@@ -26,7 +27,6 @@ from orchestrator.store.objects.location import FileInfo, open_location
 from orchestrator.store.transfer.cache import SEAL, discard, locked, make_room
 from orchestrator.store.transfer.download import ATTEMPTS, PARALLEL, STALL_S, download
 from orchestrator.store.transfer.streaming_crc import Arriving
-from orchestrator.store.transfer.upload import describe
 from orchestrator.store.transfer.work_stealing import Ramp
 
 FRESH_S = 120.0

@@ -3,7 +3,8 @@
 Rule: files go side by side, large ones in parallel parts. Each is retried as a whole, with back-off
 and jitter, when the store is busy, resets or stops moving, and counts as uploaded only when the
 store's own size (and checksum, where it tells one) agrees. Nothing is written over a committed
-checkpoint. What is returned was computed from the local bytes, not from what the store says.
+checkpoint. What is returned was computed from the bytes here, not from what the store says. What
+lies in memory goes up from there: no file is made of it first.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import google_crc32c
 import stamina
 
 from orchestrator.errors import OutputError
 from orchestrator.store.objects import local_files
 from orchestrator.store.objects.client_errors import is_transient
+from orchestrator.store.objects.content import Content, FileContent, chunks_of
 from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX, split_bundle_file
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.objects.traffic import MOVED
-from orchestrator.store.transfer.multipart import PART_BYTES, send_file
+from orchestrator.store.transfer.multipart import (
+    IN_FLIGHT_BYTES,
+    PART_BYTES,
+    send_content,
+    send_through_file,
+)
 from orchestrator.store.transfer.watchdog import TransferProgress, run_on, watched
 
 STALL_S = 60.0
@@ -38,12 +44,10 @@ FILES_AT_ONCE = 4
 """A checkpoint has two small files (index and graph) beside its data: they don't wait for it, nor
 two shards for each other.
 """
-CHUNK_BYTES = 8 << 20
-"""Read for a checksum at once."""
 
 
 def upload(
-    files: Sequence[Path],
+    files: Sequence[Path | Content],
     directory: Location,
     *,
     stall_s: float = STALL_S,
@@ -53,7 +57,7 @@ def upload(
     """Puts files into a directory, under their own names.
 
     Args:
-        files: local files of one checkpoint.
+        files: those of one checkpoint: local ones, or what lies in memory.
         stall_s: a transfer that moves nothing for so long is begun anew.
         attempts: tries per file.
 
@@ -64,20 +68,31 @@ def upload(
         OutputError: no permission, no space, or a committed checkpoint of this name is there.
         StorageUnavailable: the last try failed too.
     """
-    _refuse_committed(files, directory)
+    contents = [FileContent(file) if isinstance(file, Path) else file for file in files]
+    _refuse_committed(contents, directory)
+    # What is in memory on its way is bounded for all of them together
+    large = sum(content.size_bytes > part_bytes for content in contents)
+    in_flight = IN_FLIGHT_BYTES // max(1, min(FILES_AT_ONCE, large))
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="upload") as pool:
         return tuple(
             pool.map(
-                lambda path: _upload_one(
-                    path, directory.child(path.name), stall_s, attempts, part_bytes
+                lambda content: _upload_one(
+                    content,
+                    directory.child(content.name),
+                    stall_s,
+                    attempts,
+                    part_bytes,
+                    in_flight,
                 ),
-                files,
+                contents,
             )
         )
 
 
-def _refuse_committed(files: Sequence[Path], directory: Location) -> None:
-    prefixes = {parts[0] for path in files if (parts := split_bundle_file(path.name)) is not None}
+def _refuse_committed(contents: Sequence[Content], directory: Location) -> None:
+    prefixes = {
+        parts[0] for each in contents if (parts := split_bundle_file(each.name)) is not None
+    }
     for prefix in sorted(prefixes):
         if directory.child(prefix + MANIFEST_SUFFIX).exists():
             raise OutputError(
@@ -87,56 +102,57 @@ def _refuse_committed(files: Sequence[Path], directory: Location) -> None:
 
 
 def _upload_one(
-    path: Path, target: Location, stall_s: float, attempts: int, part_bytes: int
+    content: Content,
+    target: Location,
+    stall_s: float,
+    attempts: int,
+    part_bytes: int,
+    in_flight: int,
 ) -> FileRecord:
-    record = describe(path)
+    record = content.record()
     try:
         for attempt in stamina.retry_context(
             on=is_transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=20.0
         ):
             with attempt:
-                _send(path, target, stall_s, part_bytes)
+                _send(content, target, stall_s, part_bytes, in_flight)
                 _confirm(record, target)
     except Exception as error:
         raise translate(error, target.shown, "write") from error
     return record
 
 
-def describe(path: Path) -> FileRecord:
-    """Name, size and crc32c of a local file."""
-    crc = size = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            crc, size = google_crc32c.extend(crc, chunk), size + len(chunk)
-            MOVED.add(len(chunk))
-    return FileRecord(name=path.name, size_bytes=size, crc32c=crc)
-
-
-def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None:
+def _send(
+    content: Content, target: Location, stall_s: float, part_bytes: int, in_flight: int
+) -> None:
     if target.is_local:
-        _copy(path, Path(target.path))
+        _write(content, Path(target.path))
     elif target.is_async:
         progress = TransferProgress()
         try:
             run_on(
                 target.fs.loop,
-                watched(send_file(path, target, progress, part_bytes), progress, stall_s),
+                watched(
+                    send_content(content, target, progress, part_bytes, in_flight),
+                    progress,
+                    stall_s,
+                ),
             )
         except ExceptionGroup as group:
             raise _first(group) from group
     else:
         # Clients without an event loop (memory, sftp) can't be cancelled: their own timeouts count
         target.fs.makedirs(target.parent.path, exist_ok=True)
-        target.fs.put_file(str(path), target.path)
+        send_through_file(content, target, TransferProgress())
 
 
-def _copy(path: Path, target: Path) -> None:
+def _write(content: Content, target: Path) -> None:
     local_files.make_directory(target.parent)
     with local_files.temporary_beside(target) as temporary:
-        with open(path, "rb") as source, open(temporary, "wb") as file:
-            while piece := source.read(CHUNK_BYTES):
-                file.write(piece)
-                MOVED.add(len(piece))
+        with open(temporary, "wb") as file:
+            for chunk in chunks_of(content):
+                file.write(chunk)
+                MOVED.add(len(chunk))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)

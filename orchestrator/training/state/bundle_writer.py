@@ -1,23 +1,20 @@
-"""How does a state become the files of a TensorFlow checkpoint?
+"""Which tensors does the checkpoint of a state hold, and under which keys?
 
-Rule: TensorFlow's own SaveV2, in a small graph, under the source saver's keys and slices, so that
-the original graph's saver restores them; every other variable goes under a key of its own. Nothing
-here touches the training session: it runs beside the training.
+Rule: under the source saver's keys and slices, so that the original graph's saver restores them;
+every other variable goes under a key of its own. Nothing here touches the training session, nor
+TensorFlow: it runs beside the training, and the values are read where they lie.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.training.engine.failures import cause
-from orchestrator.training.engine.gpu import devices_are_final
-from orchestrator.training.engine.tensorflow import tf, v1
+from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory, packed_strings
+from orchestrator.store.bundle.slice_keys import extents_of_spec
+from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.training.state.bundle_keys import checkpoint_keys
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
@@ -34,30 +31,19 @@ class Stored:
     value: np.ndarray
 
 
-def write_bundle(state: State, graph: WorkerGraph, directory: Path, prefix: str) -> list[Path]:
-    """Write ``prefix.data-…``, ``prefix.index`` and ``prefix.meta`` into ``directory``; the paths
-    written.
+def bundle_contents(state: State, graph: WorkerGraph, prefix: str) -> list[Content]:
+    """``prefix.data-…``, ``prefix.index`` and ``prefix.meta``, as they are to lie in the store.
 
     Args:
-        state: what to write; not changed, and not kept.
+        state: what to write; not changed, and read again and again as long as the contents are in
+            use.
         graph: keys, slices and the original graph, which becomes the ``.meta``.
-        directory: local and existing.
         prefix: the checkpoint's name with its step, such as ``model.ckpt-11000``.
-
-    Raises:
-        OutputError: the files can't be written (no space left, not writable).
     """
-    stored = stored_tensors(state, graph)
-    path = directory / prefix
-    try:
-        _save(path, stored)
-        path.with_name(f"{prefix}.meta").write_bytes(graph.original_meta)
-    except (tf.errors.OpError, OSError) as error:
-        raise OutputError(
-            f"the checkpoint {prefix} can't be written into {directory}: {cause(error)}",
-            remedy="Make room or mend the permissions there",
-        ) from error
-    return sorted(found for found in directory.iterdir() if found.name.startswith(f"{prefix}."))
+    bundle = BundleInMemory(prefix, [in_memory(item) for item in stored_tensors(state, graph)])
+    meta = MemoryContent(f"{prefix}.meta", [graph.original_meta])
+    data = [bundle.data(shard) for shard in range(bundle.data_files)]
+    return [*data, bundle.index(), meta]
 
 
 def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
@@ -78,21 +64,27 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
     return sorted(variables + entries, key=lambda item: (item.key, item.slice_spec))
 
 
-def _save(path: Path, stored: list[Stored]) -> None:
-    devices_are_final()
-    with tf.Graph().as_default() as small, tf.device("/CPU:0"):
-        feeds: list[Any] = [
-            v1.placeholder(tf.as_dtype(item.dtype), name="value") for item in stored
+def in_memory(item: Stored) -> TensorInMemory:
+    """A tensor as it lies in a data file."""
+    whole, extents = extents_of_spec(item.slice_spec)
+    if item.dtype == "string":
+        texts = [
+            text if isinstance(text, bytes) else str(text).encode()
+            for text in np.asarray(item.value, object).ravel().tolist()
         ]
-        save = tf.raw_ops.SaveV2(
-            prefix=str(path),
-            tensor_names=[item.key for item in stored],
-            shape_and_slices=[item.slice_spec for item in stored],
-            tensors=feeds,
-        )
-        # One thread and no GPU: it runs beside the training, which wants both
-        config = v1.ConfigProto(
-            device_count={"GPU": 0}, inter_op_parallelism_threads=1, intra_op_parallelism_threads=1
-        )
-        with v1.Session(graph=small, config=config) as session:
-            session.run(save, {feed: item.value for feed, item in zip(feeds, stored, strict=True)})
+        pieces, crc = packed_strings(texts)
+        shape = np.shape(item.value)
+        return TensorInMemory(item.key, item.dtype, shape, pieces, crc, whole, extents)
+    value = _as_declared(np.asarray(item.value), item.dtype)
+    memory = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+    return TensorInMemory(
+        item.key, item.dtype, value.shape, (memory,), whole_shape=whole, extents=extents
+    )
+
+
+def _as_declared(value: np.ndarray, dtype: str) -> np.ndarray:
+    """The value in the type that the checkpoint is to hold; types that NumPy doesn't know are
+    there already.
+    """
+    plain = value.dtype.kind in "biufc" and dtype in np.sctypeDict
+    return value.astype(np.dtype(dtype), copy=False) if plain else value
