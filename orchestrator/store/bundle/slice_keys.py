@@ -43,6 +43,16 @@ def slice_of(key: bytes, file: str) -> tuple[str, Extents]:
     return name, tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
+def slice_key(name: str, extents: Extents) -> bytes:
+    """The key under which an index holds that part of a tensor: ``EncodeTensorNameSlice``."""
+    out = bytearray(name_prefix(name))
+    rank = len(extents)
+    out += bytes((1, rank)) if rank else b"\x00"
+    for start, length in extents:
+        out += _signed_bytes(start) + _signed_bytes(length)
+    return bytes(out)
+
+
 def name_prefix(name: str) -> bytes:
     """What the keys of all slices of a tensor begin with."""
     escaped = bytearray()
@@ -86,6 +96,14 @@ def _signed(key: bytes, position: int) -> tuple[int, int]:
         raise IndexError("a number beyond its key")
     value = int.from_bytes(bytes(byte ^ flip for byte in raw), "big") & ((1 << 7 * width) - 1)
     return (~value if flip else value), position + width
+
+
+def _signed_bytes(value: int) -> bytes:
+    """What ``_signed`` reads: each byte brings seven bits, of which the first one is the sign."""
+    bits = (~value if value < 0 else value).bit_length()
+    width = max(1, -(-(bits + 1) // 7))
+    ones = ((1 << width) - 1) << (7 * width)
+    return (ones ^ (value & ((1 << 8 * width) - 1))).to_bytes(width, "big")
 
 
 def _damaged(file: str) -> CorruptCheckpoint:

@@ -74,7 +74,7 @@ class Values:
         """The elements of a string tensor in C order. Raises as ``chunks``."""
         tensor = self._index.entries[key]
         if self._index.format == "V1":
-            records = [(extents, record.strings) for extents, record in self._records(tensor)]
+            records = [(extents, record.strings) for extents, record in self.records(tensor)]
             return _joined_strings(records, tensor)
         if not tensor.slices:
             return self._strings(tensor)
@@ -134,7 +134,7 @@ class Values:
             name = self._name(tensor)
             parts = [
                 (extents, _content(record, extents, name, tensor.key))
-                for extents, record in self._records(tensor)
+                for extents, record in self.records(tensor)
             ]
         if covered([extents for extents, _ in parts]) < tensor.elements:
             raise CorruptCheckpoint(
@@ -150,7 +150,7 @@ class Values:
             )
         return extents
 
-    def _records(self, tensor: BundleTensor) -> Iterator[tuple[Extents, Record]]:
+    def records(self, tensor: BundleTensor) -> Iterator[tuple[Extents, Record]]:
         """Every part of a V1 tensor, whichever shard holds it."""
         prefix, seen = name_prefix(tensor.key), set[Extents]()
         for number in range(len(self._files)):

@@ -51,10 +51,14 @@ def part_bytes(size_bytes: int, wanted: int = PART_BYTES) -> int:
 
 
 async def send_file(
-    path: Path, target: Location, progress: TransferProgress, wanted_part_bytes: int = PART_BYTES
+    path: Path,
+    target: Location,
+    progress: TransferProgress,
+    wanted_part_bytes: int = PART_BYTES,
+    in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> None:
-    """Uploads one file, in parts where it's large and the store knows how. Raises whatever the
-    client raises.
+    """Uploads one file, in parts where it's large and the store knows how; so much of it is in
+    memory at a time. Raises whatever the client raises.
     """
     size = path.stat().st_size
     part = part_bytes(size, wanted_part_bytes)
@@ -62,14 +66,16 @@ async def send_file(
         await target.fs._pipe_file(target.path, path.read_bytes())
         progress.add(size)
     elif target.protocol in ("s3", "s3a"):
-        await _send_to_s3(path, target, part, progress)
+        await _send_to_s3(path, target, part, progress, in_flight_bytes)
     elif target.protocol in ("gs", "gcs"):
-        await _send_to_google(path, target, part, progress)
+        await _send_to_google(path, target, part, progress, in_flight_bytes)
     else:
         await target.fs._put_file(str(path), target.path, callback=_Counting(progress))
 
 
-async def _send_to_s3(path: Path, target: Location, part: int, progress: TransferProgress) -> None:
+async def _send_to_s3(
+    path: Path, target: Location, part: int, progress: TransferProgress, in_flight_bytes: int
+) -> None:
     fs = target.fs
     bucket, key, _ = fs.split_path(target.path)
     upload = await fs._call_s3("create_multipart_upload", Bucket=bucket, Key=key)
@@ -81,12 +87,12 @@ async def _send_to_s3(path: Path, target: Location, part: int, progress: Transfe
         return {"PartNumber": number + 1, "ETag": answer["ETag"]}
 
     async with undone_by(lambda: fs._call_s3("abort_multipart_upload", **whole)):
-        parts = await _in_parallel(path, part, send, progress)
+        parts = await _in_parallel(path, part, send, progress, in_flight_bytes)
         await fs._call_s3("complete_multipart_upload", **whole, MultipartUpload={"Parts": parts})
 
 
 async def _send_to_google(
-    path: Path, target: Location, part: int, progress: TransferProgress
+    path: Path, target: Location, part: int, progress: TransferProgress, in_flight_bytes: int
 ) -> None:
     fs, token = target.fs, uuid.uuid4().hex
     made: list[str] = []
@@ -101,7 +107,7 @@ async def _send_to_google(
         await _side_by_side([functools.partial(_without_trouble, fs, name) for name in made])
 
     async with undone_by(remove):
-        level: Sequence[str] = await _in_parallel(path, part, send, progress)
+        level: Sequence[str] = await _in_parallel(path, part, send, progress, in_flight_bytes)
         # Composed objects may be composed again, so more parts than one request takes need levels
         while len(level) > COMPOSE_AT_ONCE:
             groups = [
@@ -151,11 +157,11 @@ async def _side_by_side(requests: Sequence[Callable[[], Awaitable[None]]]) -> No
 
 
 async def _in_parallel(
-    path: Path, part: int, send: SendPart, progress: TransferProgress
+    path: Path, part: int, send: SendPart, progress: TransferProgress, in_flight_bytes: int
 ) -> list[Any]:
     """Sends every part; the first failure cancels the others. Results in the parts' order."""
     size = path.stat().st_size
-    room = asyncio.Semaphore(max(1, min(PARALLEL, IN_FLIGHT_BYTES // part)))
+    room = asyncio.Semaphore(max(1, min(PARALLEL, in_flight_bytes // part)))
     with open(path, "rb") as file:
         descriptor = file.fileno()
 

@@ -25,7 +25,7 @@ from orchestrator.store.objects.layout import MANIFEST_SUFFIX, split_bundle_file
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.objects.traffic import MOVED
-from orchestrator.store.transfer.multipart import PART_BYTES, send_file
+from orchestrator.store.transfer.multipart import IN_FLIGHT_BYTES, PART_BYTES, send_file
 from orchestrator.store.transfer.watchdog import TransferProgress, run_on, watched
 
 STALL_S = 60.0
@@ -49,6 +49,7 @@ def upload(
     stall_s: float = STALL_S,
     attempts: int = ATTEMPTS,
     part_bytes: int = PART_BYTES,
+    in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> tuple[FileRecord, ...]:
     """Puts files into a directory, under their own names.
 
@@ -56,6 +57,7 @@ def upload(
         files: local files of one checkpoint.
         stall_s: a transfer that moves nothing for so long is begun anew.
         attempts: tries per file.
+        in_flight_bytes: of one file that are in memory at a time.
 
     Returns:
         Name, size and crc32c of each, in the order given: what the manifest has to say.
@@ -69,7 +71,7 @@ def upload(
         return tuple(
             pool.map(
                 lambda path: _upload_one(
-                    path, directory.child(path.name), stall_s, attempts, part_bytes
+                    path, directory.child(path.name), stall_s, attempts, part_bytes, in_flight_bytes
                 ),
                 files,
             )
@@ -87,7 +89,12 @@ def _refuse_committed(files: Sequence[Path], directory: Location) -> None:
 
 
 def _upload_one(
-    path: Path, target: Location, stall_s: float, attempts: int, part_bytes: int
+    path: Path,
+    target: Location,
+    stall_s: float,
+    attempts: int,
+    part_bytes: int,
+    in_flight_bytes: int,
 ) -> FileRecord:
     record = describe(path)
     try:
@@ -95,7 +102,7 @@ def _upload_one(
             on=is_transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=20.0
         ):
             with attempt:
-                _send(path, target, stall_s, part_bytes)
+                _send(path, target, stall_s, part_bytes, in_flight_bytes)
                 _confirm(record, target)
     except Exception as error:
         raise translate(error, target.shown, "write") from error
@@ -112,7 +119,9 @@ def describe(path: Path) -> FileRecord:
     return FileRecord(name=path.name, size_bytes=size, crc32c=crc)
 
 
-def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None:
+def _send(
+    path: Path, target: Location, stall_s: float, part_bytes: int, in_flight_bytes: int
+) -> None:
     if target.is_local:
         _copy(path, Path(target.path))
     elif target.is_async:
@@ -120,7 +129,11 @@ def _send(path: Path, target: Location, stall_s: float, part_bytes: int) -> None
         try:
             run_on(
                 target.fs.loop,
-                watched(send_file(path, target, progress, part_bytes), progress, stall_s),
+                watched(
+                    send_file(path, target, progress, part_bytes, in_flight_bytes),
+                    progress,
+                    stall_s,
+                ),
             )
         except ExceptionGroup as group:
             raise _first(group) from group
