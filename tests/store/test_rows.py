@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -219,7 +220,7 @@ def test_part_of_a_type_that_tensorflow_restores_no_parts_of_is_refused(tmp_path
 
 
 def test_some_tensors_come_without_the_others(http_store: HttpStore, tmp_path: Path) -> None:
-    whole = {f"w{number}": table(3, number + 1, number) for number in range(40)}
+    whole: dict[str, Any] = {f"w{number}": table(3, number + 1, number) for number in range(40)}
     whole |= {"words": [b"a", b"two"], "global_step": np.int64(3)}
     put_sliced(http_store.root, "m", 3, {"emb": EMB, "small": table(9, 2)}, whole)
     index, files = listed(http_store.root, "m")

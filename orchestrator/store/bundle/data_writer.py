@@ -19,12 +19,12 @@ import google_crc32c
 
 from orchestrator.errors import OutputError
 from orchestrator.store.bundle.bundle import BundleTensor
-from orchestrator.store.bundle.partitions import SLICEABLE, extent_shape
+from orchestrator.store.bundle.partitions import SLICEABLE, extent_shape, whole_extents
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.slice_keys import Extents
 from orchestrator.store.bundle.sstable import mask
 from orchestrator.store.bundle.table_writer import varint
-from orchestrator.store.bundle.values import Chunk, whole_extents
+from orchestrator.store.bundle.values import Chunk
 from orchestrator.store.objects.traffic import MOVED
 
 WRITE_BYTES = 1 << 20

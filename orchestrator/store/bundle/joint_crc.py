@@ -16,7 +16,6 @@ from orchestrator.store.bundle.bundle import BundleTensor
 
 _POLYNOMIAL = 0x82F63B78
 """Castagnoli's, with its bits reversed: RFC 3720, appendix B.4."""
-_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _applied(matrix: tuple[int, ...], vector: int) -> int:
 def _zeros(power: int) -> tuple[int, ...]:
     """What 2**power bytes of zeros behind it make of a checksum, as a matrix over its bits."""
     if power == 0:
-        matrix = (_POLYNOMIAL, *(1 << bit for bit in range(_BITS - 1)))  # one bit
+        matrix = (_POLYNOMIAL, *(1 << bit for bit in range(31)))  # one bit
         for _ in range(3):
             matrix = _squared(matrix)
         return matrix

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from itertools import combinations, pairwise
 from math import prod
 
-from orchestrator.store.bundle.slice_keys import Extents
+from orchestrator.errors import CorruptCheckpoint
+from orchestrator.store.bundle.slice_keys import WHOLE_DIMENSION, Extents
 
 SLICEABLE = frozenset(
     {
@@ -35,6 +36,27 @@ def spec_extents(spec: str) -> tuple[tuple[int, ...], Extents]:
         start, _, length = part.partition(",")
         extents.append((0, size) if part == "-" else (int(start), int(length)))
     return shape, tuple(extents)
+
+
+def whole_extents(extents: Extents, shape: tuple[int, ...]) -> Extents:
+    """Extents with numbers for whole dimensions too.
+
+    Raises:
+        CorruptCheckpoint: they lie outside of ``shape``.
+    """
+    found = tuple(
+        (0, size) if length == WHOLE_DIMENSION else (start, length)
+        for (start, length), size in zip(extents, shape, strict=False)
+    )
+    if len(extents) not in (len(shape), 0) or any(
+        start < 0 or length < 0 or start + length > size
+        for (start, length), size in zip(found, shape, strict=False)
+    ):
+        raise CorruptCheckpoint(
+            f"a part {list(extents)} lies outside of its tensor {list(shape)}",
+            remedy="Use another checkpoint, or `tfresume salvage` for what can still be read of this one",
+        )
+    return found if extents else tuple((0, size) for size in shape)
 
 
 def extent_shape(extents: Extents) -> tuple[int, ...]:

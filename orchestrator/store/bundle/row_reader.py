@@ -20,10 +20,10 @@ import numpy as np
 from orchestrator.errors import CorruptCheckpoint, GraphMismatch
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle.joint_crc import PartRead, combined
-from orchestrator.store.bundle.partitions import extent_shape, partition_problem
+from orchestrator.store.bundle.partitions import extent_shape, partition_problem, whole_extents
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.slice_keys import Extents
-from orchestrator.store.bundle.values import Values, whole_extents
+from orchestrator.store.bundle.values import Values
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.store.objects.traffic import MOVED
 

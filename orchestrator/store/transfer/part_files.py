@@ -7,7 +7,6 @@ long as there's no manifest there is no checkpoint, whoever dies meanwhile.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from orchestrator.store.bundle.data_writer import DataReport
 from orchestrator.store.bundle.index_writer import index_bytes
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
+from orchestrator.store.objects.private import scratch
 from orchestrator.store.transfer.upload import upload
 
 PART_BYTES = 5 << 20
@@ -53,9 +53,9 @@ def send_index(
         OutputError: what the ranks wrote isn't one checkpoint; or as ``upload``.
         StorageUnavailable: as ``upload``.
     """
-    with tempfile.TemporaryDirectory(prefix="tfresume-index-") as scratch:
+    with scratch("index") as room:
         contents = {".index": index_bytes(reports)} | ({".meta": meta} if meta else {})
-        files = [Path(scratch, prefix + suffix) for suffix in contents]
+        files = [room / (prefix + suffix) for suffix in contents]
         for file, content in zip(files, contents.values(), strict=True):
             file.write_bytes(content)
         return upload(files, directory)
