@@ -129,7 +129,7 @@ def test_rows_with_any_bit_turned_over_are_found_by_the_readers_together(
         except CorruptCheckpoint as error:
             found_alone += "'emb' fails its checksum" in error.message
         else:
-            assert joint_problems(reads) == ["tensor 'emb' fails its checksum"]
+            assert joint_problems(reads) == [f"{path}: tensor 'emb' fails its checksum"]
             found_together += 1
         path.write_bytes(good)
     assert (found_alone + found_together, found_together > 0) == (30, True)
@@ -141,11 +141,12 @@ def test_rows_that_nobody_read_are_told_of(tmp_path: Path) -> None:
     index, files = local(tmp_path, "m")
     _, first = take(index, files, "emb", 0, 100)
     _, later = take(index, files, "emb", 200, 5000)
+    file = files[1].location.shown
     assert joint_problems([*first, *later]) == [
-        "tensor 'emb' can't be checked: bytes 6400 to 12800 were read by nobody"
+        f"{file}: tensor 'emb' can't be checked: bytes 6400 to 12800 were read by nobody"
     ]
     assert joint_problems(first) == [
-        "tensor 'emb' can't be checked: bytes 6400 to 320000 were read by nobody"
+        f"{file}: tensor 'emb' can't be checked: bytes 6400 to 320000 were read by nobody"
     ]
     _, overlapping = take(index, files, "emb", 50, 5000)
     assert "don't meet" in joint_problems([*first, *overlapping])[0]

@@ -64,7 +64,7 @@ class DataWriter:
     """
 
     def __init__(self, prefix: Path, shard: int = 0, num_shards: int = 1) -> None:
-        self._shard, self._num_shards = shard, num_shards
+        self.shard, self._num_shards = shard, num_shards
         self.data_file = prefix.with_name(data_file_name(prefix.name, shard, num_shards))
         self._data = open(self.data_file, "wb")  # noqa: SIM115  closed by __exit__
         self._offset = 0
@@ -161,7 +161,7 @@ class DataWriter:
     def close(self) -> DataReport:
         """The file is whole; what it holds."""
         self._data.close()
-        return DataReport(self._shard, self._num_shards, tuple(self._pieces), dict(self._shapes))
+        return DataReport(self.shard, self._num_shards, tuple(self._pieces), dict(self._shapes))
 
     def _numbers(
         self,
@@ -201,5 +201,5 @@ class DataWriter:
         crc: int,
     ) -> None:
         size = self._offset - start
-        piece = BundleTensor(key, dtype, shape, self._shard, start, size, crc, extents=extents)
+        piece = BundleTensor(key, dtype, shape, self.shard, start, size, crc, extents=extents)
         self._pieces.append(piece)

@@ -20,10 +20,11 @@ _POLYNOMIAL = 0x82F63B78
 
 @dataclass(frozen=True)
 class PartRead:
-    """What one reader has read of a piece: the bytes from ``start`` up to ``end`` and their crc32c.
-    Pickles.
+    """What one reader has read of a piece in a file: the bytes from ``start`` up to ``end`` and their
+    crc32c. Pickles.
     """
 
+    file: str
     piece: BundleTensor
     start: int
     end: int
@@ -52,14 +53,15 @@ def joint_problems(reads: Iterable[PartRead]) -> list[str]:
     Args:
         reads: of all readers; the same part may be there more than once.
     """
-    by_piece: dict[BundleTensor, set[PartRead]] = {}
+    by_piece: dict[tuple[str, int, BundleTensor], set[PartRead]] = {}
     for read in reads:
-        by_piece.setdefault(read.piece, set()).add(read)
+        place = read.file, read.piece.offset, read.piece
+        by_piece.setdefault(place, set()).add(read)
     found = []
-    for piece, parts in sorted(by_piece.items(), key=lambda pair: (pair[0].key, pair[0].extents)):
+    for (file, _, piece), parts in sorted(by_piece.items(), key=lambda pair: pair[0][:2]):
         problem = _problem(piece, sorted(parts, key=lambda part: (part.start, -part.end)))
         if problem:
-            found.append(f"tensor {piece.key!r} {problem}")
+            found.append(f"{file}: tensor {piece.key!r} {problem}")
     return found
 
 

@@ -114,13 +114,17 @@ class RowReader:
             raise CorruptCheckpoint(f"tensor {tensor.key!r}: {problem}", remedy=_REMEDY)
         return sorted(found, key=lambda pair: pair[1])
 
-    def _fetch(self, request: _Request, first: int, out: np.ndarray) -> int:
-        file = self._files[1 + request.piece.shard]
+    def _file(self, piece: BundleTensor) -> FileInfo:
+        file = self._files[1 + piece.shard]
         if file is None:
             raise CorruptCheckpoint(
-                f"tensor {request.piece.key!r} lies in data file {request.piece.shard}, which is missing",
+                f"tensor {piece.key!r} lies in data file {piece.shard}, which is missing",
                 remedy=_REMEDY,
             )
+        return file
+
+    def _fetch(self, request: _Request, first: int, out: np.ndarray) -> int:
+        file = self._file(request.piece)
         begin = request.piece.offset
         data = file.location.read_bytes(begin + request.start, begin + request.end)
         MOVED.add(len(data))
@@ -137,17 +141,18 @@ class RowReader:
         """Puts each piece's checksums together, which come in the order of its bytes."""
         reads: dict[BundleTensor, PartRead] = {}
         for request, crc in fetched:
-            before = reads.get(request.piece, PartRead(request.piece, request.start, 0, 0))
+            piece = request.piece
+            file = self._file(piece)
+            before = reads.get(piece, PartRead("", piece, request.start, 0, 0))
             crc = combined(before.crc32c, crc, request.end - request.start)
-            reads[request.piece] = PartRead(request.piece, before.start, request.end, crc)
+            place = file.location.shown
+            reads[piece] = PartRead(place, piece, before.start, request.end, crc)
         parts = []
         for piece, read in reads.items():
             if read.end - read.start < piece.size_bytes:
                 parts.append(read)
             elif read.crc32c != piece.crc32c:
-                file = self._files[1 + piece.shard]
-                assert file is not None
-                raise _damaged(file, piece, "fails its checksum")
+                raise _damaged(self._file(piece), piece, "fails its checksum")
         return parts
 
     def _read_records(self, tensor: BundleTensor, first: int, out: np.ndarray) -> None:
