@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.exports.items import SAME, Item, ReadBack, chunks_as_stored
+from orchestrator.exports.items import SAME, Item, ReadBack, Tensors, chunks_as_stored
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.tensor_writer import TensorWriter
@@ -26,7 +26,7 @@ HOLDS = {name: name for name in (*SAME, *ITEM_BYTES, "string")}
 """Every type but resources, variants and 4-bit integers."""
 
 
-def write(directory: Path, items: Sequence[Item], values: Values) -> list[Path]:
+def write(directory: Path, items: Sequence[Item], values: Tensors) -> list[Path]:
     """Write the files; raises CorruptCheckpoint where a tensor of the source is damaged."""
     with TensorWriter(directory / PREFIX) as writer:
         for item in items:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.exports.items import Item, ReadBack, chunks_as_stored
-from orchestrator.store.bundle.values import Chunk, Values
+from orchestrator.exports.items import Item, ReadBack, Tensors, chunks_as_stored
+from orchestrator.store.bundle.values import Chunk
 
 
-def compare(items: Sequence[Item], values: Values, stored: ReadBack, shown: str) -> int:
+def compare(items: Sequence[Item], values: Tensors, stored: ReadBack, shown: str) -> int:
     """How many bytes were compared.
 
     Args:

@@ -21,8 +21,8 @@ from orchestrator.exports.items import Item, distinct
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inference.kept_keys import KeyRole, key_roles
 from orchestrator.store.bundle.bundle import BundleIndex
-from orchestrator.store.bundle.values import Values
-from orchestrator.store.checkpoints.source import Source, resolve_source, source_fingerprint
+from orchestrator.store.checkpoints.chain_source import resolve_values
+from orchestrator.store.checkpoints.source import Source, source_fingerprint
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.private import scratch
 
@@ -107,15 +107,14 @@ def export(
         OutputError: the directory holds something else.
         StorageUnavailable: a store doesn't answer.
     """
-    found = resolve_source(source)
-    assert found.index is not None, "a checkpoint was asked for"
+    found, values = resolve_values(source)
     target = open_location(output)
     identity = _identity(found, to, everything, omit)
     done = place.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
     items, left_out = chosen(found, to, everything=everything, omit=omit)
-    values, layout = Values(found.index, found.files), LAYOUTS[to]
+    layout = LAYOUTS[to]
     with scratch("export") as room:
         files = layout.write(room, items, values)
         place.begin(target, identity, [file.name for file in files])

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from orchestrator.store.bundle.protos import ITEM_BYTES
-from orchestrator.store.bundle.values import Chunk, Values
+from orchestrator.store.bundle.values import Chunk
 
 _PLAIN = ("float16", "float32", "float64", "int8", "int16", "int32", "int64")
 _UNSIGNED = ("uint8", "uint16", "uint32", "uint64", "bool")
@@ -57,6 +57,16 @@ class Item:
         return int(np.prod(self.shape, dtype=np.int64)) * ITEM_BYTES.get(self.stored_as, 0)
 
 
+class Tensors(Protocol):
+    """The tensors of a source: ``Values`` of a checkpoint, ``Folded`` of a chain."""
+
+    def chunks(self, key: str) -> Iterator[Chunk]:
+        """See ``Values``."""
+
+    def strings(self, key: str) -> list[bytes]:
+        """See ``Values``."""
+
+
 class ReadBack(Protocol):
     """An export's tensors, read back."""
 
@@ -69,7 +79,7 @@ class ReadBack(Protocol):
         """The elements of a string tensor in C order. Raises as ``chunks``."""
 
 
-def chunks_as_stored(values: Values, item: Item) -> Iterator[Chunk]:
+def chunks_as_stored(values: Tensors, item: Item) -> Iterator[Chunk]:
     """The source's bytes of an item as the export holds them."""
     pieces = values.chunks(item.key)
     if item.dtype == "bfloat16" and item.stored_as == "float32":

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from orchestrator.errors import ConfigError, CorruptCheckpoint
-from orchestrator.exports.items import SAME, Item, ReadBack, chunks_as_stored
-from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk, Values
+from orchestrator.exports.items import SAME, Item, ReadBack, Tensors, chunks_as_stored
+from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk
 from orchestrator.store.objects.location import Location
 
 FILE = "model.npz"
@@ -36,7 +36,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The archive's earliest date: two exports of one checkpoint are the same bytes."""
 
 
-def write(directory: Path, items: Sequence[Item], values: Values) -> list[Path]:
+def write(directory: Path, items: Sequence[Item], values: Tensors) -> list[Path]:
     """Write the file.
 
     Raises:

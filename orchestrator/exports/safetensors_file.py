@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import CorruptCheckpoint
-from orchestrator.exports.items import SAME, Item, ReadBack, chunks_as_stored
+from orchestrator.exports.items import SAME, Item, ReadBack, Tensors, chunks_as_stored
 from orchestrator.store.bundle.protos import ITEM_BYTES
-from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk, Values
+from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk
 from orchestrator.store.objects.location import Location
 
 FILE = "model.safetensors"
@@ -42,7 +42,7 @@ _MAX_HEADER_BYTES = 100_000_000
 """The library's own limit: ``MAX_HEADER_SIZE`` of ``safetensors/src/tensor.rs``."""
 
 
-def write(directory: Path, items: Sequence[Item], values: Values) -> list[Path]:
+def write(directory: Path, items: Sequence[Item], values: Tensors) -> list[Path]:
     """Write the file; raises CorruptCheckpoint where a tensor of the source is damaged."""
     ordered = sorted(items, key=lambda item: (-ITEM_BYTES[item.stored_as], item.name))
     head = _header(ordered)

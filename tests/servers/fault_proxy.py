@@ -82,6 +82,10 @@ class FaultProxy:
 
     Args:
         upstream: (host, port) of the real server.
+
+    Attributes:
+        requests: all that came.
+        answered_bytes: of all answers of the real server, heads included.
     """
 
     def __init__(self, upstream: tuple[str, int]) -> None:
@@ -89,6 +93,7 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self.requests: list[Request] = []
+        self.answered_bytes = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(
@@ -182,6 +187,7 @@ class FaultProxy:
                     await asyncio.sleep(0.02)
                 return _reset(writer)
         response = await self._forward(request)
+        self.answered_bytes += len(response)
         match kind:
             case "drop_reply":
                 return _reset(writer)

@@ -11,13 +11,16 @@ import pytest
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.bundle import BundleIndex, read_index
+from orchestrator.store.bundle.joint_crc import joint_problems
 from orchestrator.store.bundle.protos import ITEM_BYTES
+from orchestrator.store.bundle.row_reader import RowReader
 from orchestrator.store.bundle.sstable import Table
 from orchestrator.store.bundle.tensor_writer import TensorWriter
 from orchestrator.store.bundle.v1 import read_v1
 from orchestrator.store.bundle.values import Values
 from orchestrator.store.objects.location import FileInfo, open_location
 from tests import forked
+from tests.store.slices import shares
 
 pytestmark = pytest.mark.tf
 
@@ -143,6 +146,27 @@ def test_tensors_that_are_written_without_tensorflow_are_read_by_it(
         key: (one.dtype, one.shape) for key, one in index.entries.items()
     }
     _same(Values(again, copies), again, _tensorflow(tmp_path / "again", tmp_path))
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_rows_of_tensorflows_checkpoint_are_those_of_its_values(saved: Path, version: str) -> None:
+    """Whole tensors, slices by rows and slices by columns, in either format."""
+    index, files = _v1(saved) if version == "v1" else _v2(saved, "v2")
+    values, rows = Values(index, files), RowReader(index, files)
+    reads, seen = [], 0
+    for key, tensor in index.entries.items():
+        if not tensor.shape or tensor.dtype == "string":
+            continue
+        content = b"".join(values.chunks(key))
+        row_bytes = len(content) // max(1, tensor.shape[0])
+        for start, stop in shares(tensor.shape[0], 4):
+            into = bytearray((stop - start) * row_bytes)
+            reads += rows.read(key, start, stop, memoryview(into))
+            assert into == content[start * row_bytes : stop * row_bytes], (key, start, stop)
+            seen += 1
+    assert seen >= 4 * 14
+    assert bool(reads) == (version == "v2")  # blocks of V1 carry their own checksums
+    assert joint_problems(reads) == []
 
 
 def test_values_of_a_damaged_tensor_are_refused_and_the_others_are_given(

@@ -7,7 +7,7 @@ files agree is ``verification``'s question.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, CheckpointTensor
+from orchestrator.store.bundle.partitions import partition_problem, whole_extents
 from orchestrator.store.bundle.protos import DTYPES, ITEM_BYTES, parse
 from orchestrator.store.bundle.slice_keys import Extents, slice_of
 from orchestrator.store.bundle.sstable import table_of, unmask
@@ -139,7 +140,25 @@ def read_index(data: bytes, name: str = "the index") -> BundleIndex:
             entries[tensor.key] = tensor
     if header is None:
         raise CorruptCheckpoint(f"{name} holds no records at all", remedy=_REMEDY)
+    _check_slices(entries, slices, name)
     return BundleIndex("V2", header.num_shards, entries, tuple(slices))
+
+
+def _check_slices(
+    entries: Mapping[str, BundleTensor], slices: Sequence[BundleTensor], name: str
+) -> None:
+    """Slices that lack a part are a checkpoint that TensorFlow doesn't restore."""
+    by_key: dict[str, list[Extents]] = {}
+    for part in slices:
+        if part.key not in entries:
+            raise CorruptCheckpoint(
+                f"{name} has a slice of {part.key!r}, and no such tensor", remedy=_REMEDY
+            )
+        by_key.setdefault(part.key, []).append(whole_extents(part.extents, entries[part.key].shape))
+    for key, tensor in entries.items():
+        problem = partition_problem(by_key.get(key, ()), tensor.shape) if tensor.slices else ""
+        if problem:
+            raise CorruptCheckpoint(f"{name}: {key!r}: {problem}", remedy=_REMEDY)
 
 
 def _header(value: bytes, name: str) -> Any:

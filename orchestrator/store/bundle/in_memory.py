@@ -8,17 +8,17 @@ The index, which holds every tensor's checksum, is made once those are known.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import google_crc32c
 
+from orchestrator.store.bundle.bundle import BundleTensor
+from orchestrator.store.bundle.index_writer import entry_bytes
 from orchestrator.store.bundle.protos import DTYPE_NUMBERS, serialized
 from orchestrator.store.bundle.slice_keys import WHOLE_DIMENSION, Extents, slice_key
-from orchestrator.store.bundle.sstable import mask
-from orchestrator.store.bundle.table_writer import table_bytes, varint
+from orchestrator.store.bundle.table_writer import table_bytes
 from orchestrator.store.objects.content import MemoryContent
 from orchestrator.store.objects.traffic import MOVED
 
@@ -61,22 +61,6 @@ class TensorInMemory:
             extent not in ((0, size), (0, WHOLE_DIMENSION))
             for extent, size in zip(self.extents, self.whole_shape, strict=True)
         )
-
-
-def packed_strings(strings: Iterable[bytes]) -> tuple[tuple[bytes, ...], int]:
-    """What lies in a data file of the elements of a string tensor, and their checksum: lengths,
-    their checksum, the text.
-    """
-    elements = list(strings)
-    packed = b"".join(
-        struct.pack("<I" if len(text) < 2**32 else "<Q", len(text)) for text in elements
-    )
-    check = struct.pack("<I", mask(google_crc32c.value(packed)))
-    crc = google_crc32c.value(packed + check)
-    for text in elements:
-        crc = google_crc32c.extend(crc, text)
-    head = b"".join(varint(len(text)) for text in elements) + check
-    return (head, *elements), crc
 
 
 @dataclass(frozen=True)
@@ -134,15 +118,16 @@ class BundleInMemory:
             if tensor.is_slice:
                 slices.setdefault(tensor.key, []).append(tensor)
                 key = slice_key(tensor.key, tensor.extents)
-            entries[key] = serialized(
-                "BundleEntry",
-                dtype=DTYPE_NUMBERS[tensor.dtype],
-                shape=_shape(tensor.shape),
-                shard_id=placed.shard,
-                offset=placed.offset,
-                size=tensor.size_bytes,
-                crc32c=mask(next(crcs[placed.shard])),
+            piece = BundleTensor(
+                tensor.key,
+                tensor.dtype,
+                tensor.shape,
+                placed.shard,
+                placed.offset,
+                tensor.size_bytes,
+                next(crcs[placed.shard]),
             )
+            entries[key] = entry_bytes(piece)
         for name, parts in slices.items():
             entries[name.encode("utf-8", "surrogateescape")] = serialized(
                 "BundleEntry",

@@ -70,7 +70,7 @@ def extents_of_spec(spec: str) -> tuple[tuple[int, ...], Extents]:
 
 
 def slice_key(name: str, extents: Extents) -> bytes:
-    """The key of a part of a tensor."""
+    """The key under which an index holds that part of a tensor: ``EncodeTensorNameSlice``."""
     rank = len(extents)
     width = (rank.bit_length() + 7) // 8
     numbers = b"".join(_signed_bytes(number) for extent in extents for number in extent)

@@ -16,13 +16,9 @@ import numpy as np
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
+from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.protos import ITEM_BYTES
-from orchestrator.store.bundle.slice_keys import (
-    WHOLE_DIMENSION,
-    Extents,
-    name_prefix,
-    slice_of,
-)
+from orchestrator.store.bundle.slice_keys import Extents, name_prefix, slice_of
 from orchestrator.store.bundle.sstable import Table
 from orchestrator.store.bundle.tensor_crc import RunningCrc, string_values, tensor_problem
 from orchestrator.store.bundle.v1_values import Record, read_record
@@ -74,7 +70,7 @@ class Values:
         """The elements of a string tensor in C order. Raises as ``chunks``."""
         tensor = self._index.entries[key]
         if self._index.format == "V1":
-            records = [(extents, record.strings) for extents, record in self._records(tensor)]
+            records = [(extents, record.strings) for extents, record in self.records(tensor)]
             return _joined_strings(records, tensor)
         if not tensor.slices:
             return self._strings(tensor)
@@ -134,7 +130,7 @@ class Values:
             name = self._name(tensor)
             parts = [
                 (extents, _content(record, extents, name, tensor.key))
-                for extents, record in self._records(tensor)
+                for extents, record in self.records(tensor)
             ]
         if covered([extents for extents, _ in parts]) < tensor.elements:
             raise CorruptCheckpoint(
@@ -150,7 +146,7 @@ class Values:
             )
         return extents
 
-    def _records(self, tensor: BundleTensor) -> Iterator[tuple[Extents, Record]]:
+    def records(self, tensor: BundleTensor) -> Iterator[tuple[Extents, Record]]:
         """Every part of a V1 tensor, whichever shard holds it."""
         prefix, seen = name_prefix(tensor.key), set[Extents]()
         for number in range(len(self._files)):
@@ -163,26 +159,6 @@ class Values:
                     continue
                 seen.add(extents)
                 yield extents, read_record(value, tensor.dtype, file.name)
-
-
-def whole_extents(extents: Extents, shape: tuple[int, ...]) -> Extents:
-    """Extents with numbers for whole dimensions too.
-
-    Raises:
-        CorruptCheckpoint: they lie outside of ``shape``.
-    """
-    found = tuple(
-        (0, size) if length == WHOLE_DIMENSION else (start, length)
-        for (start, length), size in zip(extents, shape, strict=False)
-    )
-    if len(extents) not in (len(shape), 0) or any(
-        start < 0 or length < 0 or start + length > size
-        for (start, length), size in zip(found, shape, strict=False)
-    ):
-        raise CorruptCheckpoint(
-            f"a part {list(extents)} lies outside of its tensor {list(shape)}", remedy=_REMEDY
-        )
-    return found if extents else tuple((0, size) for size in shape)
 
 
 def follow_each_other(parts: Sequence[Extents], shape: tuple[int, ...]) -> bool:

@@ -42,18 +42,17 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     if lease is not None:
         lease.check()
     lineage = read_lineage(output)
-    _check_lineage(lineage, manifest)
+    check_lineage(lineage, manifest)
     directory = output.child(manifest.directory)
-    _check_files(directory, manifest, directory.list())
+    check_files(directory, manifest, directory.list())
     create_once(directory.child(manifest.file_name), manifest.to_bytes())
     # Once more: the pointer is the one object that is overwritten, so a driver that slept here for
     # a lease's length would point TensorFlow at the older run
     if lease is not None:
         lease.check()
     # From the listing, not from what was sent: a store that lists late is found out here
-    label = f"{manifest.directory}/{manifest.prefix}"
-    for item in set_pointer(output, lineage, label):
-        if item.label == label:
+    for item in set_pointer(output, lineage, manifest.label):
+        if item.label == manifest.label:
             return item
     raise StorageUnavailable(
         f"{directory.child(manifest.file_name).shown} was written but isn't listed",
@@ -61,8 +60,9 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     )
 
 
-def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
-    label = f"{manifest.directory}/{manifest.prefix}"
+def check_lineage(lineage: Lineage, manifest: Manifest) -> None:
+    """Raises where a generation may not commit: LeaseLost for good, StorageUnavailable not yet."""
+    label = manifest.label
     # The output couldn't be written to when this generation began: not lost, only not yet
     if lineage.head is None or manifest.generation_id > lineage.head.generation_id:
         raise StorageUnavailable(
@@ -77,7 +77,8 @@ def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
         )
 
 
-def _check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:
+def check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:
+    """Raises OutputError where a listing lacks a file of the manifest's."""
     sizes = {entry.name: entry.size_bytes for entry in entries}
     wrong = [record for record in manifest.files if sizes.get(record.name) != record.size_bytes]
     if wrong:

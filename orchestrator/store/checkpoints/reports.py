@@ -8,13 +8,14 @@ is of no use.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import OrchestratorError, SourceError
-from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan
+from orchestrator.store.checkpoints.chains import chain_of
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, age, scan_all
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import Manifest
@@ -50,6 +51,8 @@ class CheckpointRow:
             sample, ``listed`` for names alone.
         kept_for: why it stays although newer ones are there: the best by a metric, or being
             evaluated. Empty where nobody needs it.
+        stands_on: labels of the saves without which it's none, the full one first; empty for a full
+            one.
     """
 
     label: str
@@ -66,6 +69,7 @@ class CheckpointRow:
     position: int | None = None
     world_size: int | None = None
     kept_for: str = ""
+    stands_on: tuple[str, ...] = ()
     manifest: Manifest | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -84,7 +88,7 @@ class CheckpointRow:
         )
         return {
             name: getattr(self, name)
-            for name in (*names, "parent", "position", "world_size", "kept_for")
+            for name in (*names, "parent", "position", "world_size", "kept_for", "stands_on")
         }
 
 
@@ -118,7 +122,9 @@ def checkpoints_report(
         SourceError: the output holds no run. StorageUnavailable: the store doesn't answer.
     """
     lineage = read_lineage(output)
-    items = scan(output, lineage)
+    full, changes = scan_all(output, lineage)
+    items = sorted((*full, *changes), key=age, reverse=True)
+    by_label = {item.label: item for item in items}
     if not items and not lineage.chain and read_run_record(output) is None:
         raise _no_run(output)
     now_s = now()
@@ -127,20 +133,25 @@ def checkpoints_report(
             "deep" if verify else "quick" if place < QUICK_CHECKS else "listed"
             for place in range(len(items))
         ]
-        rows = tuple(pool.map(lambda item, look: _row(item, look, now_s), items, looks))
+        rows = tuple(pool.map(lambda item, look: _row(item, by_label, look, now_s), items, looks))
     needed = Holds(output, wait=time.sleep).reasons()
     rows = tuple(replace(row, kept_for=needed.get(row.label, "")) for row in rows)
     return CheckpointsReport(output.shown, rows, lineage.chain)
 
 
-def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
+def _row(
+    item: Checkpoint, by_label: Mapping[str, Checkpoint], look: Verified, now_s: float
+) -> CheckpointRow:
     manifest: Manifest | None = None
     state: State = "good"
     why = ""
     try:
         if item.committed and look != "listed":
             manifest = item.manifest()
-            item.check(deep=look == "deep")
+            if item.is_changes:
+                chain_of(item, by_label, deep=look == "deep")
+            else:
+                item.check(deep=look == "deep")
         elif not item.committed:
             state, why = (
                 "incomplete",
@@ -168,6 +179,7 @@ def _row(item: Checkpoint, look: Verified, now_s: float) -> CheckpointRow:
         parent=manifest.parent if manifest else None,
         position=manifest.position if manifest else None,
         world_size=manifest.world_size if manifest else None,
+        stands_on=tuple(link.label for link in manifest.chain) if manifest else (),
         manifest=manifest,
     )
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from orchestrator.decide.retention import Kept, retention
 from orchestrator.errors import AlreadyExists, CorruptCheckpoint, OrchestratorError
+from orchestrator.store.checkpoints.chains import needed_links, outlived
 from orchestrator.store.checkpoints.pointer import write_pointer
-from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, list_checkpoints, scan
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan_all
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL, MANIFEST_SUFFIX, read_generation_id
@@ -65,19 +66,28 @@ def retain(
     if lease is not None:
         lease.check()
     _finish(output, needed)
-    checkpoints = list_checkpoints(output)
-    if not {item.label for item in checkpoints}.issuperset(protect):
+    full, changes = scan_all(output)
+    checkpoints = tuple(item for item in full if item.committed and not item.fenced)
+    if not {item.label for item in (*checkpoints, *changes)}.issuperset(protect):
         # A store that lists late: TensorFlow would be pointed at one before the newest, for good
         # where no other save follows
         return Retained(tuple(item.label for item in checkpoints), ())
     if checkpoints:
         abort_abandoned(output, checkpoints[0].generation_id)
     facts = _facts(checkpoints, max_to_keep)
+    good = next((item for item, fact in zip(checkpoints, facts, strict=True) if fact.good), None)
+    gone_changes, live = outlived(changes, good)
+    # Before what they stand on, and the newest first: none is left without its links
+    let_go = [
+        item.label
+        for item in gone_changes
+        if item.label not in protect and delete_checkpoint(item, needed)
+    ]
     decision = retention(
         facts,
         max_to_keep=max_to_keep,
         keep_every_h=keep_every_hours,
-        protected={*protect, *needed()},
+        protected={*protect, *needed(), *needed_links(live)},
     )
     going = set(decision.delete)
     if going:
@@ -89,8 +99,8 @@ def retain(
             for item in reversed(checkpoints)
             if item.label in going and delete_checkpoint(item, needed)
         }
-        return Retained(decision.keep, tuple(label for label in decision.delete if label in gone))
-    return Retained(decision.keep, ())
+        let_go += [label for label in decision.delete if label in gone]
+    return Retained(decision.keep, tuple(let_go))
 
 
 def _facts(checkpoints: Sequence[Checkpoint], max_to_keep: int) -> list[Kept]:
@@ -224,9 +234,10 @@ def prune(output: Location, *, held: bool, dry_run: bool = False) -> Pruned:
     needed = Holds(output, wait=time.sleep).reasons
     if not dry_run:
         _finish(output, needed)
-    items = scan(output)
+    full, changes = scan_all(output)
+    items = (*full, *changes)
     newest = max((item.generation_id for item in items), default=None)
-    kept = needed()
+    kept = {*needed(), *needed_links(changes)}
     fenced = [item for item in items if item.committed and item.fenced and item.label not in kept]
     unfinished = [
         item for item in items if not item.committed and not (held and item.generation_id == newest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.checkpoints.candidates import Candidate, group
 from orchestrator.store.objects.layout import (
+    CHANGED_SUFFIX,
     MANIFEST_SUFFIX,
     GenerationId,
     position_in,
@@ -72,6 +73,11 @@ class Checkpoint:
         return self.candidate.files.get(MANIFEST_SUFFIX)
 
     @property
+    def is_changes(self) -> bool:
+        """Whether it holds changed rows only, and is no checkpoint by itself."""
+        return self.candidate.prefix.endswith(CHANGED_SUFFIX)
+
+    @property
     def committed(self) -> bool:
         """Whether it exists, by the rule."""
         return self.manifest_file is not None
@@ -114,6 +120,13 @@ def scan(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, 
 
     One listing of the output, one per directory of ours, and the lineage.
     """
+    return scan_all(output, lineage)[0]
+
+
+def scan_all(
+    output: Location, lineage: Lineage | None = None
+) -> tuple[tuple[Checkpoint, ...], tuple[Checkpoint, ...]]:
+    """The same, and the saves that hold changed rows only (``chains``), newest first."""
     lineage = read_lineage(output) if lineage is None else lineage
     ids = [
         generation_id
@@ -128,10 +141,14 @@ def scan(output: Location, lineage: Lineage | None = None) -> tuple[Checkpoint, 
             )
             for item in items
         ]
-    return tuple(sorted(found, key=_age, reverse=True))
+    ordered = sorted(found, key=age, reverse=True)
+    return (
+        tuple(item for item in ordered if not item.is_changes),
+        tuple(item for item in ordered if item.is_changes),
+    )
 
 
-def _age(item: Checkpoint) -> tuple[GenerationId, int, int]:
+def age(item: Checkpoint) -> tuple[GenerationId, int, int]:
     """Of checkpoints with one step in one generation, as a counter that stands still leaves them,
     the later one tells its position.
     """
@@ -144,7 +161,7 @@ def _written_by(
     directory = output.child(generation_id.directory)
     found = []
     for prefix, candidate in group(directory, directory.list()).items():
-        step = split_step(prefix)[1]
+        step = split_step(prefix.removesuffix(CHANGED_SUFFIX))[1]
         if step is not None:
             found.append(
                 Checkpoint(

@@ -10,6 +10,7 @@ recognised exactly; anything else in the directory is somebody else's and is nev
       a0001-g0001/NAME-11000.index, .data-00000-of-00001, .meta
       a0001-g0001/NAME-11000.manifest.json    the commit marker
       a0001-g0001/NAME.at96000-11000.*        a later one of the same step, at that position
+      a0001-g0001/NAME-11500.changed.*        what has changed since: no checkpoint by itself
       _tfresume/run.json                      the run record
       _tfresume/lease/0001.json               attempt 1's lease; 0001.heartbeat, 0001.released
       beside it _tfresume/lineage/a0001-g0001.json      generation 1 of attempt 1 took over at step
@@ -30,6 +31,10 @@ from orchestrator.vocabulary import Attempt, Generation, Step
 CONTROL = "_tfresume"
 POINTER = "checkpoint"
 MANIFEST_SUFFIX = ".manifest.json"
+CHANGED_SUFFIX = ".changed"
+"""Ends the prefix of a save that holds changed rows only. Behind the step, so that whoever looks for
+checkpoints by their steps (TensorFlow, earlier versions of this) takes it for none.
+"""
 
 _DIRECTORY = re.compile(r"a(\d{4,})-g(\d{4,})")
 _STEPPED = re.compile(r"(?P<name>.+)-(?P<step>\d+)", re.DOTALL)
@@ -66,7 +71,7 @@ def checkpoint_name(name: str, step: int, position: int | None = None) -> str:
 
 def position_in(prefix: str) -> int:
     """The position in a checkpoint's name, 0 where there is none: the first of its step has none."""
-    found = _AGAIN.fullmatch(split_step(prefix)[0])
+    found = _AGAIN.fullmatch(split_step(prefix.removesuffix(CHANGED_SUFFIX))[0])
     return int(found["position"]) if found else 0
 
 

@@ -8,12 +8,20 @@ whether the files beside it are the ones that were saved.
 from __future__ import annotations
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.objects.layout import (
+    CHANGED_SUFFIX,
     MANIFEST_SUFFIX,
     GenerationId,
     checkpoint_dir,
@@ -21,9 +29,9 @@ from orchestrator.store.objects.layout import (
 )
 from orchestrator.vocabulary import Attempt, Generation
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when a reader of before would misread a manifest, not when fields are added: it ignores
-those.
+those. 2 came with ``chain``; what has none is still written as 1.
 """
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
@@ -50,10 +58,19 @@ class FileRecord(_Record):
         return value
 
 
+class Link(_Record):
+    """A save that another one stands on."""
+
+    label: str
+    """``a0001-g0001/NAME-11000``."""
+    save_id: str
+    """Its own: another save of that name is another link."""
+
+
 class Manifest(_Record):
     """What a save promises about itself."""
 
-    format: int = FORMAT
+    format: int = 1
     name: str
     """NAME, the source's own name without a step."""
     step: Count
@@ -86,15 +103,32 @@ class Manifest(_Record):
     source: str = ""
     """Fingerprint of the run's source."""
 
+    chain: tuple[Link, ...] = ()
+    """For a save of changed rows: what it stands on, the full checkpoint first. Empty for a full
+    one.
+    """
+
     @field_validator("name")
     @classmethod
     def _plain(cls, value: str) -> str:
         return FileRecord(name=value, size_bytes=0, crc32c=0).name
 
+    @model_validator(mode="after")
+    def _known_to_earlier_versions(self) -> Self:
+        if self.chain and self.format < 2:
+            raise ValueError("changed rows in a manifest of format 1, which knows none")
+        return self
+
     @property
     def prefix(self) -> str:
-        """``NAME-11000``."""
-        return checkpoint_name(self.name, self.step)
+        """``NAME-11000``; ``NAME-11000.changed`` for changed rows."""
+        whole = checkpoint_name(self.name, self.step)
+        return whole + CHANGED_SUFFIX if self.chain else whole
+
+    @property
+    def label(self) -> str:
+        """``a0001-g0001/NAME-11000``."""
+        return f"{self.directory}/{self.prefix}"
 
     @property
     def file_name(self) -> str:

@@ -56,22 +56,22 @@ async def send_content(
     target: Location,
     progress: TransferProgress,
     wanted_part_bytes: int = PART_BYTES,
-    in_flight: int = IN_FLIGHT_BYTES,
+    in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> None:
     """Uploads one file, in parts where it's large and the store knows how. Raises whatever the
     client raises.
 
     Args:
-        in_flight: bytes of it that may be in memory on their way; one part may at least.
+        in_flight_bytes: bytes of it that may be in memory on their way; one part may at least.
     """
     part = part_bytes(content.size_bytes, wanted_part_bytes)
     if content.size_bytes <= part:
         await target.fs._pipe_file(target.path, content.read(0, part))
         progress.add(content.size_bytes)
     elif target.protocol in ("s3", "s3a"):
-        await _send_to_s3(_Parts(content, part, in_flight), target, progress)
+        await _send_to_s3(_Parts(content, part, in_flight_bytes), target, progress)
     elif target.protocol in ("gs", "gcs"):
-        await _send_to_google(_Parts(content, part, in_flight), target, progress)
+        await _send_to_google(_Parts(content, part, in_flight_bytes), target, progress)
     elif target.protocol in ("abfs", "abfss", "az"):
         await target.fs._pipe_file(target.path, _Counted(content, progress))
     else:
@@ -107,11 +107,11 @@ class _Parts:
 
     content: Content
     part_bytes: int
-    in_flight: int
+    in_flight_bytes: int
 
     async def send(self, send: SendPart, progress: TransferProgress) -> list[Any]:
         """Sends every part; the first failure cancels the others. Results in the parts' order."""
-        room = asyncio.Semaphore(max(1, min(PARALLEL, self.in_flight // self.part_bytes)))
+        room = asyncio.Semaphore(max(1, min(PARALLEL, self.in_flight_bytes // self.part_bytes)))
 
         async def one(number: int) -> Any:
             async with room:

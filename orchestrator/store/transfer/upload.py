@@ -53,6 +53,7 @@ def upload(
     stall_s: float = STALL_S,
     attempts: int = ATTEMPTS,
     part_bytes: int = PART_BYTES,
+    in_flight_bytes: int = IN_FLIGHT_BYTES,
 ) -> tuple[FileRecord, ...]:
     """Puts files into a directory, under their own names.
 
@@ -60,6 +61,7 @@ def upload(
         files: those of one checkpoint: local ones, or what lies in memory.
         stall_s: a transfer that moves nothing for so long is begun anew.
         attempts: tries per file.
+        in_flight_bytes: that may be in memory on their way, of all files together.
 
     Returns:
         Name, size and crc32c of each, in the order given: what the manifest has to say.
@@ -72,7 +74,7 @@ def upload(
     _refuse_committed(contents, directory)
     # What is in memory on its way is bounded for all of them together
     large = sum(content.size_bytes > part_bytes for content in contents)
-    in_flight = IN_FLIGHT_BYTES // max(1, min(FILES_AT_ONCE, large))
+    in_flight_bytes //= max(1, min(FILES_AT_ONCE, large))
     with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="upload") as pool:
         return tuple(
             pool.map(
@@ -82,7 +84,7 @@ def upload(
                     stall_s,
                     attempts,
                     part_bytes,
-                    in_flight,
+                    in_flight_bytes,
                 ),
                 contents,
             )
@@ -107,7 +109,7 @@ def _upload_one(
     stall_s: float,
     attempts: int,
     part_bytes: int,
-    in_flight: int,
+    in_flight_bytes: int,
 ) -> FileRecord:
     record = content.record()
     try:
@@ -115,7 +117,7 @@ def _upload_one(
             on=is_transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=20.0
         ):
             with attempt:
-                _send(content, target, stall_s, part_bytes, in_flight)
+                _send(content, target, stall_s, part_bytes, in_flight_bytes)
                 _confirm(record, target)
     except Exception as error:
         raise translate(error, target.shown, "write") from error
@@ -123,7 +125,7 @@ def _upload_one(
 
 
 def _send(
-    content: Content, target: Location, stall_s: float, part_bytes: int, in_flight: int
+    content: Content, target: Location, stall_s: float, part_bytes: int, in_flight_bytes: int
 ) -> None:
     if target.is_local:
         _write(content, Path(target.path))
@@ -133,7 +135,7 @@ def _send(
             run_on(
                 target.fs.loop,
                 watched(
-                    send_content(content, target, progress, part_bytes, in_flight),
+                    send_content(content, target, progress, part_bytes, in_flight_bytes),
                     progress,
                     stall_s,
                 ),

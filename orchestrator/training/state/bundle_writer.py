@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.graph.worker_graph import WorkerGraph
-from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory, packed_strings
+from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
+from orchestrator.store.bundle.packed_strings import packed_strings
 from orchestrator.store.bundle.slice_keys import extents_of_spec
 from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.training.state.bundle_keys import checkpoint_keys

@@ -1,0 +1,61 @@
+"""How do ranks put one checkpoint into the store, all at once?
+
+Rule: each rank sends its data file by itself, with little in memory beside its own rows; one of
+them sends the index over all and the graph. Together their records are the manifest's files. As
+long as there's no manifest there is no checkpoint, whoever dies meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.store.bundle.data_writer import DataReport
+from orchestrator.store.bundle.index_writer import index_bytes
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import FileRecord
+from orchestrator.store.objects.private import scratch
+from orchestrator.store.transfer.upload import upload
+
+PART_BYTES = 5 << 20
+"""Sent at once: the least that S3 takes. A file of more than 48 GiB gets larger ones, since it takes
+10,000 at most.
+"""
+IN_FLIGHT_BYTES = 10 << 20
+"""A rank may take 64 MB beside its rows, and gcsfs takes some four times of what it sends: with 16
+MiB, in two parts, it was 75 MB.
+"""
+
+
+def send_part(data_file: Path, directory: Location) -> FileRecord:
+    """Uploads one rank's data file.
+
+    Raises:
+        OutputError, StorageUnavailable: as ``upload``.
+    """
+    (record,) = upload(
+        [data_file], directory, part_bytes=PART_BYTES, in_flight_bytes=IN_FLIGHT_BYTES
+    )
+    return record
+
+
+def send_index(
+    prefix: str, reports: Sequence[DataReport], meta: bytes, directory: Location
+) -> tuple[FileRecord, ...]:
+    """Uploads the index over all ranks' data files, and the graph.
+
+    Args:
+        prefix: ``NAME-11000``.
+        reports: one for each data file, in any order.
+        meta: the graph; empty for none.
+
+    Raises:
+        OutputError: what the ranks wrote isn't one checkpoint; or as ``upload``.
+        StorageUnavailable: as ``upload``.
+    """
+    with scratch("index") as room:
+        contents = {".index": index_bytes(reports)} | ({".meta": meta} if meta else {})
+        files = [room / (prefix + suffix) for suffix in contents]
+        for file, content in zip(files, contents.values(), strict=True):
+            file.write_bytes(content)
+        return upload(files, directory)
