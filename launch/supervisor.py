@@ -1,6 +1,7 @@
-"""Who starts the driver again when it dies, and who owns the local Ray?
+"""Who starts the driver, or an evaluator, again when it dies, and who owns the local Ray?
 
-Rule: a small parent process that imports neither Ray nor TensorFlow. The driver is a copy of it.
+Rule: a small parent process that imports neither Ray nor TensorFlow. What it supervises is a copy
+of it.
 Where no ``--address`` is given, it starts a local Ray in a process of its own beside it, so that a
 driver that is killed takes nothing with it: the next one finds the workers alive.
 
@@ -31,6 +32,7 @@ from typing import NoReturn
 from orchestrator.config import RunConfig
 from orchestrator.decide.driver_restarts import (
     CRASHED,
+    DRIVER,
     DRIVER_DEATH,
     MOST_DEATHS,
     Death,
@@ -90,6 +92,13 @@ def supervise(
         finally:
             if local is not None:
                 local.close()
+
+
+def supervise_evaluator(
+    evaluate: Callable[[], int], *, gave_up: Callable[[End], None] | None = None
+) -> int:
+    """Run an evaluator until it ends by itself; arguments and answer as those of ``supervise``."""
+    return _Supervisor(evaluate, gave_up=gave_up, who="the evaluator").run()
 
 
 def _idle_end(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -156,8 +165,9 @@ class _Supervisor:
         drive: Callable[[], int],
         sleep: Callable[[float], None] = time.sleep,
         gave_up: Callable[[End], None] | None = None,
+        who: str = DRIVER,
     ) -> None:
-        self._drive, self._sleep, self._gave_up = drive, sleep, gave_up
+        self._drive, self._sleep, self._gave_up, self._who = drive, sleep, gave_up, who
         self._driver: int | None = None
         self._stopping_code: int | None = None
 
@@ -183,7 +193,13 @@ class _Supervisor:
             self._driver = None
             now_s = time.monotonic()
             answer = after_exit(
-                code, now_s - began_s, self._stopping_code, deaths, now_s, chosen=chosen
+                code,
+                now_s - began_s,
+                self._stopping_code,
+                deaths,
+                now_s,
+                chosen=chosen,
+                who=self._who,
             )
             if isinstance(answer, End):
                 if answer.reason:
@@ -192,11 +208,13 @@ class _Supervisor:
                         self._gave_up(answer)
                 return answer.code
             log.warning(
-                "the driver died (%s); starting it again in %.1f s (restart %d of %d within an hour), its workers go on",
+                "%s died (%s); starting it again in %.1f s (restart %d of %d within an hour)%s",
+                self._who,
                 ended_text(code),
                 answer.delay_s,
                 len(answer.deaths),
                 MOST_DEATHS,
+                ", its workers go on" if self._who == DRIVER else "",
             )
             deaths, death = answer.deaths, answer.death(code)
             self._sleep(answer.delay_s)
@@ -266,7 +284,7 @@ def forked(drive: Callable[[], int]) -> Copy:
         if code != CRASHED:
             os.write(say, bytes([code]))
     except BaseException:
-        log.exception("the driver met an error of its own")
+        log.exception("it met an error of its own")
     finally:  # whatever happens, a copy must not go on with its original's work
         logging.shutdown()
         sys.stdout.flush()

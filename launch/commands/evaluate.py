@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
-from launch.commands.run import Config, Run
+from launch.commands.run import Config, Run, or_crashed, tell_of_end
 from launch.flags import RunFlags, pair, run_config
 from launch.jobs.inside import is_job_server
-from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json
+from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, guarded, print_json
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 
@@ -132,7 +132,7 @@ def evaluate(
 
         return submit_evaluation(checked, config, flags, what, looks)
     if asked is not None:
-        return _follow(checked, asked, looks)
+        return _supervised(checked, asked, looks)
     from launch.text.evaluation_text import evaluated_text
     from orchestrator.driver.evaluate import evaluate as measure
 
@@ -142,6 +142,18 @@ def evaluate(
     else:
         answer_console().print(evaluated_text(found), markup=False)
     return EXIT_DONE
+
+
+def _supervised(config: RunConfig, asked: Following, looks: Looks) -> int:
+    """Following a run takes days: an evaluator that is killed is started again, as a driver is."""
+    from launch.supervisor import supervise_evaluator
+
+    def drive() -> int:
+        return guarded(
+            lambda: or_crashed(lambda: _follow(config, asked, looks)), as_json=looks.json
+        )
+
+    return supervise_evaluator(drive, gave_up=tell_of_end if looks.json else None)
 
 
 def _follow(config: RunConfig, asked: Following, looks: Looks) -> int:
@@ -178,6 +190,9 @@ def _following(what: EvaluateFlags, config: RunConfig, place: NodeWish) -> Follo
 
 
 def _refuse_without_follow(what: EvaluateFlags, config: RunConfig) -> None:
+    from orchestrator.driver.inference import check_batches
+
+    check_batches(what.batches)
     if what.keep_best:
         raise ConfigError("--keep-best needs --follow", remedy="Add --follow")
     if what.step is not None and config.from_step is not None:

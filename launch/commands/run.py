@@ -96,7 +96,7 @@ def resume(
     def gave_up(end: End) -> None:
         _notify_for_the_driver(end, checked)
         if looks.json:
-            _tell_for_the_driver(end)
+            tell_of_end(end)
 
     return supervise(drive, checked, gave_up=gave_up)
 
@@ -128,8 +128,8 @@ def _notify_for_the_driver(end: End, config: RunConfig) -> None:
         notifier.close()
 
 
-def _tell_for_the_driver(end: End) -> None:
-    """The answer that a driver which was killed can't give."""
+def tell_of_end(end: End) -> None:
+    """The answer that whoever was killed can't give."""
     error = RecoveryExhausted(
         end.reason,
         remedy="Look for what kills it (memory, an operator); the same command goes on from here",

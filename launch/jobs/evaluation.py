@@ -3,7 +3,8 @@
 Rule: the same flags as a configuration file beside the job, with the input function's file or
 module and places in one spelling, as ``submit`` has it. An evaluator's job is named after the run
 and the evaluator, so that submitting again attaches to the one that runs; that of one evaluation
-after all that it asks, since two of a run are different questions.
+after all that it asks, the content of its files included, since two of a run are different
+questions.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def evaluation_plan(config: RunConfig, values: dict[str, Any], what: EvaluateFla
     Raises:
         ConfigError: a file that is to be shipped isn't there.
     """
-    from launch.jobs.package import collected
+    from launch.jobs.package import collected, digests
     from launch.jobs.plan import CONFIG_FILE, JobPlan, submission_name
     from launch.jobs.spelling import absolute
 
@@ -44,7 +45,8 @@ def evaluation_plan(config: RunConfig, values: dict[str, Any], what: EvaluateFla
     run, files = collected(given_values, here, ())
     source = str(run["source"])
     entrypoint = shlex.join(["tfresume", "evaluate", "--config", CONFIG_FILE, *_words(what)])
-    asked = what.name if what.follow else json.dumps([entrypoint, run], sort_keys=True, default=str)
+    question = [entrypoint, run, digests(files)]
+    asked = what.name if what.follow else json.dumps(question, sort_keys=True, default=str)
     secrets = secrets_in(os.environ)
     return JobPlan(
         name=submission_name(f"{source}#{asked}").replace("tfresume-", "tfresume-evaluate-"),

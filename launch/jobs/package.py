@@ -7,6 +7,7 @@ libraries. What isn't found here is expected in the cluster's image.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import shutil
 import sys
@@ -21,6 +22,8 @@ import yaml
 from launch.jobs.plan import CONFIG_FILE, JobPlan
 from orchestrator.errors import ConfigError
 
+NOT_SHIPPED = frozenset({"__pycache__", ".git", ".venv"})
+"""Of a directory: what is made from its files, and what is no code of the run's."""
 LARGEST_BYTES = 100 * 1024 * 1024
 """Ray's own limit for a working directory; beyond it the job server refuses with a less helpful
 message.
@@ -62,6 +65,22 @@ def collected(
         _ship(directory / path, files, flag="--ship")
     _check_size(files)
     return changed, files
+
+
+def digests(files: Mapping[str, str]) -> dict[str, str]:
+    """What is shipped, by content: each file's name in the working directory -> its sha256.
+
+    Args:
+        files: as ``collected`` gives them.
+    """
+    found: dict[str, str] = {}
+    for name, path in files.items():
+        root = Path(path)
+        for file in [root] if root.is_file() else sorted(root.rglob("*")):
+            inside = file.relative_to(root)
+            if file.is_file() and not NOT_SHIPPED & set(inside.parts):
+                found[str(Path(name, inside))] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def _shipped(target: str, directory: Path, files: dict[str, str]) -> str:
@@ -152,7 +171,7 @@ def working_directory(plan: JobPlan) -> Iterator[Path]:
                 shutil.copytree(
                     path,
                     directory / name,
-                    ignore=shutil.ignore_patterns("__pycache__", ".git", ".venv"),
+                    ignore=shutil.ignore_patterns(*NOT_SHIPPED),
                 )
             else:
                 shutil.copy2(path, directory / name)

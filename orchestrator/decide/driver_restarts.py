@@ -14,6 +14,7 @@ from orchestrator.exit_codes import ended_text
 
 DRIVER_DEATH = "TFRESUME_DRIVER_DEATH"
 """The variable in which a supervisor tells a driver how the one before it ended (``Death``)."""
+DRIVER = "the driver"
 CRASHED = 70
 """The exit code of a driver that met an error of its own; its workers live, and the next one goes
 on with them. It is EX_SOFTWARE of sysexits.h, which neither Python nor Ray ends with of its own
@@ -92,6 +93,7 @@ def after_exit(
     now_s: float,
     *,
     chosen: bool,
+    who: str = DRIVER,
 ) -> End | StartAgain:
     """What follows from the driver's end.
 
@@ -101,13 +103,14 @@ def after_exit(
         stopping_code: 130 or 143 where it had been asked to stop by that signal.
         deaths: (when, how long it had lived) of earlier deaths, as the last answer returned them.
         chosen: whether the driver said that it ends with this code.
+        who: what the reason calls it; an evaluator that follows a run is treated alike.
     """
     if chosen:
         return End(code)
     if stopping_code is not None:
         return End(
             stopping_code,
-            f"the driver ended ({ended_text(code)}) while it was stopping; what is committed stands",
+            f"{who} ended ({ended_text(code)}) while it was stopping; what is committed stands",
         )
     recent = (*(death for death in deaths if now_s - death[0] < WINDOW_S), (now_s, lived_s))
     quick = 0
@@ -118,10 +121,10 @@ def after_exit(
     if quick >= MOST_QUICK_DEATHS:
         return End(
             1,
-            f"the driver died {quick} times in a row within {QUICK_S:.0f} s of its start ({ended_text(code)})",
+            f"{who} died {quick} times in a row within {QUICK_S:.0f} s of its start ({ended_text(code)})",
         )
     if len(recent) > MOST_DEATHS:
-        return End(1, f"the driver died {len(recent)} times within an hour ({ended_text(code)})")
+        return End(1, f"{who} died {len(recent)} times within an hour ({ended_text(code)})")
     return StartAgain(
         min(LONGEST_DELAY_S, FIRST_DELAY_S * 4.0 ** (quick - 1 if quick else 0)), recent
     )

@@ -99,6 +99,8 @@ class _Evaluator:
         self._told = told
         self._own = Evaluations(output, asked.name)
         self._results = self._own.results()
+        # Of an earlier life that was asked for less, a checkpoint is evaluated once more
+        self._done = {label for label, each in self._results.items() if asked.has_all(each.metrics)}
         self._best = BestCheckpoint(self._own, asked.keep_best, lease)
         self._skipped: dict[str, str] = {}
         self._watch: Watch | None = None
@@ -111,7 +113,7 @@ class _Evaluator:
         while True:
             try:
                 step = after_look(
-                    self._look(), {*self._results, *self._skipped}, self._asked.patience_s
+                    self._look(), {*self._done, *self._skipped}, self._asked.patience_s
                 )
                 best = self._best.chosen(self._results, self._items)
                 if isinstance(step, Over):
@@ -213,29 +215,38 @@ class _Evaluator:
                 f"--keep-best names {goal.metric}, which isn't what was fetched",
                 remedy=f"Name one of {', '.join(found.metrics)}",
             )
+        before = self._results.get(item.label)
         result = Evaluation(
             label=item.label,
             step=item.step,
-            metrics=found.metrics,
+            metrics={**(before.metrics if before is not None else {}), **found.metrics},
             rows=found.rows,
             batches=found.batches,
             seconds=found.seconds,
             at=time.time(),
         )
         results = {**self._results, item.label: result}
-        self._write_events(result)
+        self._write_events(result, before)
         best = self._best.chosen(results, self._items)
-        self._own.add(result)
+        if before is None:
+            self._own.add(result)
+        else:
+            self._own.replace(result)
         self._results = results
+        self._done.add(item.label)
         self._told(result, best)
 
-    def _write_events(self, result: Evaluation) -> None:
-        if not self._config.tensorboard:
+    def _write_events(self, result: Evaluation, before: Evaluation | None) -> None:
+        known = before.metrics if before is not None else {}
+        new = {name: value for name, value in result.metrics.items() if name not in known}
+        if not (self._config.tensorboard and new):
             return
-        tags = {f"evaluate/{name}": value for name, value in result.metrics.items()}
+        tags = {f"evaluate/{name}": value for name, value in new.items()}
         # TensorBoard reads the files of a directory in the order of their names; the same name after
         # a loss
         name = f"events.out.tfevents.{result.step:012d}.{file_name(result.label)}"
+        if before is not None:
+            name += f".{len(result.metrics)}"
         place = self._output.child(CONTROL, "events", self._asked.name)
         try:
             create_once(place.child(name), encoded([(result.at, result.step, tags)], result.at))

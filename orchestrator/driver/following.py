@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.evaluating import Goal
-from orchestrator.driver.inference import NodeWish
+from orchestrator.decide.evaluating import Goal, tensor_name
+from orchestrator.driver.inference import NodeWish, check_batches
 from orchestrator.errors import ConfigError
 from orchestrator.store.run.evaluations import Best, Evaluation, check_name
 
@@ -61,11 +61,17 @@ class Following:
         """
         return () if self.keep_best is None else (self.keep_best.metric,)
 
+    def has_all(self, metrics: Collection[str]) -> bool:
+        """Whether a result with these metrics answers all that is asked for by name."""
+        named = {tensor_name(name) for name in (*self.fetches, *self.besides)}
+        return named <= set(metrics)
+
     def check(self, config: RunConfig) -> None:
         """Before anything begins. Raises ConfigError: the name can't be a directory's, or the
         configuration names one checkpoint.
         """
         check_name(self.name)
+        check_batches(self.batches)
         if config.from_step is not None:
             raise ConfigError(
                 "--from-step names one checkpoint, and --follow evaluates each",

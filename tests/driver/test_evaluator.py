@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from orchestrator.config import parse_config
 from orchestrator.decide.evaluating import Goal
@@ -40,13 +41,14 @@ class Told:
     def __init__(self, losses: Mapping[int, float], clock: FakeClock) -> None:
         self.losses, self.clock = losses, clock
         self.asked: list[int] = []
+        self.more: dict[str, float] = {}
         self.meanwhile: Callable[[Source], None] = lambda source: None
 
     def measured(self, source: Source, *_: Any, **__: Any) -> Evaluated:
         assert source.step is not None
         self.asked.append(source.step)
         self.meanwhile(source)
-        metrics = {"loss:0": self.losses.get(source.step, 1.0)}
+        metrics = {"loss:0": self.losses.get(source.step, 1.0)} | self.more
         return Evaluated(source.url, source.step, metrics, 8, 1, 0.1)
 
 
@@ -71,10 +73,10 @@ def told(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> Told:
     return found
 
 
-def followed(output: Location, keep_best: str = "") -> Followed:
+def followed(output: Location, keep_best: str = "", *, tensorboard: bool = False) -> Followed:
     goal = Goal.parse(keep_best) if keep_best else None
     asked = Following(("loss",), keep_best=goal, every_s=10.0, patience_s=PATIENCE_S)
-    return follow(parse_config({"source": output.url, "tensorboard": False}), asked)
+    return follow(parse_config({"source": output.url, "tensorboard": tensorboard}), asked)
 
 
 def steps(found: Followed) -> list[int]:
@@ -161,6 +163,45 @@ def test_best_is_chosen_also_where_nothing_new_is_evaluated(output: Location, to
     found = followed(output, "loss:min")
     assert told.asked == []
     assert found.best == own.best() == best_of(items[100], 0.2)
+
+
+def test_checkpoint_whose_result_lacks_what_is_asked_for_now_is_evaluated_for_it_once(
+    output: Location, told: Told
+) -> None:
+    """It was taken for evaluated, and could never be the best by a metric that an earlier life of
+    the evaluator hadn't fetched.
+    """
+    items = run_of(output, 100, 200)
+    told.losses = {100: 0.2, 200: 0.3}
+    assert steps(followed(output, tensorboard=True)) == [100, 200]
+    told.asked, told.more = [], {"auc:0": 0.9}
+    found = followed(output, "auc:max", tensorboard=True)
+    assert told.asked == [100, 200]
+    assert found.best is not None
+    assert found.best.label == items[200].label, "of equals the newer"
+    results = Evaluations(output, "eval").results()
+    assert [results[items[step].label].metrics for step in (100, 200)] == [
+        {"loss:0": loss, "auc:0": 0.9} for loss in (0.2, 0.3)
+    ]
+    assert curves(output) == {
+        (step, f"evaluate/{name}") for step in (100, 200) for name in ("loss:0", "auc:0")
+    }
+    told.asked = []
+    assert followed(output, "auc:max").best == found.best
+    assert told.asked == [], "it has all by now"
+
+
+def curves(output: Location) -> set[tuple[int, str]]:
+    """What TensorBoard shows of the evaluator, each number once."""
+    directory = Path(output.child("_tfresume", "events", "eval").url.removeprefix("file://"))
+    found = [
+        (event.step, value.tag)
+        for file in sorted(directory.iterdir())
+        for event in EventFileLoader(str(file)).Load()
+        for value in event.summary.value
+    ]
+    assert len(found) == len(set(found))
+    return set(found)
 
 
 def test_best_is_never_one_that_was_deleted_since_it_was_listed(

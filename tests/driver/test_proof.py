@@ -25,7 +25,7 @@ from orchestrator.driver.proof import Proof, judged
 from orchestrator.driver.proving import held_still, is_wanted, task_of, why_not
 from orchestrator.driver.slots import as_recorded
 from orchestrator.driver.trial import MODULE
-from orchestrator.errors import GraphRefused
+from orchestrator.errors import GraphRefused, OrchestratorError
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.run_record import RunRecord
 from tests import forked
@@ -112,6 +112,7 @@ EDITED: list[tuple[str, dict[str, Any]]] = [
     ("dropout", {"restore_only": ["hidden"]}),  # out/kernel is drawn, not held still
     ("mlp", {"swap_optimizer": "rmsprop", "clip_global_norm": 0.1, "reinit": ["out"]}),
     ("embedding", {"clip_global_norm": 0.1, "rename": {"embedding/": "embedding/"}}),
+    ("mlp", {"reset_slots": True}),
 ]
 
 
@@ -125,6 +126,31 @@ def test_proof_of_an_edited_graph_that_a_group_trains_exactly_is_equal(
     config = config.model_copy(update={"input": f"tests.end_to_end.inputs:{function}"})
     found = tried(config, tmp_path)
     assert found.verdict == "equal", found
+
+
+@pytest.mark.tf
+def test_proof_begins_with_the_values_of_the_keys_that_were_renamed(
+    tf1_checkpoint: CheckpointLibrary, tmp_path: Path
+) -> None:
+    """The graph's variables of the scope ``hidden`` are called ``trunk`` in its saver."""
+    prefix = tf1_checkpoint("mlp")
+    meta = MetaGraphDef.FromString(Path(f"{prefix}.meta").read_bytes())
+    renamed = 0
+    for node in meta.graph_def.node:
+        if node.op == "Const" and node.name.endswith("tensor_names"):
+            keys = node.attr["value"].tensor.string_val
+            renamed += sum(key.startswith(b"hidden/") for key in keys)
+            keys[:] = [key.replace(b"hidden/", b"trunk/") for key in keys]
+    assert renamed
+    graph = tmp_path / "trunk.meta"
+    graph.write_bytes(meta.SerializeToString())
+    flags = {"meta": str(graph), "rename": {"hidden/": "trunk/"}}
+    config = configured(prefix, tmp_path, "", **flags)
+    config = config.model_copy(update={"input": "tests.end_to_end.inputs:mlp"})
+    found = tried(config, tmp_path)
+    assert found.verdict == "equal", found
+    with pytest.raises(OrchestratorError, match="lacks 2 variables"):
+        tried(config.model_copy(update={"rename": {}}), tmp_path)
 
 
 @pytest.mark.parametrize("is_own", [False, True])

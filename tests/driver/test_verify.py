@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from launch.text.verify_text import render_verify
 from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.proof import Proof
-from orchestrator.driver.verify import verify
+from orchestrator.driver.startup import Plan, make_plan, start_point
+from orchestrator.driver.verify import Asking, _held_still, verify
 from orchestrator.driver.verify_report import VerifyReport
 from orchestrator.driver.verify_verdict import TOLERANCE, report
 from orchestrator.errors import ConfigError
+from orchestrator.graph.random.deterministic import without_chance
 from orchestrator.graph.worker_graph import DenseSeam, InputPort, TrainTarget, WorkerGraph
+from orchestrator.store.objects.location import open_location
 
 pytestmark = pytest.mark.turns(3, "whole runs")
 
@@ -26,6 +30,7 @@ PLAIN = WorkerGraph(b"", b"", (TrainTarget("Adam"),), (), ())
 TWO = RunConfig.model_validate({"source": "run", "workers": 2})
 
 
+RATE = "GradientDescent/learning_rate:0"
 NOISY = WorkerGraph(
     b"", b"", (TrainTarget("Adam"),), (), (), random_nodes=("dropout/RandomUniform",)
 )
@@ -252,6 +257,40 @@ def test_render_verify_of_a_difference_names_the_variable() -> None:
 def test_verify_of_a_single_step_is_refused() -> None:
     with pytest.raises(ConfigError, match="two steps"):
         verify(TWO, steps=1)
+
+
+@pytest.mark.tf
+def test_verify_edits_the_graph_once_whose_random_numbers_it_holds_still(
+    tf1_checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clipped twice, or edited where the node of a flag is gone by then."""
+    asked = {"clip_global_norm": 0.1, "freeze": ["hidden/bias"], "set": {RATE: "0.05"}}
+    config = parse_config(
+        {"source": str(tf1_checkpoint("dropout")), "workers": 2, "output": str(tmp_path / "out")}
+        | {"input": "tests.end_to_end.inputs:mlp", "until_step": 9}
+        | asked
+    )
+    start = start_point(config, open_location(config.output), None)
+    plan = make_plan(config, start)
+    compared: list[tuple[RunConfig, Plan]] = []
+
+    def measured(_: Asking, label: str, calm: RunConfig, of: Plan, **__: Any) -> dict[str, Any]:
+        assert label == "held-still"
+        compared.append((calm, of))
+        return {}
+
+    monkeypatch.setattr(Asking, "measured", measured)
+    asking = Asking(config, start, 4, TOLERANCE, tmp_path)
+    still = without_chance(MetaGraphDef.FromString(plan.graph.original_meta))
+    _held_still(asking, config, still, halves=False)
+    ((calm, held),) = compared
+    assert (calm.clip_global_norm, calm.freeze, calm.set) == (None, [], {})
+    for graph in (plan.graph, held.graph):
+        nodes = MetaGraphDef.FromString(graph.meta).graph_def.node
+        assert [node.op for node in nodes].count("IsFinite") == 1
+        assert sum(node.op == "ApplyGradientDescent" for node in nodes) == 3
+    assert plan.graph.random_nodes
+    assert held.graph.random_nodes == held.graph.stateful_random == ()
 
 
 @pytest.mark.tf

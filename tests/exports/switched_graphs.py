@@ -47,7 +47,28 @@ def _moved(tf: Any, average: Any, statistic: Any) -> Any:
     return tf.assign_sub(average, (average - statistic) * 0.1)
 
 
-def _fused(tf: Any, x: Any, training: bool) -> Any:
+def _debiased(tf: Any, average: Any, statistic: Any) -> Any:
+    """An average without a bias to zero, as TensorFlow has moved it since 1.13."""
+    from tensorflow.python.training import moving_averages
+
+    return moving_averages.assign_moving_average(average, statistic, 0.6)
+
+
+def _debiased_before_1_13(tf: Any, average: Any, statistic: Any) -> Any:
+    """The same as TensorFlow moved it before: nodes of ``moving_averages.py`` of 1.4."""
+    name = average.op.name
+    biased = tf.get_variable(f"{name}/biased", [WIDTH], initializer=tf.zeros_initializer(),
+                             trainable=False)  # fmt: skip
+    steps = tf.get_variable(f"{name}/local_step", [], initializer=tf.zeros_initializer(),
+                            trainable=False)  # fmt: skip
+    moved = tf.assign_sub(biased, (biased - statistic) * 0.4)
+    counted = tf.assign_add(steps, 1.0)
+    with tf.control_dependencies([moved, counted]):
+        share = 1.0 - tf.pow(0.6, steps.read_value())
+        return tf.assign_sub(average, average - biased.read_value() / share)
+
+
+def _fused(tf: Any, x: Any, training: bool, moved: Any = _moved) -> Any:
     scale, offset, mean, variance = _parts(tf)
     image = tf.reshape(x, [-1, 1, 1, WIDTH])
     if not training:
@@ -57,13 +78,29 @@ def _fused(tf: Any, x: Any, training: bool) -> Any:
         )
     normal, now, spread = tf.nn.fused_batch_norm(image, scale, offset, is_training=True)
     for average, statistic in ((mean, now), (variance, spread)):
-        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, _moved(tf, average, statistic))
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, moved(tf, average, statistic))
     return tf.reshape(normal, [-1, WIDTH])
 
 
 def fused(tf: Any, x: Any, training: bool) -> Any:
     """Fused batch norm that was built with ``training=True``, its averages moved by UPDATE_OPS."""
     return _fused(tf, x, training)
+
+
+def fused_debiased(tf: Any, x: Any, training: bool) -> Any:
+    """The same, its averages without a bias to zero: the sums behind them aren't the averages."""
+    return _fused(tf, x, training, _debiased)
+
+
+def fused_debiased_resource(tf: Any, x: Any, training: bool) -> Any:
+    """The same with resource variables."""
+    with tf.variable_scope("", use_resource=True):
+        return _fused(tf, x, training, _debiased)
+
+
+def fused_debiased_of_old(tf: Any, x: Any, training: bool) -> Any:
+    """The same as TensorFlow before 1.13 wrote it."""
+    return _fused(tf, x, training, _debiased_before_1_13)
 
 
 def fused_without_averages(tf: Any, x: Any, training: bool) -> Any:
@@ -153,6 +190,9 @@ KINDS: dict[str, Callable[[Any, Any, bool], Any]] = {
     maker.__name__: maker
     for maker in (
         fused,
+        fused_debiased,
+        fused_debiased_resource,
+        fused_debiased_of_old,
         fused_without_averages,
         fused_in_cond,
         moments_in_cond,

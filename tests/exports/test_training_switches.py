@@ -15,6 +15,7 @@ from tests import forked
 
 pytestmark = [pytest.mark.tf, pytest.mark.usefixtures("forked_tensorflow")]
 PROGRAM = "tests.exports.switched_graphs"
+BY_AVERAGES = "FusedBatchNormV3 normalises by bn/mean and bn/variance"
 
 
 def _exported(kind: str, room: Path, **config: object) -> GraphExportResult:
@@ -27,7 +28,10 @@ def _exported(kind: str, room: Path, **config: object) -> GraphExportResult:
 @pytest.mark.parametrize(
     ("kind", "switched"),
     [
-        ("fused", ["FusedBatchNormV3 normalises by bn/mean and bn/variance"]),
+        ("fused", [BY_AVERAGES]),
+        ("fused_debiased", [BY_AVERAGES]),
+        ("fused_debiased_resource", [BY_AVERAGES]),
+        ("fused_debiased_of_old", [BY_AVERAGES]),
         ("fused_in_cond", ["is_training is set to False"]),
         ("moments_in_cond", ["is_training is set to False"]),
         ("noise_by_default", ["is_training is set to False"]),

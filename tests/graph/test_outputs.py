@@ -22,7 +22,7 @@ WANTED = {
     ),
     "YangLiliang__DRL-for-Global-Routing/my_test_model-1000": "q/output/BiasAdd:0",
     "agoila__deepQ-learning-openaiGym/checkpoints/cartpole.ckpt": "main/fully_connected_2/BiasAdd:0",
-    "LeanderLXZ__DLND-seq2seq/best_model.ckpt": "decode/decoder/transpose:0",
+    "LeanderLXZ__DLND-seq2seq/best_model.ckpt": "predictions:0",
     "huqinwei__tensorflow_demo/model/mnist_model-66003": "add_1:0",
     "kuroko1t__horovod/checkpoints/model.ckpt-11": "fully_connected_1/BiasAdd:0",
     "taiguangxing__Wide_n_deep/model/model.ckpt-2010": "head/predictions/logistic:0",

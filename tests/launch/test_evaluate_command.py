@@ -25,6 +25,8 @@ NOBODY = "http://127.0.0.1:9"
         (("--follow", "--keep-best", "loss"), "METRIC:max"),
         (("--follow", "--step", "3"), "exclude each other"),
         (("--follow", "--every-s", "0"), "more than 0"),
+        (("--follow", "--batches", "-1"), "--batches is -1"),
+        (("--batches", "-1"), "--batches is -1"),
         (("--follow", "--name", "../up"), "can't be called"),
         (("--on-label", "role=evaluator"), "no cluster is named"),
         (("--address", "auto", "--on-resource", "eval=much"), "NAME=AMOUNT"),
@@ -97,3 +99,32 @@ def test_two_evaluations_of_a_run_are_two_jobs_and_a_place_reads_the_same_from_a
     assert len({once.name, *(each.name for each in others)}) == 5
     follow = EvaluateFlags(follow=True)
     assert planned(follow).name == planned(follow, str(tmp_path / "out")).name
+
+
+def test_input_function_that_reads_otherwise_by_now_is_another_question_and_the_same_evaluator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It attached to the job that asks the old one."""
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "feeds"
+    package.mkdir()
+    (package / "__init__.py").write_text("from feeds.heldout import batches\n")
+    (package / "heldout.py").write_text("def batches(ctx): ...\n")
+    given = {"input": "feeds:batches"}
+    config = parse_config({**given, "source": "gs://b/run", "address": "http://head:8265"})
+
+    def names() -> tuple[str, str]:
+        once, follow = EvaluateFlags(), EvaluateFlags(follow=True)
+        return (
+            evaluation_plan(config, given, once).name,
+            evaluation_plan(config, given, follow).name,
+        )
+
+    before = names()
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "heldout.pyc").write_bytes(b"compiled")
+    assert names() == before
+    (package / "heldout.py").write_text("def batches(ctx): return []\n")
+    once, follow = names()
+    assert once != before[0]
+    assert follow == before[1]

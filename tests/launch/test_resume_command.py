@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import run
-from launch.commands.run import _tell_for_the_driver, or_crashed
+from launch.commands.run import or_crashed, tell_of_end
 from launch.supervisor import supervise
 from launch.text.result_text import result_text
 from orchestrator.config import parse_config
@@ -151,7 +151,7 @@ def test_supervise_of_a_driver_that_answers_itself_says_nothing_for_it() -> None
 def test_answer_for_a_driver_that_gave_none_is_one_json_object(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _tell_for_the_driver(End(1, "the driver died 4 times in a row"))
+    tell_of_end(End(1, "the driver died 4 times in a row"))
     answer = json.loads(capsys.readouterr().out)
     assert (answer["status"], answer["exit_code"], answer["error"]["kind"]) == (
         "failed",

@@ -1,9 +1,10 @@
 """How does batch norm that was built for training come to use its moving averages?
 
 Rule: the graph's own updates tell which average belongs to which statistic of the batch:
-``average -= (average - statistic) * rate``. What takes the statistic takes the average instead; a
-fused operation is given both averages and told that it infers. Without such an update nothing is
-changed.
+``average -= (average - statistic) * rate``. Where that is the biased sum of an average without a
+bias to zero, the average is what the sum is divided into. What takes the statistic takes the
+average instead; a fused operation is given both averages and told that it infers. Without such an
+update nothing is changed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, resolve_alias
 
 _SUBTRACTIONS = frozenset({"AssignSub", "AssignSubVariableOp"})
+_WRITERS = _SUBTRACTIONS | {"Assign", "AssignVariableOp"}
+_DIVISIONS = frozenset({"RealDiv", "Div"})
 _SAME = frozenset({"Identity", "StopGradient"})
 _MEAN, _VARIANCE = 1, 2
 """Outputs of a fused batch norm."""
@@ -49,7 +52,32 @@ def averages(graph: Graph, trainable: frozenset[str]) -> Iterator[Averaged]:
             weight = graph.variable_of(statistic.node)
             mine = graph.variable_of(average.node) == variable
             if mine and weight is None:
-                yield Averaged(statistic, average, variable)
+                yield _unbiased(graph, statistic, variable) or Averaged(
+                    statistic, average, variable
+                )
+
+
+def _unbiased(graph: Graph, statistic: Edge, biased: str) -> Averaged | None:
+    """The average that a biased sum is divided into at each step, as ``assign_moving_average`` does
+    unless ``zero_debias=False``: assigned, or in TensorFlow before 1.13 subtracted from itself first.
+    """
+    view = graph.view
+    for name, op in view.ops.items():
+        if op not in _WRITERS or len(view.data[name]) < 2:
+            continue
+        value = resolve_alias(view, view.data[name][1], _SAME)
+        if op in _SUBTRACTIONS and view.op(value.node) == "Sub":
+            value = resolve_alias(view, view.data[value.node][1], _SAME)
+        if view.op(value.node) not in _DIVISIONS:
+            continue
+        variable = graph.variable_of(name)
+        if variable in (None, biased) or graph.variable_of(view.data[value.node][0].node) != biased:
+            continue
+        assert variable is not None
+        reads = [use.node for use in view.uses[variable] if view.op(use.node) == "ReadVariableOp"]
+        if view.op(variable) != "VarHandleOp" or reads:
+            return Averaged(statistic, Edge(reads[0] if reads else variable, 0), variable)
+    return None
 
 
 def with_averages(

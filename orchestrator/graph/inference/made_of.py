@@ -34,6 +34,7 @@ class MadeOf:
     Attributes:
         weights: from a trained variable.
         sources: from which inputs, a bit for each.
+        features: the bits of those that meet a weight itself.
         labels: the bits of those that are labels.
         late: no weight comes in after it.
         closed: the graph has no inputs at all.
@@ -42,6 +43,7 @@ class MadeOf:
     graph: Graph
     weights: dict[str, bool]
     sources: dict[str, int]
+    features: int
     labels: int
     late: frozenset[str]
     closed: bool
@@ -133,7 +135,9 @@ def made_of(graph: Graph, trainable: frozenset[str]) -> MadeOf:
     late = frozenset(name for name in spread.order if name not in before) | frozenset(met)
     every = (1 << len(spread.bits)) - 1
     labels = every & ~spread.features & ~_asides(graph, spread.bits)
-    return MadeOf(graph, spread.weights, spread.sources, labels, late, not spread.bits)
+    return MadeOf(
+        graph, spread.weights, spread.sources, spread.features, labels, late, not spread.bits
+    )
 
 
 def _asides(graph: Graph, bits: dict[Edge, int]) -> int:

@@ -3,8 +3,9 @@
 Rule: what is computed from features and weights and not from labels. A feature is an input that
 meets a weight itself (a product, a look-up); a label is one that never does. The prediction stands
 where labels come in: what the loss compares with them, before that its probabilities and its
-classes. Without labels it is where computations end, or what is compared with the features again.
-Each answer says why; names don't count.
+classes. Without labels it is where computations end, or what is compared with the features again. What was
+taught by its own labels, as a decoder is that reads the words which it's to say, stands behind what
+does without them. Each answer says why; names don't count.
 """
 
 from __future__ import annotations
@@ -59,12 +60,14 @@ def rank_outputs(graph: Graph, trainable: Iterable[str]) -> tuple[OutputEntry, .
         if before is None or _SCORES[before.kind] < _SCORES[entry.kind]:
             found[entry.name] = entry
     order = {name: number for number, name in enumerate(graph.view.nodes)}
-    return tuple(
-        sorted(
-            found.values(),
-            key=lambda entry: (-_SCORES[entry.kind], -order[parse_tensor(entry.name).node]),
-        )
-    )
+    taught = _taught(flow)
+
+    def later(entry: OutputEntry) -> tuple[bool, int, int]:
+        node = parse_tensor(entry.name).node
+        needs_labels = bool(flow.sources.get(node, 0) & taught)
+        return needs_labels and entry.kind != "signature", -_SCORES[entry.kind], -order[node]
+
+    return tuple(sorted(found.values(), key=later))
 
 
 def predictions(meta: MetaGraphDef, name: str) -> tuple[OutputEntry, ...]:
@@ -97,6 +100,18 @@ def _cross_entropies(flow: MadeOf) -> Iterator[OutputEntry]:
         edges = graph.view.data[name]
         if op.endswith("CrossEntropyWithLogits") and flow.weights.get(edges[0].node, False):
             yield from _around(flow, edges[0], name, op)
+
+
+def _taught(flow: MadeOf) -> int:
+    """The inputs that a cross entropy takes as labels of what was computed from them, a bit for
+    each, where another feature is in it too: not those of an autoencoder.
+    """
+    graph, found = flow.graph, 0
+    for name, op in graph.view.ops.items():
+        if op.endswith("CrossEntropyWithLogits"):
+            logits, labels = (flow.sources.get(edge.node, 0) for edge in graph.view.data[name][:2])
+            found |= logits & labels if logits & ~labels & flow.features else 0
+    return found
 
 
 def _compared(flow: MadeOf) -> Iterator[OutputEntry]:

@@ -43,6 +43,12 @@ def first_loading(
     each_fits("--reinit", saved, config.reinit)
     each_fits("--restore-only", saved, config.restore_only)
     anew = matching(saved, config.reinit)
+    if anew == {counter}:
+        raise RefusedEdit(
+            f"--reinit {' '.join(config.reinit)} names nothing but {counter}, which counts the steps",
+            "Use --reset-step 0",
+            (counter,),
+        )
     if config.restore_only:
         anew |= saved.keys() - matching(saved, config.restore_only)
     if config.reset_slots:
@@ -112,13 +118,9 @@ def _told(config: RunConfig, renamed: Mapping[str, str], anew: set[str]) -> Iter
         pairs = few([f"{stored} as {key}" for key, stored in renamed.items()])
         yield f"took from the checkpoint {pairs}"
     if anew:
-        what = "slots and " if config.reset_slots else ""
-        what = what if config.reinit or config.restore_only else "slots "
-        yield (
-            f"initialised {what.strip()} anew: {few(sorted(anew))}"
-            if what
-            else (f"initialised anew: {few(sorted(anew))}")
-        )
+        others = "others " if config.reinit or config.restore_only else ""
+        what = f"slots {others and 'and '}{others}" if config.reset_slots else ""
+        yield f"initialised {what}anew: {few(sorted(anew))}"
     if config.reset_step is not None:
         yield f"began at step {config.reset_step}"
 

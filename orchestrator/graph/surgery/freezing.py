@@ -29,6 +29,12 @@ def freeze_variables(work: UnderEdit, patterns: list[str]) -> None:
     if step is not None and step.variable in frozen:
         # A pattern such as * means the model; without its step a run wouldn't get on
         frozen.discard(step.variable)
+    if step is not None and not frozen:
+        raise RefusedEdit(
+            f"--freeze {' '.join(patterns)} holds nothing but {step.variable}, which counts the steps",
+            "Name variables of the model; --reset-step N sets the step",
+            (step.variable,),
+        )
     updates = read_updates(work)
     still = [one for one in updates if one.variable in frozen]
     if updates and len(still) == len(updates):

@@ -2,8 +2,9 @@
 
 Rule: an evaluator has a name and a directory of its own, which one process at a time writes to: it
 holds the lease in it, as a driver holds the run's. Each result is created once, so whoever goes on
-after a loss knows what was evaluated. A checkpoint that a living evaluator reads is held, and the
-best one of any evaluator is kept for good; whoever deletes asks ``Holds``.
+after a loss knows what was evaluated; metrics that are asked for later are added to it. A
+checkpoint that a living evaluator reads is held, and the best one of any evaluator is kept for
+good; whoever deletes asks ``Holds``.
 
 ::
 
@@ -101,11 +102,17 @@ class Evaluations:
 
     def add(self, result: Evaluation) -> None:
         """Write a result; one that is there already stays."""
-        file = self.place.child("results", f"{file_name(result.label)}.json")
         try:
-            create_once(file, encode(result))
+            create_once(self._file(result), encode(result))
         except AlreadyExists:
             return
+
+    def replace(self, result: Evaluation) -> None:
+        """Write a result in place of the one that its checkpoint has."""
+        self._file(result).write_bytes(encode(result))
+
+    def _file(self, result: Evaluation) -> Location:
+        return self.place.child("results", f"{file_name(result.label)}.json")
 
     def best(self) -> Best | None:
         """The best so far, None where none was chosen or the record is damaged. Raises SourceError,

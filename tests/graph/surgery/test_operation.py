@@ -165,6 +165,8 @@ def test_damaged_record_of_edits_is_refused(tf1_checkpoint: CheckpointLibrary) -
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("mlp", {}, {"freeze": ["nothing/*"]}, "nothing/*"),
     ("mlp", {}, {"freeze": ["*"]}, "all 4 variables"),
+    ("mlp", {}, {"freeze": ["global_step"]}, "nothing but global_step"),
+    ("mlp", {}, {"reinit": ["global_step"]}, "nothing but global_step"),
     ("mlp", {}, {"swap_optimizer": "adam"}, "has that optimizer already"),
     ("mlp", {}, {"set": {"nothing:0": "1"}}, "no such tensor"),
     ("mlp", {}, {"set": {"x:0": "1"}}, "it's fed (Placeholder)"),
