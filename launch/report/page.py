@@ -106,6 +106,9 @@ def _head(report: Report) -> dict[str, str]:
         "state": escape(report.state),
         "state_class": state_class,
         "reason": escape(report.reason),
+        "trouble": "".join(
+            f'<p class="line trouble">{escape(text)}</p>' for text in report.trouble
+        ),
         "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}{edits}"),
         "made": escape(f"Made {tables.when(report.made_at)} by tfresume {version('tfresume')}."),
     }

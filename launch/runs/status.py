@@ -23,7 +23,7 @@ from orchestrator.errors import FatalError, OutputError, SourceError
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
-from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe
+from orchestrator.store.run.lease import BEATS_PER_LEASE, NOBODY, Observed, observe
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
 from orchestrator.store.run.snapshots import read_folds
 
@@ -47,33 +47,29 @@ def status(
 
     Raises:
         SourceError: there is no run at this URL.
-        OutputError: the lease is damaged; what else can't be read is in ``trouble``.
-        StorageUnavailable: the store doesn't answer.
+        StorageUnavailable: the store doesn't answer. What can't be read is in ``trouble``.
     """
     output = open_location(run)
     trouble: list[str] = []
-    record = _told(trouble, lambda: read_run_record(output), None)
-    observed = observe(output)
-    if record is None and observed.holder is None and not trouble:
+    record = unless_damaged(trouble, lambda: read_run_record(output), None)
+    observed = unless_damaged(trouble, lambda: observe(output), None)
+    if record is None and observed == NOBODY and not trouble:
         raise no_run(output)
-    driver = shown_state(output, observed, patience_s, now, wait, wall)
+    driver = Driver.SILENT
+    if observed is not None:
+        driver = shown_state(output, observed, patience_s, now, wait, wall)
     # After the look at the heartbeat, so that what a living driver told meanwhile is in it
-    seen = _told(trouble, lambda: _history(output), History())
-    saved = _told(trouble, lambda: newest(output), None)
+    seen = unless_damaged(trouble, lambda: _history(output, trouble), History())
+    saved = unless_damaged(trouble, lambda: newest(output), None)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
-    holder = (
-        LeaseHolder(observed.holder.attempt, observed.holder.name)
-        if observed.holder
-        else LeaseHolder()
-    )
-    asked = driver is Driver.ALIVE and _told(
+    asked = driver is Driver.ALIVE and unless_damaged(
         trouble, lambda: bool(read_stop_requests(output)), False
     )
     found = run_status(
         output.shown,
         seen,
         driver,
-        holder,
+        holder_of(observed),
         fields,
         saved,
         now=wall(),
@@ -82,20 +78,29 @@ def status(
     return replace(found, stop_requested=asked)
 
 
-def _history(output: Location) -> History:
+def holder_of(observed: Observed | None) -> LeaseHolder:
+    """Who holds the run, as far as the lease can be read."""
+    holder = observed.holder if observed is not None else None
+    return LeaseHolder(holder.attempt, holder.name) if holder is not None else LeaseHolder()
+
+
+def _history(output: Location, trouble: list[str]) -> History:
     """What the journal says; only its end is read where a snapshot of the rest is there."""
-    folds = read_folds(output, {"standing": JournaledState, "account": Account}).folds
-    standing, account = folds["standing"], folds["account"]
+    reading = read_folds(output, {"standing": JournaledState, "account": Account})
+    trouble += map(str, reading.damaged)
+    standing, account = reading.folds["standing"], reading.folds["account"]
     assert isinstance(standing, JournaledState)
     assert isinstance(account, Account)
     return history_of(standing, account)
 
 
-def _told(trouble: list[str], read: Callable[[], Answer], otherwise: Answer) -> Answer:
-    """What ``read`` returns; a status command that fails where something is damaged is of no use."""
+def unless_damaged(trouble: list[str], read: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What ``read`` returns; a command that looks at a run and fails where something of it is
+    damaged is of no use.
+    """
     try:
         return read()
-    except (OutputError, FatalError) as error:
+    except (SourceError, OutputError, FatalError) as error:
         trouble.append(str(error))
         return otherwise
 

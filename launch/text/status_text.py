@@ -39,6 +39,9 @@ _SHOWN_INCIDENTS = 8
 _SHOWN_WARNINGS = 4
 """The newest ones; ``--json`` has them all."""
 
+_SHOWN_TROUBLE = 4
+"""What spoils more parts of a journal than that spoils hundreds of them."""
+
 _SMALLEST_SHARE = 0.005
 """Parts of a step that are worth a word."""
 
@@ -64,8 +67,10 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "job", _job(found["job"])
     if found["stop_requested"]:
         yield "stop", "asked for; it saves first"
-    for text in found["trouble"]:
+    for text in found["trouble"][:_SHOWN_TROUBLE]:
         yield "trouble", text
+    if len(found["trouble"]) > _SHOWN_TROUBLE:
+        yield "", f"and {len(found['trouble']) - _SHOWN_TROUBLE} more, which --json names"
     for text in found["warnings"][-_SHOWN_WARNINGS:]:
         yield "warning", text
     yield "step", _progress(found)
