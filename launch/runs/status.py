@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -27,6 +28,10 @@ from orchestrator.store.run.lease import BEATS_PER_LEASE, NOBODY, Observed, obse
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
 from orchestrator.store.run.snapshots import read_folds
 
+SIDE_BY_SIDE = 3
+"""What is asked for beside the lease, or beside the journal: one after the other a store that is far
+away would take a dozen of its answering times.
+"""
 Answer = TypeVar("Answer")
 
 
@@ -51,31 +56,33 @@ def status(
     """
     output = open_location(run)
     trouble: list[str] = []
-    record = unless_damaged(trouble, lambda: read_run_record(output), None)
-    observed = unless_damaged(trouble, lambda: observe(output), None)
-    if record is None and observed == NOBODY and not trouble:
-        raise no_run(output)
-    driver = Driver.SILENT
-    if observed is not None:
-        driver = shown_state(output, observed, patience_s, now, wait, wall)
-    # After the look at the heartbeat, so that what a living driver told meanwhile is in it
-    seen = unless_damaged(trouble, lambda: _history(output, trouble), History())
-    saved = unless_damaged(trouble, lambda: newest(output), None)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        asked_record = pool.submit(read_run_record, output)
+        asked_newest = pool.submit(newest, output)
+        observed = unless_damaged(trouble, lambda: observe(output), None)
+        record = unless_damaged(trouble, asked_record.result, None)
+        if record is None and observed == NOBODY and not trouble:
+            raise no_run(output)
+        driver = Driver.SILENT
+        if observed is not None:
+            driver = shown_state(output, observed, patience_s, now, wait, wall)
+        # After the look at the heartbeat, so that what a living driver told meanwhile is in it
+        asked_stops = pool.submit(_stops, output, driver)
+        seen = unless_damaged(trouble, lambda: _history(output, trouble), History())
+        saved = unless_damaged(trouble, asked_newest.result, None)
+        stops = unless_damaged(trouble, asked_stops.result, False)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
-    asked = driver is Driver.ALIVE and unless_damaged(
-        trouble, lambda: bool(read_stop_requests(output)), False
-    )
     found = run_status(
-        output.shown,
-        seen,
-        driver,
-        holder_of(observed),
-        fields,
-        saved,
+        *(output.shown, seen, driver, holder_of(observed), fields, saved),
         now=wall(),
         trouble=tuple(trouble),
     )
-    return replace(found, stop_requested=asked)
+    return replace(found, stop_requested=stops)
+
+
+def _stops(output: Location, driver: Driver) -> bool:
+    """Whether a living run was asked to stop."""
+    return driver is Driver.ALIVE and bool(read_stop_requests(output))
 
 
 def holder_of(observed: Observed | None) -> LeaseHolder:
