@@ -21,10 +21,13 @@ from hypothesis import strategies as st
 from orchestrator.driver.past import KINDS, Traces
 from orchestrator.errors import OutputError, StorageUnavailable
 from orchestrator.journal.folding import frozen
+from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.journal import Journal, read_journal, read_journal_tail
 from orchestrator.store.run.journal_parts import DamagedPart
+from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.snapshots import read_folds, write_snapshot
+from tests.store.runs import saved
 
 EVENTS = 4
 """Events of each part, and parts."""
@@ -274,3 +277,16 @@ def test_merge_keeps_a_damaged_block_apart_and_loses_nothing_of_the_others(
 def test_header_of_a_part_says_how_many_events_follow(output: Location) -> None:
     first = json.loads(part(output, 1).read_bytes().splitlines()[0])
     assert first["events"] == EVENTS
+
+
+@pytest.mark.parametrize("record", ["run.json", "lease/0001.json", "lineage/a0001-g0001.json"])
+def test_checkpoint_of_a_run_whose_record_is_damaged_is_a_source_by_its_prefix(
+    tmp_path: Path, record: str
+) -> None:
+    output = open_location(str(tmp_path))
+    record_takeover(output, 1, 1, 0)
+    saved(output, 1100)
+    place = tmp_path / "_tfresume" / record
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(b"{half")
+    assert resolve_source(str(tmp_path / "a0001-g0001" / "model.ckpt-1100")).step == 1100
