@@ -35,7 +35,7 @@ def make_report(run: str) -> Report:
     """The report of the run at an output URL.
 
     Raises:
-        SourceError: there is no run at this URL.
+        SourceError: there is no run at this URL, or it may not be read.
         StorageUnavailable: the store doesn't answer.
     """
     output = open_location(run)

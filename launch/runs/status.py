@@ -51,8 +51,8 @@ def status(
         now, wait, wall: the clocks, for tests.
 
     Raises:
-        SourceError: there is no run at this URL.
-        StorageUnavailable: the store doesn't answer. What can't be read is in ``trouble``.
+        SourceError: there is no run at this URL, or it may not be read.
+        StorageUnavailable: the store doesn't answer. What is damaged is in ``trouble``.
     """
     output = open_location(run)
     trouble: list[str] = []
@@ -107,7 +107,7 @@ def unless_damaged(trouble: list[str], read: Callable[[], Answer], otherwise: An
     """
     try:
         return read()
-    except (SourceError, OutputError, FatalError) as error:
+    except (OutputError, FatalError) as error:
         trouble.append(str(error))
         return otherwise
 

@@ -6,12 +6,14 @@ On the real command line, with real files that are damaged as disks and editors 
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import pytest
 
 from launch.cli import run
@@ -258,6 +260,17 @@ def test_damaged_record_of_a_run_hides_nothing_else(
         assert len(found["incidents"]) == 1
 
 
+@pytest.mark.parametrize("words", [["status"], ["report", "-o", "report.html"]])
+def test_run_that_may_not_be_read_is_an_error_and_no_damage(
+    output: Location, lease: Lease, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("file"), "cat_file", refusing)
+    assert run([*words[:1], output.url, *words[1:]]) == 2
+
+
 def test_status_names_a_few_of_many_damaged_parts_and_counts_the_others(
     output: Location, lease: Lease, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +279,11 @@ def test_status_names_a_few_of_many_damaged_parts_and_counts_the_others(
     assert run(["status", output.url]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count("it's empty") == 4
+    page = Path(output.path) / "report.html"
+    assert run(["report", output.url, "-o", str(page)]) == 0
+    assert page.read_text().count("it&#x27;s empty") == 4
+    assert "And 6 more" in page.read_text()
+    capsys.readouterr()
     assert "and 6 more, which --json names" in shown
     found, _ = answer(["status", output.url], capsys)
     assert len(found["trouble"]) == 10

@@ -176,7 +176,7 @@ def _events(part: FileInfo, text: bytes, tell: Tell) -> list[dict[str, Any]]:
         try:
             records.append(_record(line))
         except (ValueError, RecursionError) as error:
-            wrong.append((number, " ".join(str(error).split())[:120]))
+            wrong.append((number, _why(error)))
     heads = [record for record in records if record.get("event") == HEADER]
     events = [record for record in records if record.get("event") != HEADER]
     why = _why_damaged(lines, wrong, heads, len(events))
@@ -191,6 +191,18 @@ def _events(part: FileInfo, text: bytes, tell: Tell) -> list[dict[str, Any]]:
             )
         )
     return events
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case UnicodeDecodeError():
+            return "it isn't text"
+        case json.JSONDecodeError():
+            return f"it isn't JSON from its character {error.pos + 1} on"
+        case RecursionError():
+            return "it's nested without end"
+        case _:
+            return "it's no event"
 
 
 def _record(line: bytes) -> dict[str, Any]:
@@ -212,7 +224,7 @@ def _why_damaged(
     if wrong:
         number, reason = wrong[0]
         return (
-            f"{len(wrong)} of its {len(lines)} lines can't be read, line {number} first ({reason})"
+            f"{len(wrong)} of its {len(lines)} lines can't be read, line {number} first: {reason}"
         )
     told = [head.get("events") for head in heads]
     promised = sum(count for count in told if isinstance(count, int))
