@@ -24,6 +24,7 @@ from launch.text.quantities import (
     seconds_text,
     share_text,
 )
+from orchestrator.decide.incident import budget_told
 from orchestrator.redaction import redacted_data, secrets_in
 
 STATE_STYLES = {
@@ -175,7 +176,7 @@ def incident_line(incident: dict[str, Any]) -> str:
     why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
     return (
         f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
-        f"{budget_text(incident)}{_more(incident)}"
+        f"{_budget(incident)}{_more(incident)}"
     )
 
 
@@ -183,13 +184,11 @@ def _more(incident: dict[str, Any]) -> str:
     return f"; more: `{incident['logs']}`" if incident.get("logs") else ""
 
 
-def budget_text(incident: dict[str, Any]) -> str:
-    """Which of how many allowed disturbances it was, where it counts."""
-    losses, allowed = incident.get("losses"), incident.get("losses_allowed")
-    if losses is None or allowed is None:
-        return ""
-    noun = "restart" if incident.get("kind") == "driver" else "loss"
-    return f"; {noun} {losses} of {allowed} within an hour, {max(0, allowed - losses)} left"
+def _budget(incident: dict[str, Any]) -> str:
+    told = budget_told(
+        str(incident.get("kind")), incident.get("losses"), incident.get("losses_allowed")
+    )
+    return f"; {told}" if told else ""
 
 
 def _resized(incident: dict[str, Any]) -> str:
