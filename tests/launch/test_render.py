@@ -477,7 +477,7 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
         (["--overlay", "spot", "--overlay", "s3"], "Name spot-eks beside s3"),
         (["--overlay", "spot-aks", "--overlay", "gcs"], "another cloud's nodes"),
         (["--name", "x" * 48], "47 characters"),
-        (["--name", "Run_7"], "small letters"),
+        (["--name", "Run_7"], "error: --name: 'Run_7' is no name that Kubernetes takes"),
         (["--namespace", "a b"], "no namespace that Kubernetes takes"),
         (["--image", "tfresume:latest"], "isn't pinned"),
         (["--image", "example.org/tf resume:1"], "no image that Kubernetes can pull"),
