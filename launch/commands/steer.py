@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from orchestrator.redaction import redacted
 if TYPE_CHECKING:
     from launch.stop import Stopped
     from orchestrator.store.objects.location import Location
+    from orchestrator.store.run.journal_parts import DamagedPart
 
 FOLLOW_EVERY_S = 1.0
 """How often a followed journal is listed: a person notices more, and a store bills for fewer."""
@@ -158,21 +161,34 @@ def logs(
     output = open_location(run)
     # What is followed goes on where this one read ends, whatever of it is shown
     whole = follow or worker is not None or not lines
-    every = read_journal(output) if whole else read_journal_tail(output, lines)
+    told = _Damaged()
+    every = read_journal(output, told) if whole else read_journal_tail(output, lines, told)
     events = (every if worker is None else about(every, worker))[-lines:]
     if not events and read_run_record(output) is None:
         raise no_run(output)
     if looks.json:
-        print_json({"run": output.shown, "events": events})
+        print_json({"run": output.shown, "events": events, "damaged": told.seen})
         return EXIT_DONE
     if not events:
-        told = f"names {worker}" if every else "has happened"
-        message_console().print(f"nothing in the journal of {output.shown} {told}", markup=False)
+        what = f"names {worker}" if every else "has happened"
+        message_console().print(f"nothing in the journal of {output.shown} {what}", markup=False)
     _write(log_lines(events))
     if follow:
         with following(output.shown):
-            _follow(output, every, worker)
+            _follow(output, every, worker, told)
     return EXIT_DONE
+
+
+class _Damaged:
+    """Says of each damaged part once what is wrong with it, however often the journal is read."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, part: DamagedPart) -> None:
+        if str(part) not in self.seen:
+            self.seen.append(str(part))
+            log.warning("%s", part)
 
 
 @contextmanager
@@ -188,16 +204,33 @@ def following(run: str) -> Iterator[None]:
         raise
 
 
-def _follow(output: Location, events: list[dict[str, Any]], worker: str | None) -> None:
+def _follow(
+    output: Location, events: list[dict[str, Any]], worker: str | None, told: _Damaged
+) -> None:
     """Write what is added to the journal's ``events`` until the newest attempt has ended."""
     from launch.text.log_text import about, log_lines
     from orchestrator.store.run.journal import read_journal
 
     while not _ended(events):
         time.sleep(FOLLOW_EVERY_S)
-        shown, events = len(events), read_journal(output)
-        added = events[shown:]
+        shown, events = events, read_journal(output, told)
+        added = _added(shown, events)
         _write(log_lines(added if worker is None else about(added, worker)))
+
+
+def _added(shown: list[dict[str, Any]], events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events that weren't shown, wherever they stand: a driver that woke up late adds to an
+    earlier attempt, and a part that couldn't be read may be mended.
+    """
+    known = Counter(json.dumps(event, sort_keys=True) for event in shown)
+    added = []
+    for event in events:
+        text = json.dumps(event, sort_keys=True)
+        if known[text]:
+            known[text] -= 1
+        else:
+            added.append(event)
+    return added
 
 
 def _ended(events: list[dict[str, Any]]) -> bool:

@@ -123,7 +123,6 @@ def _variables() -> list[dict[str, Any]]:
             "type": "query",
             "datasource": _SOURCE,
             "query": {"query": runs, "refId": "run"},
-            "definition": runs,
             "refresh": 2,
             "multi": True,
             "includeAll": True,
@@ -142,7 +141,7 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
         "description": panel.description,
         "datasource": _SOURCE,
         "gridPos": {"h": _HEIGHT, "w": width, "x": column * width, "y": row * _HEIGHT},
-        "fieldConfig": {"defaults": {"unit": panel.unit, "min": None}, "overrides": []},
+        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
         "options": {
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
             "tooltip": {"mode": "multi", "sort": "none"},

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from launch.render.pods import CODE_PATH
+from launch.render.rules import why_no_name
 from launch.render.spec import DATA_PATH, Deployment
 from orchestrator.decide.last_step import last_step
 from orchestrator.errors import ConfigError
@@ -44,9 +45,12 @@ def refuse_deployment(deployment: Deployment) -> None:
     """Refuse what can't work together.
 
     Raises:
-        ConfigError: GPUs without Pods that have any, a URL of another store than the overlay gives
+        ConfigError: a name that Kubernetes refuses, GPUs without Pods that have any, a URL of another store than the overlay gives
             rights to, a path that no Pod has, values that nothing uses.
     """
+    for flag, name in (("--name", deployment.name), ("--namespace", deployment.namespace)):
+        if why := why_no_name(flag.removeprefix("--"), name):
+            raise ConfigError(f"{flag}: {why}", remedy=f"Give another {flag}")
     config = deployment.config
     if config.workers.gpus and not deployment.gpu:
         raise ConfigError(

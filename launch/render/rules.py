@@ -61,12 +61,18 @@ def _of_object(manifest: Manifest) -> Iterator[str]:
 
 def _of_names(manifest: Manifest) -> Iterator[str]:
     for what in ("name", "namespace"):
-        value = manifest["metadata"].get(what, "default")
-        if not _LABEL.fullmatch(value) or len(value) > LONGEST_NAME:
-            yield (
-                f"{value!r} is no {what} that Kubernetes takes: small letters, digits and dashes, "
-                f"beginning with a letter, {LONGEST_NAME} characters at most"
-            )
+        if why := why_no_name(what, manifest["metadata"].get(what, "default")):
+            yield why
+
+
+def why_no_name(what: str, value: str) -> str:
+    """Why Kubernetes refuses a name or namespace; empty where it takes it."""
+    if _LABEL.fullmatch(value) and len(value) <= LONGEST_NAME:
+        return ""
+    return (
+        f"{value!r} is no {what} that Kubernetes takes: small letters, digits and dashes, "
+        f"beginning with a letter, {LONGEST_NAME} characters at most"
+    )
 
 
 def _of_queue(metadata: Manifest, cluster: Manifest) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.text.quantities import cut_text, node_text
-from launch.text.status_text import budget_text
+from orchestrator.decide.incident import budget_told
 from orchestrator.decide.timeline import Moment
 from orchestrator.journal.event import STAMP, JournalEvent
 from orchestrator.journal.run_events import IncidentOver, ProgressMade
@@ -120,7 +120,7 @@ def _incident(at_s: float, event: IncidentOver) -> IncidentMark:
         steps_redone=event.steps_redone,
         action=event.action,
         reason=cut_text(event.reason),
-        budget=budget_text(event.record()).removeprefix("; "),
+        budget=budget_told(event.kind, event.losses, event.losses_allowed),
     )
 
 

@@ -54,6 +54,7 @@ class Report:
     source: str
     state: str
     reason: str
+    trouble: tuple[str, ...]
     begun_at: float | None
     made_at: float
     seconds: float
@@ -114,6 +115,7 @@ def report(
         source=status.source,
         state=status.state,
         reason=status.reason,
+        trouble=status.trouble,
         begun_at=begun,
         made_at=made_at,
         seconds=max([moment.at_s for moment in moments], default=0.0),

@@ -29,6 +29,8 @@ _DRAWN = (
     "seconds",
     "start_step",
 )
+_SHOWN_TROUBLE = 4
+"""As `status` shows: what spoils more parts of a journal than that spoils hundreds of them."""
 _GOOD, _BAD, _WAIT = (
     {"training", "done"},
     {"failed", "dead"},
@@ -106,9 +108,19 @@ def _head(report: Report) -> dict[str, str]:
         "state": escape(report.state),
         "state_class": state_class,
         "reason": escape(report.reason),
+        "trouble": "".join(
+            f'<p class="line trouble">{escape(text)}</p>' for text in _trouble(report.trouble)
+        ),
         "origin": escape(f"continues {report.source or 'an unknown source'}{begun}{proof}{edits}"),
         "made": escape(f"Made {tables.when(report.made_at)} by tfresume {version('tfresume')}."),
     }
+
+
+def _trouble(told: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(told) - _SHOWN_TROUBLE
+    return told[:_SHOWN_TROUBLE] + (
+        (f"And {more} more, which `tfresume logs` names.",) if more > 0 else ()
+    )
 
 
 def tiles(report: Report) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -23,10 +24,14 @@ from orchestrator.errors import FatalError, OutputError, SourceError
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
-from orchestrator.store.run.lease import BEATS_PER_LEASE, Observed, observe
+from orchestrator.store.run.lease import BEATS_PER_LEASE, NOBODY, Observed, observe
 from orchestrator.store.run.run_record import read_run_record, read_stop_requests
 from orchestrator.store.run.snapshots import read_folds
 
+SIDE_BY_SIDE = 3
+"""What is asked for beside the lease, or beside the journal: one after the other a store that is far
+away would take a dozen of its answering times.
+"""
 Answer = TypeVar("Answer")
 
 
@@ -46,53 +51,60 @@ def status(
         now, wait, wall: the clocks, for tests.
 
     Raises:
-        SourceError: there is no run at this URL.
-        OutputError: the lease is damaged; what else can't be read is in ``trouble``.
-        StorageUnavailable: the store doesn't answer.
+        SourceError: there is no run at this URL, or it may not be read.
+        StorageUnavailable: the store doesn't answer. What is damaged is in ``trouble``.
     """
     output = open_location(run)
     trouble: list[str] = []
-    record = _told(trouble, lambda: read_run_record(output), None)
-    observed = observe(output)
-    if record is None and observed.holder is None and not trouble:
-        raise no_run(output)
-    driver = shown_state(output, observed, patience_s, now, wait, wall)
-    # After the look at the heartbeat, so that what a living driver told meanwhile is in it
-    seen = _told(trouble, lambda: _history(output), History())
-    saved = _told(trouble, lambda: newest(output), None)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        asked_record = pool.submit(read_run_record, output)
+        asked_newest = pool.submit(newest, output)
+        observed = unless_damaged(trouble, lambda: observe(output), None)
+        record = unless_damaged(trouble, asked_record.result, None)
+        if record is None and observed == NOBODY and not trouble:
+            raise no_run(output)
+        driver = Driver.SILENT
+        if observed is not None:
+            driver = shown_state(output, observed, patience_s, now, wait, wall)
+        # After the look at the heartbeat, so that what a living driver told meanwhile is in it
+        asked_stops = pool.submit(_stops, output, driver)
+        seen = unless_damaged(trouble, lambda: _history(output, trouble), History())
+        saved = unless_damaged(trouble, asked_newest.result, None)
+        stops = unless_damaged(trouble, asked_stops.result, False)
     fields: dict[str, Any] = record.model_dump() if record is not None else {}
-    holder = (
-        LeaseHolder(observed.holder.attempt, observed.holder.name)
-        if observed.holder
-        else LeaseHolder()
-    )
-    asked = driver is Driver.ALIVE and _told(
-        trouble, lambda: bool(read_stop_requests(output)), False
-    )
     found = run_status(
-        output.shown,
-        seen,
-        driver,
-        holder,
-        fields,
-        saved,
+        *(output.shown, seen, driver, holder_of(observed), fields, saved),
         now=wall(),
         trouble=tuple(trouble),
     )
-    return replace(found, stop_requested=asked)
+    return replace(found, stop_requested=stops)
 
 
-def _history(output: Location) -> History:
+def _stops(output: Location, driver: Driver) -> bool:
+    """Whether a living run was asked to stop."""
+    return driver is Driver.ALIVE and bool(read_stop_requests(output))
+
+
+def holder_of(observed: Observed | None) -> LeaseHolder:
+    """Who holds the run, as far as the lease can be read."""
+    holder = observed.holder if observed is not None else None
+    return LeaseHolder(holder.attempt, holder.name) if holder is not None else LeaseHolder()
+
+
+def _history(output: Location, trouble: list[str]) -> History:
     """What the journal says; only its end is read where a snapshot of the rest is there."""
-    folds = read_folds(output, {"standing": JournaledState, "account": Account}).folds
-    standing, account = folds["standing"], folds["account"]
+    reading = read_folds(output, {"standing": JournaledState, "account": Account})
+    trouble += map(str, reading.damaged)
+    standing, account = reading.folds["standing"], reading.folds["account"]
     assert isinstance(standing, JournaledState)
     assert isinstance(account, Account)
     return history_of(standing, account)
 
 
-def _told(trouble: list[str], read: Callable[[], Answer], otherwise: Answer) -> Answer:
-    """What ``read`` returns; a status command that fails where something is damaged is of no use."""
+def unless_damaged(trouble: list[str], read: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What ``read`` returns; a command that looks at a run and fails where something of it is
+    damaged is of no use.
+    """
     try:
         return read()
     except (OutputError, FatalError) as error:

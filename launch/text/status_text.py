@@ -24,6 +24,7 @@ from launch.text.quantities import (
     seconds_text,
     share_text,
 )
+from orchestrator.decide.incident import budget_told
 from orchestrator.redaction import redacted_data, secrets_in
 
 STATE_STYLES = {
@@ -38,6 +39,9 @@ _SHOWN_INCIDENTS = 8
 
 _SHOWN_WARNINGS = 4
 """The newest ones; ``--json`` has them all."""
+
+_SHOWN_TROUBLE = 4
+"""What spoils more parts of a journal than that spoils hundreds of them."""
 
 _SMALLEST_SHARE = 0.005
 """Parts of a step that are worth a word."""
@@ -64,8 +68,10 @@ def _lines(found: dict[str, Any]) -> Iterable[tuple[str, str]]:
         yield "job", _job(found["job"])
     if found["stop_requested"]:
         yield "stop", "asked for; it saves first"
-    for text in found["trouble"]:
+    for text in found["trouble"][:_SHOWN_TROUBLE]:
         yield "trouble", text
+    if len(found["trouble"]) > _SHOWN_TROUBLE:
+        yield "", f"and {len(found['trouble']) - _SHOWN_TROUBLE} more, which --json names"
     for text in found["warnings"][-_SHOWN_WARNINGS:]:
         yield "warning", text
     yield "step", _progress(found)
@@ -170,7 +176,7 @@ def incident_line(incident: dict[str, Any]) -> str:
     why = f" ({cut_text(incident['reason'])})" if incident.get("reason") else ""
     return (
         f"{incident.get('kind')}{who}{where}{why}: {lost}, {redone} steps redone{done}{_resized(incident)}"
-        f"{budget_text(incident)}{_more(incident)}"
+        f"{_budget(incident)}{_more(incident)}"
     )
 
 
@@ -178,13 +184,11 @@ def _more(incident: dict[str, Any]) -> str:
     return f"; more: `{incident['logs']}`" if incident.get("logs") else ""
 
 
-def budget_text(incident: dict[str, Any]) -> str:
-    """Which of how many allowed disturbances it was, where it counts."""
-    losses, allowed = incident.get("losses"), incident.get("losses_allowed")
-    if losses is None or allowed is None:
-        return ""
-    noun = "restart" if incident.get("kind") == "driver" else "loss"
-    return f"; {noun} {losses} of {allowed} within an hour, {max(0, allowed - losses)} left"
+def _budget(incident: dict[str, Any]) -> str:
+    told = budget_told(
+        str(incident.get("kind")), incident.get("losses"), incident.get("losses_allowed")
+    )
+    return f"; {told}" if told else ""
 
 
 def _resized(incident: dict[str, Any]) -> str:

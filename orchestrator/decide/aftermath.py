@@ -14,6 +14,7 @@ from orchestrator.decide import incidents, losses
 from orchestrator.decide.causes import Cause
 from orchestrator.decide.driver_restarts import Death
 from orchestrator.decide.events import Gone
+from orchestrator.decide.incident import DRIVER
 from orchestrator.decide.run import Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.exit_codes import ended_text
@@ -187,7 +188,7 @@ def account(
 def _open_driver_lost(turn: Turn, death: Death | None) -> None:
     """The incident of a driver whose group lives, but doesn't train."""
     code = death.code if death else None
-    incidents.open_incident(turn, incidents.DRIVER, None, None, _driver_text(death), code)
+    incidents.open_incident(turn, DRIVER, None, None, _driver_text(death), code)
     incident = turn.run.incident
     if incident is not None and death is not None:
         turn.set(incident=replace(incident, restarts=(death.restart, death.allowed)))
@@ -198,7 +199,7 @@ def _driver_lost(turn: Turn, left: LeftBehind) -> IncidentOver:
     run, death = turn.run, left.death
     silent_s = round(left.silent_s, 4)
     return IncidentOver(
-        kind=incidents.DRIVER,
+        kind=DRIVER,
         rank=None,
         node="",
         worker="",

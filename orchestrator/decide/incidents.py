@@ -17,9 +17,6 @@ from orchestrator.decide.run import Run, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import IncidentOver
 
-DRIVER = "driver"
-"""The kind of an incident in which the driver alone was lost."""
-
 
 def open_incident(
     turn: Turn,

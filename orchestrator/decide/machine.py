@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.decide import aftermath, incidents, save_under_way
+from orchestrator.decide import aftermath, save_under_way
 from orchestrator.decide.actions import Action, Grant
 from orchestrator.decide.aftermath import LeftBehind
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.doing import Doing
 from orchestrator.decide.events import Event, Found
 from orchestrator.decide.facts.table import HANDLERS
+from orchestrator.decide.incident import DRIVER
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.reconcile import reconcile
@@ -154,7 +155,7 @@ def adopt(
         shrinks = policy.sizes.on_loss == "shrink"
         turn.set(target=len(members) if shrinks else max(policy.sizes.count, len(members)))
     else:
-        lost = turn.run.incident is not None and turn.run.incident.kind != incidents.DRIVER
+        lost = turn.run.incident is not None and turn.run.incident.kind != DRIVER
         also = "and so did a part of the group" if lost else "while the group wasn't training"
         turn.gather(f"the driver died, {also}")
     reconcile(turn)

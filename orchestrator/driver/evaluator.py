@@ -42,6 +42,7 @@ from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations, file_name
 from orchestrator.store.run.journal import read_journal_tail
+from orchestrator.store.run.journal_parts import DamagedPart
 from orchestrator.store.run.lease import Lease, observe
 
 log = logging.getLogger("tfresume")
@@ -103,6 +104,7 @@ class _Evaluator:
         self._done = {label for label, each in self._results.items() if asked.has_all(each.metrics)}
         self._best = BestCheckpoint(self._own, asked.keep_best, lease)
         self._skipped: dict[str, str] = {}
+        self._damaged: set[str] = set()
         self._watch: Watch | None = None
         self._alive_s = time.monotonic()
         self._failing_s: float | None = None
@@ -158,9 +160,16 @@ class _Evaluator:
         return Seen(tuple(self._items), ended, now_s - self._alive_s)
 
     def _has_ended(self) -> bool:
-        events = [parse(record) for record in read_journal_tail(self._output, LAST_EVENTS)]
+        records = read_journal_tail(self._output, LAST_EVENTS, self._tell)
+        events = [parse(record) for record in records]
         newest = max((event.attempt or 0 for event in events), default=0)
         return any(isinstance(event, RunEnded) and event.attempt == newest for event in events)
+
+    def _tell(self, damaged: DamagedPart) -> None:
+        """Once: the end is looked for again and again."""
+        if damaged.name not in self._damaged:
+            self._damaged.add(damaged.name)
+            log.warning("%s", damaged)
 
     def _evaluate(self, item: Checkpoint) -> None:
         self._lease.check()

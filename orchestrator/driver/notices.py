@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.config_sections import SLACK_HOSTS
+from orchestrator.decide.incident import budget_told
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.run_events import IncidentOver, RunEnded
 from orchestrator.next_commands import logs_command
@@ -56,11 +57,8 @@ def _incident_text(event: IncidentOver) -> str:
         if event.recovered_s is None
         else f"training went on after {event.recovered_s:.3g} s, {event.steps_redone} steps redone"
     )
-    budget = (
-        ""
-        if event.losses is None or event.losses_allowed is None
-        else f"; {event.losses} of {event.losses_allowed} within an hour"
-    )
+    told = budget_told(event.kind, event.losses, event.losses_allowed)
+    budget = f"; {told}" if told else ""
     return f"incident: {event.kind}{who}{where}{why}; {back}{budget}"
 
 

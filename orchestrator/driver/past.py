@@ -86,7 +86,11 @@ KINDS: Mapping[str, type[Fold]] = {
 
 @dataclass(frozen=True)
 class Past:
-    """What the journal of the attempts before this one says."""
+    """What the journal of the attempts before this one says.
+
+    Attributes:
+        damaged: what of it couldn't be read, in words.
+    """
 
     standing: JournaledState = field(default_factory=JournaledState)
     account: Account = field(default_factory=Account)
@@ -94,6 +98,7 @@ class Past:
     going: Going = field(default_factory=Going)
     losses: budgets.Losses = field(default_factory=budgets.Losses)
     counted: Counted = field(default_factory=Counted)
+    damaged: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folds: Folds) -> Past:

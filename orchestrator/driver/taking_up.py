@@ -167,6 +167,7 @@ def _first_record(
 
 def _warnings(claim: Claim, ready: Ready) -> tuple[str, ...]:
     told = (
+        *claim.past.damaged,
         *ready.start.warnings,
         *ready.plan.warnings,
         weaker_promise(claim.output),
@@ -215,6 +216,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         adopted=True,
         batches_per_step=slots,
         proof=record.proof,
+        warnings=past.damaged,
     )
     with Attempt(claim, continuation, run, fleet, observers, inbox) as attempt:
         return attempt.play(actions)

@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
+from orchestrator.store.run.journal_parts import Tell, refuse
 from tests.chaos.runs import config_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ class Supervised:
         **changes: Any,
     ) -> None:
         self.output = open_location(str(output), **(options or {}))
+        self.tell: Tell = refuse  # what is damaged, unless a test has damaged it
         config = config_for(source, output, address=address, **changes).model_dump(mode="json")
         command = [
             sys.executable,
@@ -62,7 +64,7 @@ class Supervised:
         )
 
     def journal(self) -> list[dict[str, Any]]:
-        return read_journal(self.output)
+        return read_journal(self.output, self.tell)
 
     def pid_of(self, worker: str) -> int:
         """The process of a worker."""

@@ -111,6 +111,40 @@ def test_driver_and_a_worker_killed_together_are_told_and_the_dead_ones_room_is_
     )
 
 
+def test_driver_adopts_its_predecessors_workers_from_a_journal_that_is_damaged(
+    start: Callable[..., Supervised],
+    narrow: str,
+    tf1_checkpoint: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, np.ndarray],
+) -> None:
+    """It ended with an error, and its supervisor started it in vain until the workers were gone."""
+    output = tmp_path / "out"
+    run = start(tf1_checkpoint("mlp"), output, narrow, **shape(tmp_path))
+    trained(run, 10)
+    parts = sorted((output / "_tfresume" / "journal").glob("*.jsonl"))
+    assert len(parts) >= 3
+    os.kill(run.process.pid, signal.SIGSTOP)  # its supervisor waits until the damage is done
+    kill(run.events("attempt")[0]["pid"])
+    parts[0].write_bytes(parts[0].read_bytes()[:-40])
+    parts[1].write_bytes(b"\xff\x00{" * 50)
+    parts[2].unlink()
+    parts[2].mkdir()
+    run.tell = lambda _: None
+    os.kill(run.process.pid, signal.SIGCONT)
+    run.wait_for(lambda: run.events("adopted", attempt=2), 120.0)
+    (tmp_path / "quick").touch()
+    assert run.end() == 0
+    assert run.events("adopted")[0]["complete"]
+    assert not run.events("worker_start", attempt=2), "workers were replaced"
+    warned = "\n".join(event["reason"] for event in run.events("warning", attempt=2))
+    assert all(part.name in warned for part in parts[:3])
+    assert_same_bytes(
+        undisturbed,
+        variables_of(next(output.glob("a0002-*/model.ckpt-120.index")).with_suffix("")),
+    )
+
+
 def test_everybody_killed_together_is_told_with_the_steps_that_are_done_again(
     start: Callable[..., Supervised], narrow: str, tf1_checkpoint: Any, tmp_path: Path
 ) -> None:

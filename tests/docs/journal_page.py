@@ -53,7 +53,7 @@ next driver are folds over it. This page is made from the classes in `orchestrat
 (`python -m tests.docs.journal_page`), and a test holds the two equal.
 
 The journal is a row of immutable files. The first line of each names its writer,
-`{"event": "journal-part", "writer": …}`; each line after it is one event, a JSON object with these
+`{"event": "journal-part", "writer": …, "events": …}`; each line after it is one event, a JSON object with these
 fields and those of its kind:
 
 | field | type | meaning |

@@ -84,7 +84,7 @@ def test_incident_and_end_are_posted_once_each_and_nothing_else(hook: Webhook) -
     assert incident["record"]["exit_code"] == -9
     assert incident["logs"] == "tfresume logs gs://b/more --worker w0002"
     assert "died of rank 1 on node-b (SIGKILL); training went on after 0.41 s" in incident["text"]
-    assert "2 of 60 within an hour" in incident["text"]
+    assert "loss 2 of 60 within an hour, 58 left" in incident["text"]
 
 
 def test_webhook_that_fails_for_a_while_gets_the_notice_in_the_end(hook: Webhook) -> None:

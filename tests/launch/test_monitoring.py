@@ -8,11 +8,14 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from launch.render.alerts import ALERTS, RUNBOOK, rule_groups
 from launch.render.dashboard import PANELS, dashboard
@@ -25,6 +28,7 @@ PROMTOOL = shutil.which("promtool")
 QUERIES = [alert.expr for alert in ALERTS] + [
     query for panel in PANELS for _, query in panel.queries
 ]
+OF_ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 needs_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="promtool isn't on this machine's PATH (Debian: prometheus)"
 )
@@ -49,7 +53,6 @@ def test_every_meter_is_on_the_dashboard() -> None:
 
 
 def test_dashboard_is_what_grafana_imports() -> None:
-    """Its schema isn't to be had: what its own importer reads is looked at."""
     page: dict[str, Any] = json.loads(monitoring()["monitoring/dashboard.json"])
     assert page == dashboard()
     assert {"uid", "title", "panels", "templating", "time", "schemaVersion"} <= set(page)
@@ -66,6 +69,79 @@ def test_dashboard_is_what_grafana_imports() -> None:
         assert panel["type"] == "timeseries"
         assert [target["refId"] for target in panel["targets"]] == [*"ABC"[: len(panel["targets"])]]
         assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+
+
+def faults_in(page: dict[str, Any]) -> list[str]:
+    """Where a dashboard isn't what Grafana's own schema says, as its SDK holds it: names that it
+    doesn't know, and values of another type.
+    """
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    read = Dashboard.from_json(page)
+    return [*_lost(page, json.loads(JSONEncoder().encode(read))), *_ill_typed(read)]
+
+
+def _lost(given: Any, back: Any, place: str = "") -> Iterator[str]:
+    if isinstance(given, dict) and isinstance(back, dict):
+        for name, value in given.items():
+            yield from _lost(value, back.get(name, "unknown"), f"{place}/{name}")
+    elif isinstance(given, list) and isinstance(back, list) and len(given) == len(back):
+        for number, (value, other) in enumerate(zip(given, back, strict=True)):
+            yield from _lost(value, other, f"{place}/{number}")
+    elif given != back:
+        yield f"{place}: {back}"
+
+
+def _ill_typed(value: Any, place: str = "") -> Iterator[str]:
+    """An SDK's object says the types of its fields and holds whatever it's given."""
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _ill_typed(item, f"{place}/{number}")
+    elif type(value).__module__.startswith("grafana_foundation_sdk.models"):
+        if isinstance(value, Enum):
+            return
+        hints = get_type_hints(type(value))
+        for name, held in vars(value).items():
+            kind: TypeAdapter[Any] = TypeAdapter(hints.get(name, Any), config=OF_ANY_CLASS)
+            try:
+                fits = kind.validate_python(held) == held
+            except ValidationError:
+                fits = False
+            if not fits:
+                yield f"{place}/{name}: {held!r}"
+            yield from _ill_typed(held, f"{place}/{name}")
+
+
+def test_dashboard_is_what_grafanas_own_schema_says() -> None:
+    assert faults_in(dashboard()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("panels", 0, "fieldConfig", "defaults", "unitt"), "s"),
+        (("panels", 0, "fieldConfig", "defaults", "unit"), 5),
+        (("panels", 1, "options", "tooltip", "mode"), "several"),
+        (("panels", 1, "gridPos", "w"), "wide"),
+        (("panels", 2, "targets", 0, "expression"), "up"),
+        (("templating", "list", 0, "definition"), "up"),
+        (("schemaVersion",), "39"),
+    ],
+)
+def test_dashboard_that_grafanas_schema_does_not_allow_is_found(
+    place: tuple[Any, ...], value: Any
+) -> None:
+    page = json.loads(json.dumps(dashboard()))
+    *way, name = place
+    there = page
+    for part in way:
+        there = there[part]
+    there[name] = value
+    found = [fault.replace("_", "").lower() for fault in faults_in(page)]
+    assert any(name.lower() in fault for fault in found)
 
 
 def test_every_alert_has_its_line_in_the_runbook() -> None:

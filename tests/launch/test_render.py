@@ -202,11 +202,11 @@ def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
 def test_kustomize_of_a_base_with_components_gives_the_rendered_objects(
     base: str, names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    found = by_identity(_kustomized_copy(tmp_path, base, names))
+    found = by_identity(kustomized_copy(tmp_path, base, names))
     assert found == by_identity(manifests(with_overlays(BASES[base], names)))
 
 
-def _kustomized_copy(
+def kustomized_copy(
     directory: Path, base: str, names: tuple[str, ...], **more: Any
 ) -> list[dict[str, Any]]:
     """A kustomization of a user's own, beside a copy of ``k8s/``."""
@@ -231,7 +231,7 @@ def test_example_of_the_tree_is_put_together_by_kustomize() -> None:
 def test_references_between_objects_survive_a_prefix_and_a_namespace(
     base: str, tmp_path: Path
 ) -> None:
-    objects = _kustomized_copy(
+    objects = kustomized_copy(
         tmp_path,
         base,
         ("gpu", "pvc", "monitoring"),
@@ -477,7 +477,7 @@ def test_render_to_a_file_writes_one_stream(tmp_path: Path) -> None:
         (["--overlay", "spot", "--overlay", "s3"], "Name spot-eks beside s3"),
         (["--overlay", "spot-aks", "--overlay", "gcs"], "another cloud's nodes"),
         (["--name", "x" * 48], "47 characters"),
-        (["--name", "Run_7"], "small letters"),
+        (["--name", "Run_7"], "error: --name: 'Run_7' is no name that Kubernetes takes"),
         (["--namespace", "a b"], "no namespace that Kubernetes takes"),
         (["--image", "tfresume:latest"], "isn't pinned"),
         (["--image", "example.org/tf resume:1"], "no image that Kubernetes can pull"),

@@ -7,13 +7,16 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launch.cli import run
+from launch.runs import status as status_room
 from launch.runs.history import history
 from launch.runs.status import status
 from launch.runs.status_model import Driver, LeaseHolder, RunStatus, SavedCheckpoint, run_status
@@ -297,6 +300,31 @@ def test_heartbeat_counts_at_once_only_where_both_clocks_call_it_young(
     assert beats(seen, seen.beaten + age_s) is alive
     lease.release()
     assert not beats(observe(output), seen.beaten)
+
+
+def test_status_asks_for_what_does_not_depend_on_each_other_side_by_side(
+    output: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a store far away, a dozen answers one after the other take longer than a second."""
+    started(output)
+    for together in (
+        ("read_run_record", "observe", "newest"),
+        ("read_folds", "read_stop_requests"),
+    ):
+        met = threading.Barrier(len(together))
+        for name in together:
+            monkeypatch.setattr(status_room, name, _after(met, getattr(status_room, name)))
+    assert status(output.url).state == "training"
+
+
+def _after(met: threading.Barrier, read: Callable[..., Any]) -> Callable[..., Any]:
+    """``read`` once the others that meet there have begun as well."""
+
+    def reading(*arguments: Any) -> Any:
+        met.wait(60)
+        return read(*arguments)
+
+    return reading
 
 
 def test_status_of_a_run_that_was_asked_to_stop_says_so(output: Location) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.decide import incidents
 from orchestrator.decide.actions import Quiesce
+from orchestrator.decide.incident import DRIVER
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import Gathering, ProcessesUsedUp
@@ -37,7 +37,7 @@ def _use_up(turn: Turn) -> None:
     driver's death.
     """
     run = turn.run
-    is_broken = run.incident is not None and run.incident.kind != incidents.DRIVER
+    is_broken = run.incident is not None and run.incident.kind != DRIVER
     if (
         run.policy.in_place
         or run.phase is not Phase.TRAINING

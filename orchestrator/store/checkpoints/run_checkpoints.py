@@ -22,12 +22,12 @@ from orchestrator.store.objects.layout import (
     split_step,
 )
 from orchestrator.store.objects.location import FileInfo, Location
-from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.lineage import Lineage, read_lineage
 from orchestrator.vocabulary import Step
 
 if TYPE_CHECKING:
     from orchestrator.store.checkpoints.verification import Checked
+    from orchestrator.store.objects.manifest import Manifest
 
 LISTERS = 16
 """Directories listed at a time: a run of hundreds of generations is listed in some round trips,
@@ -98,6 +98,9 @@ class Checkpoint:
                 f"checkpoint {self.prefix.shown} was never committed: it has no manifest",
                 remedy="Use another",
             )
+        # Not at the top, as in ``check``: what validates manifests takes its time to be built
+        from orchestrator.store.objects.manifest import read_manifest_bytes
+
         manifest = read_manifest_bytes(file.location.read_bytes(), file.location.shown)
         if manifest.generation_id != self.generation_id:
             raise CorruptCheckpoint(

@@ -7,7 +7,7 @@ Events that others must be able to rely on are flushed at once; the rest wait fo
 MERGE parts have come together their writer puts them into one and deletes them, and as many of those
 into one again, so that a month's journal is some hundred objects; a part that a merged one covers is
 ignored, whether it's deleted already or not. Who needs only what the journal says, not its events,
-reads its end alone (``snapshots``).
+reads its end alone (``snapshots``); what can be read of a damaged part stands in ``journal_parts``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,30 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from orchestrator.errors import OrchestratorError, OutputError, SourceError
+import google_crc32c
+
+from orchestrator.errors import OrchestratorError
 from orchestrator.redaction import redacted_data
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import FileInfo, Location
+from orchestrator.store.run.journal_parts import (
+    HEADER,
+    READERS,
+    DamagedPart,
+    Tell,
+    looked_again,
+    parts_in,
+    read_parts,
+    refuse,
+    uncovered,
+)
 
 log = logging.getLogger("tfresume")
 
@@ -43,16 +55,15 @@ LARGEST_BYTES = 32 * 2**20
 """Merged parts that are larger together than this stay apart: they're read whole, and are few for
 what they hold.
 """
-READERS = 16
-"""Parts read side by side: most of the time is the store's answering time."""
-LOOKS = 5
-"""Times that a reader lists anew when a part was merged away under its hands: a merge between each
-of five listings and its reading isn't chance.
-"""
-_PART = re.compile(r"a(\d{4,})-(\d{6,})(?:-(\d{6,}))?\.jsonl")
-_HEADER = "journal-part"
-Answer = TypeVar("Answer")
-Item = TypeVar("Item")
+
+
+class _Block(NamedTuple):
+    """A merged part as it was written."""
+
+    first: int
+    last: int
+    size_bytes: int
+    crc32c: int
 
 
 class Journal:
@@ -74,7 +85,7 @@ class Journal:
         self._waiting: list[str] = []
         self._sealed: list[str] | None = None
         self._unmerged: list[list[str]] = []
-        self._blocks: list[tuple[int, int, int]] = []
+        self._blocks: list[_Block] = []
         self._lock = threading.RLock()
 
     def append(self, event: Mapping[str, Any], *, durable: bool = False) -> None:
@@ -125,32 +136,34 @@ class Journal:
         self._unmerged.append(lines)
         self._part += 1
 
-    def _text(self, lines: Iterable[str]) -> bytes:
-        header = json.dumps({"event": _HEADER, "writer": self._writer})
+    def _text(self, lines: Sequence[str]) -> bytes:
+        header = json.dumps({"event": HEADER, "writer": self._writer, "events": len(lines)})
         return "\n".join([header, *lines, ""]).encode()
 
     def _merge(self) -> None:
         first, last = self._part - len(self._unmerged), self._part - 1
-        text = self._text(line for lines in self._unmerged for line in lines)
+        text = self._text([line for lines in self._unmerged for line in lines])
         create_once(self._directory.child(self._name(first, last)), text)
         self._unmerged = []
-        self._blocks.append((first, last, len(text)))
+        self._blocks.append(_Block(first, last, len(text), google_crc32c.value(text)))
         self._merged()
         self._delete(self._name(part) for part in range(first, last + 1))
 
     def _merge_blocks(self) -> None:
         """Put merged parts into one; they're read again, so that nothing of a day is kept in
-        memory.
+        memory. Where one of them was damaged meanwhile they stay apart: what is left of a file is
+        for people to mend.
         """
         blocks = self._blocks
-        if sum(size for _, _, size in blocks) <= LARGEST_BYTES:
-            names = [self._name(first, last) for first, last, _ in blocks]
+        if sum(block.size_bytes for block in blocks) <= LARGEST_BYTES:
+            names = [self._name(block.first, block.last) for block in blocks]
             with ThreadPoolExecutor(READERS) as pool:
-                texts = pool.map(lambda name: self._directory.child(name).read_bytes(), names)
+                texts = list(pool.map(lambda name: self._directory.child(name).read_bytes(), names))
+            if [google_crc32c.value(text) for text in texts] == [block.crc32c for block in blocks]:
                 lines = [line for text in texts for line in text.decode().split("\n")[1:-1]]
-            whole = self._name(blocks[0][0], blocks[-1][1])
-            create_once(self._directory.child(whole), self._text(lines))
-            self._delete(names)
+                whole = self._name(blocks[0].first, blocks[-1].last)
+                create_once(self._directory.child(whole), self._text(lines))
+                self._delete(names)
         self._blocks = []
 
     def _delete(self, names: Iterable[str]) -> None:
@@ -174,110 +187,51 @@ def _plain(data: Any) -> Any:
     return data if isinstance(data, str | int | float | bool) or data is None else str(data)
 
 
-def read_journal(output: Location) -> list[dict[str, Any]]:
+def read_journal(output: Location, tell: Tell = refuse) -> list[dict[str, Any]]:
     """All events of all attempts, in the order of attempts and of writing.
+
+    Args:
+        tell: hears of each part of which something can't be read; the rest is given. By default
+            that is an error.
 
     Raises:
         OutputError: a part is damaged; names it.
         StorageUnavailable: the store doesn't answer.
     """
-    return _read(output, None)
+    return _read(output, None, tell)
 
 
-def read_journal_tail(output: Location, events: int) -> list[dict[str, Any]]:
-    """The last ``events`` events, reading only as many parts as that takes."""
-    return _read(output, events)[-events:] if events else []
-
-
-def _read(output: Location, enough: int | None) -> list[dict[str, Any]]:
-    return looked_again(lambda: _read_once(_parts(output), enough))
-
-
-def looked_again(look: Callable[[], Answer]) -> Answer:
-    """What ``look`` returns, which lists the journal and reads parts of it: again where a part was
-    merged away in between.
+def read_journal_tail(output: Location, events: int, tell: Tell = refuse) -> list[dict[str, Any]]:
+    """The last ``events`` events, reading only as many parts as that takes. Raises what
+    ``read_journal`` does.
     """
-    for number in range(LOOKS):
-        try:
-            return look()
-        except SourceError as error:
-            if not error.details.get("missing") or number == LOOKS - 1:
-                raise
-    raise AssertionError("unreachable: the last look returns or raises")
+    return _read(output, events, tell)[-events:] if events else []
 
 
-def _read_once(parts: list[FileInfo], enough: int | None) -> list[dict[str, Any]]:
+def _read(output: Location, enough: int | None, tell: Tell) -> list[dict[str, Any]]:
+    damaged: list[DamagedPart] = []
+
+    def look() -> list[dict[str, Any]]:
+        damaged.clear()
+        return _read_once(_parts(output), enough, damaged.append)
+
+    found = looked_again(look)
+    for part in damaged:
+        tell(part)
+    return found
+
+
+def _read_once(parts: list[FileInfo], enough: int | None, tell: Tell) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while parts and (enough is None or len(found) < enough):
         # From the end on, a few at a time: most parts hold many events, the newest often one
         step = len(parts) if enough is None else 4
         parts, last = parts[:-step], parts[-step:]
-        found = [event for events in read_parts(last) for event in events] + found
+        found = [event for events in read_parts(last, tell) for event in events] + found
     return found
-
-
-def read_parts(parts: Sequence[FileInfo]) -> Iterator[list[dict[str, Any]]]:
-    """The events of each part, a few parts being read ahead. Raises OutputError, SourceError,
-    StorageUnavailable.
-    """
-    with ThreadPoolExecutor(READERS) as pool:
-        for some in batched(parts, 2 * READERS):
-            texts = list(pool.map(lambda part: part.location.read_bytes(), some))
-            for part, text in zip(some, texts, strict=True):
-                yield _events(part, text)
-
-
-class JournalPart(NamedTuple):
-    """A part of the journal, or several in one: numbers ``first`` to ``last`` of an attempt."""
-
-    attempt: int
-    first: int
-    last: int
-    entry: FileInfo
 
 
 def _parts(output: Location) -> list[FileInfo]:
     """The parts to read, oldest first: merged ones, and single ones that none of them covers."""
     listed = output.child(CONTROL, "journal").list()
     return [part.entry for part in uncovered(parts_in(listed))]
-
-
-def parts_in(listed: Iterable[FileInfo]) -> list[JournalPart]:
-    """All parts that a listing of the journal's directory names."""
-    found = []
-    for entry in listed:
-        match = _PART.fullmatch(entry.name)
-        if match is not None:
-            first = int(match[2])
-            found.append(JournalPart(int(match[1]), first, int(match[3] or first), entry))
-    return found
-
-
-def uncovered(parts: Iterable[JournalPart]) -> list[JournalPart]:
-    """Those that no longer one covers, oldest first."""
-    # The longest of those that begin at the same number comes first: it's the merged one, and its
-    # parts may not have been deleted yet
-    covered: dict[int, int] = {}
-    kept = []
-    for part in sorted(parts, key=lambda part: (part.attempt, part.first, -part.last)):
-        if part.last > covered.get(part.attempt, 0):
-            covered[part.attempt] = part.last
-            kept.append(part)
-    return kept
-
-
-def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """``items`` in rows of ``size``."""
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
-
-
-def _events(part: FileInfo, text: bytes) -> list[dict[str, Any]]:
-    try:
-        events = [json.loads(line) for line in text.decode().splitlines()]
-    except ValueError as error:
-        raise OutputError(
-            f"{part.location.shown} is damaged: {error}",
-            remedy="Delete this one part to go on without its events; retry budgets then start afresh",
-        ) from error
-    return [event for event in events if isinstance(event, dict) and event.get("event") != _HEADER]

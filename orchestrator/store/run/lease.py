@@ -193,6 +193,10 @@ class Observed:
         return Sight(self.holder.attempt, self.released, self.dead, self.beat, self.holder.lease_s)
 
 
+NOBODY = Observed(None, released=False, dead=False, beat=b"")
+"""Nobody has ever held the output."""
+
+
 def observe(output: Location) -> Observed:
     """The newest lease as it stands: one listing and up to two reads. Raises OutputError,
     StorageUnavailable.
@@ -204,7 +208,7 @@ def observe(output: Location) -> Observed:
         if name.endswith(".json") and name.removesuffix(".json").isdigit()
     ]
     if not numbers:
-        return Observed(None, released=False, dead=False, beat=b"")
+        return NOBODY
     paths = _paths(output, max(numbers))
     holder = read_record(Holder, paths.lease)
     if holder is None:

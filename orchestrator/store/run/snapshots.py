@@ -5,7 +5,8 @@ Rule: beside the journal's parts lies what they say up to some part, a snapshot 
 stays the truth: a snapshot follows from it alone, and is passed over where it is damaged, of another
 version or of other folds, and where the journal has parts that it should have seen and hasn't (a
 driver that woke up late adds to an earlier attempt). Then an older one counts, or the whole journal.
-So whoever writes one reads the journal as anybody does, and two that write at once don't mind each
+It also names the damaged parts that it was made of, so that they're told on; where one of them has
+been mended, or is gone, it's passed over. So whoever writes one reads the journal as anybody does, and two that write at once don't mind each
 other.
 """
 
@@ -15,17 +16,18 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import google_crc32c
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, SourceError, StorageUnavailable
 from orchestrator.journal.folding import Fold, Folds, frozen, shape, take_all, thawed
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import FileInfo, Location
-from orchestrator.store.run.journal import (
-    MERGE,
+from orchestrator.store.run.journal import MERGE
+from orchestrator.store.run.journal_parts import (
+    DamagedPart,
     JournalPart,
     looked_again,
     parts_in,
@@ -52,19 +54,20 @@ class Reading:
         parts: how many objects were read besides a snapshot.
         whole: whether no part was missing between the first and the last of any attempt: a listing
             may be incomplete, and what it lacked must not count as seen.
+        damaged: the parts of which something couldn't be read.
     """
 
     folds: Folds
     covers: Covers
     parts: int
     whole: bool
+    damaged: tuple[DamagedPart, ...] = ()
 
 
 def read_folds(output: Location, kinds: Mapping[str, type[Fold]]) -> Reading:
-    """What the journal says up to its last event.
+    """What the journal says up to its last event, as far as it can be read.
 
     Raises:
-        OutputError: a part that is to be read is damaged; names it.
         StorageUnavailable: the store doesn't answer.
     """
     return looked_again(lambda: _read(output, kinds))
@@ -103,12 +106,13 @@ def encoded(reading: Reading) -> bytes:
         "version": version("tfresume"),
         "shapes": {name: shape(type(fold)) for name, fold in reading.folds.items()},
         "covers": sorted(reading.covers.items()),
+        "damaged": [asdict(part) for part in reading.damaged],
         "crc32c": google_crc32c.value(state),
     }
     return json.dumps(head).encode() + b"\n" + state + b"\n"
 
 
-def decoded(data: bytes, kinds: Mapping[str, type[Fold]]) -> tuple[Folds, Covers] | None:
+def decoded(data: bytes, kinds: Mapping[str, type[Fold]]) -> Reading | None:
     """What a snapshot says; None where it's damaged, or this version reads other ones."""
     try:
         head, state, _ = data.split(b"\n")
@@ -119,7 +123,8 @@ def decoded(data: bytes, kinds: Mapping[str, type[Fold]]) -> tuple[Folds, Covers
             return None
         kept = json.loads(state)
         folds: Folds = {name: thawed(kind, kept[name]) for name, kind in kinds.items()}
-        return folds, {int(attempt): int(last) for attempt, last in told["covers"]}
+        damaged = tuple(DamagedPart(**part) for part in told["damaged"])
+        return Reading(folds, dict(map(tuple, told["covers"])), 0, True, damaged)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -127,21 +132,27 @@ def decoded(data: bytes, kinds: Mapping[str, type[Fold]]) -> tuple[Folds, Covers
 def _read(output: Location, kinds: Mapping[str, type[Fold]]) -> Reading:
     listed = output.child(CONTROL, "journal").list()
     parts = parts_in(listed)
-    for folds, covers in _usable(listed, kinds):
-        tail = tail_of(parts, covers)
+    for seen in _usable(listed, kinds):
+        tail = tail_of(parts, seen.covers)
         if tail is not None:
-            return _taken(folds, covers, tail)
-    return _taken({name: kind() for name, kind in kinds.items()}, {}, uncovered(parts))
+            return _taken(seen, tail)
+    nothing = Reading({name: kind() for name, kind in kinds.items()}, {}, 0, True)
+    return _taken(nothing, uncovered(parts))
 
 
-def _usable(
-    listed: Sequence[FileInfo], kinds: Mapping[str, type[Fold]]
-) -> Iterator[tuple[Folds, Covers]]:
-    """The snapshots that can be read, newest first."""
+def _usable(listed: Sequence[FileInfo], kinds: Mapping[str, type[Fold]]) -> Iterator[Reading]:
+    """The snapshots that can be read and believed, newest first."""
+    lying = {(entry.name, entry.size_bytes, entry.tag) for entry in listed}
     for _, _, entry in _snapshots(listed)[:KEPT]:
-        data = entry.location.read_if_exists()
+        try:
+            data = entry.location.read_if_exists()
+        except (SourceError, StorageUnavailable) as error:
+            log.debug("a snapshot of the journal is passed over: %s", error)
+            continue
         found = None if data is None else decoded(data, kinds)
-        if found is not None:
+        if found is not None and lying.issuperset(
+            (part.name, part.size_bytes, part.tag) for part in found.damaged
+        ):
             yield found
 
 
@@ -175,13 +186,16 @@ def tail_of(parts: Sequence[JournalPart], covers: Covers) -> list[JournalPart] |
     return tail
 
 
-def _taken(folds: Folds, covers: Covers, tail: Sequence[JournalPart]) -> Reading:
-    whole = True
-    for part, events in zip(tail, read_parts([part.entry for part in tail]), strict=True):
-        take_all(folds, events)
+def _taken(seen: Reading, tail: Sequence[JournalPart]) -> Reading:
+    whole, covers, damaged = True, seen.covers, list(seen.damaged)
+    texts = read_parts([part.entry for part in tail], damaged.append)
+    for part, events in zip(tail, texts, strict=True):
+        take_all(seen.folds, events)
         whole = whole and part.first == covers.get(part.attempt, 0) + 1
         covers = covers | {part.attempt: part.last}
-    return Reading(folds, covers, len(tail), whole)
+    # What another try, or other rights, may give mustn't count as seen for good
+    whole = whole and all(part.given for part in damaged)
+    return Reading(seen.folds, covers, len(tail), whole, tuple(damaged))
 
 
 LONG = MERGE
