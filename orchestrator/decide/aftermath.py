@@ -150,6 +150,12 @@ def account(
     for worker in left.standbys:
         if worker not in living:
             turn.note(_told(left.warm[worker], None))
+    if left.loss is not None:
+        # First: what was lost with the driver made a disturbance worse that had begun
+        seen = left.loss
+        gone = Worker(seen.worker, Stage.MEMBER, turn.now_s, turn.now_s, node=seen.node or "")
+        cause = seen.cause or Cause.DIED.value
+        incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
     lost = {worker: rank for worker, rank in left.members.items() if worker not in living}
     for worker, rank in lost.items():
         entry = left.warm[worker]
@@ -160,11 +166,6 @@ def account(
         )
         # Not as if a step had killed it: what killed the driver killed it too
         losses.pay(turn, gone, Gone(worker, Cause.DIED), begun=False)
-    if not lost and left.loss is not None:
-        seen = left.loss
-        gone = Worker(seen.worker, Stage.MEMBER, turn.now_s, turn.now_s, node=seen.node or "")
-        cause = seen.cause or Cause.DIED.value
-        incidents.open_incident(turn, cause, gone, seen.rank, seen.reason)
     if turn.run.incident is None and not trains_on:
         _open_driver_lost(turn, left.death)
     # It began when the driver fell silent, not when this one came: the time between is lost as well

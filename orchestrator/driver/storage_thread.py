@@ -136,8 +136,7 @@ class StorageThread:
     def _point(self) -> None:
         """Set TensorFlow's pointer right where the driver before died between a commit and that."""
         if read_pointer(self._output) != self._parent_label:
-            self._lease.check()
-            set_pointer(self._output)
+            set_pointer(self._output, lease=self._lease)
 
     def _take_over(self, generation: int, step: int) -> None:
         self._doubtful = None  # it may lie beyond this step, and no checkpoint is written over

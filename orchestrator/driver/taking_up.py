@@ -71,8 +71,9 @@ def begin(
                 return result
         again = prepared(claim.config, output, record, ready)
         if isinstance(again, StartPoint):
+            claim.lease.confirm()
             end_run(output.url)  # its last driver died when all was saved
-            set_pointer(output)
+            set_pointer(output, lease=claim.lease)
             return ended_before_it_began(output.shown, again)
         ready = again
     return _start(claim, ready, record, proof, observers, inbox)
@@ -85,9 +86,10 @@ def tidy(claim_on: Callable[[], Claim], output: Location, label: str | None) -> 
     """
     if reserved(namespace_of(output.url)) or read_pointer(output) != label:
         try:
-            with claim_on():
+            with claim_on() as claim:
+                claim.lease.confirm()
                 end_run(output.url)
-                set_pointer(output)
+                set_pointer(output, lease=claim.lease)
         except OutputError as error:
             log.warning("what the last driver of %s left stays: %s", output.shown, error)
 
@@ -107,6 +109,8 @@ def _start(
     files = replace(files_of(start.source, plan.step), of_source=start.own_label is None)
     secret = secrets.token_bytes(SECRET_BYTES)
     left = living_workers(namespace_of(output.url))
+    # A driver that slept since it took the lease would end its successor's
+    claim.lease.confirm()
     end_run(output.url)  # what an earlier driver left and couldn't be taken over holds resources
     fleet = _fleet(
         claim,
@@ -181,7 +185,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
     config, output, past, scheduler = claim.config, claim.output, claim.past, claim.scheduler
     refuse_others_workers(config, output, record, past.last_config)
     until = last_step(config.until_step, config.steps, record.started_step)
-    living = take_over(namespace_of(output.url), claim.attempt)
+    living = take_over(namespace_of(output.url), claim.attempt, claim.lease.confirm)
     if living.setup is None:
         return None
     setup, reports = living.setup, living.reports

@@ -8,7 +8,7 @@ newer driver stops the adoption.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,11 +46,15 @@ class Living:
     names: tuple[str, ...] = ()
 
 
-def take_over(namespace: str, attempt: int) -> Living:
+def take_over(namespace: str, attempt: int, confirm: Callable[[], None]) -> Living:
     """Take over what lives in the namespace.
 
+    Args:
+        confirm: raises LeaseLost where another driver may hold the run by now; asked before any
+            worker is ended.
+
     Raises:
-        LeaseLost: a worker obeys a newer driver.
+        LeaseLost: a worker obeys a newer driver, or ``confirm`` says so.
     """
     actors: dict[str, Any] = {}
     asked: dict[str, Any] = {}
@@ -66,18 +70,18 @@ def take_over(namespace: str, attempt: int) -> Living:
     reports = {
         name: WorkerReport(**fields)
         for name, ref in asked.items()
-        if (fields := _answer(actors[name], name, ref, 0.2))
+        if (fields := _answer(actors[name], name, ref, 0.2, confirm))
     }
     setup = None
     for name in list(reports):
-        setup = _answer(actors[name], name, actors[name].setup.remote(attempt), SETUP_S)
+        setup = _answer(actors[name], name, actors[name].setup.remote(attempt), SETUP_S, confirm)
         if setup is not None:
             break
         del reports[name]
     return Living({name: actors[name] for name in reports}, tuple(reports.values()), setup, names)
 
 
-def _answer(actor: Any, name: str, ref: Any, timeout_s: float) -> Any:
+def _answer(actor: Any, name: str, ref: Any, timeout_s: float, confirm: Callable[[], None]) -> Any:
     """What a worker answers; None where it doesn't, and then it's ended."""
     try:
         return ray.get(ref, timeout=timeout_s)
@@ -86,5 +90,6 @@ def _answer(actor: Any, name: str, ref: Any, timeout_s: float) -> Any:
         if isinstance(cause, LeaseLost):
             raise cause from error
         log.warning("worker %s isn't taken over: %s", name, str(error).partition("\n")[0])
+        confirm()  # while it was waited for, this driver may have slept and been followed
         ray.kill(actor, no_restart=True)
         return None

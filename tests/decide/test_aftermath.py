@@ -222,6 +222,33 @@ def test_adopt_closes_the_incident_that_the_dead_driver_had_opened() -> None:
     assert (run.incident.kind, run.incident.rank, run.incident.worker) == ("hung", 1, "w0002")
 
 
+def test_adopt_tells_the_loss_that_was_seen_first_when_the_driver_took_another_member_along() -> (
+    None
+):
+    seen = {
+        "event": "worker_lost",
+        "at": 991.0,
+        "worker": "w0002",
+        "rank": 1,
+        "cause": "hung",
+        "step": 153,
+        "reason": "silent",
+    }
+    run, actions = machine.adopt(
+        policy(count=2, standby=1),
+        [report("w0003", None, None)],
+        110,
+        Budgets(5),
+        1,
+        4,
+        50.0,
+        left=told(seen),
+    )
+    assert [item["worker"] for item in notes(actions, "worker_lost")] == ["w0001"]
+    assert run.incident is not None
+    assert (run.incident.kind, run.incident.rank, run.incident.worker) == ("hung", 1, "w0002")
+
+
 def test_driver_that_died_alone_is_an_incident_with_its_exit_code_and_restart() -> None:
     left = folded(Going, parse_all(JOURNAL)).left_behind(NOW, Death(-9, 2))
     run, actions = machine.adopt(

@@ -5,6 +5,8 @@ Each of these stands for a bug that all other tests let pass when it was planted
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
@@ -124,3 +126,29 @@ def test_save_whose_writer_died_is_made_at_the_next_boundary() -> None:
     assert next(grant.saves for grant in actions if isinstance(grant, act.Grant)), (
         "not only 40 steps later"
     )
+
+
+def test_member_that_says_late_that_it_was_warm_has_one_seat_in_the_next_group() -> None:
+    """It told its first driver, and tells it again to the one that adopted it."""
+    reports = [
+        report("w0001", 0, 12),
+        *(standby(report(worker, 0, 0)) for worker in ("w0002", "w0003")),
+    ]
+    run, actions = machine.adopt(policy(2, 400), reports, None, Budgets(9), 1, 4, 0.0)
+    run, actions = machine.advance(run, ev.Held("w0001", 1, 10, 20, "w0001:1", ""), 0.1)
+    (form,) = [action for action in actions if isinstance(action, act.Form)]
+    assert [seat.worker for seat in form.seats] == ["w0001", "w0002"]
+    events: tuple[ev.Event, ...] = (
+        ev.Warm("w0002", "n", 1, "w0002:1"),
+        *(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats),
+        ev.Gone("w0001", ev.Cause.DIED),
+        ev.Held("w0002", form.generation, 10, 20, "w0002:1", "lost"),
+    )
+    for event in events:
+        run, actions = machine.advance(run, event, 1.0)
+    (form,) = [action for action in actions if isinstance(action, act.Form)]
+    assert [seat.worker for seat in form.seats] == ["w0003", "w0002"]
+
+
+def standby(member: machine.WorkerReport) -> machine.WorkerReport:
+    return replace(member, generation=0, rank=None, step=None, granted_end=0, joined=False)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import LeaseLost
+from orchestrator.store.checkpoints import retention
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.objects.location import open_location
@@ -35,21 +36,56 @@ def test_driver_that_slept_between_manifest_and_pointer_does_not_point_at_its_ow
             saved(output, 60, attempt=2, lease=second)
 
     monkeypatch.setitem(commit.__globals__, "create_once", sleeps_then)
-    monkeypatch.setattr("orchestrator.store.checkpoints.commits.set_pointer", pointing(first))
     with pytest.raises(LeaseLost):
         commit(output, late, lease=first)
     assert read_pointer(output) == "a0002-g0001/model.ckpt-60"
 
 
-def pointing(stale: Any) -> Any:
-    """As ``set_pointer``; the stale driver must not come so far."""
-    real = commit.__globals__["set_pointer"]
+def test_driver_that_slept_over_the_listing_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its successor may have been shown fewer checkpoints, and have gone on from an older one."""
+    output, clock = open_location(str(tmp_path)), FakeClock()
+    first = acquire(output, lease_s=1.0, now=clock.now, wait=clock.wait)
+    record_takeover(output, 1, 1, 0)
+    for step in (10, 20):
+        saved(output, step, lease=first)
+    real: Any = retention.__dict__["list_checkpoints"]
 
-    def point(output: Any, lineage: Any, label: str) -> Any:
-        assert lineage.head.attempt != stale.attempt, "it points at what it committed too late"
-        return real(output, lineage, label)
+    def sleeps_then(output: Any) -> Any:
+        listed = real(output)
+        acquire(output, lease_s=1.0, now=clock.now, wait=clock.wait)
+        return listed
 
-    return point
+    monkeypatch.setattr(retention, "list_checkpoints", sleeps_then)
+    with pytest.raises(LeaseLost):
+        retention.retain(output, max_to_keep=1, keep_every_hours=1e9, lease=first)
+    assert len(real(output)) == 2
+
+
+def test_driver_that_slept_while_the_store_answered_asks_again_before_it_acts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, clock = open_location(str(tmp_path)), FakeClock()
+    first = acquire(output, lease_s=10.0, now=clock.now, wait=clock.wait)
+    clock.now_s += 11.0
+    beat = first.heartbeat
+    beats = []
+
+    def sleeps_after() -> None:
+        beat()
+        beats.append(clock.now_s)
+        if len(beats) == 1:
+            clock.now_s += 11.0
+
+    monkeypatch.setattr(first, "heartbeat", sleeps_after)
+    first.confirm()
+    assert len(beats) == 2
+    assert first.is_fresh
+    acquire(output, lease_s=10.0, now=clock.now, wait=clock.wait)
+    clock.now_s += 11.0
+    with pytest.raises(LeaseLost):
+        first.confirm()
 
 
 def test_driver_that_was_silent_for_a_lease_knows_that_it_may_have_been_followed(

@@ -125,6 +125,10 @@ def start_all(ray: Any, *behaviours: str) -> None:
     assert all(ray.get([actor.is_up.remote() for actor in actors], timeout=60))
 
 
+def still_ours() -> None:
+    """Nobody else holds the run."""
+
+
 def reported(ray: Any, actor: Any) -> WorkerReport:
     return WorkerReport(**ray.get(actor.adopt.remote(2), timeout=60))
 
@@ -132,7 +136,7 @@ def reported(ray: Any, actor: Any) -> WorkerReport:
 def test_takeover_leaves_out_whoever_dies_during_it_and_goes_on(ray: Any) -> None:
     """The first to die used to end the new driver, and its end killed the healthy ones."""
     start_all(ray, "dies", "fails", "dies later", "lives", "lives")
-    living = take_over(NAMESPACE, 2)
+    living = take_over(NAMESPACE, 2, still_ours)
     assert [report.worker for report in living.reports] == ["w0004", "w0005"]
     assert sorted(living.actors) == ["w0004", "w0005"]
     assert living.setup == "what w0004 was made with"  # type: ignore[comparison-overlap]
@@ -144,14 +148,25 @@ def test_takeover_leaves_out_whoever_dies_during_it_and_goes_on(ray: Any) -> Non
 
 def test_takeover_of_nobody_has_no_setup(ray: Any) -> None:
     start_all(ray, "dies later")
-    living = take_over(NAMESPACE, 2)
+    living = take_over(NAMESPACE, 2, still_ours)
     assert (living.reports, living.setup, dict(living.actors)) == ((), None, {})
+
+
+def test_takeover_ends_nobody_once_the_driver_has_been_followed(ray: Any) -> None:
+    start_all(ray, "fails", "lives")
+
+    def followed() -> None:
+        raise LeaseLost("attempt 3 has taken this run over")
+
+    with pytest.raises(LeaseLost, match="attempt 3"):
+        take_over(NAMESPACE, 2, followed)
+    assert living_workers(NAMESPACE) == ["w0001", "w0002"], "they're the other driver's"
 
 
 def test_takeover_stops_at_a_worker_that_obeys_a_newer_driver(ray: Any) -> None:
     start_all(ray, "lives", "obeys")
     with pytest.raises(LeaseLost, match="attempt 9"):
-        take_over(NAMESPACE, 2)
+        take_over(NAMESPACE, 2, still_ours)
     assert living_workers(NAMESPACE) == ["w0001", "w0002"], "they're the other driver's"
 
 

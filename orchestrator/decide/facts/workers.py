@@ -27,21 +27,22 @@ from orchestrator.journal.worker_events import (
 
 
 def on_warm(turn: Turn, event: Warm) -> None:
-    """A worker is ready to take a rank."""
+    """A worker is ready to take a rank. One that was adopted and has a rank already says so late."""
     if event.worker not in turn.run.workers:
         turn.act(EndWorker(event.worker, Cause.RELEASED.value, "not known to this run"))
         return
-    seconds = turn.now_s - turn.run.workers[event.worker].since_s
-    turn.worker(
-        event.worker,
-        stage=Stage.WARM,
-        node=event.node,
-        pid=event.pid,
-        address=event.address,
-        heard_s=turn.now_s,
-        since_s=turn.now_s,
-        doing=Doing.IDLE,
-    )
+    worker = turn.run.workers[event.worker]
+    seconds = turn.now_s - worker.since_s
+    turn.worker(event.worker, node=event.node, pid=event.pid, heard_s=turn.now_s)
+    # Else it would be taken for a standby beside its rank, and be seated twice in the next group
+    if worker.stage is not Stage.MEMBER:
+        turn.worker(
+            event.worker,
+            stage=Stage.WARM,
+            address=event.address,
+            since_s=turn.now_s,
+            doing=Doing.IDLE,
+        )
     turn.set(start_failures=0)
     turn.note(
         WorkerWarm(

@@ -25,7 +25,8 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
 
     Args:
         manifest: names every file, in the directory of its attempt and generation.
-        lease: the driver's own; asked before the commit and before the pointer.
+        lease: the driver's own; asked before the commit, and again between the listing and the
+            pointer.
 
     Returns:
         The checkpoint. Calling again with the same manifest is allowed and changes nothing.
@@ -46,12 +47,8 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     directory = output.child(manifest.directory)
     check_files(directory, manifest, directory.list())
     create_once(directory.child(manifest.file_name), manifest.to_bytes())
-    # Once more: the pointer is the one object that is overwritten, so a driver that slept here for
-    # a lease's length would point TensorFlow at the older run
-    if lease is not None:
-        lease.check()
     # From the listing, not from what was sent: a store that lists late is found out here
-    for item in set_pointer(output, lineage, manifest.label):
+    for item in set_pointer(output, lineage, manifest.label, lease):
         if item.label == manifest.label:
             return item
     raise StorageUnavailable(
@@ -93,7 +90,10 @@ def check_files(directory: Location, manifest: Manifest, entries: Iterable[FileI
 
 
 def set_pointer(
-    output: Location, lineage: Lineage | None = None, expected: str = ""
+    output: Location,
+    lineage: Lineage | None = None,
+    expected: str = "",
+    lease: Lease | None = None,
 ) -> tuple[Checkpoint, ...]:
     """Sets TensorFlow's ``checkpoint`` file right: to the newest committed checkpoint of the
     lineage, whoever wrote it last.
@@ -101,12 +101,22 @@ def set_pointer(
     Args:
         expected: a checkpoint that is there; where the store doesn't list it yet the file is left
             alone, since it would be set back.
+        lease: the driver's own; asked before the pointer.
 
     Returns:
         The committed checkpoints of the lineage, newest first.
+
+    Raises:
+        LeaseLost: another driver holds the run.
+        OutputError, StorageUnavailable: the store's.
     """
     committed = tuple(item for item in scan(output, lineage) if item.committed and not item.fenced)
     labels = [item.label for item in committed]
     if labels and (not expected or expected in labels):
+        # Here and no earlier: the pointer is the one object that is overwritten, so a driver that
+        # slept for a lease's length would point TensorFlow at the older run; and who takes over
+        # after this look lists what was listed before it, so that he goes on from there
+        if lease is not None:
+            lease.check()
         write_pointer(output, labels[0], list(reversed(labels)))
     return committed

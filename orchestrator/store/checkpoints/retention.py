@@ -55,7 +55,8 @@ def retain(
     Args:
         protect: labels of checkpoints that are there and stay, such as the one that was committed
             just now (``Checkpoint.label``); where the store doesn't list them nothing is deleted.
-        lease: the driver's own; asked before anything is deleted.
+        lease: the driver's own; asked before anything is deleted, and again after the listing that
+            tells what may be.
         needed: labels of checkpoints that others read or keep; asked again right before each is
             deleted.
 
@@ -91,6 +92,10 @@ def retain(
     )
     going = set(decision.delete)
     if going:
+        # Again: a driver that slept over the listing would delete what its successor went on from,
+        # in a store that didn't list the newest one to that successor yet
+        if lease is not None:
+            lease.check()
         remaining = [item.label for item in checkpoints if item.label not in going]
         # Before the files go: TensorFlow must never be pointed at what's gone
         write_pointer(output, remaining[0], list(reversed(remaining)))

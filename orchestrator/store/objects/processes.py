@@ -49,3 +49,13 @@ def is_gone(machine: str, pid: int, ticks: int) -> bool:
     if not machine or not ticks or machine != this_machine():
         return False
     return start_ticks(pid) != ticks
+
+
+def this_user() -> str:
+    """Whose process this is, for people to read."""
+    try:
+        import getpass
+
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

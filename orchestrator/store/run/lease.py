@@ -25,7 +25,7 @@ from orchestrator.errors import AlreadyExists, LeaseLost, OutputError
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.processes import is_gone, start_ticks, this_machine
+from orchestrator.store.objects.processes import is_gone, start_ticks, this_machine, this_user
 from orchestrator.store.objects.records import encode, read_record
 from orchestrator.vocabulary import Attempt
 
@@ -115,6 +115,15 @@ class Lease:
         asks nobody.
         """
         return not self._lost and fresh(self._last_beat_s, self.holder.lease_s, self.now())
+
+    def confirm(self) -> None:
+        """Returns at a moment at which nobody can have taken over; asks the store only where too
+        much time has passed since our last heartbeat. Raises LeaseLost, OutputError,
+        StorageUnavailable.
+        """
+        # Again where this process slept while the store answered: that answer is old
+        while not self.is_fresh:
+            self.heartbeat()
 
     def release(self) -> None:
         """Gives the run up, so that the next driver needn't wait. Calling it again is allowed; what
@@ -268,7 +277,7 @@ def _take(
     attempt = Attempt((observed.holder.attempt if observed.holder else 0) + 1)
     holder = Holder(
         attempt=attempt,
-        name=name or f"{_user()}@{socket.gethostname()} pid {os.getpid()}",
+        name=name or f"{this_user()}@{socket.gethostname()} pid {os.getpid()}",
         writer=uuid.uuid4().hex,
         machine=this_machine(),
         pid=os.getpid(),
@@ -292,12 +301,3 @@ def _held(output: Location, observed: Observed) -> OutputError:
         remedy="Wait for it, stop it with `tfresume stop`, or use another --output",
         details={"holder": holder.name, "attempt": holder.attempt, "expires_s": holder.lease_s},
     )
-
-
-def _user() -> str:
-    try:
-        import getpass
-
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
