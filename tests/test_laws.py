@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import re
 import subprocess
 import sys
@@ -172,10 +173,16 @@ def _classes(modules: Iterable[ast.Module]) -> dict[str, list[ast.ClassDef]]:
 def _has(classes: dict[str, list[ast.ClassDef]], kind: str, member: str) -> bool:
     """Whether a class, or one that it is made from, speaks of ``member``."""
     return any(
-        re.search(rf"\b{member}\b", ast.unparse(node))
+        re.search(rf"\b{member}\b", _written(node))
         or any(_has(classes, ast.unparse(base), member) for base in node.bases)
         for node in classes.get(kind, ())
     )
+
+
+@functools.cache
+def _written(node: ast.ClassDef) -> str:
+    """A class as code, for as many members as are looked for."""
+    return ast.unparse(node)
 
 
 def _is_there(name: str) -> bool:
