@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from launch.commands.driven import or_crashed, tell_of_end
 from launch.commands.options import Looks
-from launch.commands.run import Config, Run, or_crashed, tell_of_end
+from launch.commands.run_options import Config, Run
 from launch.flags import RunFlags, pair, run_config
 from launch.jobs.inside import is_job_server
 from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, guarded, print_json

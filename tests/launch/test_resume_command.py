@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import run
-from launch.commands.run import or_crashed, tell_of_end
+from launch.commands.driven import or_crashed, tell_of_end
 from launch.supervisor import supervise
 from launch.text.result_text import result_text
 from orchestrator.config import parse_config

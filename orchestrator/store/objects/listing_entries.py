@@ -14,7 +14,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListingEntry:
     """What an entry of a listing says; the fields of ``location.FileInfo``."""
 
     name: str
@@ -24,7 +24,7 @@ class Entry:
     tag: str
 
 
-def understood(entry: Mapping[str, Any]) -> Entry:
+def understood(entry: Mapping[str, Any]) -> ListingEntry:
     """An entry as fsspec gives it: in a store of objects and in one of files."""
     modified = (
         entry.get("mtime")
@@ -35,7 +35,7 @@ def understood(entry: Mapping[str, Any]) -> Entry:
     tag = entry.get("ETag") or entry.get("etag") or entry.get("generation")
     if not tag and entry.get("mtime") is not None:
         tag = f"{entry['mtime']}-{entry.get('ino', '')}"
-    return Entry(
+    return ListingEntry(
         name=str(entry["name"]).rstrip("/").rpartition("/")[2],
         size_bytes=int(entry.get("size") or 0),
         is_directory=entry.get("type") == "directory",

@@ -1,16 +1,13 @@
-"""The command ``resume``, and the flags that it shares with everything that takes a run's
-configuration.
-"""
+"""The command ``resume``: a training goes on from its checkpoint."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
+from launch.commands.driven import or_crashed, tell_of_end
 from launch.commands.options import Looks
+from launch.commands.run_options import Config, DryRun, Run
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
 from launch.terminal import (
@@ -21,29 +18,13 @@ from launch.terminal import (
     message_console,
     plain_data,
     print_json,
-    show_error,
 )
 from orchestrator.config import RunConfig
-from orchestrator.errors import ConfigError, OrchestratorError, RecoveryExhausted
+from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted_data
 
 if TYPE_CHECKING:
     from orchestrator.decide.driver_restarts import End
-
-Config = Annotated[
-    str | None,
-    Parameter(
-        name="--config",
-        help="YAML file, URL or directory with the same keys as the flags; flags win.",
-    ),
-]
-DryRun = Annotated[
-    bool,
-    Parameter(
-        name="--dry-run", negative=(), show_default=False, help="Show the plan and start nothing."
-    ),
-]
-Run = Annotated[RunFlags, Parameter(name="*")]  # type: ignore[valid-type]
 
 
 def resume(
@@ -101,21 +82,6 @@ def resume(
     return supervise(drive, checked, gave_up=gave_up)
 
 
-def or_crashed(work: Callable[[], int]) -> int:
-    """An error that nobody raised on purpose is no answer: the supervisor starts the driver again,
-    and its workers go on meanwhile.
-    """
-    from orchestrator.decide.driver_restarts import CRASHED
-
-    try:
-        return work()
-    except OrchestratorError:
-        raise
-    except Exception as error:  # noqa: BLE001 - shown in full
-        show_error(error, as_json=False)
-        return CRASHED
-
-
 def _notify_for_the_driver(end: End, config: RunConfig) -> None:
     """The run's end, where no driver is left that could post it."""
     from orchestrator.driver.notifier import notifier_of
@@ -126,15 +92,6 @@ def _notify_for_the_driver(end: End, config: RunConfig) -> None:
     for notifier in notifier_of(config.notify, open_location(config.output).shown, os.environ):
         notifier.event(ended.record())
         notifier.close()
-
-
-def tell_of_end(end: End) -> None:
-    """The answer that whoever was killed can't give."""
-    error = RecoveryExhausted(
-        end.reason,
-        remedy="Look for what kills it (memory, an operator); the same command goes on from here",
-    )
-    print_json({"status": "failed", "exit_code": end.code, "error": error.as_dict()})
 
 
 def _show_dry_run(config: RunConfig, looks: Looks) -> int:
