@@ -27,7 +27,7 @@ from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.records import encode
 from orchestrator.store.run.evaluations import Best, Evaluation, Evaluations
-from orchestrator.store.run.lease import Holder
+from orchestrator.store.run.holder import Holder
 from tests.fakes.clocks import FakeClock
 from tests.store.test_evaluations import run_of
 

@@ -18,8 +18,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from orchestrator.decide.holding import Hold, Sight, Watch, fresh, look
 from orchestrator.errors import AlreadyExists, LeaseLost, OutputError
 from orchestrator.store.objects.exclusive import create_once
@@ -27,38 +25,11 @@ from orchestrator.store.objects.layout import CONTROL
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.processes import is_gone, start_ticks, this_machine, this_user
 from orchestrator.store.objects.records import encode, read_record
+from orchestrator.store.run.holder import LEASE_S, Holder
 from orchestrator.vocabulary import Attempt
 
-LEASE_S = 30.0
-"""How long others wait before they take a silent driver for dead: a busy store may answer in ten
-seconds, and a longer one would leave a dead run standing.
-"""
 BEATS_PER_LEASE = 6
 """Heartbeats within one lease: five may be lost or late before a living holder looks dead."""
-
-
-class Holder(BaseModel):
-    """Who holds a run, as written into its lease."""
-
-    model_config = ConfigDict(frozen=True)
-
-    attempt: int = Field(ge=1)
-    name: str
-    """What people call it: user, host and process."""
-    writer: str
-    """Unique to this holder."""
-    machine: str = ""
-    """This boot of this machine (or container), so that nobody takes another machine's process
-    number for its own.
-    """
-    pid: int = 0
-    start_ticks: int = 0
-    """When the process started, in ticks since its machine's boot: process numbers come back. 0:
-    unknown.
-    """
-    lease_s: float = LEASE_S
-    since: float = 0.0
-    """Unix seconds by the holder's clock; shown to people, never compared."""
 
 
 @dataclass
