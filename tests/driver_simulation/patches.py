@@ -23,7 +23,7 @@ from orchestrator.driver.startup import Plan
 from orchestrator.graph.loading import AS_SAVED
 from orchestrator.store.bundle import deep_verify
 from orchestrator.store.checkpoints import reports, retention, run_checkpoints, sample
-from orchestrator.store.run import journal, lease, run_record
+from orchestrator.store.run import journal, journal_parts, lease, run_record
 from orchestrator.workers import (
     actor,
     adopting,
@@ -40,7 +40,10 @@ from tests.driver_simulation.store import SimFileSystem
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
 
-CONCURRENT = (run_checkpoints, reports, retention, sample, deep_verify, journal)
+CONCURRENT = (
+    *(run_checkpoints, reports, retention, sample, deep_verify),
+    *(journal, journal_parts),
+)
 GRAPH: Any = SimpleNamespace(
     group_refused="",
     loading=AS_SAVED,
