@@ -171,9 +171,11 @@ class Driver:
 
 
 def figures(folder: Path) -> Iterator[Figure]:
-    """At 100 and 1,000 workers, so that what grows faster than they do is seen."""
+    """From 10 to 1,000 workers, so that what grows faster than they do is seen, and how many it would
+    take to miss a bar.
+    """
     each: dict[int, float] = {}
-    for workers in (100, 1000):
+    for workers in (10, 100, 1000):
         driver = Driver(workers)
         forming_s, longest_s = driver.form(), driver.longest_s
         driver.longest_s = 0.0
@@ -187,7 +189,14 @@ def figures(folder: Path) -> Iterator[Figure]:
         busy = PULSES * workers * each_s
         yield Figure(f"processors that {workers} keep busy", busy, 1.0, True, told)
     yield Figure("a message of 1,000 over one of 100", each[1000] / each[100], 3.0, True, "ratio")
-    yield Figure("what 1,000 workers take, MiB", _memory_mib(1000), 64.0, True, "traced memory")
+    for workers, bar in ((10, 64.0), (100, 64.0), (1000, 64.0)):
+        yield Figure(
+            f"what {workers} workers take, MiB", _memory_mib(workers), bar, True, "traced memory"
+        )
+    yield Figure(
+        "workers whose messages are judged in time", BAR_AGE_S / each[1000], 1000, False, ""
+    )
+    yield Figure("workers that keep one processor busy", 1 / PULSES / each[1000], 1000, False, "")
 
 
 def _memory_mib(workers: int) -> float:

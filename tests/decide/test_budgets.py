@@ -10,6 +10,8 @@ from orchestrator.decide.budgets import (
     TOGETHER_S,
     WINDOW_S,
     Budgets,
+    Entry,
+    Losses,
     backoff_s,
     from_journal,
 )
@@ -93,3 +95,46 @@ def test_backoff_grows_to_a_bound_and_starts_with_none(failures: int, worker: st
     assert delay_s == backoff_s(failures, worker)
     if failures <= 1:
         assert delay_s == 0
+
+
+def test_budgets_late_losses_are_counted_as_early_ones_are() -> None:
+    """What is no longer in the window is found by the difference of two times, not by their size."""
+    budgets = Budgets(1)
+    for at_s in (2.0 * WINDOW_S, 2.0 * WINDOW_S + 20, 3.0 * WINDOW_S - 1):
+        budgets = budgets.spend(Cause.DIED, "n", at_s)
+    assert budgets.spent(3.0 * WINDOW_S - 1) == 3
+    assert budgets.spent(3.0 * WINDOW_S) == 2
+
+
+def test_budgets_of_a_dead_driver_are_the_ones_that_it_had() -> None:
+    journal: list[dict[str, object]] = [
+        {"event": "worker_lost", "cause": "preempted", "node": "a", "at": 1000.0},
+        {"event": "worker_lost", "cause": "of a later version", "node": "b", "at": 1010.0},
+        {"event": "worker_lost", "cause": "node", "node": None, "at": 1020.0},
+        {"event": "worker_lost", "cause": "hung", "node": "c", "at": 1030.5},
+    ]
+    budgets = from_journal(parse_all(journal), 7, now_s=50.0, now_unix_s=1031.0)
+    assert budgets == Budgets(
+        7,
+        (
+            Entry(Cause.PREEMPTED, "a", 19.0),
+            Entry(Cause.DIED, "b", 29.0),
+            Entry(Cause.NODE, "", 39.0),
+            Entry(Cause.HUNG, "c", 49.5),
+        ),
+    )
+
+
+def test_losses_that_may_still_count_are_kept_and_older_ones_are_not() -> None:
+    journal: list[dict[str, object]] = [
+        {"event": "worker_lost", "cause": "died", "node": "a", "at": 1000.0},
+        {"event": "worker_lost", "cause": "died", "node": "b", "at": 2000.0},
+        {"event": "worker_lost", "cause": "died", "node": "c", "at": 2001.0, "spared": True},
+        {"event": "worker_lost", "cause": "died", "node": "d"},
+        {"event": "progress", "at": 2002.0},
+        {"event": "worker_lost", "cause": "died", "node": "e", "at": 1000.0 + WINDOW_S},
+    ]
+    losses = Losses()
+    for event in parse_all(journal):
+        losses.take(event)
+    assert [loss.node for loss in losses.told] == ["b", "e"]

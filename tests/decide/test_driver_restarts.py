@@ -9,6 +9,8 @@ from orchestrator.decide.driver_restarts import (
     LONGEST_DELAY_S,
     MOST_DEATHS,
     MOST_QUICK_DEATHS,
+    QUICK_S,
+    WINDOW_S,
     End,
     StartAgain,
     after_exit,
@@ -60,3 +62,51 @@ def test_driver_that_dies_too_often_is_given_up_and_old_deaths_are_forgotten() -
     deaths = tuple((float(number), 60.0) for number in range(MOST_DEATHS))
     assert isinstance(after_exit(-9, 60.0, None, deaths, 100.0, chosen=False), End)
     assert isinstance(after_exit(-9, 60.0, None, deaths, 10_000.0, chosen=False), StartAgain)
+
+
+def test_driver_that_dies_at_once_is_waited_for_longer_each_time_and_one_that_lived_is_not() -> (
+    None
+):
+    deaths: tuple[tuple[float, float], ...] = ()
+    for delay_s in (0.2, 0.8, 3.2):
+        answer = after_exit(-11, QUICK_S - 0.1, None, deaths, 5.0, chosen=False)
+        assert isinstance(answer, StartAgain)
+        assert answer.delay_s == pytest.approx(delay_s)
+        deaths = answer.deaths
+    assert deaths == ((5.0, QUICK_S - 0.1),) * 3
+    answer = after_exit(-11, QUICK_S, None, deaths, 6.0, chosen=False)
+    assert isinstance(answer, StartAgain)
+    assert answer.delay_s == pytest.approx(0.2)
+
+
+def test_ends_say_what_happened() -> None:
+    stopping = after_exit(-9, 1.0, 130, (), 0.0, chosen=False)
+    assert isinstance(stopping, End)
+    assert "SIGKILL" in stopping.reason
+    assert "while it was stopping" in stopping.reason
+    quick = after_exit(-9, 1.0, None, ((0.0, 1.0),) * 3, 0.0, chosen=False)
+    assert isinstance(quick, End)
+    assert quick.code == 1
+    assert "4 times in a row within 20 s" in quick.reason
+
+
+def test_deaths_of_one_hour_are_counted_to_the_last_that_is_allowed() -> None:
+    now_s = 3.0 * WINDOW_S
+    in_window = now_s - WINDOW_S + 1
+    allowed = ((in_window, 60.0),) * (MOST_DEATHS - 1)
+    assert isinstance(after_exit(-9, 60.0, None, allowed, now_s, chosen=False), StartAgain)
+    end = after_exit(-9, 60.0, None, (*allowed, (in_window, 60.0)), now_s, chosen=False)
+    assert isinstance(end, End)
+    assert end.code == 1
+    assert f"{MOST_DEATHS + 1} times within an hour" in end.reason
+    too_old = (now_s - WINDOW_S, 60.0)
+    answer = after_exit(-9, 60.0, None, (*allowed, too_old), now_s, chosen=False)
+    assert isinstance(answer, StartAgain)
+    assert too_old not in answer.deaths
+
+
+def test_next_driver_is_told_how_the_one_before_it_ended() -> None:
+    answer = after_exit(-9, 60.0, None, ((1.0, 60.0),), 2.0, chosen=False)
+    assert isinstance(answer, StartAgain)
+    death = answer.death(-9)
+    assert (death.code, death.restart, death.allowed) == (-9, 2, MOST_DEATHS)

@@ -19,5 +19,7 @@ def test_last_step_counts_from_the_first_start(
 
 
 def test_last_step_of_a_run_without_an_end_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no end"):
+    with pytest.raises(ConfigError, match="the run has no end") as caught:
         last_step(None, None, 3)
+    assert caught.value.remedy == "Say how far it shall train"
+    assert caught.value.message.endswith("nor --steps is given")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
-from orchestrator.decide.outliers import Size, outliers
+from orchestrator.decide.outliers import ABSURD, Size, outliers
 from orchestrator.decide.phases import Phase
 from tests.decide.situation import Driver
 
@@ -163,3 +163,20 @@ def test_jump_is_rolled_back_once_and_ends_the_run_when_it_comes_again() -> None
     assert driver.run.phase is Phase.TRAINING
     saved(driver, 1e6, measured=1.0)
     assert "jumped by step" in driver.reason()
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "jumped"),
+    [
+        (Size(1.0, ABSURD), Size(1.0, ABSURD / 2), False),
+        (Size(1.0, 1.1 * ABSURD), Size(1.0, ABSURD), True),
+        (Size(1.0, 1.1 * ABSURD), Size(1.0, 1.05 * ABSURD), False),
+        # A slot of squares that was below the floor of squares
+        (Size(5e3, 5e3, trained=False), Size(1e-5, 1e-5, trained=False), True),
+        (Size(50.0, 50.0, trained=False), Size(1e-5, 1e-5, trained=False), False),
+    ],
+)
+def test_bounds_of_what_is_absurd_and_of_what_is_nothing(
+    now: Size, before: Size, jumped: bool
+) -> None:
+    assert bool(outliers({"v": now}, {"v": before}, 1000.0)) == jumped

@@ -81,3 +81,17 @@ def test_retention_asked_again_deletes_nothing_more(
     decision = retention(items, max_to_keep=max_to_keep, keep_every_h=every_h)
     rest = [item for item in items if item.label in decision.keep]
     assert retention(rest, max_to_keep=max_to_keep, keep_every_h=every_h).delete == ()
+
+
+def test_retention_says_why_each_stays() -> None:
+    items = kept(9, 8, 6, 5, 3, 2, good=3)
+    decision = retention(items, max_to_keep=1, keep_every_h=3.0, protected={"c0", "c5"})
+    assert decision.reasons == {
+        "c0": "newest",
+        "c4": "hourly",
+        "c2": "hourly",
+        "c3": "last good",
+        "c5": "protected",
+    }
+    unknown = retention(kept(2, 1, good=None), max_to_keep=1, keep_every_h=1.0)
+    assert unknown.reasons == {"c0": "no good one known", "c1": "no good one known"}

@@ -111,3 +111,8 @@ def test_differing_names_the_variables() -> None:
 def test_too_many_failed_saves_in_a_row_stop_the_run() -> None:
     assert not too_many_failed(POLICY, replace(LOG, failed=2))
     assert too_many_failed(POLICY, replace(LOG, failed=3))
+
+
+def test_what_nobody_says_has_jumped_is_committed() -> None:
+    assert judge(replace(POLICY, on_outlier="stop"), (), {}) is Verdict.COMMIT
+    assert judge(replace(POLICY, on_outlier="stop"), (), {}, jumped=True) is Verdict.STOP

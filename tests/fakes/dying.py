@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.store.objects.location import Location
 
-FS_WRITES = {"pipe_file", "put_file", "rm_file", "merge", "rm", "cp_file", "mv"}
+FS_WRITES = {"pipe_file", "rm_file", "merge", "rm", "cp_file", "mv"}
 S3_WRITES = {
     "create_multipart_upload",
     "upload_part",
@@ -57,6 +57,8 @@ class DyingFileSystem:
         value = getattr(self._fs, name)
         if name == "_call_s3":
             return self._of_the_service(value)
+        if name == "open":
+            return self._opening(value)
         if name.removeprefix("_") not in FS_WRITES:
             return value
         if name.startswith("_"):
@@ -72,6 +74,14 @@ class DyingFileSystem:
             return value(*args, **kwargs)
 
         return write
+
+    def _opening(self, call: Any) -> Any:
+        def opened(path: str, mode: str = "rb", **kwargs: Any) -> Any:
+            if "w" in mode:
+                self._death.before_write()
+            return call(path, mode, **kwargs)
+
+        return opened
 
     def _of_the_service(self, call: Any) -> Any:
         async def write(method: str, *args: Any, **kwargs: Any) -> Any:

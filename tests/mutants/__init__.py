@@ -1,0 +1,1 @@
+"""Which changes of a rule does no quick test notice, and why may they pass?"""
