@@ -23,7 +23,7 @@ from orchestrator.store.checkpoints.retention import prune, retain
 from orchestrator.store.checkpoints.run_checkpoints import scan_all
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.objects.manifest import Link
+from orchestrator.store.objects.manifest import ChainLink
 from orchestrator.store.run.lineage import record_takeover
 from tests.servers.object_stores import HttpStore
 from tests.store.chains import Run, assert_state
@@ -191,7 +191,7 @@ def test_chain_with_a_broken_link_falls_back_to_what_is_whole(
 
 def test_chain_over_another_save_of_the_same_name_is_refused(output: Location) -> None:
     run = started(output, 1)
-    other = (Link(label=run.saves[0].label, save_id="another"), *run.saves[1:])
+    other = (ChainLink(label=run.saves[0].label, save_id="another"), *run.saves[1:])
     run.train()
     run.commit(output, run.save_changes(output, other))
     chain, refused = newest_chain(output)

@@ -19,7 +19,7 @@ from orchestrator.store.checkpoints.commits import check_files, check_lineage
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, age, scan_all
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.manifest import Link, Manifest
+from orchestrator.store.objects.manifest import ChainLink, Manifest
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import read_lineage
 
@@ -49,17 +49,17 @@ class Chain:
 
     def folded(self) -> Folded:
         """Its tensors. Raises CorruptCheckpoint: the links don't fit each other."""
-        from orchestrator.store.bundle.folded import Folded, Saved
+        from orchestrator.store.bundle.folded import ChainSave, Folded
 
         return Folded(
             [
-                Saved(one.index, one.files, link.label)
+                ChainSave(one.index, one.files, link.label)
                 for link, one in zip(self.links, self.checked, strict=True)
             ]
         )
 
 
-def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[Link, ...]:
+def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[ChainLink, ...]:
     """What the next save stands on (``Manifest.chain``), if it's to hold changed rows only; empty
     where it has to be full.
 
@@ -69,7 +69,7 @@ def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[Link, ...]:
     if chain is None or len(chain.links) > limit - 1:
         return ()
     pairs = zip(chain.links, chain.save_ids, strict=True)
-    return tuple(Link(label=link.label, save_id=save_id) for link, save_id in pairs)
+    return tuple(ChainLink(label=link.label, save_id=save_id) for link, save_id in pairs)
 
 
 def commit_changes(
@@ -168,7 +168,10 @@ def chain_of(
 
 
 def _linked(
-    item: Checkpoint, link: Link, by_label: Mapping[str, Checkpoint], exclude: Mapping[str, str]
+    item: Checkpoint,
+    link: ChainLink,
+    by_label: Mapping[str, Checkpoint],
+    exclude: Mapping[str, str],
 ) -> Checkpoint:
     found = by_label.get(link.label)
     if found is None or not found.committed or found.fenced:
