@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataReport, DataWriter
-from orchestrator.store.checkpoints.chains import Chain, commit_changes, next_links
+from orchestrator.store.checkpoints.chains import Chain, next_links
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.objects.layout import checkpoint_dir
@@ -125,7 +125,7 @@ class Run:
 
     def commit(self, output: Location, manifest: Manifest) -> Checkpoint:
         """Commit a save, which the next one's changes are counted from."""
-        item = (commit_changes if manifest.chain else commit)(output, manifest)
+        item = commit(output, manifest)
         self.touched[:] = False
         self.saves = [*manifest.chain, ChainLink(label=manifest.label, save_id=manifest.save_id)]
         return item

@@ -241,6 +241,8 @@ def test_save_of_changed_rows_is_no_source_by_itself(output: Location) -> None:
         resolve_source(f"{output.url}/a0001-g0001/m-2.changed")
     assert "tfresume export" in str(raised.value)
     assert resolve_source(output.url).step == 1
+    (Path(output.path) / "checkpoint").unlink()
+    assert resolve_source(f"{output.url}/a0001-g0001").step == 1
     with pytest.raises(SourceError, match="isn't there"):
         export(f"{output.url}/a0001-g0001/m-9.changed", output.url + "x", to="npz")
 

@@ -13,15 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import CorruptCheckpoint, OrchestratorError, OutputError
+from orchestrator.errors import CorruptCheckpoint, OrchestratorError
 from orchestrator.store.checkpoints.candidates import Refusal
-from orchestrator.store.checkpoints.commits import check_files, check_lineage
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, age, scan_all
-from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.manifest import ChainLink, Manifest
-from orchestrator.store.run.lease import Lease
-from orchestrator.store.run.lineage import read_lineage
+from orchestrator.store.objects.manifest import ChainLink
 
 if TYPE_CHECKING:
     from orchestrator.store.bundle.folded import Folded
@@ -70,35 +66,6 @@ def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[ChainLink, 
         return ()
     pairs = zip(chain.links, chain.save_ids, strict=True)
     return tuple(ChainLink(label=link.label, save_id=save_id) for link, save_id in pairs)
-
-
-def commit_changes(
-    output: Location, manifest: Manifest, *, lease: Lease | None = None
-) -> Checkpoint:
-    """Makes an uploaded save of changed rows exist; as ``commits.commit``, and the pointer stays.
-
-    Raises:
-        LeaseLost, StorageUnavailable: as ``commits.commit``.
-        OutputError: files are missing, or what it stands on isn't there any more: the next save has
-            to be full.
-    """
-    if lease is not None:
-        lease.check()
-    lineage = read_lineage(output)
-    check_lineage(lineage, manifest)
-    there = {item.label: item for items in scan_all(output, lineage) for item in items}
-    for link in manifest.chain:
-        item = there.get(link.label)
-        if item is None or item.fenced or not item.committed:
-            raise OutputError(
-                f"{manifest.label} stands on {link.label}, which {_state(item)}",
-                remedy="The next save has to be a full one",
-            )
-    directory = output.child(manifest.directory)
-    check_files(directory, manifest, directory.list())
-    create_once(directory.child(manifest.file_name), manifest.to_bytes())
-    committed = scan_all(output, lineage)[1]
-    return next(item for item in committed if item.label == manifest.label)
 
 
 def newest_chain(
@@ -175,13 +142,14 @@ def _linked(
 ) -> Checkpoint:
     found = by_label.get(link.label)
     if found is None or not found.committed or found.fenced:
-        raise _broken(item, f"it stands on {link.label}, which {_state(found)}")
+        raise _broken(item, f"it stands on {link.label}, which {why_no_link(found)}")
     if link.label in exclude:
         raise _broken(item, f"it stands on {link.label}: {exclude[link.label]}")
     return found
 
 
-def _state(item: Checkpoint | None) -> str:
+def why_no_link(item: Checkpoint | None) -> str:
+    """Why nothing may stand on a save that isn't there, was never committed or doesn't count."""
     if item is None or not item.committed:
         return "isn't there"
     return f"doesn't count: {item.fenced}"

@@ -7,7 +7,7 @@ ours is a directory like any other, read by its manifests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -216,7 +216,7 @@ def _directory(
     location: Location, need_checkpoint: bool, exclude: Mapping[str, str], deep: bool
 ) -> Source:
     entries = location.list()
-    candidates = group(location, entries)
+    candidates = _whole(location, entries)
     ours = any(
         entry.is_directory and (entry.name == CONTROL or read_generation_id(entry.name))
         for entry in entries
@@ -229,7 +229,7 @@ def _directory(
     pointed = read_pointer(location) if any(entry.name == POINTER for entry in entries) else None
     if pointed is not None and "/" in pointed and pointed.rpartition("/")[2] not in candidates:
         there = location.child(pointed.rpartition("/")[0])
-        elsewhere = group(there, there.list())
+        elsewhere = _whole(there, there.list())
         # A stale one, of a directory that was moved or copied in part, leads away from what is here
         if pointed.rpartition("/")[2] in elsewhere or not any(
             item.is_checkpoint for item in candidates.values()
@@ -242,6 +242,11 @@ def _directory(
         location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep
     )
     return _foreign_source(location, found)
+
+
+def _whole(location: Location, entries: Sequence[FileInfo]) -> dict[str, Candidate]:
+    found = group(location, entries).items()
+    return {prefix: item for prefix, item in found if not prefix.endswith(CHANGED_SUFFIX)}
 
 
 def _foreign_source(asked: Location, found: ForeignSource) -> Source:
