@@ -29,6 +29,7 @@ from tests.servers.object_stores import HttpStore
 from tests.store.chains import Run, assert_state
 from tests.store.slices import local, shares
 
+VALUES = "tfresume/changed/00000/values/emb"
 FORMATS: tuple[TensorFormat, ...] = ("checkpoint", "safetensors", "npz")
 
 
@@ -98,10 +99,14 @@ def test_saves_of_one_row_in_twenty_move_a_tenth_of_the_bytes_at_most(
 
 
 def test_chain_ends_with_a_full_save_after_its_stated_number(output: Location) -> None:
-    run = started(output, MAX_LINKS)
+    run = started(output, MAX_LINKS - 1)
+    chain, _ = newest_chain(output)
+    assert next_links(chain) == tuple(run.saves)
+    assert len(run.saves) == MAX_LINKS
+    run.train()
+    run.saved_changes(output)
     chain, _ = newest_chain(output, deep=True)
     assert chain is not None
-    assert len(chain.links) == MAX_LINKS + 1
     assert next_links(chain) == ()  # so the next one is full
     assert next_links(None) == ()
     assert_state(chain, run, MAX_LINKS + 1)
@@ -187,6 +192,26 @@ def test_chain_with_a_broken_link_falls_back_to_what_is_whole(
     assert bad == [one.checkpoint for one in refused]
     (directory / f"{broken}.manifest.json").unlink()
     assert len(newest_chain(output)[1]) == len(refused)
+
+
+@pytest.mark.parametrize("damaged", ["m-1", "m-2.changed"])
+def test_damage_in_a_chain_that_is_read_block_by_block_is_found_at_its_end(
+    output: Location, damaged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no block has all of a piece, its checksum is that of the blocks together."""
+    monkeypatch.setattr("orchestrator.store.bundle.folded.CHUNK_BYTES", 64)  # two rows
+    run = started(output, 1)
+    chain, _ = newest_chain(output)
+    assert_state(chain, run, 2)
+    assert chain is not None
+    index, files = chain.checked[0 if damaged == "m-1" else 1].index, Path(output.path)
+    piece = next(one for one in index.pieces if one.key in ("emb", VALUES))
+    path = files / "a0001-g0001" / f"{damaged}.data-{piece.shard:05d}-of-00002"
+    content = bytearray(path.read_bytes())
+    content[piece.offset + 3] ^= 1  # of its first row
+    path.write_bytes(content)
+    with pytest.raises(CorruptCheckpoint, match=f"{path.name}.*fails its checksum"):
+        list(chain.folded().chunks("emb"))
 
 
 def test_chain_over_another_save_of_the_same_name_is_refused(output: Location) -> None:

@@ -62,7 +62,7 @@ def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[ChainLink, 
     Args:
         chain: of the save before it, None where there is none.
     """
-    if chain is None or len(chain.links) > limit - 1:
+    if chain is None or len(chain.links) > limit:
         return ()
     pairs = zip(chain.links, chain.save_ids, strict=True)
     return tuple(ChainLink(label=link.label, save_id=save_id) for link, save_id in pairs)
