@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.errors import CorruptCheckpoint, OutputError, SourceError
 from orchestrator.exports.export import TensorFormat, export
+from orchestrator.exports.salvage import salvage
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataWriter
@@ -265,6 +266,8 @@ def test_save_of_changed_rows_is_no_source_by_itself(output: Location) -> None:
     with pytest.raises(SourceError, match="no checkpoint by itself") as raised:
         resolve_source(f"{output.url}/a0001-g0001/m-2.changed")
     assert "tfresume export" in str(raised.value)
+    with pytest.raises(SourceError, match="no checkpoint by itself"):
+        salvage(f"{output.url}/a0001-g0001/m-2.changed", f"{output.url}-saved")
     assert resolve_source(output.url).step == 1
     (Path(output.path) / "checkpoint").unlink()
     assert resolve_source(f"{output.url}/a0001-g0001").step == 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import CorruptCheckpoint, OrchestratorError
+from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceError
 from orchestrator.store.checkpoints.candidates import Refusal
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, age, scan_all
 from orchestrator.store.objects.location import Location
@@ -160,6 +160,14 @@ def _broken(item: Checkpoint, what: str) -> CorruptCheckpoint:
         f"{item.prefix.shown}: {what}",
         remedy="Use an older checkpoint; `tfresume checkpoints RUN` lists them",
         details={"checkpoint": item.prefix.shown},
+    )
+
+
+def no_source(location: Location) -> SourceError:
+    """The error of a save of changed rows that was named where a checkpoint is due."""
+    return SourceError(
+        f"{location.shown} holds the rows that changed since another save, and is no checkpoint by itself",
+        remedy=f"Fold it first: `tfresume export {location.shown} --to checkpoint --all --output DIRECTORY`",
     )
 
 

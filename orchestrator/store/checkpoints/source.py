@@ -7,7 +7,7 @@ ours is a directory like any other, read by its manifests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,6 +19,7 @@ from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.store.bundle.bundle import BundleIndex
 from orchestrator.store.checkpoints.at_step import at_step
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
+from orchestrator.store.checkpoints.chains import no_source
 from orchestrator.store.checkpoints.foreign import (
     ForeignSource,
     newest_foreign,
@@ -30,7 +31,6 @@ from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
 from orchestrator.store.checkpoints.verification import Checked
 from orchestrator.store.objects.layout import (
-    CHANGED_SUFFIX,
     CONTROL,
     POINTER,
     read_generation_id,
@@ -183,11 +183,8 @@ def _named(
     entries = directory.list()
     candidates = group(directory, entries)
     candidate = candidates.get(prefix)
-    if candidate is not None and prefix.endswith(CHANGED_SUFFIX):
-        raise SourceError(
-            f"{candidate.location.shown} holds the rows that changed since another save, and is no checkpoint by itself",
-            remedy=f"Fold it first: `tfresume export {candidate.location.shown} --to checkpoint --all --output DIRECTORY`",
-        )
+    if candidate is not None and candidate.is_changes:
+        raise no_source(candidate.location)
     if candidate is None:
         there = next(
             (entry for entry in entries if entry.name == asked.name and not entry.is_directory),
@@ -216,7 +213,7 @@ def _directory(
     location: Location, need_checkpoint: bool, exclude: Mapping[str, str], deep: bool
 ) -> Source:
     entries = location.list()
-    candidates = _whole(location, entries)
+    candidates = group(location, entries)
     ours = any(
         entry.is_directory and (entry.name == CONTROL or read_generation_id(entry.name))
         for entry in entries
@@ -229,7 +226,7 @@ def _directory(
     pointed = read_pointer(location) if any(entry.name == POINTER for entry in entries) else None
     if pointed is not None and "/" in pointed and pointed.rpartition("/")[2] not in candidates:
         there = location.child(pointed.rpartition("/")[0])
-        elsewhere = _whole(there, there.list())
+        elsewhere = group(there, there.list())
         # A stale one, of a directory that was moved or copied in part, leads away from what is here
         if pointed.rpartition("/")[2] in elsewhere or not any(
             item.is_checkpoint for item in candidates.values()
@@ -242,11 +239,6 @@ def _directory(
         location, candidates, pointed, exclude=exclude, need_checkpoint=need_checkpoint, deep=deep
     )
     return _foreign_source(location, found)
-
-
-def _whole(location: Location, entries: Sequence[FileInfo]) -> dict[str, Candidate]:
-    found = group(location, entries).items()
-    return {prefix: item for prefix, item in found if not prefix.endswith(CHANGED_SUFFIX)}
 
 
 def _foreign_source(asked: Location, found: ForeignSource) -> Source:
