@@ -87,7 +87,7 @@ class Folded:
         return Values(save.index, save.files).strings(key)
 
     def read(self, key: str, start: int, stop: int, into: memoryview) -> list[PartRead]:
-        """As ``RowReader.read``: rows ``start`` up to ``stop`` of a table, as the last save left them."""
+        """As ``RowReader.read``: rows of a table as the last save left them."""
         save = self._saves[self._whole.get(key, 0)]
         reads = RowReader(save.index, save.files).read(key, start, stop, into)
         if len(into):

@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from orchestrator.store.checkpoints.verification import Checked
 
 MAX_LINKS = 8
-"""Saves that one of changed rows stands on at most; the next one is full, which folds the chain: the
-ranks hold all rows, so it's read from nowhere. A resume reads each link, and loses all that stands on
-one that is damaged; with 5 % of the rows changed eight links are two fifths of a full save.
+"""Saves that one of changed rows stands on at most; the next one is full, which folds the chain:
+the ranks hold all rows, so it's read from nowhere. A resume reads each link, and loses all that
+stands on one that is damaged; with 5 % of the rows changed eight links are two fifths of a full
+save.
 """
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A full checkpoint, and the saves of changed rows over it, in their order; each was checked."""
+    """A full checkpoint and the saves of changed rows over it, in their order; each was checked."""
 
     links: tuple[Checkpoint, ...]
     checked: tuple[Checked, ...] = field(repr=False)
@@ -172,7 +173,9 @@ def no_source(location: Location) -> SourceError:
 
 
 def needed_links(changes: Iterable[Checkpoint]) -> frozenset[str]:
-    """Labels of all that the saves of changed rows which count stand on. Raises StorageUnavailable."""
+    """Labels of all that the saves of changed rows which count stand on. Raises
+    StorageUnavailable.
+    """
     needed: set[str] = set()
     for item in changes:
         if item.committed and not item.fenced:
@@ -186,8 +189,8 @@ def needed_links(changes: Iterable[Checkpoint]) -> frozenset[str]:
 def outlived(
     changes: Sequence[Checkpoint], newest_full: Checkpoint | None
 ) -> tuple[list[Checkpoint], list[Checkpoint]]:
-    """The committed saves of changed rows that bridge to no later state, and the others; both newest
-    first.
+    """The committed saves of changed rows that bridge to no later state, and the others; both
+    newest first.
 
     Args:
         newest_full: the newest full checkpoint that is good; None where nobody knows of one.
