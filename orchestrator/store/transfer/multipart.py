@@ -55,7 +55,7 @@ async def send_file(
     target: Location,
     progress: TransferProgress,
     wanted_part_bytes: int = PART_BYTES,
-    in_flight_bytes: int = IN_FLIGHT_BYTES,
+    in_flight_bytes: int | None = None,
 ) -> None:
     """Uploads one file, in parts where it's large and the store knows how; so much of it is in
     memory at a time. Raises whatever the client raises.
@@ -74,7 +74,7 @@ async def send_file(
 
 
 async def _send_to_s3(
-    path: Path, target: Location, part: int, progress: TransferProgress, in_flight_bytes: int
+    path: Path, target: Location, part: int, progress: TransferProgress, in_flight_bytes: int | None
 ) -> None:
     fs = target.fs
     bucket, key, _ = fs.split_path(target.path)
@@ -92,7 +92,7 @@ async def _send_to_s3(
 
 
 async def _send_to_google(
-    path: Path, target: Location, part: int, progress: TransferProgress, in_flight_bytes: int
+    path: Path, target: Location, part: int, progress: TransferProgress, in_flight_bytes: int | None
 ) -> None:
     fs, token = target.fs, uuid.uuid4().hex
     made: list[str] = []
@@ -157,11 +157,11 @@ async def _side_by_side(requests: Sequence[Callable[[], Awaitable[None]]]) -> No
 
 
 async def _in_parallel(
-    path: Path, part: int, send: SendPart, progress: TransferProgress, in_flight_bytes: int
+    path: Path, part: int, send: SendPart, progress: TransferProgress, in_flight_bytes: int | None
 ) -> list[Any]:
     """Sends every part; the first failure cancels the others. Results in the parts' order."""
     size = path.stat().st_size
-    room = asyncio.Semaphore(max(1, min(PARALLEL, in_flight_bytes // part)))
+    room = asyncio.Semaphore(max(1, min(PARALLEL, (in_flight_bytes or IN_FLIGHT_BYTES) // part)))
     with open(path, "rb") as file:
         descriptor = file.fileno()
 

@@ -25,7 +25,7 @@ from orchestrator.store.objects.layout import MANIFEST_SUFFIX, split_bundle_file
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.objects.traffic import MOVED
-from orchestrator.store.transfer.multipart import IN_FLIGHT_BYTES, PART_BYTES, send_file
+from orchestrator.store.transfer.multipart import PART_BYTES, send_file
 from orchestrator.store.transfer.watchdog import TransferProgress, run_on, watched
 
 STALL_S = 60.0
@@ -49,7 +49,7 @@ def upload(
     stall_s: float = STALL_S,
     attempts: int = ATTEMPTS,
     part_bytes: int = PART_BYTES,
-    in_flight_bytes: int = IN_FLIGHT_BYTES,
+    in_flight_bytes: int | None = None,
 ) -> tuple[FileRecord, ...]:
     """Puts files into a directory, under their own names.
 
@@ -57,7 +57,7 @@ def upload(
         files: local files of one checkpoint.
         stall_s: a transfer that moves nothing for so long is begun anew.
         attempts: tries per file.
-        in_flight_bytes: of one file that are in memory at a time.
+        in_flight_bytes: of one file that are in memory at a time; ``multipart``'s where None.
 
     Returns:
         Name, size and crc32c of each, in the order given: what the manifest has to say.
@@ -94,7 +94,7 @@ def _upload_one(
     stall_s: float,
     attempts: int,
     part_bytes: int,
-    in_flight_bytes: int,
+    in_flight_bytes: int | None,
 ) -> FileRecord:
     record = describe(path)
     try:
@@ -120,7 +120,7 @@ def describe(path: Path) -> FileRecord:
 
 
 def _send(
-    path: Path, target: Location, stall_s: float, part_bytes: int, in_flight_bytes: int
+    path: Path, target: Location, stall_s: float, part_bytes: int, in_flight_bytes: int | None
 ) -> None:
     if target.is_local:
         _copy(path, Path(target.path))
