@@ -35,6 +35,8 @@ def checkpoints_table(report: CheckpointsReport) -> RenderableType:
     for row in report.checkpoints:
         age = UNKNOWN if row.age_s is None else seconds_text(row.age_s)
         parent = row.parent or ("the source" if row.manifest is not None else UNKNOWN)
+        if row.stands_on:
+            parent = f"changed rows over {row.stands_on[-1]}"
         state = f"[{_STYLES[row.state]}]{row.state}[/]"
         table.add_row(
             count_text(row.step),

@@ -10,12 +10,12 @@ import numpy as np
 
 from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataReport, DataWriter
-from orchestrator.store.checkpoints.chains import Chain, commit_changes, next_links
+from orchestrator.store.checkpoints.chains import Chain, next_links
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.manifest import FileRecord, Link, Manifest
+from orchestrator.store.objects.manifest import ChainLink, FileRecord, Manifest
 from orchestrator.store.transfer.part_files import send_index, send_part
 from tests.fakes.bundles import meta_bytes
 from tests.store.slices import shares, write_rank
@@ -37,7 +37,7 @@ class Run:
             key: self._random.normal(size=shape).astype(np.float32) for key in ("emb", "emb/Adam")
         }
         self.touched = np.zeros(rows, bool)
-        self.saves: list[Link] = []
+        self.saves: list[ChainLink] = []
         self.at: dict[int, dict[str, bytes]] = {}
 
     @property
@@ -69,7 +69,9 @@ class Run:
             records = self._sent(Path(scratch), path.name, reports, output, attempt, meta=True)
         return self._manifest(records, attempt, ())
 
-    def save_changes(self, output: Location, chain: tuple[Link, ...], attempt: int = 1) -> Manifest:
+    def save_changes(
+        self, output: Location, chain: tuple[ChainLink, ...], attempt: int = 1
+    ) -> Manifest:
         """Upload the rows that changed since the save before; as ``save``."""
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / f"m-{self.step}.changed"
@@ -107,7 +109,7 @@ class Run:
         return (*send_index(prefix, reports, graph, directory), *data)
 
     def _manifest(
-        self, records: tuple[FileRecord, ...], attempt: int, chain: tuple[Link, ...]
+        self, records: tuple[FileRecord, ...], attempt: int, chain: tuple[ChainLink, ...]
     ) -> Manifest:
         return Manifest(
             format=2 if chain else 1,
@@ -123,9 +125,9 @@ class Run:
 
     def commit(self, output: Location, manifest: Manifest) -> Checkpoint:
         """Commit a save, which the next one's changes are counted from."""
-        item = (commit_changes if manifest.chain else commit)(output, manifest)
+        item = commit(output, manifest)
         self.touched[:] = False
-        self.saves = [*manifest.chain, Link(label=manifest.label, save_id=manifest.save_id)]
+        self.saves = [*manifest.chain, ChainLink(label=manifest.label, save_id=manifest.save_id)]
         return item
 
     def saved(self, output: Location, attempt: int = 1) -> Checkpoint:

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.errors import CorruptCheckpoint, OutputError, SourceError
 from orchestrator.exports.export import TensorFormat, export
+from orchestrator.exports.salvage import salvage
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataWriter
@@ -23,12 +24,13 @@ from orchestrator.store.checkpoints.retention import prune, retain
 from orchestrator.store.checkpoints.run_checkpoints import scan_all
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.objects.manifest import Link
+from orchestrator.store.objects.manifest import ChainLink
 from orchestrator.store.run.lineage import record_takeover
 from tests.servers.object_stores import HttpStore
 from tests.store.chains import Run, assert_state
 from tests.store.slices import local, shares
 
+VALUES = "tfresume/changed/00000/values/emb"
 FORMATS: tuple[TensorFormat, ...] = ("checkpoint", "safetensors", "npz")
 
 
@@ -98,10 +100,14 @@ def test_saves_of_one_row_in_twenty_move_a_tenth_of_the_bytes_at_most(
 
 
 def test_chain_ends_with_a_full_save_after_its_stated_number(output: Location) -> None:
-    run = started(output, MAX_LINKS)
+    run = started(output, MAX_LINKS - 1)
+    chain, _ = newest_chain(output)
+    assert next_links(chain) == tuple(run.saves)
+    assert len(run.saves) == MAX_LINKS
+    run.train()
+    run.saved_changes(output)
     chain, _ = newest_chain(output, deep=True)
     assert chain is not None
-    assert len(chain.links) == MAX_LINKS + 1
     assert next_links(chain) == ()  # so the next one is full
     assert next_links(None) == ()
     assert_state(chain, run, MAX_LINKS + 1)
@@ -189,9 +195,29 @@ def test_chain_with_a_broken_link_falls_back_to_what_is_whole(
     assert len(newest_chain(output)[1]) == len(refused)
 
 
+@pytest.mark.parametrize("damaged", ["m-1", "m-2.changed"])
+def test_damage_in_a_chain_that_is_read_block_by_block_is_found_at_its_end(
+    output: Location, damaged: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no block has all of a piece, its checksum is that of the blocks together."""
+    monkeypatch.setattr("orchestrator.store.bundle.folded.CHUNK_BYTES", 64)  # two rows
+    run = started(output, 1)
+    chain, _ = newest_chain(output)
+    assert_state(chain, run, 2)
+    assert chain is not None
+    index, files = chain.checked[0 if damaged == "m-1" else 1].index, Path(output.path)
+    piece = next(one for one in index.pieces if one.key in ("emb", VALUES))
+    path = files / "a0001-g0001" / f"{damaged}.data-{piece.shard:05d}-of-00002"
+    content = bytearray(path.read_bytes())
+    content[piece.offset + 3] ^= 1  # of its first row
+    path.write_bytes(content)
+    with pytest.raises(CorruptCheckpoint, match=f"{path.name}.*fails its checksum"):
+        list(chain.folded().chunks("emb"))
+
+
 def test_chain_over_another_save_of_the_same_name_is_refused(output: Location) -> None:
     run = started(output, 1)
-    other = (Link(label=run.saves[0].label, save_id="another"), *run.saves[1:])
+    other = (ChainLink(label=run.saves[0].label, save_id="another"), *run.saves[1:])
     run.train()
     run.commit(output, run.save_changes(output, other))
     chain, refused = newest_chain(output)
@@ -240,7 +266,11 @@ def test_save_of_changed_rows_is_no_source_by_itself(output: Location) -> None:
     with pytest.raises(SourceError, match="no checkpoint by itself") as raised:
         resolve_source(f"{output.url}/a0001-g0001/m-2.changed")
     assert "tfresume export" in str(raised.value)
+    with pytest.raises(SourceError, match="no checkpoint by itself"):
+        salvage(f"{output.url}/a0001-g0001/m-2.changed", f"{output.url}-saved")
     assert resolve_source(output.url).step == 1
+    (Path(output.path) / "checkpoint").unlink()
+    assert resolve_source(f"{output.url}/a0001-g0001").step == 1
     with pytest.raises(SourceError, match="isn't there"):
         export(f"{output.url}/a0001-g0001/m-9.changed", output.url + "x", to="npz")
 

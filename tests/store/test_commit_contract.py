@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import LeaseLost, OutputError
+from orchestrator.store.checkpoints import run_checkpoints
 from orchestrator.store.checkpoints.commits import commit, set_pointer
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
@@ -166,13 +166,12 @@ def test_store_that_lists_late_sets_no_pointer_back_and_deletes_nothing(
     for step in (100, 200):
         saved(store, step)
     newest = saved(store, 300).label
-    for name in ("commits.scan", "retention.list_checkpoints"):
-        module, _, function = name.partition(".")
-        real = getattr(import_module(f"orchestrator.store.checkpoints.{module}"), function)
-        monkeypatch.setattr(
-            f"orchestrator.store.checkpoints.{name}",
-            lambda *given, real=real: [item for item in real(*given) if item.label != newest],
-        )
+    real = run_checkpoints._written_by
+    monkeypatch.setattr(
+        run_checkpoints,
+        "_written_by",
+        lambda *given: [item for item in real(*given) if item.label != newest],
+    )
     set_pointer(store, read_lineage(store), newest)
     done = retain(store, max_to_keep=1, keep_every_hours=10000, protect=(newest,))
     assert done.deleted == ()

@@ -10,12 +10,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from orchestrator.exports.export import export
+from orchestrator.exports.salvage import salvage
 from orchestrator.store.bundle.data_writer import DataWriter
 from orchestrator.store.bundle.index_writer import write_index
 from orchestrator.store.bundle.partitions import SLICEABLE
 from orchestrator.store.bundle.protos import DTYPES
 from orchestrator.store.bundle.slice_keys import extents_of_spec
 from orchestrator.store.bundle.sstable import table_of
+from orchestrator.store.checkpoints.source import resolve_source
 from tests import forked
 from tests.store.slices import shares, write_sliced
 
@@ -88,13 +91,26 @@ def build():
         tf1.get_variable("columns", [5, 7], partitioner=tf1.fixed_size_partitioner(2, axis=1))
         tf1.train.get_or_create_global_step()
 
-prefix, given = sys.argv[1:]
+prefix, given = sys.argv[1:3]
 values = np.load(given)
 with tf1.Graph().as_default() as graph:
     build()
     assert {v.op.name: v.device for v in tf1.global_variables()}["rows/part_1"].startswith("/job:ps"), "no parameter server"
     tf1.train.Saver().export_meta_graph(prefix + ".meta")
-if len(sys.argv) == 3:
+if "--save" in sys.argv:
+    with tf1.Graph().as_default(), tf1.Session() as session:
+        saver = tf1.train.import_meta_graph(prefix + ".meta", clear_devices=True)
+        for variable in tf1.global_variables():
+            name, _, part = variable.op.name.partition("/part_")
+            value = values[name] if part else np.int64(5)
+            if name == "rows":
+                value = value[4 * int(part) : 4 * int(part) + 4]
+            elif part:
+                value = value[:, :4] if part == "0" else value[:, 4:]
+            session.run(tf1.assign(variable, value))
+        saver.save(session, prefix, write_meta_graph=False)
+        print("saved")
+else:
     with tf1.Graph().as_default(), tf1.Session() as session:
         saver = tf1.train.import_meta_graph(prefix + ".meta", clear_devices=True)
         saver.restore(session, prefix)
@@ -197,6 +213,33 @@ def test_partitioned_variables_split_over_ranks_are_restored_by_their_own_saver(
             reports.append(writer.close())
     write_index(tmp_path / "m-5", reports)
     assert "restored" in _run(PARTITIONED, tmp_path / "m-5", tmp_path / "values.npz")
+
+
+def test_partitioned_variables_of_tf1_are_verified_exported_and_salvaged_whole(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(1)
+    values: dict[str, Any] = {
+        name: rng.normal(size=size).astype(np.float32) for name, size in SIZES.items()
+    }
+    np.savez(tmp_path / "values.npz", **values)
+    (tmp_path / "run").mkdir()
+    prefix = tmp_path / "run" / "m-5"
+    assert "saved" in _run(PARTITIONED, prefix, tmp_path / "values.npz", "--save")
+    source = resolve_source(str(prefix), deep=True)
+    assert source.index is not None
+    assert [source.index.entries[key].slices for key in ("rows", "columns")] == [3, 2]
+    export(str(prefix), str(tmp_path / "npz"), to="npz", everything=True)
+    with np.load(tmp_path / "npz" / "model.npz") as held:
+        assert {key: held[key].tobytes() for key in values} == {
+            key: value.tobytes() for key, value in values.items()
+        }
+    export(str(prefix), str(tmp_path / "whole"), to="checkpoint", everything=True)
+    _run(GET, tmp_path / "whole.npz", tmp_path / "whole" / "model.ckpt", prefix)
+    with np.load(tmp_path / "whole.npz") as found:
+        for key in values:
+            assert found[f"model.ckpt:{key}"].tobytes() == found[f"m-5:{key}"].tobytes()
+    assert set(salvage(str(prefix), str(tmp_path / "saved")).saved) == {*values, "global_step"}
 
 
 SIZES = {"rows": (11, 3), "columns": (5, 7)}

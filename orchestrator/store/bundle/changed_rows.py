@@ -91,7 +91,11 @@ def is_whole(key: str) -> bool:
 
 
 def row_numbers(content: bytes, shape: tuple[int, ...], name: str, key: str) -> np.ndarray:
-    """The numbers that a save holds, int64. Raises CorruptCheckpoint: they are no rows of ``shape``."""
+    """The numbers that a save holds, int64.
+
+    Raises:
+        CorruptCheckpoint: they are no rows of ``shape``.
+    """
     rows = np.frombuffer(content, "<i8")
     if problem := _disorder(rows, shape):
         raise CorruptCheckpoint(

@@ -26,7 +26,7 @@ _REMEDY = "Use an older checkpoint; `tfresume checkpoints RUN --verify` shows wh
 
 
 @dataclass(frozen=True)
-class Saved:
+class ChainSave:
     """One save of a chain: what it holds, and its files, as ``Values`` takes them."""
 
     index: BundleIndex
@@ -47,7 +47,7 @@ class Folded:
         CorruptCheckpoint: a save changes what those before it don't hold.
     """
 
-    def __init__(self, saves: Sequence[Saved]) -> None:
+    def __init__(self, saves: Sequence[ChainSave]) -> None:
         self._saves = saves
         self._whole: dict[str, int] = {}
         self._over: dict[str, list[tuple[int, ChangedRows]]] = {}
@@ -87,7 +87,7 @@ class Folded:
         return Values(save.index, save.files).strings(key)
 
     def read(self, key: str, start: int, stop: int, into: memoryview) -> list[PartRead]:
-        """As ``RowReader.read``: rows ``start`` up to ``stop`` of a table, as the last save left them."""
+        """As ``RowReader.read``: rows of a table as the last save left them."""
         save = self._saves[self._whole.get(key, 0)]
         reads = RowReader(save.index, save.files).read(key, start, stop, into)
         if len(into):
@@ -117,7 +117,7 @@ class Folded:
 
     @staticmethod
     def _put_over(
-        save: Saved, changed: ChangedRows, rows: np.ndarray, start: int, out: np.ndarray
+        save: ChainSave, changed: ChangedRows, rows: np.ndarray, start: int, out: np.ndarray
     ) -> list[PartRead]:
         first, end = np.searchsorted(rows, [start, start + len(out)]).tolist()
         reader, at_once = RowReader(save.index, save.files), max(1, CHUNK_BYTES // out.shape[1])

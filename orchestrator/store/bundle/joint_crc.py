@@ -1,7 +1,7 @@
 """Were a tensor's bytes the ones that were saved, where several readers have read a part each?
 
-Rule: an index has one checksum over all bytes of a piece, and checksums of neighbouring bytes can be
-put together (a crc is linear; the method is zlib's ``crc32_combine``, over the polynomial of
+Rule: an index has one checksum over all bytes of a piece, and checksums of neighbouring bytes can
+be put together (a crc is linear; the method is zlib's ``crc32_combine``, over the polynomial of
 crc32c). So each reader tells the checksum of what it has read, and whoever gets them all compares:
 nobody reads a byte for the check alone, and any checkpoint will do, whoever has written it.
 """
@@ -20,8 +20,8 @@ _POLYNOMIAL = 0x82F63B78
 
 @dataclass(frozen=True)
 class PartRead:
-    """What one reader has read of a piece in a file: the bytes from ``start`` up to ``end`` and their
-    crc32c. Pickles.
+    """What one reader has read of a piece in a file: the bytes from ``start`` up to ``end``, and
+    their crc32c. Pickles.
     """
 
     file: str
@@ -48,7 +48,7 @@ def combined(first: int, second: int, second_bytes: int) -> int:
 
 
 def joint_problems(reads: Iterable[PartRead]) -> list[str]:
-    """What's wrong with the pieces that were read in parts, tensor by tensor; empty where nothing is.
+    """What's wrong with the pieces that were read in parts; empty where nothing is.
 
     Args:
         reads: of all readers; the same part may be there more than once.

@@ -20,8 +20,8 @@ SLICEABLE = frozenset(
         *("int8", "int16", "int32", "int64", "uint8", "qint8", "quint8", "qint32"),
     }
 )
-"""The types of which TensorFlow reads parts, 1.15 and today's. Not among them: float16, strings, the
-wider unsigned ones; a test asks TensorFlow for each.
+"""The types of which TensorFlow reads parts. Not among them: float16, strings, the wider unsigned
+ones; a test asks TensorFlow for each.
 """
 
 

@@ -1,10 +1,10 @@
 """What are some rows of a checkpoint's tensor?
 
-Rule: only those rows' bytes are read, by range, some requests side by side, straight into the memory
-that they are for; whether the tensor lies whole in one file or in slices of any number of ranks,
-by rows or by columns. What was read whole is checked at once; of a piece that was read in part its
-checksum is told, for ``joint_crc`` to check with those of the other readers. V1 files have no
-ranges: their tensor is read whole, one part at a time.
+Rule: only those rows' bytes are read, by range, some requests side by side, into the memory that
+they are for; whether the tensor lies whole in one file or in slices of any number of ranks, by rows
+or by columns. What was read whole is checked at once; of a piece that was read in part its checksum
+is told, for ``joint_crc`` to check with those of the other readers. V1 files have no ranges: their
+tensor is read whole, one part at a time.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _places(extents: Extents) -> tuple[slice, ...]:
 def _requests(
     piece: BundleTensor, extents: Extents, start: int, stop: int, width: int
 ) -> Iterator[_Request]:
-    """What to read of a piece for rows ``start`` up to ``stop``: whole rows, some of them at once."""
+    """What to read of a piece for rows ``start`` up to ``stop``: whole rows, some at once."""
     begin, end = extents[0][0], sum(extents[0])
     low, high = max(begin, start), min(end, stop)
     row_bytes = prod(extent_shape(extents)[1:]) * width

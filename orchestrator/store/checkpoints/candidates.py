@@ -14,6 +14,7 @@ from typing import Literal
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.objects.layout import (
+    CHANGED_SUFFIX,
     MANIFEST_SUFFIX,
     POINTER,
     split_bundle_file,
@@ -80,9 +81,16 @@ class Candidate:
         return self.files.get(".meta")
 
     @property
+    def is_changes(self) -> bool:
+        """Whether it's named as a save that holds changed rows only."""
+        return self.prefix.endswith(CHANGED_SUFFIX)
+
+    @property
     def is_checkpoint(self) -> bool:
-        """Whether it claims variables at all, not just a graph."""
-        return any(suffix not in (".meta", MANIFEST_SUFFIX) for suffix in self.files)
+        """Whether it claims to be one by itself: variables, not just a graph or changed rows."""
+        return not self.is_changes and any(
+            suffix not in (".meta", MANIFEST_SUFFIX) for suffix in self.files
+        )
 
 
 @dataclass(frozen=True)

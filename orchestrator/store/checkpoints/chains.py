@@ -13,30 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import CorruptCheckpoint, OrchestratorError, OutputError
+from orchestrator.errors import CorruptCheckpoint, OrchestratorError, SourceError
 from orchestrator.store.checkpoints.candidates import Refusal
-from orchestrator.store.checkpoints.commits import check_files, check_lineage
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, age, scan_all
-from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.manifest import Link, Manifest
-from orchestrator.store.run.lease import Lease
-from orchestrator.store.run.lineage import read_lineage
+from orchestrator.store.objects.manifest import ChainLink
 
 if TYPE_CHECKING:
     from orchestrator.store.bundle.folded import Folded
     from orchestrator.store.checkpoints.verification import Checked
 
 MAX_LINKS = 8
-"""Saves that one of changed rows stands on at most; the next one is full, which folds the chain: the
-ranks hold all rows, so it's read from nowhere. A resume reads each link, and loses all that stands on
-one that is damaged; with 5 % of the rows changed eight links are two fifths of a full save.
+"""Saves that one of changed rows stands on at most; the next one is full, which folds the chain:
+the ranks hold all rows, so it's read from nowhere. A resume reads each link, and loses all that
+stands on one that is damaged; with 5 % of the rows changed eight links are two fifths of a full
+save.
 """
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A full checkpoint, and the saves of changed rows over it, in their order; each was checked."""
+    """A full checkpoint and the saves of changed rows over it, in their order; each was checked."""
 
     links: tuple[Checkpoint, ...]
     checked: tuple[Checked, ...] = field(repr=False)
@@ -49,56 +46,27 @@ class Chain:
 
     def folded(self) -> Folded:
         """Its tensors. Raises CorruptCheckpoint: the links don't fit each other."""
-        from orchestrator.store.bundle.folded import Folded, Saved
+        from orchestrator.store.bundle.folded import ChainSave, Folded
 
         return Folded(
             [
-                Saved(one.index, one.files, link.label)
+                ChainSave(one.index, one.files, link.label)
                 for link, one in zip(self.links, self.checked, strict=True)
             ]
         )
 
 
-def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[Link, ...]:
+def next_links(chain: Chain | None, limit: int = MAX_LINKS) -> tuple[ChainLink, ...]:
     """What the next save stands on (``Manifest.chain``), if it's to hold changed rows only; empty
     where it has to be full.
 
     Args:
         chain: of the save before it, None where there is none.
     """
-    if chain is None or len(chain.links) > limit - 1:
+    if chain is None or len(chain.links) > limit:
         return ()
     pairs = zip(chain.links, chain.save_ids, strict=True)
-    return tuple(Link(label=link.label, save_id=save_id) for link, save_id in pairs)
-
-
-def commit_changes(
-    output: Location, manifest: Manifest, *, lease: Lease | None = None
-) -> Checkpoint:
-    """Makes an uploaded save of changed rows exist; as ``commits.commit``, and the pointer stays.
-
-    Raises:
-        LeaseLost, StorageUnavailable: as ``commits.commit``.
-        OutputError: files are missing, or what it stands on isn't there any more: the next save has
-            to be full.
-    """
-    if lease is not None:
-        lease.check()
-    lineage = read_lineage(output)
-    check_lineage(lineage, manifest)
-    there = {item.label: item for items in scan_all(output, lineage) for item in items}
-    for link in manifest.chain:
-        item = there.get(link.label)
-        if item is None or item.fenced or not item.committed:
-            raise OutputError(
-                f"{manifest.label} stands on {link.label}, which {_state(item)}",
-                remedy="The next save has to be a full one",
-            )
-    directory = output.child(manifest.directory)
-    check_files(directory, manifest, directory.list())
-    create_once(directory.child(manifest.file_name), manifest.to_bytes())
-    committed = scan_all(output, lineage)[1]
-    return next(item for item in committed if item.label == manifest.label)
+    return tuple(ChainLink(label=link.label, save_id=save_id) for link, save_id in pairs)
 
 
 def newest_chain(
@@ -168,17 +136,21 @@ def chain_of(
 
 
 def _linked(
-    item: Checkpoint, link: Link, by_label: Mapping[str, Checkpoint], exclude: Mapping[str, str]
+    item: Checkpoint,
+    link: ChainLink,
+    by_label: Mapping[str, Checkpoint],
+    exclude: Mapping[str, str],
 ) -> Checkpoint:
     found = by_label.get(link.label)
     if found is None or not found.committed or found.fenced:
-        raise _broken(item, f"it stands on {link.label}, which {_state(found)}")
+        raise _broken(item, f"it stands on {link.label}, which {why_no_link(found)}")
     if link.label in exclude:
         raise _broken(item, f"it stands on {link.label}: {exclude[link.label]}")
     return found
 
 
-def _state(item: Checkpoint | None) -> str:
+def why_no_link(item: Checkpoint | None) -> str:
+    """Why nothing may stand on a save that isn't there, was never committed or doesn't count."""
     if item is None or not item.committed:
         return "isn't there"
     return f"doesn't count: {item.fenced}"
@@ -192,8 +164,18 @@ def _broken(item: Checkpoint, what: str) -> CorruptCheckpoint:
     )
 
 
+def no_source(location: Location) -> SourceError:
+    """The error of a save of changed rows that was named where a checkpoint is due."""
+    return SourceError(
+        f"{location.shown} holds the rows that changed since another save, and is no checkpoint by itself",
+        remedy=f"Fold it first: `tfresume export {location.shown} --to checkpoint --all --output DIRECTORY`",
+    )
+
+
 def needed_links(changes: Iterable[Checkpoint]) -> frozenset[str]:
-    """Labels of all that the saves of changed rows which count stand on. Raises StorageUnavailable."""
+    """Labels of all that the saves of changed rows which count stand on. Raises
+    StorageUnavailable.
+    """
     needed: set[str] = set()
     for item in changes:
         if item.committed and not item.fenced:
@@ -207,8 +189,8 @@ def needed_links(changes: Iterable[Checkpoint]) -> frozenset[str]:
 def outlived(
     changes: Sequence[Checkpoint], newest_full: Checkpoint | None
 ) -> tuple[list[Checkpoint], list[Checkpoint]]:
-    """The committed saves of changed rows that bridge to no later state, and the others; both newest
-    first.
+    """The committed saves of changed rows that bridge to no later state, and the others; both
+    newest first.
 
     Args:
         newest_full: the newest full checkpoint that is good; None where nobody knows of one.

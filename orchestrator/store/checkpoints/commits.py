@@ -3,7 +3,7 @@
 Rule: files, then the manifest (created once: that is the commit), then TensorFlow's pointer. Only
 the holder of the lease commits, only for a generation in the lineage, only over files that are all
 there in their recorded sizes. A crash before the manifest leaves the old checkpoint, a crash after
-it the new one; a wrong pointer is set right by the next holder.
+it the new one; a wrong pointer is set right by the next holder. It names full checkpoints only.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestrator.errors import LeaseLost, OutputError, StorageUnavailable
+from orchestrator.store.checkpoints.chains import why_no_link
 from orchestrator.store.checkpoints.pointer import write_pointer
-from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan, scan_all
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import Manifest
@@ -33,8 +34,8 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
 
     Raises:
         LeaseLost: another driver holds the run, or the lineage went on without this generation.
-        OutputError: files are missing or of other sizes, or another save was committed under this
-            name.
+        OutputError: files are missing or of other sizes, another save was committed under this
+            name, or what it stands on isn't there any more.
         StorageUnavailable: the store doesn't answer; whether the commit happened is found out by
             calling again.
     """
@@ -43,12 +44,14 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     if lease is not None:
         lease.check()
     lineage = read_lineage(output)
-    check_lineage(lineage, manifest)
+    _check_lineage(lineage, manifest)
+    if manifest.chain:
+        _check_links(output, lineage, manifest)
     directory = output.child(manifest.directory)
-    check_files(directory, manifest, directory.list())
+    _check_files(directory, manifest, directory.list())
     create_once(directory.child(manifest.file_name), manifest.to_bytes())
     # From the listing, not from what was sent: a store that lists late is found out here
-    for item in set_pointer(output, lineage, manifest.label, lease):
+    for item in _listed(output, lineage, manifest, lease):
         if item.label == manifest.label:
             return item
     raise StorageUnavailable(
@@ -57,8 +60,33 @@ def commit(output: Location, manifest: Manifest, *, lease: Lease | None = None) 
     )
 
 
-def check_lineage(lineage: Lineage, manifest: Manifest) -> None:
-    """Raises where a generation may not commit: LeaseLost for good, StorageUnavailable not yet."""
+def _listed(
+    output: Location, lineage: Lineage, manifest: Manifest, lease: Lease | None
+) -> Iterable[Checkpoint]:
+    """What is there after a commit. A save of changed rows leaves the pointer, which names what
+    plain TensorFlow can restore.
+    """
+    if not manifest.chain:
+        return set_pointer(output, lineage, manifest.label, lease)
+    _, changes = scan_all(output, lineage)
+    # After the listing, as before a pointer
+    if lease is not None:
+        lease.check()
+    return changes
+
+
+def _check_links(output: Location, lineage: Lineage, manifest: Manifest) -> None:
+    there = {item.label: item for items in scan_all(output, lineage) for item in items}
+    for link in manifest.chain:
+        item = there.get(link.label)
+        if item is None or item.fenced or not item.committed:
+            raise OutputError(
+                f"{manifest.label} stands on {link.label}, which {why_no_link(item)}",
+                remedy="The next save has to be a full one",
+            )
+
+
+def _check_lineage(lineage: Lineage, manifest: Manifest) -> None:
     label = manifest.label
     # The output couldn't be written to when this generation began: not lost, only not yet
     if lineage.head is None or manifest.generation_id > lineage.head.generation_id:
@@ -74,8 +102,7 @@ def check_lineage(lineage: Lineage, manifest: Manifest) -> None:
         )
 
 
-def check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:
-    """Raises OutputError where a listing lacks a file of the manifest's."""
+def _check_files(directory: Location, manifest: Manifest, entries: Iterable[FileInfo]) -> None:
     sizes = {entry.name: entry.size_bytes for entry in entries}
     wrong = [record for record in manifest.files if sizes.get(record.name) != record.size_bytes]
     if wrong:

@@ -8,7 +8,7 @@ is of no use.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -134,6 +134,8 @@ def checkpoints_report(
             for place in range(len(items))
         ]
         rows = tuple(pool.map(lambda item, look: _row(item, by_label, look, now_s), items, looks))
+    corrupt = {row.label for row in rows if row.state == "corrupt"}
+    rows = tuple(_over_links(row, corrupt) for row in rows)
     needed = Holds(output, wait=time.sleep).reasons()
     rows = tuple(replace(row, kept_for=needed.get(row.label, "")) for row in rows)
     return CheckpointsReport(output.shown, rows, lineage.chain)
@@ -148,10 +150,11 @@ def _row(
     try:
         if item.committed and look != "listed":
             manifest = item.manifest()
+            item.check(deep=look == "deep")
             if item.is_changes:
-                chain_of(item, by_label, deep=look == "deep")
-            else:
-                item.check(deep=look == "deep")
+                folded = chain_of(item, by_label).folded()
+                if look == "deep":
+                    folded.check_rows()
         elif not item.committed:
             state, why = (
                 "incomplete",
@@ -182,6 +185,14 @@ def _row(
         stands_on=tuple(link.label for link in manifest.chain) if manifest else (),
         manifest=manifest,
     )
+
+
+def _over_links(row: CheckpointRow, corrupt: Collection[str]) -> CheckpointRow:
+    """Each save's bytes are read once, be it a link of many: what stands on a corrupt one is none."""
+    bad = next((label for label in row.stands_on if label in corrupt), None)
+    if bad is None or row.state != "good":
+        return row
+    return replace(row, state="corrupt", why=f"it stands on {bad}, which is corrupt")
 
 
 def _no_run(output: Location) -> SourceError:

@@ -75,7 +75,7 @@ class Checkpoint:
     @property
     def is_changes(self) -> bool:
         """Whether it holds changed rows only, and is no checkpoint by itself."""
-        return self.candidate.prefix.endswith(CHANGED_SUFFIX)
+        return self.candidate.is_changes
 
     @property
     def committed(self) -> bool:

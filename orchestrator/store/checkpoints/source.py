@@ -19,6 +19,7 @@ from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.store.bundle.bundle import BundleIndex
 from orchestrator.store.checkpoints.at_step import at_step
 from orchestrator.store.checkpoints.candidates import Candidate, Refusal, group
+from orchestrator.store.checkpoints.chains import no_source
 from orchestrator.store.checkpoints.foreign import (
     ForeignSource,
     newest_foreign,
@@ -30,7 +31,6 @@ from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.unsupported import unsupported_directory, unsupported_file
 from orchestrator.store.checkpoints.verification import Checked
 from orchestrator.store.objects.layout import (
-    CHANGED_SUFFIX,
     CONTROL,
     POINTER,
     read_generation_id,
@@ -183,11 +183,8 @@ def _named(
     entries = directory.list()
     candidates = group(directory, entries)
     candidate = candidates.get(prefix)
-    if candidate is not None and prefix.endswith(CHANGED_SUFFIX):
-        raise SourceError(
-            f"{candidate.location.shown} holds the rows that changed since another save, and is no checkpoint by itself",
-            remedy=f"Fold it first: `tfresume export {candidate.location.shown} --to checkpoint --all --output DIRECTORY`",
-        )
+    if candidate is not None and candidate.is_changes:
+        raise no_source(candidate.location)
     if candidate is None:
         there = next(
             (entry for entry in entries if entry.name == asked.name and not entry.is_directory),

@@ -18,6 +18,7 @@ from orchestrator.store.bundle.damaged import header_shards, index_order, read_d
 from orchestrator.store.bundle.sstable import Table
 from orchestrator.store.bundle.v1 import read_v1
 from orchestrator.store.checkpoints.candidates import Candidate, group
+from orchestrator.store.checkpoints.chains import no_source
 from orchestrator.store.checkpoints.choice import choose
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.objects.layout import split_bundle_file
@@ -59,6 +60,8 @@ def find_wreck(url: str) -> Candidate:
     parts = split_bundle_file(location.name)
     prefix = parts[0] if parts else location.name
     found = group(location.parent, location.parent.list()).get(prefix)
+    if found is not None and found.is_changes:
+        raise no_source(found.location)
     if found is None or not found.is_checkpoint:
         raise SourceError(
             f"{location.shown}: there are no files of such a checkpoint",

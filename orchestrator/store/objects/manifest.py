@@ -58,7 +58,7 @@ class FileRecord(_Record):
         return value
 
 
-class Link(_Record):
+class ChainLink(_Record):
     """A save that another one stands on."""
 
     label: str
@@ -103,7 +103,7 @@ class Manifest(_Record):
     source: str = ""
     """Fingerprint of the run's source."""
 
-    chain: tuple[Link, ...] = ()
+    chain: tuple[ChainLink, ...] = ()
     """For a save of changed rows: what it stands on, the full checkpoint first. Empty for a full
     one.
     """
