@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pytest
 import stamina.instrumentation
 import tenacity.nap
 
+from launch.runs import status
 from orchestrator.driver import attempt as attempt_module
 from orchestrator.driver import beginning
 from orchestrator.driver.startup import Plan
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 CONCURRENT = (
     *(run_checkpoints, reports, retention, sample, deep_verify),
-    *(journal, journal_parts),
+    *(journal, journal_parts, status),
 )
 GRAPH: Any = SimpleNamespace(
     group_refused="",
@@ -69,6 +71,15 @@ class Inline:
 
     def map(self, work: Callable[..., Any], *items: Iterable[Any]) -> list[Any]:
         return [work(*each) for each in zip(*items, strict=False)]
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Done at once; an error is raised where the result is asked for."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments))
+        except Exception as error:  # noqa: BLE001 - as an executor does
+            future.set_exception(error)
+        return future
 
 
 @contextmanager
