@@ -59,8 +59,9 @@ def status(
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         asked_record = pool.submit(read_run_record, output)
         asked_newest = pool.submit(newest, output)
-        observed = unless_damaged(trouble, lambda: observe(output), None)
         record = unless_damaged(trouble, asked_record.result, None)
+        # Not before: the younger this look, the less has happened since
+        observed = unless_damaged(trouble, lambda: observe(output), None)
         if record is None and observed == NOBODY and not trouble:
             raise no_run(output)
         driver = Driver.SILENT

@@ -17,6 +17,7 @@ import pytest
 import stamina.instrumentation
 import tenacity.nap
 
+from launch.runs import status
 from orchestrator.driver import attempt as attempt_module
 from orchestrator.driver import beginning
 from orchestrator.driver.startup import Plan
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 CONCURRENT = (
     *(run_checkpoints, reports, retention, sample, deep_verify),
-    *(journal, journal_parts),
+    *(journal, journal_parts, status),
 )
 GRAPH: Any = SimpleNamespace(
     group_refused="",
@@ -69,6 +70,10 @@ class Inline:
 
     def map(self, work: Callable[..., Any], *items: Iterable[Any]) -> list[Any]:
         return [work(*each) for each in zip(*items, strict=False)]
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> SimpleNamespace:
+        """Done when its result is asked for."""
+        return SimpleNamespace(result=lambda: work(*arguments))
 
 
 @contextmanager

@@ -308,7 +308,7 @@ def test_status_asks_for_what_does_not_depend_on_each_other_side_by_side(
     """Of a store far away, a dozen answers one after the other take longer than a second."""
     started(output)
     for together in (
-        ("read_run_record", "observe", "newest"),
+        ("read_run_record", "newest"),
         ("read_folds", "read_stop_requests"),
     ):
         met = threading.Barrier(len(together))
