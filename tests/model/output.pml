@@ -466,15 +466,15 @@ held:
 #if defined(BUG_CHECK_BEFORE_LISTING)
         check(2);
         scan(head, set);
-#elif defined(BUG_NO_SECOND_CHECK)
-        scan(head, set);
 #else
         scan(head, set);
-        check(2);
 #endif
         if
         :: !LISTED -> atomic { printf("@ %d doubts\n", me); goto dead }
         :: LISTED ->
+#if !defined(BUG_CHECK_BEFORE_LISTING) && !defined(BUG_NO_SECOND_CHECK)
+            check(2);
+#endif
             newest_of(set, place);
             if
             :: place != 0 -> DIES; point(place)

@@ -137,17 +137,8 @@ def test_real_code_does_what_traces_of_the_model_say(form: str, tmp_path: Path) 
             ) from error
         for _, word, _ in events:
             seen[word] = seen.get(word, 0) + 1
-    wanted = {
-        "lease",
-        "lost",
-        "refused",
-        "adopts",
-        "restores",
-        "takeover",
-        "told",
-        "delete",
-        "dies",
-    }
+    wanted = {"lease", "lost", "adopts", "restores", "takeover", "told", "delete", "dies"}
+    # Where listings are late or leases overwritten, chance seldom has somebody wait for a beat
     wanted |= set() if FORMS[form] else {"refused"}
     assert wanted <= set(seen), f"the traces don't try {wanted - set(seen)}"
 
