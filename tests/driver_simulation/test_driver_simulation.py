@@ -21,6 +21,8 @@ from tests.turns import checksum_of_the_code, in_turn
 
 SEEDS, PARTS = 12, 3
 """Of each kind; a third of them is run each time."""
+MORE = 8
+"""Of each kind besides, with the tests that take seconds: two hundred schedules in all."""
 MANY = int(os.environ.get("TFRESUME_SCHEDULES", "100000"))
 BLOCKS = 100
 
@@ -62,6 +64,14 @@ def test_driver_in_a_world_where_things_go_wrong_ends_its_run_and_keeps_its_prom
     assert not missed, f"the schedules don't do what their name says: {missed}"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_driver_in_more_worlds_keeps_its_promises(kind: str) -> None:
+    assert (SEEDS // PARTS + MORE) * len(KINDS) >= 200
+    for seed in range(SEEDS, SEEDS + MORE):
+        played(kind, seed)
+
+
 def test_schedule_follows_from_its_seed_alone() -> None:
     worlds = [world_of("everything", 1) for _ in range(2)]
     told = []
@@ -74,11 +84,21 @@ def test_schedule_follows_from_its_seed_alone() -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_driver_in_many_worlds_keeps_its_promises(block: int) -> None:
-    """``TFRESUME_SCHEDULES`` of them in all; each block prints how many it played."""
-    count = 0
-    for seed in range(SEEDS + block, SEEDS + MANY // len(KINDS) + 1, BLOCKS):
+def test_driver_in_many_worlds_keeps_its_promises(
+    block: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``TFRESUME_SCHEDULES`` of them in all. Each block can be run alone, goes on after a failure
+    and prints how many it played.
+    """
+    count, failed = 0, []
+    first = SEEDS + MORE
+    for seed in range(first + block, first + MANY // len(KINDS) + 1, BLOCKS):
         for kind in KINDS:
-            played(kind, seed)
             count += 1
-    sys.stdout.write(f"{count} schedules played\n")
+            try:
+                played(kind, seed)
+            except AssertionError as error:
+                failed.append(str(error))
+    with capsys.disabled():
+        sys.stdout.write(f"{count} schedules played, {len(failed)} failed\n")
+    assert not failed, "\n".join(failed)
