@@ -34,6 +34,7 @@ from orchestrator.training.host.standing import (
     slots_kept,
     unpack_result,
 )
+from orchestrator.training.host.table_rows import TableRows
 from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import (
     RUN_ERRORS,
@@ -100,6 +101,7 @@ class HostGroup:
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
         self._in_graph = InGraph()
+        self._rows = TableRows(graph.tables, runner, self._in_graph)
         self._agreed = False
         self._level = False
         self._kept: tuple[Place, Contribution] | None = None
@@ -177,6 +179,8 @@ class HostGroup:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
+        with self.clock.of("exchange"):
+            run = self._rows.looked_up(mesh, self.session, run)
         # Noted before anything can fail: whoever is cut off in the exchange can take the result
         # from a peer, and needs no more than this to apply it
         self._begun = BegunRun(run, keys)
@@ -211,6 +215,7 @@ class HostGroup:
     def forget(self) -> None:
         """See ``Group.forget``."""
         self._kept = self._begun = self._done = None
+        self._rows.forget()
 
     def close(self) -> None:
         """See ``Group.close``."""
