@@ -11,6 +11,7 @@ from collections import Counter
 from rich.console import Console
 
 from launch.text.inspect_text import clean, names_text, shape_text
+from launch.text.table_text import render_sharing
 from orchestrator.graph.check import CheckReport, ModeVerdict
 from orchestrator.graph.repetition.gradient_scale import gradient_seams
 from orchestrator.graph.variables.memory import in_words
@@ -41,6 +42,8 @@ def render_check(report: CheckReport, console: Console) -> None:
         console.print(
             f"memory: a state of {in_words(need.state_bytes)}; each worker needs at least {in_words(need.host_bytes)}{gpu}"
         )
+    if report.sharing is not None:
+        render_sharing(report.sharing, console)
     for problem in report.problems:
         _problem(problem, console)
 

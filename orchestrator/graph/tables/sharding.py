@@ -25,7 +25,7 @@ from orchestrator.graph.tables.row_inputs import LookupWriter
 from orchestrator.graph.tables.row_updates import UpdateWriter
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.tables.written_shapes import forget_rows
-from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
 
 
@@ -45,11 +45,12 @@ class Shardable:
 def find_shardable(graph: WorkerGraph) -> Shardable:
     """What of a graph that is ready to train can be sharded."""
     editor, ops = _opened(graph)
-    return _found(editor, ops, graph)
+    return _found(editor.graph(ops), graph)
 
 
 def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
-    """The graph in which each worker holds a block of the rows of ``tables``.
+    """The graph in which each worker holds a block of the rows of ``tables``, and which shows no
+    summaries of them as a whole.
 
     Args:
         tables: some of ``find_shardable``'s.
@@ -58,7 +59,7 @@ def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
     before, chosen = editor.graph(ops), tuple(tables)
     for table in chosen:
         for part in table.parts:
-            forget_rows(editor, before, (part.variable, *part.slots), part.rows)
+            forget_rows(editor, before, _members(part), part.rows)
     lookups = LookupWriter(editor, before, [target.op for target in graph.targets])
     parts: list[ShardedPart] = []
     for table in chosen:
@@ -79,7 +80,7 @@ def _divided(
     """Change the variables of a part, and what updates them."""
     updates = UpdateWriter(editor, graph, number, table.row_shape)
     updates.write(part)
-    members = (part.variable, *part.slots)
+    members = _members(part)
     for name in members:
         # Of no stated rank: a variable with a reference takes no half-known shape, and one without
         # any takes whatever is assigned
@@ -95,26 +96,36 @@ def _opened(graph: WorkerGraph) -> tuple[Editor, OpSet]:
     return Editor(meta), merged(meta)
 
 
-def _found(editor: Editor, ops: OpSet, graph: WorkerGraph) -> Shardable:
-    view = editor.graph(ops)
-    run = [target.op for target in graph.targets]
-    shown = [*graph.losses, *(tensor for _, tensor in graph.scalar_summaries)]
-    if graph.weight is not None:
-        shown.append(graph.weight)
-    starts = [*run, *(parse_tensor(tensor).node for tensor in shown)]
-    found = find_tables(view, graph.variables, starts)
+def _found(view: Graph, graph: WorkerGraph) -> Shardable:
+    shown = [*graph.losses, *([] if graph.weight is None else [graph.weight])]
+    starts = [*(target.op for target in graph.targets), *map(_node, shown)]
+    return shardable_in(view, graph.variables, starts, _seams(graph), map(_node, _fed(graph)))
+
+
+def shardable_in(
+    graph: Graph,
+    variables: Iterable[Variable],
+    starts: Iterable[str],
+    seams: Iterable[str] = (),
+    fed: Iterable[str] = (),
+) -> Shardable:
+    """What of a graph can be sharded.
+
+    Args:
+        starts: the operations that train, and what is shown besides.
+        seams: nodes at which the group's values come in.
+        fed: nodes whose values come with each batch.
+    """
+    starts = list(starts)
+    found = find_tables(graph, variables, starts)
+    taken = (_members(part) for table in found.tables for part in table.parts)
     step = Step(
-        view,
-        read_flow(view.view),
-        frozenset(_seams(graph)),
-        frozenset(parse_tensor(tensor).node for tensor in _fed(graph)),
-        frozenset(
-            name
-            for table in found.tables
-            for part in table.parts
-            for name in (part.variable, *part.slots)
-        ),
-        frozenset(view.view.ancestors(starts)),
+        graph,
+        read_flow(graph.view),
+        frozenset(seams),
+        frozenset(fed),
+        frozenset(name for members in taken for name in members),
+        frozenset(graph.view.ancestors(starts)),
     )
     wholes, tables = dict(found.wholes), []
     for table in found.tables:
@@ -124,6 +135,31 @@ def _found(editor: Editor, ops: OpSet, graph: WorkerGraph) -> Shardable:
         else:
             wholes.update((part.variable, against) for part in table.parts)
     return Shardable(tuple(tables), wholes)
+
+
+def _members(part: TablePart) -> tuple[str, ...]:
+    return part.variable, *part.slots
+
+
+def _node(tensor: str) -> str:
+    return parse_tensor(tensor).node
+
+
+def _without_whole_tables(
+    graph: Graph, summaries: Iterable[tuple[str, str]], tables: Iterable[RowTable]
+) -> tuple[tuple[str, str], ...]:
+    """Those summaries that don't take a table as a whole, as the fraction of weights that are zero
+    does: nobody has it.
+    """
+    parts = [part for table in tables for part in table.parts]
+    lookups = {use.node for part in parts for use in part.lookups}
+    members = {name for part in parts for name in _members(part)}
+    return tuple(
+        (tag, tensor)
+        for tag, tensor in summaries
+        if not members
+        & graph.view.ancestors([_node(tensor)], control=False, stop=lookups.__contains__)
+    )
 
 
 def _seams(graph: WorkerGraph) -> Iterable[str]:
