@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from launch.text.inspect_text import clean
-from orchestrator.graph.sharing import Sharing
-from orchestrator.graph.tables.shares import SIZES, NoTable, Shares, TableShare
+from orchestrator.graph.tables.shares import SIZES, NoTable, Shares, Sharing, TableShare
 from orchestrator.graph.variables.memory import in_words
 
 TABLES = 10
@@ -39,17 +38,22 @@ def render_sharing(found: Sharing, console: Console) -> None:
         return
     _tables(found.shares.tables, console)
     _wholes(found.shares.wholes, console)
+    held, would = in_words(found.whole_bytes), in_words(found.divided_bytes)
     console.print(
-        f"  each of {found.workers} workers holds {in_words(found.whole_bytes)}, with tables divided it would hold {in_words(found.divided_bytes)}"
+        f"  a worker holds {held}; with tables divided each of {found.workers} would hold {would}"
     )
     if found.memory_bytes is None:
         return
     memory = in_words(found.memory_bytes)
     console.print(
-        f"  with {memory} for each it would take {found.enough_workers} workers"
+        f"  with {memory} for each it would take {_counted(found.enough_workers, 'worker')}"
         if found.enough_workers is not None
         else f"  no number of workers would be enough with {memory} for each"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _tables(tables: Sequence[TableShare], console: Console) -> None:
@@ -57,7 +61,7 @@ def _tables(tables: Sequence[TableShare], console: Console) -> None:
         "tables that a step touches by row alone, so that each worker could hold some rows (all hold them whole today):"
     )
     for table in tables[:TABLES]:
-        slots = f" with {table.slots} slots" if table.slots else ""
+        slots = f" with {_counted(table.slots, 'slot')}" if table.slots else ""
         parts = f" in {table.parts} parts" if table.parts > 1 else ""
         console.print(
             f"  {clean(table.name)}: {table.rows} rows{parts}, {in_words(table.size_bytes)}{slots}"

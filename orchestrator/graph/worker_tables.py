@@ -83,11 +83,26 @@ class TableRead:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A tensor that is drawn for each batch, once, before its ids are known.
+
+    Attributes:
+        feed: the placeholder through which all take it.
+        targets: numbers of the train operations that need it.
+    """
+
+    fetch: str
+    feed: str
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ShardedTables:
     """All tables of a graph of which each worker holds some rows."""
 
     parts: tuple[ShardedPart, ...] = ()
     reads: tuple[TableRead, ...] = ()
+    drawn: tuple[Drawn, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.parts)

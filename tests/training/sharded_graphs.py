@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.graph.tables.graphs import OPTIMIZERS, ROWS, WIDTH, looked_up
+from tests.graph.tables.graphs import OPTIMIZERS, ROWS, WIDTH, looked_up, sampled
 
 SLOTS, STEPS = 3, 4
 
@@ -76,6 +76,11 @@ GRAPHS: dict[str, Callable[[], None]] = {
     "sparse": partial(looked_up, "adagrad", parts=2, lookup="sparse"),
     "safe": partial(looked_up, "adam", lookup="safe", ids_dtype="int32"),
 }
+DRAWN: dict[str, Callable[[], None]] = {
+    "sampled": sampled,
+    "sampled-parts": partial(sampled, True, 2),
+}
+"""Their candidates are drawn from a hidden state: alike only in processes that drew as often."""
 
 
 def tall(rows: int) -> None:
@@ -94,6 +99,8 @@ def tall(rows: int) -> None:
 def batch(number: int, name: str = "") -> Mapping[str, np.ndarray]:
     """The batch of this number."""
     draw = np.random.default_rng(number)
+    if name in DRAWN:
+        return {"ids:0": draw.integers(0, ROWS, 8), "labels:0": draw.integers(0, ROWS, (8, 1))}
     ids = draw.integers(0, ROWS - 1, 6)  # "twice" looks up the next row too
     ids = np.concatenate([ids, ids[:2], [7]])
     if number % 5 == 3:
@@ -126,7 +133,7 @@ def main(directory: str, names: list[str]) -> None:
                 tf.train.export_meta_graph(str(Path(directory, "tall.meta")))
                 continue
             tf.set_random_seed(3)
-            GRAPHS[name]()
+            {**GRAPHS, **DRAWN}[name]()
             saver = tf.train.Saver()
             with tf.Session() as session:
                 session.run(tf.global_variables_initializer())
@@ -145,4 +152,4 @@ def _trained(tf: Any, session: Any) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:] or list(GRAPHS))
+    main(sys.argv[1], sys.argv[2:] or [*GRAPHS, *DRAWN])

@@ -26,7 +26,7 @@ from tests.graph.tables.graphs import ROWS
 from tests.training import sharded_graphs
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks, worker_graph
-from tests.training.sharded_graphs import GRAPHS, JOINT, SLOTS, STEPS, of_a_step
+from tests.training.sharded_graphs import DRAWN, GRAPHS, JOINT, SLOTS, STEPS, of_a_step
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
@@ -141,6 +141,23 @@ def test_tables_in_blocks_give_the_same_bytes_on_any_number_of_members_and_as_wh
                 np.testing.assert_allclose(
                     value, alone[variable], rtol=1e-6, atol=1e-6, err_msg=variable
                 )
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_candidates_are_drawn_as_often_as_with_whole_tables_and_their_rows_get_the_gradients(
+    room: Path, new_ranks: NewRanks, name: str
+) -> None:
+    of = sharded(room, name)
+    assert {part.table for part in of.tables.parts} == {"words", "softmax", "biases"}
+    assert of.tables.drawn
+    ranks = new_ranks(2)
+    start = loaded(ranks, of)
+    divided = trained(ranks, of, start, 1)
+    together = trained(ranks, of, start, 2)
+    ranks.load(of.whole, OPTIONS)
+
+    assert not differing(divided, trained(ranks, replace(of, graph=of.whole), start, 1))
+    assert "words" in differing(together, dict(start.arrays))
 
 
 def test_cases_take_in_every_optimizer_empty_batches_duplicates_and_a_row_that_all_name() -> None:

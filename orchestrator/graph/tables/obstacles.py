@@ -15,6 +15,7 @@ from orchestrator.graph.graphdef.flow import Flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.op_traits import input_index
 from orchestrator.graph.graphdef.view import Edge
+from orchestrator.graph.tables.draws import draws
 from orchestrator.graph.tables.elementwise import ELEMENTWISE
 from orchestrator.graph.tables.find import RowTable, TablePart
 from orchestrator.graph.tables.rows import LOOKUPS, RowUse
@@ -26,7 +27,6 @@ _NO_SHAPE = frozenset(
     {"IsVariableInitialized", "VarIsInitializedOp", "Rank", "DisableCopyOnRead"}
     | {"ResourceInitializedOp"}
 )
-_CALLS_PYTHON = frozenset({"PyFunc", "EagerPyFunc"})
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,9 @@ def _against_lookups(step: Step, part: TablePart) -> NeededWhole | None:
 
 
 def _against_ids(step: Step, part: TablePart, use: RowUse, ids: Edge) -> NeededWhole | None:
-    """Ids are computed twice: to fetch the rows, and with the gradients."""
+    """Ids are computed twice: to fetch the rows, and with the gradients. What is drawn for them is
+    drawn once (``draws``).
+    """
     above = step.graph.view.ancestors([ids.node])
     for name in sorted(above):
         why = ""
@@ -94,13 +96,19 @@ def _against_ids(step: Step, part: TablePart, use: RowUse, ids: Edge) -> NeededW
             why = "takes ids that follow from gradients"
         elif step.graph.writes(name):
             why = f"takes ids that wait for {name}, which writes state"
-        elif (
-            step.graph.draws_from_outside(name) or step.graph.view.op(name) in _CALLS_PYTHON
-        ) and name not in step.fed:
-            why = f"takes ids of {name}, which may give others when it's asked again"
+        elif name not in step.fed and draws(step.graph, name) and not _drawn_first(step, name):
+            why = f"takes ids of {name}, which draws others whenever it's asked"
         if why:
             return _of(step, part, use.node, why)
     return None
+
+
+def _drawn_first(step: Step, name: str) -> bool:
+    """Whether something can be drawn before anything else of a batch is known."""
+    before = step.graph.view.ancestors([name]) - {name}
+    return step.flow.once(name) and not any(
+        draws(step.graph, other) for other in before if other not in step.fed
+    )
 
 
 def _whose(name: str, part: TablePart) -> str:
@@ -110,7 +118,7 @@ def _whose(name: str, part: TablePart) -> str:
 def _against_source(step: Step, part: TablePart, source: Edge) -> NeededWhole | None:
     """What an owner computes of its rows mustn't depend on whose batch wants them."""
     for name in sorted(step.graph.view.ancestors([source.node])):
-        if name in step.fed or name in step.seams or step.graph.draws_from_outside(name):
+        if name in step.fed or name in step.seams or draws(step.graph, name):
             why = f"is computed from its rows and from {name}, which each batch has its own of"
             return _of(step, part, source.node, why)
         if step.graph.writes(name):

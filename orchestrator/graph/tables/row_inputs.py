@@ -72,20 +72,19 @@ class LookupWriter:
         )
 
     def _take_rows(self, number: int, use: RowUse) -> None:
-        read = self._read(number, use)
-        assert use.indices is not None
-        dtype = self._graph.dtype(use.indices)
+        read, ids = self._read(number, use), self._graph.view.data[use.node][1]
+        dtype = self._graph.dtype(ids)
         positions = self._placeholder(
             f"{self._name(read)}/positions/{len(read.lookups)}",
             dtype,
-            shape_before(self._graph, use.indices),
+            shape_before(self._graph, ids),
         )
         self._rewire(use.node, read.rows, positions, dtype)
         needing = [at for at, above in enumerate(self._above) if use.node in above]
         read.lookups.append(
             Lookup(
                 use.node,
-                use.indices.tensor,
+                ids.tensor,
                 positions.tensor,
                 self._graph.view.op(use.node).endswith("Nd"),
                 tuple(needing or range(len(self._above))),

@@ -60,24 +60,26 @@ class UpdateWriter:
             if use.indices is None:
                 continue
             if self._graph.view.op(use.node) in LOOKUPS:
-                self._editor.set_input(use.node, 1, self._nearest(use.indices))
+                indices = self._graph.view.data[use.node][1]
+                self._editor.set_input(use.node, 1, self._nearest(indices))
             else:
-                self._keep_block(use, use.indices)
+                self._keep_block(use)
         for name, edge in part.looks:
             if asks_for_shape(self._graph, name):
                 self._answer(name, edge)
 
     # -- what falls into the block
 
-    def _keep_block(self, use: RowUse, indices: Edge) -> None:
+    def _keep_block(self, use: RowUse) -> None:
+        data = self._graph.view.data[use.node]
         definition, at = self._graph.definition(use.node), rows_input(self._graph, use)
         assert definition is not None
         assert at is not None
         slot = input_index(definition, "indices")
         assert slot is not None
-        where, kept = self._kept_of(indices)
+        where, kept = self._kept_of(data[slot])
         self._editor.set_input(use.node, slot, kept)
-        rows = self._graph.view.data[use.node][at]
+        rows = data[at]
         if shape_before(self._graph, rows) == ():  # one number for all rows
             return
         dtype = self._graph.dtype(rows)

@@ -19,6 +19,7 @@ from orchestrator.graph.graphdef.flow import read_flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet, merged
 from orchestrator.graph.graphdef.view import parse_tensor
+from orchestrator.graph.tables.draws import drawn_above, feed_drawn
 from orchestrator.graph.tables.find import RowTable, TablePart, find_tables
 from orchestrator.graph.tables.obstacles import Step, obstacle
 from orchestrator.graph.tables.row_inputs import LookupWriter
@@ -26,7 +27,7 @@ from orchestrator.graph.tables.row_updates import UpdateWriter
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.tables.written_shapes import forget_rows
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
-from orchestrator.graph.worker_tables import ShardedPart, ShardedTables
+from orchestrator.graph.worker_tables import Drawn, ShardedPart, ShardedTables
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,39 @@ def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
         tables: some of ``find_shardable``'s.
     """
     editor, ops = _opened(graph)
-    before, chosen = editor.graph(ops), tuple(tables)
+    chosen, targets = tuple(tables), [target.op for target in graph.targets]
+    drawn = _draw_first(editor, editor.graph(ops), graph, chosen)
+    before = editor.graph(ops)
     for table in chosen:
         for part in table.parts:
             forget_rows(editor, before, _members(part), part.rows)
-    lookups = LookupWriter(editor, before, [target.op for target in graph.targets])
+    lookups = LookupWriter(editor, before, targets)
     parts: list[ShardedPart] = []
     for table in chosen:
         for part in table.parts:
             lookups.write(len(parts), part)
             parts.append(_divided(editor, before, len(parts), table, part))
-    sharded = ShardedTables(tuple(parts), lookups.reads())
+    sharded = ShardedTables(tuple(parts), lookups.reads(), drawn)
     variables = tuple(
         replace(one, shape=(None, *(one.shape or ())[1:])) if one.name in sharded.members else one
         for one in graph.variables
     )
-    return replace(graph, meta=editor.meta.SerializeToString(), variables=variables, tables=sharded)
+    return replace(
+        graph,
+        meta=editor.meta.SerializeToString(),
+        variables=variables,
+        tables=sharded,
+        scalar_summaries=_without_whole_tables(before, graph.scalar_summaries, chosen),
+    )
+
+
+def _draw_first(
+    editor: Editor, before: Graph, graph: WorkerGraph, tables: Iterable[RowTable]
+) -> tuple[Drawn, ...]:
+    parts = [part for table in tables for part in table.parts]
+    ids = [use.indices.node for part in parts for use in part.lookups if use.indices is not None]
+    names = drawn_above(before, ids, frozenset(map(_node, _fed(graph))))
+    return feed_drawn(editor, before, names, [target.op for target in graph.targets])
 
 
 def _divided(
@@ -116,8 +134,8 @@ def shardable_in(
         seams: nodes at which the group's values come in.
         fed: nodes whose values come with each batch.
     """
-    starts = list(starts)
-    found = find_tables(graph, variables, starts)
+    starts, every = list(starts), tuple(variables)
+    found = find_tables(graph, every, starts)
     taken = (_members(part) for table in found.tables for part in table.parts)
     step = Step(
         graph,
@@ -129,12 +147,24 @@ def shardable_in(
     )
     wholes, tables = dict(found.wholes), []
     for table in found.tables:
-        against = obstacle(step, table)
+        against = _local(graph, table, every) or obstacle(step, table)
         if against is None:
             tables.append(table)
         else:
             wholes.update((part.variable, against) for part in table.parts)
     return Shardable(tuple(tables), wholes)
+
+
+def _local(graph: Graph, table: RowTable, variables: Iterable[Variable]) -> NeededWhole | None:
+    """The initialiser of a part that no checkpoint holds."""
+    local = {one.name: one for one in variables if one.local}
+    for part in table.parts:
+        for name in _members(part):
+            if name in local:
+                node = local[name].initializer or name
+                why = "initialises it in each worker"
+                return NeededWhole(part.variable, node, graph.view.op(node), why)
+    return None
 
 
 def _members(part: TablePart) -> tuple[str, ...]:

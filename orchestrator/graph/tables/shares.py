@@ -1,7 +1,9 @@
 """What would a worker hold if each had some rows of every table, and how many workers does it take?
 
 Rule: counted as ``variables.memory`` counts. Every worker holds what can't be divided, and of each
-table, optimizer slots included, its block of rows; the one with most rows decides.
+table, optimizer slots included, its block of rows; the one with most rows decides. A run is told of
+the workers that its configuration asks for, and of the memory that it reserves for each, or else of
+what there is here.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from orchestrator.config import RunConfig
 from orchestrator.graph.tables.find import RowTable
-from orchestrator.graph.tables.sharding import Shardable
+from orchestrator.graph.tables.sharding import Shardable, find_shardable
 from orchestrator.graph.tables.wholes import NeededWhole
-from orchestrator.graph.variables.memory import memory_need, variable_bytes
-from orchestrator.graph.worker_graph import Variable
+from orchestrator.graph.variables.memory import FreeMemory, memory_need, variable_bytes
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
 
 MANY = 4096
 """Workers up to which it's asked how many it takes: no run has more."""
@@ -144,3 +147,47 @@ def _share(table: RowTable, every: dict[str, Variable]) -> TableShare:
 
 def _whole(variable: Variable, why: NeededWhole) -> NoTable:
     return NoTable(variable.name, variable_bytes(variable) or 0, why.node, why.op, why.why)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """A run with its tables whole, and divided.
+
+    Attributes:
+        workers: as many as the run has at most.
+        whole_bytes, divided_bytes: state of a worker, of the one that has most.
+        memory_bytes: what a worker may have; None where that isn't known.
+        enough_workers: how many it takes until none needs more; None where no number is enough, or
+            ``memory_bytes`` isn't known.
+    """
+
+    shares: Shares
+    workers: int
+    whole_bytes: int
+    divided_bytes: int
+    memory_bytes: int | None
+    enough_workers: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``check --json`` prints it."""
+        return {
+            **self.shares.as_dict(),
+            "workers": self.workers,
+            "whole_bytes": self.whole_bytes,
+            "divided_bytes": self.divided_bytes,
+            "memory_bytes": self.memory_bytes,
+            "enough_workers": self.enough_workers,
+        }
+
+
+def sharing(graph: WorkerGraph, config: RunConfig, memory: FreeMemory | None) -> Sharing:
+    """What dividing the tables would change."""
+    found = shares(find_shardable(graph), graph.variables)
+    workers, gpu = config.workers.largest, config.workers.gpus > 0
+    each = config.workers.memory_bytes
+    if each is None and memory is not None:
+        each = memory.host_bytes // max(1, memory.workers_per_node)
+    enough = None if each is None else found.smallest_group(each, gpu=gpu)
+    return Sharing(
+        *(found, workers, found.of_worker(1), found.of_worker(workers), each, enough),
+    )

@@ -56,6 +56,7 @@ class TableRows:
         self._must_hold(mesh)
         reads = tuple(_of_target(self._tables.reads, run.target))
         with self._computing(mesh, run):
+            run = self._drawn(session, run)
             asked = [self._ids(session, run.target, reads, batch) for batch in run.batches]
         self._refuse_strangers(reads, asked, mesh.rank)
         wanted = self._wanted(mesh, reads, asked)
@@ -100,6 +101,17 @@ class TableRows:
             fed[part.first] = np.array(first, np.int64)
             fed[part.count] = np.array(end - first, np.int64)
         return fed
+
+    def _drawn(self, session: LiveSession, run: StepRun) -> StepRun:
+        """The run whose batches are fed what is drawn for their ids."""
+        drawn = [one for one in self._tables.drawn if run.target in one.targets]
+        batches = []
+        for batch in run.batches:
+            feeds = self._runner.fed(run.target, batch.feeds)
+            values = values_of(session, (), [one.fetch for one in drawn], feeds)
+            more = {one.feed: np.asarray(values[one.fetch]) for one in drawn}
+            batches.append(Batch(batch.number, {**batch.feeds, **more}))
+        return replace(run, batches=tuple(batches))
 
     def _ids(
         self, session: LiveSession, target: int, reads: Sequence[TableRead], batch: Batch
