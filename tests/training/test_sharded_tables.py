@@ -25,7 +25,7 @@ from tests import forked
 from tests.graph.tables.graphs import ROWS
 from tests.training import sharded_graphs
 from tests.training.conftest import NewRanks
-from tests.training.ranks import Ranks, worker_graph
+from tests.training.ranks import Ranks, cut_off_once, outcome_of, worker_graph
 from tests.training.sharded_graphs import DRAWN, GRAPHS, JOINT, SLOTS, STEPS, of_a_step
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
@@ -161,7 +161,7 @@ def test_candidates_are_drawn_as_often_as_with_whole_tables_and_their_rows_get_t
 
 
 def test_cases_take_in_every_optimizer_empty_batches_duplicates_and_a_row_that_all_name() -> None:
-    every = [batch["ids:0"] for step in range(STEPS) for batch in of_a_step(step, "sgd-ref")]
+    every = [batch["ids:0"] for step in range(STEPS) for batch in of_a_step(step)]
     full = [ids for ids in every if len(ids)]
 
     assert len(full) < len(every)
@@ -252,6 +252,39 @@ def test_members_that_change_their_number_without_moving_rows_take_no_step(
 
     assert all(isinstance(outcome, GraphRefused) for outcome in outcomes), outcomes
     assert "holds the table rows of rank 0 of 3" in str(outcomes[0])
+
+
+# -- what breaks off
+
+
+def test_step_that_broke_off_and_a_result_that_a_member_lacked_leave_no_trace(
+    room: Path, new_ranks: NewRanks
+) -> None:
+    of = sharded(room, "adagrad-resource")
+    ranks = new_ranks(SLOTS)
+    start = loaded(ranks, of)
+    undisturbed = trained(ranks, of, start, SLOTS)
+    begin(ranks, of, start, SLOTS)
+    ranks.step(of_a_step(0, of.name))
+
+    dealt = ranks.dealt(of_a_step(1, of.name))
+    for process, batches in zip(ranks.processes[:2], dealt, strict=False):
+        process.send("step", batches)
+    ranks.processes[2].control("abandon")
+    broken = [outcome_of(process.receive) for process in ranks.processes[:2]]
+    assert all(isinstance(outcome, PeerLost) for outcome in broken), broken
+    ranks.form()
+    ranks.step(of_a_step(1, of.name))
+
+    ranks.processes[1].call("apply", cut_off_once, 0)
+    outcomes = ranks.outcomes(of_a_step(2, of.name))
+    assert isinstance(outcomes[1], PeerLost), outcomes
+    assert not isinstance(outcomes[0], BaseException)
+    ranks.form(position=3 * SLOTS)
+    assert ranks.each("meet") == [False, True, False]
+    ranks.step(of_a_step(3, of.name))
+
+    assert not differing(undisturbed, put_together(of.tables, ranks.states()))
 
 
 # -- memory

@@ -56,9 +56,8 @@ class UpdateWriter:
 
     def write(self, part: TablePart) -> None:
         """Change all that updates the part or asks about it."""
-        for use in part.updates:
-            if use.indices is None:
-                continue
+        # One that writes a table and its slots is found once for each
+        for use in {use.node: use for use in part.updates if use.indices is not None}.values():
             if self._graph.view.op(use.node) in LOOKUPS:
                 indices = self._graph.view.data[use.node][1]
                 self._editor.set_input(use.node, 1, self._nearest(indices))

@@ -55,7 +55,7 @@ def _after_a_write(tf: Any) -> Any:
 def _asked(tf: Any) -> Any:
     """Ids are brought into the table's rows, of which there are as many as it says."""
     ids, table = _tables(tf)
-    return tf.reduce_sum(tf.square(tf.gather(table, ids % tf.shape(table, tf.int64)[0])))
+    return tf.reduce_sum(tf.square(tf.gather(table, ids % tf.shape(table, out_type=tf.int64)[0])))
 
 
 def _by_coordinates(tf: Any) -> Any:
