@@ -7,7 +7,7 @@ shards nothing, and of one process to rounding. What is planted to go wrong has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
 from tests import forked
 from tests.graph.tables.graphs import ROWS
+from tests.graphs.library import CheckpointLibrary
 from tests.training import sharded_graphs
 from tests.training.conftest import NewRanks
+from tests.training.many_graphs import Case, corpus_cases
 from tests.training.ranks import Ranks, cut_off_once, outcome_of, worker_graph
 from tests.training.sharded_graphs import DRAWN, GRAPHS, JOINT, SLOTS, STEPS, of_a_step
 
@@ -92,11 +94,17 @@ def begin(ranks: Ranks, of: Sharded, start: State, size: int) -> None:
         process.call("assign", block_of(of.tables, start, rank, size))
 
 
-def trained(ranks: Ranks, of: Sharded, start: State, size: int) -> dict[str, np.ndarray]:
-    """What a group of this size ends with."""
+def trained(
+    ranks: Ranks,
+    of: Sharded,
+    start: State,
+    size: int,
+    batches: Callable[[int], list[Mapping[str, Any]]] | None = None,
+) -> dict[str, np.ndarray]:
+    """What a group of this size ends with, which takes each step's batches."""
     begin(ranks, of, start, size)
     for step in range(STEPS):
-        ranks.step(of_a_step(step, of.name))
+        ranks.step(of_a_step(step, of.name) if batches is None else batches(step))
     states = ranks.states()
     for rank, state in enumerate(states):
         for part in of.tables.parts:
@@ -108,7 +116,7 @@ def trained(ranks: Ranks, of: Sharded, start: State, size: int) -> dict[str, np.
 def loaded(ranks: Ranks, of: Sharded) -> State:
     """All ranks with the sharded graph; the whole state."""
     ranks.load(of.graph, OPTIONS)
-    start: State = ranks.processes[0].call("load_checkpoint", str(of.prefix))
+    start: State = ranks.processes[0].call("load_checkpoint", str(of.prefix), init_missing=True)
     return start
 
 
@@ -141,6 +149,46 @@ def test_tables_in_blocks_give_the_same_bytes_on_any_number_of_members_and_as_wh
                 np.testing.assert_allclose(
                     value, alone[variable], rtol=1e-6, atol=1e-6, err_msg=variable
                 )
+
+
+OF_OTHERS = [
+    Case("library", "embedding", {"optimizer": "adam", "partitions": 3}),
+    Case("library", "embedding", {"optimizer": "adagrad", "resource": True, "clip": True}),
+    Case("wild", "word_vectors"),
+    Case("wild", "sparse_columns"),
+    *(case for case in corpus_cases() if case.name.startswith(("calebfoss", "aries-M"))),
+]
+"""Graphs that weren't made for this: the tests' own, habits from the wild, and those of strangers'
+checkpoints that look rows up and take batches as they are.
+"""
+
+
+@pytest.mark.parametrize("case", OF_OTHERS, ids=str)
+def test_graphs_of_others_train_the_same_with_their_tables_divided(
+    case: Case, tf1_checkpoint: CheckpointLibrary, new_ranks: NewRanks, tmp_path: Path
+) -> None:
+    source = case.source(tf1_checkpoint, tmp_path)
+    found = find_shardable(source.graph)
+    assert found.tables, found.wholes
+    graph = shard_tables(source.graph, found.tables)
+    of = Sharded(case.name, source.graph, graph, source.prefix)
+
+    def batches(step: int) -> list[Mapping[str, Any]]:
+        return [source.serve(SLOTS * step + slot) for slot in range(SLOTS)]
+
+    ranks = new_ranks(2)
+    start = loaded(ranks, of)
+    alone = trained(ranks, of, start, 1, batches)
+    together = trained(ranks, of, start, 2, batches)
+    ranks.load(of.whole, OPTIONS)
+    whole = trained(ranks, replace(of, graph=of.whole), start, 1, batches)
+
+    for member in graph.tables.members:
+        assert np.isfinite(together[member]).all()
+    assert differing(alone, dict(start.arrays))
+    if not source.graph.stateful_random:  # what draws candidates was saved without a seed
+        assert not differing(alone, whole)
+        assert not differing(alone, together)
 
 
 @pytest.mark.parametrize("name", DRAWN)

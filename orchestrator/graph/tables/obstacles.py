@@ -36,7 +36,7 @@ class Step:
     Attributes:
         graph: with its seams.
         flow: where its nodes stand.
-        seams: names of the nodes at which the group's values come in.
+        seams: names of the nodes at which the group's values come in; none before it's cut.
         fed: names of all placeholders that differ between batches.
         taken: variables of all tables, and of their slots.
         within: everything that it runs.
@@ -48,6 +48,11 @@ class Step:
     fed: frozenset[str]
     taken: frozenset[str]
     within: frozenset[str]
+
+    @property
+    def cut(self) -> bool:
+        """Whether nothing waits for a writer any more that it needn't wait for."""
+        return bool(self.seams)
 
 
 def obstacle(step: Step, table: RowTable) -> NeededWhole | None:
@@ -87,7 +92,7 @@ def _against_ids(step: Step, part: TablePart, use: RowUse, ids: Edge) -> NeededW
     """Ids are computed twice: to fetch the rows, and with the gradients. What is drawn for them is
     drawn once (``draws``).
     """
-    above = step.graph.view.ancestors([ids.node])
+    above = step.graph.view.ancestors([ids.node], control=step.cut)
     for name in sorted(above):
         why = ""
         if name in step.taken:
@@ -117,7 +122,7 @@ def _whose(name: str, part: TablePart) -> str:
 
 def _against_source(step: Step, part: TablePart, source: Edge) -> NeededWhole | None:
     """What an owner computes of its rows mustn't depend on whose batch wants them."""
-    for name in sorted(step.graph.view.ancestors([source.node])):
+    for name in sorted(step.graph.view.ancestors([source.node], control=step.cut)):
         if name in step.fed or name in step.seams or draws(step.graph, name):
             why = f"is computed from its rows and from {name}, which each batch has its own of"
             return _of(step, part, source.node, why)
@@ -127,7 +132,7 @@ def _against_source(step: Step, part: TablePart, source: Edge) -> NeededWhole | 
 
 
 def _against_order(step: Step, part: TablePart, use: RowUse) -> NeededWhole | None:
-    controls = step.graph.view.controls[use.node]
+    controls = step.graph.view.controls[use.node] if step.cut else ()
     writers = step.graph.writers(sorted(step.graph.view.ancestors(controls)))
     if writers:
         return _of(step, part, use.node, f"looks its rows up after {writers[0]} has written state")

@@ -131,7 +131,7 @@ def shardable_in(
 
     Args:
         starts: the operations that train, and what is shown besides.
-        seams: nodes at which the group's values come in.
+        seams: nodes at which the group's values come in; none before it's cut.
         fed: nodes whose values come with each batch.
     """
     starts, every = list(starts), tuple(variables)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
@@ -13,6 +14,7 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.inspect import inspect
 from orchestrator.graph.plan import plan
 from orchestrator.graph.tables.sharding import find_shardable, shard_tables
 from orchestrator.graph.tables.shares import shares
@@ -31,9 +33,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def planned(path: Path) -> WorkerGraph:
+def planned(path: Path, workers: int = 3, **config: Any) -> WorkerGraph:
     meta = read_meta(path.read_bytes(), name=str(path))
-    found = plan(meta, RunConfig(source=str(path), workers=3, input="tests:none"))
+    found = plan(meta, RunConfig(source=str(path), workers=workers, input="tests:none", **config))
     assert found.worker_graph is not None, found.errors
     return found.worker_graph
 
@@ -43,18 +45,18 @@ def nodes(graph: WorkerGraph) -> dict[str, NodeDef]:
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "said"),
+    ("name", "table", "said", "workers"),
     [
-        ("chained", "second", "ids that follow from rows of another one, table"),
-        ("looped", "table", ""),
-        ("scaled", "table", "each batch has its own of"),
-        ("after_a_write", "table", "has written state"),
+        ("chained", "second", "ids that follow from rows of another one, table", 3),
+        ("looped", "table", "", 3),
+        ("scaled", "table", "each batch has its own of", 3),
+        ("written", "table", "which writes state", 1),
     ],
 )
 def test_table_whose_rows_cannot_be_fetched_first_stays_whole_and_the_node_is_named(
-    room: Path, name: str, table: str, said: str
+    room: Path, name: str, table: str, said: str, workers: int
 ) -> None:
-    graph = planned(room / f"{name}.meta")
+    graph = planned(room / f"{name}.meta", workers)
     found = find_shardable(graph)
 
     assert table not in {one.name for one in found.tables}
@@ -66,6 +68,18 @@ def test_table_that_says_which_rows_of_another_are_wanted_can_be_divided_itself(
     found = find_shardable(planned(room / "chained.meta"))
 
     assert [table.name for table in found.tables] == ["table"]
+
+
+def test_lookup_that_waits_for_a_counter_can_be_fed_where_a_group_lets_it_wait_for_nothing(
+    room: Path,
+) -> None:
+    path = room / "after_a_write.meta"
+    meta = read_meta(path.read_bytes(), name=str(path))
+    told = inspect(meta, source=str(path), size_bytes=1)
+
+    assert [table.name for table in find_shardable(planned(path)).tables] == ["table"]
+    assert told.shares is not None
+    assert [table.name for table in told.shares.tables] == ["table"]
 
 
 def test_divided_graph_has_variables_of_no_stated_rows_and_lookups_of_what_is_fed(
@@ -103,7 +117,8 @@ def test_table_that_is_asked_for_its_rows_answers_with_those_of_all_workers(room
 
 
 def test_ids_that_python_gives_are_asked_for_once_for_each_batch(room: Path) -> None:
-    whole = planned(room / "called_python.meta")
+    called = "tests.graph.tables.hard_tables:given"
+    whole = planned(room / "called_python.meta", py_func={"pyfunc_0": called})
     graph = shard_tables(whole, find_shardable(whole).tables)
     (drawn,) = graph.tables.drawn
     takers = [
