@@ -92,7 +92,10 @@ def _against_ids(step: Step, part: TablePart, use: RowUse, ids: Edge) -> NeededW
     """Ids are computed twice: to fetch the rows, and with the gradients. What is drawn for them is
     drawn once (``draws``).
     """
-    above = step.graph.view.ancestors([ids.node], control=step.cut)
+    # How many rows there are is known without any of them
+    above = step.graph.view.ancestors(
+        [ids.node], control=step.cut, stop=lambda name: asks_for_shape(step.graph, name)
+    )
     for name in sorted(above):
         why = ""
         if name in step.taken:
