@@ -32,26 +32,15 @@ WATCHING = Group.create_ordered("Monitor and stop")
 SETTING_UP = Group.create_ordered("Set up")
 
 _COMMANDS = {
-    RUNNING: {"demo": "demo", "resume": "run", "submit": "job"},
-    LOOKING: {"inspect": "inspect", "check": "check", "verify": "prove", "infer": "prove"},
-    TAKING_OUT: {"export": "take_out", "salvage": "take_out"},
-    WATCHING: {
-        "evaluate": "evaluate",
-        "status": "watch",
-        "runs": "overview",
-        "report": "watch",
-        "checkpoints": "watch",
-        "stop": "steer",
-        "logs": "steer",
-    },
-    SETTING_UP: {
-        "doctor": "doctor",
-        "config": "setup",
-        "render": "render",
-        "completion": "completion",
-    },
+    RUNNING: ("demo", "resume", "submit"),
+    LOOKING: ("inspect", "check", "verify", "infer"),
+    TAKING_OUT: ("export", "salvage"),
+    WATCHING: ("evaluate", "status", "runs", "report", "checkpoints", "stop", "logs"),
+    SETTING_UP: ("doctor", "config", "render", "completion"),
 }
-"""Command to its module, by the group that ``--help`` shows it in."""
+"""Each command, a function in the module of ``launch.commands`` that is called as it is, by the
+group that ``--help`` shows it in.
+"""
 
 HELP = """Continue TensorFlow 1 training on Ray from a .meta file and a checkpoint.
 
@@ -84,10 +73,10 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,
     )
     for group, commands in _COMMANDS.items():
-        for name, module in commands.items():
+        for name in commands:
             # By name: a command's module, and with it the flags of a run, is imported when that
             # command is called
-            app.command(f"launch.commands.{module}:{name}", name=name, group=group)
+            app.command(f"launch.commands.{name}:{name}", name=name, group=group)
     if not any(tokens[:1] == [name] for commands in _COMMANDS.values() for name in commands):
         app.resolved_commands()
     return app
@@ -152,10 +141,11 @@ def _quiet_libraries() -> None:
 _LIBRARY_SETTINGS = {
     # else gcsfs waits 28-195 s per operation where storage control is unreachable
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-    # Ray's warning about CUDA_VISIBLE_DEVICES of CPU workers
+    # Ray's own choice for what it will do one day, and without its warning: a worker without GPUs
+    # keeps CUDA_VISIBLE_DEVICES as the operator has set it
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # TensorFlow's lines about the instructions that this processor has, in each process anew
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    "RAY_TRAIN_V2_ENABLED": "1",
 }
 
 

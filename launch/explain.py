@@ -17,7 +17,8 @@ from rich.text import Text
 
 from launch.flags import default_text, section_of
 from orchestrator.config import RunConfig
-from orchestrator.config_sections import WorkersConfig, unit_of
+from orchestrator.config_sections import WorkersConfig
+from orchestrator.config_units import unit_of
 
 
 @dataclass(frozen=True)

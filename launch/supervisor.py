@@ -6,9 +6,8 @@ driver that is killed takes nothing with it: the next one finds the workers aliv
 
 ::
 
-    supervisor ── driver (a copy)                     started again when it's killed, ends with the
-    supervisor
-               └─ local Ray (launch.local_ray)         ends with the supervisor
+    supervisor ┬─ driver (a copy)                 started again when it's killed
+               └─ local Ray (launch.local_ray)    both end with the supervisor
 """
 
 from __future__ import annotations

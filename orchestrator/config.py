@@ -1,8 +1,8 @@
 """What can a user ask of a run?
 
 Rule: one frozen model is the only truth for command-line flags, ``--config`` YAML, ``tfresume
-config --explain`` and the JSON schema; its keys stand in ``config_sections``. Unknown keys are
-refused.
+config --explain`` and the JSON schema; its keys stand in ``config_sections`` and ``config_graph``.
+Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError, field_validator, model_validator
 
+from orchestrator.config_graph import GraphSection, SurgerySection
 from orchestrator.config_sections import (
     SLACK_HOSTS,
-    GraphSection,
     InputsSection,
     LengthSection,
     ReportingSection,
     SavingSection,
-    Section,
     SourceSection,
-    SurgerySection,
     WhereSection,
     WorkersConfig,
     WorkersSection,
 )
+from orchestrator.config_units import Section
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import WITHOUT_CREDENTIALS, holds_credential, redacted
 

@@ -1,38 +1,18 @@
-"""Which keys can a configuration have, under which headings, and what does each number count?
+"""Which keys can a configuration have, under which headings?
 
 Rule: a key stands in one place, with its type, its unit, its default and its meaning; the command
 line, ``config --explain`` and the JSON schema are made from that. Every field has a unit in its
-type, its name or its description, and a reason where the default isn't obvious.
+type, its name or its description, and a reason where the default isn't obvious. The keys that
+concern the graph stand in ``config_graph``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What a number counts, for ``--help`` and ``config --explain``."""
-
-    name: str
-
-
-Seconds = Annotated[float, Field(gt=0), Unit("seconds")]
-Steps = Annotated[int, Field(ge=1), Unit("steps")]
-StepsOrNone = Annotated[int, Field(ge=0), Unit("steps")]
-Workers = Annotated[int, Field(ge=1), Unit("workers")]
-
-
-class Section(BaseModel):
-    """Keys that are shown under one heading, in this order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    heading: ClassVar[str] = ""
+from orchestrator.config_units import Positive, Seconds, Section, Steps, StepsOrNone, Unit, Workers
 
 
 class WorkersConfig(Section):
@@ -244,84 +224,6 @@ class InputsSection(Section):
     """Python modules that every worker imports first."""
 
 
-class GraphSection(Section):
-    heading: ClassVar[str] = "Graph"
-
-    meta: str | None = None
-    """A ``.meta`` other than the checkpoint's own: the graph to train (any fsspec URL, binary or
-    text).
-    """
-    drop_collection: list[str] = Field(default_factory=list)
-    """Collections to leave out of the imported graph, as ``restore_collections_predicate`` does."""
-    train_op: list[str] = Field(default_factory=list)
-    """Operations to run each step, in order, each ``NAME`` or ``NAME:RATIO``. Default: the graph's
-    one train op.
-    """
-    cycle_batches: Literal["own", "same"] = "own"
-    """What the runs of a step's several train ops are fed: each batches of its ``own``, or all of a
-    step the ``same``. A run that needs no rows takes none.
-    """
-    watch: list[str] = Field(default_factory=list)
-    """Tensors to show as the loss. Default: the graph's ``losses`` collection, else what the
-    gradients are of, else a scalar summary that is called a loss.
-    """
-    clear_devices: bool = True
-    """Drop the saved device names, so that every operation goes where this machine has room for it.
-    """
-    device_map: dict[str, str] = Field(default_factory=dict)
-    """Keep or move saved devices: pattern to device, such as ``/job:ps/*=/CPU:0``."""
-    import_scope: str | None = None
-    """Prefix for all names of the imported graph, as in ``import_meta_graph``."""
-    init_missing: bool = False
-    """Initialise weights that the checkpoint lacks with the graph's own initialisers. An
-    optimizer's slots always are, with a warning.
-    """
-    load_op_library: list[str] = Field(default_factory=list)
-    """Libraries with custom operations that every worker loads."""
-    allow_op: list[str] = Field(default_factory=list)
-    """Operation types that touch files, run code or open sockets and that you trust in this graph.
-    """
-    force: bool = False
-    """Go on where a check says no and going on can mean something."""
-
-
-class SurgerySection(Section):
-    heading: ClassVar[str] = "Surgery"
-
-    set: dict[str, str] = Field(default_factory=dict)
-    """Set a constant of the graph, tensor name to value: ``learning_rate:0=0.001``; a variable or a
-    computed scalar, such as a decayed rate, becomes that constant. Undone by leaving it out.
-    """
-    swap_optimizer: Literal["sgd", "momentum", "adam", "adagrad", "rmsprop"] | None = None
-    """Train with another optimizer of TensorFlow 1, at the graph's own learning rate; its slots are
-    new, the rest stays. Undone by leaving it out.
-    """
-    clip_global_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Clip the gradients by their global norm, as ``tf.clip_by_global_norm``."""
-    freeze: list[str] = Field(default_factory=list)
-    """Variables to hold as they are: a name, a scope, or a pattern such as ``encoder/*``. Neither
-    they nor their slots are written. Undone by leaving it out.
-    """
-    grow: dict[str, Positive] = Field(default_factory=dict)
-    """Give a table that is looked up by row more rows, ``VAR=ROWS``; they and those of its slots
-    begin as the graph's own initialisers begin. What is saved has them for good.
-    """
-    rename: dict[str, str] = Field(default_factory=dict)
-    """Take the checkpoint's key OLD for the graph's NEW, ``OLD=NEW``; with a slash at the end of
-    both, a whole scope. Counts at the run's first start, as the four below.
-    """
-    restore_only: list[str] = Field(default_factory=list)
-    """Take only these variables from the source's checkpoint, and initialise the others; the global
-    step is always taken.
-    """
-    reinit: list[str] = Field(default_factory=list)
-    """Initialise these variables, whatever the source's checkpoint holds of them."""
-    reset_slots: bool = False
-    """Initialise the optimizer's slots, whatever the source's checkpoint holds of them."""
-    reset_step: StepsOrNone | None = None
-    """Begin at this global step instead of the checkpoint's."""
-
-
 SLACK_HOSTS = frozenset({"hooks.slack.com", "hooks.slack-gov.com"})
 """Whose webhooks take ``{"text": ...}`` alone, and whose URLs are secrets."""
 
@@ -345,10 +247,3 @@ class ReportingSection(Section):
     """Pass the run's curves and events to a tracker: ``mlflow``, ``wandb``, or what another package
     brings as an entry point of ``tfresume.callbacks``.
     """
-
-
-def unit_of(annotation: Any) -> str:
-    """What a number of this type counts; empty for what has no unit."""
-    if isinstance(annotation, Unit):
-        return annotation.name
-    return next(filter(None, map(unit_of, get_args(annotation))), "")

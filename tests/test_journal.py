@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import json
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ from orchestrator.journal.worker_events import LossOfWorker, WorkerWarm
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import Journal, read_journal
 from tests.docs import journal_page
-from tests.test_laws import PRODUCT, ROOT
+from tests.sources import PRODUCT, ROOT, calls, text
 
 RECORDED = Path(__file__).with_name("recorded_journal.jsonl")
 SINCE_THEN = {"proof", "edits"}
@@ -42,19 +43,14 @@ RECORDS = st.builds(
 )
 
 
-def calls(path: Path) -> set[str]:
-    """Names of what a module calls, with or without a module before them."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call):
-            called = node.func
-            found.add(
-                called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-            )
-    return found
-
-
-WRITTEN = {name for path in PRODUCT for name in calls(path)}
+@functools.cache
+def called() -> set[str]:
+    """Names of what the product calls, with or without a module before them."""
+    return {
+        made.attr if isinstance(made := call.func, ast.Attribute) else getattr(made, "id", "")
+        for path in PRODUCT
+        for call in calls(path)
+    }
 
 
 def test_page_of_the_journal_says_what_the_classes_say() -> None:
@@ -70,13 +66,13 @@ def test_docstring_of_a_kind_speaks_only_of_fields_that_it_has(kind: type[Journa
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.WORD)
 def test_kind_that_readers_know_is_written_somewhere(kind: type[JournalEvent]) -> None:
-    assert kind.__name__ in WRITTEN
+    assert kind.__name__ in called()
 
 
 def test_kinds_are_named_by_their_classes_alone() -> None:
     """A writer or reader that names events by strings would be held by none of these tests."""
     words = re.compile(r"""\[["']event["']\]|get\(["']event["']|["']event["']:|\.word ==""")
-    named = {path for path in PRODUCT if words.search(path.read_text())}
+    named = {path for path in PRODUCT if words.search(text(path))}
     journal = {ROOT / "orchestrator" / "journal" / f"{name}.py" for name in ("event", "parsing")}
     # What is posted to a webhook has a field of that name
     notices = ROOT / "orchestrator" / "driver" / "notices.py"

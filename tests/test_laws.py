@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.sources import PRODUCT, ROOT, text, tree
+
 WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; "
-PRODUCT = sorted([*(ROOT / "orchestrator").rglob("*.py"), *(ROOT / "launch").rglob("*.py")])
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
@@ -87,9 +89,9 @@ def test_product_code_names_nothing_of_the_third_party_checkpoints(corpus: Path)
     foreign = {part for row in rows for part in row["repo"].split("/")} | {
         row["entry"] for row in rows
     }
-    text = "\n".join(path.read_text() for path in PRODUCT)
+    code = "\n".join(map(text, PRODUCT))
     common = {"horovod"}  # a library as well as a repository's name
-    assert [name for name in sorted(foreign - common) if name in text] == []
+    assert [name for name in sorted(foreign - common) if name in code] == []
 
 
 def test_only_one_module_makes_files_in_a_directory_that_users_share() -> None:
@@ -99,13 +101,27 @@ def test_only_one_module_makes_files_in_a_directory_that_users_share() -> None:
     found = {
         str(path.relative_to(ROOT))
         for path in PRODUCT
-        if path.is_relative_to(ROOT / "orchestrator") and makers.search(path.read_text())
+        if path.is_relative_to(ROOT / "orchestrator") and makers.search(text(path))
     }
     assert found == {"orchestrator/store/objects/private.py"}
 
 
 def test_product_modules_are_found() -> None:
     assert len(PRODUCT) > 20
+
+
+LONGEST = 300
+"""Lines of a module of the product; what outgrows that answers more than one question."""
+
+
+def test_module_of_the_product_is_not_too_long_to_answer_one_question() -> None:
+    assert _too_long({"a.py": "\n" * LONGEST, "b.py": "\n" * (LONGEST + 1)}) == ["b.py: 301 lines"]
+    assert _too_long({str(path.relative_to(ROOT)): text(path) for path in PRODUCT}) == []
+
+
+def _too_long(sources: dict[str, str]) -> list[str]:
+    lengths = {path: len(source.splitlines()) for path, source in sources.items()}
+    return [f"{path}: {lines} lines" for path, lines in lengths.items() if lines > LONGEST]
 
 
 NOT_MODULES = {"workers.min", "workers.max", "workers.count", "graph.original_meta"}
@@ -118,7 +134,7 @@ def test_module_that_a_docstring_names_exists() -> None:
     found = {
         (str(path.relative_to(ROOT)), name)
         for path in PRODUCT
-        for name in named.findall(path.read_text())
+        for name in named.findall(text(path))
         if name not in NOT_MODULES
     }
     assert len(found) > 20
@@ -126,11 +142,11 @@ def test_module_that_a_docstring_names_exists() -> None:
 
 
 def test_member_of_a_class_that_a_docstring_names_exists() -> None:
-    classes = _classes([path.read_text() for path in PRODUCT])
+    classes = _classes(map(tree, PRODUCT))
     found = {
         (str(path.relative_to(ROOT)), kind, member)
         for path in PRODUCT
-        for kind, member in re.findall(r"``(_?[A-Z]\w+)\.(\w+)", path.read_text())
+        for kind, member in re.findall(r"``(_?[A-Z]\w+)\.(\w+)", text(path))
         if kind in classes
     }
     assert len(found) > 20
@@ -139,15 +155,16 @@ def test_member_of_a_class_that_a_docstring_names_exists() -> None:
 
 def test_member_that_a_class_has_not_is_found_missing() -> None:
     base = "class Base:\n    size: int\n"
-    classes = _classes([base, "class Kind(Base):\n    def begin(self) -> None: ...\n"])
+    derived = "class Kind(Base):\n    def begin(self) -> None: ...\n"
+    classes = _classes(map(ast.parse, (base, derived)))
     known = [_has(classes, "Kind", member) for member in ("begin", "size", "end")]
     assert known == [True, True, False]
 
 
-def _classes(sources: list[str]) -> dict[str, list[ast.ClassDef]]:
+def _classes(modules: Iterable[ast.Module]) -> dict[str, list[ast.ClassDef]]:
     found: dict[str, list[ast.ClassDef]] = {}
-    for source in sources:
-        for node in ast.walk(ast.parse(source)):
+    for module in modules:
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(node)
     return found
@@ -156,10 +173,16 @@ def _classes(sources: list[str]) -> dict[str, list[ast.ClassDef]]:
 def _has(classes: dict[str, list[ast.ClassDef]], kind: str, member: str) -> bool:
     """Whether a class, or one that it is made from, speaks of ``member``."""
     return any(
-        re.search(rf"\b{member}\b", ast.unparse(node))
+        re.search(rf"\b{member}\b", _written(node))
         or any(_has(classes, ast.unparse(base), member) for base in node.bases)
         for node in classes.get(kind, ())
     )
+
+
+@functools.cache
+def _written(node: ast.ClassDef) -> str:
+    """A class as code, for as many members as are looked for."""
+    return ast.unparse(node)
 
 
 def _is_there(name: str) -> bool:
@@ -179,7 +202,7 @@ def _is_there(name: str) -> bool:
 
 
 def test_numbers_that_the_product_is_built_with_carry_their_reason() -> None:
-    found = {str(path.relative_to(ROOT)): _constants(path.read_text()) for path in PRODUCT}
+    found = {str(path.relative_to(ROOT)): _constants(text(path)) for path in PRODUCT}
     assert sum(map(len, found.values())) > 200
     assert [
         f"{path}: {name}"

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from orchestrator import errors
+from tests.sources import PRODUCT, ROOT, tree
 
-ROOT = Path(__file__).resolve().parents[1]
 KINDS = {
     name
     for name, value in vars(errors).items()
@@ -71,10 +70,9 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def test_every_error_says_what_to_do_next() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line} {what}"
-        for room in ("orchestrator", "launch")
-        for path in sorted((ROOT / room).rglob("*.py"))
+        for path in PRODUCT
         if str(path.relative_to(ROOT)) not in REASONS
-        for line, what in faults(ast.parse(path.read_text()))
+        for line, what in faults(tree(path))
     ]
     assert found == []
 

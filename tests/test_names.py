@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.sources import PRODUCT, tree
 
 
 def _shared() -> set[str]:
     counts = Counter(
         node.name
-        for room in ("orchestrator", "launch")
-        for path in (ROOT / room).rglob("*.py")
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for path in PRODUCT
+        for node in tree(path).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert len(counts) > 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from launch.commands.options import Looks
-from launch.commands.run import Config, Run
+from launch.commands.run_options import Config, Run
 from launch.flags import RunFlags, run_config
 from launch.terminal import EXIT_REFUSED, answer_console, print_json
 from orchestrator.config import RunConfig

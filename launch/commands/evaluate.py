@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
-from launch.commands.run import Config, Run
+from launch.commands.run_options import Config, Run
 from launch.flags import RunFlags, pair, run_config
 from launch.jobs.inside import is_job_server
 from launch.terminal import EXIT_DONE, EXIT_FAILED, answer_console, print_json

@@ -16,7 +16,7 @@ OUTPUT = Group("Output", sort_key=99)
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Looks:
-    """How a command talks."""
+    """In which form a command answers, and how much it logs."""
 
     json: Annotated[
         bool,
@@ -25,7 +25,7 @@ class Looks:
             negative=(),
             group=OUTPUT,
             show_default=False,
-            help="End with one JSON object on stdout.",
+            help="Answer with one JSON object on stdout.",
         ),
     ] = False
     verbose: Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
-from launch.commands.run import Config, Run
+from launch.commands.run_options import Config, Run
 from launch.flags import RunFlags, given, merged, read_config_file
 from launch.render.code import with_code
 from launch.render.overlays import with_overlays

@@ -118,10 +118,10 @@ def _tensorflow() -> dict[str, Any]:
             timeout=PROBE_TIMEOUT_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return {
-            "error": f"{type(error).__name__}: importing it took longer than {PROBE_TIMEOUT_S:.0f} s"
-        }
+    except subprocess.TimeoutExpired:
+        return {"error": f"importing it took longer than {PROBE_TIMEOUT_S:.0f} s"}
+    except OSError as error:
+        return {"error": f"the process that asks it can't be started: {error}"}
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -44,9 +44,8 @@ def collected(
     """
     files: dict[str, str] = {}
     changed = dict(run)
-    for key in ("input",):
-        if run.get(key):
-            changed[key] = _shipped(str(run[key]), directory, files)
+    if run.get("input"):
+        changed["input"] = _shipped(str(run["input"]), directory, files)
     if run.get("py_func"):
         changed["py_func"] = {
             token: _shipped(str(target), directory, files)

@@ -13,8 +13,8 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.errors import CorruptCheckpoint, OrchestratorError, OutputError, SourceError
 from orchestrator.graph.graphdef.meta import read_meta
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
-from orchestrator.graph.worker_graph import Problem
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.checkpoints.source import Source, resolve_source
 from orchestrator.store.objects.location import Location, open_location

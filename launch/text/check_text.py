@@ -12,10 +12,12 @@ from rich.console import Console
 
 from launch.text.inspect_text import clean, names_text, shape_text
 from launch.text.table_text import render_sharing
+from orchestrator.graph.batch_scale import ScaleKind
 from orchestrator.graph.check import CheckReport, ModeVerdict
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.gradient_scale import gradient_seams
 from orchestrator.graph.variables.memory import in_words
-from orchestrator.graph.worker_graph import Problem, ScaleKind, WorkerGraph
+from orchestrator.graph.worker_graph import WorkerGraph
 
 NAMES = 5
 """Node names shown with a problem; ``--json`` has them all."""

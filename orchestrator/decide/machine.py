@@ -18,8 +18,9 @@ from orchestrator.decide.doing import Doing
 from orchestrator.decide.events import Event, Found
 from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.policy import Policy
 from orchestrator.decide.reconcile import reconcile
-from orchestrator.decide.run import Policy, Run, Stage, Worker
+from orchestrator.decide.run import Run, Stage, Worker
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import WorkersAdopted

@@ -18,9 +18,10 @@ from orchestrator.decide.events import Found, SaveWritten
 from orchestrator.decide.incident import Incident
 from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.policy import Policy
 from orchestrator.decide.recovery import Streak
-from orchestrator.decide.save_policy import SaveLog, SavePolicy
-from orchestrator.decide.scaling import Sizes, group_size
+from orchestrator.decide.save_policy import SaveLog
+from orchestrator.decide.scaling import group_size
 
 
 class Stage(Enum):
@@ -29,31 +30,6 @@ class Stage(Enum):
     STARTING = "starting"
     WARM = "standby"
     MEMBER = "member"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What the configuration asks for, as the rules need it. Times in seconds."""
-
-    sizes: Sizes
-    saving: SavePolicy
-    until: int
-    hang_floor_s: float = 5.0
-    wait_s: float = 1800.0
-    batch_size: int | None = None
-    max_losses_per_hour: int = 60
-    batches_per_step: int | None = None
-    """Slots of a step; None where each member computes one batch."""
-    batches_per_slot: int = 1
-    """Batches that one step takes for each slot: as many as its runs have of their own."""
-    in_place: bool = True
-    """Whether a process whose group broke may be formed into the next one; else it only hands its
-    state on.
-    """
-    peers_tell: bool = True
-    """Whether a member is gone when its peers have seen it die. Ray says so later, when the process
-    has given all its memory back; where the next member needs its GPU, that is waited for.
-    """
 
 
 @dataclass(frozen=True)

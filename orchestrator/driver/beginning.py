@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.run import Policy
+from orchestrator.decide.policy import Policy
 from orchestrator.driver.slots import Slots, as_recorded, slots_of
 from orchestrator.driver.startup import Plan, StartPoint, counted, make_plan, policy_of, start_point
 from orchestrator.errors import ConfigError

@@ -17,9 +17,10 @@ from orchestrator.config import RunConfig
 from orchestrator.driver.chosen_graph import with_collections, without_collections
 from orchestrator.graph.graphdef.undo import without_edits
 from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.surgery.operation import operate
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
-from orchestrator.graph.worker_graph import Problem, WorkerGraph
+from orchestrator.graph.worker_graph import WorkerGraph
 
 EDITS: dict[str, object] = {
     "freeze": [],

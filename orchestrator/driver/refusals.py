@@ -20,7 +20,7 @@ from orchestrator.config import RunConfig
 from orchestrator.decide.last_step import last_step
 from orchestrator.decide.room import crowded
 from orchestrator.errors import ConfigError, PlacementError
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 
 def check_input(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.last_step import last_step
-from orchestrator.decide.run import Policy
+from orchestrator.decide.policy import Policy
 from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections

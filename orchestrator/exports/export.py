@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from orchestrator.errors import ConfigError
-from orchestrator.exports import checkpoint_files, npz_file, place, safetensors_file
+from orchestrator.exports import checkpoint_files, export_directory, npz_file, safetensors_file
 from orchestrator.exports.comparing import compare
 from orchestrator.exports.items import Item, distinct
 from orchestrator.graph.graphdef.meta import read_meta
@@ -111,15 +111,15 @@ def export(
     assert found.index is not None, "a checkpoint was asked for"
     target = open_location(output)
     identity = _identity(found, to, everything, omit)
-    done = place.existing(target, identity)
+    done = export_directory.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
     items, left_out = chosen(found, to, everything=everything, omit=omit)
     values, layout = Values(found.index, found.files), LAYOUTS[to]
     with scratch("export") as room:
         files = layout.write(room, items, values)
-        place.begin(target, identity, [file.name for file in files])
-        records = place.put(target, files)
+        export_directory.begin(target, identity, [file.name for file in files])
+        records = export_directory.put(target, files)
     compared = compare(items, values, layout.reader(target), target.shown)
     record = {
         "source": found.prefix.shown if found.prefix is not None else found.url,
@@ -129,7 +129,9 @@ def export(
         "left_out": [asdict(one) for one in left_out],
         "notes": list(found.notes),
     }
-    return _result(target, place.complete(target, identity, record), compared_bytes=compared)
+    return _result(
+        target, export_directory.complete(target, identity, record), compared_bytes=compared
+    )
 
 
 def chosen(

@@ -17,11 +17,11 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
-from orchestrator.exports import place
+from orchestrator.exports import export_directory
 from orchestrator.exports.constants import Constants
-from orchestrator.exports.extras import require_installed
 from orchestrator.exports.graph_check import checked
 from orchestrator.exports.graph_files import FILES, Endpoint, GraphFormat, graph_bytes
+from orchestrator.exports.onnx_extra import require_installed
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, parse_tensor
@@ -132,10 +132,12 @@ def export_graph(
         "fetches": list(fetches),
         "input_map": dict(config.input_map),
     }
-    done = place.existing(target, identity)
+    done = export_directory.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
-    place.refuse_foreign(target, [FILES[to]])  # checking takes minutes: no news for its end
+    export_directory.refuse_foreign(
+        target, [FILES[to]]
+    )  # checking takes minutes: no news for its end
     model = _model(source, fetches, config.input_map)
     value = Constants(source, model.graph).value
     frozen = freeze(model.graph, model.outputs, model.cuts, value, tables=to == "saved-model")
@@ -152,8 +154,8 @@ def export_graph(
             *(config, source, model.graph, model.outputs, frozen, inputs, file, room),
             left=model.switched.left,
         )
-        place.begin(target, identity, [file.name])
-        records = place.put(target, [file])
+        export_directory.begin(target, identity, [file.name])
+        records = export_directory.put(target, [file])
     record = {
         "source": source.prefix.shown,
         "step": source.step,
@@ -161,7 +163,7 @@ def export_graph(
         **_said(model, frozen, inputs, outputs),
         **found,
     }
-    return _result(target, place.complete(target, identity, record))
+    return _result(target, export_directory.complete(target, identity, record))
 
 
 def _said(

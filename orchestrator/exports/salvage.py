@@ -18,7 +18,7 @@ import google_crc32c
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.errors import CorruptCheckpoint, GraphRefused, SourceError
-from orchestrator.exports import place
+from orchestrator.exports import export_directory
 from orchestrator.exports.export import LeftOut
 from orchestrator.exports.poison import poison_in
 from orchestrator.graph.graphdef.meta import read_meta
@@ -101,7 +101,7 @@ def salvage(source: str, output: str, *, drop_poisoned: bool = False) -> Salvage
     """
     candidate, target = find_wreck(source), open_location(output)
     identity = _identity(candidate, drop_poisoned)
-    done = place.existing(target, identity)
+    done = export_directory.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
     graph = _graph(candidate)
@@ -117,8 +117,8 @@ def salvage(source: str, output: str, *, drop_poisoned: bool = False) -> Salvage
         )
     with scratch("salvage") as room:
         files = _written(room, candidate, wreck, values, saved, graph)
-        place.begin(target, identity, [file.name for file in files])
-        records = place.put(target, files)
+        export_directory.begin(target, identity, [file.name for file in files])
+        records = export_directory.put(target, files)
     record = {
         "source": candidate.location.shown,
         "files": [file.model_dump() for file in records],
@@ -129,7 +129,7 @@ def salvage(source: str, output: str, *, drop_poisoned: bool = False) -> Salvage
         "has_graph": graph is not None,
         "command": _command(target, lost) if graph is not None else "",
     }
-    return _result(target, place.complete(target, identity, record), already=False)
+    return _result(target, export_directory.complete(target, identity, record), already=False)
 
 
 def _identity(candidate: Candidate, drop_poisoned: bool) -> dict[str, Any]:

@@ -28,11 +28,11 @@ from orchestrator.graph.inputs.sources import revived_tokens
 from orchestrator.graph.inputs.supplied import supplied_problems
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.plan import GraphPlan, plan
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.scale_problems import in_short
 from orchestrator.graph.tables.shares import Sharing, sharing
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
-from orchestrator.graph.worker_graph import Problem
 
 Mode = Literal["group", "one"]
 MODES: tuple[Mode, ...] = ("group", "one")

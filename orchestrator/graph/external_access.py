@@ -22,7 +22,7 @@ from orchestrator.graph.inputs.bodies import Bodies, NodePlace
 from orchestrator.graph.inputs.path_map import lies_below
 from orchestrator.graph.inputs.pipeline import Files
 from orchestrator.graph.inputs.sources import CACHES, file_inputs, files_of
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 NAMING_ATTRIBUTES = (
     "token",

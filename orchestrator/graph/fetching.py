@@ -19,7 +19,8 @@ from orchestrator.graph.importing.compat import compat_problems
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
 from orchestrator.graph.inputs.ports import find_tensor, mapped_shape, pipeline_cuts, placeholders
-from orchestrator.graph.worker_graph import InputPort, Problem, WorkerGraph
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 
 
 @dataclass(frozen=True)

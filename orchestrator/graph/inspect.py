@@ -42,6 +42,7 @@ from orchestrator.graph.inspect_report import (
     Totals,
     VariableEntry,
 )
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.loss_to_show import losses_of_gradients
 from orchestrator.graph.tables.sharding import shardable_in
 from orchestrator.graph.tables.shares import Shares, shares
@@ -50,7 +51,7 @@ from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.memory import variable_bytes
 from orchestrator.graph.variables.saver import SaverKeys, read_saver
 from orchestrator.graph.variables.variables import find_variables
-from orchestrator.graph.worker_graph import Problem, Variable
+from orchestrator.graph.worker_graph import Variable
 
 LOSS_COLLECTION = "losses"
 FREE = ""

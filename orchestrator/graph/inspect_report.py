@@ -12,8 +12,9 @@ from typing import Any
 
 from orchestrator.graph.external_access import UntrustedOp
 from orchestrator.graph.gradients.train_candidates import TrainOp
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.tables.shares import Shares
-from orchestrator.graph.worker_graph import Problem, Shape, StepCounter
+from orchestrator.graph.worker_graph import Shape, StepCounter
 
 
 @dataclass(frozen=True)

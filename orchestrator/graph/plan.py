@@ -34,6 +34,7 @@ from orchestrator.graph.inputs.path_map import remap_paths, remote_paths, unused
 from orchestrator.graph.inputs.runnable import python_functions
 from orchestrator.graph.inputs.staging import without_staging
 from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.random.random_ops import (
     RandomReport,
     make_random_ops_stateless,
@@ -54,7 +55,7 @@ from orchestrator.graph.watching import (
     unweighable,
     weight_of,
 )
-from orchestrator.graph.worker_graph import Problem, TrainTarget, Variable, WorkerGraph
+from orchestrator.graph.worker_graph import TrainTarget, Variable, WorkerGraph
 
 
 @dataclass(frozen=True)

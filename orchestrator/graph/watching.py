@@ -14,7 +14,7 @@ from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import FLOATS
 from orchestrator.graph.graphdef.view import Edge, parse_tensor
 from orchestrator.graph.inputs.ports import PLACEHOLDERS, find_tensor
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 LOSSES = "losses"
 DEMANDING = PLACEHOLDERS - {"PlaceholderWithDefault"}

@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.graph.batch_scale import NOT_ASKED, BatchScale
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue, PythonFunction
 from orchestrator.graph.worker_tables import NO_TABLES, ShardedTables
@@ -90,32 +91,6 @@ class SaverEntry:
     save_tensor: str
     restore_tensor: str
     restore_op: str
-
-
-ScaleKind = Literal["mean", "sum", "masked", "nonlinear", "mixed", "unknown"]
-
-
-@dataclass(frozen=True)
-class BatchScale:
-    """How a gradient follows from the number of rows of its batch.
-
-    Attributes:
-        kind: of a ``mean`` over rows; of a ``sum``; ``masked``: of a mean over as many rows as the
-            data says; ``nonlinear``: of another function of what the rows give together; ``mixed``:
-            of a sum and of what doesn't grow with the rows; ``unknown``.
-        why: what keeps it from being a plain mean or sum, about ``node``.
-        losses: names of the tensors that it's the gradient of.
-        variables: what the optimizer updates with it, as far as that can be seen.
-    """
-
-    kind: ScaleKind = "unknown"
-    why: str = ""
-    node: str = ""
-    losses: tuple[str, ...] = ()
-    variables: tuple[str, ...] = ()
-
-
-NOT_ASKED = BatchScale("unknown", "it wasn't asked")
 
 
 @dataclass(frozen=True)
@@ -306,26 +281,3 @@ class WorkerGraph:
     def batches_per_slot(self) -> int:
         """Batches of each slot that one step takes."""
         return max(self.run_batches) + 1
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One reason why a graph wouldn't resume, or one thing that its owner should know.
-
-    Attributes:
-        code: stable kebab-case identifier, such as ``no-train-op`` or ``unfed-placeholder``.
-        severity: ``error`` refuses the run, ``warning`` is shown.
-        message: what, and why.
-        remedy: what to do about it, naming flags.
-        nodes: node or tensor names concerned.
-        modes: the modes it speaks of: ``group``, ``one`` or both.
-        forceable: ``--force`` can mean something here.
-    """
-
-    code: str
-    severity: Literal["error", "warning"]
-    message: str
-    remedy: str = ""
-    nodes: tuple[str, ...] = ()
-    modes: tuple[Literal["group", "one"], ...] = ("group", "one")
-    forceable: bool = False

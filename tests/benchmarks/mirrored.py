@@ -1,7 +1,7 @@
 """How fast is ``MultiWorkerMirroredStrategy`` on the same model? The bar for two workers.
 
 ``python -m tests.benchmarks.mirrored RANK PORT0,PORT1 STEPS UNITS``: the perceptron of
-``makers.mnist`` in TF2 code, batch and log as ``probe`` has them.
+``networks.mnist`` in TF2 code, batch and log as ``probe`` has them.
 """
 
 from __future__ import annotations

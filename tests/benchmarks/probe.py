@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.graphs import makers
+from tests.graphs.feeds import FEEDS, xy_feeds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Moment:
 def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
     """The same batch for ever, so that making it costs nothing."""
     rows = int(os.environ.get("PROBE_ROWS", "64"))
-    batch = makers.FEEDS.get(os.environ.get("PROBE_KIND", "mnist"), makers.xy_feeds)(ctx.rank, rows)  # type: ignore[call-arg]
+    batch = FEEDS.get(os.environ.get("PROBE_KIND", "mnist"), xy_feeds)(ctx.rank, rows)  # type: ignore[call-arg]
     with Path(os.environ["PROBE_FILE"]).open("a", buffering=1) as log:
         for step in range(ctx.step, 10**9):
             log.write(

@@ -16,7 +16,7 @@ def main(words: list[str]) -> int:
     config = parse_config(json.loads(words[-1]))
 
     def drive() -> int:
-        from launch.commands.run import or_crashed
+        from launch.commands.resume import or_crashed
         from launch.terminal import guarded
         from orchestrator.driver.main import resume
 

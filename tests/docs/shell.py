@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.docs.pages import ROOT, Block, all_blocks
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 
 TIMEOUT_S = 240
 SHORTER = {

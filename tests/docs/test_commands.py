@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.exports.extras import ONNX
+from orchestrator.exports.onnx_extra import ONNX
 from orchestrator.store.objects.location import open_location
 from tests.docs.pages import Block, all_blocks
 from tests.docs.shell import make_bucket, make_holders, make_pipeline, shell

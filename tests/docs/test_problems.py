@@ -14,11 +14,9 @@ from pathlib import Path
 from orchestrator.driver.refusals import CHECKS
 from orchestrator.graph.repetition.scale_problems import CODES
 from tests.docs.pages import ROOT
+from tests.sources import PRODUCT, calls, tree
 
 PAGE = ROOT / "docs" / "problems.md"
-SOURCES = sorted(
-    path for room in ("orchestrator", "launch") for path in (ROOT / room).rglob("*.py")
-)
 EITHER = {"error", "warning"}
 _ROW = re.compile(r"^\| `([\w-]+)` \| (error|warning|error or warning) \| (.+) \| (.+) \|$", re.M)
 
@@ -26,9 +24,9 @@ _ROW = re.compile(r"^\| `([\w-]+)` \| (error|warning|error or warning) \| (.+) \
 def _calls(name: str, sources: list[Path]) -> Iterator[tuple[str, ast.Call]]:
     """Each call of ``name`` with the file that it stands in, from the root."""
     for path in sources:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name:
-                yield str(path.relative_to(ROOT)), node
+        for call in calls(path):
+            if getattr(call.func, "id", "") == name:
+                yield str(path.relative_to(ROOT)), call
 
 
 def _literal(node: ast.expr) -> str | None:
@@ -45,10 +43,9 @@ def _literals(name: str, file: str) -> set[str]:
 
 def _attribute_faults() -> set[str]:
     """The kinds of attribute faults that become problems of their own."""
-    source = (ROOT / "orchestrator/graph/importing/compat.py").read_text(encoding="utf-8")
     function = next(
         node
-        for node in ast.parse(source).body
+        for node in tree(ROOT / "orchestrator/graph/importing/compat.py").body
         if isinstance(node, ast.FunctionDef) and node.name == "attribute_problems"
     )
     said = next(node for node in ast.walk(function) if isinstance(node, ast.Dict))
@@ -79,7 +76,7 @@ def _told() -> dict[str, set[str]]:
     computed = _computed()
     used: set[tuple[str, str]] = set()
     found: dict[str, set[str]] = {}
-    for file, call in _calls("Problem", SOURCES):
+    for file, call in _calls("Problem", PRODUCT):
         written = _literal(call.args[0])
         codes = {written} if written else computed[file, ast.unparse(call.args[0])]
         if not written:
@@ -117,7 +114,7 @@ def test_severities_on_the_page_are_those_that_the_sources_give() -> None:
 def test_forceable_problems_are_named_on_the_page() -> None:
     forceable = {
         code
-        for _, call in _calls("Problem", SOURCES)
+        for _, call in _calls("Problem", PRODUCT)
         if any(keyword.arg == "forceable" for keyword in call.keywords)
         and (code := _literal(call.args[0]))
     }

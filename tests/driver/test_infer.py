@@ -13,7 +13,7 @@ from orchestrator.config import parse_config
 from orchestrator.driver.infer import infer
 from orchestrator.errors import GraphRefused, OrchestratorError, UserCodeError
 from tests import forked
-from tests.graphs.makers import feeds_for
+from tests.graphs.feeds import feeds_for
 
 pytestmark = pytest.mark.turns(5)
 

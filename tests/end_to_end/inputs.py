@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.graphs import makers
+from tests.graphs import feeds
 
 Batch = Mapping[str, np.ndarray]
 OFFSET = 10_000  # other batches than those of the source run
@@ -22,7 +22,7 @@ OFFSET = 10_000  # other batches than those of the source run
 
 def batch(kind: str, number: int) -> Batch:
     """Batch ``number`` of the whole run."""
-    return makers.feeds_for(kind)(OFFSET + number)
+    return feeds.feeds_for(kind)(OFFSET + number)
 
 
 def joined(kind: str, step: int, workers: int) -> Batch:
@@ -75,13 +75,13 @@ def logged(ctx: Any) -> Iterator[Batch]:
 def many_rows(ctx: Any) -> Iterator[Batch]:
     """Two thousand rows of twenty ids: each id is added to a hundred times in one step."""
     for number in range(ctx.position + ctx.rank, 1000, ctx.world_size):
-        yield makers.id_feeds(number, 2048)
+        yield feeds.id_feeds(number, 2048)
 
 
 def grown(ctx: Any) -> Iterator[Batch]:
     """Ids of a table that has grown from 20 to 30 rows."""
     for number in range(ctx.position + ctx.rank, 1000, ctx.world_size):
-        rows = makers.id_feeds(number, 8)
+        rows = feeds.id_feeds(number, 8)
         yield {**rows, "ids:0": (rows["ids:0"] + 3 * number) % 30}
 
 

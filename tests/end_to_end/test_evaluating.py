@@ -164,6 +164,7 @@ def checkpoints(out: Path) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_evaluator_that_is_interrupted_leaves_nothing_and_a_second_of_its_name_is_refused(
     tmp_path: Path, start: Start
 ) -> None:

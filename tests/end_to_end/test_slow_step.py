@@ -11,7 +11,7 @@ from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.journal import read_journal
 from tests.end_to_end.commands import resumed
 from tests.graph.patterns import Pattern, make
-from tests.graphs.makers import FEATURES
+from tests.graphs.feeds import FEATURES
 
 pytestmark = [pytest.mark.tf, pytest.mark.ray, pytest.mark.slow, pytest.mark.turns(3, "whole runs")]
 

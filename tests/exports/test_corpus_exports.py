@@ -11,10 +11,10 @@ import pytest
 
 from orchestrator.config import parse_config
 from orchestrator.errors import OrchestratorError
-from orchestrator.exports.extras import ONNX
 from orchestrator.exports.frozen import export_graph
 from orchestrator.exports.graph_check import ONNX_TOLERANCE, TOLERANCE
 from orchestrator.exports.graph_files import GraphFormat
+from orchestrator.exports.onnx_extra import ONNX
 from tests.exports.test_export import _entries
 
 pytestmark = [

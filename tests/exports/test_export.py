@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 import orchestrator
 from orchestrator.errors import ConfigError, CorruptCheckpoint, OutputError
 from orchestrator.exports import export as exporting
-from orchestrator.exports import place
+from orchestrator.exports import export_directory
 from orchestrator.exports.export import LAYOUTS, TensorFormat, export
 from orchestrator.graph.inference.roles import WHY
 from orchestrator.store.bundle.bundle import read_index
@@ -68,7 +68,7 @@ def test_export_json_maps_names_types_and_shapes(source: Path, tmp_path: Path) -
     assert (kernel["name"], kernel["dtype"], kernel["shape"]) == ("dense/kernel", "float32", [8, 4])
     assert kernel["variables"] == ["dense/kernel"]
     assert told["left_out"] == [{"key": "beta1_power", "why": "--omit says so"}]
-    assert not (tmp_path / "out" / place.BEGUN).exists()
+    assert not (tmp_path / "out" / export_directory.BEGUN).exists()
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -117,7 +117,7 @@ class Died(BaseException):
 def test_export_that_died_isnt_there_and_the_same_call_goes_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    module = exporting if at == "compare" else place
+    module = exporting if at == "compare" else export_directory
     deaths = []
 
     def die(*_: Any, **__: Any) -> None:
@@ -138,7 +138,7 @@ def test_export_that_died_isnt_there_and_the_same_call_goes_on(
 def test_export_of_which_a_byte_changed_on_its_way_is_never_complete(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: TensorFormat
 ) -> None:
-    really = place.put
+    really = export_directory.put
     changed = []
 
     def put(directory: Any, files: Any) -> Any:
@@ -152,7 +152,7 @@ def test_export_of_which_a_byte_changed_on_its_way_is_never_complete(
                 changed.append(file.name)
         return records
 
-    monkeypatch.setattr(place, "put", put)
+    monkeypatch.setattr(export_directory, "put", put)
     with pytest.raises(CorruptCheckpoint):
         export(str(source), str(tmp_path / "out"), to=to)
     assert len(changed) == 1

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.config import parse_config
 from orchestrator.driver.infer import infer
 from orchestrator.errors import ConfigError, OutputError
-from orchestrator.exports import extras
+from orchestrator.exports import onnx_extra
 from orchestrator.exports.frozen import export_graph
 from tests import forked
 
@@ -30,7 +30,7 @@ np.save(sys.argv[3], found)
 def test_onnx_model_gives_what_infer_gives(
     tf1_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    for name in extras.ONNX:
+    for name in onnx_extra.ONNX:
         pytest.importorskip(name, reason="the extra onnx isn't installed", exc_type=ImportError)
     prefix, url = tf1_checkpoint("mlp"), str(tmp_path / "out")
     found = export_graph(parse_config({"source": str(prefix)}), url, to="onnx")
@@ -52,7 +52,7 @@ def test_onnx_model_gives_what_infer_gives(
 def test_missing_extra_is_told_before_the_source_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_extra, "find_spec", lambda name: None)
     config = parse_config({"source": str(tmp_path / "nothing")})
     with pytest.raises(ConfigError, match="takes tf2onnx, onnx, onnxruntime"):
         export_graph(config, str(tmp_path / "out"), to="onnx")

@@ -6,7 +6,7 @@ import time
 
 from orchestrator.errors import PeerLost
 from tests.gpu.settings import Setting
-from tests.graphs.makers import feeds_for
+from tests.graphs.feeds import feeds_for
 from tests.training.ranks import outcome_of
 from tests.training.test_gpu import trained
 

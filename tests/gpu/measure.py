@@ -51,7 +51,7 @@ def placement(setting: Setting) -> Figures:
     """Devices of a step's operations, of a graph that was saved on a parameter server and on a
     fourth GPU.
     """
-    from tests.graphs.makers import feeds_for
+    from tests.graphs.feeds import feeds_for
     from tests.training.test_gpu import devices_used
 
     with setting.ranks(1) as ranks:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.graphs.makers import feeds_for
+from tests.graphs.feeds import feeds_for
 from tests.training.ranks import Ranks
 
 WARM = 3

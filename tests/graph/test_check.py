@@ -13,8 +13,9 @@ from launch.text.check_text import render_check
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
 from orchestrator.graph.check import check, ordered
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.variables.memory import FreeMemory, in_words, memory_need, memory_problems
-from orchestrator.graph.worker_graph import Problem, Variable
+from orchestrator.graph.worker_graph import Variable
 from tests.graph.fuzzing import seed_graphs
 
 SEEDS = seed_graphs()

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from orchestrator.config import RunConfig
+from orchestrator.graph.batch_scale import BatchScale
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import plan
-from orchestrator.graph.worker_graph import BatchScale, WorkerGraph
+from orchestrator.graph.worker_graph import WorkerGraph
 from tests import forked
 from tests.graph.bare import train_original
 from tests.graph.losses import LOSSES, WORDS

@@ -14,8 +14,8 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.plan import GraphPlan, plan
 from tests.graph.bare import train_original, train_rewritten
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 
 pytestmark = [pytest.mark.tf, pytest.mark.turns(3)]
 

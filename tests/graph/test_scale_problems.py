@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.graph.batch_scale import BatchScale, ScaleKind
 from orchestrator.graph.repetition.gradient_scale import GradientScale, gradient_seams, is_summed
 from orchestrator.graph.repetition.scale_problems import CODES, in_short, scale_problems
-from orchestrator.graph.worker_graph import (
-    BatchScale,
-    DenseSeam,
-    ScaleKind,
-    SparseSeam,
-    TrainTarget,
-)
+from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
 
 WHY = "it divides by a count"
 

@@ -13,7 +13,7 @@ from orchestrator.graph.gradients.train_ops import TrainChoice, choose_train_ops
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import merged
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 from tests.graph.synthetic import FLOAT, Drawing
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import build_app, run
-from launch.commands.steer import following
+from launch.commands.logs import following
 from launch.terminal import exit_code, plain_data, show_error
 from orchestrator.errors import (
     ConfigError,

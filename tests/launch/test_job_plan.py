@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.cli import run
-from launch.jobs.asking import merged, with_job
+from launch.jobs.job_status import merged, with_job
 from launch.jobs.package import collected, working_directory
 from launch.jobs.plan import (
     Attach,
@@ -309,7 +309,7 @@ def test_run_is_told_of_where_its_job_server_is_gone(
     def server(_: str) -> object:
         raise error
 
-    monkeypatch.setattr("launch.jobs.asking.JobServer", server)
+    monkeypatch.setattr("launch.jobs.job_status.JobServer", server)
     output = open_location(str(tmp_path / "run"))
     create_run_record(
         output, RunRecord(source="gs://b/run", fingerprint="f", name="m", started_step=7)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import run
-from launch.commands.run import _tell_for_the_driver, or_crashed
+from launch.commands.resume import _tell_for_the_driver, or_crashed
 from launch.supervisor import supervise
 from launch.text.result_text import result_text
 from orchestrator.config import parse_config

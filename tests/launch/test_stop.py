@@ -209,7 +209,7 @@ def test_logs_where_no_run_is_exits_2(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_logs_follow_shows_what_comes_and_ends_with_the_run(
     output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launch.commands.steer.FOLLOW_EVERY_S", 0.01)
+    monkeypatch.setattr("launch.commands.logs.FOLLOW_EVERY_S", 0.01)
     events = whole_run()
     journal = Journal(output, 1)
     for event in events[:5]:
@@ -237,7 +237,7 @@ def told_while_asleep(
         assert events, "follows a run that has ended"
         journal.append(events.pop(0), durable=True)
 
-    monkeypatch.setattr("launch.commands.steer.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("launch.commands.logs.time", SimpleNamespace(sleep=sleep))
     return sleeps
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.decide.events import Doing, StopCause
-from orchestrator.decide.run import Policy
+from orchestrator.decide.policy import Policy
 from orchestrator.decide.save_policy import SavePolicy
 from orchestrator.decide.scaling import Sizes
 

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.decide import grant_policy
 from orchestrator.decide.save_policy import SaveLog
 from tests.simulation.parts import Broken
-from tests.simulation.test_simulation import worlds
+from tests.simulation.test_planted_bugs import worlds
 from tests.simulation.world import World
 
 STANDS = "a counter that stands still"

@@ -20,7 +20,8 @@ from orchestrator.decide import machine
 from orchestrator.decide.aftermath import Going
 from orchestrator.decide.budgets import Budgets, from_journal
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Policy, Run
+from orchestrator.decide.policy import Policy
+from orchestrator.decide.run import Run
 from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
 from tests.simulation.parts import Broken, Faults, SimWorker, State

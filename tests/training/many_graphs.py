@@ -22,8 +22,8 @@ from orchestrator.graph.worker_graph import InputPort, WorkerGraph
 from tests import forked
 from tests.conftest import CORPUS
 from tests.graph.traits import batch as wild_batch
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.ranks import worker_graph
 
 Serve = Callable[[int], Mapping[str, Any]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.graphs.makers import MAKERS
+from tests.graphs.networks import MAKERS
 
 Arrays = dict[str, np.ndarray]
 

@@ -12,8 +12,8 @@ from orchestrator.errors import PeerLost, UserCodeError
 from orchestrator.graph import cut
 from orchestrator.graph.gradients import barrier
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical, changed
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks

@@ -14,8 +14,8 @@ from orchestrator.errors import CorruptCheckpoint, GraphMismatch, OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.state.state import State
 from tests import forked
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 from tests.training.ranks import outcome_of, worker_graph

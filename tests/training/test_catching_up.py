@@ -19,8 +19,8 @@ from orchestrator.training.host.standing import (
     unpack_result,
 )
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 from tests.training.ranks import cut_off_once, outcome_of
@@ -158,7 +158,7 @@ def test_result_that_arrives_damaged_leaves_the_rank_behind_as_it_was(
 
 
 def _give_damaged(trainer: Any) -> None:
-    import orchestrator.training.host.host_group as room
+    import orchestrator.training.host.kept_work as room
 
     trainer.packer = room.pack_result  # type: ignore[attr-defined]
 
@@ -171,6 +171,6 @@ def _give_damaged(trainer: Any) -> None:
 
 
 def _give_whole(trainer: Any) -> None:
-    import orchestrator.training.host.host_group as room
+    import orchestrator.training.host.kept_work as room
 
     room.pack_result = trainer.packer  # type: ignore[attr-defined]

@@ -11,8 +11,8 @@ import pytest
 from orchestrator.errors import PeerLost
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for, xy_feeds
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for, xy_feeds
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 from tests.training.ranks import RankProcess, Ranks, outcome_of, worker_graph

@@ -11,8 +11,8 @@ import pytest
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_close, assert_identical, changed
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks, worker_graph

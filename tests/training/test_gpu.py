@@ -17,8 +17,8 @@ import pytest
 from orchestrator.errors import PeerLost, PlacementError
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_close, assert_identical
 from tests.training.ranks import RankProcess, Ranks, outcome_of
 

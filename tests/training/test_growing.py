@@ -12,8 +12,8 @@ import pytest
 from orchestrator.errors import GraphMismatch
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import CLASSES
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import CLASSES
 from tests.training import plain_edits
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ConfigError, GraphRefused
-from orchestrator.exports import extras
-from orchestrator.exports.extras import require_installed
+from orchestrator.exports import onnx_extra
+from orchestrator.exports.onnx_extra import require_installed
 from orchestrator.training.baseline.onnx_model import runner, to_onnx
 
 
@@ -138,7 +138,9 @@ def test_versions_that_do_not_go_together_are_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_missing_extra_is_refused_with_both_ways_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "tf2onnx" else object())
+    monkeypatch.setattr(
+        onnx_extra, "find_spec", lambda name: None if name == "tf2onnx" else object()
+    )
     with pytest.raises(ConfigError, match="takes tf2onnx, which isn't installed") as caught:
         require_installed()
     assert "pip install tf2onnx" in caught.value.remedy

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.errors import UserCodeError
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 from tests.training.ranks import outcome_of, worker_graph

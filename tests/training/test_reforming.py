@@ -15,8 +15,8 @@ import pytest
 from orchestrator.errors import GraphRefused, PeerLost
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks
 from tests.training.deaths import computations, count_computations, wait_until

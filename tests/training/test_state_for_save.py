@@ -14,8 +14,8 @@ from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.host_buffers import ALIGNMENT, HostBuffers, aligned
 from orchestrator.training.state.state import ENTRY_PREFIX, State, checksums, nonfinite
 from tests import forked
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training.conftest import NewRanks
 from tests.training.ranks import Ranks
 

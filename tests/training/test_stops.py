@@ -145,8 +145,8 @@ def open_gate(trainer: Any) -> None:
 
 def waits_for_peers(trainer: Any) -> bool:
     """Whether a rank has computed its part of the step and stands in the exchange."""
-    kept = trainer._group._kept
-    return kept is not None and bool(kept[1].slots) and not trainer.computing
+    computed = trainer._group._kept._computed
+    return computed is not None and bool(computed[1].slots) and not trainer.computing
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -18,8 +18,8 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.checkpoints.source import resolve_source
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.state.state import State
+from tests.graphs.feeds import feeds_for
 from tests.graphs.library import CheckpointLibrary
-from tests.graphs.makers import feeds_for
 from tests.training import plain_edits
 from tests.training.comparing import assert_identical
 from tests.training.conftest import NewRanks

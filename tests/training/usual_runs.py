@@ -14,7 +14,8 @@ import numpy as np
 from orchestrator.decide.outliers import Size, outliers
 from orchestrator.training.state.sizes import size_of
 from orchestrator.training.state.state import is_float
-from tests.graphs import makers
+from tests.graphs.feeds import feeds_for
+from tests.graphs.networks import MAKERS
 
 CHECKPOINTS = (0, 1, 2, 10, 100, 400)
 RUNS: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -87,8 +88,8 @@ def main() -> None:
         with tf.Graph().as_default():
             tf.set_random_seed(5)
             raw = kind == "raw"
-            train_op = raw_features(tf) if raw else makers.MAKERS[kind](**options)
-            found = list(checkpoints(train_op, tf, raw_batch if raw else makers.feeds_for(kind)))
+            train_op = raw_features(tf) if raw else MAKERS[kind](**options)
+            found = list(checkpoints(train_op, tf, raw_batch if raw else feeds_for(kind)))
         for (early, before), (late, now) in itertools.pairwise(found):
             looked_at += len(now)
             for item in outliers(now, before, 1000.0):

@@ -8,19 +8,17 @@ once a driver has the run. Where it's kept, and in which experiment, MLflow's ow
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.driver.callbacks.context import CallbackContext
+from orchestrator.driver.callbacks.curves import Curves
 from orchestrator.driver.observer import RunProgress
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import AttemptBegan, IncidentOver, RunEnded
 
 EXPERIMENT = "tfresume"
 OUTPUT_TAG = "tfresume.output"
-EVERY_S = 1.0
-"""A point of each curve at most so often: MLflow keeps every one, and eyes need no more."""
 _STATUS = {"done": "FINISHED", "end of data": "FINISHED", "stopped": "KILLED"}
 
 
@@ -38,7 +36,7 @@ class MlflowRun:
         self._client.get_experiment_by_name(self._name)  # a run that can't be told is refused here
         self._run_id = ""
         self._incidents = 0
-        self._logged_s = float("-inf")
+        self._curves = Curves()
 
     def past(self, incidents: int) -> None:
         """The run begins or goes on."""
@@ -81,15 +79,8 @@ class MlflowRun:
 
     def progress(self, progress: RunProgress) -> None:
         """The curves."""
-        now_s = time.monotonic()
-        if now_s - self._logged_s < EVERY_S and progress.step < progress.until:
-            return
-        self._logged_s = now_s
-        values = {"loss": progress.loss, "steps_per_s": progress.steps_per_s or None}
-        values |= {f"summary/{tag}": value for tag, value in progress.summaries.items()}
-        for name, value in values.items():
-            if value is not None:
-                self._metric(name, value, progress.step)
+        for name, value in self._curves.due(progress).items():
+            self._metric(name, value, progress.step)
 
     def _metric(self, name: str, value: float, step: int) -> None:
         self._client.log_metric(self._run_id, name, float(value), step=step)

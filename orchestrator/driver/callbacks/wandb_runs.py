@@ -8,18 +8,16 @@ It's opened once a driver has the run. Project, directory and whether anything i
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.driver.callbacks.context import CallbackContext
+from orchestrator.driver.callbacks.curves import Curves
 from orchestrator.driver.observer import RunProgress
 from orchestrator.journal.parsing import parse
 from orchestrator.journal.run_events import IncidentOver, RunEnded
 
 PROJECT = "tfresume"
-EVERY_S = 1.0
-"""A point of each curve at most so often: W&B asks for no more, and eyes need none."""
 
 
 class WandbRun:
@@ -38,7 +36,7 @@ class WandbRun:
         self._run: Any = None
         self._incidents = 0
         self._exit_code = 1
-        self._logged_s = float("-inf")
+        self._curves = Curves()
 
     def past(self, incidents: int) -> None:
         """The run begins or goes on."""
@@ -66,14 +64,9 @@ class WandbRun:
 
     def progress(self, progress: RunProgress) -> None:
         """The curves."""
-        now_s = time.monotonic()
-        if now_s - self._logged_s < EVERY_S and progress.step < progress.until:
-            return
-        self._logged_s = now_s
-        values = {"loss": progress.loss, "steps_per_s": progress.steps_per_s or None}
-        values |= {f"summary/{tag}": value for tag, value in progress.summaries.items()}
-        told = {name: value for name, value in values.items() if value is not None}
-        self._run.log(told, step=progress.step)
+        told = self._curves.due(progress)
+        if told:
+            self._run.log(told, step=progress.step)
 
     def close(self) -> None:
         """Send what is left."""

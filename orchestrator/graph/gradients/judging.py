@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.graph.batch_scale import BatchScale
 from orchestrator.graph.gradients.training_writers import ASSIGNMENTS
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import COMPLEX, FLOATS, INTEGERS
 from orchestrator.graph.graphdef.view import Edge, Use
-from orchestrator.graph.worker_graph import BatchScale
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from orchestrator.graph.batch_scale import BatchScale
 from orchestrator.graph.gradients.detaching import detach
 from orchestrator.graph.gradients.judging import Judge, Judged, can_average, is_plain
 from orchestrator.graph.gradients.linear import linear_inputs
@@ -25,7 +26,6 @@ from orchestrator.graph.graphdef.branches import Branch, Branches
 from orchestrator.graph.graphdef.flow import Flow
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, Use
-from orchestrator.graph.worker_graph import BatchScale
 
 _EXTREMES = frozenset({"Maximum", "Minimum"})
 

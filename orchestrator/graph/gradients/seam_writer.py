@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.graph.batch_scale import BatchScale
 from orchestrator.graph.gradients.gradient_tensors import GradientCut
 from orchestrator.graph.gradients.leading_out import led_in, led_out
 from orchestrator.graph.gradients.non_gradient_updates import UpdateCuts
@@ -15,7 +16,7 @@ from orchestrator.graph.graphdef.edit import Editor, identity, type_attribute
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import INTEGERS
 from orchestrator.graph.graphdef.view import Edge, Use
-from orchestrator.graph.worker_graph import BatchScale, DenseSeam, SparseSeam
+from orchestrator.graph.worker_graph import DenseSeam, SparseSeam
 
 
 class SeamWriter:

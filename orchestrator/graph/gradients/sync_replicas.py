@@ -23,7 +23,7 @@ from orchestrator.graph.graphdef.edit import (
 )
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph
 from orchestrator.graph.graphdef.view import Edge, resolve_alias
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 TAKES = {
     "AccumulatorTakeGradient",

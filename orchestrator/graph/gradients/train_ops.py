@@ -19,7 +19,7 @@ from orchestrator.graph.gradients.train_candidates import (
 )
 from orchestrator.graph.gradients.training_writers import accumulating_ops, training_updates
 from orchestrator.graph.graphdef.nodes import Graph
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 
 @dataclass(frozen=True)

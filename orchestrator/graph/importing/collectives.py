@@ -20,7 +20,7 @@ from orchestrator.graph.graphdef.library import label, reachable_functions
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.view import GraphView
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 _REDUCTIONS = frozenset({"CollectiveReduce", "CollectiveReduceV2"})
 _GROUP_SIZE_INPUT = 1

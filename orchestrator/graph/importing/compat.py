@@ -18,7 +18,7 @@ from orchestrator.graph.graphdef.attributes import AttributeFault, AttributeRule
 from orchestrator.graph.graphdef.library import every_node, label
 from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.importing.versions import too_new
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 
 @dataclass

@@ -17,7 +17,7 @@ from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.view import GraphView
 from orchestrator.graph.importing.compat import Compatibility, attribute_problems, compatibility
 from orchestrator.graph.importing.wiring import wiring_faults
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 SHOWN_FAULTS = 1000
 """A damaged file can have as many faults as nodes; more than these tell nobody anything."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orchestrator.graph.inputs.pipeline import Pipeline, PythonCall
-from orchestrator.graph.worker_graph import Problem, Shape
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import Shape
 
 SHOWN = 5
 """Outputs named in a message; who needs the others asks ``inspect``."""

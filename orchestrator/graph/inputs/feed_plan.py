@@ -26,7 +26,8 @@ from orchestrator.graph.inputs.ports import (
 )
 from orchestrator.graph.inputs.runnable import Running, lost_functions, run_pipelines
 from orchestrator.graph.inputs.sources import revived_tokens
-from orchestrator.graph.worker_graph import InputPort, Problem
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import InputPort
 
 NOTHING_KNOWN = Outside()
 

@@ -18,7 +18,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.library import every_node, label
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from orchestrator.graph.graphdef.edit import OWN, Editor, shape_attribute, type_
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.tensors import dtype_name, output_dtypes, shape_of
 from orchestrator.graph.graphdef.view import Edge, parse_tensor
-from orchestrator.graph.worker_graph import InputPort, Problem, Shape
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import InputPort, Shape
 
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 Origin = Literal["queue", "iterator", "input_map"]

@@ -29,7 +29,7 @@ from orchestrator.graph.inputs.portable import Runner, read_pipelines
 from orchestrator.graph.inputs.queues import share_queue
 from orchestrator.graph.inputs.sharding import shard_iterator, shards_by_file
 from orchestrator.graph.inputs.sources import python_calls, python_places, revived_tokens
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue, PythonFunction
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.edit import Editor
 from orchestrator.graph.graphdef.nodes import Graph
-from orchestrator.graph.worker_graph import Problem
+from orchestrator.graph.problem import Problem
 
 _TAKES, _PUTS = "Unstage", "Stage"
 

@@ -13,7 +13,8 @@ from difflib import get_close_matches
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.graphdef.view import GraphView, parse_tensor
-from orchestrator.graph.worker_graph import Problem, WorkerGraph
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import WorkerGraph
 
 NEAR = 3
 """Names proposed for a misspelt one: more of them hide the right one."""

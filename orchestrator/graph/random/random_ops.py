@@ -23,11 +23,12 @@ from orchestrator.graph.graphdef.flow import Flow, read_flow
 from orchestrator.graph.graphdef.library import reachable_functions
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, parse_tensor
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.random.loop_keys import LoopKeys
 from orchestrator.graph.random.node_key import node_key
 from orchestrator.graph.random.random_functions import KeyedFunctions
 from orchestrator.graph.random.stateless import STATELESS, make_stateless
-from orchestrator.graph.worker_graph import GROUP_STEP_FEED, STEP_FEED, Problem
+from orchestrator.graph.worker_graph import GROUP_STEP_FEED, STEP_FEED
 
 HOST = "/device:CPU:0"
 """Seeds are read on the host; computing them on a GPU would wait for it in every step."""

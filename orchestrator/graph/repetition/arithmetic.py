@@ -141,7 +141,14 @@ def of_sizes(node: Node) -> Value | None:
 
 
 def _square(node: Node) -> Value:
-    value = node.given[0]
+    return _squared(node, node.given[0])
+
+
+def _difference(node: Node) -> Value:
+    return _squared(node, _summed(node))
+
+
+def _squared(node: Node, value: Value) -> Value:
     if isinstance(value, Rows | Fixed):
         return multiplied(
             node.name, value, value, value.axes if isinstance(value, Rows) else frozenset()
@@ -149,19 +156,6 @@ def _square(node: Node) -> Value:
     return (
         value
         if isinstance(value, Unknown)
-        else node.unknown("it squares parts that grow differently with the batch")
-    )
-
-
-def _difference(node: Node) -> Value:
-    first = _summed(node)
-    if isinstance(first, Rows | Fixed):
-        return multiplied(
-            node.name, first, first, first.axes if isinstance(first, Rows) else frozenset()
-        )
-    return (
-        first
-        if isinstance(first, Unknown)
         else node.unknown("it squares parts that grow differently with the batch")
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.graph.batch_scale import BatchScale, ScaleKind
 from orchestrator.graph.gradients.gradient_tensors import GradientCut
 from orchestrator.graph.gradients.table_rows import ROWWISE
 from orchestrator.graph.graphdef.nodes import Graph
@@ -24,7 +25,7 @@ from orchestrator.graph.repetition.losses_behind import (
     variables_before,
 )
 from orchestrator.graph.repetition.values import Fixed, Linearity, Mixed, Rows, Unknown, Value
-from orchestrator.graph.worker_graph import BatchScale, InputPort, ScaleKind
+from orchestrator.graph.worker_graph import InputPort
 
 BAKED_IN = "the batch's size is fixed in the graph, so a constant may stand for it"
 

@@ -80,45 +80,38 @@ def _collapsed(node: Node, value: Rows, degree: int, form: Linearity = Linearity
     )
 
 
+def _reduced(node: Node, value: Rows, unknown: str, collapsed: Value) -> Value:
+    """Rows after a reduction: ``collapsed`` where it takes the batch axis away."""
+    found = _collapses(node, value)
+    if found is None:
+        return node.unknown(unknown)
+    return collapsed if found else _left(node, value)
+
+
 def _sum(node: Node) -> Value:
     value = node.given[0]
     if isinstance(value, Rows):
-        found = _collapses(node, value)
-        if found is None:
-            return node.unknown("it isn't known whether it adds over the rows")
-        return _collapsed(node, value, value.degree + 1) if found else _left(node, value)
+        total = _collapsed(node, value, value.degree + 1)
+        return _reduced(node, value, "it isn't known whether it adds over the rows", total)
     return node.unknown("it adds sizes") if isinstance(value, Dims) else value
 
 
 def _mean(node: Node) -> Value:
     value = node.given[0]
     if isinstance(value, Rows):
-        found = _collapses(node, value)
-        if found is None:
-            return node.unknown("it isn't known whether its mean goes over the rows")
-        if not found:
-            return _left(node, value)
-        done = _collapsed(node, value, value.degree)
+        mean = _collapsed(node, value, value.degree)
         # Each batch divides by the number of its own picked rows, which differ from batch to batch
-        return (
-            replace(done, form=Linearity.MASKED, why=value.picked)
-            if value.picked and isinstance(done, Fixed)
-            else done
-        )
+        if value.picked and isinstance(mean, Fixed):
+            mean = replace(mean, form=Linearity.MASKED, why=value.picked)
+        return _reduced(node, value, "it isn't known whether its mean goes over the rows", mean)
     return node.unknown("it's a mean of sizes") if isinstance(value, Dims) else value
 
 
 def _extreme(node: Node) -> Value:
     value = node.given[0]
     if isinstance(value, Rows):
-        found = _collapses(node, value)
-        if found is None:
-            return node.unknown("it isn't known whether it reduces the rows")
-        return (
-            _collapsed(node, value, value.degree, Linearity.NONLINEAR)
-            if found
-            else _left(node, value)
-        )
+        most = _collapsed(node, value, value.degree, Linearity.NONLINEAR)
+        return _reduced(node, value, "it isn't known whether it reduces the rows", most)
     return Fixed(0, Depends.COUNT) if isinstance(value, Dims) else value
 
 

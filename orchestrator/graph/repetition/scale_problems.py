@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from orchestrator.graph.batch_scale import BatchScale, ScaleKind
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.gradient_scale import GradientScale, gradient_seams
-from orchestrator.graph.worker_graph import BatchScale, Problem, ScaleKind, TrainTarget
+from orchestrator.graph.worker_graph import TrainTarget
 
 NAMED = 3
 """Variables named in a line; the problem's nodes have them all."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.graph.batch_scale import BatchScale, ScaleKind
 from orchestrator.graph.gradients.judging import Judged
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.repetition.analysis import repeated
 from orchestrator.graph.repetition.values import Dims, Fixed, Linearity, Mixed, Rows, Unknown
-from orchestrator.graph.worker_graph import BatchScale, InputPort, ScaleKind
+from orchestrator.graph.worker_graph import InputPort
 
 
 class UpdateScales:

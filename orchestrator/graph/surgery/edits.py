@@ -18,7 +18,8 @@ from orchestrator.graph.graphdef.edit import Editor, type_attribute
 from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.opset import OpSet
 from orchestrator.graph.graphdef.view import Edge
-from orchestrator.graph.worker_graph import Problem, Variable
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import Variable
 
 
 class RefusedEdit(Exception):

@@ -23,6 +23,7 @@ from orchestrator.graph.graphdef.undo import COLLECTION, with_undo
 from orchestrator.graph.importing.import_scope import without_scope
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.surgery.clipping import clip_gradients
 from orchestrator.graph.surgery.constants import set_tensor
 from orchestrator.graph.surgery.edits import RefusedEdit, UnderEdit
@@ -33,7 +34,6 @@ from orchestrator.graph.surgery.swapping import swap_optimizer
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
-from orchestrator.graph.worker_graph import Problem
 
 
 @dataclass(frozen=True)

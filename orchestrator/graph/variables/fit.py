@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys, CheckpointTensor
-from orchestrator.graph.worker_graph import Problem, Shape, Variable
+from orchestrator.graph.worker_graph import Shape, Variable
 
 OPTIMIZER_STATE = ("beta1_power", "beta2_power")
 """Variables of an optimizer as a whole, by the last part of their names; slots are known by their

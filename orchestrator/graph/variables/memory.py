@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import prod
 
 from orchestrator.graph.graphdef.tensors import element_bytes
-from orchestrator.graph.worker_graph import Problem, Variable
+from orchestrator.graph.problem import Problem
+from orchestrator.graph.worker_graph import Variable
 
 HOST_COPIES_ON_CPU = 3
 """Live variables, the copy between steps, the copy being written."""

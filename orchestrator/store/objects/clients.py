@@ -10,7 +10,7 @@ from typing import Any
 
 CONNECT_S, READ_S = 5.0, 20.0
 """A store that lives takes a connection in milliseconds, and sends something within seconds even
-where it's busy. Two tries at both fit ``location.REQUEST_DEADLINE_S``.
+where it's busy. Two tries at both fit ``requests.REQUEST_DEADLINE_S``.
 """
 _CLIENTS = {
     "s3": "s3fs",

@@ -66,13 +66,13 @@ def _create(location: Location, data: bytes) -> None:
     if location.is_local:
         local_files.create_exclusively(Path(location.path), data)
     elif location.protocol in CONDITIONAL:
-        location._once("pipe_file", location.path, data, mode="create")
+        location.once("pipe_file", location.path, data, mode="create")
     else:
         # The lock makes the memory store exact; between processes this is look-then-write
         with _in_this_process:
-            if location._once("exists", location.path):
+            if location.once("exists", location.path):
                 raise FileExistsError(location.path)
-            location._once("pipe_file", location.path, data)
+            location.once("pipe_file", location.path, data)
 
 
 def weaker_promise(directory: Location) -> str:

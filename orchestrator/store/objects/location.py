@@ -1,34 +1,35 @@
 """Where is a file or directory, and how is it read and written, whatever the store?
 
-Rule: this is the only door to fsspec. Every call has a deadline, is retried when the store is
-merely busy, and fails with an error of ours that names the URL. Listings are never cached: what
-another driver wrote a second ago counts.
+Rule: everybody who reads or writes a store does it through a ``Location``; how one call is made
+stands in ``requests``. Listings are never cached: what another driver wrote a second ago counts.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import stamina
-from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
 from orchestrator.errors import ConfigError, SourceError
 from orchestrator.redaction import redacted
-from orchestrator.store.objects import contact, local_files
-from orchestrator.store.objects.client_errors import Meaning, is_transient, meaning
+from orchestrator.store.objects import local_files
+from orchestrator.store.objects.client_errors import Meaning, meaning
 from orchestrator.store.objects.clients import client_settings, how_to_install
 from orchestrator.store.objects.failures import Action, one_line, translate
+from orchestrator.store.objects.listing_entries import understood
+from orchestrator.store.objects.requests import (
+    REQUEST_DEADLINE_S,
+    Request,
+    is_async,
+    once,
+    protocol_of,
+)
 from orchestrator.store.objects.url_spelling import check_spelling
-
-REQUEST_DEADLINE_S = 60.0
-"""Longest wait for one small request. Hung requests are bounded by no client of its own accord."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,8 +63,7 @@ class Location:
     @property
     def protocol(self) -> str:
         """``file``, ``memory``, ``gs``, ``s3``, ``abfs``…; the first of its names."""
-        protocol = self.fs.protocol
-        return str(protocol if isinstance(protocol, str) else protocol[0])
+        return protocol_of(self.fs)
 
     @property
     def is_local(self) -> bool:
@@ -75,7 +75,7 @@ class Location:
         """Whether the file system works through an event loop, so that requests run side by side
         and can be cancelled.
         """
-        return bool(getattr(self.fs, "async_impl", False))
+        return is_async(self.fs)
 
     @property
     def parent(self) -> Location:
@@ -187,44 +187,14 @@ class Location:
         """Calls a method of the file system with deadline, retries and translated errors; ``small``
         where the answer is.
         """
-        # Who has never answered is given less patience; a large answer may rightly take long
-        first = (
-            small and self.is_async and not contact.has_answered(self.protocol, self.fs, self.path)
-        )
-        patience_s = contact.FIRST_CONTACT_S if first else 3 * self.deadline_s
-        begun_s = time.monotonic()
-        try:
-            for attempt in stamina.retry_context(
-                on=is_transient, attempts=self.attempts, timeout=patience_s, wait_max=10.0
-            ):
-                with attempt:
-                    left_s = max(0.1, patience_s - (time.monotonic() - begun_s))
-                    return self._answer(method, min(self.deadline_s, left_s), *args, **kwargs)
-        except Exception as error:
-            if first and isinstance(error, TimeoutError):
-                error = ConnectionError(contact.why_silent(self.fs))
-            raise translate(error, self.shown, action) from error
-        raise AssertionError("unreachable: the retry context returns or raises")
+        request = Request(self.fs, self.path, action, self.deadline_s, self.attempts)
+        return request.answer(self.shown, method, *args, small=small, **kwargs)
 
-    def _answer(self, method: str, deadline_s: float, *args: Any, **kwargs: Any) -> Any:
-        try:
-            answer = self._within(deadline_s, method, *args, **kwargs)
-        except Exception as error:
-            if not is_transient(error):
-                contact.answered(self.protocol, self.fs, self.path)
-            raise
-        contact.answered(self.protocol, self.fs, self.path)
-        return answer
-
-    def _once(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._within(self.deadline_s, method, *args, **kwargs)
-
-    def _within(self, deadline_s: float, method: str, *args: Any, **kwargs: Any) -> Any:
-        if self.is_async and not self.fs.asynchronous:
-            return sync(
-                self.fs.loop, getattr(self.fs, f"_{method}"), *args, timeout=deadline_s, **kwargs
-            )
-        return getattr(self.fs, method)(*args, **kwargs)
+    def once(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method once and raises what the client raises, for those whose own retries have
+        to know what a first try may have done.
+        """
+        return once(self.fs, self.deadline_s, method, *args, **kwargs)
 
     def _local(self, action: Action, work: Any) -> None:
         try:
@@ -262,37 +232,15 @@ def _above(path: str) -> str:
 
 
 def _file_info(directory: Location, entry: Mapping[str, Any]) -> FileInfo:
-    name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-    modified = (
-        entry.get("mtime")
-        or entry.get("LastModified")
-        or entry.get("updated")
-        or entry.get("created")
-    )
-    tag = entry.get("ETag") or entry.get("etag") or entry.get("generation")
-    if not tag and entry.get("mtime") is not None:
-        tag = f"{entry['mtime']}-{entry.get('ino', '')}"
+    told = understood(entry)
     return FileInfo(
-        name=name,
-        location=directory.child(name),
-        size_bytes=int(entry.get("size") or 0),
-        is_directory=entry.get("type") == "directory",
-        modified=_seconds(modified),
-        tag=str(tag or ""),
+        name=told.name,
+        location=directory.child(told.name),
+        size_bytes=told.size_bytes,
+        is_directory=told.is_directory,
+        modified=told.modified,
+        tag=told.tag,
     )
-
-
-def _seconds(value: Any) -> float | None:
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, str) and value:
-        from datetime import datetime
-
-        try:
-            return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-        except ValueError:
-            return None
-    return float(value.timestamp()) if hasattr(value, "timestamp") else None
 
 
 def open_location(url: str, **options: Any) -> Location:

@@ -147,7 +147,7 @@ def _confirm(record: FileRecord, target: Location) -> None:
     """Servers that answer "done" to a chunk sent twice have stored it twice: believe the listing,
     not the reply.
     """
-    info = target._once("info", target.path)
+    info = target.once("info", target.path)
     if int(info.get("size") or 0) != record.size_bytes:
         raise ConnectionError(
             f"{target.shown} has {info.get('size')} of {record.size_bytes} bytes after its upload"

@@ -2,15 +2,14 @@
 
 Rule: compute, exchange, apply. Computing writes nothing, and a rank applies only when it holds the
 whole result, so a step happens on all ranks or on none. What was computed for a step that broke is
-kept: in the next group only the slots of those who are gone are computed again, and since the order
-of summation follows the slots, with the same bits. A rank that was cut off when its peers had the
-result already takes that from one of them (``standing``).
+kept (``kept_work``): in the next group only the slots of those who are gone are computed again, and
+since the order of summation follows the slots, with the same bits. A rank that was cut off when its
+peers had the result already takes that from one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,9 @@ from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.group.summation import Accumulator
 from orchestrator.training.host.combining import combined
 from orchestrator.training.host.contribution import Contribution
+from orchestrator.training.host.kept_work import BegunRun, KeptWork
 from orchestrator.training.host.phases import Computed, Phases
 from orchestrator.training.host.seams import Level, Seams
-from orchestrator.training.host.standing import (
-    Place,
-    Standing,
-    first_owners,
-    handing,
-    pack_result,
-    slots_kept,
-    unpack_result,
-)
 from orchestrator.training.host.table_rows import TableRows
 from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import (
@@ -50,19 +41,6 @@ from orchestrator.training.step.stepping import StepRunner
 
 ROUNDS = 64
 """More than a target has rounds: tells the buffers of two targets apart."""
-
-
-@dataclass(frozen=True)
-class BegunRun:
-    """A run that this rank has begun: enough to apply it once its result is there."""
-
-    run: StepRun
-    keys: Mapping[str, np.ndarray]
-
-    @property
-    def place(self) -> Place:
-        """Which run of the whole training it is."""
-        return (self.run.position, self.run.phase)
 
 
 class HostGroup:
@@ -86,12 +64,8 @@ class HostGroup:
         secret: bytes,
         writing: Any,
     ) -> None:
-        self._imported, self._options, self._runner, self._writing = (
-            imported,
-            options,
-            runner,
-            writing,
-        )
+        self._imported, self._options = imported, options
+        self._runner, self._writing = runner, writing
         self._phases = Phases(
             graph,
             Seams(imported, graph.targets, options.gradient_scale, graph.weight),
@@ -104,9 +78,7 @@ class HostGroup:
         self._rows = TableRows(graph.tables, runner, self._in_graph)
         self._agreed = False
         self._level = False
-        self._kept: tuple[Place, Contribution] | None = None
-        self._begun: BegunRun | None = None
-        self._done: tuple[Place, dict[str, np.ndarray]] | None = None
+        self._kept = KeptWork(options.batches_per_step)
         self.clock = StepClock()
 
     @property
@@ -151,9 +123,11 @@ class HostGroup:
         mesh = self._meeting.meet(timeout_s)
         if self._level:
             return False
-        took = self._caught_up(mesh)
+        lacked = self._kept.handed_on(mesh)
+        if lacked is not None:
+            self._apply(*lacked)
         self._level = True
-        return took
+        return lacked is not None
 
     @property
     def computing(self) -> bool:
@@ -163,12 +137,12 @@ class HostGroup:
     @property
     def can_give(self) -> bool:
         """See ``Group``."""
-        return self._done is not None
+        return self._kept.can_give
 
     @property
     def can_take(self) -> bool:
         """See ``Group``."""
-        return self._begun is not None
+        return self._kept.can_take
 
     @property
     def dead(self) -> tuple[int, ...]:
@@ -183,7 +157,7 @@ class HostGroup:
             run = self._rows.looked_up(mesh, self.session, run)
         # Noted before anything can fail: whoever is cut off in the exchange can take the result
         # from a peer, and needs no more than this to apply it
-        self._begun = BegunRun(run, keys)
+        begun = self._kept.begin(run, keys)
         result: dict[str, np.ndarray] = {}
         watched: dict[str, float] = {}
         summaries: dict[str, float] = {}
@@ -192,14 +166,14 @@ class HostGroup:
             with self.clock.of("compute"):
                 mine, shown = self._compute(run, number, {**keys, **result}, wanted)
             summaries.update(shown)
-            # Only a first round can be kept over a break: later ones depend on its result
-            dealt = owners if number == 0 else self._streams(run.first)
+            # What was kept concerns the first round alone, and so do the owners that follow from it
+            dealt = owners if number == 0 else self._dealing.slots(run.first)
             with self.clock.of("exchange"):
                 fed, numbers = self._exchange(mesh, run, number, level, mine, dealt)
             result.update(fed)
             watched.update(numbers)
         with self.clock.of("apply"):
-            last_watched, last_summaries = self._apply(self._begun, result)
+            last_watched, last_summaries = self._apply(begun, result)
         return watched | last_watched, summaries | last_summaries
 
     def prepare(self, target: int, feeds: Sequence[str]) -> tuple[str, ...]:
@@ -214,7 +188,7 @@ class HostGroup:
 
     def forget(self) -> None:
         """See ``Group.forget``."""
-        self._kept = self._begun = self._done = None
+        self._kept.forget()
         self._rows.forget()
 
     def close(self) -> None:
@@ -226,14 +200,6 @@ class HostGroup:
 
     # -- who computes what
 
-    def _streams(self, first: int) -> list[frozenset[int]]:
-        """By rank, the slots whose batches it serves in the run whose first batch this is."""
-        owners = self._dealing.owners(first)
-        return [
-            frozenset(slot for slot, owner in enumerate(owners) if owner == rank)
-            for rank in range(self._dealing.world_size)
-        ]
-
     def _owners(self, mesh: Collectives, run: StepRun) -> list[frozenset[int]]:
         """By rank, the slots that it contributes to the first round: its own, except right after a
         break.
@@ -242,42 +208,10 @@ class HostGroup:
         who serve the batches.
         """
         if self._agreed:
-            return self._streams(run.first)
-        place = (run.position, run.phase)
-        kept = (
-            sorted(self._kept[1].slots) if self._kept is not None and self._kept[0] == place else []
-        )
-        owners = first_owners(
-            mesh.all_gather(slots_kept(place, kept)), place, self._streams(run.first)
-        )
+            return self._dealing.slots(run.first)
+        owners = self._kept.owners(mesh, run, self._dealing.slots(run.first))
         self._agreed = True
         return owners
-
-    def _caught_up(self, mesh: Collectives) -> bool:
-        """Hand on, or take, the result of a run that not all survivors have applied; whether this
-        rank took one.
-        """
-        mine = Standing(
-            self._done[0] if self._done else None, self._begun.place if self._begun else None
-        )
-        standings = [
-            Standing.parse(message, rank)
-            for rank, message in enumerate(mesh.all_gather(mine.packed()))
-        ]
-        lacked = handing(standings)
-        if lacked is None:
-            return False
-        given = (
-            pack_result(self._done[1])
-            if self._done is not None and mesh.rank == lacked.giver
-            else b""
-        )
-        message = mesh.all_gather(given)[lacked.giver]
-        if mesh.rank not in lacked.takers:
-            return False
-        assert self._begun is not None
-        self._apply(self._begun, unpack_result(message, lacked.giver))
-        return True
 
     # -- the phases
 
@@ -293,7 +227,12 @@ class HostGroup:
         Args:
             wanted: the slots to contribute, None for all that this rank serves.
         """
-        mine = self._contribution(run, number, wanted)
+        # Only a first round can be kept over a break: later ones depend on its result
+        mine = (
+            Contribution(Accumulator(self.batches_per_step))
+            if number
+            else self._kept.contribution(run, wanted)
+        )
         summaries: dict[str, float] = {}
         for place, batch in enumerate(run.batches):
             slot = batch.number - run.first
@@ -328,22 +267,6 @@ class HostGroup:
         except RUN_ERRORS as error:
             raise graph_error(error, self.spec, run.step) from error
 
-    def _contribution(
-        self, run: StepRun, number: int, wanted: frozenset[int] | None
-    ) -> Contribution:
-        if number:
-            return Contribution(Accumulator(self.batches_per_step))
-        place = (run.position, run.phase)
-        # Of another run, or of slots that somebody else contributes now: a slot that two ranks
-        # bring would be added twice, and a sum can't be taken apart again
-        if (
-            self._kept is None
-            or self._kept[0] != place
-            or not self._kept[1].slots <= (wanted or frozenset())
-        ):
-            self._kept = (place, Contribution(Accumulator(self.batches_per_step)))
-        return self._kept[1]
-
     def _exchange(
         self,
         mesh: Collectives,
@@ -368,6 +291,5 @@ class HostGroup:
                 shown = self._phases.apply(self.session, run.target, feeds, summaries=run.summaries)
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
-        self._kept = self._begun = None
-        self._done = (begun.place, result)
+        self._kept.applied(begun, result)
         return shown

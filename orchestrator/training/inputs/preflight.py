@@ -23,9 +23,10 @@ from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.inputs.diagnosis import Outside
 from orchestrator.graph.inputs.path_map import is_url
 from orchestrator.graph.loading import AS_SAVED, Loading
+from orchestrator.graph.problem import Problem
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.memory import FreeMemory
-from orchestrator.graph.worker_graph import Problem, WorkerGraph
+from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.inputs.arrays import open_arrays
 from orchestrator.training.inputs.constant_feeds import constant_feeds

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.graph.worker_graph import NOT_ASKED
+from orchestrator.graph.batch_scale import NOT_ASKED
 from orchestrator.training.proof.comparing import Difference, values_of
 from orchestrator.training.proof.patterns import Pattern, largest
 from orchestrator.training.proof.stand import Taken

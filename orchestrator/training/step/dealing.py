@@ -39,3 +39,11 @@ class Dealing:
         return tuple(
             position + slot for slot, owner in enumerate(self.owners(position)) if owner == rank
         )
+
+    def slots(self, position: int) -> list[frozenset[int]]:
+        """By rank, the slots whose batches it serves in the step that begins at ``position``."""
+        owners = self.owners(position)
+        return [
+            frozenset(slot for slot, owner in enumerate(owners) if owner == rank)
+            for rank in range(self.world_size)
+        ]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.graph.worker_graph import BatchScale, DenseSeam, SparseSeam, TrainTarget
+from orchestrator.graph.batch_scale import BatchScale
+from orchestrator.graph.worker_graph import DenseSeam, SparseSeam, TrainTarget
 
 pytestmark = pytest.mark.tf
 

@@ -1,16 +1,13 @@
-"""The command ``resume``, and the flags that it shares with everything that takes a run's
-configuration.
-"""
+"""The command ``resume``: a training goes on from its checkpoint."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from launch.commands.options import Looks
+from launch.commands.run_options import Config, DryRun, Run
 from launch.flags import RunFlags, run_config
 from launch.jobs.inside import is_job_server
 from launch.terminal import (
@@ -29,21 +26,6 @@ from orchestrator.redaction import redacted_data
 
 if TYPE_CHECKING:
     from orchestrator.decide.driver_restarts import End
-
-Config = Annotated[
-    str | None,
-    Parameter(
-        name="--config",
-        help="YAML file, URL or directory with the same keys as the flags; flags win.",
-    ),
-]
-DryRun = Annotated[
-    bool,
-    Parameter(
-        name="--dry-run", negative=(), show_default=False, help="Show the plan and start nothing."
-    ),
-]
-Run = Annotated[RunFlags, Parameter(name="*")]  # type: ignore[valid-type]
 
 
 def resume(

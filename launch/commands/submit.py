@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from launch.commands.options import Looks
-from launch.commands.run import Config, DryRun, Run
+from launch.commands.run_options import Config, DryRun, Run
 from launch.flags import RunFlags, merged, pair, read_config_file, run_config
 from launch.flags import given as given_flags
 from launch.terminal import EXIT_DONE, answer_console, plain_data, print_json, write_text

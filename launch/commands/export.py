@@ -1,4 +1,4 @@
-"""The commands that take a model out of its checkpoint: ``export`` and ``salvage``."""
+"""The command ``export``: a trained model in another format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def export(
     source: str,
     /,
     *,
-    to: Annotated[Format, Parameter(help="What to write.")],
+    to: Annotated[Format, Parameter(help="Format to write.")],
     output: Annotated[
         str,
         Parameter(
@@ -41,7 +41,7 @@ def export(
             name="--all",
             negative=(),
             show_default=False,
-            help="The optimizer's variables too, and counters.",
+            help="Export the optimizer's variables and the counters too.",
         ),
     ] = False,
     omit: Annotated[
@@ -114,51 +114,3 @@ def _refuse(flags: Sequence[tuple[str, object]], to: str) -> None:
     for name, value in flags:
         if value:
             raise ConfigError(f"{name} says nothing about --to {to}", remedy=f"Leave {name} out")
-
-
-def salvage(
-    source: str,
-    /,
-    *,
-    output: Annotated[
-        str,
-        Parameter(
-            name=["--output", "-o"],
-            help="A directory of the result's own; it's made, never cleared.",
-        ),
-    ],
-    drop_poisoned: Annotated[
-        bool,
-        Parameter(
-            negative=(),
-            show_default=False,
-            help="Leave out tensors with NaN, infinity or numbers beyond 1e30.",
-        ),
-    ] = False,
-    looks: Looks = Looks(),  # noqa: B008  frozen
-) -> int:
-    """Write what can still be read of a damaged checkpoint.
-
-    Every tensor whose own checksum fits is taken: from data files that are cut
-    off, missing or damaged in places, and from a damaged index. What is lost
-    is listed with the reason, and starts anew with `resume --init-missing`.
-    Tensors with NaN, infinity or finite but absurd numbers are named. Exit
-    code 0 if anything could be saved, 2 if nothing can be read.
-
-    For example:
-
-        tfresume salvage gs://b/run/model.ckpt-10000 -o gs://b/salvaged
-        tfresume salvage /data/run -o out --drop-poisoned --json
-
-    Args:
-        source: A checkpoint prefix, one of its files or a directory.
-    """
-    from launch.text.export_text import render_salvage
-    from orchestrator.exports.salvage import salvage as save
-
-    found = save(source, output, drop_poisoned=drop_poisoned)
-    if looks.json:
-        print_json(found)
-    else:
-        render_salvage(found, answer_console())
-    return EXIT_DONE

@@ -1,4 +1,4 @@
-"""The commands that set things up: ``config``."""
+"""The command ``config``: is a configuration file valid, and what can one hold?"""
 
 from __future__ import annotations
 

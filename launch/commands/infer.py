@@ -1,4 +1,4 @@
-"""The commands that run a graph to look at what comes out: ``verify`` and ``infer``."""
+"""The command ``infer``: what does a trained graph give for some batches?"""
 
 from __future__ import annotations
 
@@ -8,51 +8,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from launch.commands.options import Looks
-from launch.commands.run import Config, Run
+from launch.commands.run_options import Config, Run
 from launch.flags import RunFlags, run_config
 from launch.terminal import EXIT_DONE, answer_console, print_json
-
-
-def verify(
-    source: str | None = None,
-    /,
-    *,
-    run: Run = RunFlags(),  # noqa: B008  frozen
-    compare_steps: Annotated[
-        int, Parameter(help="Steps that are run and compared, at least 2.")
-    ] = 4,
-    tolerance: Annotated[
-        float, Parameter(help="Largest difference, relative to how far a variable moved.")
-    ] = 1e-3,
-    config: Config = None,
-    looks: Looks = Looks(),  # noqa: B008  frozen
-) -> int:
-    """Prove that resuming a checkpoint is faithful; takes a minute.
-
-    The same steps are run by a group of workers, by the group with a restart
-    in the middle, by one process that takes all batches of a step itself, and
-    by one bare TensorFlow process that is fed them as one. The first three
-    have to end with the same bytes, the last nearly so. Takes the flags of
-    `resume`; nothing is written but to a temporary directory. Exit
-    code 0 if they agree or what differs is named, 1 if they don't.
-
-    For example:
-
-        tfresume verify gs://b/run --workers 2 --input my_inputs.py:batches
-        tfresume verify /data/run --workers 2 --array x:0=x.npy --batch-size 8
-
-    Args:
-        source: A .meta URL, a checkpoint prefix or a directory.
-    """
-    from launch.text.verify_text import render_verify
-    from orchestrator.driver.verify import verify as compare
-
-    found = compare(run_config(source, config, run), steps=compare_steps, tolerance=tolerance)
-    if looks.json:
-        print_json(found)
-    else:
-        render_verify(found, answer_console())
-    return found.exit_code
 
 
 def infer(
@@ -71,11 +29,14 @@ def infer(
     batches: Annotated[
         int,
         Parameter(
-            help="How many batches, unless the input ends before; 0 for all, arrays in their order once."
+            help="Batches to fetch, fewer where the input ends before; 0: all of it, arrays once and in order."
         ),
     ] = 1,
     save: Annotated[
-        Path | None, Parameter(metavar="FILE.npz", help="Write the values here, as BATCH|TENSOR.")
+        Path | None,
+        Parameter(
+            metavar="FILE.npz", help="Write the values into this file, each named BATCH|TENSOR."
+        ),
     ] = None,
     config: Config = None,
     looks: Looks = Looks(),  # noqa: B008  frozen

@@ -1,0 +1,358 @@
+"""Does each invariant of the simulation catch the bug that it's there for?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.decide import actions as act
+from orchestrator.decide import events as ev
+from orchestrator.decide import machine, progress, recovery, save_policy, save_under_way
+from orchestrator.decide.actions import StateFrom
+from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.facts import members, store
+from orchestrator.decide.facts.table import HANDLERS
+from orchestrator.decide.phases import Phase
+from orchestrator.decide.rules import ending, forming, gathering, granting, searching
+from orchestrator.decide.run import Run
+from orchestrator.journal.group_events import RollingBack
+from tests.simulation import world as world_module
+from tests.simulation.parts import (
+    Broken,
+    SimWorker,
+    policy,
+)
+from tests.simulation.schedules import ENDS, SCHEDULES
+from tests.simulation.world import World
+
+
+def lowest_donor(order: Any, steps: Any, *, differing: bool = False) -> str | None:
+    holders = [(step, worker) for worker, step in steps.items() if step is not None]
+    return min(holders)[1] if holders else None
+
+
+def shortened(turn: Any, end: int, position: int, agreed: Any) -> None:
+    if any(isinstance(action, act.Grant) for action in turn.actions):
+        return  # else the rules would never come to rest
+    turn.set(granted_end=turn.run.step - 1)
+    save_under_way.send(turn, turn.run.members, end, position, agreed, turn.run.seats[0])
+
+
+def own_state_for_all(run: Any, ident: str, chosen: str | None, givers: Any) -> StateFrom:
+    return StateFrom.CHECKPOINT if chosen is None else StateFrom.OWN
+
+
+def forgetting(budgets: Budgets, *loss: Any) -> Budgets:
+    return (
+        replace(budgets, entries=budgets.entries[1:])
+        if budgets.entries
+        else REAL_SPEND(budgets, *loss)
+    )
+
+
+def deaf(patch: pytest.MonkeyPatch) -> None:
+    for event in (ev.Held, ev.Tick):
+        patch.setitem(HANDLERS, event, lambda turn, event: None)
+
+
+def back_in_name_only(turn: Any) -> None:
+    turn.set(rolling_back=False)
+    turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))
+
+
+REAL_SPEND = Budgets.spend
+
+
+def lying_about_position(run: Any, event: Any, now_s: float) -> Any:
+    run, actions = machine.advance(run, event, now_s)
+    wrong = [
+        replace(action, position=action.position + 1) if isinstance(action, act.Form) else action
+        for action in actions
+    ]
+    return run, tuple(wrong)
+
+
+def altering(
+    change: Callable[[Run, Any, Run, list[act.Action]], tuple[Run, list[act.Action]]],
+) -> Callable[..., Any]:
+    """The real rules, with their answer altered."""
+
+    def advance(run: Run, event: Any, now_s: float) -> Any:
+        after, actions = machine.advance(run, event, now_s)
+        altered, others = change(run, event, after, list(actions))
+        return altered, tuple(others)
+
+    return advance
+
+
+def same_number(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    return (
+        replace(after, generation=before.generation - 1) if before.generation > 1 else after
+    ), actions
+
+
+def undead(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    if before.phase is Phase.ENDED:
+        return replace(before, phase=Phase.TRAINING), []
+    return after, [action for action in actions if not isinstance(action, act.Finish)]
+
+
+def twice_the_first(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    return replace(after, members=(*after.members[:1], *after.members[:1])), actions
+
+
+def loyal(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    return (
+        replace(after, members=before.members) if isinstance(event, ev.Gone) else after
+    ), actions
+
+
+def late_saves(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    grants = [
+        replace(item, saves=(after.step - 30,))
+        if isinstance(item, act.Grant) and after.step > 30
+        else item
+        for item in actions
+    ]
+    return after, grants
+
+
+def mislabelled(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    return after, [
+        replace(item, written=replace(item.written, step=item.written.step + 1))
+        if isinstance(item, act.Commit)
+        else item
+        for item in actions
+    ]
+
+
+def impatient(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    hung = (
+        [act.EndWorker(after.members[0], ev.Cause.HUNG.value)]
+        if isinstance(event, ev.Tick) and after.members
+        else []
+    )
+    return after, [*actions, *hung]
+
+
+def neighbours(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    if not isinstance(event, ev.Held) or not event.dead:
+        return after, actions
+    wrong = tuple((rank + 1) % before.world_size for rank in event.dead)
+    run, found = machine.advance(before, replace(event, dead=wrong), before.ticked_s or 0.0)
+    return run, list(found)
+
+
+def breaking(
+    before: Run, event: Any, after: Run, actions: list[act.Action]
+) -> tuple[Run, list[act.Action]]:
+    broken = isinstance(event, ev.Tick) and after.phase is Phase.TRAINING
+    return after, [
+        *actions,
+        act.BreakStep(after.members[0], after.generation),
+    ] if broken else actions
+
+
+ALTERED: dict[str, tuple[str, Any]] = {
+    "a generation number was used again": ("kills with a standby", same_number),
+    "the end wasn't final": ("calm", undead),
+    "one worker has two ranks": ("calm", twice_the_first),
+    "a dead worker is a member": ("kills with a standby", loyal),
+    "a save was agreed for a step that is past": ("calm", late_saves),
+    "saved bytes aren't those of the agreed step": ("calm", mislabelled),
+    "somebody was called hung who wasn't": ("slow nodes", impatient),
+    "a step was broken off that didn't hang": ("calm", breaking),
+    "one who was seen dead by nobody is gone": ("kills without a standby", neighbours),
+}
+
+
+@pytest.mark.parametrize("invariant", ALTERED)
+def test_altered_answer_is_caught_by_its_invariant(invariant: str) -> None:
+    schedule, change = ALTERED[invariant]
+    with pytest.raises(Broken, match=invariant):
+        worlds(World, schedule, advance=altering(change))
+
+
+class Unfenced(World):
+    """A commit of a dead driver still reaches the store."""
+
+    def do_Commit(self, action: act.Commit) -> None:
+        attempt = self.attempt
+        self.at(5.0, lambda: self.check(attempt == self.attempt, "two writers"))
+        super().do_Commit(action)
+
+
+class Garbled(World):
+    """A donor's state changes on its way."""
+
+    def join(self, worker: SimWorker, seat: act.Seat, *rest: Any) -> None:
+        super().join(worker, seat, *rest)
+        if worker.joined and seat.state_from is StateFrom.DONOR:
+            assert worker.state is not None
+            worker.state = replace(worker.state, chain=worker.state.chain + 1)
+
+
+class Rotten(World):
+    """What is committed isn't what was trained."""
+
+    def do_Commit(self, action: act.Commit) -> None:
+        state = replace(action.written.files[0], chain=1)
+        super().do_Commit(replace(action, written=replace(action.written, files=(state,))))
+
+
+class Forgetful(World):
+    """The store doesn't find what was committed."""
+
+    def do_FindCheckpoint(self, action: act.FindCheckpoint) -> None:
+        self.soon(ev.Found(0, 0), 0.3)
+
+
+def worlds(world: type[World], schedule: str, **changes: Any) -> None:
+    shape, faults = SCHEDULES[schedule] if schedule in SCHEDULES else ENDS[schedule][:2]
+    for seed in range(60):
+        world(seed, policy(**shape), faults, **changes).play()
+
+
+Plant = Callable[[pytest.MonkeyPatch], Any]
+BUGS: dict[str, tuple[str, Plant]] = {
+    "a survivor had is lost": (
+        "kills without a standby",
+        lambda patch: patch.setattr(recovery, "donor", lowest_donor),
+    ),
+    "a grant was shortened": (
+        "kills with a standby",
+        lambda patch: patch.setattr(granting, "_send", shortened),
+    ),
+    "from a state that nobody has|that differs": (
+        "kills with a standby",
+        lambda patch: patch.setattr(forming, "_state_from", own_state_for_all),
+    ),
+    "neither ended nor waited": ("shrink for good", deaf),
+    "a budget grew": (
+        "kills with a standby",
+        lambda patch: patch.setattr(Budgets, "spend", forgetting),
+    ),
+    "storage is read though somebody has the state": (
+        "kills with a standby",
+        lambda patch: patch.setattr(recovery, "donor", lambda order, steps, *, differing: None),
+    ),
+    "a process whose group broke is formed again": (
+        "processes replaced",
+        lambda patch: patch.setattr(gathering, "_use_up", lambda turn: None),
+    ),
+    "a worker that a save counts on was ended": (
+        "slow writes and notices",
+        lambda patch: patch.setattr(save_under_way, "counts_on", lambda run, worker: False),
+    ),
+    "somebody was called hung who wasn't": (
+        "slow copies",
+        lambda patch: patch.setattr(progress, "is_moving", lambda run, worker, now_s: False),
+    ),
+    "it goes on from a state that it rolled back from": (
+        "a place that makes NaN once",
+        lambda patch: patch.setattr(searching, "roll_back", back_in_name_only),
+    ),
+    "what no try can help is tried again": (
+        "a graph that doesn't fit",
+        lambda patch: patch.setattr(members, "_cannot_help", lambda turn, event: None),
+    ),
+    "a checkpoint that was found damaged twice is taken again": (
+        "damaged checkpoints",
+        lambda patch: patch.setattr(store, "accuse", lambda turn, detail: turn.set(origin=None)),
+    ),
+    "formations fail one after the other without a wait": (
+        "store outages",
+        lambda patch: patch.setattr(store, "back_off", lambda turn, reason: None),
+    ),
+    "a state on which the ranks differ was committed": (
+        "bits that flip",
+        lambda patch: patch.setattr(save_policy, "differing", lambda digests: ()),
+    ),
+    "a state that isn't finite was committed": (
+        "NaN where the run is to stop",
+        lambda patch: patch.setattr(
+            save_policy, "judge", lambda *_, **__: save_policy.Verdict.COMMIT
+        ),
+    ),
+    "the run ends without what it could have saved": (
+        "an input that raises",
+        lambda patch: patch.setattr(ending, "end_gathered", ending.finish),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("invariant", BUGS)
+def test_planted_bug_is_caught_by_its_invariant(
+    invariant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule, plant = BUGS[invariant]
+    plant(monkeypatch)
+    shape, faults = SCHEDULES[schedule] if schedule in SCHEDULES else ENDS[schedule][:2]
+    told: list[str] = []
+    for seed in range(60):
+        # What one seed shows as another invariant's breach, the next may show as this one's
+        try:
+            World(seed, policy(**shape), faults).play()
+        except Broken as broken:
+            told.append(str(broken))
+            if re.search(invariant, told[-1]):
+                return
+    pytest.fail(f"caught {len(told)} times, never by this invariant: {told[:3]}")
+
+
+def test_planted_bug_in_input_positions_is_caught() -> None:
+    with pytest.raises(Broken, match="skipped or served twice"):
+        worlds(World, "kills with a standby", advance=lying_about_position)
+
+
+SPOILT: dict[str, tuple[type[World], str]] = {
+    "ranks differ": (Garbled, "kills with a standby"),
+    "isn't bit-identical": (Rotten, "kills with a standby"),
+    "two writers": (Unfenced, "driver deaths"),
+    "a committed step is lost": (Forgetful, "kills with a standby"),
+}
+
+
+@pytest.mark.parametrize("invariant", SPOILT)
+def test_spoilt_world_is_caught_by_its_invariant(invariant: str) -> None:
+    world, schedule = SPOILT[invariant]
+    with pytest.raises(Broken, match=invariant):
+        worlds(world, schedule)
+
+
+def test_every_invariant_has_a_planted_bug() -> None:
+    """The messages of the world's checks against those that the tests above expect."""
+    tree = ast.parse(Path(str(world_module.__file__)).read_text())
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check"
+    ]
+    messages = [ast.unparse(call.args[1]) for call in calls]
+    planted = "|".join([*BUGS, *ALTERED, *SPOILT, "skipped or served twice"])
+    unproved = [message for message in messages if not re.search(planted, message)]
+    assert len(messages) >= 26
+    assert not unproved, f"no planted bug shows that these can fail: {unproved}"
