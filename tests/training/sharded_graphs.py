@@ -85,6 +85,23 @@ DRAWN: dict[str, Callable[[], None]] = {
 """Their candidates are drawn from a hidden state: alike only in processes that drew as often."""
 
 
+def in_turns() -> None:
+    """Two train operations, of which one looks nothing up."""
+    import tensorflow as tensorflow
+
+    tf = tensorflow.compat.v1
+    ids = tf.placeholder(tf.int64, [None], name="ids")
+    start = tf.random_normal_initializer(stddev=0.3)
+    table = tf.get_variable("table", [ROWS, WIDTH], initializer=start)
+    dense = tf.get_variable("dense", [WIDTH, 2], initializer=start)
+    loss = tf.reduce_sum(tf.square(tf.matmul(tf.nn.embedding_lookup(table, ids), dense)))
+    step = tf.train.get_or_create_global_step()
+    tf.train.AdagradOptimizer(0.1).minimize(loss, step, [table], name="rows")
+    tf.train.GradientDescentOptimizer(0.1).minimize(
+        tf.nn.l2_loss(dense), None, [dense], name="rest"
+    )
+
+
 def tall(rows: int) -> None:
     """A table that is never initialised here."""
     import tensorflow as tensorflow
@@ -96,6 +113,9 @@ def tall(rows: int) -> None:
         tf.square(tf.nn.embedding_lookup(table, tf.placeholder(tf.int64, [None], name="ids")))
     )
     tf.train.AdagradOptimizer(0.1).minimize(loss, global_step=step)
+
+
+EVERY = {**GRAPHS, **DRAWN, "in_turns": in_turns}
 
 
 def batch(number: int, name: str = "") -> Mapping[str, np.ndarray]:
@@ -134,7 +154,7 @@ def main(directory: str, names: list[str]) -> None:
                 tf.train.export_meta_graph(str(Path(directory, "tall.meta")))
                 continue
             tf.set_random_seed(3)
-            {**GRAPHS, **DRAWN}[name]()
+            EVERY[name]()
             saver = tf.train.Saver()
             with tf.Session() as session:
                 session.run(tf.global_variables_initializer())
@@ -153,4 +173,4 @@ def _trained(tf: Any, session: Any) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:] or [*GRAPHS, *DRAWN])
+    main(sys.argv[1], sys.argv[2:] or list(EVERY))

@@ -57,9 +57,9 @@ class Sharded:
         return self.graph.tables
 
 
-def sharded(room: Path, name: str) -> Sharded:
+def sharded(room: Path, name: str, **config: Any) -> Sharded:
     prefix = room / f"{name}-0"
-    whole = worker_graph(prefix)
+    whole = worker_graph(prefix, **config)
     assert not whole.group_refused, whole.group_refused
     found = find_shardable(whole)
     return Sharded(name, whole, shard_tables(whole, found.tables), prefix)
@@ -206,6 +206,22 @@ def test_candidates_are_drawn_as_often_as_with_whole_tables_and_their_rows_get_t
 
     assert not differing(divided, trained(ranks, replace(of, graph=of.whole), start, 1))
     assert "words" in differing(together, dict(start.arrays))
+
+
+def test_train_operations_in_turns_of_which_one_looks_nothing_up_train_the_same(
+    room: Path, new_ranks: NewRanks
+) -> None:
+    of = sharded(room, "in_turns", train_op=["rows", "rest"])
+    assert len(of.graph.targets) == 2
+    assert {lookup.targets for read in of.tables.reads for lookup in read.lookups} == {(0,)}
+    ranks = new_ranks(2)
+    start = loaded(ranks, of)
+    alone, together = (trained(ranks, of, start, size) for size in (1, 2))
+    ranks.load(of.whole, OPTIONS)
+
+    assert not differing(alone, together)
+    assert not differing(alone, trained(ranks, replace(of, graph=of.whole), start, 1))
+    assert {"table", "dense"} <= set(differing(alone, dict(start.arrays)))
 
 
 def test_cases_take_in_every_optimizer_empty_batches_duplicates_and_a_row_that_all_name() -> None:

@@ -21,6 +21,7 @@ from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.group.collectives import Collectives
 from orchestrator.training.host.phases import values_of
 from orchestrator.training.host.standing import nonsense
+from orchestrator.training.host.wanted_rows import each_once, packed, unpacked
 from orchestrator.training.step.groups import RUN_ERRORS, Batch, InGraph, StepRun
 from orchestrator.training.step.stepping import StepRunner
 
@@ -54,7 +55,10 @@ class TableRows:
         if not self._tables:
             return run
         self._must_hold(mesh)
+        block = self._block(mesh)
         reads = tuple(_of_target(self._tables.reads, run.target))
+        if not reads:  # a train operation that looks nothing up, on all ranks
+            return _with(run, [block for _ in run.batches])
         with self._computing(mesh, run):
             run = self._drawn(session, run)
             asked = [self._ids(session, run.target, reads, batch) for batch in run.batches]
@@ -63,12 +67,7 @@ class TableRows:
         with self._computing(mesh, run):
             mine = self._given(mesh, session, reads, wanted)
         rows = self._gathered(mesh, reads, wanted, mine)
-        block = self._block(mesh)
-        batches = [
-            Batch(batch.number, {**batch.feeds, **block, **_fed(reads, ids, wanted, rows)})
-            for batch, ids in zip(run.batches, asked, strict=True)
-        ]
-        return replace(run, batches=tuple(batches))
+        return _with(run, [{**block, **_fed(reads, ids, wanted, rows)} for ids in asked])
 
     @contextmanager
     def _computing(self, mesh: Collectives, run: StepRun) -> Iterator[None]:
@@ -105,13 +104,12 @@ class TableRows:
     def _drawn(self, session: LiveSession, run: StepRun) -> StepRun:
         """The run whose batches are fed what is drawn for their ids."""
         drawn = [one for one in self._tables.drawn if run.target in one.targets]
-        batches = []
+        more = []
         for batch in run.batches:
             feeds = self._runner.fed(run.target, batch.feeds)
             values = values_of(session, (), [one.fetch for one in drawn], feeds)
-            more = {one.feed: np.asarray(values[one.fetch]) for one in drawn}
-            batches.append(Batch(batch.number, {**batch.feeds, **more}))
-        return replace(run, batches=tuple(batches))
+            more.append({one.feed: np.asarray(values[one.fetch]) for one in drawn})
+        return _with(run, more)
 
     def _ids(
         self, session: LiveSession, target: int, reads: Sequence[TableRead], batch: Batch
@@ -140,7 +138,7 @@ class TableRows:
     ) -> list[np.ndarray]:
         """For each read the rows that anybody wants, each once, in their order."""
         own = [
-            _each_once(
+            each_once(
                 [
                     _numbers(lookup, ids)
                     for batch in asked
@@ -151,10 +149,10 @@ class TableRows:
         ]
         limits = [self._tables.parts[read.part].rows for read in reads]
         everybody = [
-            _unpacked(message, limits, rank)
-            for rank, message in enumerate(mesh.all_gather(_packed(own)))
+            unpacked(message, limits, rank)
+            for rank, message in enumerate(mesh.all_gather(packed(own)))
         ]
-        return [_each_once(each) for each in zip(*everybody, strict=True)]
+        return [each_once(each) for each in zip(*everybody, strict=True)]
 
     def _given(
         self,
@@ -200,6 +198,15 @@ class TableRows:
         return [np.concatenate(each) for each in found]
 
 
+def _with(run: StepRun, feeds: Sequence[Mapping[str, np.ndarray]]) -> StepRun:
+    """The run whose batches are fed that besides."""
+    batches = [
+        Batch(batch.number, {**batch.feeds, **more})
+        for batch, more in zip(run.batches, feeds, strict=True)
+    ]
+    return replace(run, batches=tuple(batches))
+
+
 def _of_target(reads: Sequence[TableRead], target: int) -> Iterator[TableRead]:
     for read in reads:
         lookups = tuple(lookup for lookup in read.lookups if target in lookup.targets)
@@ -213,10 +220,6 @@ def _numbers(lookup: Lookup, ids: np.ndarray) -> np.ndarray:
     return np.asarray(rows, np.int64).reshape(-1)
 
 
-def _each_once(numbers: Sequence[np.ndarray]) -> np.ndarray:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *numbers]))
-
-
 def _fed(
     reads: Sequence[TableRead],
     asked: Asked,
@@ -226,9 +229,7 @@ def _fed(
     """What a batch is fed: its rows, and where in them each id stands."""
     fed: dict[str, np.ndarray] = {}
     for number, read in enumerate(reads):
-        own = _each_once(
-            [_numbers(*each) for each in zip(read.lookups, asked[number], strict=True)]
-        )
+        own = each_once([_numbers(*each) for each in zip(read.lookups, asked[number], strict=True)])
         fed[read.rows] = rows[number][np.searchsorted(wanted[number], own)]
         for lookup, ids in zip(read.lookups, asked[number], strict=True):
             places = np.searchsorted(own, _numbers(lookup, ids)).astype(ids.dtype)
@@ -238,24 +239,3 @@ def _fed(
             else:
                 fed[lookup.positions] = places.reshape(ids.shape)
     return fed
-
-
-def _packed(numbers: Sequence[np.ndarray]) -> bytes:
-    """How many rows each read wants, and behind that which."""
-    counts = np.array([len(each) for each in numbers], np.int64)
-    return np.concatenate([counts, *numbers]).tobytes()
-
-
-def _unpacked(message: bytes | memoryview, limits: Sequence[int], rank: int) -> list[np.ndarray]:
-    """What ``_packed`` was given. Raises PeerLost where that is nonsense."""
-    if len(message) % 8 or len(message) < 8 * len(limits):
-        raise nonsense(rank, f"{len(message)} bytes can't be the rows that it wants")
-    numbers = np.frombuffer(message, np.int64)
-    counts, rest = numbers[: len(limits)], numbers[len(limits) :]
-    if (counts < 0).any() or counts.sum() != len(rest):
-        raise nonsense(rank, f"it wants {counts.tolist()} rows and names {len(rest)}")
-    found = np.split(rest, np.cumsum(counts)[:-1])
-    for each, limit in zip(found, limits, strict=True):
-        if each.size and (each.min() < 0 or each.max() >= limit):
-            raise nonsense(rank, f"it wants rows that a table of {limit} rows hasn't")
-    return found
