@@ -75,7 +75,7 @@ def follow(
         log.warning("there is no run at %s yet; it's waited for", output.shown)
     with contextlib.ExitStack() as stack:
         if needs_ray(config):
-            from orchestrator.driver.spread import connected
+            from orchestrator.driver.fetch_workers import connected
 
             stack.enter_context(connected(config))
         # After Ray, which takes SIGTERM over when it connects

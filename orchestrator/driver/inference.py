@@ -2,7 +2,7 @@
 
 Rule: one engine for ``infer`` and ``evaluate``. What the fetched tensors execute is judged as
 strictly as what training executes. TensorFlow runs in processes of its own: one on this machine, or
-one for each of several workers on Ray (``spread``); each serves its rank's batches as in a run, so
+one for each of several workers on Ray (``fetch_workers``); each serves its rank's batches as in a run, so
 that the answers, in the order of the batches, are those of one worker.
 """
 
@@ -159,7 +159,7 @@ def fetched(
     ]
     if not needs_ray(config):
         return asked_here(tasks[0], source.files)
-    from orchestrator.driver.spread import asked_of_ray
+    from orchestrator.driver.fetch_workers import asked_of_ray
 
     return in_order(
         output for found in asked_of_ray(tasks, source.files, config, place) for output in found

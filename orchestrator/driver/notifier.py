@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from http.client import BadStatusLine, HTTPException
 from typing import Any
 
-from orchestrator.driver.aside import Aside
 from orchestrator.driver.notices import body, notice
+from orchestrator.driver.observer_thread import ObserverThread
 from orchestrator.errors import ConfigError
 from orchestrator.journal.parsing import parse
 
@@ -105,8 +105,10 @@ def _webhook(item: str, environment: Mapping[str, str]) -> str:
     return url
 
 
-def notifier_of(notify: Sequence[str], run: str, environment: Mapping[str, str]) -> list[Aside]:
+def notifier_of(
+    notify: Sequence[str], run: str, environment: Mapping[str, str]
+) -> list[ObserverThread]:
     """The observer that ``notify`` asks for, whom nobody waits for; none where it asks for none."""
     if not notify:
         return []
-    return [Aside(Notifier(webhooks(notify, environment), run), "--notify", CLOSE_S)]
+    return [ObserverThread(Notifier(webhooks(notify, environment), run), "--notify", CLOSE_S)]

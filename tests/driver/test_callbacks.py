@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from orchestrator.config import parse_config
-from orchestrator.driver.aside import MOST_PROGRESS, Aside
 from orchestrator.driver.callbacks import loading
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.callbacks.loading import callbacks_of, chosen
 from orchestrator.driver.main import own_observers
 from orchestrator.driver.measurements import Counted
 from orchestrator.driver.observer import Observers, RunProgress
+from orchestrator.driver.observer_thread import MOST_PROGRESS, ObserverThread
 from orchestrator.errors import ConfigError
 from orchestrator.journal.folding import folded
 from orchestrator.journal.parsing import parse_all
@@ -90,11 +90,11 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
     recorder = Recorder(CONTEXT)
-    aside = Aside(recorder, "the callback recorder")
-    aside.event({"event": "attempt"})
-    aside.progress(at(580))
-    aside.event({"event": "finish"})
-    aside.close(60)
+    thread = ObserverThread(recorder, "the callback recorder")
+    thread.event({"event": "attempt"})
+    thread.progress(at(580))
+    thread.event({"event": "finish"})
+    thread.close(60)
     assert sorted(map(str, recorder.seen)) == ["580", "attempt", "finish"]
     assert recorder.closed
 
@@ -102,14 +102,14 @@ def test_callback_sees_every_event_and_the_progress_and_is_closed() -> None:
 def test_callback_that_hangs_delays_nobody_and_loses_progress_rather_than_events() -> None:
     recorder = Recorder(CONTEXT)
     recorder.gate.clear()
-    aside = Aside(recorder, "the callback recorder")
+    thread = ObserverThread(recorder, "the callback recorder")
     began_s = time.monotonic()
     for step in range(5000):
-        aside.event({"event": f"e{step}"})
-        aside.progress(at(step))
+        thread.event({"event": f"e{step}"})
+        thread.progress(at(step))
     assert time.monotonic() - began_s < 60
     recorder.gate.set()
-    aside.close(60)
+    thread.close(60)
     assert [item for item in recorder.seen if isinstance(item, str)] == [
         f"e{step}" for step in range(5000)
     ]
@@ -122,36 +122,36 @@ def test_callback_that_hangs_at_the_end_is_not_waited_for_and_then_ends_as_well(
 ) -> None:
     recorder = Recorder(CONTEXT)
     recorder.gate.clear()
-    aside = Aside(recorder, "the callback recorder", close_s=0.1)
+    thread = ObserverThread(recorder, "the callback recorder", close_s=0.1)
     for step in range(5):
-        aside.event({"event": f"e{step}"})
+        thread.event({"event": f"e{step}"})
     assert recorder.entered.wait(60)
     began_s = time.monotonic()
     with caplog.at_level(logging.WARNING, "tfresume"):
-        aside.close()
+        thread.close()
     assert time.monotonic() - began_s < 60
     assert (
         "the callback recorder didn't end within 0 s; events that it wasn't told: 4" in caplog.text
     )
     recorder.gate.set()
-    aside.close(60)
+    thread.close(60)
     assert recorder.seen == ["e0"]
     assert recorder.closed
 
 
 def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(CONTEXT)
-    aside = Aside(recorder, "the callback recorder")
+    thread = ObserverThread(recorder, "the callback recorder")
     with caplog.at_level(logging.WARNING, "tfresume"):
-        aside.event({"event": "warning"})
-        aside.event({"event": "finish"})
-        aside.close(60)
+        thread.event({"event": "warning"})
+        thread.event({"event": "finish"})
+        thread.close(60)
     assert recorder.seen == []
     assert recorder.closed
     assert "the callback recorder is dropped since it failed: RuntimeError" in caplog.text
     later = Note(event="finish")
     kept = weakref.ref(later)
-    aside.event(later)
+    thread.event(later)
     del later
     assert kept() is None, "notes for one that is gone pile up"
 
@@ -159,13 +159,13 @@ def test_callback_that_raises_is_dropped_and_said(caplog: pytest.LogCaptureFixtu
 @pytest.mark.usefixtures("installed")
 def test_callbacks_are_those_that_were_asked_for_and_get_no_secret() -> None:
     config = parse_config({"source": "gs://b/run", "callback": ["recorder"]})
-    (aside,) = callbacks_of(config, "gs://b/more")
-    assert isinstance(aside, Aside)
-    recorder = aside._observer
+    (thread,) = callbacks_of(config, "gs://b/more")
+    assert isinstance(thread, ObserverThread)
+    recorder = thread._observer
     assert isinstance(recorder, Recorder)
     assert recorder.context.run == "gs://b/more"
     assert recorder.context.config["callback"] == ["recorder"]
-    aside.close(60)
+    thread.close(60)
     assert callbacks_of(parse_config({"source": "s"}), "r") == []
 
 
@@ -213,8 +213,8 @@ def test_callback_is_told_first_how_many_incidents_earlier_drivers_had() -> None
             self.seen.append(str(incidents))
 
     recorder = Asking(CONTEXT)
-    aside = Aside(recorder, "the callback recorder")
-    observers = Observers([aside])
+    thread = ObserverThread(recorder, "the callback recorder")
+    observers = Observers([thread])
     observers.past(folded(Counted, parse_all(journals.loss_of_rank_1())))
     observers.event({"event": "finish"})
     observers.close()

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from importlib.metadata import EntryPoint, entry_points
 
 from orchestrator.config import RunConfig
-from orchestrator.driver.aside import Aside
 from orchestrator.driver.callbacks.context import GROUP, CallbackContext
 from orchestrator.driver.observer import Observer
+from orchestrator.driver.observer_thread import ObserverThread
 from orchestrator.errors import ConfigError
 from orchestrator.redaction import redacted, redacted_data
 
@@ -35,9 +35,9 @@ def callbacks_of(config: RunConfig, run: str) -> list[Observer]:
     with ExitStack() as stack:
         made: list[Observer] = []
         for entry in entries:
-            aside = Aside(_made(entry, context), f"the callback {entry.name}")
-            stack.callback(aside.close)
-            made.append(aside)
+            thread = ObserverThread(_made(entry, context), f"the callback {entry.name}")
+            stack.callback(thread.close)
+            made.append(thread)
         stack.pop_all()
         return made
 

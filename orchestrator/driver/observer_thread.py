@@ -27,7 +27,7 @@ CLOSE_S = 30.0
 """Longest wait at the run's end: a tracker sends what it holds then, over a slow network."""
 
 
-class Aside:
+class ObserverThread:
     """Passes what it sees on to ``observer``, in another thread.
 
     Args:

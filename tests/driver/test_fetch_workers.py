@@ -10,9 +10,9 @@ from ray.cluster_utils import Cluster
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from orchestrator.config import parse_config
-from orchestrator.driver import spread
+from orchestrator.driver import fetch_workers
+from orchestrator.driver.fetch_workers import AGAIN, actors, connected, needs_of
 from orchestrator.driver.inference import ANYWHERE, NodeWish
-from orchestrator.driver.spread import AGAIN, actors, connected, needs_of
 from orchestrator.errors import FatalError, WorkerLost
 
 pytestmark = pytest.mark.turns(3, "whole runs")
@@ -36,7 +36,7 @@ def test_what_a_worker_raises_is_no_lost_worker(monkeypatch: pytest.MonkeyPatch)
             raise error
 
         monkeypatch.setattr(ray, "get", get)
-        spread._answer(object(), None)
+        fetch_workers._answer(object(), None)
 
     with pytest.raises(FatalError, match="a worker that fetched tensors failed: KeyError: 'x'"):
         answer(RayTaskError("fetch", "Traceback", KeyError("x")).as_instanceof_cause())
