@@ -41,6 +41,9 @@ def inspect(
         print_json(report)
     else:
         from launch.text.inspect_text import render_inspect
+        from launch.text.table_text import render_shares
 
         render_inspect(report, answer_console())
+        if report.shares is not None:
+            render_shares(report.shares, answer_console())
     return EXIT_DONE

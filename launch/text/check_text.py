@@ -11,6 +11,7 @@ from collections import Counter
 from rich.console import Console
 
 from launch.text.inspect_text import clean, names_text, shape_text
+from launch.text.table_text import render_sharing
 from orchestrator.graph.batch_scale import ScaleKind
 from orchestrator.graph.check import CheckReport, ModeVerdict
 from orchestrator.graph.problem import Problem
@@ -43,6 +44,8 @@ def render_check(report: CheckReport, console: Console) -> None:
         console.print(
             f"memory: a state of {in_words(need.state_bytes)}; each worker needs at least {in_words(need.host_bytes)}{gpu}"
         )
+    if report.sharing is not None:
+        render_sharing(report.sharing, console)
     for problem in report.problems:
         _problem(problem, console)
 

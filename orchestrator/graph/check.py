@@ -30,6 +30,7 @@ from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.plan import GraphPlan, plan
 from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.scale_problems import in_short
+from orchestrator.graph.tables.shares import Sharing, sharing
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.memory import FreeMemory, MemoryNeed, memory_need, memory_problems
 
@@ -55,6 +56,7 @@ class CheckReport:
         asked: the mode that the configuration asks for.
         repairs: what is mended in memory, in words.
         plan: what would run; its ``worker_graph`` is None where an error prevents it.
+        sharing: what tables divided among the workers would change; None where nothing is planned.
     """
 
     problems: tuple[Problem, ...]
@@ -64,6 +66,7 @@ class CheckReport:
     untrusted: tuple[UntrustedOp, ...]
     memory: MemoryNeed | None
     plan: GraphPlan
+    sharing: Sharing | None = None
 
     @property
     def resumes(self) -> bool:
@@ -85,6 +88,7 @@ class CheckReport:
             "repairs": list(self.repairs),
             "untrusted_ops": [asdict(item) for item in self.untrusted],
             "memory": None if self.memory is None else asdict(self.memory),
+            "sharing": None if self.sharing is None else self.sharing.as_dict(),
             "plan": _plan_in_short(self.plan),
         }
 
@@ -187,7 +191,8 @@ def check(
     problems = ordered(found, force=config.force)
     verdicts = tuple(_verdict(mode, problems, planned.group_refused) for mode in MODES)
     asked: Mode = "group" if config.exchanges else "one"
-    return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned)
+    shared = None if planned.worker_graph is None else sharing(planned.worker_graph, config, memory)
+    return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned, shared)
 
 
 def _running(

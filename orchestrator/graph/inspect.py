@@ -35,6 +35,7 @@ from orchestrator.graph.inspect_checkpoint import compared, state_in
 from orchestrator.graph.inspect_report import (
     DeviceEntry,
     GraphOrigin,
+    InputEntry,
     Inspection,
     OptimizerEntry,
     SaverEntryReport,
@@ -43,6 +44,8 @@ from orchestrator.graph.inspect_report import (
 )
 from orchestrator.graph.problem import Problem
 from orchestrator.graph.repetition.loss_to_show import losses_of_gradients
+from orchestrator.graph.tables.sharding import shardable_in
+from orchestrator.graph.tables.shares import Shares, shares
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.memory import variable_bytes
@@ -99,6 +102,7 @@ def _inspect(
     ]
     needed = graph.view.ancestors(targets)
     entries = tuple(_variable(variable, checkpoint, needed) for variable in variables)
+    entering = () if unsound else inputs(graph, needed)
     return Inspection(
         source=source,
         size_bytes=size_bytes,
@@ -110,7 +114,7 @@ def _inspect(
         chosen_train_ops=tuple(name for name, _ in choice.targets),
         step=find_step(graph, targets) if targets else None,
         losses=() if unsound else _losses(graph, targets),
-        inputs=() if unsound else inputs(graph, needed),
+        inputs=entering,
         outputs=() if unsound else rank_outputs(graph, _trainable(variables)),
         devices=_devices(mended, clear_devices),
         summaries=() if unsound else _summaries(graph),
@@ -127,7 +131,15 @@ def _inspect(
             *choice.problems,
         ),
         repairs=repaired.done,
+        shares=_shares(graph, variables, targets, entering) if needed else None,
     )
+
+
+def _shares(
+    graph: Graph, variables: Sequence[Variable], targets: Sequence[str], fed: Iterable[InputEntry]
+) -> Shares:
+    entering = (parse_tensor(item.name).node for item in fed)
+    return shares(shardable_in(graph, variables, targets, fed=entering), variables)
 
 
 def _trainable(variables: Iterable[Variable]) -> set[str]:

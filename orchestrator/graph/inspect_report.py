@@ -7,12 +7,13 @@ graph's own, types are NumPy's, shapes have None for what is unknown, sizes are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestrator.graph.external_access import UntrustedOp
 from orchestrator.graph.gradients.train_candidates import TrainOp
 from orchestrator.graph.problem import Problem
+from orchestrator.graph.tables.shares import Shares
 from orchestrator.graph.worker_graph import Shape, StepCounter
 
 
@@ -195,7 +196,10 @@ class Inspection:
     reaching_out: tuple[UntrustedOp, ...]
     problems: tuple[Problem, ...]
     repairs: tuple[str, ...]
+    shares: Shares | None = None
+    """What could be divided among workers; None where nothing trains the graph."""
 
     def as_dict(self) -> dict[str, Any]:
         """The report as ``inspect --json`` prints it."""
-        return asdict(self)
+        told = asdict(replace(self, shares=None))
+        return {**told, "shares": None if self.shares is None else self.shares.as_dict()}

@@ -25,6 +25,7 @@ from typing import Literal
 from orchestrator.graph.batch_scale import NOT_ASKED, BatchScale
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.graph.worker_pipelines import LivePipeline, LiveQueue, PythonFunction
+from orchestrator.graph.worker_tables import NO_TABLES, ShardedTables
 
 Shape = tuple[int | None, ...] | None
 """A static shape: None for an unknown dimension, None as a whole for an unknown rank."""
@@ -264,6 +265,10 @@ class WorkerGraph:
     """How the source's checkpoint is read at the run's first start."""
     run_batches: tuple[int, ...] = (0,)
     """For each run of ``cycle``, which of the step's batches of a slot it takes, counted from 0."""
+    tables: ShardedTables = NO_TABLES
+    """Tables of which each worker holds a block of rows; ``meta`` and ``variables`` say nothing of
+    how many.
+    """
 
     @property
     def cycle(self) -> tuple[int, ...]:

@@ -1,7 +1,8 @@
 """Which kind of group does a graph get?
 
 Rule: one batch a step, or a graph that can't be cut, is one worker's own; else the exchange that
-the run's options name.
+the run's options name. A graph whose tables are divided always has its rows fed, by that of the
+host.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from orchestrator.errors import GraphRefused
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.step.groups import Alone, Group
@@ -31,10 +33,16 @@ def open_group(
         writing: held while variables are written or read as a whole.
 
     Raises:
-        GraphRefused: more than one batch a step, and the graph can't be cut.
+        GraphRefused: more than one batch a step, and the graph can't be cut; or tables are divided
+            and the options name an exchange that moves no rows.
     """
-    if options.batches_per_step == 1 or graph.group_refused:
+    if graph.group_refused or (options.batches_per_step == 1 and not graph.tables):
         return Alone(imported, options, runner, writing, graph.group_refused)
+    if options.exchange == "nccl" and graph.tables:
+        raise GraphRefused(
+            "rows of tables that are divided among workers aren't exchanged by nccl",
+            remedy="Use --exchange host",
+        )
     if options.exchange == "nccl":
         from orchestrator.training.nccl.group import NcclGroup
 

@@ -287,11 +287,11 @@ class Trainer:
         self._group.abandon(generation)
 
     def checksums(self, state: State) -> dict[str, int]:
-        """crc32c of every variable that must be equal on all ranks (all but local ones), by name."""
-        return checksums(
-            state,
-            without=frozenset(variable.name for variable in self.graph.variables if variable.local),
-        )
+        """crc32c of every variable that must be equal on all ranks (all but local ones and sharded
+        tables), by name.
+        """
+        local = frozenset(variable.name for variable in self.graph.variables if variable.local)
+        return checksums(state, without=local | self.graph.tables.members)
 
     def close(self) -> None:
         """End the session and the graph's own input threads."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.graph.graphdef.nodes import Graph
+from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.tables.rows import Family, RowUse, family_of
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.worker_graph import Variable
@@ -25,6 +26,7 @@ class TablePart:
         rows: how many it has.
         slots: variables that have a row for each of its rows and are computed row by row.
         lookups: reads of its rows before the gradients; ``updates`` all else that touches rows.
+        looks: nodes that ask about it, as for its shape, and what each asks.
     """
 
     variable: str
@@ -32,6 +34,7 @@ class TablePart:
     slots: tuple[str, ...]
     lookups: tuple[RowUse, ...]
     updates: tuple[RowUse, ...]
+    looks: tuple[tuple[str, Edge], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def _judged(
         tuple(family.members[1:]),
         tuple(lookups),
         tuple(updates),
+        tuple(family.looks),
     )
 
 

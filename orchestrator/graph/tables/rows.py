@@ -75,6 +75,7 @@ class Family:
 
     Attributes:
         members: the variable first.
+        looks: nodes that ask about a member and take no value of it, and what each asks.
         wholes: what needs a member whole, in the order in which it was found.
     """
 
@@ -82,6 +83,7 @@ class Family:
     reads: list[RowUse] = field(default_factory=list)
     writes: list[RowUse] = field(default_factory=list)
     wholes: list[NeededWhole] = field(default_factory=list)
+    looks: list[tuple[str, Edge]] = field(default_factory=list)
 
 
 def family_of(graph: Graph, variable: str, within: set[str], slots: Iterable[str] = ()) -> Family:
@@ -177,7 +179,7 @@ class _Walk:
         if graph.definition(name) is None:
             self._whole(owner, use)
         elif op in _LOOKS:
-            return
+            self._found.looks.append((name, carrier.edge))
         elif op in ALIASES and op not in ("IdentityN", "Switch", "RefSwitch") and use.slot == 0:
             self._go_on(owner, Edge(name, 0), handle=carrier.handle and op != "Identity")
         elif op in ("Switch", "RefSwitch") and use.slot == 0:

@@ -25,6 +25,7 @@ from orchestrator.training.host.contribution import Contribution
 from orchestrator.training.host.kept_work import BegunRun, KeptWork
 from orchestrator.training.host.phases import Computed, Phases
 from orchestrator.training.host.seams import Level, Seams
+from orchestrator.training.host.table_rows import TableRows
 from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import (
     RUN_ERRORS,
@@ -74,6 +75,7 @@ class HostGroup:
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
         self._in_graph = InGraph()
+        self._rows = TableRows(graph.tables, runner, self._in_graph)
         self._agreed = False
         self._level = False
         self._kept = KeptWork(options.batches_per_step)
@@ -151,6 +153,8 @@ class HostGroup:
         """See ``Group.run``."""
         mesh = self._meeting.meet(None)
         owners = self._owners(mesh, run)
+        with self.clock.of("exchange"):
+            run = self._rows.looked_up(mesh, self.session, run)
         # Noted before anything can fail: whoever is cut off in the exchange can take the result
         # from a peer, and needs no more than this to apply it
         begun = self._kept.begin(run, keys)
@@ -185,6 +189,7 @@ class HostGroup:
     def forget(self) -> None:
         """See ``Group.forget``."""
         self._kept.forget()
+        self._rows.forget()
 
     def close(self) -> None:
         """See ``Group.close``."""

@@ -78,7 +78,7 @@ class Phases:
         level = self._seams.levels(target)[round_number]
         shown = self._shown[target][round_number]
         names = (*self._fetches(level), *_names(shown, summaries))
-        values = self._run(session, (), names, feeds)
+        values = values_of(session, (), names, feeds)
         watched, tags = _numbers(shown, values, summaries)
         weight = None if self._weight is None else weight_of(values[self._weight], self._weight)
         return Computed(
@@ -105,7 +105,7 @@ class Phases:
             feeds: a batch, the keys of random numbers, and what all rounds gave.
         """
         shown = self._shown[target][len(self._seams.levels(target))]
-        values = self._run(session, (self._targets[target].op,), _names(shown, summaries), feeds)
+        values = values_of(session, (self._targets[target].op,), _names(shown, summaries), feeds)
         return _numbers(shown, values, summaries)
 
     def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
@@ -116,42 +116,14 @@ class Phases:
         """
         names = list(feeds)
         for number, level in enumerate(self._seams.levels(target)):
-            wanted = self._unfed(
-                (*self._fetches(level), *self._shown[target][number].watched), names
-            )
+            wanted = unfed((*self._fetches(level), *self._shown[target][number].watched), names)
             if wanted:
                 session.callable((), wanted, names)
             names += [opening.feed for opening in level.dense] + [
                 opening.feed for pair in level.rows for opening in pair
             ]
         last = self._shown[target][len(self._seams.levels(target))].watched
-        session.callable((self._targets[target].op,), self._unfed(last, names), names)
-
-    def _run(
-        self,
-        session: LiveSession,
-        operations: tuple[str, ...],
-        fetches: Sequence[str],
-        feeds: Feeds,
-    ) -> dict[str, Any]:
-        # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared
-        # call refuses to fetch it
-        wanted = self._unfed(fetches, feeds)
-        if not operations and not wanted:
-            return {name: feeds[name] for name in fetches}  # TensorFlow refuses to run nothing
-        values = dict(
-            zip(
-                wanted,
-                session.callable(operations, wanted, tuple(feeds))(*feeds.values()),
-                strict=True,
-            )
-        )
-        return {name: values[name] if name in values else feeds[name] for name in fetches}
-
-    @staticmethod
-    def _unfed(fetches: Sequence[str], feeds: Iterable[str]) -> tuple[str, ...]:
-        known = set(feeds)
-        return tuple(dict.fromkeys(name for name in fetches if name not in known))
+        session.callable((self._targets[target].op,), unfed(last, names), names)
 
     def _by_round(self, target: int, shown: Shown) -> list[Shown]:
         count = len(self._seams.levels(target)) + 1
@@ -164,6 +136,26 @@ class Phases:
             )
             for number in range(count)
         ]
+
+
+def values_of(
+    session: LiveSession, operations: tuple[str, ...], fetches: Sequence[str], feeds: Feeds
+) -> dict[str, Any]:
+    """What a run fetches, by name; operations are run with it."""
+    # What is fed, such as gradients that come as placeholders, is what it's fed: a prepared
+    # call refuses to fetch it
+    wanted = unfed(fetches, feeds)
+    if not operations and not wanted:
+        return {name: feeds[name] for name in fetches}  # TensorFlow refuses to run nothing
+    call = session.callable(operations, wanted, tuple(feeds))
+    values = dict(zip(wanted, call(*feeds.values()), strict=True))
+    return {name: values[name] if name in values else feeds[name] for name in fetches}
+
+
+def unfed(fetches: Sequence[str], feeds: Iterable[str]) -> tuple[str, ...]:
+    """Of the tensors to fetch those that have to be computed, each once."""
+    known = set(feeds)
+    return tuple(dict.fromkeys(name for name in fetches if name not in known))
 
 
 def _taken(opening: Opening, values: Mapping[str, Any], weight: float | None) -> np.ndarray:

@@ -166,10 +166,8 @@ class Snapshot:
             feed = v1.placeholder(dtype, name="value")
             if variable.kind == "ref":
                 # A variable of unknown shape takes whatever is assigned, as ``tf.assign`` has it
-                value = op.outputs[0]
-                assign = gen_state_ops.assign(
-                    value, feed, validate_shape=variable.shape is not None
-                ).op
+                value, known = op.outputs[0], _known(variable.shape) is not None
+                assign = gen_state_ops.assign(value, feed, validate_shape=known).op
             else:
                 value = gen_resource_variable_ops.read_variable_op(op.outputs[0], dtype)
                 assign = gen_resource_variable_ops.assign_variable_op(op.outputs[0], feed)

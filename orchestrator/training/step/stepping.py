@@ -153,17 +153,21 @@ def _shown_by(target: int, graph: WorkerGraph, imported: Any, watched: tuple[str
     if len(graph.targets) == 1:
         return Shown(watched, graph.scalar_summaries)
     computed = [_ancestors(imported, each.op) for each in graph.targets]
-    ports = {port.tensor.partition(":")[0]: port for port in graph.inputs if not port.optional}
+    ports = {port.tensor: port.targets for port in graph.inputs if not port.optional}
+    ports |= {
+        lookup.positions: lookup.targets for read in graph.tables.reads for lookup in read.lookups
+    }
+    takers = {tensor.partition(":")[0]: targets for tensor, targets in ports.items()}
 
     def mine(tensor: str) -> bool:
         op = tensor.partition(":")[0]
         if any(op in names for names in computed):
             return op in computed[target]
-        needed = [ports[name] for name in _ancestors(imported, op) & set(ports)]
+        needed = [takers[name] for name in _ancestors(imported, op) & set(takers)]
         fed = [
             number
             for number in range(len(graph.targets))
-            if all(number in port.targets for port in needed)
+            if all(number in targets for targets in needed)
         ]
         return target == (fed or [len(graph.targets) - 1])[-1]
 

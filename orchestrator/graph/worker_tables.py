@@ -1,0 +1,120 @@
+"""Which rows of which tables does a worker hold, and where do the rows of others come into its
+graph?
+
+Rule: a part of ``worker_graph``: plain data that pickles; no protos, no TensorFlow. A graph with
+sharded tables says nothing of how many workers there are: each holds one block of rows, and is told
+at every step where it begins::
+
+    ids (of all lookups) ─► exchange ─► owners' rows ─► exchange ─► rows, positions
+                                                                     │ fed
+    forward, gradients ◄─────────────────────────────────────────────┘
+         │ all rows of all slots, as without sharding
+         ▼
+    optimizer ─► of what it would write, the rows of this worker's block
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Block = tuple[int, int]
+"""The first row, and the one behind the last."""
+
+
+@dataclass(frozen=True)
+class ShardedPart:
+    """A table, or one part of a partitioned one, of which each worker holds a block of rows.
+
+    Attributes:
+        table: as the checkpoint calls it.
+        variable: its node; ``members`` are that and its slots.
+        rows: of all workers together; ``row_shape`` is that of each in the variable.
+        first, count: placeholders, int64 scalars: which row is the first of the worker's block, and
+            how many there are.
+    """
+
+    table: str
+    variable: str
+    members: tuple[str, ...]
+    rows: int
+    row_shape: tuple[int, ...]
+    first: str
+    count: str
+
+    def block(self, rank: int, world_size: int) -> Block:
+        """The rows that a rank owns: as many as each other, or one less."""
+        return self.rows * rank // world_size, self.rows * (rank + 1) // world_size
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A node that takes rows before the gradients.
+
+    Attributes:
+        ids: tensor that says which rows, of any shape.
+        positions: placeholder that takes its place: where in the rows that are fed each one stands.
+        coordinates: the last axis of ``ids`` counts along the axes of the table, the rows first.
+        targets: numbers of the train operations that need it.
+    """
+
+    node: str
+    ids: str
+    positions: str
+    coordinates: bool
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableRead:
+    """What lookups take rows of: a part of a table, or what follows from that row by row.
+
+    Attributes:
+        part: number of the part.
+        wanted: placeholder, int64 ``[rows]``: which rows of its block the owner is to give.
+        fetch: the tensor that gives them, ``[rows, *row_shape]``.
+        rows: placeholder in the table's place, for as many rows as a batch wants.
+    """
+
+    part: int
+    wanted: str
+    fetch: str
+    rows: str
+    lookups: tuple[Lookup, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A tensor that is drawn for each batch, once, before its ids are known.
+
+    Attributes:
+        feed: the placeholder through which all take it.
+        targets: numbers of the train operations that need it.
+    """
+
+    fetch: str
+    feed: str
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ShardedTables:
+    """All tables of a graph of which each worker holds some rows."""
+
+    parts: tuple[ShardedPart, ...] = ()
+    reads: tuple[TableRead, ...] = ()
+    drawn: tuple[Drawn, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Variables of which each worker has other rows."""
+        return frozenset(name for part in self.parts for name in part.members)
+
+    def part_of(self, variable: str) -> ShardedPart | None:
+        """The part that a variable or slot belongs to."""
+        return next((part for part in self.parts if variable in part.members), None)
+
+
+NO_TABLES = ShardedTables()
