@@ -130,7 +130,9 @@ def test_every_event_every_cause_and_every_error_is_told_by_some_schedule() -> N
     causes = (ev.Cause, ev.Doing, ev.Obstacle, ev.StopCause)
     wanted = kinds, with_error, {value for kind in causes for value in kind}
     told: tuple[set[Any], set[Any], set[Any]] = set(), set(), set()
-    for seed, name in itertools.product(range(3), [*SCHEDULES, *ENDS]):
+    # Found by trying: with seed 4 the schedules have told everything soonest. Where a change of the
+    # rules makes that untrue, the others are played as well
+    for seed, name in itertools.product((4, 0, 1, 2), [*ENDS, *SCHEDULES]):
         world, _ = played(name, seed)
         told = told[0] | world.told, told[1] | world.errors, told[2] | world.values
         if told == wanted:
