@@ -190,6 +190,9 @@ def _following(what: EvaluateFlags, config: RunConfig, place: NodeWish) -> Follo
 
 
 def _refuse_without_follow(what: EvaluateFlags, config: RunConfig) -> None:
+    from orchestrator.driver.inference import check_batches
+
+    check_batches(what.batches)
     if what.keep_best:
         raise ConfigError("--keep-best needs --follow", remedy="Add --follow")
     if what.step is not None and config.from_step is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.config import RunConfig
 from orchestrator.decide.evaluating import Goal, tensor_name
-from orchestrator.driver.inference import NodeWish
+from orchestrator.driver.inference import NodeWish, check_batches
 from orchestrator.errors import ConfigError
 from orchestrator.store.run.evaluations import Best, Evaluation, check_name
 
@@ -71,6 +71,7 @@ class Following:
         configuration names one checkpoint.
         """
         check_name(self.name)
+        check_batches(self.batches)
         if config.from_step is not None:
             raise ConfigError(
                 "--from-step names one checkpoint, and --follow evaluates each",

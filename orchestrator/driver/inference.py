@@ -23,7 +23,7 @@ from orchestrator.decide.evaluating import tensor_name
 from orchestrator.driver.chosen_graph import graph_to_train
 from orchestrator.driver.startup import step_of
 from orchestrator.driver.tensorflow_process import ask_tensorflow
-from orchestrator.errors import GraphRefused
+from orchestrator.errors import ConfigError, GraphRefused
 from orchestrator.graph.fetching import FetchPlan, fetch_graph
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.inference.outputs import predictions
@@ -136,8 +136,10 @@ def fetched(
         place: on a cluster.
 
     Raises:
+        ConfigError: ``batches`` is negative.
         OrchestratorError: the checkpoint is bad, a batch doesn't fit, or no process could run.
     """
+    check_batches(batches)
     count = config.workers.count
     tasks = [
         {
@@ -164,6 +166,14 @@ def fetched(
     return in_order(
         output for found in asked_of_ray(tasks, source.files, config, place) for output in found
     )
+
+
+def check_batches(batches: int) -> None:
+    """Whether so many can be asked for. Raises ConfigError."""
+    if batches < 0:
+        raise ConfigError(
+            f"--batches is {batches}", remedy="Give how many, or 0 for all until the input ends"
+        )
 
 
 def needs_ray(config: RunConfig) -> bool:

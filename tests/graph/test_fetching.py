@@ -4,12 +4,15 @@ matter.
 
 from __future__ import annotations
 
+import pytest
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+from tensorboard.compat.proto.variable_pb2 import VariableDef
 
 from orchestrator.config import RunConfig
 from orchestrator.graph.fetching import fetch_graph
 from tests.graph.fuzzing import seed_graphs
 
+STRING, INT64 = 7, 9
 SEEDS = seed_graphs()
 
 
@@ -72,3 +75,56 @@ def test_fetch_graph_of_a_damaged_graph_stops_at_the_damage() -> None:
         "unknown-input",
         "bad-inputs",
     ]
+
+
+@pytest.mark.parametrize("where", ["variables", "local_variables", "saver", "table"])
+def test_what_opening_a_graph_runs_has_to_be_allowed_too(where: str) -> None:
+    """TensorFlow ran whatever stands where initialisers do: ``infer`` judged what it fetches alone."""
+    meta = _meta()
+    name = next(
+        node.name
+        for node in meta.graph_def.node
+        if node.op == "Const" and node.attr["dtype"].type == 7
+    )
+    meta.graph_def.node.add(name="write", op="WriteFile", input=[name, name])
+    fetched = "loss"
+    if where == "saver":
+        restore = meta.saver_def.restore_op_name
+        next(node for node in meta.graph_def.node if node.name == restore).input.append("^write")
+    elif where == "table":
+        _with_table(meta, name)
+        fetched = "asked"
+    else:
+        first = meta.collection_def["variables"].bytes_list.value[0]
+        planted = VariableDef.FromString(first)
+        planted.initializer_name = "write"
+        meta.collection_def[where].bytes_list.value.append(planted.SerializeToString())
+    refused = fetch_graph(meta, _config(input="m:f"), [fetched])
+    assert refused.graph is None
+    op = "InitializeTableFromTextFileV2" if where == "table" else "WriteFile"
+    assert [problem.code for problem in refused.problems] == ["untrusted-op"]
+    assert op in refused.problems[0].message
+    allowed = fetch_graph(meta, _config(input="m:f", allow_op=[op]), [fetched])
+    assert allowed.graph is not None
+    assert allowed.graph.table_initializers == (("fill",) if where == "table" else ())
+
+
+def test_table_that_is_not_looked_up_in_need_not_be_filled() -> None:
+    """Its file is gone, and what is fetched doesn't need it."""
+    meta = _meta()
+    _with_table(meta, "save/Const")
+    found = fetch_graph(meta, _config(input="m:f"), ["loss"])
+    assert found.graph is not None
+    assert found.graph.table_initializers == ()
+
+
+def _with_table(meta: MetaGraphDef, file: str) -> None:
+    """A table that a file fills, and what asks for its size."""
+    table = meta.graph_def.node.add(name="table", op="HashTableV2")
+    table.attr["key_dtype"].type = STRING
+    table.attr["value_dtype"].type = INT64
+    op = "InitializeTableFromTextFileV2"
+    fill = meta.graph_def.node.add(name="fill", op=op, input=["table", file])
+    fill.attr["key_index"].i, fill.attr["value_index"].i = -2, -1
+    meta.graph_def.node.add(name="asked", op="LookupTableSizeV2", input=["table"])
+    meta.collection_def["table_initializer"].node_list.value.append("fill")

@@ -25,6 +25,8 @@ NOBODY = "http://127.0.0.1:9"
         (("--follow", "--keep-best", "loss"), "METRIC:max"),
         (("--follow", "--step", "3"), "exclude each other"),
         (("--follow", "--every-s", "0"), "more than 0"),
+        (("--follow", "--batches", "-1"), "--batches is -1"),
+        (("--batches", "-1"), "--batches is -1"),
         (("--follow", "--name", "../up"), "can't be called"),
         (("--on-label", "role=evaluator"), "no cluster is named"),
         (("--address", "auto", "--on-resource", "eval=much"), "NAME=AMOUNT"),

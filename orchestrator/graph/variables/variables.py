@@ -41,7 +41,7 @@ def declared_variables(meta: MetaGraphDef) -> dict[str, Declared]:
         for value in (
             collection.bytes_list.value if collection.WhichOneof("kind") == "bytes_list" else ()
         ):
-            definition = _variable_def(value)
+            definition = variable_definition(value)
             if definition is None:
                 continue
             name = parse_tensor(definition.variable_name).node
@@ -54,7 +54,7 @@ def declared_variables(meta: MetaGraphDef) -> dict[str, Declared]:
     return found
 
 
-def _variable_def(value: bytes) -> VariableDef | None:
+def variable_definition(value: bytes) -> VariableDef | None:
     try:
         definition = VariableDef.FromString(value)
     except DecodeError:

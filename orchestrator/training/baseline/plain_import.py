@@ -1,19 +1,21 @@
 """How does plain TensorFlow open a source, with nothing of ours in its graph?
 
-Rule: the source's graph (repairs only), its own saver, its own initialisers. Where batches are
-taken out of a pipeline that is gone, the tensors are replaced at the import, since feeding them may
-still dequeue and hang.
+Rule: the source's graph (repairs only), its own saver, its own initialisers; of those of lookup
+tables the ones that are needed, since another's file may be gone. Where batches are taken out of a
+pipeline that is gone, the tensors are replaced at the import, since feeding them may still dequeue
+and hang.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import ConfigError, GraphMismatch
 from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.tensorflow import tf, v1
+from orchestrator.training.importing.remote_files import localize
 
 OF_A_RUN = (
     "Resume it into an output of its own (--steps 1): what is saved there has a graph that plain "
@@ -46,9 +48,11 @@ def import_plain(graph: WorkerGraph, input_map: Mapping[str, str]) -> dict[str, 
         )
         places[port.name] = placeholder.name
         replaced[tensors.get(port.name, port.name)] = placeholder
+    meta = v1.MetaGraphDef.FromString(graph.original_meta)
+    localize(meta, graph.remote_paths)
     try:
         v1.train.import_meta_graph(
-            v1.MetaGraphDef.FromString(graph.original_meta),
+            meta,
             clear_devices=True,
             input_map=replaced or None,
         )
@@ -74,7 +78,7 @@ def restore_plain(session: Any, graph: WorkerGraph, prefix: str) -> None:
             "the source's graph has no saver, so plain TensorFlow can't restore it",
             remedy=OF_A_RUN,
         )
-    _initialise(session)
+    _initialise(session, graph.table_initializers)
     try:
         v1.train.Saver(saver_def=saver).restore(session, prefix)
     except (ValueError, tf.errors.OpError) as error:
@@ -83,7 +87,7 @@ def restore_plain(session: Any, graph: WorkerGraph, prefix: str) -> None:
         ) from error
 
 
-def _initialise(session: Any) -> None:
+def _initialise(session: Any, tables: Sequence[str]) -> None:
     """All at once; where an initialiser reads another variable (moving averages of weights), one
     after another as far as they go.
     """
@@ -92,7 +96,11 @@ def _initialise(session: Any) -> None:
         session.run(waiting)
     except tf.errors.FailedPreconditionError:
         _one_after_another(session, waiting)
-    session.run(v1.tables_initializer())
+    try:
+        filling = [session.graph.get_operation_by_name(table) for table in tables]
+    except KeyError:  # named as in an import scope, of which plain TensorFlow knows nothing
+        filling = [v1.tables_initializer()]
+    session.run(filling)
 
 
 def _one_after_another(session: Any, waiting: list[Any]) -> None:
