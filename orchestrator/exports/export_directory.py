@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import AlreadyExists, OutputError
+from orchestrator.exports.assets import ASSETS
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
@@ -39,7 +40,8 @@ def existing(directory: Location, identity: Identity) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads(data)
-        files = [(str(file["name"]), int(file["size_bytes"])) for file in record["files"]]
+        files = _sizes(record["files"])
+        assets = _sizes(record.get("assets", []))
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{directory.child(COMPLETE).shown} isn't one of tfresume's",
@@ -50,14 +52,24 @@ def existing(directory: Location, identity: Identity) -> dict[str, Any] | None:
             f"{directory.shown} holds another export ({_in_words(record.get('identity'))})",
             remedy="Name another directory with -o, or delete this one",
         )
-    there = {file.name: file.size_bytes for file in directory.list()}
-    wrong = [name for name, size in files if there.get(name, -1) != size]
+    wrong = _wrong(directory, files)
+    if assets:
+        wrong += _wrong(directory.child(ASSETS), assets)
     if wrong:
         raise OutputError(
             f"{directory.shown} has lost {wrong[0]}, or it isn't what {COMPLETE} says",
             remedy="Delete the directory and export again",
         )
     return record
+
+
+def _sizes(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    return [(str(file["name"]), int(file["size_bytes"])) for file in records]
+
+
+def _wrong(directory: Location, files: Sequence[tuple[str, int]]) -> list[str]:
+    there = {file.name: file.size_bytes for file in directory.list()}
+    return [name for name, size in files if there.get(name, -1) != size]
 
 
 def begin(directory: Location, identity: Identity, names: Sequence[str]) -> None:

@@ -18,9 +18,10 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from orchestrator.config import RunConfig
 from orchestrator.errors import GraphRefused
 from orchestrator.exports import export_directory
+from orchestrator.exports.assets import ASSETS, copied
 from orchestrator.exports.constants import Constants
-from orchestrator.exports.graph_check import checked
-from orchestrator.exports.graph_files import FILES, Endpoint, GraphFormat, graph_bytes
+from orchestrator.exports.graph_check import checked, trusted
+from orchestrator.exports.graph_files import FILES, Endpoint, GraphFormat, endpoints, graph_bytes
 from orchestrator.exports.onnx_extra import require_installed
 from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.graphdef.nodes import Graph
@@ -135,31 +136,39 @@ def export_graph(
     done = export_directory.existing(target, identity)
     if done is not None:
         return _result(target, done, already=True)
-    export_directory.refuse_foreign(
-        target, [FILES[to]]
-    )  # checking takes minutes: no news for its end
+    whole = [FILES[to], ASSETS]
+    # Checking takes minutes: no news for its end
+    export_directory.refuse_foreign(target, whole)
     model = _model(source, fetches, config.input_map)
     value = Constants(source, model.graph).value
     frozen = freeze(model.graph, model.outputs, model.cuts, value, tables=to == "saved-model")
     inputs, outputs = (
         _inputs(model, frozen),
-        _named([(edge.tensor, model.graph.dtype(edge)) for edge in model.outputs]),
+        endpoints([(edge.tensor, model.graph.dtype(edge)) for edge in model.outputs]),
     )
     with scratch("export") as room:
         (room / "out").mkdir()
+        if frozen.assets:
+            trusted(config, source, model.graph, model.outputs)  # before a file is read
+        assets = copied(frozen.assets, config.path_map, room / "out" / ASSETS)
         file = room / "out" / FILES[to]
         written = room / FILES["frozen"] if to == "onnx" else file
-        written.write_bytes(graph_bytes(to, frozen, inputs, outputs))
+        written.write_bytes(graph_bytes(to, frozen, inputs, outputs, assets))
         found = checked(
             *(config, source, model.graph, model.outputs, frozen, inputs, file, room),
             left=model.switched.left,
         )
-        export_directory.begin(target, identity, [file.name])
+        export_directory.begin(target, identity, whole)
+        more = export_directory.put(
+            target.child(ASSETS),
+            sorted({file.with_name(ASSETS) / name for name in assets.values()}),
+        )
         records = export_directory.put(target, [file])
     record = {
         "source": source.prefix.shown,
         "step": source.step,
         "files": [one.model_dump() for one in records],
+        "assets": [one.model_dump() for one in more],
         **_said(model, frozen, inputs, outputs),
         **found,
     }
@@ -257,19 +266,7 @@ def _inputs(model: _Model, frozen: Frozen) -> tuple[Endpoint, ...]:
         for port in own
         if parse_tensor(port.tensor).node in there - cut and not port.optional
     ]
-    return _named([*named, *((frozen.inputs[cut.name], cut.dtype) for cut in model.cuts)])
-
-
-def _named(tensors: Sequence[tuple[str, str]]) -> tuple[Endpoint, ...]:
-    """Endpoints with keys that a signature takes: the node's name, made distinct."""
-    found: dict[str, Endpoint] = {}
-    for tensor, dtype in tensors:
-        edge = parse_tensor(tensor)
-        key = edge.node.replace("/", "_") + (f"_{edge.port}" if edge.port else "")
-        while key in found:
-            key += "_"
-        found[key] = Endpoint(tensor, key, dtype)
-    return tuple(found.values())
+    return endpoints([*named, *((frozen.inputs[cut.name], cut.dtype) for cut in model.cuts)])
 
 
 def _result(
@@ -280,7 +277,10 @@ def _result(
         to=record["identity"]["to"],
         checkpoint=record["source"],
         step=record["step"],
-        files=tuple(file["name"] for file in record["files"]),
+        files=(
+            *(file["name"] for file in record["files"]),
+            *(f"{ASSETS}/{file['name']}" for file in record.get("assets", [])),
+        ),
         inputs=tuple(Endpoint(**one) for one in record["inputs"]),
         outputs=tuple(Endpoint(**one) for one in record["outputs"]),
         why_output=record["why_output"],

@@ -66,16 +66,12 @@ def checked(
         GraphRefused: the trained graph can't be run for these outputs.
         OrchestratorError: what the process that runs both says.
     """
-    made = not (config.input or config.feed or config.array)
-    asking = config.model_copy(update={"input": "made:up"}) if made else config
+    made = _is_made_up(config)
     fetches = [edge.tensor for edge in outputs]
-    asked = fetch_graph(trained.meta, asking, fetches)
-    if asked.graph is None:
-        first = asked.problems[0]
-        raise GraphRefused(f"{source.meta.shown}: {first.message}", remedy=first.remedy)
+    runnable = trusted(config, source, trained, outputs)
     to_onnx = file.name == FILES["onnx"]
     task = {
-        "graph": asked.graph,
+        "graph": runnable,
         "options": TrainingOptions(
             import_modules=tuple(config.import_modules),
             load_op_library=tuple(config.load_op_library),
@@ -85,7 +81,7 @@ def checked(
         "prefix": str(stage(source.files, room / "source")),
         "fetches": tuple(fetches),
         "inputs": tuple(one.tensor for one in inputs),
-        "places": _places(asked.graph, frozen),
+        "places": _places(runnable, frozen),
         "export": str(file.parent if file.name == FILES["saved-model"] else file),
         "frozen": str(room / FILES["frozen"]) if to_onnx else "",
         "batches": BATCHES,
@@ -108,6 +104,26 @@ def checked(
         "made": made,
         "made_by": answer["made_by"],
     }
+
+
+def _is_made_up(config: RunConfig) -> bool:
+    return not (config.input or config.feed or config.array)
+
+
+def trusted(
+    config: RunConfig, source: Source, trained: Graph, outputs: Sequence[Edge]
+) -> WorkerGraph:
+    """The trained graph as it's run for these outputs.
+
+    Raises:
+        GraphRefused: it can't be, or it would reach for files and the like that weren't allowed.
+    """
+    asking = config.model_copy(update={"input": "made:up"}) if _is_made_up(config) else config
+    asked = fetch_graph(trained.meta, asking, [edge.tensor for edge in outputs])
+    if asked.graph is None:
+        first = asked.problems[0]
+        raise GraphRefused(f"{source.meta.shown}: {first.message}", remedy=first.remedy)
+    return asked.graph
 
 
 def _places(graph: WorkerGraph, frozen: Frozen) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """What does the file of an exported graph hold?
 
-Rule: a frozen graph alone, or in a SavedModel with its signature and what fills its tables. Nothing
-lies beside it: its variables are constants.
+Rule: a frozen graph alone, or in a SavedModel with its signature and what fills its tables. No
+variables lie beside it: they're constants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
 from orchestrator.graph.graphdef.tensors import dtype_number
+from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.inference.freezing import Frozen
 from orchestrator.graph.inputs.ports import SCALAR_MEANS_UNKNOWN
 from orchestrator.store.bundle.table_writer import varint
@@ -39,10 +40,30 @@ class Endpoint:
     dtype: str
 
 
+def endpoints(tensors: Sequence[tuple[str, str]]) -> tuple[Endpoint, ...]:
+    """Endpoints with keys that a signature takes: the node's name, made distinct."""
+    found: dict[str, Endpoint] = {}
+    for tensor, dtype in tensors:
+        edge = parse_tensor(tensor)
+        key = edge.node.replace("/", "_") + (f"_{edge.port}" if edge.port else "")
+        while key in found:
+            key += "_"
+        found[key] = Endpoint(tensor, key, dtype)
+    return tuple(found.values())
+
+
 def graph_bytes(
-    to: GraphFormat, frozen: Frozen, inputs: Sequence[Endpoint], outputs: Sequence[Endpoint]
+    to: GraphFormat,
+    frozen: Frozen,
+    inputs: Sequence[Endpoint],
+    outputs: Sequence[Endpoint],
+    assets: Mapping[str, str],
 ) -> bytes:
-    """The file's content; for ``onnx`` the frozen graph of which the file is made."""
+    """The file's content; for ``onnx`` the frozen graph of which the file is made.
+
+    Args:
+        assets: of a SavedModel: constants to the files in its directory ``assets`` that they name.
+    """
     if to != "saved-model":
         graph = frozen.graph if to == "frozen" else _with_defaults(frozen.graph)
         return bytes(graph.SerializeToString(deterministic=True))
@@ -56,6 +77,14 @@ def graph_bytes(
             given[one.key].name = one.tensor
             given[one.key].dtype = dtype_number(one.dtype)
             given[one.key].tensor_shape.unknown_rank = True
+    for node in meta.graph_def.node:
+        if node.name in assets:
+            # The path of another machine, which the loader replaces
+            node.attr["value"].tensor.string_val[0] = assets[node.name].encode()
+    for name, file in assets.items():
+        asset = meta.asset_file_def.add(filename=file)
+        asset.tensor_info.name = f"{name}:0"
+        asset.tensor_info.dtype = dtype_number("string")
     if frozen.init:
         meta.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name = frozen.init
     content = bytes(meta.SerializeToString(deterministic=True))

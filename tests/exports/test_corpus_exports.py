@@ -37,7 +37,6 @@ REFUSED: dict[GraphFormat, dict[str, str]] = {
         "taiguangxing__Wide_n_deep": TABLE,
         "Lapis-Hong__wide_deep_demo": TABLE,
         "aries-M__my_deepwalk": "tf2onnx can't convert LogUniformCandidateSampler",
-        "LeanderLXZ__DLND-seq2seq": "tf2onnx can't convert TensorArrayV3",
         "criteo-research__tf-tile": "tf2onnx can't convert Bucketize",
         "Hiroki9759__learning-tensorflow": NO_INPUTS,
         "xuwening__tensorflowDemo": NO_INPUTS,

@@ -9,7 +9,7 @@ variable or a table is refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.node_def_pb2 import NodeDef
@@ -19,7 +19,7 @@ from orchestrator.errors import GraphRefused
 from orchestrator.graph.graphdef.edit import shape_attribute, type_attribute
 from orchestrator.graph.graphdef.nodes import ALIASES, Graph
 from orchestrator.graph.graphdef.tensors import dtype_number
-from orchestrator.graph.graphdef.view import Edge, parse_tensor
+from orchestrator.graph.graphdef.view import Edge, parse_tensor, resolve_alias
 from orchestrator.graph.inputs.ports import Cut
 
 LIMIT_BYTES = 2_000_000_000
@@ -55,12 +55,14 @@ class Frozen:
         inputs: what users call an input to the tensor that takes it.
         variables: those that became constants.
         init: the operation that fills its lookup tables; empty where it has none.
+        assets: constants that name files which fill tables, to those files.
     """
 
     graph: GraphDef
     inputs: Mapping[str, str]
     variables: tuple[str, ...]
     init: str = ""
+    assets: Mapping[str, str] = field(default_factory=dict)
 
 
 def needed_for(graph: Graph, outputs: Sequence[Edge], cuts: Sequence[Cut] = ()) -> set[str]:
@@ -103,7 +105,7 @@ def freeze(
 
     Args:
         cuts: where batches come out of pipelines.
-        tables: lookup tables stay, with one operation that fills them from constants.
+        tables: lookup tables stay, with one operation that fills them from constants and files.
 
     Raises:
         GraphRefused: an output needs what isn't a constant.
@@ -138,23 +140,29 @@ def freeze(
     if fillers:
         frozen.node.add(name=INIT, op="NoOp", input=[f"^{name}" for name in fillers])
     inputs = {cut.name: f"{places[cut.tensor].node}:0" for cut in cuts}
-    return Frozen(frozen, inputs, tuple(variables), INIT if fillers else "")
+    files = dict(_file(graph, name) for name in fillers if "TextFile" in graph.view.op(name))
+    return Frozen(frozen, inputs, tuple(variables), INIT if fillers else "", files)
 
 
 def _fillers(graph: Graph, needed: set[str]) -> list[str]:
-    """What fills the lookup tables among ``needed``. Raises GraphRefused: a file does."""
-    found = []
-    for name in graph.view.nodes:
-        op = graph.view.op(name)
-        if not op.startswith(_FILLING) or graph.view.data[name][0].node not in needed:
-            continue
-        if "TextFile" in op:
-            raise GraphRefused(
-                f"{name} fills a lookup table from a file, which isn't part of the checkpoint",
-                remedy="Name an output before the look-up with --fetch TENSOR",
-            )
-        found.append(name)
-    return found
+    """What fills the lookup tables among ``needed``."""
+    return [
+        name
+        for name in graph.view.nodes
+        if graph.view.op(name).startswith(_FILLING) and graph.view.data[name][0].node in needed
+    ]
+
+
+def _file(graph: Graph, filler: str) -> tuple[str, str]:
+    """The constant that names the file which fills a table, and that file. Raises GraphRefused."""
+    named = resolve_alias(graph.view, graph.view.data[filler][1], frozenset({"Identity"}))
+    value = graph.view.nodes[named.node].attr["value"].tensor.string_val
+    if graph.view.op(named.node) != "Const" or len(value) != 1:
+        raise GraphRefused(
+            f"{filler} fills a lookup table from a file whose name the graph computes ({named.node})",
+            remedy="Name an output before the look-up with --fetch TENSOR",
+        )
+    return named.node, value[0].decode("utf-8", "replace")
 
 
 def _refuse_state(graph: Graph, needed: set[str], *, tables: bool) -> None:

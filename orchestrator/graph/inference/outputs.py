@@ -3,7 +3,8 @@
 Rule: what is computed from features and weights and not from labels. A feature is an input that
 meets a weight itself (a product, a look-up); a label is one that never does. The prediction stands
 where labels come in: what the loss compares with them, before that its probabilities and its
-classes. Without labels it is where computations end, or what is compared with the features again. What was
+classes. Without labels it is where computations end, what is compared with the features again, or what other
+weights take as they take an input: a generator's sample, beside what is real. What was
 taught by its own labels, as a decoder is that reads the words which it's to say, stands behind what
 does without them. Each answer says why; names don't count.
 """
@@ -20,7 +21,7 @@ from orchestrator.graph.graphdef.nodes import Graph
 from orchestrator.graph.graphdef.view import Edge, parse_tensor, resolve_alias
 from orchestrator.graph.importing.repair import repair
 from orchestrator.graph.importing.soundness import soundness_problems
-from orchestrator.graph.inference.made_of import SHAPES, MadeOf, made_of
+from orchestrator.graph.inference.made_of import HANDING, SHAPES, MadeOf, made_of
 from orchestrator.graph.inspect_report import OutputEntry
 from orchestrator.graph.variables.saver import read_saver
 from orchestrator.graph.variables.variables import find_variables
@@ -34,6 +35,7 @@ _TOWARDS_A_LOSS = frozenset(
     {"Log", "Neg", "ClipByValue", "Minimum", "Maximum", "Add", "AddV2", "Sub", "RealDiv", "Div"}
 )
 """What stands between hand-written probabilities and the labels that they're multiplied with."""
+_LOGARITHMS = frozenset({"Log", "Log1p", "LogSoftmax"})
 _DIVISIONS = frozenset({"RealDiv", "Div"})
 """By which probabilities are divided by their own sum once more."""
 _SCORES = {
@@ -52,9 +54,10 @@ def rank_outputs(graph: Graph, trainable: Iterable[str]) -> tuple[OutputEntry, .
     Args:
         trainable: the trained variables.
     """
-    flow = made_of(graph, frozenset(trainable))
+    trained = frozenset(trainable)
+    flow = made_of(graph, trained)
     found: dict[str, OutputEntry] = {}
-    compared = [*_cross_entropies(flow), *_compared(flow)]
+    compared = [*_cross_entropies(flow), *_compared(flow), *_judged(flow, trained)]
     for entry in (*_signatures(graph), *compared, *_ends(flow, alone=not compared)):
         before = found.get(entry.name)
         if before is None or _SCORES[before.kind] < _SCORES[entry.kind]:
@@ -65,7 +68,9 @@ def rank_outputs(graph: Graph, trainable: Iterable[str]) -> tuple[OutputEntry, .
     def later(entry: OutputEntry) -> tuple[bool, int, int]:
         node = parse_tensor(entry.name).node
         needs_labels = bool(flow.sources.get(node, 0) & taught)
-        return needs_labels and entry.kind != "signature", -_SCORES[entry.kind], -order[node]
+        # Logarithms of probabilities are for the loss
+        score = _SCORES[entry.kind] - (graph.view.op(node) == "LogSoftmax")
+        return needs_labels and entry.kind != "signature", -score, -order[node]
 
     return tuple(sorted(found.values(), key=later))
 
@@ -123,7 +128,11 @@ def _compared(flow: MadeOf) -> Iterator[OutputEntry]:
         edges = graph.view.data[name]
         for edge in edges:
             others = [other for other in edges if other != edge]
-            if flow.computed(edge.node) and _meets_an_input(flow, name, others):
+            if (
+                flow.computed(edge.node)
+                and _meets_an_input(flow, name, others)
+                and not _scales(flow, op, edge)
+            ):
                 yield from _around(flow, edge, name, op)
 
 
@@ -138,6 +147,43 @@ def _meets_an_input(flow: MadeOf, name: str, others: list[Edge]) -> bool:
         not flow.weights.get(other.node, False) and flow.sources.get(other.node, 0)
         for other in others
     )
+
+
+def _judged(flow: MadeOf, trainable: frozenset[str]) -> Iterator[OutputEntry]:
+    """What is computed without a weight and meets it where an input meets it elsewhere."""
+    graph = flow.graph
+    taken: dict[str, list[Edge]] = {}
+    real: dict[str, str] = {}
+    for name in graph.view.nodes:
+        if graph.gradient_scope(name) is not None or graph.writes(name):
+            continue
+        if graph.view.op(name) in HANDING:
+            continue
+        edges = graph.view.data[name]
+        held = {graph.variable_of(edge.node) or "" for edge in edges}
+        for weight in sorted(held & trainable):
+            for edge in edges:
+                if flow.computed(edge.node):
+                    taken.setdefault(weight, []).append(edge)
+                elif flow.sources.get(edge.node, 0) & flow.features and not flow.weights.get(
+                    edge.node
+                ):
+                    real.setdefault(weight, edge.tensor)
+    for weight in sorted(real.keys() & taken.keys()):
+        for edge in taken[weight]:
+            value = resolve_alias(graph.view, edge, _SAME_VALUE)
+            before = graph.view.ancestors([value.node], control=False)
+            if weight not in before and graph.view.op(value.node) not in HANDING:
+                why = f"{weight} takes it as it takes {real[weight]}"
+                yield _entry(graph, value, "value", why)
+
+
+def _scales(flow: MadeOf, op: str, edge: Edge) -> bool:
+    """Whether the model's own input is only scaled, as batch norm scales it: a product with labels
+    compares, and so does one of the input with the logarithm of what it's rebuilt as.
+    """
+    value = resolve_alias(flow.graph.view, edge, _SAME_VALUE)
+    return not flow.labels and op == "Mul" and flow.graph.view.op(value.node) not in _LOGARITHMS
 
 
 def _of_labels(flow: MadeOf, edge: Edge) -> bool:

@@ -38,18 +38,25 @@ def remap_paths(meta: MetaGraphDef, path_map: Mapping[str, str]) -> tuple[MovedP
     """Replace the prefixes of ``path_map`` in ``meta``, in place; linear in the graph's size."""
     if not path_map:
         return ()
-    # Of ``/data=A`` and ``/data/eval=B`` the second is meant where both fit
-    prefixes = sorted(path_map, key=len, reverse=True)
     moved: list[MovedPath] = []
     for said, tensor in string_constants(meta):
         for slot, value in enumerate(tensor.string_val):
             old = value.decode("utf-8", "replace")
-            prefix = next((prefix for prefix in prefixes if old.startswith(prefix)), None)
-            if prefix is not None:
-                new = path_map[prefix] + old[len(prefix) :]
+            new = moved_path(old, path_map)
+            if any(old.startswith(prefix) for prefix in path_map):
                 tensor.string_val[slot] = new.encode()
                 moved.append(MovedPath(said, old, new))
     return tuple(moved)
+
+
+def moved_path(path: str, path_map: Mapping[str, str]) -> str:
+    """Where a file is by now; where it was if none of the prefixes fits."""
+    # Of ``/data=A`` and ``/data/eval=B`` the second is meant where both fit
+    fitting = [prefix for prefix in path_map if path.startswith(prefix)]
+    if not fitting:
+        return path
+    prefix = max(fitting, key=len)
+    return path_map[prefix] + path[len(prefix) :]
 
 
 def string_constants(meta: MetaGraphDef) -> Iterator[tuple[str, TensorProto]]:

@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import EndOfData, OrchestratorError, UserCodeError
-from orchestrator.graph.worker_graph import InputPort, WorkerGraph
+from orchestrator.graph.graphdef.view import GraphView
+from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.lifetimes import end_with
+from orchestrator.training.baseline.made_up import made_up, text_for
 from orchestrator.training.baseline.onnx_model import runner, to_onnx
 from orchestrator.training.baseline.plain_import import import_plain, restore_plain
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.engine.tensorflow import tf, v1
 from orchestrator.training.importing.import_graph import load_extensions
 from orchestrator.training.inputs.feeds import FeedContext, open_batches
-
-UNKNOWN_SIZE = 4
-"""Every dimension that the graph leaves open, but for the rows of a batch."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,12 @@ def difference(one: Any, other: Any) -> float:
 def _made_up(task: FrozenTask, rows: int) -> list[Mapping[str, Any]]:
     rng = np.random.default_rng(0)
     ports = [port for port in task.graph.inputs if not port.optional]
-    return [{port.name: made_up(port, rng, rows) for port in ports} for _ in range(task.batches)]
+    view = GraphView(MetaGraphDef.FromString(task.graph.original_meta).graph_def)
+    texts = {port.name: text_for(view, port.tensor) for port in ports}
+    return [
+        {port.name: made_up(port, rng, rows, texts[port.name]) for port in ports}
+        for _ in range(task.batches)
+    ]
 
 
 def _given(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
@@ -121,23 +126,6 @@ def _given(task: FrozenTask) -> Iterator[Mapping[str, Any]]:
             return
         yield batch
         stream.applied()
-
-
-def made_up(port: InputPort, rng: np.random.Generator, rows: int) -> Any:
-    """A value for an input: floats in [0, 1), whole numbers 0 or 1, which are indices into any
-    table of two rows and more.
-    """
-    kind = np.dtype(port.dtype).kind if port.dtype != "string" else "S"
-    shape = port.shape
-    if shape is None:
-        shape = (None,) if kind in "iu" else ()
-    open_sizes = (rows, *[UNKNOWN_SIZE] * len(shape))
-    sizes = tuple(open_sizes[place] if size is None else size for place, size in enumerate(shape))
-    if kind == "S":
-        return np.full(sizes, b"", object)
-    if kind in "iub":
-        return rng.integers(0, 2, sizes).astype(port.dtype)
-    return rng.random(sizes).astype(port.dtype)
 
 
 def _trained(task: FrozenTask) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
