@@ -12,7 +12,7 @@ RESULTS = """
     orchestrator.decide.budgets.x_backoff_s__mutmut_2: killed
     orchestrator.decide.budgets.xǁLossesǁtake__mutmut_1: no tests
     orchestrator.store.objects.layout.x_shard_of__mutmut_1: survived
-    orchestrator.exports.place.x_put__mutmut_1: survived
+    orchestrator.exports.export_directory.x_put__mutmut_1: survived
 """
 DIFF = """
 # orchestrator.decide.budgets.xǁBudgetsǁspend__mutmut_4: survived
