@@ -20,8 +20,9 @@ from orchestrator.errors import LeaseLost, OrchestratorError, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
-from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.retention import retain
 from orchestrator.store.objects.layout import split_step
 from orchestrator.store.objects.location import Location

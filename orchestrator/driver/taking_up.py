@@ -27,8 +27,8 @@ from orchestrator.driver.result import RunResult, ended_before_it_began
 from orchestrator.driver.slots import scale_of, surplus_note, weight_of
 from orchestrator.driver.startup import StartPoint, policy_of, setup_of, step_key_of
 from orchestrator.errors import OutputError
-from orchestrator.store.checkpoints.commits import set_pointer
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.objects.exclusive import weaker_promise
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record

@@ -15,9 +15,10 @@ import pytest
 from orchestrator.driver.past import KINDS
 from orchestrator.errors import LeaseLost, OrchestratorError
 from orchestrator.journal.folding import frozen
-from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.retention import prune, retain
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import checkpoint_dir

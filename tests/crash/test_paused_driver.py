@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.store.checkpoints.commits import set_pointer
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.lease import acquire

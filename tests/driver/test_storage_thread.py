@@ -20,7 +20,7 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
-from orchestrator.store.checkpoints import commits
+from orchestrator.store.checkpoints import commits, pointing
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer, write_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
@@ -279,7 +279,7 @@ def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
     """The manifest stood there and the pointer didn't: no other save of that step could be written
     then, and a run whose last step it was failed after five tries, its state being saved.
     """
-    real = commits.set_pointer
+    real = pointing.set_pointer
     failures = [StorageUnavailable("503"), StorageUnavailable("503")]
 
     def sometimes(*args: Any) -> Any:

@@ -180,7 +180,7 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
         "calm",
         lambda patch: (
             patch.setattr(deleting, "retention", keeps_the_oldest),
-            patch.setattr(deleting, "write_pointer", lambda *_: None),
+            patch.setattr(deleting, "point", lambda *_: None),
             patch.setattr(truth_module.Truth, "_is_good", lambda truth, label: False),
         ),
     ),

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from orchestrator.decide.holding import Hold
-from orchestrator.store.checkpoints import commits
+from orchestrator.store.checkpoints import commits, pointing
 from orchestrator.store.run import lease as leases
 from tests.model.replay import Differs, Event, Replay, events_in
 
@@ -144,7 +144,7 @@ def test_real_code_does_what_traces_of_the_model_say(form: str, tmp_path: Path) 
 
 
 def without_a_second_look(patch: pytest.MonkeyPatch) -> None:
-    real = commits.set_pointer
+    real = pointing.set_pointer
     patch.setattr(
         commits, "set_pointer", lambda output, lineage, label, lease: real(output, lineage, label)
     )

@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator.errors import LeaseLost, OutputError
 from orchestrator.store.checkpoints import run_checkpoints
-from orchestrator.store.checkpoints.commits import commit, set_pointer
+from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
+from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.reports import checkpoints_report
 from orchestrator.store.checkpoints.retention import prune, retain
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import LeaseLost
-from orchestrator.store.checkpoints import retention
+from orchestrator.store.checkpoints import pointing, retention
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.objects.location import open_location
@@ -41,6 +41,34 @@ def test_driver_that_slept_between_manifest_and_pointer_does_not_point_at_its_ow
     assert read_pointer(output) == "a0002-g0001/model.ckpt-60"
 
 
+def test_driver_that_slept_before_its_pointer_leaves_the_one_that_its_successor_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the lease and an object that is overwritten nothing can be asked; so it's
+    asked afterwards, since whoever followed may be done and set the pointer no more.
+    """
+    output, clock = open_location(str(tmp_path)), FakeClock()
+    first = acquire(output, lease_s=1.0, now=clock.now, wait=clock.wait)
+    record_takeover(output, 1, 1, 0)
+    real: Any = pointing.__dict__["write_pointer"]
+    pointed: list[str] = []
+
+    def sleeps_before(output: Any, label: str, labels: Any) -> None:
+        if not pointed:
+            pointed.append(label)
+            second = acquire(output, lease_s=1.0, now=clock.now, wait=clock.wait)
+            record_takeover(output, second.attempt, 1, 100, parent=(1, 1))
+            saved(output, 160, attempt=2, lease=second)
+        real(output, label, labels)
+
+    late = uploaded(output, 100)
+    monkeypatch.setattr(pointing, "write_pointer", sleeps_before)
+    with pytest.raises(LeaseLost):
+        commit(output, late, lease=first)
+    assert pointed == ["a0001-g0001/model.ckpt-100"], "it slept"
+    assert read_pointer(output) == "a0002-g0001/model.ckpt-160"
+
+
 def test_driver_that_slept_over_the_listing_deletes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,17 +78,17 @@ def test_driver_that_slept_over_the_listing_deletes_nothing(
     record_takeover(output, 1, 1, 0)
     for step in (10, 20):
         saved(output, step, lease=first)
-    real: Any = retention.__dict__["list_checkpoints"]
+    real: Any = retention.__dict__["scan_all"]
 
     def sleeps_then(output: Any) -> Any:
         listed = real(output)
         acquire(output, lease_s=1.0, now=clock.now, wait=clock.wait)
         return listed
 
-    monkeypatch.setattr(retention, "list_checkpoints", sleeps_then)
+    monkeypatch.setattr(retention, "scan_all", sleeps_then)
     with pytest.raises(LeaseLost):
         retention.retain(output, max_to_keep=1, keep_every_hours=1e9, lease=first)
-    assert len(real(output)) == 2
+    assert len(real(output)[0]) == 2
 
 
 def test_driver_that_slept_while_the_store_answered_asks_again_before_it_acts(

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from orchestrator.errors import LeaseLost, OutputError, StorageUnavailable
 from orchestrator.store.checkpoints.chains import why_no_link
-from orchestrator.store.checkpoints.pointer import write_pointer
-from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan, scan_all
+from orchestrator.store.checkpoints.pointing import set_pointer
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan_all
 from orchestrator.store.objects.exclusive import create_once
 from orchestrator.store.objects.location import FileInfo, Location
 from orchestrator.store.objects.manifest import Manifest
@@ -114,36 +114,3 @@ def _check_files(directory: Location, manifest: Manifest, entries: Iterable[File
             f"{directory.shown} isn't complete, so it isn't committed: {listed}",
             remedy="The next save tries again",
         )
-
-
-def set_pointer(
-    output: Location,
-    lineage: Lineage | None = None,
-    expected: str = "",
-    lease: Lease | None = None,
-) -> tuple[Checkpoint, ...]:
-    """Sets TensorFlow's ``checkpoint`` file right: to the newest committed checkpoint of the
-    lineage, whoever wrote it last.
-
-    Args:
-        expected: a checkpoint that is there; where the store doesn't list it yet the file is left
-            alone, since it would be set back.
-        lease: the driver's own; asked before the pointer.
-
-    Returns:
-        The committed checkpoints of the lineage, newest first.
-
-    Raises:
-        LeaseLost: another driver holds the run.
-        OutputError, StorageUnavailable: the store's.
-    """
-    committed = tuple(item for item in scan(output, lineage) if item.committed and not item.fenced)
-    labels = [item.label for item in committed]
-    if labels and (not expected or expected in labels):
-        # Here and no earlier: the pointer is the one object that is overwritten, so a driver that
-        # slept for a lease's length would point TensorFlow at the older run; and who takes over
-        # after this look lists what was listed before it, so that he goes on from there
-        if lease is not None:
-            lease.check()
-        write_pointer(output, labels[0], list(reversed(labels)))
-    return committed

@@ -18,7 +18,7 @@ from pathlib import Path
 from orchestrator.decide.retention import Kept, retention
 from orchestrator.errors import AlreadyExists, CorruptCheckpoint, OrchestratorError
 from orchestrator.store.checkpoints.chains import needed_links, outlived
-from orchestrator.store.checkpoints.pointer import write_pointer
+from orchestrator.store.checkpoints.pointing import point
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan_all
 from orchestrator.store.checkpoints.verification import speaks_of_content
 from orchestrator.store.objects.exclusive import create_once
@@ -78,12 +78,6 @@ def retain(
     facts = _facts(checkpoints, max_to_keep)
     good = next((item for item, fact in zip(checkpoints, facts, strict=True) if fact.good), None)
     gone_changes, live = outlived(changes, good)
-    # Before what they stand on, and the newest first: none is left without its links
-    let_go = [
-        item.label
-        for item in gone_changes
-        if item.label not in protect and delete_checkpoint(item, needed)
-    ]
     decision = retention(
         facts,
         max_to_keep=max_to_keep,
@@ -91,14 +85,20 @@ def retain(
         protected={*protect, *needed(), *needed_links(live)},
     )
     going = set(decision.delete)
+    # Again: a driver that slept over the listing would delete what its successor went on from, in a
+    # store that didn't list the newest one to that successor yet
+    if lease is not None and (going or gone_changes):
+        lease.check()
+    # Before what they stand on, and the newest first: none is left without its links
+    let_go = [
+        item.label
+        for item in gone_changes
+        if item.label not in protect and delete_checkpoint(item, needed)
+    ]
     if going:
-        # Again: a driver that slept over the listing would delete what its successor went on from,
-        # in a store that didn't list the newest one to that successor yet
-        if lease is not None:
-            lease.check()
         remaining = [item.label for item in checkpoints if item.label not in going]
         # Before the files go: TensorFlow must never be pointed at what's gone
-        write_pointer(output, remaining[0], list(reversed(remaining)))
+        point(output, remaining, lease)
         gone = {
             item.label
             for item in reversed(checkpoints)
