@@ -155,7 +155,7 @@ def test_logs_follow_through_damage_shows_each_event_once_and_says_it_once(
     def sleep(_: float) -> None:
         happenings.pop(0)()
 
-    monkeypatch.setattr("launch.commands.steer.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("launch.commands.logs.time", SimpleNamespace(sleep=sleep))
     cut_off(part(output))
     assert run(["logs", output.url, "--follow"]) == 0
     assert not happenings
