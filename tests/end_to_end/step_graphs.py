@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
     while True:
         yield batch(number)
         number += ctx.world_size
+
+
+def unhurried(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
+    """The same batches, so slowly that several saves take place meanwhile, on a busy machine too."""
+    for each in batches(ctx):
+        time.sleep(0.001)
+        yield each
 
 
 def some_infinite(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:

@@ -137,7 +137,7 @@ def test_counter_that_stands_still_is_saved_by_time_and_goes_on_at_the_exact_pos
     source, out = made("stands"), tmp_path / "out"
     words = (
         *(source, "--output", out, "--workers", str(workers), "--address", ray_address),
-        *("--train-op", "train", "--input", f"{MODULE}:batches", "--max-to-keep", "0"),
+        *("--train-op", "train", "--input", f"{MODULE}:unhurried", "--max-to-keep", "0"),
         *("--save-secs", "0.1", "--no-prove"),
     )
     result = resumed(*words, "--until-step", "1")
