@@ -92,11 +92,16 @@ def checked(
     ask_tensorflow(MODULE, task, answer_at, TIMEOUT_S, str(os.getpid()))
     answer = json.loads(answer_at.read_text())
     if not answer["batches"] or answer["largest"] > (ONNX_TOLERANCE if to_onnx else TOLERANCE):
+        written = _written(trained, outputs)
+        reasons = [
+            *left[:1],
+            *(f"running it writes {name}, which an export holds still" for name in written[:1]),
+        ]
         raise GraphMismatch(
             f"the export gives something else than the trained graph: {answer['largest']:.2g} apart"
-            + (f" ({left[0]})" if left else ""),
+            + (f" ({'; '.join(reasons)})" if reasons else ""),
             remedy="Name another output with --fetch TENSOR",
-            details={"difference": answer["largest"]},
+            details={"difference": answer["largest"], "written": written},
         )
     return {
         "difference": answer["largest"],
@@ -104,6 +109,12 @@ def checked(
         "made": made,
         "made_by": answer["made_by"],
     }
+
+
+def _written(graph: Graph, outputs: Sequence[Edge]) -> list[str]:
+    """The variables that computing the outputs writes: a state that goes from batch to batch."""
+    run = graph.view.ancestors([edge.node for edge in outputs])
+    return sorted({name for node in run if graph.writes(node) for name in graph.written_by(node)})
 
 
 def _is_made_up(config: RunConfig) -> bool:

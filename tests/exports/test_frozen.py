@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,32 @@ def test_frozen_graph_that_gives_something_else_is_never_complete(
             to="frozen",
         )
     assert len(changed) == 1
+    assert not (tmp_path / "out").exists()
+
+
+REMEMBERS = """
+import sys
+import tensorflow.compat.v1 as tf
+tf.disable_eager_execution()
+x = tf.placeholder(tf.float32, [None, 3], name="x")
+memory = tf.get_variable("memory", [3], initializer=tf.ones_initializer(), use_resource=False)
+answer = tf.add(x, memory, name="answer")
+with tf.control_dependencies([memory.assign_add([1.0, 1.0, 1.0])]):
+    tf.identity(answer, name="remembered")
+with tf.Session() as session:
+    session.run(tf.global_variables_initializer())
+    tf.train.Saver().save(session, sys.argv[1] + "/model.ckpt", global_step=0)
+"""
+
+
+@pytest.mark.tf
+def test_frozen_graph_of_a_state_that_goes_from_batch_to_batch_is_refused_with_its_variable(
+    tmp_path: Path,
+) -> None:
+    subprocess.run([sys.executable, "-c", REMEMBERS, str(tmp_path)], check=True)
+    config = parse_config({"source": str(tmp_path / "model.ckpt-0")})
+    with pytest.raises(GraphMismatch, match="running it writes memory, which an export holds"):
+        export_graph(config, str(tmp_path / "out"), to="frozen", fetches=["remembered:0"])
     assert not (tmp_path / "out").exists()
 
 
