@@ -27,6 +27,7 @@ pytestmark = pytest.mark.turns(3, "whole runs")
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
+HOME = Path.home()
 BY_THE_CALENDAR = {"fsspec", "gcsfs", "s3fs", "adlfs", "stamina", "packaging"}
 
 
@@ -208,7 +209,61 @@ def test_wheel_installed_into_a_fresh_environment_runs_the_demo_and_its_report(
     tmp_path: Path,
 ) -> None:
     """The dependencies are this environment's, lent to the fresh one: they would be 2 GB again."""
-    source = tmp_path / "source"
+    wheel = built_wheel(tmp_path)
+    fresh = tmp_path / "fresh"
+    venv.create(fresh)
+    pip = [sys.executable, "-m", "pip", "--python", str(fresh / "bin/python")]
+    _ran([*pip, "install", "-q", "--no-deps", str(wheel)], tmp_path)
+    (packages,) = fresh.glob("lib/python3*/site-packages")
+    lent = next(path for path in sys.path if path.endswith("site-packages"))
+    (packages / "lent.pth").write_text(lent + "\n")
+    resumed, environment = demo_in(fresh, tmp_path)
+    page = tmp_path / "report.html"
+    _ran(["tfresume", "report", resumed, "-o", str(page)], tmp_path, environment)
+    assert "<script>" in page.read_text()
+
+
+@pytest.mark.tf
+@pytest.mark.ray
+@pytest.mark.soak  # each other Python downloads and unpacks some two gigabytes
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("version", PYTHONS)
+def test_wheel_runs_the_demo_under_every_python_that_is_there(version: str, tmp_path: Path) -> None:
+    """With the dependencies of ``constraints.txt``, as README says to install them."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
+        pytest.skip(f"Python {version} is the one that runs all other tests")
+    python = python_of(version)
+    if python is None:
+        pytest.skip(f"Python {version} isn't on this machine")
+    wheel = built_wheel(tmp_path)
+    fresh = tmp_path / "fresh"
+    uv = str(Path(sys.executable).with_name("uv"))
+    _ran([uv, "venv", "--python", str(python), str(fresh)], tmp_path)
+    install = [uv, "pip", "install", "--python", str(fresh / "bin/python")]
+    _ran([*install, "-c", str(ROOT / "constraints.txt"), str(wheel)], tmp_path, patience_s=900)
+    _, environment = demo_in(fresh, tmp_path)
+    told = _ran(["tfresume", "--version"], tmp_path, environment)
+    assert re.search(rf"^  python +{re.escape(version)}\.", told, re.MULTILINE)
+    shutil.rmtree(fresh)  # gigabytes, which pytest would keep for three more runs
+
+
+def python_of(version: str) -> Path | None:
+    """An interpreter of a version, on the path or where pyenv keeps its own."""
+    found = shutil.which(f"python{version}")
+    pyenv = Path(os.environ.get("PYENV_ROOT", HOME / ".pyenv"))
+    here = [Path(found)] if found else []
+    every = [*here, *pyenv.glob(f"versions/{version}.*/bin/python{version}")]
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    for each in every:
+        done = subprocess.run([each, "-c", asked], capture_output=True, text=True, check=False)
+        if done.stdout.strip() == version:
+            return each
+    return None
+
+
+def built_wheel(directory: Path) -> Path:
+    """As ``make wheel`` builds it, from a copy of the sources."""
+    source = directory / "source"
     named = ["pyproject.toml", "README.md", "LICENSE", "orchestrator", "launch"]
     for name in named:
         place, copied = ROOT / name, source / name
@@ -222,39 +277,40 @@ def test_wheel_installed_into_a_fresh_environment_runs_the_demo_and_its_report(
     )
     _ran([sys.executable, "-m", "pip", "wheel", *recipe.split()], source)
     (wheel,) = (source / "dist").glob("*.whl")
-    fresh = tmp_path / "fresh"
-    venv.create(fresh)
-    pip = [sys.executable, "-m", "pip", "--python", str(fresh / "bin/python")]
-    _ran([*pip, "install", "-q", "--no-deps", str(wheel)], tmp_path)
+    return wheel
+
+
+def demo_in(fresh: Path, directory: Path) -> tuple[str, dict[str, str]]:
+    """Run the demo of an environment that ours isn't; the output of its run, and the variables."""
     (packages,) = fresh.glob("lib/python3*/site-packages")
-    lent = next(path for path in sys.path if path.endswith("site-packages"))
-    (packages / "lent.pth").write_text(lent + "\n")
-    home = tmp_path / "home"
+    home = directory / "home"
     home.mkdir()
     environment = ray_environment(home) | {
         "PATH": f"{fresh / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONWARNINGS": "ignore",
     }
     where = "import launch, orchestrator; print(launch.__file__, orchestrator.__file__)"
-    found = _ran([str(fresh / "bin/python"), "-c", where], tmp_path, environment).split()
+    found = _ran([str(fresh / "bin/python"), "-c", where], directory, environment).split()
     assert all(file.startswith(str(packages)) for file in found)
-    out = tmp_path / "demo"
-    _ran(["tfresume", "demo", "--directory", str(out)], tmp_path, environment)
+    out = directory / "demo"
+    _ran(["tfresume", "demo", "--directory", str(out)], directory, environment)
     (run_record,) = out.rglob("_tfresume/run.json")
-    page = tmp_path / "report.html"
-    resumed = str(run_record.parents[1])
-    _ran(["tfresume", "report", resumed, "-o", str(page)], tmp_path, environment)
-    assert "<script>" in page.read_text()
+    return str(run_record.parents[1]), environment
 
 
-def _ran(words: list[str], directory: Path, environment: dict[str, str] | None = None) -> str:
+def _ran(
+    words: list[str],
+    directory: Path,
+    environment: dict[str, str] | None = None,
+    patience_s: float = 240,
+) -> str:
     done = subprocess.run(
         words,
         cwd=directory,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=patience_s,
         check=False,
     )
     assert done.returncode == 0, f"{words}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
