@@ -8,6 +8,8 @@
 
   // ---- numbers for people ----
   const trim = (x, digits = 3) => String(Number(x.toPrecision(digits)));
+  // Zeros after the point would take more room than there is beside an axis
+  const narrow = (x) => (x !== 0 && Math.abs(x) < 1e-3 ? Number(x.toPrecision(3)).toExponential() : trim(x));
   const count = (n) => Number(n).toLocaleString("en-US");
   function tickCount(n, step) {
     if (step >= 1e6 || (n >= 1e6 && step >= 1e5)) return `${trim(n / 1e6, 4)}M`;
@@ -45,7 +47,7 @@
     const rough = Math.max((to - from) / most, 1e-12);
     let step = time ? TIME_STEPS.find((s) => s >= rough) || Math.ceil(rough / 86400) * 86400 : niceStep(rough);
     const found = [];
-    for (let i = Math.ceil(from / step - 1e-9); i * step <= to + step * 1e-9; i += 1) found.push(i * step);
+    for (let i = Math.ceil(from / step - 1e-9); i * step <= to + step * 1e-9; i += 1) found.push(i * step + 0); // never -0
     return { step, found };
   }
 
@@ -95,7 +97,7 @@
   }
   function drawY(svg, y, log, width) {
     const { found } = ticks(y.bottom, y.top, 4, false);
-    const labels = found.map((value) => trim(log ? 10 ** value : value, 3));
+    const labels = found.map((value) => narrow(log ? 10 ** value : value));
     found.forEach((value, i) => {
       const at = y.at(log ? 10 ** value : value);
       make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }, svg);

@@ -92,7 +92,8 @@ def judged(found: Mapping[str, Any], config: RunConfig, *, batches_per_step: int
         said, remedies = _difference(found, seams, variables, slots, config)
         return Proof("differs", said, remedies, tuple(seams), variables)
     gradients, written = found["compared"]
-    compared = f"{gradients} seams and {written} variables agree"
+    seams_seen = f"{gradients} seam{'s' if gradients != 1 else ''}"
+    compared = f"{seams_seen} and {written} variable{'s' if written != 1 else ''} agree"
     if found["how"] == "same batch":
         return Proof(
             "same batch",

@@ -256,3 +256,19 @@ def test_curve_has_a_gap_where_the_loss_is_no_number(open_page: Open, tmp_path: 
     letters = f"return {curves}.map((path) => path.getAttribute('d').replace(/[^ML]/g, ''))"
     drawn = js(open_page(url=(tmp_path / "report.html").as_uri()), letters)
     assert drawn == ["MLMMLLLLL"] * 2 + ["M" + 10 * "L"]
+
+
+def test_numbers_beside_the_axes_stand_within_the_drawing_where_the_loss_is_tiny(
+    open_page: Open, tmp_path: Path
+) -> None:
+    """The zeros of 0.00005 were cut off, and the step from which a run began was called -0."""
+    output = open_location(str(tmp_path / "run"))
+    told = [journals.progress(10 + at, at, loss=at * 2e-5) for at in range(8)]
+    recorded_run(output, [*journals.beginning(), *told]).release()
+    write_report(output.url, str(tmp_path / "report.html"))
+    browser = open_page(url=(tmp_path / "report.html").as_uri())
+    labels = "[...document.querySelectorAll('#loss text, #rate text')]"
+    found = js(browser, f"return {labels}.map((t) => [t.textContent, t.getBBox().x])")
+    assert any("e-5" in text for text, _ in found)
+    assert "-0" not in [text for text, _ in found]
+    assert all(x >= 0 for _, x in found), found
