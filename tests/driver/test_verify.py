@@ -230,6 +230,15 @@ def test_report_of_what_rounding_moves_excuses_no_more_than_another_order_of_the
     assert _named(found, "joint").rounded == (("w",) if verdict == "agrees" else ())
 
 
+def test_report_of_random_numbers_takes_the_order_of_the_rows_for_no_rounding() -> None:
+    """Each row has random numbers of its own: another order moves everything, and excuses nothing."""
+    equal = Proof("equal", "")
+    found = _judged(0.5, 0.0, NOISY, turned={"w": 9.0}, proof=equal)
+    assert _named(found, "joint").agrees is False
+    still = _judged(0.5, 0.0, NOISY, held=_measured(0.5, turned={"w": 9.0}), proof=equal)
+    assert _named(still, "joint held still").rounded == ("w",)
+
+
 def test_report_of_a_pipeline_of_the_graphs_own_names_the_order_of_its_batches() -> None:
     port = InputPort("p:0", "b:0", "float32", None, "queue", pull="b:0")
     found = _judged(None, 0.0, WorkerGraph(b"", b"", (TrainTarget("Adam"),), (port,), ()))
