@@ -129,6 +129,10 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
             budgets, "from_journal", lambda events, limit, *_: Budgets(limit)
         ),
     ),
+    "the training of earlier attempts was forgotten": (
+        DEATHS,
+        lambda patch: patch.setattr(Past, "trained_s", 0.0),
+    ),
     "that another has followed ended a worker": (
         WAKING,
         lambda patch: (
