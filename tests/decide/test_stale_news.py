@@ -138,6 +138,26 @@ def test_save_whose_writer_died_is_made_at_the_next_boundary() -> None:
     )
 
 
+def test_save_whose_writer_had_not_reached_its_step_is_made_at_the_next_boundary() -> None:
+    driver = Driver(count=3, standby=1, save_steps=40).training("w0001", "w0002", "w0003")
+    driver.warm("w0004")
+    driver.step(38, "w0001", "w0002", "w0003")
+    flight = driver.run.saves.in_flight
+    assert flight is not None
+    stays, goes = (ident for ident in driver.run.members if ident != flight.writer)
+    driver.step(flight.step, stays, goes)
+    driver.tell(ev.Gone(goes, ev.Cause.DIED))
+    driver.held(flight.step, stays)
+    driver.held(flight.step - 1, flight.writer)
+    form = driver.only(act.Form)
+    assert form.step == flight.step
+    assert "save_lost" in driver.notes()
+    actions = driver.tell(
+        *(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats)
+    )
+    assert next(grant.saves for grant in actions if isinstance(grant, act.Grant))
+
+
 def test_member_that_says_late_that_it_was_warm_has_one_seat_in_the_next_group() -> None:
     """It told its first driver, and tells it again to the one that adopted it."""
     reports = [
