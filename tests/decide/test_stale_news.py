@@ -55,6 +55,15 @@ def test_save_waits_for_no_checksum_of_a_member_that_was_formed_anew_before_its_
     assert driver.all(act.Commit), "w0002 never copied the state of that step"
 
 
+def test_save_waits_for_no_checksum_of_a_member_that_is_gone() -> None:
+    driver = Driver(count=2, save_steps=4).training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    driver.tell(written(driver, "w0001", 4))
+    assert driver.run.phase is Phase.GATHERING
+    assert driver.all(act.Commit)
+
+
 def test_member_that_will_go_gets_a_successor_before_it_goes() -> None:
     driver = Driver(count=2).training("w0001", "w0002")
     driver.tell(ev.Notice("w0002", "SIGTERM"))
@@ -94,7 +103,8 @@ def test_adopted_members_may_all_run_to_the_highest_end_that_any_was_granted() -
     grants = [action for action in actions if isinstance(action, act.Grant)]
     assert {grant.workers for grant in grants} == {("w0001", "w0002")}
     assert min(grant.end for grant in grants) >= 30
-    assert run.granted_end >= 30
+    assert min(grant.position for grant in grants) >= 60
+    assert (run.granted_end, run.granted_position) >= (30, 60)
 
 
 def test_group_that_waits_at_a_boundary_for_an_earlier_save_has_not_hung() -> None:
@@ -126,6 +136,26 @@ def test_save_whose_writer_died_is_made_at_the_next_boundary() -> None:
     assert next(grant.saves for grant in actions if isinstance(grant, act.Grant)), (
         "not only 40 steps later"
     )
+
+
+def test_save_whose_writer_had_not_reached_its_step_is_made_at_the_next_boundary() -> None:
+    driver = Driver(count=3, standby=1, save_steps=40).training("w0001", "w0002", "w0003")
+    driver.warm("w0004")
+    driver.step(38, "w0001", "w0002", "w0003")
+    flight = driver.run.saves.in_flight
+    assert flight is not None
+    stays, goes = (ident for ident in driver.run.members if ident != flight.writer)
+    driver.step(flight.step, stays, goes)
+    driver.tell(ev.Gone(goes, ev.Cause.DIED))
+    driver.held(flight.step, stays)
+    driver.held(flight.step - 1, flight.writer)
+    form = driver.only(act.Form)
+    assert form.step == flight.step
+    assert "save_lost" in driver.notes()
+    actions = driver.tell(
+        *(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats)
+    )
+    assert next(grant.saves for grant in actions if isinstance(grant, act.Grant))
 
 
 def test_member_that_says_late_that_it_was_warm_has_one_seat_in_the_next_group() -> None:

@@ -299,6 +299,31 @@ def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
     assert not failures
 
 
+def test_storage_thread_of_a_driver_that_may_have_been_followed_leaves_a_commit_in_doubt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until a heartbeat of its own has reached the store again."""
+    real: Any = vars(commits)["create_once"]
+    failures = [StorageUnavailable("503")]
+
+    def sometimes(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(commits, "create_once", sometimes)
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(bench.written(5), 2)
+    assert isinstance(bench.next(), ev.SaveFailed)
+    now = bench.lease.now
+    monkeypatch.setattr(bench.lease, "now", lambda: now() + 2 * bench.lease.holder.lease_s)
+    assert not bench.lease.is_fresh
+    bench.storage_thread.flush()
+    bench.storage_thread.find("to know that the queue has been worked off", {})
+    assert isinstance(bench.next(), ev.Found)
+    assert not list_checkpoints(bench.output)
+
+
 def test_storage_thread_forgets_a_commit_in_doubt_when_the_group_goes_on_from_elsewhere(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,12 @@ def ends_its_successors(fleet: Fleet, *, kill: bool) -> None:
     REAL_CLOSE(fleet, kill=True)
 
 
+def always_holds(fleet: Fleet, *, kill: bool) -> None:
+    """A fleet that ends workers as soon as it's told to."""
+    fleet._holds = lambda: True
+    REAL_CLOSE(fleet, kill=kill)
+
+
 def twice_as_many(run: Any, incident: Any, now_s: float | None) -> Any:
     found = REAL_RECORD(run, incident, now_s)
     return replace(found, steps_redone=found.steps_redone + 5)
@@ -128,6 +134,10 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
         lambda patch: patch.setattr(
             budgets, "from_journal", lambda events, limit, *_: Budgets(limit)
         ),
+    ),
+    "the training of earlier attempts was forgotten": (
+        DEATHS,
+        lambda patch: patch.setattr(Past, "trained_s", 0.0),
     ),
     "that another has followed ended a worker": (
         WAKING,
@@ -273,6 +283,19 @@ def test_every_invariant_has_a_planted_bug() -> None:
     ]
     assert len(messages) >= 20
     assert not unproved, f"no planted bug shows that these can fail: {unproved}"
+
+
+@pytest.mark.slow
+def test_driver_that_knows_that_it_was_followed_ends_nobody_whatever_its_fleet_would_do(
+    monkeypatch: Patch,
+) -> None:
+    monkeypatch.setattr(Fleet, "close", always_holds)
+    fired: set[str] = set()
+    for seed in range(SEEDS):
+        world = world_of(WAKING, seed)
+        world.play()
+        fired |= world.fired
+    assert "fenced" in fired
 
 
 def test_failing_schedule_is_shrunk_to_the_faults_that_it_needs(monkeypatch: Patch) -> None:

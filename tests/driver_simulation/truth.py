@@ -38,6 +38,10 @@ GONE_S = 5.0
 """After an end in order, everything has been given back."""
 
 
+ROUNDED_S = 0.1
+"""The journal's times have milliseconds, and an attempt's clock starts a moment before its loop's."""
+
+
 class Truth:
     """Sees everything."""
 
@@ -55,6 +59,8 @@ class Truth:
         self.in_order: set[int] = set()
         self.taken: dict[int, set[int]] = {}
         """By step, the generations in which it was taken."""
+        self.trained_s: dict[int, float] = {}
+        """By attempt, the training of those before it that it must know of."""
         self.contact_s: dict[str, float] = {}
         """By worker, when a driver last spoke to it."""
 
@@ -114,6 +120,7 @@ class Truth:
         self.known[claim.attempt] = self._named(claim.attempt) | living
         if self.world.faults.store.lists_late_s:
             return
+        self.trained_s[claim.attempt] = _trained_s(self._journaled(claim.attempt), claim.attempt)
         paid = len(claim.past.budgets(10**6, self.world.schedule.now_s, 0.0).entries)
         before = _losses(self._journaled(claim.attempt))
         newest = max(before, default=0.0)
@@ -222,6 +229,10 @@ class Truth:
             data is not None
             and (chain_in(data) == chain_at(manifest.step) or self._is_damaged(label)),
             "a checkpoint was committed that isn't the run's state",
+        )
+        self.world.check(
+            manifest.training_s >= self.trained_s.get(manifest.attempt, 0.0) - ROUNDED_S,
+            "the training of earlier attempts was forgotten",
         )
 
     def _is_damaged(self, label: str) -> bool:
@@ -370,6 +381,15 @@ class Truth:
 def _kept(event: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(dict(event), default=str))
     return {key: value for key, value in found.items() if key not in ("config", "at")}
+
+
+def _trained_s(events: Sequence[JournalEvent], attempt: int) -> float:
+    """Seconds that the attempts before this one took, by their last words."""
+    last_s: dict[int, float] = {}
+    for event in events:
+        if event.attempt is not None and event.attempt < attempt:
+            last_s[event.attempt] = max(last_s.get(event.attempt, 0.0), event.t_s or 0.0)
+    return sum(last_s.values())
 
 
 def _losses(events: Sequence[JournalEvent]) -> list[float]:

@@ -27,6 +27,8 @@ def test_driver_that_slept_between_manifest_and_pointer_does_not_point_at_its_ow
     record_takeover(output, 1, 1, 0)
     late = uploaded(output, 100)
     create: Any = commit.__globals__["create_once"]
+    write: Any = pointing.__dict__["write_pointer"]
+    pointed: list[str] = []
 
     def sleeps_then(location: Any, data: bytes) -> None:
         create(location, data)
@@ -35,9 +37,16 @@ def test_driver_that_slept_between_manifest_and_pointer_does_not_point_at_its_ow
             record_takeover(output, second.attempt, 1, 50, parent=(1, 1))
             saved(output, 60, attempt=2, lease=second)
 
+    def noted(output: Any, label: str, labels: Any) -> None:
+        pointed.append(label)
+        write(output, label, labels)
+
     monkeypatch.setitem(commit.__globals__, "create_once", sleeps_then)
+    monkeypatch.setattr(pointing, "write_pointer", noted)
     with pytest.raises(LeaseLost):
         commit(output, late, lease=first)
+    # Not for a moment either: a driver that dies then leaves it there
+    assert pointed == ["a0002-g0001/model.ckpt-60"]
     assert read_pointer(output) == "a0002-g0001/model.ckpt-60"
 
 
@@ -127,3 +136,22 @@ def test_driver_that_was_silent_for_a_lease_knows_that_it_may_have_been_followed
     assert not lease.is_fresh
     lease.heartbeat()
     assert lease.is_fresh
+
+
+def test_heartbeat_that_took_long_keeps_the_run_from_its_beginning_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the lease to run out may have seen the beat before it was answered."""
+    clock = FakeClock()
+    lease = acquire(open_location(str(tmp_path)), lease_s=10.0, now=clock.now, wait=clock.wait)
+    look: Any = lease._look_for_others
+
+    def slowly(patience_s: float) -> None:
+        look(patience_s)
+        clock.now_s += 9.0
+
+    monkeypatch.setattr(lease, "_look_for_others", slowly)
+    lease.heartbeat()
+    assert lease.is_fresh
+    clock.now_s += 2.0
+    assert not lease.is_fresh

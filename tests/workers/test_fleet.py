@@ -104,6 +104,7 @@ class SlowPlacement:
 
     def __init__(self, together: int) -> None:
         self.barrier = threading.Barrier(together)
+        self.removed = False
         self.freed: list[str] = []
         self.asked: list[str] = []
 
@@ -115,6 +116,9 @@ class SlowPlacement:
     def free(self, worker: str) -> None:
         self.freed.append(worker)
 
+    def remove(self) -> None:
+        self.removed = True
+
 
 class Bench:
     """A fleet over a slow placement."""
@@ -124,6 +128,7 @@ class Bench:
     ) -> None:
         self.actors, self.placement = Actors(), SlowPlacement(together)
         self.scheduler: Any = scheduler
+        self.holds = True
         self.told: list[Any] = []
         self.killed: list[Any] = []
         monkeypatch.setattr(fleet_module, "actor_class", lambda: self.actors)
@@ -133,7 +138,9 @@ class Bench:
         monkeypatch.setattr(fleet_module, "living_workers", lambda _: [])
         placement: Any = self.placement
         self.fleet = Fleet(
-            *("namespace", 1, placement, self.told.append, lambda: SETUP), scheduler=scheduler
+            *("namespace", 1, placement, self.told.append, lambda: SETUP),
+            holds=lambda: self.holds,
+            scheduler=scheduler,
         )
 
 
@@ -162,6 +169,38 @@ def test_worker_that_is_ended_while_it_starts_is_told_once_and_leaves_nothing(
     assert len(bench.actors.made) == len(bench.killed) == 1
     assert bench.placement.freed[-1] == "w1"
     assert len(bench.told) == 1
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_fleet_of_a_driver_that_may_have_been_followed_ends_nobody_and_gives_no_place_back(
+    holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are its successor's by then: one that it takes for hung may train for the other."""
+    bench = Bench(monkeypatch, together=1)
+    for worker in ("w1", "w2"):
+        bench.fleet.start(act.StartWorker(worker))
+    listened(bench.fleet, 2)
+    bench.holds = holds
+    bench.fleet.end(act.EndWorker("w1", ev.Cause.HUNG.value, "no sign of life"))
+    assert len(bench.killed) == (1 if holds else 0)
+    bench.fleet.close(kill=True)
+    assert len(bench.killed) == (3 if holds else 0)  # Ray hasn't told the first one's end yet
+    assert bench.placement.removed is holds
+
+
+def test_fleet_that_was_followed_while_a_worker_started_leaves_it_to_the_next_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, together=2)
+    bench.fleet.start(act.StartWorker("w1"))
+    bench.fleet.end(act.EndWorker("w1", ev.Cause.RELEASED.value, "not needed"))
+    while not bench.placement.asked:
+        time.sleep(0.001)
+    bench.holds = False
+    bench.placement.barrier.wait(60)
+    bench.fleet.close(kill=False)
+    assert list(bench.actors.made) == ["w1"]
+    assert bench.killed == []
 
 
 def test_fleet_that_closes_waits_for_starts_under_way_and_begins_no_other(
