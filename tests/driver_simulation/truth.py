@@ -16,6 +16,7 @@ from orchestrator.driver.claim import Claim
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse_all
 from orchestrator.journal.run_events import RunEnded
+from orchestrator.journal.save_events import SaveRefused
 from orchestrator.journal.worker_events import LossOfWorker, WorkerStarted
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX, read_generation_id
@@ -74,6 +75,10 @@ class Truth:
             told.append(event)
             if event["event"] == "attempt":
                 self._has_looked(self.attempts[process.number])
+            # All states are good here: checksums that aren't equal are of different steps
+            self.world.check(
+                event["event"] != SaveRefused.WORD, "ranks were taken to differ that are equal"
+            )
 
         return tell
 

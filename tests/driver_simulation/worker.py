@@ -304,7 +304,7 @@ class SimWorker:
             self._polls.pop(0)[1]((after, found), None)
 
     def on_adopt(self, reply: Reply) -> None:
-        self.member.forget_saves()
+        self.member.forget_saves(self._attempt)
         reply(self.member.report(), None)
 
     def on_setup(self, reply: Reply) -> None:
