@@ -54,8 +54,10 @@ class Truth:
         """By attempt, names of workers of which it could know when it began, and of those it made."""
         self.ended_s: float | None = None
         self.in_order: set[int] = set()
-        self.taken: dict[int, set[int]] = {}
-        """By step, the generations in which it was taken."""
+        self.taken: dict[int, set[tuple[int, tuple[str, ...]]]] = {}
+        """By step, the groups that took it: number and members. A driver whose journal was lost
+        with it may leave a number to the next one.
+        """
         self.contact_s: dict[str, float] = {}
         """By worker, when a driver last spoke to it."""
 
@@ -188,7 +190,9 @@ class Truth:
     def stepped(self, worker: SimWorker, state: SimState) -> None:
         """A worker has applied a step."""
         self.world.check(state.is_good, "a step was taken from a state that nobody ever had")
-        self.taken.setdefault(state.step, set()).add(worker.mailbox.generation)
+        order = worker.mailbox.order
+        assert order is not None
+        self.taken.setdefault(state.step, set()).add((order.generation, order.addresses))
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:
         """A worker has read a checkpoint and takes it for good."""
