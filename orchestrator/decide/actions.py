@@ -127,6 +127,8 @@ class Grant:
         position: batches that the whole group may have consumed.
         save_position: save here at the latest; None where only the step counts.
         saved: step of the newest checkpoint; another one of the same step gets another name.
+        save: number of the save among those of this driver. It's told with every grant until it's
+            written, since a grant may be lost or overtaken; each save is made once all the same.
     """
 
     generation: int
@@ -137,6 +139,7 @@ class Grant:
     position: int
     save_position: int | None
     saved: int | None
+    save: int = 0
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def adopt(
     if stale and not granted and turn.run.phase is Phase.TRAINING:
         # A grant died with its driver: some would stand at its end for ever, and the others' step
         # wait for them
-        save_under_way.send(turn, members, *granted_to, (), members[0])
+        save_under_way.send(turn, members, *granted_to)
     return turn.run, tuple(turn.actions)
 
 

@@ -57,6 +57,7 @@ class SaveLog:
 
     Attributes:
         last_step: step of the newest checkpoint or skipped save.
+        agreed: how many saves this driver has agreed on.
         last_s: when the last save was agreed.
         failed: saves that failed in a row.
         owed: save at the next boundary whatever the policy says (a save was lost, or a node is
@@ -73,6 +74,7 @@ class SaveLog:
     owed: bool = False
     again_s: float = 0.0
     in_flight: InFlight | None = None
+    agreed: int = 0
     committed: int | None = None
     committed_position: int | None = None
 

@@ -36,33 +36,37 @@ LONGEST_AGAIN_S = 30.0
 
 def agree(
     turn: Turn, step: int, writer: str, workers: tuple[str, ...], position: int | None = None
-) -> tuple[int, ...]:
+) -> None:
     """Agree on a save at ``step``, or at ``position`` where that comes first, written by ``writer``
-    and checked by all ``workers``.
-
-    Returns:
-        The steps to save at, as ``Grant`` has them.
+    and checked by all ``workers``. They hear of it with the next grant.
     """
     flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position)
-    log = replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False, in_flight=flight)
+    log = replace(
+        turn.run.saves,
+        last_step=step,
+        last_s=turn.now_s,
+        owed=False,
+        in_flight=flight,
+        agreed=turn.run.saves.agreed + 1,
+    )
     turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
     turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
-    return (step,)
 
 
-def send(
-    turn: Turn,
-    workers: tuple[str, ...],
-    end: int,
-    position: int,
-    agreed: tuple[int, ...],
-    writer: str,
-) -> None:
-    """Let ``workers`` run up to ``end``, at most to ``position``, with the save that was agreed."""
-    log = turn.run.saves
-    at = log.in_flight.position if agreed and log.in_flight is not None else None
-    generation, saved = turn.run.generation, log.committed
-    turn.act(Grant(generation, workers, end, agreed, writer, position, at, saved))
+def send(turn: Turn, workers: tuple[str, ...], end: int, position: int) -> None:
+    """Let ``workers`` run up to ``end``, at most to ``position``, with the save that was agreed.
+
+    Every grant tells it until it's written: one that was lost or comes late would else be overtaken
+    by the next, and its worker run past the step at which the others copy their state.
+    """
+    run, log = turn.run, turn.run.saves
+    saves: tuple[int, ...] = ()
+    at, writer, flight = None, workers[0], log.in_flight
+    if flight is not None and flight.generation == run.generation and run.written is None:
+        saves, at, writer = (flight.step,), flight.position, flight.writer
+    turn.act(
+        Grant(run.generation, workers, end, saves, writer, position, at, log.committed, log.agreed)
+    )
 
 
 def awaited(run: Run) -> tuple[str, ...]:

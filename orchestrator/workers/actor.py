@@ -68,7 +68,7 @@ class WorkerActor:
     def adopt(self, attempt: int) -> dict[str, Any]:
         """Obey a new driver from now on; the fields of ``decide.machine.WorkerReport``."""
         self._obey(attempt)
-        self._member.forget_saves()
+        self._member.forget_saves(attempt)
         return self._member.report()
 
     def setup(self, attempt: int) -> Setup:

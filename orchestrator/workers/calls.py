@@ -92,7 +92,7 @@ class Calls:
             return
         ref = getattr(actor, method).remote(self._attempt, *args)
         ref.future().add_done_callback(
-            lambda future: self._called(worker, method, generation, future.exception())
+            lambda future: self._called(worker, method, args, generation, future.exception())
         )
 
     def ends(self, worker: str, cause: ev.Cause, detail: str) -> Any:
@@ -116,13 +116,21 @@ class Calls:
             )
 
     def _called(
-        self, worker: str, method: str, generation: int | None, error: BaseException | None
+        self,
+        worker: str,
+        method: str,
+        args: tuple[Any, ...],
+        generation: int | None,
+        error: BaseException | None,
     ) -> None:
-        if (
-            error is None
-            or self.closed
-            or (isinstance(error, rex.RayActorError) and method != "join")
-        ):
+        if error is None or self.closed:
+            return
+        if isinstance(error, rex.ActorUnavailableError) and generation is None:
+            # Else its group would stand at the end of the last grant until that's taken for a hang.
+            # What was heard the first time changes nothing the second
+            self._scheduler.later(ASK_AGAIN_S, lambda: self._call_again(worker, method, args))
+            return
+        if isinstance(error, rex.RayActorError) and method != "join":
             return  # a death is told once, by the poll
         cause = getattr(error, "cause", error)
         if isinstance(cause, LeaseLost):
@@ -130,6 +138,10 @@ class Calls:
         elif generation is not None:
             # The donor died before its state had passed, or the order couldn't be delivered
             self.tell(ev.JoinFailed(worker, generation, _first_line(error)))
+
+    def _call_again(self, worker: str, method: str, args: tuple[Any, ...]) -> None:
+        if not self.closed:
+            self.call(worker, method, *args)
 
     def _poll(self, worker: str, actor: Any, after: int) -> None:
         ref = actor.poll.remote(self._attempt, after)

@@ -268,16 +268,7 @@ class Fleet:
 
     def grant(self, action: act.Grant, directory: str) -> None:
         """Let members run further."""
-        order = GrantOrder(
-            action.generation,
-            action.end,
-            action.saves,
-            action.writer,
-            directory,
-            action.position,
-            action.save_position,
-            action.saved,
-        )
+        order = GrantOrder.of(action, directory, self._attempt)
         for worker in action.workers:
             self._calls.call(worker, "grant", order)
 

@@ -25,7 +25,8 @@ class Mailbox:
         hold_generation, held_for: stop at the next step boundary of this generation; the one for
             which that was done.
         broken_off: why the step under way was abandoned from here.
-        grants: by step, the order that agreed on a save there.
+        grants: by step, the order that agreed on a save there. There is one save at a time.
+        save: which one was told of last. It comes with many grants, and is made once.
         has_state: the session's variables are the run's, at ``step``.
         loaded: the last generation whose state is in the session.
         met: all ranks of the generation have come.
@@ -46,6 +47,7 @@ class Mailbox:
     granted_position: int = 0
     """Batches that the group may have consumed by then: a graph's own counter may stand still."""
     grants: dict[int, GrantOrder] = field(default_factory=dict)
+    save: tuple[int, int] = (0, 0)
     has_state: bool = False
     loaded: int = 0
     met: bool = False

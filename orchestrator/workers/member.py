@@ -73,7 +73,8 @@ class Member:
                 return
             mailbox.granted = max(mailbox.granted, order.end)
             mailbox.granted_position = max(mailbox.granted_position, order.position)
-            mailbox.grants.update(dict.fromkeys(order.saves, order))
+            if order.saves and order.save > mailbox.save:
+                mailbox.grants, mailbox.save = dict.fromkeys(order.saves, order), order.save
             mailbox.condition.notify_all()
 
     def quiesce(self, generation: int, *, urgent: bool) -> None:
@@ -105,10 +106,12 @@ class Member:
             mailbox.broken_off = "the step hung and was broken off"
             mailbox.trainer.abandon()
 
-    def forget_saves(self) -> None:
-        """Drop saves that an earlier driver agreed on and that haven't come yet."""
-        with self._mailbox.condition:
-            self._mailbox.grants.clear()
+    def forget_saves(self, attempt: int) -> None:
+        """Drop a save that a driver before ``attempt`` agreed on and that hasn't come yet."""
+        mailbox = self._mailbox
+        with mailbox.condition:
+            if mailbox.save[0] < attempt:
+                mailbox.grants.clear()
 
     def held_state(self) -> Donation | None:
         """A copy of the state for another worker; None where this one has none.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config import RunConfig
-from orchestrator.decide.actions import StateFrom
+from orchestrator.decide.actions import Grant, StateFrom
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.objects.location import Location
 
@@ -110,6 +110,7 @@ class GrantOrder:
     Attributes:
         directory: where the writer's files go: ``a0001-g0001`` below the output.
         position, save_position, saved: as in ``decide.actions.Grant``.
+        save: which save that is: the driver's attempt, and its number among those of that driver.
     """
 
     generation: int
@@ -120,3 +121,19 @@ class GrantOrder:
     position: int
     save_position: int | None = None
     saved: int | None = None
+    save: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, action: Grant, directory: str, attempt: int) -> GrantOrder:
+        """What the driver of ``attempt`` tells the workers of this grant."""
+        return cls(
+            action.generation,
+            action.end,
+            action.saves,
+            action.writer,
+            directory,
+            action.position,
+            action.save_position,
+            action.saved,
+            (attempt, action.save),
+        )

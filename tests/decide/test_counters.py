@@ -61,7 +61,13 @@ def group(**shape: Any) -> Group:
 
 
 def agreed(done: list[act.Action]) -> list[act.Grant]:
-    return [action for action in done if isinstance(action, act.Grant) and action.saves]
+    """The grants that agree on a save; further ones tell it again until it's written."""
+    told: dict[int, act.Grant] = {}
+    for action in done:
+        if isinstance(action, act.Grant) and action.saves:
+            first = told.setdefault(action.save, action)
+            assert (first.saves, first.save_position) == (action.saves, action.save_position)
+    return list(told.values())
 
 
 def test_group_whose_counter_stands_still_is_granted_on_and_not_called_hung() -> None:

@@ -48,6 +48,22 @@ def handed_over(driver: Driver, leaving: str) -> None:
     assert leaving not in driver.run.members
 
 
+def test_save_is_told_with_every_grant_until_it_is_written() -> None:
+    """A grant that was lost, or came late, let its worker run past the step of the save; it copied
+    a later one, and the ranks were taken to differ.
+    """
+    driver = Driver(count=2, save_steps=30).training("w0001", "w0002")
+    told: list[act.Grant] = []
+    for step in range(3, 30):
+        driver.step(step, "w0001", "w0002")
+        told += [grant for grant in driver.all(act.Grant) if grant.end >= 30]
+    assert len(told) > 1
+    assert {(grant.saves, grant.save, grant.writer) for grant in told} == {((30,), 1, "w0001")}
+    driver.tell(written(driver, "w0001", 30))
+    driver.step(driver.run.granted_end, "w0001", "w0002")
+    assert [grant.saves for grant in driver.all(act.Grant)] == [()]
+
+
 def test_writer_that_is_let_go_stays_until_its_save_is_judged() -> None:
     driver = with_save_under_way()
     handed_over(driver, "w0001")

@@ -27,6 +27,7 @@ from orchestrator.store.run import lease
 from orchestrator.store.run.journal import Journal
 from orchestrator.workers.actor import WorkerActor
 from orchestrator.workers.fleet import Fleet
+from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.member import Member
 from orchestrator.workers.placement import Placement
 from tests.driver_simulation import truth as truth_module
@@ -64,6 +65,11 @@ def spoilt_state(member: Member) -> Any:
 def without_checksums(found_: Any, step: int | None = None) -> Any:
     found = REAL_NEWEST(found_, step)
     return replace(found, files=tuple(replace(file, crc32c=None) for file in found.files))
+
+
+def copies_a_step_late(mailbox: Mailbox, step: int, order: Any) -> bool:
+    assert mailbox.order is not None
+    return step + mailbox.order.rank <= (mailbox.step or 0)
 
 
 def forgetful(journal: Journal) -> None:
@@ -200,6 +206,10 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
             patch.setattr(commits, "set_pointer", lambda output, *_: list_checkpoints(output)),
             patch.setattr(storage_thread, "retain", lambda *_, **__: None),
         ),
+    ),
+    "ranks were taken to differ that are equal": (
+        "calm",
+        lambda patch: patch.setattr(Mailbox, "_has", copies_a_step_late),
     ),
     "status shows a step that nobody took": (
         "calm",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.outliers import Size
 from orchestrator.errors import (
     CorruptCheckpoint,
@@ -147,7 +148,7 @@ class SimTrainer:
         self.position = order.position
 
     def assign(self, state: SimState) -> None:
-        self.current, self.lacked = state, None
+        self.current, self.lacked, self.stepped = state, None, False
 
     def state(self) -> SimState:
         assert self.current is not None
@@ -161,8 +162,14 @@ class SimTrainer:
             raise PeerLost("a peer is gone")
         if self.lacked is None:
             return False
+        order = self.worker.work._order
+        if order.state_from is not StateFrom.RESULT:
+            # Who has gone further than a member whose own state counts is given that state with
+            # its order, and keeps no result of another one
+            return False
         peers = self.worker.world.processes()
-        if all(peer.trainer.current != self.lacked for peer in peers):
+        members = [peer for peer in peers if peer.trainer.address in order.addresses]
+        if all(peer.trainer.current != self.lacked for peer in members):
             return False
         self.current, self.lacked = self.lacked, None
         return True
@@ -297,7 +304,7 @@ class SimWorker:
             self._polls.pop(0)[1]((after, found), None)
 
     def on_adopt(self, reply: Reply) -> None:
-        self.member.forget_saves()
+        self.member.forget_saves(self._attempt)
         reply(self.member.report(), None)
 
     def on_setup(self, reply: Reply) -> None:

@@ -306,18 +306,7 @@ class FakeFleet:
 
     def grant(self, action: act.Grant, directory: str) -> None:
         for worker in action.workers:
-            self.members[worker].grant(
-                GrantOrder(
-                    action.generation,
-                    action.end,
-                    action.saves,
-                    action.writer,
-                    directory,
-                    action.position,
-                    action.save_position,
-                    action.saved,
-                )
-            )
+            self.members[worker].grant(GrantOrder.of(action, directory, 1))
 
     def close(self) -> None:
         for worker, member in self.members.items():

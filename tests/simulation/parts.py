@@ -83,6 +83,8 @@ class SimWorker:
     granted: int = 0
     granted_position: int = 0
     saves: set[tuple[int, int | None]] = field(default_factory=set)
+    heard: tuple[int, int] = (0, 0)
+    """The save that it was told of last."""
     writer: str = ""
     attempt: int = 0
     slow: bool = False

@@ -37,11 +37,11 @@ def lowest_donor(order: Any, steps: Any, *, differing: bool = False) -> str | No
     return min(holders)[1] if holders else None
 
 
-def shortened(turn: Any, end: int, position: int, agreed: Any) -> None:
+def shortened(turn: Any, end: int, position: int) -> None:
     if any(isinstance(action, act.Grant) for action in turn.actions):
         return  # else the rules would never come to rest
     turn.set(granted_end=turn.run.step - 1)
-    save_under_way.send(turn, turn.run.members, end, position, agreed, turn.run.seats[0])
+    save_under_way.send(turn, turn.run.members, end, position)
 
 
 def own_state_for_all(run: Any, ident: str, chosen: str | None, givers: Any) -> StateFrom:

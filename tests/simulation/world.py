@@ -493,23 +493,25 @@ class World:
         for ident in action.workers:
             worker = self.workers[ident]
             self.at(
-                0.002 * self.random.random(), lambda worker=worker: self.granted(worker, action)
+                0.002 * self.random.random(),
+                lambda worker=worker, attempt=self.attempt: self.granted(worker, attempt, action),
             )
 
-    def granted(self, worker: SimWorker, action: act.Grant) -> None:
+    def granted(self, worker: SimWorker, attempt: int, action: act.Grant) -> None:
         if not worker.alive or worker.generation != action.generation or worker.state is None:
             return
         # Whoever has leapt over the end of what was granted stands at the first step past it
         stood = not worker.may_step
         worker.granted, worker.writer = max(worker.granted, action.end), action.writer
         worker.granted_position = max(worker.granted_position, action.position)
-        late = action.save_position
-        self.check(
-            all(step >= worker.state.step or stood for step in action.saves)
-            and (not action.saves or late is None or late >= worker.state.position),
-            "a save was agreed for a step that is past",
-        )
-        worker.saves |= {(step, late) for step in action.saves}
+        late, save = action.save_position, (attempt, action.save)
+        if action.saves and save > worker.heard:
+            self.check(
+                all(step >= worker.state.step or stood for step in action.saves)
+                and (late is None or late >= worker.state.position),
+                "a save was agreed for a step that is past",
+            )
+            worker.heard, worker.saves = save, {(step, late) for step in action.saves}
         self.save_if_due(worker)
         self.next_step(worker.generation, worker.seats)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -44,7 +45,9 @@ class Bench:
         self.told: list[ev.Event] = []
         self.left: list[str] = []
         placement: Any = SimpleNamespace(free=self.left.append, arrived=lambda *_: None)
-        self.calls, self.actor = Calls(3, placement, self.told.append), Actor()
+        self.later: list[Callable[[], None]] = []
+        scheduler: Any = SimpleNamespace(later=lambda delay_s, work: self.later.append(work))
+        self.calls, self.actor = Calls(3, placement, self.told.append, scheduler), Actor()
         self.calls.listen("w1", self.actor)
 
 
@@ -121,6 +124,28 @@ def test_death_is_told_with_the_exit_code_or_signal_that_ray_knows(
     """The texts are Ray 2.60's own, from processes that ended so."""
     bench.actor.answer(error=died(RAY_SAYS + text))
     assert bench.told == [ev.Gone("w1", ev.Cause.DIED, reason, exit_code=exit_code)]
+
+
+def test_call_that_does_not_reach_a_worker_for_the_moment_is_made_again(bench: Bench) -> None:
+    """A grant that got lost left its group standing until that was taken for a hang."""
+    bench.calls.call("w1", "grant", "order")
+    for _ in range(2):
+        bench.actor.answer(error=rex.ActorUnavailableError("no connection", None))
+        bench.later.pop()()
+    bench.actor.answer()
+    assert [arguments for method, arguments, _ in bench.actor.asked if method == "grant"] == [
+        (3, "order")
+    ] * 3
+    assert bench.told == []
+    assert bench.later == []
+
+
+def test_call_that_did_not_reach_a_worker_is_not_made_again_after_the_end(bench: Bench) -> None:
+    bench.calls.call("w1", "grant", "order")
+    bench.actor.answer(error=rex.ActorUnavailableError("no connection", None))
+    bench.calls.closed = True
+    bench.later.pop()()
+    assert len(bench.actor.asked) == 2, "the poll and the grant"
 
 
 def test_order_that_cannot_be_delivered_keeps_the_group_from_forming(bench: Bench) -> None:

@@ -43,7 +43,7 @@ class Bench:
         self.event_buffer = EventBuffer()
         self.member = Member("w1", ("node", 1), self.tools, self.event_buffer)
         self.seen: list[ev.Event] = []
-        self.after = 0
+        self.after = self.save = 0
         threading.Thread(target=self.member.run, daemon=True).start()
         self.expect(ev.Warm)
 
@@ -80,11 +80,13 @@ class Bench:
         position: int = 10**9,
         save_position: int | None = None,
         saved: int | None = None,
+        save: int | None = None,
     ) -> None:
-        directory = "a0001-g0001"
-        self.member.grant(
-            GrantOrder(generation, end, saves, writer, directory, position, save_position, saved)
-        )
+        """``save``: which one it is, the next one if nothing is said."""
+        self.save += bool(saves)
+        which = (1, self.save if save is None else save)
+        where = (position, save_position, saved)
+        self.member.grant(GrantOrder(generation, end, saves, writer, "a0001-g0001", *where, which))
 
 
 @pytest.fixture
@@ -453,10 +455,35 @@ def test_member_forgets_saves_that_a_dead_driver_agreed_on(bench: Bench) -> None
     bench.join()
     bench.expect(ev.Joined)
     bench.grant(5, 8)
-    bench.member.forget_saves()
+    bench.member.forget_saves(2)
     bench.grant(12)
     bench.expect(ev.Progress, stands_at(12))
     assert list(bench.tools.store) == ["start"]
+
+
+def test_member_told_of_a_save_again_and_late_makes_it_once(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(8, 7, save=1)
+    assert bench.expect(ev.SaveWritten).step == 7
+    bench.grant(10, 7, save=1)
+    bench.expect(ev.Progress, stands_at(10))
+    bench.grant(14, 12, save=3)
+    bench.grant(14, 9, save=2)  # of a save that came to nothing
+    assert bench.expect(ev.SaveWritten).step == 12
+    bench.grant(16, 12, save=3)
+    bench.expect(ev.Progress, stands_at(16))
+    made = [f"a0001-g0001/model-{step}" for step in (7, 12)]
+    assert list(bench.tools.store) == ["start", *made]
+
+
+def test_member_adopted_twice_keeps_the_save_that_its_new_driver_agreed_on(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(5, 8)
+    bench.member.forget_saves(1)
+    bench.grant(12)
+    assert bench.expect(ev.SaveWritten).step == 8
 
 
 def test_short_text_holds_no_batch() -> None:

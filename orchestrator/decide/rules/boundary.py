@@ -25,8 +25,7 @@ def meet(turn: Turn) -> None:
         if saved or save_policy.too_many_failed(run.policy.saving, run.saves):
             turn.set(ending=replace(how, at_once=True))
         elif run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
-            writer, end, position = run.seats[0], run.granted_end, run.granted_position
-            agreed = save_under_way.agree(turn, run.step, writer, run.members)
-            save_under_way.send(turn, run.members, end, position, agreed, writer)
+            save_under_way.agree(turn, run.step, run.seats[0], run.members)
+            save_under_way.send(turn, run.members, run.granted_end, run.granted_position)
     elif run.reform:
         turn.gather(run.reform)

@@ -45,9 +45,9 @@ def end_gathered(turn: Turn) -> None:
         return  # the writer is still busy with an earlier save, or the store has just failed
     elif run.saves.in_flight is None or not run.saves.in_flight.is_reached(step, position):
         turn.set(step=step, position=position)
-        agreed = save_under_way.agree(turn, step, writer, (writer,))
+        save_under_way.agree(turn, step, writer, (writer,))
         end = max(run.granted_end, step), max(run.granted_position, position)
-        save_under_way.send(turn, (writer,), *end, agreed, writer)
+        save_under_way.send(turn, (writer,), *end)
 
 
 def finish(turn: Turn) -> None:

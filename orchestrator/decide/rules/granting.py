@@ -40,18 +40,19 @@ def grant(turn: Turn) -> None:
         return
     end, agreed = _agree(turn, end, position)
     if end > run.granted_end or position > run.granted_position or agreed:
-        _send(turn, end, position, agreed)
+        _send(turn, end, position)
 
 
-def _agree(turn: Turn, end: int, position: int) -> tuple[int, tuple[int, ...]]:
-    """The end that may be granted, at most ``end``, and the saves that are agreed with it."""
+def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:
+    """The end that may be granted, at most ``end``, and whether a save is agreed with it."""
     policy, after = turn.run.policy.saving, turn.run.granted_end
-    agreed: tuple[int, ...] = ()
+    agreed = False
     while (due := _due(turn, after, end)) is not None:
         step, soon = due
         flight = turn.run.saves.in_flight
         if flight is None:
-            agreed = _agreed(turn, step, position if soon else None)
+            _agree_on(turn, step, position if soon else None)
+            agreed = True
         elif policy.when_busy == "skip" and turn.now_s - flight.since_s > PATIENCE_S:
             turn.set(saves=replace(turn.run.saves, last_step=step, last_s=turn.now_s, owed=False))
             turn.note(
@@ -77,19 +78,19 @@ def _due(turn: Turn, after: int, end: int) -> tuple[int, bool] | None:
     return (end, True) if soon else None
 
 
-def _agreed(turn: Turn, step: int, position: int | None) -> tuple[int, ...]:
+def _agree_on(turn: Turn, step: int, position: int | None) -> None:
     """Agree on a save at a step; where no position is given, at one that's far away at the latest."""
     run = turn.run
     if position is None:
         steps = grant_policy.steps_within(LATE_S, run.step_time_s)
         position = run.granted_position + steps * run.batches_taken
-    return save_under_way.agree(turn, step, run.seats[0], run.members, position)
+    save_under_way.agree(turn, step, run.seats[0], run.members, position)
 
 
-def _send(turn: Turn, end: int, position: int, agreed: tuple[int, ...]) -> None:
+def _send(turn: Turn, end: int, position: int) -> None:
     run = turn.run
     if run.is_at_boundary:
         # the group stood at the end of what was granted: it begins to move only now
         turn.set(moved_s=turn.now_s)
     turn.set(granted_end=end, granted_position=position)
-    save_under_way.send(turn, run.members, end, position, agreed, run.seats[0])
+    save_under_way.send(turn, run.members, end, position)
