@@ -90,6 +90,11 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
     may lack some checksums.
     """
     log = turn.run.saves
+    # A commit that was in doubt may be settled when the group has turned to an older checkpoint
+    # already: the run goes on without it, so that it saves nothing of this generation's
+    if log.committed is not None and log.committed > step:
+        log = replace(log, committed=None, committed_position=None)
+        turn.set(saves=log)
     if log.in_flight is None:
         turn.set(saves=replace(log, last_step=min(log.last_step, step)))
         return

@@ -243,3 +243,24 @@ def test_last_save_in_doubt_that_turns_out_to_be_committed_ends_the_run() -> Non
     driver.tell(ev.Committed(1, 4, 2))
     assert driver.only(act.Finish).outcome is Outcome.DONE
     assert driver.run.saves.failed == 0
+
+
+def test_commit_that_is_settled_once_the_run_turns_to_an_older_checkpoint_ends_nothing() -> None:
+    """The run goes on without it: what its lineage holds has to be saved again."""
+    driver = Driver(count=1, until=4).training("w0001")
+    driver.step(4, "w0001")
+    driver.tell(written(driver, "w0001", 4))
+    driver.tell(ev.SaveFailed(1, 4, "503"))
+    driver.tell(ev.Gone("w0001", ev.Cause.DIED))
+    driver.warm("w0002")
+    assert driver.all(act.FindCheckpoint)
+    driver.tell(ev.Committed(1, 4, 2))  # the search has missed it
+    driver.tell(ev.Found(3, 0, label="m-3"))
+    form = driver.only(act.Form)
+    assert (form.generation, form.step) == (2, 3)
+    driver.tell(ev.Joined("w0002", 2, 3))
+    driver.step(4, "w0002")
+    assert not driver.all(act.Finish), "step 4 of this generation isn't saved"
+    driver.tell(written(driver, "w0002", 4))
+    driver.tell(ev.Committed(2, 4))
+    assert driver.only(act.Finish).outcome is Outcome.DONE
