@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from orchestrator.driver.observer import Observer, RunProgress
 
 MAKER = "orchestrator.training.baseline.demo_run"
-STEPS_BEFORE, STEPS_MORE, SAVE_STEPS = 150, 600, 200
+STEPS_BEFORE, STEPS_MORE, SAVE_STEPS = 150, 2400, 500
 """Few enough for a demo, and enough after the kill, in the middle of the further steps, to see the
-run go on.
+run go on: an observer is told of progress four times a second, and a fast machine takes a thousand
+steps in one.
 """
 CHILD_TIMEOUT_S = 120.0
 """The TF1 program needs seconds; importing TensorFlow took a minute on a cold disk."""

@@ -39,7 +39,7 @@ def test_notebook_is_kept_without_outputs_and_compiles() -> None:
 CHECKED = """
 assert report.state == "done", report.reason
 assert [incident.rank for incident in report.incidents] == [1]
-assert len(points) >= 10, "a short run has a curve, too"
+assert len(points) >= 5, "a short run has a curve, too"
 assert points[-1].smooth < points[0].smooth
 figure.savefig("loss.png")
 __import__("shutil").rmtree(directory)
@@ -73,5 +73,5 @@ def runs_as_told(home: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (home / "loss.png").stat().st_size > 5_000
-    assert "done at step 750" in done.stdout
+    assert "done at step 2,550" in done.stdout
     assert "0 steps redone" in done.stdout

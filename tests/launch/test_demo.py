@@ -74,7 +74,7 @@ def test_demo_kills_a_worker_loses_no_step_and_ends_with_a_checkpoint_that_plain
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
     assert told["status"] == "done"
-    assert told["final_step"] == 750
+    assert told["final_step"] == 2550
     assert told["loss_after"] < told["loss_before"]
     (incident,) = told["incidents"]
     assert (incident["rank"], incident["steps_redone"]) == (1, 0)
