@@ -20,7 +20,7 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
-from orchestrator.store.checkpoints import commits, pointing
+from orchestrator.store.checkpoints import commits
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer, write_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
@@ -273,21 +273,27 @@ def test_storage_thread_counts_the_training_of_earlier_attempts(tmp_path: Path) 
         bench.storage_thread.close()
 
 
-def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The manifest stood there and the pointer didn't: no other save of that step could be written
-    then, and a run whose last step it was failed after five tries, its state being saved.
-    """
-    real = pointing.set_pointer
-    failures = [StorageUnavailable("503"), StorageUnavailable("503")]
+def failing(patch: pytest.MonkeyPatch, part: str, times: int) -> list[StorageUnavailable]:
+    """A part of each commit that the store refuses so many times; the errors that are still to come."""
+    real: Any = vars(commits)[part]
+    failures = [StorageUnavailable("503") for _ in range(times)]
 
     def sometimes(*args: Any) -> Any:
         if failures:
             raise failures.pop()
         return real(*args)
 
-    monkeypatch.setattr(commits, "set_pointer", sometimes)
+    patch.setattr(commits, part, sometimes)
+    return failures
+
+
+def test_storage_thread_commit_without_an_answer_is_known_at_the_next_flush(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest stood there and the pointer didn't: no other save of that step could be written
+    then, and a run whose last step it was failed after five tries, its state being saved.
+    """
+    failures = failing(monkeypatch, "set_pointer", 2)
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     assert isinstance(bench.next(), ev.SaveFailed)
@@ -303,15 +309,7 @@ def test_storage_thread_of_a_driver_that_may_have_been_followed_leaves_a_commit_
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until a heartbeat of its own has reached the store again."""
-    real: Any = vars(commits)["create_once"]
-    failures = [StorageUnavailable("503")]
-
-    def sometimes(*args: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return real(*args)
-
-    monkeypatch.setattr(commits, "create_once", sometimes)
+    failing(monkeypatch, "create_once", 1)
     bench.storage_thread.take_over(1, 3)
     bench.storage_thread.commit(bench.written(5), 2)
     assert isinstance(bench.next(), ev.SaveFailed)
@@ -328,16 +326,8 @@ def test_storage_thread_forgets_a_commit_in_doubt_when_the_group_goes_on_from_el
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Committed later it would be fenced, and this driver take another for its successor."""
-    real: Any = vars(commits)["create_once"]
-    failures = [StorageUnavailable("503")]
-
-    def sometimes(*args: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return real(*args)
-
     bench.storage_thread.take_over(1, 3)
-    monkeypatch.setattr(commits, "create_once", sometimes)
+    failing(monkeypatch, "create_once", 1)
     bench.storage_thread.commit(bench.written(5), 2)
     assert isinstance(bench.next(), ev.SaveFailed)
     bench.storage_thread.take_over(2, 4)
