@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from launch.cli import run as run_command
 from orchestrator.errors import CorruptCheckpoint, OutputError, SourceError
 from orchestrator.exports.export import TensorFormat, export
 from orchestrator.exports.salvage import salvage
@@ -265,7 +269,16 @@ def test_save_of_changed_rows_is_no_source_by_itself(output: Location) -> None:
     started(output, 1)
     with pytest.raises(SourceError, match="no checkpoint by itself") as raised:
         resolve_source(f"{output.url}/a0001-g0001/m-2.changed")
-    assert "tfresume export" in str(raised.value)
+    # What the remedies say is done, one after the other, and gives a checkpoint
+    (command,) = re.findall("`tfresume (.*?)`", raised.value.remedy or "")
+    folded = f"{output.url}-folded"
+    assert run_command(shlex.split(command.replace("DIRECTORY", folded))) == 0
+    with pytest.raises(SourceError, match=r"Copy the \.meta"):
+        resolve_source(folded)
+    shutil.copy(Path(output.path) / "a0001-g0001/m-1.meta", Path(folded) / "model.ckpt.meta")
+    whole = resolve_source(folded).index
+    assert whole is not None
+    assert {"emb", "emb/Adam", "w", "words"} <= set(whole.entries)
     with pytest.raises(SourceError, match="no checkpoint by itself"):
         salvage(f"{output.url}/a0001-g0001/m-2.changed", f"{output.url}-saved")
     assert resolve_source(output.url).step == 1
