@@ -222,7 +222,8 @@ def poisoned_alike(tf: Any, strategy: str) -> bool:
     train = tf.get_collection("train_op")[0]
     variables = tf.global_variables()
     with tf.Session(graph=graph) as session:
-        session.run(tf.global_variables_initializer())
+        for one in variables:  # in order: an average starts as its variable, which it reads at once
+            session.run(one.initializer)
         start = session.run(variables)
         found = []
         for poison in (False, True):
