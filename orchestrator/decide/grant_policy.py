@@ -14,6 +14,10 @@ AHEAD_S = 1.0
 longer one would put off every save, stop and change of size by as much, since a grant is never
 shortened.
 """
+AHEAD_OF_NEWCOMER_S = 0.4
+"""The same while the group lacks a worker that is on its way: it's formed anew at the first boundary
+after that one is warm. Not for always: each grant is a message to every member.
+"""
 MOST_AHEAD = 20_000
 """The steps of ``AHEAD_S`` at 50 µs each. A run of the smallest graph takes longer, so a shorter
 step time was measured wrong, and would grant without end.
@@ -22,23 +26,30 @@ FIRST_GRANT = 2
 """Steps of a generation's first grant: how long a step takes isn't known yet."""
 
 
-def ahead(step_time_s: float | None) -> int:
+def ahead(step_time_s: float | None, ahead_s: float = AHEAD_S) -> int:
     """How many steps a grant may reach beyond the present."""
     if step_time_s is None:
         return FIRST_GRANT
-    return max(1, min(MOST_AHEAD, round(AHEAD_S / max(step_time_s, 1e-6))))
+    return max(1, min(MOST_AHEAD, round(ahead_s / max(step_time_s, 1e-6))))
 
 
 def next_end(
-    end: int, fastest: int, step_time_s: float | None, limit: int | None, each: int = 1
+    end: int,
+    fastest: int,
+    step_time_s: float | None,
+    limit: int | None,
+    *,
+    each: int = 1,
+    ahead_s: float = AHEAD_S,
 ) -> int:
     """The end to grant now; ``end`` itself where nothing has to be granted.
 
     Args:
         limit: not beyond this; None where there is no limit.
         each: how far one step leads.
+        ahead_s: seconds of steps that the grant reaches beyond the present.
     """
-    reach = ahead(step_time_s) * each
+    reach = ahead(step_time_s, ahead_s) * each
     if end - fastest > reach // 2:
         return end
     beyond = fastest + reach

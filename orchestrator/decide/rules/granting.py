@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from orchestrator.decide import grant_policy, save_policy, save_under_way
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run, Stage
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.save_events import SaveSkipped
 
@@ -30,9 +31,12 @@ def grant(turn: Turn) -> None:
         return
     fastest, until = max(run.step, run.fastest), run.policy.until
     step_s, taken = run.step_time_s, run.batches_taken
-    end = grant_policy.next_end(run.granted_end, fastest, step_s, until, run.leap)
+    ahead_s = _ahead_s(run)
+    end = grant_policy.next_end(
+        run.granted_end, fastest, step_s, until, each=run.leap, ahead_s=ahead_s
+    )
     position = grant_policy.next_end(
-        run.granted_position, run.fastest_position, step_s, None, taken
+        run.granted_position, run.fastest_position, step_s, None, each=taken, ahead_s=ahead_s
     )
     # A group that is to be formed anew runs up to the end of its grant and stands still there
     grows = end > run.granted_end or position > run.granted_position
@@ -41,6 +45,16 @@ def grant(turn: Turn) -> None:
     end, agreed = _agree(turn, end, position)
     if end > run.granted_end or position > run.granted_position or agreed:
         _send(turn, end, position)
+
+
+def _ahead_s(run: Run) -> float:
+    """How many seconds of steps a grant reaches: fewer while one is on its way whom the group waits
+    for, so that it needn't wait for a far boundary in its turn.
+    """
+    lacking = run.world_size < run.target and any(
+        worker.stage is Stage.STARTING for worker in run.workers.values()
+    )
+    return grant_policy.AHEAD_OF_NEWCOMER_S if lacking else grant_policy.AHEAD_S
 
 
 def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:
