@@ -33,11 +33,14 @@ class State:
             variable (a lookup table). A variable that was never initialised is absent.
         phase: with several train operations, how many runs of the cycle are done; 0 except after a
             failure within a cycle.
+        share: rank and world size of which the rows of sharded tables are
+            (``ShardedPart.block``); nothing else in ``arrays`` depends on it.
     """
 
     step: int
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     phase: int = 0
+    share: tuple[int, int] = (0, 1)
 
     @property
     def size_bytes(self) -> int:
