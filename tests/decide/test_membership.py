@@ -61,6 +61,32 @@ def test_planned_reform_is_dropped_when_its_reason_is_gone() -> None:
     assert driver.only(act.Grant).end > end, "training goes on"
 
 
+def test_grant_reaches_less_far_while_the_group_waits_for_a_newcomer() -> None:
+    """A replacement that was warm waited for the end of a whole second's grant."""
+    driver = Driver(count=2, smallest=1, on_loss="replace").training("w0001", "w0002")
+    driver.step(4, "w0001", "w0002")
+    driver.tell(ev.Gone("w0002", ev.Cause.DIED))
+    driver.held(5, "w0001")
+    driver.tell(ev.Joined("w0001", driver.run.generation, 5))
+    assert driver.run.world_size == 1
+    assert any(worker.stage is Stage.STARTING for worker in driver.run.workers.values())
+
+    def reach() -> int:
+        driver.step(driver.run.granted_end, "w0001")
+        return driver.run.granted_end - driver.run.fastest
+
+    assert [reach() for _ in range(3)][-1] == 4, "0.4 s of 0.1 s a step"
+    driver.warm("w0003")
+    end = driver.run.granted_end
+    driver.step(end, "w0001")
+    assert driver.run.granted_end == end, "formed anew at the boundary"
+    driver.held(end, "w0001")
+    form = driver.only(act.Form)
+    driver.tell(*(ev.Joined(seat.worker, form.generation, form.step) for seat in form.seats))
+    driver.step(driver.run.granted_end, "w0001", "w0003")
+    assert driver.run.granted_end - driver.run.fastest == 10, "a second, all being there"
+
+
 def test_planned_handover_lasts_while_the_member_is_still_to_go() -> None:
     driver = Driver(count=2, standby=2).training("w0001", "w0002").warm("w0003", "w0004")
     driver.tell(ev.Notice("w0002", "SIGTERM"))
