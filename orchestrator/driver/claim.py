@@ -16,7 +16,6 @@ from typing import Self
 
 from orchestrator.config import RunConfig
 from orchestrator.driver.past import KINDS, Past
-from orchestrator.errors import OrchestratorError
 from orchestrator.journal.save_events import SaveCommitted
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location
@@ -92,10 +91,7 @@ def _past(output: Location) -> Past:
         if not any(part.passing for part in reading.damaged):
             break
         reading = read_folds(output, KINDS)
-    try:
-        keep_snapshot(output, reading, at_least=LONG)
-    except OrchestratorError as error:
-        log.warning("the journal's snapshot isn't written for now: %s", error)
+    keep_snapshot(output, reading, at_least=LONG)
     past = Past.of(reading.folds)
     return _mended(past, reading.damaged, output) if reading.damaged else past
 

@@ -168,7 +168,8 @@ def no_source(location: Location) -> SourceError:
     """The error of a save of changed rows that was named where a checkpoint is due."""
     return SourceError(
         f"{location.shown} holds the rows that changed since another save, and is no checkpoint by itself",
-        remedy=f"Fold it first: `tfresume export {location.shown} --to checkpoint --all --output DIRECTORY`",
+        remedy=f"Fold it first: `tfresume export {location.shown} --to checkpoint --all --output DIRECTORY`, "
+        "and put the graph's .meta file beside what it writes",
     )
 
 

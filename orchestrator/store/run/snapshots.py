@@ -6,8 +6,8 @@ stays the truth: a snapshot follows from it alone, and is passed over where it i
 version or of other folds, and where the journal has parts that it should have seen and hasn't (a
 driver that woke up late adds to an earlier attempt). Then an older one counts, or the whole journal.
 It also names the damaged parts that it was made of, so that they're told on; where one of them has
-been mended, or is gone, it's passed over. So whoever writes one reads the journal as anybody does, and two that write at once don't mind each
-other.
+been mended, or is gone, it's passed over. So whoever writes one reads the journal as anybody does,
+and two that write at once don't mind each other.
 """
 
 from __future__ import annotations
@@ -78,19 +78,30 @@ def write_snapshot(output: Location, kinds: Mapping[str, type[Fold]]) -> None:
     else.
     """
     try:
-        keep_snapshot(output, read_folds(output, kinds))
+        reading = read_folds(output, kinds)
     except OrchestratorError as error:
-        log.warning("the journal's snapshot isn't written for now: %s", error)
+        _not_written(error)
+    else:
+        keep_snapshot(output, reading)
 
 
 def keep_snapshot(output: Location, reading: Reading, at_least: int = 1) -> None:
-    """Put a reading of at least so many parts beside the journal, and take old ones away.
-
-    Raises:
-        OutputError, StorageUnavailable: it isn't there.
+    """Put a reading of at least so many parts beside the journal, and take old ones away; as
+    ``write_snapshot``.
     """
     if not reading.whole or reading.parts < at_least or not reading.covers:
         return
+    try:
+        _keep(output, reading)
+    except OrchestratorError as error:
+        _not_written(error)
+
+
+def _not_written(error: OrchestratorError) -> None:
+    log.warning("the journal's snapshot isn't written for now: %s", error)
+
+
+def _keep(output: Location, reading: Reading) -> None:
     directory = output.child(CONTROL, "journal")
     attempt = max(reading.covers)
     name = f"a{attempt:04d}-{reading.covers[attempt]:06d}.snapshot.json"
