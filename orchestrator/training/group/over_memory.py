@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from orchestrator.training.group.agreement import HEADER
-from orchestrator.training.group.wires import Wires, lost
+from orchestrator.training.group.wires import GONE, Wires, lost
 
 STAGING_BYTES = 4 * 1024 * 1024
 """Of one member, twice. Measured: larger ones fall out of the processor's cache, smaller ones ring
@@ -233,17 +233,29 @@ class SharedMemory:
         try:
             os.ftruncate(descriptor, size)
             memory = mmap.mmap(descriptor, size)
-            passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
             for peer in self._bells.peers:
-                try:
-                    self._bells.socket_of(peer).sendmsg([MEMORY], passed, socket.MSG_NOSIGNAL)
-                except OSError as error:
-                    raise lost(
-                        self.rank, peer, self._bells.generation, f"is gone ({error})"
-                    ) from error
+                self._pass(peer, descriptor)
         finally:
             os.close(descriptor)
         return memory
+
+    def _pass(self, peer: int, descriptor: int) -> None:
+        """Give a peer a descriptor. Raises PeerLost."""
+        passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        while True:
+            try:
+                self._bells.socket_of(peer).sendmsg([MEMORY], passed, socket.MSG_NOSIGNAL)
+            except BlockingIOError as error:
+                # His buffer is full of rings: who finds all counts reached while he looks never
+                # reads any. Here he does, since he waits for this
+                if self._bells.wait({peer}, set()).get(peer, 0) & GONE:
+                    raise lost(self.rank, peer, self._bells.generation, "is gone") from error
+            except OSError as error:
+                raise lost(
+                    self.rank, peer, self._bells.generation, f"is gone ({error})"
+                ) from error
+            else:
+                return
 
 
 def _write(page: np.ndarray, begin: int, record: bytes, number: int) -> None:
