@@ -251,9 +251,7 @@ class SharedMemory:
                 if self._bells.wait({peer}, set()).get(peer, 0) & GONE:
                     raise lost(self.rank, peer, self._bells.generation, "is gone") from error
             except OSError as error:
-                raise lost(
-                    self.rank, peer, self._bells.generation, f"is gone ({error})"
-                ) from error
+                raise lost(self.rank, peer, self._bells.generation, f"is gone ({error})") from error
             else:
                 return
 
