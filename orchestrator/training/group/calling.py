@@ -1,8 +1,8 @@
 """How does a member connect with another one?
 
 Rule: through a Unix socket on its own machine, over TCP to others, with a greeting in which both
-prove that they belong to the run. Where the other side closes the door in the greeting it's tried
-again: a crowd of strangers may have stood there.
+prove that they belong to the run. Where the other side closes the door in the greeting, or the
+kernel has no more room before it, it's tried again: a crowd of strangers may have stood there.
 """
 
 from __future__ import annotations
@@ -76,14 +76,16 @@ class Caller:
                     "generation": hello.generation,
                 },
             )
-            if isinstance(error, ConnectionResetError | BrokenPipeError | ClosedEarly):
+            # BlockingIOError: a Unix socket at which as many wait as may, where TCP would wait itself
+            crowd = ConnectionResetError | BrokenPipeError | BlockingIOError | ClosedEarly
+            if isinstance(error, crowd):
                 raise _Crowded(unreachable) from error
             raise unreachable from error
         return connection
 
 
 class _Crowded(Exception):
-    """The other side closed the connection before it had greeted."""
+    """The other side closed the connection before it had greeted, or let nobody in."""
 
     def __init__(self, lost: PeerLost) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ send?
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 import time
@@ -166,6 +167,45 @@ def test_member_that_meets_a_crowd_at_the_door_comes_in_all_the_same(
     close(groups)
     for each in crowd:
         each.close()
+
+
+def test_unix_socket_before_which_as_many_wait_as_may_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel refuses one more at once, and the peer was taken for gone."""
+    with socket.socket(socket.AF_UNIX) as server, contextlib.ExitStack() as crowd:
+        server.bind("\0tfresume-test-" + secrets.token_hex(8))
+        server.listen(0)
+        name = server.getsockname().decode().removeprefix("\0")
+        with pytest.raises(BlockingIOError):
+            for _ in range(100):
+                waiting = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(f"\0{name}")
+        refused = threading.Event()
+
+        def answered() -> Hello:
+            refused.wait(10)
+            while True:  # those of the crowd first, who say nothing
+                connection, _ = server.accept()
+                with connection, contextlib.suppress(Stranger, TimeoutError):
+                    return authentication.answer(connection, SECRET, time.monotonic() + 0.3)
+
+        pause = time.sleep
+
+        def paused(seconds: float) -> None:
+            refused.set()
+            pause(seconds)
+
+        monkeypatch.setattr(calling.time, "sleep", paused)
+        own = Address("one", "127.0.0.1", 1, "unused")
+        with ThreadPoolExecutor(1) as pool:
+            greeted = pool.submit(answered)
+            caller = calling.Caller(SECRET, own)
+            hello = Hello(1, 1, 0, DATA)
+            caller.call(Address("one", "127.0.0.1", 1, name), hello).close()
+            assert refused.is_set(), "the door was full"
+            assert greeted.result(10) == hello
 
 
 def test_member_of_another_run_is_refused_by_both_sides(listeners: Any) -> None:
