@@ -104,6 +104,14 @@ class Additions:
             for left, right in self._work:
                 np.add(left, right, out=left)
 
+    def taken_last(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What would be added last, which this doesn't do any more: so many of its pairs, or none
+        where it has nothing to add.
+        """
+        taken = self._work[-count:] if count else []
+        del self._work[len(self._work) - len(taken) :]
+        return taken
+
     def typed(self, memory: np.ndarray) -> list[np.ndarray]:
         """Memory of this part of the layout as arrays of the types in it."""
         return [
@@ -137,15 +145,24 @@ class Adder:
         self._scale = np.multiply if exact else np.divide
         self._by = 1.0 / wanted.divisor if exact else wanted.divisor
         self._additions = Additions(wanted, begin, begin + result.size, sources)
-        whole = self._additions.left[root(wanted.slots)]
-        self._whole = list(
-            zip(self._additions.typed(whole), self._additions.typed(result), strict=True)
-        )
+        whole = self._additions.typed(self._additions.left[root(wanted.slots)])
+        results = self._additions.typed(result)
+        # The last addition goes into the result itself: memory of a peer that is only read needn't
+        # come back to his processor when he fills it next
+        self._last = [
+            (left, right, target)
+            for (left, right), target in zip(
+                self._additions.taken_last(len(results)), results, strict=False
+            )
+        ]
+        self._whole = list(zip(results if self._last else whole, results, strict=True))
 
     def add(self) -> None:
         """Do it."""
         self._additions.run()
         with np.errstate(all="ignore"):
+            for left, right, target in self._last:
+                np.add(left, right, out=target)
             for whole, target in self._whole:
                 self._scale(whole, whole.dtype.type(self._by), out=target)
 

@@ -129,6 +129,8 @@ class OverHosts:
 
     def _heard_across(self, record: bytes, another: bytes) -> dict[int, bytes]:
         """Of each partner whose record, or whose neighbour's, isn't this one's: that record."""
+        if not self._partners:
+            return {}
         theirs = {peer: bytearray(2 * HEADER.size) for peer in self._partners}
         outgoing = {peer: [memoryview(record + another)] for peer in self._partners}
         self._wires.swap(outgoing, {peer: [memoryview(each)] for peer, each in theirs.items()})
