@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,10 @@ REAL_END = grant_policy.next_end
 
 
 def by_steps_alone(
-    end: int, fastest: int, step_time_s: float | None, limit: int | None, each: int = 1
+    end: int, fastest: int, step_time_s: float | None, limit: int | None, **others: Any
 ) -> int:
     """No position is granted beyond the first ones."""
-    return REAL_END(end, fastest, step_time_s, limit, each) if limit or end < 400 else end
+    return REAL_END(end, fastest, step_time_s, limit, **others) if limit or end < 400 else end
 
 
 PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
