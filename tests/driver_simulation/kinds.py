@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.driver_simulation.ray import CallFaults
+from tests.driver_simulation.actors import CallFaults
+from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.store import StoreFaults
-from tests.driver_simulation.world import Faults, World
+from tests.driver_simulation.world import World
 
 SHARED = {"workers": {"count": 4, "min": 1, "max": 5}}
 KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {

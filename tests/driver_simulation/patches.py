@@ -106,8 +106,8 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(tenacity.nap, "time", clock)
         for module in (*CONCURRENT, run_record):
             patch.setattr(module, "ThreadPoolExecutor", Inline)
-        patch.setattr(lease, "is_gone", lambda machine, pid, ticks: world.is_gone(ticks))
-        patch.setattr(lease, "start_ticks", lambda pid: world.this_process().number)
+        patch.setattr(lease, "is_gone", lambda machine, pid, ticks: world.drivers.is_gone(ticks))
+        patch.setattr(lease, "start_ticks", lambda pid: world.drivers.this_process().number)
         patch.setattr(attempt_module, "version", lambda name: "0")
         patch.setattr(
             beginning,

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from orchestrator.driver.result import RunResult
+from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import FIRES, KINDS, world_of
 from tests.driver_simulation.shrinking import shrunk
-from tests.driver_simulation.world import Faults, World
+from tests.driver_simulation.world import World
 from tests.turns import checksum_of_the_code, in_turn
 
 SEEDS, PARTS = 12, 3

@@ -32,9 +32,10 @@ from orchestrator.workers.member import Member
 from orchestrator.workers.placement import Placement
 from tests.driver_simulation import truth as truth_module
 from tests.driver_simulation import world as world_module
+from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import KINDS, world_of
 from tests.driver_simulation.shrinking import shrunk
-from tests.driver_simulation.world import Faults, World
+from tests.driver_simulation.world import World
 from tests.simulation.parts import Broken
 
 SEEDS = 8

@@ -23,7 +23,7 @@ from orchestrator.store.objects.layout import MANIFEST_SUFFIX, read_generation_i
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
 from orchestrator.store.run.journal import read_journal
 from orchestrator.workers.orders import CheckpointFiles
-from tests.driver_simulation.ray import Actor
+from tests.driver_simulation.actors import Actor
 from tests.driver_simulation.schedule import Process
 from tests.driver_simulation.state import SimState, chain_at, chain_in
 from tests.driver_simulation.store import StoreFaults
@@ -287,7 +287,7 @@ class Truth:
         check(not label or label in self.manifests, "status shows a checkpoint that isn't one")
         faults = world.faults
         if not (faults.pauses_s or faults.outage_s or faults.store != StoreFaults()):
-            holders = [item for item in world.drivers if item.number in self.attempts]
+            holders = [item for item in world.drivers.processes if item.number in self.attempts]
             lives = bool(holders) and not holders[-1].dead
             check(
                 seen.driver != "dead" or not lives or self._held_since() > since_s,
@@ -331,7 +331,7 @@ class Truth:
         """Nothing happens any more."""
         self._nothing_is_left()
         records = self._journal()
-        for process in self.world.drivers:
+        for process in self.world.drivers.processes:
             self._agrees(process, records)
         steps = [
             manifest.step
@@ -340,7 +340,7 @@ class Truth:
         ]
         self._pointer()
         self._redone(records)
-        result = self.world.results[-1]
+        result = self.world.drivers.results[-1]
         self.world.check(
             max(steps, default=0) >= result.final_step or result.status != "done",
             "the run says done and its last step isn't saved",
@@ -366,7 +366,7 @@ class Truth:
         # What nobody lived to tell nobody can know of; while all live that's a step for each loss
         unknown = lost if not (faults.dies_s or faults.pauses_s) else redone
         # A stop may come before the last of those that were lost has been taken again
-        last = self.world.results[-1].final_step
+        last = self.world.drivers.results[-1].final_step
         to_do = sum(step > last for step in self.taken)
         self.world.check(
             redone - unknown <= told <= redone + to_do,
