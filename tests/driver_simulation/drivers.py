@@ -20,9 +20,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import open_location
 from orchestrator.store.run.run_record import read_run_record
 from orchestrator.workers import namespace as namespaces
-from tests.driver_simulation.faults import LEASE_S
+from tests.driver_simulation.faults import LEASE_S, ORPHAN_S
 from tests.driver_simulation.schedule import Process, SimScheduler
-from tests.driver_simulation.truth import ORPHAN_S
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
@@ -92,7 +91,7 @@ class Drivers:
         """As ``driver.main._resume`` does it."""
         inbox = Inbox(scheduler)
         output = open_location(f"sim://{self._world.path}")
-        observers = Observers([Watching(self._world.truth.telling(scheduler.process))])
+        observers = Observers([Watching(self._world.truth.told.telling(scheduler.process))])
         record = read_run_record(output)
         ready: Ready | None = None
         if record is None or not namespaces.living_workers(namespaces.namespace_of(output.url)):
@@ -106,7 +105,7 @@ class Drivers:
                 return ended_before_it_began(output.shown, found)
             ready = found
         with Claim.take(self._world.config, output, scheduler) as claim:
-            self._world.truth.claimed(scheduler.process, claim)
+            self._world.truth.told.claimed(scheduler.process, claim)
             return begin(claim, ready, record, None, observers, inbox)
 
     def _again(self, delay_s: float) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.driver_simulation.worker import SimWorker
     from tests.driver_simulation.world import World
 
-LEASE_S = 6.0
+LEASE_S, ORPHAN_S = 6.0, 20.0
 ASK_AGAIN_S = 60.0
 """After which a run that goes on is asked once more to stop."""
 
@@ -155,7 +155,7 @@ class Mishaps:
             data = bytearray(self._world.bucket.objects[name][0])
             data[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
             self._world.bucket.objects[name] = (bytes(data), self._world.bucket.objects[name][1])
-            self._world.truth.damaged.add(name)
+            self._world.truth.output.damaged.add(name)
         return bool(names)
 
     def _ask_to_stop(self) -> None:

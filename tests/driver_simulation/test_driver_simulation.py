@@ -78,7 +78,9 @@ def test_schedule_follows_from_its_seed_alone() -> None:
     told = []
     for world in worlds:
         world.play()
-        told.append([(event["event"], event["t_s"]) for event in world.truth.everything_told()])
+        told.append(
+            [(event["event"], event["t_s"]) for event in world.truth.told.everything_told()]
+        )
     assert told[0] == told[1]
     assert worlds[0].schedule.turns == worlds[1].schedule.turns
 

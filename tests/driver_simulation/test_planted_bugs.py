@@ -30,11 +30,11 @@ from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.member import Member
 from orchestrator.workers.placement import Placement
-from tests.driver_simulation import truth as truth_module
 from tests.driver_simulation import world as world_module
 from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import KINDS, world_of
 from tests.driver_simulation.shrinking import shrunk
+from tests.driver_simulation.truth_of_output import OutputTruth
 from tests.driver_simulation.world import World
 from tests.simulation.parts import Broken
 
@@ -198,7 +198,7 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
         lambda patch: (
             patch.setattr(deleting, "retention", keeps_the_oldest),
             patch.setattr(deleting, "point", lambda *_: None),
-            patch.setattr(truth_module.Truth, "_is_good", lambda truth, label: False),
+            patch.setattr(OutputTruth, "_is_good", lambda truth, label: False),
         ),
     ),
     "TensorFlow isn't pointed at the newest checkpoint": (
@@ -280,11 +280,12 @@ def test_planted_bug_is_caught_by_its_invariant(invariant: str, monkeypatch: Pat
 def test_every_invariant_has_a_planted_bug() -> None:
     """The messages of the world's checks against those that the tests above expect."""
     messages = []
-    for module in (truth_module, world_module):
-        tree = ast.parse(Path(str(module.__file__)).read_text())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.name.startswith("test_"):
+            continue
         messages += [
             ast.unparse(node.args[1])
-            for node in ast.walk(tree)
+            for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call)
             and (getattr(node.func, "attr", "") or getattr(node.func, "id", "")) == "check"
         ]

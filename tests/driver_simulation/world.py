@@ -18,13 +18,13 @@ from orchestrator.workers.orders import CheckpointFiles, JoinOrder
 from tests.driver_simulation.actors import Actor
 from tests.driver_simulation.drivers import Drivers
 from tests.driver_simulation.exchange import SimExchange
-from tests.driver_simulation.faults import LEASE_S, Faults, Mishaps
+from tests.driver_simulation.faults import LEASE_S, ORPHAN_S, Faults, Mishaps
 from tests.driver_simulation.patches import simulated
 from tests.driver_simulation.ray import SimRay
 from tests.driver_simulation.schedule import Process, Schedule, SimScheduler
 from tests.driver_simulation.state import SimState, files_of_state, start_state
 from tests.driver_simulation.store import Bucket
-from tests.driver_simulation.truth import ORPHAN_S, Truth
+from tests.driver_simulation.truth import Truth
 from tests.driver_simulation.worker import SimWorker
 from tests.simulation.parts import Broken
 
@@ -120,7 +120,7 @@ class World:
     def _made(self, actor: Actor, arguments: tuple[Any, ...]) -> SimWorker:
         ident, attempt, setup = arguments
         worker = SimWorker(self, actor, ident, attempt, setup)
-        self.truth.made(worker)
+        self.truth.workers.made(worker)
         return worker
 
     def processes(self) -> list[SimWorker]:
@@ -131,23 +131,23 @@ class World:
         key = (order.generation, order.addresses)
         if key not in self.exchanges:
             self.exchanges[key] = SimExchange(
-                self.schedule, order.world_size, self.truth.group_steps
+                self.schedule, order.world_size, self.truth.workers.group_steps
             )
         return self.exchanges[key]
 
     def orphaned(self, worker: SimWorker) -> None:
         """It took its driver for dead: its place goes with it."""
-        self.truth.orphaned(worker)
+        self.truth.workers.orphaned(worker)
         self.ray.remove_placement_group(worker.actor.group)
 
     def stepped(self, worker: SimWorker, state: SimState) -> None:
-        self.truth.stepped(worker, state)
+        self.truth.workers.stepped(worker, state)
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:
-        self.truth.restored(worker, checkpoint, state)
+        self.truth.workers.restored(worker, checkpoint, state)
 
     def obeyed(self, worker: SimWorker, attempt: int, method: str) -> None:
-        self.truth.obeyed(worker, attempt, method)
+        self.truth.workers.obeyed(worker, attempt, method)
 
     def room(self) -> int:
         return 1
