@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ray import exceptions as rex
 
+from tests.driver_simulation.cluster import Group
 from tests.driver_simulation.schedule import Process
 
-NODES = tuple(f"{number}" * 8 for number in range(4))
+HELD_UP_S = 1.0
+"""Longest time for which others overtake a message. Of a worker whose answer is held up nothing is
+heard meanwhile, which isn't to be taken for a hang."""
 
 
 @dataclass(frozen=True)
 class CallFaults:
-    """Probabilities for each call of a worker's method, and seconds."""
+    """Probabilities for each call of a worker's method, and seconds.
+
+    Ray starts the calls of one driver in their order, but runs those of a worker's control in four
+    threads, and a call that couldn't be delivered is made again after later ones. What workers
+    answer keeps its order for each of them and for no two of them.
+
+    Attributes:
+        late, lost, twice: that it takes ``late_s``; isn't delivered; is delivered twice.
+        unanswered: that it's done, and the answer is lost.
+        overtaken: that a later call of the same worker is done before it.
+        answers_overtaken: that a later answer of another worker comes before its answer.
+    """
 
     latency_s: float = 0.004
     late: float = 0.0
     late_s: float = 3.0
     lost: float = 0.0
     twice: float = 0.0
+    unanswered: float = 0.0
+    overtaken: float = 0.0
+    answers_overtaken: float = 0.0
 
 
 Reply = Callable[[Any, BaseException | None], None]
@@ -71,18 +87,18 @@ class Ref:
 
 
 @dataclass(eq=False)
-class Group:
-    """A placement group of one bundle."""
+class HeldUp:
+    """A message that waits for one that was sent later.
 
-    ident: str
-    name: str
-    bundle: dict[str, float]
-    node: str
-    removed: bool = False
+    Attributes:
+        number: in the order in which they were sent.
+        sender: whose later ones don't count.
+    """
 
-    @property
-    def id(self) -> Any:
-        return SimpleNamespace(hex=lambda: self.ident)
+    number: int
+    go_on: Callable[[], None]
+    sender: Actor | None = None
+    gone_on: bool = False
 
 
 @dataclass(eq=False)
@@ -97,3 +113,7 @@ class Actor:
     why: rex.RayActorError | None = None
     waiting: list[Callable[[], None]] = field(default_factory=list)
     unanswered: list[Ref] = field(default_factory=list)
+    calls: int = 0
+    """That were sent to it."""
+    held_up: list[HeldUp] = field(default_factory=list)
+    """Calls that later ones are to overtake."""

@@ -80,12 +80,19 @@ class Drivers:
                 self.results.append(result)
                 self._world.truth.ended(process)
                 # Whoever else is about still has its time to notice
-                self._schedule.at(ORPHAN_S + 3 * LEASE_S, self._schedule.end)
+                self._schedule.at(ORPHAN_S + 3 * LEASE_S, self._end_if_all_have)
         process.dead = True
+
+    def _end_if_all_have(self) -> None:
+        if self.living():
+            self._schedule.at(AGAIN_S, self._end_if_all_have)
+        else:
+            self._schedule.end()
 
     def _ends(self, result: RunResult) -> bool:
         """Whether the run is over for those who gave the command."""
-        return result.status in ("done", "stopped")
+        raised = bool(result.error and result.error.get("kind") == "UserCodeError")
+        return result.status in ("done", "stopped", "end of data") or raised
 
     def _resume(self, scheduler: SimScheduler) -> RunResult:
         """As ``driver.main._resume`` does it."""

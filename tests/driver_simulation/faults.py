@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.decide import events as ev
 from orchestrator.store.run.run_record import request_stop
-from tests.driver_simulation.actors import NODES, CallFaults
+from tests.driver_simulation.actors import CallFaults
 from tests.driver_simulation.store import StoreFaults
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LEASE_S, ORPHAN_S = 6.0, 20.0
 ASK_AGAIN_S = 60.0
 """After which a run that goes on is asked once more to stop."""
+FEWEST_NODES, MOST_NODES = 2, 5
+DRAINED_S = 15.0
+"""From a node's announcement to its end, and to another's coming, about."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Faults:
         skew_s: by so much, up or down, machines differ in what time it is.
         same_machine: whether a dead driver's process is seen to be gone.
         stop_at_s: somebody asks the run to stop.
+        drain_s: a node is announced to go, goes, and another comes.
+        room_s: the cluster gets a node, or loses one without a word.
+        slots: how many places a node has; 0 for any number.
+        data_ends_at, input_raises_at: the first batch that the input lacks, and the one at which it
+            raises; 0 for none.
     """
 
     store: StoreFaults = field(default_factory=StoreFaults)
@@ -50,6 +58,11 @@ class Faults:
     skew_s: float = 0.0
     same_machine: bool = True
     stop_at_s: float = 0.0
+    drain_s: float = 0.0
+    room_s: float = 0.0
+    slots: int = 0
+    data_ends_at: int = 0
+    input_raises_at: int = 0
     until_s: float = 60.0
 
 
@@ -70,6 +83,8 @@ class Mishaps:
             "rival_s": self._rival,
             "outage_s": self._outage,
             "damage_s": self._damage,
+            "drain_s": self._drain,
+            "room_s": self._resize,
         }
         for name, fault in kinds.items():
             mean_s = getattr(self._faults, name)
@@ -114,11 +129,41 @@ class Mishaps:
         return victim is not None
 
     def _lose_node(self) -> bool:
-        node = self._random.choice(NODES)
-        lost = [worker for worker in self._world.processes() if worker.actor.group.node == node]
-        for worker in lost:
-            self._world.ray.die(worker.actor, "its node has died")
-        return bool(lost)
+        lost = self._world.ray.lose_node(self._random.choice(self._world.cluster.usable()))
+        self._world.cluster.add_node()
+        return lost
+
+    def _drain(self) -> bool:
+        """Where there are two others: the last ones aren't taken away."""
+        cluster = self._world.cluster
+        usable = cluster.usable()
+        if len(usable) < FEWEST_NODES + 1:
+            return False
+        node = self._random.choice(usable)
+        node.draining = True
+
+        def again() -> None:
+            cluster.add_node()
+
+        def go() -> None:
+            if node.alive:
+                self._world.ray.lose_node(node)
+            self._world.schedule.at(DRAINED_S * self._random.random(), again)
+
+        self._world.schedule.at(DRAINED_S * (0.2 + self._random.random()), go)
+        return True
+
+    def _resize(self) -> bool:
+        cluster = self._world.cluster
+        usable = cluster.usable()
+        grows = self._random.random() < 0.5
+        if grows and len(usable) < MOST_NODES:
+            cluster.add_node()
+            self._world.fired.add("grows")
+        elif len(usable) > FEWEST_NODES:
+            self._world.ray.lose_node(self._random.choice(usable))
+            self._world.fired.add("shrinks")
+        return True
 
     def _driver_dies(self) -> bool:
         living = self._world.drivers.living()

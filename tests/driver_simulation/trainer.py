@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide.actions import StateFrom
-from orchestrator.errors import PeerLost
+from orchestrator.errors import EndOfData, PeerLost, UserCodeError
+from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import JoinOrder
 from tests.driver_simulation.exchange import SimExchange
-from tests.driver_simulation.state import SimState
+from tests.driver_simulation.state import BATCHES, SimState
 
 if TYPE_CHECKING:
     from tests.driver_simulation.worker import SimWorker
@@ -109,9 +110,32 @@ class SimTrainer:
 
 
 class SimBatches:
-    """``runtime_protocol.Batches``."""
+    """``runtime_protocol.Batches``: batch n is the same whoever takes it and however often.
+
+    Args:
+        ends_at: the first batch that the input doesn't have; 0 for none.
+        raises_at: the batch at which it raises; 0 for none.
+    """
+
+    def __init__(self, order: JoinOrder, mailbox: Mailbox, ends_at: int, raises_at: int) -> None:
+        self._order, self._mailbox = order, mailbox
+        self._ends_at, self._raises_at = ends_at, raises_at
+
+    def _mine(self) -> range:
+        """Of the next step."""
+        first = self._mailbox.position
+        return range(first + self._order.rank, first + BATCHES, self._order.world_size)
+
+    def is_over(self) -> bool:
+        """Whether the next step lacks a batch."""
+        ended = bool(self._ends_at) and any(batch >= self._ends_at for batch in self._mine())
+        return ended or (bool(self._raises_at) and self._raises_at in self._mine())
 
     def take(self, count: int) -> Sequence[Mapping[str, Any]]:
+        if self._raises_at and self._raises_at in self._mine():
+            raise UserCodeError(f"batch {self._raises_at} can't be read")
+        if self.is_over():
+            raise EndOfData("the input has no further batch")
         return [{}] * count
 
     def applied(self) -> None:

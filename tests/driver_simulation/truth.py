@@ -12,6 +12,7 @@ from launch.runs.status_model import RunStatus
 from orchestrator.journal.run_events import RunEnded
 from orchestrator.store.objects.layout import read_generation_id
 from tests.driver_simulation.schedule import Process
+from tests.driver_simulation.state import BATCHES
 from tests.driver_simulation.store import StoreFaults
 from tests.driver_simulation.truth_of_journal import JournalTruth
 from tests.driver_simulation.truth_of_output import OutputTruth
@@ -74,13 +75,15 @@ class Truth:
 
     def _nothing_is_left(self) -> None:
         # A rival that was about may have taken the run over at its very end
-        if self.world.schedule.now_s - (self.ended_s or 0.0) >= GONE_S:
+        attempts = [self.told.attempts.get(each.number, 0) for each in self.world.drivers.living()]
+        followed = max(attempts, default=0) == self.told.newest_attempt()
+        if not followed and self.world.schedule.now_s - (self.ended_s or 0.0) >= GONE_S:
             self.world.check(
                 not [actor for actor in self.world.ray.actors if not actor.dead],
                 "a worker lives on after the end of its run",
             )
             self.world.check(
-                not [group for group in self.world.ray.groups.values() if not group.removed],
+                not [group for group in self.world.cluster.groups.values() if not group.removed],
                 "a place is reserved after the end of its run",
             )
 
@@ -99,6 +102,12 @@ class Truth:
         self.told.redone(records)
         result = self.world.drivers.results[-1]
         self.world.check(
-            max(steps, default=0) >= result.final_step or result.status != "done",
+            max(steps, default=0) >= result.final_step or result.status == "stopped",
             "the run says done and its last step isn't saved",
+        )
+        faults = self.world.faults
+        last = (faults.data_ends_at or faults.input_raises_at) // BATCHES
+        self.world.check(
+            not last or result.final_step == last == max(self.workers.taken),
+            "the run ended elsewhere than where its input did",
         )

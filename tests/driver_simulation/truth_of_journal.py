@@ -10,13 +10,30 @@ from orchestrator.decide.budgets import WINDOW_S
 from orchestrator.driver.claim import Claim
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.parsing import parse_all
-from orchestrator.journal.save_events import SaveRefused
+from orchestrator.journal.run_events import RunEnded
+from orchestrator.journal.save_events import (
+    SaveAgreed,
+    SaveCancelled,
+    SaveCommitted,
+    SaveFailure,
+    SaveLost,
+    SavePostponed,
+    SaveRefused,
+)
 from orchestrator.journal.worker_events import LossOfWorker, WorkerStarted
 from orchestrator.store.run.journal import read_journal
 from tests.driver_simulation.schedule import Process
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
+
+OUTCOMES = tuple(
+    kind.WORD
+    for kind in (
+        *(SaveCommitted, SaveFailure, SavePostponed, SaveRefused, SaveLost, SaveCancelled),
+    )
+)
+"""What may become of a save that was agreed on."""
 
 
 class JournalTruth:
@@ -31,6 +48,8 @@ class JournalTruth:
         """By attempt, names of workers of which it could know when it began, and of those it made."""
         self.in_order: set[int] = set()
         """Processes that ended the run."""
+        self.agreed: dict[int, int | None] = {}
+        """By process, the step of the save that is under way."""
         self.trained_s: dict[int, float] = {}
         """By attempt, the training of those before it that it must know of."""
 
@@ -46,8 +65,25 @@ class JournalTruth:
             self.world.check(
                 event["event"] != SaveRefused.WORD, "ranks were taken to differ that are equal"
             )
+            self._resolves(process.number, event)
 
         return tell
+
+    def _resolves(self, driver: int, event: Mapping[str, Any]) -> None:
+        """A save is under way from when it's agreed on until it's told what became of it."""
+        word, under_way = event["event"], self.agreed.get(driver)
+        if word == SaveAgreed.WORD:
+            self.world.check(
+                under_way is None, "a save was agreed on while nobody knew what became of another"
+            )
+            self.agreed[driver] = event["step"]
+        elif word in OUTCOMES and (word != SaveCommitted.WORD or event["step"] == under_way):
+            self.agreed[driver] = None
+        elif word == RunEnded.WORD:
+            self.world.check(
+                under_way is None or event["outcome"] not in ("done", "end of data"),
+                "the run ended while nobody knew what became of a save",
+            )
 
     def _has_looked(self, attempt: int) -> None:
         """A driver has looked for living workers: one that died between its claim and now, and of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.workers.orders import CheckpointFiles
+from orchestrator.workers.orders import CheckpointFiles, GrantOrder
 from tests.driver_simulation.actors import Actor
 from tests.driver_simulation.faults import ORPHAN_S
 from tests.driver_simulation.schedule import Process
@@ -22,6 +22,8 @@ class WorkersTruth:
     def __init__(self, world: World) -> None:
         self.world = world
         self.obeyed_by: dict[str, int] = {}
+        self.ends: dict[tuple[str, int], dict[int, int]] = {}
+        """By worker and generation, how far each attempt let it run at last."""
         self.contact_s: dict[str, float] = {}
         """By worker, when a driver last spoke to it."""
         self.taken: dict[int, set[tuple[int, tuple[str, ...]]]] = {}
@@ -47,6 +49,31 @@ class WorkersTruth:
         )
         self.obeyed_by[worker.ident] = max(attempt, seen)
         self.contact_s[worker.ident] = self.world.schedule.now_s
+
+    def granted(self, worker: SimWorker, attempt: int, order: GrantOrder) -> None:
+        """A worker was told how far it may run."""
+        group = worker.mailbox.order
+        if group is None or group.generation != order.generation:
+            return
+        self.ends.setdefault((worker.ident, order.generation), {})[attempt] = order.end
+        members = [
+            other.ident
+            for other in self.world.processes()
+            if other.mailbox.order is not None
+            and other.mailbox.order.generation == order.generation
+            and other.mailbox.order.addresses == group.addresses
+            and self.obeyed_by.get(other.ident) == attempt
+        ]
+        before = [
+            end
+            for ident in members
+            for earlier, end in self.ends.get((ident, order.generation), {}).items()
+            if earlier < attempt
+        ]
+        self.world.check(
+            order.end >= max(before, default=0),
+            "a group that was taken over may run less far than a member was told before",
+        )
 
     def made(self, worker: SimWorker) -> None:
         """A worker's process has begun."""

@@ -47,8 +47,9 @@ class SimWorker:
         self._polls: list[tuple[int, Reply]] = []
         self._wanted: list[tuple[int, Reply]] = []
         self.moved = 0
+        self.input: SimBatches | None = None
         self.buffer = Buffer(self._answer_polls)
-        node = f"10.0.0.{actor.group.node[0]}/{actor.group.node}"
+        node = world.cluster.nodes[actor.group.node].name
         self.member = Member(ident, (node, 1), self, self.buffer, (), actor.group.ident)
         self.mailbox, self.work = self.member._mailbox, self.member._work
         self.mailbox.condition = Condition()  # type: ignore[assignment]
@@ -112,6 +113,8 @@ class SimWorker:
             reply(None, task_error(error))
             return
         self.world.obeyed(self, attempt, method)
+        if method == "grant":
+            self.world.truth.workers.granted(self, attempt, *others)
         getattr(self, f"on_{method}")(reply, *others)
         self.look()
 
@@ -188,6 +191,12 @@ class SimWorker:
         self.busy = True
         if work == self.work._one_step:
             assert self.trainer.exchange is not None
+            assert self.input is not None
+            if self.input.is_over():
+                # Its peers wait in the exchange until it gives the step up
+                self._do(work)
+                self.world.schedule.at(0.0, self.look)
+                return
             self.mailbox.doing = ev.Doing.STEP
             self.trainer.exchange.step(self.work._order.rank, self._end_step)
         else:
@@ -237,7 +246,9 @@ class SimWorker:
         """There's none."""
 
     def batches(self, order: JoinOrder) -> SimBatches:
-        return SimBatches()
+        faults = self.world.faults
+        self.input = SimBatches(order, self.mailbox, faults.data_ends_at, faults.input_raises_at)
+        return self.input
 
     def moved_bytes(self) -> int:
         return self.moved

@@ -16,6 +16,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder
 from tests.driver_simulation.actors import Actor
+from tests.driver_simulation.cluster import Cluster
 from tests.driver_simulation.drivers import Drivers
 from tests.driver_simulation.exchange import SimExchange
 from tests.driver_simulation.faults import LEASE_S, ORPHAN_S, Faults, Mishaps
@@ -43,11 +44,13 @@ class World:
         self.schedule = Schedule(seed)
         self.random = self.schedule.random
         self.bucket = Bucket(self.schedule, self.faults.store)
-        self.ray = SimRay(self.schedule, self.faults.calls)
+        self.cluster = Cluster(self.schedule, self.faults.slots)
+        self.ray = SimRay(self.schedule, self.faults.calls, self.cluster)
         self.ray.make = self._made
-        self.draining: set[str] = set()
         self.drivers = Drivers(self)
         self.fired: set[str] = set()
+        self.heard: set[type] = set()
+        """Kinds of events that were judged by some driver."""
         self.looks = 0
         self.exchanges: dict[tuple[int, tuple[str, ...]], SimExchange] = {}
         self.settings = settings
@@ -89,6 +92,12 @@ class World:
             )
             self.truth.at_the_end()
         return self.drivers.results[-1]
+
+    def everything_fired(self) -> set[str]:
+        """What went wrong, and which events the drivers heard."""
+        waited = {"waits for room"} if self.cluster.waited else set()
+        heard = {kind.__name__ for kind in self.heard}
+        return self.fired | self.bucket.fired | self.ray.fired | waited | heard
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
@@ -148,6 +157,3 @@ class World:
 
     def obeyed(self, worker: SimWorker, attempt: int, method: str) -> None:
         self.truth.workers.obeyed(worker, attempt, method)
-
-    def room(self) -> int:
-        return 1
