@@ -99,6 +99,8 @@ class Ending:
     Attributes:
         hard: at the deadline somebody kills us.
         at_once: nothing is to be saved any more.
+        last_step: the step without which this end isn't reached; None where any will do.
+        instead: the end that somebody asked for meanwhile, where it isn't.
     """
 
     outcome: Outcome
@@ -108,6 +110,8 @@ class Ending:
     error: Mapping[str, Any] | None = None
     hard: bool = False
     at_once: bool = False
+    last_step: int | None = None
+    instead: Ending | None = None
 
 
 @dataclass(frozen=True)

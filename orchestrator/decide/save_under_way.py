@@ -101,17 +101,8 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
     if log.in_flight.committing:
         return  # its files are whole: nobody in the group can spoil it any more
     if not log.in_flight.is_reached(step, position):
-        turn.note(
-            SaveCancelled(
-                step=log.in_flight.step,
-                reason="the group is formed anew before that step",
-            )
-        )
-        turn.set(
-            saves=replace(log, in_flight=None, last_step=min(log.last_step, step)),
-            written=None,
-            expected=frozenset(),
-        )
+        cancel(turn, "the group is formed anew before that step")
+        turn.set(saves=replace(turn.run.saves, last_step=min(log.last_step, step)))
         return
     took = {
         ident
@@ -122,6 +113,14 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
     turn.set(expected=frozenset(took))
     if log.in_flight.writer not in took and turn.run.written is None:
         lose(turn, "its writer had not reached the step")
+
+
+def cancel(turn: Turn, reason: str) -> None:
+    """The step that was agreed on won't come."""
+    flight = turn.run.saves.in_flight
+    assert flight is not None
+    turn.note(SaveCancelled(step=flight.step, reason=reason))
+    turn.set(saves=replace(turn.run.saves, in_flight=None), written=None, expected=frozenset())
 
 
 def lose(turn: Turn, reason: str) -> None:

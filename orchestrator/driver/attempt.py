@@ -8,6 +8,7 @@ fenced, or that meets an error of its own, leaves them to its successor.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
@@ -28,6 +29,7 @@ from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of
 from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.errors import OrchestratorError
 from orchestrator.graph.loading import Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.folding import Fold, take_all
@@ -39,6 +41,8 @@ from orchestrator.store.run.run_record import Proved, RunRecord
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.nodes import NodeWatch
 from orchestrator.workers.orders import CheckpointFiles
+
+log = logging.getLogger("tfresume")
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,20 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._fleet.close(kill=error is None and not self._fenced)
+        self._fleet.close(kill=error is None and not self._fenced and self._holds_still())
         self._heartbeat.close()
         self._storage_thread.close()
+
+    def _holds_still(self) -> bool:
+        """Whether nobody can have taken over; asks the store where it was away until now. Else the
+        workers would live on as orphans, and the places of those that are dead for good.
+        """
+        try:
+            self._claim.lease.confirm()
+        except OrchestratorError as error:
+            log.warning("the workers are left to end themselves: %s", error)
+            return False
+        return True
 
     def play(self, actions: tuple[act.Action, ...]) -> RunResult:
         """Let the loop work until the end, with ``actions`` first."""

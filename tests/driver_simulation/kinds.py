@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.driver_simulation.ray import CallFaults
+from tests.driver_simulation.actors import CallFaults
+from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.store import StoreFaults
-from tests.driver_simulation.world import Faults, World
+from tests.driver_simulation.world import World
 
 SHARED = {"workers": {"count": 4, "min": 1, "max": 5}}
 KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
@@ -43,10 +44,38 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         {},
     ),
     "a stop": (Faults(stop_at_s=18.0, kill_s=10.0, dies_s=12.0), {"until": 10_000}),
+    "messages that overtake each other": (
+        Faults(
+            calls=CallFaults(overtaken=0.1, answers_overtaken=0.05, unanswered=0.01),
+            kill_s=8.0,
+            dies_s=20.0,
+        ),
+        SHARED,
+    ),
+    "nodes that are drained": (Faults(drain_s=6.0, dies_s=30.0), SHARED),
+    "a cluster that grows and shrinks": (
+        Faults(room_s=4.0, slots=2, kill_s=20.0, dies_s=20.0),
+        {"workers": {"count": 4, "min": 1, "max": 8}},
+    ),
+    "an input that ends": (
+        Faults(kill_s=8.0, dies_s=15.0, rival_s=20.0, data_ends_at=4 * 37 + 3),
+        {"until": 10_000},
+    ),
+    "an input that raises": (
+        Faults(kill_s=8.0, dies_s=15.0, input_raises_at=4 * 37 + 1),
+        {"until": 10_000},
+    ),
     "everything": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
-            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            calls=CallFaults(
+                late=0.02,
+                lost=0.01,
+                twice=0.02,
+                unanswered=0.005,
+                overtaken=0.02,
+                answers_overtaken=0.01,
+            ),
             kill_s=15.0,
             hangs_s=40.0,
             notice_s=40.0,
@@ -56,6 +85,8 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
             rival_s=20.0,
             outage_s=60.0,
             damage_s=30.0,
+            drain_s=40.0,
+            room_s=30.0,
             skew_s=5000.0,
             same_machine=False,
         ),
@@ -78,7 +109,15 @@ FIRES: dict[str, set[str]] = {
     "listings that come late": {"lists_late_s", "dies_s"},
     "creates that aren't exclusive": {"rival_s", "dies_s", "exclusive"},
     "a stop": {"stop_at_s", "dies_s"},
-    "everything": {"kill_s", "dies_s", "pauses_s", "rival_s", "lost", "refuses"},
+    "messages that overtake each other": {"overtaken", "answers_overtaken", "unanswered"},
+    "nodes that are drained": {"drain_s", "Draining"},
+    "a cluster that grows and shrinks": {"grows", "shrinks", "waits for room", "Room"},
+    "an input that ends": {"DataEnded", "kill_s", "dies_s"},
+    "an input that raises": {"UserFailed", "kill_s", "dies_s"},
+    "everything": {
+        *("kill_s", "dies_s", "pauses_s", "rival_s", "drain_s", "room_s"),
+        *("lost", "overtaken", "answers_overtaken", "refuses"),
+    },
 }
 """What must have happened in the schedules of a kind, taken together: else they show nothing."""
 

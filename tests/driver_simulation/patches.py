@@ -18,6 +18,9 @@ import stamina.instrumentation
 import tenacity.nap
 
 from launch.runs import status
+from orchestrator.decide import machine
+from orchestrator.decide.events import Event
+from orchestrator.decide.run import Run
 from orchestrator.driver import attempt as attempt_module
 from orchestrator.driver import beginning
 from orchestrator.driver.startup import Plan
@@ -76,6 +79,16 @@ class Inline:
         return SimpleNamespace(result=lambda: work(*arguments))
 
 
+def hearing(world: World, advance: Callable[..., Any]) -> Callable[..., Any]:
+    """Notes what is heard."""
+
+    def heard(run: Run, event: Event, now_s: float) -> Any:
+        world.heard.add(type(event))
+        return advance(run, event, now_s)
+
+    return heard
+
+
 @contextmanager
 def simulated(world: World) -> Iterator[None]:
     """Everything that the production code takes from elsewhere comes from this world."""
@@ -93,21 +106,22 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(fleet, "actor_class", lambda: ActorClass(ray))
         for name in ("placement_group", "placement_group_table", "remove_placement_group"):
             patch.setattr(placement, name, getattr(ray, name))
-        patch.setattr(placement, "_handle", lambda ident: ray.groups[ident])
+        patch.setattr(placement, "_handle", lambda ident: ray.cluster.groups[ident])
         patch.setattr(
             placement,
             "PlacementGroupSchedulingStrategy",
             lambda group, placement_group_bundle_index: SimpleNamespace(placement_group=group),
         )
-        patch.setattr(nodes, "draining_nodes", lambda: set(world.draining))
-        patch.setattr(nodes, "room", lambda workers: world.room())
+        patch.setattr(nodes, "draining_nodes", world.cluster.draining)
+        patch.setattr(nodes, "room", lambda workers: world.cluster.room())
+        patch.setattr(machine, "advance", hearing(world, machine.advance))
         patch.setattr(actor, "time", clock)
         patch.setattr(worker_loop, "time", clock)
         patch.setattr(tenacity.nap, "time", clock)
         for module in (*CONCURRENT, run_record):
             patch.setattr(module, "ThreadPoolExecutor", Inline)
-        patch.setattr(lease, "is_gone", lambda machine, pid, ticks: world.is_gone(ticks))
-        patch.setattr(lease, "start_ticks", lambda pid: world.this_process().number)
+        patch.setattr(lease, "is_gone", lambda machine, pid, ticks: world.drivers.is_gone(ticks))
+        patch.setattr(lease, "start_ticks", lambda pid: world.drivers.this_process().number)
         patch.setattr(attempt_module, "version", lambda name: "0")
         patch.setattr(
             beginning,

@@ -6,114 +6,42 @@ another that was sent later; a death is told some time after it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 from ray import exceptions as rex
 
+from tests.driver_simulation.actors import (
+    HELD_UP_S,
+    Actor,
+    Answering,
+    CallFaults,
+    HeldUp,
+    Ref,
+)
+from tests.driver_simulation.cluster import Cluster, Group, Node
 from tests.driver_simulation.schedule import Process, Schedule, SimFlag
-
-NODES = tuple(f"{number}" * 8 for number in range(4))
-
-
-@dataclass(frozen=True)
-class CallFaults:
-    """Probabilities for each call of a worker's method, and seconds."""
-
-    latency_s: float = 0.004
-    late: float = 0.0
-    late_s: float = 3.0
-    lost: float = 0.0
-    twice: float = 0.0
-
-
-Reply = Callable[[Any, BaseException | None], None]
-
-
-class Answering(Protocol):
-    """The process of an actor."""
-
-    alive: bool
-
-    def receive(self, method: str, arguments: tuple[Any, ...], reply: Reply) -> None: ...
-    def died(self) -> None: ...
-
-
-class Ref:
-    """What a call returns."""
-
-    def __init__(self, caller: Process | None) -> None:
-        self.caller = caller
-        self.is_done, self.value = False, None
-        self.error: BaseException | None = None
-        self._then: list[Reply] = []
-
-    def resolve(self, value: Any, error: BaseException | None) -> None:
-        if self.is_done:
-            return
-        self.is_done, self.value, self.error = True, value, error
-        for then in self._then:
-            then(value, error)
-
-    def then(self, what: Reply) -> None:
-        if self.is_done:
-            what(self.value, self.error)
-        else:
-            self._then.append(what)
-
-    def future(self) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.then(
-            lambda value, error: (
-                future.set_result(value) if error is None else future.set_exception(error)
-            )
-        )
-        return future
-
-
-@dataclass(eq=False)
-class Group:
-    """A placement group of one bundle."""
-
-    ident: str
-    name: str
-    bundle: dict[str, float]
-    node: str
-    removed: bool = False
-
-    @property
-    def id(self) -> Any:
-        return SimpleNamespace(hex=lambda: self.ident)
-
-
-@dataclass(eq=False)
-class Actor:
-    """Ray's knowledge of one actor; ``process`` is None until it has been created."""
-
-    name: str
-    namespace: str
-    group: Group
-    process: Any = None
-    dead: bool = False
-    why: rex.RayActorError | None = None
-    waiting: list[Callable[[], None]] = field(default_factory=list)
-    unanswered: list[Ref] = field(default_factory=list)
 
 
 class SimRay:
     """Ray's API, and what the world does to the cluster."""
 
-    def __init__(self, schedule: Schedule, faults: CallFaults, start_s: float = 2.0) -> None:
+    def __init__(
+        self, schedule: Schedule, faults: CallFaults, cluster: Cluster, start_s: float = 2.0
+    ) -> None:
         self.schedule, self.faults, self.start_s = schedule, faults, start_s
+        self.cluster = cluster
         self.actors: list[Actor] = []
-        self.groups: dict[str, Group] = {}
         self.make: Callable[[Actor, tuple[Any, ...]], Answering] = _missing
         self.killed_by: Callable[[Process | None, Actor], None] = _nothing
         self.util = SimpleNamespace(list_named_actors=self._list_named_actors)
         self.fired: set[str] = set()
+        self._answers = 0
+        self._held_up: dict[Process | None, list[HeldUp]] = {}
+        """Answers that later ones are to overtake, by whom they go to."""
 
     # -- Ray's API
 
@@ -122,8 +50,8 @@ class SimRay:
 
     def nodes(self) -> list[dict[str, Any]]:
         return [
-            {"NodeID": node, "Alive": True, "NodeManagerAddress": f"10.0.0.{node[0]}"}
-            for node in NODES
+            {"NodeID": node.ident, "Alive": node.alive, "NodeManagerAddress": node.address}
+            for node in self.cluster.nodes.values()
         ]
 
     def kill(self, handle: Handle, no_restart: bool = True) -> None:
@@ -167,32 +95,51 @@ class SimRay:
     # -- placement groups, as ``workers.placement`` calls them
 
     def placement_group(
-        self, bundles: list[dict[str, float]], strategy: str, name: str, lifetime: str, **_: Any
+        self,
+        bundles: list[dict[str, float]],
+        strategy: str,
+        name: str,
+        lifetime: str,
+        bundle_label_selector: list[dict[str, str]] | None,
     ) -> Group:
-        node = self.schedule.random.choice(NODES)
-        group = Group(f"{len(self.groups) + 1:016x}", name, bundles[0], node)
-        self.groups[group.ident] = group
+        """The one label that is asked for is ``!in(NODE,...)`` of a node's identity."""
+        (asked,) = bundle_label_selector or [{"ray.io/node-id": "!in()"}]
+        avoids = asked["ray.io/node-id"].removeprefix("!in(").removesuffix(")").split(",")
+        group = Group(f"{len(self.cluster.groups) + 1:016x}", name, bundles[0], avoids)
+        self.cluster.place(group)
         return group
 
     def placement_group_table(self, group: Group | None = None) -> Any:
         if group is not None:
             return self._entry(group)
-        return {ident: self._entry(each) for ident, each in self.groups.items()}
+        return {ident: self._entry(each) for ident, each in self.cluster.groups.items()}
 
     def _entry(self, group: Group) -> dict[str, Any]:
         return {
             "placement_group_id": group.ident,
             "name": group.name,
-            "state": "REMOVED" if group.removed else "CREATED",
+            "state": "REMOVED" if group.removed else "CREATED" if group.node else "PENDING",
             "bundles": {0: group.bundle},
             "bundles_to_node_id": {0: group.node},
         }
 
     def remove_placement_group(self, group: Group) -> None:
-        group.removed = True
         for actor in self.actors:
             if actor.group is group and not actor.dead:
                 self.die(actor)
+        self.cluster.remove(group)
+
+    def lose_node(self, node: Node) -> bool:
+        """A node goes, and everybody there; whether there was anybody."""
+        lost = [
+            actor
+            for actor in self.actors
+            if not actor.dead and actor.group.node == node.ident and not actor.group.removed
+        ]
+        for actor in lost:
+            self.die(actor, "its node has died")
+        self.cluster.remove_node(node)
+        return bool(lost)
 
     # -- actors
 
@@ -212,7 +159,13 @@ class SimRay:
                     deliver()
                 actor.waiting = []
 
-        self.schedule.at(self.start_s * (0.5 + self.schedule.random.random()), created)
+        def begin() -> None:
+            self.schedule.at(self.start_s * (0.5 + self.schedule.random.random()), created)
+
+        if group.node:
+            begin()
+        else:
+            group.waiting.append(begin)
         return actor
 
     def die(self, actor: Actor, why: str = "") -> None:
@@ -223,6 +176,9 @@ class SimRay:
         if actor.process is not None:
             actor.process.alive = False
             actor.process.died()
+        calls, actor.waiting = actor.waiting, []
+        for deliver in calls:
+            deliver()
         unanswered, actor.unanswered = actor.unanswered, []
         told_s = self.schedule.random.choice((0.012, 0.05, 1.0))
         for ref in unanswered:
@@ -249,10 +205,41 @@ class SimRay:
             error = rex.ActorUnavailableError("it can't be reached", None)
             self._resolve(ref, None, error, 0.5)
             return
-        self.schedule.at(delay_s, lambda: self._arrive(actor, method, given, ref))
+        actor.calls += 1
+        number = actor.calls
+
+        def arrive() -> None:
+            self._arrive(actor, method, given, ref)
+            if method != "poll":
+                self._overtake("overtaken", actor.held_up, number)
+
+        if method != "poll" and faults.overtaken and random.random() < faults.overtaken:
+            self._hold_up(actor.held_up, HeldUp(number, arrive))
+        else:
+            self.schedule.at(delay_s, arrive)
         if method != "poll" and random.random() < faults.twice:
             self.fired.add("twice")
             self.schedule.at(2 * delay_s, lambda: self._arrive(actor, method, given, ref))
+
+    def _hold_up(self, where: list[HeldUp], message: HeldUp) -> None:
+        """Until a later one has come, or for so long."""
+        where.append(message)
+        self.schedule.at(HELD_UP_S, lambda: self._go_on(where, message))
+
+    def _overtake(
+        self, fault: str, where: list[HeldUp], number: int, sender: Actor | None = None
+    ) -> None:
+        """The message of this number has come: those that it has overtaken do."""
+        for message in list(where):
+            if message.number < number and (sender is None or message.sender is not sender):
+                self.fired.add(fault)
+                self._go_on(where, message)
+
+    def _go_on(self, where: list[HeldUp], message: HeldUp) -> None:
+        if not message.gone_on:
+            message.gone_on = True
+            where.remove(message)
+            message.go_on()
 
     def _arrive(self, actor: Actor, method: str, arguments: tuple[Any, ...], ref: Ref) -> None:
         if actor.dead:
@@ -266,9 +253,29 @@ class SimRay:
         def reply(value: Any, error: BaseException | None) -> None:
             if ref in actor.unanswered:
                 actor.unanswered.remove(ref)
-                self._resolve(ref, value, error, self.faults.latency_s)
+                self._answer(actor, ref, value, error)
 
         actor.process.receive(method, arguments, reply)
+
+    def _answer(self, actor: Actor, ref: Ref, value: Any, error: BaseException | None) -> None:
+        """An answer is on its way."""
+        random, faults = self.schedule.random, self.faults
+        if faults.unanswered and random.random() < faults.unanswered:
+            self.fired.add("unanswered")
+            self._resolve(ref, None, rex.ActorUnavailableError("it can't be reached", None), 0.5)
+            return
+        self._answers += 1
+        number, held_up = self._answers, self._held_up.setdefault(ref.caller, [])
+
+        def come() -> None:
+            ref.resolve(value, error)
+            self._overtake("answers_overtaken", held_up, number, actor)
+
+        if faults.answers_overtaken and random.random() < faults.answers_overtaken:
+            go_on = functools.partial(self.schedule.at, 0.0, come, ref.caller)
+            self._hold_up(held_up, HeldUp(number, go_on, actor))
+        else:
+            self.schedule.at(faults.latency_s, come, ref.caller)
 
     def _resolve(self, ref: Ref, value: Any, error: BaseException | None, delay_s: float) -> None:
         self.schedule.at(delay_s, lambda: ref.resolve(value, error), ref.caller)

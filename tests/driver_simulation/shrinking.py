@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 
-from tests.driver_simulation.world import Faults
+from tests.driver_simulation.faults import Faults
 
 
 def shrunk(faults: Faults, fails: Callable[[Faults], bool]) -> Faults:

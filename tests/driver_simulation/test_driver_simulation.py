@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from orchestrator.driver.result import RunResult
+from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import FIRES, KINDS, world_of
 from tests.driver_simulation.shrinking import shrunk
-from tests.driver_simulation.world import Faults, World
+from tests.driver_simulation.world import World
 from tests.turns import checksum_of_the_code, in_turn
 
 SEEDS, PARTS = 12, 3
@@ -41,6 +42,15 @@ def played(kind: str, seed: int) -> tuple[World, RunResult]:
         ) from error
 
 
+def ends_as(faults: Faults) -> str:
+    """How a run under these faults ends."""
+    if faults.stop_at_s:
+        return "stopped"
+    if faults.input_raises_at:
+        return "failed"
+    return "end of data" if faults.data_ends_at else "done"
+
+
 def fails_alike(seed: int, faults: Faults, settings: dict[str, Any], first: Exception) -> bool:
     try:
         World(seed, faults, **settings).play()
@@ -58,8 +68,8 @@ def test_driver_in_a_world_where_things_go_wrong_ends_its_run_and_keeps_its_prom
     fired: set[str] = set()
     for seed in in_turn(range(SEEDS), PARTS, checksum_of_the_code()):
         world, result = played(kind, seed)
-        assert result.status == ("stopped" if world.faults.stop_at_s else "done")
-        fired |= world.fired | world.bucket.fired | world.ray.fired
+        assert result.status == ends_as(world.faults)
+        fired |= world.everything_fired()
     missed = FIRES.get(kind, set()) - fired
     assert not missed, f"the schedules don't do what their name says: {missed}"
 
@@ -77,7 +87,9 @@ def test_schedule_follows_from_its_seed_alone() -> None:
     told = []
     for world in worlds:
         world.play()
-        told.append([(event["event"], event["t_s"]) for event in world.truth.everything_told()])
+        told.append(
+            [(event["event"], event["t_s"]) for event in world.truth.told.everything_told()]
+        )
     assert told[0] == told[1]
     assert worlds[0].schedule.turns == worlds[1].schedule.turns
 

@@ -7,203 +7,32 @@ here; everything else is the worker's own code.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
-from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.outliers import Size
 from orchestrator.errors import (
     CorruptCheckpoint,
     LeaseLost,
-    OrchestratorError,
     OutputError,
-    PeerLost,
     SourceError,
     WorkerLost,
 )
 from orchestrator.store.objects.layout import checkpoint_name
 from orchestrator.workers.actor import POLL_S, WorkerActor
-from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import PULSE_S, Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.runtime_protocol import WrittenFiles
-from orchestrator.workers.saver import Measure, SaveJob, Saver
-from tests.driver_simulation.exchange import SimExchange
-from tests.driver_simulation.ray import Actor, Reply
+from tests.driver_simulation.actors import Actor, Reply
 from tests.driver_simulation.state import BATCHES, SimState, chain_in, files_of_state, record_of
+from tests.driver_simulation.trainer import SimBatches, SimTrainer
+from tests.driver_simulation.without_threads import Buffer, Condition, Idle, SimSaver
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
 
-LOAD_S, JOIN_S, COPY_S, WRITE_S = 1.0, 0.1, 0.05, 0.5
-
-
-class Idle(Exception):
-    """The working loop has nothing to do."""
-
-
-class Condition:
-    """The mailbox's, of a worker that has no thread: who would wait is idle."""
-
-    def __enter__(self) -> None:
-        """Nobody else runs."""
-
-    def __exit__(self, *_: object) -> None:
-        """As above."""
-
-    def notify_all(self) -> None:
-        """Who waits looks after each call."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        raise Idle
-
-
-class Buffer(EventBuffer):
-    """Answers polls that wait, instead of waiting."""
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        super().__init__()
-        self._changed = changed
-
-    def put(self, event: ev.Event) -> None:
-        super().put(event)
-        self._changed()
-
-    def pulse(self, pulse: ev.Progress) -> None:
-        super().pulse(pulse)
-        self._changed()
-
-
-class SimSaver(Saver):
-    """Writes behind the training, in simulated time."""
-
-    def __init__(self, worker: SimWorker) -> None:
-        super().__init__(worker.ident, worker, worker.buffer)
-        self._worker = worker
-
-    def _put(self, job: SaveJob | Measure) -> None:
-        if isinstance(job, Measure):
-            self._measured = self._sizes_of(job.state)
-        else:
-            self._worker.later(WRITE_S, lambda: self._do(job))
-
-    def _do(self, job: SaveJob) -> None:
-        try:
-            self._save(job)
-        except OrchestratorError as error:
-            self._refuse(job.grant, job.state.step, job.position, str(error))
-        finally:
-            self._busy.release()
-
-    def close(self) -> None:
-        """There's no thread to wait for."""
-
-
-class Output:
-    """``training.state.state.StepOutput``."""
-
-    def __init__(self, state: SimState) -> None:
-        self.step = state.step
-        self.watched = {"loss:0": 1.0 / (1 + state.step)}
-        self.summaries: Mapping[str, float] = {}
-
-
-class SimTrainer:
-    """``runtime_protocol.TrainerLike``."""
-
-    size_bytes, runs, computing = 16, 0, False
-
-    def __init__(self, worker: SimWorker) -> None:
-        self.worker = worker
-        self.address = f"{worker.ident}:1"
-        self.current: SimState | None = None
-        self.lacked: SimState | None = None
-        self.exchange: SimExchange | None = None
-        self.position = 0
-        self.has_result = False
-        self.stepped = False
-        self.turns: tuple[int, ...] = (0,)
-        self.spent: dict[str, float] = {}
-
-    @property
-    def can_give(self) -> bool:
-        return self.stepped
-
-    @property
-    def can_take(self) -> bool:
-        return self.lacked is not None
-
-    @property
-    def dead_peers(self) -> tuple[int, ...]:
-        members = {} if self.exchange is None else self.exchange.members
-        return tuple(rank for rank, peer in sorted(members.items()) if not peer.alive)
-
-    def get_ready(self) -> bool:
-        return True
-
-    def join(self, order: JoinOrder) -> None:
-        self.exchange = self.worker.world.exchange(order)
-        self.exchange.members[order.rank] = self.worker
-        self.position = order.position
-
-    def assign(self, state: SimState) -> None:
-        self.current, self.lacked, self.stepped = state, None, False
-
-    def state(self) -> SimState:
-        assert self.current is not None
-        return self.current
-
-    def state_for_save(self) -> SimState:
-        return self.state()
-
-    def meet(self) -> bool:
-        if self.exchange is None or self.exchange.broken:
-            raise PeerLost("a peer is gone")
-        if self.lacked is None:
-            return False
-        order = self.worker.work._order
-        if order.state_from is not StateFrom.RESULT:
-            # Who has gone further than a member whose own state counts is given that state with
-            # its order, and keeps no result of another one
-            return False
-        peers = self.worker.world.processes()
-        members = [peer for peer in peers if peer.trainer.address in order.addresses]
-        if all(peer.trainer.current != self.lacked for peer in members):
-            return False
-        self.current, self.lacked = self.lacked, None
-        return True
-
-    def step(self, batches: Sequence[Mapping[str, Any]]) -> Output:
-        assert self.current is not None
-        after = self.current.after_step()
-        if not self.has_result:
-            self.lacked = after if self.worker.computed else None
-            raise PeerLost("a peer is gone")
-        self.current, self.lacked, self.stepped = after, None, True
-        self.position = after.position
-        self.worker.world.stepped(self.worker, after)
-        return Output(after)
-
-    def abandon(self) -> None:
-        if self.exchange is not None:
-            self.exchange.abandon()
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class SimBatches:
-    """``runtime_protocol.Batches``."""
-
-    def take(self, count: int) -> Sequence[Mapping[str, Any]]:
-        return [{}] * count
-
-    def applied(self) -> None:
-        """They aren't kept."""
-
-    def close(self) -> None:
-        """Nothing is open."""
+LOAD_S, JOIN_S, COPY_S = 1.0, 0.1, 0.05
 
 
 class SimWorker:
@@ -218,8 +47,9 @@ class SimWorker:
         self._polls: list[tuple[int, Reply]] = []
         self._wanted: list[tuple[int, Reply]] = []
         self.moved = 0
+        self.input: SimBatches | None = None
         self.buffer = Buffer(self._answer_polls)
-        node = f"10.0.0.{actor.group.node[0]}/{actor.group.node}"
+        node = world.cluster.nodes[actor.group.node].name
         self.member = Member(ident, (node, 1), self, self.buffer, (), actor.group.ident)
         self.mailbox, self.work = self.member._mailbox, self.member._work
         self.mailbox.condition = Condition()  # type: ignore[assignment]
@@ -283,6 +113,8 @@ class SimWorker:
             reply(None, task_error(error))
             return
         self.world.obeyed(self, attempt, method)
+        if method == "grant":
+            self.world.truth.workers.granted(self, attempt, *others)
         getattr(self, f"on_{method}")(reply, *others)
         self.look()
 
@@ -359,6 +191,12 @@ class SimWorker:
         self.busy = True
         if work == self.work._one_step:
             assert self.trainer.exchange is not None
+            assert self.input is not None
+            if self.input.is_over():
+                # Its peers wait in the exchange until it gives the step up
+                self._do(work)
+                self.world.schedule.at(0.0, self.look)
+                return
             self.mailbox.doing = ev.Doing.STEP
             self.trainer.exchange.step(self.work._order.rank, self._end_step)
         else:
@@ -408,7 +246,9 @@ class SimWorker:
         """There's none."""
 
     def batches(self, order: JoinOrder) -> SimBatches:
-        return SimBatches()
+        faults = self.world.faults
+        self.input = SimBatches(order, self.mailbox, faults.data_ends_at, faults.input_raises_at)
+        return self.input
 
     def moved_bytes(self) -> int:
         return self.moved

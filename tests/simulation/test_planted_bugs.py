@@ -18,11 +18,9 @@ from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.facts import members, store
 from orchestrator.decide.facts.table import HANDLERS
-from orchestrator.decide.phases import Phase
 from orchestrator.decide.rules import ending, forming, gathering, granting, searching
-from orchestrator.decide.run import Run
 from orchestrator.journal.group_events import RollingBack
-from tests.simulation import world as world_module
+from tests.simulation.altered_answers import ALTERED, altering
 from tests.simulation.parts import (
     Broken,
     SimWorker,
@@ -76,116 +74,6 @@ def lying_about_position(run: Any, event: Any, now_s: float) -> Any:
         for action in actions
     ]
     return run, tuple(wrong)
-
-
-def altering(
-    change: Callable[[Run, Any, Run, list[act.Action]], tuple[Run, list[act.Action]]],
-) -> Callable[..., Any]:
-    """The real rules, with their answer altered."""
-
-    def advance(run: Run, event: Any, now_s: float) -> Any:
-        after, actions = machine.advance(run, event, now_s)
-        altered, others = change(run, event, after, list(actions))
-        return altered, tuple(others)
-
-    return advance
-
-
-def same_number(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    return (
-        replace(after, generation=before.generation - 1) if before.generation > 1 else after
-    ), actions
-
-
-def undead(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    if before.phase is Phase.ENDED:
-        return replace(before, phase=Phase.TRAINING), []
-    return after, [action for action in actions if not isinstance(action, act.Finish)]
-
-
-def twice_the_first(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    return replace(after, members=(*after.members[:1], *after.members[:1])), actions
-
-
-def loyal(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    return (
-        replace(after, members=before.members) if isinstance(event, ev.Gone) else after
-    ), actions
-
-
-def late_saves(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    grants = [
-        replace(item, saves=(after.step - 30,))
-        if isinstance(item, act.Grant) and after.step > 30
-        else item
-        for item in actions
-    ]
-    return after, grants
-
-
-def mislabelled(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    return after, [
-        replace(item, written=replace(item.written, step=item.written.step + 1))
-        if isinstance(item, act.Commit)
-        else item
-        for item in actions
-    ]
-
-
-def impatient(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    hung = (
-        [act.EndWorker(after.members[0], ev.Cause.HUNG.value)]
-        if isinstance(event, ev.Tick) and after.members
-        else []
-    )
-    return after, [*actions, *hung]
-
-
-def neighbours(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    if not isinstance(event, ev.Held) or not event.dead:
-        return after, actions
-    wrong = tuple((rank + 1) % before.world_size for rank in event.dead)
-    run, found = machine.advance(before, replace(event, dead=wrong), before.ticked_s or 0.0)
-    return run, list(found)
-
-
-def breaking(
-    before: Run, event: Any, after: Run, actions: list[act.Action]
-) -> tuple[Run, list[act.Action]]:
-    broken = isinstance(event, ev.Tick) and after.phase is Phase.TRAINING
-    return after, [
-        *actions,
-        act.BreakStep(after.members[0], after.generation),
-    ] if broken else actions
-
-
-ALTERED: dict[str, tuple[str, Any]] = {
-    "a generation number was used again": ("kills with a standby", same_number),
-    "the end wasn't final": ("calm", undead),
-    "one worker has two ranks": ("calm", twice_the_first),
-    "a dead worker is a member": ("kills with a standby", loyal),
-    "a save was agreed for a step that is past": ("calm", late_saves),
-    "saved bytes aren't those of the agreed step": ("calm", mislabelled),
-    "somebody was called hung who wasn't": ("slow nodes", impatient),
-    "a step was broken off that didn't hang": ("calm", breaking),
-    "one who was seen dead by nobody is gone": ("kills without a standby", neighbours),
-}
 
 
 @pytest.mark.parametrize("invariant", ALTERED)
@@ -345,10 +233,11 @@ def test_spoilt_world_is_caught_by_its_invariant(invariant: str) -> None:
 
 def test_every_invariant_has_a_planted_bug() -> None:
     """The messages of the world's checks against those that the tests above expect."""
-    tree = ast.parse(Path(str(world_module.__file__)).read_text())
     calls = [
         node
-        for node in ast.walk(tree)
+        for path in sorted(Path(__file__).parent.glob("*.py"))
+        if not path.name.startswith("test_")
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "check"
     ]
     messages = [ast.unparse(call.args[1]) for call in calls]

@@ -155,3 +155,24 @@ def test_heartbeat_that_took_long_keeps_the_run_from_its_beginning_on(
     assert lease.is_fresh
     clock.now_s += 2.0
     assert not lease.is_fresh
+
+
+def test_heartbeat_that_comes_after_a_takeover_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took over had seen a lease's silence, and doesn't see the late beat any more."""
+    output, clock = open_location(str(tmp_path)), FakeClock()
+    first = acquire(output, lease_s=10.0, now=clock.now, wait=clock.wait)
+    look: Any = first._look_for_others
+    followers = []
+
+    def followed_after(patience_s: float) -> None:
+        look(patience_s)
+        if not followers:
+            followers.append(acquire(output, lease_s=10.0, now=clock.now, wait=clock.wait))
+
+    monkeypatch.setattr(first, "_look_for_others", followed_after)
+    with pytest.raises(LeaseLost):
+        first.heartbeat()
+    assert followers
+    assert not first.is_fresh

@@ -22,14 +22,15 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
     deadline_s = turn.now_s + event.grace_s
     # Whether somebody kills us when the grace is over: a request that leaves us time doesn't
     hard = event.cause is not StopCause.REQUEST or event.grace_s <= 0
-    if turn.run.ending is not None:
-        earlier = turn.run.ending
-        if earlier.deadline_s is None or deadline_s < earlier.deadline_s:
-            turn.set(ending=replace(earlier, deadline_s=deadline_s, hard=hard))
-        return
     cause = event.cause.value
     signal = None if event.cause is StopCause.REQUEST else cause
     how = Ending(Outcome.STOPPED, f"stopped by {cause}", deadline_s, stop_cause=signal, hard=hard)
+    if turn.run.ending is not None:
+        earlier = replace(turn.run.ending, instead=how)
+        if earlier.deadline_s is None or deadline_s < earlier.deadline_s:
+            earlier = replace(earlier, deadline_s=deadline_s, hard=hard)
+        turn.set(ending=earlier)
+        return
     turn.set(ending=how)
     turn.note(Stopping(reason=cause, grace_s=event.grace_s, boundary=turn.run.granted_end))
 
@@ -56,7 +57,7 @@ def on_data_ended(turn: Turn, event: DataEnded) -> None:
     turn.note(InputUsedUp(worker=event.worker, step=event.step, reason=reason))
     if turn.run.ending is None:
         deadline_s = turn.now_s + endings.LAST_SAVE_S
-        turn.set(ending=Ending(Outcome.END_OF_DATA, reason, deadline_s))
+        turn.set(ending=Ending(Outcome.END_OF_DATA, reason, deadline_s, last_step=event.step))
     turn.gather(reason)
 
 

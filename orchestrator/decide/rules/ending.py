@@ -1,6 +1,7 @@
 """The run is to end: what is still to be done before?
 
-Rule: every end that leaves time for it saves first. ``Finish`` is final.
+Rule: every end that leaves time for it saves first. The input's end is one only when all steps
+before it are saved. ``Finish`` is final.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from orchestrator.decide import crew, incidents, recovery, save_policy, save_under_way
 from orchestrator.decide.actions import Finish, Note
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import RunEnded
 
@@ -23,10 +25,23 @@ def end(turn: Turn) -> None:
         finish(turn)
     elif run.phase is Phase.TRAINING:
         return
+    elif _has_lost_its_last_step(run):
+        # With whoever had it: it's taken once more, and the input ends once more
+        turn.set(ending=run.ending.instead)
     elif run.phase is Phase.FINDING or crew.nobody_has_a_state(run):
         finish(turn)  # however long some of them would still fetch a checkpoint
     elif run.phase is not Phase.FORMING and crew.stands_still(run):
         end_gathered(turn)
+
+
+def _has_lost_its_last_step(run: Run) -> bool:
+    """Whether this end needs a step that is saved nowhere and that nobody has any more."""
+    if run.ending is None or run.ending.last_step is None:
+        return False
+    if not (crew.nobody_has_a_state(run) or crew.stands_still(run)):
+        return False  # who still runs hasn't told yet how far it is
+    steps = [run.saves.committed, *(run.workers[ident].step for ident in crew.holders(run))]
+    return max((step for step in steps if step is not None), default=-1) < run.ending.last_step
 
 
 def end_gathered(turn: Turn) -> None:
@@ -44,6 +59,8 @@ def end_gathered(turn: Turn) -> None:
     elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
         return  # the writer is still busy with an earlier save, or the store has just failed
     elif run.saves.in_flight is None or not run.saves.in_flight.is_reached(step, position):
+        if run.saves.in_flight is not None:
+            save_under_way.cancel(turn, "the run ends before that step")
         turn.set(step=step, position=position)
         save_under_way.agree(turn, step, writer, (writer,))
         end = max(run.granted_end, step), max(run.granted_position, position)

@@ -69,6 +69,10 @@ class Lease:
             self._beats += 1
             beat = f"{self.holder.writer} {self._beats}\n".encode()
         _paths(self.output, self.attempt).heartbeat.hurried(patience_s).write_bytes(beat)
+        if not self.is_fresh:
+            # It came after a lease's silence: somebody may have taken over since we looked, and
+            # won't see it any more
+            self._look_for_others(patience_s)
         with self._lock:
             # From its beginning on: that's the latest moment from which the others may have begun
             # to count

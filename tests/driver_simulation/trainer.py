@@ -1,0 +1,145 @@
+"""How does a simulated worker train, with its group and by itself?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.decide.actions import StateFrom
+from orchestrator.errors import EndOfData, PeerLost, UserCodeError
+from orchestrator.workers.mailbox import Mailbox
+from orchestrator.workers.orders import JoinOrder
+from tests.driver_simulation.exchange import SimExchange
+from tests.driver_simulation.state import BATCHES, SimState
+
+if TYPE_CHECKING:
+    from tests.driver_simulation.worker import SimWorker
+
+
+class Output:
+    """``training.state.state.StepOutput``."""
+
+    def __init__(self, state: SimState) -> None:
+        self.step = state.step
+        self.watched = {"loss:0": 1.0 / (1 + state.step)}
+        self.summaries: Mapping[str, float] = {}
+
+
+class SimTrainer:
+    """``runtime_protocol.TrainerLike``."""
+
+    size_bytes, runs, computing = 16, 0, False
+
+    def __init__(self, worker: SimWorker) -> None:
+        self.worker = worker
+        self.address = f"{worker.ident}:1"
+        self.current: SimState | None = None
+        self.lacked: SimState | None = None
+        self.exchange: SimExchange | None = None
+        self.position = 0
+        self.has_result = False
+        self.stepped = False
+        self.turns: tuple[int, ...] = (0,)
+        self.spent: dict[str, float] = {}
+
+    @property
+    def can_give(self) -> bool:
+        return self.stepped
+
+    @property
+    def can_take(self) -> bool:
+        return self.lacked is not None
+
+    @property
+    def dead_peers(self) -> tuple[int, ...]:
+        members = {} if self.exchange is None else self.exchange.members
+        return tuple(rank for rank, peer in sorted(members.items()) if not peer.alive)
+
+    def get_ready(self) -> bool:
+        return True
+
+    def join(self, order: JoinOrder) -> None:
+        self.exchange = self.worker.world.exchange(order)
+        self.exchange.members[order.rank] = self.worker
+        self.position = order.position
+
+    def assign(self, state: SimState) -> None:
+        self.current, self.lacked, self.stepped = state, None, False
+
+    def state(self) -> SimState:
+        assert self.current is not None
+        return self.current
+
+    def state_for_save(self) -> SimState:
+        return self.state()
+
+    def meet(self) -> bool:
+        if self.exchange is None or self.exchange.broken:
+            raise PeerLost("a peer is gone")
+        if self.lacked is None:
+            return False
+        order = self.worker.work._order
+        if order.state_from is not StateFrom.RESULT:
+            # Who has gone further than a member whose own state counts is given that state with
+            # its order, and keeps no result of another one
+            return False
+        peers = self.worker.world.processes()
+        members = [peer for peer in peers if peer.trainer.address in order.addresses]
+        if all(peer.trainer.current != self.lacked for peer in members):
+            return False
+        self.current, self.lacked = self.lacked, None
+        return True
+
+    def step(self, batches: Sequence[Mapping[str, Any]]) -> Output:
+        assert self.current is not None
+        after = self.current.after_step()
+        if not self.has_result:
+            self.lacked = after if self.worker.computed else None
+            raise PeerLost("a peer is gone")
+        self.current, self.lacked, self.stepped = after, None, True
+        self.position = after.position
+        self.worker.world.stepped(self.worker, after)
+        return Output(after)
+
+    def abandon(self) -> None:
+        if self.exchange is not None:
+            self.exchange.abandon()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class SimBatches:
+    """``runtime_protocol.Batches``: batch n is the same whoever takes it and however often.
+
+    Args:
+        ends_at: the first batch that the input doesn't have; 0 for none.
+        raises_at: the batch at which it raises; 0 for none.
+    """
+
+    def __init__(self, order: JoinOrder, mailbox: Mailbox, ends_at: int, raises_at: int) -> None:
+        self._order, self._mailbox = order, mailbox
+        self._ends_at, self._raises_at = ends_at, raises_at
+
+    def _mine(self) -> range:
+        """Of the next step."""
+        first = self._mailbox.position
+        return range(first + self._order.rank, first + BATCHES, self._order.world_size)
+
+    def is_over(self) -> bool:
+        """Whether the next step lacks a batch."""
+        ended = bool(self._ends_at) and any(batch >= self._ends_at for batch in self._mine())
+        return ended or (bool(self._raises_at) and self._raises_at in self._mine())
+
+    def take(self, count: int) -> Sequence[Mapping[str, Any]]:
+        if self._raises_at and self._raises_at in self._mine():
+            raise UserCodeError(f"batch {self._raises_at} can't be read")
+        if self.is_over():
+            raise EndOfData("the input has no further batch")
+        return [{}] * count
+
+    def applied(self) -> None:
+        """They aren't kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""

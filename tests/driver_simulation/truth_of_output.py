@@ -1,0 +1,96 @@
+"""Is what a simulated store holds, and what is deleted there, what the run really was?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
+from orchestrator.store.objects.layout import MANIFEST_SUFFIX
+from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
+from tests.driver_simulation.state import chain_at, chain_in
+
+if TYPE_CHECKING:
+    from tests.driver_simulation.world import World
+
+ROUNDED_S = 0.1
+"""The journal's times have milliseconds, and an attempt's clock starts a moment before its loop's."""
+
+
+class OutputTruth:
+    """What has been committed and deleted in one world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.damaged: set[str] = set()
+        self.manifests: dict[str, Manifest] = {}
+
+    def stored(self, what: str, path: str, data: bytes) -> None:
+        if not path.endswith(MANIFEST_SUFFIX) or "/_tfresume/" in path:
+            return
+        label = path.removeprefix(f"{self.world.path}/").removesuffix(MANIFEST_SUFFIX)
+        if what == "write":
+            self._committed(label, read_manifest_bytes(data, path))
+        else:
+            self._deleted(label)
+
+    def _data_of(self, label: str) -> bytes | None:
+        found = self.world.bucket.objects.get(f"{self.world.path}/{label}.data-00000-of-00001")
+        return None if found is None else found[0]
+
+    def _is_good(self, label: str) -> bool:
+        manifest, data = self.manifests.get(label), self._data_of(label)
+        return (
+            manifest is not None
+            and data is not None
+            and chain_in(data) == chain_at(manifest.step)
+            and f"{self.world.path}/{label}.data-00000-of-00001" not in self.damaged
+        )
+
+    def _committed(self, label: str, manifest: Manifest) -> None:
+        self.manifests[label] = manifest
+        data = self._data_of(label)
+        self.world.check(
+            data is not None
+            and (chain_in(data) == chain_at(manifest.step) or self._is_damaged(label)),
+            "a checkpoint was committed that isn't the run's state",
+        )
+        self.world.check(
+            manifest.training_s
+            >= self.world.truth.told.trained_s.get(manifest.attempt, 0.0) - ROUNDED_S,
+            "the training of earlier attempts was forgotten",
+        )
+
+    def _is_damaged(self, label: str) -> bool:
+        return f"{self.world.path}/{label}.data-00000-of-00001" in self.damaged
+
+    def _deleted(self, label: str) -> None:
+        gone = self.manifests[label]
+        was_good = self._is_good(label)
+        left = [
+            manifest.step
+            for other, manifest in self.manifests.items()
+            if other != label and self.exists(other) and self._is_good(other)
+        ]
+        self.world.check(
+            not was_good or max(left, default=-1) >= gone.step,
+            "the newest good checkpoint was deleted",
+        )
+        pointer = self.world.bucket.objects.get(f"{self.world.path}/checkpoint")
+        self.world.check(
+            pointer is not None and f'"{label}"' not in pointer[0].decode().splitlines()[0],
+            "a checkpoint was deleted to which TensorFlow is pointed",
+        )
+
+    def exists(self, label: str) -> bool:
+        return f"{self.world.path}/{label}{MANIFEST_SUFFIX}" in self.world.bucket.objects
+
+    def pointed_at_the_newest(self) -> None:
+        if self.world.faults.store.lists_late_s:
+            return  # a last save that was committed and wasn't listed is found by nobody who points
+        newest = list_checkpoints(self.world.output)
+        data = self.world.bucket.objects.get(f"{self.world.path}/checkpoint")
+        first = data[0].decode().splitlines()[0] if data else ""
+        self.world.check(
+            not newest or f'"{newest[0].label}"' in first,
+            "TensorFlow isn't pointed at the newest checkpoint",
+        )
