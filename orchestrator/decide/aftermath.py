@@ -15,7 +15,7 @@ from orchestrator.decide.causes import Cause
 from orchestrator.decide.driver_restarts import Death
 from orchestrator.decide.events import Gone
 from orchestrator.decide.incident import DRIVER
-from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.exit_codes import ended_text
 from orchestrator.journal.event import JournalEvent

@@ -13,7 +13,8 @@ from orchestrator.decide.actions import Note
 from orchestrator.decide.budgets import UNPLANNED
 from orchestrator.decide.causes import Cause
 from orchestrator.decide.incident import Incident
-from orchestrator.decide.run import Run, Worker
+from orchestrator.decide.roster import Worker
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.run_events import IncidentOver
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from orchestrator.decide import crew, endings, recovery
 from orchestrator.decide.events import Gone
-from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
 from orchestrator.decide.turn import Turn
 
 

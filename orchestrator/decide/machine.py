@@ -21,7 +21,8 @@ from orchestrator.decide.incident import DRIVER
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.reconcile import reconcile
-from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.roster import Roster, Stage, Worker
+from orchestrator.decide.run import Run
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import WorkersAdopted
@@ -179,6 +180,7 @@ def _taken_over(
     now_s: float,
 ) -> Run:
     members = tuple(report.worker for report in group)
+    ranks = {ident: rank for rank, ident in enumerate(members)}
     places = [(report.step, report.position) for report in group if report.step is not None]
     (step, position), (highest, fastest_position) = (
         (min(places), max(places)) if places else ((0, 0), (0, 0))
@@ -189,7 +191,9 @@ def _taken_over(
         SaveLog(last_step=step, last_s=now_s, committed=committed, owed=True),
         since_s=now_s,
         phase=Phase.TRAINING,
-        workers={report.worker: _adopted(report, now_s, tainted_until) for report in reports},
+        workers=Roster(
+            _adopted(report, ranks.get(report.worker), now_s, tainted_until) for report in reports
+        ),
         generation=max((report.generation for report in group), default=0),
         seats=members,
         members=members,
@@ -236,7 +240,7 @@ def _without_tainted(report: WorkerReport, until: int) -> WorkerReport:
     return replace(report, step=None, joined=False) if _is_tainted(report, until) else report
 
 
-def _adopted(report: WorkerReport, now_s: float, tainted_until: int) -> Worker:
+def _adopted(report: WorkerReport, rank: int | None, now_s: float, tainted_until: int) -> Worker:
     member = report.rank is not None
     stage = Stage.MEMBER if member else Stage.WARM if report.loaded else Stage.STARTING
     doing = (
@@ -260,6 +264,7 @@ def _adopted(report: WorkerReport, now_s: float, tainted_until: int) -> Worker:
         joined=report.joined,
         doing=doing,
         generation=report.generation,
+        rank=rank,
         moved_s=now_s,
         tainted=_is_tainted(report, tainted_until),
     )

@@ -7,8 +7,11 @@ together: who waits at the lock is as far as the one that fetches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.decide.doing import Doing
-from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
+from orchestrator.decide.run import Run
 
 COPY_STILL_S = 60.0
 """Copies go in pieces of 256 MB; an overcommitted machine that swaps moved 10 MB/s."""
@@ -27,36 +30,37 @@ STILL_S = {Doing.COPYING: COPY_STILL_S, Doing.STAGING: STAGE_STILL_S, Doing.JOIN
 """How long what is done with a state may move nothing."""
 
 
-def moved_s(run: Run, worker: Worker) -> float:
-    """When the worker's state last moved."""
-    if worker.doing is not Doing.STAGING:
-        return worker.moved_s
-    fetching = (
-        other.moved_s
-        for other in run.workers.values()
-        if other.doing is Doing.STAGING and other.node == worker.node
-    )
-    return max(worker.moved_s, *fetching)
+def fetched_s(run: Run) -> dict[str, float]:
+    """When a node's fetch of a checkpoint last moved, by node; asked once for all workers."""
+    found: dict[str, float] = {}
+    for worker in run.workers.values():
+        if worker.doing is Doing.STAGING:
+            found[worker.node] = max(worker.moved_s, found.get(worker.node, worker.moved_s))
+    return found
 
 
-def is_moving(run: Run, worker: Worker, now_s: float) -> bool:
+def is_moving(worker: Worker, fetched: Mapping[str, float], now_s: float) -> bool:
     """Whether the worker is at something that takes as long as its state is large, and gets on with
-    it.
+    it. ``fetched``: ``fetched_s``.
     """
     bound_s = STILL_S.get(worker.doing)
-    return bound_s is not None and now_s - moved_s(run, worker) <= bound_s
+    staging = worker.doing is Doing.STAGING
+    moved_s = fetched.get(worker.node, worker.moved_s) if staging else worker.moved_s
+    return bound_s is not None and now_s - moved_s <= bound_s
 
 
 def slow_to_hold(run: Run, now_s: float, bound_s: float) -> list[str]:
     """Members that should have stopped between two steps by now. ``bound_s``: for those that have
     nothing to move.
     """
-    late = []
+    late, fetched = [], fetched_s(run)
     for ident in run.members:
         worker = run.workers[ident]
         if worker.held:
             continue
-        moving = worker.doing in (Doing.COPYING, Doing.STAGING) and is_moving(run, worker, now_s)
+        moving = worker.doing in (Doing.COPYING, Doing.STAGING) and is_moving(
+            worker, fetched, now_s
+        )
         last_s = max(run.since_s, worker.moved_s if worker.doing is Doing.JOINING else 0.0)
         if not moving and now_s - last_s > bound_s:
             late.append(ident)
@@ -70,7 +74,8 @@ def slow_to_join(run: Run, now_s: float) -> list[str]:
     lacking = [run.workers[ident] for ident in run.members if not run.workers[ident].joined]
     busy = [worker for worker in lacking if worker.doing in STILL_S]
     if busy:
-        return [worker.ident for worker in busy if not is_moving(run, worker, now_s)]
+        fetched = fetched_s(run)
+        return [worker.ident for worker in busy if not is_moving(worker, fetched, now_s)]
     passing_s = (
         max((worker.size_bytes for worker in run.workers.values()), default=0) / PASS_BYTES_PER_S
     )

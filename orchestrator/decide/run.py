@@ -8,88 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
+
+import immutables
 
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import Budgets
-from orchestrator.decide.doing import Doing
 from orchestrator.decide.events import Found, SaveWritten
 from orchestrator.decide.incident import Incident
 from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.recovery import Streak
+from orchestrator.decide.roster import Roster
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.scaling import group_size
-
-
-class Stage(Enum):
-    """How far a worker is."""
-
-    STARTING = "starting"
-    WARM = "standby"
-    MEMBER = "member"
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One worker process.
-
-    Attributes:
-        step: the last step that it said to have finished; None before it had any state.
-        held: it has stopped, and its state (if any) is in its host memory.
-        position: batches that the whole group had consumed at ``step``.
-        runs, gives, takes: what it last said of them in ``Held``.
-        generation: the last one that it was told to join.
-        leaving: it will be gone soon (notice), or is to be let go.
-        moved_bytes, moved_s: its last ``Progress.moved_bytes``, and when that or what it does last
-            changed.
-        turned_s: when its step or what it does last changed.
-        worked_s: when it was last seen to use a processor; looked_s, processor_s: when that was
-            last looked at, and its ``Progress.processor_s`` then.
-        size_bytes: of its state, as it last said.
-        tainted: its state isn't to be used: the run has rolled back from it.
-        spent: its group broke and the policy doesn't form such a process again; it lives until its
-            state has passed.
-        ended_s: when its end was last asked for; None where it wasn't.
-    """
-
-    ident: str
-    stage: Stage
-    since_s: float
-    heard_s: float
-    node: str = ""
-    pid: int = 0
-    address: str = ""
-    step: int | None = None
-    position: int = 0
-    held: bool = False
-    joined: bool = False
-    doing: Doing = Doing.IDLE
-    generation: int = 0
-    leaving: bool = False
-    spent: bool = False
-    moved_bytes: int = 0
-    moved_s: float = 0.0
-    turned_s: float = 0.0
-    worked_s: float = 0.0
-    looked_s: float = 0.0
-    processor_s: float = 0.0
-    size_bytes: int = 0
-    tainted: bool = False
-    runs: int = 0
-    gives: bool = False
-    takes: bool = False
-    ended_s: float | None = None
-
-    @property
-    def place(self) -> tuple[int, int, int] | None:
-        """How far its state is: step, batches that were consumed before, since a graph's own counter
-        may stand still for a while (loss scaling that skips, gradients that are gathered first), and
-        runs of the next step's cycle; None where it has no state.
-        """
-        return None if self.step is None else (self.step, self.position, self.runs)
 
 
 @dataclass(frozen=True)
@@ -160,6 +93,8 @@ class Run:
             with the reason.
         rolled_back_from: the step at which the state wasn't finite, until a later one is committed.
         divergences: saves in a row at which the ranks differed.
+        digests: checksums of the save under way by worker; ``expected`` the workers whose are still
+            lacking, as keys, of which one is taken out at the same cost among thousands.
         sizes: of the float variables at the newest save that was worth committing; nothing before
             this driver's first.
     """
@@ -169,7 +104,7 @@ class Run:
     saves: SaveLog
     phase: Phase = Phase.WAITING
     since_s: float = 0.0
-    workers: Mapping[str, Worker] = field(default_factory=dict)
+    workers: Roster = field(default_factory=Roster)
     next_worker: int = 1
     generation: int = 0
     used_generation: int = 0
@@ -218,8 +153,8 @@ class Run:
     ending: Ending | None = None
     written: SaveWritten | None = None
     sizes: Mapping[str, Size] = field(default_factory=dict)
-    digests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    expected: frozenset[str] = frozenset()
+    digests: immutables.Map[str, Mapping[str, int]] = field(default_factory=immutables.Map)
+    expected: immutables.Map[str, None] = field(default_factory=immutables.Map)
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False
@@ -255,8 +190,9 @@ class Run:
         return len(self.seats)
 
     def rank_of(self, worker: str) -> int | None:
-        """The worker's rank in the present generation."""
-        return self.seats.index(worker) if worker in self.seats else None
+        """The rank that a living worker has in the present generation."""
+        known = self.workers.get(worker)
+        return None if known is None else known.rank
 
     @property
     def reform(self) -> str:
@@ -264,18 +200,24 @@ class Run:
 
         It follows from who is there, so that no plan outlives its reason.
         """
-        if self.phase is not Phase.TRAINING or self.ending is not None:
-            return ""
-        warm = sum(
-            1
-            for worker in self.workers.values()
-            if worker.stage is Stage.WARM and not worker.leaving
-        )
-        going = [ident for ident in self.members if self.workers[ident].leaving]
-        staying = len(self.members) - len(going)
-        size = group_size(self.policy.sizes, self.target, True, staying, warm)
+        size = self._size_after_reform
         if size is None:
             return ""
-        if going:
+        if self.workers.tally.going:
+            going = (ident for ident in self.members if self.workers[ident].leaving)
             return f"{', '.join(going)} is about to go"
-        return f"grow from {self.world_size} to {size} workers" if size > self.world_size else ""
+        return f"grow from {self.world_size} to {size} workers"
+
+    @property
+    def reforms(self) -> bool:
+        """Whether there is a ``reform``."""
+        return self._size_after_reform is not None
+
+    @property
+    def _size_after_reform(self) -> int | None:
+        if self.phase is not Phase.TRAINING or self.ending is not None:
+            return None
+        tally = self.workers.tally
+        staying = len(self.members) - tally.going
+        size = group_size(self.policy.sizes, self.target, True, staying, tally.standbys)
+        return size if size is not None and (tally.going or size > self.world_size) else None

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import immutables
+
 from orchestrator.decide import endings, save_policy
 from orchestrator.decide.actions import Grant, Outcome
 from orchestrator.decide.progress import SAVE_STILL_S
@@ -49,7 +51,8 @@ def agree(
         in_flight=flight,
         agreed=turn.run.saves.agreed + 1,
     )
-    turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
+    expected = immutables.Map(dict.fromkeys(workers))
+    turn.set(saves=log, written=None, digests=immutables.Map(), expected=expected)
     turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
 
 
@@ -71,18 +74,25 @@ def send(turn: Turn, workers: tuple[str, ...], end: int, position: int) -> None:
 
 def awaited(run: Run) -> tuple[str, ...]:
     """Whom the save under way waits for; nobody where there's none, or where it's being committed."""
+    writer = () if run.saves.in_flight is None else (run.saves.in_flight.writer,)
+    everybody = dict.fromkeys((*writer, *sorted(run.expected)))
+    return tuple(ident for ident in everybody if counts_on(run, ident))
+
+
+def is_awaited(run: Run) -> bool:
+    """Whether the save under way waits for anybody."""
     flight = run.saves.in_flight
-    if flight is None or flight.committing:
-        return ()
-    writer = () if run.written is not None else (flight.writer,)
-    return tuple(
-        ident for ident in dict.fromkeys((*writer, *sorted(run.expected))) if ident in run.workers
+    return flight is not None and any(
+        counts_on(run, ident) for ident in (flight.writer, *run.expected)
     )
 
 
 def counts_on(run: Run, worker: str) -> bool:
     """Whether a save is under way that would lack something without this worker."""
-    return worker in awaited(run)
+    flight = run.saves.in_flight
+    if flight is None or flight.committing or worker not in run.workers:
+        return False
+    return worker in run.expected or (run.written is None and worker == flight.writer)
 
 
 def start_anew(turn: Turn, step: int, position: int) -> None:
@@ -104,13 +114,13 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
         cancel(turn, "the group is formed anew before that step")
         turn.set(saves=replace(turn.run.saves, last_step=min(log.last_step, step)))
         return
-    took = {
+    took = [
         ident
         for ident in turn.run.expected
         if (seen := turn.run.workers.get(ident))
         and log.in_flight.is_reached(seen.step or 0, seen.position)
-    }
-    turn.set(expected=frozenset(took))
+    ]
+    turn.set(expected=immutables.Map(dict.fromkeys(took)))
     if log.in_flight.writer not in took and turn.run.written is None:
         lose(turn, "its writer had not reached the step")
 
@@ -120,7 +130,7 @@ def cancel(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.note(SaveCancelled(step=flight.step, reason=reason))
-    turn.set(saves=replace(turn.run.saves, in_flight=None), written=None, expected=frozenset())
+    turn.set(saves=replace(turn.run.saves, in_flight=None), written=None, expected=immutables.Map())
 
 
 def lose(turn: Turn, reason: str) -> None:
@@ -128,7 +138,7 @@ def lose(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.note(SaveLost(step=flight.step, reason=reason))
-    turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=frozenset())
+    turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=immutables.Map())
 
 
 def fail(turn: Turn, detail: str, *, busy: bool = False) -> None:
@@ -136,7 +146,7 @@ def fail(turn: Turn, detail: str, *, busy: bool = False) -> None:
     run = turn.run
     flight = run.saves.in_flight
     assert flight is not None
-    turn.set(written=None, digests={}, expected=frozenset())
+    turn.set(written=None, digests=immutables.Map(), expected=immutables.Map())
     if busy and not _is_stuck(turn, flight.writer):
         log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
         turn.set(saves=log)

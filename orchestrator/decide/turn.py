@@ -6,13 +6,14 @@ Rule: facts and rules take a turn, replace its run and add actions. A turn lives
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from orchestrator.decide.actions import Action, EndWorker, Note
 from orchestrator.decide.causes import Cause
 from orchestrator.decide.phases import Phase, move
-from orchestrator.decide.run import Run, Worker
+from orchestrator.decide.roster import Worker
+from orchestrator.decide.run import Run
 from orchestrator.journal.event import JournalEvent
 
 T = TypeVar("T")
@@ -75,13 +76,12 @@ class Turn:
 
     def worker(self, ident: str, **changes: Any) -> None:
         """Replace fields of one worker."""
-        workers = dict(self.run.workers)
-        workers[ident] = changed(workers[ident], changes)
-        self.set(workers=workers)
+        workers = self.run.workers
+        self.set(workers=workers.put(changed(workers[ident], changes)))
 
-    def workers(self, changed: Mapping[str, Worker]) -> None:
+    def workers(self, changed: Iterable[Worker]) -> None:
         """Replace several workers at once."""
-        self.set(workers={**self.run.workers, **changed})
+        self.set(workers=self.run.workers.put_all(changed))
 
     def is_ending(self, ident: str) -> bool:
         """Whether a worker's end was asked for within the last second."""

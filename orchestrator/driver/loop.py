@@ -7,6 +7,7 @@ every quarter of a second lets the rules look at the clock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol, assert_never
 
@@ -32,6 +33,8 @@ TICK_S = 0.25
 """How often the rules look at the clock: ten times within the shortest bound of a hang
 (``hang_bounds.SILENT_S``). ``decide.rules.deadlines`` takes as much off its bounds.
 """
+MOST_INCIDENTS = 1000
+"""The newest are kept for the result, half a megabyte of them; the journal has all."""
 SHOW_S = 0.2
 """RunProgress is shown at most so often: eyes don't follow more than five numbers a second."""
 
@@ -78,7 +81,7 @@ class Loop:
         scheduler: Scheduler = THREADS,
     ) -> None:
         self.run = run
-        self.incidents: list[Mapping[str, Any]] = []
+        self.incidents: deque[Mapping[str, Any]] = deque(maxlen=MOST_INCIDENTS)
         self.checkpoint_label: str | None = None
         self._fleet, self._storage_thread, self._observer, self._inbox = (
             fleet,
@@ -127,14 +130,13 @@ class Loop:
                     self._note_step_times(message)
 
     def _note_staging(self, pulse: ev.Progress) -> None:
-        worker = self.run.workers.get(pulse.worker)
-        told = self._stagings.take(pulse, worker.node if worker is not None else "", self._clock())
+        told = self._stagings.take(pulse, self.run.workers, self._clock())
         if told is not None:
             self.write_down(told)
 
     def _note_step_times(self, pulse: ev.Progress) -> None:
         now_s = self._clock()
-        self._step_times.take(pulse, now_s)
+        self._step_times.take(pulse, now_s, self.run.workers)
         if self._step_times.is_due(now_s):
             self._tell_step_times()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from orchestrator.decide.doing import Doing
 from orchestrator.decide.events import Progress
+from orchestrator.decide.roster import Roster
 from orchestrator.journal.worker_events import CheckpointStaged
 
 
@@ -18,12 +19,23 @@ class Stagings:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def take(self, pulse: Progress, node: str, now_s: float) -> CheckpointStaged | None:
-        """The journal's event where this pulse ends a wait."""
+    def take(self, pulse: Progress, workers: Roster, now_s: float) -> CheckpointStaged | None:
+        """The journal's event where this pulse ends a wait.
+
+        Args:
+            workers: those that are there; who isn't waits for nothing any more.
+        """
+        if len(self._since) > len(workers):
+            self._since = {who: at_s for who, at_s in self._since.items() if who in workers}
+        worker = workers.get(pulse.worker)
+        if worker is None:
+            return None
         if pulse.doing is Doing.STAGING:
             self._since.setdefault(pulse.worker, now_s)
             return None
         begun = self._since.pop(pulse.worker, None)
         if begun is None:
             return None
-        return CheckpointStaged(worker=pulse.worker, node=node, seconds=round(now_s - begun, 3))
+        return CheckpointStaged(
+            worker=pulse.worker, node=worker.node, seconds=round(now_s - begun, 3)
+        )

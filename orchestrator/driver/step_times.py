@@ -8,7 +8,7 @@ recovery's, and is spread over nobody's steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.decide.events import Progress
@@ -39,12 +39,17 @@ class StepTimes:
         self._since_s: float | None = None
         self._every_s = FIRST_S
 
-    def take(self, pulse: Progress, now_s: float) -> None:
-        """One sign of life."""
+    def take(self, pulse: Progress, now_s: float, workers: Container[str]) -> None:
+        """One sign of life.
+
+        Args:
+            workers: those that are there.
+        """
         if pulse.generation < self._generation:
             return
         if pulse.generation > self._generation:
             self._generation, self._first, self._last = pulse.generation, {}, {}
+            self._taken = {who: steps for who, steps in self._taken.items() if who in workers}
             self._since_s = now_s
         # Also of earlier generations: a member that stayed is heard before its first step of this
         if pulse.steps_taken <= self._taken.get(pulse.worker, 0):

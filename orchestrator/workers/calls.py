@@ -56,20 +56,26 @@ class Calls:
         self._scheduler = scheduler
         self.actors: dict[str, Any] = {}
         self.closed = False
+        # Who isn't here is gone: names of the dead would pile up over months
+        self._awaited: set[str] = set()
         self._ending: dict[str, tuple[ev.Cause, str]] = {}
-        self._gone: set[str] = set()
         self._gone_changed = threading.Condition()
+
+    def expect(self, worker: str) -> None:
+        """A worker is started, or found: its death will be told."""
+        with self._gone_changed:
+            self._awaited.add(worker)
 
     def is_gone(self, worker: str) -> bool:
         """Whether its death was told."""
-        return worker in self._gone
+        return worker not in self._awaited
 
     def listen(self, worker: str, actor: Any) -> bool:
         """Hear a worker's events from now on; False, and not, where it was ended before it was
         there, or nothing is told any more.
         """
         with self._gone_changed:
-            if self.closed or worker in self._gone:
+            if self.closed or self.is_gone(worker):
                 return False
             self.actors[worker] = actor
         self._poll(worker, actor, 0)
@@ -88,7 +94,7 @@ class Calls:
                 failure needn't be told.
         """
         actor = self.actors.get(worker)
-        if actor is None or worker in self._gone:
+        if actor is None:
             return
         ref = getattr(actor, method).remote(self._attempt, *args)
         ref.future().add_done_callback(
@@ -102,9 +108,10 @@ class Calls:
             Its handle; None where there is none, and then its death has been told.
         """
         with self._gone_changed:
-            self._ending[worker] = (cause, detail)
             actor = self.actors.get(worker)
-            if actor is None:
+            if actor is not None:
+                self._ending[worker] = (cause, detail)
+            else:
                 self._tell_gone(ev.Gone(worker, cause, detail))
         return actor
 
@@ -112,7 +119,7 @@ class Calls:
         """Return when all of these are gone, or nothing is told any more, or the time is over."""
         with self._gone_changed:
             self._gone_changed.wait_for(
-                lambda: self._gone.issuperset(workers) or self.closed, timeout_s
+                lambda: self._awaited.isdisjoint(workers) or self.closed, timeout_s
             )
 
     def _called(
@@ -168,15 +175,16 @@ class Calls:
             self.tell(ev.Fenced(error.cause.as_dict()))
         else:
             # A worker whose answers fail can't be commanded any more, whatever it does
-            self.tell(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
             ray.kill(actor, no_restart=True)
+            self._tell_gone(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
 
     def _tell_gone(self, gone: ev.Gone) -> None:
         worker = gone.worker
         with self._gone_changed:
-            if worker in self._gone:
+            if self.is_gone(worker):
                 return
-            self._gone.add(worker)
+            self._awaited.discard(worker)
+            self._ending.pop(worker, None)
             self.actors.pop(worker, None)
             self._placement.free(worker)
             self._gone_changed.notify_all()

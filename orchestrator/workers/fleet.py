@@ -97,6 +97,7 @@ class Fleet:
 
     def start(self, action: act.StartWorker) -> None:
         """Have a worker started, after its delay; doesn't wait for it."""
+        self._calls.expect(action.worker)
         if action.stage not in self._setup_refs:
             # Who comes when the group has trained gets its state from a member, and would fetch the
             # start checkpoint in vain
@@ -278,6 +279,7 @@ class Fleet:
         """Command these from now on. ``known``: place to node and GPUs, as the journal tells."""
         self._placement.adopt(living.reports, known)
         for worker, actor in living.actors.items():
+            self._calls.expect(worker)
             self._calls.listen(worker, actor)
 
     def close(self, *, kill: bool) -> None:

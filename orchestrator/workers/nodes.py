@@ -51,9 +51,9 @@ class NodeWatch:
                 log.debug("nodes can't be looked at: %s", error)
 
     def _look(self) -> None:
-        fresh = draining_nodes() - self._drained
+        draining = draining_nodes()
+        fresh, self._drained = draining - self._drained, draining
         if fresh:
-            self._drained |= fresh
             self._tell(ev.Draining(tuple(sorted(fresh))))
         if (
             self._workers.largest > self._workers.count

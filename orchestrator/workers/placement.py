@@ -57,7 +57,7 @@ class Placement:
         ):
             # its worker took this driver for dead, and the place along
             with self._lock:
-                self._books.all.remove(place)
+                self._books.remove(place)
         place = place or self._new_place(worker, demand, tuple(avoid))
         strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=0)
         resources = {"num_cpus": demand.cpus, "num_gpus": demand.gpus} | (
@@ -91,7 +91,7 @@ class Placement:
         )
         place = Place(group.id.hex(), group, demand, avoid)
         with self._lock:
-            self._books.all.append(place)
+            self._books.add(place)
             self._books.put(place, worker, demand)
         return place
 
@@ -110,7 +110,7 @@ class Placement:
             place for place in books.all if place.is_empty and place.demand not in usable
         ]:
             remove_placement_group(place.group)
-            books.all.remove(place)
+            books.remove(place)
         self._books = books
 
     def free(self, worker: str) -> None:

@@ -8,7 +8,7 @@ looking at both, so that nobody is put where somebody still is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.decide.machine import WorkerReport
@@ -68,53 +68,91 @@ class Lent:
     place: str = ""
 
 
-@dataclass
 class Places:
-    """The books of one run's places."""
+    """The books of one run's places.
 
-    all: list[Place] = field(default_factory=list)
+    Args:
+        places: those there are, with those who are in them.
+    """
+
+    def __init__(self, places: Iterable[Place] = ()) -> None:
+        self._places: dict[str, Place] = {}
+        self._of: dict[str, Place] = {}
+        self._used_by: dict[str, Place] = {}
+        self._vacant: dict[str, Place] = {}
+        for place in places:
+            self.add(place)
+
+    @property
+    def all(self) -> list[Place]:
+        """Every place."""
+        return list(self._places.values())
+
+    def add(self, place: Place) -> None:
+        """There is one more."""
+        self._places[place.ident] = place
+        if place.worker is None:
+            self._vacant[place.ident] = place
+        else:
+            self._of[place.worker] = place
+        if place.user is not None:
+            self._used_by[place.user] = place
+
+    def remove(self, place: Place) -> None:
+        """It's there no longer."""
+        if place.worker is not None:
+            self._of.pop(place.worker, None)
+        if place.user is not None:
+            self._used_by.pop(place.user, None)
+        self._vacant.pop(place.ident, None)
+        self._places.pop(place.ident, None)
 
     def free_for(self, demand: Demand, avoid: Sequence[str]) -> Place | None:
         """A place that takes such a worker, one that is made for it rather than one whose GPUs are
         lent.
         """
-        fitting = [place for place in self.all if place.takes(demand, avoid)]
+        fitting = [place for place in self._vacant.values() if place.takes(demand, avoid)]
         return min(fitting, key=lambda place: place.demand != demand, default=None)
 
     def put(self, place: Place, worker: str, demand: Demand) -> None:
         """``worker`` lies there from now on, and trains on its GPUs if it asked for any."""
         place.worker = worker
+        self._of[worker] = place
+        self._vacant.pop(place.ident, None)
         if demand.gpus:
-            place.user = worker
+            self._use(place, worker)
+
+    def _use(self, place: Place, worker: str) -> None:
+        place.user = worker
+        self._used_by[worker] = place
 
     def leave(self, worker: str) -> None:
         """The worker is gone."""
-        for place in self.all:
-            if place.worker == worker:
-                place.worker = None
-            if place.user == worker:
-                place.user = None
+        if (place := self._of.pop(worker, None)) is not None:
+            place.worker = None
+            self._vacant[place.ident] = place
+        if (place := self._used_by.pop(worker, None)) is not None:
+            place.user = None
 
     def arrived(self, worker: str, node: str, devices: tuple[str, ...]) -> None:
         """A worker says where it is and which GPUs Ray gave it."""
-        for place in self.all:
-            if place.worker == worker:
-                if place.node != node:
-                    # Ray has moved the place; what was known of the other node's GPUs counts no
-                    # longer
-                    place.devices = ()
-                place.node, place.devices = node, devices or place.devices
+        place = self._of.get(worker)
+        if place is None:
+            return
+        if place.node != node:
+            # Ray has moved the place; what was known of the other node's GPUs counts no longer
+            place.devices = ()
+        place.node, place.devices = node, devices or place.devices
 
     def lend(self, worker: str) -> Lent | None:
         """The GPUs with which ``worker`` takes a rank: those it has, else free ones of its node.
         None where there are none.
         """
-        own = next((place for place in self.all if place.worker == worker), None)
-        used = next((place for place in self.all if place.user == worker), None)
+        own, used = self._of.get(worker), self._used_by.get(worker)
         if used is None and own is not None:
             free = [
                 place
-                for place in self.all
+                for place in self._places.values()
                 if place.demand.gpus
                 and place.user is None
                 and place.devices
@@ -124,7 +162,7 @@ class Places:
             used = min(free, key=lambda place: place is not own, default=None)
         if used is None:
             return None
-        used.user = worker
+        self._use(used, worker)
         return Lent(used.devices, "" if used is own else used.ident)
 
 
@@ -142,8 +180,8 @@ def rebuilt(
     """
     lying = {report.group: report for report in reports if report.group}
     lent = {report.lent_group: report for report in reports if report.lent_group}
-    books = Places()
-    for place in found:
+    places = list(found)
+    for place in places:
         resident, user = lying.get(place.ident), lent.get(place.ident)
         node, devices = known.get(place.ident, ("", ()))
         if node and node == place.node:
@@ -154,8 +192,7 @@ def rebuilt(
                 place.user, place.devices = resident.worker, resident.devices
         if user is not None:
             place.user, place.node, place.devices = user.worker, user.node, user.devices
-        books.all.append(place)
-    return books
+    return Places(places)
 
 
 def known_places(events: Iterable[JournalEvent]) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -120,12 +120,12 @@ class Still(Threads):
 class Driver:
     """The real loop, its messages handled as fast as they come."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, save_steps: int = 10**9) -> None:
         self.inbox, self.output = Inbox(), Output()
         self.workers = Workers(self.inbox)
         self.now_s = 0.0
         self.longest_s = 0.0
-        rules = policy(count=workers, until=10**9, save_steps=10**9)
+        rules = policy(count=workers, until=10**9, save_steps=save_steps)
         run, self.actions = machine.begin(rules, ev.Found(0, 0), None, Budgets(50), 0, 0.0)
         self.loop = Loop(
             run,

@@ -20,8 +20,9 @@ from orchestrator.decide import machine, reconcile
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import MOVES, IllegalMove, Phase
-from orchestrator.decide.rules import reforming
-from orchestrator.decide.run import Run, Stage
+from orchestrator.decide.roster import Roster, Stage
+from orchestrator.decide.rules import forming, reforming
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from tests.simulation.parts import policy
 
@@ -217,6 +218,9 @@ class Play:
         assert again.run is run, f"{where}: a second look changes the run: {again.actions}"
         assert not again.actions, f"{where}: a second look does something: {again.actions}"
         assert set(run.members) <= set(run.workers), f"{where}: a member isn't there"
+        ranked = sorted((w.rank, w.ident) for w in run.workers.values() if w.rank is not None)
+        assert run.members == tuple(ident for _, ident in ranked), f"{where}: other members"
+        assert run.workers.tally == Roster(run.workers.values()).tally, f"{where}: miscounted"
         assert run.generation >= before.generation, f"{where}: a generation number comes again"
         assert not run.gather_for or run.phase is Phase.ENDED, f"{where}: nobody gathers"
         if run.phase is Phase.TRAINING and run.ending is None:
@@ -311,8 +315,27 @@ def sleep_through_a_loss(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(HANDLERS, ev.Held, on_held)
 
 
+def miscount(patch: pytest.MonkeyPatch) -> None:
+    """Who is gone is counted on."""
+    real = Roster.without
+
+    def without(roster: Roster, ident: str) -> Roster:
+        made = real(roster, ident)
+        made.tally = roster.tally
+        return made
+
+    patch.setattr(Roster, "without", without)
+
+
+def seat_two_in_one_place(patch: pytest.MonkeyPatch) -> None:
+    """Two members are told the same rank."""
+    patch.setattr(forming, "_ranks", lambda seats: dict.fromkeys(seats, 0))
+
+
 BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "KeyError|a member isn't there": keep_the_lost,
+    "miscounted": miscount,
+    "other members": seat_two_in_one_place,
     "IllegalMove": gather_from_nowhere,
     "Restless": forget_who_ends,
     "the plan isn't what follows from the run": keep_the_plan,

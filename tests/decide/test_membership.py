@@ -9,8 +9,8 @@ from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.budgets import LONGEST_BACKOFF_S, Budgets
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.roster import Stage
 from orchestrator.decide.rules.deadlines import START_S
-from orchestrator.decide.run import Stage
 from tests.decide.situation import Driver
 
 NOT_LOADED = {"kind": "GraphMismatch", "message": "this TensorFlow doesn't know MyOp"}

@@ -15,6 +15,8 @@ from orchestrator.driver.measurements import of_event
 from orchestrator.driver.step_times import EVERY_S, FIRST_S, StepTimes
 from tests.launch import journals
 
+EVERYBODY = ("w1", "w2")
+
 
 def pulse(worker: str, steps: int, generation: int = 1, **spent: float) -> Progress:
     return Progress(worker, generation, steps, Doing.STEP, steps_taken=steps, spent=spent)
@@ -22,11 +24,11 @@ def pulse(worker: str, steps: int, generation: int = 1, **spent: float) -> Progr
 
 def test_step_times_are_the_differences_over_the_steps_between_two_tellings() -> None:
     times = StepTimes()
-    times.take(pulse("w1", 10, input=1.0, compute=5.0, exchange=1.0), 100.0)
-    times.take(pulse("w2", 10, input=0.0, compute=5.0, exchange=2.0), 100.0)
+    times.take(pulse("w1", 10, input=1.0, compute=5.0, exchange=1.0), 100.0, EVERYBODY)
+    times.take(pulse("w2", 10, input=0.0, compute=5.0, exchange=2.0), 100.0, EVERYBODY)
     assert not times.is_due(100.0)
-    times.take(pulse("w1", 20, input=2.0, compute=8.0, exchange=1.5), 105.0)
-    times.take(pulse("w2", 20, input=0.0, compute=8.0, exchange=3.5), 105.0)
+    times.take(pulse("w1", 20, input=2.0, compute=8.0, exchange=1.5), 105.0, EVERYBODY)
+    times.take(pulse("w2", 20, input=0.0, compute=8.0, exchange=3.5), 105.0, EVERYBODY)
     assert times.is_due(100.0 + FIRST_S)
     told = times.told(("w1", "w2"), 20, 105.0)
     assert told is not None
@@ -44,10 +46,10 @@ def test_step_times_are_the_differences_over_the_steps_between_two_tellings() ->
 
 def test_recovery_between_two_generations_is_nobodys_step() -> None:
     times = StepTimes()
-    times.take(pulse("w1", 10, compute=5.0), 100.0)
-    times.take(pulse("w1", 11, generation=2, compute=5.5), 160.0)
-    times.take(pulse("w1", 12, compute=9.0), 160.5)  # of the generation before, and late
-    times.take(pulse("w1", 13, generation=2, compute=6.5), 161.0)
+    times.take(pulse("w1", 10, compute=5.0), 100.0, EVERYBODY)
+    times.take(pulse("w1", 11, generation=2, compute=5.5), 160.0, EVERYBODY)
+    times.take(pulse("w1", 12, compute=9.0), 160.5, EVERYBODY)  # of the generation before, and late
+    times.take(pulse("w1", 13, generation=2, compute=6.5), 161.0, EVERYBODY)
     told = times.told(("w1",), 13, 161.0)
     assert told is not None
     assert told.ranks["0"]["all"] == 0.5
@@ -57,20 +59,35 @@ def test_recovery_before_the_first_and_after_the_last_step_of_a_generation_is_no
     None
 ):
     times = StepTimes()
-    times.take(pulse("w1", 10, compute=5.0), 100.0)
-    times.take(pulse("w1", 12, compute=6.0), 101.0)
-    times.take(pulse("w1", 12, compute=6.0), 160.0)  # a peer is gone, and nobody takes its rank yet
+    times.take(pulse("w1", 10, compute=5.0), 100.0, EVERYBODY)
+    times.take(pulse("w1", 12, compute=6.0), 101.0, EVERYBODY)
+    times.take(
+        pulse("w1", 12, compute=6.0), 160.0, EVERYBODY
+    )  # a peer is gone, and nobody takes its rank yet
     told = times.told(("w1", "w2"), 12, 160.0)
     assert told is not None
     assert told.ranks == {"0": {"compute": 0.5, "other": 0.0, "all": 0.5}}
-    times.take(pulse("w1", 12, generation=2, compute=6.0), 170.0)  # and now it joins
-    times.take(pulse("w1", 13, generation=2, compute=6.5), 200.0)
-    times.take(pulse("w2", 1, generation=2, compute=0.5), 200.0)
-    times.take(pulse("w1", 15, generation=2, compute=7.5), 201.0)
-    times.take(pulse("w2", 3, generation=2, compute=1.5), 201.0)
+    times.take(pulse("w1", 12, generation=2, compute=6.0), 170.0, EVERYBODY)  # and now it joins
+    times.take(pulse("w1", 13, generation=2, compute=6.5), 200.0, EVERYBODY)
+    times.take(pulse("w2", 1, generation=2, compute=0.5), 200.0, EVERYBODY)
+    times.take(pulse("w1", 15, generation=2, compute=7.5), 201.0, EVERYBODY)
+    times.take(pulse("w2", 3, generation=2, compute=1.5), 201.0, EVERYBODY)
     told = times.told(("w1", "w2"), 15, 201.0)
     assert told is not None
     assert {rank: parts["all"] for rank, parts in told.ranks.items()} == {"0": 0.5, "1": 0.5}
+
+
+def test_step_times_of_a_worker_that_stays_go_on_and_of_one_that_is_gone_are_forgotten() -> None:
+    times = StepTimes()
+    times.take(pulse("w1", 10, compute=5.0), 100.0, EVERYBODY)
+    times.take(pulse("w2", 10, compute=5.0), 100.0, EVERYBODY)
+    times.take(pulse("w1", 10, generation=2, compute=5.0), 160.0, ("w1",))
+    assert times._taken == {"w1": 10}
+    times.take(pulse("w1", 11, generation=2, compute=5.5), 170.0, ("w1",))
+    times.take(pulse("w1", 12, generation=2, compute=6.0), 170.5, ("w1",))
+    told = times.told(("w1",), 12, 171.0)
+    assert told is not None
+    assert told.ranks["0"]["all"] == 0.5, "its last word before the step is no step's beginning"
 
 
 def of(**parts: float) -> Mapping[str, float]:

@@ -164,7 +164,7 @@ def test_heartbeat_that_comes_after_a_takeover_finds_it(
     output, clock = open_location(str(tmp_path)), FakeClock()
     first = acquire(output, lease_s=10.0, now=clock.now, wait=clock.wait)
     look: Any = first._look_for_others
-    followers = []
+    followers: list[Any] = []
 
     def followed_after(patience_s: float) -> None:
         look(patience_s)

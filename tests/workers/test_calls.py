@@ -48,6 +48,7 @@ class Bench:
         self.later: list[Callable[[], None]] = []
         scheduler: Any = SimpleNamespace(later=lambda delay_s, work: self.later.append(work))
         self.calls, self.actor = Calls(3, placement, self.told.append, scheduler), Actor()
+        self.calls.expect("w1")
         self.calls.listen("w1", self.actor)
 
 
@@ -89,8 +90,45 @@ def test_death_that_the_driver_asked_for_is_told_with_its_cause(bench: Bench) ->
 
 
 def test_end_of_a_worker_without_a_process_is_told_at_once(bench: Bench) -> None:
-    assert bench.calls.ends("w2", ev.Cause.RELEASED, "not needed") is None
+    bench.calls.expect("w2")
+    for _ in range(2):
+        assert bench.calls.ends("w2", ev.Cause.RELEASED, "not needed") is None
     assert bench.told == [ev.Gone("w2", ev.Cause.RELEASED, "not needed")]
+    assert not bench.calls.listen("w2", bench.actor), "it was started after all"
+    assert bench.told == [ev.Gone("w2", ev.Cause.RELEASED, "not needed")]
+
+
+def test_worker_whose_answers_fail_is_ended_and_its_place_is_free(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr("ray.kill", lambda actor, no_restart: killed.append(actor))
+    bench.actor.answer(error=ValueError("no event"))
+    assert killed == [bench.actor]
+    assert bench.told == [ev.Gone("w1", ev.Cause.ERROR, "ValueError: no event")]
+    assert bench.left == ["w1"]
+    bench.calls.wait_until_gone(["w1"], 60.0)
+
+
+def test_nothing_is_kept_of_workers_that_are_gone(bench: Bench) -> None:
+    def kept() -> int:
+        return sum(len(vars(bench.calls)[name]) for name in ("_awaited", "_ending", "actors"))
+
+    before = kept()
+    for number in range(1000):
+        ident, actor = f"w{number + 2}", Actor()
+        bench.calls.expect(ident)
+        if number % 3:
+            bench.calls.listen(ident, actor)
+        if number % 2:
+            bench.calls.ends(ident, ev.Cause.HUNG, "no sign of life")
+        if number % 3:
+            actor.answer(error=died())
+        elif not number % 2:
+            bench.calls.not_started(ident, ValueError("no room"))
+        assert bench.calls.is_gone(ident)
+    assert len(bench.told) == 1000
+    assert kept() == before
 
 
 def test_lost_node_is_known_by_rays_text(bench: Bench) -> None:

@@ -25,11 +25,11 @@ def on_tick(turn: Turn, _: Tick) -> None:
     turn.set(ticked_s=turn.now_s)
     if gap_s > PAUSE_S:
         turn.note(DriverPaused(seconds=round(gap_s, 3)))
+        turn.workers(
+            replace(worker, heard_s=turn.now_s, moved_s=turn.now_s)
+            for worker in run.workers.values()
+        )
         turn.set(
-            workers={
-                ident: replace(worker, heard_s=turn.now_s, moved_s=turn.now_s)
-                for ident, worker in run.workers.items()
-            },
             moved_s=turn.now_s,
             since_s=turn.now_s,
         )

@@ -37,7 +37,7 @@ def on_stop(turn: Turn, event: StopAsked) -> None:
 
 def on_user_failed(turn: Turn, event: UserFailed) -> None:
     """The user's code raised: stop with its traceback, after a last save of the state before it."""
-    if event.generation != turn.run.generation or event.worker not in turn.run.members:
+    if event.generation != turn.run.generation or turn.run.rank_of(event.worker) is None:
         return
     rank = turn.run.rank_of(event.worker)
     message = str(event.error.get("message", "the user's code failed"))
@@ -51,7 +51,7 @@ def on_data_ended(turn: Turn, event: DataEnded) -> None:
     """One rank's input is at its end: the step is abandoned on all ranks, and that is the end of
     data.
     """
-    if event.generation != turn.run.generation or event.worker not in turn.run.members:
+    if event.generation != turn.run.generation or turn.run.rank_of(event.worker) is None:
         return
     reason = f"the input of rank {turn.run.rank_of(event.worker)} ended after step {event.step}"
     turn.note(InputUsedUp(worker=event.worker, step=event.step, reason=reason))

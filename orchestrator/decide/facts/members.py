@@ -14,7 +14,8 @@ from orchestrator.decide.doing import Doing
 from orchestrator.decide.events import Held, Joined, JoinFailed, Progress
 from orchestrator.decide.facts import store, workers
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn, changed
 from orchestrator.journal.group_events import JoinFailure
 
@@ -34,20 +35,14 @@ def on_progress(turn: Turn, event: Progress) -> None:
     if worker is None:
         return
     heard = _heard(worker, event, turn.now_s)
-    if (
-        event.worker not in run.members
-        or event.generation != run.generation
-        or run.phase is not Phase.TRAINING
-    ):
+    if worker.rank is None or event.generation != run.generation or run.phase is not Phase.TRAINING:
         turn.worker(event.worker, **heard)
         return
     behind = run.place if worker.step is None else (worker.step, worker.position)
     place = step, position = max(event.step, behind[0]), max(event.position, behind[1])
-    everybody = dict(run.workers)
-    everybody[event.worker] = changed(worker, {**heard, "step": step, "position": position})
-    paced = event.steps_per_s > 0 and event.worker == run.seats[0]
+    paced = event.steps_per_s > 0 and worker.rank == 0
     turn.set(
-        workers=everybody,
+        workers=run.workers.put(changed(worker, {**heard, "step": step, "position": position})),
         highest=max(run.highest, step),
         fastest=max(run.fastest, step),
         fastest_position=max(run.fastest_position, position),
@@ -118,9 +113,12 @@ def _advance(turn: Turn) -> None:
 def on_held(turn: Turn, event: Held) -> None:
     """A member has stopped."""
     run = turn.run
-    if event.worker not in run.members or event.generation != run.workers[event.worker].generation:
+    if run.rank_of(event.worker) is None:
         return
-    step = None if run.workers[event.worker].tainted else event.step
+    worker = run.workers[event.worker]
+    if event.generation != worker.generation:
+        return
+    step = None if worker.tainted else event.step
     turn.worker(
         event.worker,
         held=True,
@@ -148,7 +146,7 @@ def on_held(turn: Turn, event: Held) -> None:
 def on_joined(turn: Turn, event: Joined) -> None:
     """A member is ready to step."""
     run = turn.run
-    if event.generation != run.generation or event.worker not in run.members:
+    if event.generation != run.generation or run.rank_of(event.worker) is None:
         return
     if run.phase is not Phase.FORMING:
         turn.worker(event.worker, tainted=False)
@@ -168,7 +166,7 @@ def on_join_failed(turn: Turn, event: JoinFailed) -> None:
     ends the run with that very error, everything else is tried again, with a back-off.
     """
     run = turn.run
-    if event.generation != run.generation or event.worker not in run.members:
+    if event.generation != run.generation or run.rank_of(event.worker) is None:
         return
     rank = run.rank_of(event.worker)
     told = f"rank {rank} ({event.worker}) couldn't join: {event.detail}"

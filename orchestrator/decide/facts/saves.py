@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import immutables
+
 from orchestrator.decide import save_under_way
 from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
 from orchestrator.decide.turn import Turn
@@ -37,18 +39,20 @@ def on_written(turn: Turn, event: SaveWritten) -> None:
             last_step=event.step if early else max(log.last_step, event.step),
         ),
         written=event,
-        digests={**turn.run.digests, event.worker: event.digests},
-        expected=turn.run.expected - {event.worker},
     )
+    _has_told(turn, event)
 
 
 def on_checked(turn: Turn, event: SaveChecked) -> None:
     """Another rank's checksums."""
     if _is_under_way(turn, event):
-        turn.set(
-            digests={**turn.run.digests, event.worker: event.digests},
-            expected=turn.run.expected - {event.worker},
-        )
+        _has_told(turn, event)
+
+
+def _has_told(turn: Turn, event: SaveWritten | SaveChecked) -> None:
+    run, worker = turn.run, event.worker
+    expected = run.expected.delete(worker) if worker in run.expected else run.expected
+    turn.set(digests=run.digests.set(worker, event.digests), expected=expected)
 
 
 def on_save_failed(turn: Turn, event: SaveFailed) -> None:
@@ -78,7 +82,7 @@ def on_committed(turn: Turn, event: Committed) -> None:
             committed_position=log.in_flight.position,
         ),
         written=None,
-        expected=frozenset(),
+        expected=immutables.Map(),
         divergences=0,
     )
     if turn.run.rolled_back_from is not None and event.step > turn.run.rolled_back_from:

@@ -14,7 +14,7 @@ from orchestrator.decide.causes import Cause
 from orchestrator.decide.doing import Doing
 from orchestrator.decide.events import Draining, Gone, Notice, Room, Warm
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.save_events import SaveOwed
 from orchestrator.journal.worker_events import (
@@ -72,14 +72,14 @@ def on_notice(turn: Turn, event: Notice) -> None:
     )
     run = turn.run
     trains = run.phase is Phase.TRAINING and run.ending is None
-    if trains and event.worker in run.members and not run.reform:
+    if trains and run.rank_of(event.worker) is not None and not run.reforms:
         turn.set(saves=replace(run.saves, owed=True))
         turn.note(SaveOwed(reason="nobody can take over yet", worker=event.worker))
 
 
 def on_draining(turn: Turn, event: Draining) -> None:
     """Nodes are about to be taken away, and with them their workers."""
-    for ident in sorted(turn.run.workers):
+    for ident in turn.run.workers:
         if turn.run.workers[ident].node in event.nodes:
             on_notice(turn, Notice(ident, event.detail))
 
@@ -95,7 +95,7 @@ def on_seen_dead(turn: Turn, rank: int) -> None:
     Ray to say so.
     """
     ident = turn.run.seats[rank] if rank < turn.run.world_size else ""
-    if ident not in turn.run.members or turn.run.workers[ident].ended_s is not None:
+    if turn.run.rank_of(ident) is None or turn.run.workers[ident].ended_s is not None:
         return  # who is ended by us is told with the reason for that
     leaving = turn.run.workers[ident].leaving
     turn.set(seen_dead={**turn.run.seen_dead, ident: (rank, leaving)})
@@ -127,6 +127,11 @@ def _cause(event: Gone, leaving: bool) -> Cause:
     return Cause.PREEMPTED if leaving and event.cause is Cause.DIED else event.cause
 
 
+def _without(idents: tuple[str, ...], ident: str) -> tuple[str, ...]:
+    place = idents.index(ident)
+    return idents[:place] + idents[place + 1 :]
+
+
 def on_gone(turn: Turn, event: Gone) -> None:
     """A worker is no more."""
     run = turn.run
@@ -135,11 +140,11 @@ def on_gone(turn: Turn, event: Gone) -> None:
         if event.worker in run.seen_dead:
             _explained(turn, event)
         return
-    rank = run.rank_of(event.worker) if event.worker in run.members else None
+    rank = worker.rank
     cause = _cause(event, worker.leaving)
     turn.set(
-        workers={ident: other for ident, other in run.workers.items() if ident != event.worker},
-        members=tuple(ident for ident in run.members if ident != event.worker),
+        workers=run.workers.without(event.worker),
+        members=run.members if rank is None else _without(run.members, event.worker),
     )
     if cause is Cause.RELEASED and rank is None:
         turn.note(WorkerReleased(worker=event.worker, reason=event.detail))

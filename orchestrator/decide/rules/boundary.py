@@ -27,5 +27,5 @@ def meet(turn: Turn) -> None:
         elif run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
             save_under_way.agree(turn, run.step, run.seats[0], run.members)
             save_under_way.send(turn, run.members, run.granted_end, run.granted_position)
-    elif run.reform:
+    elif run.reforms:
         turn.gather(run.reform)

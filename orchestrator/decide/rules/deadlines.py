@@ -14,7 +14,8 @@ from orchestrator.decide.causes import Cause
 from orchestrator.decide.doing import Doing
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.progress import SAVE_STILL_S
-from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
 from orchestrator.journal.group_events import CounterStands, StepBroken
@@ -76,7 +77,8 @@ def is_overdue(run: Run, now_s: float) -> bool:
         return False
     awaited = save_under_way.awaited(run)
     saving = any(now_s - run.workers[ident].moved_s <= SAVE_STILL_S for ident in awaited)
-    copying = any(progress.is_moving(run, run.workers[ident], now_s) for ident in run.members)
+    fetched = progress.fetched_s(run)
+    copying = any(progress.is_moving(run.workers[ident], fetched, now_s) for ident in run.members)
     return how.hard or not (saving or copying)
 
 
@@ -131,10 +133,11 @@ def _phase_deadline(turn: Turn) -> None:
         case Phase.GATHERING:
             bound_s = max(GATHER_S, hang_bounds.hang_bound_s(run, stepped=True))
             late = progress.slow_to_hold(run, turn.now_s, bound_s)
-            inside = [ident for ident in hang_bounds.computing(run) if ident in late]
+            inside = [ident for ident in late if run.workers[ident].doing is Doing.COMPUTING]
             if not hang_bounds.may_go_on(run, inside, run.since_s, turn.now_s, TICK_S):
                 inside = []
-            late = [ident for ident in late if ident not in inside]
+            patient = frozenset(inside)
+            late = [ident for ident in late if ident not in patient]
             _suspect(turn, late, "didn't stop at a step boundary")
         case Phase.FORMING:
             _end_all(turn, progress.slow_to_join(run, turn.now_s), "didn't join, and nothing moves")
@@ -160,7 +163,7 @@ def _stuck(turn: Turn) -> None:
         return
     if any(
         run.workers[ident].doing is Doing.COPYING
-        and progress.is_moving(run, run.workers[ident], turn.now_s)
+        and progress.is_moving(run.workers[ident], {}, turn.now_s)
         for ident in run.members
     ):
         # the others' step waits for the one that copies its state

@@ -13,7 +13,8 @@ from dataclasses import replace
 from orchestrator.decide import crew, endings, recovery, save_under_way, scaling
 from orchestrator.decide.actions import Form, Seat, StateFrom
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import GenerationFormed, WaitingForWorkers
 
@@ -25,8 +26,7 @@ def form(turn: Turn) -> None:
         return
     if not crew.stands_still(run):
         return
-    seats = crew.next_seats(run)
-    if seats is None:
+    if not crew.is_enough(run):
         _wait(turn)
     elif run.fruitless >= recovery.FRUITLESS_LIMIT:
         endings.give_up_recovering(
@@ -35,7 +35,7 @@ def form(turn: Turn) -> None:
     elif crew.may_form(run, turn.now_s):
         chosen = crew.donor(run)
         if chosen is not None or run.origin is not None:
-            _form(turn, seats, chosen)
+            _form(turn, crew.next_seats(run), chosen)
 
 
 def _wait(turn: Turn) -> None:
@@ -136,26 +136,33 @@ def _alike(worker: Worker, other: Worker) -> bool:
     return worker.place is not None and worker.place == other.place
 
 
+def _ranks(seats: tuple[str, ...]) -> dict[str, int]:
+    return {ident: rank for rank, ident in enumerate(seats)}
+
+
+def _seated(worker: Worker, rank: int | None, generation: int, now_s: float) -> Worker:
+    """The worker in its seat; without one it's to go."""
+    sits = rank is not None
+    return replace(
+        worker,
+        stage=Stage.MEMBER if sits else worker.stage,
+        held=False,
+        joined=False,
+        generation=generation if sits else worker.generation,
+        rank=rank,
+        leaving=worker.leaving or not sits,
+        moved_s=now_s,
+    )
+
+
 def _begin_generation(
     turn: Turn, generation: int, seats: tuple[str, ...], step: int, position: int
 ) -> None:
     run = turn.run
-    changed: dict[str, Worker] = {}
-    for ident in {*seats, *run.members}:
-        worker = run.workers[ident]
-        stage = Stage.MEMBER if ident in seats else worker.stage
-        joining = generation if ident in seats else worker.generation
-        leaving = worker.leaving or ident not in seats
-        changed[ident] = replace(
-            worker,
-            stage=stage,
-            held=False,
-            joined=False,
-            generation=joining,
-            leaving=leaving,
-            moved_s=turn.now_s,
-        )
-    turn.workers(changed)
+    ranks: dict[str, int | None] = {**dict.fromkeys(run.members), **_ranks(seats)}
+    turn.workers(
+        _seated(run.workers[ident], rank, generation, turn.now_s) for ident, rank in ranks.items()
+    )
     turn.enter(Phase.FORMING)
     turn.set(
         generation=generation,

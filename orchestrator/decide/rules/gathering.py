@@ -44,9 +44,7 @@ def _use_up(turn: Turn) -> None:
         or (not is_broken and run.is_at_boundary)
     ):
         return
-    turn.workers(
-        {ident: replace(run.workers[ident], spent=True, leaving=True) for ident in run.members}
-    )
+    turn.workers(replace(run.workers[ident], spent=True, leaving=True) for ident in run.members)
     turn.note(
         ProcessesUsedUp(
             workers=run.members,

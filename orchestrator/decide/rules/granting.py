@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from orchestrator.decide import grant_policy, save_policy, save_under_way
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Run, Stage
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.save_events import SaveSkipped
 
@@ -40,7 +40,7 @@ def grant(turn: Turn) -> None:
     )
     # A group that is to be formed anew runs up to the end of its grant and stands still there
     grows = end > run.granted_end or position > run.granted_position
-    if not grows or fastest >= until or run.reform:
+    if not grows or fastest >= until or run.reforms:
         return
     end, agreed = _agree(turn, end, position)
     if end > run.granted_end or position > run.granted_position or agreed:
@@ -51,9 +51,7 @@ def _ahead_s(run: Run) -> float:
     """How many seconds of steps a grant reaches: fewer while one is on its way whom the group waits
     for, so that it needn't wait for a far boundary in its turn.
     """
-    lacking = run.world_size < run.target and any(
-        worker.stage is Stage.STARTING for worker in run.workers.values()
-    )
+    lacking = run.world_size < run.target and run.workers.tally.starting > 0
     return grant_policy.AHEAD_OF_NEWCOMER_S if lacking else grant_policy.AHEAD_S
 
 

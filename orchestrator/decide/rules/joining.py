@@ -15,9 +15,7 @@ def begin_training(turn: Turn) -> None:
     run = turn.run
     if run.phase is not Phase.FORMING:
         return
-    # From the last rank on: the orders go out in the order of ranks, so it's mostly the last that is
-    # missing, and a thousand messages don't each look through all before it
-    if not all(run.workers[ident].joined for ident in reversed(run.members)):
+    if run.workers.tally.lacking:
         return
     turn.enter(Phase.TRAINING)
     turn.set(started=True, origin=None, accused="", store_down_s=None, moved_s=turn.now_s)

@@ -6,10 +6,9 @@ counts on it any more.
 
 from __future__ import annotations
 
-from orchestrator.decide import save_under_way
+from orchestrator.decide import crew, save_under_way
 from orchestrator.decide.causes import Cause
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Stage
 from orchestrator.decide.turn import Turn
 
 
@@ -18,9 +17,6 @@ def let_go(turn: Turn) -> None:
     run = turn.run
     if run.phase is not Phase.TRAINING:
         return
-    members = frozenset(run.members)
-    for worker in run.workers.values():
-        if worker.stage is not Stage.MEMBER or worker.ident in members:
-            continue
+    for worker in crew.former(run):
         if not (turn.is_ending(worker.ident) or save_under_way.counts_on(run, worker.ident)):
             turn.end_worker(worker.ident, Cause.RELEASED, "its rank has moved on")

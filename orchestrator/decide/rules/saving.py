@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+import immutables
+
 from orchestrator.decide import endings, incidents, save_policy, save_under_way
 from orchestrator.decide.actions import Commit
 from orchestrator.decide.events import SaveWritten
@@ -40,7 +42,7 @@ def save(turn: Turn) -> None:
     if flight is None or flight.committing:
         return
     if run.written is not None:
-        if not save_under_way.awaited(run):
+        if not save_under_way.is_awaited(run):
             _judge(turn, run.written)
     elif flight.writer not in run.workers:
         save_under_way.lose(turn, f"{flight.writer}, which wrote it, is gone")
@@ -52,7 +54,7 @@ def _judge(turn: Turn, written: SaveWritten) -> None:
     assert flight is not None
     found = outliers(written.sizes, run.sizes or written.measured, policy.outlier_factor)
     verdict = save_policy.judge(policy, written.nonfinite, digests, jumped=bool(found))
-    turn.set(written=None, digests={})
+    turn.set(written=None, digests=immutables.Map())
     match verdict:
         case Verdict.COMMIT:
             saves = replace(run.saves, in_flight=replace(flight, committing=True))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from orchestrator.decide import crew
 from orchestrator.decide.actions import FindCheckpoint
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.run import Stage
+from orchestrator.decide.roster import Stage
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import FindingCheckpoint, RollingBack
 
@@ -27,7 +27,7 @@ def search(turn: Turn) -> None:
     elif run.phase in (Phase.GATHERING, Phase.WAITING) and crew.stands_still(run):
         if run.rolling_back:
             roll_back(turn)
-        elif run.origin is None and crew.donor(run) is None and crew.may_form(run, turn.now_s):
+        elif run.origin is None and crew.may_form(run, turn.now_s) and crew.donor(run) is None:
             turn.enter(Phase.FINDING)
             _look(turn, "no living worker has the state")
 
@@ -42,13 +42,8 @@ def roll_back(turn: Turn) -> None:
     """Everybody stands still: go back to the newest good checkpoint. Nobody's state counts, whoever
     still holds one.
     """
-    workers = turn.run.workers
     turn.workers(
-        {
-            ident: replace(worker, step=None, tainted=True)
-            for ident, worker in workers.items()
-            if worker.stage is Stage.MEMBER
-        }
+        replace(worker, step=None, tainted=True) for worker in crew.in_stage(turn.run, Stage.MEMBER)
     )
     turn.set(rolling_back=False)
     turn.note(RollingBack(step=turn.run.rolled_back_from, generation=turn.run.generation))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from orchestrator.decide import budgets, crew, scaling
 from orchestrator.decide.actions import StartWorker
-from orchestrator.decide.run import Run, Stage, Worker
+from orchestrator.decide.roster import Stage, Worker
+from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import Growing
 from orchestrator.journal.worker_events import WorkerStarted
@@ -24,8 +25,7 @@ def staff(turn: Turn) -> None:
     run = turn.run
     if run.ending is not None:
         return
-    staying = [worker.leaving for worker in run.workers.values()].count(False)
-    count = scaling.missing(run.policy.sizes, run.target, staying)
+    count = scaling.missing(run.policy.sizes, run.target, run.workers.tally.staying)
     if run.room:
         extra = scaling.growth(run.policy.sizes, len(run.workers), run.room)
         turn.set(room=0)
@@ -42,20 +42,18 @@ def _start(turn: Turn, count: int) -> None:
     # Whoever starts before the run has trained fetches the checkpoint while TensorFlow loads; later
     # a member has the state
     stage = run.origin is not None and not run.started
-    workers = dict(run.workers)
+    workers = run.workers
     # The places of processes that are used up become free only when their state has passed
-    held_up = any(worker.spent for worker in workers.values())
-    staying = sum(1 for worker in workers.values() if not worker.leaving)
+    held_up = workers.tally.spent > 0
+    least_s = _recovering_s(run)
     for number in range(run.next_worker, run.next_worker + count):
         ident = f"w{number:04d}"
-        delay_s = max(
-            budgets.backoff_s(run.failures, ident), _start_backoff_s(run, ident), _recovering_s(run)
-        )
-        standby = held_up or staying >= run.target
-        staying += 1
+        backoff_s = budgets.backoff_s(run.failures, ident)
+        delay_s = max(backoff_s, _start_backoff_s(run, ident), least_s)
+        standby = held_up or workers.tally.staying >= run.target
         begins_s = turn.now_s + delay_s
-        workers[ident] = Worker(
-            ident, Stage.STARTING, since_s=begins_s, heard_s=begins_s, moved_s=begins_s
+        workers = workers.put(
+            Worker(ident, Stage.STARTING, since_s=begins_s, heard_s=begins_s, moved_s=begins_s)
         )
         turn.act(StartWorker(ident, delay_s, avoid, standby, stage))
         turn.note(
@@ -82,7 +80,7 @@ def _recovering_s(run: Run) -> float:
     """How long a new process waits for a group that is being formed, or has just been, without it:
     loading takes seconds of a processor.
     """
-    staying = sum(1 for ident in run.members if not run.workers[ident].leaving)
-    complete = staying + len(crew.standbys(run)) >= run.target
+    tally = run.workers.tally
+    complete = len(run.members) - tally.going + tally.standbys >= run.target
     recovering = run.incident is not None and run.started and complete
     return STANDBY_AFTER_S if recovering else 0.0
