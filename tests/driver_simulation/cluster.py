@@ -66,8 +66,6 @@ class Cluster:
         self._schedule, self._slots = schedule, slots
         self.nodes: dict[str, Node] = {}
         self.groups: dict[str, Group] = {}
-        self.waited = 0
-        """Groups that weren't placed at once."""
         for _ in range(FIRST):
             self.add_node()
 
@@ -102,7 +100,6 @@ class Cluster:
         """Find a node for a new group, now or later."""
         self.groups[group.ident] = group
         self._put(group)
-        self.waited += not group.node
 
     def remove(self, group: Group) -> None:
         """Give its place back."""

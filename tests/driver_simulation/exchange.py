@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from tests.driver_simulation.worker import SimWorker
 
 STEP_S = 0.4
+"""As a rule: long enough for something to happen within one."""
 
 
 class SimExchange:
     """The group of one generation."""
 
     def __init__(
-        self, schedule: Schedule, world_size: int, taken: Callable[[SimExchange], None]
+        self,
+        schedule: Schedule,
+        world_size: int,
+        step_s: float,
+        taken: Callable[[SimExchange], None],
     ) -> None:
-        self.taken = taken
+        self.taken, self._step_s = taken, step_s
         self._schedule, self._world_size = schedule, world_size
         self.broken = False
         self.members: dict[int, SimWorker] = {}
@@ -40,7 +45,8 @@ class SimExchange:
             self._count += 1
             count = self._count
             self._schedule.at(
-                STEP_S * (0.8 + 0.4 * self._schedule.random.random()), lambda: self._end(count)
+                self._step_s * (0.8 + 0.4 * self._schedule.random.random()),
+                lambda: self._end(count),
             )
 
     def _end(self, count: int) -> None:

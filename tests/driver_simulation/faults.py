@@ -90,8 +90,15 @@ class Mishaps:
             mean_s = getattr(self._faults, name)
             if mean_s:
                 self._soon(name, mean_s, fault)
+        if self._faults.room_s:
+            self._world.schedule.at(self._faults.until_s, self._grow_again)
         if self._faults.stop_at_s:
             self._world.schedule.at(self._faults.stop_at_s, self._ask_to_stop)
+
+    def _grow_again(self) -> None:
+        """Else a run that hasn't begun may wait for its first group for ever."""
+        while len(self._world.cluster.usable()) < MOST_NODES:
+            self._world.cluster.add_node()
 
     def _soon(self, name: str, mean_s: float, fault: Callable[[], bool]) -> None:
         def happen() -> None:

@@ -44,6 +44,10 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         {},
     ),
     "a stop": (Faults(stop_at_s=18.0, kill_s=10.0, dies_s=12.0), {"until": 10_000}),
+    "drivers that die while steps are short": (
+        Faults(calls=CallFaults(late=0.3), dies_s=3.0, until_s=20.0),
+        {"until": 200, "save_steps": 40, "step_s": 0.05},
+    ),
     "messages that overtake each other": (
         Faults(
             calls=CallFaults(overtaken=0.1, answers_overtaken=0.05, unanswered=0.01),
@@ -54,8 +58,8 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
     ),
     "nodes that are drained": (Faults(drain_s=6.0, dies_s=30.0), SHARED),
     "a cluster that grows and shrinks": (
-        Faults(room_s=4.0, slots=2, kill_s=20.0, dies_s=20.0),
-        {"workers": {"count": 4, "min": 1, "max": 8}},
+        Faults(room_s=4.0, slots=1, kill_s=20.0, dies_s=20.0),
+        {"workers": {"count": 3, "min": 1, "max": 6}},
     ),
     "an input that ends": (
         Faults(kill_s=8.0, dies_s=15.0, rival_s=20.0, data_ends_at=4 * 37 + 3),
@@ -109,6 +113,7 @@ FIRES: dict[str, set[str]] = {
     "listings that come late": {"lists_late_s", "dies_s"},
     "creates that aren't exclusive": {"rival_s", "dies_s", "exclusive"},
     "a stop": {"stop_at_s", "dies_s"},
+    "drivers that die while steps are short": {"dies_s", "late"},
     "messages that overtake each other": {"overtaken", "answers_overtaken", "unanswered"},
     "nodes that are drained": {"drain_s", "Draining"},
     "a cluster that grows and shrinks": {"grows", "shrinks", "waits for room", "Room"},

@@ -14,8 +14,11 @@ import pytest
 from launch.runs import status as status_module
 from launch.runs.status_model import Driver
 from orchestrator.decide import budgets, holding, incidents, machine, retention, save_under_way
+from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.facts import ends, members
+from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.rules import ending, forming
 from orchestrator.driver import restorable, storage_thread
 from orchestrator.driver.past import Past
@@ -122,16 +125,21 @@ def twice_as_many(run: Any, incident: Any, now_s: float | None) -> Any:
 REAL_RECORD, REAL_TAKEN_OVER = incidents.incident_record, machine._taken_over
 
 
+def ends_with_its_group(turn: Any, event: ev.Held) -> None:
+    """Whoever stops, its input is taken to be at its end."""
+    members.on_held(turn, event)
+    ends.on_data_ended(turn, ev.DataEnded(event.worker, event.generation, event.step or 0))
+
+
 def loses_silently(turn: Any, reason: str) -> None:
     """Nobody is told that a save's writer is gone."""
     turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=frozenset())
 
 
-def grants_what_all_have(policy: Any, budgets: Any, committed: Any, *others: Any) -> Any:
-    """The lowest end that a member was told, where the highest was told too."""
-    run = REAL_TAKEN_OVER(policy, budgets, committed, *others)
-    lowest = min((report.granted_end for report in others[1]), default=0)
-    return replace(run, granted_end=lowest, highest=min(run.highest, lowest))
+def begins_anew(*found: Any) -> Any:
+    """What the members of a group that is taken over were granted isn't asked."""
+    run = REAL_TAKEN_OVER(*found)
+    return replace(run, granted_end=run.step, granted_position=run.position)
 
 
 DEATHS, WAKING, KILLS = (
@@ -139,6 +147,7 @@ DEATHS, WAKING, KILLS = (
     "drivers that wake up",
     "workers that die",
 )
+SHORT = "drivers that die while steps are short"
 BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
     "neither ended nor waited within bounds": (
         DEATHS,
@@ -269,12 +278,12 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
         lambda patch: patch.setattr(ending, "end_gathered", ending.finish),
     ),
     "may run less far than a member was told before": (
-        "drivers that die",
-        lambda patch: patch.setattr(machine, "_taken_over", grants_what_all_have),
+        SHORT,
+        lambda patch: patch.setattr(machine, "_taken_over", begins_anew),
     ),
     "the run ended elsewhere than where its input did": (
         "an input that ends",
-        lambda patch: patch.setattr(ending, "_has_lost_its_last_step", lambda run: False),
+        lambda patch: patch.setitem(HANDLERS, ev.Held, ends_with_its_group),
     ),
 }
 

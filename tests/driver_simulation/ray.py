@@ -165,6 +165,7 @@ class SimRay:
         if group.node:
             begin()
         else:
+            self.fired.add("waits for room")
             group.waiting.append(begin)
         return actor
 

@@ -7,12 +7,14 @@ and the worker's own code run as they are. A failing schedule prints its kind an
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from orchestrator.decide import events as ev
 from orchestrator.driver.result import RunResult
 from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import FIRES, KINDS, world_of
@@ -80,6 +82,17 @@ def test_driver_in_more_worlds_keeps_its_promises(kind: str) -> None:
     assert (SEEDS // PARTS + MORE) * len(KINDS) >= 200
     for seed in range(SEEDS, SEEDS + MORE):
         played(kind, seed)
+
+
+def test_every_kind_of_event_is_heard_by_some_driver() -> None:
+    """What no schedule tells, no seed can find anything about."""
+    told: set[type] = set()
+    kinds = ["an input that ends", "an input that raises", "nodes that are drained", *KINDS]
+    for seed, kind in itertools.product(range(SEEDS), kinds):
+        told |= played(kind, seed)[0].heard
+        if told == set(get_args(ev.Event)):
+            break
+    assert told == set(get_args(ev.Event))
 
 
 def test_schedule_follows_from_its_seed_alone() -> None:

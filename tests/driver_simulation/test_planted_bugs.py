@@ -10,14 +10,19 @@ import pytest
 
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.member import Member
+from tests.driver_simulation.actors import CallFaults
 from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import KINDS, world_of
-from tests.driver_simulation.planted_bugs import BUGS, WAKING, always_holds, spoilt_state
+from tests.driver_simulation.planted_bugs import BUGS, SHORT, WAKING, always_holds, spoilt_state
 from tests.driver_simulation.shrinking import shrunk
 from tests.driver_simulation.world import World
 from tests.simulation.parts import Broken
 
 SEEDS = 8
+RARELY = {SHORT: 40}
+"""Kinds in few of whose schedules the bug shows: a driver has to die while a late grant is on its
+way to one member and has come to another.
+"""
 Patch = pytest.MonkeyPatch
 
 
@@ -28,7 +33,7 @@ def test_planted_bug_is_caught_by_its_invariant(invariant: str, monkeypatch: Pat
     kind, plant = BUGS[invariant]
     plant(monkeypatch)
     told: list[str] = []
-    for seed in range(SEEDS):
+    for seed in range(RARELY.get(kind, SEEDS)):
         # What one seed shows as another invariant's breach, the next may show as this one's
         try:
             world_of(kind, seed).play()
@@ -74,18 +79,20 @@ def test_driver_that_knows_that_it_was_followed_ends_nobody_whatever_its_fleet_w
 
 def test_failing_schedule_is_shrunk_to_the_faults_that_it_needs(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Member, "held_state", spoilt_state)
-    faults = Faults(kill_s=6.0, outage_s=50.0, skew_s=100.0)
+    calls = CallFaults(late=0.01, overtaken=0.02)
+    faults = Faults(calls=calls, kill_s=6.0, outage_s=50.0, skew_s=100.0)
 
-    def fails(fewer: Faults) -> bool:
+    def fails(seed: int, fewer: Faults) -> bool:
         try:
-            World(1, fewer).play()
+            World(seed, fewer).play()
         except Broken:
             return True
         return False
 
-    assert fails(faults)
-    fewer = shrunk(faults, fails)
+    seed = next(seed for seed in range(SEEDS) if fails(seed, faults))
+    fewer = shrunk(faults, lambda fewer: fails(seed, fewer))
     assert (fewer.kill_s, fewer.outage_s, fewer.skew_s) == (6.0, 0.0, 0.0)
+    assert fewer.calls == CallFaults()
     assert fewer.until_s < faults.until_s
 
 

@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     from tests.driver_simulation.world import World
 
 OUTCOMES = tuple(
-    kind.WORD
-    for kind in (
-        *(SaveCommitted, SaveFailure, SavePostponed, SaveRefused, SaveLost, SaveCancelled),
-    )
+    kind.WORD for kind in (*(SaveFailure, SavePostponed, SaveRefused, SaveLost, SaveCancelled),)
 )
-"""What may become of a save that was agreed on."""
+"""What may become of a save that was agreed on, but for its commit."""
 
 
 class JournalTruth:
@@ -48,8 +45,8 @@ class JournalTruth:
         """By attempt, names of workers of which it could know when it began, and of those it made."""
         self.in_order: set[int] = set()
         """Processes that ended the run."""
-        self.agreed: dict[int, int | None] = {}
-        """By process, the step of the save that is under way."""
+        self.agreed: dict[int, tuple[int, int] | None] = {}
+        """By process, generation and step of the save that is under way."""
         self.trained_s: dict[int, float] = {}
         """By attempt, the training of those before it that it must know of."""
 
@@ -76,8 +73,12 @@ class JournalTruth:
             self.world.check(
                 under_way is None, "a save was agreed on while nobody knew what became of another"
             )
-            self.agreed[driver] = event["step"]
-        elif word in OUTCOMES and (word != SaveCommitted.WORD or event["step"] == under_way):
+            self.agreed[driver] = event["generation"], event["step"]
+        elif word == SaveCommitted.WORD:
+            # It may be one of a save that had failed; and one by position may come a step early
+            if under_way and event["generation"] == under_way[0] and event["step"] <= under_way[1]:
+                self.agreed[driver] = None
+        elif word in OUTCOMES:
             self.agreed[driver] = None
         elif word == RunEnded.WORD:
             self.world.check(

@@ -12,7 +12,7 @@ from orchestrator.store.checkpoints import pointing, retention
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.objects.location import open_location
-from orchestrator.store.run.lease import acquire
+from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.lineage import record_takeover
 from tests.fakes.clocks import FakeClock
 from tests.store.runs import saved, uploaded
@@ -164,7 +164,7 @@ def test_heartbeat_that_comes_after_a_takeover_finds_it(
     output, clock = open_location(str(tmp_path)), FakeClock()
     first = acquire(output, lease_s=10.0, now=clock.now, wait=clock.wait)
     look: Any = first._look_for_others
-    followers: list[Any] = []
+    followers: list[Lease] = []
 
     def followed_after(patience_s: float) -> None:
         look(patience_s)
