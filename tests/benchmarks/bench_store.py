@@ -4,6 +4,7 @@ one among ten thousand?
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import statistics
@@ -22,9 +23,13 @@ from orchestrator.store.transfer.upload import upload
 from tests.benchmarks.figures import Figure, spread
 from tests.fakes.bundles import model, write_checkpoint
 from tests.servers.programs import missing, running
+from tests.store.big_state import GB
 from tests.store.runs import source_of, uploaded
+from tests.store.test_big_state import contents, state_of
 
 STATE_MB, TURNS, CHECKPOINTS = 1024, 3, 10_000
+SAVED_GB, SLICES = 4, 4
+"""The client gets its bytes in slices, one after the other, so that memory holds them twice at most."""
 Timed = Callable[[], object]
 
 
@@ -66,6 +71,33 @@ def _staging(kind: str, directory: Path) -> Figure:
     return Figure(
         f"staging {STATE_MB} MiB from {kind} over fs.get of one stream", ratio, 2.0, False, behind
     )
+
+
+def _saving(kind: str, directory: Path) -> Figure:
+    """All that a save sends against what the store's client sends of the same bytes, that lie in
+    memory either way, in parts of its own.
+    """
+    state = state_of(SAVED_GB * GB)
+    slice_bytes = state.size_bytes // SLICES
+    plain = np.random.default_rng(2).bytes(slice_bytes)
+    root = directory / f"saved-{kind}"
+    root.mkdir()
+    with running(kind, root) as server:
+        where = open_location(server.url("saved"), **server.options())
+        alone, ours = [], []
+        for turn in range(TURNS):
+            there = where.child(f"turn-{turn}")
+            slices = [there.child(f"slice-{number}").path for number in range(SLICES)]
+            alone.append(
+                sum(_seconds(functools.partial(where.fs.pipe_file, path, plain)) for path in slices)
+            )
+            ours.append(_seconds(functools.partial(upload, contents(state.arrays), there)))
+            for item in there.list():
+                there.child(item.name).delete()
+    share = statistics.median(alone) / statistics.median(ours)
+    behind = f"client alone {spread(alone, 's')}, saved {spread(ours, 's')}"
+    name = f"{SAVED_GB} GB saved into {kind}, of what its client moves alone"
+    return Figure(name, share, 0.8, False, behind)
 
 
 def _foreign_ten_thousand(directory: Path) -> Figure:
@@ -119,9 +151,10 @@ def _own_ten_thousand(directory: Path) -> list[Figure]:
 
 
 def figures(directory: Path) -> list[Figure]:
-    """Staging from both object stores, listing and resolving."""
+    """Staging from object stores, saving into one that keeps its data on disk, listing, resolving."""
     return [
         *(_staging(kind, directory) for kind in ("gcs", "s3", "weed") if not missing(kind)),
+        *(_saving(kind, directory) for kind in ("weed",) if not missing(kind)),
         _foreign_ten_thousand(directory),
         *_own_ten_thousand(directory),
     ]

@@ -70,3 +70,12 @@ def test_roster_does_not_know_who_was_never_there() -> None:
     assert roster.get("w0002") is None
     with pytest.raises(KeyError):
         roster.without("w0002")
+
+
+def test_roster_in_which_nobody_has_come_or_gone_is_not_sorted_anew() -> None:
+    roster = Roster(Worker(f"w{number}", Stage.WARM, 0.0, 0.0) for number in range(9))
+    order = [*roster]
+    changed = roster.put(Worker("w3", Stage.MEMBER, 0.0, 0.0))
+    assert changed._order is roster._order
+    assert [*changed] == order
+    assert [*changed.put(Worker("w10", Stage.WARM, 0.0, 0.0))] == sorted([*order, "w10"])

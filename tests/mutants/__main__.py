@@ -3,7 +3,7 @@
 Rule: mutmut changes one thing at a time and runs the tests that come by it. What survives is either
 listed in ``survivors.json``, with the reason why no test can or should tell, or printed here; then
 the exit code is 1. A change is known by its module and its two lines, since mutmut's numbers move
-with the code. Without a word all of ``decide``, ``store`` and ``driver`` is changed, which takes
+with the code. Without a word all of ROOMS is changed, which takes
 many hours.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 from tests.mutants.survivors import SURVIVORS, change_of, listed, names_of
 
-ROOMS = ("decide", "store", "driver")
+ROOMS = ("decide", "store", "driver", "workers")
 MUTMUT = (sys.executable, "-m", "mutmut")
 COPIED = ("orchestrator", "launch", "tests", "configs", "docs")
 FILES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "constraints.txt")
