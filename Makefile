@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 
-.PHONY: help setup demo wheel test check check-fast soak mutants fuzz bench browser gpu-check gpu-report gpu-dry-run clean
+.PHONY: help setup demo wheel test check check-fast lint test-fast soak mutants fuzz bench browser gpu-check gpu-report gpu-dry-run clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,19 +38,26 @@ wheel:  ## Build dist/tfresume-*.whl, which any environment can install
 	rm -rf build/lib build/bdist.* dist
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-check-fast: $(STAMP)  ## Lint, types, import law and all tests that need neither TensorFlow nor Ray (about four minutes)
+lint: $(STAMP)  ## Lint, format, types, import law, dead code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
+
+# Three, since some of these tests wait: two cores have something to do meanwhile
+test-fast: $(STAMP)  ## The tests that need neither TensorFlow nor Ray and take no seconds
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(FAST)
+
+# Side by side: what lints uses one core for most of its time
+check-fast: $(STAMP)  ## Lint and the quick tests, side by side (about a minute on two cores)
+	$(MAKE) --no-print-directory --jobs 2 lint test-fast
 
 check: check-fast  ## What test runs, with all examples of each kind
 	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
-test: check-fast  ## Everything that CI runs (some 26 minutes on two cores)
+test: check-fast  ## Everything that CI runs (ten to twelve minutes on two cores)
 	$(HEAVY)
 
 soak: $(STAMP)  ## Thousands of kills, one hash for each graph (hours; make soak PART=3/20 runs one part of twenty)

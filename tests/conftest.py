@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests import forked
 from tests.graphs.library import CheckpointLibrary
 from tests.turns import checksum_of_the_code, chosen, not_in_turn, part_of
 
@@ -85,6 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in here])
         items[:] = [item for item in items if item.nodeid in here]
     items.sort(key=lambda item: _turn(item.path))  # stable: within a file nothing changes
+    if any(item.get_closest_marker("tf") for item in items):
+        forked.IMPORTED.extend(forked.WITH_TENSORFLOW)
 
 
 @functools.cache

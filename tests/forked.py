@@ -2,7 +2,8 @@
 
 Rule: one server process has imported TensorFlow and done nothing with it; each call is a fork of
 that server. So it starts in milliseconds, with no graph, session or thread pool of another's, and
-what it does ends with its process. The server never imports the project.
+what it does ends with its process. The server never imports the project, and TensorFlow only where
+tests were chosen that are marked with ``tf``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 """Read while TensorFlow is imported, so it's the same for all calls."""
+IMPORTED = ["numpy", "pytest", "hypothesis"]
+"""By the server, once. A child imports the main module and the one that its function stands in, a
+module of tests: without these it would take most of a second of a processor.
+"""
+WITH_TENSORFLOW = [
+    "tensorflow.compat.v1",
+    "pydantic.json_schema",
+    "google.protobuf.descriptor_pb2",
+    "google_crc32c",
+    "tensorboard.compat.proto.meta_graph_pb2",
+    "tensorboard.compat.proto.saver_pb2",
+]
+"""Besides, where tests need it, with what the project imports in most of the children."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +52,7 @@ def fork(target: Callable[..., Any], *args: Any) -> BaseProcess:
     module.
     """
     context = multiprocessing.get_context("forkserver")
-    # a child imports what is the main module here
-    context.set_forkserver_preload(["tensorflow.compat.v1", "pytest"])
+    context.set_forkserver_preload(IMPORTED)
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ.update(QUIET)
     child = context.Process(target=target, args=args, daemon=True)

@@ -27,7 +27,19 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(text(path))
 
 
+def calls(path: Path, *names: str) -> tuple[ast.Call, ...]:
+    """What a module calls by one of these names, or as a method with one. One that says none of
+    them isn't parsed.
+    """
+    if not any(f"{name}(" in text(path) for name in names):
+        return ()
+    return tuple(
+        call
+        for call in _calls(path)
+        if getattr(call.func, "attr", getattr(call.func, "id", "")) in names
+    )
+
+
 @functools.cache
-def calls(path: Path) -> tuple[ast.Call, ...]:
-    """All that a module calls."""
+def _calls(path: Path) -> tuple[ast.Call, ...]:
     return tuple(node for node in ast.walk(tree(path)) if isinstance(node, ast.Call))

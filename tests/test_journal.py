@@ -45,11 +45,11 @@ RECORDS = st.builds(
 
 @functools.cache
 def called() -> set[str]:
-    """Names of what the product calls, with or without a module before them."""
+    """The kinds of events that the product makes, with or without a module before them."""
     return {
         made.attr if isinstance(made := call.func, ast.Attribute) else getattr(made, "id", "")
         for path in PRODUCT
-        for call in calls(path)
+        for call in calls(path, *(kind.__name__ for kind in KINDS.values()))
     }
 
 

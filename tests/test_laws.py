@@ -227,7 +227,7 @@ def _is_there(name: str) -> bool:
 
 
 def test_numbers_that_the_product_is_built_with_carry_their_reason() -> None:
-    found = {str(path.relative_to(ROOT)): _constants(text(path)) for path in PRODUCT}
+    found = {str(path.relative_to(ROOT)): _constants(text(path), tree(path)) for path in PRODUCT}
     assert sum(map(len, found.values())) > 200
     assert [
         f"{path}: {name}"
@@ -251,16 +251,20 @@ def test_numbers_that_the_product_is_built_with_carry_their_reason() -> None:
     ],
 )
 def test_number_is_explained_by_its_own_docstring_or_comment(source: str, explained: bool) -> None:
-    assert [told for name, told in _constants(source).items() if "WAIT_S" in name] == [explained]
+    assert [told for name, told in _of(source).items() if "WAIT_S" in name] == [explained]
 
 
 def test_text_and_tables_need_no_reason_as_numbers() -> None:
-    assert _constants("NAME = 'a'\nKINDS = {1: 'a'}\nON = True\n") == {}
+    assert _of("NAME = 'a'\nKINDS = {1: 'a'}\nON = True\n") == {}
 
 
-def _constants(source: str) -> dict[str, bool]:
+def _of(source: str) -> dict[str, bool]:
+    return _constants(source, ast.parse(source))
+
+
+def _constants(source: str, syntax: ast.Module) -> dict[str, bool]:
     """Each numeric constant of a module, and whether it has a docstring or a comment of its own."""
-    lines, body = source.splitlines(), ast.parse(source).body
+    lines, body = source.splitlines(), syntax.body
     found: dict[str, bool] = {}
     for node, following in zip_longest(body, body[1:]):
         if not isinstance(node, ast.Assign | ast.AnnAssign) or not _is_number(node.value):

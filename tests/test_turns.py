@@ -6,7 +6,14 @@ import itertools
 
 import pytest
 
-from tests.turns import checksum_of_the_code, chosen, in_turn, not_in_turn, part_of
+from tests.turns import (
+    checksum_of_the_code,
+    chosen,
+    in_turn,
+    not_in_turn,
+    part_of,
+    quick_in_turn,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -56,6 +63,19 @@ def test_tests_that_somebody_chooses_are_all_run(
     words: list[str], options: tuple[object, ...], asked: bool
 ) -> None:
     assert chosen(words, *options) == asked
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_of_examples_that_are_quick_in_turn_the_others_are_slow_and_none_is_lost(
+    count: int,
+) -> None:
+    examples = [(number, "word") for number in range(count)]
+    found = quick_in_turn(examples, 3)
+    assert [item.values for item in found] == examples
+    quick = [item for item in found if not item.marks]
+    assert bool(quick) == bool(count)
+    assert len(quick) <= count // 3 + 1
+    assert {mark.name for item in found for mark in item.marks} <= {"slow"}
 
 
 def test_what_is_quick_is_run_each_time(pytester: pytest.Pytester) -> None:

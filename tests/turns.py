@@ -4,7 +4,8 @@ Rule: of tests marked ``turns(N)`` an Nth part, file by file (with ``turns(N, KI
 that name this kind), and all of them with ``--every-turn`` (``make check``). Whose turn it is
 follows from the code under test: the same tree runs the same part, so that what passed before a
 change lands is what its landing runs, and after a change it's another's turn. What is quick is run
-each time, marked or not.
+each time, marked or not. Of very many quick examples ``quick_in_turn`` leaves an Nth part to `make
+check-fast`; `make test` runs the others as well, with what takes seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -38,6 +39,19 @@ def in_turn(examples: Sequence[T], parts: int, checksum: int) -> list[T]:
     """
     parts = min(parts, len(examples))
     return list(examples[checksum % parts :: parts]) if parts else []
+
+
+def quick_in_turn(examples: Iterable[T], parts: int) -> list[Any]:
+    """All of the examples, as parameters of which all but every ``parts``-th are marked as slow."""
+    every = list(examples)
+    quick = set(in_turn(range(len(every)), parts, checksum_of_the_code()))
+    return [
+        pytest.param(
+            *(example if isinstance(example, tuple) else (example,)),
+            marks=[] if number in quick else [pytest.mark.slow],
+        )
+        for number, example in enumerate(every)
+    ]
 
 
 def chosen(words: Iterable[str], *options: object) -> bool:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from launch.cli import build_app
 from launch.render.metric_names import exported
@@ -32,9 +33,13 @@ def by_label(item: Block | Path) -> str:
     return item.label if isinstance(item, Block) else item.name
 
 
+@pytest.fixture(scope="module")
+def app() -> App:
+    return build_app()
+
+
 @pytest.mark.parametrize("block", SHELL, ids=by_label)
-def test_command_in_the_documentation_parses(block: Block) -> None:
-    app = build_app()
+def test_command_in_the_documentation_parses(block: Block, app: App) -> None:
     for words in block.commands:
         if words[0] == "tfresume":
             app.parse_args(words[1:], exit_on_error=False, print_error=False)

@@ -24,7 +24,7 @@ _ROW = re.compile(r"^\| `([\w-]+)` \| (error|warning|error or warning) \| (.+) \
 def _calls(name: str, sources: list[Path]) -> Iterator[tuple[str, ast.Call]]:
     """Each call of ``name`` with the file that it stands in, from the root."""
     for path in sources:
-        for call in calls(path):
+        for call in calls(path, name):
             if getattr(call.func, "id", "") == name:
                 yield str(path.relative_to(ROOT)), call
 

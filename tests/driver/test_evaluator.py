@@ -165,6 +165,7 @@ def test_best_is_chosen_also_where_nothing_new_is_evaluated(output: Location, to
     assert found.best == own.best() == best_of(items[100], 0.2)
 
 
+@pytest.mark.tf  # TensorBoard's reader of events imports it
 def test_checkpoint_whose_result_lacks_what_is_asked_for_now_is_evaluated_for_it_once(
     output: Location, told: Told
 ) -> None:

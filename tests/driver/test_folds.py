@@ -17,6 +17,7 @@ from orchestrator.journal.folding import Fold, Folds, folded, frozen, shape, tak
 from orchestrator.journal.parsing import parse_all
 from tests.fakes import journals_at_random
 from tests.launch import journals
+from tests.turns import quick_in_turn
 
 RECORDED = Path(__file__).parent.parent / "recorded_journal.jsonl"
 Records = list[dict[str, Any]]
@@ -62,7 +63,7 @@ def test_snapshot_after_any_event_and_the_rest_say_what_the_whole_journal_says(n
         assert states(made(records[split:], after)) == whole, f"split at event {split}"
 
 
-@pytest.mark.parametrize(("name", "path"), FIELDS, ids=lambda item: str(item))
+@pytest.mark.parametrize(("name", "path"), quick_in_turn(FIELDS, 4), ids=str)
 def test_snapshot_that_forgets_a_field_is_noticed(
     name: str, path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,12 @@ still unless a test moves it.
 """
 
 
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For requests to stop: a test waits for several of them."""
+    monkeypatch.setattr("orchestrator.driver.heartbeat.STOP_POLL_S", 0.02)
+
+
 class Beating:
     """A driver's heartbeat and storage thread over a directory that can be taken away."""
 

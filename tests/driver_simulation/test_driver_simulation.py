@@ -20,7 +20,7 @@ from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import FIRES, KINDS, world_of
 from tests.driver_simulation.shrinking import shrunk
 from tests.driver_simulation.world import World
-from tests.turns import checksum_of_the_code, in_turn
+from tests.turns import checksum_of_the_code, in_turn, quick_in_turn
 
 SEEDS, PARTS = 12, 3
 """Of each kind; a third of them is run each time."""
@@ -63,7 +63,7 @@ def fails_alike(seed: int, faults: Faults, settings: dict[str, Any], first: Exce
     return False
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick_in_turn(KINDS, 5))
 def test_driver_in_a_world_where_things_go_wrong_ends_its_run_and_keeps_its_promises(
     kind: str,
 ) -> None:

@@ -59,6 +59,7 @@ def test_result_of_a_process_that_crashed_after_printing_it_has_failed() -> None
     assert parts.result_of("saving", "gpu", -11, line, 2.0).status == "failed"
 
 
+@pytest.mark.slow  # it waits for what is started to be up
 def test_part_that_hangs_is_killed_with_its_children_at_the_deadline(tmp_path: Path) -> None:
     code = "import subprocess, sys; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); p.wait()"
     log = tmp_path / "log"

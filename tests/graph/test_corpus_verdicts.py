@@ -21,6 +21,7 @@ from orchestrator.config import RunConfig
 from orchestrator.graph.check import CheckReport, check
 from orchestrator.graph.inspect import inspect
 from tests.conftest import CORPUS
+from tests.turns import quick_in_turn
 
 VERDICTS: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "corpus_verdicts.json").read_text()
@@ -69,7 +70,7 @@ def test_check_of_a_third_party_checkpoint_with_inputs_served_gives_its_verdict(
     assert verdict(entry, input="module:function") == VERDICTS[entry]["served"]
 
 
-@pytest.mark.parametrize("entry", VERDICTS)
+@pytest.mark.parametrize("entry", quick_in_turn(VERDICTS, 4))
 @pytest.mark.usefixtures("corpus")
 def test_check_of_a_third_party_checkpoint_alone_gives_its_verdict(entry: str) -> None:
     found = verdict(entry)
@@ -91,7 +92,7 @@ def test_check_of_a_third_party_checkpoint_that_lacks_weights_resumes_with_init_
     assert verdict(entry, input="module:function", init_missing=True)["resumes"]
 
 
-@pytest.mark.parametrize("entry", VERDICTS)
+@pytest.mark.parametrize("entry", quick_in_turn(VERDICTS, 4))
 @pytest.mark.usefixtures("corpus")
 def test_inspect_of_a_third_party_checkpoint_agrees_with_its_verdict(entry: str) -> None:
     seen = _looked_at(entry)

@@ -80,6 +80,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 def test_losses_of_other_peoples_graphs_are_found(corpus: Path) -> None:
     """Of 30 graphs, 29 compute gradients; each of them names its loss."""
     found: dict[str, tuple[str, ...]] = {}

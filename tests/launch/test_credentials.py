@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from orchestrator.config import RunConfig, parse_config
 from orchestrator.driver.main import resume
 from orchestrator.errors import ConfigError
 from orchestrator.store.objects.location import open_location
+from tests.turns import quick_in_turn
 
 SECRET = "pl4nted/Cr3dential"
 FORMS = [
@@ -43,9 +45,10 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("url", FORMS)
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("as_json", "url", "command"),
+    quick_in_turn(itertools.product([False, True], FORMS, COMMANDS), 3),
+)
 def test_credential_in_a_url_is_refused_and_not_repeated(
     command: str,
     url: str,

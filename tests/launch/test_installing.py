@@ -21,6 +21,7 @@ from packaging.specifiers import SpecifierSet
 from launch.cli import run
 from launch.versions import versions_text
 from tests.launch.conftest import ray_environment
+from tests.turns import quick_in_turn
 
 pytestmark = pytest.mark.turns(3, "whole runs")
 
@@ -195,7 +196,7 @@ def test_completion_for_zsh_completes_as_it_is_installed(
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
+@pytest.mark.parametrize("shell", quick_in_turn(["zsh", "fish"], 2))
 def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", shell]) == 0
     script = capsys.readouterr().out

@@ -229,6 +229,7 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[int, set[str]]]] = {
 
 
 @needs_promtool
+@pytest.mark.slow
 def test_alerts_fire_when_they_should_and_not_when_a_driver_follows_another(tmp_path: Path) -> None:
     assert PROMTOOL is not None
     (tmp_path / "alerts.yaml").write_text(monitoring()["monitoring/alerts.yaml"])

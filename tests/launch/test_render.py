@@ -165,6 +165,7 @@ def crd_validators() -> dict[tuple[str, str], Any]:
         }
 
 
+@pytest.mark.slow
 def test_manifests_pass_the_operators_schema_strictly(
     distinct: list[tuple[str, dict[str, Any]]], crd_validators: dict[tuple[str, str], Any]
 ) -> None:
@@ -178,6 +179,7 @@ def test_manifests_pass_the_operators_schema_strictly(
     assert found == []
 
 
+@pytest.mark.slow
 def test_operators_schema_refuses_a_field_that_it_does_not_know(
     crd_validators: dict[tuple[str, str], Any],
 ) -> None:
@@ -187,6 +189,7 @@ def test_operators_schema_refuses_a_field_that_it_does_not_know(
     assert "minReplica" in error.message
 
 
+@pytest.mark.slow
 def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
     distinct: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

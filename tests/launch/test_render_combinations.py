@@ -25,6 +25,7 @@ from tests.launch.test_render import (
 )
 
 
+@pytest.mark.slow  # each starts kubectl, and they're many
 @pytest.mark.turns(8)
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("names", COMBINATIONS, ids="+".join)

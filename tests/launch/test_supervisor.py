@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from orchestrator.decide.driver_restarts import Death
+from tests.turns import quick_in_turn
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,7 +95,9 @@ if lives == 0:
 """
 
 
-@pytest.mark.parametrize("driver", [FAILS_ONCE, LEAVES_ONCE, ENDED_BY_A_LIBRARY_ONCE])
+@pytest.mark.parametrize(
+    "driver", quick_in_turn([FAILS_ONCE, LEAVES_ONCE, ENDED_BY_A_LIBRARY_ONCE], 3)
+)
 def test_supervisor_starts_a_driver_again_that_met_an_error_of_its_own(
     driver: str, tmp_path: Path
 ) -> None:
@@ -102,7 +105,7 @@ def test_supervisor_starts_a_driver_again_that_met_an_error_of_its_own(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 130, 143])
+@pytest.mark.parametrize("code", quick_in_turn([0, 1, 2, 130, 143], 5))
 def test_supervisor_passes_a_chosen_exit_code_on(code: int, tmp_path: Path) -> None:
     assert start(f"import sys; sys.exit({code})").wait(30) == code
 

@@ -25,6 +25,7 @@ from tests.simulation.parts import (
 )
 from tests.simulation.schedules import ENDS, SCHEDULES, played
 from tests.simulation.world import World
+from tests.turns import quick_in_turn
 
 SEEDS = 4
 SEEDS_AT_MOST = 12  # until what a schedule is named for has happened
@@ -94,7 +95,7 @@ HAPPENS = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", quick_in_turn(SCHEDULES, 4))
 def test_run_under_seeded_faults_reaches_its_last_step_without_breaking_an_invariant(
     name: str,
 ) -> None:
@@ -118,6 +119,7 @@ def test_run_that_ends_otherwise_ends_as_it_should_with_what_could_be_saved(name
         )
 
 
+@pytest.mark.slow
 def test_every_event_every_cause_and_every_error_is_told_by_some_schedule() -> None:
     """What the simulation never says, no seed can find anything about."""
     kinds = {

@@ -17,6 +17,7 @@ from fsspec.asyn import get_loop
 from orchestrator.errors import StorageUnavailable
 from orchestrator.store.objects import contact
 from orchestrator.store.objects.location import Location, open_location
+from tests.turns import quick_in_turn
 
 
 class Store:
@@ -50,7 +51,9 @@ def at(store: Store) -> Location:
     return Location("fake://b/x", "b/x", store)
 
 
-@pytest.mark.parametrize("ask", [Location.list, Location.info, Location.read_if_exists])
+@pytest.mark.parametrize(
+    "ask", quick_in_turn([Location.list, Location.info, Location.read_if_exists], 3)
+)
 def test_store_that_never_answered_is_given_up_when_the_first_contacts_time_is_over(
     ask: Callable[[Location], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -217,7 +218,8 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, OSError]]:
         return bytes(read(self, path, *arguments, **options))
 
     monkeypatch.setattr(local, "cat_file", reading)
-    yield refused
+    with stamina.set_testing(True, attempts=10, cap=True):  # as many tries, without the waits
+        yield refused
     assert met == set(refused)
 
 

@@ -69,6 +69,7 @@ def test_reach_of_another_program_says_so() -> None:
         reach(address, {})
 
 
+@pytest.mark.slow  # it waits
 def test_reach_of_a_program_that_stands_still_ends_in_time() -> None:
     begun = time.monotonic()
     with listening(None) as address, pytest.raises(PlacementError, match="no answer within"):

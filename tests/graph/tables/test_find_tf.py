@@ -203,6 +203,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 def test_tables_of_the_corpus_are_those_that_were_found_by_eye(corpus: Path) -> None:
     rows = [row.split("\t")[0] for row in (corpus / "corpus.tsv").read_text().splitlines()[1:]]
     found = {entry: found_in(CORPUS / f"{entry}.meta") for entry in rows}
