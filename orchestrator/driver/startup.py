@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.config import RunConfig
+from orchestrator.config import AUTO, RunConfig
 from orchestrator.decide.last_step import last_step
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.save_policy import SavePolicy
@@ -16,6 +16,7 @@ from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
+from orchestrator.driver.free_memory import free_memory
 from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
@@ -158,12 +159,15 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     report = preflight(
         *(edited.meta, config),
         checkpoint=edited.checkpoint,
+        # Whether a state fits is asked here only where that decides something
+        memory=free_memory(config) if AUTO in config.shard_tables else None,
         also=edited.problems,
         loading=edited.loading,
     )
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None
+    refuse_divided_tables(graph)
     graph = edited.told_in(keep_collections(graph, edited.saved, config))
     key = step_key_of(graph)
     step = start.step if edited.loading.step is None else edited.loading.step
@@ -172,6 +176,15 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
     is_lacking = bool(edited.loading.grown) or are_lacking(graph.variables, edited.checkpoint)
     return Plan(graph, step, key, warnings, is_lacking)
+
+
+def refuse_divided_tables(graph: WorkerGraph) -> None:
+    """Until each rank saves its rows, no run divides tables. Raises ConfigError."""
+    if graph.tables:
+        raise ConfigError(
+            "--shard-tables can't be used yet: nothing saves the rows of divided tables",
+            remedy="Leave it out",
+        )
 
 
 def _counted_by(source: Source, key: str, otherwise: int) -> int:

@@ -112,6 +112,11 @@ class ShardedTables:
         """Variables of which each worker has other rows."""
         return frozenset(name for part in self.parts for name in part.members)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables, as the checkpoint calls them."""
+        return tuple(dict.fromkeys(part.table for part in self.parts))
+
     def part_of(self, variable: str) -> ShardedPart | None:
         """The part that a variable or slot belongs to."""
         return next((part for part in self.parts if variable in part.members), None)
