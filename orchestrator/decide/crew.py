@@ -5,7 +5,10 @@ Rule: everything here follows from the run and changes nothing; several rules as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.decide import recovery, scaling
+from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.run import Run, Stage, Worker
 
 
@@ -57,10 +60,65 @@ def nobody_has_a_state(run: Run) -> bool:
 
 
 def donor(run: Run) -> str | None:
-    """Whose state goes on; None where nobody has one."""
+    """Whose state goes on; None where nobody has one, or where tables are divided and it isn't each
+    member's own that goes on: nobody has another's rows.
+    """
     order = holders(run)
     places = {ident: run.workers[ident].place for ident in order}
-    return recovery.donor(order, places, differing=run.divergence)
+    chosen = recovery.donor(order, places, differing=run.divergence)
+    if chosen is None or not run.policy.saving.in_parts or rows_stay(run, chosen):
+        return chosen
+    return None
+
+
+def why_none_goes_on(run: Run) -> str:
+    """Why a checkpoint has to be read."""
+    if not run.policy.saving.in_parts or nobody_has_a_state(run):
+        return "no living worker has the state"
+    return "the tables' rows are divided anew: each worker reads its own from the newest checkpoint"
+
+
+def rows_stay(run: Run, chosen: str) -> bool:
+    """Whether each of the next group has the rows of its rank already, as far as ``chosen``, or can
+    take the one run that it lacks.
+    """
+    seats = next_seats(run)
+    if seats is None:
+        return True  # nothing is formed yet
+    return all(
+        run.workers[ident].share == (rank, len(seats))
+        and state_from(run, seats, ident, chosen) in (StateFrom.OWN, StateFrom.RESULT)
+        for rank, ident in enumerate(seats)
+    )
+
+
+def state_from(run: Run, seats: Sequence[str], ident: str, chosen: str | None) -> StateFrom:
+    """Where the state of one of the next group comes from.
+
+    Args:
+        chosen: whose state goes on; None where it's a checkpoint's.
+    """
+    if chosen is None:
+        return StateFrom.CHECKPOINT
+    worker, best = run.workers[ident], run.workers[chosen]
+    if ident == chosen:
+        return StateFrom.OWN if worker.stage is Stage.MEMBER else StateFrom.DONOR
+    # After a divergence only the donor's state counts, however far another one has come
+    if worker.stage is not Stage.MEMBER or worker.step is None or run.divergence:
+        return StateFrom.DONOR
+    if _alike(worker, best):
+        return StateFrom.OWN
+    # Every run needs all ranks, so who has computed one that others have finished lacks that one
+    # alone; it's given by who stands where the chosen one stands
+    near = worker.position in (best.position, best.position - run.batches_taken)
+    if not (worker.takes and near):
+        return StateFrom.DONOR
+    given = any(run.workers[one].gives and _alike(run.workers[one], best) for one in seats)
+    return StateFrom.RESULT if given else StateFrom.DONOR
+
+
+def _alike(worker: Worker, other: Worker) -> bool:
+    return worker.place is not None and worker.place == other.place
 
 
 def may_form(run: Run, now_s: float) -> bool:

@@ -89,6 +89,7 @@ class Held:
         gives: it can give the result of its last run to a member that lacks it.
         takes: it has computed a run whose result it could take from a member.
         dead: ranks of its group whose processes it has seen end.
+        share: rank and world size of which its rows of divided tables are; None without a state.
     """
 
     worker: str
@@ -102,6 +103,7 @@ class Held:
     gives: bool = False
     takes: bool = False
     dead: tuple[int, ...] = ()
+    share: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

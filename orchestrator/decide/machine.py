@@ -91,6 +91,7 @@ class WorkerReport:
         devices: the GPUs that it trains on, or was given by Ray.
         group: the placement group that it lies in; ``lent_group`` the one whose GPUs it took, where
             that is another.
+        share: as in ``events.Held``.
     """
 
     worker: str
@@ -110,6 +111,7 @@ class WorkerReport:
     group: str = ""
     lent_group: str = ""
     granted_position: int = 0
+    share: tuple[int, int] | None = None
 
 
 def adopt(
@@ -262,4 +264,5 @@ def _adopted(report: WorkerReport, now_s: float, tainted_until: int) -> Worker:
         generation=report.generation,
         moved_s=now_s,
         tainted=_is_tainted(report, tainted_until),
+        share=report.share,
     )

@@ -16,7 +16,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SavePolicy:
-    """``save_steps`` and ``save_every_s`` as in the configuration (None: doesn't count)."""
+    """``save_steps`` and ``save_every_s`` as in the configuration (None: doesn't count).
+
+    Attributes:
+        in_parts: tables are divided among the workers, so that a save takes all ranks' rows.
+    """
 
     save_steps: int | None
     save_every_s: float | None
@@ -25,6 +29,7 @@ class SavePolicy:
     on_nonfinite: Literal["stop", "rollback", "ignore"]
     on_outlier: Literal["warn", "stop", "rollback"] = "warn"
     outlier_factor: float = 1000.0
+    in_parts: bool = False
 
 
 @dataclass(frozen=True)

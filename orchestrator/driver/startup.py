@@ -216,7 +216,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         )
     sizes = Sizes(
         workers.count,
-        workers.smallest,
+        max(workers.smallest, graph.tables.fewest),
         1 if alone else workers.largest,
         workers.standby,
         config.on_loss,
@@ -230,6 +230,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.on_nonfinite,
         config.on_outlier,
         config.outlier_factor,
+        in_parts=bool(graph.tables),
     )
     return Policy(
         fitting(sizes, slots),

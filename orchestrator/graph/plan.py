@@ -114,7 +114,7 @@ def plan(
         found = _plan(repaired or repair(meta, config), config, checkpoint, outside, loading)
     if found.whole is None:
         return found
-    tables = divide_tables(found.whole, config, memory)
+    tables = divide_tables(found.whole, config, memory, checkpoint)
     problems = (*found.problems, *tables.problems)
     return replace(found, worker_graph=tables.graph, problems=problems, held=tables.held)
 

@@ -33,6 +33,10 @@ class TrainerLike(Protocol):
     @property
     def size_bytes(self) -> int: ...
     @property
+    def share(self) -> tuple[int, int]: ...
+    @property
+    def agrees(self) -> bool: ...
+    @property
     def turns(self) -> Sequence[int]: ...
     @property
     def position(self) -> int: ...
@@ -91,8 +95,10 @@ class Tools(Protocol):
     def group(self, order: JoinOrder) -> Any:
         """The ``GroupSpec`` of this order."""
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
-        """The state in a checkpoint. Raises CorruptCheckpoint, GraphMismatch, StorageUnavailable."""
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> Any:
+        """The state in a checkpoint: of divided tables the rows of that rank of so many. Raises
+        CorruptCheckpoint, GraphMismatch, StorageUnavailable.
+        """
 
     def import_input(self) -> None:
         """Import the module of the user's input function ahead of ``batches``, which then finds in

@@ -113,6 +113,7 @@ class SimTrainer:
     """``runtime_protocol.TrainerLike``."""
 
     size_bytes, runs, computing = 16, 0, False
+    share, agrees = (0, 1), False
 
     def __init__(self, worker: SimWorker) -> None:
         self.worker = worker
@@ -386,7 +387,7 @@ class SimWorker:
     def group(self, order: JoinOrder) -> JoinOrder:
         return order
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> SimState:
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> SimState:
         """Read it as ``stage`` would, which compares checksums."""
         data = {}
         for file in checkpoint.files:

@@ -90,6 +90,7 @@ class FakeTrainer:
         self.can_give = False
         self.dead_peers: tuple[int, ...] = ()
         self.computing = False
+        self.share, self.agrees = (0, 1), False
         self.spent = {"compute": 0.0, "exchange": 0.0, "apply": 0.0}
 
     @property
@@ -200,7 +201,7 @@ class FakeTools:
     def group(self, order: JoinOrder) -> Any:
         return order
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> FakeState:
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> FakeState:
         return self.store[checkpoint.prefix]
 
     def import_input(self) -> None:

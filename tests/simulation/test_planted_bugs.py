@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from orchestrator.decide import actions as act
+from orchestrator.decide import crew, machine, progress, recovery, save_policy, save_under_way
 from orchestrator.decide import events as ev
-from orchestrator.decide import machine, progress, recovery, save_policy, save_under_way
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.facts import members, store
 from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.rules import ending, forming, gathering, granting, searching
+from orchestrator.decide.rules import ending, gathering, granting, searching
 from orchestrator.decide.run import Run
 from orchestrator.journal.group_events import RollingBack
 from tests.simulation import world as world_module
@@ -44,7 +44,7 @@ def shortened(turn: Any, end: int, position: int) -> None:
     save_under_way.send(turn, turn.run.members, end, position)
 
 
-def own_state_for_all(run: Any, ident: str, chosen: str | None, givers: Any) -> StateFrom:
+def own_state_for_all(run: Any, seats: Any, ident: str, chosen: str | None) -> StateFrom:
     return StateFrom.CHECKPOINT if chosen is None else StateFrom.OWN
 
 
@@ -247,7 +247,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "from a state that nobody has|that differs": (
         "kills with a standby",
-        lambda patch: patch.setattr(forming, "_state_from", own_state_for_all),
+        lambda patch: patch.setattr(crew, "state_from", own_state_for_all),
     ),
     "neither ended nor waited": ("shrink for good", deaf),
     "a budget grew": (

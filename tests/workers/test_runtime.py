@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.graph.worker_tables import NO_TABLES
 from orchestrator.store.checkpoints.candidates import group
 from orchestrator.store.checkpoints.verification import check
 from orchestrator.store.objects.content import MemoryContent
@@ -68,14 +69,14 @@ def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again
     setup = SimpleNamespace(
         start=start,
         config=SimpleNamespace(init_missing=False),
-        graph=SimpleNamespace(step="global_step"),
+        graph=SimpleNamespace(step="global_step", tables=NO_TABLES),
     )
     tools = RealTools(cast(Setup, setup))
     tools._trainer = SimpleNamespace(load_checkpoint=lambda prefix, **_: prefix)
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            tools.checkpoint_state(start)
-    assert tools.checkpoint_state(start) == str(tmp_path / "m-5")
+            tools.checkpoint_state(start, (0, 1))
+    assert tools.checkpoint_state(start, (0, 1)) == str(tmp_path / "m-5")
 
 
 def test_progress_of_a_save_can_be_seen_while_it_is_checked_and_sent(tmp_path: Path) -> None:

@@ -14,9 +14,15 @@ from difflib import get_close_matches
 from orchestrator.config import AUTO, NONE, RunConfig
 from orchestrator.graph.problem import Problem
 from orchestrator.graph.tables.find import RowTable
-from orchestrator.graph.tables.sharding import Shardable, find_shardable, shard_tables
+from orchestrator.graph.tables.sharding import (
+    Shardable,
+    find_shardable,
+    rows_at_once,
+    shard_tables,
+)
 from orchestrator.graph.tables.shares import Shares, memory_of_worker, shares
 from orchestrator.graph.tables.wholes import NeededWhole
+from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.memory import FreeMemory, in_words
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.vocabulary import SLICEABLE
@@ -39,11 +45,17 @@ class Divided:
     problems: tuple[Problem, ...] = ()
 
 
-def divide_tables(graph: WorkerGraph, config: RunConfig, memory: FreeMemory | None) -> Divided:
+def divide_tables(
+    graph: WorkerGraph,
+    config: RunConfig,
+    memory: FreeMemory | None,
+    checkpoint: CheckpointKeys | None = None,
+) -> Divided:
     """The graph as ``config`` wants its tables.
 
     Args:
         graph: ready to train, with all tables whole.
+        checkpoint: what the checkpoint holds that it starts from; None where that isn't known.
         memory: what the workers have; None where that isn't known.
     """
     whole, asked = Divided(graph, graph.variables), config.shard_tables
@@ -58,9 +70,9 @@ def divide_tables(graph: WorkerGraph, config: RunConfig, memory: FreeMemory | No
         said = "--shard-tables has no meaning with --exchange nccl, which moves no rows of tables"
         return Divided(None, graph.variables, (_refused(said, "Use --exchange host"),))
     found = find_shardable(graph)
-    asking = _Asking(graph, config, found)
+    asking = _Asking(graph, config, found, checkpoint, memory_of_worker(config, memory))
     if AUTO in asked:
-        return _automatic(asking, memory)
+        return _automatic(asking)
     chosen = [asking.named(name) for name in asked]
     refused = tuple(one for one in chosen if isinstance(one, Problem))
     if refused:
@@ -69,10 +81,9 @@ def divide_tables(graph: WorkerGraph, config: RunConfig, memory: FreeMemory | No
     return asking.divided(tables, "as asked")
 
 
-def _automatic(asking: _Asking, memory: FreeMemory | None) -> Divided:
-    graph, config = asking.graph, asking.config
+def _automatic(asking: _Asking) -> Divided:
+    graph, config, may_have = asking.graph, asking.config, asking.may_have
     whole = Divided(graph, graph.variables)
-    may_have = memory_of_worker(config, memory)
     if may_have is None:
         said = "--shard-tables auto divides nothing: how much memory a worker may have isn't known"
         remedy = "Give --workers.memory-bytes, or name the tables"
@@ -94,6 +105,8 @@ class _Asking:
     graph: WorkerGraph
     config: RunConfig
     found: Shardable
+    checkpoint: CheckpointKeys | None
+    may_have: int | None
 
     @property
     def tables(self) -> dict[str, RowTable]:
@@ -105,6 +118,7 @@ class _Asking:
         return shares(Shardable(tuple(chosen), {}), self.graph.variables)
 
     def divided(self, names: Iterable[str], why: str) -> Divided:
+        """The graph with these tables divided."""
         names, workers = list(names), self.config.workers.largest
         found = self.shares(names)
         shown = ", ".join(names[:NAMES]) + (
@@ -115,8 +129,17 @@ class _Asking:
             f"{in_words(found.of_worker(workers))} of the state's {in_words(found.of_worker(1))}"
         )
         graph = shard_tables(self.graph, [self.tables[name] for name in names])
+        graph = replace(graph, tables=replace(graph.tables, fewest=self._fewest(found)))
         told = Problem("tables-sharded", "warning", said, "--shard-tables none leaves them whole")
         return Divided(graph, tuple(found.divided(workers)), (told,))
+
+    def _fewest(self, found: Shares) -> int:
+        """Workers without which there's no room; no more than the run begins with."""
+        if self.may_have is None:
+            return 1
+        enough = found.smallest_group(self.may_have, gpu=self.config.workers.gpus > 0)
+        count = self.config.workers.count
+        return count if enough is None else min(enough, count)
 
     def named(self, name: str) -> RowTable | Problem:
         """The table that the user calls so, or why it can't be divided."""
@@ -149,11 +172,28 @@ class _Asking:
             said = f"--shard-tables {table.name}: {few[0].variable} has {few[0].rows} rows, too few for {workers} workers"
             return _refused(said, _leave_out(table.name), (few[0].variable,))
         members = {name for part in table.parts for name in (part.variable, *part.slots)}
+        begun = []
         for one in self.graph.variables:
             if one.name in members and one.dtype not in SLICEABLE:
                 said = f"--shard-tables {table.name}: {one.name} is {one.dtype}, of which TensorFlow restores no slices"
                 return _refused(said, _leave_out(table.name), (one.name,))
+            if one.name in members and self._is_made(one):
+                begun.append(one.name)
+        at_once = rows_at_once(self.graph, table, begun) if begun else None
+        if at_once is not None:
+            said = (
+                f"--shard-tables {table.name}: rows of {at_once.variable} have to be initialised, and "
+                f"{at_once.node} ({at_once.op}) {at_once.why}"
+            )
+            remedy = "Train one step without --shard-tables, where a worker has room for all rows; go on from what that saves"
+            return _refused(said, remedy, (at_once.node,))
         return None
+
+    def _is_made(self, one: Variable) -> bool:
+        """Whether the start has to initialise rows of it."""
+        loading, checkpoint = self.graph.loading, self.checkpoint
+        lacking = checkpoint is not None and (one.key or one.name) not in checkpoint
+        return lacking or one.name in loading.anew or one.name in loading.grown
 
     def _names_of(self, table: RowTable) -> set[str]:
         names = {table.name, *(part.variable for part in table.parts)}
