@@ -217,6 +217,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.on_nonfinite,
         config.on_outlier,
         config.outlier_factor,
+        in_parts=bool(graph.tables),
     )
     return Policy(
         fitting(sizes, slots),
