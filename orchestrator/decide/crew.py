@@ -41,6 +41,14 @@ def stands_still(run: Run) -> bool:
     return all(run.workers[ident].held for ident in reversed(run.members))
 
 
+def is_complete(run: Run) -> bool:
+    """Whether all members of the generation are there, as far as each other: together they have all
+    rows of divided tables at one step.
+    """
+    places = {run.workers[ident].place for ident in run.members}
+    return run.members == run.seats and not run.pieced and len(places) == 1
+
+
 def holders(run: Run) -> tuple[str, ...]:
     """Members, and former ones that were to be let go as soon as the generation after them had
     formed, which it hasn't.

@@ -20,6 +20,7 @@ from orchestrator.decide.outliers import Size
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.recovery import Streak
+from orchestrator.decide.save_parts import SavedPart
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.scaling import group_size
 
@@ -158,6 +159,7 @@ class Run:
             with the reason.
         rolled_back_from: the step at which the state wasn't finite, until a later one is committed.
         divergences: saves in a row at which the ranks differed.
+        parts: by rank, what has been told of the save in parts that is under way.
         sizes: of the float variables at the newest save that was worth committing; nothing before
             this driver's first.
     """
@@ -218,6 +220,7 @@ class Run:
     sizes: Mapping[str, Size] = field(default_factory=dict)
     digests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     expected: frozenset[str] = frozenset()
+    parts: Mapping[int, SavedPart] = field(default_factory=dict)
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False

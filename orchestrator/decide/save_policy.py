@@ -42,6 +42,9 @@ class InFlight:
         position: where it's made at the latest, since a graph's own counter may stand still; None
             where only the step counts. Where it was made, once it's written.
         committing: its files are whole and checked, the commit is under way.
+        parts: how many ranks write one each; 0 where the writer writes all.
+        refused: why one of the ranks couldn't write its part, once it has said so; ``busy`` is that
+            worker where it isn't through with an earlier save.
     """
 
     generation: int
@@ -50,6 +53,9 @@ class InFlight:
     since_s: float
     committing: bool = False
     position: int | None = None
+    parts: int = 0
+    refused: str = ""
+    busy: str = ""
 
     def is_reached(self, step: int, position: int) -> bool:
         """Whether a member that is so far has copied its state for it."""

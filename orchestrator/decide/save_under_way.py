@@ -4,7 +4,8 @@ Rule: at most one save is under way. It is agreed with a grant, written by one r
 the checksums of all others, and committed by the driver; whatever goes wrong on the way ends in one
 ``save_failed`` and the next save tries again. A writer that is still busy with an earlier save
 hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves
-nothing.
+nothing. A save in parts is written by all ranks, lacks what any of them lacks, and has failed once
+all have told, so that none of them tells the next one of it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def agree(
     """Agree on a save at ``step``, or at ``position`` where that comes first, written by ``writer``
     and checked by all ``workers``. They hear of it with the next grant.
     """
-    flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position)
+    parts = turn.run.world_size if turn.run.policy.saving.in_parts else 0
+    flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position, parts=parts)
     log = replace(
         turn.run.saves,
         last_step=step,
@@ -49,7 +51,7 @@ def agree(
         in_flight=flight,
         agreed=turn.run.saves.agreed + 1,
     )
-    turn.set(saves=log, written=None, digests={}, expected=frozenset(workers))
+    turn.set(saves=log, written=None, digests={}, parts={}, expected=frozenset(workers))
     turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
 
 
@@ -61,12 +63,15 @@ def send(turn: Turn, workers: tuple[str, ...], end: int, position: int) -> None:
     """
     run, log = turn.run, turn.run.saves
     saves: tuple[int, ...] = ()
-    at, writer, flight = None, workers[0], log.in_flight
-    if flight is not None and flight.generation == run.generation and run.written is None:
-        saves, at, writer = (flight.step,), flight.position, flight.writer
-    turn.act(
-        Grant(run.generation, workers, end, saves, writer, position, at, log.committed, log.agreed)
-    )
+    at, writer, flight, parts = None, workers[0], log.in_flight, 0
+    if flight is not None and flight.generation == run.generation and not _is_written(run, flight):
+        saves, at, writer, parts = (flight.step,), flight.position, flight.writer, flight.parts
+    told = (position, at, log.committed, log.agreed, parts)
+    turn.act(Grant(run.generation, workers, end, saves, writer, *told))
+
+
+def _is_written(run: Run, flight: InFlight) -> bool:
+    return not run.expected if flight.parts else run.written is not None
 
 
 def awaited(run: Run) -> tuple[str, ...]:
@@ -74,7 +79,8 @@ def awaited(run: Run) -> tuple[str, ...]:
     flight = run.saves.in_flight
     if flight is None or flight.committing:
         return ()
-    writer = () if run.written is not None else (flight.writer,)
+    # Of a save in parts the writer is one of those that are expected
+    writer = () if run.written is not None or flight.parts else (flight.writer,)
     return tuple(
         ident for ident in dict.fromkeys((*writer, *sorted(run.expected))) if ident in run.workers
     )
@@ -119,8 +125,12 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
         if (seen := turn.run.workers.get(ident))
         and log.in_flight.is_reached(seen.step or 0, seen.position)
     }
+    late = sorted(turn.run.expected - took)
     turn.set(expected=frozenset(took))
-    if log.in_flight.writer not in took and turn.run.written is None:
+    if log.in_flight.parts:
+        if late:
+            lose(turn, f"{late[0]}, which holds rows of it, is gone or had not reached the step")
+    elif log.in_flight.writer not in took and turn.run.written is None:
         lose(turn, "its writer had not reached the step")
 
 
@@ -129,16 +139,19 @@ def lose(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.note(SaveLost(step=flight.step, reason=reason))
-    turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=frozenset())
+    saves = replace(turn.run.saves, in_flight=None, owed=True)
+    turn.set(saves=saves, written=None, digests={}, parts={}, expected=frozenset())
 
 
-def fail(turn: Turn, detail: str, *, busy: bool = False) -> None:
-    """It came to nothing. Training goes on, unless it's one too many."""
+def fail(turn: Turn, detail: str, *, busy: str = "") -> None:
+    """It came to nothing. Training goes on, unless it's one too many. ``busy``: the worker that it
+    failed for since that isn't through with an earlier one.
+    """
     run = turn.run
     flight = run.saves.in_flight
     assert flight is not None
-    turn.set(written=None, digests={}, expected=frozenset())
-    if busy and not _is_stuck(turn, flight.writer):
+    turn.set(written=None, digests={}, parts={}, expected=frozenset())
+    if busy and not _is_stuck(turn, busy):
         log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
         turn.set(saves=log)
         turn.note(SavePostponed(step=flight.step, generation=flight.generation, reason=detail))

@@ -15,9 +15,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.decide.outliers import Size
+from orchestrator.errors import OutputError
+from orchestrator.store.objects.content import Content
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
-from orchestrator.workers.runtime_protocol import Batches, TrainerLike, WrittenFiles
+from orchestrator.workers.runtime_protocol import (
+    Batches,
+    TrainerLike,
+    WrittenFiles,
+    WrittenPart,
+)
 
 
 def this_node() -> str:
@@ -157,6 +164,32 @@ class RealTools:
         contents = bundle_contents(state, self._setup.graph, prefix)
         records = upload(contents, self._setup.output.child(directory))
         return WrittenFiles(directory, prefix, records)
+
+    def own_part(self, state: Any, *, rest: bool) -> Any:
+        from orchestrator.training.state.bundle_writer import own_part
+
+        return own_part(state, self._setup.graph, rest=rest)
+
+    def write_part(
+        self, own: Any, directory: str, again: int | None, *, parts: int, rest: bool
+    ) -> WrittenPart:
+        from orchestrator.store.objects.layout import checkpoint_name
+        from orchestrator.store.transfer.part_files import send_part
+        from orchestrator.training.state.bundle_writer import meta_content, part_bundle
+
+        graph, (rank, world_size) = self._setup.graph, own.share
+        if world_size != parts:
+            raise OutputError(
+                f"rank {rank} holds its rows as one of {world_size}, and {parts} are to write them",
+                remedy="Nothing was saved; the next save tries again",
+            )
+        prefix = checkpoint_name(self._setup.name, own.step, again)
+        bundle = part_bundle(own, graph, prefix)
+        files: list[Content] = [bundle.data()]
+        if rest:
+            files.append(meta_content(graph, prefix))
+        records = send_part(files, self._setup.output.child(directory))
+        return WrittenPart(directory, prefix, records, rank, bundle.report())
 
     def moved_bytes(self) -> int:
         return MOVED.size_bytes

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import functools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import google_crc32c
 import numpy as np
 
+from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.bundle.sstable import mask
 from orchestrator.store.objects.manifest import FileRecord
 from tests.fakes.bundles import NUMBERS, meta_bytes, serialize, table_bytes, tensor_bytes
 
 BATCHES = 4
 """Of each step."""
+TABLE_ROWS = 12
+"""Of the table that the workers of a divided run share."""
 
 
 @functools.cache
@@ -34,6 +37,7 @@ class SimState:
     step: int
     position: int
     chain: int
+    share: tuple[int, int] = field(default=(0, 1), compare=False)
 
     @property
     def size_bytes(self) -> int:
@@ -73,13 +77,32 @@ def files_of_state(prefix: str, state: SimState) -> tuple[tuple[str, bytes], ...
     return (
         (f"{prefix}.data-00000-of-00001", bytes(data)),
         (f"{prefix}.index", table_bytes(items)),
-        (f"{prefix}.meta", _meta()),
+        (f"{prefix}.meta", graph_of_state(divided=False)),
     )
 
 
+def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
+    """One rank's data file of a checkpoint with a divided table, each of whose rows is the chain."""
+    rank, ranks = state.share
+    start, stop = TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
+    rows = np.full(stop - start, state.chain, np.int64).tobytes()
+    count = stop - start
+    block = ((start, count),)
+    tensors = [TensorInMemory("table", "int64", (count,), (rows,), None, (TABLE_ROWS,), block)]
+    if rest:
+        scalars = {"chain": state.chain, "global_step": state.step}
+        tensors[:0] = [
+            TensorInMemory(key, "int64", (), (np.int64(value).tobytes(),))
+            for key, value in scalars.items()
+        ]
+    return BundleInMemory(prefix, tensors, rank, ranks)
+
+
 @functools.cache
-def _meta() -> bytes:
-    return meta_bytes({"global_step": np.int64(0), "chain": np.int64(0)})
+def graph_of_state(divided: bool = True) -> bytes:
+    """The graph of a checkpoint."""
+    table = {"table": np.zeros(TABLE_ROWS, np.int64)} if divided else {}
+    return meta_bytes({"global_step": np.int64(0), "chain": np.int64(0), **table})
 
 
 def chain_in(data: bytes) -> int:

@@ -7,7 +7,8 @@ here; everything else is the worker's own code.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
@@ -23,15 +24,24 @@ from orchestrator.errors import (
     WorkerLost,
 )
 from orchestrator.store.objects.layout import checkpoint_name
+from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.workers.actor import POLL_S, WorkerActor
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import PULSE_S, Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
-from orchestrator.workers.runtime_protocol import WrittenFiles
+from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 from orchestrator.workers.saver import Measure, SaveJob, Saver
 from tests.driver_simulation.exchange import SimExchange
 from tests.driver_simulation.ray import Actor, Reply
-from tests.driver_simulation.state import BATCHES, SimState, chain_in, files_of_state, record_of
+from tests.driver_simulation.state import (
+    BATCHES,
+    SimState,
+    chain_in,
+    files_of_state,
+    graph_of_state,
+    part_of_state,
+    record_of,
+)
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
@@ -156,7 +166,8 @@ class SimTrainer:
         return self.current
 
     def state_for_save(self) -> SimState:
-        return self.state()
+        order = self.worker.work._order
+        return replace(self.state(), share=(order.rank, order.world_size))
 
     def meet(self) -> bool:
         if self.exchange is None or self.exchange.broken:
@@ -430,12 +441,30 @@ class SimWorker:
         prefix = checkpoint_name("m", state.step, again)
         if f"{self.world.path}/{directory}/{prefix}.manifest.json" in self.world.bucket.objects:
             raise OutputError(f"{prefix} is committed already and is never overwritten")
+        return WrittenFiles(directory, prefix, self._put(directory, files_of_state(prefix, state)))
+
+    def own_part(self, state: SimState, *, rest: bool) -> SimState:
+        return state
+
+    def write_part(
+        self, own: SimState, directory: str, again: int | None, *, parts: int, rest: bool
+    ) -> WrittenPart:
+        prefix = checkpoint_name("m", own.step, again)
+        rank, world_size = own.share
+        assert world_size == parts
+        bundle = part_of_state(prefix, own, rest)
+        content = bundle.data()
+        files = [(content.name, content.read(0, content.size_bytes))]
+        files += [(f"{prefix}.meta", graph_of_state())] if rest else []
+        return WrittenPart(directory, prefix, self._put(directory, files), rank, bundle.report())
+
+    def _put(self, directory: str, files: Iterable[tuple[str, bytes]]) -> tuple[FileRecord, ...]:
         records = []
-        for name, data in files_of_state(prefix, state):
+        for name, data in files:
             self.world.bucket.write(f"{self.world.path}/{directory}/{name}", data)
             records.append(record_of(name, data))
         self.moved += 1
-        return WrittenFiles(directory, prefix, tuple(records))
+        return tuple(records)
 
 
 def task_error(error: Exception) -> Exception:
