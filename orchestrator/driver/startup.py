@@ -167,7 +167,6 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     report.refuse(source.meta.shown)
     graph = report.plan.worker_graph
     assert graph is not None
-    refuse_divided_tables(graph)
     graph = edited.told_in(keep_collections(graph, edited.saved, config))
     key = step_key_of(graph)
     step = start.step if edited.loading.step is None else edited.loading.step
@@ -176,15 +175,6 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     warnings = tuple(f"{item.message}" for item in report.problems if item.severity == "warning")
     is_lacking = bool(edited.loading.grown) or are_lacking(graph.variables, edited.checkpoint)
     return Plan(graph, step, key, warnings, is_lacking)
-
-
-def refuse_divided_tables(graph: WorkerGraph) -> None:
-    """Until each rank saves its rows, no run divides tables. Raises ConfigError."""
-    if graph.tables:
-        raise ConfigError(
-            "--shard-tables can't be used yet: nothing saves the rows of divided tables",
-            remedy="Leave it out",
-        )
 
 
 def _counted_by(source: Source, key: str, otherwise: int) -> int:

@@ -7,7 +7,7 @@ checkpoint lacks begin alike on any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,10 +68,12 @@ def read_by_worker(
     return state
 
 
-def joined(ranks: Ranks, prefix: Path, size: int, **how: Any) -> list[State]:
+def joined(
+    ranks: Ranks, prefix: Path, size: int, files: Sequence[FileInfo] = (), **how: Any
+) -> list[State]:
     """A group of this size, whose ranks have each read their own."""
     ranks.form(ranks.everyone[:size], position=0)
-    files = files_of(prefix)
+    files = files or files_of(prefix)
     for rank, process in enumerate(ranks.processes):
         process.send("apply", read_by_worker, str(prefix), files, (rank, size), **how)
     return [process.receive() for process in ranks.processes]
@@ -142,17 +144,18 @@ def test_rank_reads_no_byte_of_the_others_rows(room: Path, new_ranks: NewRanks) 
     assert read == [divided // 2 + rest] * 2
 
 
-def spoilt(prefix: Path, room: Path, name: str, row: int) -> Path:
-    """A copy with one bit of one row of a tensor turned over."""
+def spoilt(prefix: Path, room: Path, name: str, row: int) -> tuple[FileInfo, ...]:
+    """A copy, one bit of one row of a tensor of which was turned over once it was looked at."""
     index = stored_index(files_of(prefix))
     tensor = index.entries[name]
     for file in prefix.parent.glob(f"{prefix.name}.*"):
         (room / file.name).write_bytes(file.read_bytes())
+    files = files_of(room / prefix.name)
     (data,) = room.glob(f"{prefix.name}.data-*")
     content = bytearray(data.read_bytes())
     content[tensor.offset + row * (tensor.size_bytes // tensor.shape[0])] ^= 1
     data.write_bytes(content)
-    return room / prefix.name
+    return files
 
 
 @pytest.mark.parametrize("row", [0, ROWS - 1])
@@ -163,7 +166,7 @@ def test_damaged_table_is_refused_by_every_rank_with_its_name_whoever_read_the_d
     bad = spoilt(of.prefix, tmp_path, "table/Adagrad", row)
     ranks = new_ranks(2)
     ranks.load(of.graph, OPTIONS)
-    joined(ranks, bad, 2)
+    joined(ranks, of.prefix, 2, bad)
     for process in ranks.processes:
         process.send("meet")
     found = [outcome_of(process.receive) for process in ranks.processes]
@@ -180,7 +183,9 @@ def divided(graph: WorkerGraph) -> WorkerGraph:
     return shard_tables(graph, find_shardable(graph).tables)
 
 
-def made_on(ranks: Ranks, graph: WorkerGraph, prefix: Path, **how: Any) -> list[Mapping[str, Any]]:
+def made_on(
+    ranks: Ranks, graph: WorkerGraph, prefix: Path, **how: Any
+) -> list[dict[str, np.ndarray]]:
     """The whole state that one rank, two and three begin with, put together."""
     found = []
     for size in (1, 2, len(ranks.everyone)):
@@ -205,7 +210,7 @@ def test_slots_that_a_checkpoint_lacks_begin_by_row_as_whole_ones_do(
 
     assert slots
     for one in found:
-        assert not differing(dict(one), wanted.arrays)
+        assert not differing(one, wanted.arrays)
         assert all(one[name].any() for name in slots)
 
 
@@ -221,8 +226,8 @@ def test_rows_of_a_grown_table_are_drawn_alike_on_any_number_of_ranks_and_not_tw
     ranks.load(edited(prefix, 3)[1], OPTIONS)
     before: State = ranks.processes[0].call("load_checkpoint", str(prefix))
 
-    assert not differing(dict(one), dict(two))
-    assert not differing(dict(one), dict(three))
+    assert not differing(one, two)
+    assert not differing(one, three)
     table, slot = one["embedding/table"], one["embedding/table/Momentum"]
     assert len(table) == len(slot) == new
     assert table[:old].tobytes() == before.arrays["embedding/table"].tobytes()
@@ -246,8 +251,8 @@ def test_table_that_a_checkpoint_lacks_is_drawn_by_row_only_where_that_was_allow
         ranks, graph, of.prefix, of_source=True, config={"init_missing": True}
     )
 
-    assert not differing(dict(one), dict(two))
-    assert not differing(dict(one), dict(three))
+    assert not differing(one, two)
+    assert not differing(one, three)
     assert len(np.unique(one["table"][:, 0])) == ROWS
     assert 0.1 < one["table"].std() < 0.5
 
