@@ -43,6 +43,22 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         {},
     ),
     "a stop": (Faults(stop_at_s=18.0, kill_s=10.0, dies_s=12.0), {"until": 10_000}),
+    "tables that are divided": (
+        Faults(kill_s=8.0, dies_s=25.0, notice_s=30.0),
+        {**SHARED, "shard_tables": ["table"]},
+    ),
+    "divided tables and whatever goes wrong": (
+        Faults(
+            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
+            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            kill_s=15.0,
+            hangs_s=40.0,
+            node_s=60.0,
+            dies_s=25.0,
+            damage_s=30.0,
+        ),
+        {**SHARED, "shard_tables": ["table"]},
+    ),
     "everything": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
@@ -78,6 +94,8 @@ FIRES: dict[str, set[str]] = {
     "listings that come late": {"lists_late_s", "dies_s"},
     "creates that aren't exclusive": {"rival_s", "dies_s", "exclusive"},
     "a stop": {"stop_at_s", "dies_s"},
+    "tables that are divided": {"kill_s", "dies_s", "notice_s"},
+    "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
     "everything": {"kill_s", "dies_s", "pauses_s", "rival_s", "lost", "refuses"},
 }
 """What must have happened in the schedules of a kind, taken together: else they show nothing."""

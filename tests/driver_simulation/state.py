@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import google_crc32c
@@ -49,7 +50,8 @@ class SimState:
 
     def after_step(self) -> SimState:
         step = self.step + 1
-        return SimState(step, self.position + BATCHES, zlib.crc32(f"{self.chain} {step}".encode()))
+        chain = zlib.crc32(f"{self.chain} {step}".encode())
+        return SimState(step, self.position + BATCHES, chain, self.share)
 
 
 def start_state(step: int = 0) -> SimState:
@@ -108,6 +110,15 @@ def graph_of_state(divided: bool = True) -> bytes:
 def chain_in(data: bytes) -> int:
     """What a checkpoint's data file holds: keys come in their order, ``chain`` first."""
     return int(np.frombuffer(data[:8], np.int64)[0])
+
+
+def holds(files: Sequence[bytes], chain: int, *, divided: bool) -> bool:
+    """Whether a checkpoint's data files hold that chain; of a divided table each row once."""
+    numbers = [np.frombuffer(data, np.int64) for data in files]
+    if not numbers or len(numbers[0]) < 2 or int(numbers[0][0]) != chain:
+        return False
+    rows = np.concatenate([numbers[0][2:], *numbers[1:]])
+    return len(rows) == (TABLE_ROWS if divided else 0) and bool((rows == chain).all())
 
 
 def record_of(name: str, data: bytes) -> FileRecord:

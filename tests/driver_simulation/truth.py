@@ -25,7 +25,7 @@ from orchestrator.store.run.journal import read_journal
 from orchestrator.workers.orders import CheckpointFiles
 from tests.driver_simulation.ray import Actor
 from tests.driver_simulation.schedule import Process
-from tests.driver_simulation.state import SimState, chain_at, chain_in
+from tests.driver_simulation.state import SimState, chain_at, holds
 from tests.driver_simulation.store import StoreFaults
 
 ORPHAN_S = 20.0
@@ -199,14 +199,16 @@ class Truth:
         self.world.check(state.is_good, "a step was taken from a state that nobody ever had")
         order = worker.mailbox.order
         assert order is not None
+        if self.world.divided:
+            own = (order.rank, order.world_size)
+            self.world.check(state.share == own, "a step was taken with the rows of another rank")
         self.taken.setdefault(state.step, set()).add((order.generation, order.addresses))
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:
         """A worker has read a checkpoint and takes it for good."""
         self.world.check(state.is_good, "a checkpoint that is bad was trusted")
-        data = next(file for file in checkpoint.files if ".data-" in file.name)
-        if str(data.location.path) in self.damaged:
-            self.world.check(False, "a damaged checkpoint was trusted")
+        data = {str(file.location.path) for file in checkpoint.files if ".data-" in file.name}
+        self.world.check(not data & self.damaged, "a damaged checkpoint was trusted")
 
     # -- the output
 
@@ -219,25 +221,30 @@ class Truth:
         else:
             self._deleted(label)
 
-    def _data_of(self, label: str) -> bytes | None:
-        found = self.world.bucket.objects.get(f"{self.world.path}/{label}.data-00000-of-00001")
-        return None if found is None else found[0]
+    def _data_of(self, label: str) -> dict[str, bytes | None]:
+        """The data files of a checkpoint, in their order; None where one isn't there."""
+        directory, found = label.rpartition("/")[0], self.world.bucket.objects
+        names = sorted(one.name for one in self.manifests[label].files if ".data-" in one.name)
+        paths = [f"{self.world.path}/{directory}/{name}" for name in names]
+        return {path: found[path][0] if path in found else None for path in paths}
+
+    def _holds_its_step(self, label: str) -> bool:
+        files = list(self._data_of(label).values())
+        divided = bool(self.world.config.shard_tables)
+        return None not in files and holds(
+            [file for file in files if file is not None],
+            chain_at(self.manifests[label].step),
+            divided=divided,
+        )
 
     def _is_good(self, label: str) -> bool:
-        manifest, data = self.manifests.get(label), self._data_of(label)
-        return (
-            manifest is not None
-            and data is not None
-            and chain_in(data) == chain_at(manifest.step)
-            and f"{self.world.path}/{label}.data-00000-of-00001" not in self.damaged
-        )
+        known = label in self.manifests
+        return known and self._holds_its_step(label) and not self._is_damaged(label)
 
     def _committed(self, label: str, manifest: Manifest) -> None:
         self.manifests[label] = manifest
-        data = self._data_of(label)
         self.world.check(
-            data is not None
-            and (chain_in(data) == chain_at(manifest.step) or self._is_damaged(label)),
+            self._holds_its_step(label) or self._is_damaged(label),
             "a checkpoint was committed that isn't the run's state",
         )
         self.world.check(
@@ -246,7 +253,7 @@ class Truth:
         )
 
     def _is_damaged(self, label: str) -> bool:
-        return f"{self.world.path}/{label}.data-00000-of-00001" in self.damaged
+        return bool(self._data_of(label).keys() & self.damaged)
 
     def _deleted(self, label: str) -> None:
         gone = self.manifests[label]

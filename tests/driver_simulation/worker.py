@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
@@ -123,7 +122,6 @@ class SimTrainer:
     """``runtime_protocol.TrainerLike``."""
 
     size_bytes, runs, computing = 16, 0, False
-    share, agrees = (0, 1), False
 
     def __init__(self, worker: SimWorker) -> None:
         self.worker = worker
@@ -136,6 +134,14 @@ class SimTrainer:
         self.stepped = False
         self.turns: tuple[int, ...] = (0,)
         self.spent: dict[str, float] = {}
+
+    @property
+    def agrees(self) -> bool:
+        return self.worker.world.divided
+
+    @property
+    def share(self) -> tuple[int, int]:
+        return (0, 1) if self.current is None else self.current.share
 
     @property
     def can_give(self) -> bool:
@@ -166,8 +172,7 @@ class SimTrainer:
         return self.current
 
     def state_for_save(self) -> SimState:
-        order = self.worker.work._order
-        return replace(self.state(), share=(order.rank, order.world_size))
+        return self.state()
 
     def meet(self) -> bool:
         if self.exchange is None or self.exchange.broken:
@@ -412,7 +417,8 @@ class SimWorker:
             data[name] = content[0]
         self.moved += 1
         chain = next(chain_in(content) for name, content in data.items() if ".data-" in name)
-        state = SimState(checkpoint.step, BATCHES * checkpoint.step, chain)
+        position = BATCHES * checkpoint.step
+        state = SimState(checkpoint.step, position, chain, share if self.world.divided else (0, 1))
         self.world.restored(self, checkpoint, state)
         return state
 
@@ -435,7 +441,7 @@ class SimWorker:
         return ()
 
     def sizes(self, state: SimState) -> Mapping[str, Size]:
-        return {"chain": Size(1.0, 1.0)}
+        return {"chain": Size(1.0, 1.0, elements=1)}
 
     def write(self, state: SimState, directory: str, again: int | None) -> WrittenFiles:
         prefix = checkpoint_name("m", state.step, again)
