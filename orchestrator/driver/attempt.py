@@ -12,7 +12,7 @@ import os
 import platform
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
@@ -28,6 +28,7 @@ from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
 from orchestrator.driver.result import RunResult, exit_code_of, label_url, status_of
 from orchestrator.driver.storage_thread import Saved, StorageThread
+from orchestrator.errors import OrchestratorError
 from orchestrator.graph.loading import Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.folding import Fold, take_all
@@ -145,6 +146,11 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is None and not self._fenced:
+            # Who has just taken over may have had no time for a heartbeat, and ends its workers all
+            # the same
+            with suppress(OrchestratorError):
+                self._claim.lease.confirm()
         self._fleet.close(kill=error is None and not self._fenced)
         self._heartbeat.close()
         self._storage_thread.close()
