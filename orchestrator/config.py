@@ -36,6 +36,9 @@ NO_RAY_CLIENT = (
     "run `tfresume submit --address http://HEAD:8265` from here, or resume on a node of the cluster"
 )
 
+AUTO, NONE = "auto", "none"
+"""What ``shard_tables`` may say in place of names."""
+
 SECRET_WEBHOOK = (
     "a Slack webhook's URL is a secret, and the configuration is recorded: put it into a variable "
     "of the driver's environment and write env:NAME"
@@ -67,6 +70,14 @@ class RunConfig(
         if value is not None and value.startswith("ray://"):
             raise ValueError(NO_RAY_CLIENT)
         return value
+
+    @field_validator("shard_tables", mode="before")
+    @classmethod
+    def _one_word_or_names(cls, value: Any) -> Any:
+        named = [value] if isinstance(value, str) else value
+        if isinstance(named, list) and len(named) > 1 and {AUTO, NONE} & {*map(str, named)}:
+            raise ValueError(f"{AUTO} and {NONE} stand alone, beside no names of tables")
+        return named
 
     @field_validator("notify")
     @classmethod

@@ -145,6 +145,12 @@ class WorkersSection(Section):
     a mask, tokens, rows): means over batches count each by it. Default: all count the same; recorded
     at the run's first start.
     """
+    shard_tables: list[str] = Field(default_factory=list)
+    """Divide tables that are only looked up and updated by row among the workers, each of which then
+    holds some rows and their slots: names of tables, ``auto`` for those that don't fit into a worker,
+    or ``none``. Every batch computes the same bits as with whole tables. It's young: a worker's loss
+    takes all back to the newest checkpoint. Default: as at the run's first start, and ``none`` there.
+    """
     prove: bool | None = None
     """Try on the first batches, before a group's first step, whether it computes what one process
     with all rows would; where it doesn't, nothing starts. Default: once, at a run's first start with

@@ -16,3 +16,13 @@ Attempt = NewType("Attempt", int)
 
 Generation = NewType("Generation", int)
 """One membership of the worker group, counted from 1 within a run and never reused."""
+
+SLICEABLE = frozenset(
+    {
+        *("float32", "float64", "bfloat16", "complex64", "complex128", "bool"),
+        *("int8", "int16", "int32", "int64", "uint8", "qint8", "quint8", "qint32"),
+    }
+)
+"""The types of which TensorFlow reads parts of a tensor. Not among them: float16, strings, the wider
+unsigned ones; a test asks TensorFlow for each.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launch.commands.options import Looks
 from launch.commands.run_options import Config, Run
@@ -42,6 +42,7 @@ def check(
     from launch.text.verify_text import render_proof
     from orchestrator.driver.chosen_graph import chosen_graph
     from orchestrator.driver.edited_graph import edited_graph
+    from orchestrator.driver.free_memory import free_memory
     from orchestrator.driver.refusals import refusals
     from orchestrator.store.checkpoints.source import named_source
     from orchestrator.training.inputs.preflight import preflight as judge
@@ -52,7 +53,7 @@ def check(
     report = judge(
         *(edited.meta, checked),
         checkpoint=edited.checkpoint,
-        memory=_free_memory(checked),
+        memory=free_memory(checked),
         also=(*refusals(checked), *seen.problems, *edited.problems),
         loading=edited.loading,
     )
@@ -73,17 +74,3 @@ def _proof(config: RunConfig) -> Proof:
     from orchestrator.driver.proving import prove
 
     return prove(config) or unproved("a step has one batch")
-
-
-def _free_memory(config: RunConfig) -> Any:
-    """This machine's free memory, where the run would be here; None where a cluster's nodes would
-    hold it.
-    """
-    if config.address is not None:
-        return None
-    import psutil
-
-    from orchestrator.graph.variables.memory import FreeMemory
-
-    processes = config.workers.largest + config.workers.standby
-    return FreeMemory(host_bytes=int(psutil.virtual_memory().available), workers_per_node=processes)

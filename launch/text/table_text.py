@@ -28,7 +28,7 @@ def render_shares(found: Shares, console: Console) -> None:
     _wholes(found.wholes, console)
     sizes = ", ".join(f"{in_words(found.of_worker(size))} of {size}" for size in SIZES)
     console.print(
-        f"  today each worker holds all {in_words(found.of_worker(1))} of the state; with each table divided it would hold {sizes}"
+        f"  by default each worker holds all {in_words(found.of_worker(1))} of the state; with each table divided it would hold {sizes}"
     )
 
 
@@ -58,7 +58,7 @@ def _counted(number: int, noun: str) -> str:
 
 def _tables(tables: Sequence[TableShare], console: Console) -> None:
     console.print(
-        "tables that a step touches by row alone, so that each worker could hold some rows (all hold them whole today):"
+        "tables that a step touches by row alone, so that each worker could hold some rows (--shard-tables):"
     )
     for table in tables[:TABLES]:
         slots = f" with {_counted(table.slots, 'slot')}" if table.slots else ""

@@ -129,6 +129,7 @@ class Grant:
         saved: step of the newest checkpoint; another one of the same step gets another name.
         save: number of the save among those of this driver. It's told with every grant until it's
             written, since a grant may be lost or overtaken; each save is made once all the same.
+        parts: how many ranks write one each; 0 where the writer writes all.
     """
 
     generation: int
@@ -140,11 +141,14 @@ class Grant:
     save_position: int | None
     saved: int | None
     save: int = 0
+    parts: int = 0
 
 
 @dataclass(frozen=True)
 class Commit:
-    """Write manifest and pointer for files that are in the store."""
+    """Write manifest and pointer for files that are in the store, and before that the index where
+    the ranks wrote them in parts.
+    """
 
     written: SaveWritten
 

@@ -17,6 +17,7 @@ from orchestrator.decide.causes import Obstacle as Obstacle
 from orchestrator.decide.causes import StopCause as StopCause
 from orchestrator.decide.doing import Doing as Doing
 from orchestrator.decide.outliers import Size
+from orchestrator.decide.save_parts import SavedPart
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Held:
         gives: it can give the result of its last run to a member that lacks it.
         takes: it has computed a run whose result it could take from a member.
         dead: ranks of its group whose processes it has seen end.
+        share: rank and world size of which its rows of divided tables are; None without a state.
     """
 
     worker: str
@@ -102,6 +104,7 @@ class Held:
     gives: bool = False
     takes: bool = False
     dead: tuple[int, ...] = ()
+    share: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class SaveWritten:
         sizes: of every float variable.
         measured: the sizes that this worker measured last before: of the checkpoint that it read,
             or at its last save. Nothing where it did neither.
+        part: the writer's own, of a save in parts: files and sizes stand there.
+        reports: what all ranks' data files hold, once those are known; the index isn't made yet.
     """
 
     worker: str
@@ -168,23 +173,26 @@ class SaveWritten:
     stall_s: float = 0.0
     sizes: Mapping[str, Size] = field(default_factory=dict)
     measured: Mapping[str, Size] = field(default_factory=dict)
+    part: SavedPart | None = None
+    reports: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class SaveChecked:
-    """Another rank's checksum of every variable at an agreed step."""
+    """Another rank's checksums of what is the same on all, and its ``part`` of a save in parts."""
 
     worker: str
     generation: int
     step: int
     digests: Mapping[str, int]
     position: int = 0
+    part: SavedPart | None = None
 
 
 @dataclass(frozen=True)
 class SaveFailed:
     """A save came to nothing, in the worker or at the commit. ``busy``: the writer hasn't begun,
-    since an earlier one isn't through.
+    since an earlier one isn't through. ``worker``, ``save`` (``Grant.save``): whose part of which.
     """
 
     generation: int
@@ -192,6 +200,8 @@ class SaveFailed:
     detail: str
     busy: bool = False
     position: int = 0
+    worker: str = ""
+    save: int = 0
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class WorkerReport:
         devices: the GPUs that it trains on, or was given by Ray.
         group: the placement group that it lies in; ``lent_group`` the one whose GPUs it took, where
             that is another.
+        share: as in ``events.Held``.
     """
 
     worker: str
@@ -111,6 +112,7 @@ class WorkerReport:
     group: str = ""
     lent_group: str = ""
     granted_position: int = 0
+    share: tuple[int, int] | None = None
 
 
 def adopt(
@@ -267,4 +269,5 @@ def _adopted(report: WorkerReport, rank: int | None, now_s: float, tainted_until
         rank=rank,
         moved_s=now_s,
         tainted=_is_tainted(report, tainted_until),
+        share=report.share,
     )

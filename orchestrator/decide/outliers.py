@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FLOOR = 0.01
 """A weight below it is taken to be that large: biases and last layers start at zero or close to it,
@@ -31,6 +31,7 @@ class Size:
         largest: its largest absolute number.
         trained: whether gradients change it; slots and moving averages hold squares.
         single: it is one number.
+        elements: how many numbers it has; 0 where they weren't counted.
         uniform: all its numbers are equal, as initialisers of constants leave them.
     """
 
@@ -39,6 +40,7 @@ class Size:
     trained: bool = True
     single: bool = False
     uniform: bool = False
+    elements: int = field(default=0, compare=False)
 
     @property
     def tells(self) -> bool:

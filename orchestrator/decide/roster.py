@@ -48,6 +48,7 @@ class Worker:
         spent: its group broke and the policy doesn't form such a process again; it lives until its
             state has passed.
         ended_s: when its end was last asked for; None where it wasn't.
+        share: rank and world size of which its rows of divided tables are, as it last said.
     """
 
     ident: str
@@ -78,6 +79,7 @@ class Worker:
     gives: bool = False
     takes: bool = False
     ended_s: float | None = None
+    share: tuple[int, int] | None = None
 
     @property
     def place(self) -> tuple[int, int, int] | None:

@@ -21,6 +21,7 @@ from orchestrator.decide.phases import Phase
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.recovery import Streak
 from orchestrator.decide.roster import Roster
+from orchestrator.decide.save_parts import SavedPart
 from orchestrator.decide.save_policy import SaveLog
 from orchestrator.decide.scaling import group_size
 
@@ -95,6 +96,7 @@ class Run:
         divergences: saves in a row at which the ranks differed.
         digests: checksums of the save under way by worker; ``expected`` the workers whose are still
             lacking, as keys, of which one is taken out at the same cost among thousands.
+        parts: by rank, what has been told of the save in parts that is under way.
         sizes: of the float variables at the newest save that was worth committing; nothing before
             this driver's first.
     """
@@ -155,6 +157,7 @@ class Run:
     sizes: Mapping[str, Size] = field(default_factory=dict)
     digests: immutables.Map[str, Mapping[str, int]] = field(default_factory=immutables.Map)
     expected: immutables.Map[str, None] = field(default_factory=immutables.Map)
+    parts: immutables.Map[int, SavedPart] = field(default_factory=immutables.Map)
     divergence: bool = False
     rolling_back: bool = False
     started: bool = False

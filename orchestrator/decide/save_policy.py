@@ -16,7 +16,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SavePolicy:
-    """``save_steps`` and ``save_every_s`` as in the configuration (None: doesn't count)."""
+    """``save_steps`` and ``save_every_s`` as in the configuration (None: doesn't count).
+
+    Attributes:
+        in_parts: tables are divided among the workers, so that a save takes all ranks' rows.
+    """
 
     save_steps: int | None
     save_every_s: float | None
@@ -25,6 +29,7 @@ class SavePolicy:
     on_nonfinite: Literal["stop", "rollback", "ignore"]
     on_outlier: Literal["warn", "stop", "rollback"] = "warn"
     outlier_factor: float = 1000.0
+    in_parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class InFlight:
         position: where it's made at the latest, since a graph's own counter may stand still; None
             where only the step counts. Where it was made, once it's written.
         committing: its files are whole and checked, the commit is under way.
+        parts: how many ranks write one each; 0 where the writer writes all.
+        refused: why one of the ranks couldn't write its part, once it has said so; ``busy`` is that
+            worker where it isn't through with an earlier save.
     """
 
     generation: int
@@ -45,6 +53,9 @@ class InFlight:
     since_s: float
     committing: bool = False
     position: int | None = None
+    parts: int = 0
+    refused: str = ""
+    busy: str = ""
 
     def is_reached(self, step: int, position: int) -> bool:
         """Whether a member that is so far has copied its state for it."""

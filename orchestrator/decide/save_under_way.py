@@ -4,12 +4,14 @@ Rule: at most one save is under way. It is agreed with a grant, written by one r
 the checksums of all others, and committed by the driver; whatever goes wrong on the way ends in one
 ``save_failed`` and the next save tries again. A writer that is still busy with an earlier save
 hasn't failed. Every save comes to an end: who it counts on stays until then, or is gone, or moves
-nothing.
+nothing. A save in parts is written by all ranks, lacks what any of them lacks, and has failed once
+all have told, so that none of them tells the next one of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import immutables
 
@@ -42,7 +44,8 @@ def agree(
     """Agree on a save at ``step``, or at ``position`` where that comes first, written by ``writer``
     and checked by all ``workers``. They hear of it with the next grant.
     """
-    flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position)
+    parts = turn.run.world_size if turn.run.policy.saving.in_parts else 0
+    flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position, parts=parts)
     log = replace(
         turn.run.saves,
         last_step=step,
@@ -52,8 +55,14 @@ def agree(
         agreed=turn.run.saves.agreed + 1,
     )
     expected = immutables.Map(dict.fromkeys(workers))
-    turn.set(saves=log, written=None, digests=immutables.Map(), expected=expected)
+    _await(turn, expected, saves=log)
     turn.note(SaveAgreed(step=step, generation=flight.generation, writer=writer))
+
+
+def _await(turn: Turn, expected: immutables.Map[str, None], **changes: Any) -> None:
+    """Nothing has been told of a save yet; these are to tell of it."""
+    nothing: immutables.Map[Any, Any] = immutables.Map()
+    turn.set(written=None, digests=nothing, parts=nothing, expected=expected, **changes)
 
 
 def send(turn: Turn, workers: tuple[str, ...], end: int, position: int) -> None:
@@ -64,12 +73,15 @@ def send(turn: Turn, workers: tuple[str, ...], end: int, position: int) -> None:
     """
     run, log = turn.run, turn.run.saves
     saves: tuple[int, ...] = ()
-    at, writer, flight = None, workers[0], log.in_flight
-    if flight is not None and flight.generation == run.generation and run.written is None:
-        saves, at, writer = (flight.step,), flight.position, flight.writer
-    turn.act(
-        Grant(run.generation, workers, end, saves, writer, position, at, log.committed, log.agreed)
-    )
+    at, writer, flight, parts = None, workers[0], log.in_flight, 0
+    if flight is not None and flight.generation == run.generation and not _is_written(run, flight):
+        saves, at, writer, parts = (flight.step,), flight.position, flight.writer, flight.parts
+    told = (position, at, log.committed, log.agreed, parts)
+    turn.act(Grant(run.generation, workers, end, saves, writer, *told))
+
+
+def _is_written(run: Run, flight: InFlight) -> bool:
+    return not run.expected if flight.parts else run.written is not None
 
 
 def awaited(run: Run) -> tuple[str, ...]:
@@ -92,7 +104,9 @@ def counts_on(run: Run, worker: str) -> bool:
     flight = run.saves.in_flight
     if flight is None or flight.committing or worker not in run.workers:
         return False
-    return worker in run.expected or (run.written is None and worker == flight.writer)
+    # Of a save in parts the writer is one of those that are expected
+    writes = worker == flight.writer and run.written is None and not flight.parts
+    return writes or worker in run.expected
 
 
 def start_anew(turn: Turn, step: int, position: int) -> None:
@@ -114,14 +128,18 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
         cancel(turn, "the group is formed anew before that step")
         turn.set(saves=replace(turn.run.saves, last_step=min(log.last_step, step)))
         return
-    took = [
-        ident
+    took = {
+        ident: None
         for ident in turn.run.expected
         if (seen := turn.run.workers.get(ident))
         and log.in_flight.is_reached(seen.step or 0, seen.position)
-    ]
-    turn.set(expected=immutables.Map(dict.fromkeys(took)))
-    if log.in_flight.writer not in took and turn.run.written is None:
+    }
+    late = sorted(ident for ident in turn.run.expected if ident not in took)
+    turn.set(expected=immutables.Map(took))
+    if log.in_flight.parts:
+        if late:
+            lose(turn, f"{late[0]}, which holds rows of it, is gone or had not reached the step")
+    elif log.in_flight.writer not in took and turn.run.written is None:
         lose(turn, "its writer had not reached the step")
 
 
@@ -130,7 +148,7 @@ def cancel(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.note(SaveCancelled(step=flight.step, reason=reason))
-    turn.set(saves=replace(turn.run.saves, in_flight=None), written=None, expected=immutables.Map())
+    _await(turn, immutables.Map(), saves=replace(turn.run.saves, in_flight=None))
 
 
 def lose(turn: Turn, reason: str) -> None:
@@ -138,16 +156,18 @@ def lose(turn: Turn, reason: str) -> None:
     flight = turn.run.saves.in_flight
     assert flight is not None
     turn.note(SaveLost(step=flight.step, reason=reason))
-    turn.set(saves=replace(turn.run.saves, in_flight=None, owed=True), expected=immutables.Map())
+    _await(turn, immutables.Map(), saves=replace(turn.run.saves, in_flight=None, owed=True))
 
 
-def fail(turn: Turn, detail: str, *, busy: bool = False) -> None:
-    """It came to nothing. Training goes on, unless it's one too many."""
+def fail(turn: Turn, detail: str, *, busy: str = "") -> None:
+    """It came to nothing. Training goes on, unless it's one too many. ``busy``: the worker that it
+    failed for since that isn't through with an earlier one.
+    """
     run = turn.run
     flight = run.saves.in_flight
     assert flight is not None
-    turn.set(written=None, digests=immutables.Map(), expected=immutables.Map())
-    if busy and not _is_stuck(turn, flight.writer):
+    _await(turn, immutables.Map())
+    if busy and not _is_stuck(turn, busy):
         log = replace(run.saves, in_flight=None, owed=True, again_s=turn.now_s + BUSY_S)
         turn.set(saves=log)
         turn.note(SavePostponed(step=flight.step, generation=flight.generation, reason=detail))

@@ -66,6 +66,8 @@ def why_not(graph: WorkerGraph) -> str:
     """What keeps a graph from being tried at all; empty where nothing does."""
     if graph.group_refused:
         return f"it trains on one worker only: {graph.group_refused}"
+    if graph.tables:
+        return "each worker holds some rows of its tables, and it's tried with all of them"
     if any(port.pull for port in graph.inputs):
         return "the graph's own pipeline makes the batches, so none can be joined"
     if not graph.inputs:

@@ -78,6 +78,7 @@ def as_recorded(config: RunConfig, record: RunRecord | None) -> RunConfig:
             "batches_per_step": slots,
             "gradient_scale": scale_of(config, record),
             "weight_by": weight_of(config, record),
+            "shard_tables": config.shard_tables or list(record.shard_tables if record else ()),
         }
     )
 

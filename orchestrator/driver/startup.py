@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.config import RunConfig
+from orchestrator.config import AUTO, RunConfig
 from orchestrator.decide.last_step import last_step
 from orchestrator.decide.policy import Policy
 from orchestrator.decide.save_policy import SavePolicy
@@ -16,6 +16,7 @@ from orchestrator.decide.scaling import Sizes
 from orchestrator.driver.chosen_graph import chosen_graph, keep_collections
 from orchestrator.driver.edited_graph import edited_graph
 from orchestrator.driver.exchange_choice import exchange_of, recovers_in_place
+from orchestrator.driver.free_memory import free_memory
 from orchestrator.driver.refusals import check_end
 from orchestrator.driver.slots import Slots, fitting, scale_of
 from orchestrator.errors import ConfigError
@@ -158,6 +159,8 @@ def make_plan(config: RunConfig, start: StartPoint) -> Plan:
     report = preflight(
         *(edited.meta, config),
         checkpoint=edited.checkpoint,
+        # Whether a state fits is asked here only where that decides something
+        memory=free_memory(config) if AUTO in config.shard_tables else None,
         also=edited.problems,
         loading=edited.loading,
     )
@@ -203,7 +206,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         )
     sizes = Sizes(
         workers.count,
-        workers.smallest,
+        max(workers.smallest, graph.tables.fewest),
         1 if alone else workers.largest,
         workers.standby,
         config.on_loss,
@@ -217,6 +220,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.on_nonfinite,
         config.on_outlier,
         config.outlier_factor,
+        in_parts=bool(graph.tables),
     )
     return Policy(
         fitting(sizes, slots),

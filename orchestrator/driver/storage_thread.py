@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.config import RunConfig
 from orchestrator.decide import events as ev
@@ -32,6 +32,7 @@ from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
 from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.snapshots import write_snapshot
+from orchestrator.store.transfer.part_files import send_index
 from orchestrator.workers.scheduling import THREADS, Scheduler
 
 log = logging.getLogger("tfresume")
@@ -156,21 +157,33 @@ class StorageThread:
 
     def _commit(self, written: ev.SaveWritten, world_size: int) -> None:
         self._doubtful = None  # a later save takes the place of an earlier one
-        manifest = self._manifest_of(written, world_size)
+        manifest = None if written.reports else self._manifest_of(written, world_size)
         began_s = self._scheduler.monotonic()
         try:
             if not self._lease.is_fresh:
                 self._lease.heartbeat()  # nobody may have taken over since we were last heard of
             self._record()
+            if manifest is None:
+                manifest = self._manifest_of(self._with_index(written), world_size)
             commit(self._output, manifest, lease=self._lease)
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - a save that fails for whatever reason is counted by the rules
-            if isinstance(error, StorageUnavailable):
+            if isinstance(error, StorageUnavailable) and manifest is not None:
                 self._doubtful = written, manifest
             self._tell(ev.SaveFailed(written.generation, written.step, _reason(error)))
             return
         self._committed(written, manifest, began_s)
+
+    def _with_index(self, written: ev.SaveWritten) -> ev.SaveWritten:
+        """The save with the index over all ranks' data files, where they wrote it in parts. Raises
+        OutputError, StorageUnavailable.
+        """
+        if not written.reports:
+            return written
+        directory = self._output.child(written.directory)
+        records = send_index(written.prefix, written.reports, directory)
+        return replace(written, files=(*written.files, *records))
 
     def _settle(self) -> None:
         """Find out whether a commit without an answer has happened, by committing again: where its

@@ -116,7 +116,7 @@ def _start(
         claim,
         inbox,
         lambda: setup_of(config, plan.graph, output, record, files, ready.slots, secret),
-        one_loads=plan.is_completed,
+        one_loads=plan.is_completed and not plan.graph.tables,
     )
     run, actions = machine.begin(
         ready.policy,
@@ -165,6 +165,7 @@ def _first_record(
         batches_per_step=ready.slots.first,
         gradient_scale=scale_of(config, record),
         weight_by=weight_of(config, record),
+        shard_tables=ready.plan.graph.tables.names,
         proof=None if proof is None else proof.record(),
     )
 
@@ -189,7 +190,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
     if living.setup is None:
         return None
     setup, reports = living.setup, living.reports
-    fleet = _fleet(claim, inbox, lambda: setup, one_loads=True)
+    fleet = _fleet(claim, inbox, lambda: setup, one_loads=not setup.graph.tables)
     fleet.adopt(living, past.places)
     slots = None if setup.options.exchange == "nccl" else setup.options.batches_per_step
     run, actions = machine.adopt(

@@ -147,6 +147,7 @@ def check(
         outside=outside,
         repaired=repaired,
         loading=loading,
+        memory=memory,
     )
     mended, ops, repairs = repaired.meta, repaired.ops, repaired.done
     running, executed = _running(planned, mended, ops)
@@ -159,11 +160,7 @@ def check(
         py_func=revived_tokens(running.graph_def, config.py_func),
     )
     gpu = config.workers.gpus > 0
-    need = (
-        None
-        if planned.worker_graph is None
-        else memory_need(planned.worker_graph.variables, gpu=gpu)
-    )
+    need = None if planned.worker_graph is None else memory_need(planned.held, gpu=gpu)
     found = [
         *also,
         *planned.problems,
@@ -191,7 +188,7 @@ def check(
     problems = ordered(found, force=config.force)
     verdicts = tuple(_verdict(mode, problems, planned.group_refused) for mode in MODES)
     asked: Mode = "group" if config.exchanges else "one"
-    shared = None if planned.worker_graph is None else sharing(planned.worker_graph, config, memory)
+    shared = None if planned.whole is None else sharing(planned.whole, config, memory)
     return CheckReport(problems, verdicts, asked, repairs, untrusted, need, planned, shared)
 
 

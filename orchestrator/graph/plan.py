@@ -42,10 +42,12 @@ from orchestrator.graph.random.random_ops import (
 )
 from orchestrator.graph.repetition.loss_to_show import loss_to_show
 from orchestrator.graph.repetition.scale_problems import scale_problems
+from orchestrator.graph.tables.choosing import divide_tables
 from orchestrator.graph.variables.checkpoint_keys import CheckpointKeys
 from orchestrator.graph.variables.fit import checkpoint_problems
 from orchestrator.graph.variables.global_step import find_step
 from orchestrator.graph.variables.initializers import local_initializers, table_initializers
+from orchestrator.graph.variables.memory import FreeMemory
 from orchestrator.graph.variables.saver import SaverKeys, read_saver
 from orchestrator.graph.variables.variables import find_variables
 from orchestrator.graph.watching import (
@@ -68,6 +70,8 @@ class GraphPlan:
         candidates: operations that train, best first.
         group_refused: why the graph runs on one worker only; empty where it can be cut.
         devices: what became of the saved devices.
+        whole: the graph as it is before any table is divided among workers.
+        held: variables as the worker holds them that has most rows of divided tables.
     """
 
     worker_graph: WorkerGraph | None
@@ -75,6 +79,8 @@ class GraphPlan:
     candidates: tuple[TrainOp, ...] = ()
     group_refused: str = ""
     devices: DeviceReport = field(default_factory=DeviceReport)
+    whole: WorkerGraph | None = None
+    held: tuple[Variable, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -90,6 +96,7 @@ def plan(
     outside: Outside = NOTHING_KNOWN,
     repaired: Repaired | None = None,
     loading: Loading = AS_SAVED,
+    memory: FreeMemory | None = None,
 ) -> GraphPlan:
     """Everything that a worker needs to train ``meta`` as ``config`` asks, or every reason why it
     can't.
@@ -101,9 +108,15 @@ def plan(
         outside: what was found out about the graph's input pipelines where the workers will run.
         repaired: ``repair(meta, config)`` where it's known already.
         loading: how the source's checkpoint is read.
+        memory: what the workers have; None where that isn't known.
     """
     with collector_paused():
-        return _plan(repaired or repair(meta, config), config, checkpoint, outside, loading)
+        found = _plan(repaired or repair(meta, config), config, checkpoint, outside, loading)
+    if found.whole is None:
+        return found
+    tables = divide_tables(found.whole, config, memory, checkpoint)
+    problems = (*found.problems, *tables.problems)
+    return replace(found, worker_graph=tables.graph, problems=problems, held=tables.held)
 
 
 def _plan(
@@ -162,12 +175,9 @@ def _plan(
         )
     if any(problem.severity == "error" for problem in problems):
         return GraphPlan(None, tuple(problems), choice.candidates, cut.refused, devices)
+    graph = in_scope(replace(_build(parts, config), loading=loading), asked)
     return GraphPlan(
-        in_scope(replace(_build(parts, config), loading=loading), asked),
-        tuple(problems),
-        choice.candidates,
-        cut.refused,
-        devices,
+        graph, tuple(problems), choice.candidates, cut.refused, devices, graph, graph.variables
     )
 
 

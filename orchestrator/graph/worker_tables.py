@@ -22,6 +22,26 @@ Block = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class FirstRows:
+    """How the initial values of any rows of a variable are computed, without those of the others.
+
+    Attributes:
+        value: the tensor that gives them, of as many rows as are fed.
+        shapes: tensors that say how many rows are wanted, and what follows their number there.
+        numbers: constants in whose place as many rows are fed: the shape of a row, and the number
+            that all of it is.
+        reads: tensors in whose place rows of another variable are fed, and that one's name.
+        draws: the rows are drawn one after the other, so that who wants the last draws them all.
+    """
+
+    value: str
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    numbers: tuple[tuple[str, tuple[int, ...], float], ...] = ()
+    reads: tuple[tuple[str, str], ...] = ()
+    draws: bool = False
+
+
+@dataclass(frozen=True)
 class ShardedPart:
     """A table, or one part of a partitioned one, of which each worker holds a block of rows.
 
@@ -31,6 +51,7 @@ class ShardedPart:
         rows: of all workers together; ``row_shape`` is that of each in the variable.
         first, count: placeholders, int64 scalars: which row is the first of the worker's block, and
             how many there are.
+        initial: of each of ``members``; None where its rows can't be computed one without another.
     """
 
     table: str
@@ -40,6 +61,7 @@ class ShardedPart:
     row_shape: tuple[int, ...]
     first: str
     count: str
+    initial: tuple[FirstRows | None, ...] = ()
 
     def block(self, rank: int, world_size: int) -> Block:
         """The rows that a rank owns: as many as each other, or one less."""
@@ -98,11 +120,16 @@ class Drawn:
 
 @dataclass(frozen=True)
 class ShardedTables:
-    """All tables of a graph of which each worker holds some rows."""
+    """All tables of a graph of which each worker holds some rows.
+
+    Attributes:
+        fewest: workers that it takes, since fewer have no room for all rows; 1 where that isn't known.
+    """
 
     parts: tuple[ShardedPart, ...] = ()
     reads: tuple[TableRead, ...] = ()
     drawn: tuple[Drawn, ...] = ()
+    fewest: int = 1
 
     def __bool__(self) -> bool:
         return bool(self.parts)
@@ -111,6 +138,11 @@ class ShardedTables:
     def members(self) -> frozenset[str]:
         """Variables of which each worker has other rows."""
         return frozenset(name for part in self.parts for name in part.members)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables, as the checkpoint calls them."""
+        return tuple(dict.fromkeys(part.table for part in self.parts))
 
     def part_of(self, variable: str) -> ShardedPart | None:
         """The part that a variable or slot belongs to."""

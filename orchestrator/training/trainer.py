@@ -10,8 +10,7 @@ a worker that was a member goes on from what it has::
 
 Threads: ``join``, ``assign``, ``meet``, ``step``, ``place_inputs``, ``pull`` and ``close`` belong
 to one thread. Any other thread may call ``abandon``, ``checksums`` and the properties at any time,
-and ``state``, which waits for a phase that writes. ``checksums`` and ``write_bundle`` work on a
-State alone and may run beside steps.
+and ``state``, which waits for a phase that writes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.errors import CorruptState, PeerLost, UserCodeError
+from orchestrator.errors import CorruptCheckpoint, CorruptState, PeerLost, UserCodeError
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine import failures
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
@@ -35,6 +34,7 @@ from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State, StepOutput, checksums
+from orchestrator.training.state.table_blocks import StoredRows
 from orchestrator.training.step.course import Course
 from orchestrator.training.step.groups import Batch, Group
 from orchestrator.training.step.readiness import get_ready
@@ -75,6 +75,16 @@ class Trainer:
     def size_bytes(self) -> int:
         """Bytes of the state, as far as they are known without reading it."""
         return self._snapshot.size_bytes
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Rank and world size of which this worker's rows of divided tables are."""
+        return self._course.share
+
+    @property
+    def agrees(self) -> bool:
+        """Whether ``meet`` compares what the members have read, before any of it counts."""
+        return bool(self.graph.tables)
 
     @property
     def position(self) -> int:
@@ -130,8 +140,7 @@ class Trainer:
         """Leave the old group and belong to ``group``. The variables stay as they are; ``assign``
         sets them where they aren't the group's.
 
-        Raises:
-            GraphRefused: the graph can't be trained by more than one worker.
+        Raises GraphRefused where the graph can't be trained by more than one worker.
         """
         carried = self._carried = (
             None if self._group.keeps_variables or not self._assigned else self.state()
@@ -157,42 +166,35 @@ class Trainer:
         )
 
     def load_checkpoint(
-        self, prefix: str, *, init_missing: bool = False, of_source: bool = True
+        self,
+        prefix: str,
+        *,
+        init_missing: bool = False,
+        of_source: bool = True,
+        rows: StoredRows | None = None,
     ) -> State:
         """The state that a checkpoint on local disk holds.
 
         Args:
             prefix: path without ``.index`` (V2 format), or the file itself (V1 format).
             init_missing: run the graph's initialisers for needed variables that the checkpoint
-                lacks. They may draw random numbers: let one rank load, and give its State to the
-                others.
-            of_source: as ``restoring.load`` takes it.
+                lacks. They may call Python: let one rank load for all where tables are whole.
+            of_source, rows: as ``restoring.load`` takes them.
 
-        Raises:
-            CorruptCheckpoint: the files can't be read.
-            GraphMismatch: tensors are missing, or have another shape or dtype than the graph's
-                variables; all are named.
+        Raises CorruptCheckpoint and GraphMismatch as ``restoring.load``.
         """
-        return load(
-            self.graph,
-            self._imported,
-            self._snapshot,
-            self.options,
-            prefix,
-            init_missing=init_missing,
-            of_source=of_source,
-        )
+        of = (self.graph, self._imported, self._snapshot, self.options)
+        return load(*of, prefix, init_missing=init_missing, of_source=of_source, rows=rows)
 
     def assign(self, state: State) -> None:
         """Make ``state`` this session's; its tables and local variables are initialised before
         that, once per session.
 
-        Raises:
-            GraphMismatch: a name or a shape isn't the graph's.
-            UserCodeError: an initialiser of the graph failed (a vocabulary file that isn't there).
+        Raises GraphMismatch where a name or a shape isn't the graph's, UserCodeError where an
+        initialiser of the graph failed (a vocabulary file that isn't there).
         """
         with self._writing:
-            self._group.forget()
+            self._group.forget(state)
             try:
                 self._snapshot.restore(self._group.session, state)
             except tf.errors.OpError as error:
@@ -226,12 +228,13 @@ class Trainer:
         Raises:
             PeerLost: a rank is gone or didn't come in time.
             CorruptState: the result that was lacked arrived damaged.
+            CorruptCheckpoint: what the ranks have read together isn't what was saved.
         """
         try:
             took = self._group.meet(timeout_s)
             if took:
                 self._course.finish_run()
-        except (PeerLost, CorruptState, UserCodeError):
+        except (PeerLost, CorruptState, CorruptCheckpoint, UserCodeError):
             self.abandon()
             raise
         return took
@@ -243,10 +246,9 @@ class Trainer:
             batches: for each of ``turns``, input name or tensor name to value.
 
         Raises:
-            PeerLost: a peer is gone or has abandoned the group; nothing changed here. Join a new
-                group and take the step again.
-            UserCodeError: the feeds or an operation of the graph are wrong; nothing changed here.
-                Peers see PeerLost.
+            PeerLost: a peer is gone or has abandoned the group: join a new one, take it again.
+            UserCodeError: the feeds or an operation of the graph are wrong; peers see PeerLost.
+                Nothing changed here in either case.
         """
         self.meet()
         try:
@@ -277,12 +279,10 @@ class Trainer:
         """Leave the group, from any thread: a step that runs here and steps of the peers end with
         PeerLost at once.
 
-        For the end of the input, for an error outside the graph, and for every loss that this
-        worker is told of.
+        For the input's end, errors outside the graph, and losses that this worker is told of.
 
         Args:
-            generation: do nothing where the group is another generation's, for calls that may come
-                late.
+            generation: do nothing where the group is another's, for calls that may come late.
         """
         self._group.abandon(generation)
 

@@ -55,17 +55,21 @@ class Joining:
         except UserCodeError:
             raise
         except OrchestratorError as error:
-            found = obstacle(error, loaded=mailbox.loaded == order.generation)
-            self._event_buffer.put(
-                ev.JoinFailed(
-                    self._ident, order.generation, short(error.message), found, error.as_dict()
-                )
-            )
+            self.fail(order, error, loaded=mailbox.loaded == order.generation)
         except Exception as error:  # noqa: BLE001 - whatever it is, the driver has to judge it, and this worker lives on
             self._event_buffer.put(ev.JoinFailed(self._ident, order.generation, last_line(error)))
         else:
             return True
         return False
+
+    def fail(self, order: JoinOrder, error: OrchestratorError, *, loaded: bool) -> None:
+        """The driver learns what is in the way. ``loaded``: the state was there already."""
+        found = obstacle(error, loaded=loaded)
+        self._event_buffer.put(
+            ev.JoinFailed(
+                self._ident, order.generation, short(error.message), found, error.as_dict()
+            )
+        )
 
     def tell(self, order: JoinOrder) -> None:
         """The driver learns that this worker is a member, as far as the generation is."""
@@ -132,7 +136,9 @@ class Joining:
                 mailbox = self._mailbox
                 mailbox.has_state = False  # the driver has found that no state here counts
                 mailbox.doing = ev.Doing.STAGING
-                state = self._tools.checkpoint_state(order.checkpoint)
+                state = self._tools.checkpoint_state(
+                    order.checkpoint, (order.rank, order.world_size)
+                )
                 mailbox.doing = ev.Doing.JOINING
                 if order.rank == 0:  # who writes saves
                     self._saver.measure(state)

@@ -171,6 +171,7 @@ class Member:
                 "loaded": mailbox.trainer is not None,
                 "devices": (mailbox.order and mailbox.order.devices) or self._devices,
                 "group": self._group,
+                "share": mailbox.trainer.share if mailbox.trainer and mailbox.has_state else None,
                 "lent_group": mailbox.order.place if mailbox.order else "",
             }
 

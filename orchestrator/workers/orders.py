@@ -111,6 +111,7 @@ class GrantOrder:
         directory: where the writer's files go: ``a0001-g0001`` below the output.
         position, save_position, saved: as in ``decide.actions.Grant``.
         save: which save that is: the driver's attempt, and its number among those of that driver.
+        parts: how many ranks write one each; 0 where the writer writes all.
     """
 
     generation: int
@@ -122,6 +123,7 @@ class GrantOrder:
     save_position: int | None = None
     saved: int | None = None
     save: tuple[int, int] = (0, 0)
+    parts: int = 0
 
     @classmethod
     def of(cls, action: Grant, directory: str, attempt: int) -> GrantOrder:
@@ -136,4 +138,5 @@ class GrantOrder:
             action.save_position,
             action.saved,
             (attempt, action.save),
+            action.parts,
         )

@@ -11,12 +11,20 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from orchestrator.decide.outliers import Size
+from orchestrator.errors import OutputError
+from orchestrator.store.objects.content import Content
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.workers.orders import CheckpointFiles, JoinOrder, Setup
-from orchestrator.workers.runtime_protocol import Batches, TrainerLike, WrittenFiles
+from orchestrator.workers.runtime_protocol import (
+    Batches,
+    TrainerLike,
+    WrittenFiles,
+    WrittenPart,
+)
 
 
 def this_node() -> str:
@@ -45,7 +53,8 @@ class RealTools:
         self._trainer: Any = None
         self._pool = ThreadPoolExecutor(1, "tfresume-stage")
         self._staging: dict[str, Future[str]] = {}
-        if setup.start is not None:
+        # Of divided tables nothing may come to this disk as a whole
+        if setup.start is not None and not setup.graph.tables:
             self._staging[setup.start.prefix] = self._stage(setup.start)
 
     def load(self) -> TrainerLike:
@@ -68,15 +77,41 @@ class RealTools:
             order.generation, order.rank, order.world_size, order.addresses, order.position
         )
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> Any:
+        tables = self._setup.graph.tables
+        state = self._of_rank(checkpoint, share) if tables else self._whole(checkpoint)
+        return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
+
+    def _of_rank(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> Any:
+        """What isn't of divided tables, by way of this disk; of those the rank's rows, from where
+        they lie.
+        """
+        from orchestrator.store.bundle.stored_index import stored_index
+        from orchestrator.store.objects.private import scratch
+        from orchestrator.store.transfer.some_tensors import fetch_tensors
+        from orchestrator.training.state.table_blocks import StoredRows, keys_of_rest
+
+        graph, index = self._setup.graph, stored_index(checkpoint.files)
+        loading = graph.loading if checkpoint.of_source else graph.loading.of_own()
+        with scratch("restore") as room:
+            prefix = room / PurePosixPath(checkpoint.prefix).name
+            keys = keys_of_rest(graph, index, loading)
+            fetch_tensors(index, checkpoint.files, keys, prefix)
+            return self._trainer.load_checkpoint(
+                str(prefix),
+                init_missing=self._setup.config.init_missing,
+                of_source=checkpoint.of_source,
+                rows=StoredRows(index, checkpoint.files, share),
+            )
+
+    def _whole(self, checkpoint: CheckpointFiles) -> Any:
         # Asked for once more it's looked at once more: what failed may work now
         prefix = (self._staging.pop(checkpoint.prefix, None) or self._stage(checkpoint)).result()
-        state = self._trainer.load_checkpoint(
+        return self._trainer.load_checkpoint(
             prefix,
             init_missing=self._setup.config.init_missing,
             of_source=checkpoint.of_source,
         )
-        return state if self._setup.graph.step is not None else replace(state, step=checkpoint.step)
 
     def import_input(self) -> None:
         from orchestrator.training.importing.user_code import load_function
@@ -106,10 +141,9 @@ class RealTools:
     def digests(self, state: Any) -> Mapping[str, int]:
         from orchestrator.training.state.state import checksums
 
-        local = frozenset(
-            variable.name for variable in self._setup.graph.variables if variable.local
-        )
-        return checksums(state, without=local)
+        graph = self._setup.graph
+        local = frozenset(variable.name for variable in graph.variables if variable.local)
+        return checksums(state, without=local | graph.tables.members)
 
     def nonfinite(self, state: Any) -> tuple[str, ...]:
         from orchestrator.training.state.state import nonfinite
@@ -130,6 +164,32 @@ class RealTools:
         contents = bundle_contents(state, self._setup.graph, prefix)
         records = upload(contents, self._setup.output.child(directory))
         return WrittenFiles(directory, prefix, records)
+
+    def own_part(self, state: Any, *, rest: bool) -> Any:
+        from orchestrator.training.state.bundle_writer import own_part
+
+        return own_part(state, self._setup.graph, rest=rest)
+
+    def write_part(
+        self, own: Any, directory: str, again: int | None, *, parts: int, rest: bool
+    ) -> WrittenPart:
+        from orchestrator.store.objects.layout import checkpoint_name
+        from orchestrator.store.transfer.part_files import send_part
+        from orchestrator.training.state.bundle_writer import meta_content, part_bundle
+
+        graph, (rank, world_size) = self._setup.graph, own.share
+        if world_size != parts:
+            raise OutputError(
+                f"rank {rank} holds its rows as one of {world_size}, and {parts} are to write them",
+                remedy="Nothing was saved; the next save tries again",
+            )
+        prefix = checkpoint_name(self._setup.name, own.step, again)
+        bundle = part_bundle(own, graph, prefix)
+        files: list[Content] = [bundle.data()]
+        if rest:
+            files.append(meta_content(graph, prefix))
+        records = send_part(files, self._setup.output.child(directory))
+        return WrittenPart(directory, prefix, records, rank, bundle.report())
 
     def moved_bytes(self) -> int:
         return MOVED.size_bytes

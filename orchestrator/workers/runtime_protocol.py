@@ -33,6 +33,10 @@ class TrainerLike(Protocol):
     @property
     def size_bytes(self) -> int: ...
     @property
+    def share(self) -> tuple[int, int]: ...
+    @property
+    def agrees(self) -> bool: ...
+    @property
     def turns(self) -> Sequence[int]: ...
     @property
     def position(self) -> int: ...
@@ -80,6 +84,19 @@ class WrittenFiles:
     files: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class WrittenPart:
+    """One rank's part of a checkpoint that is in the store: as ``WrittenFiles``, whose rows it
+    holds, and ``store.bundle.data_writer.DataReport`` of its data file.
+    """
+
+    directory: str
+    prefix: str
+    files: tuple[Any, ...]
+    rank: int
+    report: Any
+
+
 class Tools(Protocol):
     """Everything that isn't the loop's own."""
 
@@ -91,8 +108,10 @@ class Tools(Protocol):
     def group(self, order: JoinOrder) -> Any:
         """The ``GroupSpec`` of this order."""
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> Any:
-        """The state in a checkpoint. Raises CorruptCheckpoint, GraphMismatch, StorageUnavailable."""
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> Any:
+        """The state in a checkpoint: of divided tables the rows of that rank of so many. Raises
+        CorruptCheckpoint, GraphMismatch, StorageUnavailable.
+        """
 
     def import_input(self) -> None:
         """Import the module of the user's input function ahead of ``batches``, which then finds in
@@ -122,4 +141,16 @@ class Tools(Protocol):
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         """Write the bundle and upload it. ``again``: its position, where an earlier checkpoint has
         the same step. Raises StorageUnavailable, OutputError.
+        """
+
+    def own_part(self, state: Any, *, rest: bool) -> Any:
+        """What this rank writes of a save in parts: its rows, and with ``rest`` also what isn't
+        divided.
+        """
+
+    def write_part(
+        self, own: Any, directory: str, again: int | None, *, parts: int, rest: bool
+    ) -> WrittenPart:
+        """Write the data file of ``own_part`` and upload it, with ``rest`` the graph too. ``parts``:
+        how many ranks do. Raises as ``write``.
         """

@@ -1,7 +1,8 @@
 """What happens to a copy of the state between the step it was taken at and the store?
 
 Rule: one copy at a time, in a thread of its own. Every rank computes checksums; the writer also
-looks for NaN and measures, writes and uploads. It reports what it wrote; the driver commits.
+looks for NaN and measures, writes and uploads. Where tables are divided each rank does that with its
+rows. They report what they wrote; the driver commits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.outliers import Size
+from orchestrator.decide.save_parts import SavedPart
 from orchestrator.errors import OrchestratorError
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.orders import GrantOrder
@@ -121,18 +123,17 @@ class Saver:
     def _save(self, job: SaveJob) -> None:
         grant, step = job.grant, job.state.step
         digests = dict(self._tools.digests(job.state))
+        if grant.parts:
+            self._save_part(job, digests)
+            return
         if grant.writer != self._ident:
             self._event_buffer.put(
                 ev.SaveChecked(self._ident, grant.generation, step, digests, job.position)
             )
             return
-        bad = (
-            *self._tools.nonfinite(job.state),
-            *(name for name, value in job.watched.items() if not math.isfinite(value)),
-        )
+        bad = (*self._tools.nonfinite(job.state), *_nonfinite(job.watched))
         sizes, measured = self._tools.sizes(job.state), self._measured
-        again = job.position if step == grant.saved else None
-        written = self._tools.write(job.state, grant.directory, again)
+        written = self._tools.write(job.state, grant.directory, _again(job))
         self._event_buffer.put(
             ev.SaveWritten(
                 self._ident,
@@ -151,14 +152,45 @@ class Saver:
         )
         self._measured = sizes
 
+    def _save_part(self, job: SaveJob, digests: Mapping[str, int]) -> None:
+        """Write this rank's rows, and what isn't divided where it's the writer."""
+        grant, step, position = job.grant, job.state.step, job.position
+        rest = grant.writer == self._ident
+        own = self._tools.own_part(job.state, rest=rest)
+        bad, sizes = self._tools.nonfinite(own), self._tools.sizes(own)
+        measured = {name: size for name, size in self._measured.items() if name in sizes}
+        written = self._tools.write_part(
+            own, grant.directory, _again(job), parts=grant.parts, rest=rest
+        )
+        made = (written.rank, step, position, grant.save[1], written.report, written.files)
+        part = SavedPart(*made, bad, sizes, measured)
+        about = (self._ident, grant.generation, step)
+        if rest:
+            where, shown = (position, written.directory, written.prefix), _nonfinite(job.watched)
+            self._event_buffer.put(
+                ev.SaveWritten(*about, *where, (), digests, shown, job.stall_s, part=part)
+            )
+        else:
+            self._event_buffer.put(ev.SaveChecked(*about, digests, position, part))
+        self._measured = sizes
+
     def _refuse(
         self, grant: GrantOrder, step: int, position: int, reason: str, *, busy: bool = False
     ) -> None:
         # Who only checks has no checksums to give, and a save doesn't fail for that
-        if grant.writer == self._ident:
-            failed = ev.SaveFailed(grant.generation, step, reason, busy, position)
-            self._event_buffer.put(failed)
+        if grant.writer == self._ident or grant.parts:
+            about = (grant.generation, step, reason, busy, position)
+            self._event_buffer.put(ev.SaveFailed(*about, self._ident, grant.save[1]))
         else:
             self._event_buffer.put(
                 ev.SaveChecked(self._ident, grant.generation, step, {}, position)
             )
+
+
+def _again(job: SaveJob) -> int | None:
+    """The position, where an earlier checkpoint has the same step."""
+    return job.position if job.state.step == job.grant.saved else None
+
+
+def _nonfinite(watched: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(name for name, value in watched.items() if not math.isfinite(value))

@@ -23,6 +23,7 @@ from typing import Any
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import (
+    CorruptCheckpoint,
     CorruptState,
     EndOfData,
     PeerLost,
@@ -161,6 +162,12 @@ class Work:
             mailbox.meeting = True
             self._meet(lambda took: self._joining.tell(order) if took else self._still_behind())
             mailbox.meeting = False
+        elif order.state_from is StateFrom.CHECKPOINT and self._trainer.agrees:
+            # What was read in parts counts when all have come and found it whole; until then this
+            # one waits for those who still read
+            mailbox.meeting, mailbox.doing = True, ev.Doing.IDLE
+            self._meet(lambda _: self._joining.tell(order))
+            mailbox.meeting = False
         else:
             self._joining.tell(order)
             self._meet(lambda _: None)
@@ -178,6 +185,9 @@ class Work:
             took = self._trainer.meet()
         except (PeerLost, CorruptState) as error:
             self._hold(self._mailbox.broken_off or short(error.message))
+        except CorruptCheckpoint as error:
+            self._mailbox.has_state = False
+            self._joining.fail(self._order, error, loaded=False)
         except UserCodeError as error:
             self._user_failed(error, self._mailbox.step or 0)
         else:
@@ -265,6 +275,7 @@ class Work:
             has and trainer.can_give,
             has and trainer.can_take,
             trainer.dead_peers if mailbox.held_for == mailbox.generation else (),
+            trainer.share if has else None,
         )
         self._event_buffer.put(held)
 

@@ -69,6 +69,22 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         Faults(kill_s=8.0, dies_s=15.0, input_raises_at=4 * 37 + 1),
         {"until": 10_000},
     ),
+    "tables that are divided": (
+        Faults(kill_s=8.0, dies_s=25.0, notice_s=30.0),
+        {**SHARED, "shard_tables": ["table"]},
+    ),
+    "divided tables and whatever goes wrong": (
+        Faults(
+            store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
+            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            kill_s=15.0,
+            hangs_s=40.0,
+            node_s=60.0,
+            dies_s=25.0,
+            damage_s=30.0,
+        ),
+        {**SHARED, "shard_tables": ["table"]},
+    ),
     "everything": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
@@ -113,6 +129,8 @@ FIRES: dict[str, set[str]] = {
     "listings that come late": {"lists_late_s", "dies_s"},
     "creates that aren't exclusive": {"rival_s", "dies_s", "exclusive"},
     "a stop": {"stop_at_s", "dies_s"},
+    "tables that are divided": {"kill_s", "dies_s", "notice_s"},
+    "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
     "drivers that die while steps are short": {"dies_s", "late"},
     "messages that overtake each other": {"overtaken", "answers_overtaken", "unanswered"},
     "nodes that are drained": {"drain_s", "Draining"},

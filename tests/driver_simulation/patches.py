@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,16 @@ from orchestrator.decide import machine
 from orchestrator.decide.events import Event
 from orchestrator.decide.run import Run
 from orchestrator.driver import attempt as attempt_module
-from orchestrator.driver import beginning
+from orchestrator.driver import beginning, storage_thread
 from orchestrator.driver.startup import Plan
 from orchestrator.graph.loading import AS_SAVED
+from orchestrator.graph.worker_tables import NO_TABLES, ShardedPart, ShardedTables
 from orchestrator.store.bundle import deep_verify
+from orchestrator.store.bundle.data_writer import DataReport
+from orchestrator.store.bundle.index_writer import index_bytes
 from orchestrator.store.checkpoints import reports, retention, run_checkpoints, sample
+from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.run import journal, journal_parts, lease, run_record
 from orchestrator.workers import (
     actor,
@@ -39,6 +44,7 @@ from orchestrator.workers import (
     worker_loop,
 )
 from tests.driver_simulation.ray import ActorClass
+from tests.driver_simulation.state import TABLE_ROWS, record_of
 from tests.driver_simulation.store import SimFileSystem
 
 if TYPE_CHECKING:
@@ -56,7 +62,26 @@ GRAPH: Any = SimpleNamespace(
     edits=(),
     step=SimpleNamespace(variable="global_step"),
     variables=(SimpleNamespace(name="global_step", key="global_step"),),
+    tables=NO_TABLES,
 )
+DIVIDED: Any = SimpleNamespace(
+    **{
+        **vars(GRAPH),
+        "tables": ShardedTables(
+            (ShardedPart("table", "table", ("table",), TABLE_ROWS, (), "", ""),)
+        ),
+    }
+)
+"""The same with a table of which each worker holds some rows."""
+
+
+def send_index(
+    prefix: str, reports: Sequence[DataReport], directory: Location
+) -> tuple[FileRecord, ...]:
+    """As ``part_files.send_index``, without the threads of an upload."""
+    name, data = f"{prefix}.index", index_bytes(reports)
+    directory.child(name).write_bytes(data)
+    return (record_of(name, data),)
 
 
 class Inline:
@@ -126,8 +151,11 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(
             beginning,
             "make_plan",
-            lambda config, start: Plan(GRAPH, start.step, "global_step", ()),
+            lambda config, start: Plan(
+                DIVIDED if world.divided else GRAPH, start.step, "global_step", ()
+            ),
         )
+        patch.setattr(storage_thread, "send_index", send_index)
         random.seed(world.seed)
         stamina.instrumentation.set_on_retry_hooks([])
         logging.getLogger("tfresume").setLevel(logging.CRITICAL)

@@ -13,13 +13,21 @@ import pytest
 
 from launch.runs import status as status_module
 from launch.runs.status_model import Driver
-from orchestrator.decide import budgets, holding, incidents, machine, retention, save_under_way
+from orchestrator.decide import (
+    budgets,
+    crew,
+    holding,
+    incidents,
+    machine,
+    retention,
+    save_under_way,
+)
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.facts import ends, members
 from orchestrator.decide.facts.table import HANDLERS
-from orchestrator.decide.rules import ending, forming
+from orchestrator.decide.rules import ending
 from orchestrator.driver import restorable, storage_thread
 from orchestrator.driver.past import Past
 from orchestrator.errors import OrchestratorError
@@ -49,7 +57,7 @@ def never_spoken_to(worker: Any, attempt: int) -> None:
 
 REAL_HELD, REAL_NEWEST, REAL_FLUSH = Member.held_state, restorable.files_of, Journal.flush
 REAL_COMMIT, REAL_SHALLOW, REAL_STATUS = commits.commit, source.newest_source, world_module.status
-REAL_FROM, REAL_CLOSE = forming._state_from, Fleet.close
+REAL_FROM, REAL_CLOSE = crew._state_from, Fleet.close
 
 
 def spoilt_state(member: Member) -> Any:
@@ -100,10 +108,10 @@ def never_takes(watch: Any, sight: Any, now_s: float) -> Any:
 REAL_LOOK = holding.look
 
 
-def keeps_its_own(run: Any, ident: str, chosen: str | None, givers: Any) -> StateFrom:
+def keeps_its_own(run: Any, worker: Any, best: Any, *, given: bool) -> StateFrom:
     """Also one that is behind keeps what it has."""
-    has = chosen is not None and run.workers[ident].step is not None
-    return StateFrom.OWN if has else REAL_FROM(run, ident, chosen, givers)
+    has = worker.step is not None
+    return StateFrom.OWN if has else REAL_FROM(run, worker, best, given=given)
 
 
 def ends_its_successors(fleet: Fleet, *, kill: bool) -> None:
@@ -184,7 +192,11 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
     ),
     "the members of a group differ": (
         "a group that shrinks and grows",
-        lambda patch: patch.setattr(forming, "_state_from", keeps_its_own),
+        lambda patch: patch.setattr(crew, "_state_from", keeps_its_own),
+    ),
+    "a step was taken with the rows of another rank": (
+        "tables that are divided",
+        lambda patch: patch.setattr(crew, "rows_stay", lambda run, chosen: True),
     ),
     "a step was taken from a state that nobody ever had": (
         KILLS,

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import functools
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import google_crc32c
 import numpy as np
 
+from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.bundle.sstable import mask
 from orchestrator.store.objects.manifest import FileRecord
 from tests.fakes.bundles import NUMBERS, meta_bytes, serialize, table_bytes, tensor_bytes
 
 BATCHES = 4
 """Of each step."""
+TABLE_ROWS = 12
+"""Of the table that the workers of a divided run share."""
 
 
 @functools.cache
@@ -34,6 +38,7 @@ class SimState:
     step: int
     position: int
     chain: int
+    share: tuple[int, int] = field(default=(0, 1), compare=False)
 
     @property
     def size_bytes(self) -> int:
@@ -45,7 +50,8 @@ class SimState:
 
     def after_step(self) -> SimState:
         step = self.step + 1
-        return SimState(step, self.position + BATCHES, zlib.crc32(f"{self.chain} {step}".encode()))
+        chain = zlib.crc32(f"{self.chain} {step}".encode())
+        return SimState(step, self.position + BATCHES, chain, self.share)
 
 
 def start_state(step: int = 0) -> SimState:
@@ -73,18 +79,46 @@ def files_of_state(prefix: str, state: SimState) -> tuple[tuple[str, bytes], ...
     return (
         (f"{prefix}.data-00000-of-00001", bytes(data)),
         (f"{prefix}.index", table_bytes(items)),
-        (f"{prefix}.meta", _meta()),
+        (f"{prefix}.meta", graph_of_state(divided=False)),
     )
 
 
+def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
+    """One rank's data file of a checkpoint with a divided table, each of whose rows is the chain."""
+    rank, ranks = state.share
+    start, stop = TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
+    rows = np.full(stop - start, state.chain, np.int64).tobytes()
+    count = stop - start
+    block = ((start, count),)
+    tensors = [TensorInMemory("table", "int64", (count,), (rows,), None, (TABLE_ROWS,), block)]
+    if rest:
+        scalars = {"chain": state.chain, "global_step": state.step}
+        tensors[:0] = [
+            TensorInMemory(key, "int64", (), (np.int64(value).tobytes(),))
+            for key, value in scalars.items()
+        ]
+    return BundleInMemory(prefix, tensors, rank, ranks)
+
+
 @functools.cache
-def _meta() -> bytes:
-    return meta_bytes({"global_step": np.int64(0), "chain": np.int64(0)})
+def graph_of_state(divided: bool = True) -> bytes:
+    """The graph of a checkpoint."""
+    table = {"table": np.zeros(TABLE_ROWS, np.int64)} if divided else {}
+    return meta_bytes({"global_step": np.int64(0), "chain": np.int64(0), **table})
 
 
 def chain_in(data: bytes) -> int:
     """What a checkpoint's data file holds: keys come in their order, ``chain`` first."""
     return int(np.frombuffer(data[:8], np.int64)[0])
+
+
+def holds(files: Sequence[bytes], chain: int, *, divided: bool) -> bool:
+    """Whether a checkpoint's data files hold that chain; of a divided table each row once."""
+    numbers = [np.frombuffer(data, np.int64) for data in files]
+    if not numbers or len(numbers[0]) < 2 or int(numbers[0][0]) != chain:
+        return False
+    rows = np.concatenate([numbers[0][2:], *numbers[1:]])
+    return len(rows) == (TABLE_ROWS if divided else 0) and bool((rows == chain).all())
 
 
 def record_of(name: str, data: bytes) -> FileRecord:

@@ -43,6 +43,14 @@ class SimTrainer:
         self.spent: dict[str, float] = {}
 
     @property
+    def agrees(self) -> bool:
+        return self.worker.world.divided
+
+    @property
+    def share(self) -> tuple[int, int]:
+        return (0, 1) if self.current is None else self.current.share
+
+    @property
     def can_give(self) -> bool:
         return self.stepped
 

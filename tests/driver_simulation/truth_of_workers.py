@@ -106,11 +106,14 @@ class WorkersTruth:
         self.world.check(state.is_good, "a step was taken from a state that nobody ever had")
         order = worker.mailbox.order
         assert order is not None
+        if self.world.divided:
+            own = (order.rank, order.world_size)
+            self.world.check(state.share == own, "a step was taken with the rows of another rank")
         self.taken.setdefault(state.step, set()).add((order.generation, order.addresses))
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:
         """A worker has read a checkpoint and takes it for good."""
         self.world.check(state.is_good, "a checkpoint that is bad was trusted")
-        data = next(file for file in checkpoint.files if ".data-" in file.name)
-        if str(data.location.path) in self.world.truth.output.damaged:
-            self.world.check(False, "a damaged checkpoint was trusted")
+        data = {str(file.location.path) for file in checkpoint.files if ".data-" in file.name}
+        damaged = self.world.truth.output.damaged
+        self.world.check(not data & damaged, "a damaged checkpoint was trusted")

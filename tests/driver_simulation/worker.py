@@ -7,7 +7,7 @@ here; everything else is the worker's own code.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
@@ -20,12 +20,21 @@ from orchestrator.errors import (
     WorkerLost,
 )
 from orchestrator.store.objects.layout import checkpoint_name
+from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.workers.actor import POLL_S, WorkerActor
 from orchestrator.workers.member import PULSE_S, Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
-from orchestrator.workers.runtime_protocol import WrittenFiles
+from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 from tests.driver_simulation.actors import Actor, Reply
-from tests.driver_simulation.state import BATCHES, SimState, chain_in, files_of_state, record_of
+from tests.driver_simulation.state import (
+    BATCHES,
+    SimState,
+    chain_in,
+    files_of_state,
+    graph_of_state,
+    part_of_state,
+    record_of,
+)
 from tests.driver_simulation.trainer import SimBatches, SimTrainer
 from tests.driver_simulation.without_threads import Buffer, Condition, Idle, SimSaver
 
@@ -224,7 +233,7 @@ class SimWorker:
     def group(self, order: JoinOrder) -> JoinOrder:
         return order
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> SimState:
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> SimState:
         """Read it as ``stage`` would, which compares checksums."""
         data = {}
         for file in checkpoint.files:
@@ -238,7 +247,8 @@ class SimWorker:
             data[name] = content[0]
         self.moved += 1
         chain = next(chain_in(content) for name, content in data.items() if ".data-" in name)
-        state = SimState(checkpoint.step, BATCHES * checkpoint.step, chain)
+        position = BATCHES * checkpoint.step
+        state = SimState(checkpoint.step, position, chain, share if self.world.divided else (0, 1))
         self.world.restored(self, checkpoint, state)
         return state
 
@@ -263,18 +273,36 @@ class SimWorker:
         return ()
 
     def sizes(self, state: SimState) -> Mapping[str, Size]:
-        return {"chain": Size(1.0, 1.0)}
+        return {"chain": Size(1.0, 1.0, elements=1)}
 
     def write(self, state: SimState, directory: str, again: int | None) -> WrittenFiles:
         prefix = checkpoint_name("m", state.step, again)
         if f"{self.world.path}/{directory}/{prefix}.manifest.json" in self.world.bucket.objects:
             raise OutputError(f"{prefix} is committed already and is never overwritten")
+        return WrittenFiles(directory, prefix, self._put(directory, files_of_state(prefix, state)))
+
+    def own_part(self, state: SimState, *, rest: bool) -> SimState:
+        return state
+
+    def write_part(
+        self, own: SimState, directory: str, again: int | None, *, parts: int, rest: bool
+    ) -> WrittenPart:
+        prefix = checkpoint_name("m", own.step, again)
+        rank, world_size = own.share
+        assert world_size == parts
+        bundle = part_of_state(prefix, own, rest)
+        content = bundle.data()
+        files = [(content.name, content.read(0, content.size_bytes))]
+        files += [(f"{prefix}.meta", graph_of_state())] if rest else []
+        return WrittenPart(directory, prefix, self._put(directory, files), rank, bundle.report())
+
+    def _put(self, directory: str, files: Iterable[tuple[str, bytes]]) -> tuple[FileRecord, ...]:
         records = []
-        for name, data in files_of_state(prefix, state):
+        for name, data in files:
             self.world.bucket.write(f"{self.world.path}/{directory}/{name}", data)
             records.append(record_of(name, data))
         self.moved += 1
-        return WrittenFiles(directory, prefix, tuple(records))
+        return tuple(records)
 
 
 def task_error(error: Exception) -> Exception:

@@ -71,6 +71,7 @@ class World:
                 **settings,
             }
         )
+        self.divided = bool(self.config.shard_tables)
         self.truth = Truth(self)
         for name, data in files_of_state("m-0", start_state()):
             self.bucket.objects[f"src/{name}"] = (data, 0.0)

@@ -23,7 +23,7 @@ from orchestrator.store.objects.layout import checkpoint_name
 from orchestrator.workers.event_buffer import EventBuffer
 from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder
-from orchestrator.workers.runtime_protocol import WrittenFiles
+from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 
 MEETING = -1
 """In the place of a step."""
@@ -33,6 +33,7 @@ MEETING = -1
 class FakeState:
     step: int
     values: np.ndarray
+    share: tuple[int, int] = (0, 1)
 
     @property
     def size_bytes(self) -> int:
@@ -90,6 +91,7 @@ class FakeTrainer:
         self.can_give = False
         self.dead_peers: tuple[int, ...] = ()
         self.computing = False
+        self.share, self.agrees = (0, 1), False
         self.spent = {"compute": 0.0, "exchange": 0.0, "apply": 0.0}
 
     @property
@@ -119,7 +121,9 @@ class FakeTrainer:
         assert self.current is not None
         # as the real one does: into memory that is used again
         np.copyto(self.for_saves, self.current.values)
-        return FakeState(self.current.step, self.for_saves)
+        assert self.group is not None
+        share = self.group.rank, self.group.world_size
+        return FakeState(self.current.step, self.for_saves, share)
 
     def meet(self) -> bool:
         assert self.group is not None
@@ -200,7 +204,7 @@ class FakeTools:
     def group(self, order: JoinOrder) -> Any:
         return order
 
-    def checkpoint_state(self, checkpoint: CheckpointFiles) -> FakeState:
+    def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> FakeState:
         return self.store[checkpoint.prefix]
 
     def import_input(self) -> None:
@@ -230,6 +234,18 @@ class FakeTools:
         prefix = checkpoint_name("model", state.step, again)
         self.store[f"{directory}/{prefix}"] = FakeState(state.step, state.values.copy())
         return WrittenFiles(directory, prefix, ("file",))
+
+    def own_part(self, state: FakeState, *, rest: bool) -> FakeState:
+        return state
+
+    def write_part(
+        self, own: FakeState, directory: str, again: int | None, *, parts: int, rest: bool
+    ) -> WrittenPart:
+        rank, world_size = own.share
+        assert world_size == parts
+        whole = self.write(own, directory, again)
+        files = (f"data {rank} of {parts}", *(("graph",) if rest else ()))
+        return WrittenPart(directory, whole.prefix, files, rank, f"report {rank} of {parts}")
 
 
 class FakeFleet:

@@ -183,5 +183,6 @@ def policy(count: int = 2, until: int = 400, **changes: Any) -> Policy:
         5,
         changes.pop("on_nonfinite", "stop"),
         changes.pop("on_outlier", "warn"),
+        in_parts=changes.pop("in_parts", False),
     )
     return Policy(sizes, saving, until, wait_s=changes.pop("wait_s", 600.0), **changes)

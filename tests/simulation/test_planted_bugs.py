@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from orchestrator.decide import actions as act
+from orchestrator.decide import crew, machine, progress, recovery, save_policy, save_under_way
 from orchestrator.decide import events as ev
-from orchestrator.decide import machine, progress, recovery, save_policy, save_under_way
 from orchestrator.decide.actions import StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.facts import members, store
 from orchestrator.decide.facts.table import HANDLERS
-from orchestrator.decide.rules import ending, forming, gathering, granting, searching
+from orchestrator.decide.rules import ending, gathering, granting, searching
 from orchestrator.journal.group_events import RollingBack
 from tests.simulation.altered_answers import ALTERED, altering
 from tests.simulation.parts import (
@@ -42,8 +42,8 @@ def shortened(turn: Any, end: int, position: int) -> None:
     save_under_way.send(turn, turn.run.members, end, position)
 
 
-def own_state_for_all(run: Any, ident: str, chosen: str | None, givers: Any) -> StateFrom:
-    return StateFrom.CHECKPOINT if chosen is None else StateFrom.OWN
+def own_state_for_all(*_: Any, given: bool) -> StateFrom:
+    return StateFrom.OWN
 
 
 def forgetting(budgets: Budgets, *loss: Any) -> Budgets:
@@ -135,7 +135,7 @@ BUGS: dict[str, tuple[str, Plant]] = {
     ),
     "from a state that nobody has|that differs": (
         "kills with a standby",
-        lambda patch: patch.setattr(forming, "_state_from", own_state_for_all),
+        lambda patch: patch.setattr(crew, "_state_from", own_state_for_all),
     ),
     "neither ended nor waited": ("shrink for good", deaf),
     "a budget grew": (

@@ -13,6 +13,7 @@ from orchestrator.store.bundle.data_writer import DataReport, DataWriter
 from orchestrator.store.checkpoints.chains import Chain, next_links
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
+from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.store.objects.layout import checkpoint_dir
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import ChainLink, FileRecord, Manifest
@@ -104,9 +105,11 @@ class Run:
         meta: bool,
     ) -> tuple[FileRecord, ...]:
         directory = output.child(checkpoint_dir(attempt, 1))
-        data = [send_part(file, directory) for file in sorted(scratch.glob(f"{prefix}.data-*"))]
-        graph = meta_bytes({**self.tables, **self.whole}) if meta else b""
-        return (*send_index(prefix, reports, graph, directory), *data)
+        files: list[Path | Content] = [*sorted(scratch.glob(f"{prefix}.data-*"))]
+        if meta:
+            graph = meta_bytes({**self.tables, **self.whole})
+            files.append(MemoryContent(f"{prefix}.meta", [graph]))
+        return (*send_part(files, directory), *send_index(prefix, reports, directory))
 
     def _manifest(
         self, records: tuple[FileRecord, ...], attempt: int, chain: tuple[ChainLink, ...]

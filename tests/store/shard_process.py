@@ -16,7 +16,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from orchestrator.store.bundle.data_writer import DataWriter
+from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.bundle.row_reader import RowReader
 from orchestrator.store.objects.location import Location, open_location
@@ -55,13 +55,22 @@ def save(where: Location, rank: int, ranks: int, rows: int, columns: int) -> dic
     content = share.reshape(-1).view(np.uint8).data
 
     def work() -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            with DataWriter(Path(scratch) / "m-5", rank, ranks) as writer:
-                writer.add_rows("emb", "float32", (rows, columns), start, stop, [content])
-                if rank == 0:
-                    writer.add("global_step", "int64", (), [np.int64(5).tobytes()])
-                told.append(writer.close())
-            told.append(send_part(writer.data_file, where))
+        block = ((start, stop - start), (0, columns))
+        tensors = [
+            TensorInMemory(
+                "emb",
+                "float32",
+                share.shape,
+                (content,),
+                whole_shape=(rows, columns),
+                extents=block,
+            )
+        ]
+        if rank == 0:
+            tensors.append(TensorInMemory("global_step", "int64", (), (np.int64(5).tobytes(),)))
+        bundle = BundleInMemory("m-5", tensors, rank, ranks)
+        told.append(bundle.report())
+        told.append(send_part([bundle.data()], where))
 
     told: list[object] = []
     over = peak_of(work)

@@ -47,7 +47,7 @@ def contents(arrays: dict[str, np.ndarray]) -> list[Content]:
         for name, array in sorted(arrays.items())
     ]
     bundle = BundleInMemory("m-5", tensors)
-    return [bundle.data(0), bundle.index()]
+    return [bundle.data(), bundle.index()]
 
 
 def state_of(size_bytes: int) -> State:

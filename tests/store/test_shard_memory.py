@@ -67,8 +67,8 @@ def test_rank_saving_and_reading_a_large_table_takes_its_share_and_little_more(
         assert one["over"] <= ALLOWED_BYTES
     told = [pickle.loads(bytes.fromhex(one["told"])) for one in done]
     directory = output.child(checkpoint_dir(1, 1))
-    records = send_index("m-5", [report for report, _ in told], b"", directory)
-    files = (*records, *(record for _, record in told))
+    records = send_index("m-5", [report for report, _ in told], directory)
+    files = (*records, *(record for _, sent in told for record in sent))
     manifest = Manifest(
         name="m", step=5, attempt=1, generation=1, files=files, step_key="global_step"
     )

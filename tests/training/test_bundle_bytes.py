@@ -33,7 +33,7 @@ def compare(stored):
         )
         session.run(save, {feed: item.value for feed, item in zip(feeds, stored)})
     bundle = BundleInMemory("m-5", [in_memory(item) for item in stored])
-    for content in (bundle.data(0), bundle.index()):
+    for content in (bundle.data(), bundle.index()):
         theirs = (here / content.name).read_bytes()
         assert len(theirs) == content.size_bytes, (content.name, len(theirs), content.size_bytes)
         assert content.read(0, content.size_bytes) == theirs, content.name

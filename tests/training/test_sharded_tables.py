@@ -72,7 +72,7 @@ def block_of(tables: ShardedTables, state: State, rank: int, world_size: int) ->
         first, end = part.block(rank, world_size)
         for name in part.members:
             arrays[name] = arrays[name][first:end].copy()
-    return replace(state, arrays=arrays)
+    return replace(state, arrays=arrays, share=(rank, world_size))
 
 
 def put_together(tables: ShardedTables, states: Sequence[State]) -> dict[str, np.ndarray]:

@@ -251,7 +251,7 @@ def test_member_quiesced_urgently_leaves_a_step_that_its_dead_peer_will_never_fi
 
 
 def test_member_says_when_its_checkpoint_is_broken_and_lives_on(bench: Bench) -> None:
-    def broken(checkpoint: CheckpointFiles) -> FakeState:
+    def broken(checkpoint: CheckpointFiles, share: tuple[int, int]) -> FakeState:
         raise CorruptCheckpoint("model.ckpt-5: a byte is flipped")
 
     bench.tools.checkpoint_state = broken  # type: ignore[method-assign]
@@ -368,7 +368,7 @@ def test_member_that_is_sent_back_to_a_checkpoint_has_no_state_before_it_has_rea
     bench.member.quiesce(1, urgent=False)
     assert bench.expect(ev.Held).step == 5
 
-    def gone(checkpoint: CheckpointFiles) -> FakeState:
+    def gone(checkpoint: CheckpointFiles, share: tuple[int, int]) -> FakeState:
         raise SourceError("model.ckpt-5.index doesn't exist")
 
     bench.tools.checkpoint_state = gone  # type: ignore[method-assign]

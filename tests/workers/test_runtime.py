@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import StorageUnavailable
+from orchestrator.graph.worker_tables import NO_TABLES
 from orchestrator.store.checkpoints.candidates import group
 from orchestrator.store.checkpoints.verification import check
 from orchestrator.store.objects.content import MemoryContent
@@ -22,6 +23,8 @@ from orchestrator.workers.orders import CheckpointFiles, Setup
 from orchestrator.workers.runtime import RealTools
 from tests.fakes.bundles import model, write_checkpoint
 from tests.servers.object_stores import HttpStore
+
+GRAPH = SimpleNamespace(step="global_step", tables=NO_TABLES)
 
 
 def test_start_checkpoint_comes_down_while_tensorflow_is_not_even_imported(
@@ -35,7 +38,7 @@ def test_start_checkpoint_comes_down_while_tensorflow_is_not_even_imported(
     imported = "tensorflow" in sys.modules
     start = CheckpointFiles(5, 0, http_store.root.child("m-5").url, files)
     # a worker's constructor; it hasn't been asked to load yet
-    tools = RealTools(cast(Setup, SimpleNamespace(start=start)))
+    tools = RealTools(cast(Setup, SimpleNamespace(start=start, graph=GRAPH)))
     deadline = time.monotonic() + 10
     while not fault.fired:
         assert time.monotonic() < deadline, "nothing was asked for"
@@ -68,18 +71,18 @@ def test_checkpoint_that_could_not_be_fetched_is_fetched_when_it_is_wanted_again
     setup = SimpleNamespace(
         start=start,
         config=SimpleNamespace(init_missing=False),
-        graph=SimpleNamespace(step="global_step"),
+        graph=GRAPH,
     )
     tools = RealTools(cast(Setup, setup))
     tools._trainer = SimpleNamespace(load_checkpoint=lambda prefix, **_: prefix)
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            tools.checkpoint_state(start)
-    assert tools.checkpoint_state(start) == str(tmp_path / "m-5")
+            tools.checkpoint_state(start, (0, 1))
+    assert tools.checkpoint_state(start, (0, 1)) == str(tmp_path / "m-5")
 
 
 def test_progress_of_a_save_can_be_seen_while_it_is_checked_and_sent(tmp_path: Path) -> None:
-    tools = RealTools(cast(Setup, SimpleNamespace(start=None)))
+    tools = RealTools(cast(Setup, SimpleNamespace(start=None, graph=GRAPH)))
     before = tools.moved_bytes()
     content = MemoryContent("m-5.data-00000-of-00001", [bytes(1000)])
     upload([content], open_location(str(tmp_path)))

@@ -131,6 +131,7 @@ def on_held(turn: Turn, event: Held) -> None:
         runs=event.runs,
         gives=event.gives,
         takes=event.takes,
+        share=event.share,
     )
     turn.set(highest=max(run.highest, step or 0))
     told = event.generation == run.generation and not run.pieced

@@ -11,6 +11,7 @@ import immutables
 
 from orchestrator.decide import save_under_way
 from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
+from orchestrator.decide.save_policy import InFlight
 from orchestrator.decide.turn import Turn
 
 
@@ -27,10 +28,12 @@ def _is_under_way(turn: Turn, event: SaveWritten | SaveChecked | SaveFailed) -> 
 
 def on_written(turn: Turn, event: SaveWritten) -> None:
     """The writer's files are in the store."""
-    flight = turn.run.saves.in_flight
+    log = turn.run.saves
+    flight = log.in_flight
     if flight is None or not _is_under_way(turn, event) or event.worker != flight.writer:
         return
-    log = turn.run.saves
+    if not _is_due(flight, event, log.agreed):
+        return
     early = event.step < flight.step
     turn.set(
         saves=replace(
@@ -44,21 +47,55 @@ def on_written(turn: Turn, event: SaveWritten) -> None:
 
 
 def on_checked(turn: Turn, event: SaveChecked) -> None:
-    """Another rank's checksums."""
-    if _is_under_way(turn, event):
+    """Another rank's checksums, and its part."""
+    log = turn.run.saves
+    flight = log.in_flight
+    if flight is not None and _is_under_way(turn, event) and _is_due(flight, event, log.agreed):
         _has_told(turn, event)
 
 
+def _is_due(flight: InFlight, event: SaveWritten | SaveChecked, save: int) -> bool:
+    """Whether a save in parts is told with the part of this very save; any other has no parts."""
+    if not flight.parts:
+        return True
+    return event.part is not None and event.part.save == save and not flight.committing
+
+
 def _has_told(turn: Turn, event: SaveWritten | SaveChecked) -> None:
-    run, worker = turn.run, event.worker
-    expected = run.expected.delete(worker) if worker in run.expected else run.expected
-    turn.set(digests=run.digests.set(worker, event.digests), expected=expected)
+    run, part = turn.run, event.part
+    turn.set(
+        digests=run.digests.set(event.worker, event.digests),
+        expected=_without(run.expected, event.worker),
+        parts=run.parts if part is None else run.parts.set(part.rank, part),
+    )
+
+
+def _without(expected: immutables.Map[str, None], worker: str) -> immutables.Map[str, None]:
+    return expected.delete(worker) if worker in expected else expected
 
 
 def on_save_failed(turn: Turn, event: SaveFailed) -> None:
-    """It came to nothing, in the writer or at the commit."""
-    if _is_under_way(turn, event):
-        save_under_way.fail(turn, event.detail, busy=event.busy)
+    """It came to nothing, in the writer or at the commit; or a rank could not write its part."""
+    log = turn.run.saves
+    flight = log.in_flight
+    if flight is None or not _is_under_way(turn, event):
+        return
+    if flight.parts and event.worker:
+        if event.save == log.agreed and not flight.committing:
+            _refused(turn, flight, event)
+        return
+    save_under_way.fail(turn, event.detail, busy=flight.writer if event.busy else "")
+
+
+def _refused(turn: Turn, flight: InFlight, event: SaveFailed) -> None:
+    """The save has failed once the others have told too. That one was busy is told only where
+    nothing was worse.
+    """
+    if not flight.refused or flight.busy:
+        busy = event.worker if event.busy else ""
+        flight = replace(flight, refused=event.detail, busy=busy)
+    saves = replace(turn.run.saves, in_flight=flight)
+    turn.set(saves=saves, expected=_without(turn.run.expected, event.worker))
 
 
 def on_committed(turn: Turn, event: Committed) -> None:

@@ -1,6 +1,7 @@
 """All members have reached the end of their grant: what was waiting for that?
 
-Rule: the end of the run, with its last save, comes before a planned re-form.
+Rule: the end of the run, with its last save, comes before a planned re-form. Where tables are divided
+a planned re-form is saved for first.
 """
 
 from __future__ import annotations
@@ -19,13 +20,22 @@ def meet(turn: Turn) -> None:
     run = turn.run
     if run.phase is not Phase.TRAINING or not run.is_at_boundary:
         return
+    saved = run.saves.holds(*run.place)
     if run.ending is not None or run.step >= run.policy.until:
         how = run.ending or Ending(Outcome.DONE, f"step {run.policy.until} is reached")
-        saved = run.saves.holds(*run.place)
         if saved or save_policy.too_many_failed(run.policy.saving, run.saves):
             turn.set(ending=replace(how, at_once=True))
-        elif run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
-            save_under_way.agree(turn, run.step, run.seats[0], run.members)
-            save_under_way.send(turn, run.members, run.granted_end, run.granted_position)
-    elif run.reforms:
+        else:
+            _save(turn)
+    elif run.reforms and (not run.policy.saving.in_parts or saved):
         turn.gather(run.reform)
+    elif run.reforms:
+        _save(turn)  # who changes places takes other rows, and finds them in a checkpoint alone
+
+
+def _save(turn: Turn) -> None:
+    """Save where the group stands, unless a save is under way, or the last try was just now."""
+    run = turn.run
+    if run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
+        save_under_way.agree(turn, run.step, run.seats[0], run.members)
+        save_under_way.send(turn, run.members, run.granted_end, run.granted_position)

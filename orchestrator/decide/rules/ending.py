@@ -49,7 +49,7 @@ def end_gathered(turn: Turn) -> None:
     run = turn.run
     places = {ident: run.workers[ident].place for ident in run.members}
     writer = recovery.donor(run.members, places, differing=run.divergence)
-    if writer is None:
+    if writer is None or (run.policy.saving.in_parts and not crew.is_complete(run)):
         finish(turn)
         return
     step, position = run.workers[writer].step or 0, run.workers[writer].position
@@ -62,9 +62,11 @@ def end_gathered(turn: Turn) -> None:
         if run.saves.in_flight is not None:
             save_under_way.cancel(turn, "the run ends before that step")
         turn.set(step=step, position=position)
-        save_under_way.agree(turn, step, writer, (writer,))
+        # Of divided tables every rank holds rows that nobody else has
+        workers = run.seats if run.policy.saving.in_parts else (writer,)
+        save_under_way.agree(turn, step, workers[0], workers)
         end = max(run.granted_end, step), max(run.granted_position, position)
-        save_under_way.send(turn, (writer,), *end)
+        save_under_way.send(turn, workers, *end)
 
 
 def finish(turn: Turn) -> None:

@@ -7,14 +7,12 @@ has a state. Who is only one run behind takes that run's result, and not the who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.decide import crew, endings, recovery, save_under_way, scaling
 from orchestrator.decide.actions import Form, Seat, StateFrom
 from orchestrator.decide.phases import Phase
 from orchestrator.decide.roster import Stage, Worker
-from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.journal.group_events import GenerationFormed, WaitingForWorkers
 
@@ -59,14 +57,10 @@ def _form(turn: Turn, seats: tuple[str, ...], chosen: str | None) -> None:
     # A driver before may have formed generations that this one has only read of: a number that is
     # used twice would be two writers of one directory
     generation = max(run.generation, run.used_generation) + 1
-    givers = [
-        ident
-        for ident in seats
-        if run.workers[ident].gives and chosen and _alike(run.workers[ident], run.workers[chosen])
-    ]
+    places = zip(seats, crew.states_from(run, seats, chosen), strict=True)
     placed = tuple(
-        Seat(ident, rank, run.workers[ident].address, _state_from(run, ident, chosen, givers))
-        for rank, ident in enumerate(seats)
+        Seat(ident, rank, run.workers[ident].address, state_from)
+        for rank, (ident, state_from) in enumerate(places)
     )
     save_under_way.start_anew(turn, step, position)
     _begin_generation(turn, generation, seats, step, position)
@@ -106,34 +100,6 @@ def _tell_incident(turn: Turn, step: int, source: str) -> None:
                 highest=max(run.incident.highest, run.highest),
             )
         )
-
-
-def _state_from(run: Run, ident: str, chosen: str | None, givers: Sequence[str]) -> StateFrom:
-    """Where a seat's state comes from.
-
-    Args:
-        chosen: whose state goes on; None where it's a checkpoint's.
-        givers: those among the seats that stand where ``chosen`` stands, and can give the result
-            that led there.
-    """
-    if chosen is None:
-        return StateFrom.CHECKPOINT
-    worker, best = run.workers[ident], run.workers[chosen]
-    if ident == chosen:
-        return StateFrom.OWN if worker.stage is Stage.MEMBER else StateFrom.DONOR
-    # After a divergence only the donor's state counts, however far another one has come
-    if worker.stage is not Stage.MEMBER or worker.step is None or run.divergence:
-        return StateFrom.DONOR
-    if _alike(worker, best):
-        return StateFrom.OWN
-    # Every run needs all ranks, so who has computed one that others have finished lacks that one
-    # alone
-    near = worker.position in (best.position, best.position - run.batches_taken)
-    return StateFrom.RESULT if givers and worker.takes and near else StateFrom.DONOR
-
-
-def _alike(worker: Worker, other: Worker) -> bool:
-    return worker.place is not None and worker.place == other.place
 
 
 def _ranks(seats: tuple[str, ...]) -> dict[str, int]:

@@ -2,22 +2,24 @@
 
 Rule: it is when its files are written and nobody's checksums are lacking any more. What isn't finite,
 or differs between ranks, isn't committed. What jumped against the last checkpoint is told, and
-committed unless the policy says otherwise. A save whose writer is gone is lost.
+committed unless the policy says otherwise. A save whose writer is gone is lost. One in parts is lost
+with any rank that hasn't written, and committed only where all parts make one checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import immutables
 
-from orchestrator.decide import endings, incidents, save_policy, save_under_way
+from orchestrator.decide import endings, incidents, save_parts, save_policy, save_under_way
 from orchestrator.decide.actions import Commit
 from orchestrator.decide.events import SaveWritten
 from orchestrator.decide.outliers import Outlier, outliers
-from orchestrator.decide.save_policy import Verdict
+from orchestrator.decide.save_parts import SavedPart
+from orchestrator.decide.save_policy import InFlight, Verdict
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import NonFinite, OrchestratorError, RecoveryExhausted, StateJumped
 from orchestrator.journal.save_events import SaveRefused, VariableJumped
@@ -41,11 +43,46 @@ def save(turn: Turn) -> None:
     flight = run.saves.in_flight
     if flight is None or flight.committing:
         return
-    if run.written is not None:
+    if flight.parts:
+        _save_in_parts(turn, flight)
+    elif run.written is not None:
         if not save_under_way.is_awaited(run):
             _judge(turn, run.written)
     elif flight.writer not in run.workers:
         save_under_way.lose(turn, f"{flight.writer}, which wrote it, is gone")
+
+
+def _save_in_parts(turn: Turn, flight: InFlight) -> None:
+    run = turn.run
+    gone = sorted(ident for ident in run.expected if ident not in run.workers)
+    if gone:
+        save_under_way.lose(turn, f"{gone[0]}, which holds rows of it, is gone")
+    elif save_under_way.is_awaited(run):
+        return
+    elif flight.refused:
+        save_under_way.fail(turn, flight.refused, busy=flight.busy)
+    elif why := save_parts.amiss(run.parts, flight.parts):
+        save_under_way.fail(turn, why)
+    elif run.written is None:
+        save_under_way.fail(turn, "nobody has written what isn't divided")
+    else:
+        _judge(turn, _put_together(run.written, run.parts))
+
+
+def _put_together(written: SaveWritten, parts: Mapping[int, SavedPart]) -> SaveWritten:
+    """What the writer alone would tell if it had written all of it; the index comes yet."""
+    ordered = [parts[rank] for rank in sorted(parts)]
+    sizes, measured = save_parts.sizes_together(ordered)
+    bad = dict.fromkeys(name for part in ordered for name in part.nonfinite)
+    return replace(
+        written,
+        files=tuple(record for part in ordered for record in part.files),
+        nonfinite=(*written.nonfinite, *bad),
+        sizes=sizes,
+        measured=measured,
+        part=None,
+        reports=tuple(part.report for part in ordered),
+    )
 
 
 def _judge(turn: Turn, written: SaveWritten) -> None:
@@ -54,7 +91,7 @@ def _judge(turn: Turn, written: SaveWritten) -> None:
     assert flight is not None
     found = outliers(written.sizes, run.sizes or written.measured, policy.outlier_factor)
     verdict = save_policy.judge(policy, written.nonfinite, digests, jumped=bool(found))
-    turn.set(written=None, digests=immutables.Map())
+    turn.set(written=None, digests=immutables.Map(), parts=immutables.Map())
     match verdict:
         case Verdict.COMMIT:
             saves = replace(run.saves, in_flight=replace(flight, committing=True))

@@ -29,7 +29,7 @@ def search(turn: Turn) -> None:
             roll_back(turn)
         elif run.origin is None and crew.may_form(run, turn.now_s) and crew.donor(run) is None:
             turn.enter(Phase.FINDING)
-            _look(turn, "no living worker has the state")
+            _look(turn, crew.why_none_goes_on(run))
 
 
 def _look(turn: Turn, reason: str) -> None:

@@ -8,27 +8,15 @@ takes too.
 
 from __future__ import annotations
 
-from math import prod
-
-import numpy as np
-from tensorboard.compat.proto.node_def_pb2 import NodeDef
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-
 from orchestrator.graph.graphdef.attributes import attribute
 from orchestrator.graph.graphdef.edit import constant_attributes
-from orchestrator.graph.graphdef.tensors import dtype_name, shape_of
+from orchestrator.graph.graphdef.tensors import shape_of
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.surgery.edits import RefusedEdit, UnderEdit
 from orchestrator.graph.tables.elementwise import ELEMENTWISE, has_no_rows
+from orchestrator.graph.tables.initial_values import DRAWS, integers, one_number
 from orchestrator.graph.worker_graph import Variable
 
-DRAWS = frozenset(
-    {"RandomUniform", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal"}
-    | {"RandomUniformInt", "Fill", "StatelessRandomUniform", "StatelessRandomNormal"}
-    | {"StatelessTruncatedNormal", "StatelessRandomUniformV2", "StatelessRandomNormalV2"}
-    | {"StatelessTruncatedNormalV2"}
-)
-"""They take the shape of what they give as their first input."""
 _HANDED_ON = frozenset({"Switch", "RefSwitch", "ReadVariableOp"})
 
 
@@ -91,7 +79,7 @@ class InitialRows:
         shape = shape_of(tensor.tensor_shape) or ()
         if not shape or shape[0] != self._old:
             raise self._refused(name, "is its initial value, of another shape")
-        if not _is_one_number(tensor):
+        if one_number(tensor) is None:
             raise self._refused(name, "holds its initial value row by row")
         longer = self._work.editor.node(name).attr["value"].tensor
         longer.tensor_shape.dim[0].size = self._rows
@@ -103,7 +91,7 @@ class InitialRows:
         """The shape that ``consumer`` takes, with more rows."""
         graph = self._graph
         node = graph.view.nodes[edge.node]
-        sizes = _integers(node) if node.op == "Const" else None
+        sizes = integers(node) if node.op == "Const" else None
         if sizes is None or sizes.ndim != 1 or not sizes.size or sizes[0] != self._old:
             raise self._refused(edge.node, "computes the shape of its initial value")
         longer = sizes.copy()
@@ -120,29 +108,3 @@ class InitialRows:
             "Only tables whose initial values are drawn, or are one number, can grow",
             (node,),
         )
-
-
-def _is_one_number(tensor: TensorProto) -> bool:
-    """Whether all elements are the same."""
-    if tensor.tensor_content:
-        values = np.frombuffer(tensor.tensor_content, dtype_name(tensor.dtype))
-        return bool((values == values[0]).all())
-    written = (
-        getattr(tensor, f"{kind}_val") for kind in ("float", "double", "half", "int", "int64")
-    )
-    return sum(map(len, written)) <= 1
-
-
-def _integers(node: NodeDef) -> np.ndarray | None:
-    """The integers of a constant."""
-    tensor = attribute(node, "value").tensor
-    dtype = dtype_name(tensor.dtype)
-    if dtype not in ("int32", "int64"):
-        return None
-    shape = tuple(size or 0 for size in shape_of(tensor.tensor_shape) or ())
-    if tensor.tensor_content:
-        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
-    values = list(tensor.int_val if dtype == "int32" else tensor.int64_val)
-    if not values:
-        return None
-    return np.array((values + values[-1:] * prod(shape))[: prod(shape)], dtype).reshape(shape)

@@ -21,13 +21,14 @@ from orchestrator.graph.graphdef.opset import OpSet, merged
 from orchestrator.graph.graphdef.view import parse_tensor
 from orchestrator.graph.tables.draws import drawn_above, feed_drawn
 from orchestrator.graph.tables.find import RowTable, TablePart, find_tables
+from orchestrator.graph.tables.first_rows import first_rows
 from orchestrator.graph.tables.obstacles import Step, obstacle
 from orchestrator.graph.tables.row_inputs import LookupWriter
 from orchestrator.graph.tables.row_updates import UpdateWriter
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.tables.written_shapes import forget_rows
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
-from orchestrator.graph.worker_tables import Drawn, ShardedPart, ShardedTables
+from orchestrator.graph.worker_tables import Drawn, FirstRows, ShardedPart, ShardedTables
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
     for table in chosen:
         for part in table.parts:
             lookups.write(len(parts), part)
-            parts.append(_divided(editor, before, len(parts), table, part))
+            divided = _divided(editor, before, len(parts), table, part)
+            parts.append(replace(divided, initial=_initial(before, graph.variables, part)))
     sharded = ShardedTables(tuple(parts), lookups.reads(), drawn)
     variables = tuple(
         replace(one, shape=(None, *(one.shape or ())[1:])) if one.name in sharded.members else one
@@ -107,6 +109,33 @@ def _divided(
         shape.unknown_rank = True
     first, count = updates.first.tensor, updates.count.tensor
     return ShardedPart(table.name, part.variable, members, part.rows, table.row_shape, first, count)
+
+
+def _initial(
+    graph: Graph, variables: Iterable[Variable], part: TablePart
+) -> tuple[FirstRows | None, ...]:
+    """How rows of each of a part's members begin."""
+    members, every = _members(part), {one.name: one for one in variables}
+    found = [first_rows(graph, every[name], part.rows, members) for name in members]
+    return tuple(one if isinstance(one, FirstRows) else None for one in found)
+
+
+def rows_at_once(graph: WorkerGraph, table: RowTable, names: Iterable[str]) -> NeededWhole | None:
+    """Which of these variables of a table can only be initialised as a whole, and by what.
+
+    Args:
+        graph: with that table whole.
+    """
+    editor, ops = _opened(graph)
+    view, every = editor.graph(ops), {one.name: one for one in graph.variables}
+    wanted = frozenset(names)
+    for part in table.parts:
+        members = _members(part)
+        for name in members:
+            found = first_rows(view, every[name], part.rows, members) if name in wanted else None
+            if isinstance(found, NeededWhole):
+                return found
+    return None
 
 
 def _opened(graph: WorkerGraph) -> tuple[Editor, OpSet]:

@@ -72,11 +72,11 @@ class Shares:
 
     def of_worker(self, workers: int) -> int:
         """Bytes of state that each of so many workers holds at most."""
-        return sum(variable_bytes(one) or 0 for one in self._divided(workers))
+        return sum(variable_bytes(one) or 0 for one in self.divided(workers))
 
     def host_bytes(self, workers: int, *, gpu: bool) -> int:
         """Host memory that each of so many workers needs at least."""
-        return memory_need(self._divided(workers), gpu=gpu).host_bytes
+        return memory_need(self.divided(workers), gpu=gpu).host_bytes
 
     def smallest_group(self, host_bytes: int, *, gpu: bool) -> int | None:
         """How many workers it takes so that none needs more than this; None where no number does."""
@@ -101,7 +101,8 @@ class Shares:
             "state_bytes_by_workers": {str(size): self.of_worker(size) for size in SIZES},
         }
 
-    def _divided(self, workers: int) -> list[Variable]:
+    def divided(self, workers: int) -> list[Variable]:
+        """The variables as the one of so many workers holds them that has most rows."""
         return [
             replace(one, shape=(-(-self.members[one.name] // workers), *(one.shape or ())[1:]))
             if one.name in self.members
@@ -180,13 +181,20 @@ class Sharing:
         }
 
 
+def memory_of_worker(config: RunConfig, memory: FreeMemory | None) -> int | None:
+    """Bytes that a worker may have: what is reserved for it, else its part of what there is; None
+    where neither is known.
+    """
+    if config.workers.memory_bytes is not None or memory is None:
+        return config.workers.memory_bytes
+    return memory.host_bytes // max(1, memory.workers_per_node)
+
+
 def sharing(graph: WorkerGraph, config: RunConfig, memory: FreeMemory | None) -> Sharing:
     """What dividing the tables would change."""
     found = shares(find_shardable(graph), graph.variables)
     workers, gpu = config.workers.largest, config.workers.gpus > 0
-    each = config.workers.memory_bytes
-    if each is None and memory is not None:
-        each = memory.host_bytes // max(1, memory.workers_per_node)
+    each = memory_of_worker(config, memory)
     enough = None if each is None else found.smallest_group(each, gpu=gpu)
     return Sharing(
         *(found, workers, found.of_worker(1), found.of_worker(workers), each, enough),

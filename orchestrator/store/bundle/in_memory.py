@@ -2,20 +2,23 @@
 
 Rule: byte for byte what TensorFlow's ``SaveV2`` writes of the same tensors
 (``util/tensor_bundle/tensor_bundle.cc``), but never as a file of this machine: where each tensor
-lies in which data file follows from the sizes alone, so any part of a file can be read at any time.
-The index, which holds every tensor's checksum, is made once those are known.
+lies in its data file follows from the sizes alone, so any part of a file can be read at any time.
+The index, which holds every tensor's checksum, is made once those are known; where several ranks
+write one checkpoint, each reports what its file holds, and ``index_writer`` makes the index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import google_crc32c
 
 from orchestrator.store.bundle.bundle import BundleTensor
+from orchestrator.store.bundle.data_writer import DataReport, data_file_name
 from orchestrator.store.bundle.index_writer import entry_bytes
+from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.protos import DTYPE_NUMBERS, serialized
 from orchestrator.store.bundle.slice_keys import WHOLE_DIMENSION, Extents, slice_key
 from orchestrator.store.bundle.table_writer import table_bytes
@@ -63,39 +66,38 @@ class TensorInMemory:
         )
 
 
-@dataclass(frozen=True)
-class _Placed:
-    tensor: TensorInMemory
-    shard: int
-    offset: int
-
-
 class BundleInMemory:
-    """The files of one checkpoint.
+    """One data file of a checkpoint, and the index where there's no other.
 
     Args:
         prefix: its name with its step, such as ``model.ckpt-11000``.
-        tensors: in the order in which they're to lie in the data files; nobody may change their
+        tensors: in the order in which they're to lie in the data file; nobody may change their
             values as long as this is in use.
+        shard: number of the file, from 0.
+        num_shards: files that the checkpoint has.
     """
 
-    def __init__(self, prefix: str, tensors: Sequence[TensorInMemory]) -> None:
-        self._prefix = prefix
-        self._placed = list(_placed(tensors))
-        self.data_files = 1
+    def __init__(
+        self,
+        prefix: str,
+        tensors: Sequence[TensorInMemory],
+        shard: int = 0,
+        num_shards: int = 1,
+    ) -> None:
+        self._prefix, self._tensors = prefix, tuple(tensors)
+        self._shard, self._num_shards = shard, num_shards
 
-    def data(self, shard: int) -> MemoryContent:
-        """A data file; its checksums are computed now."""
-        return self._checked[shard][0]
+    def data(self) -> MemoryContent:
+        """The data file; its checksums are computed at the first call."""
+        name = data_file_name(self._prefix, self._shard, self._num_shards)
+        pieces = [piece for tensor in self._tensors for piece in tensor.pieces]
+        return MemoryContent(name, pieces, self._crcs[0])
 
     @cached_property
-    def _checked(self) -> list[tuple[MemoryContent, list[int]]]:
-        return [self._check(shard) for shard in range(self.data_files)]
-
-    def _check(self, shard: int) -> tuple[MemoryContent, list[int]]:
+    def _crcs(self) -> tuple[int, list[int]]:
+        """Of the file and of each tensor, in one pass."""
         of_file, of_tensors = 0, []
-        here = [each.tensor for each in self._placed if each.shard == shard]
-        for tensor in here:
+        for tensor in self._tensors:
             of_tensor = 0
             for chunk in _chunks(tensor.pieces):
                 of_file = google_crc32c.extend(of_file, chunk)
@@ -103,30 +105,28 @@ class BundleInMemory:
                     of_tensor = google_crc32c.extend(of_tensor, chunk)
                 MOVED.add(len(chunk))
             of_tensors.append(of_tensor if tensor.crc32c is None else tensor.crc32c)
-        name = f"{self._prefix}.data-{shard:05d}-of-{self.data_files:05d}"
-        pieces = [piece for tensor in here for piece in tensor.pieces]
-        return MemoryContent(name, pieces, of_file), of_tensors
+        return of_file, of_tensors
+
+    def report(self) -> DataReport:
+        """What the file holds, for the index over all files."""
+        slices = {tensor.key: tensor.whole_shape for tensor in self._tensors if tensor.is_slice}
+        pieces = tuple(
+            replace(piece, extents=whole_extents(tensor.extents, tensor.whole_shape))
+            if tensor.is_slice
+            else piece
+            for tensor, piece in self._placed()
+        )
+        return DataReport(self._shard, self._num_shards, pieces, slices)
 
     def index(self) -> MemoryContent:
-        """The index."""
-        crcs = [iter(self._checked[shard][1]) for shard in range(self.data_files)]
+        """The index of a checkpoint that has this file only."""
         entries: dict[bytes, bytes] = {}
         slices: dict[str, list[TensorInMemory]] = {}
-        for placed in self._placed:
-            tensor = placed.tensor
+        for tensor, piece in self._placed():
             key = tensor.key.encode("utf-8", "surrogateescape")
             if tensor.is_slice:
                 slices.setdefault(tensor.key, []).append(tensor)
                 key = slice_key(tensor.key, tensor.extents)
-            piece = BundleTensor(
-                tensor.key,
-                tensor.dtype,
-                tensor.shape,
-                placed.shard,
-                placed.offset,
-                tensor.size_bytes,
-                next(crcs[placed.shard]),
-            )
             entries[key] = entry_bytes(piece)
         for name, parts in slices.items():
             entries[name.encode("utf-8", "surrogateescape")] = serialized(
@@ -135,16 +135,27 @@ class BundleInMemory:
                 shape=_shape(parts[0].whole_shape),
                 slices=[{"extent": [_extent(*pair) for pair in part.extents]} for part in parts],
             )
-        header = serialized("BundleHeader", num_shards=self.data_files, version={"producer": 1})
+        header = serialized("BundleHeader", num_shards=self._num_shards, version={"producer": 1})
         table = table_bytes([(b"", header), *sorted(entries.items())])
         return MemoryContent(f"{self._prefix}.index", [table])
 
-
-def _placed(tensors: Sequence[TensorInMemory]) -> Iterator[_Placed]:
-    offset = 0
-    for tensor in tensors:
-        yield _Placed(tensor, 0, offset)
-        offset += tensor.size_bytes
+    def _placed(self) -> Iterator[tuple[TensorInMemory, BundleTensor]]:
+        """Each tensor and where it lies."""
+        offset = 0
+        for tensor, crc in zip(self._tensors, self._crcs[1], strict=True):
+            yield (
+                tensor,
+                BundleTensor(
+                    tensor.key,
+                    tensor.dtype,
+                    tensor.shape,
+                    self._shard,
+                    offset,
+                    tensor.size_bytes,
+                    crc,
+                ),
+            )
+            offset += tensor.size_bytes
 
 
 def _chunks(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes]:

@@ -14,15 +14,8 @@ from math import prod
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.slice_keys import WHOLE_DIMENSION, Extents
 
-SLICEABLE = frozenset(
-    {
-        *("float32", "float64", "bfloat16", "complex64", "complex128", "bool"),
-        *("int8", "int16", "int32", "int64", "uint8", "qint8", "quint8", "qint32"),
-    }
-)
-"""The types of which TensorFlow reads parts. Not among them: float16, strings, the wider unsigned
-ones; a test asks TensorFlow for each.
-"""
+# "as" exports it: whoever saves parts asks here for what parts there may be
+from orchestrator.vocabulary import SLICEABLE as SLICEABLE
 
 
 def whole_extents(extents: Extents, shape: tuple[int, ...]) -> Extents:

@@ -69,6 +69,12 @@ def extents_of_spec(spec: str) -> tuple[tuple[int, ...], Extents]:
     return tuple(map(int, sizes)), tuple((start, length) for start, length in pairs)
 
 
+def spec_of_extents(shape: tuple[int, ...], extents: Extents) -> str:
+    """The spec that ``extents_of_spec`` reads as these; dimensions with their numbers."""
+    part = ":".join(f"{start},{length}" for start, length in extents)
+    return " ".join([*map(str, shape), part])
+
+
 def slice_key(name: str, extents: Extents) -> bytes:
     """The key under which an index holds that part of a tensor: ``EncodeTensorNameSlice``."""
     rank = len(extents)

@@ -56,6 +56,10 @@ class RunRecord(BaseModel):
     """
     weight_by: str | None = None
     """The tensor that weights a step's batches since the run's first start."""
+    shard_tables: tuple[str, ...] = ()
+    """The tables that are divided among workers since the run's first start, by name; in versions
+    that knew nothing of it, none.
+    """
     proof: Proved | None = None
     """What the proof before the first step gave; None where there was none."""
     config: dict[str, Any] = Field(default_factory=dict)

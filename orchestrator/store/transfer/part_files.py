@@ -1,8 +1,8 @@
 """How do ranks put one checkpoint into the store, all at once?
 
 Rule: each rank sends its data file by itself, with little in memory beside its own rows; one of
-them sends the index over all and the graph. Together their records are the manifest's files. As
-long as there's no manifest there is no checkpoint, whoever dies meanwhile.
+them sends the graph too, and who commits sends the index over all. Together their records are the
+manifest's files. As long as there's no manifest there is no checkpoint, whoever dies meanwhile.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from orchestrator.store.bundle.data_writer import DataReport
 from orchestrator.store.bundle.index_writer import index_bytes
+from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.store.objects.location import Location
 from orchestrator.store.objects.manifest import FileRecord
-from orchestrator.store.objects.private import scratch
 from orchestrator.store.transfer.upload import upload
 
 PART_BYTES = 5 << 20
@@ -27,35 +27,26 @@ MiB, in two parts, it was 75 MB.
 """
 
 
-def send_part(data_file: Path, directory: Location) -> FileRecord:
-    """Uploads one rank's data file.
+def send_part(files: Sequence[Path | Content], directory: Location) -> tuple[FileRecord, ...]:
+    """Uploads what one rank writes: its data file, and what else it sees to.
 
     Raises:
         OutputError, StorageUnavailable: as ``upload``.
     """
-    (record,) = upload(
-        [data_file], directory, part_bytes=PART_BYTES, in_flight_bytes=IN_FLIGHT_BYTES
-    )
-    return record
+    return upload(files, directory, part_bytes=PART_BYTES, in_flight_bytes=IN_FLIGHT_BYTES)
 
 
 def send_index(
-    prefix: str, reports: Sequence[DataReport], meta: bytes, directory: Location
+    prefix: str, reports: Sequence[DataReport], directory: Location
 ) -> tuple[FileRecord, ...]:
-    """Uploads the index over all ranks' data files, and the graph.
+    """Uploads the index over all ranks' data files.
 
     Args:
         prefix: ``NAME-11000``.
         reports: one for each data file, in any order.
-        meta: the graph; empty for none.
 
     Raises:
         OutputError: what the ranks wrote isn't one checkpoint; or as ``upload``.
         StorageUnavailable: as ``upload``.
     """
-    with scratch("index") as room:
-        contents = {".index": index_bytes(reports)} | ({".meta": meta} if meta else {})
-        files = [room / (prefix + suffix) for suffix in contents]
-        for file, content in zip(files, contents.values(), strict=True):
-            file.write_bytes(content)
-        return upload(files, directory)
+    return upload([MemoryContent(f"{prefix}.index", [index_bytes(reports)])], directory)

@@ -26,6 +26,7 @@ from orchestrator.training.host.kept_work import BegunRun, KeptWork
 from orchestrator.training.host.phases import Computed, Phases
 from orchestrator.training.host.seams import Level, Seams
 from orchestrator.training.host.table_rows import TableRows
+from orchestrator.training.state.state import State
 from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import (
     RUN_ERRORS,
@@ -123,6 +124,7 @@ class HostGroup:
         mesh = self._meeting.meet(timeout_s)
         if self._level:
             return False
+        self._rows.agree(mesh)
         lacked = self._kept.handed_on(mesh)
         if lacked is not None:
             self._apply(*lacked)
@@ -186,10 +188,10 @@ class HostGroup:
         """See ``Group.abandon``."""
         self._meeting.abandon(generation)
 
-    def forget(self) -> None:
+    def forget(self, state: State) -> None:
         """See ``Group.forget``."""
         self._kept.forget()
-        self._rows.forget()
+        self._rows.hold(state)
 
     def close(self) -> None:
         """See ``Group.close``."""
@@ -292,4 +294,5 @@ class HostGroup:
             except RUN_ERRORS as error:
                 raise graph_error(error, self.spec, run.step) from error
         self._kept.applied(begun, result)
+        self._rows.applied()
         return shown

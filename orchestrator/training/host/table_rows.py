@@ -19,9 +19,11 @@ from orchestrator.graph.worker_tables import Lookup, ShardedTables, TableRead
 from orchestrator.training.engine import failures
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.group.collectives import Collectives
+from orchestrator.training.host.agreement import Agreement
 from orchestrator.training.host.phases import values_of
 from orchestrator.training.host.standing import nonsense
 from orchestrator.training.host.wanted_rows import each_once, packed, unpacked
+from orchestrator.training.state.state import State
 from orchestrator.training.step.groups import RUN_ERRORS, Batch, InGraph, StepRun
 from orchestrator.training.step.stepping import StepRunner
 
@@ -39,10 +41,21 @@ class TableRows:
     def __init__(self, tables: ShardedTables, runner: StepRunner, in_graph: InGraph) -> None:
         self._tables, self._runner, self._in_graph = tables, runner, in_graph
         self._holding: tuple[int, int] | None = None
+        self._agreement = Agreement()
 
-    def forget(self) -> None:
-        """The variables are about to be set, perhaps to other rows."""
-        self._holding = None
+    def hold(self, state: State) -> None:
+        """The variables are about to be set to that state, with some rank's rows."""
+        self._holding = state.share
+        self._agreement.begin(state.reads)
+
+    def agree(self, mesh: Collectives) -> None:
+        """Compare what the ranks have read together. Raises CorruptCheckpoint, PeerLost."""
+        if self._tables:
+            self._agreement.reach(mesh)
+
+    def applied(self) -> None:
+        """A step was applied."""
+        self._agreement.end()
 
     def looked_up(self, mesh: Collectives, session: LiveSession, run: StepRun) -> StepRun:
         """The run whose batches are fed the rows that they want, and which rows are this rank's.
@@ -79,10 +92,10 @@ class TableRows:
             raise failures.user_error(error, what, rank=mesh.rank, step=run.step) from error
 
     def _must_hold(self, mesh: Collectives) -> None:
-        place = (mesh.rank, mesh.world_size)
-        if self._holding not in (None, place):
+        place, held = (mesh.rank, mesh.world_size), self._holding
+        if held is not None and held != place:
             raise GraphRefused(
-                f"this worker holds the table rows of rank {self._holding[0]} of {self._holding[1]} and is rank {place[0]} of {place[1]} now",
+                f"this worker holds the table rows of rank {held[0]} of {held[1]} and is rank {place[0]} of {place[1]} now",
                 remedy="Give it the rows of its rank before the next step",
             )
         few = [part for part in self._tables.parts if part.rows < mesh.world_size]
@@ -91,7 +104,6 @@ class TableRows:
                 f"{few[0].variable} has {few[0].rows} rows, too few for {mesh.world_size} workers",
                 remedy="Shard larger tables only, or use fewer --workers",
             )
-        self._holding = place
 
     def _block(self, mesh: Collectives) -> dict[str, np.ndarray]:
         fed = {}

@@ -22,6 +22,7 @@ from orchestrator.training.engine import failures
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.nccl.membership import Membership
+from orchestrator.training.state.state import State
 from orchestrator.training.step.groups import RUN_ERRORS, Shown, StepRun
 from orchestrator.training.step.meeting import Meeting
 from orchestrator.training.step.step_clock import StepClock
@@ -138,7 +139,7 @@ class NcclGroup:
         self._meeting.abandon(generation)
         self._membership.abandon(generation)
 
-    def forget(self) -> None:
+    def forget(self, state: State) -> None:
         """Nothing is kept between two runs."""
 
     def close(self) -> None:

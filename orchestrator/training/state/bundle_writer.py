@@ -7,14 +7,17 @@ TensorFlow: it runs beside the training, and the values are read where they lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from orchestrator.errors import OutputError
 from orchestrator.graph.worker_graph import WorkerGraph
+from orchestrator.graph.worker_tables import ShardedPart
 from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.bundle.packed_strings import packed_strings
-from orchestrator.store.bundle.slice_keys import extents_of_spec
+from orchestrator.store.bundle.partitions import whole_extents
+from orchestrator.store.bundle.slice_keys import extents_of_spec, spec_of_extents
 from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.training.state.bundle_keys import checkpoint_keys
 from orchestrator.training.state.state import ENTRY_PREFIX, State
@@ -42,27 +45,79 @@ def bundle_contents(state: State, graph: WorkerGraph, prefix: str) -> list[Conte
         prefix: the checkpoint's name with its step, such as ``model.ckpt-11000``.
     """
     bundle = BundleInMemory(prefix, [in_memory(item) for item in stored_tensors(state, graph)])
-    meta = MemoryContent(f"{prefix}.meta", [graph.original_meta])
-    data = [bundle.data(shard) for shard in range(bundle.data_files)]
-    return [*data, bundle.index(), meta]
+    return [bundle.data(), bundle.index(), meta_content(graph, prefix)]
+
+
+def meta_content(graph: WorkerGraph, prefix: str) -> MemoryContent:
+    """``prefix.meta``: the original graph."""
+    return MemoryContent(f"{prefix}.meta", [graph.original_meta])
+
+
+def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory:
+    """One rank's data file of a checkpoint that all ranks write, its rows as slices of the tensors
+    that they're of.
+
+    Args:
+        state, graph, prefix: as for ``bundle_contents``; ``state.share`` says whose rows they are.
+
+    Raises:
+        OutputError: the rows aren't those of that rank.
+    """
+    tensors = [in_memory(item) for item in stored_tensors(state, graph)]
+    return BundleInMemory(prefix, tensors, *state.share)
+
+
+def own_part(state: State, graph: WorkerGraph, *, rest: bool) -> State:
+    """What a rank writes of a checkpoint that all ranks write.
+
+    Args:
+        rest: it sees to what isn't sharded, too.
+    """
+    if rest:
+        return state
+    rows = {name: array for name, array in state.arrays.items() if name in graph.tables.members}
+    return replace(state, arrays=rows)
 
 
 def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
-    """What the bundle of a state holds, in the order of keys."""
+    """What the bundle of a state holds, in the order of keys. Raises as ``part_bundle``."""
     keys = checkpoint_keys(graph)
-    variables = [
-        Stored(
-            keys[variable.name], variable.slice_spec, variable.dtype, state.arrays[variable.name]
-        )
-        for variable in graph.variables
-        if variable.name in state.arrays
-    ]
+    parts = {name: part for part in graph.tables.parts for name in part.members}
+    variables = []
+    for variable in graph.variables:
+        if variable.name in state.arrays:
+            value = state.arrays[variable.name]
+            item = Stored(keys[variable.name], variable.slice_spec, variable.dtype, value)
+            part = parts.get(variable.name)
+            if part is None:
+                variables.append(item)
+            # Of a table with fewer rows than ranks some have none
+            elif state.share[1] == 1 or np.size(value):
+                variables.append(_rows(item, part, state.share))
     entries = [
         Stored(entry.key, entry.slice_spec, entry.dtype, state.arrays[ENTRY_PREFIX + entry.key])
         for entry in graph.saver_entries
         if ENTRY_PREFIX + entry.key in state.arrays
     ]
     return sorted(variables + entries, key=lambda item: (item.key, item.slice_spec))
+
+
+def _rows(item: Stored, part: ShardedPart, share: tuple[int, int]) -> Stored:
+    """A rank's rows of a table, or of one part of a partitioned one: the slice of the whole tensor
+    that they are.
+    """
+    first, last = part.block(*share)
+    value = np.asarray(item.value)
+    if len(value) != last - first:
+        raise OutputError(
+            f"{item.key!r}: rank {share[0]} of {share[1]} holds {len(value)} rows, and its block has {last - first}",
+            remedy="Nothing was saved; the next save tries again",
+        )
+    whole, extents = extents_of_spec(item.slice_spec)
+    whole = whole or (part.rows, *value.shape[1:])
+    (start, _), *rest = whole_extents(extents, whole)
+    spec = spec_of_extents(whole, ((start + first, last - first), *rest))
+    return replace(item, slice_spec=spec)
 
 
 def in_memory(item: Stored) -> TensorInMemory:

@@ -3,26 +3,31 @@
 Rule: an optimizer's state that the checkpoint lacks starts from the graph's own initialisers, as
 ``check`` has said; a needed weight that it lacks is an error that names it, and all others with it,
 unless the user allows its initialiser too. Rows that a grown table has more are initialised with
-it. What no train operation touches is initialised where the graph's own saver holds it and its
-initialiser works, so that plain TensorFlow restores what will be saved; else it may be absent.
+it. Of divided tables a rank reads and initialises its own rows alone. What no train operation
+touches is initialised where the graph's own saver holds it and its initialiser works, so that plain
+TensorFlow restores what will be saved; else it may be absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from orchestrator.errors import GraphMismatch
+from orchestrator.graph.loading import Loading
 from orchestrator.graph.variables.fit import has_to_be_there, is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.state.checkpoint_reader import read_checkpoint
+from orchestrator.training.state.first_rows import make_rows
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State
+from orchestrator.training.state.table_blocks import Blocks, StoredRows, read_blocks
 
 
 def load(
@@ -34,6 +39,7 @@ def load(
     *,
     init_missing: bool,
     of_source: bool = True,
+    rows: StoredRows | None = None,
 ) -> State:
     """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where
     ``init_missing`` allows it.
@@ -41,27 +47,79 @@ def load(
     Args:
         of_source: it's what the run starts from, read as ``graph.loading`` says; else one of the
             run's own.
+        rows: where the graph's divided tables are read from; ``prefix`` has all else then.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
         GraphMismatch: the graph needs what the checkpoint lacks.
     """
     loading = graph.loading if of_source else graph.loading.of_own()
+    if rows is None:
+        return _whole(graph, imported, snapshot, options, prefix, loading, init_missing)
+    members = graph.tables.members
+    others = tuple(one for one in graph.variables if one.name not in members)
+    blocks = read_blocks(graph, rows, loading)
+    lacking = [one for one in graph.variables if one.name in blocks.missing and one.needed]
+    _refuse_missing(prefix, lacking, loading, init_missing=init_missing)
+    state = _whole(
+        *(replace(graph, variables=others), imported, snapshot, options, prefix),
+        *(loading, init_missing),
+    )
+    if blocks.had:
+        _make_rows(graph, imported, options, prefix, rows, blocks)
+    arrays = {**state.arrays, **blocks.arrays}
+    return replace(state, arrays=arrays, share=rows.share, reads=tuple(blocks.reads))
+
+
+def _make_rows(
+    graph: WorkerGraph,
+    imported: Any,
+    options: TrainingOptions,
+    prefix: str,
+    rows: StoredRows,
+    blocks: Blocks,
+) -> None:
+    """Initialise the rows that the checkpoint lacks."""
+    every = {variable.name: variable for variable in graph.variables}
+    session = LiveSession(imported, options)
+    try:
+        for part in graph.tables.parts:
+            begin, _ = rows.block(part)
+            for name, first in zip(part.members, part.initial, strict=True):
+                if name not in blocks.had:
+                    continue
+                if first is None:
+                    remedy = "Resume once without --shard-tables, where a worker has room for all rows, and go on from what that saves"
+                    raise _lacking(prefix, [every[name]], remedy)
+                block, known = blocks.arrays[name], blocks.arrays
+                make_rows(session, first, part.rows, block, begin, blocks.had[name], known)
+    except tf.errors.OpError as error:
+        raise GraphMismatch.from_cause(
+            "the initialiser of rows that the checkpoint lacks failed",
+            error,
+            remedy="Resume from a checkpoint that holds them",
+        ) from error
+    finally:
+        session.close()
+
+
+def _whole(
+    graph: WorkerGraph,
+    imported: Any,
+    snapshot: Snapshot,
+    options: TrainingOptions,
+    prefix: str,
+    loading: Loading,
+    init_missing: bool,
+) -> State:
+    """All of the graph's variables."""
     loaded = read_checkpoint(graph, prefix, options, loading)
     missing = [variable for variable in loaded.missing if has_to_be_there(variable)]
     short = [variable for variable in graph.variables if _lacks_rows(variable, loaded.arrays)]
     if not missing and not short:
         return State(loaded.step, loaded.arrays)
     needed = [variable for variable in missing if variable.needed]
-    weights = [
-        variable
-        for variable in needed
-        if not is_optimizer_state(variable) and variable.name not in loading.anew
-    ]
-    if weights and not init_missing:
-        raise _lacking(
-            prefix, weights, "Use --init-missing to start them from the graph's initialisers"
-        )
+    _refuse_missing(prefix, needed, loading, init_missing=init_missing)
     without = [variable for variable in (*needed, *short) if variable.initializer is None]
     if without:
         raise _lacking(
@@ -75,6 +133,21 @@ def load(
     for name, rows in first.items():
         arrays[name][: len(rows)] = rows
     return State(loaded.step, arrays)
+
+
+def _refuse_missing(
+    prefix: str, needed: Sequence[Variable], loading: Loading, *, init_missing: bool
+) -> None:
+    """Raises GraphMismatch where weights are lacking that nobody has allowed to initialise."""
+    weights = [
+        variable
+        for variable in needed
+        if not is_optimizer_state(variable) and variable.name not in loading.anew
+    ]
+    if weights and not init_missing:
+        raise _lacking(
+            prefix, weights, "Use --init-missing to start them from the graph's initialisers"
+        )
 
 
 def _lacks_rows(variable: Variable, arrays: Mapping[str, np.ndarray]) -> bool:

@@ -51,4 +51,5 @@ def size_of(array: np.ndarray, *, trained: bool) -> Size:
             greatest = np.maximum(numbers.max(), -numbers.min())  # NaN where there is one
             largest = max(largest, float(np.nan_to_num(greatest, nan=np.inf, posinf=np.inf)))
     rms = float(np.sqrt(squares / values.size)) if np.isfinite(largest) else np.inf
-    return Size(rms, largest, trained, single=values.size == 1, uniform=uniform)
+    count = int(values.size)
+    return Size(rms, largest, trained, single=count == 1, uniform=uniform, elements=count)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import google_crc32c
 import numpy as np
 
+from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.objects.traffic import MOVED
 
 ENTRY_PREFIX = "entry:"
@@ -35,12 +36,15 @@ class State:
             failure within a cycle.
         share: rank and world size of which the rows of sharded tables are
             (``ShardedPart.block``); nothing else in ``arrays`` depends on it.
+        reads: what was read of a checkpoint's pieces that the ranks have read together, each a part,
+            and that they compare before they train on it; nothing where it comes from elsewhere.
     """
 
     step: int
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     phase: int = 0
     share: tuple[int, int] = (0, 1)
+    reads: tuple[PartRead, ...] = ()
 
     @property
     def size_bytes(self) -> int:

@@ -32,6 +32,7 @@ class Course:
         step: the last finished global step.
         phase: runs of the next step's cycle that are done already.
         position: batches that the whole group has consumed.
+        share: rank and world size of which the rows of divided tables are.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Course:
         self._cycle = graph.cycle
         self._dealing = Dealing(1, options.batches_per_step)
         self.step, self.phase, self.position = 0, 0, 0
+        self.share = (0, 1)
 
     @property
     def turns(self) -> tuple[int, ...]:
@@ -65,7 +67,7 @@ class Course:
 
     def set(self, state: State) -> None:
         """The session's variables are ``state`` now."""
-        self.step, self.phase = state.step, state.phase
+        self.step, self.phase, self.share = state.step, state.phase, state.share
 
     def state_of(self, arrays: dict[str, np.ndarray]) -> State:
         """The state of which these are the variables' values, by name."""
@@ -75,7 +77,7 @@ class Course:
             if counter is None or counter.variable not in arrays
             else int(arrays[counter.variable])
         )
-        return State(step, arrays, self.phase)
+        return State(step, arrays, self.phase, self.share)
 
     def take(self, batches: Sequence[Batch]) -> StepOutput:
         """One step, from the run at which its cycle stands. Raises what ``Group.run`` raises."""

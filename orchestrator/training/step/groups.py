@@ -19,6 +19,7 @@ from orchestrator.training.engine import failures
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import tf
+from orchestrator.training.state.state import State
 from orchestrator.training.step.step_clock import StepClock
 from orchestrator.training.step.stepping import StepRunner
 
@@ -134,8 +135,10 @@ class Group(Protocol):
     def abandon(self, generation: int | None) -> None:
         """Leave, from any thread, and let the peers know."""
 
-    def forget(self) -> None:
-        """The variables are about to be set: what was computed from the old ones counts no more."""
+    def forget(self, state: State) -> None:
+        """The variables are about to be set to ``state``: what was computed from the old ones
+        counts no more.
+        """
 
     def close(self) -> None:
         """Leave, and end the session."""
@@ -228,7 +231,7 @@ class Alone:
     def abandon(self, generation: int | None) -> None:
         """There is nobody to tell."""
 
-    def forget(self) -> None:
+    def forget(self, state: State) -> None:
         """Nothing is kept between two steps."""
 
     def close(self) -> None:

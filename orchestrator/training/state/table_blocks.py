@@ -1,0 +1,166 @@
+"""Which rows of a checkpoint's tables does this rank take, and where do the others' stay?
+
+Rule: of each variable and slot of a divided table the rank's own block is read, by range, from where
+the checkpoint lies, into the memory that it's for; nothing of the others' comes here. What a
+checkpoint lacks is told, and made by ``first_rows``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orchestrator.errors import GraphMismatch
+from orchestrator.graph.loading import Loading
+from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.graph.worker_tables import Block, ShardedPart
+from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
+from orchestrator.store.bundle.joint_crc import PartRead
+from orchestrator.store.bundle.partitions import whole_extents
+from orchestrator.store.bundle.row_reader import RowReader
+from orchestrator.store.bundle.slice_keys import Extents, extents_of_spec
+from orchestrator.store.objects.location import FileInfo
+from orchestrator.training.engine.tensorflow import tf
+from orchestrator.training.state.bundle_keys import checkpoint_keys
+from orchestrator.training.state.host_buffers import aligned
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """A checkpoint where it lies, and whose rows are wanted.
+
+    Attributes:
+        index, files: as ``RowReader`` takes them.
+        share: rank and world size.
+    """
+
+    index: BundleIndex
+    files: Sequence[FileInfo]
+    share: tuple[int, int]
+
+    def block(self, part: ShardedPart) -> Block:
+        """The rows of a part that are wanted."""
+        return part.block(*self.share)
+
+
+@dataclass
+class Blocks:
+    """What was read.
+
+    Attributes:
+        arrays: variable to its rows of the block; those that the checkpoint lacks aren't set.
+        missing: variables of which the checkpoint has nothing.
+        had: variable to how many of its block's rows the checkpoint has, where it lacks some.
+        reads: what was read of pieces that the ranks read together.
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+    had: dict[str, int] = field(default_factory=dict)
+    reads: list[PartRead] = field(default_factory=list)
+
+
+def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading) -> Blocks:
+    """The rank's block of each variable of the graph's divided tables.
+
+    Raises:
+        CorruptCheckpoint: a piece isn't what was saved.
+        GraphMismatch: a tensor has another shape or type than the graph's variable.
+        SourceError, StorageUnavailable: it can't be read.
+    """
+    reader = RowReader(stored.index, stored.files)
+    every = {variable.name: variable for variable in graph.variables}
+    keys = checkpoint_keys(graph)
+    blocks = Blocks()
+    for part in graph.tables.parts:
+        first, end = stored.block(part)
+        for name in part.members:
+            variable = every[name]
+            key = loading.stored(keys[name])
+            tensor = None if name in loading.anew else stored.index.entries.get(key)
+            place = _Place.of(part, variable, tensor, grown=name in loading.grown)
+            array = aligned((end - first, *place.row_shape), _dtype(variable))
+            there = max(0, min(end, place.rows) - first)
+            if tensor is None:
+                blocks.missing.add(name)
+            elif there:
+                blocks.reads += _read(reader, key, place, array[:there], first)
+            if there < end - first:
+                blocks.had[name] = there
+            blocks.arrays[name] = array
+    return blocks
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a variable lies in its tensor.
+
+    Attributes:
+        rows: how many of the variable's the tensor has.
+        extents: of the variable in the tensor; those behind the first say which part of a row.
+        shape: of the tensor.
+    """
+
+    rows: int
+    extents: Extents
+    shape: tuple[int, ...]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return tuple(length for _, length in self.extents[1:])
+
+    @classmethod
+    def of(
+        cls, part: ShardedPart, variable: Variable, tensor: BundleTensor | None, *, grown: bool
+    ) -> _Place:
+        shape = (part.rows, *(size or 0 for size in (variable.shape or ())[1:]))
+        if tensor is None:
+            return cls(0, whole_extents((), shape), shape)
+        saved, extents = extents_of_spec("" if grown else variable.slice_spec)
+        expected = saved or shape
+        longer = grown and len(tensor.shape) == len(shape) and tensor.shape[1:] == shape[1:]
+        if tensor.dtype != variable.dtype or not (longer or tensor.shape == expected):
+            raise GraphMismatch(
+                f"{variable.name} is {variable.dtype} {list(expected)} in the graph, and "
+                f"{tensor.key} {tensor.dtype} {list(tensor.shape)} in the checkpoint",
+                remedy="Resume from a checkpoint that this graph wrote",
+            )
+        if longer and tensor.shape[0] > part.rows:
+            raise GraphMismatch(
+                f"the checkpoint has {tensor.shape[0]} rows of {variable.name}, the graph {part.rows}",
+                remedy=f"Give --grow {variable.name}={tensor.shape[0]}: rows aren't taken away",
+            )
+        rows = tensor.shape[0] if longer else part.rows
+        return cls(rows, whole_extents(extents, tensor.shape), tensor.shape)
+
+
+def _read(
+    reader: RowReader, key: str, place: _Place, into: np.ndarray, first: int
+) -> list[PartRead]:
+    """Reads as many rows as ``into`` has, from the variable's row ``first`` on."""
+    begin = place.extents[0][0] + first
+    if place.row_shape == place.shape[1:]:
+        return reader.read(key, begin, begin + len(into), into.reshape(-1).view(np.uint8).data)
+    # A part of each row: TensorFlow's partitioners can cut along any axis
+    wide = np.empty((len(into), *place.shape[1:]), into.dtype)
+    reads = reader.read(key, begin, begin + len(into), wide.reshape(-1).view(np.uint8).data)
+    own = tuple(slice(start, start + length) for start, length in place.extents[1:])
+    into[...] = wide[(slice(None), *own)]
+    return reads
+
+
+def _dtype(variable: Variable) -> np.dtype:
+    kind: type = tf.as_dtype(variable.dtype).as_numpy_dtype
+    return np.dtype(kind)
+
+
+def keys_of_rest(graph: WorkerGraph, index: BundleIndex, loading: Loading) -> frozenset[str]:
+    """The checkpoint's tensors that the graph takes whole."""
+    keys: Mapping[str, str] = checkpoint_keys(graph)
+    variables = {
+        loading.stored(key) for name, key in keys.items() if name not in graph.tables.members
+    }
+    entries = {entry.key for entry in graph.saver_entries}
+    return frozenset((variables | entries) & index.entries.keys())
