@@ -158,6 +158,7 @@ def test_clean_of_a_hostile_name_has_neither_markup_nor_terminal_codes() -> None
     assert clean("[red]a\x1b[31mb\u202ec") == "\\[red]a�[31mb�c"
 
 
+@pytest.mark.slow
 def test_inspect_command_ends_without_tensorflow(tmp_path: Path) -> None:
     path = tmp_path / "chain.meta"
     path.write_bytes(deep_chain(900).SerializeToString())
@@ -191,6 +192,7 @@ def _calls(meta: MetaGraphDef, asked: Callable[[MetaGraphDef], object]) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

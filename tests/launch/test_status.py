@@ -375,6 +375,7 @@ def test_command_status_prints_one_object_with_the_promised_keys(
     assert promised <= set(found)
 
 
+@pytest.mark.slow
 def test_status_and_report_work_where_neither_tensorflow_nor_ray_can_be_imported(
     output: Location, tmp_path: Path
 ) -> None:

@@ -178,6 +178,7 @@ def test_lineage_that_was_shortened_bounds_what_is_there_as_before_and_holds_not
             assert short.bound(link.generation_id) == -1
 
 
+@pytest.mark.slow
 def test_take_overs_of_months_stay_few_records_of_bounded_size_and_fence_as_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -76,6 +76,7 @@ def of(attempt: int, seed: int, events: int = 20) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_months_journal_costs_a_reader_with_a_snapshot_a_few_requests(
     output: Location, requests: Counter[str]
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_months_journal_costs_a_reader_with_a_snapshot_a_few_requests(
     assert again.covers == {1: PARTS + 5}
 
 
+@pytest.mark.slow
 def test_a_long_runs_journal_stays_few_objects_and_every_reader_reads_few_of_them(
     output: Location, requests: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
