@@ -46,8 +46,9 @@ class History:
         step: the last step that anybody told; None before any.
         progress: the newest ``progress`` event, empty before the first.
         step_times: rank to seconds of a step by part, as told last.
-        incidents: the incidents that are over, oldest first; ``open_loss`` is the loss behind one
-            that isn't.
+        incidents: the incidents that are over, the newest thousand, oldest first; ``open_loss`` is
+            the loss behind one that isn't.
+        earlier_incidents, earlier_redone: as ``decide.standing`` has them.
         finish: how the newest attempt ended; None where it didn't.
         warnings: what the run was warned of, each once.
         account: what its time was spent on.
@@ -67,6 +68,8 @@ class History:
     progress: ProgressMade | None = None
     step_times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     incidents: tuple[IncidentOver, ...] = ()
+    earlier_incidents: int = 0
+    earlier_redone: int = 0
     open_loss: LossOfWorker | None = None
     finish: RunEnded | None = None
     warnings: tuple[str, ...] = ()
@@ -101,6 +104,8 @@ def history_of(standing: JournaledState, account: Account) -> History:
         progress=standing.progress,
         step_times={} if standing.timed is None else ranks_of(standing.timed),
         incidents=tuple(standing.incidents),
+        earlier_incidents=standing.earlier_incidents,
+        earlier_redone=standing.earlier_redone,
         open_loss=standing.open_loss,
         finish=standing.finish,
         warnings=tuple(standing.warnings),

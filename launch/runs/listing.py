@@ -118,7 +118,7 @@ def _look(place: Location, wall: Callable[[], float]) -> ListedRun:
         steps_per_s=seen.steps_per_s,
         age_s=seen.journal_age_s,
         world_size=seen.world_size,
-        incidents=len(seen.incidents),
+        incidents=seen.earlier_incidents + len(seen.incidents),
         source=seen.source,
         trouble="; ".join(seen.trouble),
     )

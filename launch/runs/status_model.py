@@ -116,6 +116,8 @@ class RunStatus:
     """What ``check`` warns of, and what the run was warned of while it went on, each once."""
     edits: tuple[str, ...] = ()
     """What the graph differs in from the source's, as the flags of the newest start ask."""
+    earlier_incidents: int = 0
+    """How many there were before ``incidents``, which are the newest thousand."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -176,7 +178,8 @@ def run_status(
         next_save_s=told.next_save_s if told is not None and alive else None,
         eta_s=_eta(step, seen.until, rate),
         incidents=tuple(_incident(item, run) for item in seen.incidents),
-        steps_redone=steps_redone(seen.incidents),
+        steps_redone=seen.earlier_redone + steps_redone(seen.incidents),
+        earlier_incidents=seen.earlier_incidents,
         goodput=round(seen.account.fraction, 4),
         goodput_s=seen.account.as_dict(),
         journal_age_s=_age(last, now),

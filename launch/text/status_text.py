@@ -152,7 +152,7 @@ def _next_save(found: dict[str, Any]) -> str:
 
 
 def _incidents(found: dict[str, Any]) -> str:
-    count = len(found["incidents"])
+    count = found["earlier_incidents"] + len(found["incidents"])
     if not count:
         return "none"
     shown = f", the last {_SHOWN_INCIDENTS}:" if count > _SHOWN_INCIDENTS else ""

@@ -33,6 +33,8 @@ from orchestrator.journal.run_events import (
 )
 from orchestrator.journal.worker_events import LossOfWorker, WorkerReleased, WorkerWarm
 
+MOST_INCIDENTS = 1000
+"""A megabyte of them; a run that is disturbed each minute for a month has forty times as many."""
 MOST_WARNINGS = 256
 """A run is warned of a few things, some with numbers in them that differ each time."""
 
@@ -60,8 +62,10 @@ class JournaledState:
         step: the last step that anybody told; None before any.
         alive: what is known of each warm worker; ``seats`` those of the newest generation by rank.
         progress, timed: the newest of their kind; None before the first.
-        incidents: those that are over, oldest first; ``open_loss`` is the loss behind one that
-            isn't.
+        incidents: those that are over, the newest ``MOST_INCIDENTS``, oldest first;
+            ``open_loss`` is the loss behind one that isn't.
+        earlier_incidents, earlier_redone: how many more there were before them, and the steps that
+            were done again for those.
         finish: how the newest attempt ended; None where it didn't.
         warnings: what the run was warned of, each once, the first ``MOST_WARNINGS``.
         last_at: unix seconds of the newest event, by its driver's clock.
@@ -78,6 +82,8 @@ class JournaledState:
     progress: ProgressMade | None = None
     timed: StepsTimed | None = None
     incidents: list[IncidentOver] = field(default_factory=list)
+    earlier_incidents: int = 0
+    earlier_redone: int = 0
     open_loss: LossOfWorker | None = None
     finish: RunEnded | None = None
     warnings: list[str] = field(default_factory=list)
@@ -100,7 +106,7 @@ class JournaledState:
             case StepsTimed():
                 self.timed = event
             case IncidentOver():
-                self.incidents.append(event)
+                self._incident(event)
                 self.open_loss = None
                 self.phase = "training" if event.recovered_s is not None else self.phase
             case RunEnded():
@@ -108,6 +114,12 @@ class JournaledState:
             case Warned() if len(self.warnings) < MOST_WARNINGS:
                 self.warnings = list(dict.fromkeys([*self.warnings, event.reason]))
         self._step(event)
+
+    def _incident(self, event: IncidentOver) -> None:
+        self.incidents.append(event)
+        if len(self.incidents) > MOST_INCIDENTS:
+            self.earlier_incidents += 1
+            self.earlier_redone += self.incidents.pop(0).steps_redone
 
     def _step(self, event: JournalEvent) -> None:
         match event:

@@ -17,7 +17,7 @@ import numpy as np
 
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.checkpoints.source import resolve_source
-from orchestrator.store.objects.location import open_location
+from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.transfer.staging import stage
 from orchestrator.store.transfer.upload import upload
 from tests.benchmarks.figures import Figure, spread
@@ -78,22 +78,27 @@ def _saving(kind: str, directory: Path) -> Figure:
     memory either way, in parts of its own.
     """
     state = state_of(SAVED_GB * GB)
-    slice_bytes = state.size_bytes // SLICES
-    plain = np.random.default_rng(2).bytes(slice_bytes)
-    root = directory / f"saved-{kind}"
-    root.mkdir()
-    with running(kind, root) as server:
-        where = open_location(server.url("saved"), **server.options())
-        alone, ours = [], []
-        for turn in range(TURNS):
-            there = where.child(f"turn-{turn}")
-            slices = [there.child(f"slice-{number}").path for number in range(SLICES)]
-            alone.append(
-                sum(_seconds(functools.partial(where.fs.pipe_file, path, plain)) for path in slices)
-            )
-            ours.append(_seconds(functools.partial(upload, contents(state.arrays), there)))
-            for item in there.list():
-                there.child(item.name).delete()
+    plain = np.random.default_rng(2).bytes(state.size_bytes // SLICES)
+
+    def client(where: Location) -> None:
+        for number in range(SLICES):
+            where.fs.pipe_file(where.child(f"slice-{number}").path, plain)
+
+    def save(where: Location) -> None:
+        upload(contents(state.arrays), where)
+
+    alone: list[float] = []
+    ours: list[float] = []
+    for turn in range(TURNS):
+        for send, times in ((client, alone), (save, ours)):
+            # A server of its own, since SeaweedFS has room for some gigabytes here, also of what is
+            # deleted
+            root = directory / f"saved-{kind}-{turn}-{send.__name__}"
+            root.mkdir()
+            with running(kind, root) as server:
+                where = open_location(server.url("saved"), **server.options())
+                times.append(_seconds(functools.partial(send, where)))
+            shutil.rmtree(root)
     share = statistics.median(alone) / statistics.median(ours)
     behind = f"client alone {spread(alone, 's')}, saved {spread(ours, 's')}"
     name = f"{SAVED_GB} GB saved into {kind}, of what its client moves alone"

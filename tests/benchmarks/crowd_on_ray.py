@@ -187,15 +187,15 @@ class Anywhere:
 
 
 class Told(Output):
-    """Keeps the words of what was written down."""
+    """Keeps which kinds of events were written down."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.words: list[str] = []
+        self.kinds: list[type[JournalEvent]] = []
 
     def note(self, event: JournalEvent) -> None:
         super().note(event)
-        self.words.append(event.word)
+        self.kinds.append(type(event))
 
 
 class Watched(Loop):
@@ -227,7 +227,7 @@ class Seen:
         longest_s: the longest that the loop took for one message.
         cores: that the driver's process kept busy.
         steps: that all members took, of those that the time had room for.
-        words: what was written down.
+        kinds: of the events that were written down.
     """
 
     workers: int
@@ -238,7 +238,7 @@ class Seen:
     longest_s: float
     cores: float
     steps: tuple[int, int]
-    words: tuple[str, ...]
+    kinds: tuple[type[JournalEvent], ...]
 
     def line(self) -> str:
         """A row of the table in ``docs/scale.md``."""
@@ -298,7 +298,7 @@ def _watch(workers: int, seconds: float, hosts: list[Any]) -> Seen:
         max(handled),
         cpu_s / spent_s,
         (steps, int(spent_s / STEP_S)),
-        tuple(output.words),
+        tuple(output.kinds),
     )
 
 

@@ -21,9 +21,9 @@ def test_crowd_whose_messages_pass_through_ray_forms_trains_and_loses_nobody(
 ) -> None:
     ray.init(ray_address, ignore_reinit_error=True)
     seen = watch(workers, SECONDS)
-    assert seen.words.count(WorkerWarm.word) == workers
-    assert seen.words.count(GenerationFormed.word) == seen.words.count(TrainingBegan.word) == 1
-    disturbed = {IncidentOver.word, LossOfWorker.word, WorkerHung.word, DriverPaused.word}
-    assert disturbed.isdisjoint(seen.words)
+    assert seen.kinds.count(WorkerWarm) == workers
+    assert seen.kinds.count(GenerationFormed) == seen.kinds.count(TrainingBegan) == 1
+    disturbed = {IncidentOver, LossOfWorker, WorkerHung, DriverPaused}
+    assert disturbed.isdisjoint(seen.kinds)
     assert seen.messages > 0
     assert seen.steps[0] > 0

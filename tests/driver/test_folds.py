@@ -69,6 +69,7 @@ def test_snapshot_that_forgets_a_field_is_noticed(
 ) -> None:
     """So no field is kept in vain, and the test above would see one that isn't."""
     monkeypatch.setattr(goodput, "KEPT", 4)
+    monkeypatch.setattr("orchestrator.decide.standing.MOST_INCIDENTS", 1)
     chance = random.Random(0)
     for records in JOURNALS.values():
         whole = frozen(made(records)[name])
@@ -108,6 +109,8 @@ def test_what_is_kept_of_a_run_that_goes_on_for_ever_stops_growing() -> None:
             events += journals.save(at_s, number)
             events += [journals.progress(at_s + second, number) for second in range(5, 60, 5)]
             events.append({**journals.step_times(at_s, number), "warned": number})
+            over = {"kind": "died", "recovered_s": 0.4, "steps_redone": 1, "worker": str(number)}
+            events.append(journals.event(at_s, "incident", **over))
             events.append(journals.event(at_s, "warning", reason=f"trouble number {number}"))
             warm = {"worker": "w0001", "node": "a", "pid": 1, "seconds": 1.0, "place": str(number)}
             events.append(journals.event(at_s, "worker_warm", **warm))
@@ -117,6 +120,7 @@ def test_what_is_kept_of_a_run_that_goes_on_for_ever_stops_growing() -> None:
         patch.setattr(goodput, "KEPT", 16)
         patch.setattr("orchestrator.driver.past.MOST_PLACES", 64)
         patch.setattr("orchestrator.decide.standing.MOST_WARNINGS", 64)
+        patch.setattr("orchestrator.decide.standing.MOST_INCIDENTS", 64)
         assert kept(4) < 1.1 * kept(2)
 
 

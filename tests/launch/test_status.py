@@ -179,6 +179,21 @@ def test_status_of_a_living_run_tells_workers_rate_next_save_and_the_time_left()
     assert 0 < found.goodput < 1
 
 
+def test_status_counts_incidents_that_are_too_many_to_be_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestrator.decide.standing.MOST_INCIDENTS", 10)
+    over = [
+        journals.event(30.0 + n, "incident", kind="died", recovered_s=float(n), steps_redone=n)
+        for n in range(25)
+    ]
+    found = told([*TRAINING, *over], Driver.ALIVE)
+    assert [incident["recovered_s"] for incident in found.incidents] == list(range(15, 25))
+    assert (found.earlier_incidents, found.steps_redone) == (15, sum(range(25)))
+    lines = dict(status_text._lines(found.as_dict()))
+    assert lines["incidents"].startswith("25, 300 steps redone")
+
+
 def test_status_of_a_living_run_lists_standbys_without_a_rank() -> None:
     assert [(worker.rank, worker.worker) for worker in told(TRAINING, Driver.ALIVE).workers] == [
         (0, "w0001"),
