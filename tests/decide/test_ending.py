@@ -62,6 +62,28 @@ def test_end_of_data_that_is_saved_is_one_though_everybody_dies() -> None:
     assert driver.only(act.Finish).outcome is Outcome.END_OF_DATA
 
 
+def test_end_of_data_whose_save_is_being_committed_waits_for_that() -> None:
+    driver = ended()
+    generation, flight = driver.run.generation, driver.run.saves.in_flight
+    assert flight is not None
+    driver.tell(ev.SaveWritten(flight.writer, generation, 6, 6, "d", "p", (), {"v": 1}))
+    assert driver.all(act.Commit)
+    driver.tell(*died("w0001", "w0002"))
+    assert not driver.all(act.Finish)
+    assert not driver.all(act.StartWorker)
+    driver.tell(ev.Committed(generation, 6, 6))
+    assert driver.only(act.Finish).outcome is Outcome.END_OF_DATA
+
+
+def test_save_that_the_end_does_not_wait_for_is_told_to_be_cancelled() -> None:
+    driver = Driver(count=2, save_steps=8).training("w0001", "w0002")
+    driver.step(6, "w0001", "w0002")
+    assert driver.run.saves.in_flight is not None
+    driver.tell(ev.Fenced({"kind": "LeaseLost", "message": "attempt 2 took over"}))
+    told = driver.notes()
+    assert told.index("save_cancelled") < told.index("finish")
+
+
 @pytest.mark.parametrize("cause", list(ev.StopCause))
 def test_stop_that_was_asked_for_at_the_end_of_data_holds_where_that_is_lost(
     cause: ev.StopCause,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.decide.budgets import WINDOW_S
 from orchestrator.driver.claim import Claim
 from orchestrator.journal.event import JournalEvent
-from orchestrator.journal.parsing import parse_all
+from orchestrator.journal.parsing import parse, parse_all
 from orchestrator.journal.run_events import RunEnded
 from orchestrator.journal.save_events import (
     SaveAgreed,
@@ -91,7 +92,7 @@ class JournalTruth:
         which no driver lived to write, can't be known to it.
         """
         gone = {actor.name for actor in self.world.ray.actors if actor.dead}
-        self.known[attempt] -= gone - self._named(attempt)
+        self.known[attempt] -= gone - _named(self._journaled(attempt))
 
     def _journaled(self, attempt: int) -> list[JournalEvent]:
         """What stood in the journal when this attempt's lease was written: one that woke up may
@@ -107,11 +108,7 @@ class JournalTruth:
             for line in data.splitlines()
         ]
         # A driver that died as it joined parts left what it joined beside the parts
-        return list(parse_all([json.loads(line) for line in dict.fromkeys(lines)]))
-
-    def _named(self, attempt: int) -> set[str]:
-        events = self._journaled(attempt)
-        return {event.worker for event in events if isinstance(event, WorkerStarted)}
+        return [_event(line) for line in dict.fromkeys(lines)]
 
     def everything_told(self) -> list[Mapping[str, Any]]:
         """By all drivers, one after the other."""
@@ -121,12 +118,13 @@ class JournalTruth:
         """A driver has the lease, and has read the journal."""
         self.attempts[process.number] = claim.attempt
         living = {actor.name for actor in self.world.ray.actors if not actor.dead}
-        self.known[claim.attempt] = self._named(claim.attempt) | living
+        journaled = self._journaled(claim.attempt)
+        self.known[claim.attempt] = _named(journaled) | living
         if self.world.faults.store.lists_late_s:
             return
-        self.trained_s[claim.attempt] = _trained_s(self._journaled(claim.attempt), claim.attempt)
+        self.trained_s[claim.attempt] = _trained_s(journaled, claim.attempt)
         paid = len(claim.past.budgets(10**6, self.world.schedule.now_s, 0.0).entries)
-        before = _losses(self._journaled(claim.attempt))
+        before = _losses(journaled)
         newest = max(before, default=0.0)
         # By clocks that differ a loss may be too long ago to count
         least = sum(at > newest - WINDOW_S for at in before)
@@ -194,6 +192,16 @@ class JournalTruth:
         self.world.check(
             not in_order or written == said, "the journal of a driver that ended lacks something"
         )
+
+
+@functools.lru_cache(4096)
+def _event(line: bytes) -> JournalEvent:
+    """Each driver finds the lines of those before it."""
+    return parse(json.loads(line))
+
+
+def _named(events: Sequence[JournalEvent]) -> set[str]:
+    return {event.worker for event in events if isinstance(event, WorkerStarted)}
 
 
 def _kept(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,10 @@ def end(turn: Turn) -> None:
     elif run.phase is Phase.TRAINING:
         return
     elif _has_lost_its_last_step(run):
-        # With whoever had it: it's taken once more, and the input ends once more
-        turn.set(ending=run.ending.instead)
+        flight = run.saves.in_flight
+        if flight is None or not flight.committing:  # else that tells soon
+            # Gone with whoever had it: it's taken once more, and the input ends once more
+            turn.set(ending=run.ending.instead)
     elif run.phase is Phase.FINDING or crew.nobody_has_a_state(run):
         finish(turn)  # however long some of them would still fetch a checkpoint
     elif run.phase is not Phase.FORMING and crew.stands_still(run):
@@ -74,6 +76,9 @@ def finish(turn: Turn) -> None:
     run = turn.run
     how = run.ending
     assert how is not None
+    if run.saves.in_flight is not None and not run.saves.in_flight.committing:
+        save_under_way.cancel(turn, "the run ends before it's written")
+        run = turn.run
     if run.incident is not None:
         turn.act(Note(incidents.incident_record(run, run.incident, None)))
     turn.enter(Phase.ENDED)
