@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.config import parse_config
@@ -20,15 +21,18 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
+from orchestrator.store.bundle.data_writer import DataReport
+from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.checkpoints import commits
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer, write_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.objects.manifest import FileRecord, Manifest
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.lineage import read_lineage, record_takeover
+from orchestrator.store.transfer.part_files import send_part
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.damage import flip
@@ -79,6 +83,79 @@ def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench)
     assert told.event.record()["checkpoint"] == "a0001-g0001/model.ckpt-5"
     assert bench.next() == ev.Committed(1, 5, 10)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
+
+
+def in_parts(bench: Bench, step: int) -> ev.SaveWritten:
+    """A save of three ranks, whose files are in the store but for the index."""
+    directory = bench.output.child("a0001-g0001")
+    reports: list[DataReport] = []
+    records: list[FileRecord] = []
+    for rank in range(3):
+        rows = np.full((2, 4), rank, np.float32)
+        table = TensorInMemory(
+            "emb", "float32", (2, 4), (rows.tobytes(),), None, (6, 4), ((2 * rank, 2), (0, 4))
+        )
+        dense = TensorInMemory("w", "float32", (), (np.float32(7).tobytes(),))
+        tensors = [table, dense] if rank == 0 else [table]
+        bundle = BundleInMemory(f"model.ckpt-{step}", tensors, rank, 3)
+        records += send_part([bundle.data()], directory)
+        reports.append(bundle.report())
+    about = ("w", 1, step, 2 * step, "a0001-g0001", f"model.ckpt-{step}")
+    return ev.SaveWritten(*about, tuple(records), {}, reports=tuple(reports))
+
+
+def test_storage_thread_makes_the_one_index_of_a_save_in_parts_and_commits_all(
+    bench: Bench,
+) -> None:
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(in_parts(bench, 5), 3)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10)
+    (found,) = list_checkpoints(bench.output)
+    checked = found.check(deep=True)
+    assert [record.name for record in found.manifest().files] == [
+        *(f"model.ckpt-5.data-0000{rank}-of-00003" for rank in range(3)),
+        "model.ckpt-5.index",
+    ]
+    assert checked.index is not None
+    assert checked.index.entries["emb"].shape == (6, 4)
+    assert checked.index.entries["emb"].slices == 3
+
+
+@pytest.mark.parametrize("what", ["report", "file"])
+def test_storage_thread_commits_nothing_of_a_save_of_which_a_part_is_missing(
+    bench: Bench, what: str
+) -> None:
+    """Whatever the rules say."""
+    bench.storage_thread.take_over(1, 3)
+    written = in_parts(bench, 5)
+    if what == "report":
+        written = replace(written, reports=written.reports[:2])
+    else:
+        bench.output.child("a0001-g0001", written.files[1].name).delete()
+    bench.storage_thread.commit(written, 3)
+    failed = bench.next()
+    assert isinstance(failed, ev.SaveFailed)
+    assert not [item for item in list_checkpoints(bench.output) if item.committed]
+
+
+def test_storage_thread_that_cannot_write_an_index_has_nothing_in_doubt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*args: Any) -> Any:
+        raise StorageUnavailable("503")
+
+    real = storage_thread_module.send_index  # type: ignore[attr-defined]
+    bench.storage_thread.take_over(1, 3)
+    monkeypatch.setattr(storage_thread_module, "send_index", down)
+    bench.storage_thread.commit(in_parts(bench, 5), 3)
+    failed = bench.next()
+    assert (type(failed), failed.detail) == (ev.SaveFailed, "503")
+    monkeypatch.setattr(storage_thread_module, "send_index", real)
+    bench.storage_thread.commit(in_parts(bench, 6), 3)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 6, 12)
+    assert [item.step for item in list_checkpoints(bench.output) if item.committed] == [6]
 
 
 def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(
