@@ -12,9 +12,9 @@ import pytest
 
 from orchestrator.exports.export import export
 from orchestrator.exports.salvage import salvage
-from orchestrator.graph.variables.sliceable import SLICEABLE
 from orchestrator.store.bundle.data_writer import DataWriter
 from orchestrator.store.bundle.index_writer import write_index
+from orchestrator.store.bundle.partitions import SLICEABLE
 from orchestrator.store.bundle.protos import DTYPES
 from orchestrator.store.bundle.slice_keys import extents_of_spec
 from orchestrator.store.bundle.sstable import table_of

@@ -26,7 +26,6 @@ from orchestrator.graph.tables.row_inputs import LookupWriter
 from orchestrator.graph.tables.row_updates import UpdateWriter
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.tables.written_shapes import forget_rows
-from orchestrator.graph.variables.sliceable import SLICEABLE
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.graph.worker_tables import Drawn, ShardedPart, ShardedTables
 
@@ -148,11 +147,7 @@ def shardable_in(
     )
     wholes, tables = dict(found.wholes), []
     for table in found.tables:
-        against = (
-            _local(graph, table, every)
-            or _not_in_slices(graph, table, every)
-            or obstacle(step, table)
-        )
+        against = _local(graph, table, every) or obstacle(step, table)
         if against is None:
             tables.append(table)
         else:
@@ -169,21 +164,6 @@ def _local(graph: Graph, table: RowTable, variables: Iterable[Variable]) -> Need
                 node = local[name].initializer or name
                 why = "initialises it in each worker"
                 return NeededWhole(part.variable, node, graph.view.op(node), why)
-    return None
-
-
-def _not_in_slices(
-    graph: Graph, table: RowTable, variables: Iterable[Variable]
-) -> NeededWhole | None:
-    """The first of its variables of which a checkpoint can't hold each worker's rows apart."""
-    dtypes = {one.name: one.dtype for one in variables}
-    for part in table.parts:
-        for name in _members(part):
-            if dtypes[name] not in SLICEABLE:
-                why = (
-                    f"is {dtypes[name]}, of which TensorFlow restores no rows that were saved apart"
-                )
-                return NeededWhole(part.variable, name, graph.view.op(name), why)
     return None
 
 

@@ -17,10 +17,9 @@ from typing import Self
 import google_crc32c
 
 from orchestrator.errors import OutputError
-from orchestrator.graph.variables.sliceable import SLICEABLE
 from orchestrator.store.bundle.bundle import BundleTensor
 from orchestrator.store.bundle.packed_strings import packed_strings
-from orchestrator.store.bundle.partitions import extent_shape, whole_extents
+from orchestrator.store.bundle.partitions import SLICEABLE, extent_shape, whole_extents
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.slice_keys import Extents
 from orchestrator.store.bundle.values import Chunk

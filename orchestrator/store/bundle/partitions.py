@@ -1,7 +1,8 @@
 """Which parts of a tensor may be saved apart, and do they make the whole?
 
-Rule: parts are blocks along each dimension; together they hold every element once. They may be of
-the types in ``graph.variables.sliceable`` only.
+Rule: parts are blocks along each dimension; together they hold every element once. TensorFlow puts
+parts together for some types only (``GetSliceValue`` in ``tensor_bundle.cc``): parts of any other
+would be a checkpoint that nobody restores.
 """
 
 from __future__ import annotations
@@ -12,6 +13,16 @@ from math import prod
 
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.store.bundle.slice_keys import WHOLE_DIMENSION, Extents
+
+SLICEABLE = frozenset(
+    {
+        *("float32", "float64", "bfloat16", "complex64", "complex128", "bool"),
+        *("int8", "int16", "int32", "int64", "uint8", "qint8", "quint8", "qint32"),
+    }
+)
+"""The types of which TensorFlow reads parts. Not among them: float16, strings, the wider unsigned
+ones; a test asks TensorFlow for each.
+"""
 
 
 def whole_extents(extents: Extents, shape: tuple[int, ...]) -> Extents:

@@ -62,13 +62,6 @@ def _after_a_write(tf: Any) -> Any:
         return tf.reduce_sum(tf.square(tf.gather(table, tf.identity(ids))))
 
 
-def _half(tf: Any) -> Any:
-    """A checkpoint can't hold some rows of it apart from the others."""
-    ids = tf.placeholder(tf.int64, [None], name="ids")
-    table = tf.get_variable("table", [ROWS, WIDTH], tf.float16)
-    return tf.reduce_sum(tf.square(tf.cast(tf.gather(table, ids), tf.float32)))
-
-
 def _asked(tf: Any) -> Any:
     """Ids are brought into the table's rows, of which there are as many as it says."""
     ids, table = _tables(tf)
@@ -111,7 +104,6 @@ GRAPHS: dict[str, Callable[[Any], Any]] = {
     "after_a_write": _after_a_write,
     "asked": _asked,
     "by_coordinates": _by_coordinates,
-    "half": _half,
     "called_python": _called_python,
     "summarised": _summarised,
 }

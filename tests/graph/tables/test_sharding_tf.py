@@ -51,7 +51,6 @@ def nodes(graph: WorkerGraph) -> dict[str, NodeDef]:
         ("looped", "table", "", 3),
         ("scaled", "table", "each batch has its own of", 3),
         ("written", "table", "which writes state", 1),
-        ("half", "table", "is float16, of which TensorFlow restores no rows", 3),
     ],
 )
 def test_table_whose_rows_cannot_be_fetched_first_stays_whole_and_the_node_is_named(
