@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from orchestrator.config import parse_config
@@ -21,22 +20,19 @@ from orchestrator.driver.storage_thread import Saved, StorageThread
 from orchestrator.errors import LeaseLost, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.parsing import parse
-from orchestrator.store.bundle.data_writer import DataReport
-from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.checkpoints import commits
 from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer, write_pointer
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.location import Location, open_location
-from orchestrator.store.objects.manifest import FileRecord, Manifest
+from orchestrator.store.objects.manifest import Manifest
 from orchestrator.store.run.journal import read_journal
 from orchestrator.store.run.lease import Lease, acquire
 from orchestrator.store.run.lineage import read_lineage, record_takeover
-from orchestrator.store.transfer.part_files import send_part
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.damage import flip
-from tests.store.runs import saved
+from tests.store.runs import saved, uploaded_parts
 
 
 class Bench:
@@ -87,21 +83,9 @@ def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench)
 
 def in_parts(bench: Bench, step: int) -> ev.SaveWritten:
     """A save of three ranks, whose files are in the store but for the index."""
-    directory = bench.output.child("a0001-g0001")
-    reports: list[DataReport] = []
-    records: list[FileRecord] = []
-    for rank in range(3):
-        rows = np.full((2, 4), rank, np.float32)
-        table = TensorInMemory(
-            "emb", "float32", (2, 4), (rows.tobytes(),), None, (6, 4), ((2 * rank, 2), (0, 4))
-        )
-        dense = TensorInMemory("w", "float32", (), (np.float32(7).tobytes(),))
-        tensors = [table, dense] if rank == 0 else [table]
-        bundle = BundleInMemory(f"model.ckpt-{step}", tensors, rank, 3)
-        records += send_part([bundle.data()], directory)
-        reports.append(bundle.report())
+    reports, records = uploaded_parts(bench.output, step)
     about = ("w", 1, step, 2 * step, "a0001-g0001", f"model.ckpt-{step}")
-    return ev.SaveWritten(*about, tuple(records), {}, reports=tuple(reports))
+    return ev.SaveWritten(*about, records, {}, reports=reports)
 
 
 def test_storage_thread_makes_the_one_index_of_a_save_in_parts_and_commits_all(
@@ -114,6 +98,7 @@ def test_storage_thread_makes_the_one_index_of_a_save_in_parts_and_commits_all(
     (found,) = list_checkpoints(bench.output)
     checked = found.check(deep=True)
     assert [record.name for record in found.manifest().files] == [
+        "model.ckpt-5.meta",
         *(f"model.ckpt-5.data-0000{rank}-of-00003" for rank in range(3)),
         "model.ckpt-5.index",
     ]
