@@ -85,10 +85,6 @@ def any_save(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(save_policy, "differing", lambda digests: ())
 
 
-def deaf_to_parts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(save_under_way, "counts_on", lambda run, worker: False)
-
-
 def alone(patch: pytest.MonkeyPatch) -> None:
     """The save is told as one that one rank writes."""
     real = save_under_way.send
@@ -105,7 +101,6 @@ BUGS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "one part is left out": ("calm", one_missing),
     "parts are counted": ("parts that come twice", twice_for_two),
     "another save's part is taken": ("parts that come twice", any_save),
-    "who still writes is let go": ("all of it", deaf_to_parts),
     "told as a whole one": ("calm", alone),
 }
 CAUGHT = {
@@ -113,7 +108,6 @@ CAUGHT = {
     "one part is left out": "lacks a rank's rows",
     "parts are counted": "lacks a rank's rows",
     "another save's part is taken": "rows are of different steps",
-    "who still writes is let go": "a worker whose rows a save lacks was ended",
     "told as a whole one": "in as many parts as there are ranks",
 }
 
