@@ -167,6 +167,10 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
         "a group that shrinks and grows",
         lambda patch: patch.setattr(crew, "state_from", keeps_its_own),
     ),
+    "a step was taken with the rows of another rank": (
+        "tables that are divided",
+        lambda patch: patch.setattr(crew, "rows_stay", lambda run, chosen: True),
+    ),
     "a step was taken from a state that nobody ever had": (
         KILLS,
         lambda patch: patch.setattr(Member, "held_state", spoilt_state),
