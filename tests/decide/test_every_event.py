@@ -22,6 +22,7 @@ from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.phases import MOVES, IllegalMove, Phase
 from orchestrator.decide.rules import reforming
 from orchestrator.decide.run import Run, Stage
+from orchestrator.decide.save_parts import SavedPart
 from orchestrator.decide.turn import Turn
 from tests.simulation.parts import policy
 
@@ -32,6 +33,7 @@ SHAPES: tuple[dict[str, Any], ...] = (
     {"count": 2, "standby": 1, "in_place": False, "save_steps": 4},
     {"count": 2, "on_nonfinite": "rollback", "save_steps": 2, "batches_per_step": 2},
     {"count": 3, "smallest": 1, "on_loss": "shrink", "when_busy": "wait", "save_steps": 2},
+    {"count": 3, "smallest": 1, "largest": 4, "save_steps": 2, "in_parts": True},
 )
 SEEDS = 400
 EVENTS = 250
@@ -53,6 +55,12 @@ def step(draw: random.Random, run: Run) -> int:
     flight = run.saves.in_flight
     about = [run.step, run.step + 1, run.granted_end, run.highest + 1, max(0, run.step - 3)]
     return draw.choice([*about, *([flight.step] * 5 if flight else [])])
+
+
+def saved_part(draw: random.Random, run: Run) -> SavedPart | None:
+    rank = draw.randrange(max(1, run.world_size) + 1)
+    at, number = step(draw, run), draw.choice([0, run.saves.agreed, run.saves.agreed])
+    return draw.choice([None, SavedPart(rank, at, 0, number, None, ())])
 
 
 def sums(draw: random.Random) -> dict[str, int]:
@@ -105,12 +113,18 @@ MAKERS: dict[type, Maker] = {
         (),
         sums(r),
         r.choice([()] * 8 + [("v",)]),
+        part=saved_part(r, run),
     ),
     ev.SaveChecked: lambda r, run: ev.SaveChecked(
-        somebody(r, run), generation(r, run), step(r, run), sums(r)
+        somebody(r, run), generation(r, run), step(r, run), sums(r), 0, saved_part(r, run)
     ),
     ev.SaveFailed: lambda r, run: ev.SaveFailed(
-        generation(r, run), step(r, run), "503", r.random() < 0.5
+        generation(r, run),
+        step(r, run),
+        "503",
+        r.random() < 0.5,
+        worker=r.choice(["", somebody(r, run)]),
+        save=r.choice([0, run.saves.agreed, run.saves.agreed]),
     ),
     ev.Committed: lambda r, run: ev.Committed(generation(r, run), step(r, run)),
     ev.Notice: lambda r, run: ev.Notice(somebody(r, run), "SIGTERM"),
@@ -137,11 +151,15 @@ def next_of_order(draw: random.Random, run: Run) -> ev.Event:
     if flight is not None and draw.random() < 0.5:
         if flight.committing:
             return ev.Committed(flight.generation, flight.step)
+        who = draw.choice([*sorted(run.expected), flight.writer])
+        part = None
+        if flight.parts:
+            rank = run.rank_of(who if run.written is not None else flight.writer) or 0
+            part = SavedPart(rank, flight.step, 0, run.saves.agreed, None, ())
         if run.written is None:
             told = (flight.writer, flight.generation, flight.step, 0, "d", "p", (), {"v": 1})
-            return ev.SaveWritten(*told)
-        who = draw.choice([*sorted(run.expected), flight.writer])
-        return ev.SaveChecked(who, flight.generation, flight.step, {"v": 1})
+            return ev.SaveWritten(*told, part=part)
+        return ev.SaveChecked(who, flight.generation, flight.step, {"v": 1}, 0, part)
     starting = [w.ident for w in run.workers.values() if w.stage is Stage.STARTING]
     if starting and draw.random() < 0.5:
         return ev.Warm(starting[0], draw.choice("ab"), 1, "x:1")

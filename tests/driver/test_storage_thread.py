@@ -32,7 +32,7 @@ from orchestrator.store.run.lineage import read_lineage, record_takeover
 from orchestrator.store.transfer.upload import upload
 from tests.fakes.bundles import model, write_checkpoint
 from tests.store.damage import flip
-from tests.store.runs import saved
+from tests.store.runs import saved, uploaded_parts
 
 
 class Bench:
@@ -79,6 +79,68 @@ def test_storage_thread_commits_after_the_take_over_and_tells_both(bench: Bench)
     assert told.event.record()["checkpoint"] == "a0001-g0001/model.ckpt-5"
     assert bench.next() == ev.Committed(1, 5, 10)
     assert bench.output.child("a0001-g0001", "model.ckpt-5.manifest.json").exists()
+
+
+def in_parts(bench: Bench, step: int) -> ev.SaveWritten:
+    """A save of three ranks, whose files are in the store but for the index."""
+    reports, records = uploaded_parts(bench.output, step)
+    about = ("w", 1, step, 2 * step, "a0001-g0001", f"model.ckpt-{step}")
+    return ev.SaveWritten(*about, records, {}, reports=reports)
+
+
+def test_storage_thread_makes_the_one_index_of_a_save_in_parts_and_commits_all(
+    bench: Bench,
+) -> None:
+    bench.storage_thread.take_over(1, 3)
+    bench.storage_thread.commit(in_parts(bench, 5), 3)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 5, 10)
+    (found,) = list_checkpoints(bench.output)
+    checked = found.check(deep=True)
+    assert [record.name for record in found.manifest().files] == [
+        "model.ckpt-5.meta",
+        *(f"model.ckpt-5.data-0000{rank}-of-00003" for rank in range(3)),
+        "model.ckpt-5.index",
+    ]
+    assert checked.index is not None
+    assert checked.index.entries["emb"].shape == (6, 4)
+    assert checked.index.entries["emb"].slices == 3
+
+
+@pytest.mark.parametrize("what", ["report", "file"])
+def test_storage_thread_commits_nothing_of_a_save_of_which_a_part_is_missing(
+    bench: Bench, what: str
+) -> None:
+    """Whatever the rules say."""
+    bench.storage_thread.take_over(1, 3)
+    written = in_parts(bench, 5)
+    if what == "report":
+        written = replace(written, reports=written.reports[:2])
+    else:
+        bench.output.child("a0001-g0001", written.files[1].name).delete()
+    bench.storage_thread.commit(written, 3)
+    failed = bench.next()
+    assert isinstance(failed, ev.SaveFailed)
+    assert not [item for item in list_checkpoints(bench.output) if item.committed]
+
+
+def test_storage_thread_that_cannot_write_an_index_has_nothing_in_doubt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*args: Any) -> Any:
+        raise StorageUnavailable("503")
+
+    real = storage_thread_module.send_index  # type: ignore[attr-defined]
+    bench.storage_thread.take_over(1, 3)
+    monkeypatch.setattr(storage_thread_module, "send_index", down)
+    bench.storage_thread.commit(in_parts(bench, 5), 3)
+    failed = bench.next()
+    assert (type(failed), failed.detail) == (ev.SaveFailed, "503")
+    monkeypatch.setattr(storage_thread_module, "send_index", real)
+    bench.storage_thread.commit(in_parts(bench, 6), 3)
+    bench.next()
+    assert bench.next() == ev.Committed(1, 6, 12)
+    assert [item.step for item in list_checkpoints(bench.output) if item.committed] == [6]
 
 
 def test_storage_thread_records_a_take_over_that_failed_before_the_next_commit(

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from launch.cli import run
+from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.objects.location import Location, open_location
+from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.run.lineage import record_takeover
+from orchestrator.store.transfer.part_files import send_index
 from tests.launch.runs import recorded_run, unfinished_save, unreadable_checkpoint
+from tests.store.runs import uploaded_parts
 
 
 @pytest.fixture
@@ -77,6 +82,30 @@ def test_prune_of_a_released_run_deletes_unfinished_saves_and_keeps_foreign_file
     assert output.child("notes.txt").exists()
     assert run(["checkpoints", output.url, "--prune"]) == 0
     assert "nothing to prune" in capsys.readouterr().out
+
+
+def test_save_in_parts_is_good_to_verify_and_inspect_and_one_without_an_index_is_pruned(
+    output: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = recorded_run(output)
+    record_takeover(output, 1, 1, 0)
+    reports, records = uploaded_parts(output, 1000)
+    index = send_index("model.ckpt-1000", reports, output.child("a0001-g0001"))
+    files = (*records, *index)
+    manifest = Manifest(
+        name="model.ckpt", step=1000, attempt=1, generation=1, files=files, step_key="global_step"
+    )
+    commit(output, manifest, lease=lease)
+    uploaded_parts(output, 1200)
+    lease.release()
+    assert run(["checkpoints", output.url, "--verify", "--json"]) == 0
+    rows = {row["step"]: row["state"] for row in json.loads(capsys.readouterr().out)["checkpoints"]}
+    assert rows == {1200: "incomplete", 1000: "good"}
+    assert run(["inspect", output.child("a0001-g0001", "model.ckpt-1000").url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["checkpoint"] == {"tensors": 2, "missing": [], "unused": [], "different": []}
+    assert run(["checkpoints", output.url, "--prune"]) == 0
+    assert "4 files of unfinished saves" in capsys.readouterr().out
 
 
 def test_prune_beside_a_living_driver_leaves_its_save_alone(

@@ -81,12 +81,14 @@ class Bench:
         save_position: int | None = None,
         saved: int | None = None,
         save: int | None = None,
+        parts: int = 0,
     ) -> None:
         """``save``: which one it is, the next one if nothing is said."""
         self.save += bool(saves)
         which = (1, self.save if save is None else save)
         where = (position, save_position, saved)
-        self.member.grant(GrantOrder(generation, end, saves, writer, "a0001-g0001", *where, which))
+        order = GrantOrder(generation, end, saves, writer, "a0001-g0001", *where, which, parts)
+        self.member.grant(order)
 
 
 @pytest.fixture
@@ -169,6 +171,38 @@ def test_member_that_isnt_the_writer_only_checks(bench: Bench) -> None:
     bench.grant(20, 8, writer="w0")
     assert bench.expect(ev.SaveChecked).step == 8
     assert list(bench.tools.store) == ["start"]
+
+
+def test_member_writes_its_part_and_the_writer_what_is_not_divided_besides(bench: Bench) -> None:
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(20, 8, writer="w0", parts=1)
+    checked = bench.expect(ev.SaveChecked)
+    assert checked.digests
+    assert checked.part is not None
+    assert (checked.part.rank, checked.part.step, checked.part.position) == (0, 8, 13)
+    assert (checked.part.save, checked.part.files) == (1, ("data 0 of 1",))
+    bench.grant(40, 28, parts=1)
+    written = bench.expect(ev.SaveWritten)
+    assert (written.step, written.files, written.prefix) == (28, (), "model-28")
+    assert written.part.files == ("data 0 of 1", "graph")
+    assert (written.part.save, set(written.part.measured)) == (2, {"values"})
+    assert written.part.sizes["values"] != written.part.measured["values"]
+
+
+def test_member_that_could_not_write_its_part_says_so_though_it_is_not_the_writer(
+    bench: Bench,
+) -> None:
+    def refuse(step: int) -> None:
+        raise StorageUnavailable("503")
+
+    bench.tools.before_write = refuse
+    bench.join()
+    bench.expect(ev.Joined)
+    bench.grant(20, 8, writer="w0", parts=1)
+    failed = bench.expect(ev.SaveFailed)
+    assert (failed.worker, failed.save, failed.step, failed.busy) == ("w1", 1, 8, False)
+    assert "503" in failed.detail
 
 
 def test_member_keeps_its_state_when_a_peer_is_gone_and_starts_again_from_it(bench: Bench) -> None:

@@ -64,10 +64,10 @@ def _save_in_parts(turn: Turn, flight: InFlight) -> None:
     elif run.written is None:
         save_under_way.fail(turn, "nobody has written what isn't divided")
     else:
-        _judge(turn, _put_together(run.written, run.parts))
+        _judge(turn, put_together(run.written, run.parts))
 
 
-def _put_together(written: SaveWritten, parts: Mapping[int, SavedPart]) -> SaveWritten:
+def put_together(written: SaveWritten, parts: Mapping[int, SavedPart]) -> SaveWritten:
     """What the writer alone would tell if it had written all of it; the index comes yet."""
     ordered = [parts[rank] for rank in sorted(parts)]
     sizes, measured = save_parts.sizes_together(ordered)
