@@ -82,15 +82,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Held:
-    """A member has stopped between two steps; its state (None where it has none), of
-    ``size_bytes``, is in its host memory.
+    """A member has stopped between two steps; its state, if any, is in its host memory.
 
     Attributes:
         runs: runs of the next step's cycle that are done already.
         gives: it can give the result of its last run to a member that lacks it.
         takes: it has computed a run whose result it could take from a member.
         dead: ranks of its group whose processes it has seen end.
-        share: rank and world size of which its rows of divided tables are; None without a state.
+        share: rank and world size of which its rows of divided tables are, if it has a state.
     """
 
     worker: str
@@ -155,8 +154,7 @@ class SaveWritten:
     Attributes:
         files: what the manifest will list.
         sizes: of every float variable.
-        measured: the sizes that this worker measured last before: of the checkpoint that it read,
-            or at its last save. Nothing where it did neither.
+        measured: what it measured last before, of the checkpoint that it read or at a save, if any.
         part: the writer's own, of a save in parts: files and sizes stand there.
         reports: what all ranks' data files hold, once those are known; the index isn't made yet.
     """
