@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import immutables
 import pytest
 
 from orchestrator.decide import save_parts, save_policy, save_under_way
@@ -65,15 +66,15 @@ def one_missing(patch: pytest.MonkeyPatch) -> None:
 def twice_for_two(patch: pytest.MonkeyPatch) -> None:
     """What comes twice stands for what doesn't come: parts are counted, not told apart."""
 
-    def checked(turn: Any, event: Any) -> None:
+    def told(turn: Any, event: Any) -> None:
         run = turn.run
         turn.set(
-            digests={**run.digests, event.worker: event.digests},
-            parts={**run.parts, len(run.parts): event.part},
-            expected=frozenset() if len(run.parts) == 2 else run.expected,
+            digests=run.digests.set(event.worker, event.digests),
+            parts=run.parts.set(len(run.parts), event.part),
+            expected=immutables.Map() if len(run.parts) == 2 else run.expected,
         )
 
-    patch.setattr(saves, "_checked", checked)
+    patch.setattr(saves, "_has_told", told)
 
 
 def any_save(patch: pytest.MonkeyPatch) -> None:
