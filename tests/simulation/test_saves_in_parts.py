@@ -40,7 +40,7 @@ def test_run_that_saves_in_parts_ends_with_its_last_step_saved_whole(name: str) 
     assert not missed, f"the schedule doesn't do what its name says: {missed}"
 
 
-REAL_AWAITED, REAL_PUT_TOGETHER = save_under_way.awaited, saving.put_together
+REAL_AWAITED, REAL_PUT_TOGETHER = save_under_way.is_awaited, saving.put_together
 
 
 def not_waiting(patch: pytest.MonkeyPatch) -> None:
@@ -48,8 +48,8 @@ def not_waiting(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
     patch.setattr(
         save_under_way,
-        "awaited",
-        lambda run: () if run.written is not None else REAL_AWAITED(run),
+        "is_awaited",
+        lambda run: run.written is None and REAL_AWAITED(run),
     )
 
 
