@@ -86,8 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in here])
         items[:] = [item for item in items if item.nodeid in here]
     items.sort(key=lambda item: _turn(item.path))  # stable: within a file nothing changes
-    if any(item.get_closest_marker("tf") for item in items):
-        forked.IMPORTED.extend(forked.WITH_TENSORFLOW)
+    if not any(item.get_closest_marker("tf") for item in items):
+        forked.leave_tensorflow_out()
 
 
 @functools.cache
