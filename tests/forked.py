@@ -2,8 +2,8 @@
 
 Rule: one server process has imported TensorFlow and done nothing with it; each call is a fork of
 that server. So it starts in milliseconds, with no graph, session or thread pool of another's, and
-what it does ends with its process. The server never imports the project, and TensorFlow only where
-tests were chosen that are marked with ``tf``.
+what it does ends with its process. The server never imports the project, and no TensorFlow where no
+test was chosen that is marked with ``tf``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 """Read while TensorFlow is imported, so it's the same for all calls."""
-IMPORTED = ["numpy", "pytest", "hypothesis"]
-"""By the server, once. A child imports the main module and the one that its function stands in, a
-module of tests: without these it would take most of a second of a processor.
-"""
-WITH_TENSORFLOW = [
+FOR_TENSORFLOW = [
     "tensorflow.compat.v1",
     "pydantic.json_schema",
     "google.protobuf.descriptor_pb2",
@@ -35,7 +31,16 @@ WITH_TENSORFLOW = [
     "tensorboard.compat.proto.meta_graph_pb2",
     "tensorboard.compat.proto.saver_pb2",
 ]
-"""Besides, where tests need it, with what the project imports in most of the children."""
+"""And what the project imports in most of the children that use it."""
+IMPORTED = ["numpy", "pytest", "hypothesis", *FOR_TENSORFLOW]
+"""By the server, once. A child imports the main module and the one that its function stands in, a
+module of tests: without these it would take most of a second of a processor.
+"""
+
+
+def leave_tensorflow_out() -> None:
+    """Before the first fork, where no test needs it."""
+    IMPORTED[:] = [name for name in IMPORTED if name not in FOR_TENSORFLOW]
 
 
 @dataclass(frozen=True)

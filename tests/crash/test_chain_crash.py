@@ -96,11 +96,11 @@ def test_clean_up_of_a_chain_dying_before_every_write_leaves_no_chain_without_a_
     def recovered(at: int) -> None:
         output, run = runs[-1]
         _assert_whole(output, run, {5})
-        for items in scan_all(output):
-            for item in items:
-                if item.committed and item.is_changes:
-                    labels = {other.label for others in scan_all(output) for other in others}
-                    assert {link.label for link in item.manifest().chain} <= labels, item.label
+        listed = [item for items in scan_all(output) for item in items]
+        labels = {item.label for item in listed}
+        for item in listed:
+            if item.committed and item.is_changes:
+                assert {link.label for link in item.manifest().chain} <= labels, item.label
         retain(output, max_to_keep=1, keep_every_hours=10_000)
         _assert_whole(output, run, {5})
         left = {file.name.partition(".")[0] for file in output.child("a0001-g0001").list()}

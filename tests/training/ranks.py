@@ -20,10 +20,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import RunConfig
 from orchestrator.errors import PeerLost
-from orchestrator.graph.graphdef.meta import read_meta
-from orchestrator.graph.plan import plan
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.state.state import State
@@ -40,6 +37,11 @@ def worker_graph(
     """What the planner makes of a checkpoint's graph; inputs come from the test, or from the graph
     itself where ``batches`` is None.
     """
+    # A rank, whose process imports this module, needs neither: half of what it would import
+    from orchestrator.config import RunConfig
+    from orchestrator.graph.graphdef.meta import read_meta
+    from orchestrator.graph.plan import plan
+
     meta = read_meta(Path(f"{prefix}.meta").read_bytes(), name=str(prefix))
     planned = plan(meta, RunConfig(source=str(prefix), workers=workers, input=batches, **config))
     if planned.worker_graph is None:
