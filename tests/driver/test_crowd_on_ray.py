@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from orchestrator.journal.group_events import GenerationFormed, TrainingBegan
-from orchestrator.journal.run_events import DriverPaused, IncidentOver
+from orchestrator.journal.run_events import IncidentOver
 from orchestrator.journal.worker_events import LossOfWorker, WorkerHung, WorkerWarm
 from tests.benchmarks.crowd_on_ray import watch
 
@@ -23,7 +23,6 @@ def test_crowd_whose_messages_pass_through_ray_forms_trains_and_loses_nobody(
     seen = watch(workers, SECONDS)
     assert seen.kinds.count(WorkerWarm) == workers
     assert seen.kinds.count(GenerationFormed) == seen.kinds.count(TrainingBegan) == 1
-    disturbed = {IncidentOver, LossOfWorker, WorkerHung, DriverPaused}
-    assert disturbed.isdisjoint(seen.kinds)
+    assert not {IncidentOver, LossOfWorker, WorkerHung} & {*seen.kinds}
     assert seen.messages > 0
     assert seen.steps[0] > 0

@@ -90,6 +90,29 @@ def test_step_times_of_a_worker_that_stays_go_on_and_of_one_that_is_gone_are_for
     assert told.ranks["0"]["all"] == 0.5, "its last word before the step is no step's beginning"
 
 
+@pytest.mark.parametrize(("ranks", "every_s"), [(1, EVERY_S), (64, EVERY_S), (128, 2 * EVERY_S)])
+def test_step_times_of_more_ranks_are_told_less_often(ranks: int, every_s: float) -> None:
+    times = StepTimes()
+    workers = tuple(f"w{number}" for number in range(ranks))
+    for step, at_s in ((10, 100.0), (20, 105.0)):
+        for worker in workers:
+            times.take(pulse(worker, step, generation=3, compute=float(step)), at_s, workers)
+    told = times.told(workers, 20, 105.0)
+    assert told is not None
+    assert (told.generation, len(told.ranks)) == (3, ranks)
+    assert not times.is_due(105.0 + every_s - 0.5)
+    assert times.is_due(105.0 + every_s)
+
+
+def test_step_time_of_a_part_that_is_new_counts_from_nothing_in_microseconds() -> None:
+    times = StepTimes()
+    times.take(pulse("w1", 1), 100.0, EVERYBODY)
+    times.take(pulse("w1", 4, save=1.0), 101.0, EVERYBODY)
+    told = times.told(("w1",), 4, 101.0)
+    assert told is not None
+    assert told.ranks["0"] == {"save": 0.333333, "other": 0.0, "all": 0.333333}
+
+
 def of(**parts: float) -> Mapping[str, float]:
     return {**parts, "all": sum(parts.values())}
 
