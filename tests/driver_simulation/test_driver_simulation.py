@@ -28,6 +28,8 @@ MORE = 8
 """Of each kind besides, with the tests that take seconds: two hundred schedules in all."""
 MANY = int(os.environ.get("TFRESUME_SCHEDULES", "100000"))
 BLOCKS = 100
+PLAYED: list[int] = []
+"""By each block of this process."""
 
 
 def played(kind: str, seed: int) -> tuple[World, RunResult]:
@@ -113,7 +115,7 @@ def test_driver_in_many_worlds_keeps_its_promises(
     block: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``TFRESUME_SCHEDULES`` of them in all. Each block can be run alone, goes on after a failure
-    and prints how many it played.
+    and prints how many it played, and how many were played so far.
     """
     count, failed = 0, []
     first = SEEDS + MORE
@@ -124,6 +126,9 @@ def test_driver_in_many_worlds_keeps_its_promises(
                 played(kind, seed)
             except AssertionError as error:
                 failed.append(str(error))
+    PLAYED.append(count)
     with capsys.disabled():
-        sys.stdout.write(f"{count} schedules played, {len(failed)} failed\n")
+        sys.stdout.write(
+            f"{count} schedules played, {len(failed)} failed; {sum(PLAYED)} so far of {MANY}\n"
+        )
     assert not failed, "\n".join(failed)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.driver.attempt import Attempt
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.member import Member
 from tests.driver_simulation.actors import CallFaults
@@ -15,6 +16,7 @@ from tests.driver_simulation.faults import Faults
 from tests.driver_simulation.kinds import KINDS, world_of
 from tests.driver_simulation.planted_bugs import BUGS, SHORT, WAKING, always_holds, spoilt_state
 from tests.driver_simulation.shrinking import shrunk
+from tests.driver_simulation.store import StoreFaults
 from tests.driver_simulation.world import World
 from tests.simulation.parts import Broken
 
@@ -75,6 +77,23 @@ def test_driver_that_knows_that_it_was_followed_ends_nobody_whatever_its_fleet_w
         world.play()
         fired |= world.fired
     assert "fenced" in fired
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asks", [True, False])
+def test_driver_whose_heartbeat_is_old_at_its_end_asks_the_lease_and_ends_its_workers(
+    asks: bool, monkeypatch: Patch
+) -> None:
+    if not asks:
+        monkeypatch.setattr(Attempt, "_holds_still", lambda attempt: attempt._claim.lease.is_fresh)
+    slow = Faults(store=StoreFaults(slow=0.3, slow_s=6.0))
+    told = []
+    for seed in range(SEEDS):
+        try:
+            World(seed, slow, until=20).play()
+        except Broken as broken:
+            told.append(str(broken))
+    assert any("a worker lives on" in each for each in told) is not asks
 
 
 def test_failing_schedule_is_shrunk_to_the_faults_that_it_needs(monkeypatch: Patch) -> None:

@@ -27,8 +27,10 @@ FORMS = {
     "late listings": ("LATE",),
     "no exclusive create": ("WEAK",),
 }
-TWO_LIVES = "LIVES=2"
-"""Three take minutes in a weaker form of a store."""
+FEWER = {"late listings": ("LIVES=2",)}
+"""Three lives have 25 million states there: 75 s, and 1.2 GB of memory. In the other forms they take
+some seconds.
+"""
 LOST = "what was told to be saved is lost"
 BUGS: dict[str, tuple[tuple[str, ...], str]] = {
     "OLD_LOOK": ((), LOST),
@@ -88,8 +90,7 @@ def counterexample(where: Path, *defines: str) -> tuple[list[Event], str]:
 @pytest.mark.turns(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_model_breaks_no_property_in_any_order(form: str, tmp_path: Path) -> None:
-    defines = (*FORMS[form], TWO_LIVES) if FORMS[form] else ()
-    said = searched(tmp_path, *defines, optimized=True)
+    said = searched(tmp_path, *FORMS[form], *FEWER.get(form, ()), optimized=True)
     assert re.search(r"errors: 0\b", said), said[-2000:]
     assert "Search not completed" not in said
     assert "max search depth too small" not in said
