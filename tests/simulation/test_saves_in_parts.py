@@ -11,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import immutables
 import pytest
 
+from orchestrator.decide import events as ev
 from orchestrator.decide import save_parts, save_policy, save_under_way
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.facts import saves
+from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.rules import saving
 from tests.simulation.parted_saves import SCHEDULES, play
 from tests.simulation.parts import Broken
@@ -40,17 +41,23 @@ def test_run_that_saves_in_parts_ends_with_its_last_step_saved_whole(name: str) 
     assert not missed, f"the schedule doesn't do what its name says: {missed}"
 
 
-REAL_AWAITED, REAL_PUT_TOGETHER = save_under_way.is_awaited, saving.put_together
+REAL_PUT_TOGETHER = saving.put_together
 
 
 def not_waiting(patch: pytest.MonkeyPatch) -> None:
     """A save is over once the writer has told its part, and nobody looks for the others'."""
+
+    def written(turn: Any, event: Any) -> None:
+        saves.on_written(turn, event)
+        if turn.run.written is event:
+            _await_nobody(turn)
+
     patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
-    patch.setattr(
-        save_under_way,
-        "is_awaited",
-        lambda run: run.written is None and REAL_AWAITED(run),
-    )
+    patch.setitem(HANDLERS, ev.SaveWritten, written)
+
+
+def _await_nobody(turn: Any) -> None:
+    turn.set(expected=type(turn.run.expected)())
 
 
 def one_missing(patch: pytest.MonkeyPatch) -> None:
@@ -66,15 +73,17 @@ def one_missing(patch: pytest.MonkeyPatch) -> None:
 def twice_for_two(patch: pytest.MonkeyPatch) -> None:
     """What comes twice stands for what doesn't come: parts are counted, not told apart."""
 
-    def told(turn: Any, event: Any) -> None:
-        run = turn.run
-        turn.set(
-            digests=run.digests.set(event.worker, event.digests),
-            parts=run.parts.set(len(run.parts), event.part),
-            expected=immutables.Map() if len(run.parts) == 2 else run.expected,
-        )
+    def checked(turn: Any, event: Any) -> None:
+        known = turn.run.parts
+        saves.on_checked(turn, event)
+        if event.part is not None and known.get(event.part.rank) is event.part:
+            lacking = set(range(turn.run.world_size)) - set(known)
+            stands_for = dict.fromkeys(sorted(lacking)[:1], event.part)
+            turn.set(parts=type(known)({**known, **stands_for}))
+            _await_nobody(turn)
 
-    patch.setattr(saves, "_has_told", told)
+    patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
+    patch.setitem(HANDLERS, ev.SaveChecked, checked)
 
 
 def any_save(patch: pytest.MonkeyPatch) -> None:
