@@ -50,3 +50,20 @@ def test_graph_is_planned_for_the_batches_that_a_step_has_since_the_first_start(
 ) -> None:
     known = None if recorded is None else record(batches_per_step=recorded)
     assert as_recorded(config(batches_per_step=asked), known).batches_per_step == planned
+
+
+@pytest.mark.parametrize(
+    ("asked", "recorded", "planned"),
+    [
+        ([], [], []),
+        ([], ["words"], ["words"]),
+        ("none", ["words"], ["none"]),
+        ("auto", ["words"], ["auto"]),
+        (["users", "items"], [], ["users", "items"]),
+    ],
+)
+def test_tables_are_divided_as_asked_for_else_as_at_the_first_start(
+    asked: Any, recorded: list[str], planned: list[str]
+) -> None:
+    known = record(shard_tables=recorded)
+    assert as_recorded(config(shard_tables=asked), known).shard_tables == planned

@@ -83,7 +83,7 @@ def test_divided_tables_end_with_the_bytes_of_whole_ones_also_on_another_number_
         assert max(saved) - min(saved) <= 3  # of each part as many, or one less
     again = run("divided", 2, 8, "--shard-tables", "none")
 
-    assert rows_saved(again) == [0]
+    assert len(rows_saved(again)) == 1  # one worker writes whole tables
     assert_same(plain_variables(again, tmp_path), whole)
     record = json.loads((tmp_path / "divided" / "_tfresume" / "run.json").read_text())
     assert record["shard_tables"] == ["table"]

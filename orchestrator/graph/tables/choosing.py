@@ -227,7 +227,7 @@ def _whole(name: str, why: NeededWhole) -> Problem:
 
 
 def _leave_out(name: str) -> str:
-    return f"Leave {name} out: each worker holds all of it then"
+    return f"Leave {name} out, or give --shard-tables none: each worker holds all of it then"
 
 
 def _refused(said: str, remedy: str, nodes: tuple[str, ...] = ()) -> Problem:
