@@ -102,12 +102,15 @@ class Truth:
         self.told.redone(records)
         result = self.world.drivers.results[-1]
         self.world.check(
-            max(steps, default=0) >= result.final_step or result.status == "stopped",
+            max(steps, default=0) >= result.final_step or result.status in ("stopped", "failed"),
             "the run says done and its last step isn't saved",
         )
         faults = self.world.faults
         last = (faults.data_ends_at or faults.input_raises_at) // BATCHES
         self.world.check(
-            not last or result.final_step == last == max(self.workers.taken),
+            not last
+            or result.final_step == last == max(self.workers.taken)
+            # Who had the last step may have died; a run that failed doesn't say that it has it
+            or (result.status == "failed" and result.final_step < last),
             "the run ended elsewhere than where its input did",
         )
