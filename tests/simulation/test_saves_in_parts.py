@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.decide import events as ev
 from orchestrator.decide import save_parts, save_policy, save_under_way
 from orchestrator.decide.actions import Outcome
 from orchestrator.decide.facts import saves
+from orchestrator.decide.facts.table import HANDLERS
 from orchestrator.decide.rules import saving
 from tests.simulation.parted_saves import SCHEDULES, play
 from tests.simulation.parts import Broken
@@ -39,17 +41,23 @@ def test_run_that_saves_in_parts_ends_with_its_last_step_saved_whole(name: str) 
     assert not missed, f"the schedule doesn't do what its name says: {missed}"
 
 
-REAL_AWAITED, REAL_PUT_TOGETHER = save_under_way.awaited, saving.put_together
+REAL_PUT_TOGETHER = saving.put_together
 
 
 def not_waiting(patch: pytest.MonkeyPatch) -> None:
     """A save is over once the writer has told its part, and nobody looks for the others'."""
+
+    def written(turn: Any, event: Any) -> None:
+        saves.on_written(turn, event)
+        if turn.run.written is event:
+            _await_nobody(turn)
+
     patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
-    patch.setattr(
-        save_under_way,
-        "awaited",
-        lambda run: () if run.written is not None else REAL_AWAITED(run),
-    )
+    patch.setitem(HANDLERS, ev.SaveWritten, written)
+
+
+def _await_nobody(turn: Any) -> None:
+    turn.set(expected=type(turn.run.expected)())
 
 
 def one_missing(patch: pytest.MonkeyPatch) -> None:
@@ -66,14 +74,16 @@ def twice_for_two(patch: pytest.MonkeyPatch) -> None:
     """What comes twice stands for what doesn't come: parts are counted, not told apart."""
 
     def checked(turn: Any, event: Any) -> None:
-        run = turn.run
-        turn.set(
-            digests={**run.digests, event.worker: event.digests},
-            parts={**run.parts, len(run.parts): event.part},
-            expected=frozenset() if len(run.parts) == 2 else run.expected,
-        )
+        known = turn.run.parts
+        saves.on_checked(turn, event)
+        if event.part is not None and known.get(event.part.rank) is event.part:
+            lacking = set(range(turn.run.world_size)) - set(known)
+            stands_for = dict.fromkeys(sorted(lacking)[:1], event.part)
+            turn.set(parts=type(known)({**known, **stands_for}))
+            _await_nobody(turn)
 
-    patch.setattr(saves, "_checked", checked)
+    patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
+    patch.setitem(HANDLERS, ev.SaveChecked, checked)
 
 
 def any_save(patch: pytest.MonkeyPatch) -> None:
@@ -83,10 +93,6 @@ def any_save(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(save_parts, "amiss", lambda parts, ranks: "")
     # Or the checksums of what isn't divided would tell
     patch.setattr(save_policy, "differing", lambda digests: ())
-
-
-def deaf_to_parts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(save_under_way, "counts_on", lambda run, worker: False)
 
 
 def alone(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +111,6 @@ BUGS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
     "one part is left out": ("calm", one_missing),
     "parts are counted": ("parts that come twice", twice_for_two),
     "another save's part is taken": ("parts that come twice", any_save),
-    "who still writes is let go": ("all of it", deaf_to_parts),
     "told as a whole one": ("calm", alone),
 }
 CAUGHT = {
@@ -113,7 +118,6 @@ CAUGHT = {
     "one part is left out": "lacks a rank's rows",
     "parts are counted": "lacks a rank's rows",
     "another save's part is taken": "rows are of different steps",
-    "who still writes is let go": "a worker whose rows a save lacks was ended",
     "told as a whole one": "in as many parts as there are ranks",
 }
 
