@@ -135,6 +135,8 @@ def test_auto_divides_only_what_a_worker_has_no_room_for(room: Path) -> None:
     assert chosen(None, workers={"count": 3, "memory_bytes": little}) == ("table",)
     told = planned(room / "asked.meta", "auto", FreeMemory(3 * little, 3))
     assert "a worker may have" in only(told, "tables-sharded").message
+    assert told.worker_graph is not None
+    assert told.worker_graph.tables.fewest == 3  # a group of two would have no room
     assert sum(0 if one.shape is None else 1 for one in told.held) == len(told.held)
     unknown = planned(room / "asked.meta", "auto")
     assert "isn't known" in only(unknown, "tables-sharded").message
