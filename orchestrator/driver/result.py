@@ -28,7 +28,8 @@ class RunResult:
             goes on).
         start_step, final_step: global steps at the start of this attempt and at its end.
         checkpoint: URL of the newest committed checkpoint's prefix, None where there is none.
-        incidents: the newest thousand, one record each: kind, rank, detected_s, recovered_s, steps_redone, and more.
+        incidents: the newest thousand, one record each: kind, rank, detected_s, recovered_s,
+            steps_redone, and more.
         goodput: useful step time over wall time and the rest broken down, as
             ``decide.goodput.Goodput.as_dict``.
         error: ``OrchestratorError.as_dict()`` where it failed.

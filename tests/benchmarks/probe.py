@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.big_table import id_feeds
 from tests.graphs.feeds import FEEDS, xy_feeds
 
 
@@ -36,7 +37,9 @@ class Moment:
 def batches(ctx: Any) -> Iterator[Mapping[str, np.ndarray]]:
     """The same batch for ever, so that making it costs nothing."""
     rows = int(os.environ.get("PROBE_ROWS", "64"))
-    batch = FEEDS.get(os.environ.get("PROBE_KIND", "mnist"), xy_feeds)(ctx.rank, rows)  # type: ignore[call-arg]
+    kind = os.environ.get("PROBE_KIND", "mnist")
+    feeds = id_feeds if kind == "ids" else FEEDS.get(kind, xy_feeds)
+    batch = feeds(ctx.rank, rows)
     with Path(os.environ["PROBE_FILE"]).open("a", buffering=1) as log:
         for step in range(ctx.step, 10**9):
             log.write(

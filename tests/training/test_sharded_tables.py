@@ -357,14 +357,14 @@ TALL = 1_200_000
 """Rows of 64 numbers: with their slot 600 MB, so that what TensorFlow takes beside it is small."""
 
 
-def _hold(trainer: Any, first: int, end: int) -> None:
-    """Take a block's rows; what the process takes at most counts from here on."""
+def _hold(trainer: Any, first: int, end: int, share: tuple[int, int]) -> None:
+    """Take the rows of a rank's block; what the process takes at most counts from here on."""
     arrays = {"global_step": np.array(0, np.int64)}
     for variable in trainer.graph.variables:
         if variable.name.startswith("table"):
             arrays[variable.name] = np.broadcast_to(np.float32(0.5), (end - first, 64))
     Path("/proc/self/clear_refs").write_text("5")
-    trainer.assign(State(0, arrays))
+    trainer.assign(State(0, arrays, share=share))
 
 
 def _peak_bytes(trainer: Any) -> int:
@@ -380,8 +380,8 @@ def grown_bytes(ranks: Ranks, blocks: Sequence[tuple[int, int]]) -> list[int]:
     """By how much members that hold these rows grow at most in a step."""
     ranks.form(position=0)
     before = ranks.each("apply", _peak_bytes)
-    for process, block in zip(ranks.processes, blocks, strict=True):
-        process.call("apply", _hold, *block)
+    for rank, (process, block) in enumerate(zip(ranks.processes, blocks, strict=True)):
+        process.call("apply", _hold, *block, (rank, len(blocks)))
     ranks.step([{"ids:0": np.arange(slot, TALL, TALL // 2000)} for slot in range(SLOTS)])
     return [
         after - base for after, base in zip(ranks.each("apply", _peak_bytes), before, strict=True)
