@@ -8,7 +8,7 @@ worked out once: what is copied where, which views are added to which.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ import numpy as np
 from orchestrator.training.group.collectives import Sum
 from orchestrator.training.group.layout import ALIGNMENT, Layout, Piece, parts_of
 from orchestrator.training.group.summation import Node, add_up, root
+
+CUT_BYTES = 256 * 1024
+"""Added and scaled at once: a sum is still in the processor's second cache when it's scaled."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,9 @@ class Adder:
         results = self._additions.typed(result)
         # The last addition goes into the result itself: memory of a peer that is only read needn't
         # come back to his processor when he fills it next
-        self._last = [
-            (left, right, target)
-            for (left, right), target in zip(
-                self._additions.taken_last(len(results)), results, strict=False
-            )
-        ]
-        self._whole = list(zip(results if self._last else whole, results, strict=True))
+        last = zip(self._additions.taken_last(len(results)), results, strict=False)
+        self._last = [cut for (left, right), target in last for cut in _cuts(left, right, target)]
+        self._whole = [] if self._last else list(zip(whole, results, strict=True))
 
     def add(self) -> None:
         """Do it."""
@@ -163,8 +162,16 @@ class Adder:
         with np.errstate(all="ignore"):
             for left, right, target in self._last:
                 np.add(left, right, out=target)
+                self._scale(target, target.dtype.type(self._by), out=target)
             for whole, target in self._whole:
                 self._scale(whole, whole.dtype.type(self._by), out=target)
+
+
+def _cuts(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """The same pieces of arrays of one shape, of at most ``CUT_BYTES``."""
+    step = max(1, CUT_BYTES // arrays[0].itemsize)
+    for begin in range(0, len(arrays[0]), step):
+        yield tuple(array[begin : begin + step] for array in arrays)
 
 
 def _typed(memory: np.ndarray, begin: int, dtype: str, count: int) -> np.ndarray:

@@ -61,7 +61,8 @@ class Shape:
 
     @property
     def blocks(self) -> int:
-        return math.ceil(self.gradient_bytes / self.staging_bytes)
+        block_bytes = self.staging_bytes if self.hosts > 1 else self.staging_bytes // 2
+        return math.ceil(self.gradient_bytes / block_bytes)
 
     @property
     def sums_of_host(self) -> int:
