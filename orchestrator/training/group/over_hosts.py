@@ -193,7 +193,7 @@ class OverHosts:
         if plan is None:
             # Half an area stays in the processor's cache; between hosts the larger blocks are worth
             # more, since each is a message to every partner
-            staging = STAGING_BYTES if self._partners else STAGING_BYTES // 2
+            staging = STAGING_BYTES if len(self._topology.hosts) > 1 else STAGING_BYTES // 2
             plan = SumPlan(wanted, self._topology, self.rank, self._shared.area, staging, result)
             self._plans[wanted, results.turn] = plan
         return plan
