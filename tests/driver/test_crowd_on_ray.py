@@ -20,7 +20,10 @@ def test_crowd_whose_messages_pass_through_ray_forms_trains_and_loses_nobody(
     ray_address: str, workers: int
 ) -> None:
     ray.init(ray_address, ignore_reinit_error=True)
-    seen = watch(workers, SECONDS)
+    try:
+        seen = watch(workers, SECONDS)
+    finally:
+        ray.shutdown()  # the next test of this process may want another cluster
     assert seen.kinds.count(WorkerWarm) == workers
     assert seen.kinds.count(GenerationFormed) == seen.kinds.count(TrainingBegan) == 1
     assert not {IncidentOver, LossOfWorker, WorkerHung} & {*seen.kinds}
