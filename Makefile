@@ -59,7 +59,7 @@ check: check-fast  ## What test runs, with all examples of each kind
 	$(HEAVY) --every-turn
 
 # A process of tests that dies ends the run: pytest-xdist 3.8 would start another and may then wait for ever
-test: check-fast  ## Everything that CI runs (some thirteen minutes on two cores)
+test: check-fast  ## Everything that CI runs (thirteen to seventeen minutes on two cores)
 	$(HEAVY)
 
 soak: $(STAMP)  ## Thousands of kills, one hash for each graph (hours; make soak PART=3/20 runs one part of twenty)
