@@ -4,8 +4,8 @@ PYTHON ?= $(or $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Processes of heavy tests. Each has a Ray cluster of its own and up to three workers with TensorFlow: make test JOBS=3 where memory and cores are left
-JOBS ?= 2
+# Processes of heavy tests. Each has a Ray cluster of its own and up to three workers with TensorFlow, and some of them wait: three keep two cores busy. make test JOBS=2 where memory is scarce
+JOBS ?= 3
 FAST := tests --ignore=tests/chaos --ignore=tests/benchmarks -m "not (slow or tf or ray or http or gpu or chaos or soak or bench or browser or fuzz)"
 HEAVY := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 tests --ignore=tests/benchmarks -m "(slow or tf or ray or http or chaos) and not (gpu or soak or bench or browser or fuzz)"
 

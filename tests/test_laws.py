@@ -88,6 +88,7 @@ processor: a library that is imported besides brings a hundred and more.
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_status_of_a_live_run_imports_what_it_shows_and_nothing_else(
     tmp_path: Path, words: tuple[str, ...]

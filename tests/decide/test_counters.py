@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.phases import Phase
@@ -128,6 +130,7 @@ def test_stop_saves_what_was_trained_since_the_checkpoint_of_the_same_step() -> 
     assert (driver.run.saves.committed_position or 0) > first
 
 
+@pytest.mark.slow
 def test_save_by_steps_that_the_counter_does_not_reach_is_made_late_and_made_up_for() -> None:
     driver = group(save_steps=1000, until=10**6)
     (grant,) = agreed([*driver.go(2, counter=999), *driver.go(20)])

@@ -108,6 +108,7 @@ def test_all_that_stand_in_the_graph_are_broken_off_and_ended_then(training: Dri
     assert sorted(hurt(wait(training, COMPUTING_S + 2.0, ALL))) == ["w0001", "w0002"]
 
 
+@pytest.mark.slow
 def test_one_that_uses_a_processor_is_left_at_work_for_an_hour(training: Driver) -> None:
     assert not hurt(wait(training, WORKING_S - 30.0, ONE, busy="w0001"))
     assert hurt(wait(training, 60.0, ONE, busy="w0001")) == ["w0001"]

@@ -157,6 +157,7 @@ def _with(driver: Driver, budgets: Budgets):  # type: ignore[no-untyped-def]
     return replace(driver.run, budgets=budgets)
 
 
+@pytest.mark.slow
 def test_six_hundred_preemptions_do_not_end_a_run_that_steps_in_between() -> None:
     driver = Driver(count=2, standby=1).training("w0001", "w0002").warm("w0003")
     step = 4

@@ -207,6 +207,7 @@ def test_settings_that_only_the_driver_has_are_settings() -> None:
     assert set(RunConfig.model_fields) >= DRIVER_ONLY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "is_completed"),
     [

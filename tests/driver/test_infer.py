@@ -108,11 +108,8 @@ def test_infer_of_two_workers_gives_what_one_gives_in_the_order_of_the_batches(
     tf1_checkpoint: Callable[..., Path],
     tmp_path: Path,
     ray_address: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seven batches, the last of them short: an uneven share, and rows that don't divide; then an
-    input function in a file that is named from here.
-    """
+    """Seven batches, the last of them short: an uneven share, and rows that don't divide."""
     draw = np.random.default_rng(3)
     np.save(tmp_path / "x.npy", draw.normal(size=(26, 6)).astype(np.float32))
     np.save(tmp_path / "y.npy", draw.integers(0, 3, 26))
@@ -138,9 +135,19 @@ def test_infer_of_two_workers_gives_what_one_gives_in_the_order_of_the_batches(
     with pytest.raises(UserCodeError, match="can't be run"):
         infer(config.model_copy(update={"array": {"y:0": str(tmp_path / "y.npy")},
                                         "feed": {"x:0": "[[1.0]]"}}), ["loss"], batches=0)  # fmt: skip
+
+
+@pytest.mark.tf
+@pytest.mark.ray
+def test_infer_of_an_input_function_that_loses_a_worker_gives_what_one_gives(
+    tf1_checkpoint: Callable[..., Path],
+    tmp_path: Path,
+    ray_address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (tmp_path / "five.py").write_text(FIVE)
     monkeypatch.chdir(tmp_path)
-    served = {"source": values["source"], "input": "five.py:batches"}
+    served = {"source": str(tf1_checkpoint("mlp")), "input": "five.py:batches"}
     here = infer(parse_config(served), ["loss"], batches=0)
     there = infer(
         parse_config({**served, "workers": 2, "address": ray_address}), ["loss"], batches=0

@@ -72,6 +72,7 @@ def waning(patch: pytest.MonkeyPatch) -> Waning:
     return driver
 
 
+@pytest.mark.slow
 def test_driver_keeps_no_more_after_a_thousand_losses_than_after_fifty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,6 +110,7 @@ def forget_no_incident(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loops, "MOST_INCIDENTS", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [forget_no_steps, forget_no_fetch, forget_no_incident])
 def test_what_a_driver_would_keep_of_each_loss_is_seen(
     monkeypatch: pytest.MonkeyPatch, leak: Callable[[pytest.MonkeyPatch], None]

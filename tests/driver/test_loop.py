@@ -269,6 +269,7 @@ def test_loop_takes_generations_over_before_committing_for_them(start: Callable[
     assert resumed in (33, 34), "the survivor's step, finished or not"
 
 
+@pytest.mark.slow
 def test_loop_two_hundred_deaths_in_one_run_lose_no_step_and_leave_nothing_behind(
     start: Callable[..., Play],
 ) -> None:

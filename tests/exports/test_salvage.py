@@ -209,6 +209,7 @@ def _spoil(rng: random.Random, directory: Path) -> list[str]:
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", quick_in_turn(range(8), 4))
 def test_salvage_of_random_damage_saves_only_what_was_saved(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)

@@ -61,6 +61,7 @@ def test_help_of_a_command_shows_an_example(
     assert f"tfresume {command}" in capsys.readouterr().out.replace("Usage: tfresume", "")
 
 
+@pytest.mark.slow
 def test_help_works_with_tensorflow_unimportable_and_imports_no_heavy_library() -> None:
     done = without_tensorflow("""
         from launch.cli import run

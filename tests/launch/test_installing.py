@@ -23,7 +23,7 @@ from launch.versions import versions_text
 from tests.launch.conftest import ray_environment
 from tests.turns import quick_in_turn
 
-pytestmark = pytest.mark.turns(3, "whole runs")
+pytestmark = pytest.mark.turns(5, "whole runs")
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -123,6 +123,7 @@ def test_projects_urls_are_of_a_name_that_is_reserved_for_examples() -> None:
     assert all(url.startswith("https://tfresume.example.org/") for url in urls.values())
 
 
+@pytest.mark.slow
 def test_version_tells_dependencies_without_importing_them() -> None:
     script = (
         "import sys; from launch.cli import run; run(['--version'])\n"
@@ -146,6 +147,7 @@ def test_version_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert versions_text().splitlines()[2:] == ["  absent-a not installed"]
 
 
+@pytest.mark.slow
 def test_completion_for_bash_completes_commands_and_flags(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -196,6 +198,7 @@ def test_completion_for_zsh_completes_as_it_is_installed(
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", quick_in_turn(["zsh", "fish"], 2))
 def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["completion", shell]) == 0

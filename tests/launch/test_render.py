@@ -209,6 +209,7 @@ def test_manifests_of_kubernetes_own_kinds_pass_strict_validation(
         kubernetes_validate.validate(whole, "1.34", strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("names", TOGETHER, ids="+".join)
 def test_kustomize_of_a_base_with_components_gives_the_rendered_objects(

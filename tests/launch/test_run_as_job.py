@@ -27,7 +27,12 @@ from tests.docs.shell import make_bucket, shell
 from tests.graphs.library import CheckpointLibrary
 from tests.launch.feeds import WITH_A_PAUSE
 
-pytestmark = [pytest.mark.ray, pytest.mark.tf, pytest.mark.chaos, pytest.mark.turns(4)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.tf,
+    pytest.mark.chaos,
+    pytest.mark.turns(5, "whole runs"),
+]
 
 DEADLINE_S = 120.0
 FIRST_STEP = 3

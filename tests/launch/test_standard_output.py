@@ -24,6 +24,7 @@ def test_answer_that_does_not_fit_onto_its_disk_is_one_clear_error() -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_reader_who_has_seen_enough_ends_the_command_without_a_word() -> None:
     read, write = os.pipe()
     os.close(read)

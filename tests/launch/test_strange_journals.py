@@ -73,6 +73,7 @@ EVENTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(EVENTS, max_size=15), st.sampled_from(Driver))
 @settings(max_examples=200, deadline=None, phases=(Phase.explicit, Phase.generate))
 def test_status_and_report_of_any_journal_are_made(

@@ -38,6 +38,7 @@ PLANTED: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("invariant", PLANTED)
 def test_planted_bug_of_a_standing_counter_is_caught_by_its_invariant(
     invariant: str, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,7 @@ SEEDS = 4
 SEEDS_AT_MOST = 12  # until what a schedule is named for has happened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_run_that_saves_in_parts_ends_with_its_last_step_saved_whole(name: str) -> None:
     _, _, parts, missed = SCHEDULES[name]

@@ -160,6 +160,7 @@ def test_run_under_many_seeded_faults_keeps_every_invariant(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
 def test_run_with_many_workers_survives_kills_among_them(count: int) -> None:
     world = World(1, policy(count=count, standby=2, until=600), Faults(kill_s=3.0))

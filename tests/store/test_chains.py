@@ -199,6 +199,7 @@ def test_chain_with_a_broken_link_falls_back_to_what_is_whole(
     assert len(newest_chain(output)[1]) == len(refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["m-1", "m-2.changed"])
 def test_damage_in_a_chain_that_is_read_block_by_block_is_found_at_its_end(
     output: Location, damaged: str, monkeypatch: pytest.MonkeyPatch

@@ -148,6 +148,7 @@ def test_clocks_of_writers_that_disagree_change_nothing() -> None:
 # -- a run that is interrupted for months
 
 
+@pytest.mark.slow
 @given(STEPS, st.integers(2, 8), st.sets(st.integers(0, 12)))
 @settings(max_examples=300)
 def test_lineage_that_was_shortened_bounds_what_is_there_as_before_and_holds_nothing_else(

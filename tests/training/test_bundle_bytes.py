@@ -81,7 +81,7 @@ compare([
 MANY = """
 compare([
     Stored(f"scope_{number // 100:03d}/layer_{number:05d}/kernel", "", "float32", np.float32(number))
-    for number in range(12_000)
+    for number in range(6_000)
 ])
 """
 
@@ -92,7 +92,7 @@ compare([
         pytest.param(f"DTYPES = {DTYPES!r}\n{EVERY_DTYPE}", len(DTYPES), id="every dtype"),
         pytest.param(SHAPES, 8, id="shapes and strings"),
         pytest.param(SLICES, 8, id="slices"),
-        pytest.param(MANY, 12_000, id="an index of several blocks"),
+        pytest.param(MANY, 6_000, id="an index of several blocks"),
     ],
 )
 def test_bundle_from_memory_has_the_bytes_of_tensorflow_own(

@@ -13,7 +13,7 @@ import pytest
 from orchestrator import training
 from orchestrator.training.engine import lazy_import
 
-pytestmark = [pytest.mark.tf, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.tf, pytest.mark.turns(6)]
 WORKER = """
 import sys
 import orchestrator.training.trainer

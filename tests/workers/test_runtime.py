@@ -89,6 +89,7 @@ def test_progress_of_a_save_can_be_seen_while_it_is_checked_and_sent(tmp_path: P
     assert tools.moved_bytes() >= before + 1000
 
 
+@pytest.mark.slow
 def test_standby_has_imported_what_input_functions_use_at_their_first_batch() -> None:
     """NumPy imports it when it's first used."""
     program = (

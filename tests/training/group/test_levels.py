@@ -90,6 +90,7 @@ def given_sum(
     return [np.array(each) for each in group.all_reduce(sums.nodes, wanted)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_bits_are_the_trees_wherever_ranks_and_slots_are(
     monkeypatch: pytest.MonkeyPatch, seed: int
@@ -167,6 +168,7 @@ def dies_between(state: State, phase: str) -> None:
     dies_in(state, "", "each")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 3])
 @pytest.mark.parametrize(
     "phase",
