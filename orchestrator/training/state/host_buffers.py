@@ -8,6 +8,7 @@ reads arrays at ``ALIGNMENT`` bytes without copying them once more.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -27,9 +28,20 @@ class HostBuffers:
         """
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
+            del buffer
+            self._buffers.pop(name, None)  # before the new one is made
             buffer = self._buffers[name] = aligned(value.shape, value.dtype)
         np.copyto(buffer, value)
         return buffer
+
+    def size_bytes(self, names: Collection[str]) -> int:
+        """Of the buffers of those names."""
+        return sum(self._buffers[name].nbytes for name in names if name in self._buffers)
+
+    def let_go(self, names: Collection[str]) -> None:
+        """Give their memory back."""
+        for name in names:
+            self._buffers.pop(name, None)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

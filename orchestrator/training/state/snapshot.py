@@ -19,6 +19,8 @@ from orchestrator.store.objects.traffic import MOVED
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.state.host_buffers import HostBuffers
+from orchestrator.training.state.row_access import RowAccess
+from orchestrator.training.state.session_rows import LiveRows, Standing
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 ASSIGN_BYTES = 64 * 1024 * 1024
@@ -37,6 +39,9 @@ class Snapshot:
     Args:
         imported: the imported TensorFlow graph; three nodes are added per variable.
         graph: its variables, saver entries and initialisers.
+
+    Attributes:
+        rows: the rows of its divided tables, where they lie.
     """
 
     def __init__(self, imported: Any, graph: WorkerGraph) -> None:
@@ -48,6 +53,8 @@ class Snapshot:
         self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
+        self._members = graph.tables.members
+        self.rows = RowAccess(imported, [v for v in graph.variables if v.name in self._members])
         self._buffers = HostBuffers()
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
@@ -78,8 +85,8 @@ class Snapshot:
             for v in self._graph.variables
             if v.local and v.initializer in self._graph.local_initializers
         ]
-        self._present = list(dict.fromkeys((*values, *initialised)))
-        self._sizes = {name: array.nbytes for name, array in values.items()}
+        self._present = list(dict.fromkeys((*values, *state.placed, *initialised)))
+        self._sizes = {name: array.nbytes for name, array in values.items()} | dict(state.placed)
         # A member that is asked for its state in a recovery has no time to prepare for it
         for names in self._read_in_turn():
             self._reading(session, names)
@@ -128,13 +135,30 @@ class Snapshot:
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
-    def _read_in_turn(self) -> list[list[str]]:
-        return _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES)
+    def _read_in_turn(self, without: frozenset[str] = frozenset()) -> list[list[str]]:
+        sizes = {name: self._sizes.get(name, 0) for name in self._present if name not in without}
+        return _portions(sizes, COPY_BYTES)
 
-    def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
+    @property
+    def rows_bytes(self) -> tuple[int, int]:
+        """Bytes of the rows of divided tables, and of what is there for a copy of them."""
+        rows = sum(self._sizes.get(name, 0) for name in self._members)
+        return rows, self._buffers.size_bytes(self._members)
+
+    def copy_rest(self, session: LiveSession) -> tuple[dict[str, np.ndarray], LiveRows]:
+        """What ``copy_all`` gives without the rows of divided tables, and those where they lie."""
+        self._buffers.let_go(self._members)
+        copied, standing = self.copy_all(session, self._members), Standing()
+        found = {name: self.rows.rows(session, name, standing) for name in sorted(self._members)}
+        there = {name: rows for name, rows in found.items() if rows is not None}
+        return copied, LiveRows(there, standing)
+
+    def copy_all(
+        self, session: LiveSession, without: frozenset[str] = frozenset()
+    ) -> dict[str, np.ndarray]:
         """What ``read_all`` gives, in buffers that the next call overwrites."""
         copied: dict[str, np.ndarray] = {}
-        for names in self._read_in_turn():
+        for names in self._read_in_turn(without):
             for name, value in zip(names, self._reading(session, names)(), strict=True):
                 copied[name] = (
                     np.array(value, object)
