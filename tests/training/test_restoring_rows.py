@@ -8,6 +8,7 @@ checkpoint lacks begin alike on any number of ranks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,7 +58,7 @@ def files_of(prefix: Path) -> tuple[FileInfo, ...]:
 def read_by_worker(
     trainer: Any, prefix: str, files: Sequence[FileInfo], share: tuple[int, int], **how: Any
 ) -> State:
-    """What a worker reads when it joins."""
+    """What a worker's session holds that has read it in order to join."""
     setup = SimpleNamespace(
         start=None, graph=trainer.graph, config=RunConfig(source=prefix, **how.pop("config", {}))
     )
@@ -65,7 +66,8 @@ def read_by_worker(
     tools._trainer = trainer
     state: State = tools.checkpoint_state(CheckpointFiles(0, 0, prefix, tuple(files), **how), share)
     trainer.assign(state)
-    return state
+    assert state.placed.keys() == trainer.graph.tables.members  # rows are in memory once
+    return replace(trainer.state(), reads=state.reads)
 
 
 def joined(
@@ -258,6 +260,4 @@ def test_table_that_a_checkpoint_lacks_is_drawn_by_row_only_where_that_was_allow
 
 
 def _with(graph: WorkerGraph, loading: Loading) -> WorkerGraph:
-    from dataclasses import replace
-
     return replace(graph, loading=loading)
