@@ -27,7 +27,7 @@ class StandingStill:
 
     def __init__(self, mailbox: Mailbox, saver: Saver, tools: Tools) -> None:
         self._mailbox, self._saver, self._tools = mailbox, saver, tools
-        self._standing: Any = None
+        self._stillness: Any = None
 
     def until_sent(self, job: SaveJob) -> None:
         """Hand the save over and wait. Its rows may still be read afterwards, until ``end``."""
@@ -38,7 +38,7 @@ class StandingStill:
                 sent.set()
                 mailbox.condition.notify_all()
 
-        self._standing = job.state.live.standing
+        self._stillness = job.state.live.stillness
         mailbox.doing = Doing.SAVING
         self._saver.submit(replace(job, then=tell))
         with mailbox.condition:
@@ -56,6 +56,6 @@ class StandingStill:
 
     def end(self) -> None:
         """The variables are about to change."""
-        standing, self._standing = self._standing, None
-        if standing is not None:
-            standing.end()
+        stillness, self._stillness = self._stillness, None
+        if stillness is not None:
+            stillness.end()

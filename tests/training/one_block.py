@@ -113,8 +113,9 @@ def main() -> None:
 
     # What there is of memory is asked in another test
     left = MemoryLeft(1 << 50 if copy == "copy" else 0, None)
-    saving.memory_left = lambda reserved, sharers: left
-    limit, told = int(limit_mb) * MIB, {"base": resident("VmRSS")}
+    saving.__dict__["memory_left"] = lambda reserved, sharers: left
+    limit = int(limit_mb) * MIB
+    told: dict[str, float] = {"base": resident("VmRSS"), "data": resident("VmData")}
     if limit:
         limit_to(limit)
         told["held"] = is_held_to(limit)
@@ -126,12 +127,13 @@ def main() -> None:
         ("restore", lambda: worker.read(saved[0])),
         ("steps again", worker.step),
         ("save again", lambda: saved.append(worker.save())),
+        ("and again", lambda: saved.append(worker.save())),
     ]
     for name, do in doing:
         before, began_s = resident("VmRSS"), time.perf_counter()
         told[name] = before + peak_of(do) - told["base"]
         told[f"{name}, seconds"] = round(time.perf_counter() - began_s, 3)
-    told["data"] = resident("VmData")
+    told["data then"] = resident("VmData")
     sys.stdout.write(json.dumps(told) + "\n")
 
 

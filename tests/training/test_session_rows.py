@@ -16,10 +16,10 @@ from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.training.state import session_rows
 from orchestrator.training.state.session_rows import (
     BytesOfRows,
-    Calls,
     LiveRows,
+    RowCalls,
     SessionRows,
-    Standing,
+    Stillness,
 )
 from orchestrator.training.state.sizes import size_of
 from orchestrator.training.state.state import State, nonfinite
@@ -30,9 +30,9 @@ class Kept:
 
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.most = values, 0
-        self.standing = Standing()
-        calls = Calls(self._take, self._put)
-        self.rows = SessionRows(calls, values.shape, values.dtype, self.standing)
+        self.stillness = Stillness()
+        calls = RowCalls(self._take, self._put)
+        self.rows = SessionRows(calls, values.shape, values.dtype, self.stillness)
 
     def _take(self, numbers: np.ndarray) -> np.ndarray:
         self.most = max(self.most, len(numbers))
@@ -104,7 +104,7 @@ def test_data_file_of_rows_has_the_bytes_and_checksums_of_a_copys(kept: Kept) ->
 def test_sizes_and_bad_values_are_found_as_in_an_array(kept: Kept, bad: float | None) -> None:
     if bad is not None:
         kept.values.reshape(-1)[-1] = bad
-    state = State(1, {}, live=LiveRows({"t": kept.rows}, kept.standing))
+    state = State(1, {}, live=LiveRows({"t": kept.rows}, kept.stillness))
     assert nonfinite(state) == (() if bad is None else ("t",))
     mine, theirs = size_of(kept.rows, trained=True), size_of(kept.values, trained=True)
     assert (mine.largest, mine.uniform, mine.elements) == (
@@ -125,11 +125,13 @@ def test_nobody_reads_rows_that_may_change_and_who_reads_is_waited_for() -> None
         assert go_on.wait(10)
         return take(numbers)
 
-    rows: Any = SessionRows(Calls(slowly, kept._put), (4, 2), np.dtype("float32"), kept.standing)
+    rows: Any = SessionRows(
+        RowCalls(slowly, kept._put), (4, 2), np.dtype("float32"), kept.stillness
+    )
     reader = threading.Thread(target=lambda: rows[:2])
     reader.start()
     assert inside.wait(10)
-    ending = threading.Thread(target=kept.standing.end)
+    ending = threading.Thread(target=kept.stillness.end)
     ending.start()
     ending.join(0.05)
     assert ending.is_alive()

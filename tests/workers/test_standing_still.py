@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
-from orchestrator.training.state.session_rows import Standing
+from orchestrator.training.state.session_rows import Stillness
 from orchestrator.workers import standing_still
 from tests.fakes.group import FakeState, FakeTrainer
 from tests.workers.test_member import Bench, stands_at
@@ -26,7 +26,7 @@ class Still(Bench):
     def __init__(self) -> None:
         super().__init__()
         self.go_on, self.writing = threading.Event(), threading.Event()
-        self.standings: list[Standing] = []
+        self.standings: list[Stillness] = []
         self.tools.before_write = self._before_write
 
     def _before_write(self, step: int) -> None:
@@ -48,8 +48,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[Still]:
     copied = FakeTrainer.state_for_save
 
     def live(trainer: FakeTrainer) -> FakeState:
-        made.standings.append(Standing())
-        return replace(copied(trainer), live=SimpleNamespace(standing=made.standings[-1]))
+        made.standings.append(Stillness())
+        return replace(copied(trainer), live=SimpleNamespace(stillness=made.standings[-1]))
 
     monkeypatch.setattr(FakeTrainer, "state_for_save", live)
     yield made

@@ -23,7 +23,7 @@ CHUNK_BYTES = 8 << 20
 """Read for a checksum, or for a disk, at once."""
 
 
-class Piece(Protocol):
+class BytesByRange(Protocol):
     """Bytes of which any part can be had at any time: ``bytes``, a ``memoryview``, or what reads
     them where they are.
     """
@@ -79,7 +79,9 @@ class MemoryContent:
         crc32c: of all bytes, unmasked.
     """
 
-    def __init__(self, name: str, pieces: Sequence[Piece], crc32c: int | None = None) -> None:
+    def __init__(
+        self, name: str, pieces: Sequence[BytesByRange], crc32c: int | None = None
+    ) -> None:
         self.name = name
         self._pieces = [piece for piece in pieces if len(piece)]
         self._ends = list(accumulate(map(len, self._pieces)))

@@ -20,6 +20,7 @@ from orchestrator.errors import GraphMismatch
 from orchestrator.graph.loading import Loading
 from orchestrator.graph.variables.fit import has_to_be_there, is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.training.engine import host_memory
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import tf
@@ -77,6 +78,7 @@ def load(
     )
     if blocks.had:
         _make_rows(graph, imported, options, prefix, rows, blocks)
+    host_memory.give_back()  # what the reading took
     read = {name: one for name, one in blocks.rows.items() if isinstance(one, np.ndarray)}
     placed = {name: one.nbytes for name, one in blocks.rows.items() if name not in read}
     arrays = {**state.arrays, **read}

@@ -23,7 +23,7 @@ from orchestrator.training.engine.tensorflow import (
     tf,
     v1,
 )
-from orchestrator.training.state.session_rows import Calls, SessionRows, Standing
+from orchestrator.training.state.session_rows import RowCalls, SessionRows, Stillness
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ class RowAccess:
                     add = _of_reference if variable.kind == "ref" else _of_resource
                     self._nodes[variable.name] = add(op.outputs[0], dtype)
 
-    def rows(self, session: LiveSession, name: str, standing: Standing) -> SessionRows | None:
+    def rows(self, session: LiveSession, name: str, stillness: Stillness) -> SessionRows | None:
         """A variable's rows; None where it was never set."""
         nodes = self._nodes[name]
         if not _value(session, nodes.is_set):
             return None
         shape = tuple(int(size) for size in _value(session, nodes.shape_now))
-        return self._rows(session, name, shape, standing)
+        return self._rows(session, name, shape, stillness)
 
     def make_room(self, session: LiveSession, name: str, shape: tuple[int, ...]) -> SessionRows:
         """A variable of that shape, the values of whose rows are still to be set."""
-        nodes, standing = self._nodes[name], Standing()
-        rows = self.rows(session, name, standing)
+        nodes, stillness = self._nodes[name], Stillness()
+        rows = self.rows(session, name, stillness)
         if rows is not None and rows.shape == shape:
             return rows
         make = session.callable([nodes.make_room], (), [nodes.shape])
@@ -82,16 +82,16 @@ class RowAccess:
             else:
                 session.callable([nodes.drop], (), ())()
         make(np.array(shape, np.int32))
-        return self._rows(session, name, shape, standing)
+        return self._rows(session, name, shape, stillness)
 
     def _rows(
-        self, session: LiveSession, name: str, shape: tuple[int, ...], standing: Standing
+        self, session: LiveSession, name: str, shape: tuple[int, ...], stillness: Stillness
     ) -> SessionRows:
         nodes = self._nodes[name]
         take = session.callable((), [nodes.take], [nodes.numbers])
         put = session.callable([nodes.put], (), [nodes.numbers, nodes.values])
-        calls = Calls(lambda numbers: np.asarray(take(numbers)[0]), put)
-        return SessionRows(calls, shape, self._dtypes[name], standing)
+        calls = RowCalls(lambda numbers: np.asarray(take(numbers)[0]), put)
+        return SessionRows(calls, shape, self._dtypes[name], stillness)
 
 
 def _value(session: LiveSession, name: str) -> Any:

@@ -18,15 +18,15 @@ import numpy as np
 from orchestrator.errors import OutputError
 from orchestrator.store.objects.traffic import MOVED
 
-PORTION_BYTES = 16 << 20
-"""Rows that are in memory twice: a quarter of what may be taken beside a block, and ten thousand
-times what a call costs.
+PORTION_BYTES = 8 << 20
+"""Rows that are in memory twice, or three times on their way: beside a block 64 MB may be taken. A
+portion takes some milliseconds, a call a tenth of one.
 """
 _NUMBER_BYTES = 8
 """Of a row's number, which is fed beside the row."""
 
 
-class Standing:
+class Stillness:
     """Whether variables stand still, so that their rows may be read. Any thread may ask."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Calls:
+class RowCalls:
     """What touches a variable's rows.
 
     Attributes:
@@ -65,13 +65,13 @@ class SessionRows:
     """A variable of numbers, ``[rows, ...]``.
 
     Args:
-        standing: asked before each reading.
+        stillness: asked before each reading.
     """
 
     def __init__(
-        self, calls: Calls, shape: tuple[int, ...], dtype: np.dtype, standing: Standing
+        self, calls: RowCalls, shape: tuple[int, ...], dtype: np.dtype, stillness: Stillness
     ) -> None:
-        self._calls, self._standing = calls, standing
+        self._calls, self._stillness = calls, stillness
         self.shape, self.dtype = shape, dtype
 
     @property
@@ -89,7 +89,7 @@ class SessionRows:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         numbers = self._numbers(rows)
-        values = self._standing.read(lambda: self._calls.take(numbers))
+        values = self._stillness.read(lambda: self._calls.take(numbers))
         MOVED.add(values.nbytes)
         return values
 
@@ -142,11 +142,11 @@ class LiveRows:
     """Rows of a state that weren't copied.
 
     Attributes:
-        rows: by variable; read in portions as long as ``standing`` says so.
+        rows: by variable; read in portions as long as ``stillness`` says so.
     """
 
     rows: Mapping[str, SessionRows]
-    standing: Standing
+    stillness: Stillness
 
 
 def flat_portions(array: Rows) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.state.host_buffers import HostBuffers
 from orchestrator.training.state.row_access import RowAccess
-from orchestrator.training.state.session_rows import LiveRows, Standing
+from orchestrator.training.state.session_rows import LiveRows, Stillness
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 ASSIGN_BYTES = 64 * 1024 * 1024
@@ -148,10 +148,10 @@ class Snapshot:
     def copy_rest(self, session: LiveSession) -> tuple[dict[str, np.ndarray], LiveRows]:
         """What ``copy_all`` gives without the rows of divided tables, and those where they lie."""
         self._buffers.let_go(self._members)
-        copied, standing = self.copy_all(session, self._members), Standing()
-        found = {name: self.rows.rows(session, name, standing) for name in sorted(self._members)}
+        copied, stillness = self.copy_all(session, self._members), Stillness()
+        found = {name: self.rows.rows(session, name, stillness) for name in sorted(self._members)}
         there = {name: rows for name, rows in found.items() if rows is not None}
-        return copied, LiveRows(there, standing)
+        return copied, LiveRows(there, stillness)
 
     def copy_all(
         self, session: LiveSession, without: frozenset[str] = frozenset()
