@@ -36,6 +36,8 @@ from tests.training.ranks import worker_graph
 from tests.training.tall_tables import ids_of
 
 STEPS = 5
+PHASES = ("start", "steps", "save", "restore", "steps again", "save again", "and again")
+"""What is told: the most resident memory in each, over what there was before the first."""
 MIB = 1 << 20
 
 
@@ -120,16 +122,16 @@ def main() -> None:
         limit_to(limit)
         told["held"] = is_held_to(limit)
     saved: list[str] = []
-    doing: list[tuple[str, Callable[[], Any]]] = [
-        ("start", lambda: worker.read(prefix)),
-        ("steps", worker.step),
-        ("save", lambda: saved.append(worker.save())),
-        ("restore", lambda: worker.read(saved[0])),
-        ("steps again", worker.step),
-        ("save again", lambda: saved.append(worker.save())),
-        ("and again", lambda: saved.append(worker.save())),
+    doing: list[Callable[[], Any]] = [
+        lambda: worker.read(prefix),
+        worker.step,
+        lambda: saved.append(worker.save()),
+        lambda: worker.read(saved[0]),
+        worker.step,
+        lambda: saved.append(worker.save()),
+        lambda: saved.append(worker.save()),
     ]
-    for name, do in doing:
+    for name, do in zip(PHASES, doing, strict=True):
         before, began_s = resident("VmRSS"), time.perf_counter()
         told[name] = before + peak_of(do) - told["base"]
         told[f"{name}, seconds"] = round(time.perf_counter() - began_s, 3)
