@@ -179,7 +179,7 @@ class Saver:
             own, grant.directory, _again(job), parts=grant.parts, rest=rest
         )
         made = (written.rank, step, position, grant.save[1], written.report, written.files)
-        part = SavedPart(*made, bad, sizes, measured)
+        part = SavedPart(*made, bad, sizes, measured, job.stood_s)
         about = (self._ident, grant.generation, step)
         if rest:
             where, shown = (position, written.directory, written.prefix), _nonfinite(job.watched)

@@ -3,7 +3,7 @@
 
 It reads its block, takes steps, saves and reads what it has saved, by the parts that a worker has.
 LIMIT_MB is what the process may take beside what it had before (0 for no limit), COPY whether a save
-copies its rows (``copy``) or not (``live``), whatever there is of memory.
+copies its rows (``copy``) or not (``live``), or finds out by itself whether there's room (``asked``).
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ def main() -> None:
     worker.trainer._group.session  # noqa: B018 - TensorFlow's own beginnings, before anything counts
     from orchestrator.training.state import saving
 
-    # What there is of memory is asked in another test
-    left = MemoryLeft(1 << 50 if copy == "copy" else 0, None)
-    saving.__dict__["memory_left"] = lambda reserved, sharers: left
+    if copy != "asked":
+        left = MemoryLeft(1 << 50 if copy == "copy" else 0, None)
+        saving.__dict__["memory_left"] = lambda reserved, sharers: left
     limit = int(limit_mb) * MIB
     told: dict[str, float] = {"base": resident("VmRSS"), "data": resident("VmData")}
     if limit:

@@ -19,8 +19,10 @@ import google_crc32c
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.objects.traffic import MOVED
 
-CHUNK_BYTES = 8 << 20
-"""Read for a checksum, or for a disk, at once."""
+CHUNK_BYTES = 4 << 20
+"""Read for a checksum, or for a disk, at once: half of what a worker without room for a copy can spare
+would go into 8 MB, since such a chunk is there three times on its way.
+"""
 
 
 class BytesByRange(Protocol):

@@ -18,9 +18,9 @@ import numpy as np
 from orchestrator.errors import OutputError
 from orchestrator.store.objects.traffic import MOVED
 
-PORTION_BYTES = 8 << 20
-"""Rows that are in memory twice, or three times on their way: beside a block 64 MB may be taken. A
-portion takes some milliseconds, a call a tenth of one.
+PORTION_BYTES = 4 << 20
+"""Rows that are in memory twice, or three times on their way, and what the C library keeps of that
+for each thread: beside a block 64 MB may be taken. A portion takes a millisecond, a call a tenth.
 """
 _NUMBER_BYTES = 8
 """Of a row's number, which is fed beside the row."""
@@ -101,10 +101,10 @@ class SessionRows:
             self._calls.put(numbers, np.ascontiguousarray(values, self.dtype))
             MOVED.add(values.nbytes)
 
-    def portions(self) -> Iterator[tuple[int, int]]:
+    def portions(self, portion_bytes: int | None = None) -> Iterator[tuple[int, int]]:
         """The first row of each portion, and the one behind its last."""
         row_bytes = prod(self.shape[1:]) * self.dtype.itemsize + _NUMBER_BYTES
-        at_once = max(1, PORTION_BYTES // row_bytes)
+        at_once = max(1, (portion_bytes or PORTION_BYTES) // row_bytes)
         for low in range(0, len(self), at_once):
             yield low, min(low + at_once, len(self))
 

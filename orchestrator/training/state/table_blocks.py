@@ -19,7 +19,7 @@ from orchestrator.graph.worker_tables import Block, ShardedPart
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.bundle.partitions import whole_extents
-from orchestrator.store.bundle.row_reader import RowReader
+from orchestrator.store.bundle.row_reader import READERS, REQUEST_BYTES, RowReader
 from orchestrator.store.bundle.slice_keys import Extents, extents_of_spec
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.training.engine.tensorflow import tf
@@ -27,6 +27,8 @@ from orchestrator.training.state.bundle_keys import checkpoint_keys
 from orchestrator.training.state.host_buffers import aligned
 from orchestrator.training.state.session_rows import Rows, SessionRows
 
+READ_BYTES = READERS * REQUEST_BYTES
+"""Of rows at once: as many requests go side by side."""
 Room = Callable[[str, tuple[int, ...], np.dtype], Rows]
 """Where the rows of a variable go, by its name, their shape and dtype."""
 
@@ -151,7 +153,7 @@ def _read_some(
         return _read(reader, key, place, rows[:there], first)
     buffer: np.ndarray | None = None
     reads: list[PartRead] = []
-    for low, high in rows.portions():
+    for low, high in rows.portions(READ_BYTES):
         if low >= there:
             break
         if buffer is None:
