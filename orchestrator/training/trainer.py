@@ -60,7 +60,7 @@ class Trainer:
         self.graph = graph
         self.options = options
         self._imported = import_graph(graph, options)
-        self._snapshot = Snapshot(self._imported, graph)
+        self._snapshot = Snapshot(self._imported, graph, gpu=options.gpu)
         self._runner = StepRunner(graph, self._imported, options)
         self._writing = threading.RLock()
         self._group: Group = open_group(

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from orchestrator.decide import events as ev
 from orchestrator.decide.save_copy import MemoryLeft
 from orchestrator.store.objects.location import open_location
 from orchestrator.vocabulary import SLICEABLE
@@ -92,7 +93,9 @@ def _saved(trainer: Any, url: str, left: MemoryLeft) -> tuple[bool, Any]:
     assert saver.begin(grant, state.step, 12)
     saver.submit(SaveJob(state, 12, grant, {}, 0.0))
     saver.close()
-    return state.live is not None, buffer.poll(0, 0.0)[1][-1].part
+    told = buffer.poll(0, 0.0)[1][-1]
+    assert isinstance(told, ev.SaveWritten | ev.SaveChecked), told
+    return state.live is not None, told.part
 
 
 NONE, MUCH = MemoryLeft(0, None), MemoryLeft(1 << 50, None)
@@ -145,7 +148,9 @@ def _broken_off(trainer: Any, url: str) -> str:
     assert saver.begin(GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), state.step, 12)
     saver.submit(SaveJob(state, 12, GrantOrder(1, 99, (1,), "w0", "a", 12, parts=1), {}, 0.0))
     saver.close()
-    return str(buffer.poll(0, 0.0)[1][-1].detail)
+    told = buffer.poll(0, 0.0)[1][-1]
+    assert isinstance(told, ev.SaveFailed), told
+    return told.detail
 
 
 def test_save_that_was_broken_off_fails_and_leaves_nothing(

@@ -20,7 +20,7 @@ from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.state.host_buffers import HostBuffers
 from orchestrator.training.state.row_access import RowAccess
-from orchestrator.training.state.session_rows import LiveRows, Stillness
+from orchestrator.training.state.session_rows import LiveRows, SessionRows, Stillness
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 ASSIGN_BYTES = 64 * 1024 * 1024
@@ -39,12 +39,14 @@ class Snapshot:
     Args:
         imported: the imported TensorFlow graph; three nodes are added per variable.
         graph: its variables, saver entries and initialisers.
+        gpu: its variables may be on one, which knows some of the operations for rows only of some
+            types; there are none then.
 
     Attributes:
         rows: the rows of its divided tables, where they lie.
     """
 
-    def __init__(self, imported: Any, graph: WorkerGraph) -> None:
+    def __init__(self, imported: Any, graph: WorkerGraph, *, gpu: bool = False) -> None:
         self._graph = graph
         self._imported = imported
         self.variables = {variable.name: variable for variable in graph.variables}
@@ -53,7 +55,7 @@ class Snapshot:
         self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
-        self._members = graph.tables.members
+        self._members = frozenset() if gpu else graph.tables.members
         self.rows = RowAccess(imported, [v for v in graph.variables if v.name in self._members])
         self._buffers = HostBuffers()
         self._restored: LiveSession | None = None
@@ -148,17 +150,23 @@ class Snapshot:
     def copy_rest(self, session: LiveSession) -> tuple[dict[str, np.ndarray], LiveRows]:
         """What ``copy_all`` gives without the rows of divided tables, and those where they lie."""
         self._buffers.let_go(self._members)
-        copied, stillness = self.copy_all(session, self._members), Stillness()
-        found = {name: self.rows.rows(session, name, stillness) for name in sorted(self._members)}
-        there = {name: rows for name, rows in found.items() if rows is not None}
-        return copied, LiveRows(there, stillness)
+        copied, stillness = self._copy(session), Stillness()
+        return copied, LiveRows(self._rows_of(session, stillness), stillness)
 
-    def copy_all(
-        self, session: LiveSession, without: frozenset[str] = frozenset()
-    ) -> dict[str, np.ndarray]:
+    def _rows_of(self, session: LiveSession, stillness: Stillness) -> dict[str, SessionRows]:
+        found = {name: self.rows.rows(session, name, stillness) for name in sorted(self._members)}
+        return {name: rows for name, rows in found.items() if rows is not None}
+
+    def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """What ``read_all`` gives, in buffers that the next call overwrites."""
+        rows = self._rows_of(session, Stillness())
+        tables = {name: self._buffers.fill_by_rows(name, one) for name, one in rows.items()}
+        return tables | self._copy(session)
+
+    def _copy(self, session: LiveSession) -> dict[str, np.ndarray]:
+        """All but the rows of divided tables."""
         copied: dict[str, np.ndarray] = {}
-        for names in self._read_in_turn(without):
+        for names in self._read_in_turn(self._members):
             for name, value in zip(names, self._reading(session, names)(), strict=True):
                 copied[name] = (
                     np.array(value, object)
