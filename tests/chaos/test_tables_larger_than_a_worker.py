@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import resource
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,19 +34,22 @@ pytestmark = [
 
 STEPS, SAVE_STEPS = 24, 8
 LOST = (1, 4)
+STACK_BYTES = 2 << 20
 UNLIMITED = "unlimited"
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A cluster of its own, in whose workers TensorFlow takes memory from the C library: oneDNN's
-    allocator takes twice what it needs, and leaves it untouched, which this limit counts.
+    """A cluster of its own. What this limit counts though nobody touches it is kept small in its
+    workers: oneDNN's allocator takes twice what it needs, a thread 8 MB for its stack.
     """
     import ray
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    stack = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, stack[1]))
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
@@ -56,6 +60,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
         },
     )
     try:
+        resource.setrlimit(resource.RLIMIT_STACK, stack)
         ray.init(address=cluster.address, log_to_driver=False, ignore_reinit_error=True)
         yield cluster.address
     finally:

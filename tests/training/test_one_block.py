@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,4 +59,5 @@ def test_worker_without_room_for_a_second_block_reads_steps_saves_and_reads_agai
     assert max(beside.values()) <= BESIDE_BYTES // MIB, beside
     with_a_copy = run_in_process(prefix, tmp_path / "copied", "copy")
     assert with_a_copy.returncode != 0
-    assert "Unable to allocate" in with_a_copy.stderr, with_a_copy.stderr[-3000:]
+    # By NumPy, or by TensorFlow
+    assert re.search("Unable to allocate|OOM when allocating", with_a_copy.stderr)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from orchestrator.errors import PlacementError
 from orchestrator.graph.worker_graph import Variable
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import (
@@ -69,7 +71,11 @@ class RowAccess:
         return self._rows(session, name, shape, stillness)
 
     def make_room(self, session: LiveSession, name: str, shape: tuple[int, ...]) -> SessionRows:
-        """A variable of that shape, the values of whose rows are still to be set."""
+        """A variable of that shape, the values of whose rows are still to be set.
+
+        Raises:
+            PlacementError: this process has no memory for it.
+        """
         nodes, stillness = self._nodes[name], Stillness()
         rows = self.rows(session, name, stillness)
         if rows is not None and rows.shape == shape:
@@ -81,7 +87,14 @@ class RowAccess:
                 make(np.array((0, *shape[1:]), np.int32))
             else:
                 session.callable([nodes.drop], (), ())()
-        make(np.array(shape, np.int32))
+        try:
+            make(np.array(shape, np.int32))
+        except tf.errors.ResourceExhaustedError as error:
+            size_bytes = prod(shape) * self._dtypes[name].itemsize
+            raise PlacementError(
+                f"a worker has no memory for its {shape[0]} rows of {name} ({size_bytes} bytes)",
+                remedy="Use more --workers, so that each holds fewer rows, or nodes with more memory",
+            ) from error
         return self._rows(session, name, shape, stillness)
 
     def _rows(
