@@ -72,6 +72,7 @@ JOINT: dict[str, Callable[[], None]] = {
 GRAPHS: dict[str, Callable[[], None]] = {
     **JOINT,
     "average": partial(looked_up, "adam", True, extra="average"),
+    "average-ref": partial(looked_up, "sgd", extra="average"),
     "max_norm": partial(looked_up, "adagrad", lookup="max_norm"),
     "sparse": partial(looked_up, "adagrad", parts=2, lookup="sparse"),
     "safe": partial(looked_up, "adam", lookup="safe", ids_dtype="int32"),

@@ -41,12 +41,13 @@ pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
 OPTIONS = TrainingOptions(batches_per_step=SLOTS, deterministic=True)
 NAMES = ("adagrad-ref", "parts-adam", "clipped-parts", "average", "lazy_adam-resource")
+AVERAGES = ("average-ref",)
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("rows")
-    done = forked.run("tests.training.sharded_graphs", made, *NAMES)
+    done = forked.run("tests.training.sharded_graphs", made, *NAMES, *AVERAGES)
     assert done.returncode == 0, done.stderr[-4000:]
     return made
 
@@ -257,6 +258,23 @@ def test_table_that_a_checkpoint_lacks_is_drawn_by_row_only_where_that_was_allow
     assert not differing(one, three)
     assert len(np.unique(one["table"][:, 0])) == ROWS
     assert 0.1 < one["table"].std() < 0.5
+
+
+@pytest.mark.parametrize("kind", ["ref", "resource"])
+def test_average_of_a_table_that_a_checkpoint_lacks_begins_with_the_tables_rows(
+    room: Path, new_ranks: NewRanks, kind: str
+) -> None:
+    """Its initialiser asks whether the table is set, as any does that follows from a variable."""
+    of = sharded(room, "average" if kind == "resource" else "average-ref")
+    (average,) = (name for name in of.tables.members if name.endswith("ExponentialMovingAverage"))
+    graph = _with(of.graph, Loading(renamed={average: "nothing"}))
+    ranks = new_ranks(SLOTS)
+    ranks.load(graph, OPTIONS)
+    found = made_on(ranks, graph, of.prefix, of_source=True, config={"init_missing": True})
+
+    for one in found:
+        assert one[average].tobytes() == one["table"].tobytes()
+        assert one["table"].any()
 
 
 def _with(graph: WorkerGraph, loading: Loading) -> WorkerGraph:
