@@ -25,3 +25,5 @@ class Doing(Enum):
     """Fetching and reading a checkpoint."""
     COPYING = "copying"
     """Its state, into host memory."""
+    SAVING = "saving"
+    """It stands still until its rows are in the store, since there's no room for a copy of them."""

@@ -23,10 +23,17 @@ JOIN_STILL_S = 180.0
 """Opening a session and the user's input moves nothing that can be counted."""
 SAVE_STILL_S = 600.0
 """As STAGE_STILL_S, for uploads."""
+STATE_MOVES = frozenset({Doing.COPYING, Doing.STAGING, Doing.SAVING})
+"""A member that does one of them comes to no step boundary before it has done it."""
 PASS_BYTES_PER_S = 50e6
 """A state on its way through the object store can't be watched: it gets the time of a slow network.
 """
-STILL_S = {Doing.COPYING: COPY_STILL_S, Doing.STAGING: STAGE_STILL_S, Doing.JOINING: JOIN_STILL_S}
+STILL_S = {
+    Doing.COPYING: COPY_STILL_S,
+    Doing.STAGING: STAGE_STILL_S,
+    Doing.JOINING: JOIN_STILL_S,
+    Doing.SAVING: SAVE_STILL_S,
+}
 """How long what is done with a state may move nothing."""
 
 
@@ -58,9 +65,7 @@ def slow_to_hold(run: Run, now_s: float, bound_s: float) -> list[str]:
         worker = run.workers[ident]
         if worker.held:
             continue
-        moving = worker.doing in (Doing.COPYING, Doing.STAGING) and is_moving(
-            worker, fetched, now_s
-        )
+        moving = worker.doing in STATE_MOVES and is_moving(worker, fetched, now_s)
         last_s = max(run.since_s, worker.moved_s if worker.doing is Doing.JOINING else 0.0)
         if not moving and now_s - last_s > bound_s:
             late.append(ident)

@@ -27,6 +27,7 @@ class SavedPart:
         files: what the manifest will list.
         sizes: of every float variable that the rank wrote, or wrote rows of.
         measured: of the same, as this worker measured them last before.
+        stall_s: how long it stood still, which all others wait for.
     """
 
     rank: int
@@ -38,6 +39,7 @@ class SavedPart:
     nonfinite: tuple[str, ...] = ()
     sizes: Mapping[str, Size] = field(default_factory=dict)
     measured: Mapping[str, Size] = field(default_factory=dict)
+    stall_s: float = 0.0
 
 
 def amiss(parts: Mapping[int, SavedPart], ranks: int) -> str:

@@ -257,6 +257,7 @@ def setup_of(
         max_world_size=1 if graph.group_refused else workers.largest,
         gpu=workers.gpus > 0,
         gpu_memory_fraction=workers.gpus if 0 < workers.gpus < 1 else None,
+        reserved_bytes=workers.memory_bytes or None,
         import_modules=tuple(config.import_modules),
         load_op_library=tuple(config.load_op_library),
         py_func=dict(config.py_func),

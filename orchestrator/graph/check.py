@@ -160,7 +160,9 @@ def check(
         py_func=revived_tokens(running.graph_def, config.py_func),
     )
     gpu = config.workers.gpus > 0
-    need = None if planned.worker_graph is None else memory_need(planned.held, gpu=gpu)
+    graph = planned.worker_graph
+    rows = frozenset() if graph is None else graph.tables.members
+    need = None if graph is None else memory_need(planned.held, gpu=gpu, rows=rows)
     found = [
         *also,
         *planned.problems,

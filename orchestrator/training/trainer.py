@@ -32,6 +32,7 @@ from orchestrator.training.inputs.live_inputs import LiveInputs
 from orchestrator.training.inputs.rank_share import Share
 from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
+from orchestrator.training.state.saving import values_for_save
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State, StepOutput, checksums
 from orchestrator.training.state.table_blocks import StoredRows
@@ -59,7 +60,7 @@ class Trainer:
         self.graph = graph
         self.options = options
         self._imported = import_graph(graph, options)
-        self._snapshot = Snapshot(self._imported, graph)
+        self._snapshot = Snapshot(self._imported, graph, gpu=options.gpu)
         self._runner = StepRunner(graph, self._imported, options)
         self._writing = threading.RLock()
         self._group: Group = open_group(
@@ -179,12 +180,14 @@ class Trainer:
             prefix: path without ``.index`` (V2 format), or the file itself (V1 format).
             init_missing: run the graph's initialisers for needed variables that the checkpoint
                 lacks. They may call Python: let one rank load for all where tables are whole.
-            of_source, rows: as ``restoring.load`` takes them.
+            of_source: as ``restoring.load`` takes it.
+            rows: of divided tables; their variables are set at once.
 
         Raises CorruptCheckpoint and GraphMismatch as ``restoring.load``.
         """
-        of = (self.graph, self._imported, self._snapshot, self.options)
-        return load(*of, prefix, init_missing=init_missing, of_source=of_source, rows=rows)
+        of = (self.graph, self._imported, self._snapshot, self.options, prefix, init_missing)
+        with self._writing:
+            return load(*of, of_source, None if rows is None else (rows, self._group.session))
 
     def assign(self, state: State) -> None:
         """Make ``state`` this session's; its tables and local variables are initialised before
@@ -212,11 +215,10 @@ class Trainer:
             return self._course.state_of(self._snapshot.read_all(self._group.session))
 
     def state_for_save(self) -> State:
-        """What ``state`` gives, much faster, in memory that the next call overwrites. It stays as
-        it is while steps go on.
-        """
+        """What ``state`` gives, in memory that the next call overwrites, and ``State.live``."""
         with self._writing:
-            return self._course.state_of(self._snapshot.copy_all(self._group.session))
+            of = (self._snapshot, self._group.session, self.options, self._group.spec)
+            return self._course.state_of(*values_for_save(*of))
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's
@@ -279,10 +281,8 @@ class Trainer:
         """Leave the group, from any thread: a step that runs here and steps of the peers end with
         PeerLost at once.
 
-        For the input's end, errors outside the graph, and losses that this worker is told of.
-
-        Args:
-            generation: do nothing where the group is another's, for calls that may come late.
+        For the input's end, errors outside the graph, and losses that this worker is told of; with
+        ``generation`` only where the group is that one's, for calls that may come late.
         """
         self._group.abandon(generation)
 

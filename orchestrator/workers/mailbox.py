@@ -79,6 +79,14 @@ class Mailbox:
         within = self.step is not None and self.step < self.granted
         return within and self.position < self.granted_position
 
+    @property
+    def must_hold(self) -> bool:
+        """Whether it's asked to stop: not a second time, and not for a generation that a newer one
+        has followed.
+        """
+        asked = self.hold_generation
+        return asked > self.held_for and asked >= self.generation
+
     def save_due(self) -> GrantOrder | None:
         """The order of a save that is due at this step, taken out; None where none is. A graph's own
         counter may step over the number that was agreed on, as one that counts examples does, or

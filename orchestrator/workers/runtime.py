@@ -175,6 +175,7 @@ class RealTools:
     ) -> WrittenPart:
         from orchestrator.store.objects.layout import checkpoint_name
         from orchestrator.store.transfer.part_files import send_part
+        from orchestrator.training.engine import host_memory
         from orchestrator.training.state.bundle_writer import meta_content, part_bundle
 
         graph, (rank, world_size) = self._setup.graph, own.share
@@ -189,6 +190,8 @@ class RealTools:
         if rest:
             files.append(meta_content(graph, prefix))
         records = send_part(files, self._setup.output.child(directory))
+        if own.live is not None:
+            host_memory.give_back()  # what the sending took: there's little to spare
         return WrittenPart(directory, prefix, records, rank, bundle.report())
 
     def moved_bytes(self) -> int:

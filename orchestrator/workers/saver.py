@@ -11,7 +11,8 @@ import logging
 import math
 import queue
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +34,24 @@ class SaveJob:
     Attributes:
         watched: the last values of the watched tensors on this rank.
         stall_s: how long training stood still for the copy.
+        still_since_s: when it began to stand still, by ``time.monotonic``, where it does until all
+            is sent.
+        then: called when the save is through, however it went.
     """
 
     state: Any
     position: int
     grant: GrantOrder
     watched: Mapping[str, float]
-    stall_s: float
+    stall_s: float = 0.0
+    still_since_s: float | None = None
+    then: Callable[[], None] = lambda: None
+
+    @property
+    def stood_s(self) -> float:
+        """How long training has stood still for this save by now."""
+        since_s = self.still_since_s
+        return self.stall_s if since_s is None else time.monotonic() - since_s
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,9 @@ class Saver:
         self._refuse(grant, step, position, reason)
 
     def submit(self, job: SaveJob) -> None:
-        """Take a copy over; nobody changes it until the next ``begin``."""
+        """Take a copy over; nobody changes it until the next ``begin``, nor what it has in place of
+        one until the job is through.
+        """
         self._put(job)
 
     def measure(self, state: Any) -> None:
@@ -108,8 +122,10 @@ class Saver:
                 told = f"{type(error).__name__}: {error}"
                 self._refuse(job.grant, job.state.step, job.position, told)
             finally:
+                then = job.then
                 del job  # its state's memory, before the next copy may begin
                 self._busy.release()
+                then()
 
     def _sizes_of(self, state: Any) -> Mapping[str, Size]:
         try:
@@ -145,7 +161,7 @@ class Saver:
                 written.files,
                 digests,
                 bad,
-                job.stall_s,
+                job.stood_s,
                 sizes,
                 measured,
             )
@@ -163,12 +179,12 @@ class Saver:
             own, grant.directory, _again(job), parts=grant.parts, rest=rest
         )
         made = (written.rank, step, position, grant.save[1], written.report, written.files)
-        part = SavedPart(*made, bad, sizes, measured)
+        part = SavedPart(*made, bad, sizes, measured, job.stood_s)
         about = (self._ident, grant.generation, step)
         if rest:
             where, shown = (position, written.directory, written.prefix), _nonfinite(job.watched)
             self._event_buffer.put(
-                ev.SaveWritten(*about, *where, (), digests, shown, job.stall_s, part=part)
+                ev.SaveWritten(*about, *where, (), digests, shown, job.stood_s, part=part)
             )
         else:
             self._event_buffer.put(ev.SaveChecked(*about, digests, position, part))

@@ -38,6 +38,7 @@ from orchestrator.workers.orders import GrantOrder, JoinOrder
 from orchestrator.workers.pace import Pace
 from orchestrator.workers.runtime_protocol import Tools, TrainerLike
 from orchestrator.workers.saver import SaveJob, Saver
+from orchestrator.workers.standing_still import StandingStill
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Work:
         )
         self._saver = Saver(ident, tools, event_buffer)
         self._joining = Joining(ident, tools, event_buffer, mailbox, self._saver)
+        self._standing = StandingStill(mailbox, self._saver, tools)
         self._pace = Pace()
         self._told_s = 0.0
         self._ready = False
@@ -117,11 +119,7 @@ class Work:
                 if mailbox.orders:
                     order, donated = mailbox.orders.pop(0)
                     return lambda: self._join(order, donated)
-                # Not a second time, and not for a generation that a newer one has followed
-                if (
-                    mailbox.hold_generation > mailbox.held_for
-                    and mailbox.hold_generation >= mailbox.generation
-                ):
+                if mailbox.must_hold:
                     return lambda: self._hold("")
                 due = mailbox.save_due() if mailbox.joined or mailbox.is_held else None
                 if due is not None:
@@ -148,6 +146,7 @@ class Work:
 
     def _join(self, order: JoinOrder, donated: Any) -> None:
         mailbox = self._mailbox
+        self._standing.end()
         try:
             formed = self._joining.join(order, donated)
         except UserCodeError as error:
@@ -290,6 +289,9 @@ class Work:
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
             return
-        stall_s = time.monotonic() - began_s
-        mailbox.save_s += stall_s
-        self._saver.submit(SaveJob(state, mailbox.position, grant, dict(mailbox.watched), stall_s))
+        about = (state, mailbox.position, grant, dict(mailbox.watched))
+        if state.live is None:
+            self._saver.submit(SaveJob(*about, time.monotonic() - began_s))
+        else:
+            self._standing.until_sent(SaveJob(*about, still_since_s=began_s))
+        mailbox.save_s += time.monotonic() - began_s

@@ -9,7 +9,13 @@ import pytest
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.phases import Phase
-from orchestrator.decide.progress import COPY_STILL_S, JOIN_STILL_S, PASS_BYTES_PER_S, STAGE_STILL_S
+from orchestrator.decide.progress import (
+    COPY_STILL_S,
+    JOIN_STILL_S,
+    PASS_BYTES_PER_S,
+    SAVE_STILL_S,
+    STAGE_STILL_S,
+)
 from tests.decide.situation import Driver
 
 
@@ -51,14 +57,20 @@ def training() -> Driver:
     return driver
 
 
-def test_member_that_copies_its_state_for_a_save_is_left_alone_for_as_long_as_it_moves(
-    training: Driver,
+AT_A_SAVE = [(ev.Doing.COPYING, COPY_STILL_S), (ev.Doing.SAVING, SAVE_STILL_S)]
+"""Its state into memory, or its rows into the store while it stands still."""
+
+
+@pytest.mark.parametrize(("doing", "still_s"), AT_A_SAVE)
+def test_member_that_stands_still_for_a_save_is_left_alone_for_as_long_as_it_moves(
+    training: Driver, doing: ev.Doing, still_s: float
 ) -> None:
     """4 GB: the step was broken off after 5 s and everybody killed after 10, again and again."""
     in_step = training.idle("w0002", doing=ev.Doing.STEP)
-    moving = Moving(training, ev.Doing.COPYING)
+    moving = Moving(training, doing)
     assert not hurt(moving.wait(300, "w0001", *in_step))
-    assert hurt(moving.stand(COPY_STILL_S + 10, "w0001", *in_step))[0] == ("EndWorker", "w0001")
+    assert not hurt(moving.stand(still_s - 10, "w0001", *in_step))
+    assert hurt(moving.stand(20, "w0001", *in_step))[0] == ("EndWorker", "w0001")
 
 
 def test_step_that_hangs_after_a_copy_is_noticed_as_ever(training: Driver) -> None:
@@ -68,14 +80,16 @@ def test_step_that_hangs_after_a_copy_is_noticed_as_ever(training: Driver) -> No
     assert hurt(done)[0] == ("BreakStep", "w0001")
 
 
-def test_member_that_copies_its_state_while_its_group_gathers_is_waited_for(
-    training: Driver,
+@pytest.mark.parametrize(("doing", "still_s"), AT_A_SAVE)
+def test_member_that_stands_still_for_a_save_while_its_group_gathers_is_waited_for(
+    training: Driver, doing: ev.Doing, still_s: float
 ) -> None:
     training.tell(ev.Gone("w0002", ev.Cause.DIED))
     assert training.run.phase is Phase.GATHERING
-    moving = Moving(training, ev.Doing.COPYING)
+    moving = Moving(training, doing)
     assert not hurt(moving.wait(120, "w0001"))
-    assert hurt(moving.stand(COPY_STILL_S + 5, "w0001")) == [("EndWorker", "w0001")]
+    assert ("EndWorker", "w0001") not in hurt(moving.stand(still_s - 5, "w0001"))
+    assert ("EndWorker", "w0001") in hurt(moving.stand(10, "w0001"))
 
 
 def test_member_that_does_nothing_of_the_kind_has_to_stop_soon(training: Driver) -> None:

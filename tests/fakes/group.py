@@ -34,6 +34,7 @@ class FakeState:
     step: int
     values: np.ndarray
     share: tuple[int, int] = (0, 1)
+    live: Any = None
 
     @property
     def size_bytes(self) -> int:

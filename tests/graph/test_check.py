@@ -130,6 +130,9 @@ def test_memory_need_counts_copies_of_the_state_and_gradients() -> None:
     assert (on_cpu.state_bytes, on_cpu.gradient_bytes) == (800, 400)
     assert (on_cpu.host_bytes, on_cpu.gpu_bytes) == (2800, 0)
     assert (on_gpu.host_bytes, on_gpu.gpu_bytes) == (1600, 1200)
+    # Rows of a divided table are held once, and their gradients come by row
+    assert memory_need(variables, gpu=False, rows={"w", "w/Adam"}).host_bytes == 800
+    assert memory_need(variables, gpu=False, rows={"w/Adam"}).host_bytes == 2000
     assert [
         problem.code for problem in memory_problems(on_gpu, FreeMemory(10_000, 2, gpu_bytes=1000))
     ] == ["too-little-gpu-memory"]

@@ -72,6 +72,7 @@ JOINT: dict[str, Callable[[], None]] = {
 GRAPHS: dict[str, Callable[[], None]] = {
     **JOINT,
     "average": partial(looked_up, "adam", True, extra="average"),
+    "average-ref": partial(looked_up, "sgd", extra="average"),
     "max_norm": partial(looked_up, "adagrad", lookup="max_norm"),
     "sparse": partial(looked_up, "adagrad", parts=2, lookup="sparse"),
     "safe": partial(looked_up, "adam", lookup="safe", ids_dtype="int32"),
@@ -102,13 +103,13 @@ def in_turns() -> None:
     )
 
 
-def tall(rows: int) -> None:
+def tall(rows: int, resource: bool = False) -> None:
     """A table that is never initialised here."""
     import tensorflow as tensorflow
 
     tf = tensorflow.compat.v1
     step = tf.train.get_or_create_global_step()
-    table = tf.get_variable("table", [rows, 64])
+    table = tf.get_variable("table", [rows, 64], use_resource=resource)
     loss = tf.reduce_sum(
         tf.square(tf.nn.embedding_lookup(table, tf.placeholder(tf.int64, [None], name="ids")))
     )
@@ -140,7 +141,7 @@ def of_a_step(step: int, name: str = "") -> list[Mapping[str, np.ndarray]]:
 
 def main(directory: str, names: list[str]) -> None:
     """Save each graph's first checkpoint as ``NAME-0``, and what one process ends with as
-    ``NAME.npz``; of a table of so many rows write ``tall.meta`` alone.
+    ``NAME.npz``; of a table of so many rows (``1000`` or ``1000-resource``) write ``tall.meta`` alone.
     """
     import tensorflow as tensorflow
 
@@ -148,8 +149,9 @@ def main(directory: str, names: list[str]) -> None:
     tf.disable_resource_variables()
     for name in names:
         with tf.Graph().as_default():
-            if name.isdigit():
-                tall(int(name))
+            number, _, kind = name.partition("-")
+            if number.isdigit():
+                tall(int(number), kind == "resource")
                 tf.train.Saver()
                 tf.train.export_meta_graph(str(Path(directory, "tall.meta")))
                 continue

@@ -8,6 +8,7 @@ checkpoint lacks begin alike on any number of ranks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,12 +41,13 @@ pytestmark = [pytest.mark.tf, pytest.mark.slow]
 
 OPTIONS = TrainingOptions(batches_per_step=SLOTS, deterministic=True)
 NAMES = ("adagrad-ref", "parts-adam", "clipped-parts", "average", "lazy_adam-resource")
+AVERAGES = ("average-ref",)
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("rows")
-    done = forked.run("tests.training.sharded_graphs", made, *NAMES)
+    done = forked.run("tests.training.sharded_graphs", made, *NAMES, *AVERAGES)
     assert done.returncode == 0, done.stderr[-4000:]
     return made
 
@@ -57,7 +59,7 @@ def files_of(prefix: Path) -> tuple[FileInfo, ...]:
 def read_by_worker(
     trainer: Any, prefix: str, files: Sequence[FileInfo], share: tuple[int, int], **how: Any
 ) -> State:
-    """What a worker reads when it joins."""
+    """What a worker's session holds that has read it in order to join."""
     setup = SimpleNamespace(
         start=None, graph=trainer.graph, config=RunConfig(source=prefix, **how.pop("config", {}))
     )
@@ -65,7 +67,8 @@ def read_by_worker(
     tools._trainer = trainer
     state: State = tools.checkpoint_state(CheckpointFiles(0, 0, prefix, tuple(files), **how), share)
     trainer.assign(state)
-    return state
+    assert state.placed.keys() == trainer.graph.tables.members  # rows are in memory once
+    return replace(trainer.state(), reads=state.reads)
 
 
 def joined(
@@ -257,7 +260,22 @@ def test_table_that_a_checkpoint_lacks_is_drawn_by_row_only_where_that_was_allow
     assert 0.1 < one["table"].std() < 0.5
 
 
-def _with(graph: WorkerGraph, loading: Loading) -> WorkerGraph:
-    from dataclasses import replace
+@pytest.mark.parametrize("kind", ["ref", "resource"])
+def test_average_of_a_table_that_a_checkpoint_lacks_begins_with_the_tables_rows(
+    room: Path, new_ranks: NewRanks, kind: str
+) -> None:
+    """Its initialiser asks whether the table is set, as any does that follows from a variable."""
+    of = sharded(room, "average" if kind == "resource" else "average-ref")
+    (average,) = (name for name in of.tables.members if name.endswith("ExponentialMovingAverage"))
+    graph = _with(of.graph, Loading(renamed={average: "nothing"}))
+    ranks = new_ranks(SLOTS)
+    ranks.load(graph, OPTIONS)
+    found = made_on(ranks, graph, of.prefix, of_source=True, config={"init_missing": True})
 
+    for one in found:
+        assert one[average].tobytes() == one["table"].tobytes()
+        assert one["table"].any()
+
+
+def _with(graph: WorkerGraph, loading: Loading) -> WorkerGraph:
     return replace(graph, loading=loading)

@@ -162,11 +162,11 @@ def _stuck(turn: Turn) -> None:
     if run.is_at_boundary:
         return
     if any(
-        run.workers[ident].doing is Doing.COPYING
+        run.workers[ident].doing in (Doing.COPYING, Doing.SAVING)
         and progress.is_moving(run.workers[ident], {}, turn.now_s)
         for ident in run.members
     ):
-        # the others' step waits for the one that copies its state
+        # the others' step waits for the one that copies its state, or sends it from where it lies
         if run.moved_s != turn.now_s:
             turn.set(moved_s=turn.now_s)
         return

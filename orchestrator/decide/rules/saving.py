@@ -80,6 +80,7 @@ def put_together(written: SaveWritten, parts: Mapping[int, SavedPart]) -> SaveWr
         nonfinite=(*written.nonfinite, *bad),
         sizes=sizes,
         measured=measured,
+        stall_s=max(written.stall_s, *(part.stall_s for part in ordered)),
         part=None,
         reports=tuple(part.report for part in ordered),
     )

@@ -15,13 +15,20 @@ from orchestrator.graph.graphdef.nodes import ALIASES, Graph
 from orchestrator.graph.graphdef.tensors import shape_of
 from orchestrator.graph.graphdef.view import Edge
 from orchestrator.graph.tables.elementwise import ELEMENTWISE, has_no_rows
-from orchestrator.graph.tables.initial_values import DRAWN_IN_TURN, integers, one_number
+from orchestrator.graph.tables.initial_values import (
+    DRAWN_IN_TURN,
+    integers,
+    one_number,
+    value_once_set,
+)
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.worker_graph import Variable
 from orchestrator.graph.worker_tables import FirstRows
 
 _ELEMENTWISE = ELEMENTWISE - {"Merge"}
-"""Which branch of a conditional is taken may depend on what is initialised already."""
+"""Which branch of a conditional is taken may depend on what is initialised already; only one that
+asks for just that is known.
+"""
 
 
 class _Needs(Exception):
@@ -82,11 +89,10 @@ class _Walk:
         self._seen.add(edge)
         graph, name = self._graph, edge.node
         op, data = graph.view.op(name), graph.view.data[name]
-        if graph.traits(name).variable or op in ALIASES or op == "ReadVariableOp":
-            read = graph.variable_of(name)
-            if read is not None and read in self._members and read != self._own:
-                self.reads[edge.tensor] = read
-                return
+        read = self._read(edge)
+        if read is not None and read in self._members and read != self._own:
+            self.reads[edge.tensor] = read
+            return
         if op == "Const":
             self._constant(edge)
         elif op in DRAWN_IN_TURN or op == "Fill":
@@ -98,6 +104,14 @@ class _Walk:
                     self.follow(given)
         else:
             raise _Needs(name, "computes the initial values of all rows at once")
+
+    def _read(self, edge: Edge) -> str | None:
+        """The variable whose value this is; in a conditional it's set by then."""
+        graph, op = self._graph, self._graph.view.op(edge.node)
+        if op == "Merge":
+            return value_once_set(graph, edge.node) if edge.port == 0 else None
+        known = graph.traits(edge.node).variable or op in ALIASES or op == "ReadVariableOp"
+        return graph.variable_of(edge.node) if known else None
 
     def _constant(self, edge: Edge) -> None:
         tensor = attribute(self._graph.view.nodes[edge.node], "value").tensor

@@ -76,7 +76,8 @@ class Shares:
 
     def host_bytes(self, workers: int, *, gpu: bool) -> int:
         """Host memory that each of so many workers needs at least."""
-        return memory_need(self.divided(workers), gpu=gpu).host_bytes
+        rows = self.members if workers > 1 else ()  # who is alone divides nothing
+        return memory_need(self.divided(workers), gpu=gpu, rows=rows).host_bytes
 
     def smallest_group(self, host_bytes: int, *, gpu: bool) -> int | None:
         """How many workers it takes so that none needs more than this; None where no number does."""

@@ -3,12 +3,13 @@
 Rule: counted in copies of the state, which is what can be known without running the graph:
 activations and workspace come on top, so what doesn't fit by this count never fits. A worker holds
 the live variables, one host copy between steps and one more while a save is being written, and the
-gradients of what it trains.
+gradients of what it trains. Rows of a divided table it holds once: they're saved from where they lie
+where a copy has no room, and their gradients come by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -54,18 +55,26 @@ def variable_bytes(variable: Variable) -> int | None:
     return prod(size or 0 for size in variable.shape) * element_bytes(variable.dtype)
 
 
-def memory_need(variables: Iterable[Variable], *, gpu: bool) -> MemoryNeed:
-    """What one worker needs for ``variables``; those without a known shape count nothing."""
+def memory_need(
+    variables: Iterable[Variable], *, gpu: bool, rows: Collection[str] = ()
+) -> MemoryNeed:
+    """What one worker needs for ``variables``; those without a known shape count nothing.
+
+    Args:
+        rows: names of those that are its rows of divided tables.
+    """
     every = list(variables)
     state = sum(variable_bytes(variable) or 0 for variable in every)
+    once = sum(variable_bytes(variable) or 0 for variable in every if variable.name in rows)
     gradients = sum(
         variable_bytes(variable) or 0
         for variable in every
-        if variable.trainable and variable.needed
+        if variable.trainable and variable.needed and variable.name not in rows
     )
     if gpu:
         return MemoryNeed(state, gradients, state * HOST_COPIES_ON_GPU, state + gradients)
-    return MemoryNeed(state, gradients, state * HOST_COPIES_ON_CPU + gradients, 0)
+    host = (state - once) * HOST_COPIES_ON_CPU + once + gradients
+    return MemoryNeed(state, gradients, host, 0)
 
 
 def memory_problems(need: MemoryNeed, free: FreeMemory) -> tuple[Problem, ...]:

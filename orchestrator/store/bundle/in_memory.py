@@ -22,7 +22,7 @@ from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.protos import DTYPE_NUMBERS, serialized
 from orchestrator.store.bundle.slice_keys import WHOLE_DIMENSION, Extents, slice_key
 from orchestrator.store.bundle.table_writer import table_bytes
-from orchestrator.store.objects.content import MemoryContent
+from orchestrator.store.objects.content import BytesByRange, MemoryContent
 from orchestrator.store.objects.traffic import MOVED
 
 CHUNK_BYTES = 1 << 20
@@ -47,7 +47,7 @@ class TensorInMemory:
     key: str
     dtype: str
     shape: tuple[int, ...]
-    pieces: tuple[bytes | memoryview, ...]
+    pieces: tuple[BytesByRange, ...]
     crc32c: int | None = None
     whole_shape: tuple[int, ...] = ()
     extents: Extents = ()
@@ -158,7 +158,7 @@ class BundleInMemory:
             offset += tensor.size_bytes
 
 
-def _chunks(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes]:
+def _chunks(pieces: Sequence[BytesByRange]) -> Iterator[bytes]:
     for piece in pieces:
         for start in range(0, len(piece), CHUNK_BYTES):
             yield bytes(piece[start : start + CHUNK_BYTES])

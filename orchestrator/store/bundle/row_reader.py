@@ -9,9 +9,9 @@ tensor is read whole, one part at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import google_crc32c
@@ -100,7 +100,7 @@ class RowReader:
                 for request in _requests(piece, extents, start, stop, width)
             ]
             crcs = pool.map(lambda one: self._fetch(one, start, out), requests)
-            return self._checked(zip(requests, crcs, strict=True))
+            return self.checked(map(self._told, requests, crcs))
 
     def _pieces(self, tensor: BundleTensor) -> list[tuple[BundleTensor, Extents]]:
         if not tensor.slices:
@@ -137,16 +137,26 @@ class RowReader:
         )
         return int(google_crc32c.value(data))
 
-    def _checked(self, fetched: Iterator[tuple[_Request, int]]) -> list[PartRead]:
-        """Puts each piece's checksums together, which come in the order of its bytes."""
+    def _told(self, request: _Request, crc: int) -> PartRead:
+        place = self._file(request.piece).location.shown
+        return PartRead(place, request.piece, request.start, request.end, crc)
+
+    def checked(self, told: Iterable[PartRead]) -> list[PartRead]:
+        """What was read of pieces that aren't whole yet.
+
+        Args:
+            told: by ``read``, for rows that follow each other.
+
+        Raises:
+            CorruptCheckpoint: a piece that is whole now isn't what was saved.
+        """
         reads: dict[BundleTensor, PartRead] = {}
-        for request, crc in fetched:
-            piece = request.piece
-            file = self._file(piece)
-            before = reads.get(piece, PartRead("", piece, request.start, 0, 0))
-            crc = combined(before.crc32c, crc, request.end - request.start)
-            place = file.location.shown
-            reads[piece] = PartRead(place, piece, before.start, request.end, crc)
+        for one in told:
+            before = reads.get(one.piece)
+            if before is not None:
+                crc = combined(before.crc32c, one.crc32c, one.end - one.start)
+                one = replace(before, end=one.end, crc32c=crc)
+            reads[one.piece] = one
         parts = []
         for piece, read in reads.items():
             if read.end - read.start < piece.size_bytes:

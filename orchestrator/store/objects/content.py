@@ -19,8 +19,20 @@ import google_crc32c
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.store.objects.traffic import MOVED
 
-CHUNK_BYTES = 8 << 20
-"""Read for a checksum, or for a disk, at once."""
+CHUNK_BYTES = 4 << 20
+"""Read for a checksum, or for a disk, at once: half of what a worker without room for a copy can spare
+would go into 8 MB, since such a chunk is there three times on its way.
+"""
+
+
+class BytesByRange(Protocol):
+    """Bytes of which any part can be had at any time: ``bytes``, a ``memoryview``, or what reads
+    them where they are.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, wanted: slice, /) -> bytes | memoryview: ...
 
 
 class Content(Protocol):
@@ -70,7 +82,7 @@ class MemoryContent:
     """
 
     def __init__(
-        self, name: str, pieces: Sequence[bytes | memoryview], crc32c: int | None = None
+        self, name: str, pieces: Sequence[BytesByRange], crc32c: int | None = None
     ) -> None:
         self.name = name
         self._pieces = [piece for piece in pieces if len(piece)]

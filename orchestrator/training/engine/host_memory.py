@@ -1,8 +1,8 @@
 """How does a worker give freed host memory back to the machine?
 
-Rule: at moments when much was freed and nobody waits, such as the end of a session. What glibc's
-allocator keeps for later doesn't come back to a process whose next generation allocates from other
-threads, so it would grow with each one.
+Rule: at moments when much was freed and nobody waits, such as the end of a session, and where there's
+little to spare. What glibc's allocator keeps for later doesn't come back to a process whose next
+generation allocates from other threads, so it would grow with each one.
 """
 
 from __future__ import annotations

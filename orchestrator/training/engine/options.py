@@ -54,6 +54,7 @@ class TrainingOptions:
         gpu: use the GPUs that this process can see; else none is touched.
         gpu_memory_fraction: at most this part of a GPU's memory, where workers share one; None
             grows on demand without a limit.
+        reserved_bytes: memory that the run reserves for each worker; None where it names none.
         host: the name or address by which the other workers reach this one.
         summary_steps: scalar summaries are computed every so many steps; 0 never.
         import_modules, load_op_library: Python modules and operation libraries to load before the
@@ -72,6 +73,7 @@ class TrainingOptions:
     inter_threads: int | None = None
     gpu: bool = False
     gpu_memory_fraction: float | None = None
+    reserved_bytes: int | None = None
     host: str = "127.0.0.1"
     summary_steps: int = 10
     import_modules: tuple[str, ...] = ()

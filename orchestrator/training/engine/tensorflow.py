@@ -26,9 +26,21 @@ from orchestrator.training.engine import lazy_import  # noqa: E402  (the environ
 
 lazy_import.begin()
 
-from tensorflow.python.ops import collective_ops, gen_resource_variable_ops, gen_state_ops  # noqa: E402  (not public, and needed)
+from tensorflow.python.ops import (  # noqa: E402  (not public, and needed)
+    collective_ops,
+    gen_array_ops,
+    gen_resource_variable_ops,
+    gen_state_ops,
+)
 
 tf: Any = lazy_import.Names("")
 v1: Any = lazy_import.Names("compat.v1")
 
-__all__ = ["collective_ops", "gen_resource_variable_ops", "gen_state_ops", "tf", "v1"]
+__all__ = [
+    "collective_ops",
+    "gen_array_ops",
+    "gen_resource_variable_ops",
+    "gen_state_ops",
+    "tf",
+    "v1",
+]

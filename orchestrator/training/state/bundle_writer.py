@@ -20,6 +20,7 @@ from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.slice_keys import extents_of_spec, spec_of_extents
 from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.training.state.bundle_keys import checkpoint_keys
+from orchestrator.training.state.session_rows import BytesOfRows, Rows, SessionRows
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 
@@ -32,7 +33,7 @@ class Stored:
     key: str
     slice_spec: str
     dtype: str
-    value: np.ndarray
+    value: Rows
 
 
 def bundle_contents(state: State, graph: WorkerGraph, prefix: str) -> list[Content]:
@@ -83,16 +84,16 @@ def stored_tensors(state: State, graph: WorkerGraph) -> list[Stored]:
     """What the bundle of a state holds, in the order of keys. Raises as ``part_bundle``."""
     keys = checkpoint_keys(graph)
     parts = {name: part for part in graph.tables.parts for name in part.members}
-    variables = []
+    variables, values = [], state.values
     for variable in graph.variables:
-        if variable.name in state.arrays:
-            value = state.arrays[variable.name]
+        if variable.name in values:
+            value = values[variable.name]
             item = Stored(keys[variable.name], variable.slice_spec, variable.dtype, value)
             part = parts.get(variable.name)
             if part is None:
                 variables.append(item)
             # Of a table with fewer rows than ranks some have none
-            elif state.share[1] == 1 or np.size(value):
+            elif state.share[1] == 1 or value.size:
                 variables.append(_rows(item, part, state.share))
     entries = [
         Stored(entry.key, entry.slice_spec, entry.dtype, state.arrays[ENTRY_PREFIX + entry.key])
@@ -107,7 +108,7 @@ def _rows(item: Stored, part: ShardedPart, share: tuple[int, int]) -> Stored:
     that they are.
     """
     first, last = part.block(*share)
-    value = np.asarray(item.value)
+    value = item.value
     if len(value) != last - first:
         raise OutputError(
             f"{item.key!r}: rank {share[0]} of {share[1]} holds {len(value)} rows, and its block has {last - first}",
@@ -131,6 +132,11 @@ def in_memory(item: Stored) -> TensorInMemory:
         pieces, crc = packed_strings(texts)
         shape = np.shape(item.value)
         return TensorInMemory(item.key, item.dtype, shape, pieces, crc, whole, extents)
+    if isinstance(item.value, SessionRows):
+        rows = BytesOfRows(item.value)
+        return TensorInMemory(
+            *(item.key, item.dtype, item.value.shape, (rows,)), whole_shape=whole, extents=extents
+        )
     value = _as_declared(np.asarray(item.value), item.dtype)
     memory = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     return TensorInMemory(

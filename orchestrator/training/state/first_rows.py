@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.graph.worker_tables import FirstRows
 from orchestrator.training.engine.sessions import LiveSession
+from orchestrator.training.state.session_rows import Rows
 
 PORTION_BYTES = 16 << 20
 """Made in one run, so that what TensorFlow takes for it stays small beside a block."""
@@ -22,10 +23,10 @@ def make_rows(
     session: LiveSession,
     first: FirstRows,
     rows: int,
-    block: np.ndarray,
+    block: Rows,
     begin: int,
     start: int,
-    known: Mapping[str, np.ndarray],
+    known: Mapping[str, Rows],
 ) -> None:
     """Set rows ``start`` and all behind it of a block.
 
@@ -39,7 +40,7 @@ def make_rows(
         tf.errors.OpError: the initialiser failed.
     """
     end = begin + len(block)
-    row_bytes = max(1, block[:1].nbytes)
+    row_bytes = max(1, block.nbytes // max(1, len(block)))
     portion = max(1, PORTION_BYTES // row_bytes)
     for low in range(0 if first.draws else begin + start, end, portion):
         # To the portion's own end where rows are drawn: how many are asked for at once changes them
@@ -57,7 +58,7 @@ def _made(
     low: int,
     high: int,
     begin: int,
-    known: Mapping[str, np.ndarray],
+    known: Mapping[str, Rows],
 ) -> np.ndarray:
     fed: dict[str, np.ndarray] = {}
     graph = session.session.graph

@@ -8,8 +8,11 @@ reads arrays at ``ALIGNMENT`` bytes without copying them once more.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
+
+from orchestrator.training.state.session_rows import Rows, SessionRows
 
 ALIGNMENT = 64
 """Bytes; EIGEN_MAX_ALIGN_BYTES of TensorFlow's wheels, or a multiple of it."""
@@ -25,11 +28,33 @@ class HostBuffers:
         """Copy ``value`` (any shape and dtype without Python objects) into the buffer of that name,
         which the next ``fill`` of that name overwrites.
         """
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
-            buffer = self._buffers[name] = aligned(value.shape, value.dtype)
+        buffer = self._like(name, value)
         np.copyto(buffer, value)
         return buffer
+
+    def fill_by_rows(self, name: str, rows: SessionRows) -> np.ndarray:
+        """The same with rows that are in memory a third time only a portion at a time."""
+        buffer = self._like(name, rows)
+        for low, high in rows.portions():
+            buffer[low:high] = rows[low:high]
+        return buffer
+
+    def _like(self, name: str, value: Rows) -> np.ndarray:
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
+            del buffer
+            self._buffers.pop(name, None)  # before the new one is made
+            buffer = self._buffers[name] = aligned(value.shape, value.dtype)
+        return buffer
+
+    def size_bytes(self, names: Collection[str]) -> int:
+        """Of the buffers of those names."""
+        return sum(self._buffers[name].nbytes for name in names if name in self._buffers)
+
+    def let_go(self, names: Collection[str]) -> None:
+        """Give their memory back."""
+        for name in names:
+            self._buffers.pop(name, None)
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -20,11 +20,14 @@ from orchestrator.errors import GraphMismatch
 from orchestrator.graph.loading import Loading
 from orchestrator.graph.variables.fit import has_to_be_there, is_optimizer_state
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
+from orchestrator.training.engine import host_memory
 from orchestrator.training.engine.options import TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.state.checkpoint_reader import read_checkpoint
 from orchestrator.training.state.first_rows import make_rows
+from orchestrator.training.state.host_buffers import aligned
+from orchestrator.training.state.session_rows import Rows
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State
 from orchestrator.training.state.table_blocks import Blocks, StoredRows, read_blocks
@@ -36,10 +39,9 @@ def load(
     snapshot: Snapshot,
     options: TrainingOptions,
     prefix: str,
-    *,
     init_missing: bool,
     of_source: bool = True,
-    rows: StoredRows | None = None,
+    tables: tuple[StoredRows, LiveSession] | None = None,
 ) -> State:
     """The state in the checkpoint ``prefix``, completed by initialisers; of weights only where
     ``init_missing`` allows it.
@@ -47,18 +49,27 @@ def load(
     Args:
         of_source: it's what the run starts from, read as ``graph.loading`` says; else one of the
             run's own.
-        rows: where the graph's divided tables are read from; ``prefix`` has all else then.
+        tables: where the graph's divided tables are read from, and the session in which they're
+            set meanwhile, so that they're in memory once; ``prefix`` has all else then.
 
     Raises:
         CorruptCheckpoint: the files can't be read.
         GraphMismatch: the graph needs what the checkpoint lacks.
     """
     loading = graph.loading if of_source else graph.loading.of_own()
-    if rows is None:
+    if tables is None:
         return _whole(graph, imported, snapshot, options, prefix, loading, init_missing)
+    rows, session = tables
     members = graph.tables.members
     others = tuple(one for one in graph.variables if one.name not in members)
-    blocks = read_blocks(graph, rows, loading)
+
+    def room(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Rows:
+        # A GPU's memory isn't the host's, which has room for a block of the copies to come
+        return (
+            aligned(shape, dtype) if options.gpu else snapshot.rows.make_room(session, name, shape)
+        )
+
+    blocks = read_blocks(graph, rows, loading, room)
     lacking = [one for one in graph.variables if one.name in blocks.missing and one.needed]
     _refuse_missing(prefix, lacking, loading, init_missing=init_missing)
     state = _whole(
@@ -67,8 +78,12 @@ def load(
     )
     if blocks.had:
         _make_rows(graph, imported, options, prefix, rows, blocks)
-    arrays = {**state.arrays, **blocks.arrays}
-    return replace(state, arrays=arrays, share=rows.share, reads=tuple(blocks.reads))
+    host_memory.give_back()  # what the reading took
+    read = {name: one for name, one in blocks.rows.items() if isinstance(one, np.ndarray)}
+    placed = {name: one.nbytes for name, one in blocks.rows.items() if name not in read}
+    arrays = {**state.arrays, **read}
+    reads = tuple(blocks.reads)
+    return replace(state, arrays=arrays, share=rows.share, reads=reads, placed=placed)
 
 
 def _make_rows(
@@ -91,7 +106,7 @@ def _make_rows(
                 if first is None:
                     remedy = "Resume once without --shard-tables, where a worker has room for all rows, and go on from what that saves"
                     raise _lacking(prefix, [every[name]], remedy)
-                block, known = blocks.arrays[name], blocks.arrays
+                block, known = blocks.rows[name], blocks.rows
                 make_rows(session, first, part.rows, block, begin, blocks.had[name], known)
     except tf.errors.OpError as error:
         raise GraphMismatch.from_cause(

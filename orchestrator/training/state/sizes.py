@@ -7,12 +7,13 @@ and took ten times the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from orchestrator.decide.outliers import Size
 from orchestrator.graph.worker_graph import Variable
+from orchestrator.training.state.session_rows import Rows, flat_portions
 from orchestrator.training.state.state import State, is_float
 
 PORTION = 64 * 1024
@@ -26,30 +27,36 @@ def sizes(state: State, variables: Iterable[Variable]) -> Mapping[str, Size]:
         variables: the graph's. Local ones, which aren't restored, are left out, and so are empty
             ones and the saver's other entries.
     """
+    values = state.values
     return {
         variable.name: size_of(array, trained=variable.trainable)
         for variable in variables
         if not variable.local
-        and (array := state.arrays.get(variable.name)) is not None
+        and (array := values.get(variable.name)) is not None
         and array.size
         and is_float(array)
     }
 
 
-def size_of(array: np.ndarray, *, trained: bool) -> Size:
+def size_of(array: Rows, *, trained: bool) -> Size:
     """The size of one float array of any shape, not empty; NaN counts as infinite."""
-    values = np.ascontiguousarray(array).reshape(-1)
-    first = values[0]
+    first = None
     squares, largest, uniform = 0.0, 0.0, True
     with np.errstate(over="ignore"):
-        for start in range(0, values.size, PORTION):
-            portion = values[start : start + PORTION]
+        for portion in _portions(array):
+            first = portion[0] if first is None else first
             uniform = uniform and bool((portion == first).all())
             numbers = np.abs(portion) if portion.dtype.kind == "c" else portion
             numbers = numbers.astype(np.float64)
             squares += float(np.einsum("i,i->", numbers, numbers))
             greatest = np.maximum(numbers.max(), -numbers.min())  # NaN where there is one
             largest = max(largest, float(np.nan_to_num(greatest, nan=np.inf, posinf=np.inf)))
-    rms = float(np.sqrt(squares / values.size)) if np.isfinite(largest) else np.inf
-    count = int(values.size)
+    count = int(array.size)
+    rms = float(np.sqrt(squares / count)) if np.isfinite(largest) else np.inf
     return Size(rms, largest, trained, single=count == 1, uniform=uniform, elements=count)
+
+
+def _portions(array: Rows) -> Iterator[np.ndarray]:
+    for values in flat_portions(array):
+        for start in range(0, values.size, PORTION):
+            yield values[start : start + PORTION]

@@ -19,6 +19,8 @@ from orchestrator.store.objects.traffic import MOVED
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import gen_resource_variable_ops, gen_state_ops, tf, v1
 from orchestrator.training.state.host_buffers import HostBuffers
+from orchestrator.training.state.row_access import RowAccess
+from orchestrator.training.state.session_rows import LiveRows, SessionRows, Stillness
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
 ASSIGN_BYTES = 64 * 1024 * 1024
@@ -37,9 +39,14 @@ class Snapshot:
     Args:
         imported: the imported TensorFlow graph; three nodes are added per variable.
         graph: its variables, saver entries and initialisers.
+        gpu: its variables may be on one, which knows some of the operations for rows only of some
+            types; there are none then.
+
+    Attributes:
+        rows: the rows of its divided tables, where they lie.
     """
 
-    def __init__(self, imported: Any, graph: WorkerGraph) -> None:
+    def __init__(self, imported: Any, graph: WorkerGraph, *, gpu: bool = False) -> None:
         self._graph = graph
         self._imported = imported
         self.variables = {variable.name: variable for variable in graph.variables}
@@ -48,6 +55,8 @@ class Snapshot:
         self._entries = tuple(entry for entry in graph.saver_entries if entry.dtype != "variant")
         self._present: list[str] = []
         self._sizes: dict[str, int] = {}
+        self._members = frozenset() if gpu else graph.tables.members
+        self.rows = RowAccess(imported, [v for v in graph.variables if v.name in self._members])
         self._buffers = HostBuffers()
         self._restored: LiveSession | None = None
         self._values: dict[str, Any] = {}
@@ -78,8 +87,8 @@ class Snapshot:
             for v in self._graph.variables
             if v.local and v.initializer in self._graph.local_initializers
         ]
-        self._present = list(dict.fromkeys((*values, *initialised)))
-        self._sizes = {name: array.nbytes for name, array in values.items()}
+        self._present = list(dict.fromkeys((*values, *state.placed, *initialised)))
+        self._sizes = {name: array.nbytes for name, array in values.items()} | dict(state.placed)
         # A member that is asked for its state in a recovery has no time to prepare for it
         for names in self._read_in_turn():
             self._reading(session, names)
@@ -128,13 +137,36 @@ class Snapshot:
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
-    def _read_in_turn(self) -> list[list[str]]:
-        return _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES)
+    def _read_in_turn(self, without: frozenset[str] = frozenset()) -> list[list[str]]:
+        sizes = {name: self._sizes.get(name, 0) for name in self._present if name not in without}
+        return _portions(sizes, COPY_BYTES)
+
+    @property
+    def rows_bytes(self) -> tuple[int, int]:
+        """Bytes of the rows of divided tables, and of what is there for a copy of them."""
+        rows = sum(self._sizes.get(name, 0) for name in self._members)
+        return rows, self._buffers.size_bytes(self._members)
+
+    def copy_rest(self, session: LiveSession) -> tuple[dict[str, np.ndarray], LiveRows]:
+        """What ``copy_all`` gives without the rows of divided tables, and those where they lie."""
+        self._buffers.let_go(self._members)
+        copied, stillness = self._copy(session), Stillness()
+        return copied, LiveRows(self._rows_of(session, stillness), stillness)
+
+    def _rows_of(self, session: LiveSession, stillness: Stillness) -> dict[str, SessionRows]:
+        found = {name: self.rows.rows(session, name, stillness) for name in sorted(self._members)}
+        return {name: rows for name, rows in found.items() if rows is not None}
 
     def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
         """What ``read_all`` gives, in buffers that the next call overwrites."""
+        rows = self._rows_of(session, Stillness())
+        tables = {name: self._buffers.fill_by_rows(name, one) for name, one in rows.items()}
+        return tables | self._copy(session)
+
+    def _copy(self, session: LiveSession) -> dict[str, np.ndarray]:
+        """All but the rows of divided tables."""
         copied: dict[str, np.ndarray] = {}
-        for names in self._read_in_turn():
+        for names in self._read_in_turn(self._members):
             for name, value in zip(names, self._reading(session, names)(), strict=True):
                 copied[name] = (
                     np.array(value, object)

@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.objects.traffic import MOVED
+from orchestrator.training.state.session_rows import LiveRows, Rows, flat_portions
 
 ENTRY_PREFIX = "entry:"
 """Before the key of a saver entry that isn't a variable, among the names of ``State.arrays``."""
@@ -38,6 +39,9 @@ class State:
             (``ShardedPart.block``); nothing else in ``arrays`` depends on it.
         reads: what was read of a checkpoint's pieces that the ranks have read together, each a part,
             and that they compare before they train on it; nothing where it comes from elsewhere.
+        placed: bytes by variable of what the session has already, since it was read straight into
+            its place.
+        live: rows of sharded tables that weren't copied. Nobody may step until they stand no more.
     """
 
     step: int
@@ -45,11 +49,18 @@ class State:
     phase: int = 0
     share: tuple[int, int] = (0, 1)
     reads: tuple[PartRead, ...] = ()
+    placed: Mapping[str, int] = field(default_factory=dict)
+    live: LiveRows | None = None
 
     @property
     def size_bytes(self) -> int:
         """Bytes in host memory (string tensors count their pointers only)."""
         return sum(array.nbytes for array in self.arrays.values())
+
+    @property
+    def values(self) -> Mapping[str, Rows]:
+        """``arrays``, and the rows that weren't copied."""
+        return self.arrays if self.live is None else {**self.arrays, **self.live.rows}
 
 
 @dataclass(frozen=True)
@@ -108,19 +119,19 @@ def checksums(state: State, *, without: frozenset[str] = frozenset()) -> dict[st
 def nonfinite(state: State) -> tuple[str, ...]:
     """Names of the float variables (small and complex ones too) that hold NaN or an infinity."""
     return tuple(
-        name for name, array in state.arrays.items() if is_float(array) and not _is_finite(array)
+        name for name, array in state.values.items() if is_float(array) and not _is_finite(array)
     )
 
 
-def is_float(array: np.ndarray) -> bool:
+def is_float(array: Rows) -> bool:
     """Whether an array holds floats, small and complex ones too."""
     return array.dtype.kind in "fc" or "float" in array.dtype.name
 
 
-def _is_finite(array: np.ndarray) -> bool:
-    values = np.ascontiguousarray(array).reshape(-1)
-    rows = max(1, CHUNK_BYTES // values.itemsize)
+def _is_finite(array: Rows) -> bool:
+    at_once = max(1, CHUNK_BYTES // array.dtype.itemsize)
     return all(
-        bool(np.isfinite(values[start : start + rows]).all())
-        for start in range(0, values.size, rows)
+        bool(np.isfinite(values[start : start + at_once]).all())
+        for values in flat_portions(array)
+        for start in range(0, values.size, at_once)
     )

@@ -1,13 +1,13 @@
 """Which rows of a checkpoint's tables does this rank take, and where do the others' stay?
 
 Rule: of each variable and slot of a divided table the rank's own block is read, by range, from where
-the checkpoint lies, into the memory that it's for; nothing of the others' comes here. What a
+the checkpoint lies, to where it's for, some rows at a time; nothing of the others' comes here. What a
 checkpoint lacks is told, and made by ``first_rows``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,12 +19,18 @@ from orchestrator.graph.worker_tables import Block, ShardedPart
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.bundle.partitions import whole_extents
-from orchestrator.store.bundle.row_reader import RowReader
+from orchestrator.store.bundle.row_reader import READERS, REQUEST_BYTES, RowReader
 from orchestrator.store.bundle.slice_keys import Extents, extents_of_spec
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.state.bundle_keys import checkpoint_keys
 from orchestrator.training.state.host_buffers import aligned
+from orchestrator.training.state.session_rows import Rows, SessionRows
+
+READ_BYTES = READERS * REQUEST_BYTES
+"""Of rows at once: as many requests go side by side."""
+Room = Callable[[str, tuple[int, ...], np.dtype], Rows]
+"""Where the rows of a variable go, by its name, their shape and dtype."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +56,23 @@ class Blocks:
     """What was read.
 
     Attributes:
-        arrays: variable to its rows of the block; those that the checkpoint lacks aren't set.
+        rows: variable to its rows of the block; those that the checkpoint lacks aren't set.
         missing: variables of which the checkpoint has nothing.
         had: variable to how many of its block's rows the checkpoint has, where it lacks some.
         reads: what was read of pieces that the ranks read together.
     """
 
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     had: dict[str, int] = field(default_factory=dict)
     reads: list[PartRead] = field(default_factory=list)
 
 
-def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading) -> Blocks:
+def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading, room: Room) -> Blocks:
     """The rank's block of each variable of the graph's divided tables.
+
+    Args:
+        room: asked for each in turn.
 
     Raises:
         CorruptCheckpoint: a piece isn't what was saved.
@@ -81,15 +90,15 @@ def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading) -> Blo
             key = loading.stored(keys[name])
             tensor = None if name in loading.anew else stored.index.entries.get(key)
             place = _Place.of(part, variable, tensor, grown=name in loading.grown)
-            array = aligned((end - first, *place.row_shape), _dtype(variable))
+            rows = room(name, (end - first, *place.row_shape), _dtype(variable))
             there = max(0, min(end, place.rows) - first)
             if tensor is None:
                 blocks.missing.add(name)
             elif there:
-                blocks.reads += _read(reader, key, place, array[:there], first)
+                blocks.reads += _read_some(reader, key, place, rows, there, first)
             if there < end - first:
                 blocks.had[name] = there
-            blocks.arrays[name] = array
+            blocks.rows[name] = rows
     return blocks
 
 
@@ -134,6 +143,25 @@ class _Place:
             )
         rows = tensor.shape[0] if longer else part.rows
         return cls(rows, whole_extents(extents, tensor.shape), tensor.shape)
+
+
+def _read_some(
+    reader: RowReader, key: str, place: _Place, rows: Rows, there: int, first: int
+) -> list[PartRead]:
+    """Sets the first ``there`` rows of a block that begins at the variable's row ``first``."""
+    if not isinstance(rows, SessionRows):
+        return _read(reader, key, place, rows[:there], first)
+    buffer: np.ndarray | None = None
+    reads: list[PartRead] = []
+    for low, high in rows.portions(READ_BYTES):
+        if low >= there:
+            break
+        if buffer is None:
+            buffer = aligned((high - low, *rows.shape[1:]), rows.dtype)
+        portion = buffer[: min(high, there) - low]
+        reads += _read(reader, key, place, portion, first + low)
+        rows[low : low + len(portion)] = portion
+    return reader.checked(reads)
 
 
 def _read(

@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.options import GroupSpec, TrainingOptions
+from orchestrator.training.state.session_rows import LiveRows
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State, StepOutput
 from orchestrator.training.step.dealing import Dealing
@@ -69,15 +70,15 @@ class Course:
         """The session's variables are ``state`` now."""
         self.step, self.phase, self.share = state.step, state.phase, state.share
 
-    def state_of(self, arrays: dict[str, np.ndarray]) -> State:
-        """The state of which these are the variables' values, by name."""
+    def state_of(self, arrays: dict[str, np.ndarray], live: LiveRows | None = None) -> State:
+        """The state of which these are the variables' values, by name, and ``live`` the others'."""
         counter = self._graph.step
         step = (
             self.step
             if counter is None or counter.variable not in arrays
             else int(arrays[counter.variable])
         )
-        return State(step, arrays, self.phase, self.share)
+        return State(step, arrays, self.phase, self.share, live=live)
 
     def take(self, batches: Sequence[Batch]) -> StepOutput:
         """One step, from the run at which its cycle stands. Raises what ``Group.run`` raises."""
