@@ -27,6 +27,7 @@ class SavedPart:
         files: what the manifest will list.
         sizes: of every float variable that the rank wrote, or wrote rows of.
         measured: of the same, as this worker measured them last before.
+        over: ``actions.Grant.over``.
     """
 
     rank: int
@@ -38,6 +39,7 @@ class SavedPart:
     nonfinite: tuple[str, ...] = ()
     sizes: Mapping[str, Size] = field(default_factory=dict)
     measured: Mapping[str, Size] = field(default_factory=dict)
+    over: int = 0
 
 
 def amiss(parts: Mapping[int, SavedPart], ranks: int) -> str:
@@ -48,6 +50,8 @@ def amiss(parts: Mapping[int, SavedPart], ranks: int) -> str:
     places = {(part.step, part.position) for part in parts.values()}
     if len(places) > 1:
         return f"the ranks' rows are of steps {', '.join(str(step) for step, _ in sorted(places))}"
+    if len({part.over for part in parts.values()}) > 1:
+        return "some ranks have written all of their rows, or what changed since other saves"
     return ""
 
 

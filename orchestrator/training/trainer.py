@@ -32,9 +32,11 @@ from orchestrator.training.inputs.live_inputs import LiveInputs
 from orchestrator.training.inputs.rank_share import Share
 from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
+from orchestrator.training.state.save_copy import SaveCopy
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State, StepOutput, checksums
 from orchestrator.training.state.table_blocks import StoredRows
+from orchestrator.training.state.written_rows import Save
 from orchestrator.training.step.course import Course
 from orchestrator.training.step.groups import Batch, Group
 from orchestrator.training.step.readiness import get_ready
@@ -65,6 +67,7 @@ class Trainer:
         self._group: Group = open_group(
             graph, self._imported, options, self._runner, secret, self._writing
         )
+        self._copy = SaveCopy(self._imported, graph, self._snapshot, self._group.written)
         self._inputs = LiveInputs(graph, self._imported, options)
         self._course = Course(graph, options, self._group, self._snapshot)
         self._assigned = False
@@ -179,9 +182,7 @@ class Trainer:
             prefix: path without ``.index`` (V2 format), or the file itself (V1 format).
             init_missing: run the graph's initialisers for needed variables that the checkpoint
                 lacks. They may call Python: let one rank load for all where tables are whole.
-            of_source, rows: as ``restoring.load`` takes them.
-
-        Raises CorruptCheckpoint and GraphMismatch as ``restoring.load``.
+            of_source, rows: as ``restoring.load`` takes them; it raises what that raises.
         """
         of = (self.graph, self._imported, self._snapshot, self.options)
         return load(*of, prefix, init_missing=init_missing, of_source=of_source, rows=rows)
@@ -211,12 +212,12 @@ class Trainer:
         with self._writing:
             return self._course.state_of(self._snapshot.read_all(self._group.session))
 
-    def state_for_save(self) -> State:
+    def state_for_save(self, save: Save = (0, 0), over: Save | None = None) -> State:
         """What ``state`` gives, much faster, in memory that the next call overwrites. It stays as
-        it is while steps go on.
+        it is while steps go on. ``save``, ``over``: as ``SaveCopy.take`` has them.
         """
         with self._writing:
-            return self._course.state_of(self._snapshot.copy_all(self._group.session))
+            return self._course.state_of(*self._copy.take(self._group.session, save, over))
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's
@@ -276,10 +277,8 @@ class Trainer:
         return self._inputs.pull()
 
     def abandon(self, generation: int | None = None) -> None:
-        """Leave the group, from any thread: a step that runs here and steps of the peers end with
-        PeerLost at once.
-
-        For the input's end, errors outside the graph, and losses that this worker is told of.
+        """Leave the group, from any thread, since the input has ended, or for an error or a loss:
+        a step that runs here and steps of the peers end with PeerLost at once.
 
         Args:
             generation: do nothing where the group is another's, for calls that may come late.

@@ -55,6 +55,8 @@ class TrainingOptions:
         gpu_memory_fraction: at most this part of a GPU's memory, where workers share one; None
             grows on demand without a limit.
         host: the name or address by which the other workers reach this one.
+        changed_rows: note which rows of divided tables each step writes, for saves that hold only
+            those.
         summary_steps: scalar summaries are computed every so many steps; 0 never.
         import_modules, load_op_library: Python modules and operation libraries to load before the
             graph.
@@ -73,6 +75,7 @@ class TrainingOptions:
     gpu: bool = False
     gpu_memory_fraction: float | None = None
     host: str = "127.0.0.1"
+    changed_rows: bool = False
     summary_steps: int = 10
     import_modules: tuple[str, ...] = ()
     load_op_library: tuple[str, ...] = ()

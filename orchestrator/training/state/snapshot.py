@@ -8,7 +8,7 @@ next save uses again. Variables that were never set are never read.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,13 +128,18 @@ class Snapshot:
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
-    def _read_in_turn(self) -> list[list[str]]:
-        return _portions({name: self._sizes.get(name, 0) for name in self._present}, COPY_BYTES)
+    def _read_in_turn(self, without: Collection[str] = ()) -> list[list[str]]:
+        names = (name for name in self._present if name not in without)
+        return _portions({name: self._sizes.get(name, 0) for name in names}, COPY_BYTES)
 
-    def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
-        """What ``read_all`` gives, in buffers that the next call overwrites."""
+    def copy_all(
+        self, session: LiveSession, without: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """What ``read_all`` gives, in buffers that the next call overwrites; but for the variables
+        ``without``.
+        """
         copied: dict[str, np.ndarray] = {}
-        for names in self._read_in_turn():
+        for names in self._read_in_turn(without):
             for name, value in zip(names, self._reading(session, names)(), strict=True):
                 copied[name] = (
                     np.array(value, object)

@@ -38,6 +38,8 @@ class State:
             (``ShardedPart.block``); nothing else in ``arrays`` depends on it.
         reads: what was read of a checkpoint's pieces that the ranks have read together, each a part,
             and that they compare before they train on it; nothing where it comes from elsewhere.
+        changed: for a save of changed rows, of which variables ``arrays`` has some rows alone:
+            their numbers in the block, int64, ascending. None where it's all of the state.
     """
 
     step: int
@@ -45,6 +47,7 @@ class State:
     phase: int = 0
     share: tuple[int, int] = (0, 1)
     reads: tuple[PartRead, ...] = ()
+    changed: Mapping[str, np.ndarray] | None = None
 
     @property
     def size_bytes(self) -> int:
