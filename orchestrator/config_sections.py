@@ -114,6 +114,11 @@ class SavingSection(Section):
     """When a save is due while another is still being uploaded: ``skip`` it, or ``wait`` for the
     other.
     """
+    save_changed_rows: bool = False
+    """Between full checkpoints save of divided tables (``shard_tables``) only the rows that changed
+    since the save before. After eight such saves, and at the run's end, a full one is made, which
+    alone plain TensorFlow reads.
+    """
     on_nonfinite: Literal["stop", "rollback", "ignore"] = "stop"
     """What to do when a float variable or the watched loss isn't finite at a save."""
     on_outlier: Literal["warn", "stop", "rollback"] = "warn"

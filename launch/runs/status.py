@@ -21,7 +21,7 @@ from orchestrator.decide.goodput import Account
 from orchestrator.decide.holding import Hold, Watch, look
 from orchestrator.decide.standing import JournaledState
 from orchestrator.errors import FatalError, OutputError, SourceError
-from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_saves
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
 from orchestrator.store.run.lease import BEATS_PER_LEASE, NOBODY, Observed, observe
@@ -167,10 +167,13 @@ def _look_again(output: Location, watch: Watch, now: Callable[[], float]) -> tup
 
 def newest(output: Location) -> SavedCheckpoint | None:
     """The newest committed checkpoint of the run, unverified; None without one."""
-    committed = list_checkpoints(output)
-    if not committed:
+    saves = list_saves(output)
+    first = next((item for item in saves if not item.is_changes), None)
+    if first is None:
         return None
-    first = committed[0]
     file = first.manifest_file
-    modified = file.modified if file else None
-    return SavedCheckpoint(first.prefix.shown, first.label, first.step, first.size_bytes, modified)
+    return SavedCheckpoint(
+        *(first.prefix.shown, first.label, first.step, first.size_bytes),
+        file.modified if file else None,
+        saves[0].step if saves[0].is_changes else None,
+    )

@@ -60,13 +60,14 @@ class LeaseHolder(NamedTuple):
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """The newest committed checkpoint."""
+    """The newest committed checkpoint. ``changes_step``: of a newer save, of changed rows over it."""
 
     prefix: str
     label: str
     step: int
     size_bytes: int
     modified: float | None
+    changes_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class RunStatus:
     """What the graph differs in from the source's, as the flags of the newest start ask."""
     earlier_incidents: int = 0
     """How many there were before ``incidents``, which are the newest thousand."""
+    changed_rows_step: int | None = None
+    """The step up to which changed rows were saved over ``checkpoint``; a run goes on from there."""
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -174,6 +177,7 @@ def run_status(
         checkpoint=checkpoint.prefix if checkpoint else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
         checkpoint_age_s=_age(checkpoint.modified if checkpoint else None, now),
+        changed_rows_step=checkpoint.changes_step if checkpoint else None,
         next_save_step=told.next_save_step if told is not None and alive else None,
         next_save_s=told.next_save_s if told is not None and alive else None,
         eta_s=_eta(step, seen.until, rate),

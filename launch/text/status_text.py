@@ -138,7 +138,9 @@ def _worker(worker: dict[str, Any]) -> str:
 def _checkpoint(found: dict[str, Any]) -> str:
     if found["checkpoint"] is None:
         return "none yet"
-    return f"{found['checkpoint']} (saved {seconds_text(found['checkpoint_age_s'])} ago)"
+    rows = found["changed_rows_step"]
+    more = "" if rows is None else f"; changed rows up to step {count_text(rows)}"
+    return f"{found['checkpoint']} (saved {seconds_text(found['checkpoint_age_s'])} ago{more})"
 
 
 def _next_save(found: dict[str, Any]) -> str:

@@ -130,6 +130,7 @@ class Grant:
         save: number of the save among those of this driver. It's told with every grant until it's
             written, since a grant may be lost or overtaken; each save is made once all the same.
         parts: how many ranks write one each; 0 where the writer writes all.
+        over: number of the save since which the rows have changed that are to be saved; 0 for all.
     """
 
     generation: int
@@ -142,6 +143,7 @@ class Grant:
     saved: int | None
     save: int = 0
     parts: int = 0
+    over: int = 0
 
 
 @dataclass(frozen=True)

@@ -205,12 +205,13 @@ class SaveFailed:
 @dataclass(frozen=True)
 class Committed:
     """Manifest and pointer are written: the checkpoint exists. It may be one of a save that had
-    failed since the store gave no answer.
+    failed since the store gave no answer. ``changes``: it holds changed rows only.
     """
 
     generation: int
     step: int
     position: int = 0
+    changes: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def begin(
     now_s: float,
     next_worker: int = 1,
     left: LeftBehind | None = None,
+    *,
+    changes: bool = False,
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run that starts from a checkpoint, with no worker yet.
 
@@ -57,10 +59,11 @@ def begin(
             one.
         next_worker: the first number for an identity that was never used.
         left: what an earlier driver had going when it died; none of its workers lives.
+        changes: that checkpoint of its own holds changed rows only.
     """
     step = origin.step or 0
     own = None if committed is None else origin.position
-    log = SaveLog(last_step=step, last_s=now_s, committed=committed, committed_position=own)
+    log = SaveLog(step, now_s, committed=committed, committed_position=own, changes=changes)
     run = Run(
         policy,
         budgets,
@@ -125,19 +128,23 @@ def adopt(
     now_s: float,
     rolled_back: tuple[int | None, int] = (None, 0),
     left: LeftBehind | None = None,
+    *,
+    changes: bool = False,
 ) -> tuple[Run, tuple[Action, ...]]:
     """A run taken over from a driver that died, with the workers that live, at their live step.
 
     A complete group that is training goes on as it is, with grants from the highest end that anybody
     was granted. Otherwise its members are gathered. ``generation`` is the highest number that the
     journal knows, ``rolled_back`` what ``aftermath.rolled_back`` found in it, ``left`` what the
-    driver that died had going.
+    driver that died had going, ``changes`` whether the newest checkpoint holds changed rows only.
     """
     reports = [_without_tainted(report, rolled_back[1]) for report in reports]
     group, complete = _newest_group(reports)
     members = tuple(report.worker for report in group)
+    taken = _taken_over(policy, budgets, committed, reports, group, rolled_back[1], now_s)
     run = replace(
-        _taken_over(policy, budgets, committed, reports, group, rolled_back[1], now_s),
+        taken,
+        saves=replace(taken.saves, changes=changes),
         used_generation=generation,
         next_worker=next_worker,
         rolled_back_from=rolled_back[0],

@@ -28,6 +28,7 @@ class SavedPart:
         sizes: of every float variable that the rank wrote, or wrote rows of.
         measured: of the same, as this worker measured them last before.
         stall_s: how long it stood still, which all others wait for.
+        over: ``actions.Grant.over``.
     """
 
     rank: int
@@ -40,6 +41,7 @@ class SavedPart:
     sizes: Mapping[str, Size] = field(default_factory=dict)
     measured: Mapping[str, Size] = field(default_factory=dict)
     stall_s: float = 0.0
+    over: int = 0
 
 
 def amiss(parts: Mapping[int, SavedPart], ranks: int) -> str:
@@ -50,6 +52,8 @@ def amiss(parts: Mapping[int, SavedPart], ranks: int) -> str:
     places = {(part.step, part.position) for part in parts.values()}
     if len(places) > 1:
         return f"the ranks' rows are of steps {', '.join(str(step) for step, _ in sorted(places))}"
+    if len({part.over for part in parts.values()}) > 1:
+        return "some ranks have written all of their rows, or what changed since other saves"
     return ""
 
 

@@ -9,7 +9,7 @@ checkpoint is, unless the policy says otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
@@ -20,6 +20,8 @@ class SavePolicy:
 
     Attributes:
         in_parts: tables are divided among the workers, so that a save takes all ranks' rows.
+        most_links: how many saves one that holds changed rows only may stand on; 0 where each is
+            full.
     """
 
     save_steps: int | None
@@ -30,6 +32,7 @@ class SavePolicy:
     on_outlier: Literal["warn", "stop", "rollback"] = "warn"
     outlier_factor: float = 1000.0
     in_parts: bool = False
+    most_links: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class InFlight:
             where only the step counts. Where it was made, once it's written.
         committing: its files are whole and checked, the commit is under way.
         parts: how many ranks write one each; 0 where the writer writes all.
+        over: number of the save whose changed rows it holds; 0 for a full one.
         refused: why one of the ranks couldn't write its part, once it has said so; ``busy`` is that
             worker where it isn't through with an earlier save.
     """
@@ -54,6 +58,7 @@ class InFlight:
     committing: bool = False
     position: int | None = None
     parts: int = 0
+    over: int = 0
     refused: str = ""
     busy: str = ""
 
@@ -77,6 +82,10 @@ class SaveLog:
             the store failed.
         committed: step of the newest committed checkpoint of this run's lineage, None before the
             first; ``committed_position`` is its position, None where that isn't known.
+        changes: it holds changed rows only; ``before`` is the step of the newest full one of this
+            driver's generation before it, None where there's none.
+        ground: number of the save that the next one may stand on, since every rank knows what has
+            changed since then; 0 where there is none. ``links``: how many saves it's made of.
     """
 
     last_step: int
@@ -88,11 +97,47 @@ class SaveLog:
     agreed: int = 0
     committed: int | None = None
     committed_position: int | None = None
+    changes: bool = False
+    before: int | None = None
+    ground: int = 0
+    links: int = 0
 
     def holds(self, step: int, position: int) -> bool:
         """Whether a state that is so far has been committed."""
         known = self.committed_position
         return self.committed == step and (known is None or position <= known)
+
+    @property
+    def full(self) -> int | None:
+        """Step of the newest committed checkpoint that plain TensorFlow reads."""
+        return self.before if self.changes else self.committed
+
+    def ends_with(self, step: int, position: int) -> bool:
+        """Whether it was committed as a checkpoint that plain TensorFlow reads."""
+        return self.holds(step, position) and not self.changes
+
+    def on_new_ground(self) -> SaveLog:
+        """The next save is a full one: nobody knows, or needs to know, what has changed."""
+        return replace(self, ground=0, links=0)
+
+
+FAILED_OVER = 1
+"""Saves of changed rows that may fail over one ground: it may be the ground that is bad, and the
+next one is full.
+"""
+
+
+def ground_of(policy: SavePolicy, log: SaveLog, *, last: bool) -> int:
+    """Number of the save that the next one holds the changed rows over; 0 where it's to be full.
+
+    What has changed since the last save that was committed is known however many were lost since:
+    so one that failed loses no rows.
+
+    Args:
+        last: no other may come after it: it's to be one that plain TensorFlow reads.
+    """
+    short = 0 < log.links <= policy.most_links
+    return 0 if last or not short or log.failed > FAILED_OVER else log.ground
 
 
 def due_step(policy: SavePolicy, log: SaveLog, after: int, upto: int) -> int | None:

@@ -39,20 +39,30 @@ LONGEST_AGAIN_S = 30.0
 
 
 def agree(
-    turn: Turn, step: int, writer: str, workers: tuple[str, ...], position: int | None = None
+    turn: Turn,
+    step: int,
+    writer: str,
+    workers: tuple[str, ...],
+    position: int | None = None,
+    *,
+    last: bool = False,
 ) -> None:
     """Agree on a save at ``step``, or at ``position`` where that comes first, written by ``writer``
-    and checked by all ``workers``. They hear of it with the next grant.
+    and checked by all ``workers``. They hear of it with the next grant. ``last``: of the run.
     """
-    parts = turn.run.world_size if turn.run.policy.saving.in_parts else 0
-    flight = InFlight(turn.run.generation, step, writer, turn.now_s, position=position, parts=parts)
+    policy, log = turn.run.policy.saving, turn.run.saves
+    parts = turn.run.world_size if policy.in_parts else 0
+    over = save_policy.ground_of(policy, log, last=last)
+    flight = InFlight(
+        turn.run.generation, step, writer, turn.now_s, position=position, parts=parts, over=over
+    )
     log = replace(
-        turn.run.saves,
+        log if over else log.on_new_ground(),
         last_step=step,
         last_s=turn.now_s,
         owed=False,
         in_flight=flight,
-        agreed=turn.run.saves.agreed + 1,
+        agreed=log.agreed + 1,
     )
     expected = immutables.Map(dict.fromkeys(workers))
     _await(turn, expected, saves=log)
@@ -73,10 +83,13 @@ def send(turn: Turn, workers: tuple[str, ...], end: int, position: int) -> None:
     """
     run, log = turn.run, turn.run.saves
     saves: tuple[int, ...] = ()
-    at, writer, flight, parts = None, workers[0], log.in_flight, 0
+    at, writer, flight, parts, over = None, workers[0], log.in_flight, 0, 0
     if flight is not None and flight.generation == run.generation and not _is_written(run, flight):
         saves, at, writer, parts = (flight.step,), flight.position, flight.writer, flight.parts
-    told = (position, at, log.committed, log.agreed, parts)
+        over = flight.over
+    # A full save has another name than one of changed rows of the same step
+    saved = log.committed if over else log.full
+    told = (position, at, saved, log.agreed, parts, over)
     turn.act(Grant(run.generation, workers, end, saves, writer, *told))
 
 
@@ -113,11 +126,12 @@ def start_anew(turn: Turn, step: int, position: int) -> None:
     """A new generation starts at ``step`` and ``position``: a save that was agreed for later won't happen, another
     may lack some checksums.
     """
-    log = turn.run.saves
+    log = turn.run.saves.on_new_ground()  # its members needn't know what has changed
+    turn.set(saves=log)
     # A commit that was in doubt may be settled when the group has turned to an older checkpoint
     # already: the run goes on without it, so that it saves nothing of this generation's
     if log.committed is not None and log.committed > step:
-        log = replace(log, committed=None, committed_position=None)
+        log = replace(log, committed=None, committed_position=None, changes=False)
         turn.set(saves=log)
     if log.in_flight is None:
         turn.set(saves=replace(log, last_step=min(log.last_step, step)))
@@ -172,9 +186,11 @@ def fail(turn: Turn, detail: str, *, busy: str = "") -> None:
         turn.set(saves=log)
         turn.note(SavePostponed(step=flight.step, generation=flight.generation, reason=detail))
         return
+    if flight.committing:  # what it stands on may be what is lacking
+        turn.set(saves=run.saves.on_new_ground())
     failed = run.saves.failed + 1
     again_s = turn.now_s + min(LONGEST_AGAIN_S, BUSY_S * 2.0 ** (failed - 1))
-    log = replace(run.saves, in_flight=None, failed=failed, again_s=again_s)
+    log = replace(turn.run.saves, in_flight=None, failed=failed, again_s=again_s)
     turn.set(saves=log)
     turn.note(
         SaveFailure(step=flight.step, generation=flight.generation, reason=detail, in_a_row=failed)

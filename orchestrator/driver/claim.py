@@ -17,7 +17,7 @@ from typing import Self
 from orchestrator.config import RunConfig
 from orchestrator.driver.past import KINDS, Past
 from orchestrator.journal.save_events import SaveCommitted
-from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
+from orchestrator.store.checkpoints.run_checkpoints import list_saves
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.journal_parts import DamagedPart
 from orchestrator.store.run.lease import Lease, acquire
@@ -103,7 +103,7 @@ def _mended(past: Past, damaged: Sequence[DamagedPart], output: Location) -> Pas
     more = len(damaged) - TOLD
     told = tuple(f"{part.message}; {_MISSED}" for part in damaged[:TOLD])
     past = replace(past, damaged=told + ((f"{more} more parts are damaged",) if more > 0 else ()))
-    saved = list_checkpoints(output)
+    saved = list_saves(output)
     if saved and saved[0].label != past.newest_label:
         newest = SaveCommitted(
             step=saved[0].step,

@@ -1,6 +1,6 @@
 """From which checkpoint can a run go on, when none of its workers has a state any more?
 
-Rule: the newest good one of the run's own; where there is none, the source, read as the run's first
+Rule: the newest good one of the run's own, be it one of changed rows; where there is none, the source, read as the run's first
 start read it. What turned out bad while it was restored is left out.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from orchestrator.config import RunConfig
 from orchestrator.errors import CorruptCheckpoint
 from orchestrator.graph.loading import Loading
+from orchestrator.store.checkpoints.chain_source import newest_state
 from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.checkpoints.source import (
     Source,
     named_source,
-    newest_source,
     resolve_source,
 )
 from orchestrator.store.objects.location import Location
@@ -50,10 +50,9 @@ def newest_restorable(
         CorruptCheckpoint: none is good.
         OrchestratorError: what the store or the source says.
     """
-    source, newest = newest_source(output, exclude=exclude, deep=True)
+    source, newest = newest_state(output, exclude=exclude, deep=True)
     if source is not None:
-        assert newest.checkpoint is not None
-        return RestorableSource(source, files_of(source), newest.checkpoint)
+        return RestorableSource(source, files_of(source), newest)
     if loading is None:
         raise CorruptCheckpoint(
             "no good checkpoint of the run's own is left, and its first start took other names, values or a step than the source's own",
@@ -77,4 +76,4 @@ def files_of(source: Source, step: int | None = None) -> CheckpointFiles:
         known = source.manifest.step if source.manifest else source.step
         step = known if known is not None else source.step_in_name or 0
     position = source.manifest.position if source.manifest else 0
-    return CheckpointFiles(step, position, source.prefix.url, source.files)
+    return CheckpointFiles(step, position, source.prefix.url, source.files, links=source.links)

@@ -24,6 +24,9 @@ from orchestrator.graph.graphdef.meta import read_meta
 from orchestrator.graph.variables.fit import are_lacking
 from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.store.bundle.scalars import read_counter
+from orchestrator.store.checkpoints.chain_source import newest_state
+from orchestrator.store.checkpoints.chains import MAX_LINKS
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint
 from orchestrator.store.checkpoints.source import (
     Source,
     named_source,
@@ -83,15 +86,10 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
     parent, label = (0, 0), None
     if record is not None:
         check_same_source(output, record, named.url, fingerprint)
-        ours, newest = newest_source(output)
-        if newest.checkpoint is not None:
-            parent, label = (
-                (
-                    newest.checkpoint.generation_id.attempt,
-                    newest.checkpoint.generation_id.generation,
-                ),
-                newest.checkpoint.label,
-            )
+        ours, newest = _newest(config, output, record)
+        if newest is not None:
+            made_by = newest.generation_id
+            parent, label = (made_by.attempt, made_by.generation), newest.label
     source = ours if ours is not None else named
     step = step_of(source)
     started = record.started_step if record is not None else step
@@ -108,6 +106,20 @@ def start_point(config: RunConfig, output: Location, record: RunRecord | None) -
         parent,
         (*source.notes, *refused),
     )
+
+
+def _newest(
+    config: RunConfig, output: Location, record: RunRecord
+) -> tuple[Source | None, Checkpoint | None]:
+    """What the run has saved last. A run that has reached its end ends with a checkpoint that plain
+    TensorFlow reads: where only changed rows are that far, its last steps are taken once more.
+    """
+    until = last_step(config.until_step, config.steps, record.started_step)
+    ours, newest = newest_state(output)
+    if ours is not None and newest is not None and ours.links and newest.step >= until:
+        ours, found = newest_source(output)
+        newest = found.checkpoint
+    return ours, newest
 
 
 def counted(
@@ -221,6 +233,7 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         config.on_outlier,
         config.outlier_factor,
         in_parts=bool(graph.tables),
+        most_links=_most_links(config, graph),
     )
     return Policy(
         fitting(sizes, slots),
@@ -235,6 +248,16 @@ def policy_of(config: RunConfig, graph: WorkerGraph, until: int, slots: int | No
         in_place=recovers_in_place(exchange_of(config)),
         peers_tell=not config.workers.gpus,
     )
+
+
+def _most_links(config: RunConfig, graph: WorkerGraph) -> int:
+    """How many saves one of changed rows may stand on. Raises ConfigError."""
+    if config.save_changed_rows and not graph.tables:
+        raise ConfigError(
+            "--save-changed-rows saves rows of tables that are divided among the workers, and none is",
+            remedy="Divide some (--shard-tables NAME; `tfresume inspect` says which can be), or leave --save-changed-rows out",
+        )
+    return MAX_LINKS if config.save_changed_rows else 0
 
 
 def setup_of(
@@ -252,6 +275,7 @@ def setup_of(
         exchange=exchange_of(config),
         batches_per_step=slots.most,
         gradient_scale=scale_of(config, record),
+        changed_rows=config.save_changed_rows,
         seed=config.seed,
         deterministic=config.deterministic,
         max_world_size=1 if graph.group_refused else workers.largest,

@@ -16,7 +16,7 @@ from orchestrator.decide import events as ev
 from orchestrator.driver.inbox import Message, Remark, Restorable
 from orchestrator.driver.past import KINDS
 from orchestrator.driver.restorable import newest_restorable
-from orchestrator.errors import LeaseLost, OrchestratorError, StorageUnavailable
+from orchestrator.errors import LeaseLost, OrchestratorError, OutputError, StorageUnavailable
 from orchestrator.graph.loading import AS_SAVED, Loading
 from orchestrator.journal.event import JournalEvent
 from orchestrator.journal.save_events import SaveCommitted
@@ -24,9 +24,9 @@ from orchestrator.store.checkpoints.commits import commit
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.checkpoints.retention import retain
-from orchestrator.store.objects.layout import split_step
+from orchestrator.store.objects.layout import CHANGED_SUFFIX, split_step
 from orchestrator.store.objects.location import Location
-from orchestrator.store.objects.manifest import Manifest
+from orchestrator.store.objects.manifest import FORMAT, ChainLink, Manifest
 from orchestrator.store.run.evaluations import Holds
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import Lease
@@ -81,6 +81,8 @@ class StorageThread:
         self._parent, self._tell = parent, tell
         self._parent_label = parent_label
         self._doubtful: tuple[ev.SaveWritten, Manifest] | None = None
+        self._chains: dict[int, tuple[ChainLink, ...]] = {}
+        """What each save in parts of this driver that was committed is made of, by its number."""
         self._unrecorded: list[tuple[int, int, tuple[int, int] | None]] = []
         self._journal = Journal(output, lease.attempt, lambda: write_snapshot(output, KINDS))
         self._holds = Holds(output)
@@ -200,8 +202,11 @@ class StorageThread:
             self._committed(written, manifest, began_s)
 
     def _manifest_of(self, written: ev.SaveWritten, world_size: int) -> Manifest:
+        chain = self._ground_of(written)
         return Manifest(
-            name=split_step(written.prefix)[0],
+            format=FORMAT if chain else 1,
+            chain=chain,
+            name=split_step(written.prefix.removesuffix(CHANGED_SUFFIX))[0],
             step=written.step,
             attempt=self._lease.attempt,
             generation=written.generation,
@@ -217,10 +222,23 @@ class StorageThread:
             source=self._saved.fingerprint,
         )
 
+    def _ground_of(self, written: ev.SaveWritten) -> tuple[ChainLink, ...]:
+        """What a save stands on; nothing for a full one. Raises OutputError."""
+        over = 0 if written.part is None else written.part.over
+        if over and over not in self._chains:
+            raise OutputError(
+                f"{written.prefix} holds what has changed since save {over}, which was never committed",
+                remedy="The next save has to be a full one",
+            )
+        return self._chains[over] if over else ()
+
     def _committed(self, written: ev.SaveWritten, manifest: Manifest, began_s: float) -> None:
         # Told before anything is deleted: a failure there isn't one of this save
         label = f"{written.directory}/{written.prefix}"
         self._parent_label = label
+        if written.part is not None:
+            link = ChainLink(label=manifest.label, save_id=manifest.save_id)
+            self._chains[written.part.save] = (*manifest.chain, link)
         self._tell(
             Remark(
                 SaveCommitted(
@@ -233,7 +251,8 @@ class StorageThread:
                 )
             )
         )
-        self._tell(ev.Committed(written.generation, written.step, written.position))
+        told = (written.generation, written.step, written.position)
+        self._tell(ev.Committed(*told, changes=bool(manifest.chain)))
         retain(
             self._output,
             max_to_keep=self._config.max_to_keep,

@@ -30,6 +30,7 @@ from orchestrator.errors import OutputError
 from orchestrator.store.checkpoints.pointer import read_pointer
 from orchestrator.store.checkpoints.pointing import set_pointer
 from orchestrator.store.objects.exclusive import weaker_promise
+from orchestrator.store.objects.layout import CHANGED_SUFFIX
 from orchestrator.store.objects.location import Location
 from orchestrator.store.run.run_record import RunRecord, create_run_record, read_run_record
 from orchestrator.workers.adopting import take_over
@@ -127,6 +128,7 @@ def _start(
         scheduler.monotonic(),
         claim.past.next_worker(left),
         claim.past.left_behind(scheduler.unix()),
+        changes=bool(start.source.links),
     )
     continuation = Continuation(
         record=record,
@@ -203,6 +205,7 @@ def _adopt(claim: Claim, record: RunRecord, observers: Observers, inbox: Inbox) 
         scheduler.monotonic(),
         past.rolled_back,
         past.left_behind(scheduler.unix()),
+        changes=(past.newest_label or "").endswith(CHANGED_SUFFIX),
     )
     continuation = Continuation(
         record=record,

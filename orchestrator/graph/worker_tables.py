@@ -42,6 +42,22 @@ class FirstRows:
 
 
 @dataclass(frozen=True)
+class RowWrite:
+    """By what a step writes some rows of a variable.
+
+    Attributes:
+        member: the variable, one of ``ShardedPart.members``.
+        rows: tensor ``[rows]`` of an integer type that tells which, counted from the first row of
+            the worker's block; it's computed with the update, from the indices of all slots.
+        targets: numbers of the train operations that do.
+    """
+
+    member: str
+    rows: str
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ShardedPart:
     """A table, or one part of a partitioned one, of which each worker holds a block of rows.
 
@@ -52,6 +68,7 @@ class ShardedPart:
         first, count: placeholders, int64 scalars: which row is the first of the worker's block, and
             how many there are.
         initial: of each of ``members``; None where its rows can't be computed one without another.
+        written: all updates by row; ``rewritten`` the members that a step also writes as a block.
     """
 
     table: str
@@ -62,6 +79,8 @@ class ShardedPart:
     first: str
     count: str
     initial: tuple[FirstRows | None, ...] = ()
+    written: tuple[RowWrite, ...] = ()
+    rewritten: tuple[str, ...] = ()
 
     def block(self, rank: int, world_size: int) -> Block:
         """The rows that a rank owns: as many as each other, or one less."""

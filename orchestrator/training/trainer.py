@@ -32,10 +32,11 @@ from orchestrator.training.inputs.live_inputs import LiveInputs
 from orchestrator.training.inputs.rank_share import Share
 from orchestrator.training.opening import open_group
 from orchestrator.training.state.restoring import load
-from orchestrator.training.state.saving import values_for_save
+from orchestrator.training.state.save_copy import SaveCopy
 from orchestrator.training.state.snapshot import Snapshot
 from orchestrator.training.state.state import State, StepOutput, checksums
 from orchestrator.training.state.table_blocks import StoredRows
+from orchestrator.training.state.written_rows import Save
 from orchestrator.training.step.course import Course
 from orchestrator.training.step.groups import Batch, Group
 from orchestrator.training.step.readiness import get_ready
@@ -66,6 +67,7 @@ class Trainer:
         self._group: Group = open_group(
             graph, self._imported, options, self._runner, secret, self._writing
         )
+        self._copy = SaveCopy(self._imported, graph, self._snapshot, options, self._group.written)
         self._inputs = LiveInputs(graph, self._imported, options)
         self._course = Course(graph, options, self._group, self._snapshot)
         self._assigned = False
@@ -180,10 +182,8 @@ class Trainer:
             prefix: path without ``.index`` (V2 format), or the file itself (V1 format).
             init_missing: run the graph's initialisers for needed variables that the checkpoint
                 lacks. They may call Python: let one rank load for all where tables are whole.
-            of_source: as ``restoring.load`` takes it.
+            of_source: as ``restoring.load`` takes it; it raises what that raises.
             rows: of divided tables; their variables are set at once.
-
-        Raises CorruptCheckpoint and GraphMismatch as ``restoring.load``.
         """
         of = (self.graph, self._imported, self._snapshot, self.options, prefix, init_missing)
         with self._writing:
@@ -214,11 +214,11 @@ class Trainer:
         with self._writing:
             return self._course.state_of(self._snapshot.read_all(self._group.session))
 
-    def state_for_save(self) -> State:
-        """What ``state`` gives, in memory that the next call overwrites, and ``State.live``."""
+    def state_for_save(self, save: Save = (0, 0), over: Save | None = None) -> State:
+        """What ``state`` gives as ``SaveCopy.take`` copies it, in memory that it overwrites next."""
         with self._writing:
-            of = (self._snapshot, self._group.session, self.options, self._group.spec)
-            return self._course.state_of(*values_for_save(*of))
+            of = (self._group.session, self._group.spec)
+            return self._course.state_of(*self._copy.take(*of, save, over))
 
     def meet(self, *, timeout_s: float | None = None) -> bool:
         """Wait until every rank of the group has come. ``step`` does that too, before a group's

@@ -27,6 +27,8 @@ class CheckpointFiles:
         files: ``store.objects.location.FileInfo`` of each of its files.
         position: batches that the whole group had consumed before it.
         of_source: it's the source's, which the flags may say to read otherwise than as it is.
+        links: where it holds changed rows only, the files of each save that it's made of, the full
+            one first, as ``Source.links`` has them; ``files`` are all of those.
     """
 
     step: int
@@ -34,6 +36,7 @@ class CheckpointFiles:
     prefix: str
     files: tuple[Any, ...]
     of_source: bool = False
+    links: tuple[tuple[Any, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class GrantOrder:
         position, save_position, saved: as in ``decide.actions.Grant``.
         save: which save that is: the driver's attempt, and its number among those of that driver.
         parts: how many ranks write one each; 0 where the writer writes all.
+        over: the save since which the rows have changed that are to be saved; None for all rows.
     """
 
     generation: int
@@ -124,6 +128,7 @@ class GrantOrder:
     saved: int | None = None
     save: tuple[int, int] = (0, 0)
     parts: int = 0
+    over: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, action: Grant, directory: str, attempt: int) -> GrantOrder:
@@ -139,4 +144,5 @@ class GrantOrder:
             action.saved,
             (attempt, action.save),
             action.parts,
+            (attempt, action.over) if action.over else None,
         )

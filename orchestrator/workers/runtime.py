@@ -54,7 +54,7 @@ class RealTools:
         self._pool = ThreadPoolExecutor(1, "tfresume-stage")
         self._staging: dict[str, Future[str]] = {}
         # Of divided tables nothing may come to this disk as a whole
-        if setup.start is not None and not setup.graph.tables:
+        if setup.start is not None and not (setup.graph.tables or setup.start.links):
             self._staging[setup.start.prefix] = self._stage(setup.start)
 
     def load(self) -> TrainerLike:
@@ -86,25 +86,33 @@ class RealTools:
         """What isn't of divided tables, by way of this disk; of those the rank's rows, from where
         they lie.
         """
+        from orchestrator.store.bundle.folded import Folded
         from orchestrator.store.bundle.stored_index import stored_index
         from orchestrator.store.objects.private import scratch
         from orchestrator.store.transfer.some_tensors import fetch_tensors
         from orchestrator.training.state.table_blocks import StoredRows, keys_of_rest
 
-        graph, index = self._setup.graph, stored_index(checkpoint.files)
+        graph = self._setup.graph
+        folded = Folded.of(checkpoint.links) if checkpoint.links else None
+        index = stored_index(checkpoint.files) if folded is None else folded.index
         loading = graph.loading if checkpoint.of_source else graph.loading.of_own()
         with scratch("restore") as room:
             prefix = room / PurePosixPath(checkpoint.prefix).name
             keys = keys_of_rest(graph, index, loading)
-            fetch_tensors(index, checkpoint.files, keys, prefix)
+            if folded is None:
+                fetch_tensors(index, checkpoint.files, keys, prefix)
+            else:
+                folded.write(prefix, keys)
             return self._trainer.load_checkpoint(
                 str(prefix),
                 init_missing=self._setup.config.init_missing,
                 of_source=checkpoint.of_source,
-                rows=StoredRows(index, checkpoint.files, share),
+                rows=StoredRows(index, checkpoint.files, share, folded),
             )
 
     def _whole(self, checkpoint: CheckpointFiles) -> Any:
+        if checkpoint.links:
+            return self._of_chain(checkpoint)
         # Asked for once more it's looked at once more: what failed may work now
         prefix = (self._staging.pop(checkpoint.prefix, None) or self._stage(checkpoint)).result()
         return self._trainer.load_checkpoint(
@@ -112,6 +120,21 @@ class RealTools:
             init_missing=self._setup.config.init_missing,
             of_source=checkpoint.of_source,
         )
+
+    def _of_chain(self, checkpoint: CheckpointFiles) -> Any:
+        """What some saves come to, put together on this disk: tables are whole here."""
+        from orchestrator.store.bundle.folded import Folded
+        from orchestrator.store.objects.private import scratch
+
+        folded = Folded.of(checkpoint.links)
+        with scratch("restore") as room:
+            prefix = room / PurePosixPath(checkpoint.prefix).name
+            folded.write(prefix, folded.index.entries)
+            return self._trainer.load_checkpoint(
+                str(prefix),
+                init_missing=self._setup.config.init_missing,
+                of_source=checkpoint.of_source,
+            )
 
     def import_input(self) -> None:
         from orchestrator.training.importing.user_code import load_function
@@ -153,7 +176,10 @@ class RealTools:
     def sizes(self, state: Any) -> Mapping[str, Size]:
         from orchestrator.training.state.sizes import sizes
 
-        return sizes(state, self._setup.graph.variables)
+        # Some rows of a variable aren't as large as all of it
+        some = state.changed or {}
+        arrays = {name: array for name, array in state.arrays.items() if name not in some}
+        return sizes(replace(state, arrays=arrays), self._setup.graph.variables)
 
     def write(self, state: Any, directory: str, again: int | None) -> WrittenFiles:
         from orchestrator.store.objects.layout import checkpoint_name
@@ -173,7 +199,7 @@ class RealTools:
     def write_part(
         self, own: Any, directory: str, again: int | None, *, parts: int, rest: bool
     ) -> WrittenPart:
-        from orchestrator.store.objects.layout import checkpoint_name
+        from orchestrator.store.objects.layout import CHANGED_SUFFIX, checkpoint_name
         from orchestrator.store.transfer.part_files import send_part
         from orchestrator.training.engine import host_memory
         from orchestrator.training.state.bundle_writer import meta_content, part_bundle
@@ -185,9 +211,10 @@ class RealTools:
                 remedy="Nothing was saved; the next save tries again",
             )
         prefix = checkpoint_name(self._setup.name, own.step, again)
+        prefix += CHANGED_SUFFIX if own.changed is not None else ""
         bundle = part_bundle(own, graph, prefix)
         files: list[Content] = [bundle.data()]
-        if rest:
+        if rest and own.changed is None:  # the full save that it stands on has the graph
             files.append(meta_content(graph, prefix))
         records = send_part(files, self._setup.output.child(directory))
         if own.live is not None:

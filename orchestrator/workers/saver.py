@@ -179,7 +179,8 @@ class Saver:
             own, grant.directory, _again(job), parts=grant.parts, rest=rest
         )
         made = (written.rank, step, position, grant.save[1], written.report, written.files)
-        part = SavedPart(*made, bad, sizes, measured, job.stood_s)
+        over = 0 if grant.over is None else grant.over[1]
+        part = SavedPart(*made, bad, sizes, measured, job.stood_s, over)
         about = (self._ident, grant.generation, step)
         if rest:
             where, shown = (position, written.directory, written.prefix), _nonfinite(job.watched)
@@ -188,7 +189,7 @@ class Saver:
             )
         else:
             self._event_buffer.put(ev.SaveChecked(*about, digests, position, part))
-        self._measured = sizes
+        self._measured = {**self._measured, **sizes}
 
     def _refuse(
         self, grant: GrantOrder, step: int, position: int, reason: str, *, busy: bool = False

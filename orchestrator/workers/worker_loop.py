@@ -285,7 +285,8 @@ class Work:
         began_s = time.monotonic()
         mailbox.doing = ev.Doing.COPYING
         try:
-            state = self._trainer.state_for_save()
+            of = (grant.save, grant.over) if grant.parts else ()
+            state = self._trainer.state_for_save(*of)
         except Exception as error:  # noqa: BLE001 - a save that fails never stops training
             self._saver.fail(grant, mailbox.step or 0, mailbox.position, last_line(error))
             return

@@ -192,7 +192,7 @@ def test_storage_thread_search_that_meets_an_error_of_its_own_is_answered(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(restorable, "newest_source", broken)
+    monkeypatch.setattr(restorable, "newest_state", broken)
     bench.storage_thread.find("nobody has the state", {})
     assert bench.next() == ev.Found(None, detail="KeyError: 'a bug'")
 
@@ -229,7 +229,7 @@ def test_storage_thread_search_that_the_store_does_not_answer_may_be_repeated(
     def down(*args: Any, **kwargs: Any) -> None:
         raise StorageUnavailable("s3://b: 503")
 
-    monkeypatch.setattr(restorable, "newest_source", down)
+    monkeypatch.setattr(restorable, "newest_state", down)
     bench.storage_thread.find("nobody has the state", {})
     found = bench.next()
     assert found.passing

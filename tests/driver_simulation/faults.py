@@ -40,6 +40,7 @@ class Faults:
         drain_s: a node is announced to go, goes, and another comes.
         room_s: the cluster gets a node, or loses one without a word.
         slots: how many places a node has; 0 for any number.
+        part_refused: how often a rank can't write its part of a save.
         data_ends_at, input_raises_at: the first batch that the input lacks, and the one at which it
             raises; 0 for none.
     """
@@ -61,6 +62,7 @@ class Faults:
     drain_s: float = 0.0
     room_s: float = 0.0
     slots: int = 0
+    part_refused: float = 0.0
     data_ends_at: int = 0
     input_raises_at: int = 0
     until_s: float = 60.0
@@ -201,6 +203,7 @@ class Mishaps:
             name
             for name in self._world.bucket.objects
             if name.startswith(f"{self._world.path}/a") and ".data-" in name
+            if self._world.bucket.objects[name][0]  # a rank of which no row has changed has none
         ]
         if names:
             name = self._random.choice(sorted(names))

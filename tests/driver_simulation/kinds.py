@@ -10,6 +10,7 @@ from tests.driver_simulation.store import StoreFaults
 from tests.driver_simulation.world import World
 
 SHARED = {"workers": {"count": 4, "min": 1, "max": 5}}
+CHAINS = {"shard_tables": ["table"], "save_changed_rows": True, "save_steps": 4}
 KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
     "calm": (Faults(), {}),
     "workers that die": (Faults(kill_s=6.0), {}),
@@ -85,6 +86,33 @@ KINDS: dict[str, tuple[Faults, dict[str, Any]]] = {
         ),
         {**SHARED, "shard_tables": ["table"]},
     ),
+    "changed rows": (
+        Faults(kill_s=20.0, dies_s=40.0, notice_s=40.0, part_refused=0.1),
+        {**SHARED, **CHAINS},
+    ),
+    "changed rows and whatever goes wrong": (
+        Faults(
+            store=StoreFaults(slow=0.02, refuses=0.04, loses_reply=0.04),
+            calls=CallFaults(late=0.02, lost=0.01, twice=0.02),
+            kill_s=25.0,
+            hangs_s=40.0,
+            node_s=60.0,
+            dies_s=25.0,
+            outage_s=40.0,
+            damage_s=20.0,
+            part_refused=0.05,
+        ),
+        {**SHARED, **CHAINS},
+    ),
+    "changed rows and a stop": (
+        Faults(
+            store=StoreFaults(refuses=0.04, loses_reply=0.04),
+            stop_at_s=25.0,
+            kill_s=20.0,
+            part_refused=0.05,
+        ),
+        {**SHARED, **CHAINS, "until": 10_000},
+    ),
     "everything": (
         Faults(
             store=StoreFaults(slow=0.02, refuses=0.02, loses_reply=0.02),
@@ -131,6 +159,9 @@ FIRES: dict[str, set[str]] = {
     "a stop": {"stop_at_s", "dies_s"},
     "tables that are divided": {"kill_s", "dies_s", "notice_s"},
     "divided tables and whatever goes wrong": {"kill_s", "dies_s", "lost", "refuses"},
+    "changed rows": {"kill_s", "dies_s", "part_refused", "chained"},
+    "changed rows and whatever goes wrong": {"kill_s", "dies_s", "refuses", "chained", "resumed"},
+    "changed rows and a stop": {"kill_s", "stop_at_s", "chained"},
     "drivers that die while steps are short": {"dies_s", "late"},
     "messages that overtake each other": {"overtaken", "answers_overtaken", "unanswered"},
     "nodes that are drained": {"drain_s", "Draining"},

@@ -25,7 +25,7 @@ from orchestrator.driver import attempt as attempt_module
 from orchestrator.driver import beginning, storage_thread
 from orchestrator.driver.startup import Plan
 from orchestrator.graph.loading import AS_SAVED
-from orchestrator.graph.worker_tables import NO_TABLES, ShardedPart, ShardedTables
+from orchestrator.graph.worker_tables import NO_TABLES
 from orchestrator.store.bundle import deep_verify
 from orchestrator.store.bundle.data_writer import DataReport
 from orchestrator.store.bundle.index_writer import index_bytes
@@ -44,8 +44,9 @@ from orchestrator.workers import (
     worker_loop,
 )
 from tests.driver_simulation.ray import ActorClass
-from tests.driver_simulation.state import TABLE_ROWS, record_of
+from tests.driver_simulation.state import record_of
 from tests.driver_simulation.store import SimFileSystem
+from tests.driver_simulation.trainer import TABLES
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
@@ -67,9 +68,7 @@ GRAPH: Any = SimpleNamespace(
 DIVIDED: Any = SimpleNamespace(
     **{
         **vars(GRAPH),
-        "tables": ShardedTables(
-            (ShardedPart("table", "table", ("table",), TABLE_ROWS, (), "", ""),)
-        ),
+        "tables": TABLES,
     }
 )
 """The same with a table of which each worker holds some rows."""

@@ -20,6 +20,7 @@ from orchestrator.decide import (
     incidents,
     machine,
     retention,
+    save_policy,
     save_under_way,
 )
 from orchestrator.decide import events as ev
@@ -31,11 +32,12 @@ from orchestrator.decide.rules import ending
 from orchestrator.driver import restorable, storage_thread
 from orchestrator.driver.past import Past
 from orchestrator.errors import OrchestratorError
-from orchestrator.store.checkpoints import commits, source, verification
+from orchestrator.store.checkpoints import chain_source, commits, verification
 from orchestrator.store.checkpoints import retention as deleting
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.run import lease
 from orchestrator.store.run.journal import Journal
+from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.workers.actor import WorkerActor
 from orchestrator.workers.fleet import Fleet
 from orchestrator.workers.mailbox import Mailbox
@@ -56,7 +58,11 @@ def never_spoken_to(worker: Any, attempt: int) -> None:
 
 
 REAL_HELD, REAL_NEWEST, REAL_FLUSH = Member.held_state, restorable.files_of, Journal.flush
-REAL_COMMIT, REAL_SHALLOW, REAL_STATUS = commits.commit, source.newest_source, world_module.status
+REAL_COMMIT, REAL_SHALLOW, REAL_STATUS = (
+    commits.commit,
+    chain_source.newest_state,
+    world_module.status,
+)
 REAL_FROM, REAL_CLOSE = crew._state_from, Fleet.close
 
 
@@ -158,6 +164,22 @@ def begins_anew(*found: Any) -> Any:
     return replace(run, granted_end=run.step, granted_position=run.position)
 
 
+def never_the_last(policy: Any, log: Any, *, last: bool) -> int:
+    """A run may end with changed rows."""
+    return REAL_GROUND(policy, log, last=False)
+
+
+REAL_GROUND = save_policy.ground_of
+
+
+def forgets_what_was_lost(written: Any, save: Any, over: Any) -> Any:
+    """What was written before the copy for a save that was lost counts for saved."""
+    if over in written._since:
+        written._since = {over: written._since[next(reversed(written._since))]}
+    return REAL_CHANGED(written, save, over)
+
+
+REAL_CHANGED = WrittenRows.changed
 DEATHS, WAKING, KILLS = (
     "drivers that die with their machine",
     "drivers that wake up",
@@ -216,7 +238,7 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
             patch.setattr(restorable, "files_of", without_checksums),
             patch.setattr(
                 restorable,
-                "newest_source",
+                "newest_state",
                 lambda output, exclude, deep: REAL_SHALLOW(output, exclude=exclude),
             ),
             patch.setattr(verification, "check_sample", lambda item, *_: item.step_in_name),
@@ -243,6 +265,17 @@ BUGS: dict[str, tuple[str, Callable[[Patch], Any]]] = {
         lambda patch: (
             patch.setattr(commits, "set_pointer", lambda output, *_: list_checkpoints(output)),
             patch.setattr(storage_thread, "retain", lambda *_, **__: None),
+        ),
+    ),
+    "committed that isn't the run's state": (
+        "changed rows",
+        lambda patch: patch.setattr(WrittenRows, "changed", forgets_what_was_lost),
+    ),
+    "done and its last step isn't saved": (
+        "changed rows",
+        lambda patch: (
+            patch.setattr(save_policy.SaveLog, "ends_with", save_policy.SaveLog.holds),
+            patch.setattr(save_policy, "ground_of", never_the_last),
         ),
     ),
     "ranks were taken to differ that are equal": (

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import google_crc32c
 import numpy as np
 
+from orchestrator.store.bundle.bundle import read_index
+from orchestrator.store.bundle.changed_rows import changed_tensors
 from orchestrator.store.bundle.in_memory import BundleInMemory, TensorInMemory
 from orchestrator.store.bundle.sstable import mask
 from orchestrator.store.objects.manifest import FileRecord
@@ -31,6 +33,21 @@ def chain_at(step: int) -> int:
     return 1 if step == 0 else zlib.crc32(f"{chain_at(step - 1)} {step}".encode())
 
 
+def touched(step: int) -> set[int]:
+    """The rows of the table that a step writes."""
+    return {step % TABLE_ROWS, 5 * step % TABLE_ROWS}
+
+
+def table_at(step: int, chain: int) -> np.ndarray:
+    """The table: each row is the chain of the last step that wrote it."""
+    rows, before = [], chain_at(0)
+    for row in range(TABLE_ROWS):
+        steps = [one for one in range(max(1, step - TABLE_ROWS), step + 1) if row in touched(one)]
+        at = max(steps, default=0)
+        rows.append(chain if at == step and step else chain_at(at) if at else before)
+    return np.array(rows, np.int64)
+
+
 @dataclass(frozen=True)
 class SimState:
     """All variables."""
@@ -39,6 +56,8 @@ class SimState:
     position: int
     chain: int
     share: tuple[int, int] = field(default=(0, 1), compare=False)
+    changed: tuple[int, ...] | None = field(default=None, compare=False)
+    """For a save of changed rows those of the block; None where all are meant."""
 
     @property
     def size_bytes(self) -> int:
@@ -52,6 +71,18 @@ class SimState:
         step = self.step + 1
         chain = zlib.crc32(f"{self.chain} {step}".encode())
         return SimState(step, self.position + BATCHES, chain, self.share)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """The rows of the table that this worker holds."""
+        rank, ranks = self.share
+        return TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Those rows."""
+        start, stop = self.block
+        return table_at(self.step, self.chain)[start:stop]
 
 
 def start_state(step: int = 0) -> SimState:
@@ -84,13 +115,17 @@ def files_of_state(prefix: str, state: SimState) -> tuple[tuple[str, bytes], ...
 
 
 def part_of_state(prefix: str, state: SimState, rest: bool) -> BundleInMemory:
-    """One rank's data file of a checkpoint with a divided table, each of whose rows is the chain."""
-    rank, ranks = state.share
-    start, stop = TABLE_ROWS * rank // ranks, TABLE_ROWS * (rank + 1) // ranks
-    rows = np.full(stop - start, state.chain, np.int64).tobytes()
-    count = stop - start
-    block = ((start, count),)
-    tensors = [TensorInMemory("table", "int64", (count,), (rows,), None, (TABLE_ROWS,), block)]
+    """One rank's data file of a checkpoint with a divided table, or of what has changed of it."""
+    (start, stop), (rank, ranks) = state.block, state.share
+    tensors: list[TensorInMemory] = []
+    if state.changed is None:
+        rows, block = state.rows.tobytes(), ((start, stop - start),)
+        shape = (stop - start,)
+        tensors.append(TensorInMemory("table", "int64", shape, (rows,), None, (TABLE_ROWS,), block))
+    elif state.changed:
+        numbers = np.array(state.changed)
+        values = memoryview(state.rows[numbers].tobytes())
+        tensors += changed_tensors(rank, "table", "int64", (TABLE_ROWS,), numbers + start, [values])
     if rest:
         scalars = {"chain": state.chain, "global_step": state.step}
         tensors[:0] = [
@@ -107,18 +142,44 @@ def graph_of_state(divided: bool = True) -> bytes:
     return meta_bytes({"global_step": np.int64(0), "chain": np.int64(0), **table})
 
 
-def chain_in(data: bytes) -> int:
-    """What a checkpoint's data file holds: keys come in their order, ``chain`` first."""
-    return int(np.frombuffer(data[:8], np.int64)[0])
+Files = Mapping[str, bytes]
+"""The index and the data files of one save, by name."""
 
 
-def holds(files: Sequence[bytes], chain: int, *, divided: bool) -> bool:
-    """Whether a checkpoint's data files hold that chain; of a divided table each row once."""
-    numbers = [np.frombuffer(data, np.int64) for data in files]
-    if not numbers or len(numbers[0]) < 2 or int(numbers[0][0]) != chain:
+def held_by(saves: Sequence[Files]) -> tuple[int, int, np.ndarray | None]:
+    """The step, the chain and the table that some saves come to, each over those before it; no
+    table where there's none.
+    """
+    numbers: dict[str, int] = {}
+    table: np.ndarray | None = None
+    for files in saves:
+        (name,) = (name for name in files if name.endswith(".index"))
+        rows: dict[str, np.ndarray] = {}
+        index = read_index(files[name])
+        for piece in index.pieces:
+            suffix = f".data-{piece.shard:05d}-of-{index.num_shards:05d}"
+            data = files[name.removesuffix(".index") + suffix]
+            held = np.frombuffer(data[piece.offset : piece.offset + piece.size_bytes], np.int64)
+            if piece.key == "table":
+                table = np.zeros(TABLE_ROWS, np.int64) if table is None else table
+                start = piece.extents[0][0] if piece.extents else 0
+                table[start : start + len(held)] = held
+            elif piece.shape == ():
+                numbers[piece.key] = int(held[0])
+            else:
+                rows[piece.key] = held
+        for key, held in rows.items():
+            if "/rows/" in key and table is not None:
+                table[held] = rows[key.replace("/rows/", "/values/")]
+    return numbers["global_step"], numbers["chain"], table
+
+
+def holds(saves: Sequence[Files], step: int, *, divided: bool) -> bool:
+    """Whether some saves come to what the variables are at a step."""
+    found, chain, table = held_by(saves)
+    if (found, chain, table is not None) != (step, chain_at(step), divided):
         return False
-    rows = np.concatenate([numbers[0][2:], *numbers[1:]])
-    return len(rows) == (TABLE_ROWS if divided else 0) and bool((rows == chain).all())
+    return table is None or bool((table == table_at(step, chain)).all())
 
 
 def record_of(name: str, data: bytes) -> FileRecord:

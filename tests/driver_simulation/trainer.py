@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from orchestrator.decide.actions import StateFrom
 from orchestrator.errors import EndOfData, PeerLost, UserCodeError
+from orchestrator.graph.worker_tables import RowWrite, ShardedPart, ShardedTables
+from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import JoinOrder
 from tests.driver_simulation.exchange import SimExchange
-from tests.driver_simulation.state import BATCHES, SimState
+from tests.driver_simulation.state import BATCHES, TABLE_ROWS, SimState, touched
 
 if TYPE_CHECKING:
     from tests.driver_simulation.worker import SimWorker
+
+
+TABLES = ShardedTables(
+    (
+        ShardedPart(
+            *("table", "table", ("table",), TABLE_ROWS, (), "", ""),
+            written=(RowWrite("table", "rows:0", (0,)),),
+        ),
+    )
+)
+"""What the workers of a divided run share."""
 
 
 class Output:
@@ -33,6 +49,7 @@ class SimTrainer:
     def __init__(self, worker: SimWorker) -> None:
         self.worker = worker
         self.address = f"{worker.ident}:1"
+        self.written = WrittenRows(TABLES, TABLES.members)
         self.current: SimState | None = None
         self.lacked: SimState | None = None
         self.exchange: SimExchange | None = None
@@ -72,14 +89,26 @@ class SimTrainer:
         self.position = order.position
 
     def assign(self, state: SimState) -> None:
+        self.written.begin(state.share)
         self.current, self.lacked, self.stepped = state, None, False
 
     def state(self) -> SimState:
         assert self.current is not None
         return self.current
 
-    def state_for_save(self) -> SimState:
-        return self.state()
+    def state_for_save(
+        self, save: tuple[int, int] = (0, 0), over: tuple[int, int] | None = None
+    ) -> SimState:
+        rows = self.written.changed(save, over)
+        changed = None if rows is None else tuple(rows["table"].tolist())
+        return replace(self.state(), changed=changed)
+
+    def _take(self, state: SimState) -> None:
+        """A step is applied."""
+        self.current, self.lacked = state, None
+        start, stop = state.block
+        rows = [row - start for row in touched(state.step) if start <= row < stop]
+        self.written.note(0, {"rows:0": np.array(rows, np.int64)})
 
     def meet(self) -> bool:
         if self.exchange is None or self.exchange.broken:
@@ -95,7 +124,7 @@ class SimTrainer:
         members = [peer for peer in peers if peer.trainer.address in order.addresses]
         if all(peer.trainer.current != self.lacked for peer in members):
             return False
-        self.current, self.lacked = self.lacked, None
+        self._take(self.lacked)
         return True
 
     def step(self, batches: Sequence[Mapping[str, Any]]) -> Output:
@@ -104,7 +133,8 @@ class SimTrainer:
         if not self.has_result:
             self.lacked = after if self.worker.computed else None
             raise PeerLost("a peer is gone")
-        self.current, self.lacked, self.stepped = after, None, True
+        self._take(after)
+        self.stepped = True
         self.position = after.position
         self.worker.world.stepped(self.worker, after)
         return Output(after)

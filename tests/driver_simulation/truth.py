@@ -97,6 +97,8 @@ class Truth:
             manifest.step
             for label, manifest in self.output.manifests.items()
             if self.output.exists(label) and read_generation_id(label.partition("/")[0]) is not None
+            # Plain TensorFlow has to find it, too
+            if not manifest.chain
         ]
         self.output.pointed_at_the_newest()
         self.told.redone(records)

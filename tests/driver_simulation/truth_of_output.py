@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator.store.checkpoints.run_checkpoints import list_checkpoints
 from orchestrator.store.objects.layout import MANIFEST_SUFFIX
 from orchestrator.store.objects.manifest import Manifest, read_manifest_bytes
-from tests.driver_simulation.state import chain_at, holds
+from tests.driver_simulation.state import holds
 
 if TYPE_CHECKING:
     from tests.driver_simulation.world import World
@@ -33,29 +33,37 @@ class OutputTruth:
         else:
             self._deleted(label)
 
-    def _data_of(self, label: str) -> dict[str, bytes | None]:
-        """The data files of a checkpoint, in their order; None where one isn't there."""
+    def _files_of(self, label: str) -> dict[str, bytes | None]:
+        """The index and the data files of a save; None where one isn't there."""
         directory, found = label.rpartition("/")[0], self.world.bucket.objects
-        names = sorted(one.name for one in self.manifests[label].files if ".data-" in one.name)
+        names = [one.name for one in self.manifests[label].files if not one.name.endswith(".meta")]
         paths = [f"{self.world.path}/{directory}/{name}" for name in names]
         return {path: found[path][0] if path in found else None for path in paths}
 
+    def _made_of(self, label: str) -> list[str]:
+        """What a save stands on, and itself."""
+        return [*(link.label for link in self.manifests[label].chain), label]
+
     def _holds_its_step(self, label: str) -> bool:
-        files = list(self._data_of(label).values())
-        return None not in files and holds(
-            [file for file in files if file is not None],
-            chain_at(self.manifests[label].step),
-            divided=self.world.divided,
-        )
+        saves: list[dict[str, bytes]] = []
+        for one in self._made_of(label):
+            files = self._files_of(one)
+            there = {name: data for name, data in files.items() if data is not None}
+            if len(there) < len(files) or not (one == label or self.exists(one)):
+                return False
+            saves.append(there)
+        return holds(saves, self.manifests[label].step, divided=self.world.divided)
 
     def _is_good(self, label: str) -> bool:
         known = label in self.manifests
-        return known and self._holds_its_step(label) and not self._is_damaged(label)
+        return known and not self._is_damaged(label) and self._holds_its_step(label)
 
     def _committed(self, label: str, manifest: Manifest) -> None:
         self.manifests[label] = manifest
+        if manifest.chain:
+            self.world.fired.add("chained")
         self.world.check(
-            self._holds_its_step(label) or self._is_damaged(label),
+            self._is_damaged(label) or self._holds_its_step(label),
             "a checkpoint was committed that isn't the run's state",
         )
         self.world.check(
@@ -65,7 +73,7 @@ class OutputTruth:
         )
 
     def _is_damaged(self, label: str) -> bool:
-        return bool(self._data_of(label).keys() & self.damaged)
+        return any(self._files_of(one).keys() & self.damaged for one in self._made_of(label))
 
     def _deleted(self, label: str) -> None:
         gone = self.manifests[label]

@@ -113,6 +113,8 @@ class WorkersTruth:
 
     def restored(self, worker: SimWorker, checkpoint: CheckpointFiles, state: SimState) -> None:
         """A worker has read a checkpoint and takes it for good."""
+        if checkpoint.links:
+            self.world.fired.add("resumed")
         self.world.check(state.is_good, "a checkpoint that is bad was trusted")
         data = {str(file.location.path) for file in checkpoint.files if ".data-" in file.name}
         damaged = self.world.truth.output.damaged

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.decide import events as ev
@@ -17,9 +18,10 @@ from orchestrator.errors import (
     LeaseLost,
     OutputError,
     SourceError,
+    StorageUnavailable,
     WorkerLost,
 )
-from orchestrator.store.objects.layout import checkpoint_name
+from orchestrator.store.objects.layout import CHANGED_SUFFIX, checkpoint_name
 from orchestrator.store.objects.manifest import FileRecord
 from orchestrator.workers.actor import POLL_S, WorkerActor
 from orchestrator.workers.member import PULSE_S, Member
@@ -29,9 +31,9 @@ from tests.driver_simulation.actors import Actor, Reply
 from tests.driver_simulation.state import (
     BATCHES,
     SimState,
-    chain_in,
     files_of_state,
     graph_of_state,
+    held_by,
     part_of_state,
     record_of,
 )
@@ -235,7 +237,7 @@ class SimWorker:
 
     def checkpoint_state(self, checkpoint: CheckpointFiles, share: tuple[int, int]) -> SimState:
         """Read it as ``stage`` would, which compares checksums."""
-        data = {}
+        saves: list[dict[str, bytes]] = []
         for file in checkpoint.files:
             name = str(file.location.path)
             content = self.world.bucket.objects.get(name)
@@ -244,11 +246,16 @@ class SimWorker:
             record = record_of(file.name, content[0])
             if file.crc32c is not None and record.crc32c != file.crc32c:
                 raise CorruptCheckpoint(f"{name} fails its checksum")
-            data[name] = content[0]
+            if name.endswith(".index"):
+                saves.append({})
+            saves[-1][name] = content[0]
         self.moved += 1
-        chain = next(chain_in(content) for name, content in data.items() if ".data-" in name)
+        _, chain, table = held_by(saves)
         position = BATCHES * checkpoint.step
         state = SimState(checkpoint.step, position, chain, share if self.world.divided else (0, 1))
+        start, stop = state.block
+        if table is not None and (table[start:stop] != state.rows).any():
+            state = replace(state, chain=0)  # none that the run ever had
         self.world.restored(self, checkpoint, state)
         return state
 
@@ -287,13 +294,18 @@ class SimWorker:
     def write_part(
         self, own: SimState, directory: str, again: int | None, *, parts: int, rest: bool
     ) -> WrittenPart:
+        refused = self.world.faults.part_refused
+        if refused and self.world.schedule.random.random() < refused:
+            self.world.fired.add("part_refused")
+            raise StorageUnavailable(f"{self.ident} can't write its rows")
         prefix = checkpoint_name("m", own.step, again)
+        prefix += CHANGED_SUFFIX if own.changed is not None else ""
         rank, world_size = own.share
         assert world_size == parts
         bundle = part_of_state(prefix, own, rest)
         content = bundle.data()
         files = [(content.name, content.read(0, content.size_bytes))]
-        files += [(f"{prefix}.meta", graph_of_state())] if rest else []
+        files += [(f"{prefix}.meta", graph_of_state())] if rest and own.changed is None else []
         return WrittenPart(directory, prefix, self._put(directory, files), rank, bundle.report())
 
     def _put(self, directory: str, files: Iterable[tuple[str, bytes]]) -> tuple[FileRecord, ...]:

@@ -118,7 +118,9 @@ class FakeTrainer:
         assert self.current is not None
         return FakeState(self.current.step, self.current.values.copy())
 
-    def state_for_save(self) -> FakeState:
+    def state_for_save(
+        self, save: tuple[int, int] = (0, 0), over: tuple[int, int] | None = None
+    ) -> FakeState:
         assert self.current is not None
         # as the real one does: into memory that is used again
         np.copyto(self.for_saves, self.current.values)

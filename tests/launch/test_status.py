@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.run.beating import beats
 from orchestrator.store.run.journal import Journal
 from orchestrator.store.run.lease import BEATS_PER_LEASE, Lease, acquire, observe
+from orchestrator.store.run.lineage import record_takeover
 from orchestrator.store.run.run_record import RunRecord, create_run_record, request_stop
 from tests.launch import journals
+from tests.store.chains import Run
 
 RECORD = {"source": "gs://b/run/model.ckpt-500", "started_step": 500}
 SAVED = SavedCheckpoint(
@@ -177,6 +180,29 @@ def test_status_of_a_living_run_tells_workers_rate_next_save_and_the_time_left()
     assert (found.steps_per_s, found.eta_s, found.checkpoint_age_s) == (20.0, 50.0, 57.0)
     assert found.incidents[0]["recovered_s"] == 0.41
     assert 0 < found.goodput < 1
+
+
+def test_status_tells_up_to_which_step_changed_rows_were_saved_over_the_checkpoint(
+    output: Location, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = replace(SAVED, changes_step=1150)
+    found = told(TRAINING, Driver.ALIVE, saved=saved)
+    assert (found.checkpoint_step, found.changed_rows_step) == (1100, 1150)
+    assert told(TRAINING, Driver.ALIVE).changed_rows_step is None
+
+    monkeypatch.setenv("COLUMNS", "400")
+    started(output).release()
+    record_takeover(output, 1, 1, 0)
+    chain = Run()
+    chain.train()
+    chain.saved(output)
+    assert run(["status", output.url]) == 0
+    assert "changed rows" not in capsys.readouterr().out
+    chain.train()
+    chain.saved_changes(output)
+    assert run(["status", output.url]) == 0
+    assert "m-1 (saved" in (shown := capsys.readouterr().out)
+    assert "changed rows up to step 2)" in shown
 
 
 def test_status_counts_incidents_that_are_too_many_to_be_listed(

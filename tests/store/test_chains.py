@@ -17,9 +17,11 @@ from orchestrator.exports.salvage import salvage
 from orchestrator.store.bundle.bundle import read_index
 from orchestrator.store.bundle.changed_rows import add_changed_rows
 from orchestrator.store.bundle.data_writer import DataWriter
+from orchestrator.store.bundle.folded import Folded
 from orchestrator.store.bundle.index_writer import write_index
 from orchestrator.store.bundle.joint_crc import joint_problems
 from orchestrator.store.bundle.values import Values
+from orchestrator.store.checkpoints.chain_source import newest_state
 from orchestrator.store.checkpoints.chains import MAX_LINKS, fold, newest_chain, next_links
 from orchestrator.store.checkpoints.newest_good import newest_good
 from orchestrator.store.checkpoints.pointer import read_pointer
@@ -53,6 +55,35 @@ def started(output: Location, changes: int) -> Run:
 @pytest.fixture
 def output(tmp_path: Path) -> Location:
     return open_location(str(tmp_path / "out"))
+
+
+def test_run_goes_on_from_its_newest_state_and_others_from_what_tensorflow_reads(
+    output: Location,
+) -> None:
+    run = started(output, 2)
+    source, newest = newest_state(output, deep=True)
+    assert source is not None
+    assert newest is not None
+    assert (source.label, newest.label) == ("a0001-g0001/m-3.changed",) * 2
+    assert [files[0].name for files in source.links] == [
+        *("m-1.index", "m-2.changed.index", "m-3.changed.index")
+    ]
+    assert (source.step, source.manifest and source.manifest.step) == (3, 3)
+    assert set(source.keys() or ()) == {"emb", "emb/Adam", "global_step", "w", "words"}
+    assert Folded.of(source.links).index.entries.keys() == (source.keys() or {}).keys()
+    assert resolve_source(output.url).label == "a0001-g0001/m-1"
+
+    run.saved(output)
+    again, _ = newest_state(output)
+    whole = resolve_source(output.url)
+    assert again is not None
+    assert again.links == ()
+    assert again.label == whole.label == "a0001-g0001/m-3"
+    assert (again.index_crc32c, again.files) == (whole.index_crc32c, whole.files)
+    none = newest_state(
+        output, exclude={again.label: "bad", source.label: "bad", "a0001-g0001/m-1": "bad"}
+    )
+    assert none == (None, None)
 
 
 def test_chain_is_the_state_of_its_newest_save(store: Location) -> None:

@@ -88,13 +88,20 @@ class Savers:
         setup = SimpleNamespace(graph=graph, name="model.ckpt", output=self.output, start=None)
         self.tools = RealTools(cast(Setup, setup))
 
-    def parts(self, states: Sequence[State]) -> list[ev.SaveWritten | ev.SaveChecked]:
-        """What each rank tells."""
+    def parts(
+        self, states: Sequence[State], number: int = 1, over: int = 0
+    ) -> list[ev.SaveWritten | ev.SaveChecked]:
+        """What each rank tells of the save of this number, of changed rows where it's over one."""
         told: list[Any] = []
         for rank, state in enumerate(states):
             buffer = EventBuffer()
             saver = Saver(f"w{rank}", self.tools, buffer)
-            grant = GrantOrder(1, 99, (4,), "w0", "a0001-g0001", 12, save=(1, 1), parts=len(states))
+            grant = GrantOrder(
+                *(1, 99, (4,), "w0", "a0001-g0001", 12),
+                save=(1, number),
+                parts=len(states),
+                over=(1, over) if over else None,
+            )
             assert saver.begin(grant, state.step, 12)
             saver.submit(SaveJob(state, 12, grant, {}, 0.0))
             saver.close()

@@ -11,7 +11,7 @@ import immutables
 
 from orchestrator.decide import save_under_way
 from orchestrator.decide.events import Committed, SaveChecked, SaveFailed, SaveWritten
-from orchestrator.decide.save_policy import InFlight
+from orchestrator.decide.save_policy import InFlight, SaveLog
 from orchestrator.decide.turn import Turn
 
 
@@ -98,6 +98,17 @@ def _refused(turn: Turn, flight: InFlight, event: SaveFailed) -> None:
     turn.set(saves=saves, expected=_without(turn.run.expected, event.worker))
 
 
+def _committed(log: SaveLog, event: Committed, position: int | None) -> SaveLog:
+    return replace(
+        log,
+        failed=0,
+        committed=event.step,
+        committed_position=position,
+        changes=event.changes,
+        before=log.full,
+    )
+
+
 def on_committed(turn: Turn, event: Committed) -> None:
     """A checkpoint exists."""
     log = turn.run.saves
@@ -105,19 +116,16 @@ def on_committed(turn: Turn, event: Committed) -> None:
         # Of a save that had failed: what it's told of now was in doubt till now
         if event.generation == turn.run.generation and event.step >= (log.committed or 0):
             position = event.position
-            log = replace(log, failed=0, committed=event.step, committed_position=position)
+            log = _committed(log, event, position)
             turn.set(saves=log, divergences=0)
         return
     if log.in_flight.step != event.step:
         return
+    flight = log.in_flight
+    if flight.generation == turn.run.generation:
+        log = replace(log, ground=log.agreed, links=log.links + 1)
     turn.set(
-        saves=replace(
-            log,
-            in_flight=None,
-            failed=0,
-            committed=event.step,
-            committed_position=log.in_flight.position,
-        ),
+        saves=replace(_committed(log, event, flight.position), in_flight=None),
         written=None,
         expected=immutables.Map(),
         divergences=0,

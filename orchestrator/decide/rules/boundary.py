@@ -23,19 +23,21 @@ def meet(turn: Turn) -> None:
     saved = run.saves.holds(*run.place)
     if run.ending is not None or run.step >= run.policy.until:
         how = run.ending or Ending(Outcome.DONE, f"step {run.policy.until} is reached")
-        if saved or save_policy.too_many_failed(run.policy.saving, run.saves):
+        if run.saves.ends_with(*run.place) or save_policy.too_many_failed(
+            run.policy.saving, run.saves
+        ):
             turn.set(ending=replace(how, at_once=True))
         else:
-            _save(turn)
+            _save(turn, last=True)
     elif run.reforms and (not run.policy.saving.in_parts or saved):
         turn.gather(run.reform)
     elif run.reforms:
         _save(turn)  # who changes places takes other rows, and finds them in a checkpoint alone
 
 
-def _save(turn: Turn) -> None:
+def _save(turn: Turn, *, last: bool = False) -> None:
     """Save where the group stands, unless a save is under way, or the last try was just now."""
     run = turn.run
     if run.saves.in_flight is None and turn.now_s >= run.saves.again_s:
-        save_under_way.agree(turn, run.step, run.seats[0], run.members)
+        save_under_way.agree(turn, run.step, run.seats[0], run.members, last=last)
         save_under_way.send(turn, run.members, run.granted_end, run.granted_position)

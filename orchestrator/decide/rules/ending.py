@@ -42,7 +42,7 @@ def _has_lost_its_last_step(run: Run) -> bool:
         return False
     if not (crew.nobody_has_a_state(run) or crew.stands_still(run)):
         return False  # who still runs hasn't told yet how far it is
-    steps = [run.saves.committed, *(run.workers[ident].step for ident in crew.holders(run))]
+    steps = [run.saves.full, *(run.workers[ident].step for ident in crew.holders(run))]
     return max((step for step in steps if step is not None), default=-1) < run.ending.last_step
 
 
@@ -55,7 +55,8 @@ def end_gathered(turn: Turn) -> None:
         finish(turn)
         return
     step, position = run.workers[writer].step or 0, run.workers[writer].position
-    if run.saves.holds(step, position) or save_policy.too_many_failed(run.policy.saving, run.saves):
+    saved = run.saves.ends_with(step, position)
+    if saved or save_policy.too_many_failed(run.policy.saving, run.saves):
         turn.set(step=step)
         finish(turn)
     elif run.saves.in_flight is None and turn.now_s < run.saves.again_s:
@@ -66,7 +67,7 @@ def end_gathered(turn: Turn) -> None:
         turn.set(step=step, position=position)
         # Of divided tables every rank holds rows that nobody else has
         workers = run.seats if run.policy.saving.in_parts else (writer,)
-        save_under_way.agree(turn, step, workers[0], workers)
+        save_under_way.agree(turn, step, workers[0], workers, last=True)
         end = max(run.granted_end, step), max(run.granted_position, position)
         save_under_way.send(turn, workers, *end)
 

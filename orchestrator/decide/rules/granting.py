@@ -96,7 +96,8 @@ def _agree_on(turn: Turn, step: int, position: int | None) -> None:
     if position is None:
         steps = grant_policy.steps_within(LATE_S, run.step_time_s)
         position = run.granted_position + steps * run.batches_taken
-    save_under_way.agree(turn, step, run.seats[0], run.members, position)
+    last = step >= run.policy.until
+    save_under_way.agree(turn, step, run.seats[0], run.members, position, last=last)
 
 
 def _send(turn: Turn, end: int, position: int) -> None:

@@ -81,7 +81,6 @@ def put_together(written: SaveWritten, parts: Mapping[int, SavedPart]) -> SaveWr
         sizes=sizes,
         measured=measured,
         stall_s=max(written.stall_s, *(part.stall_s for part in ordered)),
-        part=None,
         reports=tuple(part.report for part in ordered),
     )
 
@@ -96,7 +95,8 @@ def _judge(turn: Turn, written: SaveWritten) -> None:
     match verdict:
         case Verdict.COMMIT:
             saves = replace(run.saves, in_flight=replace(flight, committing=True))
-            turn.set(saves=saves, sizes=written.sizes)
+            # Of a save of changed rows what it holds whole was measured
+            turn.set(saves=saves, sizes={**run.sizes, **written.sizes})
             _warn(turn, written, found)
             turn.act(Commit(written))
         case Verdict.REPAIR:

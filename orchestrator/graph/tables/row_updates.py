@@ -43,6 +43,7 @@ class UpdateWriter:
 
     Attributes:
         first, count: placeholders, int64 scalars, that say which block it is.
+        written: once it's written: what writes rows, and the tensor of those in the block.
     """
 
     def __init__(self, editor: Editor, graph: Graph, number: int, row_shape: Sequence[int]) -> None:
@@ -53,6 +54,7 @@ class UpdateWriter:
         self._constants: dict[tuple[int, ...], Edge] = {}
         self.first = self._placeholder("first")
         self.count = self._placeholder("count")
+        self.written: list[tuple[RowUse, Edge]] = []
 
     def write(self, part: TablePart) -> None:
         """Change all that updates the part or asks about it."""
@@ -63,6 +65,11 @@ class UpdateWriter:
                 self._editor.set_input(use.node, 1, self._nearest(indices))
             else:
                 self._keep_block(use)
+        self.written = [
+            (use, self._kept[use.indices][1])
+            for use in part.updates
+            if use.indices is not None and self._graph.view.op(use.node) not in LOOKUPS
+        ]
         for name, edge in part.looks:
             if asks_for_shape(self._graph, name):
                 self._answer(name, edge)

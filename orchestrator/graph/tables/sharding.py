@@ -9,7 +9,7 @@ What is computed row by row over a whole table runs on the block, which is all t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
@@ -28,7 +28,13 @@ from orchestrator.graph.tables.row_updates import UpdateWriter
 from orchestrator.graph.tables.wholes import NeededWhole
 from orchestrator.graph.tables.written_shapes import forget_rows
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
-from orchestrator.graph.worker_tables import Drawn, FirstRows, ShardedPart, ShardedTables
+from orchestrator.graph.worker_tables import (
+    Drawn,
+    FirstRows,
+    RowWrite,
+    ShardedPart,
+    ShardedTables,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def shard_tables(graph: WorkerGraph, tables: Iterable[RowTable]) -> WorkerGraph:
     for table in chosen:
         for part in table.parts:
             lookups.write(len(parts), part)
-            divided = _divided(editor, before, len(parts), table, part)
+            divided = _divided(editor, before, len(parts), table, part, targets)
             parts.append(replace(divided, initial=_initial(before, graph.variables, part)))
     sharded = ShardedTables(tuple(parts), lookups.reads(), drawn)
     variables = tuple(
@@ -95,7 +101,12 @@ def _draw_first(
 
 
 def _divided(
-    editor: Editor, graph: Graph, number: int, table: RowTable, part: TablePart
+    editor: Editor,
+    graph: Graph,
+    number: int,
+    table: RowTable,
+    part: TablePart,
+    targets: Sequence[str],
 ) -> ShardedPart:
     """Change the variables of a part, and what updates them."""
     updates = UpdateWriter(editor, graph, number, table.row_shape)
@@ -108,7 +119,21 @@ def _divided(
         shape.Clear()
         shape.unknown_rank = True
     first, count = updates.first.tensor, updates.count.tensor
-    return ShardedPart(table.name, part.variable, members, part.rows, table.row_shape, first, count)
+    return ShardedPart(
+        *(table.name, part.variable, members, part.rows, table.row_shape, first, count),
+        written=_written(graph, updates, targets),
+        rewritten=tuple(dict.fromkeys(use.variable for use in part.updates if use.indices is None)),
+    )
+
+
+def _written(graph: Graph, updates: UpdateWriter, targets: Sequence[str]) -> tuple[RowWrite, ...]:
+    """Which rows of which variable each train operation writes."""
+    runs = [graph.view.ancestors([target]) for target in targets]
+    found: dict[tuple[str, str], set[int]] = {}
+    for use, rows in updates.written:
+        of = {number for number, within in enumerate(runs) if use.node in within}
+        found.setdefault((use.variable, rows.tensor), set()).update(of)
+    return tuple(RowWrite(*place, tuple(sorted(of))) for place, of in found.items())
 
 
 def _initial(

@@ -8,7 +8,7 @@ own, ``tfresume/changed/RANK/rows/KEY`` (their numbers in the whole table, ascen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from orchestrator.errors import CorruptCheckpoint, OutputError
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle.data_writer import DataWriter
+from orchestrator.store.bundle.in_memory import TensorInMemory
 from orchestrator.store.bundle.values import Chunk
 
 _KEY = re.compile(r"tfresume/changed/(\d{5,})/(rows|values)/(.+)", re.DOTALL)
@@ -49,15 +50,39 @@ def add_changed_rows(
     """
     if not len(rows):
         return
+    numbers = _numbers(key, shape, rows)
+    writer.add(_key(writer.shard, "rows", key), "int64", (len(rows),), [numbers])
+    writer.add(_key(writer.shard, "values", key), dtype, (len(rows), *shape[1:]), values)
+
+
+def changed_tensors(
+    rank: int,
+    key: str,
+    dtype: str,
+    shape: tuple[int, ...],
+    rows: np.ndarray,
+    values: Sequence[memoryview],
+) -> tuple[TensorInMemory, TensorInMemory]:
+    """What ``add_changed_rows`` writes, of rows that lie in memory. Raises as it does."""
+    return (
+        TensorInMemory(
+            _key(rank, "rows", key), "int64", (len(rows),), (_numbers(key, shape, rows),)
+        ),
+        TensorInMemory(_key(rank, "values", key), dtype, (len(rows), *shape[1:]), tuple(values)),
+    )
+
+
+def _key(rank: int, what: str, key: str) -> str:
+    return f"tfresume/changed/{rank:05d}/{what}/{key}"
+
+
+def _numbers(key: str, shape: tuple[int, ...], rows: np.ndarray) -> memoryview:
     if _disorder(rows, shape):
         raise OutputError(
             f"the changed rows of {key!r} {list(shape)} {_disorder(rows, shape)}",
             remedy="Nothing was saved; the next save tries again",
         )
-    place = f"tfresume/changed/{writer.shard:05d}"
-    numbers = np.ascontiguousarray(rows, "<i8").view(np.uint8).data
-    writer.add(f"{place}/rows/{key}", "int64", (len(rows),), [numbers])
-    writer.add(f"{place}/values/{key}", dtype, (len(rows), *shape[1:]), values)
+    return np.ascontiguousarray(rows, "<i8").view(np.uint8).data
 
 
 def changed_in(index: BundleIndex, name: str) -> Mapping[str, tuple[ChangedRows, ...]]:

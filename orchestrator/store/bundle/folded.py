@@ -7,9 +7,11 @@ than the rows that were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from orchestrator.store.bundle.changed_rows import ChangedRows, changed_in, is_w
 from orchestrator.store.bundle.joint_crc import PartRead, joint_problems
 from orchestrator.store.bundle.protos import ITEM_BYTES
 from orchestrator.store.bundle.row_reader import RowReader
+from orchestrator.store.bundle.stored_index import stored_index
+from orchestrator.store.bundle.tensor_writer import TensorWriter
 from orchestrator.store.bundle.values import CHUNK_BYTES, Chunk, Values
 from orchestrator.store.objects.location import FileInfo
 
@@ -63,6 +67,13 @@ class Folded:
                     self._over[key].append((number, changed))
         self.index = BundleIndex(saves[0].index.format, saves[0].index.num_shards, entries)
 
+    @classmethod
+    def of(cls, links: Iterable[Sequence[FileInfo]]) -> Self:
+        """What the files of some saves hold, the index of each first. Raises CorruptCheckpoint,
+        SourceError, StorageUnavailable.
+        """
+        return cls([ChainSave(stored_index(files), files, files[0].name) for files in links])
+
     def chunks(self, key: str) -> Iterator[Chunk]:
         """As ``Values.chunks``."""
         if not self._over[key]:
@@ -96,6 +107,24 @@ class Folded:
             for (number, changed), rows in zip(over, self._rows(key), strict=True):
                 reads += self._put_over(self._saves[number], changed, rows, start, out)
         return reads
+
+    def write(self, prefix: Path, keys: Iterable[str]) -> None:
+        """Write some of the tensors as one plain checkpoint, ``prefix.index`` and its data file.
+
+        Args:
+            prefix: in a local directory that is there.
+
+        Raises:
+            CorruptCheckpoint: a save isn't what was saved. SourceError, StorageUnavailable.
+        """
+        with TensorWriter(prefix) as writer:
+            for key in sorted(keys):
+                tensor = self.index.entries[key]
+                if tensor.dtype == "string":
+                    writer.add_strings(key, tensor.shape, self.strings(key))
+                else:
+                    writer.add(key, tensor.dtype, tensor.shape, self.chunks(key))
+            writer.finish()
 
     def check_rows(self) -> None:
         """Look at the numbers of all changed rows. Raises CorruptCheckpoint."""

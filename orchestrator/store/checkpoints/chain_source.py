@@ -1,10 +1,13 @@
-"""What does SOURCE name where a save of changed rows may be meant too?
+"""What does SOURCE name where a save of changed rows may be meant too, and from what does a run go on?
 
 Rule: such a save by its own name, and for a run's output its newest state, be it full or not; what
 is read then is the chain, folded as it's read. For everything else as ``source``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import google_crc32c
 
@@ -13,7 +16,7 @@ from orchestrator.store.bundle.folded import Folded
 from orchestrator.store.bundle.values import Values
 from orchestrator.store.checkpoints.candidates import Refusal
 from orchestrator.store.checkpoints.chains import Chain, chain_of, newest_chain
-from orchestrator.store.checkpoints.run_checkpoints import scan_all
+from orchestrator.store.checkpoints.run_checkpoints import Checkpoint, scan_all
 from orchestrator.store.checkpoints.source import Source, resolve_source
 from orchestrator.store.objects.layout import (
     CHANGED_SUFFIX,
@@ -44,6 +47,34 @@ def resolve_values(url: str) -> tuple[Source, Values | Folded]:
     source = resolve_source(url)
     assert source.index is not None, "a checkpoint was asked for"
     return source, Values(source.index, source.files)
+
+
+def newest_state(
+    output: Location, *, exclude: Mapping[str, str] | None = None, deep: bool = False
+) -> tuple[Source | None, Checkpoint | None]:
+    """The newest good state that a run has saved, full or not, and which of its saves that is; None
+    where there is none. What was passed over stands in ``Source.refused``.
+
+    Args:
+        exclude: label to reason, for saves that turned out bad later.
+        deep: read every byte of each candidate and of all that it stands on.
+
+    Raises OutputError, SourceError, CorruptCheckpoint, StorageUnavailable.
+    """
+    chain, refused = newest_chain(output, exclude=exclude, deep=deep)
+    if chain is None:
+        return None, None
+    source, _ = _of_chain(output, chain, refused)
+    if len(chain.links) == 1:
+        (checked,) = chain.checked
+        source = replace(
+            source,
+            index=checked.index,
+            index_crc32c=checked.index_crc32c,
+            format=checked.candidate.format,
+            links=(),
+        )
+    return source, chain.newest
 
 
 def _named(location: Location, prefix: str) -> Chain:
@@ -86,5 +117,6 @@ def _of_chain(asked: Location, chain: Chain, refused: tuple[Refusal, ...]) -> tu
         manifest=last.manifest,
         meta_data=meta.location.read_bytes(),
         index_crc32c=crc,
+        links=tuple(one.files for one in chain.checked),
     )
     return source, folded

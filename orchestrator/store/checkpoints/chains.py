@@ -214,13 +214,5 @@ def fold(chain: Chain, prefix: Path) -> None:
     Raises:
         CorruptCheckpoint: a link isn't what was saved. SourceError, StorageUnavailable.
     """
-    from orchestrator.store.bundle.tensor_writer import TensorWriter
-
     folded = chain.folded()
-    with TensorWriter(prefix) as writer:
-        for key, tensor in sorted(folded.index.entries.items()):
-            if tensor.dtype == "string":
-                writer.add_strings(key, tensor.shape, folded.strings(key))
-            else:
-                writer.add(key, tensor.dtype, tensor.shape, folded.chunks(key))
-        writer.finish()
+    folded.write(prefix, folded.index.entries)

@@ -179,3 +179,10 @@ def list_checkpoints(output: Location) -> tuple[Checkpoint, ...]:
     OutputError, StorageUnavailable.
     """
     return tuple(item for item in scan(output) if item.committed and not item.fenced)
+
+
+def list_saves(output: Location) -> tuple[Checkpoint, ...]:
+    """The same and the saves of changed rows, newest first."""
+    full, changes = scan_all(output)
+    items = sorted((*full, *changes), key=age, reverse=True)
+    return tuple(item for item in items if item.committed and not item.fenced)

@@ -57,6 +57,8 @@ class Source:
         index: what the checkpoint holds.
         manifest: its manifest, where it's one of ours.
         notes: what the user should know about the choice.
+        links: where it holds changed rows only, the files of each save that it's made of, the full
+            one first; ``index`` is of all of them together then. Empty for a checkpoint.
     """
 
     url: str
@@ -73,6 +75,7 @@ class Source:
     notes: tuple[str, ...] = ()
     meta_data: bytes = field(default=b"", repr=False)
     index_crc32c: int = 0
+    links: tuple[tuple[FileInfo, ...], ...] = ()
 
     def keys(self) -> CheckpointKeys | None:
         """What ``graph`` wants to know of the checkpoint; None without one."""

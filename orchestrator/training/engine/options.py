@@ -56,6 +56,8 @@ class TrainingOptions:
             grows on demand without a limit.
         reserved_bytes: memory that the run reserves for each worker; None where it names none.
         host: the name or address by which the other workers reach this one.
+        changed_rows: note which rows of divided tables each step writes, for saves that hold only
+            those.
         summary_steps: scalar summaries are computed every so many steps; 0 never.
         import_modules, load_op_library: Python modules and operation libraries to load before the
             graph.
@@ -75,6 +77,7 @@ class TrainingOptions:
     gpu_memory_fraction: float | None = None
     reserved_bytes: int | None = None
     host: str = "127.0.0.1"
+    changed_rows: bool = False
     summary_steps: int = 10
     import_modules: tuple[str, ...] = ()
     load_op_library: tuple[str, ...] = ()

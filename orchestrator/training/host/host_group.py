@@ -27,6 +27,7 @@ from orchestrator.training.host.phases import Computed, Phases
 from orchestrator.training.host.seams import Level, Seams
 from orchestrator.training.host.table_rows import TableRows
 from orchestrator.training.state.state import State
+from orchestrator.training.state.written_rows import written_rows
 from orchestrator.training.step.dealing import Dealing
 from orchestrator.training.step.groups import (
     RUN_ERRORS,
@@ -67,16 +68,14 @@ class HostGroup:
     ) -> None:
         self._imported, self._options = imported, options
         self._runner, self._writing = runner, writing
-        self._phases = Phases(
-            graph,
-            Seams(imported, graph.targets, options.gradient_scale, graph.weight),
-            runner.shown,
-        )
+        self.written = written_rows(graph) if options.changed_rows else None
+        seams = Seams(imported, graph.targets, options.gradient_scale, graph.weight)
+        self._phases = Phases(graph, seams, runner.shown, self.written)
         self._meeting = Meeting(options.host, secret)
         self._session: LiveSession | None = None
         self._dealing = Dealing(1, options.batches_per_step)
         self._in_graph = InGraph()
-        self._rows = TableRows(graph.tables, runner, self._in_graph)
+        self._rows = TableRows(graph.tables, runner, self._in_graph, self.written)
         self._agreed = False
         self._level = False
         self._kept = KeptWork(options.batches_per_step)

@@ -17,6 +17,7 @@ from orchestrator.graph.worker_graph import WorkerGraph
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.host.seams import Level, Opening, Seams
 from orchestrator.training.host.weighing import weighed, weight_of
+from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.training.step.stepping import Shown, number_of
 
 Feeds = Mapping[str, np.ndarray]
@@ -51,10 +52,17 @@ class Phases:
         graph: the train operations.
         seams: where they are cut.
         shown: what each target shows besides.
+        written: is told which rows of divided tables are written; None where nobody asks.
     """
 
-    def __init__(self, graph: WorkerGraph, seams: Seams, shown: Sequence[Shown]) -> None:
-        self._targets = graph.targets
+    def __init__(
+        self,
+        graph: WorkerGraph,
+        seams: Seams,
+        shown: Sequence[Shown],
+        written: WrittenRows | None = None,
+    ) -> None:
+        self._targets, self._written = graph.targets, written
         self._weight = graph.weight
         self._seams = seams
         self._shown = [self._by_round(number, each) for number, each in enumerate(shown)]
@@ -105,8 +113,14 @@ class Phases:
             feeds: a batch, the keys of random numbers, and what all rounds gave.
         """
         shown = self._shown[target][len(self._seams.levels(target))]
-        values = values_of(session, (self._targets[target].op,), _names(shown, summaries), feeds)
+        names = (*_names(shown, summaries), *self._rows_written(target))
+        values = values_of(session, (self._targets[target].op,), names, feeds)
+        if self._written is not None:
+            self._written.note(target, values)
         return _numbers(shown, values, summaries)
+
+    def _rows_written(self, target: int) -> tuple[str, ...]:
+        return () if self._written is None else self._written.tensors(target)
 
     def prepare(self, session: LiveSession, target: int, feeds: Sequence[str]) -> None:
         """Make the calls of a usual run ahead of the first one.
@@ -122,7 +136,8 @@ class Phases:
             names += [opening.feed for opening in level.dense] + [
                 opening.feed for pair in level.rows for opening in pair
             ]
-        last = self._shown[target][len(self._seams.levels(target))].watched
+        shown = self._shown[target][len(self._seams.levels(target))].watched
+        last = (*shown, *self._rows_written(target))
         session.callable((self._targets[target].op,), unfed(last, names), names)
 
     def _by_round(self, target: int, shown: Shown) -> list[Shown]:

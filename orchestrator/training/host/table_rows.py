@@ -24,6 +24,7 @@ from orchestrator.training.host.phases import values_of
 from orchestrator.training.host.standing import nonsense
 from orchestrator.training.host.wanted_rows import each_once, packed, unpacked
 from orchestrator.training.state.state import State
+from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.training.step.groups import RUN_ERRORS, Batch, InGraph, StepRun
 from orchestrator.training.step.stepping import StepRunner
 
@@ -36,10 +37,18 @@ class TableRows:
 
     Args:
         in_graph: entered while the session runs.
+        written: is told when rows are set; None where nobody asks which are written.
     """
 
-    def __init__(self, tables: ShardedTables, runner: StepRunner, in_graph: InGraph) -> None:
+    def __init__(
+        self,
+        tables: ShardedTables,
+        runner: StepRunner,
+        in_graph: InGraph,
+        written: WrittenRows | None = None,
+    ) -> None:
         self._tables, self._runner, self._in_graph = tables, runner, in_graph
+        self._written = written
         self._holding: tuple[int, int] | None = None
         self._agreement = Agreement()
 
@@ -47,6 +56,8 @@ class TableRows:
         """The variables are about to be set to that state, with some rank's rows."""
         self._holding = state.share
         self._agreement.begin(state.reads)
+        if self._written is not None:
+            self._written.begin(state.share)
 
     def agree(self, mesh: Collectives) -> None:
         """Compare what the ranks have read together. Raises CorruptCheckpoint, PeerLost."""

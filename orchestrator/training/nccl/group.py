@@ -34,6 +34,7 @@ class NcclGroup:
 
     keeps_variables = False
     can_give = can_take = False
+    written = None
     dead = ()
     computing = False
     """Its exchange is inside the session's run: whoever is there may be waiting for a peer."""

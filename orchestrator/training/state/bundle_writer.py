@@ -20,6 +20,7 @@ from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.slice_keys import extents_of_spec, spec_of_extents
 from orchestrator.store.objects.content import Content, MemoryContent
 from orchestrator.training.state.bundle_keys import checkpoint_keys
+from orchestrator.training.state.changed_part import changed_in_memory
 from orchestrator.training.state.session_rows import BytesOfRows, Rows, SessionRows
 from orchestrator.training.state.state import ENTRY_PREFIX, State
 
@@ -56,7 +57,7 @@ def meta_content(graph: WorkerGraph, prefix: str) -> MemoryContent:
 
 def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory:
     """One rank's data file of a checkpoint that all ranks write, its rows as slices of the tensors
-    that they're of.
+    that they're of; or of a save of changed rows.
 
     Args:
         state, graph, prefix: as for ``bundle_contents``; ``state.share`` says whose rows they are.
@@ -64,8 +65,10 @@ def part_bundle(state: State, graph: WorkerGraph, prefix: str) -> BundleInMemory
     Raises:
         OutputError: the rows aren't those of that rank.
     """
-    tensors = [in_memory(item) for item in stored_tensors(state, graph)]
-    return BundleInMemory(prefix, tensors, *state.share)
+    some = state.changed or {}
+    rest = {name: array for name, array in state.arrays.items() if name not in some}
+    tensors = [in_memory(item) for item in stored_tensors(replace(state, arrays=rest), graph)]
+    return BundleInMemory(prefix, [*tensors, *changed_in_memory(state, graph)], *state.share)
 
 
 def own_part(state: State, graph: WorkerGraph, *, rest: bool) -> State:

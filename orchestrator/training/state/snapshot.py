@@ -8,7 +8,7 @@ next save uses again. Variables that were never set are never read.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ class Snapshot:
             read |= self.read(session, names)
         return read | self._read_entries(session)
 
-    def _read_in_turn(self, without: frozenset[str] = frozenset()) -> list[list[str]]:
+    def _read_in_turn(self, without: Collection[str] = ()) -> list[list[str]]:
         sizes = {name: self._sizes.get(name, 0) for name in self._present if name not in without}
         return _portions(sizes, COPY_BYTES)
 
@@ -157,10 +157,18 @@ class Snapshot:
         found = {name: self.rows.rows(session, name, stillness) for name in sorted(self._members)}
         return {name: rows for name, rows in found.items() if rows is not None}
 
-    def copy_all(self, session: LiveSession) -> dict[str, np.ndarray]:
-        """What ``read_all`` gives, in buffers that the next call overwrites."""
+    def copy_all(
+        self, session: LiveSession, without: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """What ``read_all`` gives, in buffers that the next call overwrites; but for the rows of
+        divided tables ``without``.
+        """
         rows = self._rows_of(session, Stillness())
-        tables = {name: self._buffers.fill_by_rows(name, one) for name, one in rows.items()}
+        tables = {
+            name: self._buffers.fill_by_rows(name, one)
+            for name, one in rows.items()
+            if name not in without
+        }
         return tables | self._copy(session)
 
     def _copy(self, session: LiveSession) -> dict[str, np.ndarray]:

@@ -42,6 +42,8 @@ class State:
         placed: bytes by variable of what the session has already, since it was read straight into
             its place.
         live: rows of sharded tables that weren't copied. Nobody may step until they stand no more.
+        changed: for a save of changed rows, of which variables ``arrays`` has some rows alone:
+            their numbers in the block, int64, ascending. None where it's all of the state.
     """
 
     step: int
@@ -51,6 +53,7 @@ class State:
     reads: tuple[PartRead, ...] = ()
     placed: Mapping[str, int] = field(default_factory=dict)
     live: LiveRows | None = None
+    changed: Mapping[str, np.ndarray] | None = None
 
     @property
     def size_bytes(self) -> int:

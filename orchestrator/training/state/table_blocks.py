@@ -17,6 +17,7 @@ from orchestrator.graph.loading import Loading
 from orchestrator.graph.worker_graph import Variable, WorkerGraph
 from orchestrator.graph.worker_tables import Block, ShardedPart
 from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
+from orchestrator.store.bundle.folded import Folded
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.bundle.partitions import whole_extents
 from orchestrator.store.bundle.row_reader import READERS, REQUEST_BYTES, RowReader
@@ -40,11 +41,18 @@ class StoredRows:
     Attributes:
         index, files: as ``RowReader`` takes them.
         share: rank and world size.
+        folded: the same, where it holds changed rows only.
     """
 
     index: BundleIndex
     files: Sequence[FileInfo]
     share: tuple[int, int]
+    folded: Folded | None = None
+
+    @property
+    def reader(self) -> RowReader | Folded:
+        """Reads rows of its tensors."""
+        return RowReader(self.index, self.files) if self.folded is None else self.folded
 
     def block(self, part: ShardedPart) -> Block:
         """The rows of a part that are wanted."""
@@ -79,7 +87,7 @@ def read_blocks(graph: WorkerGraph, stored: StoredRows, loading: Loading, room: 
         GraphMismatch: a tensor has another shape or type than the graph's variable.
         SourceError, StorageUnavailable: it can't be read.
     """
-    reader = RowReader(stored.index, stored.files)
+    reader = stored.reader
     every = {variable.name: variable for variable in graph.variables}
     keys = checkpoint_keys(graph)
     blocks = Blocks()
@@ -146,7 +154,7 @@ class _Place:
 
 
 def _read_some(
-    reader: RowReader, key: str, place: _Place, rows: Rows, there: int, first: int
+    reader: RowReader | Folded, key: str, place: _Place, rows: Rows, there: int, first: int
 ) -> list[PartRead]:
     """Sets the first ``there`` rows of a block that begins at the variable's row ``first``."""
     if not isinstance(rows, SessionRows):
@@ -165,7 +173,7 @@ def _read_some(
 
 
 def _read(
-    reader: RowReader, key: str, place: _Place, into: np.ndarray, first: int
+    reader: RowReader | Folded, key: str, place: _Place, into: np.ndarray, first: int
 ) -> list[PartRead]:
     """Reads as many rows as ``into`` has, from the variable's row ``first`` on."""
     begin = place.extents[0][0] + first

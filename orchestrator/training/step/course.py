@@ -8,7 +8,7 @@ step that is taken again, by whomever, takes the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -70,15 +70,22 @@ class Course:
         """The session's variables are ``state`` now."""
         self.step, self.phase, self.share = state.step, state.phase, state.share
 
-    def state_of(self, arrays: dict[str, np.ndarray], live: LiveRows | None = None) -> State:
-        """The state of which these are the variables' values, by name, and ``live`` the others'."""
+    def state_of(
+        self,
+        arrays: dict[str, np.ndarray],
+        live: LiveRows | None = None,
+        changed: Mapping[str, np.ndarray] | None = None,
+    ) -> State:
+        """The state of which these are the variables' values, by name, and ``live`` the others';
+        ``changed`` as ``State`` has it.
+        """
         counter = self._graph.step
         step = (
             self.step
             if counter is None or counter.variable not in arrays
             else int(arrays[counter.variable])
         )
-        return State(step, arrays, self.phase, self.share, live=live)
+        return State(step, arrays, self.phase, self.share, live=live, changed=changed)
 
     def take(self, batches: Sequence[Batch]) -> StepOutput:
         """One step, from the run at which its cycle stands. Raises what ``Group.run`` raises."""

@@ -20,6 +20,7 @@ from orchestrator.training.engine.options import GroupSpec, TrainingOptions
 from orchestrator.training.engine.sessions import LiveSession
 from orchestrator.training.engine.tensorflow import tf
 from orchestrator.training.state.state import State
+from orchestrator.training.state.written_rows import WrittenRows
 from orchestrator.training.step.step_clock import StepClock
 from orchestrator.training.step.stepping import StepRunner
 
@@ -86,6 +87,10 @@ class Group(Protocol):
     @property
     def clock(self) -> StepClock:
         """What its steps have spent their time on."""
+
+    @property
+    def written(self) -> WrittenRows | None:
+        """Which rows of divided tables were written; None where that isn't noted."""
 
     @property
     def keeps_variables(self) -> bool:
@@ -163,6 +168,7 @@ class Alone:
     batches_per_step = 1
     keeps_variables = True
     can_give = can_take = False
+    written = None
     dead = ()
     address = ""
 
