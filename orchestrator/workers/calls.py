@@ -18,6 +18,7 @@ import ray
 from ray import exceptions as rex
 
 from orchestrator.decide import events as ev
+from orchestrator.decide import signs_of_life
 from orchestrator.errors import LeaseLost
 from orchestrator.exit_codes import ended_text
 from orchestrator.workers.placement import Placement
@@ -151,7 +152,8 @@ class Calls:
             self.call(worker, method, *args)
 
     def _poll(self, worker: str, actor: Any, after: int) -> None:
-        ref = actor.poll.remote(self._attempt, after)
+        pulse_s = signs_of_life.pulse_s(len(self.actors))
+        ref = actor.poll.remote(self._attempt, after, pulse_s)
         ref.future().add_done_callback(lambda future: self._polled(worker, actor, after, future))
 
     def _polled(self, worker: str, actor: Any, after: int, future: Any) -> None:

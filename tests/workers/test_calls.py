@@ -11,6 +11,7 @@ import pytest
 from ray import exceptions as rex
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.signs_of_life import PULSE_S
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.calls import WITHOUT_A_WORD, Calls
 
@@ -66,8 +67,8 @@ def test_events_are_told_and_the_next_are_asked_for_with_the_attempts_number(ben
     bench.actor.answer((7, [notice]))
     assert bench.told == [notice]
     assert [(method, arguments) for method, arguments, _ in bench.actor.asked] == [
-        ("poll", (3, 0)),
-        ("poll", (3, 7)),
+        ("poll", (3, 0, PULSE_S)),
+        ("poll", (3, 7, PULSE_S)),
     ]
 
 
