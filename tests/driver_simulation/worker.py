@@ -283,7 +283,8 @@ class SimWorker:
     ) -> WrittenPart:
         prefix = checkpoint_name("m", own.step, again)
         rank, world_size = own.share
-        assert world_size == parts
+        if world_size != parts:  # as ``runtime.RealTools`` does
+            raise OutputError(f"rank {rank} holds rows of {world_size}, and {parts} are to write")
         bundle = part_of_state(prefix, own, rest)
         content = bundle.data()
         files = [(content.name, content.read(0, content.size_bytes))]
