@@ -22,8 +22,22 @@ MOST_AHEAD = 20_000
 """The steps of ``AHEAD_S`` at 50 µs each. A run of the smallest graph takes longer, so a shorter
 step time was measured wrong, and would grant without end.
 """
+MOST_PER_S = 500
+"""Grants to all members in a second. A call of Ray takes half a millisecond of the driver's process,
+and signs of life have to be heard beside.
+"""
 FIRST_GRANT = 2
 """Steps of a generation's first grant: how long a step takes isn't known yet."""
+
+
+def ahead_s(world_size: int, *, lacking: bool = False) -> float:
+    """How many seconds of steps a grant to so many members reaches beyond the present: more among
+    many, to whom it can't be sent as often.
+
+    Args:
+        lacking: a worker is on its way for which the group will be formed anew.
+    """
+    return max(AHEAD_OF_NEWCOMER_S if lacking else AHEAD_S, 2 * world_size / MOST_PER_S)
 
 
 def ahead(step_time_s: float | None, ahead_s: float = AHEAD_S) -> int:

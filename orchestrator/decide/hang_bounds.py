@@ -9,6 +9,7 @@ can end its workers again and again.
 
 from __future__ import annotations
 
+from orchestrator.decide import signs_of_life
 from orchestrator.decide.doing import Doing
 from orchestrator.decide.run import Run
 
@@ -28,8 +29,6 @@ evaluation, a shuffle buffer or a file that is read over the network took tens o
 """
 WORKING_S = 3600.0
 """And one that goes on using a processor: a loop that never ends does so too."""
-SILENT_S = 2.5
-"""A worker sends a sign of life every half second, also while it steps."""
 
 
 def hang_bound_s(run: Run, *, stepped: bool | None = None) -> float:
@@ -37,14 +36,16 @@ def hang_bound_s(run: Run, *, stepped: bool | None = None) -> float:
 
     Args:
         stepped: whether the generation has finished a step yet, as the run says by default; before
-            that only silence is a sign (``SILENT_S``).
+            that only silence is a sign (``silence_bound_s``).
     """
     floor_s = run.policy.hang_floor_s
     if not (run.stepped if stepped is None else stepped) or run.step_time_s is None:
         bound_s = max(floor_s, SLOW_START_S)
     else:
         bound_s = max(floor_s, HANG_FACTOR * run.step_time_s, LONGEST_FACTOR * run.longest_s)
-    return bound_s * 2.0**run.suspicions
+    # What a member says of itself is older in a large group, which says it less often
+    late_s = signs_of_life.pulse_s(len(run.workers)) - signs_of_life.PULSE_S
+    return bound_s * 2.0**run.suspicions + late_s
 
 
 def computing_bound_s(run: Run) -> float:
@@ -52,11 +53,11 @@ def computing_bound_s(run: Run) -> float:
     return max(hang_bound_s(run), COMPUTING_S * 2.0**run.suspicions)
 
 
-def silence_bound_s(floor_s: float) -> float:
-    """Seconds without any sign of life after which a worker has hung, whatever it said that it was
-    doing.
+def silence_bound_s(floor_s: float, workers: int) -> float:
+    """Seconds without any sign of life after which one of so many workers has hung, whatever it said
+    that it was doing.
     """
-    return max(floor_s, SILENT_S)
+    return max(floor_s, signs_of_life.silent_s(workers))
 
 
 def last_turn_s(run: Run) -> float:

@@ -31,7 +31,7 @@ from orchestrator.workers.scheduling import THREADS, Scheduler
 
 TICK_S = 0.25
 """How often the rules look at the clock: ten times within the shortest bound of a hang
-(``hang_bounds.SILENT_S``). ``decide.rules.deadlines`` takes as much off its bounds.
+(``signs_of_life.silent_s``). ``decide.rules.deadlines`` takes as much off its bounds.
 """
 MOST_INCIDENTS = 1000
 """The newest are kept for the result, half a megabyte of them; the journal has all."""

@@ -22,11 +22,8 @@ from orchestrator.workers.member import Member
 from orchestrator.workers.orders import GrantOrder, JoinOrder, Setup
 from orchestrator.workers.placement import give_back, this_group
 
-POLL_S = 2.0
-"""How long a call for events waits for one. The next call follows at once, so an event is never
-late by it; it only sets how often an idle worker answers. A worker that dies of an error waits as
-long, so that the error is fetched.
-"""
+LAST_WORD_S = 2.0
+"""A worker that dies of an error waits so long, so that the error is fetched."""
 LEAVE_S = 5.0
 """Longest time for an orphan to give its places back: it may be an orphan because Ray's head, which
 it asks, is gone.
@@ -60,10 +57,10 @@ class WorkerActor:
             target=self._watch_for_orphanage, name="tfresume-orphan", daemon=True
         ).start()
 
-    def poll(self, attempt: int, after: int) -> tuple[int, list[ev.Event]]:
-        """Events after number ``after``; waits up to two seconds for one."""
+    def poll(self, attempt: int, after: int, pulse_s: float) -> tuple[int, list[ev.Event]]:
+        """Events after number ``after``; where there's none for ``pulse_s``, a sign of life."""
         self._obey(attempt)
-        return self._event_buffer.poll(after, POLL_S)
+        return self._member.news(after, pulse_s)
 
     def adopt(self, attempt: int) -> dict[str, Any]:
         """Obey a new driver from now on; the fields of ``decide.machine.WorkerReport``."""
@@ -137,7 +134,7 @@ class WorkerActor:
             self._member.run()
         except BaseException as error:  # noqa: BLE001 - told to the driver, which judges it; then this process ends, whatever it was
             self._event_buffer.put(_gone(self._ident, error))
-            time.sleep(POLL_S)
+            time.sleep(LAST_WORD_S)
         os._exit(0)
 
     def _watch_for_orphanage(self) -> None:

@@ -1,6 +1,6 @@
 """How are workers called, and how does the driver hear their answers and their deaths?
 
-Rule: nothing is waited for. Every call carries the attempt's number, and a worker refuses a lower
+Rule: nothing is waited for, nor is the sending (``sending``). Every call carries the attempt's number, and a worker refuses a lower
 one than it has seen. Each worker is asked for its events all the time, one question after the
 other; whatever ends that tells of its death, once, with the cause that the driver gave where it
 ended the worker itself.
@@ -18,10 +18,12 @@ import ray
 from ray import exceptions as rex
 
 from orchestrator.decide import events as ev
+from orchestrator.decide import signs_of_life
 from orchestrator.errors import LeaseLost
 from orchestrator.exit_codes import ended_text
 from orchestrator.workers.placement import Placement
 from orchestrator.workers.scheduling import THREADS, Scheduler
+from orchestrator.workers.sending import Sender
 
 ASK_AGAIN_S = 0.2
 """Before a worker that can't be reached just now is asked again: Ray finds out within seconds
@@ -54,6 +56,7 @@ class Calls:
     ) -> None:
         self._attempt, self._placement, self.tell = attempt, placement, tell
         self._scheduler = scheduler
+        self._sender = Sender(scheduler)
         self.actors: dict[str, Any] = {}
         self.closed = False
         # Who isn't here is gone: names of the dead would pile up over months
@@ -87,19 +90,33 @@ class Calls:
             self._tell_gone(ev.Gone(worker, ev.Cause.ERROR, _first_line(error)))
 
     def call(self, worker: str, method: str, *args: Any, generation: int | None = None) -> None:
-        """Call a method of a worker that lives.
+        """Have a method of a worker called, if it lives.
 
         Args:
             generation: of the group that a failure of this call keeps from forming; None where a
                 failure needn't be told.
         """
+        self._sender.ask(lambda: self._call(worker, method, args, generation))
+
+    def _call(
+        self, worker: str, method: str, args: tuple[Any, ...], generation: int | None
+    ) -> None:
         actor = self.actors.get(worker)
         if actor is None:
             return
-        ref = getattr(actor, method).remote(self._attempt, *args)
+        try:
+            ref = getattr(actor, method).remote(self._attempt, *args)
+        except Exception as error:  # noqa: BLE001 - what couldn't be sent has failed like what wasn't received; the thread goes on
+            self._called(worker, method, args, generation, error)
+            return
         ref.future().add_done_callback(
             lambda future: self._called(worker, method, args, generation, future.exception())
         )
+
+    def close(self) -> None:
+        """Call nobody and tell nothing any more."""
+        self.closed = True
+        self._sender.close()
 
     def ends(self, worker: str, cause: ev.Cause, detail: str) -> Any:
         """The driver ends this worker: its death will be told with this cause.
@@ -151,7 +168,8 @@ class Calls:
             self.call(worker, method, *args)
 
     def _poll(self, worker: str, actor: Any, after: int) -> None:
-        ref = actor.poll.remote(self._attempt, after)
+        pulse_s = signs_of_life.pulse_s(len(self.actors))
+        ref = actor.poll.remote(self._attempt, after, pulse_s)
         ref.future().add_done_callback(lambda future: self._polled(worker, actor, after, future))
 
     def _polled(self, worker: str, actor: Any, after: int, future: Any) -> None:

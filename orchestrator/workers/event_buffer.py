@@ -1,8 +1,8 @@
 """How does the driver learn what happens in a worker, without asking for each thing?
 
 Rule: events are numbered and kept until the driver has acknowledged them, so that neither a lost
-reply nor a dead driver loses one. Signs of life are coalesced: only the newest waits. A poll
-returns as soon as there is anything.
+reply nor a dead driver loses one. Of signs of life that can't wait for the next answer only the
+newest does. A poll returns as soon as there is anything.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ class Fleet:
 
     def close(self, *, kill: bool) -> None:
         """Listen no longer; with ``kill`` end all workers and give their places back."""
-        self._calls.closed = True
+        self._calls.close()
         self._starter.close(START_S)
         if not (kill and self._holds()):
             return

@@ -6,8 +6,6 @@ Rule: the driver's calls come on any thread, only leave notes and never wait for
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import Any
 
 from orchestrator.decide import events as ev
@@ -16,11 +14,6 @@ from orchestrator.workers.mailbox import Mailbox
 from orchestrator.workers.orders import Donation, GrantOrder, JoinOrder
 from orchestrator.workers.runtime_protocol import Tools
 from orchestrator.workers.worker_loop import Work
-
-PULSE_S = 0.5
-"""A sign of life that costs nothing to speak of; ``hang_bounds.SILENT_S`` takes five missing ones
-for a hang.
-"""
 
 
 class Member:
@@ -50,7 +43,6 @@ class Member:
 
     def run(self) -> None:
         """Load the graph, then work until closed. Raises what loading raises."""
-        threading.Thread(target=self._pulse_for_ever, name="tfresume-pulse", daemon=True).start()
         address = self._work.load()
         self._event_buffer.put(
             ev.Warm(self.ident, self.node, self.pid, address, self._devices, self._group)
@@ -175,8 +167,24 @@ class Member:
                 "lent_group": mailbox.order.place if mailbox.order else "",
             }
 
+    def news(self, after: int, pulse_s: float) -> tuple[int, list[ev.Event]]:
+        """What has happened, as soon as something has; after ``pulse_s`` that this worker lives, and
+        what it's at.
+
+        Args:
+            after: events up to this number have been heard.
+
+        Returns:
+            As ``EventBuffer.poll``.
+        """
+        last, found = self._event_buffer.poll(after, pulse_s)
+        if not found:
+            self.pulse()
+            last, found = self._event_buffer.poll(after, 0.0)
+        return last, found
+
     def pulse(self) -> None:
-        """Give a sign of life."""
+        """Give a sign of life now, whenever the next is due."""
         mailbox = self._mailbox
         with mailbox.condition:
             step, position = mailbox.step or 0, mailbox.position
@@ -207,8 +215,3 @@ class Member:
         doing, trainer = self._mailbox.doing, self._mailbox.trainer
         inside = doing is ev.Doing.STEP and trainer is not None and trainer.computing
         return ev.Doing.COMPUTING if inside else doing
-
-    def _pulse_for_ever(self) -> None:
-        while not self._mailbox.closing:
-            self.pulse()
-            time.sleep(PULSE_S)

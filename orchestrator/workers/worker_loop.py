@@ -43,12 +43,9 @@ from orchestrator.workers.standing_still import StandingStill
 log = logging.getLogger(__name__)
 
 PROGRESS_S = 0.2
-"""Rank 0 tells its progress so often, the others with the pulse. The driver renews grants by it,
-every half second, and shows it to people.
-"""
-OTHERS_PROGRESS_S = 0.5
-"""As ``member.PULSE_S``: of the other ranks only their lives are in question, since all make the
-same steps.
+"""Rank 0 tells its progress so often: the driver renews grants by it, and shows it to people. All
+make the same steps, so that of the other ranks only their lives are in question, which they tell
+when they're asked (``Member.news``).
 """
 READY_AFTER_S = 1.0
 """Who is asked for nothing for so long is a standby. At a run's start, or in a recovery, the
@@ -232,8 +229,8 @@ class Work:
         mailbox.steps_per_s = self._pace.steps_per_s
         if first:
             mailbox.batch_rows = rows_of(batches[0])
-        telling_s = PROGRESS_S if order.rank == 0 else OTHERS_PROGRESS_S
-        if first or not mailbox.may_step or now_s - self._told_s >= telling_s:
+        shown = order.rank == 0 and now_s - self._told_s >= PROGRESS_S
+        if first or not mailbox.may_step or shown:
             self._told_s = now_s
             self._tell_progress()
 

@@ -16,6 +16,7 @@ from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
 from orchestrator.decide.budgets import Budgets
+from orchestrator.decide.signs_of_life import pulse_s
 from orchestrator.driver.inbox import Inbox
 from orchestrator.driver.loop import Loop
 from orchestrator.driver.observer import Observers
@@ -26,8 +27,6 @@ from tests.benchmarks.figures import Figure
 from tests.simulation.world import policy
 
 START = CheckpointFiles(0, 0, "start", ())
-PULSES = 4
-"""Signs of life of one worker in a second, at most: two of its own and two of its steps."""
 BAR_AGE_S = 0.2
 """As old as a message may be when it's judged."""
 STEP_S = 1.0
@@ -186,7 +185,7 @@ def figures(folder: Path) -> Iterator[Figure]:
         yield Figure(f"longest message of {workers}, s", stall_s, 0.25, True, "processor time")
         # No more than one sign of life of each worker waits: the oldest waited for all the others
         yield Figure(f"oldest message of {workers}, s", workers * each_s, BAR_AGE_S, True, told)
-        busy = PULSES * workers * each_s
+        busy = workers / pulse_s(workers) * each_s
         yield Figure(f"processors that {workers} keep busy", busy, 1.0, True, told)
     yield Figure("a message of 1,000 over one of 100", each[1000] / each[100], 3.0, True, "ratio")
     for workers, bar in ((10, 64.0), (100, 64.0), (1000, 64.0)):
@@ -196,7 +195,6 @@ def figures(folder: Path) -> Iterator[Figure]:
     yield Figure(
         "workers whose messages are judged in time", BAR_AGE_S / each[1000], 1000, False, ""
     )
-    yield Figure("workers that keep one processor busy", 1 / PULSES / each[1000], 1000, False, "")
 
 
 def _memory_mib(workers: int) -> float:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.decide.grant_policy import FIRST_GRANT, MOST_AHEAD, ahead, next_end
+from orchestrator.decide.grant_policy import (
+    AHEAD_OF_NEWCOMER_S,
+    AHEAD_S,
+    FIRST_GRANT,
+    MOST_AHEAD,
+    MOST_PER_S,
+    ahead,
+    ahead_s,
+    next_end,
+)
 
 
 @given(
@@ -36,3 +45,18 @@ def test_grant_reaches_about_a_second_ahead(step_time_s: float | None, steps: in
 def test_grant_is_renewed_before_it_ends() -> None:
     assert next_end(100, 40, 0.01, 1000) == 100, "more than half of it is left"
     assert next_end(100, 60, 0.01, 1000) == 160
+
+
+@pytest.mark.parametrize("workers", [1, 3, 250])
+def test_grant_of_few_members_reaches_a_second_and_less_for_a_newcomer(workers: int) -> None:
+    assert ahead_s(workers) == AHEAD_S
+    assert ahead_s(min(workers, 100), lacking=True) == AHEAD_OF_NEWCOMER_S
+
+
+@pytest.mark.parametrize("lacking", [False, True])
+@pytest.mark.parametrize("workers", [500, 1000, 5000])
+def test_grants_of_many_members_are_no_more_than_a_driver_bears(
+    workers: int, lacking: bool
+) -> None:
+    renewed_s = ahead_s(workers, lacking=lacking) / 2
+    assert workers / renewed_s <= MOST_PER_S

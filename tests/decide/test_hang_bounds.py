@@ -18,7 +18,9 @@ from orchestrator.decide.hang_bounds import (
     silence_bound_s,
 )
 from orchestrator.decide.phases import Phase
+from orchestrator.decide.roster import Roster
 from orchestrator.decide.rules.deadlines import REMEDY
+from orchestrator.decide.signs_of_life import pulse_s
 from tests.decide.situation import Driver
 
 FAST_S = 0.04
@@ -207,5 +209,14 @@ def test_bound_of_a_generation_without_a_step_is_that_of_a_slow_start(training: 
 
 
 def test_silence_bound_allows_for_late_signs_of_life() -> None:
-    assert silence_bound_s(5.0) == 5.0
-    assert silence_bound_s(0.1) == 2.5
+    assert silence_bound_s(5.0, 2) == 5.0
+    assert silence_bound_s(0.1, 2) == 2.5
+    assert silence_bound_s(5.0, 1000) == 12.5
+
+
+def test_bound_of_a_large_group_allows_for_what_its_members_say_less_often(
+    training: Driver,
+) -> None:
+    few, worker = training.run, next(iter(training.run.workers.values()))
+    many = replace(few, workers=Roster(replace(worker, ident=f"w{n:04}") for n in range(1000)))
+    assert hang_bound_s(many) == hang_bound_s(few) + pulse_s(1000) - pulse_s(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -108,11 +109,14 @@ def test_failing_schedule_is_shrunk_to_the_faults_that_it_needs(monkeypatch: Pat
             return True
         return False
 
-    seed = next(seed for seed in range(SEEDS) if fails(seed, faults))
-    fewer = shrunk(faults, lambda fewer: fails(seed, fewer))
-    assert (fewer.kill_s, fewer.outage_s, fewer.skew_s) == (6.0, 0.0, 0.0)
-    assert fewer.calls == CallFaults()
-    assert fewer.until_s < faults.until_s
+    # A schedule without one kind of fault is another schedule, so not each seed can lose all others
+    for seed in (seed for seed in range(SEEDS) if fails(seed, faults)):
+        fewer = shrunk(faults, functools.partial(fails, seed))
+        assert fails(seed, fewer)
+        assert fewer.kill_s == 6.0
+        if fewer == Faults(kill_s=6.0, until_s=fewer.until_s) and fewer.until_s < faults.until_s:
+            return
+    pytest.fail("no schedule was shrunk to its kills alone")
 
 
 def test_kinds_of_the_planted_bugs_are_those_that_are_played() -> None:

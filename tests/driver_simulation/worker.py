@@ -23,8 +23,8 @@ from orchestrator.errors import (
 )
 from orchestrator.store.objects.layout import CHANGED_SUFFIX, checkpoint_name
 from orchestrator.store.objects.manifest import FileRecord
-from orchestrator.workers.actor import POLL_S, WorkerActor
-from orchestrator.workers.member import PULSE_S, Member
+from orchestrator.workers.actor import WorkerActor
+from orchestrator.workers.member import Member
 from orchestrator.workers.orders import CheckpointFiles, GrantOrder, JoinOrder, Setup
 from orchestrator.workers.runtime_protocol import WrittenFiles, WrittenPart
 from tests.driver_simulation.actors import Actor, Reply
@@ -69,7 +69,6 @@ class SimWorker:
         self.work._ready = True
         self.trainer = SimTrainer(self)
         self.later(LOAD_S, self._loaded)
-        self._pulse()
         self._watch_for_orphanage()
 
     # -- time
@@ -83,11 +82,6 @@ class SimWorker:
         if self.alive and not self.stopped:
             what()
             self.look()
-
-    def _pulse(self) -> None:
-        if self.alive and not self.stopped:
-            self.member.pulse()
-            self.world.schedule.at(PULSE_S, self._pulse)
 
     def _watch_for_orphanage(self) -> None:
         """As ``actor.WorkerActor._watch_for_orphanage`` does."""
@@ -129,15 +123,15 @@ class SimWorker:
         getattr(self, f"on_{method}")(reply, *others)
         self.look()
 
-    def on_poll(self, reply: Reply, after: int) -> None:
+    def on_poll(self, reply: Reply, after: int, pulse_s: float) -> None:
         self._polls.append((after, reply))
         self._answer_polls()
-        self.world.schedule.at(POLL_S, lambda: self._poll_over(after, reply))
+        self.world.schedule.at(pulse_s, lambda: self._poll_over(after, reply))
 
     def _poll_over(self, after: int, reply: Reply) -> None:
         if (after, reply) in self._polls and self.alive and not self.stopped:
             self._polls.remove((after, reply))
-            reply((after, []), None)
+            reply(self.member.news(after, 0.0), None)
 
     def _answer_polls(self) -> None:
         while self._polls:
@@ -301,7 +295,8 @@ class SimWorker:
         prefix = checkpoint_name("m", own.step, again)
         prefix += CHANGED_SUFFIX if own.changed is not None else ""
         rank, world_size = own.share
-        assert world_size == parts
+        if world_size != parts:  # as ``runtime.RealTools`` does
+            raise OutputError(f"rank {rank} holds rows of {world_size}, and {parts} are to write")
         bundle = part_of_state(prefix, own, rest)
         content = bundle.data()
         files = [(content.name, content.read(0, content.size_bytes))]

@@ -267,14 +267,12 @@ class FakeFleet:
         member = Member(action.worker, ("node", 1), tools, event_buffer)
         self.members[action.worker], self.tools[action.worker] = member, tools
         threading.Thread(target=member.run, daemon=True).start()
-        threading.Thread(
-            target=self._listen, args=(action.worker, event_buffer), daemon=True
-        ).start()
+        threading.Thread(target=self._listen, args=(action.worker, member), daemon=True).start()
 
-    def _listen(self, worker: str, event_buffer: EventBuffer) -> None:
+    def _listen(self, worker: str, member: Member) -> None:
         after = 0
         while worker not in self.over:
-            after, events = event_buffer.poll(after, 0.2)
+            after, events = member.news(after, 0.2)
             for event in events:
                 if worker not in self.over:
                     self.tell(event)

@@ -11,6 +11,7 @@ import pytest
 from ray import exceptions as rex
 
 from orchestrator.decide import events as ev
+from orchestrator.decide.signs_of_life import PULSE_S
 from orchestrator.errors import LeaseLost
 from orchestrator.workers.calls import WITHOUT_A_WORD, Calls
 
@@ -46,8 +47,11 @@ class Bench:
         self.left: list[str] = []
         placement: Any = SimpleNamespace(free=self.left.append, arrived=lambda *_: None)
         self.later: list[Callable[[], None]] = []
-        scheduler: Any = SimpleNamespace(later=lambda delay_s, work: self.later.append(work))
+        scheduler: Any = SimpleNamespace(
+            later=lambda delay_s, work: self.later.append(work), line=lambda: None
+        )
         self.calls, self.actor = Calls(3, placement, self.told.append, scheduler), Actor()
+        self.calls._sender = SimpleNamespace(ask=lambda send: send())  # type: ignore[assignment]
         self.calls.expect("w1")
         self.calls.listen("w1", self.actor)
 
@@ -66,8 +70,8 @@ def test_events_are_told_and_the_next_are_asked_for_with_the_attempts_number(ben
     bench.actor.answer((7, [notice]))
     assert bench.told == [notice]
     assert [(method, arguments) for method, arguments, _ in bench.actor.asked] == [
-        ("poll", (3, 0)),
-        ("poll", (3, 7)),
+        ("poll", (3, 0, PULSE_S)),
+        ("poll", (3, 7, PULSE_S)),
     ]
 
 
@@ -204,3 +208,12 @@ def test_nothing_is_told_any_more_once_it_is_closed(bench: Bench) -> None:
     bench.actor.answer(error=died())
     assert bench.told == []
     bench.calls.wait_until_gone(["w1"], 60.0)
+
+
+def test_call_that_cannot_be_sent_fails_like_one_that_was_not_received(bench: Bench) -> None:
+    def unsent(*_: Any) -> None:
+        raise RuntimeError("not connected")
+
+    bench.calls.actors["w1"] = SimpleNamespace(join=SimpleNamespace(remote=unsent))
+    bench.calls.call("w1", "join", generation=4)
+    assert bench.told == [ev.JoinFailed("w1", 4, "RuntimeError: not connected")]

@@ -55,7 +55,7 @@ class Bench:
                 if isinstance(event, kind) and matches(event):
                     self.seen.remove(event)
                     return event
-            self.after, events = self.event_buffer.poll(self.after, 0.1)
+            self.after, events = self.member.news(self.after, 0.1)
             self.seen.extend(events)
         raise AssertionError(f"no {kind.__name__}; seen: {self.seen}")
 
@@ -440,7 +440,7 @@ def test_member_that_loads_says_so_before_it_is_warm() -> None:
     event_buffer = EventBuffer()
     member = Member("w1", ("node", 1), tools, event_buffer)
     threading.Thread(target=member.run, daemon=True).start()
-    _, events = event_buffer.poll(0, 10)
+    _, events = member.news(0, 0.0)
     assert [event.doing for event in events if isinstance(event, ev.Progress)] == [ev.Doing.LOADING]
     go_on.set()
     member.close()

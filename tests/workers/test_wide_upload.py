@@ -14,8 +14,8 @@ import pytest
 
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import StateFrom
-from orchestrator.decide.hang_bounds import SILENT_S
 from orchestrator.decide.outliers import Size
+from orchestrator.decide.signs_of_life import PULSE_S, silent_s
 from orchestrator.store.objects.location import Location, open_location
 from orchestrator.store.objects.traffic import MOVED
 from orchestrator.store.transfer.upload import upload
@@ -98,7 +98,7 @@ def saving(tools: WideTools) -> Heard:
     member.join(JoinOrder(1, 0, ("host:0",), 5, 10, StateFrom.CHECKPOINT, START), None)
     try:
         while True:
-            after, events = buffer.poll(after, 2.0)
+            after, events = member.news(after, PULSE_S)
             for event in events:
                 match event:
                     case ev.Progress():
@@ -127,7 +127,7 @@ def test_worker_that_sends_four_gigabytes_to_a_store_is_never_taken_for_hung(
         heard = saving(WideTools(state, target))
         (data,) = (it for it in target.child("a0001-g0001").list() if "data-" in it.name)
         assert data.size_bytes == state.size_bytes
-    assert heard.longest_silence_s() < SILENT_S
+    assert heard.longest_silence_s() < silent_s(1)
     sending = heard.while_sending()
     moved = [pulse.moved_bytes for _, pulse in sending]
     assert moved[-1] - moved[0] > 0.5 * state.size_bytes, "it was heard while it was sending"
@@ -144,7 +144,7 @@ def test_worker_that_sends_and_holds_what_its_signs_of_life_need_is_heard_to_be_
 
     def holding(work: Callable[[], None]) -> None:
         with pulses:
-            threading.Event().wait(SILENT_S + 0.5)
+            threading.Event().wait(silent_s(1) + 0.5)
             work()
 
     tools.around, pulses = holding, threading.Lock()
@@ -155,4 +155,4 @@ def test_worker_that_sends_and_holds_what_its_signs_of_life_need_is_heard_to_be_
             real(buffer, said)
 
     monkeypatch.setattr(EventBuffer, "pulse", pulse)
-    assert saving(tools).longest_silence_s() > SILENT_S
+    assert saving(tools).longest_silence_s() > silent_s(1)

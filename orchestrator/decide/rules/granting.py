@@ -52,7 +52,7 @@ def _ahead_s(run: Run) -> float:
     for, so that it needn't wait for a far boundary in its turn.
     """
     lacking = run.world_size < run.target and run.workers.tally.starting > 0
-    return grant_policy.AHEAD_OF_NEWCOMER_S if lacking else grant_policy.AHEAD_S
+    return grant_policy.ahead_s(run.world_size, lacking=lacking)
 
 
 def _agree(turn: Turn, end: int, position: int) -> tuple[int, bool]:

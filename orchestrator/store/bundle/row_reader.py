@@ -100,7 +100,7 @@ class RowReader:
                 for request in _requests(piece, extents, start, stop, width)
             ]
             crcs = pool.map(lambda one: self._fetch(one, start, out), requests)
-            return self.checked(map(self._told, requests, crcs))
+            return checked(map(self._told, requests, crcs))
 
     def _pieces(self, tensor: BundleTensor) -> list[tuple[BundleTensor, Extents]]:
         if not tensor.slices:
@@ -129,7 +129,7 @@ class RowReader:
         data = file.location.read_bytes(begin + request.start, begin + request.end)
         MOVED.add(len(data))
         if len(data) != request.end - request.start:
-            raise _damaged(file, request.piece, "is cut off")
+            raise _damaged(file.location.shown, request.piece, "is cut off")
         at = request.row - first
         rows = out[at : at + request.rows]
         rows[(slice(None), *_places(request.extents))] = np.frombuffer(data, np.uint8).reshape(
@@ -140,30 +140,6 @@ class RowReader:
     def _told(self, request: _Request, crc: int) -> PartRead:
         place = self._file(request.piece).location.shown
         return PartRead(place, request.piece, request.start, request.end, crc)
-
-    def checked(self, told: Iterable[PartRead]) -> list[PartRead]:
-        """What was read of pieces that aren't whole yet.
-
-        Args:
-            told: by ``read``, for rows that follow each other.
-
-        Raises:
-            CorruptCheckpoint: a piece that is whole now isn't what was saved.
-        """
-        reads: dict[BundleTensor, PartRead] = {}
-        for one in told:
-            before = reads.get(one.piece)
-            if before is not None:
-                crc = combined(before.crc32c, one.crc32c, one.end - one.start)
-                one = replace(before, end=one.end, crc32c=crc)
-            reads[one.piece] = one
-        parts = []
-        for piece, read in reads.items():
-            if read.end - read.start < piece.size_bytes:
-                parts.append(read)
-            elif read.crc32c != piece.crc32c:
-                raise _damaged(self._file(piece), piece, "fails its checksum")
-        return parts
 
     def _read_records(self, tensor: BundleTensor, first: int, out: np.ndarray) -> None:
         placed, width = 0, out.shape[-1]
@@ -204,9 +180,35 @@ def _requests(
         yield _Request(piece, extents, offset, offset + rows * row_bytes, row, rows)
 
 
-def _damaged(file: FileInfo, piece: BundleTensor, problem: str) -> CorruptCheckpoint:
+def checked(told: Iterable[PartRead]) -> list[PartRead]:
+    """What was read of pieces that aren't whole yet.
+
+    Args:
+        told: by ``read``, of any checkpoint's files, for rows that follow each other.
+
+    Raises:
+        CorruptCheckpoint: a piece that is whole now isn't what was saved.
+    """
+    reads: dict[tuple[str, BundleTensor], PartRead] = {}
+    for one in told:
+        before = reads.get((one.file, one.piece))
+        if before is not None:
+            crc = combined(before.crc32c, one.crc32c, one.end - one.start)
+            one = replace(before, end=one.end, crc32c=crc)
+        reads[one.file, one.piece] = one
+    parts = []
+    for read in reads.values():
+        if read.end - read.start < read.piece.size_bytes:
+            parts.append(read)
+        elif read.crc32c != read.piece.crc32c:
+            raise _damaged(read.file, read.piece, "fails its checksum")
+    return parts
+
+
+def _damaged(file: str, piece: BundleTensor, problem: str) -> CorruptCheckpoint:
+    name = file.rpartition("/")[2]
     return CorruptCheckpoint(
-        f"{file.name}: tensor {piece.key!r} {problem}",
+        f"{name}: tensor {piece.key!r} {problem}",
         remedy=_REMEDY,
-        details={"file": file.name, "tensor": piece.key},
+        details={"file": name, "tensor": piece.key},
     )

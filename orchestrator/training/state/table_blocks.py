@@ -20,7 +20,7 @@ from orchestrator.store.bundle.bundle import BundleIndex, BundleTensor
 from orchestrator.store.bundle.folded import Folded
 from orchestrator.store.bundle.joint_crc import PartRead
 from orchestrator.store.bundle.partitions import whole_extents
-from orchestrator.store.bundle.row_reader import READERS, REQUEST_BYTES, RowReader
+from orchestrator.store.bundle.row_reader import READERS, REQUEST_BYTES, RowReader, checked
 from orchestrator.store.bundle.slice_keys import Extents, extents_of_spec
 from orchestrator.store.objects.location import FileInfo
 from orchestrator.training.engine.tensorflow import tf
@@ -169,7 +169,7 @@ def _read_some(
         portion = buffer[: min(high, there) - low]
         reads += _read(reader, key, place, portion, first + low)
         rows[low : low + len(portion)] = portion
-    return reader.checked(reads)
+    return checked(reads)
 
 
 def _read(
