@@ -44,6 +44,7 @@ from orchestrator.workers import (
     worker_loop,
 )
 from tests.driver_simulation.ray import ActorClass
+from tests.driver_simulation.schedule import Schedule, Task
 from tests.driver_simulation.state import TABLE_ROWS, record_of
 from tests.driver_simulation.store import SimFileSystem
 
@@ -82,6 +83,24 @@ def send_index(
     name, data = f"{prefix}.index", index_bytes(reports)
     directory.child(name).write_bytes(data)
     return (record_of(name, data),)
+
+
+class Held:
+    """``threading.RLock`` of a driver: its tasks share one thread of the operating system, so that
+    none could wait for what another one holds.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule, self._depth = schedule, 0
+        self._holder: Task | None = None
+
+    def __enter__(self) -> None:
+        if self._depth and self._holder is not self._schedule.task:
+            self._schedule.fail(AssertionError("a task waits for a lock that another one holds"))
+        self._holder, self._depth = self._schedule.task, self._depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
 
 
 class Inline:
@@ -140,6 +159,8 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(nodes, "draining_nodes", world.cluster.draining)
         patch.setattr(nodes, "room", lambda workers: world.cluster.room())
         patch.setattr(machine, "advance", hearing(world, machine.advance))
+        for module in (journal, placement):
+            patch.setattr(module, "threading", SimpleNamespace(RLock=lambda: Held(schedule)))
         patch.setattr(actor, "time", clock)
         patch.setattr(worker_loop, "time", clock)
         patch.setattr(tenacity.nap, "time", clock)

@@ -140,12 +140,14 @@ class SimFileSystem(AbstractFileSystem):
         def effect() -> list[Any]:
             before = path.rstrip("/") + "/"
             found: dict[str, dict[str, Any]] = {}
-            for name in sorted(self.bucket.objects):
-                if not name.startswith(before) or not self.bucket.listed(name):
+            for name in sorted(name for name in self.bucket.objects if name.startswith(before)):
+                if not self.bucket.listed(name):
                     continue
                 head, slash, _ = name[len(before) :].partition("/")
-                entry = {"name": before + head, "size": 0, "type": "directory"}
-                found[head] = entry if slash else self._entry(name)
+                if not slash:
+                    found[head] = self._entry(name)
+                elif head not in found:
+                    found[head] = {"name": before + head, "size": 0, "type": "directory"}
             if not found:
                 raise FileNotFoundError(path)
             return list(found.values())
