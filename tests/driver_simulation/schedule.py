@@ -80,7 +80,8 @@ class Schedule:
     ) -> None:
         """Have something done later; by ``process``, if it lives and isn't paused then."""
         self._count += 1
-        heapq.heappush(self._next, (self.now_s + max(0.0, delay_s), self._count, what, process))
+        at_s = self.now_s + delay_s if delay_s > 0.0 else self.now_s
+        heapq.heappush(self._next, (at_s, self._count, what, process))
 
     def play(self, horizon_s: float) -> None:
         """Live until ``end`` is called, or for so long. Raises what went wrong."""
@@ -214,7 +215,7 @@ class SimLine:
         while not self._items:
             turn = self._schedule.my_turn()
             self._waiting.append(turn)
-            self._schedule.wait(turn, None if timeout_s is None else max(0.0, timeout_s))
+            self._schedule.wait(turn, timeout_s)
             # One of several that take from here may have come first
             if not self._items and timeout_s is not None:
                 raise queue.Empty
