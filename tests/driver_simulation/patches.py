@@ -6,9 +6,10 @@ scheduler is passed to. Everything else is the real code.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ from orchestrator.driver import beginning, storage_thread
 from orchestrator.driver.startup import Plan
 from orchestrator.graph.loading import AS_SAVED
 from orchestrator.graph.worker_tables import NO_TABLES, ShardedPart, ShardedTables
+from orchestrator.journal import folding
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.parsing import parse
 from orchestrator.store.bundle import deep_verify
 from orchestrator.store.bundle.data_writer import DataReport
 from orchestrator.store.bundle.index_writer import index_bytes
@@ -123,6 +127,23 @@ class Inline:
         return SimpleNamespace(result=lambda: work(*arguments))
 
 
+class Read:
+    """What a line of a journal says. Each look of each driver, and of whoever asks for the status,
+    reads the same lines of parts that never change.
+    """
+
+    def __init__(self) -> None:
+        self.record = functools.cache(journal_parts._record)
+        self._events: dict[int, tuple[Mapping[str, Any], JournalEvent]] = {}
+
+    def event(self, record: Mapping[str, Any]) -> JournalEvent:
+        """As ``journal.parsing.parse``. The record is kept, so that no other has its identity."""
+        found = self._events.get(id(record))
+        if found is None:
+            found = self._events[id(record)] = (record, parse(record))
+        return found[1]
+
+
 def hearing(world: World, advance: Callable[..., Any]) -> Callable[..., Any]:
     """Notes what is heard."""
 
@@ -161,6 +182,9 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(machine, "advance", hearing(world, machine.advance))
         for module in (journal, placement):
             patch.setattr(module, "threading", SimpleNamespace(RLock=lambda: Held(schedule)))
+        read = Read()
+        patch.setattr(journal_parts, "_record", read.record)
+        patch.setattr(folding, "parse", read.event)
         patch.setattr(actor, "time", clock)
         patch.setattr(worker_loop, "time", clock)
         patch.setattr(tenacity.nap, "time", clock)
