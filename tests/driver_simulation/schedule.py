@@ -72,6 +72,7 @@ class Schedule:
         self._tasks: list[Task] = []
         self._next: list[tuple[float, int, Turn | Callable[[], None], Process | None]] = []
         self._count = 0
+        self._horizon_s = 0.0
 
     # -- for the world
 
@@ -85,18 +86,8 @@ class Schedule:
 
     def play(self, horizon_s: float) -> None:
         """Live until ``end`` is called, or for so long. Raises what went wrong."""
-        while not self.over and self._next and self._next[0][0] <= horizon_s:
-            at_s, _, what, process = heapq.heappop(self._next)
-            if process is not None and process.dead:
-                continue
-            if process is not None and process.paused_until_s > at_s:
-                self.at(process.paused_until_s - self.now_s, what, process)
-                continue
-            self.now_s, self.process = max(self.now_s, at_s), process
-            if not isinstance(what, Turn):
-                self._do(what)
-            elif what.number == what.task.number:
-                self._go_on(what.task)
+        self._horizon_s = horizon_s
+        self._live(None)
         self.over = True
         for task in self._tasks:
             if task.greenlet:  # it has begun, and hasn't ended
@@ -128,7 +119,7 @@ class Schedule:
         """
         if timeout_s is not None:
             self.at(timeout_s, turn, turn.task.process)
-        self._player.switch()
+        self._live(turn.task)
 
     def wake(self, waiting: list[Turn]) -> None:
         """Give back the turns of those who still wait for them."""
@@ -157,12 +148,34 @@ class Schedule:
         if not self.over:
             ended.set()
 
-    def _go_on(self, task: Task) -> None:
-        """Let a task run until it waits for something."""
-        task.number += 1
-        self.task = task
-        self.turns += 1
-        task.greenlet.switch()
+    def _live(self, me: Task | None) -> None:
+        """Do what comes next, until it's my turn; None: until the end. Whoever waits does it, so
+        that the turn is handed over once and not by way of whoever plays.
+        """
+        while not self.over and self._next and self._next[0][0] <= self._horizon_s:
+            at_s, _, what, process = heapq.heappop(self._next)
+            if process is not None:
+                if process.dead:
+                    continue
+                if process.paused_until_s > at_s:
+                    self.at(process.paused_until_s - self.now_s, what, process)
+                    continue
+            self.process = process
+            if at_s > self.now_s:
+                self.now_s = at_s
+            if not isinstance(what, Turn):
+                self._do(what)
+            elif what.number == what.task.number:
+                what.task.number += 1
+                self.task = what.task
+                self.turns += 1
+                if what.task is me:
+                    return
+                what.task.greenlet.switch()
+                if me is not None:
+                    return  # it's my turn; whoever plays goes on when a task has ended
+        if me is not None:
+            self._player.switch()
 
     def _do(self, what: Callable[[], None]) -> None:
         self.task = None
