@@ -108,7 +108,9 @@ def on_committed(turn: Turn, event: Committed) -> None:
             log = replace(log, failed=0, committed=event.step, committed_position=position)
             turn.set(saves=log, divergences=0)
         return
-    if log.in_flight.step != event.step:
+    # One that was in doubt may have been settled while an earlier generation's take-over waited
+    # for the store: it may lie beyond where this one took over, and isn't what is under way
+    if (log.in_flight.generation, log.in_flight.step) != (event.generation, event.step):
         return
     turn.set(
         saves=replace(
