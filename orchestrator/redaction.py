@@ -38,28 +38,31 @@ _NAMES_BEFORE_AT = (
 _NO_CONTAINER = "".join(rf"(?<!\b{scheme}://)" for scheme in _NAMES_BEFORE_AT)
 _SIGNED = r"(?i)([?&](?:x-amz-|x-goog-)?(?:sig|signature|credential|security-token|[a-z_-]*token|key)=)[^&\s'\"]+"
 
-_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+_SHAPES: tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...] = (
     # scheme://user:password@host; AWS secrets contain slashes, but HOST:PORT/path@x is no
     # credential
-    (re.compile(r"(?<=://)[^/\s@:'\"]+:(?!\d+(?:/|$))[^\s@'\"]+(?=@)"), MASK),
+    (re.compile("@"), re.compile(r"(?<=://)[^/\s@:'\"]+:(?!\d+(?:/|$))[^\s@'\"]+(?=@)"), MASK),
     # scheme://token@host, but abfs://container@account
-    (re.compile(rf"{_NO_CONTAINER}(?<=://)[^/\s@'\"]+(?=@)"), MASK),
+    (re.compile("@"), re.compile(rf"{_NO_CONTAINER}(?<=://)[^/\s@'\"]+(?=@)"), MASK),
     # signed URLs: AWS, Google, Azure SAS, and plain ?access_token=
-    (re.compile(_SIGNED), rf"\1{MASK}"),
+    (re.compile(r"[?&]"), re.compile(_SIGNED), rf"\1{MASK}"),
     (
+        re.compile("(?i)bearer|basic"),
         re.compile(r"(?i)\b(authorization\s*[:=]\s*(?:bearer|basic)\s+|bearer\s+)[\w.~+/=-]{8,}"),
         rf"\1{MASK}",
     ),
     # AccountKey=...; aws_secret_access_key: ..., "private_key": "..."; but the word behind an
     # exception's name (NoCredentialsError: Unable to locate) begins its text
     (
+        re.compile(rf"(?i){_SECRET_WORDS}"),
         re.compile(
             rf"(?i)([\w-]*{_SECRET_WORDS}(?!\w*(?:error|exception):\s+[a-z]+\s)[\w-]*[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&}}]{{6,}}"
         ),
         rf"\1{MASK}",
     ),
-    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), MASK),
+    (re.compile("AKIA|ASIA"), re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), MASK),
     (
+        re.compile("-----BEGIN "),
         re.compile(
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
             re.DOTALL,
@@ -67,6 +70,11 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
         MASK,
     ),
 )
+
+"""What a shape has in it wherever it is found, the shape, and what takes its place. Most texts have
+a ``:`` and nothing else of a credential: to look for each shape in each URL would take longer than a
+request of a near store.
+"""
 
 _SUSPICIOUS = re.compile(r"(?i)[=:]|bearer|AKIA|ASIA|-----BEGIN")
 """What every shape has in it: most texts of a large report have none of these, and are told apart
@@ -103,8 +111,9 @@ def redacted(text: str, secrets: Collection[str] = ()) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     if _SUSPICIOUS.search(text):
-        for shape, replacement in _SHAPES:
-            text = shape.sub(replacement, text)
+        for sign, shape, replacement in _SHAPES:
+            if sign.search(text):
+                text = shape.sub(replacement, text)
     return text
 
 

@@ -42,26 +42,28 @@ def parse(record: Mapping[str, Any]) -> JournalEvent:
     """The event that a record of the journal tells. Never raises."""
     word = record.get("event")
     kind = KINDS.get(word) if isinstance(word, str) else None
-    values: dict[str, Any] = {}
-    absent: set[str] = set()
+    values: dict[str, Any] = dict.fromkeys(STAMP)
+    absent = set()
     used = {"event"} if isinstance(word, str) and word else set()
     for name in STAMP:
-        if _stamp_fits(name, record.get(name)):
+        if name in record and _stamp_fits(name, record[name]):
             values[name] = record[name]
             used.add(name)
     for item in fields_of(kind) if kind is not None else ():
-        if item.name in record and item.fits(record[item.name]):
-            values[item.name] = _read(item, record[item.name])
-            if not (item.left_out and values[item.name] == item.default):
-                used.add(item.name)
+        name = item.name
+        if name in record and item.fits(record[name]):
+            values[name] = value = _read(item, record[name])
+            if not (item.left_out and value == item.default):
+                used.add(name)
         else:
-            values[item.name] = item.default
-            if item.name in record or not item.left_out:
-                absent.add(item.name)
+            values[name] = item.default
+            if name in record or not item.left_out:
+                absent.add(name)
     if kind is None:
         values["unknown_word"] = word if isinstance(word, str) else ""
-    other = {name: value for name, value in record.items() if name not in used}
-    return (kind or UnknownEvent)(**values, absent=frozenset(absent), other=other)
+    other = {name: record[name] for name in record.keys() - used} if len(used) < len(record) else {}
+    values |= {"absent": frozenset(absent), "other": other}
+    return JournalEvent.of(kind or UnknownEvent, values)
 
 
 def parse_all(records: Iterable[Mapping[str, Any]]) -> tuple[JournalEvent, ...]:

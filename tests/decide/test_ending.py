@@ -7,6 +7,8 @@ import pytest
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide.actions import Outcome
+from orchestrator.decide.endings import LAST_SAVE_S
+from orchestrator.decide.progress import SAVE_STILL_S
 from tests.decide.situation import Driver
 
 
@@ -73,6 +75,38 @@ def test_end_of_data_whose_save_is_being_committed_waits_for_that() -> None:
     assert not driver.all(act.StartWorker)
     driver.tell(ev.Committed(generation, 6, 6))
     assert driver.only(act.Finish).outcome is Outcome.END_OF_DATA
+
+
+def out_of_time(driver: Driver) -> act.Finish:
+    """The end of a driver whose members stand still while nothing is written."""
+    driver.wait(1 + max(LAST_SAVE_S, SAVE_STILL_S), *driver.idle("w0001", "w0002"))
+    assert "deadline" in driver.notes()
+    finish = driver.only(act.Finish)
+    assert isinstance(finish, act.Finish)
+    return finish
+
+
+def test_end_of_data_that_is_not_saved_in_time_is_told_as_a_failure() -> None:
+    finish = out_of_time(ended())
+    assert finish.outcome is Outcome.FAILED
+    assert "no save of that step was made" in finish.reason
+    assert finish.error is not None
+    assert finish.error["kind"] == "StorageUnavailable"
+
+
+def test_stop_that_was_asked_for_at_an_end_of_data_that_is_not_saved_in_time_counts() -> None:
+    driver = ended()
+    driver.tell(ev.StopAsked(ev.StopCause.SIGTERM, 60.0))
+    finish = out_of_time(driver)
+    assert (finish.outcome, finish.stop_cause) == (Outcome.STOPPED, "SIGTERM")
+
+
+def test_stop_that_is_not_saved_in_time_stays_one() -> None:
+    driver = Driver(count=2).training("w0001", "w0002")
+    driver.step(6, "w0001", "w0002")
+    driver.tell(ev.StopAsked(ev.StopCause.REQUEST, 60.0))
+    driver.held(6, "w0001", "w0002")
+    assert out_of_time(driver).outcome is Outcome.STOPPED
 
 
 def test_save_that_the_end_does_not_wait_for_is_told_to_be_cancelled() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from orchestrator.decide import actions as act
 from orchestrator.decide import events as ev
 from orchestrator.decide import machine
-from orchestrator.decide.actions import StateFrom
+from orchestrator.decide.actions import Outcome, StateFrom
 from orchestrator.decide.budgets import Budgets
 from orchestrator.decide.phases import Phase
 from tests.decide.situation import Driver
@@ -62,6 +62,23 @@ def test_save_waits_for_no_checksum_of_a_member_that_is_gone() -> None:
     driver.tell(written(driver, "w0001", 4))
     assert driver.run.phase is Phase.GATHERING
     assert driver.all(act.Commit)
+
+
+def test_commit_of_an_earlier_generation_is_not_one_of_the_save_of_that_step_under_way() -> None:
+    """It lies beyond where the present generation took over, so that nothing goes on from it."""
+    driver = group_with_a_standby(until=8, save_steps=8)
+    driver.step(4, "w0001", "w0002")
+    formed_anew(driver, 4)
+    driver.step(8, "w0001", "w0003")
+    flight = driver.run.saves.in_flight
+    assert flight is not None
+    assert (flight.generation, flight.step) == (2, 8)
+    driver.tell(ev.Committed(1, 8, 10))
+    assert driver.run.saves.in_flight == flight
+    driver.tell(
+        written(driver, "w0001", 8), ev.SaveChecked("w0003", 2, 8, {"v": 1}), ev.Committed(2, 8, 10)
+    )
+    assert driver.only(act.Finish).outcome is Outcome.DONE
 
 
 def test_member_that_will_go_gets_a_successor_before_it_goes() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -76,14 +75,27 @@ class Ref:
         else:
             self._then.append(what)
 
-    def future(self) -> Future[Any]:
-        future: Future[Any] = Future()
-        self.then(
-            lambda value, error: (
-                future.set_result(value) if error is None else future.set_exception(error)
-            )
-        )
-        return future
+    def future(self) -> RefFuture:
+        return RefFuture(self)
+
+
+@dataclass(frozen=True)
+class RefFuture:
+    """``concurrent.futures.Future``, as far as it's used."""
+
+    ref: Ref
+
+    def add_done_callback(self, call: Callable[[RefFuture], None]) -> None:
+        self.ref.then(lambda value, error: call(self))
+
+    def exception(self) -> BaseException | None:
+        assert self.ref.is_done, "who waits for an answer here stops the world"
+        return self.ref.error
+
+    def result(self) -> Any:
+        assert self.ref.is_done
+        assert self.ref.error is None
+        return self.ref.value
 
 
 @dataclass(eq=False)

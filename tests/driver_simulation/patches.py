@@ -6,9 +6,10 @@ scheduler is passed to. Everything else is the real code.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ from orchestrator.driver import beginning, storage_thread
 from orchestrator.driver.startup import Plan
 from orchestrator.graph.loading import AS_SAVED
 from orchestrator.graph.worker_tables import NO_TABLES
+from orchestrator.journal import folding
+from orchestrator.journal.event import JournalEvent
+from orchestrator.journal.parsing import parse
 from orchestrator.store.bundle import deep_verify
 from orchestrator.store.bundle.data_writer import DataReport
 from orchestrator.store.bundle.index_writer import index_bytes
@@ -44,6 +48,7 @@ from orchestrator.workers import (
     worker_loop,
 )
 from tests.driver_simulation.ray import ActorClass
+from tests.driver_simulation.schedule import Schedule, Task
 from tests.driver_simulation.state import record_of
 from tests.driver_simulation.store import SimFileSystem
 from tests.driver_simulation.trainer import TABLES
@@ -83,6 +88,24 @@ def send_index(
     return (record_of(name, data),)
 
 
+class Held:
+    """``threading.RLock`` of a driver: its tasks share one thread of the operating system, so that
+    none could wait for what another one holds.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule, self._depth = schedule, 0
+        self._holder: Task | None = None
+
+    def __enter__(self) -> None:
+        if self._depth and self._holder is not self._schedule.task:
+            self._schedule.fail(AssertionError("a task waits for a lock that another one holds"))
+        self._holder, self._depth = self._schedule.task, self._depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+
+
 class Inline:
     """``ThreadPoolExecutor`` in the thread that asks."""
 
@@ -101,6 +124,23 @@ class Inline:
     def submit(self, work: Callable[..., Any], *arguments: Any) -> SimpleNamespace:
         """Done when its result is asked for."""
         return SimpleNamespace(result=lambda: work(*arguments))
+
+
+class Read:
+    """What a line of a journal says. Each look of each driver, and of whoever asks for the status,
+    reads the same lines of parts that never change.
+    """
+
+    def __init__(self) -> None:
+        self.record = functools.cache(journal_parts._record)
+        self._events: dict[int, tuple[Mapping[str, Any], JournalEvent]] = {}
+
+    def event(self, record: Mapping[str, Any]) -> JournalEvent:
+        """As ``journal.parsing.parse``. The record is kept, so that no other has its identity."""
+        found = self._events.get(id(record))
+        if found is None:
+            found = self._events[id(record)] = (record, parse(record))
+        return found[1]
 
 
 def hearing(world: World, advance: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,6 +179,11 @@ def simulated(world: World) -> Iterator[None]:
         patch.setattr(nodes, "draining_nodes", world.cluster.draining)
         patch.setattr(nodes, "room", lambda workers: world.cluster.room())
         patch.setattr(machine, "advance", hearing(world, machine.advance))
+        for module in (journal, placement):
+            patch.setattr(module, "threading", SimpleNamespace(RLock=lambda: Held(schedule)))
+        read = Read()
+        patch.setattr(journal_parts, "_record", read.record)
+        patch.setattr(folding, "parse", read.event)
         patch.setattr(actor, "time", clock)
         patch.setattr(worker_loop, "time", clock)
         patch.setattr(tenacity.nap, "time", clock)

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray import exceptions as rex
 
@@ -289,26 +289,35 @@ class Handle:
     ray: SimRay
     actor: Actor
 
-    def __getattr__(self, method: str) -> Any:
-        def remote(*arguments: Any) -> Ref:
-            ref = self._ref()
-            self.ray.call(self.actor, method, arguments, ref)
-            return ref
+    def __getattr__(self, method: str) -> Method:
+        return Method(self.ray, self.actor, method)
 
-        def two(*arguments: Any) -> tuple[Ref, Ref]:
-            both, first, second = self._ref(), self._ref(), self._ref()
 
-            def split(value: Any, error: BaseException | None) -> None:
-                first.resolve(None if error else value[0], error)
-                second.resolve(None if error else value[1], error)
+class Method(NamedTuple):
+    """Of an actor's handle."""
 
-            both.then(split)
-            self.ray.call(self.actor, method, arguments, both)
-            return first, second
+    ray: SimRay
+    actor: Actor
+    name: str
 
-        return SimpleNamespace(
-            remote=remote, options=lambda num_returns: SimpleNamespace(remote=two)
-        )
+    def remote(self, *arguments: Any) -> Ref:
+        ref = self._ref()
+        self.ray.call(self.actor, self.name, arguments, ref)
+        return ref
+
+    def options(self, num_returns: int) -> SimpleNamespace:
+        return SimpleNamespace(remote=self._two)
+
+    def _two(self, *arguments: Any) -> tuple[Ref, Ref]:
+        both, first, second = self._ref(), self._ref(), self._ref()
+
+        def split(value: Any, error: BaseException | None) -> None:
+            first.resolve(None if error else value[0], error)
+            second.resolve(None if error else value[1], error)
+
+        both.then(split)
+        self.ray.call(self.actor, self.name, arguments, both)
+        return first, second
 
     def _ref(self) -> Ref:
         return Ref(self.ray.schedule.process)

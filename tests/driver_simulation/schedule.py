@@ -1,9 +1,9 @@
 """Who runs when, in simulated time, under one seed?
 
-Rule: threads are real, but only the one whose turn it is runs; it keeps the turn until it waits for
-something. The thread that begins to wait looks for what comes next in time and hands the turn over,
-so that a schedule follows from its seed alone. A process that is dead never gets a turn again, and a
-paused one gets its turns late.
+Rule: each thread of a driver is a greenlet, so that only the one whose turn it is runs; it keeps the
+turn until it waits for something. Then what comes next in time is done, so that a schedule follows
+from its seed alone. A process that is dead never gets a turn again, and a paused one gets its turns
+late.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import heapq
 import queue
 import random
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from greenlet import getcurrent, greenlet
 
 from tests.fakes.dying import Died
 
@@ -40,29 +41,19 @@ class Process:
     paused_until_s: float = 0.0
 
 
-@dataclass(frozen=True)
-class Turn:
+class Task:
+    """One thread of a process."""
+
+    def __init__(self, process: Process, work: Callable[[], None], player: greenlet) -> None:
+        self.process, self.number = process, 0
+        self.greenlet = greenlet(work, player)
+
+
+class Turn(NamedTuple):
     """A task may go on, if it still waits for the same."""
 
     task: Task
     number: int
-
-
-class Task:
-    """One thread of a process."""
-
-    def __init__(self, process: Process, name: str) -> None:
-        self.process, self.name = process, name
-        self.thread: threading.Thread | None = None
-        self.number = 0
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def resume(self) -> None:
-        self._lock.release()
-
-    def pause(self) -> None:
-        self._lock.acquire()
 
 
 class Schedule:
@@ -77,8 +68,7 @@ class Schedule:
         self.failure: BaseException | None = None
         self.over = False
         self.turns = 0
-        self._main_waits = False
-        self._main = Task(Process(0, "tests"), "tests")
+        self._player = getcurrent()
         self._tasks: list[Task] = []
         self._next: list[tuple[float, int, Turn | Callable[[], None], Process | None]] = []
         self._count = 0
@@ -91,16 +81,17 @@ class Schedule:
     ) -> None:
         """Have something done later; by ``process``, if it lives and isn't paused then."""
         self._count += 1
-        heapq.heappush(self._next, (self.now_s + max(0.0, delay_s), self._count, what, process))
+        at_s = self.now_s + delay_s if delay_s > 0.0 else self.now_s
+        heapq.heappush(self._next, (at_s, self._count, what, process))
 
     def play(self, horizon_s: float) -> None:
         """Live until ``end`` is called, or for so long. Raises what went wrong."""
         self._horizon_s = horizon_s
-        self._hand_over(self._main)
+        self._live(None)
+        self.over = True
         for task in self._tasks:
-            if task.thread is not None and task.thread.is_alive():
-                task.resume()
-                task.thread.join()
+            if task.greenlet:  # it has begun, and hasn't ended
+                task.greenlet.throw(Died("the schedule is over"))
         if self.failure is not None:
             raise self.failure
 
@@ -110,14 +101,11 @@ class Schedule:
 
     # -- for tasks
 
-    def start(self, process: Process, work: Callable[[], None], name: str) -> SimFlag:
+    def start(self, process: Process, work: Callable[[], None]) -> SimFlag:
         """Have ``work`` done by a task of its own; the flag is raised when it has ended."""
-        task, ended = Task(process, name), SimFlag(self)
+        ended = SimFlag(self)
+        task = Task(process, lambda: self._run(work, ended), self._player)
         self._tasks.append(task)
-        task.thread = threading.Thread(
-            target=self._run, args=(task, work, ended), name=name, daemon=True
-        )
-        task.thread.start()
         self.at(0.0, self.turn_of(task), process)
         return ended
 
@@ -126,10 +114,19 @@ class Schedule:
         return Turn(task, task.number)
 
     def wait(self, turn: Turn, timeout_s: float | None) -> None:
-        """Return when somebody has given ``turn`` back, or after ``timeout_s``."""
+        """Return when somebody has given ``turn`` back, or after ``timeout_s``. Raises Died at the
+        schedule's end.
+        """
         if timeout_s is not None:
             self.at(timeout_s, turn, turn.task.process)
-        self._hand_over(turn.task)
+        self._live(turn.task)
+
+    def wake(self, waiting: list[Turn]) -> None:
+        """Give back the turns of those who still wait for them."""
+        for turn in waiting:
+            if turn.number == turn.task.number:
+                self.at(0.0, turn, turn.task.process)
+        waiting.clear()
 
     def sleep(self, seconds: float) -> None:
         self.wait(self.my_turn(), seconds)
@@ -141,24 +138,31 @@ class Schedule:
         assert self.task is not None, "who has no thread can't wait"
         return self.turn_of(self.task)
 
-    def _run(self, task: Task, work: Callable[[], None], ended: SimFlag) -> None:
-        task.pause()
+    def _run(self, work: Callable[[], None], ended: SimFlag) -> None:
         try:
-            if not self.over:
-                work()
+            work()
         except Died:
-            self._wake_main()
             return
         except BaseException as error:  # noqa: BLE001 - told to whoever plays the schedule
             self.fail(error)
         if not self.over:
             ended.set()
-        self._hand_over(None)
 
-    def _hand_over(self, me: Task | None) -> None:
-        """Let others run until it's my turn again; None: never. Raises Died at the schedule's end."""
-        while not self.over:
-            what = self._pop()
+    def _live(self, me: Task | None) -> None:
+        """Do what comes next, until it's my turn; None: until the end. Whoever waits does it, so
+        that the turn is handed over once and not by way of whoever plays.
+        """
+        while not self.over and self._next and self._next[0][0] <= self._horizon_s:
+            at_s, _, what, process = heapq.heappop(self._next)
+            if process is not None:
+                if process.dead:
+                    continue
+                if process.paused_until_s > at_s:
+                    self.at(process.paused_until_s - self.now_s, what, process)
+                    continue
+            self.process = process
+            if at_s > self.now_s:
+                self.now_s = at_s
             if not isinstance(what, Turn):
                 self._do(what)
             elif what.number == what.task.number:
@@ -167,36 +171,11 @@ class Schedule:
                 self.turns += 1
                 if what.task is me:
                     return
-                self._main_waits = self._main_waits or me is self._main
-                what.task.resume()
+                what.task.greenlet.switch()
                 if me is not None:
-                    me.pause()
-                    if self.over and me is not self._main:
-                        raise Died("the schedule is over")
-                return
-        if me is not self._main:
-            self._wake_main()
-            if me is not None:
-                raise Died("the schedule is over")
-
-    def _wake_main(self) -> None:
-        """Once: who plays the schedule ends what is left."""
-        if self.over and self._main_waits:
-            self._main_waits = False
-            self._main.resume()
-
-    def _pop(self) -> Turn | Callable[[], None]:
-        """What comes next."""
-        while self._next and self._next[0][0] <= self._horizon_s:
-            at_s, _, what, process = heapq.heappop(self._next)
-            if process is not None and process.dead:
-                continue
-            if process is not None and process.paused_until_s > at_s:
-                self.at(process.paused_until_s - self.now_s, what, process)
-                continue
-            self.now_s, self.process = max(self.now_s, at_s), process
-            return what
-        return self.end
+                    return  # it's my turn; whoever plays goes on when a task has ended
+        if me is not None:
+            self._player.switch()
 
     def _do(self, what: Callable[[], None]) -> None:
         self.task = None
@@ -220,9 +199,7 @@ class SimFlag:
 
     def set(self) -> None:
         self._raised = True
-        for turn in self._waiting:
-            self._schedule.at(0.0, turn, turn.task.process)
-        self._waiting = []
+        self._schedule.wake(self._waiting)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         if not self._raised:
@@ -245,15 +222,13 @@ class SimLine:
 
     def put(self, item: Any) -> None:
         self._items.append(item)
-        for turn in self._waiting:
-            self._schedule.at(0.0, turn, turn.task.process)
-        self._waiting = []
+        self._schedule.wake(self._waiting)
 
     def get(self, timeout_s: float | None = None) -> Any:
         while not self._items:
             turn = self._schedule.my_turn()
             self._waiting.append(turn)
-            self._schedule.wait(turn, None if timeout_s is None else max(0.0, timeout_s))
+            self._schedule.wait(turn, timeout_s)
             # One of several that take from here may have come first
             if not self._items and timeout_s is not None:
                 raise queue.Empty
@@ -278,7 +253,7 @@ class SimScheduler:
         self.schedule.sleep(seconds)
 
     def start(self, work: Callable[[], None], name: str) -> SimFlag:
-        return self.schedule.start(self.process, work, f"{self.process.name}: {name}")
+        return self.schedule.start(self.process, work)
 
     def later(self, delay_s: float, work: Callable[[], None]) -> None:
         self.schedule.at(delay_s, work, self.process)

@@ -10,6 +10,7 @@ import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import google_crc32c
 import numpy as np
@@ -58,6 +59,8 @@ class SimState:
     share: tuple[int, int] = field(default=(0, 1), compare=False)
     changed: tuple[int, ...] | None = field(default=None, compare=False)
     """For a save of changed rows those of the block; None where all are meant."""
+    live: ClassVar[None] = None
+    """There's always room for a copy here."""
 
     @property
     def size_bytes(self) -> int:

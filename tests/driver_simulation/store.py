@@ -6,6 +6,7 @@ written a moment ago not yet, and ignore the condition of an exclusive create.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +38,35 @@ class StoreFaults:
     exclusive: bool = True
 
 
+class Objects(dict[str, tuple[bytes, float]]):
+    """By path, what was written and when. Knows their order."""
+
+    def __init__(self) -> None:
+        self._names: list[str] | None = None
+
+    def __setitem__(self, path: str, item: tuple[bytes, float]) -> None:
+        if path not in self:
+            self._names = None
+        super().__setitem__(path, item)
+
+    def __delitem__(self, path: str) -> None:
+        self._names = None
+        super().__delitem__(path)
+
+    def beginning(self, prefix: str) -> list[str]:
+        """The paths that begin so, in their order."""
+        if self._names is None:
+            self._names = sorted(self)
+        first = bisect_left(self._names, prefix)
+        return self._names[first : bisect_left(self._names, f"{prefix}\U0010ffff", first)]
+
+
 class Bucket:
     """The objects, for all who use the store. ``write`` and ``delete`` take no time."""
 
     def __init__(self, schedule: Schedule, faults: StoreFaults) -> None:
         self.schedule, self.faults = schedule, faults
-        self.objects: dict[str, tuple[bytes, float]] = {}
+        self.objects = Objects()
         self.down_until_s = 0.0
         self.requests = 0
         self.fired: set[str] = set()
@@ -129,7 +153,7 @@ class SimFileSystem(AbstractFileSystem):
         def effect() -> dict[str, Any]:
             if path in self.bucket.objects:
                 return self._entry(path)
-            if any(name.startswith(path + "/") for name in self.bucket.objects):
+            if self.bucket.objects.beginning(path + "/"):
                 return {"name": path, "size": 0, "type": "directory"}
             raise FileNotFoundError(path)
 
@@ -140,12 +164,14 @@ class SimFileSystem(AbstractFileSystem):
         def effect() -> list[Any]:
             before = path.rstrip("/") + "/"
             found: dict[str, dict[str, Any]] = {}
-            for name in sorted(self.bucket.objects):
-                if not name.startswith(before) or not self.bucket.listed(name):
+            for name in self.bucket.objects.beginning(before):
+                if not self.bucket.listed(name):
                     continue
                 head, slash, _ = name[len(before) :].partition("/")
-                entry = {"name": before + head, "size": 0, "type": "directory"}
-                found[head] = entry if slash else self._entry(name)
+                if not slash:
+                    found[head] = self._entry(name)
+                elif head not in found:
+                    found[head] = {"name": before + head, "size": 0, "type": "directory"}
             if not found:
                 raise FileNotFoundError(path)
             return list(found.values())

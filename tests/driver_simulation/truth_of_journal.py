@@ -205,8 +205,7 @@ def _named(events: Sequence[JournalEvent]) -> set[str]:
 
 
 def _kept(event: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(dict(event), default=str))
-    return {key: value for key, value in found.items() if key not in ("config", "at")}
+    return {key: value for key, value in event.items() if key not in ("config", "at")}
 
 
 def _trained_s(events: Sequence[JournalEvent], attempt: int) -> float:

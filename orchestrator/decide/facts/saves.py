@@ -119,7 +119,9 @@ def on_committed(turn: Turn, event: Committed) -> None:
             log = _committed(log, event, position)
             turn.set(saves=log, divergences=0)
         return
-    if log.in_flight.step != event.step:
+    # One that was in doubt may have been settled while an earlier generation's take-over waited
+    # for the store: it may lie beyond where this one took over, and isn't what is under way
+    if (log.in_flight.generation, log.in_flight.step) != (event.generation, event.step):
         return
     flight = log.in_flight
     if flight.generation == turn.run.generation:

@@ -19,7 +19,6 @@ from orchestrator.decide.run import Run
 from orchestrator.decide.turn import Turn
 from orchestrator.errors import PlacementError
 from orchestrator.journal.group_events import CounterStands, StepBroken
-from orchestrator.journal.run_events import DeadlinePassed
 from orchestrator.journal.worker_events import WorkerHung
 
 TICK_S = 0.25
@@ -47,8 +46,7 @@ def look(turn: Turn) -> None:
     if turn.run.ticked_s != turn.now_s:
         return
     if turn.run.ending is not None and is_overdue(turn.run, turn.now_s):
-        turn.note(DeadlinePassed(reason="no time is left for the last save"))
-        turn.set(ending=replace(turn.run.ending, at_once=True))
+        endings.out_of_time(turn, turn.run.ending)
         return
     _silence(turn)
     _starting(turn)

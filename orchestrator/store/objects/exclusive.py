@@ -15,13 +15,12 @@ import threading
 import uuid
 from pathlib import Path
 
-import stamina
-
 from orchestrator.errors import AlreadyExists, OrchestratorError
 from orchestrator.store.objects import local_files
-from orchestrator.store.objects.client_errors import Meaning, is_transient, meaning
+from orchestrator.store.objects.client_errors import Meaning, meaning
 from orchestrator.store.objects.failures import translate
 from orchestrator.store.objects.location import Location
+from orchestrator.store.objects.requests import retried
 
 CONDITIONAL = frozenset({"gs", "gcs", "s3", "s3a", "abfs", "abfss", "az"})
 _in_this_process = threading.Lock()
@@ -43,14 +42,7 @@ def create_once(location: Location, data: bytes) -> None:
     if not data:
         raise ValueError("create_once needs bytes: s3fs doesn't create empty files exclusively")
     try:
-        for attempt in stamina.retry_context(
-            on=is_transient,
-            attempts=location.attempts,
-            timeout=3 * location.deadline_s,
-            wait_max=10.0,
-        ):
-            with attempt:
-                _create(location, data)
+        retried(lambda: _create(location, data), location.attempts, 3 * location.deadline_s)
     except Exception as error:
         if meaning(error) is not Meaning.EXISTS:
             raise translate(error, location.shown, "write") from error

@@ -8,13 +8,11 @@ plain data out; no store is asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class ListingEntry:
+class ListingEntry(NamedTuple):
     """What an entry of a listing says; the fields of ``location.FileInfo``."""
 
     name: str

@@ -187,8 +187,10 @@ class Location:
         """Calls a method of the file system with deadline, retries and translated errors; ``small``
         where the answer is.
         """
-        request = Request(self.fs, self.path, action, self.deadline_s, self.attempts)
-        return request.answer(self.shown, method, *args, small=small, **kwargs)
+        request = Request(
+            self.fs, self.path, lambda: self.shown, action, self.deadline_s, self.attempts
+        )
+        return request.answer(method, *args, small=small, **kwargs)
 
     def once(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method once and raises what the client raises, for those whose own retries have
